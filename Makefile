@@ -1,0 +1,54 @@
+# Every target sets up .venv first; a second time that takes a few milliseconds (see .ci/setup).
+
+PYTHON ?= python3
+EXTRA ?=
+ARGS ?=
+STATUS_FILE ?=
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo setup test check format screenshots overhead wheel clean distclean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  PYTHON=python3.12   the interpreter to set up with (3.11 or newer)"
+	@echo "  EXTRA=cpu|cuda      which vLLM to install; found out by itself otherwise"
+	@echo "  ARGS=\"...\"          arguments for tputtui (demo), pytest (test), or the script that runs"
+
+demo: setup ## set up what is missing and start tputtui
+	@exec $(BIN)/tputtui $(ARGS)
+
+setup: ## make .venv ready: uv, vLLM for this machine, tputtui
+	@PYTHON='$(PYTHON)' EXTRA='$(EXTRA)' bash .ci/setup
+
+# STATUS_FILE, for .ci/run: a failure of pytest is written there and is no failure of make.
+test: setup ## run the tests
+	@$(BIN)/pytest $(ARGS) $(if $(STATUS_FILE),|| echo $$? >'$(STATUS_FILE)')
+
+check: setup ## lint, formatting, types, import contracts and tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest $(ARGS)
+
+format: setup ## format the code and apply safe lint fixes
+	$(BIN)/ruff check --fix --exit-zero
+	$(BIN)/ruff format
+
+screenshots: setup ## draw the pictures of the README again
+	@$(BIN)/python screenshots/make.py $(ARGS)
+
+overhead: setup ## measure what watching costs the engine
+	@$(BIN)/python benchmarks/overhead.py $(ARGS)
+
+wheel: setup ## build the sdist and the wheel into dist/
+	@$(BIN)/python -m build --no-isolation --outdir dist
+
+clean: ## remove built files and caches, not .venv
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache snapshot_report.html
+	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv as well
+	rm -rf .venv

@@ -1,0 +1,52 @@
+"""A session on the deterministic engine, turned by hand: no thread, no real time."""
+
+from __future__ import annotations
+
+from tputtui.engine.fake import FakeClock, FakeEngine
+from tputtui.load.workload import Workload
+from tputtui.profile import EngineSpec, Profile
+from tputtui.session import Session
+
+
+class Rig:
+    """`session` and the `clock` it lives by."""
+
+    def __init__(self, load: Workload, knobs: dict[str, int] | None = None, **engine) -> None:
+        self.clock = FakeClock()
+        self.engine_options = engine
+        self.session = Session(
+            lambda: FakeEngine(self.clock, **self.engine_options),
+            Profile(EngineSpec("shape:demo"), load, knobs or {}),
+            self.clock,
+        )
+
+    @classmethod
+    def of(cls, profile: Profile) -> Rig:
+        return cls(profile.load, profile.knobs)
+
+    @classmethod
+    def booted(cls, load: Workload, **knobs: int) -> Rig:
+        rig = cls(load, knobs)
+        rig.boot()
+        return rig
+
+    def boot(self) -> None:
+        profile = self.session._profile
+        self.session.host.boot(profile.engine, profile.knobs, load=True)
+        self.turn()
+
+    def turn(self) -> None:
+        """One turn of the loop; idle time passes in small pieces."""
+        wait_s = self.session.host.turn()
+        if wait_s > 0:
+            self.clock.advance(min(wait_s, 0.05))
+
+    def run(self, seconds: float) -> None:
+        """Turn for that long, looking four times a second as a front end does."""
+        end_s = self.clock() + seconds
+        look_s = self.clock()
+        while self.clock() < end_s:
+            self.turn()
+            if self.clock() >= look_s:
+                self.session.frame()
+                look_s = self.clock() + 0.25

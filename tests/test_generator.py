@@ -1,0 +1,159 @@
+"""The load generator: repeatable, honest about when a request was due, exact under live changes."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tputtui.errors import UsageError
+from tputtui.load.generator import Generator
+from tputtui.load.workload import (
+    ClosedLoop,
+    Fixed,
+    LogNormal,
+    OpenLoop,
+    Uniform,
+    Workload,
+    describe_lengths,
+    parse_lengths,
+)
+
+VOCAB = 8192
+
+
+def workload(arrivals, prompt=Fixed(32), output=Fixed(8), seed=0):  # noqa: B008 - frozen value
+    return Workload(arrivals=arrivals, prompt=prompt, output=output, seed=seed)
+
+
+def started(load, now_s=0.0):
+    generator = Generator(load, VOCAB)
+    generator.resume(now_s)
+    return generator
+
+
+def test_closed_loop_keeps_n_in_flight_and_due_is_when_a_place_became_free():
+    generator = started(workload(ClosedLoop(4)), now_s=1.0)
+    first = generator.due(1.0, in_flight=0, max_model_len=4096)
+    assert [spec.due_s for spec in first] == [1.0] * 4
+    assert generator.due(2.0, in_flight=4, max_model_len=4096) == []
+    generator.freed(2.5)
+    generator.freed(2.75)
+    later = generator.due(3.0, in_flight=2, max_model_len=4096)
+    assert [spec.due_s for spec in later] == [2.5, 2.75]
+
+
+def test_lowering_concurrency_refills_nothing_and_raising_it_is_due_now():
+    generator = started(workload(ClosedLoop(8)))
+    generator.due(0.0, 0, 4096)
+    generator.change(workload(ClosedLoop(2)), 1.0)
+    for _ in range(6):
+        generator.freed(1.5)
+    assert generator.due(2.0, in_flight=2, max_model_len=4096) == []
+    generator.change(workload(ClosedLoop(5)), 3.0)
+    assert [spec.due_s for spec in generator.due(3.0, 2, 4096)] == [3.0] * 3
+
+
+def test_poisson_arrivals_have_the_rate_and_the_spread_of_a_poisson_process():
+    generator = started(workload(OpenLoop(50.0)))
+    due = np.array([spec.due_s for spec in generator.due(400.0, 0, 4096)])
+    gaps = np.diff(due)
+    assert abs(len(due) / 400.0 - 50.0) < 4 * math.sqrt(50 / 400)
+    assert abs(gaps.std() / gaps.mean() - 1.0) < 0.05
+
+
+def test_a_stalled_engine_finds_every_arrival_with_its_own_due_time():
+    stalled = started(workload(OpenLoop(20.0)))
+    polled = started(workload(OpenLoop(20.0)))
+    late = [spec.due_s for spec in stalled.due(10.0, 0, 4096)]
+    prompt = [s.due_s for i in range(1, 1001) for s in polled.due(i / 100, 0, 4096)]
+    assert late == prompt
+
+
+def test_a_rate_change_neither_loses_nor_doubles_arrivals():
+    changed = started(workload(OpenLoop(10.0)))
+    n = 0
+    for second in range(200):
+        for tenth in range(10):
+            n += len(changed.due(second + tenth / 10, 0, 4096))
+            rate = 10.0 if (second + tenth) % 2 else 30.0
+            changed.change(workload(OpenLoop(rate)), second + tenth / 10)
+    assert abs(n - 200 * 20) < 4 * math.sqrt(200 * 20)
+
+
+def test_hold_brings_no_backlog():
+    generator = started(workload(OpenLoop(10.0)))
+    generator.hold()
+    assert generator.due(100.0, 0, 4096) == []
+    assert generator.next_due_s(0) == math.inf
+    generator.resume(100.0)
+    assert all(100.0 < spec.due_s <= 101.0 for spec in generator.due(101.0, 0, 4096))
+
+
+@pytest.mark.parametrize("arrivals", [ClosedLoop(0), OpenLoop(0.0)])
+def test_no_load_is_never_due(arrivals):
+    generator = started(workload(arrivals))
+    assert generator.next_due_s(0) == math.inf
+    assert generator.due(1e6, 0, 4096) == []
+
+
+def test_lengths_follow_their_distribution():
+    generator = started(workload(ClosedLoop(4000), LogNormal(200, 0.5, 16, 2048), Uniform(8, 64)))
+    specs = generator.due(0.0, 0, 1_000_000)
+    prompts = np.array([len(spec.prompt_token_ids) for spec in specs])
+    outputs = np.array([spec.output_tokens for spec in specs])
+    assert abs(np.median(prompts) - 200) < 8
+    assert abs(np.log(prompts).std() - 0.5) < 0.03
+    assert prompts.min() >= 16
+    assert prompts.max() <= 2048
+    assert (outputs.min(), outputs.max()) == (8, 64)
+
+
+def test_lengths_are_clamped_to_the_limit_and_say_so():
+    generator = started(workload(ClosedLoop(3), Fixed(100), Fixed(50)))
+    for spec in generator.due(0.0, 0, 120):
+        assert (len(spec.prompt_token_ids), spec.output_tokens, spec.clamped) == (100, 20, True)
+    generator.change(workload(ClosedLoop(4), Fixed(100), Fixed(50)), 1.0)
+    (spec,) = generator.due(1.0, 3, 64)
+    assert (len(spec.prompt_token_ids), spec.output_tokens) == (63, 1)
+
+
+def test_prompts_share_no_prefix():
+    specs = started(workload(ClosedLoop(2000))).due(0.0, 0, 4096)
+    assert len({tuple(spec.prompt_token_ids[:8]) for spec in specs}) == 2000
+
+
+def test_request_i_is_the_same_whatever_the_timing_and_the_limits():
+    closed = started(workload(ClosedLoop(50), Uniform(10, 90))).due(0.0, 0, 4096)
+    spread = started(workload(OpenLoop(5.0), Uniform(10, 90))).due(100.0, 0, 64)[:50]
+    for a, b in zip(closed, spread, strict=True):
+        n = len(b.prompt_token_ids)
+        assert a.prompt_token_ids[:n] == b.prompt_token_ids
+
+
+def test_two_processes_make_the_same_bytes():
+    code = (
+        "from tputtui.load.generator import *; from tputtui.load.workload import *; import hashlib;"
+        "g = Generator(Workload(OpenLoop(9.0), LogNormal(64, 1.0), Uniform(1, 9), 7), 8192);"
+        "g.resume(0.0); print(hashlib.sha256(repr(g.due(60.0, 0, 4096)).encode()).hexdigest())"
+    )
+    runs = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    }
+    assert len(runs) == 1
+
+
+@pytest.mark.parametrize("text", ["256", "64-512", "256~0.5", "256~0.5[16-2048]"])
+def test_lengths_read_back_as_written(text):
+    assert describe_lengths(parse_lengths(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "abc", "0", "-5", "512-64", "5~9~1", "1.5", "64~99", "²"])
+def test_other_lengths_are_refused_with_a_sentence(text):
+    with pytest.raises(UsageError) as refusal:
+        parse_lengths(text)
+    assert text.strip() in str(refusal.value)

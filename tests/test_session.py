@@ -1,0 +1,247 @@
+"""The loop and the session on the deterministic engine: accounting, limits, undo, failures."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.rig import Rig
+from tputtui import profile
+from tputtui.engine.protocol import State
+from tputtui.errors import EngineError, KnobError, UsageError
+from tputtui.load.workload import ClosedLoop, Fixed, OpenLoop, Workload
+from tputtui.measure.samples import Outcome
+
+
+def load(arrivals, prompt=100, output=20):
+    return Workload(arrivals, Fixed(prompt), Fixed(output))
+
+
+@pytest.fixture
+def rig():
+    return Rig.booted(load(ClosedLoop(96)), max_num_seqs=64)
+
+
+def test_a_boot_goes_through_its_stages_and_times_them():
+    rig = Rig(load(ClosedLoop(4)))
+    assert rig.session.frame().status.state is State.COLD
+    rig.boot()
+    frame = rig.session.frame()
+    assert frame.status.state is State.RUNNING
+    assert frame.status.stages == (
+        ("importing vLLM", 6.0),
+        ("loading the model, sizing the KV cache", 2.0),
+    )
+
+
+def test_load_queues_behind_the_limit_and_every_frame_balances(rig):
+    for _ in range(300):
+        rig.turn()
+        frame = rig.session.frame()
+        assert frame.accounting.balanced
+        assert frame.accounting.running <= 64
+    assert 64 <= frame.accounting.in_flight <= 96
+    assert frame.accounting.waiting == 32
+    assert frame.accounting.finished > 100
+    tokens = sum(sample.output_tokens for sample in rig.session.recorder.request_log)
+    assert frame.generated_tokens >= tokens > 0
+
+
+def test_lowering_sequences_is_in_force_at_once_and_drains(rig):
+    rig.run(2.0)
+    assert rig.session.set_knob("max_num_seqs", 16)
+    rig.turn()
+    frame = rig.session.frame()
+    assert frame.status.knobs.max_num_seqs == 16
+    assert frame.draining_seqs > 0
+    assert not frame.window.settled
+    rig.run(5.0)
+    frame = rig.session.frame()
+    assert frame.accounting.running <= 16
+    assert frame.draining_seqs == 0
+    assert frame.window.settled
+    assert frame.marks[-1].text == "max_num_seqs 64 → 16"
+
+
+def test_limits_out_of_bounds_are_refused_with_the_bounds_and_the_flag(rig):
+    with pytest.raises(KnobError, match="above its ceiling 256") as refusal:
+        rig.session.set_knob("max_num_seqs", 257)
+    assert "--max-num-seqs 257" in refusal.value.hint
+    with pytest.raises(KnobError, match="too low"):
+        rig.session.set_knob("max_num_batched_tokens", 0)
+    with pytest.raises(KnobError, match="whole number"):
+        rig.session.set_knob("max_num_seqs", 3.5)  # type: ignore[arg-type]
+    assert rig.session.asked("max_num_seqs") == 64
+
+
+def test_nothing_gets_past_the_ceiling_even_from_inside(rig):
+    rig.session.host.set_knobs(rig.session.ceilings().with_value("max_num_seqs", 10_000), "x")
+    rig.turn()
+    assert rig.session.frame().status.knobs.max_num_seqs == 256
+
+
+def test_limits_cannot_be_turned_before_the_engine_is_up():
+    rig = Rig(load(ClosedLoop(4)))
+    with pytest.raises(KnobError, match="The engine is cold"):
+        rig.session.set_knob("max_num_seqs", 4)
+    with pytest.raises(KnobError):
+        rig.session.undo()
+
+
+def test_undo_takes_back_limits_and_load_in_order(rig):
+    session = rig.session
+    session.set_knob("max_num_seqs", 32)
+    session.set_workload(load(ClosedLoop(10)))
+    session.set_knob("max_model_len", 512)
+    assert not session.set_knob("max_model_len", 512)
+    assert "max_model_len 512 → 2048" in session.undo()
+    assert "10 in flight → 96 in flight" in session.undo()
+    assert session.workload == load(ClosedLoop(96))
+    assert "max_num_seqs 32 → 64" in session.undo()
+    with pytest.raises(UsageError, match="Nothing to undo"):
+        session.undo()
+    rig.turn()
+    assert session.frame().status.knobs.max_num_seqs == 64
+
+
+def test_a_lowered_length_cuts_and_never_counts_as_finished(rig):
+    rig.run(1.0)
+    before = rig.session.frame().accounting
+    rig.session.set_knob("max_model_len", 105)
+    rig.run(4.0)
+    frame = rig.session.frame()
+    assert frame.accounting.cut > 0
+    assert frame.accounting.clamped > before.clamped
+    assert frame.accounting.balanced
+    for sample in rig.session.recorder.request_log:
+        short = sample.output_tokens < sample.wanted_tokens
+        assert (sample.outcome is Outcome.CUT) == short
+
+
+def test_pause_drains_and_stop_aborts_and_begins_again(rig):
+    rig.run(1.0)
+    rig.session.toggle_load()
+    rig.turn()
+    assert rig.session.frame().status.state is State.DRAINING
+    rig.run(10.0)
+    frame = rig.session.frame()
+    assert frame.status.state is State.READY
+    assert frame.accounting.in_flight == 0
+    assert frame.accounting.aborted == 0
+    rig.session.toggle_load()
+    rig.run(1.0)
+    rig.session.stop_load()
+    rig.turn()
+    frame = rig.session.frame()
+    assert frame.status.state is State.READY
+    assert frame.accounting.aborted == 96
+    rig.session.toggle_load()
+    rig.turn()
+    assert min(s.number for s in list(rig.session.recorder.request_log)[-5:]) >= 0
+    assert rig.session.frame().accounting.balanced
+
+
+def test_open_loop_beyond_capacity_says_saturated_and_latency_counts_from_due():
+    rig = Rig.booted(load(OpenLoop(400.0)), max_num_seqs=8)
+    rig.run(12.0)
+    frame = rig.session.frame()
+    assert frame.figures.saturated
+    assert frame.figures.achieved_per_s < frame.figures.offered_per_s
+    assert frame.accounting.waiting > 100
+    assert frame.latencies.ttft.p50 > 1.0
+
+
+def test_an_engine_that_dies_leaves_a_reason_and_can_boot_again():
+    rig = Rig(load(ClosedLoop(16)), fail_at_step=50)
+    rig.boot()
+    rig.run(10.0)
+    frame = rig.session.frame()
+    assert frame.status.state is State.FAILED
+    assert "told to fail" in frame.status.failure.message
+    assert frame.accounting.failed == 16
+    assert frame.accounting.balanced
+    with pytest.raises(KnobError, match="failed"):
+        rig.session.set_knob("max_num_seqs", 3)
+    rig.engine_options.clear()
+    rig.session.boot_again()
+    rig.run(12.0)
+    frame = rig.session.frame()
+    assert frame.status.state is State.RUNNING
+    assert frame.accounting.finished > 0
+    assert frame.accounting.balanced
+
+
+@pytest.mark.parametrize("error", [EngineError("no memory", "less"), RuntimeError("bad\nworse")])
+def test_a_boot_that_fails_says_why(error):
+    rig = Rig(load(ClosedLoop(4)), fail_boot=error)
+    rig.boot()
+    status = rig.session.frame().status
+    assert status.state is State.FAILED
+    assert status.failure.message in ("no memory", "RuntimeError: bad")
+
+
+def test_a_saved_profile_starts_another_session_with_the_same_limits(rig, tmp_path):
+    rig.session.set_knob("max_num_seqs", 24)
+    rig.run(6.0)
+    path = rig.session.save(tmp_path / "tuned.yaml")
+    saved = profile.load(path)
+    assert saved.knobs["max_num_seqs"] == 24
+    assert saved.evidence["generated_tokens_per_s"] > 0
+    assert saved.evidence["versions"]["vllm"]
+    assert saved.evidence["ttft_s"]["n"] > 0
+    again = Rig.of(saved)
+    again.boot()
+    assert again.session.frame().status.knobs == rig.session.frame().status.knobs
+    assert again.session.workload == rig.session.workload
+
+
+def test_the_engine_thread_runs_and_stops(tmp_path):
+    rig = Rig(load(ClosedLoop(8)))
+    rig.session.start()
+    assert rig.session.close(5.0)
+    assert rig.session.host.status.state is State.STOPPED
+
+
+orders = st.one_of(
+    st.tuples(st.just("max_num_seqs"), st.integers(1, 256)),
+    st.tuples(st.just("max_num_batched_tokens"), st.integers(1, 2048)),
+    st.tuples(st.just("max_model_len"), st.integers(2, 2048)),
+    st.tuples(st.just("closed"), st.integers(0, 150)),
+    st.tuples(st.just("open"), st.integers(0, 300)),
+    st.tuples(st.sampled_from(["toggle", "stop", "undo", "boot"]), st.none()),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(orders, st.integers(0, 12)), max_size=25))
+def test_accounting_balances_whatever_the_person_does(plan):
+    rig = Rig.booted(load(ClosedLoop(40)))
+    session = rig.session
+    for (order, value), turns in plan:
+        try:
+            match order:
+                case "toggle":
+                    session.toggle_load()
+                case "stop":
+                    session.stop_load()
+                case "undo":
+                    session.undo()
+                case "boot":
+                    session.boot_again()
+                case "closed":
+                    session.set_workload(load(ClosedLoop(value)))
+                case "open":
+                    session.set_workload(load(OpenLoop(float(value))))
+                case _:
+                    session.set_knob(order, value)
+        except UsageError:
+            pass
+        for _ in range(turns):
+            rig.turn()
+            frame = session.frame()
+            assert frame.accounting.balanced
+            assert frame.status.failure is None
+            assert not math.isnan(frame.kv_frac)
+    rig.run(0.5)
+    assert session.frame().accounting.balanced

@@ -1,0 +1,1 @@
+"""The engine room: the loop (`host`) and the engines it can drive."""

@@ -1,0 +1,195 @@
+"""A deterministic engine for tests and pictures of the screen: no vLLM, no time of its own.
+
+It queues, batches, prefills in chunks and decodes as a scheduler does, and moves an injected
+clock by what each step is said to cost. Never used for a person's run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tputtui.engine.protocol import Ended, EngineFacts, Report, State, StepReport
+from tputtui.errors import EngineError
+from tputtui.knobs import Knobs
+from tputtui.load.generator import RequestSpec
+from tputtui.measure.samples import StepSample
+from tputtui.profile import EngineSpec
+
+__all__ = ["FakeClock", "FakeEngine"]
+
+
+class FakeClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, now_s: float = 1000.0) -> None:
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now_s += seconds
+
+
+@dataclass(slots=True)
+class _Request:
+    spec: RequestSpec
+    limit: int
+    computed: int = 0
+    generated: int = 0
+    scheduled_s: float = math.nan
+    first_s: float = math.nan
+    last_s: float = math.nan
+
+    @property
+    def tokens(self) -> int:
+        return len(self.spec.prompt_token_ids) + self.generated
+
+
+class FakeEngine:
+    """`Engine` with a made-up step time: 6 ms, 0.15 ms a decode, 12 µs a prefill token.
+
+    fail_boot, fail_at_step: raise there, for the failure paths.
+    """
+
+    CEILINGS = Knobs(256, 2048, 2048)
+    KV_TOKENS = 32_768
+
+    def __init__(
+        self, clock: FakeClock, *, fail_boot: Exception | None = None, fail_at_step: int = -1
+    ) -> None:
+        self._clock = clock
+        self._fail_boot = fail_boot
+        self._fail_at_step = fail_at_step
+        self._steps = 0
+        self._knobs = self.CEILINGS
+        self._running: list[_Request] = []
+        self._waiting: list[_Request] = []
+
+    def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
+        """Go through the stages of a boot."""
+        report(State.IMPORTING, "importing vLLM")
+        self._clock.advance(6.0)
+        report(State.LOADING, "loading the model, sizing the KV cache")
+        self._clock.advance(2.0)
+        if self._fail_boot is not None:
+            raise self._fail_boot
+        return EngineFacts(
+            model=spec.model,
+            device="fake",
+            dtype="float32",
+            ceilings=self.CEILINGS,
+            kv_tokens=self.KV_TOKENS,
+            block_size=32,
+            vocab_size=8192,
+            boot_s=8.0,
+            versions={"vllm": "0.32.0", "torch": "2.13.0"},
+        )
+
+    def submit(self, request: RequestSpec) -> None:
+        """Queue one request."""
+        self._waiting.append(_Request(request, request.output_tokens))
+
+    def step(self) -> StepReport:
+        """Decode what runs, then fill the step with prefill."""
+        self._steps += 1
+        if self._steps == self._fail_at_step:
+            raise EngineError("The fake engine was told to fail here.", "Boot again.")
+        began_s, budget, prefill = self._clock(), self._knobs.max_num_batched_tokens, 0
+        ready: list[_Request] = []
+        for request in self._running:
+            todo = max(1, len(request.spec.prompt_token_ids) - request.computed)
+            taken = min(todo, budget)
+            budget -= taken
+            self._schedule(request, taken, ready)
+            prefill += taken if not request.generated else 0
+        while self._waiting and budget and len(self._running) < self._knobs.max_num_seqs:
+            request = self._waiting.pop(0)
+            request.scheduled_s = began_s
+            taken = min(len(request.spec.prompt_token_ids), budget)
+            budget -= taken
+            prefill += taken
+            self._running.append(request)
+            self._schedule(request, taken, ready)
+        batch = len(self._running)
+        decode = self._knobs.max_num_batched_tokens - budget - prefill
+        self._clock.advance(0.006 + 0.00015 * decode + 12e-6 * prefill)
+        return self._report(began_s, batch, prefill, decode, ready)
+
+    def end(self, numbers: Iterable[int]) -> list[Ended]:
+        """Abort requests."""
+        wanted = set(numbers)
+        gone = [r for r in (*self._running, *self._waiting) if r.spec.number in wanted]
+        return [self._leave(request, self._clock()) for request in gone]
+
+    def apply(self, knobs: Knobs) -> list[Ended]:
+        """Put limits in force; requests at or past the new length end."""
+        self._knobs = knobs
+        past = []
+        for request in (*self._running, *self._waiting):
+            prompt = len(request.spec.prompt_token_ids)
+            request.limit = min(request.spec.output_tokens, knobs.max_model_len - prompt)
+            if request.tokens >= knobs.max_model_len:
+                past.append(request)
+        return [self._leave(request, self._clock()) for request in past]
+
+    def counts(self) -> tuple[int, int]:
+        """(running, waiting)."""
+        return len(self._running), len(self._waiting)
+
+    def shutdown(self) -> None:
+        """Nothing to give back."""
+
+    def _schedule(self, request: _Request, taken: int, ready: list[_Request]) -> None:
+        request.computed += taken
+        if taken and request.computed >= len(request.spec.prompt_token_ids):
+            ready.append(request)
+
+    def _report(
+        self, began_s: float, batch: int, prefill: int, decode: int, ready: list[_Request]
+    ) -> StepReport:
+        end_s, first, gaps, ended = self._clock(), [], Counter[float](), []
+        for request in ready:
+            request.generated += 1
+            if request.generated == 1:
+                request.first_s = end_s
+                first.append((request.spec.number, end_s))
+            else:
+                gaps[end_s - request.last_s] += 1
+            request.last_s = end_s
+            if request.generated >= request.limit:
+                ended.append(self._leave(request, end_s))
+        used = sum(request.tokens for request in self._running)
+        sample = StepSample(
+            end_s=end_s,
+            duration_s=end_s - began_s,
+            running=batch,
+            waiting=len(self._waiting),
+            prefill_tokens=prefill,
+            decode_tokens=decode,
+            generated_tokens=len(ready),
+            cached_tokens=0,
+            looked_up_tokens=prefill,
+            preemptions=0,
+            kv_frac=min(1.0, used / self.KV_TOKENS),
+            max_num_seqs=self._knobs.max_num_seqs,
+            max_num_batched_tokens=self._knobs.max_num_batched_tokens,
+        )
+        return StepReport(sample, first, list(gaps.items()), ended)
+
+    def _leave(self, request: _Request, end_s: float) -> Ended:
+        queue = self._running if request in self._running else self._waiting
+        queue.remove(request)
+        return Ended(
+            request.spec.number,
+            end_s,
+            request.generated,
+            request.scheduled_s,
+            request.first_s,
+            0,
+            0,
+        )

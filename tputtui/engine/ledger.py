@@ -1,0 +1,102 @@
+"""The host's own book of requests: what was issued, what is in flight, how the rest ended.
+
+Engine thread only. The scheduler keeps another book; `Accounting.balanced` compares the two.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from tputtui.engine.protocol import Ended
+from tputtui.load.generator import RequestSpec
+from tputtui.measure.recorder import Recorder
+from tputtui.measure.samples import Accounting, Outcome, RequestSample
+
+__all__ = ["Ledger"]
+
+
+@dataclass(frozen=True, slots=True)
+class _InFlight:
+    due_s: float
+    submitted_s: float
+    prompt_tokens: int
+    wanted_tokens: int
+
+
+class Ledger:
+    """Every request issued, exactly once."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._in_flight: dict[int, _InFlight] = {}
+        self._ended = dict.fromkeys(Outcome, 0)
+        self._issued = 0
+        self._clamped = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Requests issued that have not left."""
+        return len(self._in_flight)
+
+    def numbers(self) -> list[int]:
+        """The numbers of those."""
+        return list(self._in_flight)
+
+    def issue(self, request: RequestSpec, now_s: float) -> None:
+        """A request goes to the engine."""
+        self._in_flight[request.number] = _InFlight(
+            request.due_s, now_s, len(request.prompt_token_ids), request.output_tokens
+        )
+        self._issued += 1
+        self._clamped += request.clamped
+        self._recorder.issued.append((request.due_s,))
+
+    def first_tokens(self, tokens: list[tuple[int, float]]) -> None:
+        """Requests have their first token."""
+        for number, at_s in tokens:
+            request = self._in_flight[number]
+            self._recorder.add_first_token(at_s, request.due_s, request.submitted_s)
+
+    def leave(self, ended: Ended, outcome: Outcome | None = None) -> None:
+        """A request has left the engine; without `outcome`, short of its length means CUT."""
+        request = self._in_flight.pop(ended.number)
+        if outcome is None:
+            whole = ended.output_tokens >= request.wanted_tokens
+            outcome = Outcome.FINISHED if whole else Outcome.CUT
+        self._ended[outcome] += 1
+        self._recorder.add_ended(
+            RequestSample(
+                number=ended.number,
+                outcome=outcome,
+                due_s=request.due_s,
+                submitted_s=request.submitted_s,
+                scheduled_s=ended.scheduled_s,
+                first_token_s=ended.first_token_s,
+                end_s=ended.end_s,
+                prompt_tokens=request.prompt_tokens,
+                output_tokens=ended.output_tokens,
+                wanted_tokens=request.wanted_tokens,
+                cached_tokens=ended.cached_tokens,
+                preemptions=ended.preemptions,
+            )
+        )
+
+    def drop(self, number: int, outcome: Outcome, now_s: float) -> None:
+        """A request is gone without the engine having a word on it."""
+        self.leave(Ended(number, now_s, 0, math.nan, math.nan, 0, 0), outcome)
+
+    def drop_all(self, outcome: Outcome, now_s: float) -> None:
+        """Everything in flight is gone."""
+        for number in self.numbers():
+            self.drop(number, outcome, now_s)
+
+    def accounting(self, running: int, waiting: int) -> Accounting:
+        """The book as one value, beside the scheduler's counts."""
+        return replace(
+            Accounting(**{outcome.value: n for outcome, n in self._ended.items()}),
+            issued=self._issued,
+            running=running,
+            waiting=waiting,
+            clamped=self._clamped,
+        )

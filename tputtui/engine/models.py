@@ -1,0 +1,61 @@
+"""Built-in shapes: real architectures with published dimensions and random weights.
+
+A shape is a `config.json` shipped in the package. It needs no weights, no tokenizer and no
+network, so limits can be tuned before the weights are there. Importing this needs no vLLM.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from tputtui.errors import UsageError, nearest
+from tputtui.profile import EngineSpec, EngineValue
+
+__all__ = ["PREFIX", "is_shape", "resolve", "shapes"]
+
+PREFIX = "shape:"
+
+_EVERY_SHAPE: dict[str, EngineValue] = {"load_format": "dummy", "skip_tokenizer_init": True}
+_OWN: dict[str, dict[str, EngineValue]] = {
+    # Small enough that a CPU serves it at thousands of tokens/s; a KV cache small enough
+    # (32 Ki tokens) that filling it up can be seen. Compiling would cost 20 s for 5 %.
+    "demo": {
+        "enforce_eager": True,
+        "block_size": 32,
+        "kv_cache_memory_bytes": 64 * 2**20,
+        "dtype": "float32",
+        "max_num_seqs": 256,
+        "max_num_batched_tokens": 2048,
+        "max_model_len": 2048,
+    },
+}
+
+
+def is_shape(model: str) -> bool:
+    """Whether MODEL names a built-in shape."""
+    return model.startswith(PREFIX)
+
+
+def shapes() -> dict[str, Path]:
+    """Name to folder of every built-in shape."""
+    root = Path(str(resources.files("tputtui"))) / "engine" / "shapes"
+    return {path.parent.name: path.parent for path in sorted(root.glob("*/config.json"))}
+
+
+def resolve(spec: EngineSpec) -> EngineSpec:
+    """`spec` with a shape's folder as the model and what every shape needs put underneath.
+
+    Any other model is returned as it is. Raises UsageError for a shape that does not exist.
+    """
+    if not is_shape(spec.model):
+        return spec
+    name = spec.model.removeprefix(PREFIX)
+    known = shapes()
+    if name not in known:
+        raise UsageError(
+            f"There is no built-in shape called {name!r}.",
+            nearest(name, known) or f"Known: {', '.join(known)}.",
+        )
+    under: dict[str, EngineValue] = {"served_model_name": spec.model, **_EVERY_SHAPE}
+    return EngineSpec(str(known[name]), {**under, **_OWN.get(name, {}), **spec.args})

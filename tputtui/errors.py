@@ -1,0 +1,55 @@
+"""The errors a person sees: one sentence of what failed, one of what to do next.
+
+TputError
+├── UsageError      bad flag, value or file; nothing was started        exit 2
+│   ├── ProfileError    a profile that cannot be read
+│   └── KnobError       a limit outside its bounds
+└── EngineError     the engine would not boot, or died                  exit 3
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["EngineError", "KnobError", "ProfileError", "TputError", "UsageError", "nearest"]
+
+
+class TputError(Exception):
+    """A failure with a `message` (what failed) and a `hint` (what to do next)."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class UsageError(TputError):
+    """The person's input cannot be used; nothing has been changed."""
+
+    exit_code = 2
+
+
+class ProfileError(UsageError):
+    """A profile is missing, malformed, or holds a value of the wrong kind."""
+
+
+class KnobError(UsageError):
+    """A limit was asked for that the running engine cannot take."""
+
+
+class EngineError(TputError):
+    """The engine would not boot, or stopped by itself."""
+
+    exit_code = 3
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint naming the closest of `known` ("Did you mean `x`?"), or an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"Did you mean `{close[0]}`?" if close else ""

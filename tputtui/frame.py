@@ -1,0 +1,102 @@
+"""One picture of a run: everything a front end shows, and the figures a profile keeps. Pure."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from tputtui import __version__
+from tputtui.engine.host import Status
+from tputtui.engine.protocol import State
+from tputtui.hardware import HardwareSample
+from tputtui.knobs import Knobs
+from tputtui.measure.samples import Accounting, Mark
+from tputtui.measure.window import Figures, Latencies, Window
+from tputtui.profile import Profile
+
+__all__ = ["Frame", "evidence"]
+
+SERVING = (State.READY, State.RUNNING, State.DRAINING)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How everything stood at `t_s` (engine clock, seconds).
+
+    asked: the knobs last asked for; None before the engine is up. In force: `status.knobs`.
+    now: figures over the last second. window: figures over `window`.
+    latencies: over `window`, renewed once a second.
+    marks: newest last.
+    """
+
+    t_s: float
+    elapsed_s: float
+    status: Status
+    profile: Profile
+    asked: Knobs | None
+    accounting: Accounting
+    generated_tokens: int
+    now: Figures
+    window: Window
+    figures: Figures
+    latencies: Latencies
+    kv_frac: float
+    hardware: HardwareSample | None
+    marks: tuple[Mark, ...]
+    can_undo: bool
+
+    @property
+    def serving(self) -> bool:
+        """Whether the engine is up and its limits can be turned."""
+        return self.status.state in SERVING
+
+    @property
+    def draining_seqs(self) -> int:
+        """Running sequences above the limit in force, which leave as they finish."""
+        knobs = self.status.knobs
+        return max(0, self.accounting.running - knobs.max_num_seqs) if knobs else 0
+
+
+def evidence(frame: Frame) -> dict[str, Any]:
+    """What was measured, with the window, n and versions that make it worth keeping.
+
+    Seconds and fractions to four significant digits; a figure without samples is left out.
+    """
+    facts, window, found = frame.status.facts, frame.window, frame.figures
+    table: dict[str, Any] = {}
+    for name in ("ttft", "tpot", "itl", "e2e"):
+        values = getattr(frame.latencies, name)
+        if values.n:
+            table[f"{name}_s"] = {
+                "n": values.n,
+                "p50": _rounded(values.p50),
+                "p90": _rounded(values.p90),
+            } | ({"p99": _rounded(values.p99)} if values.p99_resolved else {})
+    measured = {
+        "generated_tokens_per_s": found.generated_per_s,
+        "prompt_tokens_per_s": found.prompt_computed_per_s,
+        "requests_per_s": found.achieved_per_s,
+        "offered_requests_per_s": found.offered_per_s,
+        "sequences_frac": found.sequences_frac,
+        "batched_tokens_frac": found.tokens_frac,
+        "prefix_hit_frac": found.cached_frac,
+    }
+    return {
+        "state": "tuned live" if window.settled else "tuned live, still settling",
+        "saved": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "window_s": _rounded(window.length_s),
+        "saturated": found.saturated,
+        "preemptions": found.preemptions,
+        **{k: _rounded(v) for k, v in measured.items() if not math.isnan(v)},
+        **table,
+        "ceilings": facts.ceilings.as_dict() if facts else {},
+        "device": facts.device if facts else "",
+        "gpus": [gpu.name for gpu in frame.hardware.gpus] if frame.hardware else [],
+        "versions": {"tputtui": __version__, **(facts.versions if facts else {})},
+    }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")

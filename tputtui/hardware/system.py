@@ -1,0 +1,150 @@
+"""Read the host: processor and memory of the machine, and this process's share of both.
+
+Runs on the sampler's host thread; psutil is imported by the first read, so that start-up is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class HostSample:
+    """The host at one moment; rates cover the time since the read before.
+
+    `cpu_frac` is the busy share of all `cores` (logical) of the machine, `process_cpu_cores` this
+    process's own use in cores (1.9 keeps nearly two busy); both are None on a first read. Memory
+    in use is what cannot be reclaimed. Inside a container whose limit is below the machine's
+    memory, total is that limit and used is what counts against it.
+    """
+
+    cpu_frac: float | None
+    cores: int
+    mem_used_bytes: int
+    mem_total_bytes: int
+    process_cpu_cores: float | None
+    process_rss_bytes: int
+    load1: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Counters:
+    """What rates are differences of, in seconds."""
+
+    t_s: float
+    busy_s: float
+    total_s: float
+    process_s: float
+
+
+class HostReader:
+    """psutil and the cgroup files behind one `read()`; one thread at a time may use it."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        ps: Any = None,
+        cgroup_mount: Path = Path("/sys/fs/cgroup"),
+        cgroup_file: Path = Path("/proc/self/cgroup"),
+    ) -> None:
+        """Take `ps` (a module shaped like psutil) instead of importing psutil."""
+        self._clock = clock
+        self._ps = ps
+        self._cgroup_mount = cgroup_mount
+        self._cgroup_file = cgroup_file
+        self._process: Any = None
+        self._before: _Counters | None = None
+
+    def read(self) -> HostSample:
+        """One sample; raises psutil's or the system's own error when /proc cannot be read."""
+        if self._process is None:
+            self._ps = self._ps or importlib.import_module("psutil")
+            self._process = self._ps.Process()
+        before, now = self._before, self._count()
+        self._before = now
+        cpu_frac = process_cpu_cores = None
+        if before is not None:
+            if now.total_s > before.total_s:
+                busy_frac = (now.busy_s - before.busy_s) / (now.total_s - before.total_s)
+                cpu_frac = min(1.0, max(0.0, busy_frac))
+            if now.t_s > before.t_s:
+                process_cpu_cores = (now.process_s - before.process_s) / (now.t_s - before.t_s)
+        used_bytes, total_bytes = self._memory()
+        return HostSample(
+            cpu_frac=cpu_frac,
+            cores=self._ps.cpu_count() or 1,
+            mem_used_bytes=used_bytes,
+            mem_total_bytes=total_bytes,
+            process_cpu_cores=process_cpu_cores,
+            process_rss_bytes=self._process.memory_info().rss,
+            load1=os.getloadavg()[0],
+        )
+
+    def _count(self) -> _Counters:
+        # Own differences, not psutil.cpu_percent: its "since the last call" belongs to every caller
+        # in the process at once.
+        times: dict[str, float] = self._ps.cpu_times()._asdict()
+        process = self._process.cpu_times()
+        # Linux counts guest time in user time already; waiting for a disk keeps no core busy.
+        total_s = sum(times.values()) - times.get("guest", 0.0) - times.get("guest_nice", 0.0)
+        idle_s = times["idle"] + times.get("iowait", 0.0)
+        return _Counters(
+            t_s=self._clock(),
+            busy_s=total_s - idle_s,
+            total_s=total_s,
+            process_s=process.user + process.system,
+        )
+
+    def _memory(self) -> tuple[int, int]:
+        """(used, total) in bytes: the tightest cgroup limit below the machine's, else its own."""
+        machine = self._ps.virtual_memory()
+        total_bytes: int = machine.total
+        used_bytes: int = machine.total - machine.available
+        for group in self._cgroups():
+            limit_bytes = _int_or_none(group / "memory.max")
+            current_bytes = _int_or_none(group / "memory.current")
+            if limit_bytes is None or current_bytes is None or limit_bytes >= total_bytes:
+                continue
+            total_bytes = limit_bytes
+            # Page cache that nobody touches counts as current, and goes when memory is needed.
+            used_bytes = max(0, current_bytes - _stat_bytes(group / "memory.stat", "inactive_file"))
+        return used_bytes, total_bytes
+
+    def _cgroups(self) -> Iterator[Path]:
+        """This process's cgroup v2 and its parents, innermost first, up to the mount itself."""
+        lines = _lines(self._cgroup_file)
+        path = next((line[3:] for line in lines if line.startswith("0::/")), "/")
+        parts = [part for part in path.split("/") if part]
+        if ".." in parts:
+            parts = []  # outside this container's view of the tree: only the mount is left to ask
+        while parts:
+            yield self._cgroup_mount.joinpath(*parts)
+            parts.pop()
+        yield self._cgroup_mount
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _int_or_none(path: Path) -> int | None:
+    """The number in a cgroup file; None for "max" (no limit) and for a file that is not there."""
+    text = "".join(_lines(path)).strip()
+    return int(text) if text.isdecimal() else None
+
+
+def _stat_bytes(path: Path, key: str) -> int:
+    for line in _lines(path):
+        name, _, value = line.partition(" ")
+        if name == key:
+            return int(value)
+    return 0

@@ -1,0 +1,1 @@
+"""The synthetic load: what is asked for (`workload`) and who asks next (`generator`). Pure."""

@@ -1,0 +1,164 @@
+"""What load to put on the engine, as plain values that profiles hold. Pure.
+
+Frozen `msgspec.Struct`s rather than dataclasses: the same types validate profile files.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import msgspec
+
+from tputtui.errors import UsageError
+
+__all__ = [
+    "ClosedLoop",
+    "Fixed",
+    "Lengths",
+    "LogNormal",
+    "OpenLoop",
+    "Uniform",
+    "Workload",
+    "describe_arrivals",
+    "describe_lengths",
+    "difference",
+    "parse_lengths",
+]
+
+Tokens = Annotated[int, msgspec.Meta(ge=1, le=16_777_216)]
+
+
+class Fixed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="fixed"):
+    """Every length is `tokens`."""
+
+    tokens: Tokens
+
+
+class Uniform(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="uniform"
+):
+    """Whole numbers from `min` to `max`, both included, all equally likely."""
+
+    min: Tokens
+    max: Tokens
+
+    def __post_init__(self) -> None:
+        _ordered(self.min, self.max)
+
+
+class LogNormal(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="lognormal"
+):
+    """exp(N(ln `median`, `sigma`²)), rounded; what falls outside `min`..`max` is put on the bound.
+
+    sigma: standard deviation of the logarithm; 0.5 spreads the middle 95 % over a factor of 7.
+    """
+
+    median: Annotated[float, msgspec.Meta(gt=0)]
+    sigma: Annotated[float, msgspec.Meta(ge=0, le=5)]
+    min: Tokens = 1
+    max: Tokens = 1_048_576
+
+    def __post_init__(self) -> None:
+        _ordered(self.min, self.max)
+
+
+Lengths = Fixed | Uniform | LogNormal
+
+
+class ClosedLoop(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="closed"
+):
+    """A fixed number of requests in flight: the next is due the moment one ends."""
+
+    in_flight: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+
+
+class OpenLoop(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="poisson"
+):
+    """Poisson arrivals at `rate` requests/s, whatever the engine does with them."""
+
+    rate: Annotated[float, msgspec.Meta(ge=0, le=1e6)]
+
+
+class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Arrivals, prompt and output lengths in tokens, and the seed that makes them repeatable."""
+
+    arrivals: ClosedLoop | OpenLoop
+    prompt: Lengths
+    output: Lengths
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
+
+
+def _ordered(low: int, high: int) -> None:
+    if low > high:
+        raise ValueError(f"min {low} is above max {high}")
+
+
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_LOGNORMAL = re.compile(rf"(?:lognormal:)?{_NUMBER}~{_NUMBER}(?:\[(\d+)-(\d+)\])?")
+
+
+def parse_lengths(text: str) -> Lengths:
+    """Lengths as typed: `256` fixed, `64-512` uniform, `256~0.5[16-2048]` lognormal.
+
+    Raises UsageError with the three forms when `text` is none of them.
+    """
+    plain = text.strip().replace(" ", "")
+    lengths: Lengths | None = None
+    try:
+        if plain.isascii() and plain.isdigit():
+            lengths = Fixed(int(plain))
+        elif match := re.fullmatch(r"(\d+)-(\d+)", plain):
+            lengths = Uniform(int(match[1]), int(match[2]))
+        elif match := _LOGNORMAL.fullmatch(plain):
+            bounds = {"min": int(match[3]), "max": int(match[4])} if match[3] else {}
+            lengths = LogNormal(float(match[1]), float(match[2]), **bounds)
+        if lengths is not None:
+            # Constructors do not check the annotated bounds; conversion does.
+            return msgspec.convert(msgspec.to_builtins(lengths), Lengths)
+    except (ValueError, msgspec.ValidationError) as error:
+        raise UsageError(f"Lengths {text!r}: {error}.", _FORMS) from None
+    raise UsageError(f"{text!r} is not a length in tokens.", _FORMS)
+
+
+_FORMS = (
+    "Write 256 (fixed), 64-512 (uniform) or 256~0.5[16-2048] (lognormal: median~sigma[min-max])."
+)
+
+
+def describe_lengths(lengths: Lengths) -> str:
+    """The text `parse_lengths` reads back as the same lengths."""
+    match lengths:
+        case Fixed(tokens):
+            return str(tokens)
+        case Uniform(low, high):
+            return f"{low}-{high}"
+        case LogNormal(median, sigma, low, high):
+            bounds = "" if (low, high) == (1, 1_048_576) else f"[{low}-{high}]"
+            return f"{median:g}~{sigma:g}{bounds}"
+
+
+def difference(old: Workload, new: Workload) -> str:
+    """What changed from one load to another, as a mark says it."""
+    said = []
+    if old.arrivals != new.arrivals:
+        said.append(f"load {describe_arrivals(old)} → {describe_arrivals(new)}")
+    if old.prompt != new.prompt:
+        said.append(f"prompt {describe_lengths(old.prompt)} → {describe_lengths(new.prompt)}")
+    if old.output != new.output:
+        said.append(f"output {describe_lengths(old.output)} → {describe_lengths(new.output)}")
+    if old.seed != new.seed:
+        said.append(f"seed {old.seed} → {new.seed} at the next start")
+    return ", ".join(said)
+
+
+def describe_arrivals(workload: Workload) -> str:
+    """ "96 in flight" or "8 req/s"."""
+    match workload.arrivals:
+        case ClosedLoop(n):
+            return f"{n} in flight"
+        case other:
+            return f"{other.rate:g} req/s"

@@ -1,0 +1,1 @@
+"""What was measured: samples in (engine thread), frames out (whoever looks)."""

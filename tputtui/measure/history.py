@@ -1,0 +1,91 @@
+"""One-second buckets of a run, for charts and for "now". Pure; owned by whoever looks."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from tputtui.measure.recorder import Recorder
+from tputtui.measure.samples import StepSample
+
+__all__ = ["Bucket", "History"]
+
+_COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
+_KEPT = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One second of the engine.
+
+    Token rates are per second; running, waiting, kv_frac and the limit are means over the steps
+    that ended in the second (the last known value when none did); step_s is their mean length.
+    """
+
+    start_s: float
+    generated: float
+    prefill: float
+    running: float
+    waiting: float
+    max_num_seqs: float
+    kv_frac: float
+    step_s: float
+    preemptions: float
+
+
+class History:
+    """Buckets since `start_s`, an hour at most; bucket i covers second i of the run."""
+
+    def __init__(self, start_s: float) -> None:
+        self.start_s = start_s
+        self.buckets: deque[Bucket] = deque(maxlen=_KEPT)
+        self.total = 0
+
+    def advance(self, recorder: Recorder, now_s: float) -> bool:
+        """Close every second that has passed; whether there was one."""
+        before = self.total
+        # A long pause (the process was stopped) closes empty seconds without walking each.
+        missing = math.floor(now_s - self.start_s) - self.total
+        if missing > _KEPT:
+            self.total += missing - _KEPT
+        while self.start_s + self.total + 1 <= now_s:
+            self.buckets.append(self._bucket(recorder, self.start_s + self.total))
+            self.total += 1
+        return self.total > before
+
+    def index(self, t_s: float) -> int:
+        """Number of the second that holds time `t_s`."""
+        return math.floor(t_s - self.start_s)
+
+    def _bucket(self, recorder: Recorder, start_s: float) -> Bucket:
+        steps = recorder.steps.between(start_s, start_s + 1.0)
+        if not len(steps):
+            last = self.buckets[-1] if self.buckets else None
+            kept = recorder.accounting
+            return Bucket(
+                start_s,
+                0.0,
+                0.0,
+                kept.running,
+                kept.waiting,
+                last.max_num_seqs if last else math.nan,
+                last.kv_frac if last and kept.in_flight else 0.0,
+                math.nan,
+                0.0,
+            )
+        total = steps.sum(axis=0)
+        mean = total / len(steps)
+        return Bucket(
+            start_s,
+            generated=float(total[_COLUMN["generated_tokens"]]),
+            prefill=float(total[_COLUMN["prefill_tokens"]]),
+            running=float(mean[_COLUMN["running"]]),
+            waiting=float(mean[_COLUMN["waiting"]]),
+            max_num_seqs=float(steps[-1, _COLUMN["max_num_seqs"]]),
+            kv_frac=float(mean[_COLUMN["kv_frac"]]),
+            step_s=float(np.mean(steps[:, _COLUMN["duration_s"]])),
+            preemptions=float(total[_COLUMN["preemptions"]]),
+        )

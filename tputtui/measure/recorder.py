@@ -1,0 +1,110 @@
+"""The recorder: the engine thread appends, anyone reads. Bounded, never blocks, no locks.
+
+One writer (the engine thread). A row is written first and counted after, and readers stay clear
+of the rows that would be overwritten next, so that a reader never sees half a row.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+import numpy as np
+
+from tputtui.measure.samples import Accounting, Mark, RequestSample, StepSample
+from tputtui.measure.stats import Floats
+
+__all__ = ["Recorder", "Ring"]
+
+
+class Ring:
+    """The newest rows of a table of floats whose first column is a time that never falls.
+
+    Every row is written twice, `capacity` apart, so that the newest rows are always one
+    contiguous view: reading copies nothing.
+    """
+
+    _MARGIN = 1024
+
+    def __init__(self, columns: int, capacity: int) -> None:
+        self._capacity = capacity
+        self._rows = np.zeros((2 * capacity, columns))
+        self.count = 0
+
+    def append(self, row: Iterable[float]) -> None:
+        """Add one row."""
+        place = self.count % self._capacity
+        self._rows[place] = row
+        self._rows[place + self._capacity] = self._rows[place]
+        self.count += 1
+
+    def between(self, start_s: float, end_s: float = np.inf) -> Floats:
+        """View of the rows with start_s < time ≤ end_s, oldest first: shape (n, columns)."""
+        count = self.count
+        n = min(count, self._capacity - self._MARGIN)
+        end = (count - 1) % self._capacity + self._capacity + 1 if count else 0
+        view = self._rows[end - n : end]
+        return view[_after(view, start_s) : _after(view, end_s)]
+
+    def clear(self) -> None:
+        """Forget all rows. Only for the writer."""
+        self.count = 0
+
+
+class Recorder:
+    """Everything measured in one run."""
+
+    def __init__(self) -> None:
+        self.steps = Ring(len(StepSample._fields), 1 << 16)
+        self.gaps = Ring(3, 1 << 16)
+        """Inter-token latencies: (step end, gap, how many requests had that very gap)."""
+        self.first_tokens = Ring(3, 1 << 15)
+        """(when, TTFT from due, TTFT from submit)."""
+        self.ended = Ring(6, 1 << 15)
+        """(when, E2E from due, TPOT, output tokens, good, prompt tokens)."""
+        self.issued = Ring(1, 1 << 17)
+        """When each request was due to be sent."""
+        self.accounting = Accounting()
+        self.generated_tokens = 0
+        self.preemptions = 0
+        self.marks: deque[Mark] = deque(maxlen=500)
+        self.request_log: deque[RequestSample] = deque(maxlen=1 << 14)
+
+    def add_step(self, step: StepSample, gaps: Iterable[tuple[float, int]]) -> None:
+        """One step, and the inter-token latencies it ended as (gap in seconds, requests)."""
+        for gap_s, requests in gaps:
+            self.gaps.append((step.end_s, gap_s, requests))
+        self.generated_tokens += step.generated_tokens
+        self.preemptions += step.preemptions
+        self.steps.append(step)
+
+    def add_first_token(self, at_s: float, due_s: float, submitted_s: float) -> None:
+        """A request has its first token."""
+        self.first_tokens.append((at_s, at_s - due_s, at_s - submitted_s))
+
+    def add_ended(self, sample: RequestSample) -> None:
+        """A request has left; only good ones count for latency."""
+        good = sample.outcome == "finished"
+        self.ended.append(
+            (
+                sample.end_s,
+                sample.e2e_s if good else np.nan,
+                sample.tpot_s if good else np.nan,
+                sample.output_tokens,
+                good,
+                sample.prompt_tokens,
+            )
+        )
+        self.request_log.append(sample)
+
+
+def _after(rows: Floats, t_s: float) -> int:
+    """Index of the first row later than `t_s` (bisection: a strided column is not copied)."""
+    low, high = 0, len(rows)
+    while low < high:
+        middle = (low + high) // 2
+        if rows[middle, 0] <= t_s:
+            low = middle + 1
+        else:
+            high = middle
+    return low

@@ -1,0 +1,180 @@
+"""From samples to figures: the measuring window and the latencies and rates inside it.
+
+Pure: times are passed in. Called by whoever looks (the UI thread), never by the engine thread.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from tputtui.measure.recorder import Recorder
+from tputtui.measure.samples import StepSample
+from tputtui.measure.stats import Floats, Quantiles, quantiles
+
+__all__ = ["Figures", "Latencies", "Settling", "Window", "figures", "latencies"]
+
+SPAN_S = 60.0
+_MIN_SETTLE_S = 2.0
+_MAX_SETTLE_S = 60.0
+_COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The time the figures are about.
+
+    settled: whether the figures belong to the present setting alone; until then the window
+    starts at the change and `turned_over` of `to_turn_over` older requests have left.
+    """
+
+    start_s: float
+    end_s: float
+    settled: bool
+    turned_over: int
+    to_turn_over: int
+
+    @property
+    def length_s(self) -> float:
+        """Seconds covered."""
+        return max(0.0, self.end_s - self.start_s)
+
+
+class Settling:
+    """Decides what the window covers after a knob or the load has changed.
+
+    A change is settled when the limit is in force, every request that was in flight when it was
+    made has left (so that none carries the old setting), and at least 2 s have passed; after 60 s
+    it is taken as settled whatever happens. Then the window starts anew and grows to 60 s.
+    """
+
+    def __init__(self, now_s: float) -> None:
+        self._changed_s = now_s
+        self._settled_s: float | None = now_s
+        self._in_flight = 0
+        self._left_before = 0
+
+    def change(self, now_s: float, in_flight: int, left: int) -> None:
+        """A setting changed with `in_flight` requests in the engine, `left` having left so far."""
+        self._changed_s = now_s
+        self._settled_s = None
+        self._in_flight = in_flight
+        self._left_before = left
+
+    def window(self, now_s: float, left: int, in_force: bool) -> Window:
+        """The window at `now_s`, when `left` requests have left the engine so far."""
+        turned = min(left - self._left_before, self._in_flight)
+        if self._settled_s is None:
+            waited_s = now_s - self._changed_s
+            done = in_force and turned >= self._in_flight and waited_s >= _MIN_SETTLE_S
+            if done or waited_s >= _MAX_SETTLE_S:
+                self._settled_s = now_s
+        settled = self._settled_s is not None
+        start = self._settled_s if self._settled_s is not None else self._changed_s
+        return Window(max(start, now_s - SPAN_S), now_s, settled, turned, self._in_flight)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Rates and shares over one window. Rates are counts ÷ window length; NaN when it is empty.
+
+    sequences_frac: running ÷ max_num_seqs in force, weighted by step time.
+    tokens_frac: scheduled tokens ÷ max_num_batched_tokens in force, likewise; prefill_frac and
+    decode_frac are its two parts.
+    cached_frac: prefix-cache hits ÷ tokens looked up in this window; NaN without look-ups.
+    offered_per_s, achieved_per_s: requests due, requests that finished.
+    saturated: more were due than ended, by more than chance (twice the square root) explains.
+    """
+
+    generated_per_s: float
+    prompt_computed_per_s: float
+    prompt_cached_per_s: float
+    offered_per_s: float
+    achieved_per_s: float
+    saturated: bool
+    sequences_frac: float
+    tokens_frac: float
+    prefill_frac: float
+    decode_frac: float
+    cached_frac: float
+    preemptions: int
+    step: Quantiles
+    steps_per_s: float
+    busy_frac: float
+
+
+def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
+    """The figures for start_s < time ≤ end_s."""
+    length_s = end_s - start_s
+    steps = recorder.steps.between(start_s, end_s)
+    issued = len(recorder.issued.between(start_s, end_s))
+    ended = recorder.ended.between(start_s, end_s)
+    finished = int(np.count_nonzero(ended[:, 4]))
+
+    def column(name: str) -> Floats:
+        return steps[:, _COLUMN[name]]
+
+    def rate(count: float) -> float:
+        return count / length_s if length_s > 0 else math.nan
+
+    duration = column("duration_s")
+    busy_s = float(duration.sum())
+    # One limit is nearly always in force for a whole window; dividing per step keeps it exact
+    # when it is not.
+    weight = duration / busy_s if busy_s > 0 else duration
+    per_token = weight / np.maximum(column("max_num_batched_tokens"), 1)
+    prefill = float(per_token @ column("prefill_tokens")) if busy_s > 0 else math.nan
+    decode = float(per_token @ column("decode_tokens")) if busy_s > 0 else math.nan
+    sequences = (
+        float(weight @ (column("running") / np.maximum(column("max_num_seqs"), 1)))
+        if busy_s > 0
+        else math.nan
+    )
+    looked_up = float(column("looked_up_tokens").sum())
+    cached = float(column("cached_tokens").sum())
+    return Figures(
+        generated_per_s=rate(float(column("generated_tokens").sum())),
+        prompt_computed_per_s=rate(float(column("prefill_tokens").sum())),
+        prompt_cached_per_s=rate(cached),
+        offered_per_s=rate(issued),
+        achieved_per_s=rate(finished),
+        saturated=issued - len(ended) > 2 * math.sqrt(max(issued, 1)),
+        sequences_frac=sequences,
+        tokens_frac=prefill + decode,
+        prefill_frac=prefill,
+        decode_frac=decode,
+        cached_frac=cached / looked_up if looked_up else math.nan,
+        preemptions=int(column("preemptions").sum()),
+        step=quantiles(duration),
+        steps_per_s=rate(len(steps)),
+        busy_frac=min(1.0, busy_s / length_s) if length_s > 0 else math.nan,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """Quantiles over one window, in seconds.
+
+    ttft: first token - due, of requests whose first token came in the window.
+    itl: gap between consecutive output events, pooled over requests.
+    tpot, e2e: of requests that finished in the window as asked for; e2e from due.
+    """
+
+    ttft: Quantiles
+    tpot: Quantiles
+    itl: Quantiles
+    e2e: Quantiles
+
+
+def latencies(recorder: Recorder, start_s: float, end_s: float) -> Latencies:
+    """The latencies for start_s < time ≤ end_s."""
+    gaps = recorder.gaps.between(start_s, end_s)
+    ended = recorder.ended.between(start_s, end_s)
+    return Latencies(
+        ttft=quantiles(recorder.first_tokens.between(start_s, end_s)[:, 1]),
+        tpot=quantiles(ended[:, 2]),
+        itl=quantiles(gaps[:, 1], gaps[:, 2]),
+        e2e=quantiles(ended[:, 1]),
+    )
