@@ -69,17 +69,15 @@ class Knob:
 KNOBS: tuple[Knob, ...] = (
     Knob(
         "max_num_seqs", "sequences", "seqs", 1, 1, "--max-num-seqs",
-        "More share each step and raise tokens/s until memory or compute is full; "
-        "each then waits longer for its next token.",
+        "More share a step: more tokens/s in all, a slower next token for each.",
     ),
     Knob(
         "max_num_batched_tokens", "batched tokens", "tok", 1, 64, "--max-num-batched-tokens",
-        "A larger step finishes prefills sooner (TTFT); "
-        "a smaller one delays running sequences less (ITL).",
+        "Larger steps finish prefill sooner (TTFT) but hold decoding up (ITL).",
     ),
     Knob(
         "max_model_len", "model length", "tok", 2, 64, "--max-model-len",
-        "The longest request admitted: shorter bounds what one request can take of the KV cache.",
+        "The longest request admitted; bounds what one can take of the KV cache.",
     ),
 )  # fmt: skip
 

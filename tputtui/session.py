@@ -150,6 +150,11 @@ class Session:
         """The load last asked for."""
         return self._profile.load
 
+    @property
+    def model(self) -> str:
+        """MODEL as it was given."""
+        return self._profile.engine.model
+
     def asked(self, name: str) -> int:
         """A limit as last asked for. Raises KnobError while the engine is not up."""
         return self._limits().get(name)
@@ -166,6 +171,8 @@ class Session:
         now_s = self._clock()
         status, accounting = self.host.status, self.recorder.accounting
         self._follow(status, accounting, now_s)
+        if not self.history.buckets and status.facts is None:
+            self.history.begin(now_s)
         self.history.advance(self.recorder, now_s)
         knobs = status.knobs
         left = accounting.issued - accounting.in_flight

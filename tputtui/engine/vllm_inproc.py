@@ -77,6 +77,7 @@ class VllmEngine:
     def __init__(self, executor_class: type | None = None) -> None:
         self._executor_class = executor_class
         self._engine: Any = None
+        self._sampling: Any = None
         self._live: dict[str, _Live] = {}
         self._awaiting_first: set[str] = set()
         self._clear_step()

@@ -23,7 +23,10 @@ __all__ = [
     "describe_arrivals",
     "describe_lengths",
     "difference",
+    "override",
+    "parse_arrivals",
     "parse_lengths",
+    "scaled",
 ]
 
 Tokens = Annotated[int, msgspec.Meta(ge=1, le=16_777_216)]
@@ -118,7 +121,8 @@ def parse_lengths(text: str) -> Lengths:
             lengths = LogNormal(float(match[1]), float(match[2]), **bounds)
         if lengths is not None:
             # Constructors do not check the annotated bounds; conversion does.
-            return msgspec.convert(msgspec.to_builtins(lengths), Lengths)
+            checked: Lengths = msgspec.convert(msgspec.to_builtins(lengths), Lengths)
+            return checked
     except (ValueError, msgspec.ValidationError) as error:
         raise UsageError(f"Lengths {text!r}: {error}.", _FORMS) from None
     raise UsageError(f"{text!r} is not a length in tokens.", _FORMS)
@@ -139,6 +143,50 @@ def describe_lengths(lengths: Lengths) -> str:
         case LogNormal(median, sigma, low, high):
             bounds = "" if (low, high) == (1, 1_048_576) else f"[{low}-{high}]"
             return f"{median:g}~{sigma:g}{bounds}"
+
+
+def parse_arrivals(text: str) -> ClosedLoop | OpenLoop:
+    """Arrivals as typed: `96` in flight (closed loop), `8/s` Poisson (open loop).
+
+    Raises UsageError with the two forms when `text` is neither.
+    """
+    plain = text.strip().lower().replace(" ", "").removesuffix("inflight").replace("req/s", "/s")
+    hint = "Write 96 (in flight, closed loop) or 8/s (Poisson arrivals, open loop)."
+    try:
+        if plain.endswith("/s"):
+            return msgspec.convert({"kind": "poisson", "rate": float(plain[:-2])}, OpenLoop)
+        return msgspec.convert({"kind": "closed", "in_flight": int(plain)}, ClosedLoop)
+    except ValueError as error:
+        why = str(error).partition(" - at")[0] if isinstance(error, msgspec.ValidationError) else ""
+        message = f"Load {text.strip()!r}: {why[:1].lower() + why[1:]}." if why else ""
+        raise UsageError(message or f"{text.strip()!r} is not a load.", hint) from None
+
+
+def override(
+    base: Workload, arrivals: str | None, prompt: str | None, output: str | None, seed: str | None
+) -> Workload:
+    """`base` with what was typed on the command line put on top. Raises UsageError."""
+    if seed is not None and not (seed.isascii() and seed.isdigit() and int(seed) < 2**63):
+        raise UsageError(f"--load-seed {seed!r} is not a whole number from 0 to 2⁶³ - 1.")
+    return Workload(
+        parse_arrivals(arrivals) if arrivals is not None else base.arrivals,
+        parse_lengths(prompt) if prompt is not None else base.prompt,
+        parse_lengths(output) if output is not None else base.output,
+        int(seed) if seed is not None else base.seed,
+    )
+
+
+def scaled(workload: Workload, direction: int) -> Workload:
+    """The same workload with a quarter more (+1) or a fifth less (-1) load, in round numbers."""
+    factor = 1.25 if direction > 0 else 0.8
+    arrivals = workload.arrivals
+    if isinstance(arrivals, ClosedLoop):
+        target = round(arrivals.in_flight * factor)
+        target = max(target, arrivals.in_flight + 1) if direction > 0 else target
+        new: ClosedLoop | OpenLoop = ClosedLoop(max(1, min(1_000_000, target)))
+    else:
+        new = OpenLoop(min(1e6, max(0.01, float(f"{arrivals.rate * factor:.3g}"))))
+    return msgspec.structs.replace(workload, arrivals=new)
 
 
 def difference(old: Workload, new: Workload) -> str:

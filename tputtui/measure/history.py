@@ -37,12 +37,22 @@ class Bucket:
 
 
 class History:
-    """Buckets since `start_s`, an hour at most; bucket i covers second i of the run."""
+    """Buckets of a run that began at `start_s`, an hour at most.
+
+    Second i of the run is bucket i. Nothing is kept before `begin`; `first` is the first second
+    kept, `total` one past the last.
+    """
 
     def __init__(self, start_s: float) -> None:
         self.start_s = start_s
         self.buckets: deque[Bucket] = deque(maxlen=_KEPT)
+        self.first = 0
         self.total = 0
+
+    def begin(self, now_s: float) -> None:
+        """Leave out what came before `now_s`, unless something has been kept already."""
+        if not self.buckets:
+            self.first = self.total = max(0, self.index(now_s))
 
     def advance(self, recorder: Recorder, now_s: float) -> bool:
         """Close every second that has passed; whether there was one."""

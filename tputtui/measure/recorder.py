@@ -7,7 +7,7 @@ of the rows that would be overwritten next, so that a reader never sees half a r
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Ring:
         self._rows = np.zeros((2 * capacity, columns))
         self.count = 0
 
-    def append(self, row: Iterable[float]) -> None:
+    def append(self, row: Sequence[float]) -> None:
         """Add one row."""
         place = self.count % self._capacity
         self._rows[place] = row

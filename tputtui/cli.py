@@ -1,0 +1,237 @@
+"""The command: flags, exit codes, the summary. Owns the terminal before vLLM is imported.
+
+Exit codes: 0 left by the person, 2 usage, 3 the engine failed, 130 left at once.
+Textual, vLLM and torch are imported only once a screen is wanted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tputtui import __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tputtui.profile import Profile
+    from tputtui.session import Session
+
+__all__ = ["main"]
+
+_CLOSE_TIMEOUT_S = 20.0
+_ENGINE_FAILED = 3
+_LEFT_AT_ONCE = 130
+
+_DESCRIPTION = """\
+Tune a real vLLM engine live: load it, turn its limits, see what each turn did, save the profile.
+
+MODEL comes first: a local folder, a hub id, or shape:NAME (published dimensions with random
+weights: {shapes}). Without MODEL or --profile, a built-in demo runs.
+Every flag that is not listed here goes to vLLM, named as for `vllm serve`."""
+
+_EPILOG = """\
+examples:
+  tputtui                                         the built-in demo
+  tputtui meta-llama/Llama-3.1-8B-Instruct --max-num-seqs 512 --max-model-len 8192
+  tputtui shape:qwen3-8b --tensor-parallel-size 2 --load 8/s --prompt-tokens 400~0.9[16-4096]
+  tputtui --profile chat                          a shipped profile (demo, chat, rag, batch)
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] not in ("-V", "--version"):
+        from tputtui.errors import TputError
+
+        try:
+            return _run(words)
+        except TputError as error:
+            print(f"tputtui: {error.message}", file=sys.stderr)
+            if error.hint:
+                print(f"         {error.hint}", file=sys.stderr)
+            return error.exit_code
+    print(f"tputtui {__version__}")
+    return 0
+
+
+def _run(words: list[str]) -> int:
+    options, rest = _parser().parse_known_args(words)
+    model = rest.pop(0) if rest and not rest[0].startswith("-") else None
+    profile = _profile(options, model, rest)
+    from tputtui.terminal import Terminal, open_log
+
+    log_path = open_log()
+    with Terminal(log_path) as terminal:
+        outcome = _screen(options, profile, log_path, terminal)
+    return outcome
+
+
+def _parser() -> argparse.ArgumentParser:
+    from tputtui.engine.models import shapes
+
+    parser = argparse.ArgumentParser(
+        prog="tputtui",
+        usage="tputtui [MODEL] [options] [any vLLM engine flag]",
+        description=_DESCRIPTION.format(shapes=", ".join(shapes())),
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("-V", "--version", action="store_true", help="print the version")
+    add("--profile", metavar="FILE|NAME", help="start from a profile; flags go on top")
+    add("--load", metavar="N|R/s", help="96: in flight (closed loop); 8/s: Poisson (open loop)")
+    add("--prompt-tokens", metavar="LENGTHS", help="256, 64-512 or 256~0.5[16-2048]")
+    add("--output-tokens", metavar="LENGTHS", help="likewise: median~sigma[min-max] is lognormal")
+    add("--load-seed", metavar="SEED", help="same seed, same requests (default 0)")
+    add(
+        "--knob",
+        metavar="LIMIT=VALUE",
+        action="append",
+        default=[],
+        help="start a live limit below its ceiling, e.g. max_num_seqs=64",
+    )
+    add("--hold", action="store_true", help="boot with the load held")
+    add("--theme", default="dark", help="dark, light, terminal or terminal-light")
+    return parser
+
+
+def _profile(options: argparse.Namespace, model: str | None, rest: list[str]) -> Profile:
+    """The profile asked for with the command line's model, flags, load and limits put on top."""
+    from tputtui import profile
+    from tputtui.engine import flags, models
+    from tputtui.errors import UsageError, nearest
+    from tputtui.knobs import KNOBS
+    from tputtui.load.workload import override
+
+    themes = ("dark", "light", "terminal", "terminal-light")
+    if options.theme not in themes:
+        hint = nearest(options.theme, themes) or f"Known: {', '.join(themes)}."
+        raise UsageError(f"There is no theme called {options.theme!r}.", hint)
+    args = flags.from_argv(rest)
+    named = args.pop("model", None)
+    if isinstance(named, str):
+        model = model or named
+    if options.profile:
+        base = profile.load(profile.find(options.profile))
+    elif model is None:
+        base = profile.load(profile.shipped()["demo"])
+    else:
+        base = profile.Profile(profile.EngineSpec(model))
+    engine = base.engine.overridden(model, args)
+    models.resolve(engine)
+    _check_flags(rest, engine)
+    load = override(
+        base.load, options.load, options.prompt_tokens, options.output_tokens, options.load_seed
+    )
+    knobs = dict(base.knobs)
+    for text in options.knob:
+        name, _, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if name not in (known := [knob.name for knob in KNOBS]):
+            hint = nearest(name, known) or f"Known: {', '.join(known)}."
+            raise UsageError(f"There is no limit called {name!r}.", hint)
+        if not value.strip().isdigit() or int(value) < 1:
+            raise UsageError(f"--knob {text}: {value!r} is not a whole number above 0.")
+        knobs[name] = int(value)
+    return profile.Profile(engine, load, knobs, base.about)
+
+
+def _check_flags(rest: list[str], engine: object) -> None:
+    """Find a misspelt flag before the screen opens.
+
+    The installed vLLM's source is looked through in milliseconds; only when a flag does not
+    stand there is vLLM imported, so that its own parser decides.
+    """
+    from importlib.util import find_spec
+
+    from tputtui.engine import flags
+    from tputtui.errors import EngineError
+
+    if find_spec("vllm") is None:
+        raise EngineError(
+            "vLLM is not installed here.",
+            "On a GPU server: pip install 'tputtui[cuda]'. From a checkout: make demo.",
+        )
+    known = flags.known_flags()
+    suspects = [
+        word
+        for word in (w.partition("=")[0].partition(".")[0].replace("_", "-") for w in rest)
+        if word.startswith("--") and word not in known and f"--{word[5:]}" not in known
+    ]
+    if suspects and known:
+        from tputtui.engine.vllm_inproc import check_arguments
+        from tputtui.profile import EngineSpec
+
+        assert isinstance(engine, EngineSpec)
+        print(f"asking vLLM about {', '.join(suspects)} …", file=sys.stderr)
+        check_arguments(engine)
+
+
+def _screen(options: argparse.Namespace, profile: Profile, log_path: Path, terminal: object) -> int:
+    """Run the screen; the summary is printed once the terminal is back."""
+    from tputtui.engine.vllm_inproc import VllmEngine
+    from tputtui.hardware import HardwareSampler
+    from tputtui.session import Session
+    from tputtui.terminal import Terminal, thrifty_switching
+    from tputtui.ui.app import TputApp
+
+    assert isinstance(terminal, Terminal)
+    session = Session(VllmEngine, profile, hardware=HardwareSampler())
+
+    def leave_now() -> None:
+        terminal.force()
+        print(f"left at once; log: {log_path}", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(_LEFT_AT_ONCE)
+
+    app = TputApp(
+        session,
+        start=lambda: session.start(load=not options.hold),
+        log_path=log_path,
+        theme=options.theme,
+        leave_now=leave_now,
+    )
+    with thrifty_switching():
+        app.run()
+    terminal.restore()
+    return _leave(app, session, log_path)
+
+
+def _leave(app: object, session: Session, log_path: Path) -> int:
+    """Stop the engine, print the summary, and say how it went as an exit code."""
+    import signal
+
+    from tputtui.engine.protocol import State
+    from tputtui.errors import TputError, UsageError
+    from tputtui.summary import summary
+    from tputtui.ui.app import TputApp
+
+    assert isinstance(app, TputApp)
+    frame = session.frame()
+    failure = frame.status.failure
+    booting = frame.status.state in (State.IMPORTING, State.LOADING)
+    # From here on Ctrl+C means: now.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(_LEFT_AT_ONCE))
+    # An import or a model load cannot be interrupted: do not wait for it.
+    closed = session.close(0.2 if booting else _CLOSE_TIMEOUT_S)
+    code = 0
+    if isinstance(failure, TputError):
+        code = 2 if isinstance(failure, UsageError) else _ENGINE_FAILED
+        print(f"tputtui: {failure.message}", file=sys.stderr)
+        if failure.hint:
+            print(f"         {failure.hint}", file=sys.stderr)
+    for line in summary(frame, app.saved, log_path):
+        print(line)
+    if not closed and not booting:
+        print("the engine did not stop in time and was left behind", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if not closed:
+        os._exit(code)
+    return code

@@ -1,0 +1,143 @@
+"""Who owns the terminal: we do, and everything else writes to the log. Main thread, at the start.
+
+vLLM, its C code and progress bars write to file descriptors 1 and 2. Before any of that is
+imported the terminal is duplicated for Textual, and 1 and 2 are pointed at the log file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from tputtui.errors import UsageError
+
+__all__ = ["Terminal", "open_log"]
+
+_KEPT_LOGS = 20
+_LEAVE_SCREEN = "\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?2004l\x1b[0m"
+
+
+def state_dir() -> Path:
+    """Where logs go: the XDG state directory."""
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(base).expanduser() / "tputtui"
+
+
+def open_log() -> Path:
+    """A fresh log file for this run; the oldest beyond twenty are removed.
+
+    Raises UsageError when it cannot be made.
+    """
+    folder = state_dir() / "logs"
+    path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        for old in sorted(folder.glob("*.log"))[:-_KEPT_LOGS]:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"The log {path} cannot be written: {error.strerror or error}.",
+            "Set XDG_STATE_HOME to a folder that can.",
+        ) from None
+    return path
+
+
+class Terminal:
+    """Holds the terminal while descriptors 1 and 2 belong to the log.
+
+    As a context manager: on leaving, 1 and 2 are the terminal again and its modes are as before.
+    """
+
+    def __init__(self, log_path: Path) -> None:
+        if not (sys.stdin and sys.stdin.isatty() and (_isatty(1) or _isatty(2))):
+            raise UsageError(
+                "tputtui needs a terminal.", "Run it in one, or inside tmux or `ssh -t`."
+            )
+        self._log_path = log_path
+        self._kept = [os.dup(1), os.dup(2)]
+        self._modes = termios.tcgetattr(0)
+        self._streams = (sys.__stdout__, sys.__stderr__)
+
+    def __enter__(self) -> Terminal:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        screen = self._kept[0] if os.isatty(self._kept[0]) else self._kept[1]
+        raw = io.FileIO(os.dup(screen), "w")
+        file = io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="replace")
+        # Textual writes to the one and asks the other for the size.
+        sys.__stdout__ = sys.__stderr__ = file  # type: ignore[misc]
+        log = os.open(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+        _log_to(self._log_path)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.restore()
+
+    def restore(self) -> None:
+        """Give the terminal back; safe to call twice and when it has gone away."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc]
+        for number, kept in zip((1, 2), self._kept, strict=True):
+            os.dup2(kept, number)
+        with contextlib.suppress(termios.error, OSError):
+            termios.tcsetattr(0, termios.TCSANOW, self._modes)
+
+    def force(self) -> None:
+        """Leave the alternate screen and give the terminal back, without Textual's help."""
+        screen = self._kept[0] if os.isatty(self._kept[0]) else self._kept[1]
+        with contextlib.suppress(OSError):
+            os.write(screen, _LEAVE_SCREEN.encode())
+        self.restore()
+
+
+def _log_to(path: Path) -> None:
+    """Point Python's logging at the log, vLLM's loggers included."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
+    )
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    ours = logging.getLogger("vllm")
+    ours.addHandler(handler)
+    ours.propagate = False
+    ours.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+
+
+def _isatty(descriptor: int) -> bool:
+    with contextlib.suppress(OSError):
+        return os.isatty(descriptor)
+    return False
+
+
+@contextlib.contextmanager
+def thrifty_switching() -> Iterator[None]:
+    """Hand the GIL over every millisecond: the engine thread waits less for the screen."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.001)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)

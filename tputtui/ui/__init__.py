@@ -1,0 +1,1 @@
+"""The screen. Main thread (asyncio); reads frames, gives orders to the session, nothing else."""

@@ -1,0 +1,289 @@
+"""The application: timers, keys, dialogs, leaving. Main thread.
+
+Everything it knows of the engine comes from `session.frame()`; everything it wants goes through
+the session's methods.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual import events, on
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from tputtui.errors import TputError, UsageError
+from tputtui.knobs import coarse_step, fine_step, parse_value
+from tputtui.load.workload import (
+    Workload,
+    describe_arrivals,
+    describe_lengths,
+    parse_arrivals,
+    parse_lengths,
+    scaled,
+)
+from tputtui.session import Session
+from tputtui.ui.board import Board
+from tputtui.ui.log_tail import LogTail
+from tputtui.ui.screens.dialog import Dialog
+from tputtui.ui.screens.help import HelpScreen
+from tputtui.ui.screens.log import LogScreen
+from tputtui.ui.theme import NAMES, THEMES
+
+__all__ = ["TputApp"]
+
+_TICK_S = 0.25
+
+
+class TputApp(App[None]):
+    """The board of one session.
+
+    start: called once the first frame is on the screen; boots the engine.
+    log_path: the file that holds all that the engine prints. save_dir: where `s` saves.
+    leave_now: called on a second Ctrl+C, with the terminal restored; does not return.
+    """
+
+    TITLE = "tputtui"
+    CSS_PATH = "tputtui.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+c", "interrupt", "quit", show=False, priority=True, id="interrupt"),
+        Binding("ctrl+q", "interrupt", "quit", show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        start: Callable[[], None],
+        log_path: Path | None = None,
+        save_dir: Path | None = None,
+        theme: str = "dark",
+        leave_now: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.session = session
+        self.saved: list[Path] = []
+        self._start = start
+        self._log_path = log_path
+        self._save_dir = save_dir or Path.cwd()
+        self._leave_now = leave_now
+        self._leaving = False
+        self._tail = LogTail(log_path)
+        self._board = Board(session, self._tail)
+        for own in THEMES:
+            self.register_theme(own)
+        self.theme = NAMES.get(theme, theme)
+        self.animation_level = "none"
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Our own colour names, for themes that do not set them."""
+        return {"chart": "ansi_blue", "muted": "ansi_bright_black", "label": "ansi_default"}
+
+    def get_default_screen(self) -> Screen[None]:
+        """The board."""
+        return self._board
+
+    def on_mount(self) -> None:
+        """Keep what is printed off the screen; leave on the signals that mean it."""
+        self.begin_capture_print(self)
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            loop.add_signal_handler(name, self.action_interrupt)
+
+    def on_ready(self) -> None:
+        """The first frame is out: start the engine, then look at it four times a second."""
+        self._board.redraw()
+        self._start()
+        self.set_interval(_TICK_S, self._tick)
+
+    def on_print(self, event: events.Print) -> None:
+        """What Python code prints goes where the engine's log is."""
+        if self._log_path is not None:
+            try:
+                with self._log_path.open("a", encoding="utf-8") as file:
+                    file.write(event.text)
+            except OSError:
+                pass
+
+    def _tick(self) -> None:
+        if self.screen is self._board:
+            self._board.tick()
+        elif isinstance(self.screen, LogScreen):
+            self.session.frame()
+            self.screen.add(self._tail.read())
+        else:
+            self.session.frame()
+        failure = self.session.host.status.failure
+        if isinstance(failure, UsageError) and not self._board.was_up:
+            # Arguments that vLLM refuses: nothing to look at, say it on the terminal.
+            self.exit(return_code=2)
+
+    # -- limits ----------------------------------------------------------------------------
+
+    def _try(self, act: Callable[[], object]) -> None:
+        """Do it and paint, or say in a sentence why not."""
+        try:
+            said = act()
+        except TputError as refusal:
+            self.notify(refusal.hint, title=refusal.message, severity="warning", timeout=6)
+            return
+        if isinstance(said, str) and said:
+            self.notify(said, timeout=3)
+        self._board.redraw()
+
+    def action_step(self, direction: int) -> None:
+        """One small step of the selected limit."""
+        self._turn(fine_step, direction)
+
+    def action_leap(self, direction: int) -> None:
+        """Halve or double the selected limit."""
+        self._turn(coarse_step, direction)
+
+    def _turn(self, step: Callable[..., int], direction: int) -> None:
+        session, name = self.session, self._board.selected
+
+        def act() -> str:
+            ceilings, old = session.ceilings(), session.asked(name)
+            value = step(name, old, direction, ceilings)
+            if session.set_knob(name, value):
+                return ""
+            if direction < 0:
+                return f"{name} is at its minimum."
+            # At the ceiling: say which flag would raise it.
+            session.set_knob(name, old + 1)
+            return ""
+
+        self._try(act)
+
+    @on(Board.Typed)
+    def action_type(self) -> None:
+        """Ask for the exact value of the selected limit."""
+        session, name = self.session, self._board.selected
+
+        def open_dialog() -> None:
+            ceilings, value = session.ceilings(), session.asked(name)
+
+            def use(texts: list[str]) -> None:
+                session.set_knob(name, parse_value(name, texts[0], ceilings))
+                self._board.redraw()
+
+            hint = f"Up to {ceilings.get(name):,}, the ceiling it was booted with. 4k is 4,096."
+            self.push_screen(Dialog(name, [("", str(value))], hint, use))
+
+        self._try(open_dialog)
+
+    def action_undo(self) -> None:
+        """Take back the last turn of a limit or of the load."""
+        self._try(lambda: f"Undone: {self.session.undo()}")
+
+    # -- load ------------------------------------------------------------------------------
+
+    def action_toggle_load(self) -> None:
+        """Hold the load, or let it run."""
+        self._try(self.session.toggle_load)
+
+    def action_stop_load(self) -> None:
+        """Abort what is in flight."""
+        self._try(self.session.stop_load)
+
+    def action_scale_load(self, direction: int) -> None:
+        """A quarter more load, or a fifth less."""
+        session = self.session
+        self._try(lambda: session.set_workload(scaled(session.workload, direction)))
+
+    def action_edit_load(self) -> None:
+        """Ask for arrivals and lengths."""
+        old = self.session.workload
+
+        def use(texts: list[str]) -> None:
+            arrivals, prompt, output = texts
+            self.session.set_workload(
+                Workload(
+                    parse_arrivals(arrivals), parse_lengths(prompt), parse_lengths(output), old.seed
+                )
+            )
+            self._board.redraw()
+
+        fields = [
+            ("arrivals: 96 (in flight, closed loop) or 8/s (Poisson, open loop)",
+             describe_arrivals(old)),
+            ("prompt tokens: 256, 64-512 or 256~0.5[16-2048]", describe_lengths(old.prompt)),
+            ("output tokens: likewise", describe_lengths(old.output)),
+        ]  # fmt: skip
+        hint = "Lengths: fixed, uniform, or lognormal as median~sigma[min-max]."
+        self.push_screen(Dialog("load", fields, hint, use))
+
+    # -- the rest --------------------------------------------------------------------------
+
+    def action_save(self) -> None:
+        """Ask where, and save a profile; an existing file is never overwritten."""
+
+        def use(texts: list[str]) -> None:
+            if not texts[0].strip():
+                raise UsageError("A file needs a name.", "End it in .yaml.")
+            path = self.session.save(Path(texts[0].strip()))
+            self.saved.append(path)
+            self.notify(f"{path}", title="Saved", timeout=8)
+
+        hint = "An existing file is kept. `tputtui --profile FILE` starts from it."
+        self.push_screen(Dialog("save profile", [("", str(self._fresh_name()))], hint, use))
+
+    def _fresh_name(self) -> Path:
+        stem = re.sub(r"[^\w.-]+", "-", self.session.model).strip("-.")[-40:] or "model"
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        return self._save_dir / f"tputtui-{stem}-{stamp}.yaml"
+
+    def action_boot_again(self) -> None:
+        """Boot again after a failure."""
+        if self.session.host.status.failure is not None:
+            self.session.boot_again()
+
+    def action_show_log(self) -> None:
+        """The engine's log, whole."""
+        self.push_screen(LogScreen(self._tail, str(self._log_path or "")))
+
+    def action_show_help(self) -> None:
+        """Keys and meanings."""
+        self.push_screen(HelpScreen())
+
+    def action_leave(self) -> None:
+        """Leave; the command line stops the engine once the terminal is restored."""
+        self._leaving = True
+        self.exit()
+
+    async def action_quit(self) -> None:
+        """The palette's Quit."""
+        self.action_leave()
+
+    def action_interrupt(self) -> None:
+        """Ctrl+C or a signal: leave; a second time leaves at once."""
+        if self._leaving and self._leave_now is not None:
+            self._leave_now()
+        self.action_leave()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Everything that has a key, and the themes."""
+        yield SystemCommand("Undo", "Take back the last turn", self.action_undo)
+        yield SystemCommand("Hold or run the load", "Space", self.action_toggle_load)
+        yield SystemCommand("Stop the load", "Abort what is in flight", self.action_stop_load)
+        yield SystemCommand("Edit the load", "Arrivals and lengths", self.action_edit_load)
+        yield SystemCommand("Type a limit", "Its exact value", self.action_type)
+        yield SystemCommand("Save a profile", "Limits, load and figures", self.action_save)
+        yield SystemCommand("Engine log", "What vLLM prints", self.action_show_log)
+        yield SystemCommand("Help", "Keys and meanings", self.action_show_help)
+        yield SystemCommand("Theme", "Dark, light, the terminal's own", self.action_change_theme)
+        for number, name in enumerate(Board.PANELS):
+            yield SystemCommand(
+                f"Panel: {name}",
+                "Over the whole screen",
+                lambda number=number: self._board.action_zoom(number),
+            )
+        yield SystemCommand("Quit", "Stop load and engine", self.action_leave)

@@ -1,0 +1,206 @@
+"""The board: every panel, painted from one frame at a time. Main thread.
+
+Four times a second a frame is taken. What the person steers (limits, state) is painted at once;
+figures and charts once a second, since a number that flickers cannot be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import Footer
+
+from tputtui.engine.protocol import State
+from tputtui.frame import Frame
+from tputtui.knobs import KNOBS
+from tputtui.session import Session
+from tputtui.ui.canvas import Canvas
+from tputtui.ui.log_tail import LogTail
+from tputtui.ui.panels.batch import batch
+from tputtui.ui.panels.boot import boot
+from tputtui.ui.panels.header import header
+from tputtui.ui.panels.latency import latency, window_caption
+from tputtui.ui.panels.limits import limits, row_of
+from tputtui.ui.panels.machine import machine
+from tputtui.ui.panels.marks import marks
+from tputtui.ui.panels.throughput import throughput
+from tputtui.ui.rows import Row
+
+__all__ = ["Board"]
+
+_DRAWN = (State.READY, State.RUNNING, State.DRAINING)
+
+
+class Panel(Canvas):
+    """A canvas that tells which of its rows was clicked."""
+
+    class Clicked(Message):
+        """A row of a panel was clicked; `twice` when it was clicked already."""
+
+        def __init__(self, panel: Panel, y: int, twice: bool) -> None:
+            super().__init__()
+            self.panel = panel
+            self.y = y
+            self.twice = twice
+
+    def on_click(self, event: events.Click) -> None:
+        """Pass the row on."""
+        offset = event.get_content_offset(self)
+        if offset is not None:
+            self.post_message(self.Clicked(self, offset.y, event.chain > 1))
+
+
+class Board(Screen[None]):
+    """Header, panels, footer."""
+
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal"), (160, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (36, "-tall")]  # noqa: RUF012
+    AUTO_FOCUS = ""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "select(-1)", "limit", key_display="↑↓", id="limit.previous",
+                tooltip="Choose a limit"),
+        Binding("down", "select(1)", "limit", show=False, id="limit.next"),
+        Binding("left", "app.step(-1)", "turn", key_display="←→", id="limit.less",
+                tooltip="One small step"),
+        Binding("right", "app.step(1)", "turn", show=False, id="limit.more"),
+        Binding("left_square_bracket,shift+left", "app.leap(-1)", "½ 2×", key_display="[ ]",
+                id="limit.halve", tooltip="Halve or double the limit"),
+        Binding("right_square_bracket,shift+right", "app.leap(1)", "2×", show=False,
+                id="limit.double"),
+        Binding("enter", "app.type", "type", key_display="⏎", id="limit.type",
+                tooltip="Type the exact value"),
+        Binding("u", "app.undo", "undo", id="undo", tooltip="Take back the last turn"),
+        Binding("space", "app.toggle_load", "load", key_display="␣", id="load.toggle",
+                tooltip="Hold the load, or let it run"),
+        Binding("minus", "app.scale_load(-1)", "less load", show=False, id="load.less"),
+        Binding("plus,equals_sign", "app.scale_load(1)", "more load", show=False, id="load.more"),
+        Binding("l", "app.edit_load", "edit", id="load.edit", tooltip="Arrivals and lengths"),
+        Binding("x", "app.stop_load", "stop the load", show=False, id="load.stop"),
+        Binding("s", "app.save", "save", id="save", tooltip="Save a profile"),
+        Binding("g", "app.show_log", "log", id="log", tooltip="The engine's log"),
+        Binding("b", "app.boot_again", "boot again", show=False, id="boot"),
+        Binding("question_mark", "app.show_help", "help", key_display="?", id="help"),
+        Binding("q", "app.leave", "quit", id="quit"),
+        *(Binding(str(n + 1), f"zoom({n})", "one panel", show=False, id=f"zoom.{n + 1}")
+          for n in range(6)),
+    ]  # fmt: skip
+    PANELS = ("throughput", "batch", "latency", "machine", "limits", "marks")
+
+    class Typed(Message):
+        """The exact value of a limit is to be typed."""
+
+    def __init__(self, session: Session, tail: LogTail) -> None:
+        super().__init__()
+        self.session = session
+        self.tail = tail
+        self.selected = KNOBS[0].name
+        self._second = -1
+        self.was_up = False
+
+    def compose(self) -> ComposeResult:
+        """Every panel, empty."""
+        yield Canvas(id="header")
+        yield Panel(id="boot")
+        with Container(id="board"):
+            for number, name in enumerate(self.PANELS, 1):
+                yield Panel(f" {number} {name} ", id=name)
+        yield Panel(" engine failed ", id="trouble")
+        yield Footer(show_command_palette=False, compact=True)
+
+    def on_mount(self) -> None:
+        """Nothing but the boot is to be seen at first."""
+        self.query_one("#board").display = False
+        self.query_one("#trouble").display = False
+
+    def on_resize(self) -> None:
+        """Paint anew once the panels have their sizes."""
+        self.call_after_refresh(self.redraw)
+
+    def tick(self) -> None:
+        """Take a frame and paint what has changed."""
+        frame = self.session.frame()
+        self.tail.read()
+        second = self.session.history.total
+        self.show(frame, everything=second != self._second)
+        self._second = second
+
+    def redraw(self) -> None:
+        """Paint everything as it stands."""
+        self.show(self.session.frame(), everything=True)
+
+    def show(self, frame: Frame, *, everything: bool) -> None:
+        """Paint `frame`: the steering always, the figures when `everything`."""
+        self._arrange(frame)
+        history = self.session.history
+        painters: dict[str, Callable[[int, int], list[Row]]] = {
+            "header": lambda w, h: [header(frame, w)],
+        }
+        if self.query_one("#boot").display:
+            painters["boot"] = lambda w, h: boot(frame, list(self.tail.lines), w, h)
+        else:
+            painters["limits"] = lambda w, h: limits(frame, self.selected, w, h)
+            if everything:
+                painters |= {
+                    "throughput": lambda w, h: throughput(frame, history, w, h),
+                    "batch": lambda w, h: batch(frame, history, w, h),
+                    "latency": lambda w, h: latency(frame, w, h),
+                    "machine": lambda w, h: machine(frame, w, h),
+                    "marks": lambda w, h: marks(frame, w, h),
+                    "trouble": lambda w, h: boot(frame, [], w, h)[1:],
+                }
+                caption = f" 3 latency · {window_caption(frame)} "
+                panel = self.query_one("#latency", Canvas)
+                if panel.border_title != caption:
+                    panel.border_title = caption
+        for name, draw in painters.items():
+            canvas = self.query_one(f"#{name}", Canvas)
+            if canvas.display and canvas.size.area:
+                canvas.paint(draw(*canvas.size))
+
+    def _arrange(self, frame: Frame) -> None:
+        """Boot view until the engine is up; then the board, with a strip if it fails."""
+        state = frame.status.state
+        up = state in _DRAWN
+        self.was_up = (self.was_up or up) and state not in (State.IMPORTING, State.LOADING)
+        board, strip = self.was_up, self.was_up and state is State.FAILED
+        shown = self.query_one("#board").display, self.query_one("#trouble").display
+        if shown != (board, strip):
+            self.query_one("#boot").display = not board
+            self.query_one("#board").display = board
+            self.query_one("#trouble").display = strip
+            self.set_class(strip, "-failed")
+            self.call_after_refresh(self.redraw)
+
+    # -- what the person does --------------------------------------------------------------
+
+    def action_select(self, direction: int) -> None:
+        """Choose another limit."""
+        names = [knob.name for knob in KNOBS]
+        self.selected = names[(names.index(self.selected) + direction) % len(names)]
+        self.redraw()
+
+    @on(Panel.Clicked)
+    def _row_clicked(self, event: Panel.Clicked) -> None:
+        name = row_of(event.y) if event.panel.id == "limits" else None
+        if name is None:
+            return
+        self.selected = name
+        self.redraw()
+        if event.twice:
+            self.post_message(self.Typed())
+
+    def action_zoom(self, number: int) -> None:
+        """One panel over the whole screen, or back."""
+        panel = self.query_one(f"#{self.PANELS[number]}", Canvas)
+        if self.maximized is panel:
+            self.minimize()
+        elif self.query_one("#board").display:
+            self.maximize(panel, container=False)
+        self.call_after_refresh(self.redraw)

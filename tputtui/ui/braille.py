@@ -1,0 +1,50 @@
+"""Filled charts in braille: two values and four steps of height to a character. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+__all__ = ["area", "nice_top"]
+
+_LEFT = (0x00, 0x40, 0x44, 0x46, 0x47)
+_RIGHT = (0x00, 0x80, 0xA0, 0xB0, 0xB8)
+_CELLS = [[chr(0x2800 + left + right) for right in _RIGHT] for left in _LEFT]
+
+
+def area(values: Sequence[float], height: int, top: float) -> list[str]:
+    """Rows of text, top first: `height` rows of ⌈len(values) / 2⌉ characters.
+
+    values: one per dot column, oldest first; NaN leaves a gap, anything above 0 shows a dot.
+    top: the value that fills the whole height.
+    """
+    dots = [_dots(value, height * 4, top) for value in values]
+    if len(dots) % 2:
+        dots.append(0)
+    rows = []
+    for row in range(height):
+        base = 4 * (height - 1 - row)
+        rows.append(
+            "".join(
+                _CELLS[max(0, min(4, left - base))][max(0, min(4, right - base))]
+                for left, right in zip(dots[::2], dots[1::2], strict=True)
+            )
+        )
+    return rows
+
+
+def nice_top(value: float) -> float:
+    """The smallest of 1, 2, 2.5, 4, 5, 8 × 10ⁿ that is at least `value`; 1 for nothing."""
+    if not math.isfinite(value) or value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    for factor in (1, 2, 2.5, 4, 5, 8, 10):
+        if value <= factor * power * (1 + 1e-9):
+            return factor * power
+    return 10 * power
+
+
+def _dots(value: float, full: int, top: float) -> int:
+    if math.isnan(value) or value <= 0:
+        return 0
+    return max(1, min(full, round(value / top * full)))

@@ -1,0 +1,94 @@
+"""A panel of styled rows that repaints only the cells that differ. Line API, main thread."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+from tputtui.ui.rows import Row, fitted
+
+__all__ = ["Canvas"]
+
+STYLES = (
+    "text", "label", "muted", "value", "accent", "good", "warn", "bad", "chart", "limit", "mark",
+)  # fmt: skip
+
+
+class Canvas(Widget):
+    """Shows rows; `paint` compares them with what is shown and refreshes the difference."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"canvas--{name}" for name in STYLES}
+    ALLOW_MAXIMIZE = True
+
+    def __init__(self, title: str = "", *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._rows: list[Row] = []
+        self._strips: list[Strip] = []
+        self._looks: dict[str, Style] = {}
+        self.border_title = title
+
+    def paint(self, rows: list[Row]) -> None:
+        """Show `rows`, cut and padded to the panel's size."""
+        width, height = self.size
+        rows = [fitted(row, width) for row in rows[:height]]
+        rows += [[(" " * width, "text")]] * (height - len(rows))
+        old, self._rows = self._rows, rows
+        if len(old) != len(rows) or not self._strips:
+            self._strips = [self._strip(row) for row in rows]
+            self.refresh()
+            return
+        for y, (before, after) in enumerate(zip(old, rows, strict=True)):
+            if before == after:
+                continue
+            self._strips[y] = self._strip(after)
+            changed = _changed(before, after)
+            if changed is None:
+                self.refresh()
+                return
+            start, end = changed
+            self.refresh(Region(start, y, end - start, 1))
+
+    def render_line(self, y: int) -> Strip:
+        """The strip of one line; built when it was painted."""
+        if y < len(self._strips):
+            return self._strips[y]
+        return Strip.blank(self.size.width, self.visual_style.rich_style)
+
+    def notify_style_update(self) -> None:
+        """A theme or a class has changed: colours are looked up anew."""
+        super().notify_style_update()
+        self._looks.clear()
+        self._strips = [self._strip(row) for row in self._rows]
+        self.refresh()
+
+    def _strip(self, row: Row) -> Strip:
+        segments = [Segment(text, self._look(style)) for text, style in row if text]
+        return Strip(segments, sum(len(text) for text, _ in row))
+
+    def _look(self, name: str) -> Style:
+        look = self._looks.get(name)
+        if look is None:
+            look = self._looks[name] = self.get_component_rich_style(f"canvas--{name}")
+        return look
+
+
+def _changed(before: Row, after: Row) -> tuple[int, int] | None:
+    """First and one past the last cell that differ; None when the widths do."""
+    old = [(char, style) for text, style in before for char in text]
+    new = [(char, style) for text, style in after for char in text]
+    if len(old) != len(new):
+        return None
+    start = 0
+    while old[start] == new[start]:
+        start += 1
+        if start == len(old):
+            return 0, 0
+    end = len(old)
+    while old[end - 1] == new[end - 1]:
+        end -= 1
+    return start, end

@@ -1,0 +1,99 @@
+"""How full the engine is: batch, step and KV cache. Pure."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+
+from tputtui.frame import Frame
+from tputtui.measure.history import History
+from tputtui.ui.chart import chart
+from tputtui.ui.format import bar, compact, percent, seconds
+from tputtui.ui.rows import Row
+
+__all__ = ["batch"]
+
+
+def batch(frame: Frame, history: History, width: int, height: int) -> list[Row]:
+    """Six rows of figures, then charts in what is left."""
+    knobs, facts, found = frame.status.knobs, frame.status.facts, frame.now
+    account = frame.accounting
+    seqs = knobs.max_num_seqs if knobs else 0
+    tokens = knobs.max_num_batched_tokens if knobs else 0
+    kv_tokens = facts.kv_tokens if facts else 0
+    step_tokens = found.tokens_frac * tokens
+    rows: list[Row] = [
+        _gauge("sequences", account.running, seqs, account.running / max(seqs, 1), width),
+        _gauge("step tokens", step_tokens, tokens, found.tokens_frac, width),
+        [
+            ("prefill", "label"),
+            (percent(found.prefill_frac), "text"),
+            (" decode", "label"),
+            (percent(found.decode_frac), "text"),
+            ("  prefix hit", "label"),
+            (percent(frame.figures.cached_frac), "text"),
+        ],
+        _gauge("KV cache", frame.kv_frac * kv_tokens, kv_tokens, frame.kv_frac, width),
+        [
+            ("waiting", "label"),
+            (compact(account.waiting, 6), "warn" if account.waiting else "text"),
+            ("  preempted", "label"),
+            (compact(found.preemptions, 4), "warn" if found.preemptions else "text"),
+            (" /s", "label"),
+        ],
+        [
+            ("step", "label"),
+            (seconds(found.step.p50, 9), "text"),
+            (f"  {compact(found.steps_per_s, 4)}/s", "text"),
+            ("  busy", "label"),
+            (percent(found.busy_frac, 5), "text"),
+        ],
+    ]
+    left = height - len(rows)
+    if left < 3:
+        return rows
+    kv = left // 3 if left >= 9 else 0
+    steps = left // 4 if left >= 16 else 0
+    rows += chart(
+        "running  ▔ limit",
+        history,
+        attrgetter("running"),
+        frame.marks,
+        width,
+        left - kv - steps,
+        limit=attrgetter("max_num_seqs"),
+    )
+    if kv:
+        rows += chart(
+            "KV cache",
+            history,
+            attrgetter("kv_frac"),
+            frame.marks,
+            width,
+            kv,
+            top=1.0,
+            label=lambda value: percent(value, 0),
+        )
+    if steps:
+        rows += chart(
+            "step time",
+            history,
+            attrgetter("step_s"),
+            frame.marks,
+            width,
+            steps,
+            label=lambda value: seconds(value, 0),
+        )
+    return rows
+
+
+def _gauge(name: str, value: float, limit: float, fraction: float, width: int) -> Row:
+    cells = max(0, min(40, width - 12 - 15 - 6))
+    filled, empty = bar(fraction, cells)
+    return [
+        (f"{name:<12}", "label"),
+        (f"{compact(value)}", "value"),
+        (f" / {compact(limit, 6)}", "label"),
+        (f" {percent(fraction)} ", "text"),
+        (filled, "accent"),
+        (empty, "muted"),
+    ]

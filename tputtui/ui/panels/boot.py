@@ -1,0 +1,40 @@
+"""What is seen while there is no engine: the stages of a boot, or why it failed. Pure."""
+
+from __future__ import annotations
+
+import textwrap
+
+from tputtui.engine.protocol import State
+from tputtui.frame import Frame
+from tputtui.ui.format import seconds
+from tputtui.ui.rows import Row
+
+__all__ = ["boot"]
+
+
+def boot(frame: Frame, log: list[str], width: int, height: int) -> list[Row]:
+    """Stages done and under way, then the failure if any, then the newest log lines."""
+    status = frame.status
+    rows: list[Row] = [[]]
+    for stage, took_s in status.stages:
+        rows.append([("  ✓ ", "good"), (f"{stage:<42}", "text"), (seconds(took_s, 8), "label")])
+    if status.failure is not None:
+        rows.append([])
+        why = textwrap.wrap(status.failure.message, max(20, width - 6))
+        rows += [[("    " if n else "  ✖ ", "bad"), (line, "bad")] for n, line in enumerate(why)]
+        hint = textwrap.wrap(status.failure.hint, max(20, width - 6))
+        rows += [[("    ", "text"), (line, "text")] for line in hint]
+        rows += [[], [("    b", "accent"), (" boot again    ", "text"), ("q", "accent"),
+                      (" leave", "text")]]  # fmt: skip
+    elif status.state is State.COLD:
+        rows.append([("  … ", "accent"), ("starting", "text")])
+    elif status.stage:
+        took_s = frame.t_s - status.since_s
+        rows.append(
+            [("  … ", "accent"), (f"{status.stage:<42}", "text"), (seconds(took_s, 8), "value")]
+        )
+    rows += [[], [("  engine log", "label")]]
+    room = height - len(rows)
+    if room > 0:
+        rows += [[("  ", "text"), (line, "muted")] for line in log[-room:]]
+    return rows

@@ -1,0 +1,44 @@
+"""The first line: what runs, in which state, under which load, for how long. Pure."""
+
+from __future__ import annotations
+
+from tputtui.engine.protocol import State
+from tputtui.frame import Frame
+from tputtui.load.workload import describe_arrivals, describe_lengths
+from tputtui.ui.format import clock
+from tputtui.ui.rows import Row, spread, width_of
+
+__all__ = ["header"]
+
+_LOOK = {
+    State.RUNNING: ("▶", "good"),
+    State.DRAINING: ("◐", "warn"),
+    State.READY: ("■", "label"),
+    State.FAILED: ("✖", "bad"),
+}
+
+
+def header(frame: Frame, width: int) -> Row:
+    """One row."""
+    facts, state = frame.status.facts, frame.status.state
+    sign, look = _LOOK.get(state, ("…", "accent"))
+    load = frame.profile.load
+    left: Row = [("tputtui ", "accent"), (frame.profile.engine.model, "value")]
+    state_part: Row = [(f"{sign} {state.value}", look)]
+    if state in (State.READY, State.DRAINING):
+        state_part.append((" load held", "muted"))
+    right: Row = [*state_part, (f"  {clock(frame.elapsed_s):>7}", "label")]
+    middle: Row = [(f"  {describe_arrivals(load)}", "text")]
+    more: Row = [
+        (f" · prompt {describe_lengths(load.prompt)}", "muted"),
+        (f" · output {describe_lengths(load.output)}", "muted"),
+    ]
+    about: Row = []
+    if facts is not None:
+        vllm = facts.versions.get("vllm", "?")
+        about = [(f"  vLLM {vllm} · {facts.device} · {facts.dtype}", "muted")]
+    # What fits, most telling first.
+    for optional in (middle, more, about):
+        if width_of(left) + width_of(optional) + width_of(right) + 1 <= width:
+            left += optional
+    return spread(left, right, width)

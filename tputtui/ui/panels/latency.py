@@ -1,0 +1,82 @@
+"""Latencies over the window: p50, p90, p99 and how many samples. Pure."""
+
+from __future__ import annotations
+
+from tputtui.frame import Frame
+from tputtui.measure.stats import Quantiles
+from tputtui.ui.format import MISSING, clock, compact, seconds
+from tputtui.ui.rows import Row, spread
+
+__all__ = ["latency", "window_caption"]
+
+_NAMES = (("TTFT", "ttft"), ("TPOT", "tpot"), ("ITL", "itl"), ("E2E", "e2e"))
+
+
+def latency(frame: Frame, width: int, height: int) -> list[Row]:
+    """A head, four rows, and where there is room what they count."""
+    wide = width >= 46
+    head = "         p50      p90            p99" if wide else "         p50     p90       p99"
+    rows: list[Row] = [spread([(head, "label")], [("n", "label")], min(width, 52))]
+    for label, name in _NAMES:
+        values = getattr(frame.latencies, name)
+        rows.append(_row(label, values, width))
+    account = frame.accounting
+    bad = account.cut + account.aborted + account.rejected + account.failed
+    rows += [
+        [
+            ("requests ", "label"),
+            (f"{compact(account.finished, 0)} finished", "text"),
+            (f"  {compact(account.cut, 0)} cut", "warn" if account.cut else "muted"),
+            (f"  {compact(account.clamped, 0)} clamped", "muted"),
+        ],
+        [
+            ("         ", "label"),
+            (f"{compact(account.aborted, 0)} aborted", "muted"),
+            (f"  {compact(account.rejected, 0)} rejected", "muted"),
+            (f"  {compact(account.failed, 0)} failed", "bad" if account.failed else "muted"),
+            (f"  of {compact(account.issued, 0)} issued", "muted"),
+        ],
+        [
+            ("TTFT and E2E count from when a request was due; ITL is pooled.", "muted"),
+        ],
+    ]
+    if height < 7 and bad:
+        rows[5] = [*rows[5][:3], (f"  {compact(bad, 0)} not finished", "warn")]
+    return rows[:height]
+
+
+def _row(label: str, values: Quantiles, width: int) -> Row:
+    gap, last = ("  ", 13) if width >= 46 else (" ", 9)
+    p99, look = _p99(values)
+    row: Row = [
+        (f"{label:<5}", "label"),
+        (seconds(values.p50), "value"),
+        (gap + seconds(values.p90) + gap, "text"),
+        (p99.rjust(last) if len(p99) <= last else MISSING.rjust(last), look),
+    ]
+    return spread(row, [(compact(values.n), "muted")], min(width, 52))
+
+
+def _p99(values: Quantiles) -> tuple[str, str]:
+    """One number from 1,000 samples on; before that the interval it lies in, at 95 %."""
+    if values.p99_resolved or not values.n:
+        return seconds(values.p99), "text"
+    low, high = seconds(values.p99_low, 0), seconds(values.p99_high, 0)
+    if high == "∞":
+        return f"≥{low}", "muted"
+    # The unit once, if both have it.
+    shared = low.rpartition(" ")[2] == high.rpartition(" ")[2]
+    return f"{low.rpartition(' ')[0] if shared else low}–{high}", "muted"
+
+
+def window_caption(frame: Frame) -> str:
+    """What the window covers, for the panel's title."""
+    window = frame.window
+    if not frame.serving:
+        return "no window yet"
+    if window.settled:
+        return f"window {window.length_s:.0f} s"
+    since = clock(window.length_s)
+    if window.to_turn_over:
+        return f"settling {since} · {window.turned_over}/{window.to_turn_over} turned over"
+    return f"settling {since}"

@@ -1,0 +1,68 @@
+"""Dialogs that ask for text: they stay open, and say why, until what is typed can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Label
+
+from tputtui.errors import UsageError
+
+__all__ = ["Dialog", "Field"]
+
+Field = tuple[str, str]
+"""(label, text to start from)"""
+
+
+class Dialog(ModalScreen[None]):
+    """Asks for one or more texts and hands them to `use`; what it refuses is shown.
+
+    use: called with the texts; a UsageError keeps the dialog open with its sentence.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss_dialog", "cancel")]
+
+    def __init__(
+        self, title: str, fields: Sequence[Field], hint: str, use: Callable[[list[str]], None]
+    ) -> None:
+        super().__init__()
+        self._title = title
+        self._fields = fields
+        self._hint = hint
+        self._use = use
+
+    def compose(self) -> ComposeResult:
+        """A box with a label and an input a field."""
+        with Vertical(id="box"):
+            yield Label(self._title, classes="title", markup=False)
+            for label, text in self._fields:
+                if label:
+                    yield Label(label, markup=False)
+                yield Input(text, select_on_focus=True)
+            yield Label("", classes="error", markup=False)
+            yield Label(self._hint, classes="hint", markup=False)
+            yield Label("Enter applies, Esc leaves everything as it is.", classes="hint")
+
+    def on_mount(self) -> None:
+        """Type at once; no blinking."""
+        for field in self.query(Input):
+            field.cursor_blink = False
+        self.query(Input).first().focus()
+
+    def on_input_submitted(self) -> None:
+        """Try what was typed."""
+        try:
+            self._use([field.value for field in self.query(Input)])
+        except UsageError as refusal:
+            self.query_one(".error", Label).update(str(refusal))
+            return
+        self.dismiss()
+
+    def action_dismiss_dialog(self) -> None:
+        """Leave everything as it is."""
+        self.dismiss()
