@@ -1,6 +1,7 @@
 """The command: flags, exit codes, the summary. Owns the terminal before vLLM is imported.
 
-Exit codes: 0 left by the person, 2 usage, 3 the engine failed, 130 left at once.
+Exit codes: 0 left by the person, 1 the screen failed (a bug), 2 usage, 3 the engine failed,
+130 left at once.
 Textual, vLLM and torch are imported only once a screen is wanted.
 """
 
@@ -220,8 +221,10 @@ def _leave(app: object, session: Session, log_path: Path) -> int:
     signal.signal(signal.SIGINT, lambda *_: os._exit(_LEFT_AT_ONCE))
     # An import or a model load cannot be interrupted: do not wait for it.
     closed = session.close(0.2 if booting else _CLOSE_TIMEOUT_S)
-    code = 0
-    if isinstance(failure, TputError):
+    code = app.return_code or 0
+    if code:
+        print("tputtui: the screen failed. The log has the traceback.", file=sys.stderr)
+    elif isinstance(failure, TputError):
         code = 2 if isinstance(failure, UsageError) else _ENGINE_FAILED
         print(f"tputtui: {failure.message}", file=sys.stderr)
         if failure.hint:

@@ -1,36 +1,39 @@
-"""The five lines that remain on the terminal after a run. Pure."""
+"""The few lines that remain on the terminal after a run. Pure."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from tputtui.format import clock, compact, seconds
 from tputtui.frame import Frame
 
 __all__ = ["summary"]
 
 
 def summary(frame: Frame, saved: list[Path], log_path: Path) -> list[str]:
-    """What ran, what it gave, which limits stood, and where log and profile are."""
+    """What ran, what it gave, which limits stood; then where profile and log are."""
     facts, account, found = frame.status.facts, frame.accounting, frame.figures
-    minutes, seconds = divmod(int(frame.elapsed_s), 60)
     vllm = f" · vLLM {facts.versions.get('vllm', '?')} on {facts.device}" if facts else ""
     bad = account.cut + account.rejected + account.failed
-    ttft, tpot = frame.latencies.ttft, frame.latencies.tpot
+    unfinished = account.in_flight + account.aborted
+    took = clock(frame.elapsed_s)
     lines = [
-        f"tputtui ran {frame.profile.engine.model}{vllm} for {minutes}m{seconds:02d}s",
+        f"tputtui ran {frame.profile.engine.model}{vllm} for {took}",
         f"  requests  {account.issued:,} issued, {account.finished:,} finished, "
-        f"{account.in_flight + account.aborted:,} left unfinished, {bad:,} cut or failed",
+        f"{unfinished:,} left unfinished, {bad:,} cut or failed",
     ]
-    if facts is None or frame.asked is None or not found.generated_per_s >= 0:
+    if facts is None or frame.asked is None:
         lines.append("  figures   none: no engine was up")
     else:
-        knobs = " ".join(f"{name}={value}" for name, value in frame.asked.as_dict().items())
-        lines.append(
-            f"  last {frame.window.length_s:.0f} s  {found.generated_per_s:,.0f} tok/s generated, "
-            f"TTFT p50 {ttft.p50 * 1e3:,.0f} ms, TPOT p50 {tpot.p50 * 1e3:,.1f} ms  at {knobs}"
-        )
-    lines.append(
-        f"  profile   {saved[-1]}" if saved else "  profile   not saved (press s before leaving)"
-    )
-    lines.append(f"  log       {log_path}")
-    return lines
+        latencies = frame.latencies
+        over = f"over the last {frame.window.length_s:.0f} s"
+        limits = "  ".join(f"{name} {value}" for name, value in frame.asked.as_dict().items())
+        lines += [
+            f"  figures   {compact(found.generated_per_s, 0)} tok/s generated, "
+            f"{compact(found.prompt_computed_per_s, 0)} tok/s prompt, {over}",
+            f"  latency   TTFT p50 {seconds(latencies.ttft.p50, 0)}, "
+            f"TPOT p50 {seconds(latencies.tpot.p50, 0)}, E2E p50 {seconds(latencies.e2e.p50, 0)}",
+            f"  limits    {limits}",
+        ]
+    where = saved[-1] if saved else "not saved (s saves one)"
+    return [*lines, f"  profile   {where}", f"  log       {log_path}"]

@@ -78,6 +78,7 @@ class VllmEngine:
         self._executor_class = executor_class
         self._engine: Any = None
         self._sampling: Any = None
+        self._refusal: type[Exception] = ValueError
         self._live: dict[str, _Live] = {}
         self._awaiting_first: set[str] = set()
         self._clear_step()
@@ -99,6 +100,7 @@ class VllmEngine:
             import torch
         report(State.IMPORTING, "importing vLLM")
         version = import_vllm()
+        from vllm import exceptions
         from vllm.sampling_params import RequestOutputKind, SamplingParams
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
@@ -109,6 +111,8 @@ class VllmEngine:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+        # Newer versions have a tree of their own for what a client got wrong.
+        self._refusal = getattr(exceptions, "VLLMClientError", ValueError)
         report(State.LOADING, "checking engine arguments")
         arguments = _parse(resolved)
         arguments.disable_log_stats = False
@@ -143,7 +147,8 @@ class VllmEngine:
             block_size=config.cache_config.block_size,
             vocab_size=config.model_config.get_vocab_size(),
             boot_s=time.monotonic() - began_s,
-            versions={"vllm": version, "torch": torch.__version__},
+            # torch's is a subclass of str that YAML does not know.
+            versions={"vllm": version, "torch": str(torch.__version__)},
         )
 
     def shutdown(self) -> None:
@@ -166,12 +171,15 @@ class VllmEngine:
         """Queue one request, counted by vLLM as having arrived when it was due."""
         arrival_s = time.time() - (time.monotonic() - request.due_s)
         external = f"t{request.number}"
-        internal = self._engine.add_request(
-            request_id=external,
-            prompt={"prompt_token_ids": request.prompt_token_ids},
-            params=self._sampling(request.output_tokens),
-            arrival_time=arrival_s,
-        )
+        try:
+            internal = self._engine.add_request(
+                request_id=external,
+                prompt={"prompt_token_ids": request.prompt_token_ids},
+                params=self._sampling(request.output_tokens),
+                arrival_time=arrival_s,
+            )
+        except self._refusal as refusal:
+            raise ValueError(str(refusal)) from refusal
         # Older versions return nothing and use the id as given.
         name = internal or external
         self._live[name] = _Live(
@@ -429,7 +437,8 @@ def _parse(spec: EngineSpec) -> Any:
     except ImportError:  # before 0.12
         from vllm.utils import FlexibleArgumentParser
 
-    parser = EngineArgs.add_cli_args(FlexibleArgumentParser(prog="tputtui", add_help=False))
+    # A shortened flag would not be a key that a profile can keep.
+    parser = EngineArgs.add_cli_args(FlexibleArgumentParser(allow_abbrev=False, add_help=False))
     known = [name for action in parser._actions for name in action.option_strings]
 
     def refuse(message: str) -> None:

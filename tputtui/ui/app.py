@@ -51,7 +51,7 @@ class TputApp(App[None]):
     """
 
     TITLE = "tputtui"
-    CSS_PATH = "tputtui.tcss"
+    CSS_PATH = Path(__file__).with_name("tputtui.tcss")
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "interrupt", "quit", show=False, priority=True, id="interrupt"),
@@ -124,7 +124,7 @@ class TputApp(App[None]):
         failure = self.session.host.status.failure
         if isinstance(failure, UsageError) and not self._board.was_up:
             # Arguments that vLLM refuses: nothing to look at, say it on the terminal.
-            self.exit(return_code=2)
+            self.exit()
 
     # -- limits ----------------------------------------------------------------------------
 
@@ -252,7 +252,12 @@ class TputApp(App[None]):
 
     def action_show_help(self) -> None:
         """Keys and meanings."""
-        self.push_screen(HelpScreen())
+        keys = [
+            (binding.key_display or binding.key, binding.tooltip)
+            for binding in self._board.BINDINGS
+            if isinstance(binding, Binding) and binding.tooltip
+        ]
+        self.push_screen(HelpScreen(keys))
 
     def action_leave(self) -> None:
         """Leave; the command line stops the engine once the terminal is restored."""

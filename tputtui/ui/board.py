@@ -12,16 +12,18 @@ from typing import ClassVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container
+from textual.containers import Container, Horizontal
 from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Footer
 
 from tputtui.engine.protocol import State
+from tputtui.format import clock
 from tputtui.frame import Frame
 from tputtui.knobs import KNOBS
 from tputtui.session import Session
 from tputtui.ui.canvas import Canvas
+from tputtui.ui.lean import LeanCompositor
 from tputtui.ui.log_tail import LogTail
 from tputtui.ui.panels.batch import batch
 from tputtui.ui.panels.boot import boot
@@ -65,31 +67,43 @@ class Board(Screen[None]):
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "select(-1)", "limit", key_display="↑↓", id="limit.previous",
-                tooltip="Choose a limit"),
+                tooltip="Choose a limit; or click it, twice to type its value"),
         Binding("down", "select(1)", "limit", show=False, id="limit.next"),
         Binding("left", "app.step(-1)", "turn", key_display="←→", id="limit.less",
-                tooltip="One small step"),
+                tooltip="Turn the limit by one small step"),
         Binding("right", "app.step(1)", "turn", show=False, id="limit.more"),
-        Binding("left_square_bracket,shift+left", "app.leap(-1)", "½ 2×", key_display="[ ]",
+        Binding("left_square_bracket,shift+left", "app.leap(-1)", "½×2", key_display="[ ]",
                 id="limit.halve", tooltip="Halve or double the limit"),
-        Binding("right_square_bracket,shift+right", "app.leap(1)", "2×", show=False,
+        Binding("right_square_bracket,shift+right", "app.leap(1)", "double", show=False,
                 id="limit.double"),
         Binding("enter", "app.type", "type", key_display="⏎", id="limit.type",
-                tooltip="Type the exact value"),
-        Binding("u", "app.undo", "undo", id="undo", tooltip="Take back the last turn"),
+                tooltip="Type the exact value of the limit"),
+        Binding("u", "app.undo", "undo", id="undo",
+                tooltip="Undo the last turn of a limit or of the load"),
         Binding("space", "app.toggle_load", "load", key_display="␣", id="load.toggle",
-                tooltip="Hold the load, or let it run"),
-        Binding("minus", "app.scale_load(-1)", "less load", show=False, id="load.less"),
+                tooltip="Hold the load, or let it run again"),
+        Binding("minus", "app.scale_load(-1)", "less load", show=False, key_display="- +",
+                id="load.less", tooltip="A fifth less, or a quarter more load"),
         Binding("plus,equals_sign", "app.scale_load(1)", "more load", show=False, id="load.more"),
-        Binding("l", "app.edit_load", "edit", id="load.edit", tooltip="Arrivals and lengths"),
-        Binding("x", "app.stop_load", "stop the load", show=False, id="load.stop"),
-        Binding("s", "app.save", "save", id="save", tooltip="Save a profile"),
-        Binding("g", "app.show_log", "log", id="log", tooltip="The engine's log"),
-        Binding("b", "app.boot_again", "boot again", show=False, id="boot"),
-        Binding("question_mark", "app.show_help", "help", key_display="?", id="help"),
-        Binding("q", "app.leave", "quit", id="quit"),
-        *(Binding(str(n + 1), f"zoom({n})", "one panel", show=False, id=f"zoom.{n + 1}")
-          for n in range(6)),
+        Binding("l", "app.edit_load", "edit", id="load.edit",
+                tooltip="Edit the load: arrivals, prompt and output lengths"),
+        Binding("x", "app.stop_load", "stop the load", show=False, id="load.stop",
+                tooltip="Stop the load: abort what is in flight, back to request 0"),
+        Binding("s", "app.save", "save", id="save",
+                tooltip="Save limits, load and figures as a profile"),
+        Binding("g", "app.show_log", "log", id="log", tooltip="The engine's log, whole"),
+        Binding("b", "app.boot_again", "boot again", show=False, id="boot",
+                tooltip="Boot again, after a failure"),
+        *(Binding(str(n), f"zoom({n - 1})", "one panel", show=False, id=f"zoom.{n}",
+                  key_display="1 … 6", tooltip="" if n > 1 else
+                  "One panel over the whole screen; again or Esc brings the board back")
+          for n in range(1, 7)),
+        Binding("ctrl+p", "app.command_palette", "commands", show=False, key_display="Ctrl+P",
+                id="palette", tooltip="Everything else: themes, panels, commands"),
+        Binding("question_mark", "app.show_help", "help", key_display="?", id="help",
+                tooltip="This page"),
+        Binding("q", "app.leave", "quit", id="quit",
+                tooltip="Stop load and engine, leave; so does Ctrl+C, and twice: at once"),
     ]  # fmt: skip
     PANELS = ("throughput", "batch", "latency", "machine", "limits", "marks")
 
@@ -98,6 +112,7 @@ class Board(Screen[None]):
 
     def __init__(self, session: Session, tail: LogTail) -> None:
         super().__init__()
+        self._compositor = LeanCompositor()
         self.session = session
         self.tail = tail
         self.selected = KNOBS[0].name
@@ -106,7 +121,9 @@ class Board(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Every panel, empty."""
-        yield Canvas(id="header")
+        with Horizontal(id="top"):
+            yield Canvas(id="header")
+            yield Canvas(id="clock")
         yield Panel(id="boot")
         with Container(id="board"):
             for number, name in enumerate(self.PANELS, 1):
@@ -141,6 +158,7 @@ class Board(Screen[None]):
         history = self.session.history
         painters: dict[str, Callable[[int, int], list[Row]]] = {
             "header": lambda w, h: [header(frame, w)],
+            "clock": lambda w, h: [[(f"{clock(frame.elapsed_s):>{w}}", "label")]],
         }
         if self.query_one("#boot").display:
             painters["boot"] = lambda w, h: boot(frame, list(self.tail.lines), w, h)

@@ -19,6 +19,10 @@ STYLES = (
 )  # fmt: skip
 
 
+_CHEAPER_THAN_A_MOVE = 8
+"""Equal cells between two changed ones that are written again rather than stepped over."""
+
+
 class Canvas(Widget):
     """Shows rows; `paint` compares them with what is shown and refreshes the difference."""
 
@@ -50,8 +54,7 @@ class Canvas(Widget):
             if changed is None:
                 self.refresh()
                 return
-            start, end = changed
-            self.refresh(Region(start, y, end - start, 1))
+            self.refresh(*(Region(start, y, end - start, 1) for start, end in changed))
 
     def render_line(self, y: int) -> Strip:
         """The strip of one line; built when it was painted."""
@@ -77,18 +80,18 @@ class Canvas(Widget):
         return look
 
 
-def _changed(before: Row, after: Row) -> tuple[int, int] | None:
-    """First and one past the last cell that differ; None when the widths do."""
+def _changed(before: Row, after: Row) -> list[tuple[int, int]] | None:
+    """Spans (first, one past the last) of cells that differ; None when the widths do."""
     old = [(char, style) for text, style in before for char in text]
     new = [(char, style) for text, style in after for char in text]
     if len(old) != len(new):
         return None
-    start = 0
-    while old[start] == new[start]:
-        start += 1
-        if start == len(old):
-            return 0, 0
-    end = len(old)
-    while old[end - 1] == new[end - 1]:
-        end -= 1
-    return start, end
+    spans: list[tuple[int, int]] = []
+    for x, (was, now) in enumerate(zip(old, new, strict=True)):
+        if was == now:
+            continue
+        if spans and x - spans[-1][1] < _CHEAPER_THAN_A_MOVE:
+            spans[-1] = (spans[-1][0], x + 1)
+        else:
+            spans.append((x, x + 1))
+    return spans

@@ -1,11 +1,10 @@
-"""The first line: what runs, in which state, under which load, for how long. Pure."""
+"""The first line: what runs, under which load, in which state. Pure."""
 
 from __future__ import annotations
 
 from tputtui.engine.protocol import State
 from tputtui.frame import Frame
 from tputtui.load.workload import describe_arrivals, describe_lengths
-from tputtui.ui.format import clock
 from tputtui.ui.rows import Row, spread, width_of
 
 __all__ = ["header"]
@@ -27,7 +26,7 @@ def header(frame: Frame, width: int) -> Row:
     state_part: Row = [(f"{sign} {state.value}", look)]
     if state in (State.READY, State.DRAINING):
         state_part.append((" load held", "muted"))
-    right: Row = [*state_part, (f"  {clock(frame.elapsed_s):>7}", "label")]
+    right = state_part
     middle: Row = [(f"  {describe_arrivals(load)}", "text")]
     more: Row = [
         (f" · prompt {describe_lengths(load.prompt)}", "muted"),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tputtui.format import MISSING, clock, compact, seconds
 from tputtui.frame import Frame
 from tputtui.measure.stats import Quantiles
-from tputtui.ui.format import MISSING, clock, compact, seconds
 from tputtui.ui.rows import Row, spread
 
 __all__ = ["latency", "window_caption"]
@@ -21,27 +21,22 @@ def latency(frame: Frame, width: int, height: int) -> list[Row]:
         values = getattr(frame.latencies, name)
         rows.append(_row(label, values, width))
     account = frame.accounting
-    bad = account.cut + account.aborted + account.rejected + account.failed
     rows += [
         [
             ("requests ", "label"),
-            (f"{compact(account.finished, 0)} finished", "text"),
-            (f"  {compact(account.cut, 0)} cut", "warn" if account.cut else "muted"),
+            (f"{compact(account.issued, 0)} issued", "text"),
+            (f"  {compact(account.finished, 0)} finished", "text"),
             (f"  {compact(account.clamped, 0)} clamped", "muted"),
         ],
         [
             ("         ", "label"),
-            (f"{compact(account.aborted, 0)} aborted", "muted"),
+            (f"{compact(account.cut, 0)} cut", "warn" if account.cut else "muted"),
+            (f"  {compact(account.aborted, 0)} aborted", "muted"),
             (f"  {compact(account.rejected, 0)} rejected", "muted"),
             (f"  {compact(account.failed, 0)} failed", "bad" if account.failed else "muted"),
-            (f"  of {compact(account.issued, 0)} issued", "muted"),
         ],
-        [
-            ("TTFT and E2E count from when a request was due; ITL is pooled.", "muted"),
-        ],
+        [("TTFT, E2E from due · ITL pooled · p99 with 95 % interval", "muted")],
     ]
-    if height < 7 and bad:
-        rows[5] = [*rows[5][:3], (f"  {compact(bad, 0)} not finished", "warn")]
     return rows[:height]
 
 
@@ -75,7 +70,8 @@ def window_caption(frame: Frame) -> str:
     if not frame.serving:
         return "no window yet"
     if window.settled:
-        return f"window {window.length_s:.0f} s"
+        # In steps: a title that counts would repaint its whole rule.
+        return f"window {window.length_s - window.length_s % 5:.0f} s"
     since = clock(window.length_s)
     if window.to_turn_over:
         return f"settling {since} · {window.turned_over}/{window.to_turn_over} turned over"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import textwrap
 
+from tputtui.format import bar
 from tputtui.frame import Frame
 from tputtui.knobs import KNOBS, Knob
-from tputtui.ui.format import bar
 from tputtui.ui.rows import Row
 
 __all__ = ["limits"]

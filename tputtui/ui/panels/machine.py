@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tputtui.format import bar, percent, size
 from tputtui.frame import Frame
 from tputtui.hardware import GpuSample, HardwareSample, HostSample
-from tputtui.ui.format import bar, percent, size
 from tputtui.ui.rows import Row, fitted
 
 __all__ = ["machine"]

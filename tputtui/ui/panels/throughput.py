@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from operator import attrgetter
 
+from tputtui.format import compact, percent, rate
 from tputtui.frame import Frame
 from tputtui.load.workload import OpenLoop
 from tputtui.measure.history import History
 from tputtui.ui.chart import chart
-from tputtui.ui.format import compact, percent, rate
 from tputtui.ui.rows import Row
 
 __all__ = ["throughput"]

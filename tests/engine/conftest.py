@@ -1,0 +1,201 @@
+"""Real vLLM engines, one at a time in this process, turned by hand on the test's own thread."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from tests.engine import simulated as simulation
+from tputtui.engine.protocol import Engine, State
+from tputtui.engine.vllm_inproc import VllmEngine
+from tputtui.frame import SERVING
+from tputtui.load.workload import ClosedLoop, Uniform, Workload
+from tputtui.measure.samples import Accounting, RequestSample, StepSample
+from tputtui.profile import EngineSpec, Profile
+from tputtui.session import Session
+
+CPU = EngineSpec(
+    "shape:demo", {"max_num_seqs": 64, "max_num_batched_tokens": 2048, "max_model_len": 2048}
+)
+LARGE = EngineSpec("shape:demo", {"max_num_seqs": 256})
+
+
+class Served:
+    """A session on a real engine. Every turn compares the books of requests.
+
+    steps, ended: samples of the steps run and the requests ended since `begin`.
+    """
+
+    def __init__(self, make_engine: Callable[[], Engine], spec: EngineSpec) -> None:
+        nothing = Workload(ClosedLoop(0), Uniform(1, 1), Uniform(1, 1))
+        self.session = Session(make_engine, Profile(spec, nothing))
+        self.host = self.session.host
+        self.recorder = self.session.recorder
+        self.host.boot(spec, {}, load=False)
+        self.steps: list[StepSample] = []
+        self.ended: list[RequestSample] = []
+        self._seen = Accounting()
+        self.turn()
+        self.begin()
+
+    # -- vLLM's own objects ----------------------------------------------------------------
+
+    @property
+    def vllm(self) -> VllmEngine:
+        return self.host._engine
+
+    @property
+    def llm_engine(self) -> Any:
+        return self.vllm._engine
+
+    @property
+    def scheduler(self) -> Any:
+        return self.llm_engine.engine_core.engine_core.scheduler
+
+    def counted_by_vllm(self) -> int:
+        """vLLM's own counter of generated tokens, since its boot."""
+        metrics = self.llm_engine.get_metrics()
+        return sum(m.value for m in metrics if m.name == "vllm:generation_tokens")
+
+    def lengths(self) -> dict[int, int]:
+        """Number to present length in tokens of every request inside the scheduler."""
+        requests = self.scheduler.requests
+        return {live.number: requests[name].num_tokens for name, live in self.vllm._live.items()}
+
+    # -- turning ---------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Forget what was: `steps`, `ended`, `generated` and `first_tokens` count from here."""
+        self.steps.clear()
+        self.ended.clear()
+        self._generated = self.recorder.generated_tokens
+        self._first_tokens = self.recorder.first_tokens.count
+
+    @property
+    def generated(self) -> int:
+        return self.recorder.generated_tokens - self._generated
+
+    @property
+    def first_tokens(self) -> list[tuple[float, float, float]]:
+        """(when, TTFT from due, TTFT from submit)."""
+        n = self.recorder.first_tokens.count - self._first_tokens
+        rows = self.recorder.first_tokens.between(float("-inf"))
+        return [tuple(row) for row in rows[len(rows) - n :]]
+
+    @property
+    def idle(self) -> bool:
+        return self.host.status.state is State.READY
+
+    def start(self, in_flight: int, prompt: Uniform, output: Uniform, seed: int) -> None:
+        """Let a closed loop of requests arrive from the next turn on."""
+        self.session.set_workload(Workload(ClosedLoop(in_flight), prompt, output, seed))
+        self.host.run_load()
+
+    def turn(self, times: int = 1) -> None:
+        """Orders, arrivals, one step; every request must be in exactly one place after it."""
+        for _ in range(times):
+            seen = self.recorder.steps.count
+            self.host.turn()
+            if self.host.status.failure is not None:
+                raise self.host.status.failure
+            books = self.recorder.accounting
+            assert books.balanced, books
+            assert books.issued == _gone(books) + books.running + books.waiting
+            new = _gone(books) - _gone(self._seen)
+            log = self.recorder.request_log
+            self.ended += islice(log, len(log) - new, None)
+            self._seen = books
+            if self.recorder.steps.count > seen:
+                row = self.recorder.steps.between(float("-inf"))[-1]
+                self.steps.append(StepSample(*row))
+
+    def turn_until(self, reached: Callable[[], bool], at_most: int) -> None:
+        """Turn until `reached`; fails when that takes more than `at_most` turns."""
+        for _ in range(at_most):
+            if reached():
+                return
+            self.turn()
+        assert reached(), f"not reached in {at_most} turns: {self.recorder.accounting}"
+
+    def drain(self, at_most: int) -> None:
+        """Hold the load and serve what is in flight to its end."""
+        self.host.pause_load()
+        self.turn()
+        self.turn_until(lambda: self.idle, at_most)
+        assert self.recorder.accounting.in_flight == 0
+        assert not self.scheduler.requests
+
+    def reset(self) -> None:
+        """Abort everything and put every limit back to its ceiling."""
+        self.session.stop_load()
+        for name, ceiling in self.session.ceilings().as_dict().items():
+            self.session.set_knob(name, ceiling)
+        self.turn()
+        self.begin()
+
+
+def _gone(books: Accounting) -> int:
+    return books.finished + books.cut + books.aborted + books.rejected + books.failed
+
+
+class Bench:
+    """Whichever engine a test wants, booted when the one that is up is another."""
+
+    def __init__(self) -> None:
+        self._kind = ""
+        self._served: Served | None = None
+
+    def serve(self, kind: str, make_engine: Callable[[], Engine], spec: EngineSpec) -> Served:
+        served = self._served
+        if served is None or self._kind != kind or served.host.status.state not in SERVING:
+            self.close()
+            self._served = served = Served(make_engine, spec)
+            self._kind = kind
+        served.reset()
+        return served
+
+    def close(self) -> None:
+        if self._served is not None:
+            assert self._served.session.close(60.0)
+            self._served.host.turn()
+        self._served = None
+
+
+@pytest.fixture(scope="package")
+def bench() -> Iterator[Bench]:
+    """Closed, with the environment as before, when the last test of this folder has run."""
+    environment = dict(os.environ)
+    import torch
+
+    # A second thread gains little here and waits at barriers whenever another program is busy.
+    torch.set_num_threads(1)
+    bench = Bench()
+    yield bench
+    bench.close()
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+@pytest.fixture
+def cpu(bench: Bench) -> Served:
+    """The built-in demo on vLLM's CPU backend, idle, every limit at its ceiling."""
+    return bench.serve("cpu", VllmEngine, CPU)
+
+
+@pytest.fixture(scope="package", params=["sync", "async"])
+def scheduling(request: pytest.FixtureRequest) -> str:
+    """How vLLM schedules; of the package, so that tests are grouped by it and boots are few."""
+    return request.param
+
+
+@pytest.fixture
+def simulated(bench: Bench, scheduling: str) -> Iterator[Served]:
+    """256 sequences on no model, idle, every limit at its ceiling."""
+    is_async = scheduling == "async"
+    with simulation.async_scheduling_on_the_cpu() if is_async else contextlib.nullcontext():
+        yield bench.serve(scheduling, lambda: VllmEngine(simulation.executor_class()), LARGE)

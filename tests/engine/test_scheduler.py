@@ -1,0 +1,144 @@
+"""vLLM's own scheduler and KV cache at a larger scale, on the simulated executor."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from tputtui.load.workload import Uniform
+from tputtui.measure.samples import Outcome
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
+CEILINGS = {"max_num_seqs": 256, "max_num_batched_tokens": 2048, "max_model_len": 2048}
+
+
+def totals(samples):
+    return {sample.number: sample.prompt_tokens + sample.output_tokens for sample in samples}
+
+
+def test_scheduling_is_the_kind_that_was_asked_for(simulated, scheduling):
+    core = simulated.llm_engine.engine_core.engine_core
+    assert core.async_scheduling == (scheduling == "async")
+    assert (core.batch_queue is not None) == (scheduling == "async")
+    assert simulated.session.ceilings().as_dict() == CEILINGS
+
+
+def test_a_thousand_turns_of_the_limits_lose_no_request_and_no_token(simulated):
+    rng = random.Random(20)
+    counted = simulated.counted_by_vllm()
+    issued = simulated.recorder.accounting.issued
+    simulated.start(400, Uniform(16, 160), Uniform(8, 120), seed=20)
+    limits = dict(CEILINGS)
+    low = {"max_num_seqs": 1, "max_num_batched_tokens": 1, "max_model_len": 100}
+    for _ in range(1000):
+        name = rng.choice(list(CEILINGS))
+        # Half of the turns go all the way up, so that work gets done between the others.
+        limits[name] = rng.choice([CEILINGS[name], rng.randint(low[name], CEILINGS[name] // 8)])
+        simulated.session.set_knob(name, limits[name])
+        turns = rng.randint(1, 4)
+        steps = len(simulated.steps)
+        running = simulated.scheduler.get_request_counts()[0]
+        simulated.turn(turns)
+        for step in simulated.steps[steps:]:
+            assert step.max_num_seqs == limits["max_num_seqs"]
+            assert step.max_num_batched_tokens == limits["max_num_batched_tokens"]
+            assert step.prefill_tokens + step.decode_tokens <= limits["max_num_batched_tokens"]
+            assert step.running <= max(running, limits["max_num_seqs"])
+            assert step.running + step.waiting == 400
+            assert step.decode_tokens <= step.running
+            running = step.running
+        assert max(simulated.lengths().values()) <= limits["max_model_len"]
+    assert len(simulated.steps) >= 2000
+
+    for name, ceiling in CEILINGS.items():
+        simulated.session.set_knob(name, ceiling)
+    simulated.drain(at_most=2000)
+    assert simulated.scheduler.get_request_counts() == (0, 0)
+    assert simulated.scheduler.kv_cache_manager.usage == 0.0
+    assert simulated.recorder.accounting.issued - issued == len(simulated.ended)
+    assert simulated.generated == simulated.counted_by_vllm() - counted
+    assert simulated.generated == sum(sample.output_tokens for sample in simulated.ended)
+    assert len(simulated.first_tokens) == sum(s.output_tokens > 0 for s in simulated.ended)
+    seen = Counter(sample.outcome for sample in simulated.ended)
+    assert set(seen) == {Outcome.FINISHED, Outcome.CUT}
+    for sample in simulated.ended:
+        whole = sample.output_tokens == sample.wanted_tokens
+        assert (sample.outcome is Outcome.FINISHED) == whole
+    # The KV cache ran full on the way: preempted requests were counted on like all others.
+    assert sum(step.preemptions for step in simulated.steps) > 0
+
+
+def test_shorter_length_stops_running_requests_on_it_exactly(simulated):
+    limit = 100
+    simulated.start(400, Uniform(16, 120), Uniform(60, 160), seed=21)
+    simulated.turn(30)
+    simulated.host.pause_load()
+    present, before = simulated.lengths(), len(simulated.ended)
+    simulated.session.set_knob("max_model_len", limit)
+    simulated.turn()
+    past = {number for number, tokens in present.items() if tokens >= limit}
+    assert 0 < len(past) < len(present)
+    assert not past & set(simulated.lengths())
+    simulated.drain(at_most=600)
+    ended = simulated.ended[before:]
+    whole = totals(ended)
+    assert set(whole) == set(present)
+    for sample in ended:
+        if sample.number in past:
+            assert sample.outcome is Outcome.CUT
+            assert whole[sample.number] >= limit
+        elif sample.prompt_tokens + sample.wanted_tokens > limit:
+            assert sample.outcome is Outcome.CUT
+            assert whole[sample.number] == limit
+        else:
+            assert sample.outcome is Outcome.FINISHED
+
+
+def test_length_raised_before_a_request_reaches_the_limit_is_given_in_full(simulated):
+    simulated.start(300, Uniform(16, 64), Uniform(100, 140), seed=22)
+    simulated.turn(20)
+    simulated.host.pause_load()
+    in_flight = set(simulated.lengths())
+    simulated.session.set_knob("max_model_len", 110)
+    simulated.turn(10)
+    simulated.session.set_knob("max_model_len", 2048)
+    left = set(simulated.lengths())
+    assert len(left) > 100
+    simulated.drain(at_most=1000)
+    outcome = {sample.number: sample for sample in simulated.ended if sample.number in in_flight}
+    assert set(outcome) == in_flight
+    for number in left:
+        assert outcome[number].outcome is Outcome.FINISHED
+        assert outcome[number].output_tokens == outcome[number].wanted_tokens
+
+
+def test_requests_aborted_with_work_under_way_are_gone_and_the_next_load_is_whole(simulated):
+    for seed in range(23, 28):
+        simulated.start(400, Uniform(16, 64), Uniform(2, 40), seed=seed)
+        simulated.turn(seed - 15)
+        simulated.session.stop_load()
+        simulated.turn()
+        assert simulated.idle
+        assert not simulated.scheduler.requests
+        assert simulated.scheduler.kv_cache_manager.usage == 0.0
+    simulated.begin()
+    simulated.start(400, Uniform(16, 64), Uniform(2, 40), seed=28)
+    simulated.turn(10)
+    simulated.drain(at_most=500)
+    assert {sample.outcome for sample in simulated.ended} == {Outcome.FINISHED}
+    assert simulated.generated == sum(sample.output_tokens for sample in simulated.ended)
+
+
+def test_a_token_limit_below_the_running_batch_starves_some_and_loses_none(simulated):
+    simulated.start(300, Uniform(16, 32), Uniform(20, 40), seed=29)
+    simulated.turn_until(lambda: simulated.steps and simulated.steps[-1].running == 256, 20)
+    simulated.session.set_knob("max_num_batched_tokens", 17)
+    before = len(simulated.steps)
+    simulated.turn(60)
+    assert {s.prefill_tokens + s.decode_tokens for s in simulated.steps[before:]} == {17}
+    simulated.session.set_knob("max_num_batched_tokens", 2048)
+    simulated.drain(at_most=500)
+    assert {sample.outcome for sample in simulated.ended} == {Outcome.FINISHED}

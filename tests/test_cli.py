@@ -1,0 +1,103 @@
+"""The command line without a screen: what it answers at once, and what it refuses."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tputtui import __version__
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*words, env=None):
+    return subprocess.run(
+        [sys.executable, "-m", "tputtui", *words],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env=os.environ | (env or {}),
+        timeout=120,
+    )
+
+
+def test_version_and_help_answer_without_torch_vllm_textual_or_numpy():
+    for words, says in ((["--version"], __version__), (["--help"], "MODEL")):
+        code = (
+            f"import sys; sys.argv = ['tputtui', *{words}]\n"
+            "from tputtui.cli import main\n"
+            "try:\n    main()\nexcept SystemExit:\n    pass\n"
+            "heavy = {'torch', 'vllm', 'textual', 'numpy'} & set(sys.modules)\n"
+            "assert not heavy, heavy"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert says in done.stdout
+
+
+def test_help_takes_little_more_than_the_bare_interpreter():
+    def best(command):
+        times = []
+        for _ in range(7):
+            began = time.perf_counter()
+            subprocess.run(command, capture_output=True, check=True)
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    bare = best([sys.executable, "-c", "pass"])
+    ours = best([sys.executable, "-m", "tputtui", "--help"])
+    assert ours - bare <= 0.15
+
+
+@pytest.mark.parametrize(
+    ("words", "says", "code"),
+    [
+        (["--load", "many"], "'many' is not a load", 2),
+        (["--load=-3"], "'-3'", 2),
+        (["--prompt-tokens", "abc"], "'abc' is not a length", 2),
+        (["--output-tokens", "9-3"], "min 9 is above max 3", 2),
+        (["--load-seed", "x"], "--load-seed", 2),
+        (["--knob", "max_num_seq=3"], "`max_num_seqs`", 2),
+        (["--knob", "max_num_seqs=0"], "above 0", 2),
+        (["--theme", "drak"], "`dark`", 2),
+        (["--profile", "chta"], "`chat`", 2),
+        (["--profile", "/no/such.yaml"], "No such file", 2),
+        (["shape:demo2"], "`demo`", 2),
+        (["shape:demo", "--max-num-seq", "3"], "`--max-num-seqs`", 2),
+        ([], "needs a terminal", 2),
+    ],
+)
+def test_bad_input_is_a_sentence_and_code_2(words, says, code, tmp_path):
+    done = run(*words, env={"XDG_STATE_HOME": str(tmp_path)})
+    assert says in done.stderr, done.stderr
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith(("tputtui: ", "asking vLLM"))
+
+
+def test_the_rooms_below_the_screen_load_no_engine_and_no_screen():
+    code = (
+        "import sys, tputtui.session, tputtui.profile, tputtui.hardware\n"
+        "bad = {'torch', 'vllm', 'textual', 'rich', 'tputtui.engine.vllm_inproc'}\n"
+        "assert not bad & set(sys.modules), bad & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_screen_loads_no_engine():
+    code = (
+        "import sys, tputtui.ui.app\n"
+        "bad = {'torch', 'vllm', 'tputtui.engine.vllm_inproc', 'tputtui.engine.fake'}\n"
+        "assert not bad & set(sys.modules), bad & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_log_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run("--hold", env={"XDG_STATE_HOME": str(tmp_path / "file")})
+    assert done.returncode == 2
+    assert "XDG_STATE_HOME" in done.stderr

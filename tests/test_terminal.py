@@ -1,0 +1,121 @@
+"""The installed program in a real terminal: boot, turn, save, leave; and every way of leaving."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.terminal import Terminal
+from tputtui import profile
+
+pytestmark = [pytest.mark.pty, pytest.mark.engine]
+
+ESCAPE = re.compile(r"\x1b\[[0-9;?<>=]*[a-zA-Z]")
+
+
+def program_pid(terminal: Terminal) -> int:
+    """The process that the shell runs."""
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(terminal.child.pid)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return int(found.stdout.split()[0])
+
+
+def test_a_person_boots_turns_a_limit_saves_leaves_and_starts_from_what_was_saved(tmp_path):
+    terminal = Terminal("--load 48 --knob max_num_seqs=32", tmp_path)
+    terminal.until(r"importing|loading|starting")
+    terminal.until(r"▶ RUNNING")
+    terminal.until(r"generated +[1-9][\d,]* tok/s")
+    terminal.until(r"sequences +3[0-2] / +32")
+    terminal.press("[")
+    terminal.until(r"▸ max_num_seqs +16 / 256")
+    terminal.until(r"sequences +1[4-6] / +16")
+    terminal.until(r"16 / 256 .*in force *$|16 / 256 .*in force\n")
+    terminal.until(r"max_num_seqs 32 → 16")
+    terminal.press("s")
+    terminal.until(r"save profile")
+    terminal.press("tuned.yaml")
+    terminal.until(r"▊ +tuned.yaml +▎")
+    terminal.press("\r")
+    terminal.until(r"Saved")
+    terminal.press("q")
+    left = terminal.ended()
+    terminal.restored()
+    assert "exit=0" in left
+    assert str(tmp_path / "tuned.yaml") in left.replace("\r\n", "")
+    assert not ESCAPE.sub("", left).count("\x1b")
+    assert len([line for line in left.splitlines() if line.strip()]) <= 11
+
+    saved = profile.load(tmp_path / "tuned.yaml")
+    assert saved.knobs["max_num_seqs"] == 16
+    assert saved.evidence["generated_tokens_per_s"] > 0
+
+    again = Terminal("--profile tuned.yaml", tmp_path, columns=80, rows=24)
+    again.until(r"▸ max_num_seqs +16 / 256")
+    again.until(r"generated +[1-9][\d,]* tok/s")
+    again.press("\x03")
+    assert "exit=0" in again.ended()
+    again.restored()
+
+
+def test_nothing_the_engine_prints_reaches_the_screen(tmp_path):
+    terminal = Terminal("--load 8", tmp_path)
+    terminal.until(r"▶ RUNNING")
+    terminal.until(r"generated +[1-9]")
+    seen = terminal.raw.decode(errors="replace")
+    assert "\x1b[?1049h" in seen
+    # Everything after the alternate screen was entered is ours: the log has the rest.
+    terminal.press("q")
+    terminal.ended()
+    (log,) = (tmp_path / "state" / "tputtui" / "logs").glob("*.log")
+    text = log.read_text(errors="replace")
+    assert "vllm" in text
+    assert "Traceback" not in text
+    assert "WARNING" not in seen.partition("\x1b[?1049h")[0]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_signals_leave_as_q_does_even_while_importing(tmp_path, name):
+    terminal = Terminal("", tmp_path)
+    terminal.until(r"importing")
+    os.kill(program_pid(terminal), getattr(signal, name))
+    left = terminal.ended(20)
+    terminal.restored()
+    assert "exit=0" in left
+    assert "log" in left
+
+
+def test_ctrl_c_twice_leaves_at_once(tmp_path):
+    terminal = Terminal("--load 8", tmp_path)
+    terminal.until(r"▶ RUNNING")
+    began = time.monotonic()
+    terminal.press("\x03\x03")
+    left = terminal.ended(20)
+    terminal.restored()
+    assert "exit=130" in left or "exit=0" in left
+    assert time.monotonic() - began < 15
+
+
+def test_a_bad_model_is_a_sentence_on_a_screen_that_stays(tmp_path):
+    terminal = Terminal("./no-such-model", tmp_path)
+    terminal.until(r"✖")
+    terminal.until(r"b boot again")
+    terminal.press("q")
+    left = terminal.ended()
+    terminal.restored()
+    assert "exit=3" in left
+    assert "no-such-model" in left
+
+
+def test_a_flag_value_that_vllm_refuses_leaves_with_code_2(tmp_path):
+    terminal = Terminal("shape:demo --max-num-seqs lots", tmp_path)
+    left = terminal.ended(120)
+    terminal.restored()
+    assert "exit=2" in left
+    assert "max-num-seqs" in left
