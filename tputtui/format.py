@@ -14,11 +14,12 @@ def compact(value: float, width: int = 6) -> str:
     if not math.isfinite(value):
         return MISSING.rjust(width)
     text = f"{value:,.0f}"
-    for unit, scale in (("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12)):
-        if len(text) <= (width or 7):
-            break
-        scaled = value / scale
-        text = f"{scaled:.2f}{unit}" if abs(scaled) < 9.995 else f"{scaled:,.0f}{unit}"
+    if len(text) > (width or 7):
+        for unit, scale in (("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12)):
+            scaled = value / scale
+            text = f"{scaled:.2f}{unit}" if abs(scaled) < 9.995 else f"{scaled:,.0f}{unit}"
+            if abs(scaled) < 999.5:
+                break
     return text.rjust(width)
 
 

@@ -175,15 +175,17 @@ class Session:
             self.history.begin(now_s)
         self.history.advance(self.recorder, now_s)
         knobs = status.knobs
+        # A dead engine's figures stay as they were.
+        until_s = status.since_s if status.state is State.FAILED else now_s
         left = accounting.issued - accounting.in_flight
         in_force = (
             knobs is not None and knobs == self._asked and accounting.running <= knobs.max_num_seqs
         )
-        window = self._settling.window(now_s, left, in_force)
+        window = self._settling.window(until_s, left, in_force)
         if now_s - self._latencies_s >= _LATENCIES_EVERY_S:
-            self._latencies = latencies(self.recorder, window.start_s, now_s)
+            self._latencies = latencies(self.recorder, window.start_s, until_s)
             self._latencies_s = now_s
-        last = self.recorder.steps.between(now_s - _NOW_S)
+        last = self.recorder.steps.between(until_s - _NOW_S, until_s)
         return Frame(
             t_s=now_s,
             elapsed_s=now_s - self._started_s,
@@ -192,9 +194,9 @@ class Session:
             asked=self._asked,
             accounting=accounting,
             generated_tokens=self.recorder.generated_tokens,
-            now=figures(self.recorder, now_s - _NOW_S, now_s),
+            now=figures(self.recorder, until_s - _NOW_S, until_s),
             window=window,
-            figures=figures(self.recorder, window.start_s, now_s),
+            figures=figures(self.recorder, window.start_s, until_s),
             latencies=self._latencies,
             kv_frac=float(last[-1, _KV_FRAC]) if len(last) and accounting.in_flight else 0.0,
             hardware=self._hardware.latest() if self._hardware else None,

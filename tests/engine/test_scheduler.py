@@ -142,3 +142,16 @@ def test_a_token_limit_below_the_running_batch_starves_some_and_loses_none(simul
     simulated.session.set_knob("max_num_batched_tokens", 2048)
     simulated.drain(at_most=500)
     assert {sample.outcome for sample in simulated.ended} == {Outcome.FINISHED}
+
+
+def test_a_full_cache_preempts_and_what_is_computed_again_is_prefill(simulated):
+    simulated.session.set_knob("max_num_batched_tokens", 300)
+    simulated.start(300, Uniform(100, 200), Uniform(100, 200), seed=30)
+    simulated.turn_until(lambda: sum(step.preemptions for step in simulated.steps) > 100, 3000)
+    simulated.drain(at_most=3000)
+    assert {sample.outcome for sample in simulated.ended} == {Outcome.FINISHED}
+    assert all(sample.output_tokens == sample.wanted_tokens for sample in simulated.ended)
+    assert max(step.kv_frac for step in simulated.steps) > 0.99
+    preemptions = sum(step.preemptions for step in simulated.steps)
+    assert preemptions == sum(sample.preemptions for sample in simulated.ended)
+    assert all(step.decode_tokens <= step.running for step in simulated.steps)

@@ -309,16 +309,17 @@ class VllmEngine:
         total = output.total_num_scheduled_tokens
         cached = output.scheduled_cached_reqs
         prefill = sum(tokens[request.req_id] for request in output.scheduled_new_reqs)
-        for name in cached.resumed_req_ids:
-            prefill += tokens[name]
-        if 0 in cached.num_output_tokens:
+        # Nearly always the others decode one token each, and there is nothing to look into.
+        if 0 in cached.num_output_tokens or total - prefill > len(cached.req_ids):
             for name, had, computed in zip(
                 cached.req_ids, cached.num_output_tokens, cached.num_computed_tokens, strict=True
             ):
-                if had == 0 and name not in cached.resumed_req_ids:
-                    # With async scheduling the first decode can be scheduled before the first
-                    # token is known: only what is left of the prompt is prefill.
-                    left = scheduler.requests[name].num_prompt_tokens - computed
+                request = scheduler.requests[name]
+                left = (request.num_tokens if had else request.num_prompt_tokens) - computed
+                # A preempted request computes all it has again, in chunks. With async scheduling
+                # the first decode can be scheduled before the first token is known: then only
+                # what is left of the prompt is prefill.
+                if not had or left > 1:
                     prefill += max(0, min(tokens[name], left))
         running, waiting = scheduler.get_request_counts()
         self._scheduled = (

@@ -121,8 +121,8 @@ class TputApp(App[None]):
             self.screen.add(self._tail.read())
         else:
             self.session.frame()
-        failure = self.session.host.status.failure
-        if isinstance(failure, UsageError) and not self._board.was_up:
+        status = self.session.host.status
+        if isinstance(status.failure, UsageError) and status.facts is None:
             # Arguments that vLLM refuses: nothing to look at, say it on the terminal.
             self.exit()
 

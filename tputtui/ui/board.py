@@ -26,7 +26,7 @@ from tputtui.ui.canvas import Canvas
 from tputtui.ui.lean import LeanCompositor
 from tputtui.ui.log_tail import LogTail
 from tputtui.ui.panels.batch import batch
-from tputtui.ui.panels.boot import boot
+from tputtui.ui.panels.boot import boot, trouble
 from tputtui.ui.panels.header import header
 from tputtui.ui.panels.latency import latency, window_caption
 from tputtui.ui.panels.limits import limits, row_of
@@ -36,8 +36,6 @@ from tputtui.ui.panels.throughput import throughput
 from tputtui.ui.rows import Row
 
 __all__ = ["Board"]
-
-_DRAWN = (State.READY, State.RUNNING, State.DRAINING)
 
 
 class Panel(Canvas):
@@ -72,7 +70,7 @@ class Board(Screen[None]):
         Binding("left", "app.step(-1)", "turn", key_display="←→", id="limit.less",
                 tooltip="Turn the limit by one small step"),
         Binding("right", "app.step(1)", "turn", show=False, id="limit.more"),
-        Binding("left_square_bracket,shift+left", "app.leap(-1)", "½×2", key_display="[ ]",
+        Binding("left_square_bracket,shift+left", "app.leap(-1)", "÷2 ×2", key_display="[ ]",
                 id="limit.halve", tooltip="Halve or double the limit"),
         Binding("right_square_bracket,shift+right", "app.leap(1)", "double", show=False,
                 id="limit.double"),
@@ -80,7 +78,7 @@ class Board(Screen[None]):
                 tooltip="Type the exact value of the limit"),
         Binding("u", "app.undo", "undo", id="undo",
                 tooltip="Undo the last turn of a limit or of the load"),
-        Binding("space", "app.toggle_load", "load", key_display="␣", id="load.toggle",
+        Binding("space", "app.toggle_load", "load", key_display="space", id="load.toggle",
                 tooltip="Hold the load, or let it run again"),
         Binding("minus", "app.scale_load(-1)", "less load", show=False, key_display="- +",
                 id="load.less", tooltip="A fifth less, or a quarter more load"),
@@ -91,7 +89,8 @@ class Board(Screen[None]):
                 tooltip="Stop the load: abort what is in flight, back to request 0"),
         Binding("s", "app.save", "save", id="save",
                 tooltip="Save limits, load and figures as a profile"),
-        Binding("g", "app.show_log", "log", id="log", tooltip="The engine's log, whole"),
+        Binding("g", "app.show_log", "log", show=False, id="log",
+                tooltip="The engine's log, whole"),
         Binding("b", "app.boot_again", "boot again", show=False, id="boot",
                 tooltip="Boot again, after a failure"),
         *(Binding(str(n), f"zoom({n - 1})", "one panel", show=False, id=f"zoom.{n}",
@@ -117,7 +116,6 @@ class Board(Screen[None]):
         self.tail = tail
         self.selected = KNOBS[0].name
         self._second = -1
-        self.was_up = False
 
     def compose(self) -> ComposeResult:
         """Every panel, empty."""
@@ -171,7 +169,7 @@ class Board(Screen[None]):
                     "latency": lambda w, h: latency(frame, w, h),
                     "machine": lambda w, h: machine(frame, w, h),
                     "marks": lambda w, h: marks(frame, w, h),
-                    "trouble": lambda w, h: boot(frame, [], w, h)[1:],
+                    "trouble": lambda w, h: trouble(frame, w),
                 }
                 caption = f" 3 latency · {window_caption(frame)} "
                 panel = self.query_one("#latency", Canvas)
@@ -185,9 +183,9 @@ class Board(Screen[None]):
     def _arrange(self, frame: Frame) -> None:
         """Boot view until the engine is up; then the board, with a strip if it fails."""
         state = frame.status.state
-        up = state in _DRAWN
-        self.was_up = (self.was_up or up) and state not in (State.IMPORTING, State.LOADING)
-        board, strip = self.was_up, self.was_up and state is State.FAILED
+        # A boot that fails leaves no facts; an engine that dies later leaves its own.
+        strip = state is State.FAILED and frame.status.facts is not None
+        board = strip or frame.serving
         shown = self.query_one("#board").display, self.query_one("#trouble").display
         if shown != (board, strip):
             self.query_one("#boot").display = not board

@@ -9,23 +9,19 @@ from tputtui.format import seconds
 from tputtui.frame import Frame
 from tputtui.ui.rows import Row
 
-__all__ = ["boot"]
+__all__ = ["boot", "trouble"]
 
 
 def boot(frame: Frame, log: list[str], width: int, height: int) -> list[Row]:
     """Stages done and under way, then the failure if any, then the newest log lines."""
     status = frame.status
     rows: list[Row] = [[]]
-    for stage, took_s in status.stages:
-        rows.append([("  ✓ ", "good"), (f"{stage:<42}", "text"), (seconds(took_s, 8), "label")])
+    rows += [
+        [("  ✓ ", "good"), (f"{stage:<42}", "text"), (seconds(took_s, 8), "label")]
+        for stage, took_s in status.stages
+    ]
     if status.failure is not None:
-        rows.append([])
-        why = textwrap.wrap(status.failure.message, max(20, width - 6))
-        rows += [[("    " if n else "  ✖ ", "bad"), (line, "bad")] for n, line in enumerate(why)]
-        hint = textwrap.wrap(status.failure.hint, max(20, width - 6))
-        rows += [[("    ", "text"), (line, "text")] for line in hint]
-        rows += [[], [("    b", "accent"), (" boot again    ", "text"), ("q", "accent"),
-                      (" leave", "text")]]  # fmt: skip
+        rows += [[], *trouble(frame, width)]
     elif status.state is State.COLD:
         rows.append([("  … ", "accent"), ("starting", "text")])
     elif status.stage:
@@ -38,3 +34,20 @@ def boot(frame: Frame, log: list[str], width: int, height: int) -> list[Row]:
     if room > 0:
         rows += [[("  ", "text"), (line, "muted")] for line in log[-room:]]
     return rows
+
+
+def trouble(frame: Frame, width: int) -> list[Row]:
+    """Why the engine failed, what to do about it, and the keys that do it."""
+    failure = frame.status.failure
+    if failure is None:
+        return []
+    why = textwrap.wrap(failure.message, max(20, width - 6))
+    hint = textwrap.wrap(failure.hint, max(20, width - 6))
+    keys: Row = [("    b", "accent"), (" boot again    ", "text"), ("g", "accent"),
+                 (" engine log    ", "text"), ("q", "accent"), (" leave", "text")]  # fmt: skip
+    return [
+        *([("    " if n else "  ✖ ", "bad"), (line, "bad")] for n, line in enumerate(why)),
+        *([("    ", "text"), (line, "text")] for line in hint),
+        [],
+        keys,
+    ]

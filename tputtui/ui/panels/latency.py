@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tputtui.format import MISSING, clock, compact, seconds
+from tputtui.format import clock, compact, seconds
 from tputtui.frame import Frame
 from tputtui.measure.stats import Quantiles
 from tputtui.ui.rows import Row, spread
@@ -42,18 +42,21 @@ def latency(frame: Frame, width: int, height: int) -> list[Row]:
 
 def _row(label: str, values: Quantiles, width: int) -> Row:
     gap, last = ("  ", 13) if width >= 46 else (" ", 9)
-    p99, look = _p99(values)
+    p99, look = _p99(values, last)
     row: Row = [
         (f"{label:<5}", "label"),
         (seconds(values.p50), "value"),
         (gap + seconds(values.p90) + gap, "text"),
-        (p99.rjust(last) if len(p99) <= last else MISSING.rjust(last), look),
+        (p99.rjust(last), look),
     ]
     return spread(row, [(compact(values.n), "muted")], min(width, 52))
 
 
-def _p99(values: Quantiles) -> tuple[str, str]:
-    """One number from 1,000 samples on; before that the interval it lies in, at 95 %."""
+def _p99(values: Quantiles, room: int) -> tuple[str, str]:
+    """One number from 1,000 samples on; before that the interval it lies in, at 95 %.
+
+    Where the interval does not fit, its upper end.
+    """
     if values.p99_resolved or not values.n:
         return seconds(values.p99), "text"
     low, high = seconds(values.p99_low, 0), seconds(values.p99_high, 0)
@@ -61,14 +64,15 @@ def _p99(values: Quantiles) -> tuple[str, str]:
         return f"≥{low}", "muted"
     # The unit once, if both have it.
     shared = low.rpartition(" ")[2] == high.rpartition(" ")[2]
-    return f"{low.rpartition(' ')[0] if shared else low}–{high}", "muted"
+    both = f"{low.rpartition(' ')[0] if shared else low}–{high}"
+    return (both if len(both) <= room else f"≤{high}"), "muted"
 
 
 def window_caption(frame: Frame) -> str:
     """What the window covers, for the panel's title."""
     window = frame.window
-    if not frame.serving:
-        return "no window yet"
+    if frame.status.failure is not None:
+        return "until the engine failed"
     if window.settled:
         # In steps: a title that counts would repaint its whole rule.
         return f"window {window.length_s - window.length_s % 5:.0f} s"

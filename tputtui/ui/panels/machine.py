@@ -24,7 +24,7 @@ def machine(frame: Frame, width: int, height: int) -> list[Row]:
         rows.append([("GPU       ", "label"), (sample.gpu_status, "muted")])
     lines = 2 if len(sample.gpus) * 2 <= room else 1
     for gpu in sample.gpus[: max(1, room // lines)]:
-        rows += _gpu(gpu, width, lines)
+        rows += _gpu(gpu) if lines == 2 else [_gpu_line(gpu)]
     hidden = len(sample.gpus) - max(1, room // lines)
     if hidden > 0 and rows:
         rows[-1] = fitted([(f"… and {hidden + 1} more: press 4", "muted")], width)
@@ -38,7 +38,7 @@ def _stale(sample: HardwareSample, now_s: float) -> bool:
     return bool(sample.gpus) and age_s is not None and age_s > _STALE_S
 
 
-def _gpu(gpu: GpuSample, width: int, lines: int) -> list[Row]:
+def _gpu(gpu: GpuSample) -> list[Row]:
     memory_frac = (
         gpu.mem_used_bytes / gpu.mem_total_bytes
         if gpu.mem_used_bytes is not None and gpu.mem_total_bytes
@@ -59,9 +59,20 @@ def _gpu(gpu: GpuSample, width: int, lines: int) -> list[Row]:
     ]
     if gpu.throttle:
         second.append((f"  {', '.join(gpu.throttle)}", "warn"))
-    if lines == 1:
-        return [[*first, *second[1:]]]
     return [[*first, (f"  {gpu.name}", "muted")], second]
+
+
+def _gpu_line(gpu: GpuSample) -> Row:
+    """One GPU in 38 cells; a throttled one says why in place of its clock."""
+    row: Row = [
+        (f"{gpu.index:<2}", "label"),
+        (percent(_or_nan(gpu.util_frac)), "value"),
+        (f" {_size(gpu.mem_used_bytes)}/{_size(gpu.mem_total_bytes)}", "text"),
+        (f" {_whole(gpu.power_w, 0)}W {_whole(gpu.temp_c, 0)}°C", "text"),
+    ]
+    if gpu.throttle:
+        return [*row, (f" {gpu.throttle[0][:9]}", "warn")]
+    return [*row, (f" {_whole(gpu.sm_clock_mhz, 0)}MHz", "text")]
 
 
 def _host(host: HostSample, width: int) -> list[Row]:

@@ -24,7 +24,8 @@ _MEANINGS = (
     ("TPOT", "(last token - first token) / (tokens - 1), of finished requests."),
     ("ITL", "gaps between consecutive tokens, pooled over requests."),
     ("E2E", "last token, from when the request was due; of finished requests."),
-    ("p99", "one number from 1,000 samples on; before that the interval it lies in, at 95 %."),
+    ("p99", "one number from 1,000 samples on; before that the interval it lies in, at 95 %, or "
+     "its one end (≤ ≥) where both do not fit or are not known."),
     ("sequences", "running ÷ max_num_seqs in force."),
     ("step tokens", "scheduled ÷ max_num_batched_tokens in force, prefill and decode apart."),
     ("KV cache", "blocks used ÷ blocks usable, and in tokens."),

@@ -1,0 +1,148 @@
+"""Numbers keep their width, charts their shape."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.rig import Rig
+from tputtui.format import bar, clock, compact, percent, rate, seconds, size
+from tputtui.load.workload import ClosedLoop, Fixed, Workload
+from tputtui.measure.history import Bucket, History
+from tputtui.measure.samples import Mark
+from tputtui.ui.braille import area, nice_top
+from tputtui.ui.chart import chart
+from tputtui.ui.panels.batch import batch
+from tputtui.ui.panels.header import header
+from tputtui.ui.panels.latency import latency
+from tputtui.ui.panels.limits import limits
+from tputtui.ui.panels.throughput import throughput
+from tputtui.ui.rows import fitted, spread, width_of
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (compact(7), "     7"),
+        (compact(3221), " 3,221"),
+        (compact(123_456), "  123k"),
+        (compact(4_567_890), " 4.57M"),
+        (compact(math.nan), "     –"),
+        (compact(32_768, 0), "32,768"),
+        (rate(0), "  0.00"),
+        (rate(34.26), "  34.3"),
+        (rate(1234.5), " 1,234"),
+        (seconds(0.00094), " 940 µs"),
+        (seconds(0.00657), "6.57 ms"),
+        (seconds(0.0174), "17.4 ms"),
+        (seconds(0.9494), " 949 ms"),
+        (seconds(1.034), " 1.03 s"),
+        (seconds(12.34), " 12.3 s"),
+        (seconds(125), "   2m05"),
+        (seconds(7260), "   2h01"),
+        (seconds(math.nan), "      –"),
+        (percent(0.413), " 41%"),
+        (percent(0.001), " <1%"),
+        (percent(0.0), "  0%"),
+        (percent(1.0), "100%"),
+        (clock(42), "0:42"),
+        (clock(3723), "1:02:03"),
+        (size(3 * 2**30), "  3.0G"),
+        (size(871 * 2**20), "  871M"),
+    ],
+)
+def test_numbers_read_as_a_person_writes_them(text, expected):
+    assert text == expected
+
+
+@given(st.floats(0, 1e15))
+def test_no_number_outgrows_its_column(value):
+    assert len(compact(value)) == 6
+    assert len(rate(value)) == 6
+    assert len(seconds(min(value, 3.5e6))) == 7
+
+
+@given(st.floats(-1, 2), st.integers(0, 60))
+def test_a_gauge_fills_its_width(fraction, width):
+    filled, empty = bar(fraction, width)
+    assert len(filled) + len(empty) == width
+
+
+def test_an_area_fills_from_below_in_quarters_of_a_cell():
+    assert area([0, 4, 8, 8], 1, 8.0) == ["⢠⣿"]
+    assert area([8, 4], 2, 8.0) == ["⡇", "⣿"]
+    assert area([math.nan, 0.0], 1, 1.0) == ["⠀"]
+    assert area([0.001, 0.001], 1, 1.0) == ["⣀"]
+
+
+@given(st.floats(1e-9, 1e12))
+def test_a_scale_holds_its_value_and_wastes_at_most_three_fifths(value):
+    top = nice_top(value)
+    assert value <= top * (1 + 1e-9)
+    assert top <= value * 2.5 * (1 + 1e-9)
+
+
+def history(n, start=0):
+    made = History(0.0)
+    made.first = start
+    made.total = start + n
+    made.buckets.extend(
+        Bucket(float(i), i, 0, 0, 0, 8, 0, 0.01, 0) for i in range(start, start + n)
+    )
+    return made
+
+
+def plain(rows):
+    return ["".join(text for text, _ in row) for row in rows]
+
+
+def test_a_chart_stands_still_until_it_is_full_and_then_moves_by_a_quarter():
+    def left_edge(n):
+        caption = plain(chart("x", history(n), lambda b: 1.0, [], 20, 3))[0]
+        return caption.partition("–")[0].rpartition(" ")[2]
+
+    assert [left_edge(n) for n in (1, 39, 40)] == ["0:00"] * 3
+    assert [left_edge(n) for n in (41, 50)] == ["0:10"] * 2
+    assert left_edge(51) == "0:20"
+
+
+def test_a_chart_starts_where_the_history_does_and_marks_where_things_changed():
+    mark = Mark(105.0, "knob", "max_num_seqs 64 → 32")
+    rows = plain(chart("x", history(10, start=100), lambda b: 1.0, [mark], 20, 3))
+    assert "1:40" in rows[0]
+    assert rows[1].index("┃") == rows[2].index("┃") == 2
+
+
+def test_a_second_more_changes_one_column_of_a_chart():
+    before = plain(chart("x", history(30), lambda b: 5.0, [], 40, 6))
+    after = plain(chart("x", history(31), lambda b: 5.0, [], 40, 6))
+    columns = {x for a, b in zip(before, after, strict=True) for x in range(40) if a[x] != b[x]}
+    assert columns == {15}
+
+
+def test_rows_are_cut_with_an_ellipsis_and_padded_to_their_width():
+    assert plain([fitted([("hello", "a"), ("world", "b")], 7)]) == ["hellow…"]
+    assert plain([fitted([("hi", "a")], 4)]) == ["hi  "]
+    assert plain([spread([("left", "a")], [("right", "b")], 12)]) == ["left   right"]
+    assert plain([spread([("left", "a")], [("right", "b")], 6)]) == ["left  "]
+
+
+@pytest.mark.parametrize("width", [38, 58, 72])
+def test_no_panel_is_wider_than_it_may_be_nor_loses_a_figure_in_an_ellipsis(width):
+    rig = Rig.booted(Workload(ClosedLoop(2000), Fixed(100), Fixed(20)), max_num_seqs=200)
+    rig.session.set_knob("max_num_batched_tokens", 64)
+    rig.run(20)
+    frame, past = rig.session.frame(), rig.session.history
+    panels = [
+        throughput(frame, past, width, 12),
+        batch(frame, past, width, 12),
+        latency(frame, width, 5),
+        limits(frame, "max_num_seqs", max(width, 78), 4),
+        [header(frame, max(width, 70))],
+    ]
+    for rows in panels:
+        for row in rows:
+            shown = "".join(text for text, _ in row)
+            assert "…" not in shown
+            assert width_of(row) <= max(width, 78), shown

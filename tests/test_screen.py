@@ -1,0 +1,282 @@
+"""The screen on the deterministic engine: pictures at three sizes, and what each key does."""
+
+from __future__ import annotations
+
+import pytest
+from textual.widgets import Input, Label
+
+from tests.rig import Rig
+from tputtui import profile
+from tputtui.hardware import GpuSample, HardwareSample, HostSample
+from tputtui.load.workload import ClosedLoop, Fixed, OpenLoop, Workload
+from tputtui.ui.app import TputApp
+from tputtui.ui.screens.dialog import Dialog
+from tputtui.ui.screens.help import HelpScreen
+from tputtui.ui.screens.log import LogScreen
+
+
+class Machine:
+    """A machine that always reads the same."""
+
+    def __init__(self, clock, gpus=0):
+        self._clock = clock
+        self._gpus = tuple(
+            GpuSample(
+                index=n, name="NVIDIA H100 80GB HBM3", util_frac=0.93, mem_used_bytes=71 * 2**30,
+                mem_total_bytes=80 * 2**30, power_w=612.0, power_limit_w=700.0, temp_c=64.0,
+                sm_clock_mhz=1755.0, throttle=("power cap",) if n == 1 else (),
+            )
+            for n in range(gpus)
+        )  # fmt: skip
+
+    def start(self):
+        pass
+
+    def stop(self, timeout_s=1.0):
+        return True
+
+    def latest(self):
+        now_s = self._clock()
+        host = HostSample(
+            cpu_frac=0.97, cores=2, mem_used_bytes=3 * 2**30, mem_total_bytes=24 * 2**30,
+            process_cpu_cores=1.9, process_rss_bytes=900 * 2**20, load1=2.0,
+        )  # fmt: skip
+        status = "ok" if self._gpus else "no NVIDIA driver"
+        return HardwareSample(
+            t_s=now_s, gpus=self._gpus, gpu_status=status, gpu_t_s=now_s, host=host, host_t_s=now_s
+        )
+
+
+def app_after(seconds, *, gpus=0, turn=None, load=None, **engine):
+    """An app over an engine that has served for `seconds`, and its rig."""
+    demo = profile.load(profile.shipped()["demo"])
+    rig = Rig(load or demo.load, demo.knobs, **engine)
+    rig.session._hardware = Machine(rig.clock, gpus)
+    if seconds:
+        rig.boot()
+        rig.run(seconds / 2)
+        if turn:
+            rig.session.set_knob(*turn)
+        rig.run(seconds / 2)
+    app = TputApp(rig.session, start=lambda: None)
+    app.rig = rig
+    return app
+
+
+async def paint(pilot):
+    """Let the app settle, then look once."""
+    await pilot.pause()
+    pilot.app._board.tick()
+    pilot.app._board.redraw()
+    await pilot.pause()
+
+
+SIZES = [(80, 24), (120, 40), (200, 50)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_the_board_while_serving(snap_compare, size):
+    app = app_after(60, gpus=2, turn=("max_num_seqs", 32))
+    assert snap_compare(app, terminal_size=size, run_before=paint)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_an_open_loop_that_saturates_without_a_gpu(snap_compare, size):
+    load = Workload(OpenLoop(200.0), Fixed(200), Fixed(40))
+    assert snap_compare(app_after(40, load=load), terminal_size=size, run_before=paint)
+
+
+def test_before_the_engine_is_up(snap_compare):
+    assert snap_compare(app_after(0), terminal_size=(80, 24), run_before=paint)
+
+
+def test_an_engine_that_died_while_serving(snap_compare):
+    app = app_after(20, fail_at_step=400)
+    assert snap_compare(app, terminal_size=(80, 24), run_before=paint)
+
+
+def test_an_engine_that_did_not_boot(snap_compare):
+    app = app_after(1, fail_boot=RuntimeError("CUDA out of memory"))
+    assert snap_compare(app, terminal_size=(80, 24), run_before=paint)
+
+
+@pytest.mark.parametrize("theme", ["light", "terminal"])
+def test_other_themes(snap_compare, theme):
+    app = app_after(30)
+    app.theme = {"light": "light", "terminal": "ansi-dark"}[theme]
+    assert snap_compare(app, terminal_size=(80, 24), run_before=paint)
+
+
+def test_no_color_is_monochrome(snap_compare, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert snap_compare(app_after(30), terminal_size=(80, 24), run_before=paint)
+
+
+async def test_help_lists_every_key(snap_compare):
+    app = app_after(5)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("question_mark")
+        assert isinstance(app.screen, HelpScreen)
+        await pilot.press("escape")
+        assert app.screen is app._board
+        assert app._exit is False
+
+
+async def test_keys_turn_the_selected_limit_and_undo_takes_it_back():
+    app = app_after(5)
+    session = app.session
+    async with app.run_test(size=(120, 40)) as pilot:
+        await paint(pilot)
+        await pilot.press("left_square_bracket")
+        assert session.asked("max_num_seqs") == 32
+        await pilot.press("right")
+        assert session.asked("max_num_seqs") == 33
+        await pilot.press("down", "left")
+        assert session.asked("max_num_batched_tokens") == 1984
+        await pilot.press("up", "up", "left_square_bracket")
+        assert session.asked("max_model_len") == 1024
+        await pilot.press("u", "u", "u")
+        assert session.asked("max_model_len") == 2048
+        assert session.asked("max_num_batched_tokens") == 2048
+        assert session.asked("max_num_seqs") == 32
+        await pilot.press("u")
+        assert session.asked("max_num_seqs") == 64
+
+
+async def test_the_ceiling_is_refused_with_the_flag_that_raises_it():
+    app = app_after(5)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await paint(pilot)
+        await pilot.press("right_square_bracket", "right_square_bracket")
+        assert app.session.asked("max_num_seqs") == 256
+        await pilot.press("right")
+        await pilot.pause()
+        (note,) = app._notifications
+        assert "above its ceiling 256" in note.title
+        assert "--max-num-seqs 257" in note.message
+
+
+async def test_an_exact_value_is_typed_and_refused_in_the_dialog_when_out_of_range():
+    app = app_after(5)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await paint(pilot)
+        await pilot.press("enter")
+        assert isinstance(app.screen, Dialog)
+        for text, says in (("999", "above its ceiling 256"), ("abc", "whole number"), ("0", "low")):
+            app.screen.query_one(Input).value = text
+            await pilot.press("enter")
+            assert isinstance(app.screen, Dialog)
+            assert says in str(app.screen.query_one(".error", Label).render())
+        app.screen.query_one(Input).value = "48"
+        await pilot.press("enter")
+        assert app.screen is app._board
+        assert app.session.asked("max_num_seqs") == 48
+
+
+async def test_the_load_is_edited_scaled_held_and_stopped():
+    app = app_after(5)
+    session, rig = app.session, app.rig
+    async with app.run_test(size=(120, 40)) as pilot:
+        await paint(pilot)
+        await pilot.press("plus")
+        assert session.workload.arrivals == ClosedLoop(120)
+        await pilot.press("minus")
+        assert session.workload.arrivals == ClosedLoop(96)
+        await pilot.press("l")
+        fields = list(app.screen.query(Input))
+        fields[0].value, fields[1].value = "12/s", "64-128"
+        await pilot.press("enter")
+        assert session.workload.arrivals == OpenLoop(12.0)
+        await pilot.press("space")
+        rig.run(5)
+        assert session.frame().accounting.in_flight == 0
+        await pilot.press("space")
+        rig.run(2)
+        assert session.frame().accounting.in_flight > 0
+        await pilot.press("x")
+        rig.turn()
+        assert session.frame().accounting.in_flight == 0
+
+
+async def test_saving_keeps_an_existing_file(tmp_path):
+    app = app_after(10)
+    (tmp_path / "a.yaml").write_text("mine")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await paint(pilot)
+        await pilot.press("s")
+        app.screen.query_one(Input).value = str(tmp_path / "a.yaml")
+        await pilot.press("enter")
+        assert "exists already" in str(app.screen.query_one(".error", Label).render())
+        app.screen.query_one(Input).value = str(tmp_path / "b.yaml")
+        await pilot.press("enter")
+        assert app.saved == [tmp_path / "b.yaml"]
+    assert (tmp_path / "a.yaml").read_text() == "mine"
+    assert profile.load(tmp_path / "b.yaml").knobs["max_num_seqs"] == 64
+
+
+async def test_before_the_engine_is_up_turning_is_refused_calmly():
+    app = app_after(0)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("left", "u", "enter", "space", "x", "5")
+        await pilot.pause()
+        assert app._exit is False
+        assert all("engine is cold" in note.title for note in app._notifications)
+        assert len(app._notifications) == 5
+
+
+async def test_number_keys_give_a_panel_the_whole_screen_and_escape_brings_the_board_back():
+    app = app_after(20)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await paint(pilot)
+        await pilot.press("1")
+        await paint(pilot)
+        assert app._board.maximized is app._board.query_one("#throughput")
+        assert app._board.query_one("#throughput").size.height > 15
+        await pilot.press("escape")
+        assert app._board.maximized is None
+        assert app._exit is False
+
+
+async def test_the_log_opens_and_closes(tmp_path):
+    app = app_after(5)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("g")
+        assert isinstance(app.screen, LogScreen)
+        await pilot.press("escape")
+        assert app.screen is app._board
+
+
+async def test_a_click_selects_a_limit_and_a_second_one_types_it():
+    app = app_after(5)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await paint(pilot)
+        await pilot.click("#limits", offset=(5, 3))
+        assert app._board.selected == "max_model_len"
+        await pilot.click("#limits", offset=(5, 3), times=2)
+        await pilot.pause()
+        assert isinstance(app.screen, Dialog)
+
+
+async def test_an_engine_that_died_can_be_booted_again():
+    app = app_after(20, fail_at_step=400)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await paint(pilot)
+        app.rig.engine_options.clear()
+        await pilot.press("b")
+        app.rig.run(12)
+        await paint(pilot)
+        frame = app.session.frame()
+        assert frame.serving
+        assert frame.accounting.finished > 0
+
+
+async def test_every_repaint_equals_painting_anew():
+    app = app_after(30)
+    async with app.run_test(size=(120, 40)) as pilot:
+        for _ in range(5):
+            app.rig.run(1.3)
+            await paint(pilot)
+        partial = app.export_screenshot(simplify=True)
+        app.screen.refresh(layout=True)
+        await pilot.pause()
+        assert app.export_screenshot(simplify=True) == partial
