@@ -155,3 +155,7 @@ def test_a_full_cache_preempts_and_what_is_computed_again_is_prefill(simulated):
     preemptions = sum(step.preemptions for step in simulated.steps)
     assert preemptions == sum(sample.preemptions for sample in simulated.ended)
     assert all(step.decode_tokens <= step.running for step in simulated.steps)
+    # One token of a preempted request comes out of computing it again instead of a decode.
+    decoded = sum(step.decode_tokens for step in simulated.steps)
+    wanted = sum(sample.output_tokens - 1 for sample in simulated.ended)
+    assert wanted - preemptions <= decoded <= wanted

@@ -21,8 +21,9 @@ __all__ = ["from_argv", "known_flags", "to_argv"]
 def from_argv(argv: Iterable[str]) -> dict[str, EngineValue]:
     """`--max-num-seqs 128 --enforce-eager` as {"max_num_seqs": 128, "enforce_eager": True}.
 
-    A flag without a value is True, `--no-x` is x False, several values are a list. Short and
-    dotted flags keep their spelling as key. Raises UsageError on a word that follows no flag.
+    A flag without a value is True, `--no-x` is x False, several values are a list; the last of
+    the same flag counts. Short flags, and what follows a dot, keep their spelling. Raises
+    UsageError on a word that follows no flag.
     """
     args: dict[str, EngineValue] = {}
     values: dict[str, list[Scalar | dict[str, object]]] = {}
@@ -30,7 +31,8 @@ def from_argv(argv: Iterable[str]) -> dict[str, EngineValue]:
     for word in argv:
         flag, equals, rest = word.partition("=")
         if _is_flag(flag):
-            key = flag[2:].replace("-", "_") if flag.startswith("--") else flag
+            key = _respelt(flag[2:], "-", "_") if flag.startswith("--") else flag
+            values.pop(key, None)
             values[key] = [_value(rest)] if equals else []
         elif key:
             values[key].append(_value(word))
@@ -50,7 +52,7 @@ def to_argv(args: Mapping[str, EngineValue]) -> list[str]:
     """The mapping as words for vLLM's parser. None leaves a key out: vLLM has no word for it."""
     argv: list[str] = []
     for key, value in args.items():
-        name = key.replace("_", "-")
+        name = _respelt(key, "_", "-")
         flag = key if key.startswith("-") else f"--{name}"
         match value:
             case None:
@@ -62,7 +64,8 @@ def to_argv(args: Mapping[str, EngineValue]) -> list[str]:
             case list():
                 argv += [flag, *(_word(item) for item in value)]
             case _:
-                argv += [flag, _word(value)]
+                word = _word(value)
+                argv += [f"{flag}={word}"] if _is_flag(word) else [flag, word]
     return argv
 
 
@@ -80,6 +83,12 @@ def known_flags() -> frozenset[str]:
             continue
         return frozenset(re.findall(r"[\"'](--?[A-Za-z][\w-]*)[\"']", text))
     return frozenset()
+
+
+def _respelt(name: str, old: str, new: str) -> str:
+    """vLLM takes dashes for underscores in a flag, but not in a key inside its value (--x.a_b)."""
+    flag, dot, key = name.partition(".")
+    return flag.replace(old, new) + dot + key
 
 
 def _is_flag(word: str) -> bool:

@@ -1,0 +1,134 @@
+"""What we rely on inside vLLM is still there; the first thing to look at after an upgrade."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+import pytest
+
+from tputtui.engine.vllm_inproc import INTERNALS
+from tputtui.load.workload import Uniform
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
+
+def walk(root, path, purpose, version):
+    """What stands at a dotted path; fails naming the part that is gone."""
+    found = root
+    for name in path.split("."):
+        assert hasattr(found, name), (
+            f"vLLM has no {path} any more: {type(found).__name__} has no {name!r}. "
+            f"It was there in vLLM {version}; tputtui needs it for: {purpose}."
+        )
+        found = getattr(found, name)
+    return found
+
+
+@pytest.mark.parametrize(("path", "purpose", "version"), INTERNALS, ids=[i[0] for i in INTERNALS])
+def test_vllm_still_has(cpu, path, purpose, version):
+    walk(cpu.llm_engine, path, purpose, version)
+
+
+def test_a_missing_internal_is_named_with_purpose_and_version(cpu):
+    with pytest.raises(AssertionError) as failure:
+        walk(cpu.llm_engine, "engine_core.engine_core.conductor.running", "the batch", "0.32")
+    told = str(failure.value)
+    assert "engine_core.engine_core.conductor.running" in told
+    assert "EngineCore has no 'conductor'" in told
+    assert "vLLM 0.32" in told
+    assert "the batch" in told
+
+
+def test_limits_are_plain_numbers_that_the_scheduler_reads_at_each_step(cpu):
+    scheduler = cpu.scheduler
+    # A property or a slot that is only read at boot would take the value and do nothing.
+    for name in ("max_num_active_reqs", "max_num_scheduled_tokens", "max_num_running_reqs"):
+        assert type(vars(scheduler)[name]) is int, name
+    source = inspect.getsource(type(scheduler).schedule)
+    assert "self.max_num_active_reqs" in source
+    assert "self.max_num_scheduled_tokens" in source
+
+
+def names(kind):
+    """Fields of a dataclass or a msgspec struct."""
+    if dataclasses.is_dataclass(kind):
+        return {field.name for field in dataclasses.fields(kind)}
+    return set(kind.__struct_fields__)
+
+
+FIELDS = (
+    # class, what we read of it
+    ("vllm.v1.core.sched.output.SchedulerOutput",
+     {"scheduled_new_reqs", "scheduled_cached_reqs", "num_scheduled_tokens",
+      "total_num_scheduled_tokens"}),
+    ("vllm.v1.core.sched.output.NewRequestData", {"req_id"}),
+    ("vllm.v1.core.sched.output.CachedRequestData",
+     {"req_ids", "num_output_tokens", "num_computed_tokens"}),
+    ("vllm.v1.engine.EngineCoreOutputs", {"outputs", "timestamp", "scheduler_stats"}),
+    ("vllm.v1.engine.EngineCoreOutput", {"request_id", "new_token_ids"}),
+    ("vllm.v1.metrics.stats.RequestStateStats",
+     {"scheduled_ts", "first_token_ts", "last_token_ts", "num_generation_tokens",
+      "num_preemptions"}),
+    ("vllm.v1.metrics.stats.SchedulerStats", {"kv_cache_usage", "prefix_cache_stats"}),
+    ("vllm.v1.metrics.stats.PrefixCacheStats", {"queries", "hits"}),
+    ("vllm.outputs.CompletionOutput", {"token_ids"}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "fields"), FIELDS, ids=[path for path, _ in FIELDS])
+def test_vllm_class_still_has_the_fields_we_read(cpu, path, fields):
+    module, _, name = path.rpartition(".")
+    gone = fields - names(getattr(__import__(module, fromlist=[name]), name))
+    assert not gone, f"{path} has lost {sorted(gone)} since vLLM 0.32"
+
+
+def test_vllm_iteration_stats_still_have_what_we_read(cpu):
+    from vllm.v1.metrics.stats import IterationStats
+
+    stats = vars(IterationStats())
+    for name in ("num_generation_tokens", "num_preempted_reqs", "inter_token_latencies_iter"):
+        assert name in stats, f"IterationStats has lost {name} since vLLM 0.32"
+
+
+def test_vllm_stat_loggers_are_still_called_as_ours_is_written(cpu):
+    from vllm.v1.metrics.loggers import StatLoggerBase
+
+    first = list(inspect.signature(StatLoggerBase.record).parameters)[1:3]
+    assert first == ["scheduler_stats", "iteration_stats"]
+    assert set(StatLoggerBase.__abstractmethods__) <= {
+        "__init__",
+        "record",
+        "log_engine_initialized",
+    }
+
+
+def test_requests_and_outputs_in_flight_still_have_what_we_read(cpu):
+    cpu.start(3, Uniform(20, 20), Uniform(6, 6), seed=50)
+    cpu.turn(2)
+    assert len(cpu.scheduler.requests) == 3
+    for name, request in cpu.scheduler.requests.items():
+        assert name in cpu.vllm._live, "add_request returns the name the scheduler uses"
+        assert (request.num_prompt_tokens, request.num_tokens, request.max_tokens) == (20, 22, 6)
+        state = cpu.llm_engine.output_processor.request_states[name]
+        assert state.stats.num_generation_tokens == 2
+        assert state.stats.scheduled_ts <= state.stats.first_token_ts
+    outputs = []
+    step = cpu.llm_engine.step
+
+    def seen():
+        new = step()
+        outputs.extend(new)
+        return new
+
+    cpu.llm_engine.step = seen
+    try:
+        cpu.drain(at_most=20)
+    finally:
+        del cpu.llm_engine.step
+    assert len(outputs) == 3
+    for output in outputs:
+        assert output.request_id.startswith("t")
+        assert len(output.outputs[0].token_ids) == 6
+        assert output.metrics.num_generation_tokens == 6
+        assert output.num_cached_tokens == 0

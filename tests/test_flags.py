@@ -1,0 +1,138 @@
+"""vLLM's flags as a mapping and back."""
+
+from importlib.util import find_spec
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tputtui.engine.flags import from_argv, known_flags, to_argv
+from tputtui.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("line", "args"),
+    [
+        ("", {}),
+        ("--max-num-seqs 128", {"max_num_seqs": 128}),
+        ("--max-num-seqs=128", {"max_num_seqs": 128}),
+        ("--max_num_seqs 128", {"max_num_seqs": 128}),
+        ("--gpu-memory-utilization 0.85", {"gpu_memory_utilization": 0.85}),
+        ("--enforce-eager", {"enforce_eager": True}),
+        ("--no-enable-prefix-caching", {"enable_prefix_caching": False}),
+        ("--seed -1", {"seed": -1}),
+        ("--cudagraph-capture-sizes 1 2 4", {"cudagraph_capture_sizes": [1, 2, 4]}),
+        ("--served-model-name a b", {"served_model_name": ["a", "b"]}),
+        ("-tp 2", {"-tp": 2}),
+        ("-tp=2", {"-tp": 2}),
+        ("-O3", {"-O3": True}),
+        ("--max-model-len 4k", {"max_model_len": "4k"}),
+        ('--hf-overrides {"a":[1,2]}', {"hf_overrides": {"a": [1, 2]}}),
+        ("--enforce-eager --seed 3 -tp 2", {"enforce_eager": True, "seed": 3, "-tp": 2}),
+    ],
+)
+def test_flags_become_keys_and_values(line, args):
+    assert from_argv(line.split()) == args
+
+
+@pytest.mark.parametrize("written", ["1.50", "007", "1e3", "-0", "2_048", "0x10", "1.", ".5"])
+def test_a_number_that_would_be_written_differently_stays_as_it_was(written):
+    assert from_argv(["--x", written]) == {"x": written}
+    assert to_argv({"x": written}) == ["--x", written]
+
+
+def test_what_follows_a_dot_is_a_key_of_vllm_and_keeps_its_spelling():
+    line = ["--compilation-config.pass_config.fuse_norm_quant", "true"]
+    args = from_argv(line)
+    assert args == {"compilation_config.pass_config.fuse_norm_quant": "true"}
+    assert to_argv(args) == line
+
+
+def test_the_last_of_the_same_flag_counts():
+    assert from_argv(["--seed", "1", "--seed", "2"]) == {"seed": 2}
+    assert from_argv(["--x", "--no-x"]) == {"x": False}
+    assert from_argv(["--x", "--no-x", "--x"]) == {"x": True}
+
+
+def test_a_value_that_looks_like_a_flag_is_given_with_an_equals_sign():
+    assert from_argv(["--chat-template=--odd"]) == {"chat_template": "--odd"}
+    assert to_argv({"chat_template": "--odd"}) == ["--chat-template=--odd"]
+
+
+@pytest.mark.parametrize("argv", [["stray"], ["7"], ["stray", "--seed", "1"]])
+def test_a_word_before_any_flag_is_told_apart(argv):
+    with pytest.raises(UsageError, match=f"'{argv[0]}' is not expected here") as refusal:
+        from_argv(argv)
+    assert refusal.value.hint == "MODEL comes first, once."
+
+
+@pytest.mark.parametrize(
+    ("args", "argv"),
+    [
+        ({"x": None}, []),
+        ({"x": True, "y": False}, ["--x", "--no-y"]),
+        ({"max_num_seqs": 8}, ["--max-num-seqs", "8"]),
+        ({"max-num-seqs": 8}, ["--max-num-seqs", "8"]),
+        ({"x": ["a", 1]}, ["--x", "a", "1"]),
+        ({"x": {"a_b": [1, None]}}, ["--x", '{"a_b": [1, null]}']),
+        ({"-tp": 2}, ["-tp", "2"]),
+    ],
+)
+def test_a_mapping_becomes_words(args, argv):
+    assert to_argv(args) == argv
+
+
+names = st.from_regex(r"[a-z]{2,6}(_[a-z]{1,5}){0,3}(\.[a-z]{1,4}(_[a-z]{1,3})?)?", fullmatch=True)
+names = names.filter(lambda name: not name.startswith("no_"))
+numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+words = st.from_regex(r"[A-Za-z/][\w./:-]{0,12}", fullmatch=True)
+json = st.recursive(
+    st.none() | st.booleans() | numbers | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+values = st.one_of(
+    st.booleans(),
+    numbers,
+    words,
+    st.dictionaries(st.text(max_size=5), json),
+    st.lists(numbers | words, min_size=2, max_size=5),
+)
+
+
+@given(st.dictionaries(names, values, max_size=6))
+def test_words_made_of_a_mapping_read_back_as_the_same_mapping(args):
+    again = from_argv(to_argv(args))
+    assert again == args
+    assert {key: type(value) for key, value in again.items()} == {
+        key: type(value) for key, value in args.items()
+    }
+
+
+flags = st.from_regex(r"--?[A-Za-z][\w.-]{0,12}", fullmatch=True)
+anything = st.one_of(
+    flags,
+    st.text(max_size=8),
+    numbers.map(str),
+    st.tuples(flags, st.text(max_size=6)).map("=".join),
+)
+
+
+@given(flags, st.lists(anything, max_size=8))
+def test_reading_what_was_written_changes_nothing_more(first, rest):
+    args = from_argv([first, *rest])
+    assert from_argv(to_argv(args)) == args
+
+
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
+def test_known_flags_are_read_from_the_installed_vllm():
+    known = known_flags()
+    assert {
+        "--max-num-seqs",
+        "--max-num-batched-tokens",
+        "--max-model-len",
+        "--tensor-parallel-size",
+        "-tp",
+        "--enable-prefix-caching",
+    } <= known
+    assert "--max-num-seq" not in known
