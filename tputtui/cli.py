@@ -176,6 +176,8 @@ def _check_flags(rest: list[str], engine: object) -> None:
 
 def _screen(options: argparse.Namespace, profile: Profile, log_path: Path, terminal: object) -> int:
     """Run the screen; the summary is printed once the terminal is back."""
+    import signal
+
     from tputtui.engine.vllm_inproc import VllmEngine
     from tputtui.hardware import HardwareSampler
     from tputtui.session import Session
@@ -200,14 +202,14 @@ def _screen(options: argparse.Namespace, profile: Profile, log_path: Path, termi
     )
     with thrifty_switching():
         app.run()
+    # From here on Ctrl+C means: now.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(_LEFT_AT_ONCE))
     terminal.restore()
     return _leave(app, session, log_path)
 
 
 def _leave(app: object, session: Session, log_path: Path) -> int:
     """Stop the engine, print the summary, and say how it went as an exit code."""
-    import signal
-
     from tputtui.engine.protocol import State
     from tputtui.errors import TputError, UsageError
     from tputtui.summary import summary
@@ -217,8 +219,6 @@ def _leave(app: object, session: Session, log_path: Path) -> int:
     frame = session.frame()
     failure = frame.status.failure
     booting = frame.status.state in (State.IMPORTING, State.LOADING)
-    # From here on Ctrl+C means: now.
-    signal.signal(signal.SIGINT, lambda *_: os._exit(_LEFT_AT_ONCE))
     # An import or a model load cannot be interrupted: do not wait for it.
     closed = session.close(0.2 if booting else _CLOSE_TIMEOUT_S)
     code = app.return_code or 0

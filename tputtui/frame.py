@@ -45,7 +45,6 @@ class Frame:
     kv_frac: float
     hardware: HardwareSample | None
     marks: tuple[Mark, ...]
-    can_undo: bool
 
     @property
     def serving(self) -> bool:

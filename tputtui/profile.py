@@ -104,14 +104,17 @@ def parse(text: str, source: str) -> Profile:
     except (msgspec.ValidationError, RecursionError) as error:
         raise ProfileError(*_explain(error, raw, source)) from None
     return Profile(
-        engine=EngineSpec(
-            model, {k.replace("-", "_"): v for k, v in document.engine.items() if k != "model"}
-        ),
+        engine=EngineSpec(model, {_key(k): v for k, v in document.engine.items() if k != "model"}),
         load=document.load or DEFAULT_WORKLOAD,
         knobs={k: v for k, v in msgspec.structs.asdict(document.knobs).items() if v is not None},
         about=document.about.strip(),
         evidence=document.evidence,
     )
+
+
+def _key(written: str) -> str:
+    """vLLM's own spelling of a key; a short flag (-tp) stays as it is."""
+    return written if written.startswith("-") else written.replace("-", "_")
 
 
 def load(path: Path) -> Profile:

@@ -201,7 +201,6 @@ class Session:
             kv_frac=float(last[-1, _KV_FRAC]) if len(last) and accounting.in_flight else 0.0,
             hardware=self._hardware.latest() if self._hardware else None,
             marks=tuple(self.recorder.marks),
-            can_undo=bool(self._undo),
         )
 
     def save(self, path: Path, *, overwrite: bool = False) -> Path:
