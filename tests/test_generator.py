@@ -9,6 +9,7 @@ import pytest
 
 from tputtui.errors import UsageError
 from tputtui.load.generator import Generator
+from tputtui.load.notation import describe_lengths, parse_lengths
 from tputtui.load.workload import (
     ClosedLoop,
     Fixed,
@@ -16,8 +17,6 @@ from tputtui.load.workload import (
     OpenLoop,
     Uniform,
     Workload,
-    describe_lengths,
-    parse_lengths,
 )
 
 VOCAB = 8192

@@ -108,7 +108,7 @@ def _profile(options: argparse.Namespace, model: str | None, rest: list[str]) ->
     from tputtui.engine import flags, models
     from tputtui.errors import UsageError, nearest
     from tputtui.knobs import KNOBS
-    from tputtui.load.workload import override
+    from tputtui.load.notation import override
 
     themes = ("dark", "light", "terminal", "terminal-light")
     if options.theme not in themes:

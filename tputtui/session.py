@@ -18,7 +18,8 @@ from tputtui.errors import KnobError, UsageError
 from tputtui.frame import SERVING, Frame, evidence
 from tputtui.hardware import HardwareSampler
 from tputtui.knobs import KNOBS, Knobs, checked
-from tputtui.load.workload import Workload, difference
+from tputtui.load.notation import difference
+from tputtui.load.workload import Workload
 from tputtui.measure.history import History
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Accounting, StepSample

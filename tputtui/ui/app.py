@@ -21,14 +21,13 @@ from textual.screen import Screen
 
 from tputtui.errors import TputError, UsageError
 from tputtui.knobs import coarse_step, fine_step, parse_value
-from tputtui.load.workload import (
-    Workload,
+from tputtui.load.notation import (
     describe_arrivals,
     describe_lengths,
     parse_arrivals,
     parse_lengths,
-    scaled,
 )
+from tputtui.load.workload import Workload, scaled
 from tputtui.session import Session
 from tputtui.ui.board import Board
 from tputtui.ui.log_tail import LogTail

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tputtui.engine.protocol import State
 from tputtui.frame import Frame
-from tputtui.load.workload import describe_arrivals, describe_lengths
+from tputtui.load.notation import describe_arrivals, describe_lengths
 from tputtui.ui.rows import Row, spread, width_of
 
 __all__ = ["header"]
