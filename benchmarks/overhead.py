@@ -31,18 +31,17 @@ LAG_PERIOD_S = 0.02
 def bare(out: pathlib.Path, seconds: float) -> None:
     """The least loop that serves the demo profile's load: add what is due, step."""
     from tputtui import profile
-    from tputtui.engine import vllm_inproc
     from tputtui.engine.models import resolve
+    from tputtui.engine.vllm_args import parse_arguments, prepare
     from tputtui.load.generator import Generator
 
     demo = profile.load(profile.shipped()["demo"])
-    os.environ.update(vllm_inproc._ENVIRONMENT)
-    os.environ.update(vllm_inproc._SHAPE_ENVIRONMENT)
+    prepare(demo.engine)
     from vllm.sampling_params import RequestOutputKind, SamplingParams
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.llm_engine import LLMEngine
 
-    arguments = vllm_inproc._parse(resolve(demo.engine))
+    arguments = parse_arguments(resolve(demo.engine))
     engine = LLMEngine.from_engine_args(arguments, usage_context=UsageContext.OPENAI_API_SERVER)
     scheduler = engine.engine_core.engine_core.scheduler
     scheduler.max_num_active_reqs = demo.knobs["max_num_seqs"]

@@ -152,13 +152,11 @@ def _check_flags(rest: list[str], engine: object) -> None:
     from importlib.util import find_spec
 
     from tputtui.engine import flags
+    from tputtui.engine.vllm_args import INSTALL_HINT, check_arguments
     from tputtui.errors import EngineError
 
     if find_spec("vllm") is None:
-        raise EngineError(
-            "vLLM is not installed here.",
-            "On a GPU server: pip install 'tputtui[cuda]'. From a checkout: make demo.",
-        )
+        raise EngineError("vLLM is not installed here.", INSTALL_HINT)
     known = flags.known_flags()
     suspects = [
         word
@@ -166,7 +164,6 @@ def _check_flags(rest: list[str], engine: object) -> None:
         if word.startswith("--") and word not in known and f"--{word[5:]}" not in known
     ]
     if suspects and known:
-        from tputtui.engine.vllm_inproc import check_arguments
         from tputtui.profile import EngineSpec
 
         assert isinstance(engine, EngineSpec)

@@ -166,10 +166,18 @@ class Bench:
         self._served = None
 
 
+@pytest.fixture(scope="package", autouse=True)
+def environment() -> Iterator[None]:
+    """What vLLM and its adapter put into the environment ends with the tests of this folder."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="package")
-def bench() -> Iterator[Bench]:
-    """Closed, with the environment as before, when the last test of this folder has run."""
-    environment = dict(os.environ)
+def bench(environment: None) -> Iterator[Bench]:
+    """Closed when the last test of this folder has run."""
     import torch
 
     # A second thread gains little here and waits at barriers whenever another program is busy.
@@ -177,8 +185,6 @@ def bench() -> Iterator[Bench]:
     bench = Bench()
     yield bench
     bench.close()
-    os.environ.clear()
-    os.environ.update(environment)
 
 
 @pytest.fixture

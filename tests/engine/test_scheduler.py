@@ -7,8 +7,11 @@ from collections import Counter
 
 import pytest
 
+from tputtui.engine.protocol import State
+from tputtui.errors import EngineError
 from tputtui.load.workload import Uniform
 from tputtui.measure.samples import Outcome
+from tputtui.profile import EngineSpec
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
@@ -159,3 +162,41 @@ def test_a_full_cache_preempts_and_what_is_computed_again_is_prefill(simulated):
     decoded = sum(step.decode_tokens for step in simulated.steps)
     wanted = sum(sample.output_tokens - 1 for sample in simulated.ended)
     assert wanted - preemptions <= decoded <= wanted
+
+
+def test_a_boot_that_vllm_refuses_names_the_argument_and_the_next_boot_works(simulated):
+    refused = EngineSpec("shape:demo", {"max_num_seqs": 0})
+    simulated.host.boot(refused, {}, load=False)
+    with pytest.raises(EngineError, match=r"max_num_seqs: .* greater than or equal to 1\. "):
+        simulated.turn()
+    assert simulated.host.status.state is State.FAILED
+    simulated.session.boot_again()
+    simulated.start(20, Uniform(8, 16), Uniform(2, 4), seed=31)
+    simulated.turn(3)
+    simulated.drain(at_most=100)
+    assert {sample.outcome for sample in simulated.ended} == {Outcome.FINISHED}
+
+
+def test_an_engine_that_dies_under_load_fails_its_requests_and_boots_again(simulated):
+    simulated.start(300, Uniform(16, 64), Uniform(20, 40), seed=32)
+    simulated.turn(10)
+    before = simulated.recorder.accounting
+
+    def die(*_, **__):
+        raise MemoryError("no more")
+
+    simulated.llm_engine.model_executor.execute_model = die
+    with pytest.raises(EngineError, match="MemoryError: no more"):
+        simulated.turn()
+    books = simulated.recorder.accounting
+    assert simulated.host.status.state is State.FAILED
+    assert books.balanced
+    assert books.in_flight == 0
+    assert books.failed - before.failed == 300
+    simulated.session.boot_again()
+    simulated.turn(3)
+    assert simulated.recorder.accounting.in_flight > 200
+    simulated.drain(at_most=500)
+    ended = Counter(sample.outcome for sample in simulated.ended)
+    assert ended[Outcome.FAILED] == 300
+    assert ended[Outcome.FINISHED] >= 300

@@ -35,6 +35,7 @@ Clock = Callable[[], float]
 
 _LONGEST_WAIT_S = 3600.0
 _NOTHING_SCHEDULED_WAIT_S = 0.001
+_ALL_REFUSED_WAIT_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ class Host:
         assert engine is not None
         assert generator is not None
         assert knobs is not None
-        now_s = self._clock()
+        now_s, refused = self._clock(), False
         for request in generator.due(now_s, self._ledger.in_flight, knobs.max_model_len):
             self._ledger.issue(request, now_s)
             try:
@@ -166,6 +167,7 @@ class Host:
             except ValueError as refusal:
                 logger.warning("request %d refused: %s", request.number, refusal)
                 self._ledger.drop(request.number, Outcome.REJECTED, self._clock())
+                refused = True
         stuck = False
         if self._ledger.in_flight:
             report = engine.step()
@@ -179,7 +181,9 @@ class Host:
         if self._ledger.in_flight:
             # A step that had nothing to schedule returns at once: do not spin on it.
             return _NOTHING_SCHEDULED_WAIT_S if stuck else 0.0
-        return max(0.0, generator.next_due_s(0) - self._clock())
+        wait_s = generator.next_due_s(0) - self._clock()
+        # A closed loop whose every request is refused must not ask again at full speed.
+        return max(_ALL_REFUSED_WAIT_S if refused else 0.0, wait_s)
 
     def _leave(self, ended: list[Ended], outcome: Outcome | None = None) -> None:
         for request in ended:

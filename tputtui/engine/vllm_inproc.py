@@ -1,4 +1,4 @@
-"""A real vLLM engine in this process. The only file that touches vLLM, and its internals.
+"""A real vLLM engine in this process. The only file that touches vLLM's internals.
 
 Engine thread only, from import to shutdown. What we rely on beyond vLLM's public interface is
 listed in `INTERNALS`, with the version it was read in; a test fails when one of them is gone.
@@ -7,28 +7,28 @@ listed in `INTERNALS`, with the version it was read in; a test fails when one of
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
-import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tputtui.engine import flags, models
+from tputtui.engine import models
 from tputtui.engine.protocol import Ended, EngineFacts, Report, State, StepReport
-from tputtui.errors import EngineError, TputError, UsageError, nearest
+from tputtui.engine.vllm_args import (
+    INSTALL_HINT,
+    import_vllm,
+    parse_arguments,
+    prepare,
+    sentences,
+)
 from tputtui.knobs import Knobs
 from tputtui.load.generator import RequestSpec
 from tputtui.measure.samples import StepSample
 from tputtui.profile import EngineSpec
 
-__all__ = ["INTERNALS", "VllmEngine", "check_arguments"]
-
-logger = logging.getLogger(__name__)
-
-OLDEST = (0, 19, 1)
+__all__ = ["INTERNALS", "VllmEngine"]
 
 INTERNALS = (
     # path from LLMEngine, what for, version it was read in
@@ -44,19 +44,11 @@ INTERNALS = (
     ("engine_core.engine_core.scheduler.kv_cache_manager.block_pool.num_gpu_blocks", "KV size",
      "0.32"),
     ("output_processor.request_states", "what a request that is ended early has had", "0.32"),
-    ("vllm_config.scheduler_config", "ceilings", "0.32"),
     ("vllm_config.model_config.max_model_len", "ceilings", "0.32"),
 )  # fmt: skip
 
-_SHAPE_ENVIRONMENT = {"HF_HUB_OFFLINE": "1"}
-_ENVIRONMENT = {
-    # The core in this process and on this thread: that is what makes live limits possible.
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    # Our handler on the logger `vllm` stays the only one; otherwise vLLM puts its own back.
-    "VLLM_CONFIGURE_LOGGING": "0",
-    "VLLM_NO_USAGE_STATS": "1",
-    "TQDM_DISABLE": "1",
-}
+_MODEL_HINT = "MODEL is a local folder, a hub id, or shape:NAME; the log has vLLM's own words."
+_LOAD_HINT = "The log has vLLM's own words; lower ceilings or --gpu-memory-utilization if memory."
 
 
 @dataclass(slots=True)
@@ -92,11 +84,9 @@ class VllmEngine:
         """
         began_s = time.monotonic()
         resolved = models.resolve(spec)
-        os.environ.update(_ENVIRONMENT)
-        if models.is_shape(spec.model):
-            os.environ.update(_SHAPE_ENVIRONMENT)
+        prepare(spec)
         report(State.IMPORTING, "importing torch")
-        with _sentences("torch could not be imported", _INSTALL):
+        with sentences("torch could not be imported", INSTALL_HINT):
             import torch
         report(State.IMPORTING, "importing vLLM")
         version = import_vllm()
@@ -114,16 +104,16 @@ class VllmEngine:
         # Newer versions have a tree of their own for what a client got wrong.
         self._refusal = getattr(exceptions, "VLLMClientError", ValueError)
         report(State.LOADING, "checking engine arguments")
-        arguments = _parse(resolved)
+        arguments = parse_arguments(resolved)
         arguments.disable_log_stats = False
         if self._executor_class is not None:
             arguments.distributed_executor_backend = self._executor_class
         # As `vllm serve` does: defaults depend on who asks.
         context = UsageContext.OPENAI_API_SERVER
-        with _sentences(f"vLLM refuses to configure {spec.model}", _MODEL_HINT):
+        with sentences(f"vLLM refuses to configure {spec.model}", _MODEL_HINT):
             config = arguments.create_engine_config(context)
         report(State.LOADING, "loading the model, sizing the KV cache")
-        with _sentences(f"vLLM could not load {spec.model}", _LOAD_HINT):
+        with sentences(f"vLLM could not load {spec.model}", _LOAD_HINT):
             self._engine = LLMEngine.from_vllm_config(
                 config,
                 usage_context=context,
@@ -131,10 +121,9 @@ class VllmEngine:
             )
         self._wrap()
         pool = self._scheduler.kv_cache_manager.block_pool
-        scheduler_config = config.scheduler_config
         self._ceilings = Knobs(
             self._scheduler.max_num_running_reqs,
-            scheduler_config.max_num_batched_tokens,
+            self._scheduler.max_num_scheduled_tokens,
             config.model_config.max_model_len,
         )
         return EngineFacts(
@@ -400,97 +389,8 @@ def _stat_logger(engine: VllmEngine) -> Any:
     return Sink()
 
 
-# -- arguments and versions ----------------------------------------------------------------
-
-
-def import_vllm() -> str:
-    """Import vLLM and return its version. Raises EngineError if it is missing, broken or old."""
-    with _sentences("vLLM could not be imported", _INSTALL):
-        import vllm
-    version = str(getattr(vllm, "__version__", "0"))
-    numbers = tuple(int(part) for part in version.split("+")[0].split(".")[:3] if part.isdigit())
-    # A build from source may call itself 0.0 or dev: let it try.
-    if (0, 1) <= numbers < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
-        raise EngineError(
-            f"vLLM {version} is too old.",
-            f"{oldest} or newer is needed: its scheduler re-reads its limits at each step.",
-        )
-    return version
-
-
-def check_arguments(spec: EngineSpec) -> None:
-    """Let vLLM's own parser judge the arguments, without booting. Imports vLLM (seconds).
-
-    Raises UsageError with the nearest flag for one that vLLM does not know.
-    """
-    os.environ.update(_ENVIRONMENT)
-    import_vllm()
-    _parse(models.resolve(spec))
-
-
-def _parse(spec: EngineSpec) -> Any:
-    """EngineArgs from a spec, through the parser that `vllm serve` uses."""
-    from vllm.engine.arg_utils import EngineArgs
-
-    try:
-        from vllm.utils.argparse_utils import FlexibleArgumentParser
-    except ImportError:  # before 0.12
-        from vllm.utils import FlexibleArgumentParser
-
-    # A shortened flag would not be a key that a profile can keep.
-    parser = EngineArgs.add_cli_args(FlexibleArgumentParser(allow_abbrev=False, add_help=False))
-    known = [name for action in parser._actions for name in action.option_strings]
-
-    def refuse(message: str) -> None:
-        unknown = message.removeprefix("unrecognized arguments: ")
-        if unknown != message:
-            word = unknown.split()[0].partition("=")[0]
-            if not word.startswith("-"):
-                raise UsageError(f"{word!r} is not expected here.", "MODEL comes first, once.")
-            raise UsageError(f"vLLM has no flag {word}.", nearest(word, known) or _FLAGS_HINT)
-        raise UsageError(f"vLLM refuses the flags: {message}.", _FLAGS_HINT)
-
-    parser.error = refuse
-    argv = ["--model", spec.model, *flags.to_argv(spec.args)]
-    try:
-        return EngineArgs.from_cli_args(parser.parse_args(argv))
-    except TputError:
-        raise
-    except Exception as error:
-        raise UsageError(f"vLLM refuses the flags: {_reason(error)}.", _FLAGS_HINT) from error
-
-
 def _device(torch: Any, config: Any) -> str:
     kind = str(config.device_config.device_type)
     if kind == "cuda" and torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     return kind
-
-
-_INSTALL = "On a GPU server: pip install 'tputtui[cuda]'. From a checkout: make demo."
-_FLAGS_HINT = "`vllm serve --help=all` lists them."
-_MODEL_HINT = "MODEL is a local folder, a hub id, or shape:NAME; the log has vLLM's own words."
-_LOAD_HINT = "The log has vLLM's own words; lower ceilings or --gpu-memory-utilization if memory."
-
-
-@contextlib.contextmanager
-def _sentences(what: str, hint: str) -> Iterator[None]:
-    """Turn whatever vLLM raises into one sentence; the traceback goes to the log."""
-    try:
-        yield
-    except TputError:
-        raise
-    except Exception as error:
-        logger.exception(what)
-        raise EngineError(f"{what}: {_reason(error)}.", hint) from error
-
-
-def _reason(error: Exception) -> str:
-    """The one line of an exception that says why."""
-    errors = getattr(error, "errors", None)
-    if callable(errors):  # pydantic's ValidationError spreads one reason over many lines
-        with contextlib.suppress(Exception):
-            return str(errors()[0]["msg"]).removeprefix("Value error, ").partition("\n")[0][:300]
-    text = str(error).strip().partition("\n")[0].rstrip(".")
-    return (text or type(error).__name__)[:300]

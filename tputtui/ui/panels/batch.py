@@ -46,6 +46,16 @@ def batch(frame: Frame, history: History, width: int, height: int) -> list[Row]:
             (f"  {compact(found.steps_per_s, 4)}/s", "text"),
             ("  busy", "label"),
             (percent(found.busy_frac, 5), "text"),
+            *(
+                [
+                    ("   window p50 ", "muted"),
+                    (seconds(frame.figures.step.p50), "muted"),
+                    ("  p99 ", "muted"),
+                    (seconds(frame.figures.step.p99), "muted"),
+                ]
+                if width >= 64
+                else []
+            ),
         ],
     ]
     left = height - len(rows)

@@ -1,0 +1,139 @@
+"""vLLM's public doorstep: its version, its environment, its own argument parser.
+
+Engine thread, or the command line when it asks about a flag. Importing this imports no vLLM.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from tputtui.engine import flags, models
+from tputtui.errors import EngineError, TputError, UsageError, nearest
+from tputtui.profile import EngineSpec
+
+__all__ = [
+    "INSTALL_HINT",
+    "check_arguments",
+    "import_vllm",
+    "parse_arguments",
+    "prepare",
+    "sentences",
+]
+
+logger = logging.getLogger(__name__)
+
+OLDEST = (0, 19, 1)
+_SHAPE_ENVIRONMENT = {"HF_HUB_OFFLINE": "1"}
+_ENVIRONMENT = {
+    # The core in this process and on this thread: that is what makes live limits possible.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # Our handler on the logger `vllm` stays the only one; otherwise vLLM puts its own back.
+    "VLLM_CONFIGURE_LOGGING": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "TQDM_DISABLE": "1",
+}
+INSTALL_HINT = "On a GPU server: pip install 'tputtui[cuda]'. From a checkout: make demo."
+_FLAGS_HINT = "`vllm serve --help=all` lists them."
+
+
+def prepare(spec: EngineSpec) -> None:
+    """Set the environment that vLLM reads while it is imported."""
+    os.environ.update(_ENVIRONMENT)
+    if models.is_shape(spec.model):
+        os.environ.update(_SHAPE_ENVIRONMENT)
+
+
+def import_vllm() -> str:
+    """Import vLLM and return its version. Raises EngineError if it is missing, broken or old."""
+    with sentences("vLLM could not be imported", INSTALL_HINT):
+        import vllm
+    version = str(getattr(vllm, "__version__", "0"))
+    numbers = tuple(int(part) for part in version.split("+")[0].split(".")[:3] if part.isdigit())
+    # A build from source may call itself 0.0 or dev: let it try.
+    if (0, 1) <= numbers < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise EngineError(
+            f"vLLM {version} is too old.",
+            f"{oldest} or newer is needed: its scheduler re-reads its limits at each step.",
+        )
+    return version
+
+
+def check_arguments(spec: EngineSpec) -> None:
+    """Let vLLM's own parser judge the arguments, without booting. Imports vLLM (seconds).
+
+    Raises UsageError with the nearest flag for one that vLLM does not know.
+    """
+    prepare(spec)
+    import_vllm()
+    parse_arguments(models.resolve(spec))
+
+
+def parse_arguments(spec: EngineSpec) -> Any:
+    """EngineArgs from a spec, through the parser that `vllm serve` uses."""
+    from vllm.engine.arg_utils import EngineArgs
+
+    try:
+        from vllm.utils.argparse_utils import FlexibleArgumentParser
+    except ImportError:  # before 0.12
+        from vllm.utils import FlexibleArgumentParser
+
+    # A shortened flag would not be a key that a profile can keep.
+    parser = EngineArgs.add_cli_args(FlexibleArgumentParser(allow_abbrev=False, add_help=False))
+    known = [name for action in parser._actions for name in action.option_strings]
+
+    def refuse(message: str) -> None:
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message:
+            word = unknown.split()[0].partition("=")[0]
+            if not word.startswith("-"):
+                raise UsageError(f"{word!r} is not expected here.", "MODEL comes first, once.")
+            raise UsageError(f"vLLM has no flag {word}.", nearest(word, known) or _FLAGS_HINT)
+        raise UsageError(f"vLLM refuses the flags: {_one_line(message)}.", _FLAGS_HINT)
+
+    parser.error = refuse
+    argv = ["--model", spec.model, *flags.to_argv(spec.args)]
+    try:
+        return EngineArgs.from_cli_args(parser.parse_args(argv))
+    except TputError:
+        raise
+    except Exception as error:
+        raise UsageError(f"vLLM refuses the flags: {_reason(error)}.", _FLAGS_HINT) from error
+
+
+@contextlib.contextmanager
+def sentences(what: str, hint: str) -> Iterator[None]:
+    """Turn whatever vLLM raises into one sentence; the traceback goes to the log."""
+    try:
+        yield
+    except TputError:
+        raise
+    except Exception as error:
+        logger.exception(what)
+        raise EngineError(f"{what}: {_reason(error)}.", hint) from error
+
+
+def _one_line(message: str) -> str:
+    """The parser's message; of one that pydantic spreads over lines, the flag, key and reason."""
+    first, *rest = message.splitlines() or [""]
+    if not rest:
+        return first
+    why = " ".join(line.strip() for line in rest).partition(" [type=")[0]
+    return f"{first.rpartition(': ')[0]}: {why}"
+
+
+def _reason(error: Exception) -> str:
+    """The one line of an exception that says why."""
+    errors = getattr(error, "errors", None)
+    if callable(errors):  # pydantic's ValidationError spreads one reason over many lines
+        with contextlib.suppress(Exception):
+            first = errors()[0]
+            why = str(first["msg"]).removeprefix("Value error, ").partition("\n")[0]
+            where = ".".join(map(str, first["loc"]))
+            return (f"{where}: {why}" if where else why).rstrip(".")[:300]
+    text = str(error).strip().partition("\n")[0].rstrip(".")
+    return (text or type(error).__name__)[:300]
