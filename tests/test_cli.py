@@ -66,6 +66,8 @@ def test_help_takes_little_more_than_the_bare_interpreter():
         (["--profile", "chta"], "`chat`", 2),
         (["--profile", "/no/such.yaml"], "No such file", 2),
         (["shape:demo2"], "`demo`", 2),
+        (["./no-such-model"], "no folder ./no-such-model", 2),
+        (["/"], "no config.json", 2),
         (["shape:demo", "--max-num-seq", "3"], "`--max-num-seqs`", 2),
         ([], "needs a terminal", 2),
     ],

@@ -146,6 +146,17 @@ def test_two_processes_make_the_same_bytes():
     assert len(runs) == 1
 
 
+def test_a_new_seed_waits_for_the_next_start():
+    changed = started(workload(ClosedLoop(2), seed=1))
+    kept = started(workload(ClosedLoop(2), seed=1))
+    changed.change(workload(ClosedLoop(2), seed=2), 0.0)
+    first = changed.due(0.0, 0, 4096)
+    assert first == kept.due(0.0, 0, 4096)
+    changed.restart()
+    changed.resume(1.0)
+    assert changed.due(1.0, 0, 4096)[0].prompt_token_ids != first[0].prompt_token_ids
+
+
 @pytest.mark.parametrize("text", ["256", "64-512", "256~0.5", "256~0.5[16-2048]"])
 def test_lengths_read_back_as_written(text):
     assert describe_lengths(parse_lengths(text)) == text

@@ -102,15 +102,15 @@ def test_ctrl_c_twice_leaves_at_once(tmp_path):
     assert time.monotonic() - began < 15
 
 
-def test_a_bad_model_is_a_sentence_on_a_screen_that_stays(tmp_path):
-    terminal = Terminal("./no-such-model", tmp_path)
+def test_an_engine_that_cannot_boot_says_why_on_a_screen_that_stays(tmp_path):
+    terminal = Terminal("shape:demo --kv-cache-memory-bytes 100000", tmp_path)
     terminal.until(r"✖")
     terminal.until(r"b boot again")
     terminal.press("q")
     left = terminal.ended()
     terminal.restored()
     assert "exit=3" in left
-    assert "no-such-model" in left
+    assert "could not load shape:demo" in left
 
 
 def test_a_flag_value_that_vllm_refuses_leaves_with_code_2(tmp_path):

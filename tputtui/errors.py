@@ -51,5 +51,5 @@ class EngineError(TputError):
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint naming the closest of `known` ("Did you mean `x`?"), or an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
     return f"Did you mean `{close[0]}`?" if close else ""

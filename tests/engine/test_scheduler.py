@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from tputtui.engine.protocol import State
-from tputtui.errors import EngineError
+from tputtui.errors import EngineError, UsageError
 from tputtui.load.workload import Uniform
 from tputtui.measure.samples import Outcome
 from tputtui.profile import EngineSpec
@@ -167,7 +167,7 @@ def test_a_full_cache_preempts_and_what_is_computed_again_is_prefill(simulated):
 def test_a_boot_that_vllm_refuses_names_the_argument_and_the_next_boot_works(simulated):
     refused = EngineSpec("shape:demo", {"max_num_seqs": 0})
     simulated.host.boot(refused, {}, load=False)
-    with pytest.raises(EngineError, match=r"max_num_seqs: .* greater than or equal to 1\. "):
+    with pytest.raises(UsageError, match=r"max_num_seqs: .* greater than or equal to 1\. "):
         simulated.turn()
     assert simulated.host.status.state is State.FAILED
     simulated.session.boot_again()

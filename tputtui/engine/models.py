@@ -46,10 +46,10 @@ def shapes() -> dict[str, Path]:
 def resolve(spec: EngineSpec) -> EngineSpec:
     """`spec` with a shape's folder as the model and what every shape needs put underneath.
 
-    Any other model is returned as it is. Raises UsageError for a shape that does not exist.
+    Raises UsageError for a shape or a folder that does not exist; a hub id is left to vLLM.
     """
     if not is_shape(spec.model):
-        return spec
+        return EngineSpec(_existing(spec.model), spec.args)
     name = spec.model.removeprefix(PREFIX)
     known = shapes()
     if name not in known:
@@ -59,3 +59,16 @@ def resolve(spec: EngineSpec) -> EngineSpec:
         )
     under: dict[str, EngineValue] = {"served_model_name": spec.model, **_EVERY_SHAPE}
     return EngineSpec(str(known[name]), {**under, **_OWN.get(name, {}), **spec.args})
+
+
+def _existing(model: str) -> str:
+    """A path as vLLM wants it; what is not written as a path is returned as it is."""
+    if not model.startswith(("/", "./", "../", "~")) and model not in (".", ".."):
+        return model
+    folder = Path(model).expanduser()
+    hint = "MODEL is a local folder, a hub id (org/name), or shape:NAME."
+    if not folder.exists():
+        raise UsageError(f"There is no folder {model}.", hint)
+    if folder.is_dir() and not any(folder.glob("*.json")):
+        raise UsageError(f"{model} is no model: it has no config.json.", hint)
+    return str(folder)

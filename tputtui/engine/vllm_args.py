@@ -106,15 +106,20 @@ def parse_arguments(spec: EngineSpec) -> Any:
 
 
 @contextlib.contextmanager
-def sentences(what: str, hint: str) -> Iterator[None]:
-    """Turn whatever vLLM raises into one sentence; the traceback goes to the log."""
+def sentences(what: str, hint: str, *, usage: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turn whatever vLLM raises into one sentence; the traceback goes to the log.
+
+    usage: exceptions that mean the person's input cannot be used (UsageError); the rest are
+    EngineError.
+    """
     try:
         yield
     except TputError:
         raise
     except Exception as error:
         logger.exception(what)
-        raise EngineError(f"{what}: {_reason(error)}.", hint) from error
+        kind = UsageError if isinstance(error, usage) else EngineError
+        raise kind(f"{what}: {_reason(error)}.", hint) from error
 
 
 def _one_line(message: str) -> str:

@@ -110,7 +110,8 @@ class VllmEngine:
             arguments.distributed_executor_backend = self._executor_class
         # As `vllm serve` does: defaults depend on who asks.
         context = UsageContext.OPENAI_API_SERVER
-        with sentences(f"vLLM refuses to configure {spec.model}", _MODEL_HINT):
+        refused = f"vLLM refuses to configure {spec.model}"
+        with sentences(refused, _MODEL_HINT, usage=(ValueError,)):
             config = arguments.create_engine_config(context)
         report(State.LOADING, "loading the model, sizing the KV cache")
         with sentences(f"vLLM could not load {spec.model}", _LOAD_HINT):

@@ -54,9 +54,8 @@ class Generator:
         """Begin again at request 0, held."""
         self._open = False
         self._next_number = 0
-        self._arrivals = np.random.Generator(
-            np.random.Philox(key=self.workload.seed, counter=[0, 0, 1, 0])
-        )
+        self._seed = self.workload.seed
+        self._arrivals = np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, 1, 0]))
         # Poisson: the next arrival comes when this much expected arrivals (∫ rate dt) has passed.
         self._work_to_next = float(self._arrivals.exponential())
         self._clock_s = -math.inf
@@ -139,9 +138,7 @@ class Generator:
         self._clock_s = max(self._clock_s, now_s)
 
     def _spec(self, number: int, due_s: float, max_model_len: int) -> RequestSpec:
-        rng = np.random.Generator(
-            np.random.Philox(key=self.workload.seed, counter=[0, 0, 0, number])
-        )
+        rng = np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, 0, number]))
         wanted_prompt = _draw(self.workload.prompt, rng)
         wanted_output = _draw(self.workload.output, rng)
         prompt = min(wanted_prompt, max_model_len - 1)
