@@ -1,16 +1,20 @@
-"""What watching costs: the bare vLLM loop against the same loop under the screen.
+"""What watching costs: the bare vLLM loop against ours under the screen, on one engine.
 
-    make overhead                      # 5 pairs at 200x50, then the screen's own cost at 80x24
-    python benchmarks/overhead.py --pairs 8 --seconds 20
+    make overhead                      # 10 pairs at 200x50, then the screen's own cost at 80x24
+    python benchmarks/overhead.py --pairs 16 --seconds 8
 
-Each leg is a process of its own; bare and watched legs alternate (A B B A …), with the same engine
-arguments, seed and load. The watched leg is the `tputtui` command in a pseudo-terminal. Nothing
-else may run meanwhile: the CPU backend's threads spin, and any other process slows a step.
+The `tputtui` command runs in a pseudo-terminal. Legs alternate in that one process, on that one
+engine, with the same arguments, limits, seed and load (A B B A …): a bare leg takes our hooks off
+the engine, stops the screen's timer and runs the least loop there is; a watched leg is the program
+as it is. Separate processes differ by ±10 % from one another on a small machine, whichever loop
+they run, so they cannot show a cost of 1 %. Nothing else may run meanwhile: the CPU backend's
+threads spin, and any other busy process slows a step several times.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import math
 import os
@@ -19,42 +23,34 @@ import platform
 import statistics
 import sys
 import tempfile
+import threading
 import time
 
-SETTLE_S = 6.0
+SETTLE_S = 3.0
 LAG_PERIOD_S = 0.02
 
 
-# -- legs (each in a process of its own) -----------------------------------------------------
+# -- inside the program ------------------------------------------------------------------------
 
 
-def bare(out: pathlib.Path, seconds: float) -> None:
-    """The least loop that serves the demo profile's load: add what is due, step."""
-    from tputtui import profile
-    from tputtui.engine.models import resolve
-    from tputtui.engine.vllm_args import parse_arguments, prepare
+def bare_loop(host, seconds: float) -> dict:
+    """The least loop that serves the load; on the engine thread, between two of our turns."""
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
     from tputtui.load.generator import Generator
 
-    demo = profile.load(profile.shipped()["demo"])
-    prepare(demo.engine)
-    from vllm.sampling_params import RequestOutputKind, SamplingParams
-    from vllm.usage.usage_lib import UsageContext
-    from vllm.v1.engine.llm_engine import LLMEngine
-
-    arguments = parse_arguments(resolve(demo.engine))
-    engine = LLMEngine.from_engine_args(arguments, usage_context=UsageContext.OPENAI_API_SERVER)
-    scheduler = engine.engine_core.engine_core.scheduler
-    scheduler.max_num_active_reqs = demo.knobs["max_num_seqs"]
-    generator = Generator(demo.load, engine.vllm_config.model_config.get_vocab_size())
+    engine = host._engine._engine
+    scheduler, client = host._engine._scheduler, engine.engine_core
+    hooks = scheduler.__dict__.pop("schedule"), client.__dict__.pop("get_output")
+    generator = Generator(host._workload, host.status.facts.vocab_size)
     generator.resume(time.monotonic())
-    in_flight = 0
+    in_flight: set[str] = set()
 
     def turn() -> None:
-        nonlocal in_flight
-        now_s = time.monotonic()
-        for request in generator.due(now_s, in_flight, 2048):
+        for request in generator.due(time.monotonic(), len(in_flight), 2048):
+            name = f"bare{request.number}"
             engine.add_request(
-                request_id=f"t{request.number}",
+                request_id=name,
                 prompt={"prompt_token_ids": request.prompt_token_ids},
                 params=SamplingParams(
                     max_tokens=request.output_tokens,
@@ -63,38 +59,38 @@ def bare(out: pathlib.Path, seconds: float) -> None:
                     output_kind=RequestOutputKind.FINAL_ONLY,
                 ),
             )
-            in_flight += 1
+            in_flight.add(name)
         for output in engine.step():
             if output.finished:
-                in_flight -= 1
+                in_flight.discard(output.request_id)
                 generator.freed(time.monotonic())
 
     def generated() -> float:
-        return sum(
-            metric.value
-            for metric in engine.get_metrics()
-            if metric.name == "vllm:generation_tokens"
-        )
+        metrics = engine.get_metrics()
+        return sum(m.value for m in metrics if m.name == "vllm:generation_tokens")
 
     start_s = time.monotonic()
     while time.monotonic() - start_s < SETTLE_S:
         turn()
-    began_s, before, steps = time.monotonic(), generated(), 0
+    before, steps, began_s, cpu_s = generated(), 0, time.monotonic(), time.thread_time()
     while time.monotonic() - began_s < seconds:
         turn()
         steps += 1
-    took_s = time.monotonic() - began_s
-    result = {"tokens_per_s": (generated() - before) / took_s, "steps_per_s": steps / took_s}
-    out.write_text(json.dumps(result))
-    os._exit(0)
+    took_s, cpu_s = time.monotonic() - began_s, time.thread_time() - cpu_s
+    found = {"tokens_per_s": (generated() - before) / took_s, "steps_per_s": steps / took_s}
+    engine.abort_request(list(in_flight))
+    scheduler.schedule, client.get_output = hooks
+    return found | {"engine_cpu_frac": cpu_s / took_s}
 
 
-def watched(out: pathlib.Path, seconds: float) -> None:
-    """`tputtui`, with a probe on its event loop that leaves after the window."""
-    import asyncio
-
+def program(out: pathlib.Path, seconds: float, pairs: int) -> None:
+    """`tputtui`, with a probe on its event loop that leaves after the legs."""
+    from tputtui import cli
     from tputtui.engine.protocol import State
+    from tputtui.measure.samples import StepSample
     from tputtui.ui import app as app_module
+
+    tokens_column = StepSample._fields.index("generated_tokens")
 
     class Probe(app_module.TputApp):
         def on_ready(self) -> None:
@@ -104,25 +100,53 @@ def watched(out: pathlib.Path, seconds: float) -> None:
 
         async def measure(self) -> None:
             boot = await self.lags(lambda: self.session.host.status.state is State.RUNNING)
-            end_s = time.monotonic() + SETTLE_S
-            await self.lags(lambda: time.monotonic() >= end_s)
-            recorder = self.session.recorder
-            wall, cpu = time.monotonic(), time.thread_time()
-            tokens, steps, begin = recorder.generated_tokens, recorder.steps.count, time.time()
-            end_s = wall + seconds
-            run = await self.lags(lambda: time.monotonic() >= end_s)
-            took_s = time.monotonic() - wall
-            result = {
-                "tokens_per_s": (recorder.generated_tokens - tokens) / took_s,
-                "steps_per_s": (recorder.steps.count - steps) / took_s,
-                "ui_cpu_frac": (time.thread_time() - cpu) / took_s,
+            legs: list[dict] = []
+            for pair in range(max(pairs, 1)):
+                order = ("bare", "watched") if pair % 2 == 0 else ("watched", "bare")
+                for kind in order if pairs else ("watched",):
+                    leg = await (self.bare() if kind == "bare" else self.watched())
+                    legs.append(leg | {"kind": kind})
+            self.session.probe = {
+                "legs": legs,
                 "first_frame_s": self.first_frame_s,
-                "window": [begin, time.time()],
                 "lag_boot_s": quantiles(boot),
-                "lag_run_s": quantiles(run),
             }
-            self.session.probe = result
             self.action_leave()
+
+        async def bare(self) -> dict:
+            self.session.stop_load()
+            ticks = [timer for timer in self._timers if timer._interval == app_module._TICK_S]
+            for timer in ticks:
+                timer.pause()
+            done, found = threading.Event(), {}
+            host = self.session.host
+
+            def run() -> None:
+                found.update(bare_loop(host, seconds))
+                done.set()
+
+            host._commands.put(run)
+            await asyncio.to_thread(done.wait)
+            for timer in ticks:
+                timer.resume()
+            return found
+
+        async def watched(self) -> dict:
+            self.session.host.stop_load()
+            self.session.host.run_load()
+            await asyncio.sleep(SETTLE_S)
+            began_s, cpu_s, begin = time.monotonic(), time.thread_time(), time.time()
+            lag = await self.lags(lambda: time.monotonic() >= began_s + seconds)
+            took_s, cpu_s = time.monotonic() - began_s, time.thread_time() - cpu_s
+            rows = self.session.recorder.steps.between(began_s)
+            served_s = rows[-1, 0] - rows[0, 0]
+            return {
+                "tokens_per_s": rows[1:, tokens_column].sum() / served_s,
+                "steps_per_s": (len(rows) - 1) / served_s,
+                "ui_cpu_frac": cpu_s / took_s,
+                "window": [begin, time.time()],
+                "lag_run_s": quantiles(lag),
+            }
 
         async def lags(self, done) -> list[float]:
             found = []
@@ -133,8 +157,6 @@ def watched(out: pathlib.Path, seconds: float) -> None:
             return found
 
     app_module.TputApp = Probe
-    from tputtui import cli
-
     leave = cli._leave
 
     def write_and_leave(app, session, log_path) -> int:
@@ -152,11 +174,11 @@ def quantiles(values: list[float]) -> dict[str, float]:
     return {"p50": at(0.5), "p99": at(0.99), "max": ordered[-1], "n": len(ordered)}
 
 
-# -- the run -----------------------------------------------------------------------------------
+# -- outside: the terminal ----------------------------------------------------------------------
 
 
-def leg(kind: str, seconds: float, size: tuple[int, int]) -> dict:
-    """Run one leg in a pseudo-terminal of `size` (columns, rows); its result."""
+def run_program(pairs: int, seconds: float, size: tuple[int, int]) -> dict:
+    """Run the program in a pseudo-terminal of `size` (columns, rows); its legs and bytes."""
     import pexpect
 
     with tempfile.TemporaryDirectory() as folder:
@@ -167,30 +189,25 @@ def leg(kind: str, seconds: float, size: tuple[int, int]) -> dict:
         }  # fmt: skip
         for name in ("NO_COLOR", "COLUMNS", "LINES"):
             env.pop(name, None)
-        child = pexpect.spawn(
-            sys.executable,
-            [__file__, "--leg", kind, "--out", str(out), "--seconds", str(seconds)],
-            dimensions=size[::-1],
-            env=env,
-            timeout=300,
-        )
+        words = [__file__, "--out", str(out), "--seconds", str(seconds), "--pairs", str(pairs)]
+        child = pexpect.spawn(sys.executable, words, dimensions=size[::-1], env=env, timeout=900)
         written: list[tuple[float, int]] = []
-        chunks: list[bytes] = []
+        tail = b""
         try:
             while True:
-                chunk = child.read_nonblocking(1 << 16, timeout=300)
+                chunk = child.read_nonblocking(1 << 16, timeout=900)
                 written.append((time.time(), len(chunk)))
-                chunks.append(chunk)
+                tail = (tail + chunk)[-3000:]
         except pexpect.EOF:
             child.close()
         if not out.exists():
-            tail = b"".join(chunks)[-3000:].decode(errors="replace")
-            raise SystemExit(f"{tail}\nthe {kind} leg left no result ({child.exitstatus})")
+            raise SystemExit(f"{tail.decode(errors='replace')}\nno result ({child.exitstatus})")
         result = json.loads(out.read_text())
-    if "window" in result:
-        begin, end = result.pop("window")
-        count = sum(n for at, n in written if begin <= at <= end)
-        result["bytes_per_s"] = count / (end - begin)
+    for leg in result["legs"]:
+        if "window" in leg:
+            begin, end = leg.pop("window")
+            count = sum(n for at, n in written if begin <= at <= end)
+            leg["bytes_per_s"] = count / (end - begin)
     return result
 
 
@@ -208,61 +225,57 @@ def interval(ratios: list[float]) -> str:
     n = len(ratios)
     if n < 2:
         return f"{ratios[0]:.3f}"
-    t95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
-    half = t95.get(n, 2.2) * statistics.stdev(ratios) / math.sqrt(n)
+    # Student's t, 97.5 %, for n - 1 degrees of freedom; 2.1 from 17 on.
+    t = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
+    half = (t[n - 2] if n - 2 < len(t) else 2.1) * statistics.stdev(ratios) / math.sqrt(n)
     return f"{statistics.mean(ratios):.3f} ± {half:.3f}"
 
 
-def screen_cost(name: str, legs: list[dict]) -> None:
-    mid = lambda pick: statistics.median(pick(each) for each in legs)  # noqa: E731
+def screen_cost(name: str, result: dict) -> None:
+    legs = [leg for leg in result["legs"] if leg["kind"] == "watched"]
+    mid = lambda pick: statistics.median(pick(leg) for leg in legs)  # noqa: E731
+    boot = result["lag_boot_s"]
+    run = {q: mid(lambda leg, q=q: leg["lag_run_s"][q]) for q in ("p50", "p99", "max")}
     print(f"\n{name} ({len(legs)} legs, medians)")
-    print(f"  UI thread          {mid(lambda r: r['ui_cpu_frac']) * 100:6.2f} % of a core")
-    print(f"  terminal           {mid(lambda r: r['bytes_per_s']) / 1000:6.2f} kB/s")
-    print(f"  first frame        {mid(lambda r: r['first_frame_s']) * 1000:6.0f} ms")
-    for phase in ("boot", "run"):
-        lag = lambda q, phase=phase: mid(lambda r: r[f"lag_{phase}_s"][q]) * 1000  # noqa: E731
+    print(f"  UI thread        {mid(lambda leg: leg['ui_cpu_frac']) * 100:6.2f} % of a core")
+    print(f"  terminal         {mid(lambda leg: leg['bytes_per_s']) / 1000:6.2f} kB/s")
+    print(f"  first frame      {result['first_frame_s'] * 1000:6.0f} ms")
+    for phase, lag in (("boot", boot), ("run", run)):
         print(
-            f"  loop lag, {phase:<5}    p50 {lag('p50'):.1f}  p99 {lag('p99'):.1f}"
-            f"  max {lag('max'):.1f} ms"
+            f"  loop lag, {phase:<5}  p50 {lag['p50'] * 1000:.1f}  p99 {lag['p99'] * 1000:.1f}"
+            f"  max {lag['max'] * 1000:.1f} ms"
         )
 
 
-def run(pairs: int, seconds: float, small: int) -> None:
-    print(f"{machine()}; {pairs} pairs of {seconds:.0f} s, demo profile, load {os.getloadavg()[0]}")
+def report(pairs: int, seconds: float, small: bool) -> None:
+    print(f"{machine()}; {pairs} pairs of {seconds:.0f} s, demo profile")
+    wide = run_program(pairs, seconds, (200, 50))
+    bare = [leg for leg in wide["legs"] if leg["kind"] == "bare"]
+    watched = [leg for leg in wide["legs"] if leg["kind"] == "watched"]
     print("pair   bare tok/s   watched tok/s   ratio   steps/s bare, watched")
-    ratios, wide = [], []
-    for pair in range(pairs):
-        order = ("bare", "watched") if pair % 2 == 0 else ("watched", "bare")
-        found = {kind: leg(kind, seconds, (200, 50)) for kind in order}
-        a, b = found["bare"], found["watched"]
-        wide.append(b)
-        ratios.append(b["tokens_per_s"] / a["tokens_per_s"])
+    ratios = [b["tokens_per_s"] / a["tokens_per_s"] for a, b in zip(bare, watched, strict=True)]
+    for pair, (a, b, ratio) in enumerate(zip(bare, watched, ratios, strict=True), 1):
         print(
-            f"{pair + 1:>4} {a['tokens_per_s']:>12,.0f} {b['tokens_per_s']:>15,.0f} "
-            f"{ratios[-1]:>7.3f}   {a['steps_per_s']:.1f}, {b['steps_per_s']:.1f}",
-            flush=True,
+            f"{pair:>4} {a['tokens_per_s']:>12,.0f} {b['tokens_per_s']:>15,.0f} {ratio:>7.3f}"
+            f"   {a['steps_per_s']:.1f}, {b['steps_per_s']:.1f}"
         )
-    if ratios:
-        print(f"watched ÷ bare: {interval(ratios)} (95 %), median {statistics.median(ratios):.3f}")
-        screen_cost("screen at 200x50", wide)
+    print(f"watched ÷ bare: {interval(ratios)} (95 %), median {statistics.median(ratios):.3f}")
+    screen_cost("screen at 200x50", wide)
     if small:
-        screen_cost("screen at 80x24", [leg("watched", seconds, (80, 24)) for _ in range(small)])
+        screen_cost("screen at 80x24", run_program(0, 2 * seconds, (80, 24)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--small", type=int, default=1, help="watched legs at 80x24")
-    parser.add_argument("--seconds", type=float, default=15.0)
-    parser.add_argument("--leg", choices=("bare", "watched"), help=argparse.SUPPRESS)
+    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--no-small", action="store_true", help="leave 80x24 out")
+    parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--out", type=pathlib.Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.leg == "bare":
-        bare(options.out, options.seconds)
-    elif options.leg == "watched":
-        watched(options.out, options.seconds)
+    if options.out:
+        program(options.out, options.seconds, options.pairs)
     else:
-        run(options.pairs, options.seconds, options.small)
+        report(options.pairs, options.seconds, not options.no_small)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 __all__ = ["area", "nice_top"]
 
@@ -21,16 +22,19 @@ def area(values: Sequence[float], height: int, top: float) -> list[str]:
     dots = [_dots(value, height * 4, top) for value in values]
     if len(dots) % 2:
         dots.append(0)
-    rows = []
-    for row in range(height):
-        base = 4 * (height - 1 - row)
-        rows.append(
-            "".join(
-                _CELLS[max(0, min(4, left - base))][max(0, min(4, right - base))]
-                for left, right in zip(dots[::2], dots[1::2], strict=True)
-            )
-        )
-    return rows
+    if not dots:
+        return [""] * height
+    columns = [_column(*pair, height) for pair in zip(dots[::2], dots[1::2], strict=True)]
+    return ["".join(cells) for cells in zip(*columns, strict=True)]
+
+
+@lru_cache(maxsize=1 << 14)
+def _column(left: int, right: int, height: int) -> tuple[str, ...]:
+    """One column of cells, top first, filled to `left` and `right` dots."""
+    bases = range(4 * (height - 1), -1, -4)
+    return tuple(
+        _CELLS[max(0, min(4, left - base))][max(0, min(4, right - base))] for base in bases
+    )
 
 
 def nice_top(value: float) -> float:

@@ -17,6 +17,9 @@ from tputtui.ui.rows import Row, spread
 
 __all__ = ["chart"]
 
+Overlay = dict[int, tuple[str, str]]
+"""Column to (character, style), in one line."""
+
 _RULES = {"knob": "┃", "load": "╎", "engine": "│"}
 
 
@@ -45,16 +48,16 @@ def chart(
     limits = [limit(bucket) for bucket in buckets] if limit else []
     seen = [value for value in (*values, *limits) if math.isfinite(value)]
     scale = top if top is not None else nice_top(max(seen, default=0.0))
-    rows = [list(line.ljust(width)) for line in area(values, plot_height, scale)]
-    styles = [["chart"] * width for _ in rows]
-    _draw_limit(rows, styles, limits, scale)
-    _draw_marks(rows, styles, marks, history, first)
+    lines = [line.ljust(width) for line in area(values, plot_height, scale)]
+    overlay: list[Overlay] = [{} for _ in lines]
+    _draw_limit(lines, overlay, limits, scale)
+    _draw_marks(overlay, marks, history, first, width)
     caption = spread(
         [(title, "label")],
         [(f"{clock(first)}–{clock(first + width * 2)}  0–{label(scale)}", "muted")],
         width,
     )
-    return [caption, *(_runs(cells, style) for cells, style in zip(rows, styles, strict=True))]
+    return [caption, *(_runs(line, over) for line, over in zip(lines, overlay, strict=True))]
 
 
 def _page(history: History, seconds: int) -> tuple[int, list[Bucket]]:
@@ -69,41 +72,41 @@ def _page(history: History, seconds: int) -> tuple[int, list[Bucket]]:
 
 
 def _draw_limit(
-    rows: list[list[str]], styles: list[list[str]], limits: list[float], scale: float
+    lines: list[str], overlay: list[Overlay], limits: list[float], scale: float
 ) -> None:
-    height = len(rows)
+    height = len(lines)
     for column in range((len(limits) + 1) // 2):
         value = limits[column * 2]
         if not math.isfinite(value):
             continue
         row = min(height - 1, max(0, height - math.ceil(value / scale * height)))
-        if rows[row][column] in " ⠀":
-            rows[row][column] = "▔" if value / scale > (height - row - 0.5) / height else "▁"
-        styles[row][column] = "limit"
+        cell = lines[row][column]
+        if cell in " ⠀":
+            cell = "▔" if value / scale > (height - row - 0.5) / height else "▁"
+        overlay[row][column] = (cell, "limit")
 
 
 def _draw_marks(
-    rows: list[list[str]],
-    styles: list[list[str]],
-    marks: Iterable[Mark],
-    history: History,
-    first: int,
+    overlay: list[Overlay], marks: Iterable[Mark], history: History, first: int, width: int
 ) -> None:
     for mark in marks:
-        column = (history.index(mark.t_s) - first) // 2
-        if not 0 <= column < len(rows[0]) or history.index(mark.t_s) < first:
-            continue
-        for row, style in zip(rows, styles, strict=True):
-            row[column] = _RULES.get(mark.kind, "│")
-            style[column] = "mark"
+        second = history.index(mark.t_s) - first
+        if 0 <= second < width * 2:
+            for over in overlay:
+                over[second // 2] = (_RULES.get(mark.kind, "│"), "mark")
 
 
-def _runs(cells: list[str], styles: list[str]) -> Row:
-    """Neighbours of one style as one piece."""
+def _runs(line: str, over: Overlay) -> Row:
+    """The line with `over` laid over it; neighbours of one style as one piece."""
     row: Row = []
-    start = 0
-    for end in range(1, len(cells) + 1):
-        if end == len(cells) or styles[end] != styles[start]:
-            row.append(("".join(cells[start:end]), styles[start]))
-            start = end
-    return row
+    done = 0
+    for column in sorted(over):
+        if column > done:
+            row.append((line[done:column], "chart"))
+        cell, style = over[column]
+        if row and row[-1][1] == style and column == done:
+            row[-1] = (row[-1][0] + cell, style)
+        else:
+            row.append((cell, style))
+        done = column + 1
+    return [*row, (line[done:], "chart")] if done < len(line) else row
