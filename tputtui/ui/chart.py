@@ -1,7 +1,7 @@
 """A chart of one quantity per second, as rows of styled text. Pure.
 
-It fills from left to right and stands still; when it is full it moves left by a quarter. So a
-second costs a column, not a picture, and nothing moves that has not changed.
+It fills from left to right and stands still; when it is full it moves left by a quarter. So two
+seconds cost a column, not a picture, and nothing moves that has not changed.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def chart(
     if plot_height < 1 or width < 4:
         return []
     first, buckets = _page(history, width * 2)
+    # A cell is two seconds: it is drawn once, when both are known.
+    buckets = buckets[: len(buckets) // 2 * 2]
     values = [pick(bucket) for bucket in buckets]
     limits = [limit(bucket) for bucket in buckets] if limit else []
     seen = [value for value in (*values, *limits) if math.isfinite(value)]
