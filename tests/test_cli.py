@@ -67,7 +67,6 @@ def test_help_takes_little_more_than_the_bare_interpreter():
         (["--profile", "/no/such.yaml"], "No such file", 2),
         (["shape:demo2"], "`demo`", 2),
         (["./no-such-model"], "no folder ./no-such-model", 2),
-        (["/"], "no config.json", 2),
         (["shape:demo", "--max-num-seq", "3"], "`--max-num-seqs`", 2),
         ([], "needs a terminal", 2),
     ],
@@ -78,6 +77,12 @@ def test_bad_input_is_a_sentence_and_code_2(words, says, code, tmp_path):
     assert done.returncode == code
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith(("tputtui: ", "asking vLLM"))
+
+
+def test_a_folder_that_is_no_model_is_a_sentence(tmp_path):
+    done = run(str(tmp_path))
+    assert "no config.json" in done.stderr
+    assert done.returncode == 2
 
 
 def test_the_rooms_below_the_screen_load_no_engine_and_no_screen():

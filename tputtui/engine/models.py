@@ -49,7 +49,8 @@ def resolve(spec: EngineSpec) -> EngineSpec:
     Raises UsageError for a shape or a folder that does not exist; a hub id is left to vLLM.
     """
     if not is_shape(spec.model):
-        return EngineSpec(_existing(spec.model), spec.args)
+        model = _existing(spec.model)
+        return spec if model == spec.model else EngineSpec(model, spec.args)
     name = spec.model.removeprefix(PREFIX)
     known = shapes()
     if name not in known:
