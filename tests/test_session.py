@@ -172,13 +172,15 @@ def test_an_engine_that_dies_leaves_a_reason_and_can_boot_again():
     assert frame.accounting.balanced
 
 
-@pytest.mark.parametrize("error", [EngineError("no memory", "less"), RuntimeError("bad\nworse")])
+@pytest.mark.parametrize(
+    "error", [EngineError("no memory", "less"), RuntimeError("bad\nworse"), SystemExit("bad")]
+)
 def test_a_boot_that_fails_says_why(error):
     rig = Rig(load(ClosedLoop(4)), fail_boot=error)
     rig.boot()
     status = rig.session.frame().status
     assert status.state is State.FAILED
-    assert status.failure.message in ("no memory", "RuntimeError: bad")
+    assert status.failure.message in ("no memory", "RuntimeError: bad", "SystemExit: bad")
 
 
 def test_a_saved_profile_starts_another_session_with_the_same_limits(rig, tmp_path):

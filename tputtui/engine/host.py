@@ -149,7 +149,7 @@ class Host:
             return False
         try:
             command()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             logger.exception("a command failed")
             self._fail(error)
         return True
@@ -218,7 +218,8 @@ class Host:
             facts = self._engine.boot(spec, self._enter)
             in_force = facts.ceilings.overridden(dict(knobs)).clamped(facts.ceilings)
             self._engine.apply(in_force)
-        except Exception as error:
+        # vLLM leaves by SystemExit in places; on a thread that would be silent.
+        except (Exception, SystemExit) as error:
             logger.exception("the engine did not boot")
             self._fail(error)
             return
@@ -273,7 +274,7 @@ class Host:
     def _mark(self, kind: str, text: str) -> None:
         self._recorder.marks.append(Mark(self._clock(), kind, text))
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         failure = (
             error
             if isinstance(error, TputError)
@@ -307,6 +308,6 @@ class Host:
         self._enter(State.STOPPED)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     text = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
