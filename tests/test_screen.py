@@ -112,7 +112,22 @@ def test_no_color_is_monochrome(snap_compare, monkeypatch):
     assert snap_compare(app_after(30), terminal_size=(80, 24), run_before=paint)
 
 
-async def test_help_lists_every_key(snap_compare):
+def test_the_load_dialog_fits_the_smallest_screen_with_what_was_refused(snap_compare):
+    async def refused(pilot):
+        await paint(pilot)
+        await pilot.press("l")
+        pilot.app.screen.query(Input).first().value = "many"
+        await pilot.press("enter")
+        await pilot.pause()
+
+    assert snap_compare(app_after(30), terminal_size=(80, 24), run_before=refused)
+
+
+def test_help(snap_compare):
+    assert snap_compare(app_after(30), terminal_size=(80, 24), press=["question_mark"])
+
+
+async def test_escape_leaves_help_and_never_the_program():
     app = app_after(5)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("question_mark")

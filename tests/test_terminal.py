@@ -41,7 +41,7 @@ def test_a_person_boots_turns_a_limit_saves_leaves_and_starts_from_what_was_save
     terminal.press("s")
     terminal.until(r"save profile")
     terminal.press("tuned.yaml")
-    terminal.until(r"▊ +tuned.yaml +▎")
+    terminal.until(r"│ +tuned.yaml +│")
     terminal.press("\r")
     terminal.until(r"Saved")
     terminal.press("q")

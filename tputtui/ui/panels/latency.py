@@ -78,5 +78,5 @@ def window_caption(frame: Frame) -> str:
         return f"window {window.length_s - window.length_s % 5:.0f} s"
     since = clock(window.length_s)
     if window.to_turn_over:
-        return f"settling {since} · {window.turned_over}/{window.to_turn_over} turned over"
+        return f"settling {since} · {window.turned_over}/{window.to_turn_over} left"
     return f"settling {since}"

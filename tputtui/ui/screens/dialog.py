@@ -43,7 +43,7 @@ class Dialog(ModalScreen[None]):
             for label, text in self._fields:
                 if label:
                     yield Label(label, markup=False)
-                yield Input(text, select_on_focus=True)
+                yield Input(text, select_on_focus=True, compact=True)
             yield Label("", classes="error", markup=False)
             yield Label(self._hint, classes="hint", markup=False)
             yield Label("Enter applies, Esc leaves everything as it is.", classes="hint")

@@ -18,8 +18,8 @@ __all__ = ["HelpScreen"]
 
 _MEANINGS = (
     ("window", "figures are about the present setting alone. After a turn they settle until the "
-     "limit is in force and every request that was in flight has left; then the window grows "
-     "to 60 s."),
+     "limit is in force and every request that was in flight has left (45/96 left); then the "
+     "window grows to 60 s."),
     ("TTFT", "time to first token, from when the request was due."),
     ("TPOT", "(last token - first token) / (tokens - 1), of finished requests."),
     ("ITL", "gaps between consecutive tokens, pooled over requests."),
