@@ -285,6 +285,18 @@ async def test_an_engine_that_died_can_be_booted_again():
         assert frame.accounting.finished > 0
 
 
+async def test_a_screen_that_only_grows_wider_is_painted_over_its_whole_width():
+    app = app_after(30)
+    async with app.run_test(size=(112, 40)) as pilot:
+        await paint(pilot)
+        await pilot.resize_terminal(150, 40)
+        await paint(pilot)
+        for name in ("limits", "marks", "latency", "header"):
+            canvas = app._board.query_one(f"#{name}")
+            widths = {canvas.render_line(y).cell_length for y in range(canvas.size.height)}
+            assert widths == {canvas.size.width}, name
+
+
 async def test_every_repaint_equals_painting_anew():
     app = app_after(30)
     async with app.run_test(size=(120, 40)) as pilot:

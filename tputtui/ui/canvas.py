@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -33,6 +33,7 @@ class Canvas(Widget):
         super().__init__(id=id)
         self._rows: list[Row] = []
         self._strips: list[Strip] = []
+        self._painted: Size | None = None
         self._looks: dict[str, Style] = {}
         self.border_title = title
 
@@ -42,7 +43,8 @@ class Canvas(Widget):
         rows = [fitted(row, width) for row in rows[:height]]
         rows += [[(" " * width, "text")]] * (height - len(rows))
         old, self._rows = self._rows, rows
-        if len(old) != len(rows) or not self._strips:
+        if self._painted != self.size:
+            self._painted = self.size
             self._strips = [self._strip(row) for row in rows]
             self.refresh()
             return
@@ -50,11 +52,9 @@ class Canvas(Widget):
             if before == after:
                 continue
             self._strips[y] = self._strip(after)
-            changed = _changed(before, after)
-            if changed is None:
-                self.refresh()
-                return
-            self.refresh(*(Region(start, y, end - start, 1) for start, end in changed))
+            # Without a region a refresh would repaint the whole panel.
+            if changed := _changed(before, after):
+                self.refresh(*(Region(start, y, end - start, 1) for start, end in changed))
 
     def render_line(self, y: int) -> Strip:
         """The strip of one line; built when it was painted."""
@@ -80,12 +80,10 @@ class Canvas(Widget):
         return look
 
 
-def _changed(before: Row, after: Row) -> list[tuple[int, int]] | None:
-    """Spans (first, one past the last) of cells that differ; None when the widths do."""
+def _changed(before: Row, after: Row) -> list[tuple[int, int]]:
+    """Spans (first, one past the last) of cells that differ, in rows of one width."""
     old = [(char, style) for text, style in before for char in text]
     new = [(char, style) for text, style in after for char in text]
-    if len(old) != len(new):
-        return None
     spans: list[tuple[int, int]] = []
     for x, (was, now) in enumerate(zip(old, new, strict=True)):
         if was == now:
