@@ -18,13 +18,15 @@ from tputtui import __version__
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tputtui.profile import Profile
+    from tputtui.errors import TputError
+    from tputtui.profile import EngineSpec, Profile
     from tputtui.session import Session
+    from tputtui.terminal import Terminal
+    from tputtui.ui.app import TputApp
 
 __all__ = ["main"]
 
 _CLOSE_TIMEOUT_S = 20.0
-_ENGINE_FAILED = 3
 _LEFT_AT_ONCE = 130
 
 _DESCRIPTION = """\
@@ -52,12 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return _run(words)
         except TputError as error:
-            print(f"tputtui: {error.message}", file=sys.stderr)
-            if error.hint:
-                print(f"         {error.hint}", file=sys.stderr)
-            return error.exit_code
+            return _say(error)
     print(f"tputtui {__version__}")
     return 0
+
+
+def _say(error: TputError) -> int:
+    """Print what failed and what to do; returns the exit code."""
+    print(f"tputtui: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"         {error.hint}", file=sys.stderr)
+    return error.exit_code
 
 
 def _run(words: list[str]) -> int:
@@ -143,7 +150,7 @@ def _profile(options: argparse.Namespace, model: str | None, rest: list[str]) ->
     return profile.Profile(engine, load, knobs, base.about)
 
 
-def _check_flags(rest: list[str], engine: object) -> None:
+def _check_flags(rest: list[str], engine: EngineSpec) -> None:
     """Find a misspelt flag before the screen opens.
 
     The installed vLLM's source is looked through in milliseconds; only when a flag does not
@@ -164,24 +171,22 @@ def _check_flags(rest: list[str], engine: object) -> None:
         if word.startswith("--") and word not in known and f"--{word[5:]}" not in known
     ]
     if suspects and known:
-        from tputtui.profile import EngineSpec
-
-        assert isinstance(engine, EngineSpec)
         print(f"asking vLLM about {', '.join(suspects)} …", file=sys.stderr)
         check_arguments(engine)
 
 
-def _screen(options: argparse.Namespace, profile: Profile, log_path: Path, terminal: object) -> int:
+def _screen(
+    options: argparse.Namespace, profile: Profile, log_path: Path, terminal: Terminal
+) -> int:
     """Run the screen; the summary is printed once the terminal is back."""
     import signal
 
     from tputtui.engine.vllm_inproc import VllmEngine
     from tputtui.hardware import HardwareSampler
     from tputtui.session import Session
-    from tputtui.terminal import Terminal, thrifty_switching
+    from tputtui.terminal import thrifty_switching
     from tputtui.ui.app import TputApp
 
-    assert isinstance(terminal, Terminal)
     session = Session(VllmEngine, profile, hardware=HardwareSampler())
 
     def leave_now() -> None:
@@ -205,14 +210,11 @@ def _screen(options: argparse.Namespace, profile: Profile, log_path: Path, termi
     return _leave(app, session, log_path)
 
 
-def _leave(app: object, session: Session, log_path: Path) -> int:
+def _leave(app: TputApp, session: Session, log_path: Path) -> int:
     """Stop the engine, print the summary, and say how it went as an exit code."""
     from tputtui.engine.protocol import State
-    from tputtui.errors import TputError, UsageError
     from tputtui.summary import summary
-    from tputtui.ui.app import TputApp
 
-    assert isinstance(app, TputApp)
     frame = session.frame()
     failure = frame.status.failure
     booting = frame.status.state in (State.IMPORTING, State.LOADING)
@@ -221,11 +223,8 @@ def _leave(app: object, session: Session, log_path: Path) -> int:
     code = app.return_code or 0
     if code:
         print("tputtui: the screen failed. The log has the traceback.", file=sys.stderr)
-    elif isinstance(failure, TputError):
-        code = 2 if isinstance(failure, UsageError) else _ENGINE_FAILED
-        print(f"tputtui: {failure.message}", file=sys.stderr)
-        if failure.hint:
-            print(f"         {failure.hint}", file=sys.stderr)
+    elif failure is not None:
+        code = _say(failure)
     for line in summary(frame, app.saved, log_path):
         print(line)
     if not closed and not booting:

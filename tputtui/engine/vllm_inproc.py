@@ -73,6 +73,9 @@ class VllmEngine:
         self._refusal: type[Exception] = ValueError
         self._live: dict[str, _Live] = {}
         self._awaiting_first: set[str] = set()
+        self._kv_frac = 0.0
+        # running, waiting, prefill and decode tokens, and the two limits they were scheduled under
+        self._scheduled = (0, 0, 0, 0, 0, 0)
         self._clear_step()
 
     # -- life ------------------------------------------------------------------------------
@@ -122,7 +125,7 @@ class VllmEngine:
             )
         self._wrap()
         pool = self._scheduler.kv_cache_manager.block_pool
-        self._ceilings = Knobs(
+        ceilings = Knobs(
             self._scheduler.max_num_running_reqs,
             self._scheduler.max_num_scheduled_tokens,
             config.model_config.max_model_len,
@@ -131,7 +134,7 @@ class VllmEngine:
             model=spec.model,
             device=_device(torch, config),
             dtype=str(config.model_config.dtype).removeprefix("torch."),
-            ceilings=self._ceilings,
+            ceilings=ceilings,
             # One block is vLLM's placeholder and never holds tokens.
             kv_tokens=(pool.num_gpu_blocks - 1) * config.cache_config.block_size,
             block_size=config.cache_config.block_size,
@@ -262,9 +265,6 @@ class VllmEngine:
     def _clear_step(self) -> None:
         self._first_tokens: list[tuple[int, float]] = []
         self._stats: tuple[Any, Any] = (None, None)
-        if not hasattr(self, "_kv_frac"):
-            self._kv_frac = 0.0
-            self._scheduled = (0, 0, 0, 0, 0, 0)
         running, waiting, _, _, max_seqs, max_tokens = self._scheduled
         self._scheduled = (running, waiting, 0, 0, max_seqs, max_tokens)
 

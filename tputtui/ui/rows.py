@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["Row", "beside", "fitted", "spread", "width_of"]
+__all__ = ["Row", "fitted", "spread", "width_of"]
 
 Row = list[tuple[str, str]]
 
@@ -39,17 +39,3 @@ def spread(left: Row, right: Row, width: int) -> Row:
     if gap < 1:
         return fitted(left, width)
     return [*left, (" " * gap, "text"), *right]
-
-
-def beside(columns: list[tuple[list[Row], int]], gap: int = 2) -> list[Row]:
-    """Blocks of rows side by side, each (rows, width), `gap` cells apart."""
-    height = max((len(rows) for rows, _ in columns), default=0)
-    joined = []
-    for index in range(height):
-        row: Row = []
-        for number, (rows, width) in enumerate(columns):
-            if number:
-                row.append((" " * gap, "text"))
-            row += fitted(rows[index] if index < len(rows) else [], width)
-        joined.append(row)
-    return joined
