@@ -307,3 +307,11 @@ async def test_every_repaint_equals_painting_anew():
         app.screen.refresh(layout=True)
         await pilot.pause()
         assert app.export_screenshot(simplify=True) == partial
+
+
+async def test_a_tick_that_comes_while_the_screen_is_taken_down_does_nothing():
+    app = app_after(30)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await paint(pilot)
+    app._tick()
+    app._board.redraw()

@@ -113,6 +113,9 @@ class TputApp(App[None]):
                 pass
 
     def _tick(self) -> None:
+        if not self.is_running:
+            # Textual takes the screens down while its timers still run.
+            return
         if self.screen is self._board:
             self._board.tick()
         elif isinstance(self.screen, LogScreen):

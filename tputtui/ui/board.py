@@ -116,23 +116,32 @@ class Board(Screen[None]):
         self.tail = tail
         self.selected = KNOBS[0].name
         self._second = -1
+        # Held, not looked up: a tick may come while Textual is taking the screen down.
+        self._grid = Container(id="board")
+        self._canvases: dict[str, Canvas] = {
+            "header": Canvas(id="header"),
+            "clock": Canvas(id="clock"),
+            "boot": Panel(id="boot"),
+            "trouble": Panel(" engine failed ", id="trouble"),
+        }
+        for number, name in enumerate(self.PANELS, 1):
+            self._canvases[name] = Panel(f" {number} {name} ", id=name)
 
     def compose(self) -> ComposeResult:
         """Every panel, empty."""
         with Horizontal(id="top"):
-            yield Canvas(id="header")
-            yield Canvas(id="clock")
-        yield Panel(id="boot")
-        with Container(id="board"):
-            for number, name in enumerate(self.PANELS, 1):
-                yield Panel(f" {number} {name} ", id=name)
-        yield Panel(" engine failed ", id="trouble")
+            yield self._canvases["header"]
+            yield self._canvases["clock"]
+        yield self._canvases["boot"]
+        with self._grid:
+            yield from (self._canvases[name] for name in self.PANELS)
+        yield self._canvases["trouble"]
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
         """Nothing but the boot is to be seen at first."""
-        self.query_one("#board").display = False
-        self.query_one("#trouble").display = False
+        self._grid.display = False
+        self._canvases["trouble"].display = False
 
     def on_resize(self) -> None:
         """Paint anew once the panels have their sizes."""
@@ -158,7 +167,7 @@ class Board(Screen[None]):
             "header": lambda w, h: [header(frame, w)],
             "clock": lambda w, h: [[(f"{clock(frame.elapsed_s):>{w}}", "label")]],
         }
-        if self.query_one("#boot").display:
+        if self._canvases["boot"].display:
             painters["boot"] = lambda w, h: boot(frame, list(self.tail.lines), w, h)
         else:
             painters["limits"] = lambda w, h: limits(frame, self.selected, w, h)
@@ -172,11 +181,11 @@ class Board(Screen[None]):
                     "trouble": lambda w, h: trouble(frame, w),
                 }
                 caption = f" 3 latency · {window_caption(frame)} "
-                panel = self.query_one("#latency", Canvas)
+                panel = self._canvases["latency"]
                 if panel.border_title != caption:
                     panel.border_title = caption
         for name, draw in painters.items():
-            canvas = self.query_one(f"#{name}", Canvas)
+            canvas = self._canvases[name]
             if canvas.display and canvas.size.area:
                 canvas.paint(draw(*canvas.size))
 
@@ -186,11 +195,11 @@ class Board(Screen[None]):
         # A boot that fails leaves no facts; an engine that dies later leaves its own.
         strip = state is State.FAILED and frame.status.facts is not None
         board = strip or frame.serving
-        shown = self.query_one("#board").display, self.query_one("#trouble").display
-        if shown != (board, strip):
-            self.query_one("#boot").display = not board
-            self.query_one("#board").display = board
-            self.query_one("#trouble").display = strip
+        trouble = self._canvases["trouble"]
+        if (self._grid.display, trouble.display) != (board, strip):
+            self._canvases["boot"].display = not board
+            self._grid.display = board
+            trouble.display = strip
             self.set_class(strip, "-failed")
             self.call_after_refresh(self.redraw)
 
@@ -214,9 +223,9 @@ class Board(Screen[None]):
 
     def action_zoom(self, number: int) -> None:
         """One panel over the whole screen, or back."""
-        panel = self.query_one(f"#{self.PANELS[number]}", Canvas)
+        panel = self._canvases[self.PANELS[number]]
         if self.maximized is panel:
             self.minimize()
-        elif self.query_one("#board").display:
+        elif self._grid.display:
             self.maximize(panel, container=False)
         self.call_after_refresh(self.redraw)
