@@ -51,7 +51,7 @@ def bare_loop(host, seconds: float) -> dict:
             name = f"bare{request.number}"
             engine.add_request(
                 request_id=name,
-                prompt={"prompt_token_ids": request.prompt_token_ids},
+                prompt={"prompt_token_ids": request.token_ids().tolist()},
                 params=SamplingParams(
                     max_tokens=request.output_tokens,
                     ignore_eos=True,
@@ -63,7 +63,9 @@ def bare_loop(host, seconds: float) -> dict:
         for output in engine.step():
             if output.finished:
                 in_flight.discard(output.request_id)
-                generator.freed(time.monotonic())
+                ids = output.outputs[0].token_ids
+                number = int(output.request_id.removeprefix("bare"))
+                generator.ended(number, time.monotonic(), len(ids), ids)
 
     def generated() -> float:
         metrics = engine.get_metrics()

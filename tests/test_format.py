@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tests.rig import Rig
 from tputtui.format import bar, clock, compact, percent, rate, seconds, size
-from tputtui.load.workload import ClosedLoop, Fixed, Workload
+from tputtui.load.lengths import Fixed
+from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.history import Bucket, History
 from tputtui.measure.samples import Mark
 from tputtui.ui.braille import area, nice_top

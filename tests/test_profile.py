@@ -6,14 +6,15 @@ import pytest
 
 from tputtui import profile
 from tputtui.errors import ProfileError
-from tputtui.load.workload import ClosedLoop, Fixed, LogNormal, OpenLoop, Uniform, Workload
+from tputtui.load.lengths import Fixed, LogNormal, Uniform
+from tputtui.load.workload import ClosedLoop, Poisson, Workload
 from tputtui.profile import EngineSpec, Profile
 
 
 def test_a_saved_profile_reads_back_the_same(tmp_path: Path):
     saved = Profile(
         engine=EngineSpec("shape:demo", {"max_num_seqs": 256, "enforce_eager": True}),
-        load=Workload(OpenLoop(2.5), LogNormal(200, 0.5, 16, 900), Uniform(4, 9), 17),
+        load=Workload(Poisson(2.5), LogNormal(200, 0.5, 16, 900), Uniform(4, 9), seed=17),
         knobs={"max_num_seqs": 48},
         about="Tuned on Tuesday: 20 % better",
         evidence={"generated_tokens_per_s": 123.4, "n": 7},
@@ -61,7 +62,7 @@ def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path):
         ("tputtui: 1\nload: {arrivals: {kind: closed, in_flight: 4}, output: {kind: fixed, "
          "tokens: 3}}", "load.prompt", "required", ""),
         ("tputtui: 1\nload: {arrivals: {kind: poison, rate: 4}}", "load.arrivals.kind",
-         "not one of closed, poisson", "`poisson`"),
+         "not one of closed, constant, poisson", "`poisson`"),
         ("tputtui: 1\nload: {arrivals: {kind: poisson, rates: 4}}", "load.arrivals.rates",
          "no such", "`rate`"),
         ("tputtui: 1\nload: {arrivals: {kind: poisson, rate: 1}, prompt: {kind: uniform, min: 9, "

@@ -8,7 +8,8 @@ from textual.widgets import Input, Label
 from tests.rig import Rig
 from tputtui import profile
 from tputtui.hardware import GpuSample, HardwareSample, HostSample
-from tputtui.load.workload import ClosedLoop, Fixed, OpenLoop, Workload
+from tputtui.load.lengths import Fixed
+from tputtui.load.workload import ClosedLoop, Poisson, Workload
 from tputtui.ui.app import TputApp
 from tputtui.ui.screens.dialog import Dialog
 from tputtui.ui.screens.help import HelpScreen
@@ -82,7 +83,7 @@ def test_the_board_while_serving(snap_compare, size):
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_an_open_loop_that_saturates_without_a_gpu(snap_compare, size):
-    load = Workload(OpenLoop(200.0), Fixed(200), Fixed(40))
+    load = Workload(Poisson(200.0), Fixed(200), Fixed(40))
     assert snap_compare(app_after(40, load=load), terminal_size=size, run_before=paint)
 
 
@@ -201,7 +202,7 @@ async def test_the_load_is_edited_scaled_held_and_stopped():
         fields = list(app.screen.query(Input))
         fields[0].value, fields[1].value = "12/s", "64-128"
         await pilot.press("enter")
-        assert session.workload.arrivals == OpenLoop(12.0)
+        assert session.workload.arrivals == Poisson(12.0)
         await pilot.press("space")
         rig.run(5)
         assert session.frame().accounting.in_flight == 0

@@ -10,7 +10,8 @@ from tests.rig import Rig
 from tputtui import profile
 from tputtui.engine.protocol import State
 from tputtui.errors import EngineError, KnobError, UsageError
-from tputtui.load.workload import ClosedLoop, Fixed, OpenLoop, Workload
+from tputtui.load.lengths import Fixed
+from tputtui.load.workload import ClosedLoop, Poisson, Workload
 from tputtui.measure.samples import Outcome
 
 
@@ -143,7 +144,7 @@ def test_pause_drains_and_stop_aborts_and_begins_again(rig):
 
 
 def test_open_loop_beyond_capacity_says_saturated_and_latency_counts_from_due():
-    rig = Rig.booted(load(OpenLoop(400.0)), max_num_seqs=8)
+    rig = Rig.booted(load(Poisson(400.0)), max_num_seqs=8)
     rig.run(12.0)
     frame = rig.session.frame()
     assert frame.figures.saturated
@@ -234,7 +235,7 @@ def test_accounting_balances_whatever_the_person_does(plan):
                 case "closed":
                     session.set_workload(load(ClosedLoop(value)))
                 case "open":
-                    session.set_workload(load(OpenLoop(float(value))))
+                    session.set_workload(load(Poisson(float(value))))
                 case _:
                     session.set_knob(order, value)
         except UsageError:

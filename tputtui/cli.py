@@ -8,6 +8,7 @@ Textual, vLLM and torch are imported only once a screen is wanted.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tputtui.errors import TputError
+    from tputtui.load.workload import Workload
     from tputtui.profile import EngineSpec, Profile
     from tputtui.session import Session
     from tputtui.terminal import Terminal
@@ -28,6 +30,19 @@ __all__ = ["main"]
 
 _CLOSE_TIMEOUT_S = 20.0
 _LEFT_AT_ONCE = 130
+
+_LOAD_FLAGS = (
+    ("--load", "ARRIVALS", "96: in flight (closed loop); 8/s: Poisson; constant:8/s; "
+     "gamma(0.5):8/s; 1..30/s over 60s; 5,10,20/s each 30s; 20/s for 5s, 2 for 10s; recorded x2"),
+    ("--prompt-tokens", "LENGTHS", "256, 64-512, 256~0.5[16-2048] (lognormal), normal:256±64, "
+     "zipf:1.2[1-2048], hist:1-100=3,101-400=1"),
+    ("--output-tokens", "LENGTHS", "likewise"),
+    ("--length-pairs", "PAIRS", "100/50=3,2000/100=1: prompt/output=weight, drawn together"),
+    ("--prefix", "PREFIX", "'share=0.8 tokens=256 groups=16 zipf=1': prompts that begin alike"),
+    ("--sessions", "SESSIONS", "'turns=1-6 think=5s': conversations whose context grows"),
+    ("--trace", "FILE", "replay: Azure, BurstGPT, Mooncake, ShareGPT or our own JSONL"),
+    ("--load-seed", "SEED", "same seed, same requests (default 0)"),
+)  # fmt: skip
 
 _DESCRIPTION = """\
 Tune a real vLLM engine live: load it, turn its limits, see what each turn did, save the profile.
@@ -93,10 +108,15 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("-V", "--version", action="store_true", help="print the version")
     add("--profile", metavar="FILE|NAME", help="start from a profile; flags go on top")
-    add("--load", metavar="N|R/s", help="96: in flight (closed loop); 8/s: Poisson (open loop)")
-    add("--prompt-tokens", metavar="LENGTHS", help="256, 64-512 or 256~0.5[16-2048]")
-    add("--output-tokens", metavar="LENGTHS", help="likewise: median~sigma[min-max] is lognormal")
-    add("--load-seed", metavar="SEED", help="same seed, same requests (default 0)")
+    load = parser.add_argument_group("load")
+    for flag, metavar, told in _LOAD_FLAGS:
+        load.add_argument(flag, metavar=metavar, help=told)
+    add(
+        "--goal",
+        metavar="GOALS",
+        help="ttft_p99=500ms,tpot_p99=50ms,e2e_p95=10s: what requests should be served within",
+    )
+    add("--price-per-hour", metavar="PRICE", help="of the machine: shows the cost of tokens")
     add(
         "--knob",
         metavar="LIMIT=VALUE",
@@ -114,8 +134,8 @@ def _profile(options: argparse.Namespace, model: str | None, rest: list[str]) ->
     from tputtui import profile
     from tputtui.engine import flags, models
     from tputtui.errors import UsageError, nearest
+    from tputtui.goals import parse_goals
     from tputtui.knobs import KNOBS
-    from tputtui.load.notation import override
 
     themes = ("dark", "light", "terminal", "terminal-light")
     if options.theme not in themes:
@@ -134,9 +154,11 @@ def _profile(options: argparse.Namespace, model: str | None, rest: list[str]) ->
     engine = base.engine.overridden(model, args)
     models.resolve(engine)
     _check_flags(rest, engine)
-    load = override(
-        base.load, options.load, options.prompt_tokens, options.output_tokens, options.load_seed
-    )
+    load = _load(options, base.load, engine)
+    goals = base.goals if options.goal is None else parse_goals(options.goal)
+    price = base.price_per_hour
+    if options.price_per_hour is not None:
+        price = _price(options.price_per_hour)
     knobs = dict(base.knobs)
     for text in options.knob:
         name, _, value = text.partition("=")
@@ -147,7 +169,39 @@ def _profile(options: argparse.Namespace, model: str | None, rest: list[str]) ->
         if not value.strip().isdigit() or int(value) < 1:
             raise UsageError(f"--knob {text}: {value!r} is not a whole number above 0.")
         knobs[name] = int(value)
-    return profile.Profile(engine, load, knobs, base.about)
+    return profile.Profile(engine, load, knobs, base.about, goals=goals, price_per_hour=price)
+
+
+def _load(options: argparse.Namespace, base: Workload, engine: EngineSpec) -> Workload:
+    """The profile's load with the command line's put on top; its trace can be opened."""
+    import msgspec
+
+    from tputtui.errors import UsageError
+    from tputtui.load.sections import FIELDS, from_texts
+    from tputtui.load.source import check_trace
+    from tputtui.profile import tokenizer_of
+
+    typed = {field.name: getattr(options, field.flag[2:].replace("-", "_")) for field in FIELDS}
+    load = from_texts(base, {name: text for name, text in typed.items() if text is not None})
+    seed = options.load_seed
+    if seed is not None:
+        if not (seed.isascii() and seed.isdigit() and int(seed) < 2**63):
+            raise UsageError(f"--load-seed {seed!r} is not a whole number from 0 to 2⁶³ - 1.")
+        load = msgspec.structs.replace(load, seed=int(seed))
+    check_trace(load, tokenizer_of(engine))
+    return load
+
+
+def _price(text: str) -> float:
+    from tputtui.errors import UsageError
+
+    try:
+        price = float(text)
+    except ValueError:
+        price = math.nan
+    if not 0 < price < math.inf:
+        raise UsageError(f"--price-per-hour {text!r} is not a price.", "Write a number, like 2.50.")
+    return price
 
 
 def _check_flags(rest: list[str], engine: EngineSpec) -> None:

@@ -12,11 +12,14 @@ from tputtui.engine.host import Status
 from tputtui.engine.protocol import State
 from tputtui.hardware import HardwareSample
 from tputtui.knobs import Knobs
+from tputtui.load.timing import Wanted
+from tputtui.measure.attainment import Goodput
+from tputtui.measure.frontier import Point
 from tputtui.measure.samples import Accounting, Mark
 from tputtui.measure.window import Figures, Latencies, Window
 from tputtui.profile import Profile
 
-__all__ = ["Frame", "evidence"]
+__all__ = ["Frame", "SweepState", "evidence"]
 
 SERVING = (State.READY, State.RUNNING, State.DRAINING)
 
@@ -28,7 +31,11 @@ class Frame:
     asked: the knobs last asked for; None before the engine is up. In force: `status.knobs`.
     now: figures over the last second. window: figures over `window`.
     latencies: over `window`, renewed once a second.
-    marks: newest last.
+    goodput: of the requests that ended in `window`, against the profile's goals.
+    tokens_per_joule, cost_per_mtok: over `window`; NaN without a counter, without a price.
+    wanted: the load as it was meant to be at the last step.
+    marks: newest last. points: settings measured so far, the present one last where it counts.
+    sweep: a sweep under way, or the last one.
     """
 
     t_s: float
@@ -42,9 +49,15 @@ class Frame:
     window: Window
     figures: Figures
     latencies: Latencies
+    goodput: Goodput
+    tokens_per_joule: float
+    cost_per_mtok: float
     kv_frac: float
+    wanted: Wanted
     hardware: HardwareSample | None
     marks: tuple[Mark, ...]
+    points: tuple[Point, ...] = ()
+    sweep: SweepState | None = None
 
     @property
     def serving(self) -> bool:
@@ -58,12 +71,34 @@ class Frame:
         return max(0, self.accounting.running - knobs.max_num_seqs) if knobs else 0
 
 
+@dataclass(frozen=True, slots=True)
+class SweepState:
+    """A sweep: `level` being measured (None when it is over), `told` levels behind it.
+
+    note: what it is waiting for, or why it ended.
+    """
+
+    level: float | None
+    told: int
+    note: str
+
+
 def evidence(frame: Frame) -> dict[str, Any]:
     """What was measured, with the window, n and versions that make it worth keeping.
 
     Seconds and fractions to four significant digits; a figure without samples is left out.
     """
     facts, window, found = frame.status.facts, frame.window, frame.figures
+    about = {
+        "saved": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "ceilings": facts.ceilings.as_dict() if facts else {},
+        "device": facts.device if facts else "",
+        "gpus": [gpu.name for gpu in frame.hardware.gpus] if frame.hardware else [],
+        "versions": {"tputtui": __version__, **(facts.versions if facts else {})},
+    }
+    if not window.phase.quotable:
+        # A figure of a ramp or a drain is about neither setting.
+        return {"state": f"tuned live; no figures, the window was {window.phase.value}", **about}
     table: dict[str, Any] = {}
     for name in ("ttft", "tpot", "itl", "e2e"):
         values = getattr(frame.latencies, name)
@@ -81,20 +116,42 @@ def evidence(frame: Frame) -> dict[str, Any]:
         "sequences_frac": found.sequences_frac,
         "batched_tokens_frac": found.tokens_frac,
         "prefix_hit_frac": found.cached_frac,
+        "tokens_per_joule": frame.tokens_per_joule,
+        "cost_per_million_tokens": frame.cost_per_mtok,
     }
+    if frame.profile.goals:
+        table["goodput"] = _goodput(frame.goodput)
     return {
-        "state": "tuned live" if window.settled else "tuned live, still settling",
-        "saved": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "state": "tuned live",
+        "window": window.phase.value,
         "window_s": _rounded(window.length_s),
         "saturated": found.saturated,
         "preemptions": found.preemptions,
         **{k: _rounded(v) for k, v in measured.items() if not math.isnan(v)},
         **table,
-        "ceilings": facts.ceilings.as_dict() if facts else {},
-        "device": facts.device if facts else "",
-        "gpus": [gpu.name for gpu in frame.hardware.gpus] if frame.hardware else [],
-        "versions": {"tputtui": __version__, **(facts.versions if facts else {})},
+        **about,
     }
+
+
+def _goodput(found: Goodput) -> dict[str, Any]:
+    """Goodput, and each goal's attainment with its 95 % Wilson interval."""
+    return (
+        {
+            "requests_per_s": _rounded(found.per_s),
+            "met": found.met,
+            "n": found.n,
+            "goals": {
+                each.goal.name: {
+                    "verdict": each.verdict.value,
+                    "met_frac": _rounded(each.frac),
+                    "interval": [_rounded(each.low), _rounded(each.high)],
+                }
+                for each in found.each
+            },
+        }
+        if found.n
+        else {"n": 0}
+    )
 
 
 def _rounded(value: float) -> float:

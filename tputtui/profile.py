@@ -12,15 +12,19 @@ import tempfile
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 import yaml
 
-from tputtui.errors import ProfileError, nearest
-from tputtui.load.workload import ClosedLoop, LogNormal, Workload
+from tputtui.errors import ProfileError, UsageError, nearest
+from tputtui.goals import Goal, goals_from, goals_to
+from tputtui.load import lengths, levels, workload
+from tputtui.load.lengths import LogNormal
+from tputtui.load.workload import ClosedLoop, Workload
 
-__all__ = ["EngineSpec", "Profile", "find", "load", "parse", "save", "shipped"]
+__all__ = ["EngineSpec", "Profile", "find", "load", "parse", "save", "shipped",
+           "tokenizer_of"]  # fmt: skip
 
 VERSION = 1
 
@@ -39,14 +43,18 @@ class EngineSpec(msgspec.Struct, frozen=True):
         return EngineSpec(model or self.model, {**self.args, **args})
 
 
+def tokenizer_of(spec: EngineSpec) -> str:
+    """Where the model's own tokenizer is: a path or a hub id; empty for a shape."""
+    named = spec.args.get("tokenizer")
+    if isinstance(named, str) and named:
+        return named
+    return "" if spec.model.startswith("shape:") else spec.model
+
+
 class _KnobValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     max_num_seqs: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_num_batched_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_model_len: Annotated[int, msgspec.Meta(ge=2)] | None = None
-
-
-class _Goal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Nothing can be asked for yet; the section is reserved."""
 
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,7 +65,8 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: dict[str, EngineValue] = {}
     knobs: _KnobValues = _KnobValues()
     load: Workload | None = None
-    goal: _Goal = _Goal()
+    goal: dict[str, str | float] = {}
+    price_per_hour: Annotated[float, msgspec.Meta(gt=0)] | None = None
     evidence: dict[str, Any] = {}
 
 
@@ -73,6 +82,8 @@ class Profile(msgspec.Struct, frozen=True):
     """One setting of everything.
 
     knobs: the live limits by name; one left out stands at its ceiling.
+    goals: what the load should be served within.
+    price_per_hour: what the machine costs, in any currency; for the cost of a million tokens.
     evidence: what was measured when the profile was saved, for a person to read.
     """
 
@@ -81,6 +92,8 @@ class Profile(msgspec.Struct, frozen=True):
     knobs: dict[str, int] = {}
     about: str = ""
     evidence: dict[str, Any] = {}
+    goals: tuple[Goal, ...] = ()
+    price_per_hour: float | None = None
 
 
 def parse(text: str, source: str) -> Profile:
@@ -103,12 +116,18 @@ def parse(text: str, source: str) -> Profile:
             raise msgspec.ValidationError(f"Expected `str`, got `{model!r}` - at `$.engine.model`")
     except (msgspec.ValidationError, RecursionError) as error:
         raise ProfileError(*_explain(error, raw, source)) from None
+    try:
+        goals = goals_from(document.goal)
+    except UsageError as error:
+        raise ProfileError(f"{source}: goal: {error.message}", error.hint) from None
     return Profile(
         engine=EngineSpec(model, {_key(k): v for k, v in document.engine.items() if k != "model"}),
         load=document.load or DEFAULT_WORKLOAD,
         knobs={k: v for k, v in msgspec.structs.asdict(document.knobs).items() if v is not None},
         about=document.about.strip(),
         evidence=document.evidence,
+        goals=goals,
+        price_per_hour=document.price_per_hour,
     )
 
 
@@ -137,6 +156,10 @@ def dump(profile: Profile) -> str:
     if profile.knobs:
         document["knobs"] = dict(profile.knobs)
     document["load"] = msgspec.to_builtins(profile.load)
+    if profile.goals:
+        document["goal"] = goals_to(profile.goals)
+    if profile.price_per_hour is not None:
+        document["price_per_hour"] = profile.price_per_hour
     if profile.evidence:
         document["evidence"] = profile.evidence
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
@@ -233,13 +256,30 @@ def _listed(folder: Path) -> Iterable[Path]:
 
 _SHAPE = "A profile starts with `tputtui: 1`, then `engine:`, `knobs:` and `load:`."
 _SHIPPED_HINT = "`tputtui --profile demo` starts from a shipped one."
+
+
+def _kinds(union: Any) -> dict[str, tuple[str, ...]]:
+    """Tag → its keys, for every kind of a tagged union."""
+    kinds = [part for part in get_args(union) if hasattr(part, "__struct_fields__")]
+    return {str(k.__struct_config__.tag): ("kind", *k.__struct_fields__) for k in kinds}
+
+
+_LENGTHS, _LEVELS = _kinds(lengths.Lengths), _kinds(levels.Level)
+_KINDS = {
+    "load.prompt": _LENGTHS,
+    "load.output": _LENGTHS,
+    "load.sessions.turns": _LENGTHS,
+    "load.arrivals": _kinds(workload.Arrivals),
+    "load.arrivals.rate": _LEVELS,
+    "load.arrivals.in_flight": _LEVELS,
+}
 _SECTIONS = {
     "": _Document.__struct_fields__,
     "knobs": _KnobValues.__struct_fields__,
     "load": Workload.__struct_fields__,
-    "load.prompt": ("kind", "tokens", "min", "max", "median", "sigma"),
-    "load.output": ("kind", "tokens", "min", "max", "median", "sigma"),
-    "load.arrivals": ("kind", "in_flight", "rate"),
+    "load.prefix": workload.Prefix.__struct_fields__,
+    "load.sessions": workload.Sessions.__struct_fields__,
+    "load.trace": workload.TraceFile.__struct_fields__,
 }
 
 
@@ -251,14 +291,18 @@ def _explain(error: Exception, raw: dict[Any, Any], source: str) -> tuple[str, s
     hint = ""
     if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what):
         place, parent = f"{place}.{unknown[1]}".lstrip("."), place
-        valid = _SECTIONS.get(parent, ())
+        kind = _value(raw, f"{parent}.kind")
+        valid = _SECTIONS.get(parent) or _KINDS.get(parent, {}).get(str(kind), ())
         what = "there is no such key"
         hint = nearest(unknown[1], valid) or f"Valid here: {', '.join(valid)}."
     elif missing := re.fullmatch(r"Object missing required field `(.*)`", what):
         place = f"{place}.{missing[1]}".lstrip(".")
         what = "the key is required"
+    elif missing := re.fullmatch(r"(\w+) is required, (.*)", what):
+        place = f"{place}.{missing[1]}".lstrip(".")
+        what = f"the key is required, {missing[2]}"
     elif invalid := re.fullmatch(r"Invalid value '?(.*?)'?", what):
-        kinds = ("closed", "poisson") if "arrivals" in place else ("fixed", "uniform", "lognormal")
+        kinds = tuple(_KINDS.get(place.removesuffix(".kind"), ()))
         what = f"{invalid[1]!r} is not one of {', '.join(kinds)}"
         hint = nearest(invalid[1], kinds)
     else:
@@ -266,12 +310,16 @@ def _explain(error: Exception, raw: dict[Any, Any], source: str) -> tuple[str, s
     return f"{source}: {place + ': ' if place else ''}{what.rstrip('.')}.", hint
 
 
-def _found(raw: Any, place: str) -> str:
-    value = raw
+def _value(raw: Any, place: str) -> Any:
     for key in place.split("."):
-        if not isinstance(value, dict) or key not in value:
-            return ""
-        value = value[key]
+        if not isinstance(raw, dict) or key not in raw:
+            return None
+        raw = raw[key]
+    return raw
+
+
+def _found(raw: Any, place: str) -> str:
+    value = _value(raw, place)
     return f" (found {str(value)[:40]!r})" if isinstance(value, Scalar) else ""
 
 

@@ -6,31 +6,33 @@ steps; `frame()` says how things stand, as one immutable picture.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+
+import msgspec
 
 from tputtui import profile
 from tputtui.engine.host import Clock, Host, Status
 from tputtui.engine.protocol import Engine, State
 from tputtui.errors import KnobError, UsageError
-from tputtui.frame import SERVING, Frame, evidence
+from tputtui.frame import SERVING, Frame, SweepState, evidence
+from tputtui.goals import Goal
 from tputtui.hardware import HardwareSampler
 from tputtui.knobs import KNOBS, Knobs, checked
-from tputtui.load.notation import difference
+from tputtui.load.notation import describe_arrivals
+from tputtui.load.sections import difference
+from tputtui.load.source import check_trace
 from tputtui.load.workload import Workload
 from tputtui.measure.history import History
 from tputtui.measure.recorder import Recorder
-from tputtui.measure.samples import Accounting, StepSample
-from tputtui.measure.window import Settling, figures, latencies
-from tputtui.profile import Profile
+from tputtui.observer import Observer
+from tputtui.profile import Profile, tokenizer_of
+from tputtui.tune.points import Points
+from tputtui.tune.sweeping import Sweeping
 
 __all__ = ["Session"]
-
-_NOW_S = 1.0
-_KV_FRAC = StepSample._fields.index("kv_frac")
-_LATENCIES_EVERY_S = 1.0
 
 
 class Session:
@@ -48,16 +50,15 @@ class Session:
     ) -> None:
         self.recorder = Recorder()
         self.host = Host(make_engine, self.recorder, profile.load, clock)
-        self.history = History(clock())
         self._clock = clock
-        self._started_s = clock()
+        self._observer = Observer(self.recorder, clock())
         self._profile = profile
         self._asked: Knobs | None = None
         self._undo: list[tuple[Knobs, Workload]] = []
-        self._settling = Settling(clock())
         self._hardware = hardware
-        self._latencies = latencies(self.recorder, 0.0, 0.0)
-        self._latencies_s = -math.inf
+        self._points = Points()
+        self._sweeping: Sweeping | None = None
+        self._sweep_state: SweepState | None = None
         self._status_seen: Status | None = None
 
     # -- life ------------------------------------------------------------------------------
@@ -95,15 +96,22 @@ class Session:
         old = asked.get(name)
         if value == old:
             return False
+        self._break_off_sweep("A limit was turned.", restore=True)
         self._remember(asked)
         self._ask(asked.with_value(name, value), f"{name} {old} → {value}")
         return True
 
     def set_workload(self, workload: Workload) -> bool:
-        """Go on with another load; whether it differs."""
+        """Go on with another load; whether it differs.
+
+        Raises UsageError when its trace cannot be opened.
+        """
         old = self._profile.load
         if workload == old:
             return False
+        if workload.trace != old.trace or workload.arrivals != old.arrivals:
+            check_trace(workload, tokenizer_of(self._profile.engine))
+        self._break_off_sweep("The load was turned.", restore=False)
         self._remember(self._asked)
         self._load(workload, difference(old, workload))
         return True
@@ -114,6 +122,7 @@ class Session:
         Raises UsageError when there is nothing to take back.
         """
         asked = self._limits()
+        self._break_off_sweep("Undone.", restore=True)
         if not self._undo:
             raise UsageError("Nothing to undo.", "Limits and load stand as they were started.")
         knobs, load = self._undo.pop()
@@ -128,9 +137,38 @@ class Session:
             said.append(text)
         return ", ".join(said)
 
+    def set_goals(self, goals: tuple[Goal, ...]) -> None:
+        """Judge by other goals from now on."""
+        self._profile = msgspec.structs.replace(self._profile, goals=goals)
+        self._observer.judge_anew()
+
+    def sweep(self) -> None:
+        """Step the load up from an eighth until saturation, a point a level; then restore it.
+
+        Raises UsageError for a load without a constant level, KnobError while no engine is up.
+        """
+        self._limits()
+        self._break_off_sweep("Started again.", restore=True)
+        sweeping = Sweeping(self._profile.load, self._clock())
+        load = sweeping.load
+        assert load is not None
+        if self.host.status.state is not State.RUNNING:
+            self.host.run_load()
+        self._load(load, f"sweep: {describe_arrivals(load.arrivals)}")
+        self._sweeping, self._sweep_state = sweeping, sweeping.state
+
+    def clear_points(self) -> None:
+        """Forget what was measured at other settings."""
+        self._points.clear()
+
+    def stop_sweep(self) -> None:
+        """Break a sweep off and restore the load; its points stay."""
+        self._break_off_sweep("Stopped.", restore=True)
+
     def toggle_load(self) -> str:
         """Start the load, or hold it; what was done, in words."""
         self._limits()
+        self._break_off_sweep("The load was held.", restore=True)
         self._turned()
         if self.host.status.state is State.RUNNING:
             self.host.pause_load()
@@ -141,10 +179,21 @@ class Session:
     def stop_load(self) -> None:
         """Abort what is in flight and go back to the first request."""
         self._limits()
+        self._break_off_sweep("The load was stopped.", restore=True)
         self._turned()
         self.host.stop_load()
 
     # -- how things stand ------------------------------------------------------------------
+
+    @property
+    def history(self) -> History:
+        """The run second by second, for charts."""
+        return self._observer.history
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """The goals in force."""
+        return self._profile.goals
 
     @property
     def workload(self) -> Workload:
@@ -168,41 +217,14 @@ class Session:
         return facts.ceilings
 
     def frame(self) -> Frame:
-        """How everything stands now."""
-        now_s = self._clock()
-        status, accounting = self.host.status, self.recorder.accounting
-        self._follow(status, accounting, now_s)
-        if not self.history.buckets and status.facts is None:
-            self.history.begin(now_s)
-        self.history.advance(self.recorder, now_s)
-        knobs = status.knobs
-        # A dead engine's figures stay as they were.
-        until_s = status.since_s if status.state is State.FAILED else now_s
-        left = accounting.issued - accounting.in_flight
-        in_force = (
-            knobs is not None and knobs == self._asked and accounting.running <= knobs.max_num_seqs
-        )
-        window = self._settling.window(until_s, left, in_force)
-        if now_s - self._latencies_s >= _LATENCIES_EVERY_S:
-            self._latencies = latencies(self.recorder, window.start_s, until_s)
-            self._latencies_s = now_s
-        last = self.recorder.steps.between(until_s - _NOW_S, until_s)
-        return Frame(
-            t_s=now_s,
-            elapsed_s=now_s - self._started_s,
-            status=status,
-            profile=self._profile,
-            asked=self._asked,
-            accounting=accounting,
-            generated_tokens=self.recorder.generated_tokens,
-            now=figures(self.recorder, until_s - _NOW_S, until_s),
-            window=window,
-            figures=figures(self.recorder, window.start_s, until_s),
-            latencies=self._latencies,
-            kv_frac=float(last[-1, _KV_FRAC]) if len(last) and accounting.in_flight else 0.0,
-            hardware=self._hardware.latest() if self._hardware else None,
-            marks=tuple(self.recorder.marks),
-        )
+        """How everything stands now. Looking is also what moves a sweep on."""
+        now_s, status = self._clock(), self.host.status
+        self._follow(status)
+        hardware = self._hardware.latest() if self._hardware else None
+        seen = self._observer.frame(now_s, status, self._profile, self._asked, hardware)
+        self._points.follow(seen, swept=self._sweeping is not None)
+        self._move_sweep(seen)
+        return replace(seen, points=self._points.all(), sweep=self._sweep_state)
 
     def save(self, path: Path, *, overwrite: bool = False) -> Path:
         """Write limits, load and figures as they stand to a profile; returns its path.
@@ -217,20 +239,20 @@ class Session:
         asked = self._asked.as_dict() if self._asked else self._profile.knobs
         old = self._profile
         found = evidence(frame) if frame.asked else {}
-        return Profile(old.engine, old.load, asked, old.about, found)
+        return msgspec.structs.replace(old, knobs=asked, evidence=found)
 
     # -- inside ----------------------------------------------------------------------------
 
     def _limits(self) -> Knobs:
         status = self.host.status
-        self._follow(status, self.recorder.accounting, self._clock())
+        self._follow(status)
         if self._asked is None or status.state not in SERVING:
             raise KnobError(
                 f"The engine is {status.state.lower()}.", "Its limits can be turned once it is up."
             )
         return self._asked
 
-    def _follow(self, status: Status, accounting: Accounting, now_s: float) -> None:
+    def _follow(self, status: Status) -> None:
         """Take over the limits of an engine that has just come up."""
         if status is self._status_seen:
             return
@@ -238,7 +260,7 @@ class Session:
         if self._asked is None and status.state in SERVING and status.knobs is not None:
             self._asked = status.knobs
             self._undo.clear()
-            self._settling.change(now_s, 0, accounting.issued)
+            self._turned()
 
     def _remember(self, knobs: Knobs | None) -> None:
         if knobs is not None:
@@ -251,17 +273,41 @@ class Session:
         self.host.set_knobs(knobs, text)
 
     def _load(self, workload: Workload, text: str) -> None:
-        self._profile = Profile(
-            self._profile.engine, workload, self._profile.knobs, self._profile.about
-        )
+        self._profile = msgspec.structs.replace(self._profile, load=workload, evidence={})
         self._turned()
         self.host.set_workload(workload, text)
 
     def _turned(self) -> None:
-        accounting = self.recorder.accounting
-        left = accounting.issued - accounting.in_flight
-        self._settling.change(self._clock(), accounting.in_flight, left)
-        self._latencies_s = -math.inf
+        self._observer.turned(self._clock())
+
+    def _move_sweep(self, frame: Frame) -> None:
+        sweeping = self._sweeping
+        if sweeping is None:
+            return
+        if not frame.serving:
+            self._sweeping, self._sweep_state = None, sweeping.stop("The engine stopped.")
+            return
+        if sweeping.follow(frame):
+            load = sweeping.load
+            if load is not None:
+                self._load(load, f"sweep: {describe_arrivals(load.arrivals)}")
+            else:
+                self._sweeping = None
+                self._restore(sweeping, "sweep done")
+        self._sweep_state = sweeping.state
+
+    def _break_off_sweep(self, why: str, *, restore: bool) -> None:
+        sweeping, self._sweeping = self._sweeping, None
+        if sweeping is None:
+            return
+        self._sweep_state = sweeping.stop(why)
+        if restore:
+            self._restore(sweeping, "sweep stopped")
+
+    def _restore(self, sweeping: Sweeping, why: str) -> None:
+        if sweeping.before != self._profile.load:
+            text = f"{why}: back to {describe_arrivals(sweeping.before.arrivals)}"
+            self._load(sweeping.before, text)
 
 
 def _knob_difference(old: Knobs, new: Knobs) -> str:

@@ -14,7 +14,8 @@ from tests.engine import simulated as simulation
 from tputtui.engine.protocol import Engine, State
 from tputtui.engine.vllm_inproc import VllmEngine
 from tputtui.frame import SERVING
-from tputtui.load.workload import ClosedLoop, Uniform, Workload
+from tputtui.load.lengths import Uniform
+from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.samples import Accounting, RequestSample, StepSample
 from tputtui.profile import EngineSpec, Profile
 from tputtui.session import Session

@@ -8,7 +8,7 @@ import inspect
 import pytest
 
 from tputtui.engine.vllm_inproc import INTERNALS
-from tputtui.load.workload import Uniform
+from tputtui.load.lengths import Uniform
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 

@@ -15,7 +15,9 @@ from tests.engine.conftest import CPU
 from tputtui import profile
 from tputtui.engine.protocol import State
 from tputtui.load.generator import RequestSpec
-from tputtui.load.workload import OpenLoop, Uniform, Workload
+from tputtui.load.lengths import Uniform
+from tputtui.load.prompts import Piece, Prompt, TokenSource
+from tputtui.load.workload import Poisson, Workload
 from tputtui.measure.samples import Outcome
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -208,7 +210,7 @@ def test_first_tokens_are_as_many_as_requests_that_had_one_and_times_are_in_orde
 
 
 def test_open_loop_requests_count_from_when_they_were_due(cpu):
-    load = Workload(OpenLoop(50.0), Uniform(16, 32), Uniform(2, 8), 8)
+    load = Workload(Poisson(50.0), Uniform(16, 32), Uniform(2, 8), seed=8)
     cpu.session.set_workload(load)
     cpu.host.run_load()
     cpu.turn_until(lambda: len(cpu.ended) >= 10, at_most=5_000_000)
@@ -272,7 +274,9 @@ def test_a_prompt_the_engine_refuses_is_rejected_and_the_rest_go_on(cpu, monkeyp
 
     def with_one_too_long(now_s, in_flight, max_model_len):
         monkeypatch.setattr(generator, "due", due)
-        too_long = RequestSpec(1_000_000, now_s, [5] * 3000, 4, False)
+        too_long = RequestSpec(
+            1_000_000, now_s, Prompt(TokenSource(0, 8192), (Piece(3000),), 3000), 4, False
+        )
         return [*due(now_s, in_flight, max_model_len), too_long]
 
     monkeypatch.setattr(generator, "due", with_one_too_long)

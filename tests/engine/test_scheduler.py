@@ -9,7 +9,7 @@ import pytest
 
 from tputtui.engine.protocol import State
 from tputtui.errors import EngineError, UsageError
-from tputtui.load.workload import Uniform
+from tputtui.load.lengths import Uniform
 from tputtui.measure.samples import Outcome
 from tputtui.profile import EngineSpec
 

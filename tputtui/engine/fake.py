@@ -47,7 +47,7 @@ class _Request:
 
     @property
     def tokens(self) -> int:
-        return len(self.spec.prompt_token_ids) + self.generated
+        return self.spec.prompt_tokens + self.generated
 
 
 class FakeEngine:
@@ -102,7 +102,7 @@ class FakeEngine:
         began_s, budget, prefill = self._clock(), self._knobs.max_num_batched_tokens, 0
         ready: list[_Request] = []
         for request in self._running:
-            todo = max(1, len(request.spec.prompt_token_ids) - request.computed)
+            todo = max(1, request.spec.prompt_tokens - request.computed)
             taken = min(todo, budget)
             budget -= taken
             self._schedule(request, taken, ready)
@@ -110,7 +110,7 @@ class FakeEngine:
         while self._waiting and budget and len(self._running) < self._knobs.max_num_seqs:
             request = self._waiting.pop(0)
             request.scheduled_s = began_s
-            taken = min(len(request.spec.prompt_token_ids), budget)
+            taken = min(request.spec.prompt_tokens, budget)
             budget -= taken
             prefill += taken
             self._running.append(request)
@@ -131,7 +131,7 @@ class FakeEngine:
         self._knobs = knobs
         past = []
         for request in (*self._running, *self._waiting):
-            prompt = len(request.spec.prompt_token_ids)
+            prompt = request.spec.prompt_tokens
             request.limit = min(request.spec.output_tokens, knobs.max_model_len - prompt)
             if request.tokens >= knobs.max_model_len:
                 past.append(request)
@@ -146,7 +146,7 @@ class FakeEngine:
 
     def _schedule(self, request: _Request, taken: int, ready: list[_Request]) -> None:
         request.computed += taken
-        if taken and request.computed >= len(request.spec.prompt_token_ids):
+        if taken and request.computed >= request.spec.prompt_tokens:
             ready.append(request)
 
     def _report(

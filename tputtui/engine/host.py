@@ -19,13 +19,13 @@ from queue import Empty, SimpleQueue
 
 from tputtui.engine.ledger import Ledger
 from tputtui.engine.protocol import Ended, Engine, EngineFacts, State
-from tputtui.errors import EngineError, TputError
+from tputtui.errors import EngineError, TputError, UsageError
 from tputtui.knobs import Knobs
 from tputtui.load.generator import Generator
 from tputtui.load.workload import Workload
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Mark, Outcome
-from tputtui.profile import EngineSpec
+from tputtui.profile import EngineSpec, tokenizer_of
 
 __all__ = ["Host", "Status"]
 
@@ -44,7 +44,7 @@ class Status:
 
     stage: what a boot is doing. stages: those done, with their seconds.
     knobs: the limits in force; None before the first boot.
-    failure: why it FAILED.
+    failure: why it FAILED. load_failure: why the load stopped by itself (a trace's bad line).
     """
 
     state: State
@@ -54,6 +54,7 @@ class Status:
     facts: EngineFacts | None = None
     knobs: Knobs | None = None
     failure: TputError | None = None
+    load_failure: TputError | None = None
 
 
 class Host:
@@ -77,6 +78,7 @@ class Host:
         self._engine: Engine | None = None
         self._generator: Generator | None = None
         self._workload = workload
+        self._tokenizer = ""
         self._ledger = Ledger(recorder)
         self._thread: threading.Thread | None = None
         self.status = Status(State.COLD, clock())
@@ -161,13 +163,16 @@ class Host:
         assert knobs is not None
         now_s, refused = self._clock(), False
         for request in generator.due(now_s, self._ledger.in_flight, knobs.max_model_len):
-            self._ledger.issue(request, now_s)
+            self._ledger.issue(request, self._clock())
             try:
                 engine.submit(request)
             except ValueError as refusal:
                 logger.warning("request %d refused: %s", request.number, refusal)
                 self._ledger.drop(request.number, Outcome.REJECTED, self._clock())
+                generator.lost(request.number, self._clock())
                 refused = True
+        if generator.exhausted and not generator.held:
+            self._end_of_trace(generator)
         stuck = False
         if self._ledger.in_flight:
             report = engine.step()
@@ -177,6 +182,7 @@ class Host:
             step = report.sample
             stuck = not (step.prefill_tokens or step.decode_tokens or step.generated_tokens)
         self._publish(engine)
+        self._recorder.wanted = generator.wanted(now_s)
         self._follow_load(generator)
         if self._ledger.in_flight:
             # A step that had nothing to schedule returns at once: do not spin on it.
@@ -187,9 +193,15 @@ class Host:
 
     def _leave(self, ended: list[Ended], outcome: Outcome | None = None) -> None:
         for request in ended:
-            self._ledger.leave(request, outcome)
-            if self._generator is not None:
-                self._generator.freed(request.end_s)
+            how, generator = self._ledger.leave(request, outcome), self._generator
+            if generator is None:
+                continue
+            if how is Outcome.FINISHED:
+                generator.ended(
+                    request.number, request.end_s, request.output_tokens, request.token_ids
+                )
+            else:
+                generator.lost(request.number, request.end_s)
 
     def _publish(self, engine: Engine) -> None:
         self._recorder.accounting = self._ledger.accounting(*engine.counts())
@@ -223,7 +235,8 @@ class Host:
             logger.exception("the engine did not boot")
             self._fail(error)
             return
-        self._generator = Generator(self._workload, facts.vocab_size)
+        self._tokenizer = tokenizer_of(spec)
+        self._generator = Generator(self._workload, facts.vocab_size, self._tokenizer)
         self._mark("engine", f"booted {facts.model} in {facts.boot_s:.1f} s")
         self.status = replace(self.status, facts=facts, knobs=in_force)
         self._enter(State.READY)
@@ -242,13 +255,23 @@ class Host:
 
     def _set_workload(self, workload: Workload, text: str) -> None:
         self._workload = workload
-        if self._generator is not None:
+        if self._generator is None:
+            return
+        try:
             self._generator.change(workload, self._clock())
-            self._mark("load", text)
+        except UsageError as error:
+            # Checked before it was ordered: the file has gone since.
+            self._load_failed(error)
+            return
+        self.status = replace(self.status, load_failure=None)
+        self._mark("load", text)
 
     def _run_load(self) -> None:
         if self._generator is None or not self._generator.held:
             return
+        if self._generator.exhausted:
+            self._generator.restart()
+        self.status = replace(self.status, load_failure=None)
         self._generator.resume(self._clock())
         self._mark("load", "load on")
         self._follow_load(self._generator)
@@ -256,20 +279,33 @@ class Host:
     def _pause_load(self) -> None:
         if self._generator is None or self._generator.held:
             return
-        self._generator.hold()
+        self._generator.hold(self._clock())
         self._mark("load", "load paused")
         self._follow_load(self._generator)
 
     def _stop_load(self) -> None:
         if self._generator is None or self._engine is None or self.status.facts is None:
             return
-        self._generator.hold()
+        self._generator.hold(self._clock())
         self._leave(self._engine.end(self._ledger.numbers()), Outcome.ABORTED)
         # A new generator: also takes up a seed changed meanwhile.
-        self._generator = Generator(self._workload, self.status.facts.vocab_size)
+        vocab_size = self.status.facts.vocab_size
+        self._generator = Generator(self._workload, vocab_size, self._tokenizer)
         self._mark("load", "load stopped")
         self._publish(self._engine)
         self._follow_load(self._generator)
+
+    def _end_of_trace(self, generator: Generator) -> None:
+        generator.hold(self._clock())
+        if generator.failure is not None:
+            self._load_failed(generator.failure)
+        else:
+            self._mark("load", "the trace has ended; space starts it again")
+
+    def _load_failed(self, error: TputError) -> None:
+        logger.warning("the load stopped: %s", error)
+        self.status = replace(self.status, load_failure=error)
+        self._mark("load", f"load stopped: {error.message}")
 
     def _mark(self, kind: str, text: str) -> None:
         self._recorder.marks.append(Mark(self._clock(), kind, text))

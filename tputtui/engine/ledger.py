@@ -46,7 +46,7 @@ class Ledger:
     def issue(self, request: RequestSpec, now_s: float) -> None:
         """A request goes to the engine."""
         self._in_flight[request.number] = _InFlight(
-            request.due_s, now_s, len(request.prompt_token_ids), request.output_tokens
+            request.due_s, now_s, request.prompt_tokens, request.output_tokens
         )
         self._issued += 1
         self._clamped += request.clamped
@@ -58,7 +58,7 @@ class Ledger:
             request = self._in_flight[number]
             self._recorder.add_first_token(at_s, request.due_s, request.submitted_s)
 
-    def leave(self, ended: Ended, outcome: Outcome | None = None) -> None:
+    def leave(self, ended: Ended, outcome: Outcome | None = None) -> Outcome:
         """A request has left the engine; without `outcome`, short of its length means CUT."""
         request = self._in_flight.pop(ended.number)
         if outcome is None:
@@ -81,6 +81,7 @@ class Ledger:
                 preemptions=ended.preemptions,
             )
         )
+        return outcome
 
     def drop(self, number: int, outcome: Outcome, now_s: float) -> None:
         """A request is gone without the engine having a word on it."""

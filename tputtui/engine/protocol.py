@@ -6,7 +6,7 @@ are all called on it (CUDA's current device is per thread).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -52,7 +52,10 @@ class EngineFacts:
 
 
 class Ended(NamedTuple):
-    """A request that has left the engine, with the engine's own times (NaN if not reached)."""
+    """A request that has left the engine, with the engine's own times (NaN if not reached).
+
+    token_ids: what it generated, where the engine tells; conversations go on with it.
+    """
 
     number: int
     end_s: float
@@ -61,6 +64,7 @@ class Ended(NamedTuple):
     first_token_s: float
     cached_tokens: int
     preemptions: int
+    token_ids: Sequence[int] = ()
 
 
 class StepReport(NamedTuple):

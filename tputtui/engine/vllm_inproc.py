@@ -167,7 +167,7 @@ class VllmEngine:
         try:
             internal = self._engine.add_request(
                 request_id=external,
-                prompt={"prompt_token_ids": request.prompt_token_ids},
+                prompt={"prompt_token_ids": request.token_ids().tolist()},
                 params=self._sampling(request.output_tokens),
                 arrival_time=arrival_s,
             )
@@ -175,9 +175,7 @@ class VllmEngine:
             raise ValueError(str(refusal)) from refusal
         # Older versions return nothing and use the id as given.
         name = internal or external
-        self._live[name] = _Live(
-            request.number, len(request.prompt_token_ids), request.output_tokens
-        )
+        self._live[name] = _Live(request.number, request.prompt_tokens, request.output_tokens)
         self._awaiting_first.add(name)
 
     def step(self) -> StepReport:
@@ -335,8 +333,9 @@ class VllmEngine:
         name = external if external in self._live else self._internal(external)
         del self._live[name]
         self._awaiting_first.discard(name)
-        tokens = len(output.outputs[0].token_ids)
-        return _ended(number, output.metrics, tokens, output.num_cached_tokens or 0)
+        ids = output.outputs[0].token_ids
+        ended = _ended(number, output.metrics, len(ids), output.num_cached_tokens or 0)
+        return ended._replace(token_ids=ids)
 
     def _internal(self, external: str) -> str:
         prefix = f"{external}-"

@@ -1,160 +1,279 @@
 """The load generator: which requests are due by now. Pure, seeded, clock-free.
 
 Request number i of a seed is always the same request, whatever the timing, the limits or the
-arrival process: its lengths and tokens come from a counter-based generator keyed by (seed, i).
-The engine thread asks `due(now)` between steps; there is no load thread.
+arrival process. The engine thread asks `due(now)` between steps; there is no load thread.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import numpy as np
+from numpy import int64
+from numpy.typing import NDArray
 
-from tputtui.load.workload import ClosedLoop, Fixed, Lengths, LogNormal, Uniform, Workload
+from tputtui.errors import UsageError
+from tputtui.load.conversations import Conversation, Conversations
+from tputtui.load.prompts import Piece, Prompt, TokenSource
+from tputtui.load.source import Draft, Drawn, Replayed
+from tputtui.load.timing import ClosedTiming, OpenTiming, RecordedTiming, Timing, Wanted, timing_of
+from tputtui.load.workload import Workload
 
 __all__ = ["Generator", "RequestSpec"]
 
-_FIRST_TOKEN = 4
-"""Token ids below this are special in most vocabularies (padding, begin, end, unknown)."""
 
-
-@dataclass(frozen=True, slots=True)
-class RequestSpec:
+class RequestSpec(NamedTuple):
     """One request to send.
 
     due_s: when the arrival process wanted it sent (the engine's clock, seconds).
-    prompt_token_ids: the prompt, random and so sharing no prefix with another.
+    prompt: made into token ids when someone asks.
     output_tokens: how many tokens it shall generate, exactly.
     clamped: whether a length was cut to fit `max_model_len`.
+    turn: which turn of its conversation, from 0.
     """
 
     number: int
     due_s: float
-    prompt_token_ids: list[int]
+    prompt: Prompt
     output_tokens: int
     clamped: bool
+    turn: int = 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens in the prompt."""
+        return self.prompt.length
+
+    def token_ids(self) -> NDArray[int64]:
+        """The prompt, shape (prompt_tokens,)."""
+        return self.prompt.token_ids()
 
 
 class Generator:
     """Says which requests are due; the workload may change at any time without losing or doubling.
 
     vocab_size: prompts are drawn from ids 4 … vocab_size - 1.
+    tokenizer: of the model, for traces of text; a path or hub id.
+    A trace that cannot be opened or read on ends the load: `exhausted`, with a `failure`.
     """
 
-    def __init__(self, workload: Workload, vocab_size: int) -> None:
+    def __init__(self, workload: Workload, vocab_size: int, tokenizer: str = "") -> None:
         self.workload = workload
         self._vocab_size = vocab_size
-        self._open = False
+        self._tokenizer = tokenizer
+        self._replayed: Replayed | None = None
         self.restart()
 
     def restart(self) -> None:
         """Begin again at request 0, held."""
         self._open = False
-        self._next_number = 0
+        self._held_s = -math.inf
+        self._number = self._index = 0
         self._seed = self.workload.seed
-        self._arrivals = np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, 1, 0]))
-        # Poisson: the next arrival comes when this much expected arrivals (∫ rate dt) has passed.
-        self._work_to_next = float(self._arrivals.exponential())
-        self._clock_s = -math.inf
-        # Closed loop: when each place that is now free became free.
-        self._freed_s: deque[float] = deque()
+        self._tokens = TokenSource(self._seed, self._vocab_size)
+        self._talk = Conversations()
+        self._backlog: list[float] = []
+        self._timing: Timing | None = None
+        self._take_source()
+
+    def _take_source(self) -> None:
+        self._drawn = Drawn(self.workload, self._seed)
+        self._unopened: UsageError | None = None
+        old, self._replayed = self._replayed, None
+        if old is not None:
+            old.close()
+        if self.workload.trace is not None:
+            try:
+                self._replayed = Replayed(self.workload.trace, self._tokenizer)
+            except UsageError as error:
+                self._unopened = error
 
     @property
     def held(self) -> bool:
         """Whether arrivals are paused."""
         return not self._open
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether the trace has come to its end, or cannot be read on."""
+        if self._replayed is None:
+            return self._unopened is not None
+        return self._replayed.next is None
+
+    @property
+    def failure(self) -> UsageError | None:
+        """Why the trace cannot be read on, with file and line; None while it can."""
+        return self._unopened or (self._replayed.failure if self._replayed else None)
+
     def resume(self, now_s: float) -> None:
         """Let requests arrive from now on. Time spent held brings no backlog."""
         self._open = True
-        self._clock_s = now_s
-        self._freed_s.clear()
+        if self._timing is None:
+            self._start_timing(now_s)
+            return
+        held_s = now_s - self._held_s
+        self._timing.shift(held_s)
+        self._talk.shift(held_s)
 
-    def hold(self) -> None:
-        """Let no more requests arrive."""
-        self._open = False
+    def hold(self, now_s: float) -> None:
+        """Let no more requests arrive; what was due before is still handed out."""
+        if self._open:
+            self._backlog += self._overdue(now_s)
+            self._open = False
+            self._held_s = now_s
 
     def change(self, workload: Workload, now_s: float) -> None:
-        """Go on with another workload from `now_s`; a new seed applies from the next restart."""
-        if isinstance(self.workload.arrivals, ClosedLoop):
-            self._clock_s = max(self._clock_s, now_s)
-        else:
-            self._advance(now_s)
-        self._freed_s.clear()
-        self.workload = workload
+        """Go on with another workload from `now_s`; a new seed applies from the next restart.
 
-    def freed(self, now_s: float) -> None:
-        """Tell that a request has left the engine: a closed loop's place is free from `now_s`."""
-        if self._open and isinstance(self.workload.arrivals, ClosedLoop):
-            self._freed_s.append(now_s)
+        Raises UsageError, and goes on as before, when the new trace cannot be opened.
+        """
+        timing = self._timing
+        new_trace = workload.trace != self.workload.trace
+        # Opened before anything is changed: it may fail.
+        opened = Replayed(workload.trace, self._tokenizer) if new_trace and workload.trace else None
+        if self._open:
+            self._backlog += self._overdue(now_s)
+        if new_trace:
+            if self._replayed is not None:
+                self._replayed.close()
+            self._replayed, self._unopened = opened, None
+        self.workload = workload
+        self._drawn.workload = workload
+        if timing is None:
+            return
+        at_s = now_s if self._open else self._held_s
+        if (new_trace and isinstance(timing, RecordedTiming)) or not timing.change(
+            workload.arrivals, at_s
+        ):
+            self._start_timing(at_s)
+
+    def ended(self, number: int, end_s: float, output_tokens: int, ids: Sequence[int]) -> None:
+        """A request has its whole answer (`ids`, or that many tokens): a conversation goes on."""
+        conversation = self._talk.answered(number, output_tokens, ids)
+        if conversation is not None:
+            think_s = self._drawn.think_s(conversation.index, conversation.turn)
+            self._talk.think(conversation, end_s + think_s)
+        elif isinstance(self._timing, ClosedTiming) and self._open:
+            self._timing.freed(end_s)
+
+    def lost(self, number: int, end_s: float) -> None:
+        """A request has ended otherwise: its place is free, its conversation is over."""
+        self._talk.broken(number)
+        if isinstance(self._timing, ClosedTiming) and self._open:
+            self._timing.freed(end_s)
+
+    def wanted(self, now_s: float) -> Wanted:
+        """The load wanted at `now_s`; nothing while held."""
+        if self._timing is None or not self._open:
+            return Wanted()
+        return self._timing.wanted(now_s)
 
     def next_due_s(self, in_flight: int) -> float:
         """When the next request is due, given how many are in flight; infinity if none will be."""
+        if self._backlog:
+            return self._backlog[0]
         if not self._open:
             return math.inf
-        arrivals = self.workload.arrivals
-        if isinstance(arrivals, ClosedLoop):
-            return self._clock_s if in_flight < arrivals.in_flight else math.inf
-        if arrivals.rate <= 0:
-            return math.inf
-        return self._clock_s + self._work_to_next / arrivals.rate
+        turn_s = self._talk.next_due_s()
+        match self._timing:
+            case OpenTiming():
+                start_s = self._timing.next_due_s()
+            case ClosedTiming():
+                start_s = self._timing.next_due_s(in_flight + self._talk.thinking)
+            case RecordedTiming():
+                draft = self._replayed.next if self._replayed else None
+                start_s = self._timing.due_s(draft.at_s) if draft else math.inf
+            case None:
+                start_s = math.inf
+        return min(turn_s, math.inf if self.exhausted else start_s)
 
     def due(self, now_s: float, in_flight: int, max_model_len: int) -> list[RequestSpec]:
         """Every request due by `now_s`, oldest first, clamped to `max_model_len` tokens in all."""
-        if not self._open:
-            return []
+        starts, self._backlog = self._backlog, []
+        turns: list[tuple[float, Conversation]] = []
+        if self._open:
+            starts += self._overdue(now_s, in_flight)
+            turns = self._talk.pop(now_s)
         specs = []
-        for due_s in self._due_times(now_s, in_flight):
-            specs.append(self._spec(self._next_number, due_s, max_model_len))
-            self._next_number += 1
+        for due_s in starts:
+            if self.exhausted:
+                break
+            specs.append(self._start(due_s, max_model_len))
+        if self._open and isinstance(self._timing, RecordedTiming):
+            specs += self._recorded(self._timing, now_s, max_model_len)
+        for due_s, conversation in turns:
+            spec = self._next_turn(due_s, conversation, max_model_len)
+            if spec is not None:
+                specs.append(spec)
+        if turns:
+            specs.sort(key=lambda spec: spec.due_s)
         return specs
 
-    def _due_times(self, now_s: float, in_flight: int) -> list[float]:
-        arrivals = self.workload.arrivals
-        if isinstance(arrivals, ClosedLoop):
-            wanted = max(0, arrivals.in_flight - in_flight)
-            times = [self._freed_s.popleft() if self._freed_s else now_s for _ in range(wanted)]
-            # Places freed while too many were in flight are not refilled.
-            self._freed_s.clear()
-            self._clock_s = now_s
-            return sorted(times)
-        times = []
-        while (due_s := self.next_due_s(in_flight)) <= now_s:
-            times.append(due_s)
-            self._clock_s = due_s
-            self._work_to_next = float(self._arrivals.exponential())
-        return times
+    # -- inside ----------------------------------------------------------------------------
 
-    def _advance(self, now_s: float) -> None:
-        """Use up the waiting already done at the old rate, so that the new one starts from now."""
-        arrivals = self.workload.arrivals
-        if not isinstance(arrivals, ClosedLoop) and self._open:
-            # What is overdue stays due at once; it is not drawn again.
-            waited = max(0.0, now_s - self._clock_s) * arrivals.rate
-            self._work_to_next = max(0.0, self._work_to_next - waited)
-        self._clock_s = max(self._clock_s, now_s)
+    def _start_timing(self, now_s: float) -> None:
+        self._timing = timing_of(self.workload.arrivals, self._seed, now_s)
+        if isinstance(self._timing, RecordedTiming) and self._replayed and self._replayed.next:
+            # A trace that is already under way goes on with its next request.
+            self._timing.shift(now_s - self._timing.due_s(self._replayed.next.at_s))
 
-    def _spec(self, number: int, due_s: float, max_model_len: int) -> RequestSpec:
-        rng = np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, 0, number]))
-        wanted_prompt = _draw(self.workload.prompt, rng)
-        wanted_output = _draw(self.workload.output, rng)
-        prompt = min(wanted_prompt, max_model_len - 1)
-        output = min(wanted_output, max_model_len - prompt)
-        # Drawn one after another, so a clamped prompt is a prefix of the unclamped one.
-        tokens = rng.integers(_FIRST_TOKEN, self._vocab_size, prompt, dtype=np.int64)
-        clamped = (prompt, output) != (wanted_prompt, wanted_output)
-        return RequestSpec(number, due_s, tokens.tolist(), output, clamped)
+    def _overdue(self, now_s: float, in_flight: int | None = None) -> list[float]:
+        """Times of the starts that are due; without `in_flight`, only those of an open loop."""
+        match self._timing:
+            case OpenTiming():
+                return self._timing.pop(now_s)
+            case ClosedTiming() if in_flight is not None:
+                taken = in_flight + self._talk.thinking
+                self._talk.leave(taken - self._timing.target(now_s))
+                return self._timing.pop(now_s, taken)
+        return []
+
+    def _recorded(
+        self, timing: RecordedTiming, now_s: float, max_model_len: int
+    ) -> list[RequestSpec]:
+        """The requests whose recorded time has come."""
+        specs: list[RequestSpec] = []
+        while self._replayed is not None and (draft := self._replayed.next) is not None:
+            due_s = timing.due_s(draft.at_s)
+            if due_s > now_s:
+                break
+            specs.append(self._start(due_s, max_model_len))
+        return specs
+
+    def _start(self, due_s: float, max_model_len: int) -> RequestSpec:
+        if self._replayed is not None:
+            return self._spec(due_s, self._replayed.take(), max_model_len)
+        index, self._index = self._index, self._index + 1
+        draft = self._drawn.draft(index)
+        spec = self._spec(due_s, draft, max_model_len)
+        turns = self._drawn.turns(index)
+        if turns > 1:
+            self._talk.ask(spec.number, Conversation(index, turns), draft.pieces)
+        return spec
+
+    def _next_turn(
+        self, due_s: float, conversation: Conversation, max_model_len: int
+    ) -> RequestSpec | None:
+        draft = self._drawn.draft(conversation.index, conversation.turn)
+        pieces = (*conversation.said, *draft.pieces)
+        if sum(piece.tokens for piece in pieces) >= max_model_len:
+            # What was said no longer fits: the conversation is over.
+            return None
+        spec = self._spec(due_s, draft._replace(pieces=pieces), max_model_len, conversation.turn)
+        self._talk.ask(spec.number, conversation, pieces)
+        return spec
+
+    def _spec(self, due_s: float, draft: Draft, max_model_len: int, turn: int = 0) -> RequestSpec:
+        number, self._number = self._number, self._number + 1
+        pieces = draft.pieces
+        wanted = pieces[0].tokens if len(pieces) == 1 else _total(pieces)
+        prompt = min(wanted, max_model_len - 1)
+        output = min(draft.output_tokens, max_model_len - prompt)
+        clamped = prompt != wanted or output != draft.output_tokens
+        made = Prompt(self._tokens, pieces, prompt)
+        return RequestSpec(number, due_s, made, output, clamped, turn)
 
 
-def _draw(lengths: Lengths, rng: np.random.Generator) -> int:
-    match lengths:
-        case Fixed(tokens):
-            return tokens
-        case Uniform(low, high):
-            return int(rng.integers(low, high + 1))
-        case LogNormal(median, sigma, low, high):
-            drawn = median * math.exp(sigma * float(rng.standard_normal()))
-            return max(low, min(high, round(drawn)))
+def _total(pieces: tuple[Piece, ...]) -> int:
+    return sum(piece.tokens for piece in pieces)

@@ -1,62 +1,84 @@
-"""A load as a person writes it, and back: on the command line, in dialogs, on marks. Pure."""
+"""A load as a person writes it, and back: on the command line, in the editor, on marks. Pure.
+
+arrivals   96 · 8/s · constant:8/s · gamma(0.5):8/s · 1..30/s over 60s · recorded x2
+levels     8 · 1..30 over 60s [exp] · 5,10,20 each 30s · 20 for 5s, 2 for 10s ·
+           0s=2, 40s=8, 60s=3 every 120s
+lengths    256 · 64-512 · 256~0.5[16-2048] · normal:256±64[16-2048] · zipf:1.2[1-4096] ·
+           hist:1-100=3,101-400=1
+"""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import msgspec
 
 from tputtui.errors import UsageError
-from tputtui.load.workload import (
-    ClosedLoop,
+from tputtui.load.lengths import (
+    LONGEST,
     Fixed,
+    Histogram,
     Lengths,
     LogNormal,
-    OpenLoop,
+    Normal,
     Uniform,
-    Workload,
+    Zipf,
 )
+from tputtui.load.levels import Bursts, Diurnal, Level, Ramp, Steps
+from tputtui.load.workload import Arrivals, ClosedLoop, Constant, Gamma, Recorded, level_of
 
-__all__ = [
-    "describe_arrivals",
-    "describe_lengths",
-    "difference",
-    "override",
-    "parse_arrivals",
-    "parse_lengths",
-]
+__all__ = ["describe_arrivals", "describe_lengths", "parse_arrivals", "parse_lengths"]
 
-_NUMBER = r"(\d+(?:\.\d+)?)"
-_LOGNORMAL = re.compile(rf"(?:lognormal:)?{_NUMBER}~{_NUMBER}(?:\[(\d+)-(\d+)\])?")
+NUMBER = r"(\d+(?:\.\d+)?(?:e-?\d+)?|\.\d+)"
+_BOUNDS = r"(?:\[(\d+)-(\d+)\])?"
+_NORMAL = re.compile(rf"normal:{NUMBER}(?:±|\+-){NUMBER}{_BOUNDS}")
+_LOGNORMAL = re.compile(rf"(?:lognormal:)?{NUMBER}~{NUMBER}{_BOUNDS}")
+_ZIPF = re.compile(rf"zipf:{NUMBER}\[(\d+)-(\d+)\]")
+_BIN = re.compile(rf"(\d+)(?:-(\d+))?={NUMBER}")
+_PROCESS = re.compile(rf"(constant|poisson|gamma(?:\({NUMBER}\))?|closed|recorded)(?::|$| )(.*)")
+_SECONDS = rf"{NUMBER}(s|m|h)?"
+_RAMP = re.compile(rf"{NUMBER}\.\.{NUMBER} ?over ?{_SECONDS} ?(exp|linear)?")
+_STEPS = re.compile(rf"([\d.,e]+) ?each ?{_SECONDS}")
+_BURSTS = re.compile(rf"{NUMBER} ?for ?{_SECONDS}, ?{NUMBER} ?for ?{_SECONDS}")
+_DIURNAL = re.compile(rf"(.+?) ?every ?{_SECONDS}")
+_POINT = re.compile(rf"{_SECONDS}={NUMBER}")
+_UNIT_S = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+LENGTHS_HINT = (
+    "Write 256 (fixed), 64-512 (uniform), 256~0.5[16-2048] (lognormal: median~sigma[min-max]), "
+    "normal:256±64, zipf:1.2[1-4096] or hist:1-100=3,101-400=1."
+)
+ARRIVALS_HINT = (
+    "Write 96 (in flight, closed loop), 8/s (Poisson), constant:8/s, gamma(0.5):8/s or recorded; "
+    "levels also as 1..30/s over 60s, 5,10,20/s each 30s, 20/s for 5s, 2/s for 10s."
+)
 
 
 def parse_lengths(text: str) -> Lengths:
-    """Lengths as typed: `256` fixed, `64-512` uniform, `256~0.5[16-2048]` lognormal.
-
-    Raises UsageError with the three forms when `text` is none of them.
-    """
-    plain = text.strip().replace(" ", "")
+    """Lengths as typed (the module's docstring has the forms). Raises UsageError with them."""
+    plain = text.strip().replace(" ", "").lower()
     lengths: Lengths | None = None
     try:
         if plain.isascii() and plain.isdigit():
             lengths = Fixed(int(plain))
         elif match := re.fullmatch(r"(\d+)-(\d+)", plain):
             lengths = Uniform(int(match[1]), int(match[2]))
+        elif match := _NORMAL.fullmatch(plain):
+            lengths = Normal(float(match[1]), float(match[2]), **_bounds(match))
+        elif match := _ZIPF.fullmatch(plain):
+            lengths = Zipf(float(match[1]), int(match[2]), int(match[3]))
         elif match := _LOGNORMAL.fullmatch(plain):
-            bounds = {"min": int(match[3]), "max": int(match[4])} if match[3] else {}
-            lengths = LogNormal(float(match[1]), float(match[2]), **bounds)
+            lengths = LogNormal(float(match[1]), float(match[2]), **_bounds(match))
+        elif plain.startswith("hist:"):
+            lengths = Histogram(tuple(_bin(part) for part in plain[5:].split(",")))
         if lengths is not None:
             # Constructors do not check the annotated bounds; conversion does.
             checked: Lengths = msgspec.convert(msgspec.to_builtins(lengths), Lengths)
             return checked
     except (ValueError, msgspec.ValidationError) as error:
-        raise UsageError(f"Lengths {text!r}: {error}.", _FORMS) from None
-    raise UsageError(f"{text!r} is not a length in tokens.", _FORMS)
-
-
-_FORMS = (
-    "Write 256 (fixed), 64-512 (uniform) or 256~0.5[16-2048] (lognormal: median~sigma[min-max])."
-)
+        raise UsageError(f"Lengths {text!r}: {_told(error)}.", LENGTHS_HINT) from None
+    raise UsageError(f"{text!r} is not a length in tokens.", LENGTHS_HINT)
 
 
 def describe_lengths(lengths: Lengths) -> str:
@@ -66,60 +88,136 @@ def describe_lengths(lengths: Lengths) -> str:
             return str(tokens)
         case Uniform(low, high):
             return f"{low}-{high}"
+        case Normal(mean, sd, low, high):
+            bounds = "" if (low, high) == (1, LONGEST) else f"[{low}-{high}]"
+            return f"normal:{number(mean)}±{number(sd)}{bounds}"
         case LogNormal(median, sigma, low, high):
             bounds = "" if (low, high) == (1, 1_048_576) else f"[{low}-{high}]"
-            return f"{median:g}~{sigma:g}{bounds}"
+            return f"{number(median)}~{number(sigma)}{bounds}"
+        case Zipf(exponent, low, high):
+            return f"zipf:{number(exponent)}[{low}-{high}]"
+        case Histogram(bins):
+            return "hist:" + ",".join(
+                f"{low}-{high}={number(weight)}" for low, high, weight in bins
+            )
 
 
-def parse_arrivals(text: str) -> ClosedLoop | OpenLoop:
-    """Arrivals as typed: `96` in flight (closed loop), `8/s` Poisson (open loop).
-
-    Raises UsageError with the two forms when `text` is neither.
-    """
-    plain = text.strip().lower().replace(" ", "").removesuffix("inflight").replace("req/s", "/s")
-    hint = "Write 96 (in flight, closed loop) or 8/s (Poisson arrivals, open loop)."
+def parse_arrivals(text: str) -> Arrivals:
+    """Arrivals as typed (the module's docstring has the forms). Raises UsageError with them."""
+    plain = re.sub(r"\s+", " ", text.strip().lower())
+    plain = plain.replace("in flight", "").replace("req/s", "/s").strip()
+    process, shape, level_text = "", None, plain
+    if match := _PROCESS.fullmatch(plain):
+        process, shape, level_text = match[1].partition("(")[0], match[2], match[3].strip()
     try:
-        if plain.endswith("/s"):
-            return msgspec.convert({"kind": "poisson", "rate": float(plain[:-2])}, OpenLoop)
-        return msgspec.convert({"kind": "closed", "in_flight": int(plain)}, ClosedLoop)
-    except ValueError as error:
-        why = str(error).partition(" - at")[0] if isinstance(error, msgspec.ValidationError) else ""
-        message = f"Load {text.strip()!r}: {why[:1].lower() + why[1:]}." if why else ""
-        raise UsageError(message or f"{text.strip()!r} is not a load.", hint) from None
+        if process == "recorded":
+            raw: dict[str, Any] = {"kind": "recorded", "speed": _speed(level_text)}
+        else:
+            # "/s" stands wherever a person puts it: behind the number or at the end.
+            open_loop = "/s" in level_text
+            level = _level(re.sub(r" ?/s\b", "", level_text).strip())
+            kind = process or ("poisson" if open_loop else "closed")
+            if open_loop == (kind == "closed"):
+                unit = "requests in flight, without /s" if open_loop else "a rate: add /s"
+                raise ValueError(f"{kind} takes {unit}")
+            raw = {"kind": kind, "in_flight" if kind == "closed" else "rate": level}
+            if kind == "gamma":
+                raw["burstiness"] = float(shape or 0.5)
+        checked: Arrivals = msgspec.convert(raw, Arrivals)
+        return checked
+    except (ValueError, msgspec.ValidationError) as error:
+        known = isinstance(error, msgspec.ValidationError) or "takes" in str(error)
+        why = f": {_told(error)}" if known else " is not a load"
+        raise UsageError(f"Load {text.strip()!r}{why}.", ARRIVALS_HINT) from None
 
 
-def override(
-    base: Workload, arrivals: str | None, prompt: str | None, output: str | None, seed: str | None
-) -> Workload:
-    """`base` with what was typed on the command line put on top. Raises UsageError."""
-    if seed is not None and not (seed.isascii() and seed.isdigit() and int(seed) < 2**63):
-        raise UsageError(f"--load-seed {seed!r} is not a whole number from 0 to 2⁶³ - 1.")
-    return Workload(
-        parse_arrivals(arrivals) if arrivals is not None else base.arrivals,
-        parse_lengths(prompt) if prompt is not None else base.prompt,
-        parse_lengths(output) if output is not None else base.output,
-        int(seed) if seed is not None else base.seed,
-    )
+def describe_arrivals(arrivals: Arrivals) -> str:
+    """The text `parse_arrivals` reads back as the same arrivals."""
+    match arrivals:
+        case ClosedLoop(level):
+            return f"{_describe(level, '')} in flight"
+        case Recorded(speed):
+            return "recorded" if speed == 1 else f"recorded x{number(speed)}"
+        case Constant():
+            process = "constant:"
+        case Gamma(_, burstiness):
+            process = f"gamma({number(burstiness)}):"
+        case _:
+            process = ""
+    return process + _describe(level_of(arrivals), "/s")
 
 
-def difference(old: Workload, new: Workload) -> str:
-    """What changed from one load to another, as a mark says it."""
-    said = []
-    if old.arrivals != new.arrivals:
-        said.append(f"load {describe_arrivals(old)} → {describe_arrivals(new)}")
-    if old.prompt != new.prompt:
-        said.append(f"prompt {describe_lengths(old.prompt)} → {describe_lengths(new.prompt)}")
-    if old.output != new.output:
-        said.append(f"output {describe_lengths(old.output)} → {describe_lengths(new.output)}")
-    if old.seed != new.seed:
-        said.append(f"seed {old.seed} → {new.seed} at the next start")
-    return ", ".join(said)
+def number(value: float) -> str:
+    """As short as it can be and still be read back as the same number."""
+    short = f"{value:g}"
+    return short if float(short) == value and "+" not in short else repr(value).replace("+", "")
 
 
-def describe_arrivals(workload: Workload) -> str:
-    """ "96 in flight" or "8 req/s"."""
-    match workload.arrivals:
-        case ClosedLoop(n):
-            return f"{n} in flight"
-        case other:
-            return f"{other.rate:g} req/s"
+def seconds_of(text: str) -> float:
+    """ "5", "5s", "2m" or "1h" in seconds. Raises ValueError."""
+    match = re.fullmatch(_SECONDS, text.strip().lower())
+    if match is None:
+        raise ValueError(f"{text.strip()!r} takes seconds, like 5s or 2m")
+    return float(match[1]) * _UNIT_S[match[2]]
+
+
+def _level(text: str) -> Any:
+    def at(match: re.Match[str], group: int) -> float:
+        return float(match[group]) * _UNIT_S[match[group + 1]]
+
+    if match := _RAMP.fullmatch(text):
+        curve = "exponential" if match[5] == "exp" else "linear"
+        return {"kind": "ramp", "start": float(match[1]), "end": float(match[2]),
+                "over_s": at(match, 3), "curve": curve}  # fmt: skip
+    if match := _STEPS.fullmatch(text):
+        values = [float(part) for part in match[1].split(",")]
+        return {"kind": "steps", "values": values, "each_s": at(match, 2)}
+    if match := _BURSTS.fullmatch(text):
+        return {"kind": "bursts", "on": float(match[1]), "on_s": at(match, 2),
+                "off": float(match[4]), "off_s": at(match, 5)}  # fmt: skip
+    if match := _DIURNAL.fullmatch(text):
+        points = []
+        for part in match[1].split(","):
+            if (point := _POINT.fullmatch(part.strip())) is None:
+                raise ValueError(part)
+            points.append((at(point, 1), float(point[3])))
+        return {"kind": "diurnal", "points": points, "period_s": at(match, 2)}
+    plain = text.replace(" ", "")
+    return int(plain) if plain.isascii() and plain.isdigit() else float(plain)
+
+
+def _describe(level: Level, unit: str) -> str:
+    match level:
+        case Ramp(start, end, over_s, curve):
+            how = " exp" if curve == "exponential" else ""
+            return f"{number(start)}..{number(end)}{unit} over {number(over_s)}s{how}"
+        case Steps(values, each_s):
+            return f"{','.join(map(number, values))}{unit} each {number(each_s)}s"
+        case Bursts(on, on_s, off_s, off):
+            return f"{number(on)}{unit} for {number(on_s)}s, {number(off)} for {number(off_s)}s"
+        case Diurnal(points, period_s):
+            told = ", ".join(f"{number(at)}s={number(value)}" for at, value in points)
+            return f"{told}{unit} every {number(period_s)}s"
+        case _:
+            return number(level) + unit
+
+
+def _speed(text: str) -> float:
+    return float(text.replace(" ", "").strip("x×") or 1)
+
+
+def _bounds(match: re.Match[str]) -> dict[str, int]:
+    return {"min": int(match[3]), "max": int(match[4])} if match[3] else {}
+
+
+def _bin(text: str) -> tuple[int, int, float]:
+    match = _BIN.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no bin: write 1-100=3 (from-to=weight)")
+    return int(match[1]), int(match[2] or match[1]), float(match[3])
+
+
+def _told(error: Exception) -> str:
+    what = str(error).partition(" - at")[0].rstrip(".")
+    what = what.replace("`int | object`", "a whole number or a curve")
+    return what[:1].lower() + what[1:]

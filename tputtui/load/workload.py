@@ -9,96 +9,182 @@ from typing import Annotated
 
 import msgspec
 
+from tputtui.load.lengths import Lengths, Pairs
+from tputtui.load.levels import Bursts, Diurnal, Level, Ramp, Steps
+
 __all__ = [
-    "ClosedLoop",
-    "Fixed",
-    "Lengths",
-    "LogNormal",
-    "OpenLoop",
-    "Uniform",
-    "Workload",
-    "scaled",
-]
-
-Tokens = Annotated[int, msgspec.Meta(ge=1, le=16_777_216)]
+    "Arrivals", "ClosedLoop", "Constant", "Gamma", "OpenLoop", "Poisson", "Prefix", "Recorded",
+    "Sessions", "TraceFile", "Workload", "level_of", "scaled", "with_level",
+]  # fmt: skip
 
 
-class Fixed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="fixed"):
-    """Every length is `tokens`."""
-
-    tokens: Tokens
+class _Arrivals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
+    """What all arrival processes have in common: they are told apart by `kind`."""
 
 
-class Uniform(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="uniform"
-):
-    """Whole numbers from `min` to `max`, both included, all equally likely."""
+class ClosedLoop(_Arrivals, frozen=True, tag="closed"):
+    """A number of requests in flight: the next is due the moment one ends.
 
-    min: Tokens
-    max: Tokens
-
-    def __post_init__(self) -> None:
-        _ordered(self.min, self.max)
-
-
-class LogNormal(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="lognormal"
-):
-    """exp(N(ln `median`, `sigma`²)), rounded; what falls outside `min`..`max` is put on the bound.
-
-    sigma: standard deviation of the logarithm; 0.5 spreads the middle 95 % over a factor of 7.
+    in_flight: the number, or a curve of it (rounded down). With sessions: people, each in flight
+    or thinking.
     """
 
-    median: Annotated[float, msgspec.Meta(gt=0)]
-    sigma: Annotated[float, msgspec.Meta(ge=0, le=5)]
-    min: Tokens = 1
-    max: Tokens = 1_048_576
-
-    def __post_init__(self) -> None:
-        _ordered(self.min, self.max)
+    in_flight: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] | Ramp | Steps | Bursts | Diurnal
 
 
-Lengths = Fixed | Uniform | LogNormal
+class Constant(_Arrivals, frozen=True, tag="constant"):
+    """Arrivals at even distances: `rate` requests/s, or a curve of it."""
+
+    rate: Level
 
 
-class ClosedLoop(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="closed"
-):
-    """A fixed number of requests in flight: the next is due the moment one ends."""
+class Poisson(_Arrivals, frozen=True, tag="poisson"):
+    """Poisson arrivals at `rate` requests/s, or a curve of it (then a time-varying process)."""
 
-    in_flight: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+    rate: Level
 
 
-class OpenLoop(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="poisson"
-):
-    """Poisson arrivals at `rate` requests/s, whatever the engine does with them."""
+class Gamma(_Arrivals, frozen=True, tag="gamma"):
+    """Gamma-distributed gaps at `rate` requests/s, or a curve of it.
 
-    rate: Annotated[float, msgspec.Meta(ge=0, le=1e6)]
+    burstiness: the shape of the distribution, as `vllm bench serve --burstiness` has it: 1 is
+    Poisson, less comes in clumps, more is more even. The gaps' coefficient of variation is
+    1/√burstiness.
+    """
+
+    rate: Level
+    burstiness: Annotated[float, msgspec.Meta(gt=0, le=1000)]
 
 
-class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Arrivals, prompt and output lengths in tokens, and the seed that makes them repeatable."""
+class Recorded(_Arrivals, frozen=True, tag="recorded"):
+    """The times of the trace, `speed` times as fast."""
 
-    arrivals: ClosedLoop | OpenLoop
-    prompt: Lengths
-    output: Lengths
+    speed: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
+
+
+OpenLoop = Constant | Poisson | Gamma
+Arrivals = ClosedLoop | Constant | Poisson | Gamma | Recorded
+
+
+class Prefix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Prompts that begin alike: a prefix of `tokens` in front of a `share` of the prompts.
+
+    tokens: added to the prompt's own length. groups: how many different prefixes there are.
+    zipf: the exponent of their popularity; 0 makes all alike, 1 is the classic.
+    """
+
+    share: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    tokens: Annotated[int, msgspec.Meta(ge=1, le=1_048_576)]
+    groups: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1
+    zipf: Annotated[float, msgspec.Meta(ge=0, le=10)] = 1.0
+
+
+class Sessions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Conversations: arrivals begin them; each turn's prompt is all that was said, and a bit more.
+
+    turns: how many requests a conversation has. think_s: mean of the exponentially distributed
+    time from an answer to the next turn. What is said before is the engine's own answers.
+    """
+
+    turns: Lengths
+    think_s: Annotated[float, msgspec.Meta(ge=0, le=1e6)]
+
+
+class TraceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Requests taken from a file: lengths, shared prefixes, and, with `recorded`, times.
+
+    tokenizer: for traces of text; the model's own where empty. repeat: begin again at its end.
+    """
+
+    path: Annotated[str, msgspec.Meta(min_length=1)]
+    tokenizer: str = ""
+    repeat: bool = False
+
+
+class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Arrivals, what the requests are like, and the seed that makes them repeatable.
+
+    prompt, output: lengths in tokens, drawn apart; or `pairs`, drawn together; or a `trace`.
+    """
+
+    arrivals: Arrivals
+    prompt: Lengths | None = None
+    output: Lengths | None = None
+    pairs: Pairs | None = None
+    prefix: Prefix | None = None
+    sessions: Sessions | None = None
+    trace: TraceFile | None = None
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
 
+    def __post_init__(self) -> None:
+        apart = self.prompt is not None or self.output is not None
+        if self.trace is not None:
+            if apart or self.pairs is not None:
+                raise ValueError("a trace brings its own lengths: leave prompt, output, pairs out")
+            if self.prefix is not None or self.sessions is not None:
+                raise ValueError("a trace brings its own prompts: leave prefix and sessions out")
+        elif self.pairs is not None:
+            if apart:
+                raise ValueError("pairs are drawn together: leave prompt and output out")
+        elif self.prompt is None or self.output is None:
+            missing = "prompt" if self.prompt is None else "output"
+            raise ValueError(f"{missing} is required, unless pairs or a trace gives the lengths")
+        if isinstance(self.arrivals, Recorded) and self.trace is None:
+            raise ValueError("recorded arrivals need a trace")
 
-def _ordered(low: int, high: int) -> None:
-    if low > high:
-        raise ValueError(f"min {low} is above max {high}")
+
+def level_of(arrivals: Arrivals) -> Level:
+    """The level of any arrivals: requests in flight, requests/s, or the speed of a trace."""
+    match arrivals:
+        case ClosedLoop(level) | Constant(level) | Poisson(level) | Gamma(level, _):
+            return level
+        case Recorded(speed):
+            return speed
+
+
+def with_level(arrivals: Arrivals, level: float) -> Arrivals:
+    """The same kind of arrivals at another constant level; whole and at least 1 in flight."""
+    if isinstance(arrivals, ClosedLoop):
+        return ClosedLoop(max(1, round(level)))
+    if isinstance(arrivals, Recorded):
+        return Recorded(level)
+    return msgspec.structs.replace(arrivals, rate=level)
 
 
 def scaled(workload: Workload, direction: int) -> Workload:
-    """The same workload with a quarter more (+1) or a fifth less (-1) load, in round numbers."""
+    """The same workload with a quarter more (+1) or a fifth less (-1) load, in round numbers.
+
+    A curve is scaled as a whole.
+    """
     factor = 1.25 if direction > 0 else 0.8
-    arrivals = workload.arrivals
-    if isinstance(arrivals, ClosedLoop):
-        target = round(arrivals.in_flight * factor)
-        target = max(target, arrivals.in_flight + 1) if direction > 0 else target
-        new: ClosedLoop | OpenLoop = ClosedLoop(max(1, min(1_000_000, target)))
-    else:
-        new = OpenLoop(min(1e6, max(0.01, float(f"{arrivals.rate * factor:.3g}"))))
-    return msgspec.structs.replace(workload, arrivals=new)
+    arrivals, whole = workload.arrivals, isinstance(workload.arrivals, ClosedLoop)
+
+    def times(value: float) -> float:
+        if whole:
+            target = round(value * factor)
+            return min(1_000_000, max(1, target, value + 1 if direction > 0 else 0))
+        return min(1e6, max(0.01, float(f"{value * factor:.3g}"))) if value else 0.0
+
+    level = level_of(arrivals)
+    new: Level
+    match level:
+        case Ramp(start, end, over_s, curve):
+            new = Ramp(times(start), times(end), over_s, curve)
+        case Steps(values, each_s):
+            new = Steps(tuple(times(value) for value in values), each_s)
+        case Bursts(on, on_s, off_s, off):
+            new = Bursts(times(on), on_s, off_s, times(off) if off else 0.0)
+        case Diurnal(points, period_s):
+            new = Diurnal(tuple((at, times(value)) for at, value in points), period_s)
+        case _:
+            # From nothing, plus brings something.
+            new = times(level or (1 if direction > 0 else 0))
+    changed: Arrivals
+    match arrivals:
+        case ClosedLoop():
+            changed = ClosedLoop(int(new) if isinstance(new, int | float) else new)
+        case Recorded(speed):
+            changed = Recorded(times(speed))
+        case _:
+            changed = msgspec.structs.replace(arrivals, rate=new)
+    return msgspec.structs.replace(workload, arrivals=changed)

@@ -11,10 +11,15 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from tputtui.load.timing import Wanted
 from tputtui.measure.samples import Accounting, Mark, RequestSample, StepSample
 from tputtui.measure.stats import Floats
 
-__all__ = ["Recorder", "Ring"]
+__all__ = ["ENDED", "Recorder", "Ring"]
+
+
+ENDED = {name: i for i, name in enumerate(("end_s", "ttft_s", "tpot_s", "e2e_s", "good"))}
+"""Columns of a request that has left; latencies are NaN unless it is good (1.0)."""
 
 
 class Ring:
@@ -60,11 +65,12 @@ class Recorder:
         """Inter-token latencies: (step end, gap, how many requests had that very gap)."""
         self.first_tokens = Ring(3, 1 << 15)
         """(when, TTFT from due, TTFT from submit)."""
-        self.ended = Ring(6, 1 << 15)
-        """(when, E2E from due, TPOT, output tokens, good, prompt tokens)."""
+        self.ended = Ring(len(ENDED), 1 << 15)
+        """Requests that have left, as `ENDED` names the columns."""
         self.issued = Ring(1, 1 << 17)
         """When each request was due to be sent."""
         self.accounting = Accounting()
+        self.wanted = Wanted()
         self.generated_tokens = 0
         self.preemptions = 0
         self.marks: deque[Mark] = deque(maxlen=500)
@@ -88,11 +94,10 @@ class Recorder:
         self.ended.append(
             (
                 sample.end_s,
-                sample.e2e_s if good else np.nan,
+                sample.ttft_s if good else np.nan,
                 sample.tpot_s if good else np.nan,
-                sample.output_tokens,
+                sample.e2e_s if good else np.nan,
                 good,
-                sample.prompt_tokens,
             )
         )
         self.request_log.append(sample)

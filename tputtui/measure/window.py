@@ -7,19 +7,42 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 
-from tputtui.measure.recorder import Recorder
+from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import StepSample
 from tputtui.measure.stats import Floats, Quantiles, quantiles
 
-__all__ = ["Figures", "Latencies", "Settling", "Window", "figures", "latencies"]
+__all__ = ["Figures", "Latencies", "Phase", "Settling", "Window", "figures", "latencies"]
 
 SPAN_S = 60.0
 _MIN_SETTLE_S = 2.0
 _MAX_SETTLE_S = 60.0
 _COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
+
+
+class Phase(StrEnum):
+    """What a window is worth. See `phase_of` for the rules."""
+
+    SETTLING = "settling"
+    """Older requests, or an older limit, are still at work."""
+    RAMPING = "ramping"
+    """The load is on its way up or down a curve."""
+    DRAINING = "draining"
+    """The load is held and what is in flight runs out."""
+    IDLE = "idle"
+    MEASURING = "measuring"
+    """Too short a time to tell whether it is steady."""
+    DRIFTING = "not steady"
+    """Tokens/s or requests in flight show a trend."""
+    STEADY = "steady"
+
+    @property
+    def quotable(self) -> bool:
+        """Whether a figure of this window may be quoted at all (with what it is worth)."""
+        return self in (Phase.MEASURING, Phase.DRIFTING, Phase.STEADY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +58,7 @@ class Window:
     settled: bool
     turned_over: int
     to_turn_over: int
+    phase: Phase = Phase.SETTLING
 
     @property
     def length_s(self) -> float:
@@ -47,7 +71,8 @@ class Settling:
 
     A change is settled when the limit is in force, every request that was in flight when it was
     made has left (so that none carries the old setting), and at least 2 s have passed; after 60 s
-    it is taken as settled whatever happens. Then the window starts anew and grows to 60 s.
+    it is taken as settled whatever happens. Then the window starts anew and grows to 60 s; under
+    a load that repeats it covers whole periods, two at least once it is that long.
     """
 
     def __init__(self, now_s: float) -> None:
@@ -56,6 +81,11 @@ class Settling:
         self._in_flight = 0
         self._left_before = 0
 
+    @property
+    def changed_s(self) -> float:
+        """When the setting changed last."""
+        return self._changed_s
+
     def change(self, now_s: float, in_flight: int, left: int) -> None:
         """A setting changed with `in_flight` requests in the engine, `left` having left so far."""
         self._changed_s = now_s
@@ -63,8 +93,11 @@ class Settling:
         self._in_flight = in_flight
         self._left_before = left
 
-    def window(self, now_s: float, left: int, in_force: bool) -> Window:
-        """The window at `now_s`, when `left` requests have left the engine so far."""
+    def window(self, now_s: float, left: int, in_force: bool, period_s: float = 0.0) -> Window:
+        """The window at `now_s`, when `left` requests have left the engine so far.
+
+        period_s: after how many seconds the load repeats itself, if it does.
+        """
         turned = min(left - self._left_before, self._in_flight)
         if self._settled_s is None:
             waited_s = now_s - self._changed_s
@@ -73,7 +106,10 @@ class Settling:
                 self._settled_s = now_s
         settled = self._settled_s is not None
         start = self._settled_s if self._settled_s is not None else self._changed_s
-        return Window(max(start, now_s - SPAN_S), now_s, settled, turned, self._in_flight)
+        start = max(start, now_s - max(SPAN_S, 2 * period_s))
+        if period_s > 0 and now_s - start >= period_s:
+            start = now_s - math.floor((now_s - start) / period_s) * period_s
+        return Window(start, now_s, settled, turned, self._in_flight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +147,7 @@ def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
     steps = recorder.steps.between(start_s, end_s)
     issued = len(recorder.issued.between(start_s, end_s))
     ended = recorder.ended.between(start_s, end_s)
-    finished = int(np.count_nonzero(ended[:, 4]))
+    finished = int(np.count_nonzero(ended[:, ENDED["good"]]))
 
     def column(name: str) -> Floats:
         return steps[:, _COLUMN[name]]
@@ -174,7 +210,7 @@ def latencies(recorder: Recorder, start_s: float, end_s: float) -> Latencies:
     ended = recorder.ended.between(start_s, end_s)
     return Latencies(
         ttft=quantiles(recorder.first_tokens.between(start_s, end_s)[:, 1]),
-        tpot=quantiles(ended[:, 2]),
+        tpot=quantiles(ended[:, ENDED["tpot_s"]]),
         itl=quantiles(gaps[:, 1], gaps[:, 2]),
-        e2e=quantiles(ended[:, 1]),
+        e2e=quantiles(ended[:, ENDED["e2e_s"]]),
     )

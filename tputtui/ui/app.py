@@ -20,18 +20,15 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from tputtui.errors import TputError, UsageError
+from tputtui.goals import describe_goals, parse_goals
 from tputtui.knobs import coarse_step, fine_step, parse_value
-from tputtui.load.notation import (
-    describe_arrivals,
-    describe_lengths,
-    parse_arrivals,
-    parse_lengths,
-)
-from tputtui.load.workload import Workload, scaled
+from tputtui.load.sections import FIELDS, from_texts, to_texts
+from tputtui.load.workload import scaled
 from tputtui.session import Session
 from tputtui.ui.board import Board
 from tputtui.ui.log_tail import LogTail
 from tputtui.ui.screens.dialog import Dialog
+from tputtui.ui.screens.frontier import FrontierScreen
 from tputtui.ui.screens.help import HelpScreen
 from tputtui.ui.screens.log import LogScreen
 from tputtui.ui.theme import NAMES, THEMES
@@ -118,6 +115,8 @@ class TputApp(App[None]):
             return
         if self.screen is self._board:
             self._board.tick()
+        elif isinstance(self.screen, FrontierScreen):
+            self.screen.tick()
         elif isinstance(self.screen, LogScreen):
             self.session.frame()
             self.screen.add(self._tail.read())
@@ -206,22 +205,27 @@ class TputApp(App[None]):
         old = self.session.workload
 
         def use(texts: list[str]) -> None:
-            arrivals, prompt, output = texts
-            self.session.set_workload(
-                Workload(
-                    parse_arrivals(arrivals), parse_lengths(prompt), parse_lengths(output), old.seed
-                )
-            )
+            named = {field.name: text for field, text in zip(FIELDS, texts, strict=True)}
+            self.session.set_workload(from_texts(old, named))
             self._board.redraw()
 
-        fields = [
-            ("arrivals: 96 (in flight, closed loop) or 8/s (Poisson, open loop)",
-             describe_arrivals(old)),
-            ("prompt tokens: 256, 64-512 or 256~0.5[16-2048]", describe_lengths(old.prompt)),
-            ("output tokens: likewise", describe_lengths(old.output)),
-        ]  # fmt: skip
-        hint = "Lengths: fixed, uniform, or lognormal as median~sigma[min-max]."
-        self.push_screen(Dialog("load", fields, hint, use))
+        fields = [(field.label, to_texts(old)[field.name]) for field in FIELDS]
+        self.push_screen(Dialog("load", fields, "", use))
+
+    def action_edit_goals(self) -> None:
+        """Ask for goals."""
+        session = self.session
+
+        def use(texts: list[str]) -> None:
+            session.set_goals(parse_goals(texts[0]))
+            self._board.redraw()
+
+        hint = "ttft, tpot or e2e, a percentile, a limit: ttft_p99=500ms, tpot_p99=50ms."
+        self.push_screen(Dialog("goals", [("", describe_goals(session.goals))], hint, use))
+
+    def action_show_frontier(self) -> None:
+        """Every setting measured so far, throughput against latency."""
+        self.push_screen(FrontierScreen(self.session))
 
     # -- the rest --------------------------------------------------------------------------
 
@@ -282,6 +286,8 @@ class TputApp(App[None]):
         yield SystemCommand("Hold or run the load", "Space", self.action_toggle_load)
         yield SystemCommand("Stop the load", "Abort what is in flight", self.action_stop_load)
         yield SystemCommand("Edit the load", "Arrivals and lengths", self.action_edit_load)
+        yield SystemCommand("Goals", "What to serve requests within", self.action_edit_goals)
+        yield SystemCommand("Frontier", "Settings against each other", self.action_show_frontier)
         yield SystemCommand("Type a limit", "Its exact value", self.action_type)
         yield SystemCommand("Save a profile", "Limits, load and figures", self.action_save)
         yield SystemCommand("Engine log", "What vLLM prints", self.action_show_log)

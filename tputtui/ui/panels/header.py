@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tputtui.engine.protocol import State
 from tputtui.frame import Frame
-from tputtui.load.notation import describe_arrivals, describe_lengths
+from tputtui.load.notation import describe_arrivals
+from tputtui.load.sections import describe
 from tputtui.ui.rows import Row, spread, width_of
 
 __all__ = ["header"]
@@ -27,11 +28,8 @@ def header(frame: Frame, width: int) -> Row:
     if state in (State.READY, State.DRAINING):
         state_part.append((" load held", "muted"))
     right = state_part
-    middle: Row = [(f"  {describe_arrivals(load)}", "text")]
-    more: Row = [
-        (f" · prompt {describe_lengths(load.prompt)}", "muted"),
-        (f" · output {describe_lengths(load.output)}", "muted"),
-    ]
+    middle: Row = [(f"  {describe_arrivals(load.arrivals)}", "text")]
+    more: Row = [(f" · {describe(load)}", "muted")]
     about: Row = []
     if facts is not None:
         vllm = facts.versions.get("vllm", "?")

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from tputtui.format import clock, compact, seconds
 from tputtui.frame import Frame
+from tputtui.measure.attainment import Verdict
 from tputtui.measure.stats import Quantiles
+from tputtui.measure.window import Phase
 from tputtui.ui.rows import Row, spread
 
 __all__ = ["latency", "window_caption"]
 
+_SIGNS = {
+    Verdict.MET: ("✓", "good"),
+    Verdict.MISSED: ("✗", "bad"),
+    Verdict.UNRESOLVED: ("?", "warn"),
+}
 _NAMES = (("TTFT", "ttft"), ("TPOT", "tpot"), ("ITL", "itl"), ("E2E", "e2e"))
 
 
 def latency(frame: Frame, width: int, height: int) -> list[Row]:
     """A head, four rows, and where there is room what they count."""
     wide = width >= 46
-    head = "         p50      p90            p99" if wide else "         p50     p90       p99"
-    rows: list[Row] = [spread([(head, "label")], [("n", "label")], min(width, 52))]
+    head = "          p50      p90            p99" if wide else "          p50     p90       p99"
+    rows: list[Row] = [spread([(head, "label")], [("n", "label")], min(width, 46))]
     for label, name in _NAMES:
-        values = getattr(frame.latencies, name)
-        rows.append(_row(label, values, width))
+        rows.append(_row(frame, label, name, width))
     account = frame.accounting
     rows += [
         [
@@ -40,16 +46,34 @@ def latency(frame: Frame, width: int, height: int) -> list[Row]:
     return rows[:height]
 
 
-def _row(label: str, values: Quantiles, width: int) -> Row:
+def _row(frame: Frame, label: str, name: str, width: int) -> Row:
+    values: Quantiles = getattr(frame.latencies, name)
     gap, last = ("  ", 13) if width >= 46 else (" ", 9)
     p99, look = _p99(values, last)
+    # What is no figure of this setting yet is there to be watched, not to be quoted.
+    sure = frame.window.phase.quotable
+    verdict = _verdict(frame, name)
+    sign, sign_look = _SIGNS[verdict] if verdict else (" ", "label")
     row: Row = [
-        (f"{label:<5}", "label"),
-        (seconds(values.p50), "value"),
-        (gap + seconds(values.p90) + gap, "text"),
-        (p99.rjust(last), look),
+        (f"{label:<4}", "label"),
+        (sign, sign_look),
+        (seconds(values.p50, 8), "value" if sure else "muted"),
+        (gap + seconds(values.p90) + gap, "text" if sure else "muted"),
+        (p99.rjust(last), look if sure else "muted"),
     ]
-    return spread(row, [(compact(values.n), "muted")], min(width, 52))
+    full = spread(row, [(compact(values.n), "muted")], min(width, 46))
+    if width >= 57 and verdict:
+        return [*full, (f" {verdict.value}", sign_look)]
+    return full
+
+
+def _verdict(frame: Frame, name: str) -> Verdict | None:
+    """The worst verdict on a latency's goals; None without goals, or while nothing is sure."""
+    if not frame.window.phase.quotable:
+        return None
+    found = {each.verdict for each in frame.goodput.each if each.goal.metric == name}
+    order = (Verdict.MISSED, Verdict.UNRESOLVED, Verdict.MET)
+    return next((verdict for verdict in order if verdict in found), None)
 
 
 def _p99(values: Quantiles, room: int) -> tuple[str, str]:
@@ -73,9 +97,11 @@ def window_caption(frame: Frame) -> str:
     window = frame.window
     if frame.status.failure is not None:
         return "until the engine failed"
-    if window.settled:
+    if window.phase.quotable:
         # In steps: a title that counts would repaint its whole rule.
-        return f"window {window.length_s - window.length_s % 5:.0f} s"
+        return f"window {window.length_s - window.length_s % 5:.0f} s · {window.phase.value}"
+    if window.phase is not Phase.SETTLING:
+        return window.phase.value
     since = clock(window.length_s)
     if window.to_turn_over:
         return f"settling {since} · {window.turned_over}/{window.to_turn_over} left"

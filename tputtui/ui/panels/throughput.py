@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from operator import attrgetter
 
 from tputtui.format import compact, percent, rate
 from tputtui.frame import Frame
-from tputtui.load.workload import OpenLoop
+from tputtui.load.workload import ClosedLoop, level_of
 from tputtui.measure.history import History
 from tputtui.ui.chart import chart
 from tputtui.ui.rows import Row
@@ -17,21 +18,25 @@ __all__ = ["throughput"]
 def throughput(frame: Frame, history: History, width: int, height: int) -> list[Row]:
     """Three rows of figures, then charts in what is left."""
     now, window = frame.now, frame.figures
+    # What is no figure of this setting yet is there to be watched, not to be quoted.
+    sure = "text" if frame.window.phase.quotable else "muted"
     rows: list[Row] = [
         [
             ("generated ", "label"),
             (compact(now.generated_per_s), "value"),
             (" tok/s", "label"),
-            (f"   window{compact(window.generated_per_s, 7)}", "text"),
+            (f"   window{compact(window.generated_per_s, 7)}", sure),
         ],
         [
             ("prompt    ", "label"),
             (compact(now.prompt_computed_per_s), "value"),
             (" tok/s", "label"),
-            (f"   window{compact(window.prompt_computed_per_s, 7)}", "text"),
+            (f"   window{compact(window.prompt_computed_per_s, 7)}", sure),
             *_cached(frame),
         ],
-        _requests(frame),
+        _requests(frame, sure),
+        *_goodput(frame),
+        *_costs(frame),
     ]
     left = height - len(rows)
     if left < 2:
@@ -54,15 +59,16 @@ def _cached(frame: Frame) -> Row:
     ]
 
 
-def _requests(frame: Frame) -> Row:
+def _requests(frame: Frame, sure: str) -> Row:
     now, window = frame.now, frame.figures
     row: Row = [("requests  ", "label")]
-    if not isinstance(frame.profile.load.arrivals, OpenLoop):
+    if isinstance(frame.profile.load.arrivals, ClosedLoop):
         return [
             *row,
             (rate(now.achieved_per_s), "value"),
             (" /s   ", "label"),
-            (f"   window{rate(window.achieved_per_s, 7)}", "text"),
+            (f"   window{rate(window.achieved_per_s, 7)}", sure),
+            *_wanted(frame, ""),
         ]
     row += [
         (rate(window.achieved_per_s), "value"),
@@ -70,4 +76,39 @@ def _requests(frame: Frame) -> Row:
         (rate(window.offered_per_s), "value"),
         (" /s", "label"),
     ]
-    return [*row, (" saturated", "warn")] if window.saturated else [*row, (" offered", "label")]
+    said = (" saturated", "warn") if window.saturated else (" offered", "label")
+    return [*row, said, *_wanted(frame, "/s")]
+
+
+def _wanted(frame: Frame, unit: str) -> Row:
+    """Where a load that moves stands now."""
+    if isinstance(level_of(frame.profile.load.arrivals), int | float):
+        return []
+    return [(f"  now {rate(frame.wanted.level, 0)}{unit} wanted", "muted")]
+
+
+def _goodput(frame: Frame) -> list[Row]:
+    if not frame.profile.goals:
+        return []
+    found = frame.goodput
+    row: Row = [("goodput   ", "label")]
+    if not frame.window.phase.quotable:
+        return [[*row, (f"     – while {frame.window.phase.value}", "muted")]]
+    return [
+        [
+            *row,
+            (rate(found.per_s), "value"),
+            (" /s ", "label"),
+            (f"{percent(found.frac)} met ", "text"),
+            (f"[{percent(found.low, 0).rstrip('%')}–{percent(found.high, 0)}]", "muted"),
+        ]
+    ]
+
+
+def _costs(frame: Frame) -> list[Row]:
+    parts: Row = []
+    if not math.isnan(frame.cost_per_mtok):
+        parts += [(rate(frame.cost_per_mtok), "value"), (" per million tok", "label")]
+    if not math.isnan(frame.tokens_per_joule):
+        parts += [(rate(frame.tokens_per_joule), "value"), (" tok/J", "label")]
+    return [[("cost      ", "label"), *parts]] if parts else []

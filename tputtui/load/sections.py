@@ -1,0 +1,296 @@
+"""The rest of a load as a person writes it: prefixes, conversations, pairs, traces. Pure.
+
+prefix     share=0.8 tokens=256 groups=16 zipf=1
+sessions   turns=1-6 think=5s
+pairs      100/50=3,2000/100=1
+trace      FILE [repeat] [tokenizer=PATH]
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from tputtui.errors import UsageError, nearest
+from tputtui.load.lengths import Pairs
+from tputtui.load.notation import (
+    NUMBER,
+    describe_arrivals,
+    describe_lengths,
+    number,
+    parse_arrivals,
+    parse_lengths,
+    seconds_of,
+)
+from tputtui.load.workload import Prefix, Recorded, Sessions, TraceFile, Workload
+
+__all__ = ["FIELDS", "Field", "describe", "difference", "from_texts", "to_texts"]
+
+T = TypeVar("T")
+_NOTHING = ("", "none", "off", "-")
+_PAIR = re.compile(rf"(\d+)/(\d+)(?:={NUMBER})?")
+
+
+class Field(msgspec.Struct, frozen=True):
+    """One line of a load as text.
+
+    name: of the Workload field. forms: examples a person can start from, with what each is.
+    """
+
+    name: str
+    label: str
+    flag: str
+    forms: tuple[tuple[str, str], ...]
+
+
+FIELDS = (
+    Field("arrivals", "arrivals", "--load", (
+        ("closed loop", "96"),
+        ("Poisson", "8/s"),
+        ("constant rate", "constant:8/s"),
+        ("gamma, bursty", "gamma(0.5):8/s"),
+        ("linear ramp", "1..20/s over 60s"),
+        ("exponential ramp", "1..20/s over 60s exp"),
+        ("steps", "4,8,12,16/s each 30s"),
+        ("bursts", "20/s for 5s, 2 for 10s"),
+        ("diurnal", "0s=2, 40s=12, 80s=4/s every 120s"),
+        ("ramp in flight", "8..128 over 60s"),
+        ("as recorded", "recorded"),
+    )),
+    Field("prompt", "prompt tokens", "--prompt-tokens", (
+        ("fixed", "256"),
+        ("uniform", "64-512"),
+        ("lognormal", "256~0.5[16-2048]"),
+        ("normal", "normal:256±64[16-2048]"),
+        ("Zipf", "zipf:1.2[1-2048]"),
+        ("histogram", "hist:1-100=3,101-400=1"),
+    )),
+    Field("output", "output tokens", "--output-tokens", (
+        ("fixed", "128"),
+        ("uniform", "16-256"),
+        ("lognormal", "128~0.5[8-1024]"),
+        ("normal", "normal:128±32[8-512]"),
+        ("Zipf", "zipf:1.2[1-512]"),
+        ("histogram", "hist:1-50=3,51-200=1"),
+    )),
+    Field("pairs", "joint lengths", "--length-pairs", (
+        ("drawn apart", "none"),
+        ("pairs", "100/50=3,800/100=1"),
+    )),
+    Field("prefix", "shared prefix", "--prefix", (
+        ("none", "none"),
+        ("one for all", "share=1 tokens=128"),
+        ("popular groups", "share=0.8 tokens=128 groups=16 zipf=1"),
+    )),
+    Field("sessions", "conversations", "--sessions", (
+        ("single requests", "none"),
+        ("multi-turn", "turns=1-6 think=5s"),
+    )),
+    Field("trace", "trace file", "--trace", (
+        ("none", "none"),
+        ("a file", "trace.csv"),
+        ("over and over", "trace.csv repeat"),
+    )),
+)  # fmt: skip
+
+
+def from_texts(base: Workload, texts: Mapping[str, str]) -> Workload:
+    """`base` with every field in `texts` (name → text) put in its place. Raises UsageError.
+
+    A field that excludes others takes their place: naming a trace drops the lengths of `base`.
+    """
+    changes: dict[str, Any] = {name: _PARSERS[name](text) for name, text in texts.items()}
+    given = {name for name, value in changes.items() if value is not None}
+    if "trace" in given:
+        for name in ("prompt", "output", "pairs", "prefix", "sessions"):
+            changes.setdefault(name, None)
+        changes.setdefault("arrivals", Recorded())
+    elif "pairs" in given:
+        changes |= {n: None for n in ("prompt", "output") if n not in given}
+        changes.setdefault("trace", None)
+    elif given & {"prompt", "output"}:
+        changes |= {n: None for n in ("pairs", "trace") if n not in given}
+    fields = {name: getattr(base, name) for name in Workload.__struct_fields__} | changes
+    try:
+        return Workload(**fields)
+    except ValueError as error:
+        raise UsageError(f"The load does not fit together: {error}.") from None
+
+
+def to_texts(workload: Workload) -> dict[str, str]:
+    """Every field of a load as the text `from_texts` reads back."""
+    return {
+        "arrivals": describe_arrivals(workload.arrivals),
+        "prompt": describe_lengths(workload.prompt) if workload.prompt else "",
+        "output": describe_lengths(workload.output) if workload.output else "",
+        "pairs": _describe_pairs(workload.pairs),
+        "prefix": _describe_prefix(workload.prefix),
+        "sessions": _describe_sessions(workload.sessions),
+        "trace": _describe_trace(workload.trace),
+    }
+
+
+def describe(workload: Workload) -> str:
+    """The lengths and what comes with them, in one line."""
+    texts = to_texts(workload)
+    if workload.trace is not None:
+        return f"trace {texts['trace']}"
+    lengths = (
+        f"pairs {texts['pairs']}"
+        if workload.pairs is not None
+        else f"prompt {texts['prompt']} · output {texts['output']}"
+    )
+    prefix = f" · prefix {texts['prefix']}" if workload.prefix else ""
+    sessions = f" · sessions {texts['sessions']}" if workload.sessions else ""
+    return lengths + prefix + sessions
+
+
+def difference(old: Workload, new: Workload) -> str:
+    """What changed from one load to another, as a mark says it."""
+    before, after = to_texts(old), to_texts(new)
+    said = []
+    for name in before:
+        if before[name] != after[name]:
+            label = "load" if name == "arrivals" else name
+            said.append(f"{label} {before[name] or 'none'} → {after[name] or 'none'}")
+    if old.seed != new.seed:
+        said.append(f"seed {old.seed} → {new.seed} at the next start")
+    return ", ".join(said)
+
+
+# -- each section --------------------------------------------------------------------------------
+
+
+def _pairs(text: str) -> Pairs | None:
+    plain = text.strip().replace(" ", "")
+    if plain.lower() in _NOTHING:
+        return None
+    hint = "Write 100/50=3,2000/100=1: prompt/output=weight, one or more."
+    pairs = []
+    for part in plain.split(","):
+        match = _PAIR.fullmatch(part)
+        if match is None:
+            raise UsageError(f"{part!r} is not a pair of lengths.", hint)
+        pairs.append((int(match[1]), int(match[2]), float(match[3] or 1)))
+    return cast(Pairs, _checked(tuple(pairs), cast(Any, Pairs), "Pairs", text, hint))
+
+
+def _describe_pairs(pairs: Pairs | None) -> str:
+    return ",".join(f"{p}/{o}={number(w)}" for p, o, w in pairs or ())
+
+
+def _prefix(text: str) -> Prefix | None:
+    hint = "Write share=0.8 tokens=256 groups=16 zipf=1, or none."
+    raw = _settings(text, ("share", "tokens", "groups", "zipf"), "prefix", hint)
+    if raw is None:
+        return None
+    try:
+        values = {
+            name: float(value) if name in ("share", "zipf") else int(value)
+            for name, value in raw.items()
+        }
+    except ValueError as error:
+        raise UsageError(f"Prefix {text!r}: {error}.", hint) from None
+    return _checked(values, Prefix, "Prefix", text, hint)
+
+
+def _describe_prefix(prefix: Prefix | None) -> str:
+    if prefix is None:
+        return ""
+    groups = f" groups={prefix.groups} zipf={number(prefix.zipf)}" if prefix.groups > 1 else ""
+    return f"share={number(prefix.share)} tokens={prefix.tokens}{groups}"
+
+
+def _sessions(text: str) -> Sessions | None:
+    hint = "Write turns=1-6 think=5s (turns as lengths are written), or none."
+    raw = _settings(text, ("turns", "think"), "sessions", hint)
+    if raw is None:
+        return None
+    for name in ("turns", "think"):
+        if name not in raw:
+            raise UsageError(f"Sessions {text!r}: {name} is missing.", hint)
+    try:
+        think_s = seconds_of(raw["think"])
+    except ValueError as error:
+        raise UsageError(f"Sessions {text!r}: {error}.", hint) from None
+    turns = msgspec.to_builtins(parse_lengths(raw["turns"]))
+    return _checked({"turns": turns, "think_s": think_s}, Sessions, "Sessions", text, hint)
+
+
+def _describe_sessions(sessions: Sessions | None) -> str:
+    if sessions is None:
+        return ""
+    return f"turns={describe_lengths(sessions.turns)} think={number(sessions.think_s)}s"
+
+
+def _trace(text: str) -> TraceFile | None:
+    if text.strip().lower() in _NOTHING:
+        return None
+    try:
+        path, *rest = shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"Trace {text!r}: {error}.", "Quote a path that has spaces.") from None
+    repeat, tokenizer = False, ""
+    for word in rest:
+        if word == "repeat":
+            repeat = True
+        elif word.startswith("tokenizer="):
+            tokenizer = word.removeprefix("tokenizer=")
+        else:
+            raise UsageError(
+                f"Trace {text!r}: {word!r} means nothing here.",
+                nearest(word, ("repeat", "tokenizer=")) or "Write FILE [repeat] [tokenizer=PATH].",
+            )
+    return TraceFile(path, tokenizer, repeat)
+
+
+def _describe_trace(trace: TraceFile | None) -> str:
+    if trace is None:
+        return ""
+    words = [shlex.quote(trace.path)]
+    if trace.repeat:
+        words.append("repeat")
+    if trace.tokenizer:
+        words.append(shlex.quote(f"tokenizer={trace.tokenizer}"))
+    return " ".join(words)
+
+
+_PARSERS: Mapping[str, Callable[[str], Any]] = {
+    "arrivals": parse_arrivals,
+    "prompt": lambda text: None if text.strip().lower() in _NOTHING else parse_lengths(text),
+    "output": lambda text: None if text.strip().lower() in _NOTHING else parse_lengths(text),
+    "pairs": _pairs,
+    "prefix": _prefix,
+    "sessions": _sessions,
+    "trace": _trace,
+}
+
+
+def _settings(text: str, known: tuple[str, ...], what: str, hint: str) -> dict[str, str] | None:
+    plain = text.strip()
+    if plain.lower() in _NOTHING:
+        return None
+    found: dict[str, str] = {}
+    # A comma between settings is as good as a space; one inside a value stays.
+    for word in re.split(r"[\s,]+(?=[a-z_]+=)|\s+", plain.strip(",")):
+        name, equals, value = word.partition("=")
+        name = name.lower().removesuffix("_s")
+        if not equals or name not in known:
+            raise UsageError(f"{what.title()} {text!r}: {word!r} is not known here.",
+                             nearest(name, known) or hint)  # fmt: skip
+        found[name] = value.strip(",")
+    return found
+
+
+def _checked(raw: Any, kind: type[T], what: str, text: str, hint: str) -> T:
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        why, _, place = str(error).partition(" - at `$.")
+        name = place.rstrip("`")
+        told = f"{name}: {why[:1].lower()}{why[1:]}" if name else why[:1].lower() + why[1:]
+        raise UsageError(f"{what} {text.strip()!r}: {told}.", hint) from None

@@ -1,0 +1,159 @@
+"""What the requests are: lengths and pieces of prompts, drawn or read from a trace. Pure."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
+
+from tputtui.errors import UsageError
+from tputtui.load.lengths import drawn, drawn_pair
+from tputtui.load.prompts import Piece, Stream, Uniforms
+from tputtui.load.trace_formats import BLOCK_TOKENS
+from tputtui.load.traces import Trace, TraceRecord
+from tputtui.load.workload import Prefix, Recorded, TraceFile, Workload
+
+__all__ = ["Draft", "Drawn", "Replayed", "check_trace"]
+
+
+class Draft(NamedTuple):
+    """A request as it is wanted: nothing is clamped yet. at_s: its time in the trace."""
+
+    pieces: tuple[Piece, ...]
+    output_tokens: int
+    at_s: float = math.nan
+
+
+class Drawn:
+    """Requests drawn from distributions: draft i of a seed is always the same."""
+
+    def __init__(self, workload: Workload, seed: int) -> None:
+        self.workload = workload
+        self._uniforms = Uniforms(seed)
+
+    def draft(self, index: int, turn: int = 0) -> Draft:
+        """What request `index` adds in `turn`; the prefix stands in front of turn 0."""
+        load = self.workload
+        row = self._uniforms.row(index, turn)
+        if load.pairs is not None:
+            prompt, output = drawn_pair(load.pairs, row[0])
+        else:
+            assert load.prompt is not None
+            assert load.output is not None
+            prompt, output = drawn(load.prompt, row[0]), drawn(load.output, row[1])
+        pieces: tuple[Piece, ...] = (Piece(prompt, Stream.OWN, index, turn),)
+        if load.prefix is not None and turn == 0 and row[2] < load.prefix.share:
+            group = _group(load.prefix, row[3])
+            pieces = (Piece(load.prefix.tokens, Stream.GROUP, group), *pieces)
+        return Draft(pieces, output)
+
+    def turns(self, index: int) -> int:
+        """How many turns conversation `index` has; 1 without sessions."""
+        sessions = self.workload.sessions
+        return 1 if sessions is None else drawn(sessions.turns, self._uniforms.row(index)[5])
+
+    def think_s(self, index: int, turn: int) -> float:
+        """How long the person thinks before that turn: exponential."""
+        sessions = self.workload.sessions
+        mean_s = sessions.think_s if sessions else 0.0
+        return -mean_s * math.log1p(-self._uniforms.row(index, turn)[4])
+
+
+class Replayed:
+    """Requests as a trace has them, one after another, read as they are needed.
+
+    failure: why the trace cannot be read on, with file and line.
+    Raises UsageError when it cannot be opened, or its first record not be read.
+    """
+
+    def __init__(self, file: TraceFile, tokenizer: str) -> None:
+        self.file = file
+        self._trace = Trace(Path(file.path).expanduser(), file.tokenizer or tokenizer)
+        self._records = iter(self._trace)
+        self._began_s = self._last_s = 0.0
+        self._taken = 0
+        self.failure: UsageError | None = None
+        self._next = self._read()
+
+    @property
+    def next(self) -> Draft | None:
+        """The next request; None at the end of the trace."""
+        return self._next
+
+    def take(self) -> Draft:
+        """The next request, which there is."""
+        draft, self._next = self._next, None
+        assert draft is not None
+        try:
+            self._next = self._read()
+        except UsageError as error:
+            self.failure = error
+        return draft
+
+    def close(self) -> None:
+        """Close the file."""
+        self._trace.close()
+
+    def _read(self) -> Draft | None:
+        record = next(self._records, None)
+        if record is None and self.file.repeat:
+            # A round ends one mean gap after its last request.
+            rounds = self._last_s - self._began_s
+            self._began_s = self._last_s + rounds / max(1, self._taken - 1)
+            self._taken = 0
+            self._records = iter(self._trace)
+            record = next(self._records, None)
+        if record is None:
+            return None
+        index, self._taken = self._taken, self._taken + 1
+        self._last_s = self._began_s + (0.0 if math.isnan(record.at_s) else record.at_s)
+        return Draft(tuple(_pieces(record, index)), record.output_tokens, self._last_s)
+
+
+def check_trace(workload: Workload, tokenizer: str) -> None:
+    """Read the first record of the workload's trace, if it has one. Raises UsageError."""
+    if workload.trace is None:
+        return
+    file = workload.trace
+    trace = Trace(Path(file.path).expanduser(), file.tokenizer or tokenizer)
+    trace.close()
+    if isinstance(workload.arrivals, Recorded) and not trace.timed:
+        raise UsageError(
+            f"{file.path} has no times to replay.",
+            "Give a rate (--load 8/s) or a number in flight.",
+        )
+
+
+def _pieces(record: TraceRecord, index: int) -> Iterator[Piece]:
+    if record.token_ids:
+        yield Piece(len(record.token_ids), ids=record.token_ids)
+        return
+    left = record.prompt_tokens
+    if record.prefix:
+        # The name is the content: the same in every process.
+        yield Piece(record.prefix_tokens, Stream.NAMED, crc32(record.prefix.encode()))
+        left -= record.prefix_tokens
+    for block in record.blocks:
+        yield Piece(min(left, BLOCK_TOKENS), Stream.BLOCK, block)
+        left -= BLOCK_TOKENS
+        if left <= 0:
+            return
+    if left > 0:
+        yield Piece(left, Stream.OWN, index)
+
+
+def _group(prefix: Prefix, u: float) -> int:
+    if prefix.groups == 1:
+        return 0
+    ends = _popularity(prefix.groups, prefix.zipf)
+    return min(bisect_right(ends, u * ends[-1]), prefix.groups - 1)
+
+
+@lru_cache(maxsize=4)
+def _popularity(groups: int, zipf: float) -> list[float]:
+    return list(accumulate(rank**-zipf for rank in range(1, groups + 1)))

@@ -1,0 +1,46 @@
+"""What a window is worth: whether what happened in it was one steady thing. Pure."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tputtui.measure.recorder import Recorder
+from tputtui.measure.samples import StepSample
+from tputtui.measure.steady import binned, steady
+from tputtui.measure.window import Phase, Window
+
+__all__ = ["phase_of"]
+
+_SHORTEST_S = 5.0
+"""Below this a window has too few steps for its hundred bins."""
+_COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
+
+
+def phase_of(
+    window: Window, recorder: Recorder, *, held: bool, in_flight: int, moving: bool, period_s: float
+) -> Phase:
+    """The phase of `window`, by the first rule that holds.
+
+    held: no requests arrive; then it is DRAINING, or IDLE with nothing in flight.
+    SETTLING until the window is settled. moving: the load is on a curve, RAMPING.
+    MEASURING below 5 s, or two of the load's periods, or with too little to go by.
+    DRIFTING when tokens/s or requests in flight show a trend (`measure.steady`), else STEADY.
+    """
+    if held:
+        return Phase.DRAINING if in_flight else Phase.IDLE
+    if moving:
+        return Phase.RAMPING
+    if not window.settled:
+        return Phase.SETTLING
+    if window.length_s < max(_SHORTEST_S, 2 * period_s * (1 - 1e-9)):
+        return Phase.MEASURING
+    steps = recorder.steps.between(window.start_s, window.end_s)
+    times, busy_s = steps[:, 0], steps[:, _COLUMN["duration_s"]]
+    inside = steps[:, _COLUMN["running"]] + steps[:, _COLUMN["waiting"]]
+    span = window.start_s, window.end_s
+    tokens = binned(times, steps[:, _COLUMN["generated_tokens"]], *span)
+    # Weighted by time, so that an idle stretch counts as nothing in flight.
+    flying = binned(times, inside * busy_s, *span)
+    if np.count_nonzero(tokens) < len(tokens) // 4:
+        return Phase.MEASURING
+    return Phase.STEADY if steady(tokens, flying) else Phase.DRIFTING

@@ -1,0 +1,164 @@
+"""Turns what was recorded into a `Frame`: windows, figures, phases, verdicts. Front end's thread.
+
+It only looks: orders are the session's.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from tputtui.engine.host import Status
+from tputtui.engine.protocol import State
+from tputtui.frame import SERVING, Frame
+from tputtui.hardware import HardwareSample
+from tputtui.knobs import Knobs
+from tputtui.measure.attainment import goodput
+from tputtui.measure.energy import EnergyMeter, cost_per_mtok
+from tputtui.measure.history import History
+from tputtui.measure.phase import phase_of
+from tputtui.measure.recorder import ENDED, Recorder
+from tputtui.measure.samples import Accounting, StepSample
+from tputtui.measure.window import Phase, Settling, Window, figures, latencies
+from tputtui.profile import Profile
+
+__all__ = ["Observer"]
+
+_NOW_S = 1.0
+_SLOW_EVERY_S = 1.0
+"""Quantiles, goals and the test for a trend are taken once a second."""
+_KV_FRAC = StepSample._fields.index("kv_frac")
+
+
+class Observer:
+    """Sees one run from `started_s` on."""
+
+    def __init__(self, recorder: Recorder, started_s: float) -> None:
+        self.history = History(started_s)
+        self._recorder = recorder
+        self._started_s = started_s
+        self._settling = Settling(started_s)
+        self._energy = EnergyMeter()
+        self._slow_s = -math.inf
+        self._latencies = latencies(recorder, 0.0, 0.0)
+        none = np.zeros(0)
+        self._goodput = goodput((), none, none, none, none, 0.0)
+        self._phase = Phase.IDLE
+        self._since_s = -math.inf
+
+    def turned(self, now_s: float) -> None:
+        """A limit or the load has been turned: the window starts anew."""
+        accounting = self._recorder.accounting
+        left = accounting.issued - accounting.in_flight
+        self._settling.change(now_s, accounting.in_flight, left)
+        self._slow_s = -math.inf
+
+    def judge_anew(self) -> None:
+        """The goals have changed: count again at the next look."""
+        self._slow_s = -math.inf
+
+    def frame(
+        self,
+        now_s: float,
+        status: Status,
+        profile: Profile,
+        asked: Knobs | None,
+        hardware: HardwareSample | None,
+    ) -> Frame:
+        """How everything stands at `now_s`."""
+        recorder, accounting = self._recorder, self._recorder.accounting
+        if not self.history.buckets and status.facts is None:
+            self.history.begin(now_s)
+        self.history.advance(recorder, now_s)
+        # A dead engine's figures stay as they were.
+        until_s = status.since_s if status.state is State.FAILED else now_s
+        self._meter(hardware)
+        moving = self._follow_load(now_s)
+        window = self._window(until_s, status, accounting, asked)
+        if now_s - self._slow_s >= _SLOW_EVERY_S:
+            self._slow_s = now_s
+            self._look_closely(window, profile, status, accounting, moving)
+        window = replace(window, phase=self._phase)
+        found = figures(recorder, window.start_s, until_s)
+        last = recorder.steps.between(until_s - _NOW_S, until_s)
+        return Frame(
+            t_s=now_s,
+            elapsed_s=now_s - self._started_s,
+            status=status,
+            profile=profile,
+            asked=asked,
+            accounting=accounting,
+            generated_tokens=recorder.generated_tokens,
+            now=figures(recorder, until_s - _NOW_S, until_s),
+            window=window,
+            figures=found,
+            latencies=self._latencies,
+            goodput=self._goodput,
+            tokens_per_joule=self._energy.tokens_per_joule(recorder, window.start_s, until_s),
+            cost_per_mtok=cost_per_mtok(profile.price_per_hour, found.generated_per_s),
+            kv_frac=float(last[-1, _KV_FRAC]) if len(last) and accounting.in_flight else 0.0,
+            wanted=recorder.wanted,
+            hardware=hardware,
+            marks=tuple(recorder.marks),
+        )
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _follow_load(self, now_s: float) -> bool:
+        """Whether the load is moving on a curve; one that has come to rest is a change."""
+        wanted = self._recorder.wanted
+        before_s, self._since_s = self._since_s, wanted.since_s
+        if wanted.since_s <= self._settling.changed_s:
+            return False
+        if wanted.since_s != before_s and now_s - wanted.since_s < _SLOW_EVERY_S:
+            return True
+        self.turned(now_s)
+        return False
+
+    def _window(
+        self, until_s: float, status: Status, accounting: Accounting, asked: Knobs | None
+    ) -> Window:
+        knobs = status.knobs
+        left = accounting.issued - accounting.in_flight
+        in_force = knobs is not None and knobs == asked and accounting.running <= knobs.max_num_seqs
+        return self._settling.window(until_s, left, in_force, self._recorder.wanted.period_s)
+
+    def _look_closely(
+        self,
+        window: Window,
+        profile: Profile,
+        status: Status,
+        accounting: Accounting,
+        moving: bool,
+    ) -> None:
+        recorder = self._recorder
+        self._latencies = latencies(recorder, window.start_s, window.end_s)
+        ended = recorder.ended.between(window.start_s, window.end_s)
+        self._goodput = goodput(
+            profile.goals,
+            ended[:, ENDED["ttft_s"]],
+            ended[:, ENDED["tpot_s"]],
+            ended[:, ENDED["e2e_s"]],
+            ended[:, ENDED["good"]],
+            window.length_s,
+        )
+        self._phase = phase_of(
+            window,
+            recorder,
+            held=status.state is not State.RUNNING,
+            in_flight=accounting.in_flight,
+            moving=moving,
+            period_s=recorder.wanted.period_s,
+        )
+        if status.state not in SERVING:
+            self._phase = Phase.IDLE
+
+    def _meter(self, hardware: HardwareSample | None) -> None:
+        if hardware is None or hardware.gpu_t_s is None:
+            return
+        counters = [gpu.energy_j for gpu in hardware.gpus if gpu.visible]
+        known = [joules for joules in counters if joules is not None]
+        if known and len(known) == len(counters):
+            self._energy.add(hardware.gpu_t_s, sum(known))

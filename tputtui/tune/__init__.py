@@ -1,0 +1,1 @@
+"""Which setting to try next, given what the last ones gave. Pure: measures nothing itself."""

@@ -1,0 +1,159 @@
+"""Steps the load up until the engine gives no more, then looks closer at the knee. Pure.
+
+An ask/tell machine: `ask` says which load to measure next, `tell` what it gave.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import NamedTuple
+
+__all__ = ["Sweep"]
+
+_DOWN = 4
+"""Steps down from a first level that is already too much."""
+
+
+class _Told(NamedTuple):
+    level: float
+    power: float
+    saturated: bool
+
+
+class Sweep:
+    """Load levels from `start` up: requests in flight when `whole`, else requests/s.
+
+    growth: factor from one level to the next. ceiling: the highest level to ask for.
+    gain: throughput must rise by this fraction over the best so far; when it fails to twice in a
+    row (once may be chance), or a level saturates, the climb ends. A first level that saturates
+    is stepped down from, four times at most.
+    refine: how many levels are then put in between, at geometric means: if a level saturated, by
+    bisection between the highest that did not and the lowest that did; otherwise beside the level
+    of greatest power, throughput ÷ latency (Kleinrock, ICC 1979).
+    """
+
+    def __init__(
+        self,
+        start: float,
+        *,
+        whole: bool,
+        growth: float = 2.0,
+        gain: float = 0.05,
+        refine: int = 2,
+        ceiling: float = math.inf,
+    ) -> None:
+        lowest = 1.0 if whole else 1e-6
+        if not (0 < start < math.inf and ceiling >= lowest and 1.1 <= growth <= 100):
+            raise ValueError(f"no sweep from {start} to {ceiling} by {growth}")
+        self._whole, self._growth, self._gain = whole, growth, gain
+        self._ceiling = float(math.floor(ceiling)) if whole and ceiling < math.inf else ceiling
+        self._refine = refine
+        self._told: list[_Told] = []
+        self._best = 0.0
+        self._flat = 0
+        self._climbing = True
+        self._reason = ""
+        first = float(round(start)) if whole else start
+        self._next: float | None = min(max(first, lowest), self._ceiling)
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to ask."""
+        return self._next is None
+
+    @property
+    def reason(self) -> str:
+        """Why the climb ended, in one sentence; empty while it goes on."""
+        return self._reason
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The levels told so far, in that order."""
+        return tuple(told.level for told in self._told)
+
+    def ask(self) -> float | None:
+        """The level to measure next, the same until it is told; None when done."""
+        return self._next
+
+    def tell(self, level: float, throughput: float, latency_s: float, saturated: bool) -> None:
+        """What `level` gave: throughput in any unit, a typical E2E latency in seconds.
+
+        saturated: more was offered than served, so that a queue grew for as long as it lasted.
+        Raises ValueError when `level` is not the one asked for.
+        """
+        if level != self._next:
+            raise ValueError(f"told of level {level}, asked for {self._next}")
+        power = throughput / latency_s if latency_s > 0 and throughput > 0 else 0.0
+        self._told.append(_Told(level, power, saturated))
+        if self._climbing:
+            self._climbing = not self._ends(level, throughput, saturated)
+        if self._climbing:
+            up = any(not told.saturated for told in self._told)
+            self._next = self._step(level, up)
+        else:
+            self._next = self._between() if self._refine > 0 else None
+            self._refine -= 1
+
+    def _ends(self, level: float, throughput: float, saturated: bool) -> bool:
+        """Whether this ends the climb, or the way down from a first level too high; says why."""
+        first = len(self._told) == 1
+        came_down = not first and self._told[0].saturated
+        # A throughput that is not a number has gained nothing either.
+        gained = first or (throughput >= self._best * (1 + self._gain) and throughput > self._best)
+        self._flat = 0 if gained else self._flat + 1
+        self._best = max(self._best, throughput) if throughput > 0 else self._best
+        if saturated and (first or came_down):
+            if len(self._told) <= _DOWN and self._step(level, up=False) < level:
+                return False
+            highest = self._named(self._told[0].level)
+            above = "" if first else f", and at every level up to {highest}"
+            self._reason = f"Saturated even at {self._named(level)}{above}."
+            self._refine = 0
+        elif saturated:
+            self._reason = f"Saturated at {self._named(level)}."
+        elif came_down:
+            higher = self._told[-2].level
+            self._reason = f"Saturated at {self._named(higher)}, not at {self._named(level)}."
+        elif self._flat == 2:
+            self._reason = (
+                f"Two steps, up to {self._named(level)}, gained less than {self._gain:.0%} each."
+            )
+        elif self._step(level, up=True) <= level:
+            self._reason = f"Reached the ceiling, {self._named(level)}, without saturating."
+        return bool(self._reason)
+
+    def _step(self, level: float, up: bool) -> float:
+        """The next level up or down; `level` itself at the ceiling, or at one request in flight."""
+        target = level * self._growth if up else level / self._growth
+        rounded = self._rounded(target)
+        if self._whole:
+            rounded = max(rounded, level + 1) if up else max(1.0, min(rounded, level - 1))
+        # Past the largest float there is no level to ask for.
+        return min(rounded, self._ceiling) if math.isfinite(target) else level
+
+    def _between(self) -> float | None:
+        """A level not told yet beside the knee, in its wider gap; None when there is none."""
+        told = sorted(self._told)
+        too_much = min((t.level for t in told if t.saturated), default=math.inf)
+        if too_much < math.inf:
+            gaps = [(max(t.level for t in told if t.level < too_much), too_much)]
+        else:
+            powers = [t.power for t in told]
+            at = powers.index(max(powers))
+            near = [t.level for t in told[max(0, at - 1) : at + 2]]
+            gaps = sorted(itertools.pairwise(near), key=lambda gap: gap[0] / gap[1])
+        for low, high in gaps:
+            middle = self._rounded(math.sqrt(low) * math.sqrt(high))
+            if low < middle < high:
+                return middle
+        return None
+
+    def _rounded(self, level: float) -> float:
+        # Three digits: the level that is measured is then the one that is shown.
+        if not math.isfinite(level):
+            return level
+        return float(round(level)) if self._whole else float(f"{level:.3g}")
+
+    def _named(self, level: float) -> str:
+        return f"{level:.0f} in flight" if self._whole else f"{level:g} requests/s"

@@ -1,0 +1,83 @@
+"""A sweep of the load on the running engine: one level after another, each settled and measured.
+
+Front end's thread; fed frames, answers with the load to put on next.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from tputtui.errors import UsageError
+from tputtui.frame import Frame, SweepState
+from tputtui.load.workload import ClosedLoop, Recorded, Workload, level_of, with_level
+from tputtui.measure.window import Phase
+from tputtui.tune.points import MIN_REQUESTS, MIN_WINDOW_S, countable, ended
+from tputtui.tune.sweep import Sweep
+
+__all__ = ["Sweeping"]
+
+_LONGEST_S = 90.0
+"""A level that will not settle or steady down by then is taken as it is."""
+
+
+class Sweeping:
+    """Sweeps `workload` up from an eighth of its load until saturation.
+
+    Raises UsageError for a load that has no level to sweep.
+    """
+
+    def __init__(self, workload: Workload, now_s: float) -> None:
+        arrivals, level = workload.arrivals, level_of(workload.arrivals)
+        if isinstance(arrivals, Recorded) or not isinstance(level, int | float):
+            raise UsageError(
+                "A sweep needs a constant load to start from.",
+                "Give a number in flight or a rate (l edits the load).",
+            )
+        self.before = workload
+        self._whole = isinstance(arrivals, ClosedLoop)
+        self._sweep = Sweep(max(level / 8, 1.0 if self._whole else 0.1), whole=self._whole)
+        self._asked_s = now_s
+        self._note = "starting"
+
+    @property
+    def load(self) -> Workload | None:
+        """The load to be on now; None when the sweep is over."""
+        level = self._sweep.ask()
+        if level is None:
+            return None
+        arrivals = with_level(self.before.arrivals, level)
+        return msgspec.structs.replace(self.before, arrivals=arrivals)
+
+    @property
+    def state(self) -> SweepState:
+        """How far it is."""
+        return SweepState(self._sweep.ask(), len(self._sweep.levels), self._note)
+
+    def stop(self, note: str) -> SweepState:
+        """Its last state, when it is broken off."""
+        return SweepState(None, len(self._sweep.levels), note)
+
+    def follow(self, frame: Frame) -> bool:
+        """Take in a frame of the load asked for; whether another load is to be put on now."""
+        level = self._sweep.ask()
+        if level is None:
+            return False
+        window, found = frame.window, frame.figures
+        waited_s = frame.t_s - self._asked_s
+        if not (countable(frame) or (waited_s >= _LONGEST_S and window.phase.quotable)):
+            self._note = self._waiting(frame)
+            return False
+        saturated = found.saturated and not self._whole
+        self._sweep.tell(level, found.generated_per_s, frame.latencies.e2e.p50, saturated)
+        self._asked_s = frame.t_s
+        self._note = self._sweep.reason if self._sweep.done else "settling"
+        return True
+
+    def _waiting(self, frame: Frame) -> str:
+        window = frame.window
+        if window.phase is not Phase.STEADY and window.phase is not Phase.MEASURING:
+            return window.phase.value
+        return (
+            f"{window.length_s:.0f} of {MIN_WINDOW_S:.0f} s, "
+            f"{ended(frame)} of {MIN_REQUESTS} requests"
+        )

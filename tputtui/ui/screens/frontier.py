@@ -1,0 +1,89 @@
+"""The frontier screen: settings against each other, axes to choose, a sweep to fill it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import Footer
+
+from tputtui.errors import TputError
+from tputtui.frame import Frame
+from tputtui.measure.frontier import AXES_X, AXES_Y
+from tputtui.session import Session
+from tputtui.ui.canvas import Canvas
+from tputtui.ui.panels.frontier import frontier
+
+__all__ = ["FrontierScreen"]
+
+_FIRST_X = next(i for i, axis in enumerate(AXES_X) if axis.key == "e2e_p90")
+
+
+class FrontierScreen(Screen[None]):
+    """Draws the session's points; the engine goes on beneath."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,f,q", "leave", "back to the board", key_display="esc"),
+        Binding("y", "turn_y", "y axis"),
+        Binding("x", "turn_x", "x axis"),
+        Binding("w", "sweep", "sweep, or stop it"),
+        Binding("c", "clear", "clear the points"),
+    ]
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self._canvas = Canvas(" throughput against latency ", id="frontier")
+        self._y, self._x = 0, _FIRST_X
+
+    def compose(self) -> ComposeResult:
+        """The plot and its table."""
+        yield self._canvas
+        yield Footer(show_command_palette=False, compact=True)
+
+    def on_resize(self) -> None:
+        """Paint anew once the canvas has its size."""
+        self.call_after_refresh(self.tick)
+
+    def tick(self) -> None:
+        """Take a frame and paint it."""
+        self.show(self._session.frame())
+
+    def show(self, frame: Frame) -> None:
+        """Paint `frame`; only cells that differ are written."""
+        if self._canvas.size.area:
+            y, x = AXES_Y[self._y], AXES_X[self._x]
+            self._canvas.paint(frontier(frame, y, x, *self._canvas.size))
+
+    def action_turn_y(self) -> None:
+        """The next quantity upwards."""
+        self._y = (self._y + 1) % len(AXES_Y)
+        self.tick()
+
+    def action_turn_x(self) -> None:
+        """The next latency."""
+        self._x = (self._x + 1) % len(AXES_X)
+        self.tick()
+
+    def action_sweep(self) -> None:
+        """Sweep the load, or stop doing so."""
+        sweep = self._session.frame().sweep
+        try:
+            if sweep is not None and sweep.level is not None:
+                self._session.stop_sweep()
+            else:
+                self._session.sweep()
+        except TputError as refusal:
+            self.notify(refusal.hint, title=refusal.message, severity="warning", timeout=6)
+        self.tick()
+
+    def action_clear(self) -> None:
+        """Forget the points."""
+        self._session.clear_points()
+        self.tick()
+
+    def action_leave(self) -> None:
+        """Back to the board; a sweep goes on."""
+        self.dismiss()
