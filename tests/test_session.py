@@ -11,6 +11,7 @@ from tputtui import profile
 from tputtui.engine.protocol import State
 from tputtui.errors import EngineError, KnobError, UsageError
 from tputtui.load.lengths import Fixed
+from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop, Poisson, Workload
 from tputtui.measure.samples import Outcome
 
@@ -206,12 +207,21 @@ def test_the_engine_thread_runs_and_stops(tmp_path):
     assert rig.session.host.status.state is State.STOPPED
 
 
+LOADS = [
+    {"arrivals": "300/s"},
+    {"arrivals": "gamma(0.2):150/s", "output": "zipf:1.1[1-60]"},
+    {"arrivals": "constant:0..400/s over 3s", "prompt": "64~0.8"},
+    {"arrivals": "300/s for 1s, 0 for 1s", "prefix": "share=0.5 tokens=64 groups=3"},
+    {"arrivals": "10,60,5 each 1s", "sessions": "turns=1-4 think=0.2s"},
+    {"arrivals": "60/s", "sessions": "turns=3 think=0s"},
+    {"pairs": "10/5=1,300/40=2"},
+]
 orders = st.one_of(
     st.tuples(st.just("max_num_seqs"), st.integers(1, 256)),
     st.tuples(st.just("max_num_batched_tokens"), st.integers(1, 2048)),
     st.tuples(st.just("max_model_len"), st.integers(2, 2048)),
     st.tuples(st.just("closed"), st.integers(0, 150)),
-    st.tuples(st.just("open"), st.integers(0, 300)),
+    st.tuples(st.just("load"), st.sampled_from(LOADS)),
     st.tuples(st.sampled_from(["toggle", "stop", "undo", "boot"]), st.none()),
 )
 
@@ -234,8 +244,8 @@ def test_accounting_balances_whatever_the_person_does(plan):
                     session.boot_again()
                 case "closed":
                     session.set_workload(load(ClosedLoop(value)))
-                case "open":
-                    session.set_workload(load(Poisson(float(value))))
+                case "load":
+                    session.set_workload(from_texts(load(ClosedLoop(40)), value))
                 case _:
                     session.set_knob(order, value)
         except UsageError:

@@ -94,7 +94,7 @@ class Served:
 
     def start(self, in_flight: int, prompt: Uniform, output: Uniform, seed: int) -> None:
         """Let a closed loop of requests arrive from the next turn on."""
-        self.session.set_workload(Workload(ClosedLoop(in_flight), prompt, output, seed))
+        self.session.set_workload(Workload(ClosedLoop(in_flight), prompt, output, seed=seed))
         self.host.run_load()
 
     def turn(self, times: int = 1) -> None:

@@ -39,7 +39,7 @@ _BIN = re.compile(rf"(\d+)(?:-(\d+))?={NUMBER}")
 _PROCESS = re.compile(rf"(constant|poisson|gamma(?:\({NUMBER}\))?|closed|recorded)(?::|$| )(.*)")
 _SECONDS = rf"{NUMBER}(s|m|h)?"
 _RAMP = re.compile(rf"{NUMBER}\.\.{NUMBER} ?over ?{_SECONDS} ?(exp|linear)?")
-_STEPS = re.compile(rf"([\d.,e]+) ?each ?{_SECONDS}")
+_STEPS = re.compile(rf"([-\d.,e]+) ?each ?{_SECONDS}")
 _BURSTS = re.compile(rf"{NUMBER} ?for ?{_SECONDS}, ?{NUMBER} ?for ?{_SECONDS}")
 _DIURNAL = re.compile(rf"(.+?) ?every ?{_SECONDS}")
 _POINT = re.compile(rf"{_SECONDS}={NUMBER}")

@@ -134,7 +134,8 @@ class ClosedTiming:
                 came_s = self._began_s + self.curve.reaches(place + 1, since)
                 due.append(min(now_s, max(before_s, came_s)))
             else:
-                due.append(self._freed_s.popleft() if self._freed_s else now_s)
+                # One that was there and free at the last look has been due since then.
+                due.append(self._freed_s.popleft() if self._freed_s else before_s)
         # Places freed while too many were taken are not filled again.
         self._freed_s.clear()
         self._looked_s = now_s

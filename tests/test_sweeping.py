@@ -1,0 +1,125 @@
+"""Points and sweeps on the deterministic engine, through the session."""
+
+import pytest
+
+from tests.rig import Rig
+from tputtui.errors import KnobError, UsageError
+from tputtui.load.sections import from_texts
+from tputtui.load.workload import ClosedLoop, Workload
+from tputtui.measure.frontier import knee
+
+BASE = Workload(ClosedLoop(96), pairs=((100, 20, 1.0),))
+
+
+def booted(arrivals, **knobs):
+    return Rig.booted(from_texts(BASE, {"arrivals": arrivals}), **knobs)
+
+
+def test_every_setting_that_was_measured_is_one_point_with_its_limits():
+    rig = booted("96", max_num_seqs=64)
+    rig.run(20.0)
+    rig.session.set_knob("max_num_seqs", 16)
+    rig.run(1.0)
+    rig.session.set_knob("max_num_seqs", 8)
+    rig.run(25.0)
+    one, two = rig.session.frame().points
+    # 16 was never measured long enough to count.
+    assert (one.knobs["max_num_seqs"], two.knobs["max_num_seqs"]) == (64, 8)
+    assert one.label == "a"
+    assert one.tokens_per_s > two.tokens_per_s
+    assert one.n >= 30
+    assert one.steady
+    assert one.load == "96 in flight"
+    assert one.latency["e2e"].p50 < two.latency["e2e"].p50
+
+
+def test_a_point_is_measured_on_while_its_setting_stands_and_is_closed_by_the_next():
+    rig = booted("96")
+    rig.run(15.0)
+    early = rig.session.frame().points[-1]
+    rig.run(20.0)
+    late = rig.session.frame().points
+    assert [point.label for point in late] == ["a"]
+    assert late[0].n > early.n
+    rig.session.clear_points()
+    assert [point.label for point in rig.session.frame().points] in ([], ["a"])
+
+
+def test_a_closed_loop_is_swept_to_its_plateau_and_put_back():
+    rig = booted("64", max_num_seqs=32)
+    rig.run(5.0)
+    rig.session.sweep()
+    levels = set()
+    for _ in range(400):
+        rig.run(1.0)
+        frame = rig.session.frame()
+        if frame.sweep.level is None:
+            break
+        levels.add(frame.sweep.level)
+    assert frame.sweep.level is None
+    assert "gained less than 5%" in frame.sweep.note
+    assert min(levels) == 8
+    assert max(levels) > 64
+    assert rig.session.workload.arrivals == ClosedLoop(64)
+    swept = [point for point in frame.points if point.swept]
+    assert {point.level for point in swept} == levels
+    # More in flight than can run only waits: the knee is at or below the limit.
+    assert knee(swept).level <= 40
+    rig.turn()
+    assert rig.session.frame().marks[-1].text == "sweep done: back to 64 in flight"
+
+
+def test_an_open_loop_is_swept_until_it_saturates():
+    rig = booted("16/s", max_num_seqs=8)
+    rig.session.sweep()
+    for _ in range(900):
+        rig.run(1.0)
+        frame = rig.session.frame()
+        if frame.sweep.level is None:
+            break
+    assert frame.sweep.note.startswith("Saturated at")
+    served = max(p.requests_per_s for p in frame.points)
+    held = [p.level for p in frame.points if p.steady and not p.saturated]
+    # The highest level that held is near what the engine can serve.
+    assert 0.6 * served < max(held) <= served * 1.05
+
+
+@pytest.mark.parametrize("order", ["knob", "load", "hold", "undo", "stop", "again"])
+def test_whatever_the_person_does_breaks_a_sweep_off(order):
+    rig = booted("64", max_num_seqs=32)
+    session = rig.session
+    session.set_knob("max_num_seqs", 30)
+    rig.run(3.0)
+    session.sweep()
+    rig.run(2.0)
+    match order:
+        case "knob":
+            session.set_knob("max_num_seqs", 16)
+        case "load":
+            session.set_workload(from_texts(BASE, {"arrivals": "5"}))
+        case "hold":
+            session.toggle_load()
+        case "undo":
+            session.undo()
+        case "stop":
+            session.stop_sweep()
+        case "again":
+            session.sweep()
+    rig.run(1.0)
+    frame = session.frame()
+    if order == "again":
+        assert frame.sweep.level is not None
+        session.stop_sweep()
+        frame = session.frame()
+    assert frame.sweep.level is None
+    assert session.workload.arrivals == ClosedLoop(5 if order == "load" else 64)
+    assert frame.accounting.balanced
+
+
+def test_what_cannot_be_swept_is_refused():
+    rig = booted("8..90 over 20s")
+    with pytest.raises(UsageError, match="constant load"):
+        rig.session.sweep()
+    cold = Rig(BASE)
+    with pytest.raises(KnobError):
+        cold.session.sweep()
