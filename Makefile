@@ -7,7 +7,7 @@ STATUS_FILE ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check format screenshots overhead wheel clean distclean
+.PHONY: help demo setup test check format screenshots overhead loadgen agreement soak wheel clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,15 @@ screenshots: setup ## draw the pictures of the README again
 
 overhead: setup ## measure what watching costs the engine
 	@$(BIN)/python benchmarks/overhead.py $(ARGS)
+
+loadgen: setup ## measure what a generated request costs, and how late it is sent
+	@$(BIN)/python benchmarks/loadgen.py $(ARGS)
+
+agreement: setup ## compare our figures with vLLM's own benchmarks on the same work
+	@$(BIN)/python benchmarks/agreement.py $(ARGS)
+
+soak: setup ## run the recorder for ten million steps
+	@$(BIN)/python benchmarks/soak.py $(ARGS)
 
 wheel: setup ## build the sdist and the wheel into dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist

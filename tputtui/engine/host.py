@@ -161,16 +161,7 @@ class Host:
         assert engine is not None
         assert generator is not None
         assert knobs is not None
-        now_s, refused = self._clock(), False
-        for request in generator.due(now_s, self._ledger.in_flight, knobs.max_model_len):
-            self._ledger.issue(request, self._clock())
-            try:
-                engine.submit(request)
-            except ValueError as refusal:
-                logger.warning("request %d refused: %s", request.number, refusal)
-                self._ledger.drop(request.number, Outcome.REJECTED, self._clock())
-                generator.lost(request.number, self._clock())
-                refused = True
+        refused = self._send(engine, generator, knobs)
         if generator.exhausted and not generator.held:
             self._end_of_trace(generator)
         stuck = False
@@ -182,7 +173,7 @@ class Host:
             step = report.sample
             stuck = not (step.prefill_tokens or step.decode_tokens or step.generated_tokens)
         self._publish(engine)
-        self._recorder.wanted = generator.wanted(now_s)
+        self._recorder.wanted = generator.wanted(self._clock())
         self._follow_load(generator)
         if self._ledger.in_flight:
             # A step that had nothing to schedule returns at once: do not spin on it.
@@ -190,6 +181,25 @@ class Host:
         wait_s = generator.next_due_s(0) - self._clock()
         # A closed loop whose every request is refused must not ask again at full speed.
         return max(_ALL_REFUSED_WAIT_S if refused else 0.0, wait_s)
+
+    def _send(self, engine: Engine, generator: Generator, knobs: Knobs) -> bool:
+        """Hand over what is due; whether a request was refused."""
+        refused = False
+        # Twice: what has become due while the first were sent must not wait for a whole step.
+        for _ in range(2):
+            now_s, in_flight = self._clock(), self._ledger.in_flight
+            for request in generator.due(now_s, in_flight, knobs.max_model_len):
+                self._ledger.issue(request, self._clock())
+                try:
+                    engine.submit(request)
+                except ValueError as refusal:
+                    logger.warning("request %d refused: %s", request.number, refusal)
+                    self._ledger.drop(request.number, Outcome.REJECTED, self._clock())
+                    generator.lost(request.number, self._clock())
+                    refused = True
+            if refused:
+                break
+        return refused
 
     def _leave(self, ended: list[Ended], outcome: Outcome | None = None) -> None:
         for request in ended:
