@@ -56,7 +56,7 @@ examples:
   tputtui                                         the built-in demo
   tputtui meta-llama/Llama-3.1-8B-Instruct --max-num-seqs 512 --max-model-len 8192
   tputtui shape:qwen3-8b --tensor-parallel-size 2 --load 8/s --prompt-tokens 400~0.9[16-4096]
-  tputtui --profile chat                          a shipped profile (demo, chat, rag, batch)
+  tputtui --profile chat                          a shipped profile (demo, chat, agent, rag, batch)
 """
 
 

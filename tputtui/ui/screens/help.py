@@ -32,6 +32,12 @@ _MEANINGS = (
     ("cut", "ended short by a lowered max_model_len; never counted as finished."),
     ("clamped", "drawn longer than the limit, and sent shorter."),
     ("saturated", "more requests were due than ended, by more than chance explains."),
+    ("steady", "tokens/s and requests in flight show no trend over the window; 'not steady': they "
+     "do. Muted figures (settling, ramping, draining) are quoted nowhere."),
+    ("✓ ✗ ?", "a goal is met, missed, or unresolved: the 95 % interval of the share of requests "
+     "within the limit straddles the percentile asked for."),
+    ("goodput", "requests that met every goal, a second; cut, aborted or failed ones did not."),
+    ("plot", "one point a setting measured for 10 s and 30 requests; w there sweeps the load."),
     ("64 / 256", "the limit asked for / its ceiling: what the engine booted with."),
     ("starves", "a token limit below the running batch serves its first sequences only."),
     ("┃ ╎ │", "on a chart: a limit was turned, the load changed, the engine booted or failed."),
