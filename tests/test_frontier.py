@@ -100,3 +100,9 @@ def test_the_knee_of_a_queue_is_at_half_its_capacity():
     # M/M/1: response time 1/(μ - λ), so power λ(μ - λ) peaks at λ = μ/2 (Kleinrock 1979).
     points = [point(letter(i), 10.0 * rate, 1 / (8 - rate)) for i, rate in enumerate(range(1, 8))]
     assert knee(points).requests_per_s == 4
+
+
+def test_a_gain_within_noise_is_no_reason_to_wait_longer():
+    points = [point("a", 1000.0, 1.0), point("b", 1009.0, 2.0), point("c", 1011.0, 3.0)]
+    assert front(points) == "abc"
+    assert labels(pareto(points, Y["tokens_per_s"], X["e2e_p50"], 0.01)) == "ac"

@@ -36,31 +36,39 @@ def test_levels_and_areas_by_hand(level, t, value, area):
     assert curve.area(t) == pytest.approx(area)
 
 
-amounts = st.floats(0, 50)
 spans = st.floats(0.5, 30)
-levels = st.one_of(
-    amounts,
-    st.builds(Ramp, amounts, amounts, spans),
-    st.builds(Ramp, st.floats(0.1, 50), st.floats(0.1, 50), spans, st.just("exponential")),
-    st.builds(Steps, st.lists(amounts, min_size=1, max_size=5).map(tuple), spans),
-    st.builds(Bursts, amounts, spans, spans, amounts),
-    st.builds(
-        lambda values, gap: Diurnal(
-            tuple((i * gap, value) for i, value in enumerate(values)), gap * len(values)
+
+
+def levels_of(amounts):
+    return st.one_of(
+        amounts,
+        st.builds(Ramp, amounts, amounts, spans),
+        st.builds(Ramp, st.floats(0.1, 50), st.floats(0.1, 50), spans, st.just("exponential")),
+        st.builds(Steps, st.lists(amounts, min_size=1, max_size=5).map(tuple), spans),
+        st.builds(Bursts, amounts, spans, spans, amounts),
+        st.builds(
+            lambda values, gap: Diurnal(
+                tuple((i * gap, value) for i, value in enumerate(values)), gap * len(values)
+            ),
+            st.lists(amounts, min_size=2, max_size=5),
+            spans,
         ),
-        st.lists(amounts, min_size=2, max_size=5),
-        spans,
-    ),
-)
+    )
+
+
+levels = levels_of(st.floats(0, 50))
+# A rate of 10⁻²⁵⁰ a second is read and written like any other, but has no inverse to speak of.
+tame = levels_of(st.just(0.0) | st.floats(0.1, 50))
 
 
 @settings(max_examples=300, deadline=None)
-@given(levels, st.floats(0.01, 120))
+@given(tame, st.floats(0.01, 120))
 def test_the_area_is_the_integral_and_time_of_is_its_inverse(level, end_s):
     curve = Curve(level)
-    middles = (np.arange(20_000) + 0.5) * end_s / 20_000
-    by_sums = sum(curve.at(t) for t in middles[::10]) * end_s / 2_000
-    assert curve.area(end_s) == pytest.approx(by_sums, rel=0.02, abs=0.5)
+    middles = (np.arange(2000) + 0.5) * end_s / 2000
+    by_sums = sum(curve.at(t) for t in middles) * end_s / 2000
+    # A jump costs the sum at most one of its columns, and a curve may have many.
+    assert curve.area(end_s) == pytest.approx(by_sums, rel=0.02, abs=50 * end_s / 500)
     area = curve.area(end_s)
     if area > 1e-6:
         back = curve.time_of(area)

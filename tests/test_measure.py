@@ -35,6 +35,22 @@ def test_request_latencies_by_hand():
     assert math.isnan(request(end_s=2.0, tokens=1).tpot_s)
 
 
+def test_what_a_requests_time_is_made_of_by_hand():
+    sample = RequestSample(0, Outcome.FINISHED, 1.0, 1.2, 1.7, 2.5, 4.5, 100, 11, 11, 0, 0)
+    assert sample.queue_s == pytest.approx(0.5)
+    assert sample.prefill_s == pytest.approx(0.8)
+    assert sample.decode_s == pytest.approx(2.0)
+    recorder = Recorder()
+    recorder.add_first_token(2.5, due_s=1.0, submitted_s=1.2)
+    recorder.add_ended(sample)
+    found = latencies(recorder, 0.0, 5.0)
+    parts = (found.lag.p50, found.queue.p50, found.prefill.p50, found.decode.p50)
+    assert parts == pytest.approx((0.2, 0.5, 0.8, 2.0))
+    # They add up to what the person waits: lag + queue + prefill is TTFT, with decode E2E.
+    assert sum(parts[:3]) == pytest.approx(found.ttft.p50)
+    assert sum(parts) == pytest.approx(found.e2e.p50)
+
+
 def test_accounting_balances_only_when_every_request_is_in_one_place():
     whole = Accounting(7, running=1, waiting=1, finished=2, cut=1, aborted=1, failed=1)
     assert whole.balanced

@@ -11,7 +11,7 @@ from tputtui.goals import parse_goals
 from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.energy import EnergyMeter, cost_per_mtok
-from tputtui.measure.recorder import Recorder
+from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import StepSample
 from tputtui.measure.window import Phase
 
@@ -138,7 +138,7 @@ def test_requests_cut_by_a_limit_are_bad_for_a_goal():
     cut = frame.accounting.cut - before.cut
     assert cut > 0
     ended = rig.session.recorder.ended.between(-math.inf)
-    assert (ended[:, 4] == 0).sum() == frame.accounting.cut
+    assert (ended[:, ENDED["good"]] == 0).sum() == frame.accounting.cut
 
 
 def test_tokens_per_joule_by_hand():

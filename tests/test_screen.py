@@ -113,17 +113,6 @@ def test_no_color_is_monochrome(snap_compare, monkeypatch):
     assert snap_compare(app_after(30), terminal_size=(80, 24), run_before=paint)
 
 
-def test_the_load_dialog_fits_the_smallest_screen_with_what_was_refused(snap_compare):
-    async def refused(pilot):
-        await paint(pilot)
-        await pilot.press("l")
-        pilot.app.screen.query(Input).first().value = "many"
-        await pilot.press("enter")
-        await pilot.pause()
-
-    assert snap_compare(app_after(30), terminal_size=(80, 24), run_before=refused)
-
-
 def test_help(snap_compare):
     assert snap_compare(app_after(30), terminal_size=(80, 24), press=["question_mark"])
 
@@ -198,10 +187,7 @@ async def test_the_load_is_edited_scaled_held_and_stopped():
         assert session.workload.arrivals == ClosedLoop(120)
         await pilot.press("minus")
         assert session.workload.arrivals == ClosedLoop(96)
-        await pilot.press("l")
-        fields = list(app.screen.query(Input))
-        fields[0].value, fields[1].value = "12/s", "64-128"
-        await pilot.press("enter")
+        await pilot.press("l", "1", "2", "slash", "s", "enter")
         assert session.workload.arrivals == Poisson(12.0)
         await pilot.press("space")
         rig.run(5)

@@ -79,6 +79,10 @@ class Diurnal(_Shape, frozen=True, tag="diurnal"):
 Level = Amount | Ramp | Steps | Bursts | Diurnal
 
 
+_HAIR = 1e-12
+"""What rounding may add to an area, as a fraction of it."""
+
+
 class Segment(NamedTuple):
     """One piece of a curve: `start` to `end` in `duration_s`, in a line or exponentially."""
 
@@ -166,11 +170,17 @@ class Curve:
         if self.repeats:
             if self._whole <= 0:
                 return math.inf if area > 0 else 0.0
-            rounds = max(0, math.ceil(area / self._whole) - 1)
-            area -= rounds * self._whole
+            # A hair over a whole number of rounds is that number: areas are sums of many.
+            rounds = max(0, math.ceil(area / self._whole * (1 - _HAIR)) - 1)
+            area = min(area - rounds * self._whole, self._whole)
         # Of several places with this area (the level is 0 between them) the first.
-        place = max(0, bisect_left(self._areas, area) - 1)
-        within = self._segments[place].time_of(area - self._areas[place])
+        place = max(0, bisect_left(self._areas, area * (1 - _HAIR)) - 1)
+        left = area - self._areas[place]
+        segment = self._segments[place]
+        if segment.flat and segment.start == 0 and left <= _HAIR * area:
+            within = 0.0
+        else:
+            within = min(segment.duration_s, segment.time_of(left))
         return rounds * self._period_s + self._starts[place] + within
 
     def reaches(self, level: float, after: float) -> float:

@@ -16,7 +16,8 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from tputtui.errors import UsageError, nearest
-from tputtui.load.lengths import Pairs
+from tputtui.load.lengths import Fixed, Histogram, LogNormal, Normal, Pairs, Uniform, Zipf
+from tputtui.load.levels import Bursts, Diurnal, Ramp, Steps
 from tputtui.load.notation import (
     NUMBER,
     describe_arrivals,
@@ -26,9 +27,20 @@ from tputtui.load.notation import (
     parse_lengths,
     seconds_of,
 )
-from tputtui.load.workload import Prefix, Recorded, Sessions, TraceFile, Workload
+from tputtui.load.workload import (
+    ClosedLoop,
+    Constant,
+    Gamma,
+    Poisson,
+    Prefix,
+    Recorded,
+    Sessions,
+    TraceFile,
+    Workload,
+    level_of,
+)
 
-__all__ = ["FIELDS", "Field", "describe", "difference", "from_texts", "to_texts"]
+__all__ = ["FIELDS", "Field", "describe", "difference", "form_of", "from_texts", "to_texts"]
 
 T = TypeVar("T")
 _NOTHING = ("", "none", "off", "-")
@@ -119,6 +131,31 @@ def from_texts(base: Workload, texts: Mapping[str, str]) -> Workload:
         return Workload(**fields)
     except ValueError as error:
         raise UsageError(f"The load does not fit together: {error}.") from None
+
+
+def form_of(name: str, text: str) -> str:
+    """Which form of field `name` a text is of, as FIELDS names it; "" for none of them.
+
+    A curve is named before what arrives along it. Raises UsageError for what cannot be read.
+    """
+    value = _PARSERS[name](text)
+    if value is None:
+        return {"pairs": "drawn apart", "sessions": "single requests", "prompt": "",
+                "output": ""}.get(name, "none")  # fmt: skip
+    if name == "pairs":
+        return "pairs"
+    if isinstance(value, TraceFile):
+        return "over and over" if value.repeat else "a file"
+    if isinstance(value, Prefix):
+        return "popular groups" if value.groups > 1 else "one for all"
+    if name == "arrivals":
+        level = level_of(value)
+        if isinstance(level, Ramp):
+            if isinstance(value, ClosedLoop):
+                return "ramp in flight"
+            return f"{level.curve} ramp"
+        return _FORMS.get(type(level)) or _FORMS[type(value)]
+    return _FORMS[type(value)]
 
 
 def to_texts(workload: Workload) -> dict[str, str]:
@@ -268,6 +305,13 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "sessions": _sessions,
     "trace": _trace,
 }
+
+_FORMS: Mapping[type, str] = {
+    ClosedLoop: "closed loop", Poisson: "Poisson", Constant: "constant rate",
+    Gamma: "gamma, bursty", Recorded: "as recorded", Steps: "steps", Bursts: "bursts",
+    Diurnal: "diurnal", Fixed: "fixed", Uniform: "uniform", LogNormal: "lognormal",
+    Normal: "normal", Zipf: "Zipf", Histogram: "histogram", Sessions: "multi-turn",
+}  # fmt: skip
 
 
 def _settings(text: str, known: tuple[str, ...], what: str, hint: str) -> dict[str, str] | None:

@@ -85,9 +85,10 @@ AXES_X: tuple[Axis, ...] = tuple(
 """What each request pays for it, in seconds. p99 is NaN below the n that resolves it."""
 
 
-def pareto(points: Iterable[Point], y: Axis, x: Axis) -> list[Point]:
+def pareto(points: Iterable[Point], y: Axis, x: Axis, least: float = 0.0) -> list[Point]:
     """The points no other beats: as good on both axes and better on one. Best x first.
 
+    least: what is worse on x must be better on y by that fraction, so that noise is no reason.
     Points without a value on either axis are left out; equal ones are kept together.
     """
     scored = [(_score(x, point), _score(y, point), point) for point in points]
@@ -97,7 +98,7 @@ def pareto(points: Iterable[Point], y: Axis, x: Axis) -> list[Point]:
     # Walking from the best x to the worst: a point must be better on y than all before it.
     best_y, best_x = -math.inf, math.nan
     for of_x, of_y, point in there:
-        if not front or of_y > best_y:
+        if not front or of_y - best_y > least * abs(best_y):
             best_x, best_y = of_x, of_y
             front.append(point)
         elif (of_x, of_y) == (best_x, best_y):

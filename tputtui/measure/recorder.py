@@ -18,8 +18,10 @@ from tputtui.measure.stats import Floats
 __all__ = ["ENDED", "Recorder", "Ring"]
 
 
-ENDED = {name: i for i, name in enumerate(("end_s", "ttft_s", "tpot_s", "e2e_s", "good"))}
+_LATENCIES = ("ttft_s", "tpot_s", "e2e_s", "queue_s", "prefill_s", "decode_s")
+ENDED = {name: i for i, name in enumerate(("end_s", *_LATENCIES, "good"))}
 """Columns of a request that has left; latencies are NaN unless it is good (1.0)."""
+_NO_LATENCIES = (np.nan,) * len(_LATENCIES)
 
 
 class Ring:
@@ -91,15 +93,17 @@ class Recorder:
     def add_ended(self, sample: RequestSample) -> None:
         """A request has left; only good ones count for latency."""
         good = sample.outcome == "finished"
-        self.ended.append(
-            (
-                sample.end_s,
-                sample.ttft_s if good else np.nan,
-                sample.tpot_s if good else np.nan,
-                sample.e2e_s if good else np.nan,
-                good,
+        latencies = _NO_LATENCIES
+        if good:
+            latencies = (
+                sample.ttft_s,
+                sample.tpot_s,
+                sample.e2e_s,
+                sample.queue_s,
+                sample.prefill_s,
+                sample.decode_s,
             )
-        )
+        self.ended.append((sample.end_s, *latencies, good))
         self.request_log.append(sample)
 
 

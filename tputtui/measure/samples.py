@@ -77,6 +77,21 @@ class RequestSample(NamedTuple):
         return self.first_token_s - self.due_s
 
     @property
+    def queue_s(self) -> float:
+        """From handed to the engine until first scheduled."""
+        return self.scheduled_s - self.submitted_s
+
+    @property
+    def prefill_s(self) -> float:
+        """From first scheduled to first token."""
+        return self.first_token_s - self.scheduled_s
+
+    @property
+    def decode_s(self) -> float:
+        """From first token to last."""
+        return self.end_s - self.first_token_s
+
+    @property
     def e2e_s(self) -> float:
         """Last token, from due."""
         return self.end_s - self.due_s

@@ -196,20 +196,31 @@ class Latencies:
     ttft: first token - due, of requests whose first token came in the window.
     itl: gap between consecutive output events, pooled over requests.
     tpot, e2e: of requests that finished in the window as asked for; e2e from due.
+    queue, prefill, decode: of the same; from submitted to first scheduled, on to the first token,
+    on to the last. lag: submitted - due, of those in ttft.
     """
 
     ttft: Quantiles
     tpot: Quantiles
     itl: Quantiles
     e2e: Quantiles
+    queue: Quantiles
+    prefill: Quantiles
+    decode: Quantiles
+    lag: Quantiles
 
 
 def latencies(recorder: Recorder, start_s: float, end_s: float) -> Latencies:
     """The latencies for start_s < time ≤ end_s."""
     gaps = recorder.gaps.between(start_s, end_s)
     ended = recorder.ended.between(start_s, end_s)
+    first = recorder.first_tokens.between(start_s, end_s)
     return Latencies(
-        ttft=quantiles(recorder.first_tokens.between(start_s, end_s)[:, 1]),
+        ttft=quantiles(first[:, 1]),
+        queue=quantiles(ended[:, ENDED["queue_s"]]),
+        prefill=quantiles(ended[:, ENDED["prefill_s"]]),
+        decode=quantiles(ended[:, ENDED["decode_s"]]),
+        lag=quantiles(first[:, 1] - first[:, 2]),
         tpot=quantiles(ended[:, ENDED["tpot_s"]]),
         itl=quantiles(gaps[:, 1], gaps[:, 2]),
         e2e=quantiles(ended[:, ENDED["e2e_s"]]),

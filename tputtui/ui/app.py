@@ -22,14 +22,14 @@ from textual.screen import Screen
 from tputtui.errors import TputError, UsageError
 from tputtui.goals import describe_goals, parse_goals
 from tputtui.knobs import coarse_step, fine_step, parse_value
-from tputtui.load.sections import FIELDS, from_texts, to_texts
-from tputtui.load.workload import scaled
+from tputtui.load.workload import Workload, scaled
 from tputtui.session import Session
 from tputtui.ui.board import Board
 from tputtui.ui.log_tail import LogTail
 from tputtui.ui.screens.dialog import Dialog
 from tputtui.ui.screens.frontier import FrontierScreen
 from tputtui.ui.screens.help import HelpScreen
+from tputtui.ui.screens.load import LoadEditor
 from tputtui.ui.screens.log import LogScreen
 from tputtui.ui.theme import NAMES, THEMES
 
@@ -201,16 +201,22 @@ class TputApp(App[None]):
         self._try(lambda: session.set_workload(scaled(session.workload, direction)))
 
     def action_edit_load(self) -> None:
-        """Ask for arrivals and lengths."""
-        old = self.session.workload
+        """Every part of the load, and what it amounts to."""
+        session = self.session
 
-        def use(texts: list[str]) -> None:
-            named = {field.name: text for field, text in zip(FIELDS, texts, strict=True)}
-            self.session.set_workload(from_texts(old, named))
+        def use(workload: Workload) -> None:
+            session.set_workload(workload)
             self._board.redraw()
 
-        fields = [(field.label, to_texts(old)[field.name]) for field in FIELDS]
-        self.push_screen(Dialog("load", fields, "", use))
+        status = session.host.status
+        editor = LoadEditor(
+            session.workload,
+            use,
+            max_model_len=status.knobs.max_model_len if status.knobs else None,
+            # Before an engine is up, what vLLM takes on most machines.
+            block_size=status.facts.block_size if status.facts else 16,
+        )
+        self.push_screen(editor)
 
     def action_edit_goals(self) -> None:
         """Ask for goals."""

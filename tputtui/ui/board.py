@@ -84,7 +84,7 @@ class Board(Screen[None]):
                 id="load.less", tooltip="A fifth less, or a quarter more load"),
         Binding("plus,equals_sign", "app.scale_load(1)", "more load", show=False, id="load.more"),
         Binding("l", "app.edit_load", "load", id="load.edit",
-                tooltip="Edit the load: arrivals, prompt and output lengths"),
+                tooltip="Edit the load: arrivals, lengths, prefixes, conversations, trace"),
         Binding("o", "app.edit_goals", "goals", show=False, id="goals",
                 tooltip="Objectives: what requests should be served within"),
         Binding("f", "app.show_frontier", "plot", id="frontier",

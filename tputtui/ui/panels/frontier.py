@@ -17,6 +17,8 @@ __all__ = ["frontier"]
 
 _LEFT = 8
 """Cells for the labels of the y axis."""
+_NOISE = 0.01
+"""A gain upwards that is less is within what equal windows differ by."""
 _ALSO = ("requests_per_s", "ttft_p50", "tpot_p50")
 """Columns of the table besides the two axes, where there is room."""
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
@@ -26,7 +28,7 @@ def frontier(frame: Frame, y: Axis, x: Axis, width: int, height: int) -> list[Ro
     """A line on the sweep, the plot, then as much of the table as fits: newest settings last."""
     points = frame.points
     rows: list[Row] = [_status(frame, width)]
-    best = pareto([point for point in points if point.steady], y, x)
+    best = pareto([point for point in points if point.steady], y, x, _NOISE)
     turn = knee([point for point in points if point.steady and not point.saturated])
     lines = min(len(points) + 1, max(4, height // 3))
     rows += _plot(points, best, y, x, width, max(4, height - len(rows) - lines - 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tputtui.format import clock, compact, seconds
 from tputtui.frame import Frame
-from tputtui.measure.attainment import Verdict
+from tputtui.measure.attainment import Attainment, Verdict
 from tputtui.measure.stats import Quantiles
 from tputtui.measure.window import Phase
 from tputtui.ui.rows import Row, spread
@@ -17,6 +17,8 @@ _SIGNS = {
     Verdict.UNRESOLVED: ("?", "warn"),
 }
 _NAMES = (("TTFT", "ttft"), ("TPOT", "tpot"), ("ITL", "itl"), ("E2E", "e2e"))
+_PARTS = (("late", "lag"), ("wait", "queue"), ("fill", "prefill"), ("gen.", "decode"))
+"""What a request's time is made of; shown where the panel is tall."""
 
 
 def latency(frame: Frame, width: int, height: int) -> list[Row]:
@@ -24,7 +26,7 @@ def latency(frame: Frame, width: int, height: int) -> list[Row]:
     wide = width >= 46
     head = "          p50      p90            p99" if wide else "          p50     p90       p99"
     rows: list[Row] = [spread([(head, "label")], [("n", "label")], min(width, 46))]
-    for label, name in _NAMES:
+    for label, name in (*_NAMES, *_PARTS) if height >= len(rows) + 11 else _NAMES:
         rows.append(_row(frame, label, name, width))
     account = frame.accounting
     rows += [
@@ -42,8 +44,32 @@ def latency(frame: Frame, width: int, height: int) -> list[Row]:
             (f"  {compact(account.failed, 0)} failed", "bad" if account.failed else "muted"),
         ],
         [("TTFT, E2E from due · ITL pooled · p99 with 95 % interval", "muted")],
+        [
+            (
+                "late: due to sent · wait: to scheduled · fill: to first token · gen.: to end",
+                "muted",
+            )
+        ],
     ]
+    goals = frame.goodput.each if frame.window.phase.quotable else ()
+    if height > len(rows) + len(goals):
+        rows += [[], *(_goal(each) for each in goals)]
     return rows[:height]
+
+
+def _goal(each: Attainment) -> Row:
+    """One goal, how many requests kept within it, and the verdict with its reason."""
+    sign, look = _SIGNS[each.verdict]
+    goal = each.goal
+    name = f"{goal.metric.upper()} p{goal.percentile:g} ≤ {seconds(goal.limit_s, 0)}"
+    share = f"{each.frac * 100:.1f} % of {each.n:,} within" if each.n else "nothing has ended"
+    return [
+        (f"{sign} ", look),
+        (f"{name:<22}", "label"),
+        (f"{share:<26}", "text"),
+        (f"{f'{each.low * 100:.1f}–{each.high * 100:.1f} % at 95 %':<24}", "muted"),
+        (each.verdict.value, look),
+    ]
 
 
 def _row(frame: Frame, label: str, name: str, width: int) -> Row:

@@ -54,8 +54,7 @@ def _cached(frame: Frame) -> Row:
     if not frame.figures.prompt_cached_per_s:
         return []
     return [
-        (f"  cached {compact(frame.figures.prompt_cached_per_s, 0)}", "muted"),
-        (f" ({percent(frame.figures.cached_frac, 0)} hits)", "muted"),
+        (f"  +{compact(frame.figures.prompt_cached_per_s, 0)} cached", "muted"),
     ]
 
 

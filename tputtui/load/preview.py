@@ -1,0 +1,203 @@
+"""What a load will be like, before it is put on the engine. Pure.
+
+Cheap enough to be made while someone types: 2,000 requests drawn, or as many records read.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+
+from tputtui.errors import UsageError
+from tputtui.load.hits import beginning, hit_frac, opened, replay, walk
+from tputtui.load.levels import Curve, Ramp, Steps
+from tputtui.load.traces import TraceRecord
+from tputtui.load.workload import (
+    Arrivals,
+    ClosedLoop,
+    Recorded,
+    TraceFile,
+    Workload,
+    level_of,
+)
+
+__all__ = ["Preview", "Spread", "TraceFacts", "preview"]
+
+REQUESTS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Lengths in tokens, ascending; none where they are not known."""
+
+    lengths: tuple[int, ...]
+
+    @property
+    def mean(self) -> float:
+        """NaN without lengths."""
+        return fmean(self.lengths) if self.lengths else math.nan
+
+    @property
+    def p95(self) -> float:
+        """Nearest rank; NaN without lengths."""
+        count = len(self.lengths)
+        return self.lengths[math.ceil(0.95 * count) - 1] if count else math.nan
+
+    def counts(self, edges: Sequence[float]) -> list[float]:
+        """How many lengths lie between each two neighbours of `edges`.
+
+        A length n is spread evenly over n ± ½, so that narrow columns leave no gaps.
+        """
+        below = [self._below(edge) for edge in edges]
+        return [high - low for low, high in pairwise(below)]
+
+    def _below(self, edge: float) -> float:
+        whole = math.floor(edge + 0.5)
+        before = bisect_left(self.lengths, whole)
+        return before + (edge + 0.5 - whole) * (bisect_right(self.lengths, whole) - before)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceFacts:
+    """What the beginning of a trace says.
+
+    format: "azure", "mooncake", "burstgpt", "sharegpt" or "tputtui". timed: whether it has times.
+    records: how many were read.
+    """
+
+    format: str
+    timed: bool
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The figures of a load.
+
+    horizon_s: how much of the arrivals is worth showing.
+    prompt, output: lengths as they are sent, history and prefixes included.
+    clamped_frac: share of requests cut to `max_model_len`; NaN when that is not known.
+    hit_frac: prompt tokens found in the prefix cache if nothing is evicted; NaN if unknown.
+    requests_per_s: in the long run, every turn counted; NaN where the engine sets the pace.
+    times_s: when recorded requests are due, ascending.
+    """
+
+    workload: Workload
+    horizon_s: float
+    prompt: Spread
+    output: Spread
+    clamped_frac: float
+    hit_frac: float
+    requests_per_s: float
+    trace: TraceFacts | None = None
+    times_s: tuple[float, ...] = ()
+
+    @property
+    def prompt_tokens_per_s(self) -> float:
+        """Offered in the long run; NaN where the engine sets the pace."""
+        return self.requests_per_s * self.prompt.mean
+
+    @property
+    def output_tokens_per_s(self) -> float:
+        """Offered in the long run; NaN where the engine sets the pace."""
+        return self.requests_per_s * self.output.mean
+
+    def levels(self, columns: int) -> list[float]:
+        """The level in the middle of each of `columns` equal parts of the horizon.
+
+        Of recorded arrivals their number in each part, per second.
+        """
+        width_s = self.horizon_s / columns
+        arrivals = self.workload.arrivals
+        if isinstance(arrivals, Recorded):
+            at = [bisect_left(self.times_s, n * width_s) for n in range(columns)]
+            at.append(len(self.times_s))
+            return [(high - low) / width_s for low, high in pairwise(at)]
+        curve = Curve(level_of(arrivals))
+        levels = [curve.at((n + 0.5) * width_s) for n in range(columns)]
+        # Half a request is not in flight.
+        return [math.floor(v) for v in levels] if isinstance(arrivals, ClosedLoop) else levels
+
+
+def preview(
+    workload: Workload,
+    *,
+    max_model_len: int | None,
+    block_size: int,
+    horizon_s: float | None = None,
+) -> Preview:
+    """The figures of `workload`. Raises UsageError when its trace cannot be read.
+
+    max_model_len: in force; None when no engine is up. block_size: of its KV cache, in tokens.
+    horizon_s: of the arrivals; two periods, a ramp and a bit, or a minute otherwise.
+    """
+    arrivals = workload.arrivals
+    facts, records = _read(workload.trace) if workload.trace else (None, [])
+    times_s: tuple[float, ...] = ()
+    if workload.trace and isinstance(arrivals, Recorded):
+        if not facts or not facts.timed:
+            raise UsageError(
+                f"{workload.trace.path} has no times to replay.",
+                "Give a rate like 8/s, or a number in flight.",
+            )
+        times_s = tuple(record.at_s / arrivals.speed for record in records)
+    asked = list(
+        replay(records, block_size, max_model_len)
+        if workload.trace
+        else walk(workload, block_size, REQUESTS, max_model_len)
+    )
+    conversations = sum(request.turn == 0 for request in asked)
+    turns = len(asked) / conversations if conversations else 1.0
+    clamped = sum(request.clamped for request in asked)
+    return Preview(
+        workload=workload,
+        horizon_s=horizon_s or _horizon_s(arrivals, times_s),
+        prompt=Spread(tuple(sorted(request.prompt_tokens for request in asked))),
+        output=Spread(tuple(sorted(request.output_tokens for request in asked))),
+        clamped_frac=clamped / len(asked) if asked and max_model_len else math.nan,
+        hit_frac=hit_frac(asked),
+        requests_per_s=_rate(arrivals, times_s) * turns,
+        trace=facts,
+        times_s=times_s,
+    )
+
+
+def _read(file: TraceFile) -> tuple[TraceFacts, list[TraceRecord]]:
+    """The facts, and the first records."""
+    trace = opened(file)
+    if trace is None:
+        return TraceFacts("sharegpt", False, 0), []
+    records = list(beginning(trace, REQUESTS))
+    trace.close()
+    return TraceFacts(trace.format, trace.timed, len(records)), records
+
+
+def _horizon_s(arrivals: Arrivals, times_s: Sequence[float]) -> float:
+    if isinstance(arrivals, Recorded):
+        return times_s[-1] or 1.0
+    level = level_of(arrivals)
+    match level:
+        case Ramp(_, _, over_s):
+            return over_s * 1.25
+        case Steps(values, each_s):
+            return len(values) * each_s
+        case _:
+            return 2 * Curve(level).period_s or 60.0
+
+
+def _rate(arrivals: Arrivals, times_s: Sequence[float]) -> float:
+    """Requests (or conversations) per second in the long run; NaN for a closed loop."""
+    if isinstance(arrivals, ClosedLoop):
+        return math.nan
+    if isinstance(arrivals, Recorded):
+        span_s = times_s[-1] - times_s[0]
+        return (len(times_s) - 1) / span_s if span_s else math.nan
+    curve = Curve(level_of(arrivals))
+    if curve.period_s:
+        return curve.area(curve.period_s) / curve.period_s
+    # Whatever does not repeat stays, in the end, where it is.
+    return curve.at(_horizon_s(arrivals, times_s))
