@@ -64,6 +64,16 @@ def test_help_takes_little_more_than_the_bare_interpreter():
         (["--load-seed", "x"], "--load-seed", 2),
         (["--knob", "max_num_seq=3"], "`max_num_seqs`", 2),
         (["--knob", "max_num_seqs=0"], "above 0", 2),
+        (["--prefix", "shares=1"], "'shares=1'", 2),
+        (["--sessions", "turns=2"], "think is missing", 2),
+        (["--length-pairs", "9"], "'9' is not a pair", 2),
+        (["--trace", "/no/such.csv"], "/no/such.csv", 2),
+        (["--trace", "BAD"], "bad.csv: line 2", 2),
+        (["--trace", "UNTIMED", "--load", "recorded"], "no times", 2),
+        (["--load", "recorded"], "need a trace", 2),
+        (["--goal", "ttft=3"], "names no percentile", 2),
+        (["--goal", "ttft_p99=3"], "no unit", 2),
+        (["--price-per-hour", "cheap"], "'cheap' is not a price", 2),
         (["--theme", "drak"], "`dark`", 2),
         (["--profile", "chta"], "`chat`", 2),
         (["--profile", "/no/such.yaml"], "No such file", 2),
@@ -74,6 +84,10 @@ def test_help_takes_little_more_than_the_bare_interpreter():
     ],
 )
 def test_bad_input_is_a_sentence_and_code_2(words, says, code, tmp_path):
+    bad, untimed = tmp_path / "bad.csv", tmp_path / "untimed.jsonl"
+    bad.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,many,3\n")
+    untimed.write_text('{"prompt_tokens": 5, "output_tokens": 5}\n')
+    words = [{"BAD": str(bad), "UNTIMED": str(untimed)}.get(word, word) for word in words]
     done = run(*words, env={"XDG_STATE_HOME": str(tmp_path)})
     assert says in done.stderr, done.stderr
     assert done.returncode == code

@@ -2,12 +2,15 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.test_generator import SAME_BYTES
 from tputtui.errors import UsageError
 from tputtui.load.generator import Generator
 from tputtui.load.sections import from_texts
@@ -285,6 +288,22 @@ def test_mooncake_blocks_are_shared_prefixes(tmp_path):
     one, two = started(trace=str(path), prompt="none", output="none").due(1.0, 0, 4096)
     assert (one.token_ids()[:1024] == two.token_ids()[:1024]).all()
     assert (one.token_ids()[1024:1100] != two.token_ids()[1024:]).any()
+
+
+def test_two_processes_make_the_same_prompts_of_a_trace(tmp_path):
+    path = tmp_path / "mooncake.jsonl"
+    row = {"timestamp": 0, "input_length": 900, "output_length": 5, "hash_ids": [3, 4]}
+    rows = [row | {"timestamp": i * 10, "hash_ids": [3, i]} for i in range(40)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = {
+        subprocess.run(
+            [sys.executable, "-c", SAME_BYTES, repr({"trace": str(path)})],
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for _ in range(2)
+    }  # fmt: skip
+    assert len(made) == 1
+    assert made.pop().startswith("40 ")
 
 
 def test_a_bad_line_ends_the_load_and_names_file_and_line(azure):

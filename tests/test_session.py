@@ -216,6 +216,53 @@ LOADS = [
     {"arrivals": "60/s", "sessions": "turns=3 think=0s"},
     {"pairs": "10/5=1,300/40=2"},
 ]
+
+
+def test_a_traces_bad_line_stops_the_load_says_where_and_the_engine_goes_on(tmp_path):
+    path = tmp_path / "azure.csv"
+    path.write_text(
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+        "2023-11-16 18:15:46,50,9\n2023-11-16 18:15:47,50,9\n2023-11-16 18:15:48,x,9\n"
+    )
+    rig = Rig.booted(load(ClosedLoop(4)))
+    rig.session.set_workload(from_texts(load(ClosedLoop(4)), {"trace": str(path)}))
+    rig.run(10.0)
+    frame = rig.session.frame()
+    assert "azure.csv: line 4" in frame.status.load_failure.message
+    assert frame.status.state is State.READY
+    assert frame.accounting.balanced
+    assert frame.marks[-1].text.startswith("load stopped: ")
+    rig.session.set_workload(load(ClosedLoop(4)))
+    rig.session.toggle_load()
+    rig.run(2.0)
+    frame = rig.session.frame()
+    assert frame.status.load_failure is None
+    assert frame.accounting.running == 4
+
+
+def test_a_trace_that_ends_holds_the_load_and_space_starts_it_again(tmp_path):
+    path = tmp_path / "ours.jsonl"
+    path.write_text('{"at_s": 0, "prompt_tokens": 5, "output_tokens": 5}\n' * 6)
+    rig = Rig.booted(from_texts(load(ClosedLoop(4)), {"trace": str(path)}))
+    rig.run(5.0)
+    frame = rig.session.frame()
+    assert frame.accounting.finished == 6
+    assert frame.status.state is State.READY
+    assert "the trace has ended" in frame.marks[-1].text
+    rig.session.toggle_load()
+    rig.run(5.0)
+    assert rig.session.frame().accounting.finished == 12
+
+
+def test_what_is_saved_during_a_sweep_is_the_load_before_it(rig):
+    rig.run(3.0)
+    rig.session.sweep()
+    rig.run(3.0)
+    saved = rig.session.snapshot()
+    assert saved.load == load(ClosedLoop(96))
+    assert "sweep" in saved.evidence["state"]
+
+
 orders = st.one_of(
     st.tuples(st.just("max_num_seqs"), st.integers(1, 256)),
     st.tuples(st.just("max_num_batched_tokens"), st.integers(1, 2048)),

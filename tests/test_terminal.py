@@ -38,19 +38,31 @@ def test_a_person_boots_turns_a_limit_saves_leaves_and_starts_from_what_was_save
     terminal.until(r"sequences +1[4-6] / +16")
     terminal.until(r"16 / 256 .*in force *$|16 / 256 .*in force\n")
     terminal.until(r"max_num_seqs 32 → 16")
+    terminal.until(r"latency · window")
     terminal.press("s")
     terminal.until(r"save profile")
     terminal.press("tuned.yaml")
     terminal.until(r"│ +tuned.yaml +│")
     terminal.press("\r")
     terminal.until(r"Saved")
+    terminal.press("l")
+    terminal.until(r"shared prefix +none")
+    terminal.press("20/s")
+    terminal.until(r"requests/s +0–20")
+    terminal.press("\r")
+    terminal.until(r"shape:demo +20/s")
+    terminal.until(r"load 48 in flight → 20/s")
+    terminal.press("f")
+    terminal.until(r"generated tok/s against E2E p90")
+    terminal.press("\x1b")
+    terminal.until(r"▸ max_num_seqs")
     terminal.press("q")
     left = terminal.ended()
     terminal.restored()
     assert "exit=0" in left
     assert str(tmp_path / "tuned.yaml") in left.replace("\r\n", "")
     assert not ESCAPE.sub("", left).count("\x1b")
-    assert len([line for line in left.splitlines() if line.strip()]) <= 11
+    assert len([line for line in left.splitlines() if line.strip()]) <= 12
 
     saved = profile.load(tmp_path / "tuned.yaml")
     assert saved.knobs["max_num_seqs"] == 16

@@ -239,6 +239,10 @@ class Session:
         asked = self._asked.as_dict() if self._asked else self._profile.knobs
         old = self._profile
         found = evidence(frame) if frame.asked else {}
+        if self._sweeping is not None:
+            # What the window holds is a level of the sweep, not this load.
+            old = msgspec.structs.replace(old, load=self._sweeping.before)
+            found = {"state": "tuned live; no figures, a sweep was under way"}
         return msgspec.structs.replace(old, knobs=asked, evidence=found)
 
     # -- inside ----------------------------------------------------------------------------
@@ -285,7 +289,7 @@ class Session:
         if sweeping is None:
             return
         if not frame.serving:
-            self._sweeping, self._sweep_state = None, sweeping.stop("The engine stopped.")
+            self._break_off_sweep("The engine stopped.", restore=True)
             return
         if sweeping.follow(frame):
             load = sweeping.load

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tputtui.format import clock, compact, seconds
+from tputtui.format import clock, compact, rate, seconds
 from tputtui.frame import Frame
 
 __all__ = ["summary"]
@@ -12,7 +12,7 @@ __all__ = ["summary"]
 
 def summary(frame: Frame, saved: list[Path], log_path: Path) -> list[str]:
     """What ran, what it gave, which limits stood; then where profile and log are."""
-    facts, account, found = frame.status.facts, frame.accounting, frame.figures
+    facts, account = frame.status.facts, frame.accounting
     vllm = f" · vLLM {facts.versions.get('vllm', '?')} on {facts.device}" if facts else ""
     bad = account.cut + account.rejected + account.failed
     unfinished = account.in_flight + account.aborted
@@ -25,15 +25,33 @@ def summary(frame: Frame, saved: list[Path], log_path: Path) -> list[str]:
     if facts is None or frame.asked is None:
         lines.append("  figures   none: no engine was up")
     else:
-        latencies = frame.latencies
-        over = f"over the last {frame.window.length_s:.0f} s"
         limits = "  ".join(f"{name} {value}" for name, value in frame.asked.as_dict().items())
-        lines += [
-            f"  figures   {compact(found.generated_per_s, 0)} tok/s generated, "
-            f"{compact(found.prompt_computed_per_s, 0)} tok/s prompt, {over}",
-            f"  latency   TTFT p50 {seconds(latencies.ttft.p50, 0)}, "
-            f"TPOT p50 {seconds(latencies.tpot.p50, 0)}, E2E p50 {seconds(latencies.e2e.p50, 0)}",
-            f"  limits    {limits}",
-        ]
+        lines += [*_figures(frame), f"  limits    {limits}"]
     where = saved[-1] if saved else "not saved (s saves one)"
     return [*lines, f"  profile   {where}", f"  log       {log_path}"]
+
+
+def _figures(frame: Frame) -> list[str]:
+    """Of the window if it may be quoted, else of the setting measured last."""
+    found, latencies, phase = frame.figures, frame.latencies, frame.window.phase
+    if phase.quotable:
+        lines = [
+            f"  figures   {compact(found.generated_per_s, 0)} tok/s generated, "
+            f"{compact(found.prompt_computed_per_s, 0)} tok/s prompt, "
+            f"over the last {frame.window.length_s:.0f} s ({phase.value})",
+            f"  latency   TTFT p50 {seconds(latencies.ttft.p50, 0)}, "
+            f"TPOT p50 {seconds(latencies.tpot.p50, 0)}, E2E p50 {seconds(latencies.e2e.p50, 0)}",
+        ]
+        verdicts = ", ".join(f"{e.goal.name} {e.verdict.value}" for e in frame.goodput.each)
+        goals = f"  goals     {verdicts}; goodput {rate(frame.goodput.per_s, 0)} requests/s"
+        return [*lines, goals] if verdicts else lines
+    none = f"  figures   none of now: the load was {phase.value}"
+    if not frame.points:
+        return [none]
+    last = frame.points[-1]
+    knobs = "/".join(str(value) for value in last.knobs.values())
+    return [
+        none,
+        f"            before, at {knobs}, {last.load}: {compact(last.tokens_per_s, 0)} tok/s, "
+        f"E2E p50 {seconds(last.latency['e2e'].p50, 0)}",
+    ]

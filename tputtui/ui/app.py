@@ -72,6 +72,7 @@ class TputApp(App[None]):
         self._save_dir = save_dir or Path.cwd()
         self._leave_now = leave_now
         self._leaving = False
+        self._load_failure: TputError | None = None
         self._tail = LogTail(log_path)
         self._board = Board(session, self._tail)
         for own in THEMES:
@@ -123,6 +124,11 @@ class TputApp(App[None]):
         else:
             self.session.frame()
         status = self.session.host.status
+        if status.load_failure is not self._load_failure:
+            self._load_failure = status.load_failure
+            if self._load_failure is not None:
+                hint = self._load_failure.hint
+                self.notify(hint, title=self._load_failure.message, severity="error", timeout=12)
         if isinstance(status.failure, UsageError) and status.facts is None:
             # Arguments that vLLM refuses: nothing to look at, say it on the terminal.
             self.exit()

@@ -27,6 +27,8 @@ def header(frame: Frame, width: int) -> Row:
     state_part: Row = [(f"{sign} {state.value}", look)]
     if state in (State.READY, State.DRAINING):
         state_part.append((" load held", "muted"))
+    if frame.sweep is not None and frame.sweep.level is not None:
+        state_part.append((" sweep", "accent"))
     right = state_part
     middle: Row = [(f"  {describe_arrivals(load.arrivals)}", "text")]
     more: Row = [(f" · {describe(load)}", "muted")]
