@@ -270,16 +270,16 @@ def test_stopping_the_load_leaves_the_scheduler_empty(cpu):
 
 def test_a_prompt_the_engine_refuses_is_rejected_and_the_rest_go_on(cpu, monkeypatch):
     generator = cpu.host._generator
-    due = generator.due
+    due = generator.arriving
 
     def with_one_too_long(now_s, in_flight, max_model_len):
-        monkeypatch.setattr(generator, "due", due)
+        monkeypatch.setattr(generator, "arriving", due)
         too_long = RequestSpec(
             1_000_000, now_s, Prompt(TokenSource(0, 8192), (Piece(3000),), 3000), 4, False
         )
         return [*due(now_s, in_flight, max_model_len), too_long]
 
-    monkeypatch.setattr(generator, "due", with_one_too_long)
+    monkeypatch.setattr(generator, "arriving", with_one_too_long)
     cpu.start(20, Uniform(16, 32), Uniform(4, 12), seed=12)
     cpu.turn(5)
     assert outcomes(cpu)[Outcome.REJECTED] == 1

@@ -167,6 +167,8 @@ class Host:
         stuck = False
         if self._ledger.in_flight:
             report = engine.step()
+            # What became due meanwhile goes first: the books can wait, a person would not.
+            refused = self._send(engine, generator, knobs) or refused
             self._ledger.first_tokens(report.first_tokens)
             self._leave(report.ended)
             self._recorder.add_step(report.sample, report.gaps)
@@ -185,10 +187,10 @@ class Host:
     def _send(self, engine: Engine, generator: Generator, knobs: Knobs) -> bool:
         """Hand over what is due; whether a request was refused."""
         refused = False
-        # Twice: what has become due while the first were sent must not wait for a whole step.
+        # Twice: what became due while the first were sent must not wait for a whole step.
         for _ in range(2):
             now_s, in_flight = self._clock(), self._ledger.in_flight
-            for request in generator.due(now_s, in_flight, knobs.max_model_len):
+            for request in generator.arriving(now_s, in_flight, knobs.max_model_len):
                 self._ledger.issue(request, self._clock())
                 try:
                     engine.submit(request)

@@ -7,7 +7,9 @@ arrival process. The engine thread asks `due(now)` between steps; there is no lo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from numpy import int64
@@ -190,25 +192,26 @@ class Generator:
 
     def due(self, now_s: float, in_flight: int, max_model_len: int) -> list[RequestSpec]:
         """Every request due by `now_s`, oldest first, clamped to `max_model_len` tokens in all."""
-        starts, self._backlog = self._backlog, []
-        turns: list[tuple[float, Conversation]] = []
+        return list(self.arriving(now_s, in_flight, max_model_len))
+
+    def arriving(self, now_s: float, in_flight: int, max_model_len: int) -> Iterator[RequestSpec]:
+        """The same one at a time, so that the first need not wait until the last is made."""
+        before, self._backlog = self._backlog, []
+        starts: Iterable[float] = before
+        turns: deque[tuple[float, Conversation]] = deque()
         if self._open:
-            starts += self._overdue(now_s, in_flight)
-            turns = self._talk.pop(now_s)
-        specs = []
+            starts = chain(before, self._overdue(now_s, in_flight))
+            turns.extend(self._talk.pop(now_s))
         for due_s in starts:
+            while turns and turns[0][0] <= due_s:
+                yield from self._next_turn(*turns.popleft(), max_model_len)
             if self.exhausted:
                 break
-            specs.append(self._start(due_s, max_model_len))
-        if self._open and isinstance(self._timing, RecordedTiming):
-            specs += self._recorded(self._timing, now_s, max_model_len)
+            yield self._start(due_s, max_model_len)
         for due_s, conversation in turns:
-            spec = self._next_turn(due_s, conversation, max_model_len)
-            if spec is not None:
-                specs.append(spec)
-        if turns:
-            specs.sort(key=lambda spec: spec.due_s)
-        return specs
+            yield from self._next_turn(due_s, conversation, max_model_len)
+        if self._open and isinstance(self._timing, RecordedTiming):
+            yield from self._recorded(self._timing, now_s, max_model_len)
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -218,7 +221,7 @@ class Generator:
             # A trace that is already under way goes on with its next request.
             self._timing.shift(now_s - self._timing.due_s(self._replayed.next.at_s))
 
-    def _overdue(self, now_s: float, in_flight: int | None = None) -> list[float]:
+    def _overdue(self, now_s: float, in_flight: int | None = None) -> Iterable[float]:
         """Times of the starts that are due; without `in_flight`, only those of an open loop."""
         match self._timing:
             case OpenTiming():
@@ -227,19 +230,17 @@ class Generator:
                 taken = in_flight + self._talk.thinking
                 self._talk.leave(taken - self._timing.target(now_s))
                 return self._timing.pop(now_s, taken)
-        return []
+        return ()
 
     def _recorded(
         self, timing: RecordedTiming, now_s: float, max_model_len: int
-    ) -> list[RequestSpec]:
+    ) -> Iterator[RequestSpec]:
         """The requests whose recorded time has come."""
-        specs: list[RequestSpec] = []
         while self._replayed is not None and (draft := self._replayed.next) is not None:
             due_s = timing.due_s(draft.at_s)
             if due_s > now_s:
                 break
-            specs.append(self._start(due_s, max_model_len))
-        return specs
+            yield self._start(due_s, max_model_len)
 
     def _start(self, due_s: float, max_model_len: int) -> RequestSpec:
         if self._replayed is not None:
@@ -254,15 +255,16 @@ class Generator:
 
     def _next_turn(
         self, due_s: float, conversation: Conversation, max_model_len: int
-    ) -> RequestSpec | None:
+    ) -> Iterator[RequestSpec]:
+        """The conversation's next request; none when it is over."""
         draft = self._drawn.draft(conversation.index, conversation.turn)
         pieces = (*conversation.said, *draft.pieces)
         if sum(piece.tokens for piece in pieces) >= max_model_len:
-            # What was said no longer fits: the conversation is over.
-            return None
+            # What was said no longer fits.
+            return
         spec = self._spec(due_s, draft._replace(pieces=pieces), max_model_len, conversation.turn)
         self._talk.ask(spec.number, conversation, pieces)
-        return spec
+        yield spec
 
     def _spec(self, due_s: float, draft: Draft, max_model_len: int, turn: int = 0) -> RequestSpec:
         number, self._number = self._number, self._number + 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -56,13 +57,11 @@ class OpenTiming:
         """When the next request is due."""
         return self._began_s + self.curve.time_of(self._next_area)
 
-    def pop(self, now_s: float) -> list[float]:
-        """Take every arrival due by `now_s`, oldest first."""
-        due = []
+    def pop(self, now_s: float) -> Iterator[float]:
+        """Take every arrival due by `now_s`, oldest first, one at a time."""
         while (due_s := self.next_due_s()) <= now_s:
-            due.append(due_s)
             self._next_area += self._gap()
-        return due
+            yield due_s
 
     def change(self, arrivals: Arrivals, now_s: float) -> bool:
         """Go on with other arrivals, if by a rate; what has been waited for the next one counts.
