@@ -189,8 +189,9 @@ class Host:
         refused = False
         # Twice: what became due while the first were sent must not wait for a whole step.
         for _ in range(2):
-            now_s, in_flight = self._clock(), self._ledger.in_flight
+            now_s, in_flight, sent = self._clock(), self._ledger.in_flight, False
             for request in generator.arriving(now_s, in_flight, knobs.max_model_len):
+                sent = True
                 self._ledger.issue(request, self._clock())
                 try:
                     engine.submit(request)
@@ -199,7 +200,7 @@ class Host:
                     self._ledger.drop(request.number, Outcome.REJECTED, self._clock())
                     generator.lost(request.number, self._clock())
                     refused = True
-            if refused:
+            if refused or not sent:
                 break
         return refused
 

@@ -6,7 +6,7 @@ Engine thread only. The scheduler keeps another book; `Accounting.balanced` comp
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tputtui.engine.protocol import Ended
 from tputtui.load.generator import RequestSpec
@@ -94,10 +94,15 @@ class Ledger:
 
     def accounting(self, running: int, waiting: int) -> Accounting:
         """The book as one value, beside the scheduler's counts."""
-        return replace(
-            Accounting(**{outcome.value: n for outcome, n in self._ended.items()}),
-            issued=self._issued,
-            running=running,
-            waiting=waiting,
-            clamped=self._clamped,
+        ended = self._ended
+        return Accounting(
+            self._issued,
+            running,
+            waiting,
+            ended[Outcome.FINISHED],
+            ended[Outcome.CUT],
+            ended[Outcome.ABORTED],
+            ended[Outcome.REJECTED],
+            ended[Outcome.FAILED],
+            self._clamped,
         )

@@ -150,6 +150,11 @@ class Curve:
         self._period_s, self._whole = (ends[-1], areas[-1]) if self.repeats else (0.0, 0.0)
 
     @property
+    def constant(self) -> float | None:
+        """The one level there is; None for a real curve."""
+        return self._segments[0].start if len(self._segments) == 1 else None
+
+    @property
     def timing(self) -> tuple[float, tuple[float, ...]]:
         """What two curves share that differ only in how high they are."""
         return self._period_s, tuple(self._starts)

@@ -102,12 +102,19 @@ class ClosedTiming:
 
     def __init__(self, arrivals: ClosedLoop, began_s: float) -> None:
         self._began_s = began_s
-        self.curve = Curve(arrivals.in_flight)
+        self._take(arrivals)
         self._looked_s = began_s
         self._freed_s: deque[float] = deque()
 
+    def _take(self, arrivals: ClosedLoop) -> None:
+        self.curve = Curve(arrivals.in_flight)
+        always = self.curve.constant
+        self._always = None if always is None else int(always)
+
     def target(self, now_s: float) -> int:
         """Places there are at `now_s`."""
+        if self._always is not None:
+            return self._always
         # A curve that reaches 5 by arithmetic may stand a hair below it.
         return int(self.curve.at(max(0.0, now_s - self._began_s)) + 1e-9)
 
@@ -125,6 +132,11 @@ class ClosedTiming:
     def pop(self, now_s: float, taken: int) -> list[float]:
         """Fill every free place: when each became free, or came to be."""
         target, before_s = self.target(now_s), self._looked_s
+        if taken >= target:
+            # Places freed while too many were taken are not filled again.
+            self._freed_s.clear()
+            self._looked_s = now_s
+            return []
         since = max(0.0, before_s - self._began_s)
         had = self.target(before_s)
         due: list[float] = []
@@ -145,7 +157,7 @@ class ClosedTiming:
         if not isinstance(arrivals, ClosedLoop):
             return False
         timing = self.curve.timing
-        self.curve = Curve(arrivals.in_flight)
+        self._take(arrivals)
         if self.curve.timing != timing:
             self._began_s = now_s
         self._looked_s = max(self._looked_s, now_s)
@@ -198,6 +210,8 @@ Timing = OpenTiming | ClosedTiming | RecordedTiming
 
 
 def _wanted(curve: Curve, began_s: float, now_s: float) -> Wanted:
+    if curve.constant is not None:
+        return Wanted(curve.constant, began_s)
     t = max(0.0, now_s - began_s)
     return Wanted(curve.at(t), began_s + curve.since(t), curve.period_s)
 
