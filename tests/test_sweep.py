@@ -160,3 +160,14 @@ def test_a_queues_capacity_is_bracketed_within_a_fifth(capacity, start):
     if held:
         over = min(level for level in levels if level >= capacity)
         assert over / max(held) < 2**0.25 * 1.02
+
+
+def test_a_knee_at_the_lowest_level_is_looked_for_below_it():
+    # Power N / (N + 4)²: greatest at 4 in flight, far below where the sweep starts.
+    sweep = Sweep(32, whole=True)
+    while (level := sweep.ask()) is not None:
+        sweep.tell(level, 1000 * level / (level + 4), (level + 4) / 1000, False)
+    assert min(sweep.levels) <= 4
+    assert len(set(sweep.levels)) == len(sweep.levels)
+    powers = {level: level / (level + 4) ** 2 for level in sweep.levels}
+    assert 3 <= max(powers, key=powers.get) <= 6

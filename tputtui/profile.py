@@ -155,7 +155,8 @@ def dump(profile: Profile) -> str:
     document["engine"] = {"model": profile.engine.model, **profile.engine.args}
     if profile.knobs:
         document["knobs"] = dict(profile.knobs)
-    document["load"] = msgspec.to_builtins(profile.load)
+    # The seed is said even where it is 0: it is what makes the load repeatable.
+    document["load"] = msgspec.to_builtins(profile.load) | {"seed": profile.load.seed}
     if profile.goals:
         document["goal"] = goals_to(profile.goals)
     if profile.price_per_hour is not None:

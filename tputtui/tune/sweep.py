@@ -28,7 +28,8 @@ class Sweep:
     gain: throughput must rise by this fraction over the best so far; when it fails to twice in a
     row (once may be chance), or a level saturates, the climb ends. A first level that saturates
     is stepped down from, four times at most.
-    refine: how many levels are then put in between, at geometric means: if a level saturated, by
+    Then, while the lowest level has the greatest power, lower ones are asked, four at most.
+    refine: how many levels are at last put in between, at geometric means: if a level saturated, by
     bisection between the highest that did not and the lowest that did; otherwise beside the level
     of greatest power, throughput ÷ latency (Kleinrock, ICC 1979).
     """
@@ -53,6 +54,7 @@ class Sweep:
         self._best = 0.0
         self._flat = 0
         self._climbing = True
+        self._came_down = 0
         self._reason = ""
         first = float(round(start)) if whole else start
         self._next: float | None = min(max(first, lowest), self._ceiling)
@@ -91,6 +93,8 @@ class Sweep:
         if self._climbing:
             up = any(not told.saturated for told in self._told)
             self._next = self._step(level, up)
+        elif (lower := self._below()) is not None:
+            self._next = lower
         else:
             self._next = self._between() if self._refine > 0 else None
             self._refine -= 1
@@ -132,12 +136,29 @@ class Sweep:
         # Past the largest float there is no level to ask for.
         return min(rounded, self._ceiling) if math.isfinite(target) else level
 
+    def _below(self) -> float | None:
+        """The level beneath all told, while the lowest of them has the greatest power."""
+        lowest = min(self._told, key=lambda told: told.level)
+        best = max(self._told, key=lambda told: told.power)
+        # Where it came down from the first level, it has looked there already.
+        if len(self._told) < 2 or self._told[0].saturated or self._came_down == _DOWN:
+            return None
+        if lowest.saturated or lowest is not best:
+            return None
+        level = self._step(lowest.level, up=False)
+        if level >= lowest.level:
+            return None
+        self._came_down += 1
+        return level
+
     def _between(self) -> float | None:
         """A level not told yet beside the knee, in its wider gap; None when there is none."""
         told = sorted(self._told)
         too_much = min((t.level for t in told if t.saturated), default=math.inf)
         if too_much < math.inf:
-            gaps = [(max(t.level for t in told if t.level < too_much), too_much)]
+            below = [t.level for t in told if t.level < too_much]
+            # Nothing below it held: a level that was fine on the way up, and not now.
+            gaps = [(max(below), too_much)] if below else []
         else:
             powers = [t.power for t in told]
             at = powers.index(max(powers))

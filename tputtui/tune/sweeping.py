@@ -77,7 +77,6 @@ class Sweeping:
         window = frame.window
         if window.phase is not Phase.STEADY and window.phase is not Phase.MEASURING:
             return window.phase.value
-        return (
-            f"{window.length_s:.0f} of {MIN_WINDOW_S:.0f} s, "
-            f"{ended(frame)} of {MIN_REQUESTS} requests"
-        )
+        if window.length_s < MIN_WINDOW_S:
+            return f"measuring, {window.length_s:.0f} of {MIN_WINDOW_S:.0f} s"
+        return f"measuring, {ended(frame)} of {MIN_REQUESTS} requests"
