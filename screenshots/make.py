@@ -1,9 +1,10 @@
-"""Draws the pictures of the README from a real run: the demo, with limits turned on the way.
+"""Draws the pictures of the README from real runs of the demo.
 
     make screenshots
+    python screenshots/make.py frontier-120x40        one of them
 
-Boots the real engine once for each size (about a minute each) and writes SVG; PNG too where
-Chromium is installed. Nothing is drawn by hand: what is on the picture is what was measured.
+Boots the real engine once for each picture (one to four minutes each) and writes SVG; PNG too
+where Chromium is installed. Nothing is drawn by hand: what is on the picture is what was measured.
 """
 
 from __future__ import annotations
@@ -18,12 +19,49 @@ import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).parent
-SIZES = ((120, 40), (200, 50))
+PICTURES = ("demo-120x40", "demo-200x50", "load-120x40", "frontier-120x40")
 SERVE_S, TURNED_S = 40.0, 30.0
 
 
-async def picture(columns: int, rows: int, state: pathlib.Path) -> str:
-    """Serve the demo, lower max_num_seqs twice, raise it, and take the screen as SVG."""
+async def turned(pilot) -> None:
+    """Lower max_num_seqs twice and raise it."""
+    await asyncio.sleep(SERVE_S)
+    for key, wait_s in (("left_square_bracket", 15.0), ("left_square_bracket", 15.0),
+                        ("right_square_bracket", TURNED_S)):  # fmt: skip
+        await pilot.press(key)
+        await asyncio.sleep(wait_s)
+
+
+async def edited(pilot) -> None:
+    """Open the load editor and put a day, prefixes and conversations in."""
+    await asyncio.sleep(10.0)
+    await pilot.press("l")
+    for name, text in (
+        ("arrivals", "0s=2, 40s=12, 80s=4/s every 120s"),
+        ("prefix", "share=0.8 tokens=128 groups=16 zipf=1"),
+        ("sessions", "turns=1-6 think=5s"),
+    ):
+        pilot.app.screen.query_one(f"#{name}").value = text
+    await asyncio.sleep(2.0)
+
+
+async def swept(pilot) -> None:
+    """Sweep the load to its end on the frontier screen."""
+    await asyncio.sleep(5.0)
+    await pilot.press("f", "w")
+    for _ in range(900):
+        await asyncio.sleep(1.0)
+        if pilot.app.session.frame().sweep.level is None:
+            break
+    # The screen looks four times a second.
+    await asyncio.sleep(1.0)
+
+
+DONE = {"demo": turned, "load": edited, "frontier": swept}
+
+
+async def picture(name: str, columns: int, rows: int, state: pathlib.Path) -> str:
+    """Serve the demo, do what the picture `name` shows, and take the screen as SVG."""
     from tputtui import profile
     from tputtui.engine.protocol import State
     from tputtui.engine.vllm_inproc import VllmEngine
@@ -39,11 +77,7 @@ async def picture(columns: int, rows: int, state: pathlib.Path) -> str:
             if session.host.status.failure:
                 raise SystemExit(str(session.host.status.failure))
             await asyncio.sleep(0.2)
-        await asyncio.sleep(SERVE_S)
-        for key, wait_s in (("left_square_bracket", 15.0), ("left_square_bracket", 15.0),
-                            ("right_square_bracket", TURNED_S)):  # fmt: skip
-            await pilot.press(key)
-            await asyncio.sleep(wait_s)
+        await DONE[name](pilot)
         svg = app.export_screenshot(title="tputtui")
     session.close(20.0)
     return svg
@@ -68,21 +102,23 @@ def to_png(svg: pathlib.Path) -> None:
 
 
 def main() -> None:
-    if sys.argv[1:]:
-        columns, rows = (int(part) for part in sys.argv[1].split("x"))
+    if not sys.argv[1:]:
+        for wanted in PICTURES:
+            # One process a picture: one engine at a time.
+            subprocess.run([sys.executable, __file__, wanted], check=True)
+        return
+    for wanted in sys.argv[1:]:
+        name, _, size = wanted.partition("-")
+        columns, rows = (int(part) for part in size.split("x"))
         with tempfile.TemporaryDirectory() as folder:
-            svg = asyncio.run(picture(columns, rows, pathlib.Path(folder)))
+            svg = asyncio.run(picture(name, columns, rows, pathlib.Path(folder)))
         # Names no host: the picture's fonts are those of whoever looks.
         svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
-        path = HERE / f"demo-{columns}x{rows}.svg"
+        path = HERE / f"{wanted}.svg"
         path.write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n")
         with contextlib.suppress(subprocess.CalledProcessError):
             to_png(path)
         print(path.name)
-        return
-    for columns, rows in SIZES:
-        # One process a picture: one engine at a time.
-        subprocess.run([sys.executable, __file__, f"{columns}x{rows}"], check=True)
 
 
 if __name__ == "__main__":

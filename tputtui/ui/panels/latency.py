@@ -46,7 +46,7 @@ def latency(frame: Frame, width: int, height: int) -> list[Row]:
         [("TTFT, E2E from due · ITL pooled · p99 with 95 % interval", "muted")],
         [
             (
-                "late: due to sent · wait: to scheduled · fill: to first token · gen.: to end",
+                "late: sent · wait: scheduled · fill: 1st token · gen.: end",
                 "muted",
             )
         ],
