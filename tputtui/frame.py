@@ -14,6 +14,7 @@ from tputtui.hardware import HardwareSample
 from tputtui.knobs import Knobs
 from tputtui.load.timing import Wanted
 from tputtui.measure.attainment import Goodput
+from tputtui.measure.binding import Binding
 from tputtui.measure.frontier import Point
 from tputtui.measure.samples import Accounting, Mark
 from tputtui.measure.window import Figures, Latencies, Window
@@ -33,6 +34,7 @@ class Frame:
     latencies: over `window`, renewed once a second.
     goodput: of the requests that ended in `window`, against the profile's goals.
     tokens_per_joule, cost_per_mtok: over `window`; NaN without a counter, without a price.
+    binding: which limit holds the engine back, over the last 10 s of the window.
     wanted: the load as it was meant to be at the last step.
     marks: newest last. points: settings measured so far, the present one last where it counts.
     sweep: a sweep under way, or the last one.
@@ -52,6 +54,7 @@ class Frame:
     goodput: Goodput
     tokens_per_joule: float
     cost_per_mtok: float
+    binding: Binding | None
     kv_frac: float
     wanted: Wanted
     hardware: HardwareSample | None

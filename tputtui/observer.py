@@ -16,6 +16,7 @@ from tputtui.frame import SERVING, Frame
 from tputtui.hardware import HardwareSample
 from tputtui.knobs import Knobs
 from tputtui.measure.attainment import goodput
+from tputtui.measure.binding import Binding, binding
 from tputtui.measure.energy import EnergyMeter, cost_per_mtok
 from tputtui.measure.history import History
 from tputtui.measure.phase import phase_of
@@ -27,6 +28,7 @@ from tputtui.profile import Profile
 __all__ = ["Observer"]
 
 _NOW_S = 1.0
+_BINDING_S = 10.0
 _SLOW_EVERY_S = 1.0
 """Quantiles, goals and the test for a trend are taken once a second."""
 _KV_FRAC = StepSample._fields.index("kv_frac")
@@ -46,6 +48,7 @@ class Observer:
         none = np.zeros(0)
         self._goodput = goodput((), none, none, none, none, 0.0)
         self._phase = Phase.IDLE
+        self._binding: Binding | None = None
         self._since_s = -math.inf
 
     def turned(self, now_s: float) -> None:
@@ -80,6 +83,7 @@ class Observer:
         if now_s - self._slow_s >= _SLOW_EVERY_S:
             self._slow_s = now_s
             self._look_closely(window, profile, status, accounting, moving)
+            self._binding = self._bound(window, status, hardware)
         window = replace(window, phase=self._phase)
         found = figures(recorder, window.start_s, until_s)
         last = recorder.steps.between(until_s - _NOW_S, until_s)
@@ -98,6 +102,7 @@ class Observer:
             goodput=self._goodput,
             tokens_per_joule=self._energy.tokens_per_joule(recorder, window.start_s, until_s),
             cost_per_mtok=cost_per_mtok(profile.price_per_hour, found.generated_per_s),
+            binding=self._binding,
             kv_frac=float(last[-1, _KV_FRAC]) if len(last) and accounting.in_flight else 0.0,
             wanted=recorder.wanted,
             hardware=hardware,
@@ -154,6 +159,25 @@ class Observer:
         )
         if status.state not in SERVING:
             self._phase = Phase.IDLE
+
+    def _bound(
+        self, window: Window, status: Status, hardware: HardwareSample | None
+    ) -> Binding | None:
+        """What binds over the last seconds of the window; nothing while the load is held."""
+        if status.state is not State.RUNNING or status.knobs is None or status.facts is None:
+            return None
+        start_s = max(window.start_s, window.end_s - _BINDING_S)
+        ended = self._recorder.ended.between(start_s, window.end_s)
+        gpus = hardware.gpus if hardware else ()
+        return binding(
+            self._recorder.steps.between(start_s, window.end_s),
+            window.end_s - start_s,
+            status.knobs,
+            status.facts.ceilings,
+            ended=len(ended),
+            cut_short=int(ended[:, ENDED["cut"]].sum()),
+            throttled=[reason for gpu in gpus if gpu.visible for reason in gpu.throttle],
+        )
 
     def _meter(self, hardware: HardwareSample | None) -> None:
         if hardware is None or hardware.gpu_t_s is None:

@@ -19,8 +19,11 @@ __all__ = ["ENDED", "Recorder", "Ring"]
 
 
 _LATENCIES = ("ttft_s", "tpot_s", "e2e_s", "queue_s", "prefill_s", "decode_s")
-ENDED = {name: i for i, name in enumerate(("end_s", *_LATENCIES, "good"))}
-"""Columns of a request that has left; latencies are NaN unless it is good (1.0)."""
+ENDED = {name: i for i, name in enumerate(("end_s", *_LATENCIES, "good", "cut"))}
+"""Columns of a request that has left; latencies are NaN unless it is good (1.0).
+
+cut: 1.0 if a lowered `max_model_len` ended it.
+"""
 _NO_LATENCIES = (np.nan,) * len(_LATENCIES)
 
 
@@ -103,7 +106,7 @@ class Recorder:
                 sample.prefill_s,
                 sample.decode_s,
             )
-        self.ended.append((sample.end_s, *latencies, good))
+        self.ended.append((sample.end_s, *latencies, good, sample.outcome == "cut"))
         self.request_log.append(sample)
 
 

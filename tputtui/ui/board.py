@@ -29,7 +29,7 @@ from tputtui.ui.panels.batch import batch
 from tputtui.ui.panels.boot import boot, trouble
 from tputtui.ui.panels.header import header
 from tputtui.ui.panels.latency import latency, window_caption
-from tputtui.ui.panels.limits import limits, row_of
+from tputtui.ui.panels.limits import limits, limits_caption, row_of
 from tputtui.ui.panels.machine import machine
 from tputtui.ui.panels.marks import marks
 from tputtui.ui.panels.throughput import throughput
@@ -184,14 +184,20 @@ class Board(Screen[None]):
                     "marks": lambda w, h: marks(frame, w, h),
                     "trouble": lambda w, h: trouble(frame, w),
                 }
-                caption = f" 3 latency · {window_caption(frame)} "
-                panel = self._canvases["latency"]
-                if panel.border_title != caption:
-                    panel.border_title = caption
+                self._entitle("latency", window_caption(frame))
+                width = self._canvases["limits"].size.width
+                self._entitle("limits", limits_caption(frame, width - 14))
         for name, draw in painters.items():
             canvas = self._canvases[name]
             if canvas.display and canvas.size.area:
                 canvas.paint(draw(*canvas.size))
+
+    def _entitle(self, name: str, caption: str) -> None:
+        """A panel's title, if it has changed: it repaints the whole rule."""
+        number = self.PANELS.index(name) + 1
+        title = f" {number} {name} · {caption} " if caption else f" {number} {name} "
+        if self._canvases[name].border_title != title:
+            self._canvases[name].border_title = title
 
     def _arrange(self, frame: Frame) -> None:
         """Boot view until the engine is up; then the board, with a strip if it fails."""

@@ -9,7 +9,7 @@ from tputtui.frame import Frame
 from tputtui.knobs import KNOBS, Knob
 from tputtui.ui.rows import Row
 
-__all__ = ["limits"]
+__all__ = ["limits", "limits_caption", "row_of"]
 
 
 def limits(frame: Frame, selected: str, width: int, height: int) -> list[Row]:
@@ -21,6 +21,19 @@ def limits(frame: Frame, selected: str, width: int, height: int) -> list[Row]:
         lines = textwrap.wrap(chosen.trade, max(20, width - 4))
         rows += [[(f"  {line}", "muted")] for line in lines[:room]]
     return rows
+
+
+def limits_caption(frame: Frame, width: int) -> str:
+    """What binds now, for the panel's title: evidence and advice as far as they fit."""
+    found = frame.binding
+    if found is None:
+        return ""
+    caption = f"bound by {found.bound.value}"
+    for more in (f": {found.evidence}", f" → {found.advice}"):
+        if len(caption) + len(more) > width:
+            break
+        caption += more
+    return caption
 
 
 def row_of(y: int) -> str | None:
