@@ -29,8 +29,8 @@ def phase(rig):
 def test_a_constant_load_settles_is_measured_and_is_steady():
     rig = rig_with(arrivals="96")
     seen = []
-    for _ in range(60):
-        rig.run(0.3)
+    for _ in range(30):
+        rig.run(0.6)
         if phase(rig) not in seen[-1:]:
             seen.append(phase(rig))
     assert seen == [Phase.SETTLING, Phase.MEASURING, Phase.STEADY]

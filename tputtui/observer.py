@@ -29,6 +29,9 @@ __all__ = ["Observer"]
 
 _NOW_S = 1.0
 _BINDING_S = 10.0
+"""What binds is told from the last seconds: a turn should show in it soon."""
+_REST_S = 0.5
+"""A load that has not moved for so long has come to rest; while it moves, every step moves it."""
 _SLOW_EVERY_S = 1.0
 """Quantiles, goals and the test for a trend are taken once a second."""
 _KV_FRAC = StepSample._fields.index("kv_frac")
@@ -49,7 +52,6 @@ class Observer:
         self._goodput = goodput((), none, none, none, none, 0.0)
         self._phase = Phase.IDLE
         self._binding: Binding | None = None
-        self._since_s = -math.inf
 
     def turned(self, now_s: float) -> None:
         """A limit or the load has been turned: the window starts anew."""
@@ -113,11 +115,10 @@ class Observer:
 
     def _follow_load(self, now_s: float) -> bool:
         """Whether the load is moving on a curve; one that has come to rest is a change."""
-        wanted = self._recorder.wanted
-        before_s, self._since_s = self._since_s, wanted.since_s
-        if wanted.since_s <= self._settling.changed_s:
+        since_s = self._recorder.wanted.since_s
+        if since_s <= self._settling.changed_s:
             return False
-        if wanted.since_s != before_s and now_s - wanted.since_s < _SLOW_EVERY_S:
+        if now_s - since_s < _REST_S:
             return True
         self.turned(now_s)
         return False
