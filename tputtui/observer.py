@@ -12,7 +12,7 @@ import numpy as np
 
 from tputtui.engine.host import Status
 from tputtui.engine.protocol import State
-from tputtui.frame import SERVING, Frame
+from tputtui.frame import Frame
 from tputtui.hardware import HardwareSample
 from tputtui.knobs import Knobs
 from tputtui.measure.attainment import goodput
@@ -158,8 +158,6 @@ class Observer:
             moving=moving,
             period_s=recorder.wanted.period_s,
         )
-        if status.state not in SERVING:
-            self._phase = Phase.IDLE
 
     def _bound(
         self, window: Window, status: Status, hardware: HardwareSample | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tputtui.load.prompts import Piece, Stream
 
@@ -19,7 +19,6 @@ class Conversation:
     turns: int
     turn: int = 0
     said: tuple[Piece, ...] = ()
-    tokens: int = field(default=0)
 
 
 class Conversations:
@@ -55,7 +54,6 @@ class Conversations:
             else Piece(output_tokens, Stream.REPLY, conversation.index, turn)
         )
         conversation.said = (*conversation.said, reply)
-        conversation.tokens = sum(piece.tokens for piece in conversation.said)
         conversation.turn += 1
         return conversation
 

@@ -259,7 +259,7 @@ class Generator:
         """The conversation's next request; none when it is over."""
         draft = self._drawn.draft(conversation.index, conversation.turn)
         pieces = (*conversation.said, *draft.pieces)
-        if sum(piece.tokens for piece in pieces) >= max_model_len:
+        if _total(pieces) >= max_model_len:
             # What was said no longer fits.
             return
         spec = self._spec(due_s, draft._replace(pieces=pieces), max_model_len, conversation.turn)

@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 from tputtui.load.prompts import Piece, Stream
 from tputtui.load.source import Drawn
-from tputtui.load.traces import Trace, TraceRecord
+from tputtui.load.trace_formats import BLOCK_TOKENS
+from tputtui.load.traces import Trace, TraceRecord, format_of
 from tputtui.load.workload import TraceFile, Workload
 
 __all__ = ["Asked", "beginning", "hit_frac", "opened", "predicted_hits", "replay", "walk"]
 
-_MOONCAKE_BLOCK_TOKENS = 512
 _NO_LIMIT = 1 << 62
 _MAX_IDS = 400_000
 """Token ids of a trace that are looked at: more would be felt while typing."""
@@ -108,16 +108,7 @@ def opened(file: TraceFile) -> Trace | None:
     Raises UsageError when the file is no trace.
     """
     path = Path(file.path).expanduser()
-    # Only a regular file may be looked at: opening a pipe waits for who writes it.
-    if path.is_file():
-        try:
-            with path.open("rb") as head:
-                start = head.read(4096)
-        except OSError:
-            start = b""
-        if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
-            return None
-    return Trace(path)
+    return None if format_of(path) == "sharegpt" else Trace(path)
 
 
 class _Seen:
@@ -186,6 +177,6 @@ def _stretches(record: TraceRecord, left: int, block_size: int) -> Iterator[tupl
         # What is less than a block is never found.
         for start in range(0, left - block_size + 1, block_size):
             yield record.token_ids[start : start + block_size], block_size
-    for block in record.blocks[: -(-left // _MOONCAKE_BLOCK_TOKENS)]:
-        yield block, min(left, _MOONCAKE_BLOCK_TOKENS)
-        left -= _MOONCAKE_BLOCK_TOKENS
+    for block in record.blocks[: -(-left // BLOCK_TOKENS)]:
+        yield block, min(left, BLOCK_TOKENS)
+        left -= BLOCK_TOKENS

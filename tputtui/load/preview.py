@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
-from tputtui.errors import UsageError
 from tputtui.load.hits import beginning, hit_frac, opened, replay, walk
 from tputtui.load.levels import Curve, Ramp, Steps
+from tputtui.load.source import untimed
 from tputtui.load.traces import TraceRecord
 from tputtui.load.workload import (
     Arrivals,
@@ -140,10 +140,7 @@ def preview(
     times_s: tuple[float, ...] = ()
     if workload.trace and isinstance(arrivals, Recorded):
         if not facts or not facts.timed:
-            raise UsageError(
-                f"{workload.trace.path} has no times to replay.",
-                "Give a rate like 8/s, or a number in flight.",
-            )
+            raise untimed(workload.trace)
         times_s = tuple(record.at_s / arrivals.speed for record in records)
     asked = list(
         replay(records, block_size, max_model_len)

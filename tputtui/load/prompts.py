@@ -119,7 +119,7 @@ class Prompt:
 class Uniforms:
     """Uniform numbers in [0, 1) for request `index` of turn `turn`: always the same six.
 
-    Made 256 requests at a time; the blocks last used are kept.
+    Made 256 requests at a time; the blocks last made are kept.
     """
 
     COUNT = 6

@@ -18,7 +18,7 @@ from tputtui.load.trace_formats import BLOCK_TOKENS
 from tputtui.load.traces import Trace, TraceRecord
 from tputtui.load.workload import Prefix, Recorded, TraceFile, Workload
 
-__all__ = ["Draft", "Drawn", "Replayed", "check_trace"]
+__all__ = ["Draft", "Drawn", "Replayed", "check_trace", "untimed"]
 
 
 class Draft(NamedTuple):
@@ -73,7 +73,7 @@ class Replayed:
 
     def __init__(self, file: TraceFile, tokenizer: str) -> None:
         self.file = file
-        self._trace = Trace(Path(file.path).expanduser(), file.tokenizer or tokenizer)
+        self._trace = _opened(file, tokenizer)
         self._records = iter(self._trace)
         self._began_s = self._last_s = 0.0
         self._taken = 0
@@ -119,14 +119,21 @@ def check_trace(workload: Workload, tokenizer: str) -> None:
     """Read the first record of the workload's trace, if it has one. Raises UsageError."""
     if workload.trace is None:
         return
-    file = workload.trace
-    trace = Trace(Path(file.path).expanduser(), file.tokenizer or tokenizer)
+    trace = _opened(workload.trace, tokenizer)
     trace.close()
     if isinstance(workload.arrivals, Recorded) and not trace.timed:
-        raise UsageError(
-            f"{file.path} has no times to replay.",
-            "Give a rate (--load 8/s) or a number in flight.",
-        )
+        raise untimed(workload.trace)
+
+
+def untimed(file: TraceFile) -> UsageError:
+    """That recorded arrivals were asked of a trace without times."""
+    return UsageError(
+        f"{file.path} has no times to replay.", "Give a rate like 8/s, or a number in flight."
+    )
+
+
+def _opened(file: TraceFile, tokenizer: str) -> Trace:
+    return Trace(Path(file.path).expanduser(), file.tokenizer or tokenizer)
 
 
 def _pieces(record: TraceRecord, index: int) -> Iterator[Piece]:

@@ -41,7 +41,6 @@ class OpenTiming:
     """Arrivals by a rate; `began_s` is where its curve starts."""
 
     def __init__(self, arrivals: Arrivals, seed: int, began_s: float) -> None:
-        self._seed = seed
         bits = np.random.Philox(key=seed, counter=[0, 0, Stream.ARRIVALS, 0])
         self._random = np.random.Generator(bits)
         self._began_s = began_s

@@ -23,6 +23,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from tputtui.errors import UsageError, nearest
+from tputtui.load.lengths import LONGEST
 
 __all__ = [
     "BOM",
@@ -38,7 +39,6 @@ __all__ = [
 BOM = b"\xef\xbb\xbf"
 MAX_BYTES = 16 * 1024 * 1024
 """The longest line (or entry of an array) that is read: what memory one record may cost."""
-MAX_TOKENS = 16_777_216
 BLOCK_TOKENS = 512
 """How many tokens one of Mooncake's hash ids stands for."""
 
@@ -199,11 +199,11 @@ def _tokens(lines: Lines, column: str, field: bytes) -> int:
     digits = field.strip()
     if len(digits) < 20 and digits.removeprefix(b"-").isdigit():
         tokens = int(digits)
-        if 0 < tokens <= MAX_TOKENS:
+        if 0 < tokens <= LONGEST:
             return tokens
         if tokens == 0:
             return 1
-        wanted = "0 or more" if tokens < 0 else f"{MAX_TOKENS} or less"
+        wanted = "0 or more" if tokens < 0 else f"{LONGEST} or less"
         raise lines.bad(f"{column}: expected {wanted}, found {tokens}")
     raise lines.bad(f"{column}: expected a whole number, found {_text(field)}")
 
@@ -242,7 +242,7 @@ def _epoch_s(second: bytes, zone: bytes) -> int:
     return int(datetime.fromisoformat((second + zone).decode()).timestamp())
 
 
-_Tokens = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
+_Tokens = Annotated[int, msgspec.Meta(ge=0, le=LONGEST)]
 _Time = Annotated[float, msgspec.Meta(ge=0)]
 _BlockId = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]

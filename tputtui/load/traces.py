@@ -20,7 +20,7 @@ from tputtui.errors import UsageError
 from tputtui.load import sharegpt
 from tputtui.load.trace_formats import BOM, LINE_FORMATS, Lines, TraceRecord
 
-__all__ = ["Trace", "TraceRecord"]
+__all__ = ["Trace", "TraceRecord", "format_of"]
 
 _SIGNATURES = {
     b"\x1f\x8b": "gzip",
@@ -54,8 +54,7 @@ class Trace:
     def __init__(self, path: Path, tokenizer: str = "") -> None:
         self._path = path
         self._reading: WeakSet[Generator[TraceRecord, None, None]] = WeakSet()
-        with _opened(path) as file:
-            self.format = _detected(file, path)
+        self.format = format_of(path)
         if self.format == "sharegpt":
             encoder = sharegpt.load_tokenizer(tokenizer, path)
             self._records = partial(sharegpt.records, path=path, tokenizer=encoder)
@@ -85,6 +84,12 @@ class Trace:
                 yield from self._records(file)
             except OSError as error:
                 raise _unreadable(self._path, error) from None
+
+
+def format_of(path: Path) -> str:
+    """Which kind of trace the file at `path` is. Raises UsageError when it is none."""
+    with _opened(path) as file:
+        return _detected(file, path)
 
 
 def _line_records(file: BinaryIO, path: Path, name: str) -> Iterator[TraceRecord]:

@@ -13,7 +13,7 @@ from tputtui.load.lengths import Lengths, Pairs
 from tputtui.load.levels import Bursts, Diurnal, Level, Ramp, Steps
 
 __all__ = [
-    "Arrivals", "ClosedLoop", "Constant", "Gamma", "OpenLoop", "Poisson", "Prefix", "Recorded",
+    "Arrivals", "ClosedLoop", "Constant", "Gamma", "Poisson", "Prefix", "Recorded",
     "Sessions", "TraceFile", "Workload", "level_of", "scaled", "with_level",
 ]  # fmt: skip
 
@@ -62,7 +62,6 @@ class Recorded(_Arrivals, frozen=True, tag="recorded"):
     speed: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
 
 
-OpenLoop = Constant | Poisson | Gamma
 Arrivals = ClosedLoop | Constant | Poisson | Gamma | Recorded
 
 
@@ -142,13 +141,15 @@ def level_of(arrivals: Arrivals) -> Level:
             return speed
 
 
-def with_level(arrivals: Arrivals, level: float) -> Arrivals:
-    """The same kind of arrivals at another constant level; whole and at least 1 in flight."""
-    if isinstance(arrivals, ClosedLoop):
-        return ClosedLoop(max(1, round(level)))
-    if isinstance(arrivals, Recorded):
-        return Recorded(level)
-    return msgspec.structs.replace(arrivals, rate=level)
+def with_level(arrivals: Arrivals, level: Level) -> Arrivals:
+    """The same kind of arrivals at another level; a number in flight is whole and at least 1."""
+    match arrivals:
+        case ClosedLoop():
+            return ClosedLoop(max(1, round(level)) if isinstance(level, int | float) else level)
+        case Recorded():
+            return msgspec.structs.replace(arrivals, speed=level)
+        case _:
+            return msgspec.structs.replace(arrivals, rate=level)
 
 
 def scaled(workload: Workload, direction: int) -> Workload:
@@ -179,12 +180,4 @@ def scaled(workload: Workload, direction: int) -> Workload:
         case _:
             # From nothing, plus brings something.
             new = times(level or (1 if direction > 0 else 0))
-    changed: Arrivals
-    match arrivals:
-        case ClosedLoop():
-            changed = ClosedLoop(int(new) if isinstance(new, int | float) else new)
-        case Recorded(speed):
-            changed = Recorded(times(speed))
-        case _:
-            changed = msgspec.structs.replace(arrivals, rate=new)
-    return msgspec.structs.replace(workload, arrivals=changed)
+    return msgspec.structs.replace(workload, arrivals=with_level(arrivals, new))

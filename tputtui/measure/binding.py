@@ -126,18 +126,16 @@ def binding(
 def _of_limit(
     bound: Bound, share: float, steps: Floats, knobs: Knobs, ceilings: Knobs, preempted: int
 ) -> Binding:
-    mean = {name: float(steps[:, place].mean()) for name, place in _COLUMN.items()}
+    waiting = float(steps[:, _COLUMN["waiting"]].mean())
     if bound is Bound.SEQUENCES:
-        evidence = (
-            f"{mean['waiting']:.0f} wait, {knobs.max_num_seqs}/{knobs.max_num_seqs} run, "
-            f"{share:.0%}"
-        )
+        evidence = f"{waiting:.0f} wait, {knobs.max_num_seqs}/{knobs.max_num_seqs} run, {share:.0%}"
         return Binding(bound, share, evidence, _raise("max_num_seqs", knobs, ceilings))
     if bound is Bound.TOKENS:
         evidence = f"{share:.0%} of steps full to {knobs.max_num_batched_tokens}"
         return Binding(bound, share, evidence, _raise("max_num_batched_tokens", knobs, ceilings))
     thrown = f", {preempted} preempted" if preempted else ""
-    evidence = f"{mean['kv_frac']:.0%} used, {mean['waiting']:.0f} wait{thrown}"
+    used = float(steps[:, _COLUMN["kv_frac"]].mean())
+    evidence = f"{used:.0%} used, {waiting:.0f} wait{thrown}"
     return Binding(bound, share, evidence, "fewer sequences, or boot with more KV memory")
 
 

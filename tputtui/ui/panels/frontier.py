@@ -11,7 +11,7 @@ from tputtui.frame import Frame
 from tputtui.knobs import KNOBS
 from tputtui.measure.frontier import AXES_X, AXES_Y, Axis, Point, knee, pareto
 from tputtui.ui.braille import nice_top
-from tputtui.ui.rows import Row, fitted, spread
+from tputtui.ui.rows import Row, spread
 
 __all__ = ["frontier"]
 
@@ -27,7 +27,7 @@ _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 def frontier(frame: Frame, y: Axis, x: Axis, width: int, height: int) -> list[Row]:
     """A line on the sweep, the plot, then as much of the table as fits: newest settings last."""
     points = frame.points
-    rows: list[Row] = [_status(frame, width)]
+    rows: list[Row] = [_status(frame)]
     best = pareto([point for point in points if point.steady], y, x, _NOISE)
     turn = knee([point for point in points if point.steady and not point.saturated])
     lines = min(len(points) + 1, max(4, height // 3))
@@ -38,18 +38,16 @@ def frontier(frame: Frame, y: Axis, x: Axis, width: int, height: int) -> list[Ro
     return rows + _table(points, best, turn, axes, lines)
 
 
-def _status(frame: Frame, width: int) -> Row:
+def _status(frame: Frame) -> Row:
     sweep = frame.sweep
     if sweep is None:
-        said: Row = [("w steps the load up until saturation", "muted")]
-    elif sweep.level is not None:
-        said = [
-            ("sweeping ", "accent"),
-            (f"level {sweep.level:g}, {sweep.told} measured · {sweep.note}", "text"),
-        ]
-    else:
-        said = [("sweep over ", "label"), (f"{sweep.told} levels · {sweep.note}", "text")]
-    return fitted(said, width)
+        return [("w steps the load up until saturation", "muted")]
+    if sweep.level is None:
+        return [("sweep over ", "label"), (f"{sweep.told} levels · {sweep.note}", "text")]
+    return [
+        ("sweeping ", "accent"),
+        (f"level {sweep.level:g}, {sweep.told} measured · {sweep.note}", "text"),
+    ]
 
 
 # -- the plot ------------------------------------------------------------------------------------

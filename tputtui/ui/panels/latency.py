@@ -44,12 +44,7 @@ def latency(frame: Frame, width: int, height: int) -> list[Row]:
             (f"  {compact(account.failed, 0)} failed", "bad" if account.failed else "muted"),
         ],
         [("TTFT, E2E from due · ITL pooled · p99 with 95 % interval", "muted")],
-        [
-            (
-                "late: sent · wait: scheduled · fill: 1st token · gen.: end",
-                "muted",
-            )
-        ],
+        [("late: sent · wait: scheduled · fill: 1st token · gen.: end", "muted")],
     ]
     goals = frame.goodput.each if frame.window.phase.quotable else ()
     if height > len(rows) + len(goals):
