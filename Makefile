@@ -7,10 +7,10 @@ STATUS_FILE ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check format screenshots overhead loadgen agreement soak wheel clean distclean
+.PHONY: help demo setup test test-versions check format screenshots overhead loadgen agreement verdicts soak wheel clean distclean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PYTHON=python3.12   the interpreter to set up with (3.11 or newer)"
 	@echo "  EXTRA=cpu|cuda      which vLLM to install; found out by itself otherwise"
@@ -25,6 +25,9 @@ setup: ## make .venv ready: uv, vLLM for this machine, tputtui
 # STATUS_FILE, for .ci/run: a failure of pytest is written there and is no failure of make.
 test: setup ## run the tests
 	@$(BIN)/pytest $(ARGS) $(if $(STATUS_FILE),|| echo $$? >'$(STATUS_FILE)')
+
+test-versions: setup ## run the adapter against other releases of vLLM (ARGS="0.26 0.33")
+	@$(BIN)/python tests/versions/run.py $(ARGS)
 
 check: setup ## lint, formatting, types, import contracts and tests
 	$(BIN)/ruff check
@@ -49,6 +52,9 @@ loadgen: setup ## measure what a generated request costs, and how late it is sen
 agreement: setup ## compare our figures with vLLM's own benchmarks on the same work
 	@$(BIN)/python benchmarks/agreement.py $(ARGS)
 
+verdicts: setup ## count false and missed verdicts on an engine whose truth is known
+	@$(BIN)/python benchmarks/verdicts.py $(ARGS)
+
 soak: setup ## run the recorder for ten million steps
 	@$(BIN)/python benchmarks/soak.py $(ARGS)
 
@@ -57,7 +63,7 @@ wheel: setup ## build the sdist and the wheel into dist/
 
 clean: ## remove built files and caches, not .venv
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache snapshot_report.html
-	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . \( -name .venv -o -name .versions \) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## remove .venv as well
-	rm -rf .venv
+	rm -rf .venv .versions

@@ -2,6 +2,7 @@
 
     make overhead                      # 10 pairs at 200x50, then the screen's own cost at 80x24
     python benchmarks/overhead.py --pairs 16 --seconds 8
+    python benchmarks/overhead.py --isolate      # the engine in our process against one of its own
 
 The `tputtui` command runs in a pseudo-terminal. Legs alternate in that one process, on that one
 engine, with the same arguments, limits, seed and load (A B B A …): a bare leg takes our hooks off
@@ -9,6 +10,9 @@ the engine, stops the screen's timer and runs the least loop there is; a watched
 as it is. Separate processes differ by ±10 % from one another on a small machine, whichever loop
 they run, so they cannot show a cost of 1 %. Nothing else may run meanwhile: the CPU backend's
 threads spin, and any other busy process slows a step several times.
+
+`--isolate` cannot alternate in one process: there each leg is a process of its own, in-process and
+`--isolate` by turns (A B B A …), so that only many pairs show a difference of a few percent.
 """
 
 from __future__ import annotations
@@ -41,7 +45,12 @@ def bare_loop(host, seconds: float) -> dict:
 
     engine = host._engine._engine
     scheduler, client = host._engine._scheduler, engine.engine_core
-    hooks = scheduler.__dict__.pop("schedule"), client.__dict__.pop("get_output")
+    hooks = [
+        (owner, name, owner.__dict__.pop(name))
+        for owner, name in (
+            (scheduler, "schedule"), (scheduler, "update_from_output"), (client, "get_output"),
+        )
+    ]  # fmt: skip
     generator = Generator(host._workload, host.status.facts.vocab_size)
     generator.resume(time.monotonic())
     in_flight: set[str] = set()
@@ -81,18 +90,33 @@ def bare_loop(host, seconds: float) -> dict:
     took_s, cpu_s = time.monotonic() - began_s, time.thread_time() - cpu_s
     found = {"tokens_per_s": (generated() - before) / took_s, "steps_per_s": steps / took_s}
     engine.abort_request(list(in_flight))
-    scheduler.schedule, client.get_output = hooks
+    for owner, name, hook in hooks:
+        setattr(owner, name, hook)
     return found | {"engine_cpu_frac": cpu_s / took_s}
 
 
-def program(out: pathlib.Path, seconds: float, pairs: int) -> None:
+def program(out: pathlib.Path, seconds: float, pairs: int, isolate: bool) -> None:
     """`tputtui`, with a probe on its event loop that leaves after the legs."""
+    from multiprocessing.connection import Connection
+
+    import psutil
+
     from tputtui import cli
+    from tputtui.engine import process
     from tputtui.engine.protocol import State
     from tputtui.measure.samples import StepSample
     from tputtui.ui import app as app_module
 
     tokens_column = StepSample._fields.index("generated_tokens")
+    told = [0]
+
+    class CountingConnection(Connection):
+        def recv_bytes(self, *words) -> bytes:
+            data = super().recv_bytes(*words)
+            told[0] += len(data)
+            return data
+
+    process.Connection = CountingConnection
 
     class Probe(app_module.TputApp):
         def on_ready(self) -> None:
@@ -132,7 +156,8 @@ def program(out: pathlib.Path, seconds: float, pairs: int) -> None:
                 found.update(bare_loop(host, seconds))
                 done.set()
 
-            host._commands.put(run)
+            host._run_bare = run
+            host._order("run_bare")
             await asyncio.to_thread(done.wait)
             for timer in ticks:
                 timer.resume()
@@ -142,15 +167,23 @@ def program(out: pathlib.Path, seconds: float, pairs: int) -> None:
             self.session.host.stop_load()
             self.session.host.run_load()
             await asyncio.sleep(SETTLE_S)
+            pid = getattr(self.session.host, "pid", None)
+            engine = psutil.Process(pid) if pid else None
+            engine_cpu = lambda: sum(engine.cpu_times()[:2]) if engine else 0.0  # noqa: E731
             began_s, cpu_s, begin = time.monotonic(), time.thread_time(), time.time()
+            all_s, engine_s, bytes_before = time.process_time(), engine_cpu(), told[0]
             await asyncio.sleep(seconds)
             took_s, cpu_s = time.monotonic() - began_s, time.thread_time() - cpu_s
+            all_s, engine_s = time.process_time() - all_s, engine_cpu() - engine_s
             rows = self.session.recorder.steps.between(began_s)
             served_s = rows[-1, 0] - rows[0, 0]
             return {
                 "tokens_per_s": rows[1:, tokens_column].sum() / served_s,
                 "steps_per_s": (len(rows) - 1) / served_s,
                 "ui_cpu_frac": cpu_s / took_s,
+                "cpu_frac": all_s / took_s,
+                "engine_process_cpu_frac": engine_s / took_s,
+                "told_bytes_per_s": (told[0] - bytes_before) / took_s,
                 "window": [begin, time.time()],
             }
 
@@ -171,7 +204,7 @@ def program(out: pathlib.Path, seconds: float, pairs: int) -> None:
         return leave(app, session, log_path)
 
     cli._leave = write_and_leave
-    sys.exit(cli.main([]))
+    sys.exit(cli.main(["--isolate"] if isolate else []))
 
 
 def quantiles(values: list[float]) -> dict[str, float]:
@@ -183,7 +216,7 @@ def quantiles(values: list[float]) -> dict[str, float]:
 # -- outside: the terminal ----------------------------------------------------------------------
 
 
-def run_program(pairs: int, seconds: float, size: tuple[int, int]) -> dict:
+def run_program(pairs: int, seconds: float, size: tuple[int, int], isolate: bool = False) -> dict:
     """Run the program in a pseudo-terminal of `size` (columns, rows); its legs and bytes."""
     import pexpect
 
@@ -196,6 +229,7 @@ def run_program(pairs: int, seconds: float, size: tuple[int, int]) -> dict:
         for name in ("NO_COLOR", "COLUMNS", "LINES"):
             env.pop(name, None)
         words = [__file__, "--out", str(out), "--seconds", str(seconds), "--pairs", str(pairs)]
+        words += ["--isolate"] if isolate else []
         child = pexpect.spawn(sys.executable, words, dimensions=size[::-1], env=env, timeout=900)
         written: list[tuple[float, int]] = []
         tail = b""
@@ -270,15 +304,50 @@ def report(pairs: int, seconds: float, small: bool) -> None:
         screen_cost("screen at 80x24", run_program(0, 2 * seconds, (80, 24)))
 
 
+def report_isolated(pairs: int, seconds: float) -> None:
+    """The program as it is against `--isolate`, one process after the other."""
+    print(f"{machine()}; {pairs} pairs of {seconds:.0f} s, demo profile, 200x50")
+    print("pair   in process tok/s   isolated tok/s   ratio   steps/s in process, isolated")
+    found: dict[bool, list[dict]] = {False: [], True: []}
+    for pair in range(pairs):
+        for isolate in (False, True) if pair % 2 == 0 else (True, False):
+            found[isolate] += run_program(0, seconds, (200, 50), isolate)["legs"]
+        a, b = found[False][-1], found[True][-1]
+        print(
+            f"{pair + 1:>4} {a['tokens_per_s']:>18,.0f} {b['tokens_per_s']:>16,.0f}"
+            f" {b['tokens_per_s'] / a['tokens_per_s']:>7.3f}"
+            f"   {a['steps_per_s']:.1f}, {b['steps_per_s']:.1f}",
+            flush=True,
+        )
+    legs = zip(found[False], found[True], strict=True)
+    ratios = [b["tokens_per_s"] / a["tokens_per_s"] for a, b in legs]
+    print(
+        f"isolated ÷ in process: {interval(ratios)} (95 %), median {statistics.median(ratios):.3f}"
+    )
+    for name, isolate in (("in process", False), ("isolated", True)):
+        mid = lambda key, legs=found[isolate]: statistics.median(leg[key] for leg in legs)  # noqa: E731
+        print(f"\n{name} (medians)")
+        print(f"  our process      {mid('cpu_frac') * 100:6.2f} % of a core")
+        print(f"  its UI thread    {mid('ui_cpu_frac') * 100:6.2f} % of a core")
+        if isolate:
+            print(f"  engine's process {mid('engine_process_cpu_frac') * 100:6.2f} % of a core")
+            print(f"  pipe             {mid('told_bytes_per_s') / 1000:6.2f} kB/s")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--no-small", action="store_true", help="leave 80x24 out")
     parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument(
+        "--isolate", action="store_true", help="compare the engine in process with --isolate"
+    )
     parser.add_argument("--out", type=pathlib.Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.out:
-        program(options.out, options.seconds, options.pairs)
+        program(options.out, options.seconds, options.pairs, options.isolate)
+    elif options.isolate:
+        report_isolated(options.pairs, options.seconds)
     else:
         report(options.pairs, options.seconds, not options.no_small)
 

@@ -31,7 +31,7 @@ class Rig:
         return rig
 
     def boot(self) -> None:
-        profile = self.session._profile
+        profile = self.session._asked.profile
         self.session.host.boot(profile.engine, profile.knobs, load=True)
         self.turn()
 

@@ -1,5 +1,7 @@
 """What binds, from steps made by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from tputtui.measure.binding import Bound, binding
 from tputtui.measure.samples import StepSample
 
 KNOBS, CEILINGS = Knobs(64, 2048, 2048), Knobs(256, 2048, 4096)
+COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
 
 
 def steps(n=100, **values):
@@ -19,9 +22,25 @@ def steps(n=100, **values):
     return np.array(rows, dtype=float)
 
 
-def bound(rows, length_s=1.0, **more):
+def varied(fixed_s, per_token_s, per_context_s=0.0, host_s=0.0, n=200, **values):
+    """A full batch, a quarter of whose steps also prefill; their durations by the three costs."""
+    rng = np.random.default_rng(5)
+    rows = steps(n, running=62, decode_tokens=62, **values)
+    rows[:, COLUMN["prefill_tokens"]] = rng.integers(100, 1500, n) * (rng.random(n) < 0.25)
+    rows[:, COLUMN["context_tokens"]] = rng.integers(10_000, 60_000, n)
+    tokens = rows[:, COLUMN["prefill_tokens"]] + 62
+    model_s = fixed_s + per_token_s * tokens + per_context_s * rows[:, COLUMN["context_tokens"]]
+    model_s *= np.exp(rng.normal(0, 0.02, n))
+    rows[:, COLUMN["host_s"]] = host_s
+    rows[:, COLUMN["duration_s"]] = model_s + host_s
+    rows[:, COLUMN["end_s"]] = np.cumsum(rows[:, COLUMN["duration_s"]])
+    return rows
+
+
+def bound(rows, length_s=None, knobs=KNOBS, ceilings=CEILINGS, **more):
     values = {"ended": 100, "cut_short": 0} | more
-    return binding(rows, length_s, KNOBS, CEILINGS, **values)
+    length_s = rows[:, COLUMN["duration_s"]].sum() if length_s is None else length_s
+    return binding(rows, length_s, knobs, ceilings, **values)
 
 
 def test_sequences_bind_when_something_waits_behind_a_full_batch():
@@ -58,8 +77,74 @@ def test_kv_binds_when_requests_wait_with_room_or_are_preempted():
     found = bound(thrown)
     assert found.bound is Bound.KV
     assert "10 preempted" in found.evidence
-    # Room in batch, step and cache: something else holds them back for a moment.
-    assert bound(steps(waiting=12, kv_frac=0.5)).bound is not Bound.KV
+
+
+def test_kv_binds_however_much_of_the_cache_is_free():
+    """With room in batch and step, nothing else keeps vLLM from admitting what waits."""
+    assert bound(steps(waiting=1, kv_frac=0.1)).bound is Bound.KV
+    # Nothing runs at all, so that nothing was scheduled either.
+    assert bound(steps(waiting=1, running=0, decode_tokens=0)).bound is Bound.KV
+    # Asynchronous scheduling: the step only waited for an earlier one's tokens.
+    assert bound(steps(waiting=1, decode_tokens=0)).bound is not Bound.KV
+
+
+def test_a_step_that_is_full_is_not_held_back_by_the_kv_cache():
+    found = bound(steps(waiting=12, prefill_tokens=1980, kv_frac=0.99))
+    assert found.bound is Bound.TOKENS
+
+
+def test_kv_with_blocks_held_back_says_to_give_them_back():
+    knobs, ceilings = replace(KNOBS, num_gpu_blocks=500), replace(CEILINGS, num_gpu_blocks=3000)
+    found = bound(steps(waiting=12, kv_frac=0.97), knobs=knobs, ceilings=ceilings)
+    assert found.advice == "give blocks back: raise num_gpu_blocks to 1,000"
+    knobs = replace(knobs, num_gpu_blocks=2000)
+    found = bound(steps(waiting=12, kv_frac=0.97), knobs=knobs, ceilings=ceilings)
+    assert found.advice == "give blocks back: raise num_gpu_blocks to 3,000"
+    found = bound(steps(waiting=12, kv_frac=0.97), knobs=ceilings, ceilings=ceilings)
+    assert found.advice == "fewer sequences, or boot with more KV memory"
+
+
+def test_the_watermark_is_named_when_a_request_would_have_fitted_without_it():
+    """Thirty run on 900 of 1,000 blocks: another would take about 30."""
+    knobs = replace(KNOBS, watermark_blocks=100)
+    found = bound(steps(waiting=12, kv_frac=0.9, kv_blocks=1000), knobs=knobs)
+    assert found.evidence == "90% used, 12 wait, 100 kept free by the watermark"
+    assert found.advice == "lower watermark_blocks, or boot with more KV memory"
+    ceilings = replace(CEILINGS, num_gpu_blocks=2000)
+    less = replace(knobs, num_gpu_blocks=1001)
+    found = bound(steps(waiting=12, kv_frac=0.9, kv_blocks=1000), knobs=less, ceilings=ceilings)
+    assert found.advice == "give blocks back: raise num_gpu_blocks to 2,000"
+
+
+@pytest.mark.parametrize(
+    ("kv_frac", "watermark", "why"),
+    [
+        (0.9, 0, "there is none"),
+        (0.99, 100, "it would not have fitted without it either"),
+        (0.7, 100, "it would have fitted beside it: the one that waits is a large one"),
+        (0.95, 10, "neither"),
+    ],
+)
+def test_the_watermark_is_not_named(kv_frac, watermark, why):
+    knobs = replace(KNOBS, watermark_blocks=watermark)
+    found = bound(steps(waiting=12, kv_frac=kv_frac, kv_blocks=1000), knobs=knobs)
+    assert found.bound is Bound.KV
+    assert "watermark" not in found.evidence + found.advice, why
+
+
+def test_only_steps_that_held_something_back_tell_of_the_watermark():
+    knobs = replace(KNOBS, watermark_blocks=100)
+    both = np.concatenate(
+        [
+            steps(70, kv_frac=0.9, kv_blocks=1000),
+            steps(30, waiting=5, kv_frac=0.99, kv_blocks=1000),
+        ]
+    )
+    assert bound(both, knobs=knobs).bound is Bound.KV
+    assert "watermark" not in bound(both, knobs=knobs).evidence
+    # Alone, the last request that waits is admitted whatever the watermark.
+    alone = steps(waiting=1, running=0, decode_tokens=0, kv_frac=0.0, kv_blocks=1000)
+    assert "watermark" not in bound(alone, knobs=replace(knobs, watermark_blocks=2000)).evidence
 
 
 def test_length_binds_when_it_cuts_requests_short():
@@ -75,12 +160,124 @@ def test_the_load_binds_when_nothing_waits_or_the_engine_is_idle():
     assert bound(steps(), length_s=2.0).evidence == "idle 50% of the time, 30/64 run"
 
 
+def test_the_host_binds_from_half_of_a_step_on():
+    found = bound(steps(running=64, duration_s=0.0053, host_s=0.0031))
+    assert found.bound is Bound.HOST
+    assert found.share == pytest.approx(0.585, abs=0.001)
+    assert found.evidence == "host 58% of a step: 3.1 of 5.3 ms"
+    assert found.advice == "async scheduling, larger steps"
+    assert bound(steps(running=64, host_s=0.0049)).bound is Bound.STEP
+    # By time: a few long steps without it outweigh many short ones.
+    mixed = np.concatenate(
+        [steps(90, running=64, duration_s=0.001, host_s=0.001), steps(10, running=64)]
+    )
+    assert bound(mixed).bound is Bound.STEP
+
+
+def test_a_host_that_overlaps_the_model_binds_only_when_it_never_waits():
+    rows = steps(running=64, host_s=0.008)
+    assert bound(rows).bound is Bound.HOST
+    assert bound(rows, overlapped=True).bound is not Bound.HOST
+    found = bound(steps(running=64, host_s=0.0095), overlapped=True)
+    assert found.bound is Bound.HOST
+    assert found.advice == "fewer and larger steps"
+
+
+def test_compute_binds_when_most_of_the_time_grows_with_the_tokens():
+    found = bound(varied(0.002, 5e-5))
+    assert found.bound is Bound.COMPUTE
+    assert found.share == pytest.approx(0.88, abs=0.01)
+    assert (
+        found.evidence == "compute 88% of the step (50 µs a token), weights 12%, KV 0%, by timing"
+    )
+    assert found.advice == "quantisation, more GPUs; smaller prompts"
+
+
+def test_the_host_takes_its_part_of_the_step_from_the_model():
+    alone = bound(varied(0.002, 5e-5))
+    rows = varied(0.002, 5e-5, host_s=0.008)
+    found = bound(rows)
+    host = rows[:, COLUMN["host_s"]].sum() / rows[:, COLUMN["duration_s"]].sum()
+    assert host > 0.3
+    assert found.bound is Bound.COMPUTE
+    assert found.share == pytest.approx(alone.share * (1 - host))
+
+
+def test_overlapped_steps_took_the_time_of_what_the_step_before_them_scheduled():
+    rows = varied(0.002, 5e-5)
+    rows[1:, COLUMN["duration_s"]] = rows[:-1, COLUMN["duration_s"]].copy()
+    rows[:, COLUMN["host_s"]] = rows[:, COLUMN["duration_s"]] * 0.4
+    assert bound(rows).bound is not Bound.COMPUTE
+    found = bound(rows, overlapped=True)
+    assert found.bound is Bound.COMPUTE
+    assert found.share == pytest.approx(0.88, abs=0.01)
+
+
+def test_memory_binds_when_weights_are_read_for_few_tokens():
+    found = bound(varied(0.02, 1e-5))
+    assert found.bound is Bound.MEMORY
+    assert found.evidence == "weights 87%, KV 0% of the step, compute 12%, by timing"
+    assert found.advice == (
+        "a larger batch amortises the weights: raise max_num_seqs to 128; or quantise weights"
+    )
+    at_ceiling = bound(varied(0.02, 1e-5), ceilings=KNOBS)
+    assert "boot with --max-num-seqs 128" in at_ceiling.advice
+
+
+def test_memory_binds_when_much_context_is_read():
+    found = bound(varied(0.001, 1e-6, 1e-6))
+    assert found.bound is Bound.MEMORY
+    assert found.evidence == "weights 3%, KV 97% of the step, compute 1%, by timing"
+    assert found.advice == "quantise the KV cache; shorter contexts"
+
+
+def test_weights_and_kv_that_cannot_be_told_apart_are_one():
+    rows = varied(0.02, 1e-5)
+    rows[:, COLUMN["context_tokens"]] = 30_000
+    found = bound(rows)
+    assert found.bound is Bound.MEMORY
+    assert found.evidence == "memory 88% of the step, compute 12%, by timing"
+    assert found.advice.endswith("or quantise weights or KV")
+
+
+def test_steps_that_are_all_alike_or_weigh_alike_tell_nothing_of_compute_and_memory():
+    alike = bound(steps(running=64))
+    assert alike.bound is Bound.STEP
+    assert alike.evidence == (
+        "a step takes 10.0 ms; compute and memory cannot be told apart: steps are all alike"
+    )
+    noise = varied(0.005, 1e-7)
+    noise[:, COLUMN["duration_s"]] *= np.exp(np.random.default_rng(6).normal(0, 0.5, len(noise)))
+    assert "steps vary by more than their load" in bound(noise).evidence
+    even = bound(varied(0.005665, 2e-5))
+    assert even.bound is Bound.STEP
+    assert even.evidence.endswith("compute 50% ± 0% of it, memory the rest")
+
+
+def test_more_load_is_no_help_where_the_steps_grow_with_it():
+    """Nothing waits and the batch has room, but a larger one would be slower in proportion."""
+    roomy = replace(KNOBS, max_num_seqs=128)
+    assert bound(varied(0.02, 1e-5), knobs=roomy).bound is Bound.LOAD
+    assert bound(varied(0.004, 5e-5), knobs=roomy).bound is Bound.LOAD
+    assert bound(varied(0.002, 5e-5), knobs=roomy).bound is Bound.COMPUTE
+    assert bound(varied(0.002, 5e-5, host_s=0.005), knobs=roomy).bound is Bound.LOAD
+    # An engine that idles is not slow, whatever its steps are made of.
+    rows = varied(0.002, 5e-5)
+    idle = bound(rows, length_s=rows[:, COLUMN["duration_s"]].sum() * 1.3, knobs=roomy)
+    assert idle.bound is Bound.LOAD
+
+
 @pytest.mark.parametrize(
-    ("throttled", "binds"),
-    [((), Bound.STEP), (("power cap",), Bound.POWER), (("power cap", "hw thermal"), Bound.THERMAL)],
+    ("throttled", "binds", "advice"),
+    [
+        (("power cap",), Bound.POWER, "raise its power cap"),
+        (("power cap", "hw thermal"), Bound.THERMAL, "cool the GPU"),
+    ],
 )
-def test_else_it_is_the_step_or_what_slows_it(throttled, binds):
-    assert bound(steps(waiting=3), throttled=throttled).bound is binds
+def test_clocks_held_down_bind_before_what_they_slow(throttled, binds, advice):
+    found = bound(varied(0.002, 5e-5), throttled=throttled)
+    assert (found.bound, found.advice) == (binds, advice)
+    assert bound(steps(running=64, host_s=0.008), throttled=throttled).bound is Bound.HOST
 
 
 def test_too_little_says_nothing():

@@ -63,7 +63,7 @@ def test_help_takes_little_more_than_the_bare_interpreter():
         (["--output-tokens", "9-3"], "min 9 is above max 3", 2),
         (["--load-seed", "x"], "--load-seed", 2),
         (["--knob", "max_num_seq=3"], "`max_num_seqs`", 2),
-        (["--knob", "max_num_seqs=0"], "above 0", 2),
+        (["--knob", "max_num_seqs=0"], "too low", 2),
         (["--prefix", "shares=1"], "'shares=1'", 2),
         (["--sessions", "turns=2"], "think is missing", 2),
         (["--length-pairs", "9"], "'9' is not a pair", 2),

@@ -20,7 +20,7 @@ def judged(seconds=40):
     """An app whose session has goals and a price and has been served for `seconds`."""
     app = app_after(seconds)
     session = app.session
-    session._profile = msgspec.structs.replace(session._profile, price_per_hour=2.5)
+    session._asked.profile = msgspec.structs.replace(session._asked.profile, price_per_hour=2.5)
     session.set_goals(parse_goals(GOALS))
     app.rig.run(2.0)
     return app

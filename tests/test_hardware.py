@@ -322,11 +322,14 @@ class FakePsutil:
         self.machine = CpuTimes(100.0, 10.0, 800.0, 5.0, 20.0)
         self.user_s = 7.0
         self.system_s = 1.0
+        self.children: list[Any] = []
+        self.Error = ProcessLookupError
 
     def Process(self) -> Any:
         return SimpleNamespace(
             cpu_times=lambda: SimpleNamespace(user=self.user_s, system=self.system_s),
             memory_info=lambda: SimpleNamespace(rss=3 * GIB),
+            children=lambda recursive: list(self.children),
         )
 
     def cpu_times(self) -> CpuTimes:
@@ -368,6 +371,25 @@ def test_rates_are_differences_between_two_reads(tmp_path: Path) -> None:
     assert second.process_cpu_cores == pytest.approx(1.9)
     assert (second.cores, second.process_rss_bytes) == (8, 3 * GIB)
     assert second.load1 >= 0.0
+
+
+def test_what_children_use_is_ours_and_one_that_goes_is_no_negative_use(tmp_path: Path) -> None:
+    ps = FakePsutil()
+    times_s = iter([10.0, 20.0, 30.0])
+    reader = host_reader(tmp_path, ps, lambda: next(times_s))
+    spent = SimpleNamespace(user=4.0, system=1.0)
+    child = SimpleNamespace(
+        cpu_times=lambda: spent, memory_info=lambda: SimpleNamespace(rss=2 * GIB)
+    )
+    ps.children = [child]
+    reader.read()
+    spent.user = 14.0
+    second = reader.read()
+    assert second.process_cpu_cores == pytest.approx(1.0)
+    assert second.process_rss_bytes == 5 * GIB
+    ps.children = []
+    third = reader.read()
+    assert (third.process_cpu_cores, third.process_rss_bytes) == (0.0, 3 * GIB)
 
 
 def test_two_reads_at_one_moment_have_no_rate(tmp_path: Path) -> None:

@@ -162,7 +162,9 @@ def test_cost_of_a_million_tokens_by_hand():
     assert math.isnan(cost_per_mtok(None, 500.0))
     assert math.isnan(cost_per_mtok(3.6, 0.0))
     rig = rig_with(arrivals="96")
-    rig.session._profile = msgspec.structs.replace(rig.session._profile, price_per_hour=3.6)
+    rig.session._asked.profile = msgspec.structs.replace(
+        rig.session._asked.profile, price_per_hour=3.6
+    )
     rig.run(10.0)
     frame = rig.session.frame()
     assert frame.cost_per_mtok == pytest.approx(1000.0 / frame.figures.generated_per_s)

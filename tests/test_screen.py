@@ -11,6 +11,7 @@ from tputtui.hardware import GpuSample, HardwareSample, HostSample
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Poisson, Workload
 from tputtui.ui.app import TputApp
+from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.screens.dialog import Dialog
 from tputtui.ui.screens.help import HelpScreen
 from tputtui.ui.screens.log import LogScreen
@@ -138,17 +139,25 @@ async def test_keys_turn_the_selected_limit_and_undo_takes_it_back():
         assert session.asked("max_num_seqs") == 33
         await pilot.press("down", "left")
         assert session.asked("max_num_batched_tokens") == 1984
-        await pilot.press("up", "up", "left_square_bracket")
+        await pilot.press("down", "left_square_bracket")
         assert session.asked("max_model_len") == 1024
-        await pilot.press("u", "u", "u")
+        await pilot.press("u", "u")
         assert session.asked("max_model_len") == 2048
         assert session.asked("max_num_batched_tokens") == 2048
-        assert session.asked("max_num_seqs") == 32
+        assert session.asked("max_num_seqs") == 33
+        # Turned twice within a second: one turn, and one undo.
         await pilot.press("u")
         assert session.asked("max_num_seqs") == 64
+        await pilot.press("U", "U")
+        assert session.asked("max_num_seqs") == 33
+        assert session.asked("max_num_batched_tokens") == 1984
+        await pilot.press("up", "up", "up", "right")
+        assert session.asked("scheduler_reserve_full_isl") == 1
+        await pilot.press("left")
+        assert session.asked("scheduler_reserve_full_isl") == 0
 
 
-async def test_the_ceiling_is_refused_with_the_flag_that_raises_it():
+async def test_above_the_ceiling_a_boot_is_offered_once_with_its_cost():
     app = app_after(5)
     async with app.run_test(size=(120, 40)) as pilot:
         await paint(pilot)
@@ -156,9 +165,20 @@ async def test_the_ceiling_is_refused_with_the_flag_that_raises_it():
         assert app.session.asked("max_num_seqs") == 256
         await pilot.press("right")
         await pilot.pause()
-        (note,) = app._notifications
-        assert "above its ceiling 256" in note.title
-        assert "--max-num-seqs 257" in note.message
+        assert isinstance(app.screen, Confirm)
+        said = " ".join(str(label.content) for label in app.screen.query(Label))
+        assert "above its ceiling 256" in said
+        assert "--max-num-seqs 257" in said
+        assert "about 8 s" in said
+        assert "requests in flight are aborted" in said
+        await pilot.press("escape")
+        assert app.session.ceilings().max_num_seqs == 256
+        await pilot.press("right_square_bracket")
+        await pilot.pause()
+        await pilot.press("enter")
+        app.session.host.turn()
+        assert app.session.ceilings().max_num_seqs == 512
+        assert app.session.asked("max_num_seqs") == 512
 
 
 async def test_an_exact_value_is_typed_and_refused_in_the_dialog_when_out_of_range():
@@ -167,7 +187,7 @@ async def test_an_exact_value_is_typed_and_refused_in_the_dialog_when_out_of_ran
         await paint(pilot)
         await pilot.press("enter")
         assert isinstance(app.screen, Dialog)
-        for text, says in (("999", "above its ceiling 256"), ("abc", "whole number"), ("0", "low")):
+        for text, says in (("abc", "whole number"), ("0", "low"), ("3.5", "whole number")):
             app.screen.query_one(Input).value = text
             await pilot.press("enter")
             assert isinstance(app.screen, Dialog)
@@ -176,6 +196,17 @@ async def test_an_exact_value_is_typed_and_refused_in_the_dialog_when_out_of_ran
         await pilot.press("enter")
         assert app.screen is app._board
         assert app.session.asked("max_num_seqs") == 48
+        await pilot.press("enter")
+        app.screen.query_one(Input).value = "999"
+        await pilot.press("enter")
+        await pilot.pause()
+        assert isinstance(app.screen, Confirm)
+        await pilot.press("escape")
+        assert app.session.asked("max_num_seqs") == 48
+        await pilot.press(*["down"] * 7, "enter")
+        app.screen.query_one(Input).value = "priority"
+        await pilot.press("enter")
+        assert app.session.asked("scheduling_policy") == 1
 
 
 async def test_the_load_is_edited_scaled_held_and_stopped():
@@ -278,7 +309,7 @@ async def test_a_screen_that_only_grows_wider_is_painted_over_its_whole_width():
         await paint(pilot)
         await pilot.resize_terminal(150, 40)
         await paint(pilot)
-        for name in ("limits", "marks", "latency", "header"):
+        for name in ("limits", "changes", "latency", "header"):
             canvas = app._board.query_one(f"#{name}")
             widths = {canvas.render_line(y).cell_length for y in range(canvas.size.height)}
             assert widths == {canvas.size.width}, name

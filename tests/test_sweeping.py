@@ -102,14 +102,14 @@ def test_whatever_the_person_does_breaks_a_sweep_off(order):
         case "undo":
             session.undo()
         case "stop":
-            session.stop_sweep()
+            session.stop_experiment()
         case "again":
             session.sweep()
     rig.run(1.0)
     frame = session.frame()
     if order == "again":
         assert frame.sweep.level is not None
-        session.stop_sweep()
+        session.stop_experiment()
         frame = session.frame()
     assert frame.sweep.level is None
     assert session.workload.arrivals == ClosedLoop(5 if order == "load" else 64)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tputtui.profile import EngineSpec, Profile
     from tputtui.session import Session
     from tputtui.terminal import Terminal
+    from tputtui.tune.guard import Guard
     from tputtui.ui.app import TputApp
 
 __all__ = ["main"]
@@ -87,10 +88,12 @@ def _run(words: list[str]) -> int:
     model = rest.pop(0) if rest and not rest[0].startswith("-") else None
     profile = _profile(options, model, rest)
     from tputtui.terminal import Terminal, open_log
+    from tputtui.tune.guard import parse_guard
 
+    guard = parse_guard(options.guard) if options.guard is not None else None
     log_path = open_log()
     with Terminal(log_path) as terminal:
-        outcome = _screen(options, profile, log_path, terminal)
+        outcome = _screen(options, profile, guard, log_path, terminal)
     return outcome
 
 
@@ -124,7 +127,17 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="start a live limit below its ceiling, e.g. max_num_seqs=64",
     )
+    add(
+        "--guard",
+        metavar="LIMITS",
+        help="ttft_p99=2s,kv=0.97: a turn that breaks it is undone by itself",
+    )
     add("--hold", action="store_true", help="boot with the load held")
+    add(
+        "--isolate",
+        action="store_true",
+        help="the engine in a process of its own: the screen outlives it",
+    )
     add("--theme", default="dark", help="dark, light, terminal or terminal-light")
     return parser
 
@@ -135,7 +148,7 @@ def _profile(options: argparse.Namespace, model: str | None, rest: list[str]) ->
     from tputtui.engine import flags, models
     from tputtui.errors import UsageError, nearest
     from tputtui.goals import parse_goals
-    from tputtui.knobs import KNOBS
+    from tputtui.knobs import parse_value, started_at
 
     themes = ("dark", "light", "terminal", "terminal-light")
     if options.theme not in themes:
@@ -163,12 +176,7 @@ def _profile(options: argparse.Namespace, model: str | None, rest: list[str]) ->
     for text in options.knob:
         name, _, value = text.partition("=")
         name = name.strip().replace("-", "_")
-        if name not in (known := [knob.name for knob in KNOBS]):
-            hint = nearest(name, known) or f"Known: {', '.join(known)}."
-            raise UsageError(f"There is no limit called {name!r}.", hint)
-        if not value.strip().isdigit() or int(value) < 1:
-            raise UsageError(f"--knob {text}: {value!r} is not a whole number above 0.")
-        knobs[name] = int(value)
+        knobs[name] = started_at(name, parse_value(name, value))
     return profile.Profile(engine, load, knobs, base.about, goals=goals, price_per_hour=price)
 
 
@@ -230,18 +238,27 @@ def _check_flags(rest: list[str], engine: EngineSpec) -> None:
 
 
 def _screen(
-    options: argparse.Namespace, profile: Profile, log_path: Path, terminal: Terminal
+    options: argparse.Namespace,
+    profile: Profile,
+    guard: Guard | None,
+    log_path: Path,
+    terminal: Terminal,
 ) -> int:
     """Run the screen; the summary is printed once the terminal is back."""
     import signal
 
+    from tputtui.engine.host import Host
+    from tputtui.engine.isolated import IsolatedHost
     from tputtui.engine.vllm_inproc import VllmEngine
     from tputtui.hardware import HardwareSampler
     from tputtui.session import Session
     from tputtui.terminal import thrifty_switching
     from tputtui.ui.app import TputApp
 
-    session = Session(VllmEngine, profile, hardware=HardwareSampler())
+    make_host = IsolatedHost if options.isolate else Host
+    session = Session(
+        VllmEngine, profile, hardware=HardwareSampler(), make_host=make_host, guard=guard
+    )
 
     def leave_now() -> None:
         terminal.force()

@@ -4,6 +4,8 @@ TputError
 ├── UsageError      bad flag, value or file; nothing was started        exit 2
 │   ├── ProfileError    a profile that cannot be read
 │   └── KnobError       a limit outside its bounds
+│       ├── CeilingError    above what was booted: a boot would raise it
+│       └── BootNeeded      only another engine could do that
 └── EngineError     the engine would not boot, or died                  exit 3
 """
 
@@ -12,7 +14,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["EngineError", "KnobError", "ProfileError", "TputError", "UsageError", "nearest"]
+__all__ = ["BootNeeded", "CeilingError", "EngineError", "KnobError", "ProfileError", "TputError",
+           "UsageError", "nearest"]  # fmt: skip
 
 
 class TputError(Exception):
@@ -41,6 +44,26 @@ class ProfileError(UsageError):
 
 class KnobError(UsageError):
     """A limit was asked for that the running engine cannot take."""
+
+
+class CeilingError(KnobError):
+    """A limit above its ceiling; an engine booted with it could take it.
+
+    name, value: the limit, and what was asked for.
+    """
+
+    def __init__(self, message: str, hint: str, name: str, value: int) -> None:
+        super().__init__(message, hint)
+        self.name = name
+        self.value = value
+
+    def __reduce__(self) -> tuple[type[CeilingError], tuple[str, str, str, int]]:
+        # An exception is otherwise made anew from its message alone.
+        return type(self), (self.message, self.hint, self.name, self.value)
+
+
+class BootNeeded(KnobError):
+    """What was asked for is of another engine; a boot would bring it."""
 
 
 class EngineError(TputError):

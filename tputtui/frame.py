@@ -8,21 +8,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from tputtui import __version__
-from tputtui.engine.host import Status
+from tputtui.engine.orders import Status
 from tputtui.engine.protocol import State
 from tputtui.hardware import HardwareSample
-from tputtui.knobs import Knobs
+from tputtui.knobs import KNOBS, Knobs
 from tputtui.load.timing import Wanted
+from tputtui.load.workload import Workload
 from tputtui.measure.attainment import Goodput
 from tputtui.measure.binding import Binding
 from tputtui.measure.frontier import Point
 from tputtui.measure.samples import Accounting, Mark
-from tputtui.measure.window import Figures, Latencies, Window
-from tputtui.profile import Profile
+from tputtui.measure.series import Series
+from tputtui.measure.verdict import Difference
+from tputtui.measure.window import Figures, Latencies, Phase, Window
+from tputtui.profile import EngineSpec, Profile
 
-__all__ = ["Frame", "SweepState", "evidence"]
+__all__ = ["CompareState", "Frame", "SweepState", "Trial", "evidence"]
 
-SERVING = (State.READY, State.RUNNING, State.DRAINING)
+SERVING = (State.READY, State.RUNNING, State.DRAINING, State.PAUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +38,12 @@ class Frame:
     goodput: of the requests that ended in `window`, against the profile's goals.
     tokens_per_joule, cost_per_mtok: over `window`; NaN without a counter, without a price.
     binding: which limit holds the engine back, over the last 10 s of the window.
+    kv_blocks: blocks of the KV cache usable now; kv_frac: the share of them in use.
     wanted: the load as it was meant to be at the last step.
     marks: newest last. points: settings measured so far, the present one last where it counts.
-    sweep: a sweep under way, or the last one.
+    sweep: a sweep under way, or the last one. compare: an A/B likewise.
+    trials: every setting tried, the present one last. baseline: the number of the one that is
+    pinned, for the others to be compared with. guard: what a turn must not break, in words.
     """
 
     t_s: float
@@ -56,11 +62,16 @@ class Frame:
     cost_per_mtok: float
     binding: Binding | None
     kv_frac: float
+    kv_blocks: int
     wanted: Wanted
     hardware: HardwareSample | None
     marks: tuple[Mark, ...]
     points: tuple[Point, ...] = ()
     sweep: SweepState | None = None
+    trials: tuple[Trial, ...] = ()
+    baseline: int | None = None
+    compare: CompareState | None = None
+    guard: str = ""
 
     @property
     def serving(self) -> bool:
@@ -86,6 +97,50 @@ class SweepState:
     note: str
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One setting that was tried: limits, load and engine, and what they gave.
+
+    number: from 1. t_s: when it was put on. turned: what that changed, in words.
+    series: what was measured of it, for at most a minute; None before anything counts.
+    against: the number of the trial it is compared with, None without one to compare with.
+    differences: against that, the headline first; a row once decided stays so.
+    note: what else became of it ("undone by the guard: …").
+    """
+
+    number: int
+    t_s: float
+    turned: str
+    knobs: Knobs
+    load: Workload
+    engine: EngineSpec
+    booted: Knobs
+    series: Series | None = None
+    phase: Phase = Phase.SETTLING
+    against: int | None = None
+    differences: tuple[Difference, ...] = ()
+    note: str = ""
+
+    def value(self, key: str) -> float:
+        """A metric of `measure.series.METRICS`; NaN where it was not measured."""
+        found = self.series.values.get(key) if self.series else None
+        return found.value if found else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class CompareState:
+    """A comparison: the leg under way (side "" when it is over), and B against A so far.
+
+    pair: which one, from 0. note: what it is doing, or why it ended.
+    """
+
+    side: str
+    pair: int
+    note: str
+    done: bool
+    differences: tuple[Difference, ...]
+
+
 def evidence(frame: Frame) -> dict[str, Any]:
     """What was measured, with the window, n and versions that make it worth keeping.
 
@@ -94,7 +149,7 @@ def evidence(frame: Frame) -> dict[str, Any]:
     facts, window, found = frame.status.facts, frame.window, frame.figures
     about = {
         "saved": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "ceilings": facts.ceilings.as_dict() if facts else {},
+        "ceilings": {k.name: facts.ceilings.get(k.name) for k in KNOBS if k.boots} if facts else {},
         "device": facts.device if facts else "",
         "gpus": [gpu.name for gpu in frame.hardware.gpus] if frame.hardware else [],
         "versions": {"tputtui": __version__, **(facts.versions if facts else {})},

@@ -1,6 +1,7 @@
 """The live limits: their values, and one table of what each of them is.
 
-A *ceiling* is what the engine booted with; a *knob* is the limit in force, at or below it.
+A *ceiling* is the highest value the booted engine can take; a *knob* is the limit in force, at or
+below it. Every value is a whole number; one that is a choice counts its words from 0.
 Pure data, used on every thread.
 """
 
@@ -9,23 +10,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 
-from tputtui.errors import KnobError, nearest
+from tputtui.errors import CeilingError, KnobError, nearest
 
-__all__ = ["KNOBS", "Knob", "Knobs", "checked", "coarse_step", "fine_step", "parse_value"]
+__all__ = ["KNOBS", "Knob", "Knobs", "checked", "coarse_step", "differing", "fine_step", "knob",
+           "parse_value", "shorthand", "spoken",
+           "started_at", "turned"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Knobs:
-    """One value for each live limit. The same shape holds ceilings.
+    """One value for each live limit. The same shape holds ceilings and what an engine booted with.
 
     max_num_seqs: sequences admitted to the running batch.
     max_num_batched_tokens: tokens scheduled in one engine step, prefill and decode together.
     max_model_len: prompt plus output tokens of one request.
+    long_prefill_token_threshold: tokens of one prompt in one step; 0 is no such limit.
+    num_gpu_blocks: blocks of the KV cache, vLLM's placeholder block included, as vLLM counts them.
+    watermark_blocks: blocks kept free when a waiting request is admitted beside others.
+    enable_prefix_caching, scheduler_reserve_full_isl: 0 off, 1 on.
+    scheduling_policy: 0 fcfs, 1 priority.
     """
 
     max_num_seqs: int
     max_num_batched_tokens: int
     max_model_len: int
+    long_prefill_token_threshold: int = 0
+    num_gpu_blocks: int = 0
+    watermark_blocks: int = 0
+    enable_prefix_caching: int = 0
+    scheduling_policy: int = 0
+    scheduler_reserve_full_isl: int = 0
 
     def get(self, name: str) -> int:
         """The value of the knob called `name`."""
@@ -53,7 +67,11 @@ class Knobs:
 class Knob:
     """What one live limit is, for the screen and for checking what is typed.
 
+    unit: empty for a choice. minimum: the least it ever takes; 0 where that means none.
     fine: what one small step adds or takes away, in `unit`. A coarse step halves or doubles.
+    argument: vLLM's engine argument (its flag, spelt with underscores) that sets it at boot.
+    boots: whether a boot with that argument raises its ceiling; without, the ceiling is what makes
+    sense beside the other limits. choices: the words for 0, 1, …
     trade: one sentence on what turning it costs and gives.
     """
 
@@ -62,77 +80,192 @@ class Knob:
     unit: str
     minimum: int
     fine: int
-    flag: str
+    argument: str
+    boots: bool
     trade: str
+    choices: tuple[str, ...] = ()
 
+    @property
+    def flag(self) -> str:
+        """vLLM's flag."""
+        return f"--{self.argument.replace('_', '-')}"
+
+    @property
+    def reach(self) -> str:
+        """How it is changed, in words: live, or above its ceiling by a boot."""
+        return "live up to its ceiling, above it by a boot" if self.boots else "live"
+
+
+_SWITCH = ("off", "on")
 
 KNOBS: tuple[Knob, ...] = (
     Knob(
-        "max_num_seqs", "sequences", "seqs", 1, 1, "--max-num-seqs",
+        "max_num_seqs", "sequences", "seqs", 1, 1, "max_num_seqs", True,
         "More share a step: more tokens/s in all, a slower next token for each.",
     ),
     Knob(
-        "max_num_batched_tokens", "batched tokens", "tok", 1, 64, "--max-num-batched-tokens",
+        "max_num_batched_tokens", "batched tokens", "tok", 1, 64, "max_num_batched_tokens", True,
         "Larger steps finish prefill sooner (TTFT) but hold decoding up (ITL).",
     ),
     Knob(
-        "max_model_len", "model length", "tok", 2, 64, "--max-model-len",
+        "max_model_len", "model length", "tok", 2, 64, "max_model_len", True,
         "The longest request admitted; bounds what one can take of the KV cache.",
+    ),
+    Knob(
+        "long_prefill_token_threshold", "long prefill", "tok", 0, 64,
+        "long_prefill_token_threshold", False,
+        "A long prompt takes at most this of a step: others decode on beside it, its own TTFT "
+        "grows. 0: no limit.",
+    ),
+    Knob(
+        "num_gpu_blocks", "KV budget", "blk", 2, 16, "num_gpu_blocks_override", True,
+        "As if the card had less memory: blocks are held back as they come free. Fewer requests "
+        "fit, more are preempted.",
+    ),
+    Knob(
+        "watermark_blocks", "KV watermark", "blk", 0, 4, "watermark", False,
+        "Blocks kept free when a request is admitted: fewer preemptions, a smaller batch. The flag "
+        "takes it as a fraction.",
+    ),
+    Knob(
+        "enable_prefix_caching", "prefix caching", "", 0, 1, "enable_prefix_caching", True,
+        "On: a prompt's known beginning is not computed again. Off shows what the hits are worth.",
+        _SWITCH,
+    ),
+    Knob(
+        "scheduling_policy", "policy", "", 0, 1, "scheduling_policy", False,
+        "fcfs: first come, first served. priority: here the shortest prompt first, so long ones "
+        "wait.",
+        ("fcfs", "priority"),
+    ),
+    Knob(
+        "scheduler_reserve_full_isl", "whole prompts", "", 0, 1, "scheduler_reserve_full_isl",
+        False,
+        "On: a request is admitted only when its whole prompt fits the KV cache. Off admits more, "
+        "and may preempt.",
+        _SWITCH,
     ),
 )  # fmt: skip
 
+_MAIN = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
 _BY_NAME = {knob.name: knob for knob in KNOBS}
 
 
-def checked(name: str, value: object, ceilings: Knobs) -> int:
+def knob(name: str) -> Knob:
+    """What the limit called `name` is. Raises KnobError with the nearest name."""
+    found = _BY_NAME.get(name)
+    if found is None:
+        hint = nearest(name, _BY_NAME) or f"Known: {', '.join(_BY_NAME)}."
+        raise KnobError(f"There is no limit called {name!r}.", hint)
+    return found
+
+
+def spoken(name: str, value: int) -> str:
+    """A value as it is shown and typed: a number, or the word of a choice."""
+    choices = _BY_NAME[name].choices
+    return choices[value] if choices else str(value)
+
+
+def differing(old: Knobs, new: Knobs) -> str:
+    """What differs, in words: "max_num_seqs 64 → 32, …"; empty when nothing does."""
+    return ", ".join(
+        f"{knob.name} {spoken(knob.name, old.get(knob.name))} → "
+        f"{spoken(knob.name, new.get(knob.name))}"
+        for knob in KNOBS
+        if old.get(knob.name) != new.get(knob.name)
+    )
+
+
+def shorthand(values: Mapping[str, int]) -> str:
+    """Limits in few words: the main three as 64/2048/2048, then the others by name."""
+    main = "/".join(str(values[name]) for name in _MAIN if name in values)
+    rest = [f"{k} {spoken(k, v)}" for k, v in values.items() if k not in _MAIN]
+    return ", ".join([main, *rest]) if main else ", ".join(rest)
+
+
+def turned(knobs: Knobs, booted: Knobs) -> dict[str, int]:
+    """What is worth keeping of `knobs`: the main three, and others that are not as booted."""
+    return {
+        name: value
+        for name, value in knobs.as_dict().items()
+        if name in _MAIN or value != booted.get(name)
+    }
+
+
+def checked(name: str, value: object, ceilings: Knobs, floor: int = 0) -> int:
     """`value` as a limit the engine can take now, or a KnobError that names bounds and flag.
 
+    floor: the least the other limits in force allow, where that is more than the table's minimum.
     Every limit goes through here: above the booted value vLLM asserts, or silently computes
     wrong tokens (`max_model_len`), and it accepts floats without a word.
     """
-    knob = _BY_NAME.get(name)
-    if knob is None:
-        raise KnobError(f"There is no limit called {name!r}.", nearest(name, _BY_NAME))
+    limit = knob(name)
     ceiling = ceilings.get(name)
-    bounds = f"{knob.minimum} to {ceiling} {knob.unit}"
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise KnobError(f"{name} must be a whole number, not {value!r}.", f"It takes {bounds}.")
+    least = max(limit.minimum, floor)
+    bounds = f"{least} to {ceiling} {limit.unit}" if ceiling < 2**62 else f"{least} or more"
+    if limit.choices:
+        bounds = " or ".join(limit.choices[: ceiling + 1])
+        if isinstance(value, str) and value in limit.choices:
+            value = limit.choices.index(value)
+        elif isinstance(value, bool):
+            value = int(value)
+    elif isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, int) or (limit.choices and not 0 <= value < len(limit.choices)):
+        kind = "one of its words" if limit.choices else "a whole number"
+        raise KnobError(f"{name} must be {kind}, not {value!r}.", f"It takes {bounds}.")
     if value > ceiling:
-        raise KnobError(
-            f"{name} {value} is above its ceiling {ceiling}.",
-            f"It takes {bounds}; to go higher, boot with {knob.flag} {value}.",
-        )
-    if value < knob.minimum:
+        said = f"{name} {spoken(name, value)} is above its ceiling {spoken(name, ceiling)}."
+        if not limit.boots:
+            raise KnobError(said, f"It takes {bounds}.")
+        word = "" if limit.choices else f" {value}"
+        hint = f"It takes {bounds}; to go higher, boot with {limit.flag}{word}."
+        raise CeilingError(said, hint, name, value)
+    if value < least:
         raise KnobError(f"{name} {value} is too low.", f"It takes {bounds}.")
     return value
 
 
-def parse_value(name: str, text: str, ceilings: Knobs) -> int:
-    """A typed limit ("256", "1 024", "4k") as a number, or a KnobError."""
+def started_at(name: str, value: int | str) -> int:
+    """A value to start with, before any ceiling is known. Raises KnobError, like `checked`."""
+    choices = knob(name).choices
+    highest = len(choices) - 1 if choices else 2**62
+    return checked(name, value, Knobs(*[highest] * len(KNOBS)))
+
+
+def parse_value(name: str, text: str) -> int | str:
+    """A typed limit: "256", "1 024" and "4k" as a number, anything else as it stands."""
     plain = text.strip().replace(",", "").replace("_", "").replace(" ", "").lower()
     factor = 1
     if plain.endswith("k"):
         plain, factor = plain[:-1], 1024
-    if not plain.isascii() or not plain.lstrip("+-").isdigit():
-        return checked(name, text.strip(), ceilings)
-    return checked(name, int(plain) * factor, ceilings)
+    if knob(name).choices or not plain.isascii() or not plain.lstrip("+-").isdigit():
+        return text.strip().lower()
+    return int(plain) * factor
 
 
 def fine_step(name: str, value: int, direction: int, ceilings: Knobs) -> int:
     """The next value one small step up (+1) or down (-1), kept in bounds and on the step's grid."""
-    knob = _BY_NAME[name]
-    target = value + direction * knob.fine
+    limit = _BY_NAME[name]
+    target = value + direction * limit.fine
     if direction > 0:
-        target -= target % knob.fine
-    elif target % knob.fine:
-        target += knob.fine - target % knob.fine
-    return _bounded(knob, target, ceilings)
+        target -= target % limit.fine
+    elif target % limit.fine:
+        target += limit.fine - target % limit.fine
+    return _bounded(limit, target, ceilings)
 
 
 def coarse_step(name: str, value: int, direction: int, ceilings: Knobs) -> int:
-    """Double (+1) or halve (-1), kept in bounds."""
-    return _bounded(_BY_NAME[name], value * 2 if direction > 0 else value // 2, ceilings)
+    """Double (+1) or halve (-1), kept in bounds; from 0 up to the ceiling, halved six times."""
+    limit = _BY_NAME[name]
+    if direction > 0:
+        target = value * 2 or max(limit.fine, ceilings.get(name) // 64)
+    else:
+        target = value // 2
+        if limit.minimum == 0 and 0 < target < limit.fine:
+            target = 0
+    return _bounded(limit, target, ceilings)
 
 
-def _bounded(knob: Knob, value: int, ceilings: Knobs) -> int:
-    return max(knob.minimum, min(ceilings.get(knob.name), value))
+def _bounded(limit: Knob, value: int, ceilings: Knobs) -> int:
+    return max(limit.minimum, min(ceilings.get(limit.name), value))

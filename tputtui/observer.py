@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tputtui.engine.host import Status
+from tputtui.engine.orders import Status
 from tputtui.engine.protocol import State
 from tputtui.frame import Frame
 from tputtui.hardware import HardwareSample
@@ -106,6 +106,7 @@ class Observer:
             cost_per_mtok=cost_per_mtok(profile.price_per_hour, found.generated_per_s),
             binding=self._binding,
             kv_frac=float(last[-1, _KV_FRAC]) if len(last) and accounting.in_flight else 0.0,
+            kv_blocks=recorder.kv_blocks,
             wanted=recorder.wanted,
             hardware=hardware,
             marks=tuple(recorder.marks),
@@ -175,6 +176,7 @@ class Observer:
             status.facts.ceilings,
             ended=len(ended),
             cut_short=int(ended[:, ENDED["cut"]].sum()),
+            overlapped=status.facts.overlapped,
             throttled=[reason for gpu in gpus if gpu.visible for reason in gpu.throttle],
         )
 

@@ -12,13 +12,14 @@ import tempfile
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 import yaml
 
 from tputtui.errors import ProfileError, UsageError, nearest
 from tputtui.goals import Goal, goals_from, goals_to
+from tputtui.knobs import knob, spoken
 from tputtui.load import lengths, levels, workload
 from tputtui.load.lengths import LogNormal
 from tputtui.load.workload import ClosedLoop, Workload
@@ -55,6 +56,20 @@ class _KnobValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     max_num_seqs: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_num_batched_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_model_len: Annotated[int, msgspec.Meta(ge=2)] | None = None
+    long_prefill_token_threshold: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    num_gpu_blocks: Annotated[int, msgspec.Meta(ge=2)] | None = None
+    watermark_blocks: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    enable_prefix_caching: bool | None = None
+    scheduling_policy: Literal["fcfs", "priority"] | None = None
+    scheduler_reserve_full_isl: bool | None = None
+
+    def numbers(self) -> dict[str, int]:
+        """Name to value as `Knobs` has it, of those that are given."""
+        given = {k: v for k, v in msgspec.structs.asdict(self).items() if v is not None}
+        return {
+            name: knob(name).choices.index(value) if isinstance(value, str) else int(value)
+            for name, value in given.items()
+        }
 
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,7 +138,7 @@ def parse(text: str, source: str) -> Profile:
     return Profile(
         engine=EngineSpec(model, {_key(k): v for k, v in document.engine.items() if k != "model"}),
         load=document.load or DEFAULT_WORKLOAD,
-        knobs={k: v for k, v in msgspec.structs.asdict(document.knobs).items() if v is not None},
+        knobs=document.knobs.numbers(),
         about=document.about.strip(),
         evidence=document.evidence,
         goals=goals,
@@ -154,7 +169,7 @@ def dump(profile: Profile) -> str:
         document["about"] = profile.about
     document["engine"] = {"model": profile.engine.model, **profile.engine.args}
     if profile.knobs:
-        document["knobs"] = dict(profile.knobs)
+        document["knobs"] = {name: _written(name, v) for name, v in profile.knobs.items()}
     # The seed is said even where it is 0: it is what makes the load repeatable.
     document["load"] = msgspec.to_builtins(profile.load) | {"seed": profile.load.seed}
     if profile.goals:
@@ -164,6 +179,12 @@ def dump(profile: Profile) -> str:
     if profile.evidence:
         document["evidence"] = profile.evidence
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _written(name: str, value: int) -> int | bool | str:
+    """A limit as it stands in the file: switches as true and false, other choices as words."""
+    word = spoken(name, value)
+    return {"off": False, "on": True}.get(word, word) if knob(name).choices else value
 
 
 def save(profile: Profile, path: Path, *, overwrite: bool = False) -> Path:

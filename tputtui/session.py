@@ -7,38 +7,46 @@ steps; `frame()` says how things stand, as one immutable picture.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from tputtui import profile
-from tputtui.engine.host import Clock, Host, Status
-from tputtui.engine.protocol import Engine, State
-from tputtui.errors import KnobError, UsageError
-from tputtui.frame import SERVING, Frame, SweepState, evidence
+from tputtui.engine.host import Clock, Host
+from tputtui.engine.orders import Orders, Status
+from tputtui.engine.protocol import Engine, EngineFacts, State
+from tputtui.errors import BootNeeded, UsageError
+from tputtui.frame import SERVING, Frame, evidence
 from tputtui.goals import Goal
 from tputtui.hardware import HardwareSampler
-from tputtui.knobs import KNOBS, Knobs, checked
-from tputtui.load.notation import describe_arrivals
+from tputtui.knobs import Knobs, differing, knob, turned
 from tputtui.load.sections import difference
 from tputtui.load.source import check_trace
 from tputtui.load.workload import Workload
 from tputtui.measure.history import History
 from tputtui.measure.recorder import Recorder
 from tputtui.observer import Observer
-from tputtui.profile import Profile, tokenizer_of
+from tputtui.profile import EngineSpec, EngineValue, Profile, tokenizer_of
+from tputtui.tune.asked import Asked
+from tputtui.tune.experiments import Experiments, Wish
+from tputtui.tune.guard import Guard
+from tputtui.tune.guarding import Guarding
 from tputtui.tune.points import Points
-from tputtui.tune.sweeping import Sweeping
+from tputtui.tune.trials import Trials
+from tputtui.tune.turns import Setting, Turns
 
 __all__ = ["Session"]
+
+MakeHost = Callable[[Callable[[], Engine], Recorder, Workload, Clock], Orders]
 
 
 class Session:
     """Starts, steers and closes one run.
 
     make_engine: builds a cold engine. clock: the engine's clock, monotonic seconds.
+    make_host: where the engine's loop runs. guard: what a turn must not break.
     """
 
     def __init__(
@@ -47,19 +55,21 @@ class Session:
         profile: Profile,
         clock: Clock = time.monotonic,
         hardware: HardwareSampler | None = None,
+        make_host: MakeHost = Host,
+        guard: Guard | None = None,
     ) -> None:
         self.recorder = Recorder()
-        self.host = Host(make_engine, self.recorder, profile.load, clock)
+        self.host = make_host(make_engine, self.recorder, profile.load, clock)
         self._clock = clock
         self._observer = Observer(self.recorder, clock())
-        self._profile = profile
-        self._asked: Knobs | None = None
-        self._undo: list[tuple[Knobs, Workload]] = []
+        self._asked = Asked(profile)
+        self._turns = Turns()
         self._hardware = hardware
         self._points = Points()
-        self._sweeping: Sweeping | None = None
-        self._sweep_state: SweepState | None = None
-        self._status_seen: Status | None = None
+        self._trials = Trials()
+        self._experiments = Experiments()
+        self._guarding = Guarding(guard)
+        self._news: list[str] = []
 
     # -- life ------------------------------------------------------------------------------
 
@@ -67,14 +77,46 @@ class Session:
         """Start the engine thread and the samplers, and boot."""
         if self._hardware is not None:
             self._hardware.start()
-        self.host.boot(self._profile.engine, self._profile.knobs, load=load)
+        self.host.boot(self.engine, self._asked.kept(self.host.status), load=load)
         self.host.start()
 
     def boot_again(self) -> None:
         """Boot the same engine anew, with the limits as they were asked for last."""
-        knobs = self._asked.as_dict() if self._asked else self._profile.knobs
-        self._asked = None
-        self.host.boot(self._profile.engine, knobs, load=True)
+        self.host.boot(self.engine, self._asked.kept(self.host.status), load=True)
+        self._asked.knobs = None
+
+    def boot_with(
+        self, args: Mapping[str, EngineValue], knobs: Mapping[str, int], *, only: bool = False
+    ) -> None:
+        """Boot another engine in place of this one, in this process; the load goes on with it.
+
+        args: its engine arguments, all of them. knobs: limits to start with; the others that had
+        been turned stay as they are, as far as the new ceilings let them, or with `only` do not.
+        Where it does not boot, the engine of before is booted again.
+        Raises KnobError while no engine is up.
+        """
+        self._limits()
+        self._break_off("Another engine is booted.")
+        status = self.host.status
+        kept = {} if only else self._asked.kept(status)
+        boot, fallback = self._asked.boot(status, args, {**kept, **knobs})
+        self._turned()
+        self.host.boot_anew(boot, fallback)
+
+    def boot_higher(self, name: str, value: int) -> None:
+        """Boot the same engine with a higher ceiling for one limit, and that limit at it."""
+        argument = knob(name).argument
+        args = {**self.engine.args, argument: bool(value) if knob(name).choices else value}
+        self.boot_with(args, {name: value})
+
+    @property
+    def boot_cost(self) -> str:
+        """What another boot costs, in a sentence. Raises KnobError while no engine is up."""
+        self._limits()
+        in_flight = self.recorder.accounting.in_flight
+        also = f"; the {in_flight:,} requests in flight are aborted" if in_flight else ""
+        took_s = self._facts().boot_s
+        return f"The load pauses for about {took_s:.0f} s, as long as the last boot took{also}."
 
     def close(self, timeout_s: float) -> bool:
         """Stop everything; False if the engine thread did not end in time."""
@@ -84,21 +126,18 @@ class Session:
 
     # -- limits and load -------------------------------------------------------------------
 
-    def set_knob(self, name: str, value: int) -> bool:
+    def set_knob(self, name: str, value: int | str) -> bool:
         """Ask for a limit, in force by the next step; whether it differs from the last asked.
 
-        Raises KnobError when it is out of bounds or the engine is not up.
+        Raises KnobError when it is out of bounds or the engine is not up, CeilingError when a boot
+        would let it be so high.
         """
-        asked = self._limits()
-        facts = self.host.status.facts
-        assert facts is not None
-        value = checked(name, value, facts.ceilings)
-        old = asked.get(name)
-        if value == old:
+        asked = self._setting().knobs
+        new = self._asked.with_limit(self.host.status, asked, name, value)
+        if new == asked:
             return False
-        self._break_off_sweep("A limit was turned.", restore=True)
-        self._remember(asked)
-        self._ask(asked.with_value(name, value), f"{name} {old} → {value}")
+        self._turn_away(name, "A limit was turned.")
+        self._ask(new)
         return True
 
     def set_workload(self, workload: Workload) -> bool:
@@ -106,14 +145,15 @@ class Session:
 
         Raises UsageError when its trace cannot be opened.
         """
-        old = self._profile.load
+        before = self._experiments.before
+        old = before.load if before else self.workload
         if workload == old:
             return False
         if workload.trace != old.trace or workload.arrivals != old.arrivals:
-            check_trace(workload, tokenizer_of(self._profile.engine))
-        self._break_off_sweep("The load was turned.", restore=False)
-        self._remember(self._asked)
-        self._load(workload, difference(old, workload))
+            check_trace(workload, tokenizer_of(self.engine))
+        if self._asked.knobs is not None and self.host.status.state in SERVING:
+            self._turn_away("load", "The load was turned.")
+        self._load(workload, difference(self.workload, workload))
         return True
 
     def undo(self) -> str:
@@ -121,26 +161,67 @@ class Session:
 
         Raises UsageError when there is nothing to take back.
         """
-        asked = self._limits()
-        self._break_off_sweep("Undone.", restore=True)
-        if not self._undo:
+        self._break_off("Undone.")
+        before = self._turns.undo(self._setting())
+        if before is None:
             raise UsageError("Nothing to undo.", "Limits and load stand as they were started.")
-        knobs, load = self._undo.pop()
-        said = []
-        if knobs != asked:
-            text = _knob_difference(asked, knobs)
-            self._ask(knobs, f"undo: {text}")
-            said.append(text)
-        if load != self._profile.load:
-            text = difference(self._profile.load, load)
-            self._load(load, f"undo: {text}")
-            said.append(text)
-        return ", ".join(said)
+        return self._put_on(before, "undo")
+
+    def redo(self) -> str:
+        """Do again what was undone last; what was done, in words.
+
+        Raises UsageError when nothing was undone since the last turn.
+        """
+        self._break_off("Done again.")
+        after = self._turns.redo(self._setting())
+        if after is None:
+            raise UsageError("Nothing to do again.", "Only what was just undone can be.")
+        return self._put_on(after, "redo")
+
+    def preempt(self) -> str:
+        """Shrink the batch to `max_num_seqs` now rather than by draining; says so, in words.
+
+        Raises UsageError when nothing runs above the limit.
+        """
+        self._limits()
+        over = self.frame().draining_seqs
+        if not over:
+            raise UsageError("Nothing to preempt.", "No more sequences run than max_num_seqs.")
+        self._turned()
+        self.host.preempt()
+        return f"{over} preempted: they wait, and compute their KV cache again."
+
+    def reset_prefix_cache(self) -> str:
+        """Empty the prefix cache."""
+        self._limits()
+        self._turned()
+        self.host.reset_prefix_cache()
+        return "Prefix cache emptied; what ran computes its KV cache again."
+
+    def toggle_engine(self) -> str:
+        """Pause the engine between two steps, or let it go on; what was done, in words."""
+        self._limits()
+        self._break_off("The engine was paused.")
+        self._turned()
+        if self.host.status.state is State.PAUSED:
+            self.host.resume()
+            return "The engine goes on."
+        self.host.pause()
+        return "Engine paused: what is in flight stands still, what arrives queues up."
 
     def set_goals(self, goals: tuple[Goal, ...]) -> None:
         """Judge by other goals from now on."""
-        self._profile = msgspec.structs.replace(self._profile, goals=goals)
+        self._asked.profile = msgspec.structs.replace(self._asked.profile, goals=goals)
         self._observer.judge_anew()
+
+    @property
+    def guard(self) -> str:
+        """What a turn must not break, as it was written; empty for nothing."""
+        return self._guarding.text
+
+    def set_guard(self, guard: Guard | None) -> None:
+        """Guard turns from now on by this; None: no more."""
+        self._guarding = Guarding(guard)
 
     def sweep(self) -> None:
         """Step the load up from an eighth until saturation, a point a level; then restore it.
@@ -148,27 +229,67 @@ class Session:
         Raises UsageError for a load without a constant level, KnobError while no engine is up.
         """
         self._limits()
-        self._break_off_sweep("Started again.", restore=True)
-        sweeping = Sweeping(self._profile.load, self._clock())
-        load = sweeping.load
-        assert load is not None
+        self._break_off("Started again.")
+        first = self._experiments.sweep(self._setting(), self._clock())
         if self.host.status.state is not State.RUNNING:
             self.host.run_load()
-        self._load(load, f"sweep: {describe_arrivals(load.arrivals)}")
-        self._sweeping, self._sweep_state = sweeping, sweeping.state
+        self._grant(first)
+
+    def compare(self) -> str:
+        """Run an A/B: the pinned baseline, or the limits before these, against these.
+
+        Raises UsageError when there is nothing else to compare these with.
+        """
+        self._break_off("Started again.")
+        asked = self._limits()
+        other = self._trials.other(asked, self.engine)
+        if other is None:
+            raise UsageError(
+                "There is nothing to compare with.", "Turn a limit first, or pin a row (t lists)."
+            )
+        what = differing(other.knobs, asked)
+        self._grant(
+            self._experiments.compare(other.knobs, self._setting(), self.goals, self._clock())
+        )
+        return f"A/B: {what}. Any turn breaks it off."
+
+    def stop_experiment(self) -> None:
+        """Break a sweep or an A/B off and put everything back; what it found stays."""
+        self._break_off("Stopped.")
+
+    def pin(self, number: int | None) -> None:
+        """Compare with the trial of that number from now on; None: with the one before again.
+
+        Raises UsageError when there is no such trial.
+        """
+        self._trials.pin(number)
+
+    def jump(self, number: int, *, boot: bool = False) -> str:
+        """Go back to the limits and load of a trial; what was done, in words.
+
+        Raises BootNeeded when it ran on another engine, unless `boot` allows one, and UsageError
+        when there is no such trial.
+        """
+        self._limits()
+        trial = self._trials.find(number)
+        if trial.engine != self.engine:
+            if not boot:
+                raise BootNeeded(f"Row {number} ran on another engine.", self.boot_cost)
+            self.boot_with(trial.engine.args, turned(trial.knobs, trial.booted), only=True)
+            if trial.load != self.workload:
+                self._load(trial.load, difference(self.workload, trial.load))
+            return f"Booting the engine of row {number}."
+        self._turn_away(f"row {number}", "Another setting was chosen.")
+        return self._put_on(Setting(trial.knobs, trial.load), f"row {number}") or "Already there."
 
     def clear_points(self) -> None:
         """Forget what was measured at other settings."""
         self._points.clear()
 
-    def stop_sweep(self) -> None:
-        """Break a sweep off and restore the load; its points stay."""
-        self._break_off_sweep("Stopped.", restore=True)
-
     def toggle_load(self) -> str:
         """Start the load, or hold it; what was done, in words."""
         self._limits()
-        self._break_off_sweep("The load was held.", restore=True)
+        self._break_off("The load was held.")
         self._turned()
         if self.host.status.state is State.RUNNING:
             self.host.pause_load()
@@ -179,7 +300,7 @@ class Session:
     def stop_load(self) -> None:
         """Abort what is in flight and go back to the first request."""
         self._limits()
-        self._break_off_sweep("The load was stopped.", restore=True)
+        self._break_off("The load was stopped.")
         self._turned()
         self.host.stop_load()
 
@@ -193,38 +314,54 @@ class Session:
     @property
     def goals(self) -> tuple[Goal, ...]:
         """The goals in force."""
-        return self._profile.goals
+        return self._asked.profile.goals
 
     @property
     def workload(self) -> Workload:
         """The load last asked for."""
-        return self._profile.load
+        return self._asked.profile.load
 
     @property
-    def model(self) -> str:
-        """MODEL as it was given."""
-        return self._profile.engine.model
+    def engine(self) -> EngineSpec:
+        """What was booted, or is being booted."""
+        return self._asked.profile.engine
 
     def asked(self, name: str) -> int:
         """A limit as last asked for. Raises KnobError while the engine is not up."""
-        return self._limits().get(name)
+        return self._setting().knobs.get(name)
 
     def ceilings(self) -> Knobs:
-        """What the engine booted with. Raises KnobError while it is not up."""
+        """The highest the engine can take. Raises KnobError while it is not up."""
         self._limits()
-        facts = self.host.status.facts
-        assert facts is not None
-        return facts.ceilings
+        return self._facts().ceilings
 
     def frame(self) -> Frame:
         """How everything stands now. Looking is also what moves a sweep on."""
-        now_s, status = self._clock(), self.host.status
+        now_s, status = self._clock() - self.host.lag_s, self.host.status
         self._follow(status)
         hardware = self._hardware.latest() if self._hardware else None
-        seen = self._observer.frame(now_s, status, self._profile, self._asked, hardware)
-        self._points.follow(seen, swept=self._sweeping is not None)
-        self._move_sweep(seen)
-        return replace(seen, points=self._points.all(), sweep=self._sweep_state)
+        profile, asked = self._asked.profile, self._asked.knobs
+        seen = self._observer.frame(now_s, status, profile, asked, hardware)
+        if not self._experiments.comparing:
+            self._points.follow(seen, swept=self._experiments.sweeping)
+            self._trials.follow(seen, self.recorder)
+        self._grant(self._experiments.follow(seen, self.recorder))
+        if broken := self._guarding.follow(seen, self.recorder):
+            self._undo_broken(broken)
+        return replace(
+            seen,
+            points=self._points.all(),
+            sweep=self._experiments.sweep_state,
+            trials=self._trials.all(),
+            baseline=self._trials.baseline,
+            compare=self._experiments.compare_state,
+            guard=self._guarding.text,
+        )
+
+    def news(self) -> list[str]:
+        """What happened by itself since this was last asked, in sentences."""
+        news, self._news = self._news, []
+        return news
 
     def save(self, path: Path, *, overwrite: bool = False) -> Path:
         """Write limits, load and figures as they stand to a profile; returns its path.
@@ -235,85 +372,93 @@ class Session:
 
     def snapshot(self) -> Profile:
         """The profile that `save` writes."""
-        frame = self.frame()
-        asked = self._asked.as_dict() if self._asked else self._profile.knobs
-        old = self._profile
+        frame, status = self.frame(), self.host.status
         found = evidence(frame) if frame.asked else {}
-        if self._sweeping is not None:
-            # What the window holds is a level of the sweep, not this load.
-            old = msgspec.structs.replace(old, load=self._sweeping.before)
-            found = {"state": "tuned live; no figures, a sweep was under way"}
-        return msgspec.structs.replace(old, knobs=asked, evidence=found)
+        knobs, load = self._asked.kept(status), self.workload
+        if (before := self._experiments.before) is not None and status.facts is not None:
+            # What the window holds is a level of a sweep or a leg, not this setting.
+            knobs, load = turned(before.knobs, status.facts.booted), before.load
+            kind = "a sweep" if self._experiments.sweeping else "an A/B"
+            found = {"state": f"tuned live; no figures, {kind} was under way"}
+        profile = self._asked.profile
+        return msgspec.structs.replace(profile, load=load, knobs=knobs, evidence=found)
 
     # -- inside ----------------------------------------------------------------------------
 
     def _limits(self) -> Knobs:
         status = self.host.status
         self._follow(status)
-        if self._asked is None or status.state not in SERVING:
-            raise KnobError(
-                f"The engine is {status.state.lower()}.", "Its limits can be turned once it is up."
-            )
-        return self._asked
+        return self._asked.limits(status)
+
+    def _facts(self) -> EngineFacts:
+        return self._asked.facts(self.host.status)
+
+    def _setting(self) -> Setting:
+        """What stands, or will stand again when an experiment is over."""
+        limits = self._limits()
+        return self._experiments.before or Setting(limits, self.workload)
+
+    def _turn_away(self, what: str, why: str) -> None:
+        """The person turns `what`: end experiments, remember what stands, stand guard."""
+        self._break_off(why)
+        self._experiments.forget()
+        self._turns.turn(self._setting(), what, self._clock())
+        self._guarding.turned(self.recorder, self._clock())
+
+    def _undo_broken(self, broken: str) -> None:
+        """The guard takes back the last turn."""
+        before = self._turns.undo(self._setting())
+        if before is None:
+            return
+        self._trials.note(f"undone by the guard: {broken}")
+        said = self._put_on(before, f"guard ({broken})")
+        self._news.append(f"The guard took it back: {broken}. {said}")
 
     def _follow(self, status: Status) -> None:
-        """Take over the limits of an engine that has just come up."""
-        if status is self._status_seen:
-            return
-        self._status_seen = status
-        if self._asked is None and status.state in SERVING and status.knobs is not None:
-            self._asked = status.knobs
-            self._undo.clear()
+        """Begin anew with an engine that has just come up."""
+        if self._asked.follow(status):
+            self._turns.clear()
+            self._guarding.stand_down()
             self._turned()
 
-    def _remember(self, knobs: Knobs | None) -> None:
-        if knobs is not None:
-            self._undo.append((knobs, self._profile.load))
-            del self._undo[:-1000]
+    def _put_on(self, setting: Setting, why: str) -> str:
+        """Limits and load of another setting, as far as they differ; what that is, in words."""
+        said = []
+        if text := differing(self._limits(), setting.knobs):
+            self._ask(setting.knobs, why)
+            said.append(text)
+        if setting.load != self.workload:
+            text = difference(self.workload, setting.load)
+            self._load(setting.load, f"{why}: {text}")
+            said.append(text)
+        return ", ".join(said)
 
-    def _ask(self, knobs: Knobs, text: str) -> None:
-        self._asked = knobs
+    def _ask(self, knobs: Knobs, why: str = "") -> None:
+        self._asked.knobs = knobs
         self._turned()
-        self.host.set_knobs(knobs, text)
+        self.host.set_knobs(knobs, why)
 
     def _load(self, workload: Workload, text: str) -> None:
-        self._profile = msgspec.structs.replace(self._profile, load=workload, evidence={})
+        self._asked.with_load(workload)
         self._turned()
         self.host.set_workload(workload, text)
 
     def _turned(self) -> None:
         self._observer.turned(self._clock())
 
-    def _move_sweep(self, frame: Frame) -> None:
-        sweeping = self._sweeping
-        if sweeping is None:
+    def _break_off(self, why: str) -> None:
+        """End an experiment and put back what it had turned."""
+        self._grant(self._experiments.stop(why))
+
+    def _grant(self, wish: Wish | None) -> None:
+        """Put on what an experiment wants."""
+        if wish is None:
             return
-        if not frame.serving:
-            self._break_off_sweep("The engine stopped.", restore=True)
-            return
-        if sweeping.follow(frame):
-            load = sweeping.load
-            if load is not None:
-                self._load(load, f"sweep: {describe_arrivals(load.arrivals)}")
-            else:
-                self._sweeping = None
-                self._restore(sweeping, "sweep done")
-        self._sweep_state = sweeping.state
-
-    def _break_off_sweep(self, why: str, *, restore: bool) -> None:
-        sweeping, self._sweeping = self._sweeping, None
-        if sweeping is None:
-            return
-        self._sweep_state = sweeping.stop(why)
-        if restore:
-            self._restore(sweeping, "sweep stopped")
-
-    def _restore(self, sweeping: Sweeping, why: str) -> None:
-        if sweeping.before != self._profile.load:
-            text = f"{why}: back to {describe_arrivals(sweeping.before.arrivals)}"
-            self._load(sweeping.before, text)
-
-
-def _knob_difference(old: Knobs, new: Knobs) -> str:
-    names = [knob.name for knob in KNOBS if old.get(knob.name) != new.get(knob.name)]
-    return ", ".join(f"{name} {old.get(name)} → {new.get(name)}" for name in names)
+        knobs = wish.knobs or self._limits()
+        if wish.fresh:
+            self._asked.knobs = knobs
+            self._asked.with_load(wish.load)
+            self._turned()
+            self.host.begin_leg(knobs, wish.load, wish.text)
+        elif wish.load != self.workload:
+            self._load(wish.load, wish.text)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tputtui.format import clock, compact, rate, seconds
 from tputtui.frame import Frame
+from tputtui.knobs import shorthand, spoken, turned
 
 __all__ = ["summary"]
 
@@ -25,7 +26,8 @@ def summary(frame: Frame, saved: list[Path], log_path: Path) -> list[str]:
     if facts is None or frame.asked is None:
         lines.append("  figures   none: no engine was up")
     else:
-        limits = "  ".join(f"{name} {value}" for name, value in frame.asked.as_dict().items())
+        kept = turned(frame.asked, facts.booted)
+        limits = "  ".join(f"{name} {spoken(name, value)}" for name, value in kept.items())
         lines += [*_figures(frame), f"  limits    {limits}"]
     where = saved[-1] if saved else "not saved (s saves one)"
     return [*lines, f"  profile   {where}", f"  log       {log_path}"]
@@ -49,9 +51,9 @@ def _figures(frame: Frame) -> list[str]:
     if not frame.points:
         return [none]
     last = frame.points[-1]
-    knobs = "/".join(str(value) for value in last.knobs.values())
     return [
         none,
-        f"            before, at {knobs}, {last.load}: {compact(last.tokens_per_s, 0)} tok/s, "
+        f"            before, at {shorthand(last.knobs)}, {last.load}: "
+        f"{compact(last.tokens_per_s, 0)} tok/s, "
         f"E2E p50 {seconds(last.latency['e2e'].p50, 0)}",
     ]

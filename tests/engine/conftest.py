@@ -132,10 +132,15 @@ class Served:
         assert not self.scheduler.requests
 
     def reset(self) -> None:
-        """Abort everything and put every limit back to its ceiling."""
+        """Abort everything and put every limit back to where it was booted."""
+        if self.host.status.state is State.PAUSED:
+            self.session.toggle_engine()
         self.session.stop_load()
-        for name, ceiling in self.session.ceilings().as_dict().items():
-            self.session.set_knob(name, ceiling)
+        facts = self.host.status.facts
+        assert facts is not None
+        # The KV budget first: a greater length may need it.
+        for name in ("num_gpu_blocks", *facts.booted.as_dict()):
+            self.session.set_knob(name, facts.booted.get(name))
         self.turn()
         self.begin()
 

@@ -39,6 +39,11 @@ def executor_class() -> type:
         def supports_async_scheduling(cls) -> bool:
             return True
 
+        @property
+        def max_concurrent_batches(self) -> int:
+            """Asked of the executor before 0.23, of the configuration since."""
+            return 2 if self.scheduler_config.async_scheduling else 1
+
         # -- booting -----------------------------------------------------------------------
 
         def get_kv_cache_specs(self) -> list[dict[str, Any]]:
@@ -57,7 +62,7 @@ def executor_class() -> type:
         def get_supported_kv_cache_layouts(self) -> list[list[str]]:
             return [["LBNHC"]]
 
-        def set_kv_cache_layout(self, layout_name: str) -> None: ...
+        def set_kv_cache_layout(self, *_: Any) -> None: ...
 
         def initialize_from_config(self, kv_cache_configs: Any) -> None: ...
 
@@ -94,6 +99,12 @@ def executor_class() -> type:
                 cached.req_ids, cached.num_computed_tokens, cached.num_output_tokens, strict=True
             ):
                 known[name] = (computed, had)
+            # A worker takes up again a request that was not in the step before with what it is
+            # handed, of which the last so many are its output: a token still under way is in the
+            # number and not in what is handed, and all that follows would be wrong.
+            for name, given in cached.all_token_ids.items():
+                handed, whole = len(given), self._prompt_tokens[name] + known[name][1]
+                assert handed == whole, f"{name} is taken up again with {handed} of {whole} tokens"
             tokens = []
             for name, (computed, had) in known.items():
                 # Every token it has (or soon will have) is computed: the next one comes out.
@@ -109,12 +120,21 @@ def executor_class() -> type:
     return Simulated
 
 
+class _UnderWay(Future[Any]):
+    """Done when it is waited for, no sooner: before 0.23 only that lets the next step overlap."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self._value = value
+
+    def result(self, timeout: float | None = None) -> Any:
+        if not self.done():
+            self.set_result(self._value)
+        return super().result(timeout)
+
+
 def _done(value: Any, non_block: bool) -> Any:
-    if not non_block:
-        return value
-    future: Future[Any] = Future()
-    future.set_result(value)
-    return future
+    return _UnderWay(value) if non_block else value
 
 
 @contextlib.contextmanager

@@ -7,21 +7,32 @@ import pytest
 
 from tputtui.load.lengths import Uniform
 from tputtui.measure.binding import Bound, binding
+from tputtui.measure.samples import StepSample
+from tputtui.measure.steptime import step_time
 
+COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 
-def bound(served, last=60):
+def rows_of(served, last=60):
+    return np.array(served.steps[-last:], dtype=float)
+
+
+def bound(served, last=60, overlapped=False):
     """What binds in the last steps."""
-    rows = np.array(served.steps[-last:], dtype=float)
-    length_s = rows[-1, 0] - rows[0, 0] + rows[0, 1]
+    rows = rows_of(served, last)
     ended = served.ended
     cut = sum(sample.outcome == "cut" for sample in ended)
     status = served.host.status
-    # The busy part only: between two turns the test itself takes time.
-    length_s = min(length_s, float(rows[:, 1].sum()))
     return binding(
-        rows, length_s, status.knobs, status.facts.ceilings, ended=len(ended), cut_short=cut
+        rows,
+        # The busy part only: between two turns the test itself takes time.
+        float(rows[:, COLUMN["duration_s"]].sum()),
+        status.knobs,
+        status.facts.ceilings,
+        ended=len(ended),
+        cut_short=cut,
+        overlapped=overlapped,
     )
 
 
@@ -50,6 +61,58 @@ def test_kv(simulated):
     assert "wait" in found.evidence
 
 
+def test_kv_with_blocks_held_back(simulated):
+    """A fifth of the cache: what it holds is full, and the advice is to give the rest back."""
+    ceiling = simulated.session.ceilings().num_gpu_blocks
+    simulated.session.set_knob("num_gpu_blocks", ceiling // 5)
+    simulated.start(200, Uniform(200, 300), Uniform(100, 200), seed=46)
+    simulated.turn(120)
+    found = bound(simulated)
+    assert found.bound is Bound.KV
+    assert found.advice == f"give blocks back: raise num_gpu_blocks to {ceiling // 5 * 2:,}"
+
+
+def test_kv_by_the_watermark_with_half_of_the_cache_free(simulated):
+    """Far from full, and still nothing but the KV cache keeps requests waiting."""
+    watermark = simulated.session.ceilings().watermark_blocks
+    simulated.session.set_knob("watermark_blocks", watermark)
+    simulated.start(250, Uniform(300, 500), Uniform(100, 200), seed=47)
+    simulated.turn(150)
+    found = bound(simulated)
+    assert rows_of(simulated)[:, COLUMN["kv_frac"]].mean() < 0.7
+    assert found.bound is Bound.KV
+    assert f"{watermark:,} kept free by the watermark" in found.evidence
+    assert found.advice.startswith("lower watermark_blocks")
+    # The same load with the watermark taken away fills the cache or finds room.
+    simulated.session.set_knob("watermark_blocks", 0)
+    simulated.turn(150)
+    later = bound(simulated)
+    assert "watermark" not in later.evidence
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("long_prefill_token_threshold", 64), ("scheduler_reserve_full_isl", 0)]
+)
+def test_limits_that_hold_nobody_back_leave_no_kv(simulated, name, value):
+    """Requests are admitted in smaller parts, or sooner: with room in the cache nothing waits."""
+    simulated.session.set_knob(name, value)
+    simulated.start(40, Uniform(200, 300), Uniform(10, 20), seed=48)
+    simulated.turn(100)
+    assert bound(simulated).bound in (Bound.LOAD, Bound.TOKENS)
+
+
+def test_the_host_when_everything_fits(simulated, scheduling):
+    """No model, a batch filled to the limit and nothing waiting: vLLM's own Python is all."""
+    limit = simulated.session.ceilings().max_num_seqs
+    simulated.start(limit, Uniform(8, 16), Uniform(100, 200), seed=49)
+    simulated.turn(80)
+    overlapped = scheduling == "async"
+    found = bound(simulated, overlapped=overlapped)
+    assert found.bound is Bound.HOST
+    assert found.share > 0.7
+    assert found.advice.startswith("fewer" if overlapped else "async")
+
+
 def test_load(simulated):
     simulated.start(12, Uniform(16, 32), Uniform(20, 40), seed=44)
     simulated.turn(80)
@@ -64,3 +127,30 @@ def test_length(simulated):
     simulated.session.set_knob("max_model_len", 85)
     simulated.turn(40)
     assert bound(simulated).bound is Bound.LENGTH
+
+
+def test_a_step_of_the_real_model_is_taken_apart(cpu):
+    """Which of the two binds is the machine's affair; that one can be told is ours."""
+    cpu.session.set_knob("max_num_seqs", 32)
+    cpu.start(32, Uniform(20, 1000), Uniform(60, 140), seed=50)
+    cpu.turn(60)
+    cpu.begin()
+    # Other programs on the machine can spoil a window; not one after the other.
+    for _ in range(3):
+        cpu.turn(120)
+        rows = rows_of(cpu, 120)
+        found = step_time(rows)
+        if found.resolved:
+            break
+    assert found.resolved, found
+    assert found.per_token_s > 0
+    assert found.fixed_share + found.compute_share + found.context_share == pytest.approx(1.0)
+    even = abs(found.compute_share - 0.5) <= found.compute_error
+    binds = (Bound.STEP,) if even else (Bound.COMPUTE, Bound.MEMORY)
+    assert bound(cpu, 120).bound in binds
+    # Every other step tells the time of those between.
+    fitted, between = step_time(rows[::2]), rows[1::2]
+    tokens = between[:, COLUMN["prefill_tokens"]] + between[:, COLUMN["decode_tokens"]]
+    told_s = fitted.seconds(tokens, between[:, COLUMN["context_tokens"]])
+    took_s = between[:, COLUMN["duration_s"]] - between[:, COLUMN["host_s"]]
+    assert np.median(took_s / told_s) == pytest.approx(1.0, abs=0.2)

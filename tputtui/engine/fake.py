@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tputtui.engine.protocol import Ended, EngineFacts, Report, State, StepReport
+from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, StepReport
 from tputtui.errors import EngineError
 from tputtui.knobs import Knobs
 from tputtui.load.generator import RequestSpec
@@ -46,6 +46,11 @@ class _Request:
     last_s: float = math.nan
 
     @property
+    def todo(self) -> int:
+        """Tokens to compute before the next one comes out; 1 or less while it decodes."""
+        return self.tokens - self.computed
+
+    @property
     def tokens(self) -> int:
         return self.spec.prompt_tokens + self.generated
 
@@ -56,8 +61,19 @@ class FakeEngine:
     fail_boot, fail_at_step: raise there, for the failure paths.
     """
 
-    CEILINGS = Knobs(256, 2048, 2048)
+    BLOCK_SIZE = 32
     KV_TOKENS = 32_768
+    BOOTED = Knobs(
+        max_num_seqs=256,
+        max_num_batched_tokens=2048,
+        max_model_len=2048,
+        num_gpu_blocks=KV_TOKENS // BLOCK_SIZE + 1,
+        enable_prefix_caching=1,
+        scheduler_reserve_full_isl=1,
+    )
+    CEILINGS = BOOTED.overridden(
+        {"long_prefill_token_threshold": 2048, "watermark_blocks": 512, "scheduling_policy": 1}
+    )
 
     def __init__(
         self, clock: FakeClock, *, fail_boot: Exception | None = None, fail_at_step: int = -1
@@ -66,7 +82,8 @@ class FakeEngine:
         self._fail_boot = fail_boot
         self._fail_at_step = fail_at_step
         self._steps = 0
-        self._knobs = self.CEILINGS
+        self._knobs = self.BOOTED
+        self._preempted = 0
         self._running: list[_Request] = []
         self._waiting: list[_Request] = []
 
@@ -82,9 +99,11 @@ class FakeEngine:
             model=spec.model,
             device="fake",
             dtype="float32",
-            ceilings=self.CEILINGS,
+            ceilings=self.CEILINGS.overridden(self._booted_with(spec)),
+            booted=self.BOOTED.overridden(self._booted_with(spec)),
             kv_tokens=self.KV_TOKENS,
-            block_size=32,
+            block_size=self.BLOCK_SIZE,
+            kv_block_bytes=1 << 16,
             vocab_size=8192,
             boot_s=8.0,
             versions={"vllm": "0.32.0", "torch": "2.13.0"},
@@ -96,21 +115,23 @@ class FakeEngine:
 
     def step(self) -> StepReport:
         """Decode what runs, then fill the step with prefill."""
+        self._make_room()
         self._steps += 1
         if self._steps == self._fail_at_step:
             raise EngineError("The fake engine was told to fail here.", "Boot again.")
         began_s, budget, prefill = self._clock(), self._knobs.max_num_batched_tokens, 0
         ready: list[_Request] = []
         for request in self._running:
-            todo = max(1, request.spec.prompt_tokens - request.computed)
+            todo = max(1, request.todo)
             taken = min(todo, budget)
             budget -= taken
             self._schedule(request, taken, ready)
             prefill += taken if not request.generated else 0
-        while self._waiting and budget and len(self._running) < self._knobs.max_num_seqs:
+        while self._admits(budget):
             request = self._waiting.pop(0)
-            request.scheduled_s = began_s
-            taken = min(request.spec.prompt_tokens, budget)
+            if math.isnan(request.scheduled_s):
+                request.scheduled_s = began_s
+            taken = min(request.todo, budget)
             budget -= taken
             prefill += taken
             self._running.append(request)
@@ -137,16 +158,55 @@ class FakeEngine:
                 past.append(request)
         return [self._leave(request, self._clock()) for request in past]
 
-    def counts(self) -> tuple[int, int]:
-        """(running, waiting)."""
-        return len(self._running), len(self._waiting)
+    def preempt(self) -> int:
+        """Put the newest of those above the limit back to the front of the queue."""
+        over = len(self._running) - self._knobs.max_num_seqs
+        for _ in range(over):
+            self._throw_out()
+        return max(0, over)
+
+    def reset_prefix_cache(self) -> int:
+        """Preempt everything; there is no cache to empty."""
+        running = len(self._running)
+        for _ in range(running):
+            self._throw_out()
+        return running
+
+    def counts(self) -> Counts:
+        """Running and waiting."""
+        return Counts(len(self._running), len(self._waiting), self._knobs.num_gpu_blocks - 1)
 
     def shutdown(self) -> None:
         """Nothing to give back."""
 
+    def _booted_with(self, spec: EngineSpec) -> dict[str, int]:
+        """The ceilings that are given as engine arguments."""
+        return {k: v for k, v in spec.args.items() if k in Knobs.__slots__ and isinstance(v, int)}
+
+    def _capacity(self) -> int:
+        return (self._knobs.num_gpu_blocks - 1) * self.BLOCK_SIZE
+
+    def _used(self) -> int:
+        return sum(request.tokens for request in self._running)
+
+    def _admits(self, budget: int) -> bool:
+        if not (self._waiting and budget and len(self._running) < self._knobs.max_num_seqs):
+            return False
+        return not self._running or self._used() + self._waiting[0].tokens <= self._capacity()
+
+    def _make_room(self) -> None:
+        while len(self._running) > 1 and self._used() > self._capacity():
+            self._throw_out()
+
+    def _throw_out(self) -> None:
+        request = self._running.pop()
+        request.computed = 0
+        self._preempted += 1
+        self._waiting.insert(0, request)
+
     def _schedule(self, request: _Request, taken: int, ready: list[_Request]) -> None:
         request.computed += taken
-        if taken and request.computed >= request.spec.prompt_tokens:
+        if taken and request.todo <= 0:
             ready.append(request)
 
     def _report(
@@ -163,7 +223,7 @@ class FakeEngine:
             request.last_s = end_s
             if request.generated >= request.limit:
                 ended.append(self._leave(request, end_s))
-        used = sum(request.tokens for request in self._running)
+        used, preempted, self._preempted = self._used(), self._preempted, 0
         sample = StepSample(
             end_s=end_s,
             duration_s=end_s - began_s,
@@ -174,10 +234,13 @@ class FakeEngine:
             generated_tokens=len(ready),
             cached_tokens=0,
             looked_up_tokens=prefill,
-            preemptions=0,
-            kv_frac=min(1.0, used / self.KV_TOKENS),
+            preemptions=preempted,
+            kv_frac=min(1.0, used / self._capacity()),
             max_num_seqs=self._knobs.max_num_seqs,
             max_num_batched_tokens=self._knobs.max_num_batched_tokens,
+            host_s=0.001,
+            context_tokens=used,
+            kv_blocks=self._knobs.num_gpu_blocks - 1,
         )
         return StepReport(sample, first, list(gaps.items()), ended)
 

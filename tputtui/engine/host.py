@@ -10,24 +10,26 @@ only queue; the underscored ones run on the engine thread.
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 
 from tputtui.engine.ledger import Ledger
-from tputtui.engine.protocol import Ended, Engine, EngineFacts, State
+from tputtui.engine.orders import Boot, Orders, Status
+from tputtui.engine.protocol import Ended, Engine, State
 from tputtui.errors import EngineError, TputError, UsageError
-from tputtui.knobs import Knobs
+from tputtui.knobs import Knobs, differing
 from tputtui.load.generator import Generator
 from tputtui.load.workload import Workload
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Mark, Outcome
-from tputtui.profile import EngineSpec, tokenizer_of
+from tputtui.profile import tokenizer_of
 
-__all__ = ["Host", "Status"]
+__all__ = ["Clock", "Host"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,28 +38,15 @@ Clock = Callable[[], float]
 _LONGEST_WAIT_S = 3600.0
 _NOTHING_SCHEDULED_WAIT_S = 0.001
 _ALL_REFUSED_WAIT_S = 0.1
+_ONE_TURN_S = 0.5
+"""Limits turned again within this time are one turn, and one mark."""
+_UP = (State.READY, State.RUNNING, State.DRAINING, State.PAUSED)
+
+_Order = tuple[str, tuple[object, ...]]
+_NO_ORDER: _Order = ("", ())
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What the engine is doing; replaced whole, so that a reader never sees a mixture.
-
-    stage: what a boot is doing. stages: those done, with their seconds.
-    knobs: the limits in force; None before the first boot.
-    failure: why it FAILED. load_failure: why the load stopped by itself (a trace's bad line).
-    """
-
-    state: State
-    since_s: float
-    stage: str = ""
-    stages: tuple[tuple[str, float], ...] = ()
-    facts: EngineFacts | None = None
-    knobs: Knobs | None = None
-    failure: TputError | None = None
-    load_failure: TputError | None = None
-
-
-class Host:
+class Host(Orders):
     """Owns one engine at a time and everything that touches it.
 
     make_engine: builds a cold engine; called again for every boot.
@@ -74,11 +63,13 @@ class Host:
         self._make_engine = make_engine
         self._recorder = recorder
         self._clock = clock
-        self._commands: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._orders: SimpleQueue[_Order] = SimpleQueue()
         self._engine: Engine | None = None
         self._generator: Generator | None = None
         self._workload = workload
         self._tokenizer = ""
+        self._paused = False
+        self._turned_from: tuple[Mark, Knobs, str] | None = None
         self._ledger = Ledger(recorder)
         self._thread: threading.Thread | None = None
         self.status = Status(State.COLD, clock())
@@ -90,52 +81,31 @@ class Host:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
-    def boot(self, spec: EngineSpec, knobs: dict[str, int], *, load: bool) -> None:
-        """Boot an engine, replacing any other; `load` says whether to start the load at once."""
-        self._commands.put(lambda: self._boot(spec, knobs, load))
-
-    def set_knobs(self, knobs: Knobs, text: str) -> None:
-        """Put limits in force before the next step; `text` goes on the mark."""
-        self._commands.put(lambda: self._set_knobs(knobs, text))
-
-    def set_workload(self, workload: Workload, text: str) -> None:
-        """Go on with another workload; `text` goes on the mark."""
-        self._commands.put(lambda: self._set_workload(workload, text))
-
-    def run_load(self) -> None:
-        """Let requests arrive."""
-        self._commands.put(self._run_load)
-
-    def pause_load(self) -> None:
-        """Let no more requests arrive; those in flight are served to their end."""
-        self._commands.put(self._pause_load)
-
-    def stop_load(self) -> None:
-        """Abort what is in flight and go back to request 0."""
-        self._commands.put(self._stop_load)
-
     def close(self, timeout_s: float) -> bool:
         """Stop load, engine and thread; False if that took longer than `timeout_s`."""
-        self._commands.put(self._close)
+        self._order("close")
         if self._thread is None:
             return True
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    def _order(self, name: str, *args: object) -> None:
+        self._orders.put((name, args))
 
     # -- engine thread ---------------------------------------------------------------------
 
     def _run(self) -> None:
         wait_s = 0.0
         while self.status.state is not State.STOPPED:
-            if wait_s > 0:
-                self._take_command(wait_s)
-            wait_s = self.turn()
+            wait_s = self.turn(wait_s)
 
-    def turn(self) -> float:
-        """Take waiting commands, send what is due, run one step. Seconds until there is more."""
-        while self._take_command():
-            pass
-        if self.status.state not in (State.READY, State.RUNNING, State.DRAINING):
+    def turn(self, wait_s: float = 0.0) -> float:
+        """Carry out the orders given, send what is due, run one step. Seconds until there is more.
+
+        wait_s: how long to wait for an order first.
+        """
+        self._carry_out(wait_s)
+        if self.status.state not in _UP:
             return math.inf
         try:
             return self._serve()
@@ -144,17 +114,24 @@ class Host:
             self._fail(error)
             return math.inf
 
-    def _take_command(self, wait_s: float = 0.0) -> bool:
+    def _carry_out(self, wait_s: float) -> None:
+        orders: list[_Order] = []
         try:
-            command = self._commands.get(wait_s > 0, min(wait_s, _LONGEST_WAIT_S))
+            if wait_s > 0:
+                orders.append(self._orders.get(timeout=min(wait_s, _LONGEST_WAIT_S)))
+            while True:
+                orders.append(self._orders.get_nowait())
         except Empty:
-            return False
-        try:
-            command()
-        except (Exception, SystemExit) as error:
-            logger.exception("a command failed")
-            self._fail(error)
-        return True
+            pass
+        for (name, args), after in itertools.zip_longest(orders, orders[1:], fillvalue=_NO_ORDER):
+            # A storm of turns: only the last one is worth the work.
+            if name == "set_knobs" and after[0] == name:
+                continue
+            try:
+                getattr(self, f"_{name}")(*args)
+            except (Exception, SystemExit) as error:
+                logger.exception("a command failed")
+                self._fail(error)
 
     def _serve(self) -> float:
         engine, generator, knobs = self._engine, self._generator, self.status.knobs
@@ -165,7 +142,7 @@ class Host:
         if generator.exhausted and not generator.held:
             self._end_of_trace(generator)
         stuck = False
-        if self._ledger.in_flight:
+        if self._ledger.in_flight and not self._paused:
             report = engine.step()
             # What became due meanwhile goes first: the books can wait, a person would not.
             refused = self._send(engine, generator, knobs) or refused
@@ -177,10 +154,10 @@ class Host:
         self._publish(engine)
         self._recorder.wanted = generator.wanted(self._clock())
         self._follow_load(generator)
-        if self._ledger.in_flight:
+        if self._ledger.in_flight and not self._paused:
             # A step that had nothing to schedule returns at once: do not spin on it.
             return _NOTHING_SCHEDULED_WAIT_S if stuck else 0.0
-        wait_s = generator.next_due_s(0) - self._clock()
+        wait_s = generator.next_due_s(self._ledger.in_flight) - self._clock()
         # A closed loop whose every request is refused must not ask again at full speed.
         return max(_ALL_REFUSED_WAIT_S if refused else 0.0, wait_s)
 
@@ -217,10 +194,15 @@ class Host:
                 generator.lost(request.number, request.end_s)
 
     def _publish(self, engine: Engine) -> None:
-        self._recorder.accounting = self._ledger.accounting(*engine.counts())
+        counts = engine.counts()
+        self._recorder.kv_blocks = counts.kv_blocks
+        self._recorder.oldest_due_s = self._ledger.oldest_due_s
+        self._recorder.accounting = self._ledger.accounting(counts.running, counts.waiting)
 
     def _follow_load(self, generator: Generator) -> None:
-        if not generator.held:
+        if self._paused:
+            state = State.PAUSED
+        elif not generator.held:
             state = State.RUNNING
         else:
             state = State.DRAINING if self._ledger.in_flight else State.READY
@@ -235,36 +217,133 @@ class Host:
             stages = (*stages, (self.status.stage, now_s - self.status.since_s))
         self.status = replace(self.status, state=state, since_s=now_s, stage=stage, stages=stages)
 
-    def _boot(self, spec: EngineSpec, knobs: dict[str, int], load: bool) -> None:
+    def _boot(self, boot: Boot, load: bool) -> None:
         self._release()
-        self.status = Status(State.IMPORTING, self._clock())
-        try:
-            self._engine = self._make_engine()
-            facts = self._engine.boot(spec, self._enter)
-            in_force = facts.ceilings.overridden(dict(knobs)).clamped(facts.ceilings)
-            self._engine.apply(in_force)
         # vLLM leaves by SystemExit in places; on a thread that would be silent.
+        try:
+            self._bring_up(boot)
         except (Exception, SystemExit) as error:
             logger.exception("the engine did not boot")
             self._fail(error)
             return
-        self._tokenizer = tokenizer_of(spec)
-        self._generator = Generator(self._workload, facts.vocab_size, self._tokenizer)
+        self._put_under_load(None, load)
+
+    def _boot_anew(self, boot: Boot, fallback: Boot) -> None:
+        load = self._generator is not None and not self._generator.held
+        held = self._withhold()
+        try:
+            self._bring_up(boot)
+        except (Exception, SystemExit) as error:
+            logger.exception("the engine did not boot")
+            refused = self._give_up(error)
+            self._mark("engine", f"boot failed: {refused.message} Back to what ran before.")
+            self._boot(fallback, load=False)
+            self.status = replace(self.status, refused=refused)
+            if self.status.facts is None:
+                return
+        self._put_under_load(held, load)
+
+    def _withhold(self) -> tuple[Generator, int, str] | None:
+        """End what is in flight; the load as it then stands, and what it draws from."""
+        generator, facts, now_s = self._generator, self.status.facts, self._clock()
+        if generator is not None:
+            generator.hold(now_s)
+            for number in self._ledger.numbers():
+                generator.lost(number, now_s)
+        self._release()
+        if generator is None or facts is None:
+            return None
+        return generator, facts.vocab_size, self._tokenizer
+
+    def _bring_up(self, boot: Boot) -> None:
+        spec, knobs = boot
+        self._paused = False
+        self.status = Status(State.IMPORTING, self._clock())
+        self._engine = self._make_engine()
+        facts = self._engine.boot(spec, self._enter)
+        in_force = facts.booted.overridden(dict(knobs)).clamped(facts.ceilings)
+        self._engine.apply(in_force)
+        self.status = replace(self.status, spec=spec, facts=facts, knobs=in_force)
         self._mark("engine", f"booted {facts.model} in {facts.boot_s:.1f} s")
-        self.status = replace(self.status, facts=facts, knobs=in_force)
+
+    def _put_under_load(self, held: tuple[Generator, int, str] | None, load: bool) -> None:
+        """Give the engine that is up its load: the one `held`, if it draws from the same source."""
+        facts, spec = self.status.facts, self.status.spec
+        assert facts is not None
+        assert spec is not None
+        self._tokenizer = tokenizer_of(spec)
+        if held is not None and held[1:] == (facts.vocab_size, self._tokenizer):
+            self._generator = held[0]
+        else:
+            self._generator = Generator(self._workload, facts.vocab_size, self._tokenizer)
         self._enter(State.READY)
         if load:
             self._run_load()
 
-    def _set_knobs(self, knobs: Knobs, text: str) -> None:
-        if self._engine is None or self.status.facts is None or self.status.failure:
+    def _set_knobs(self, knobs: Knobs, why: str) -> None:
+        if self._engine is None or self.status.facts is None or self.status.knobs is None:
             return
-        # The last guard: nothing above what was booted reaches the engine, whoever asked.
-        knobs = knobs.clamped(self.status.facts.ceilings)
-        self._leave(self._engine.apply(knobs), Outcome.CUT)
-        self.status = replace(self.status, knobs=knobs)
-        self._mark("knob", text)
+        before = self.status.knobs
+        self._apply(self._engine, knobs)
+        self._mark_turn(before, why)
         self._publish(self._engine)
+
+    def _apply(self, engine: Engine, knobs: Knobs) -> None:
+        facts = self.status.facts
+        assert facts is not None
+        # The last guard: nothing above what was booted reaches the engine, whoever asked.
+        knobs = knobs.clamped(facts.ceilings)
+        self._leave(engine.apply(knobs), Outcome.CUT)
+        self.status = replace(self.status, knobs=knobs)
+
+    def _mark_turn(self, before: Knobs, why: str) -> None:
+        """One mark for turns that follow one another closely, as with a key held down."""
+        assert self.status.knobs is not None
+        marks, now_s, turned = self._recorder.marks, self._clock(), self._turned_from
+        if turned and turned[2] == why and marks and marks[-1] is turned[0]:
+            mark, before_all, _ = turned
+            if now_s - mark.t_s < _ONE_TURN_S:
+                marks.pop()
+                before = before_all
+        text = differing(before, self.status.knobs)
+        if not text:
+            return
+        mark = Mark(now_s, "knob", f"{why}: {text}" if why else text)
+        marks.append(mark)
+        self._turned_from = (mark, before, why)
+
+    def _preempt(self) -> None:
+        if self._engine is None or self.status.facts is None:
+            return
+        thrown = self._engine.preempt()
+        if thrown:
+            self._mark("knob", f"{thrown} sequences preempted now")
+        self._publish(self._engine)
+
+    def _reset_prefix_cache(self) -> None:
+        if self._engine is None or self.status.facts is None:
+            return
+        thrown = self._engine.reset_prefix_cache()
+        if thrown is None:
+            self._mark("engine", "the prefix cache would not be emptied")
+        else:
+            also = f", {thrown} preempted for it" if thrown else ""
+            self._mark("engine", f"prefix cache emptied{also}")
+        self._publish(self._engine)
+
+    def _pause(self) -> None:
+        if self._generator is None or self._paused:
+            return
+        self._paused = True
+        self._mark("engine", "engine paused")
+        self._follow_load(self._generator)
+
+    def _resume(self) -> None:
+        if self._generator is None or not self._paused:
+            return
+        self._paused = False
+        self._mark("engine", "engine resumed")
+        self._follow_load(self._generator)
 
     def _set_workload(self, workload: Workload, text: str) -> None:
         self._workload = workload
@@ -297,16 +376,34 @@ class Host:
         self._follow_load(self._generator)
 
     def _stop_load(self) -> None:
-        if self._generator is None or self._engine is None or self.status.facts is None:
+        if self._abort_load() is None:
             return
+        self._mark("load", "load stopped")
+
+    def _begin_leg(self, knobs: Knobs, workload: Workload, text: str) -> None:
+        engine = self._engine
+        self._workload = workload
+        generator = self._abort_load()
+        if engine is None or generator is None:
+            return
+        engine.reset_prefix_cache()
+        self._apply(engine, knobs)
+        self._mark("trial", text)
+        generator.resume(self._clock())
+        self._follow_load(generator)
+
+    def _abort_load(self) -> Generator | None:
+        """Abort what is in flight; a new generator, held at request 0."""
+        if self._generator is None or self._engine is None or self.status.facts is None:
+            return None
         self._generator.hold(self._clock())
         self._leave(self._engine.end(self._ledger.numbers()), Outcome.ABORTED)
         # A new generator: also takes up a seed changed meanwhile.
         vocab_size = self.status.facts.vocab_size
         self._generator = Generator(self._workload, vocab_size, self._tokenizer)
-        self._mark("load", "load stopped")
         self._publish(self._engine)
         self._follow_load(self._generator)
+        return self._generator
 
     def _end_of_trace(self, generator: Generator) -> None:
         generator.hold(self._clock())
@@ -324,20 +421,24 @@ class Host:
         self._recorder.marks.append(Mark(self._clock(), kind, text))
 
     def _fail(self, error: BaseException) -> None:
+        self._ledger.drop_all(Outcome.FAILED, self._clock())
+        self._recorder.accounting = self._ledger.accounting(0, 0)
+        failure = self._give_up(error)
+        self._mark("engine", f"engine failed: {failure.message}")
+        self._enter(State.FAILED)
+        self.status = replace(self.status, failure=failure)
+
+    def _give_up(self, error: BaseException) -> TputError:
+        """Let the engine go; why, in a sentence."""
         failure = (
             error
             if isinstance(error, TputError)
             else EngineError(_first_line(error), "The log has the traceback.")
         )
-        self._ledger.drop_all(Outcome.FAILED, self._clock())
-        self._recorder.accounting = self._ledger.accounting(0, 0)
-        self._generator = None
-        self._mark("engine", f"engine failed: {failure.message}")
-        self._enter(State.FAILED)
-        self.status = replace(self.status, failure=failure)
         # A traceback's frames hold the engine, and so its memory.
         error.__traceback__ = error.__context__ = error.__cause__ = None
         self._release()
+        return failure
 
     def _release(self) -> None:
         engine, self._engine, self._generator = self._engine, None, None

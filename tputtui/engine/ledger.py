@@ -6,6 +6,7 @@ Engine thread only. The scheduler keeps another book; `Accounting.balanced` comp
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from tputtui.engine.protocol import Ended
@@ -30,6 +31,8 @@ class Ledger:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._in_flight: dict[int, _InFlight] = {}
+        # Ordered, so that the first is found at once however many have gone before it.
+        self._awaiting: OrderedDict[int, float] = OrderedDict()
         self._ended = dict.fromkeys(Outcome, 0)
         self._issued = 0
         self._clamped = 0
@@ -38,6 +41,11 @@ class Ledger:
     def in_flight(self) -> int:
         """Requests issued that have not left."""
         return len(self._in_flight)
+
+    @property
+    def oldest_due_s(self) -> float:
+        """When the first issued of those without a first token was due; NaN without any."""
+        return next(iter(self._awaiting.values()), math.nan)
 
     def numbers(self) -> list[int]:
         """The numbers of those."""
@@ -48,6 +56,7 @@ class Ledger:
         self._in_flight[request.number] = _InFlight(
             request.due_s, now_s, request.prompt_tokens, request.output_tokens
         )
+        self._awaiting[request.number] = request.due_s
         self._issued += 1
         self._clamped += request.clamped
         self._recorder.issued.append((request.due_s,))
@@ -56,11 +65,13 @@ class Ledger:
         """Requests have their first token."""
         for number, at_s in tokens:
             request = self._in_flight[number]
+            self._awaiting.pop(number, None)
             self._recorder.add_first_token(at_s, request.due_s, request.submitted_s)
 
     def leave(self, ended: Ended, outcome: Outcome | None = None) -> Outcome:
         """A request has left the engine; without `outcome`, short of its length means CUT."""
         request = self._in_flight.pop(ended.number)
+        self._awaiting.pop(ended.number, None)
         if outcome is None:
             whole = ended.output_tokens >= request.wanted_tokens
             outcome = Outcome.FINISHED if whole else Outcome.CUT

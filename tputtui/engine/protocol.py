@@ -6,6 +6,7 @@ are all called on it (CUDA's current device is per thread).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,7 +17,7 @@ from tputtui.load.generator import RequestSpec
 from tputtui.measure.samples import StepSample
 from tputtui.profile import EngineSpec
 
-__all__ = ["Ended", "Engine", "EngineFacts", "State", "StepReport"]
+__all__ = ["Argument", "Counts", "Ended", "Engine", "EngineFacts", "State", "StepReport"]
 
 
 class State(StrEnum):
@@ -28,6 +29,8 @@ class State(StrEnum):
     READY = "READY"
     RUNNING = "RUNNING"
     DRAINING = "DRAINING"
+    PAUSED = "PAUSED"
+    """No steps are run: what is in flight stands still, what arrives queues up."""
     STOPPED = "STOPPED"
     FAILED = "FAILED"
 
@@ -36,8 +39,14 @@ class State(StrEnum):
 class EngineFacts:
     """What a booted engine is.
 
-    ceilings: the limits it booted with. kv_tokens: tokens the KV cache holds.
+    ceilings: the highest value each limit can take; booted: the limits as they stood after the
+    boot. fixed: limits that cannot be turned here, and why.
+    kv_tokens: tokens the KV cache holds; kv_block_bytes: bytes of one of its blocks, on all
+    devices, 0 if not known. kv_groups: how many kinds of layers take blocks of their own.
+    overlapped: whether a step is scheduled while the one before it is computed (asynchronous
+    scheduling).
     versions: of everything worth writing beside a result ("vllm", "torch", …).
+    arguments: everything a boot can be given.
     """
 
     model: str
@@ -48,7 +57,43 @@ class EngineFacts:
     block_size: int
     vocab_size: int
     boot_s: float
+    booted: Knobs
     versions: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    kv_block_bytes: int = 0
+    kv_groups: int = 1
+    overlapped: bool = False
+    arguments: tuple[Argument, ...] = ()
+
+    def kv_tokens_in(self, blocks: int) -> int:
+        """Tokens that so many blocks hold."""
+        return blocks * self.block_size // self.kv_groups
+
+    def floor(self, name: str, knobs: Knobs) -> int:
+        """The least that the limit `name` can be beside the other `knobs`.
+
+        With fewer blocks than one request of the greatest length needs, it would wait for ever.
+        """
+        if name != "num_gpu_blocks":
+            return 0
+        needed = self.kv_groups * math.ceil(knobs.max_model_len / self.block_size)
+        return min(needed + 1, self.ceilings.num_gpu_blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument an engine can be booted with, as the engine's own parser describes it.
+
+    kind: "switch", "whole", "number", "choice" or "text" (anything else, JSON among it).
+    default: as its text; empty for none. group: the parser's heading.
+    """
+
+    name: str
+    kind: str
+    default: str
+    help: str
+    group: str
+    choices: tuple[str, ...] = ()
 
 
 class Ended(NamedTuple):
@@ -65,6 +110,14 @@ class Ended(NamedTuple):
     cached_tokens: int
     preemptions: int
     token_ids: Sequence[int] = ()
+
+
+class Counts(NamedTuple):
+    """Running and waiting requests as the scheduler counts them; blocks of the KV cache usable."""
+
+    running: int
+    waiting: int
+    kv_blocks: int
 
 
 class StepReport(NamedTuple):
@@ -102,8 +155,17 @@ class Engine(Protocol):
     def end(self, numbers: Iterable[int]) -> list[Ended]:
         """Abort requests."""
 
-    def counts(self) -> tuple[int, int]:
-        """The scheduler's own counts of running and waiting requests."""
+    def preempt(self) -> int:
+        """Put what runs above `max_num_seqs` back to the queue now; how many that were.
+
+        They lose their KV cache, not their tokens.
+        """
+
+    def reset_prefix_cache(self) -> int | None:
+        """Empty the prefix cache; how many were preempted for it, None if it was not emptied."""
+
+    def counts(self) -> Counts:
+        """The scheduler's own counts."""
 
     def shutdown(self) -> None:
         """Give everything back. Safe after a failed boot and when called twice."""

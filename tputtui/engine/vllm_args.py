@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, get_args
 
 from tputtui.engine import flags, models
 from tputtui.errors import EngineError, TputError, UsageError, nearest
@@ -17,6 +17,7 @@ from tputtui.profile import EngineSpec
 
 __all__ = [
     "INSTALL_HINT",
+    "argument_parser",
     "check_arguments",
     "import_vllm",
     "parse_arguments",
@@ -54,7 +55,7 @@ def import_vllm() -> str:
     version = str(getattr(vllm, "__version__", "0"))
     numbers = tuple(int(part) for part in version.split("+")[0].split(".")[:3] if part.isdigit())
     # A build from source may call itself 0.0 or dev: let it try.
-    if (0, 1) <= numbers < OLDEST:
+    if (0, 2) <= numbers < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise EngineError(
             f"vLLM {version} is too old.",
@@ -73,17 +74,62 @@ def check_arguments(spec: EngineSpec) -> None:
     parse_arguments(models.resolve(spec))
 
 
-def parse_arguments(spec: EngineSpec) -> Any:
-    """EngineArgs from a spec, through the parser that `vllm serve` uses."""
-    from vllm.engine.arg_utils import EngineArgs
+def argument_parser() -> Any:
+    """The parser that `vllm serve` uses for the engine, with the help and the values it knows of.
+
+    A second or two the first time, then about 10 ms: vLLM keeps what it has worked out.
+    """
+    from vllm.engine import arg_utils
 
     try:
         from vllm.utils.argparse_utils import FlexibleArgumentParser
     except ImportError:  # before 0.12
         from vllm.utils import FlexibleArgumentParser
 
+    # Seen in 0.32: help is read off vLLM's source only where --help was asked for (0.6 s, once).
+    arg_utils.NEEDS_HELP = True
     # A shortened flag would not be a key that a profile can keep.
-    parser = EngineArgs.add_cli_args(FlexibleArgumentParser(allow_abbrev=False, add_help=False))
+    parser = FlexibleArgumentParser(allow_abbrev=False, add_help=False)
+    parser = arg_utils.EngineArgs.add_cli_args(parser)
+    for action in parser._actions:
+        # As vLLM itself does where it takes any text but knows of some.
+        if action.choices is None and action.metavar is None and action.dest in _KNOWN_VALUES:
+            with contextlib.suppress(Exception):
+                action.metavar = _KNOWN_VALUES[action.dest]()
+    return parser
+
+
+def _quantizations() -> list[str]:
+    from vllm.model_executor.layers.quantization import QUANTIZATION_METHODS
+
+    return sorted(QUANTIZATION_METHODS)
+
+
+def _attention_backends() -> list[str]:
+    from vllm.v1.attention.backends.registry import AttentionBackendEnum
+
+    return sorted(AttentionBackendEnum.__members__)
+
+
+def _load_formats() -> list[str]:
+    from vllm.model_executor.model_loader import LoadFormats
+
+    return sorted(get_args(LoadFormats))
+
+
+_KNOWN_VALUES: Mapping[str, Callable[[], list[str]]] = {
+    "quantization": _quantizations,
+    "attention_backend": _attention_backends,
+    "load_format": _load_formats,
+}
+"""Options that vLLM's parser takes any text for, and where vLLM lists what it knows of."""
+
+
+def parse_arguments(spec: EngineSpec) -> Any:
+    """EngineArgs from a spec, through the parser that `vllm serve` uses."""
+    from vllm.engine.arg_utils import EngineArgs
+
+    parser = argument_parser()
     known = [name for action in parser._actions for name in action.option_strings]
 
     def refuse(message: str) -> None:

@@ -1,4 +1,4 @@
-"""A real vLLM engine in this process. The only file that touches vLLM's internals.
+"""A real vLLM engine in this process; with `vllm_limits` and `vllm_watch` all that touches vLLM.
 
 Engine thread only, from import to shutdown. What we rely on beyond vLLM's public interface is
 listed in `INTERNALS`, with the version it was read in; a test fails when one of them is gone.
@@ -6,23 +6,26 @@ listed in `INTERNALS`, with the version it was read in; a test fails when one of
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tputtui.engine import models
-from tputtui.engine.protocol import Ended, EngineFacts, Report, State, StepReport
+from tputtui.engine.arguments import arguments as describe
+from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, StepReport
 from tputtui.engine.vllm_args import (
     INSTALL_HINT,
+    argument_parser,
     import_vllm,
     parse_arguments,
     prepare,
     sentences,
 )
+from tputtui.engine.vllm_limits import LIMIT_INTERNALS, LiveLimits
+from tputtui.engine.vllm_watch import WATCH_INTERNALS, StepWatch
 from tputtui.knobs import Knobs
 from tputtui.load.generator import RequestSpec
 from tputtui.measure.samples import StepSample
@@ -33,18 +36,14 @@ __all__ = ["INTERNALS", "VllmEngine"]
 INTERNALS = (
     # path from LLMEngine, what for, version it was read in
     ("engine_core.engine_core.scheduler", "the scheduler whose limits are turned", "0.32"),
-    ("engine_core.get_output", "wrapped: first tokens as they come", "0.32"),
-    ("engine_core.engine_core.scheduler.schedule", "wrapped: what each step schedules", "0.32"),
-    ("engine_core.engine_core.scheduler.running", "sequences in the batch", "0.32"),
     ("engine_core.engine_core.scheduler.requests", "requests by internal id", "0.32"),
     ("engine_core.engine_core.scheduler.get_request_counts", "running and waiting", "0.32"),
-    ("engine_core.engine_core.scheduler.max_num_running_reqs", "batch slots booted", "0.32"),
-    ("engine_core.engine_core.scheduler.max_num_scheduled_tokens", "live token limit", "0.32"),
-    ("engine_core.engine_core.scheduler.max_model_len", "length booted", "0.32"),
-    ("engine_core.engine_core.scheduler.kv_cache_manager.block_pool.num_gpu_blocks", "KV size",
+    ("engine_core.engine_core.scheduler.kv_cache_config.kv_cache_groups", "layers by kind",
      "0.32"),
     ("output_processor.request_states", "what a request that is ended early has had", "0.32"),
     ("vllm_config.model_config.max_model_len", "ceilings", "0.32"),
+    *WATCH_INTERNALS,
+    *LIMIT_INTERNALS,
 )  # fmt: skip
 
 _MODEL_HINT = "MODEL is a local folder, a hub id, or shape:NAME; the log has vLLM's own words."
@@ -72,11 +71,10 @@ class VllmEngine:
         self._sampling: Any = None
         self._refusal: type[Exception] = ValueError
         self._live: dict[str, _Live] = {}
-        self._awaiting_first: set[str] = set()
+        self._limits: Any = None
+        self._watch: Any = None
+        self._stats: tuple[Any, Any] = (None, None)
         self._kv_frac = 0.0
-        # running, waiting, prefill and decode tokens, and the two limits they were scheduled under
-        self._scheduled = (0, 0, 0, 0, 0, 0)
-        self._clear_step()
 
     # -- life ------------------------------------------------------------------------------
 
@@ -90,9 +88,16 @@ class VllmEngine:
         prepare(spec)
         report(State.IMPORTING, "importing torch")
         with sentences("torch could not be imported", INSTALL_HINT):
-            import torch
+            import torch  # noqa: F401
         report(State.IMPORTING, "importing vLLM")
         version = import_vllm()
+        # In frames of its own: what an import keeps of a traceback keeps this frame alive.
+        config = self._build(spec, resolved, report)
+        facts = self._facts(spec, config, version)
+        return replace(facts, boot_s=time.monotonic() - began_s)
+
+    def _build(self, spec: EngineSpec, resolved: EngineSpec, report: Report) -> Any:
+        """Build the engine; its configuration."""
         from vllm import exceptions
         from vllm.sampling_params import RequestOutputKind, SamplingParams
         from vllm.usage.usage_lib import UsageContext
@@ -123,40 +128,47 @@ class VllmEngine:
                 usage_context=context,
                 stat_loggers=[lambda *_, **__: _stat_logger(self)],
             )
-        self._wrap()
-        pool = self._scheduler.kv_cache_manager.block_pool
-        ceilings = Knobs(
-            self._scheduler.max_num_running_reqs,
-            self._scheduler.max_num_scheduled_tokens,
-            config.model_config.max_model_len,
-        )
+        cache, groups = config.cache_config, self._scheduler.kv_cache_config.kv_cache_groups
+        self._limits = LiveLimits(self._scheduler, cache.block_size, len(groups))
+        self._watch = StepWatch(self._engine, self._limits)
+        return config
+
+    def _facts(self, spec: EngineSpec, config: Any, version: str) -> EngineFacts:
+        import torch
+
+        limits, block_size = self._limits, config.cache_config.block_size
+        groups = self._scheduler.kv_cache_config.kv_cache_groups
+        # What a shape brings with it stands as its default.
+        brought = models.resolve(EngineSpec(spec.model)).args
         return EngineFacts(
             model=spec.model,
             device=_device(torch, config),
             dtype=str(config.model_config.dtype).removeprefix("torch."),
-            ceilings=ceilings,
+            ceilings=limits.ceilings,
+            booted=limits.booted,
+            fixed=limits.fixed,
             # One block is vLLM's placeholder and never holds tokens.
-            kv_tokens=(pool.num_gpu_blocks - 1) * config.cache_config.block_size,
-            block_size=config.cache_config.block_size,
+            kv_tokens=(limits.booted.num_gpu_blocks - 1) * block_size // len(groups),
+            block_size=block_size,
+            kv_block_bytes=_block_bytes(groups) * config.parallel_config.world_size,
+            kv_groups=len(groups),
+            overlapped=bool(config.scheduler_config.async_scheduling),
             vocab_size=config.model_config.get_vocab_size(),
-            boot_s=time.monotonic() - began_s,
+            boot_s=0.0,
             # torch's is a subclass of str that YAML does not know.
             versions={"vllm": version, "torch": str(torch.__version__)},
+            arguments=describe(argument_parser(), brought),
         )
 
     def shutdown(self) -> None:
         """Free the engine's memory; nothing of it stays referenced here."""
-        engine, self._engine = self._engine, None
+        engine, watch = self._engine, self._watch
+        self._engine = self._limits = self._watch = None
         self._live.clear()
-        self._awaiting_first.clear()
-        if engine is None:
-            return
-        # The wrappers make cycles that vLLM's frozen garbage would keep alive.
-        with contextlib.suppress(AttributeError):
-            del engine.engine_core.engine_core.scheduler.schedule
-        with contextlib.suppress(AttributeError):
-            del engine.engine_core.get_output
-        engine.engine_core.shutdown()
+        if watch is not None:
+            watch.remove()
+        if engine is not None:
+            engine.engine_core.shutdown()
 
     # -- requests --------------------------------------------------------------------------
 
@@ -170,24 +182,29 @@ class VllmEngine:
                 prompt={"prompt_token_ids": request.token_ids().tolist()},
                 params=self._sampling(request.output_tokens),
                 arrival_time=arrival_s,
+                # Only the policy `priority` looks at it: the shortest prompt first.
+                priority=request.prompt_tokens,
             )
         except self._refusal as refusal:
             raise ValueError(str(refusal)) from refusal
         # Older versions return nothing and use the id as given.
         name = internal or external
         self._live[name] = _Live(request.number, request.prompt_tokens, request.output_tokens)
-        self._awaiting_first.add(name)
+        self._watch.awaiting.add(name)
 
     def step(self) -> StepReport:
         """One engine step, timed from outside."""
-        self._clear_step()
+        self._stats = (None, None)
+        watch = self._watch
+        watch.begin()
         began_s = time.monotonic()
         outputs = self._engine.step()
         end_s = time.monotonic()
+        first = [(self._live[name].number, at_s) for name, at_s in watch.first_tokens]
         ended = [self._finished(output) for output in outputs if output.finished]
         scheduler_stats, iteration_stats = self._stats
         if scheduler_stats is not None:
-            self._kv_frac = scheduler_stats.kv_cache_usage
+            self._kv_frac = self._limits.kv_frac(scheduler_stats.kv_cache_usage)
         looked_up = cached = generated = preemptions = 0
         gaps: list[tuple[float, int]] = []
         if scheduler_stats is not None and scheduler_stats.prefix_cache_stats is not None:
@@ -197,23 +214,27 @@ class VllmEngine:
             generated = iteration_stats.num_generation_tokens
             preemptions = iteration_stats.num_preempted_reqs
             gaps = list(Counter(iteration_stats.inter_token_latencies_iter).items())
-        running, waiting, prefill, decode, max_seqs, max_tokens = self._scheduled
+        done, knobs = watch.scheduled, self._limits.knobs
         sample = StepSample(
             end_s=end_s,
             duration_s=end_s - began_s,
-            running=running,
-            waiting=waiting,
-            prefill_tokens=prefill,
-            decode_tokens=decode,
+            running=done.running,
+            waiting=done.waiting,
+            prefill_tokens=done.prefill,
+            decode_tokens=done.decode,
             generated_tokens=generated,
             cached_tokens=cached,
             looked_up_tokens=looked_up,
             preemptions=preemptions,
             kv_frac=self._kv_frac,
-            max_num_seqs=max_seqs,
-            max_num_batched_tokens=max_tokens,
+            max_num_seqs=knobs.max_num_seqs,
+            max_num_batched_tokens=knobs.max_num_batched_tokens,
+            # All of the step but what was spent in and waiting for the model.
+            host_s=end_s - began_s - watch.core_s + watch.scheduler_s,
+            context_tokens=done.context,
+            kv_blocks=self._limits.kv_blocks,
         )
-        return StepReport(sample, self._first_tokens, gaps, ended)
+        return StepReport(sample, first, gaps, ended)
 
     def end(self, numbers: Iterable[int]) -> list[Ended]:
         """Abort requests by number; what they had generated so far is told."""
@@ -221,27 +242,25 @@ class VllmEngine:
         names = [name for name, live in self._live.items() if live.number in wanted]
         return self._end(names)
 
-    def counts(self) -> tuple[int, int]:
-        """(running, waiting) as the scheduler counts them."""
+    def counts(self) -> Counts:
+        """As the scheduler counts them."""
         running, waiting = self._scheduler.get_request_counts()
-        return running, waiting
+        return Counts(running, waiting, self._limits.kv_blocks)
 
     # -- limits ----------------------------------------------------------------------------
 
     def apply(self, knobs: Knobs) -> list[Ended]:
         """Put limits in force.
 
-        Sequences and tokens are the scheduler's own; the batch drains to a lower number of
-        sequences. The length is *not* lowered in the scheduler: a running request already past
-        it would never be scheduled again and never stop. Instead every request's own
-        `max_tokens` is shortened, which the normal stop check honours, and those already at the
-        limit end here. Raising it again gives back what was asked for.
+        The length is *not* lowered in the scheduler: a running request already past it would never
+        be scheduled again and never stop. Instead every request's own `max_tokens` is shortened,
+        which the normal stop check honours, and those already at the limit end here. Raising it
+        again gives back what was asked for.
         """
-        scheduler = self._scheduler
-        self._knobs = knobs
-        if hasattr(scheduler, "max_num_active_reqs"):
-            scheduler.max_num_active_reqs = knobs.max_num_seqs
-        scheduler.max_num_scheduled_tokens = knobs.max_num_batched_tokens
+        scheduler, before = self._scheduler, self._limits.knobs.max_model_len
+        self._limits.apply(knobs)
+        if knobs.max_model_len == before:
+            return []
         past = []
         for name, live in self._live.items():
             request = scheduler.requests.get(name)
@@ -254,77 +273,20 @@ class VllmEngine:
                 request.max_tokens = min(live.wanted_tokens, room)
         return self._end(past)
 
+    def preempt(self) -> int:
+        """Put what runs above the limit back to the queue now."""
+        return int(self._limits.preempt())
+
+    def reset_prefix_cache(self) -> int | None:
+        """Empty the prefix cache; None if vLLM would not."""
+        preempted: int | None = self._limits.reset_prefix_cache()
+        return preempted
+
     # -- inside ----------------------------------------------------------------------------
 
     @property
     def _scheduler(self) -> Any:
         return self._engine.engine_core.engine_core.scheduler
-
-    def _clear_step(self) -> None:
-        self._first_tokens: list[tuple[int, float]] = []
-        self._stats: tuple[Any, Any] = (None, None)
-        running, waiting, _, _, max_seqs, max_tokens = self._scheduled
-        self._scheduled = (running, waiting, 0, 0, max_seqs, max_tokens)
-
-    def _wrap(self) -> None:
-        """Look at what each step schedules and puts out; both hooks are removed at shutdown."""
-        scheduler, client = self._scheduler, self._engine.engine_core
-        schedule, get_output = scheduler.schedule, client.get_output
-        booted_seqs = scheduler.max_num_running_reqs
-        # Before 0.31 the one limit there is also sizes the batch and is asserted on each step.
-        has_own_admission_limit = hasattr(scheduler, "max_num_active_reqs")
-
-        def watched_schedule(*args: Any, **kwargs: Any) -> Any:
-            if not has_own_admission_limit:
-                floor = max(self._knobs.max_num_seqs, len(scheduler.running), 1)
-                scheduler.max_num_running_reqs = min(booted_seqs, floor)
-            output = schedule(*args, **kwargs)
-            self._note_schedule(output)
-            return output
-
-        def watched_output(*args: Any, **kwargs: Any) -> Any:
-            outputs = get_output(*args, **kwargs)
-            if self._awaiting_first:
-                self._note_first_tokens(outputs)
-            return outputs
-
-        scheduler.schedule = watched_schedule
-        client.get_output = watched_output
-
-    def _note_schedule(self, output: Any) -> None:
-        scheduler = self._scheduler
-        tokens = output.num_scheduled_tokens
-        total = output.total_num_scheduled_tokens
-        cached = output.scheduled_cached_reqs
-        prefill = sum(tokens[request.req_id] for request in output.scheduled_new_reqs)
-        # Nearly always the others decode one token each, and there is nothing to look into.
-        if 0 in cached.num_output_tokens or total - prefill > len(cached.req_ids):
-            for name, had, computed in zip(
-                cached.req_ids, cached.num_output_tokens, cached.num_computed_tokens, strict=True
-            ):
-                request = scheduler.requests[name]
-                left = (request.num_tokens if had else request.num_prompt_tokens) - computed
-                # A preempted request computes all it has again, in chunks. With async scheduling
-                # the first decode can be scheduled before the first token is known: then only
-                # what is left of the prompt is prefill.
-                if not had or left > 1:
-                    prefill += max(0, min(tokens[name], left))
-        running, waiting = scheduler.get_request_counts()
-        self._scheduled = (
-            running,
-            waiting,
-            prefill,
-            total - prefill,
-            self._knobs.max_num_seqs,
-            self._knobs.max_num_batched_tokens,
-        )
-
-    def _note_first_tokens(self, outputs: Any) -> None:
-        for output in outputs.outputs:
-            if output.request_id in self._awaiting_first and output.new_token_ids:
-                self._awaiting_first.discard(output.request_id)
-                live = self._live[output.request_id]
-                self._first_tokens.append((live.number, outputs.timestamp))
 
     def _finished(self, output: Any) -> Ended:
         external = output.request_id
@@ -332,7 +294,7 @@ class VllmEngine:
         number = int(external[1:])
         name = external if external in self._live else self._internal(external)
         del self._live[name]
-        self._awaiting_first.discard(name)
+        self._watch.awaiting.discard(name)
         ids = output.outputs[0].token_ids
         ended = _ended(number, output.metrics, len(ids), output.num_cached_tokens or 0)
         return ended._replace(token_ids=ids)
@@ -346,7 +308,7 @@ class VllmEngine:
         ended, external = [], []
         for name in names:
             live = self._live.pop(name)
-            self._awaiting_first.discard(name)
+            self._watch.awaiting.discard(name)
             external.append(f"t{live.number}")
             state = states.get(name)
             stats = state.stats if state is not None else None
@@ -387,6 +349,18 @@ def _stat_logger(engine: VllmEngine) -> Any:
         def log_engine_initialized(self) -> None: ...
 
     return Sink()
+
+
+def _block_bytes(groups: Any) -> int:
+    """Bytes that one block takes on one device, over all layers that share it."""
+
+    def of(group: Any) -> int:
+        spec = group.kv_cache_spec
+        # Layers that differ are described together, and their pages are summed up already.
+        layers = 1 if hasattr(spec, "kv_cache_specs") else len(group.layer_names)
+        return int(spec.page_size_bytes) * layers
+
+    return max(map(of, groups), default=0)
 
 
 def _device(torch: Any, config: Any) -> str:

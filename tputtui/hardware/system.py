@@ -5,22 +5,27 @@ Runs on the sampler's host thread; psutil is imported by the first read, so that
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_CHILDREN_EVERY_S = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class HostSample:
     """The host at one moment; rates cover the time since the read before.
 
-    `cpu_frac` is the busy share of all `cores` (logical) of the machine, `process_cpu_cores` this
-    process's own use in cores (1.9 keeps nearly two busy); both are None on a first read. Memory
-    in use is what cannot be reclaimed. Inside a container whose limit is below the machine's
-    memory, total is that limit and used is what counts against it.
+    `cpu_frac` is the busy share of all `cores` (logical) of the machine, `process_cpu_cores` what
+    this process and its children use (1.9 keeps nearly two busy); both are None on a first read.
+    `process_rss_bytes` is of the children as well. Memory in use is what cannot be reclaimed.
+    Inside a container whose limit is below the machine's memory, total is that limit and used is
+    what counts against it.
     """
 
     cpu_frac: float | None
@@ -59,6 +64,8 @@ class HostReader:
         self._cgroup_mount = cgroup_mount
         self._cgroup_file = cgroup_file
         self._process: Any = None
+        self._children: list[Any] = []
+        self._looked_s = -math.inf
         self._before: _Counters | None = None
 
     def read(self) -> HostSample:
@@ -74,7 +81,9 @@ class HostReader:
                 busy_frac = (now.busy_s - before.busy_s) / (now.total_s - before.total_s)
                 cpu_frac = min(1.0, max(0.0, busy_frac))
             if now.t_s > before.t_s:
-                process_cpu_cores = (now.process_s - before.process_s) / (now.t_s - before.t_s)
+                # Less than before: a child has gone, and its seconds with it.
+                spent_s = max(0.0, now.process_s - before.process_s)
+                process_cpu_cores = spent_s / (now.t_s - before.t_s)
         used_bytes, total_bytes = self._memory()
         return HostSample(
             cpu_frac=cpu_frac,
@@ -82,7 +91,7 @@ class HostReader:
             mem_used_bytes=used_bytes,
             mem_total_bytes=total_bytes,
             process_cpu_cores=process_cpu_cores,
-            process_rss_bytes=self._process.memory_info().rss,
+            process_rss_bytes=int(sum(self._ours(lambda p: p.memory_info().rss))),
             load1=os.getloadavg()[0],
         )
 
@@ -90,16 +99,27 @@ class HostReader:
         # Own differences, not psutil.cpu_percent: its "since the last call" belongs to every caller
         # in the process at once.
         times: dict[str, float] = self._ps.cpu_times()._asdict()
-        process = self._process.cpu_times()
         # Linux counts guest time in user time already; waiting for a disk keeps no core busy.
         total_s = sum(times.values()) - times.get("guest", 0.0) - times.get("guest_nice", 0.0)
         idle_s = times["idle"] + times.get("iowait", 0.0)
+        now_s = self._clock()
+        if now_s - self._looked_s >= _CHILDREN_EVERY_S:
+            # Every process of the machine is looked at for that.
+            self._looked_s = now_s
+            self._children = self._process.children(recursive=True)
         return _Counters(
-            t_s=self._clock(),
+            t_s=now_s,
             busy_s=total_s - idle_s,
             total_s=total_s,
-            process_s=process.user + process.system,
+            process_s=sum(self._ours(lambda p: p.cpu_times().user + p.cpu_times().system)),
         )
+
+    def _ours(self, read: Callable[[Any], float]) -> Iterator[float]:
+        """Something of this process and of its children: an engine apart, or its workers."""
+        yield read(self._process)
+        for child in self._children:
+            with contextlib.suppress(self._ps.Error):
+                yield read(child)
 
     def _memory(self) -> tuple[int, int]:
         """(used, total) in bytes: the tightest cgroup limit below the machine's, else its own."""

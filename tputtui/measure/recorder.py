@@ -76,6 +76,10 @@ class Recorder:
         """When each request was due to be sent."""
         self.accounting = Accounting()
         self.wanted = Wanted()
+        self.kv_blocks = 0
+        """Blocks of the KV cache usable now, those held back left out."""
+        self.oldest_due_s = np.nan
+        """When the oldest request that still waits for its first token was due."""
         self.generated_tokens = 0
         self.preemptions = 0
         self.marks: deque[Mark] = deque(maxlen=500)

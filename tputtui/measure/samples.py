@@ -23,6 +23,9 @@ class StepSample(NamedTuple):
     cached_tokens, looked_up_tokens: prefix-cache hits and queries of requests first scheduled.
     kv_frac: blocks used ÷ blocks usable, after the step.
     max_num_seqs, max_num_batched_tokens: limits in force when the step was scheduled.
+    host_s: the part of duration_s spent in vLLM's own Python around the model.
+    context_tokens: tokens that the scheduled sequences had computed before the step.
+    kv_blocks: blocks of the KV cache usable in the step, those held back left out.
     """
 
     end_s: float
@@ -38,6 +41,9 @@ class StepSample(NamedTuple):
     kv_frac: float
     max_num_seqs: int
     max_num_batched_tokens: int
+    host_s: float = 0.0
+    context_tokens: int = 0
+    kv_blocks: int = 0
 
 
 class Outcome(StrEnum):
@@ -142,7 +148,7 @@ class Accounting:
 class Mark:
     """Something that changed the figures: drawn as a vertical rule, listed in the log of marks.
 
-    kind: "knob", "load" or "engine".
+    kind: "knob", "load", "engine" or "trial" (a leg of an A/B).
     """
 
     t_s: float

@@ -51,6 +51,7 @@ class Window:
 
     settled: whether the figures belong to the present setting alone; until then the window
     starts at the change and `turned_over` of `to_turn_over` older requests have left.
+    since_s: from when on everything is of the present setting; a long window has moved on from it.
     """
 
     start_s: float
@@ -59,6 +60,7 @@ class Window:
     turned_over: int
     to_turn_over: int
     phase: Phase = Phase.SETTLING
+    since_s: float = math.nan
 
     @property
     def length_s(self) -> float:
@@ -105,11 +107,11 @@ class Settling:
             if done or waited_s >= _MAX_SETTLE_S:
                 self._settled_s = now_s
         settled = self._settled_s is not None
-        start = self._settled_s if self._settled_s is not None else self._changed_s
-        start = max(start, now_s - max(SPAN_S, 2 * period_s))
+        since = self._settled_s if self._settled_s is not None else self._changed_s
+        start = max(since, now_s - max(SPAN_S, 2 * period_s))
         if period_s > 0 and now_s - start >= period_s:
             start = now_s - math.floor((now_s - start) / period_s) * period_s
-        return Window(start, now_s, settled, turned, self._in_flight)
+        return Window(start, now_s, settled, turned, self._in_flight, since_s=since)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import math
 from dataclasses import replace
 
 from tputtui.frame import Frame
+from tputtui.knobs import turned
 from tputtui.load.notation import describe_arrivals
 from tputtui.load.workload import Workload
 from tputtui.measure.frontier import Point, letter
@@ -70,13 +71,14 @@ class Points:
             self._close()
             self._setting = None
             return
-        if not countable(frame) or knobs is None:
+        facts = frame.status.facts
+        if not countable(frame) or knobs is None or facts is None:
             return
         if setting != self._setting:
             self._close()
             self._setting = setting
         label = self._now.label if self._now else letter(self._count)
-        self._now = _point(frame, label, load, knobs.as_dict(), swept)
+        self._now = _point(frame, label, load, turned(knobs, facts.booted), swept)
 
     def _close(self) -> None:
         if self._now is not None:

@@ -19,16 +19,21 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from tputtui.errors import TputError, UsageError
+from tputtui.errors import CeilingError, TputError, UsageError
 from tputtui.goals import describe_goals, parse_goals
-from tputtui.knobs import coarse_step, fine_step, parse_value
+from tputtui.knobs import coarse_step, fine_step, knob, parse_value, spoken
 from tputtui.load.workload import Workload, scaled
+from tputtui.profile import EngineValue
 from tputtui.session import Session
+from tputtui.tune.guard import parse_guard
 from tputtui.ui.board import Board
 from tputtui.ui.log_tail import LogTail
+from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.screens.dialog import Dialog
+from tputtui.ui.screens.engine import EngineForm
 from tputtui.ui.screens.frontier import FrontierScreen
 from tputtui.ui.screens.help import HelpScreen
+from tputtui.ui.screens.history import HistoryScreen
 from tputtui.ui.screens.load import LoadEditor
 from tputtui.ui.screens.log import LogScreen
 from tputtui.ui.theme import NAMES, THEMES
@@ -72,7 +77,7 @@ class TputApp(App[None]):
         self._save_dir = save_dir or Path.cwd()
         self._leave_now = leave_now
         self._leaving = False
-        self._load_failure: TputError | None = None
+        self._told: set[TputError] = set()
         self._tail = LogTail(log_path)
         self._board = Board(session, self._tail)
         for own in THEMES:
@@ -116,19 +121,20 @@ class TputApp(App[None]):
             return
         if self.screen is self._board:
             self._board.tick()
-        elif isinstance(self.screen, FrontierScreen):
+        elif isinstance(self.screen, FrontierScreen | HistoryScreen):
             self.screen.tick()
         elif isinstance(self.screen, LogScreen):
             self.session.frame()
             self.screen.add(self._tail.read())
         else:
             self.session.frame()
+        for news in self.session.news():
+            self.notify(news, severity="warning", timeout=12)
         status = self.session.host.status
-        if status.load_failure is not self._load_failure:
-            self._load_failure = status.load_failure
-            if self._load_failure is not None:
-                hint = self._load_failure.hint
-                self.notify(hint, title=self._load_failure.message, severity="error", timeout=12)
+        for failure in (status.load_failure, status.refused):
+            if failure is not None and failure not in self._told:
+                self._told.add(failure)
+                self.notify(failure.hint, title=failure.message, severity="error", timeout=12)
         if isinstance(status.failure, UsageError) and status.facts is None:
             # Arguments that vLLM refuses: nothing to look at, say it on the terminal.
             self.exit()
@@ -136,15 +142,32 @@ class TputApp(App[None]):
     # -- limits ----------------------------------------------------------------------------
 
     def _try(self, act: Callable[[], object]) -> None:
-        """Do it and paint, or say in a sentence why not."""
+        """Do it and paint, or say in a sentence why not; above a ceiling, ask for a boot."""
         try:
             said = act()
+        except CeilingError as refusal:
+            self._offer_boot(refusal)
+            return
         except TputError as refusal:
             self.notify(refusal.hint, title=refusal.message, severity="warning", timeout=6)
             return
         if isinstance(said, str) and said:
             self.notify(said, timeout=3)
         self._board.redraw()
+
+    def _offer_boot(self, refusal: CeilingError) -> None:
+        session, limit = self.session, knob(refusal.name)
+        value = "" if limit.choices else f" {refusal.value}"
+        told = [
+            f"{refusal.message} Boot again, in this process, with {limit.flag}{value}?",
+            session.boot_cost,
+            "History, marks and everything else that was turned stay.",
+        ]
+
+        def boot() -> None:
+            self._try(lambda: session.boot_higher(refusal.name, refusal.value))
+
+        self.push_screen(Confirm("boot with a higher ceiling", told, "boots", boot))
 
     def action_step(self, direction: int) -> None:
         """One small step of the selected limit."""
@@ -164,8 +187,9 @@ class TputApp(App[None]):
                 return ""
             if direction < 0:
                 return f"{name} is at its minimum."
-            # At the ceiling: say which flag would raise it.
-            session.set_knob(name, old + 1)
+            # At the ceiling: ask for what a boot would let it be, or hear why not.
+            beyond = step(name, old, direction, ceilings.with_value(name, 2 * old + 2))
+            session.set_knob(name, beyond)
             return ""
 
         self._try(act)
@@ -179,17 +203,62 @@ class TputApp(App[None]):
             ceilings, value = session.ceilings(), session.asked(name)
 
             def use(texts: list[str]) -> None:
-                session.set_knob(name, parse_value(name, texts[0], ceilings))
+                try:
+                    session.set_knob(name, parse_value(name, texts[0]))
+                except CeilingError as refusal:
+                    # Once the dialog has closed.
+                    self.call_later(self._offer_boot, refusal)
                 self._board.redraw()
 
-            hint = f"Up to {ceilings.get(name):,}, the ceiling it was booted with. 4k is 4,096."
-            self.push_screen(Dialog(name, [("", str(value))], hint, use))
+            limit, ceiling = knob(name), ceilings.get(name)
+            hint = f"{', '.join(limit.choices)}. {limit.trade}"
+            if not limit.choices:
+                hint = f"Up to {ceiling:,}; {limit.reach}. 4k is 4,096."
+            self.push_screen(Dialog(name, [("", spoken(name, value))], hint, use))
 
         self._try(open_dialog)
 
     def action_undo(self) -> None:
         """Take back the last turn of a limit or of the load."""
         self._try(lambda: f"Undone: {self.session.undo()}")
+
+    def action_redo(self) -> None:
+        """Do again what was undone last."""
+        self._try(lambda: f"Done again: {self.session.redo()}")
+
+    def action_preempt(self) -> None:
+        """Shrink the batch to its limit now."""
+        self._try(self.session.preempt)
+
+    # -- the engine ------------------------------------------------------------------------
+
+    def action_toggle_engine(self) -> None:
+        """Pause the engine, or let it go on."""
+        self._try(self.session.toggle_engine)
+
+    def action_reset_prefix_cache(self) -> None:
+        """Empty the prefix cache."""
+        self._try(self.session.reset_prefix_cache)
+
+    def action_edit_engine(self) -> None:
+        """Any argument the engine is booted with."""
+        session = self.session
+
+        def use(args: dict[str, EngineValue]) -> None:
+            session.boot_with(args, {})
+            self._board.redraw()
+
+        def open_form() -> None:
+            cost, facts = session.boot_cost, session.host.status.facts
+            assert facts is not None
+            self.push_screen(EngineForm(facts.arguments, session.engine.args, cost, use))
+
+        self._try(open_form)
+
+    def action_boot_again(self) -> None:
+        """Boot again after a failure."""
+        if self.session.host.status.failure is not None:
+            self.session.boot_again()
 
     # -- load ------------------------------------------------------------------------------
 
@@ -235,6 +304,30 @@ class TputApp(App[None]):
         hint = "ttft, tpot or e2e, a percentile, a limit: ttft_p99=500ms, tpot_p99=50ms."
         self.push_screen(Dialog("goals", [("", describe_goals(session.goals))], hint, use))
 
+    def action_edit_guard(self) -> None:
+        """Ask for what a turn must not break."""
+        session = self.session
+
+        def use(texts: list[str]) -> None:
+            session.set_guard(parse_guard(texts[0]) if texts[0].strip() else None)
+            self._board.redraw()
+
+        hint = "A turn that breaks it is undone by itself: ttft_p99=2s,kv=0.97. Empty: none."
+        self.push_screen(Dialog("guard", [("", session.guard)], hint, use))
+
+    def action_compare(self) -> None:
+        """Run an A/B of the present limits, or stop it."""
+        session = self.session
+        compare = session.frame().compare
+        if compare is not None and not compare.done:
+            self._try(session.stop_experiment)
+        else:
+            self._try(session.compare)
+
+    def action_show_history(self) -> None:
+        """Every setting tried."""
+        self.push_screen(HistoryScreen(self.session))
+
     def action_show_frontier(self) -> None:
         """Every setting measured so far, throughput against latency."""
         self.push_screen(FrontierScreen(self.session))
@@ -255,14 +348,9 @@ class TputApp(App[None]):
         self.push_screen(Dialog("save profile", [("", str(self._fresh_name()))], hint, use))
 
     def _fresh_name(self) -> Path:
-        stem = re.sub(r"[^\w.-]+", "-", self.session.model).strip("-.")[-40:] or "model"
+        stem = re.sub(r"[^\w.-]+", "-", self.session.engine.model).strip("-.")[-40:] or "model"
         stamp = time.strftime("%Y%m%d-%H%M%S")
         return self._save_dir / f"tputtui-{stem}-{stamp}.yaml"
-
-    def action_boot_again(self) -> None:
-        """Boot again after a failure."""
-        if self.session.host.status.failure is not None:
-            self.session.boot_again()
 
     def action_show_log(self) -> None:
         """The engine's log, whole."""
@@ -295,10 +383,20 @@ class TputApp(App[None]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Everything that has a key, and the themes."""
         yield SystemCommand("Undo", "Take back the last turn", self.action_undo)
+        yield SystemCommand("Redo", "Do again what was undone", self.action_redo)
+        yield SystemCommand("Preempt now", "Shrink to max_num_seqs at once", self.action_preempt)
+        yield SystemCommand("Pause the engine", "Or let it go on", self.action_toggle_engine)
+        yield SystemCommand(
+            "Empty the prefix cache", "Preempts what runs", self.action_reset_prefix_cache
+        )
         yield SystemCommand("Hold or run the load", "Space", self.action_toggle_load)
         yield SystemCommand("Stop the load", "Abort what is in flight", self.action_stop_load)
         yield SystemCommand("Edit the load", "Arrivals and lengths", self.action_edit_load)
         yield SystemCommand("Goals", "What to serve requests within", self.action_edit_goals)
+        yield SystemCommand("Guard", "What a turn must not break", self.action_edit_guard)
+        yield SystemCommand("Engine arguments", "Edit, and boot again", self.action_edit_engine)
+        yield SystemCommand("A/B", "Present limits against those before", self.action_compare)
+        yield SystemCommand("Settings tried", "Sort, jump, pin, diff", self.action_show_history)
         yield SystemCommand("Frontier", "Settings against each other", self.action_show_frontier)
         yield SystemCommand("Type a limit", "Its exact value", self.action_type)
         yield SystemCommand("Save a profile", "Limits, load and figures", self.action_save)

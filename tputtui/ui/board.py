@@ -13,6 +13,7 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal
+from textual.content import Content
 from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Footer
@@ -23,38 +24,77 @@ from tputtui.frame import Frame
 from tputtui.knobs import KNOBS
 from tputtui.session import Session
 from tputtui.ui.canvas import Canvas
+from tputtui.ui.cursor import Page, Trail
 from tputtui.ui.lean import LeanCompositor
 from tputtui.ui.log_tail import LogTail
 from tputtui.ui.panels.batch import batch
 from tputtui.ui.panels.boot import boot, trouble
+from tputtui.ui.panels.changes import changes, changes_caption
 from tputtui.ui.panels.header import header
 from tputtui.ui.panels.latency import latency, window_caption
-from tputtui.ui.panels.limits import limits, limits_caption, row_of
+from tputtui.ui.panels.limits import limit_at, limits, limits_caption
 from tputtui.ui.panels.machine import machine
-from tputtui.ui.panels.marks import marks
 from tputtui.ui.panels.throughput import throughput
 from tputtui.ui.rows import Row
 
 __all__ = ["Board"]
 
 
+Painters = dict[str, Callable[[int, int], list[Row]]]
+"""Panel to what draws it in a width and a height."""
+
+
 class Panel(Canvas):
-    """A canvas that tells which of its rows was clicked."""
+    """A canvas that tells which of its cells was clicked, and where its charts are pointed at."""
 
     class Clicked(Message):
-        """A row of a panel was clicked; `twice` when it was clicked already."""
+        """A cell of a panel was clicked; `twice` when it was clicked already."""
 
-        def __init__(self, panel: Panel, y: int, twice: bool) -> None:
+        def __init__(self, panel: Panel, x: int, y: int, twice: bool) -> None:
             super().__init__()
             self.panel = panel
+            self.x = x
             self.y = y
             self.twice = twice
 
+    class Pointed(Message):
+        """The pointer is over column `x` of a panel's charts; over none of them: None."""
+
+        def __init__(self, panel: Panel, x: int | None) -> None:
+            super().__init__()
+            self.panel = panel
+            self.x = x
+
+        def can_replace(self, message: Message) -> bool:
+            """Of many moves only the last one counts."""
+            return isinstance(message, Panel.Pointed) and message.panel is self.panel
+
+    _pointed_x: int | None = None
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Pass the column on, once."""
+        offset = event.get_content_offset(self)
+        self._point(offset.x if offset is not None and self._charted(offset.y) else None)
+
+    def on_leave(self) -> None:
+        """The pointer has gone."""
+        self._point(None)
+
+    def _point(self, x: int | None) -> None:
+        if x != self._pointed_x:
+            self._pointed_x = x
+            self.post_message(self.Pointed(self, x))
+
+    def _charted(self, y: int) -> bool:
+        """Whether the charts have begun by row `y`; their first row is a caption."""
+        rows = self._rows[: y + 2]
+        return any(style in ("chart", "limit") for row in rows for _, style in row)
+
     def on_click(self, event: events.Click) -> None:
-        """Pass the row on."""
+        """Pass the cell on."""
         offset = event.get_content_offset(self)
         if offset is not None:
-            self.post_message(self.Clicked(self, offset.y, event.chain > 1))
+            self.post_message(self.Clicked(self, offset.x, offset.y, event.chain > 1))
 
 
 class Board(Screen[None]):
@@ -78,6 +118,14 @@ class Board(Screen[None]):
                 tooltip="Type the exact value of the limit"),
         Binding("u", "app.undo", "undo", id="undo",
                 tooltip="Undo the last turn of a limit or of the load"),
+        Binding("U", "app.redo", "redo", show=False, id="redo",
+                tooltip="Do again what was undone"),
+        Binding("n", "app.preempt", "preempt now", show=False, id="preempt",
+                tooltip="Now: preempt what runs above max_num_seqs, instead of letting it drain"),
+        Binding("p", "app.toggle_engine", "pause", show=False, id="engine.pause",
+                tooltip="Pause the engine between two steps, or let it go on"),
+        Binding("r", "app.reset_prefix_cache", "reset", show=False, id="prefix.reset",
+                tooltip="Reset: empty the prefix cache"),
         Binding("space", "app.toggle_load", "hold", key_display="␣", id="load.toggle",
                 tooltip="Hold the load, or let it run again"),
         Binding("minus", "app.scale_load(-1)", "less load", show=False, key_display="- +",
@@ -87,6 +135,14 @@ class Board(Screen[None]):
                 tooltip="Edit the load: arrivals, lengths, prefixes, conversations, trace"),
         Binding("o", "app.edit_goals", "goals", show=False, id="goals",
                 tooltip="Objectives: what requests should be served within"),
+        Binding("G", "app.edit_guard", "guard", show=False, id="guard",
+                tooltip="Guard: a turn that breaks it is undone by itself"),
+        Binding("c", "app.compare", "A/B", id="compare",
+                tooltip="Compare: an A/B of these limits against those before, or the baseline"),
+        Binding("t", "app.show_history", "tried", id="history",
+                tooltip="The table of every setting tried: sort, jump back, pin, diff"),
+        Binding("e", "app.edit_engine", "engine", show=False, id="engine.edit",
+                tooltip="Any engine argument, and boot again with it"),
         Binding("f", "app.show_frontier", "plot", id="frontier",
                 tooltip="Throughput against latency, a point a setting; a sweep fills it in"),
         Binding("x", "app.stop_load", "stop the load", show=False, id="load.stop",
@@ -101,6 +157,13 @@ class Board(Screen[None]):
                   key_display="1 … 6", tooltip="" if n > 1 else
                   "One panel over the whole screen; again or Esc brings the board back")
           for n in range(1, 7)),
+        Binding("comma", "seek(-1)", "mark before", show=False, key_display=", .",
+                id="cursor.previous", tooltip="Read the charts at the mark before, or after it; "
+                "< > by a column; Esc ends it; or point at a chart"),
+        Binding("full_stop", "seek(1)", "mark after", show=False, id="cursor.next"),
+        Binding("less_than_sign", "shift(-1)", "before", show=False, id="cursor.left"),
+        Binding("greater_than_sign", "shift(1)", "after", show=False, id="cursor.right"),
+        Binding("escape", "put_down", "no cursor", show=False, id="cursor.none"),
         Binding("ctrl+p", "app.command_palette", "commands", show=False, key_display="Ctrl+P",
                 id="palette", tooltip="Everything else: themes, panels, commands"),
         Binding("question_mark", "app.show_help", "help", key_display="?", id="help",
@@ -108,7 +171,8 @@ class Board(Screen[None]):
         Binding("q", "app.leave", "quit", id="quit",
                 tooltip="Stop load and engine, leave; so does Ctrl+C, and twice: at once"),
     ]  # fmt: skip
-    PANELS = ("throughput", "batch", "latency", "machine", "limits", "marks")
+    PANELS = ("throughput", "batch", "latency", "machine", "limits", "changes")
+    CHARTED = PANELS[:2]
 
     class Typed(Message):
         """The exact value of a limit is to be typed."""
@@ -119,6 +183,9 @@ class Board(Screen[None]):
         self.session = session
         self.tail = tail
         self.selected = KNOBS[0].name
+        self.cursor: int | None = None
+        self._pointed = ""
+        self._figured: Frame | None = None
         self._second = -1
         # Held, not looked up: a tick may come while Textual is taking the screen down.
         self._grid = Container(id="board")
@@ -166,8 +233,7 @@ class Board(Screen[None]):
     def show(self, frame: Frame, *, everything: bool) -> None:
         """Paint `frame`: the steering always, the figures when `everything`."""
         self._arrange(frame)
-        history = self.session.history
-        painters: dict[str, Callable[[int, int], list[Row]]] = {
+        painters: Painters = {
             "header": lambda w, h: [header(frame, w)],
             "clock": lambda w, h: [[(f"{clock(frame.elapsed_s):>{w}}", "label")]],
         }
@@ -176,27 +242,49 @@ class Board(Screen[None]):
         else:
             painters["limits"] = lambda w, h: limits(frame, self.selected, w, h)
             if everything:
-                painters |= {
-                    "throughput": lambda w, h: throughput(frame, history, w, h),
-                    "batch": lambda w, h: batch(frame, history, w, h),
+                self._figured = frame
+                painters |= self._charts(frame) | {
                     "latency": lambda w, h: latency(frame, w, h),
                     "machine": lambda w, h: machine(frame, w, h),
-                    "marks": lambda w, h: marks(frame, w, h),
+                    "changes": lambda w, h: changes(frame, w, h),
                     "trouble": lambda w, h: trouble(frame, w),
                 }
                 self._entitle("latency", window_caption(frame))
                 width = self._canvases["limits"].size.width
                 self._entitle("limits", limits_caption(frame, width - 14))
+                width = self._canvases["changes"].size.width
+                self._entitle("changes", changes_caption(frame, width - 15))
+        self._paint(painters)
+
+    def _paint(self, painters: Painters) -> None:
         for name, draw in painters.items():
             canvas = self._canvases[name]
             if canvas.display and canvas.size.area:
                 canvas.paint(draw(*canvas.size))
 
-    def _entitle(self, name: str, caption: str) -> None:
+    def _charts(self, frame: Frame) -> Painters:
+        """The panels with charts, read at the cursor; the mark there goes into one title."""
+        history, cursor = self.session.history, self.cursor
+        read = self.maximized.id if self.maximized else self._pointed or self.CHARTED[0]
+        for name in self.CHARTED:
+            # Textual keeps a cell of the rule at either end.
+            room = self._canvases[name].outer_size.width - 2 - len(" 1 ·  ")
+            told = "" if cursor is None or name != read else self._trail(frame).told(cursor, room)
+            self._entitle(name, told, named=len(told) + len(name) < room)
+        return {
+            "throughput": lambda w, h: throughput(frame, history, w, h, cursor=cursor),
+            "batch": lambda w, h: batch(frame, history, w, h, cursor=cursor),
+        }
+
+    def _trail(self, frame: Frame) -> Trail:
+        return Trail(frame.marks, self.session.history)
+
+    def _entitle(self, name: str, caption: str, *, named: bool = True) -> None:
         """A panel's title, if it has changed: it repaints the whole rule."""
-        number = self.PANELS.index(name) + 1
-        title = f" {number} {name} · {caption} " if caption else f" {number} {name} "
-        if self._canvases[name].border_title != title:
+        number = f"{self.PANELS.index(name) + 1}{f' {name}' if named else ''}"
+        # Content, not markup: a caption may have brackets.
+        title = Content(f" {number} · {caption} " if caption else f" {number} ")
+        if self._canvases[name].border_title != title.markup:
             self._canvases[name].border_title = title
 
     def _arrange(self, frame: Frame) -> None:
@@ -223,13 +311,54 @@ class Board(Screen[None]):
 
     @on(Panel.Clicked)
     def _row_clicked(self, event: Panel.Clicked) -> None:
-        name = row_of(event.y) if event.panel.id == "limits" else None
+        if event.panel.id != "limits":
+            return
+        name = limit_at(event.x, event.y, self.selected, *event.panel.size)
         if name is None:
             return
         self.selected = name
         self.redraw()
         if event.twice:
             self.post_message(self.Typed())
+
+    def _put_cursor(self, second: int | None, pointed: str = "") -> None:
+        """Move the cursor of the charts, or take it away; only they are painted, as they stood."""
+        if (second, pointed) == (self.cursor, self._pointed):
+            return
+        self.cursor, self._pointed = second, pointed
+        if self._figured is not None and self._grid.display:
+            self._paint(self._charts(self._figured))
+
+    @on(Panel.Pointed)
+    def _chart_pointed(self, event: Panel.Pointed) -> None:
+        name, frame = event.panel.id or "", self._figured
+        if event.x is None or frame is None or name not in self.CHARTED:
+            # What the keys have put stays when the pointer goes.
+            if name == self._pointed:
+                self._put_cursor(None)
+            return
+        page = Page.of(self.session.history, event.panel.size.width)
+        second = page.second(event.x)
+        marked = self._trail(frame).within(second, second + 2)
+        known = second < self.session.history.total
+        self._put_cursor(second if known and marked is None else marked, name)
+
+    def action_seek(self, direction: int) -> None:
+        """The cursor to the mark before or after it; to the newest one at first."""
+        if self._figured is not None:
+            self._put_cursor(self._trail(self._figured).beside(self.cursor, direction))
+
+    def action_shift(self, direction: int) -> None:
+        """The cursor by a column; to the newest second at first."""
+        history = self.session.history
+        last = history.total - 1
+        second = last if self.cursor is None else self.cursor + 2 * direction
+        if history.buckets:
+            self._put_cursor(max(history.total - len(history.buckets), min(last, second)))
+
+    def action_put_down(self) -> None:
+        """No cursor."""
+        self._put_cursor(None)
 
     def action_zoom(self, number: int) -> None:
         """One panel over the whole screen, or back."""

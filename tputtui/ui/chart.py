@@ -13,6 +13,7 @@ from tputtui.format import clock, compact
 from tputtui.measure.history import Bucket, History
 from tputtui.measure.samples import Mark
 from tputtui.ui.braille import area, nice_top
+from tputtui.ui.cursor import RULES, Page
 from tputtui.ui.rows import Row, spread
 
 __all__ = ["chart"]
@@ -20,7 +21,8 @@ __all__ = ["chart"]
 Overlay = dict[int, tuple[str, str]]
 """Column to (character, style), in one line."""
 
-_RULES = {"knob": "┃", "load": "╎", "engine": "│"}
+_CURSOR = "║"
+"""No mark is drawn with it, so that it is told from one without colour."""
 
 
 def chart(
@@ -34,16 +36,19 @@ def chart(
     limit: Callable[[Bucket], float] | None = None,
     top: float | None = None,
     label: Callable[[float], str] = lambda value: compact(value, 0),
+    cursor: int | None = None,
 ) -> list[Row]:
     """`height` rows of `width` cells: a caption with the scale, then the area, oldest left.
 
     pick: the quantity of one second. limit: drawn as a line over it, and kept in the scale.
-    marks: drawn as rules: ┃ a knob, ╎ the load, │ the engine. top: fixes the scale.
+    marks: drawn as rules: ┃ a knob, ╎ the load, │ the engine, ┊ a leg of an A/B, ┇ the guard.
+    top: fixes the scale. cursor: a second of the run; the caption then reads its values.
     """
     plot_height = height - 1
     if plot_height < 1 or width < 4:
         return []
-    first, buckets = _page(history, width * 2)
+    page = Page.of(history, width)
+    buckets = list(history.buckets)[max(0, page.first - _oldest(history)) :]
     # A cell is two seconds: it is drawn once, when both are known.
     buckets = buckets[: len(buckets) // 2 * 2]
     values = [pick(bucket) for bucket in buckets]
@@ -53,24 +58,40 @@ def chart(
     lines = [line.ljust(width) for line in area(values, plot_height, scale)]
     overlay: list[Overlay] = [{} for _ in lines]
     _draw_limit(lines, overlay, limits, scale)
-    _draw_marks(overlay, marks, history, first, width)
-    caption = spread(
-        [(title, "label")],
-        [(f"{clock(first)}–{clock(first + width * 2)}  0–{label(scale)}", "muted")],
-        width,
-    )
+    _draw_marks(overlay, marks, history, page)
+    if cursor is None:
+        told = [(f"{clock(page.first)}–{clock(page.end)}  0–{label(scale)}", "muted")]
+    else:
+        _draw_rule(overlay, page.column(cursor), _CURSOR, "value")
+        told = _read(history, page, cursor, pick, limit, label, len(label(scale)))
+    caption = spread([(title, "label")], told, width)
     return [caption, *(_runs(line, over) for line, over in zip(lines, overlay, strict=True))]
 
 
-def _page(history: History, seconds: int) -> tuple[int, list[Bucket]]:
-    """The first second shown, and the buckets from there on."""
-    quarter = max(1, seconds // 4)
-    over = history.total - history.first - seconds
-    first = history.first + (math.ceil(over / quarter) * quarter if over > 0 else 0)
-    kept = len(history.buckets)
-    missing = first - (history.total - kept)
-    buckets = list(history.buckets)[max(0, missing) :]
-    return first, buckets
+def _oldest(history: History) -> int:
+    """The second of the oldest bucket."""
+    return history.total - len(history.buckets)
+
+
+def _read(
+    history: History,
+    page: Page,
+    second: int,
+    pick: Callable[[Bucket], float],
+    limit: Callable[[Bucket], float] | None,
+    label: Callable[[float], str],
+    cells: int,
+) -> Row:
+    """What was at `second`, ◂ where that is before the page; `cells` keep the time in place."""
+    at = second - _oldest(history)
+    bucket = history.buckets[at] if 0 <= at < len(history.buckets) else None
+    value = pick(bucket) if bucket else math.nan
+    row: Row = [
+        (f"{'◂ ' if second < page.first else ''}{clock(second)}  ", "muted"),
+        (label(value).rjust(cells), "value"),
+    ]
+    bound = limit(bucket) if bucket and limit else math.nan
+    return [*row, (f"  ▔ {label(bound)}", "limit")] if math.isfinite(bound) else row
 
 
 def _draw_limit(
@@ -89,13 +110,17 @@ def _draw_limit(
 
 
 def _draw_marks(
-    overlay: list[Overlay], marks: Iterable[Mark], history: History, first: int, width: int
+    overlay: list[Overlay], marks: Iterable[Mark], history: History, page: Page
 ) -> None:
     for mark in marks:
-        second = history.index(mark.t_s) - first
-        if 0 <= second < width * 2:
-            for over in overlay:
-                over[second // 2] = (_RULES.get(mark.kind, "│"), "mark")
+        column = page.column(history.index(mark.t_s))
+        _draw_rule(overlay, column, RULES.get(mark.kind, "│"), "mark")
+
+
+def _draw_rule(overlay: list[Overlay], column: int | None, rule: str, style: str) -> None:
+    if column is not None:
+        for over in overlay:
+            over[column] = (rule, style)
 
 
 def _runs(line: str, over: Overlay) -> Row:

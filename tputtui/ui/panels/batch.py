@@ -13,13 +13,16 @@ from tputtui.ui.rows import Row
 __all__ = ["batch"]
 
 
-def batch(frame: Frame, history: History, width: int, height: int) -> list[Row]:
-    """Six rows of figures, then charts in what is left."""
+def batch(
+    frame: Frame, history: History, width: int, height: int, *, cursor: int | None = None
+) -> list[Row]:
+    """Six rows of figures, then charts in what is left, read at second `cursor`."""
     knobs, facts, found = frame.status.knobs, frame.status.facts, frame.now
     account = frame.accounting
     seqs = knobs.max_num_seqs if knobs else 0
     tokens = knobs.max_num_batched_tokens if knobs else 0
-    kv_tokens = facts.kv_tokens if facts else 0
+    # What is held back is no part of the cache.
+    kv_tokens = facts.kv_tokens_in(frame.kv_blocks) if facts else 0
     step_tokens = found.tokens_frac * tokens
     rows: list[Row] = [
         _gauge("sequences", account.running, seqs, account.running / max(seqs, 1), width),
@@ -71,6 +74,7 @@ def batch(frame: Frame, history: History, width: int, height: int) -> list[Row]:
         width,
         left - kv - steps,
         limit=attrgetter("max_num_seqs"),
+        cursor=cursor,
     )
     if kv:
         rows += chart(
@@ -82,6 +86,7 @@ def batch(frame: Frame, history: History, width: int, height: int) -> list[Row]:
             kv,
             top=1.0,
             label=lambda value: percent(value, 0),
+            cursor=cursor,
         )
     if steps:
         rows += chart(
@@ -92,6 +97,7 @@ def batch(frame: Frame, history: History, width: int, height: int) -> list[Row]:
             width,
             steps,
             label=lambda value: seconds(value, 0),
+            cursor=cursor,
         )
     return rows
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from tputtui.format import compact, rate, seconds
 from tputtui.frame import Frame
-from tputtui.knobs import KNOBS
+from tputtui.knobs import shorthand
 from tputtui.measure.frontier import AXES_X, AXES_Y, Axis, Point, knee, pareto
 from tputtui.ui.braille import nice_top
 from tputtui.ui.rows import Row, spread
@@ -137,7 +137,7 @@ def _table(
     columns = "".join(f"{axis.label:>11}" for axis in axes)
     rows: list[Row] = [[(f"    {'seqs/tokens/length':<20}{'load':<16}{columns}{'n':>8}", "label")]]
     for point in points[max(0, len(points) - lines + 1) :]:
-        knobs = "/".join(str(point.knobs[knob.name]) for knob in KNOBS if knob.name in point.knobs)
+        knobs = shorthand(point.knobs)
         rows.append(
             [
                 (f"{point.label:>2}  ", _look(point, best)),

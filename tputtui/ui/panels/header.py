@@ -14,6 +14,7 @@ _LOOK = {
     State.RUNNING: ("▶", "good"),
     State.DRAINING: ("◐", "warn"),
     State.READY: ("■", "label"),
+    State.PAUSED: ("‖", "warn"),
     State.FAILED: ("✖", "bad"),
 }
 

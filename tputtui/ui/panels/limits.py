@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import textwrap
+from typing import NamedTuple
 
-from tputtui.format import bar
+from tputtui.format import bar, size
 from tputtui.frame import Frame
-from tputtui.knobs import KNOBS, Knob
-from tputtui.ui.rows import Row
+from tputtui.knobs import KNOBS, Knob, Knobs, spoken
+from tputtui.ui.rows import Row, fitted, width_of
 
-__all__ = ["limits", "limits_caption", "row_of"]
+__all__ = ["limit_at", "limits", "limits_caption"]
+
+_MAIN = 3
+"""The first limits of the table have a row each; the others share rows where there is room."""
+_CELL = 38
+_NAME = max(len(knob.name) for knob in KNOBS) + 1
+
+
+class _Place(NamedTuple):
+    """Where a limit stands: row, and columns from `start` up to `end`."""
+
+    knob: Knob
+    y: int
+    start: int
+    end: int
 
 
 def limits(frame: Frame, selected: str, width: int, height: int) -> list[Row]:
-    """A row a limit, then the selected one's trade in what is left."""
-    rows = [_row(frame, knob, knob.name == selected, width) for knob in KNOBS]
-    chosen = next(knob for knob in KNOBS if knob.name == selected)
+    """The limits as they fit, then what the selected one trades in what is left."""
+    places = _places(selected, width, height)
+    rows: list[Row] = [[] for _ in range(max(place.y for place in places) + 1)] if places else []
+    for place in places:
+        chosen = place.knob.name == selected
+        if place.end - place.start > _CELL:
+            rows[place.y] = _row(frame, place.knob, chosen, width)
+        else:
+            rows[place.y] += fitted(_cell(frame, place.knob, chosen), place.end - place.start)
     room = height - len(rows)
     if room > 0:
-        lines = textwrap.wrap(chosen.trade, max(20, width - 4))
+        lines = textwrap.wrap(_told(frame, selected, len(places)), max(20, width - 4))
         rows += [[(f"  {line}", "muted")] for line in lines[:room]]
     return rows
 
@@ -36,32 +57,103 @@ def limits_caption(frame: Frame, width: int) -> str:
     return caption
 
 
-def row_of(y: int) -> str | None:
-    """The limit shown in row `y` of the panel."""
-    return KNOBS[y].name if 0 <= y < len(KNOBS) else None
+def limit_at(x: int, y: int, selected: str, width: int, height: int) -> str | None:
+    """The limit shown in that cell of the panel."""
+    for place in _places(selected, width, height):
+        if place.y == y and place.start <= x < place.end:
+            return place.knob.name
+    return None
+
+
+def _places(selected: str, width: int, height: int) -> list[_Place]:
+    """All of them where they fit beside one another, else the selected one's page, a row each."""
+    columns = max(1, width // _CELL)
+    others = KNOBS[_MAIN:]
+    if height > _MAIN + -(-len(others) // columns):
+        places = [_Place(knob, y, 0, width) for y, knob in enumerate(KNOBS[:_MAIN])]
+        cell = width // columns
+        for i, knob in enumerate(others):
+            row, column = divmod(i, columns)
+            places.append(_Place(knob, _MAIN + row, column * cell, (column + 1) * cell))
+        return [place._replace(end=min(place.end, place.start + _CELL))
+                if place.y >= _MAIN else place for place in places]  # fmt: skip
+    a_page = max(1, height - 1 if height > _MAIN else height)
+    index = next(i for i, knob in enumerate(KNOBS) if knob.name == selected)
+    first = index // a_page * a_page
+    return [_Place(knob, y, 0, width) for y, knob in enumerate(KNOBS[first : first + a_page])]
+
+
+def _told(frame: Frame, selected: str, shown: int) -> str:
+    """The selected limit in a sentence: its name where it is not in a row, its size, its trade."""
+    index, knob = next((i, k) for i, k in enumerate(KNOBS) if k.name == selected)
+    facts = frame.status.facts
+    parts = [f"{index + 1}/{len(KNOBS)}"] if shown < len(KNOBS) else []
+    if shown == len(KNOBS) and index >= _MAIN:
+        parts.append(knob.name)
+    if facts is not None and selected in facts.fixed:
+        parts.append(f"cannot be turned: {facts.fixed[selected]}")
+    elif facts is not None and index >= _MAIN:
+        parts.append(f"booted {spoken(selected, facts.booted.get(selected))}")
+    if facts is not None and selected == "num_gpu_blocks" and frame.asked is not None:
+        usable = frame.asked.num_gpu_blocks - 1
+        tokens = f"{facts.kv_tokens_in(usable):,} tok"
+        memory = size(usable * facts.kv_block_bytes, 0) if facts.kv_block_bytes else ""
+        parts.append(", ".join(filter(None, (tokens, memory))))
+    return " · ".join([*parts, knob.trade])
+
+
+def _cell(frame: Frame, knob: Knob, selected: bool) -> Row:
+    row: Row = [(f"{'▸' if selected else ' '} {knob.label:<15}", "accent" if selected else "label")]
+    facts, asked = frame.status.facts, frame.asked
+    if facts is None or asked is None or not frame.serving:
+        return [*row, ("–", "muted")]
+    value, booted = asked.get(knob.name), facts.booted.get(knob.name)
+    look = "value" if value != booted else "text"
+    if knob.choices:
+        return [*row, (spoken(knob.name, value), look)]
+    row.append((f"{value:,}", look))
+    row.append((f" / {facts.ceilings.get(knob.name):,}" if knob.boots else "", "label"))
+    row.append((f" {knob.unit}", "muted"))
+    sign, sign_look = _state(frame, knob, frame.status.knobs, asked)
+    return row if sign == "in force" else [*row, (" …", sign_look)]
 
 
 def _row(frame: Frame, knob: Knob, selected: bool, width: int) -> Row:
     look = "accent" if selected else "label"
-    row: Row = [(f"{'▸' if selected else ' '} {knob.name:<23}", look)]
+    name = min(_NAME, max(23, width - 50))
+    row: Row = [(f"{'▸' if selected else ' '} {knob.name:<{name}}", look)]
     facts, knobs, asked = frame.status.facts, frame.status.knobs, frame.asked
     if facts is None or knobs is None or asked is None or not frame.serving:
         return [*row, ("      – / –", "muted")]
-    value, ceiling, in_force = asked.get(knob.name), facts.ceilings.get(knob.name), knobs
-    row += [
-        (f"{value:>7,}", "value"),
-        (f" / {ceiling:<7,}", "label"),
-        (f"{knob.unit:<5}", "muted"),
-    ]
-    cells = min(24, width - 25 - 17 - 5 - 28)
-    if cells >= 8:
-        filled, empty = bar(value / ceiling, cells)
+    value, ceiling = asked.get(knob.name), facts.ceilings.get(knob.name)
+    if knob.choices:
+        words = f" / {', '.join(knob.choices[: ceiling + 1])}"
+        row += [(f"{spoken(knob.name, value):>8}", "value"), (f"{words:<15}", "label")]
+    else:
+        row += [
+            (f"{value:>7,}", "value"),
+            (f" / {ceiling:<7,}", "label"),
+            (f"{knob.unit:<5}", "muted"),
+        ]
+    state = _state(frame, knob, knobs, asked)
+    cells = min(24, width - width_of(row) - 28)
+    if cells >= 8 and not knob.choices:
+        filled, empty = bar(value / ceiling if ceiling else 0.0, cells)
         row += [(filled, "accent" if selected else "label"), (empty, "muted"), ("  ", "text")]
-    if in_force.get(knob.name) != value:
-        return [*row, (f"asked, {in_force.get(knob.name):,} in force", "warn")]
+    return [*row, state]
+
+
+def _state(frame: Frame, knob: Knob, knobs: Knobs | None, asked: Knobs) -> tuple[str, str]:
+    """How far what was asked has come into force."""
+    value = asked.get(knob.name)
+    in_force = knobs.get(knob.name) if knobs else value
+    running = frame.accounting.running
+    if in_force != value:
+        return f"asked, {spoken(knob.name, in_force)} in force", "warn"
     if knob.name == "max_num_seqs" and frame.draining_seqs:
-        running = frame.accounting.running
-        return [*row, (f"in force, draining {running:,} → {value:,}", "warn")]
-    if knob.name == "max_num_batched_tokens" and value < frame.accounting.running:
-        return [*row, (f"below {frame.accounting.running:,} running: starves", "warn")]
-    return [*row, ("in force", "good")]
+        return f"draining {running:,} → {value:,}, n: now", "warn"
+    if knob.name == "max_num_batched_tokens" and value < running:
+        return f"below {running:,} running: starves", "warn"
+    if knob.name == "num_gpu_blocks" and frame.kv_blocks + 1 > value:
+        return f"holding, {frame.kv_blocks + 1:,} left", "warn"
+    return "in force", "good"

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
+
 from tputtui.format import clock
 from tputtui.frame import Frame
+from tputtui.ui.cursor import RULES
 from tputtui.ui.rows import Row
 
 __all__ = ["marks"]
 
-_SIGNS = {"knob": ("┃", "accent"), "load": ("╎", "text"), "engine": ("│", "label")}
+_LOOKS = {"knob": "accent", "load": "text", "trial": "label", "guard": "warn"}
 
 
 def marks(frame: Frame, width: int, height: int) -> list[Row]:
-    """One row a mark."""
+    """One row a mark, cut between words."""
     started_s = frame.t_s - frame.elapsed_s
     rows: list[Row] = []
     for mark in reversed(frame.marks[-height:] if height > 0 else ()):
-        sign, look = _SIGNS.get(mark.kind, ("│", "label"))
+        text = mark.text
+        if len(text) > (room := max(1, width - 10)):
+            text = shorten(text, room, placeholder=" …")
         rows.append(
             [
                 (f"{clock(mark.t_s - started_s):>7} ", "muted"),
-                (f"{sign} ", look),
-                (mark.text, "text"),
+                (f"{RULES.get(mark.kind, '│')} ", _LOOKS.get(mark.kind, "label")),
+                (text, "text"),
             ]
         )
     return rows or [[("Turn a limit: what you do is listed here.", "muted")]]

@@ -15,8 +15,10 @@ from tputtui.ui.rows import Row
 __all__ = ["throughput"]
 
 
-def throughput(frame: Frame, history: History, width: int, height: int) -> list[Row]:
-    """Three rows of figures, then charts in what is left."""
+def throughput(
+    frame: Frame, history: History, width: int, height: int, *, cursor: int | None = None
+) -> list[Row]:
+    """Three rows of figures, then charts in what is left, read at second `cursor`."""
     now, window = frame.now, frame.figures
     # What is no figure of this setting yet is there to be watched, not to be quoted.
     sure = "text" if frame.window.phase.quotable else "muted"
@@ -43,10 +45,24 @@ def throughput(frame: Frame, history: History, width: int, height: int) -> list[
         return rows
     prompt = left // 3 if left >= 9 else 0
     rows += chart(
-        "generated tok/s", history, attrgetter("generated"), frame.marks, width, left - prompt
+        "generated tok/s",
+        history,
+        attrgetter("generated"),
+        frame.marks,
+        width,
+        left - prompt,
+        cursor=cursor,
     )
     if prompt:
-        rows += chart("prompt tok/s", history, attrgetter("prefill"), frame.marks, width, prompt)
+        rows += chart(
+            "prompt tok/s",
+            history,
+            attrgetter("prefill"),
+            frame.marks,
+            width,
+            prompt,
+            cursor=cursor,
+        )
     return rows
 
 

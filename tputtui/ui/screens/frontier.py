@@ -72,7 +72,7 @@ class FrontierScreen(Screen[None]):
         sweep = self._session.frame().sweep
         try:
             if sweep is not None and sweep.level is not None:
-                self._session.stop_sweep()
+                self._session.stop_experiment()
             else:
                 self._session.sweep()
         except TputError as refusal:

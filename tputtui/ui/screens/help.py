@@ -41,6 +41,13 @@ _MEANINGS = (
     ("goodput", "requests that met every goal, a second; cut, aborted or failed ones did not."),
     ("plot", "one point a setting measured for 10 s and 30 requests; w there sweeps the load."),
     ("64 / 256", "the limit asked for / its ceiling: what the engine booted with."),
+    ("changes", "a setting against the one before, or the baseline: old → new, the change with its "
+     "interval. ▲ better ▼ worse: the interval excludes no change; = the same: within ±2 %; ? not "
+     "to be told yet. All rows at all looks together hold with 95 %."),
+    ("A/B", "legs of both settings in turns, with the same requests, from an empty engine; it ends "
+     "by itself and puts everything back. It also sees through slow drift."),
+    ("bound by", "what holds the engine back, over the last 10 s, and what to try next."),
+    ("guard", "a turn after which it is broken is undone by itself, within its first window."),
     ("starves", "a token limit below the running batch serves its first sequences only."),
     ("┃ ╎ │", "on a chart: a limit was turned, the load changed, the engine booted or failed."),
 )  # fmt: skip
@@ -59,12 +66,12 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """The page."""
-        limits = [(knob.name, f"{knob.trade} Ceiling: {knob.flag}.") for knob in KNOBS]
+        limits = [(k.name, f"{k.trade} {k.flag}, {k.reach}.") for k in KNOBS]
         text = "\n".join(
             [
                 *_section("Keys", self._keys, 14),
                 *_section("What the figures mean", _MEANINGS, 14),
-                *_section("Limits", limits, 24),
+                *_section("Limits", limits, 31),
             ]
         )
         with VerticalScroll():

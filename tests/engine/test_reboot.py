@@ -1,0 +1,147 @@
+"""Another engine in place of the running one, in this process; memory comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tputtui.engine.protocol import State
+from tputtui.errors import CeilingError
+from tputtui.load.generator import Generator
+from tputtui.load.lengths import Uniform
+from tputtui.measure.samples import Outcome
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
+
+@pytest.fixture
+def own(bench, cpu):
+    """The CPU engine, given up afterwards: its arguments are no longer what others expect."""
+    yield cpu
+    bench.close()
+
+
+def test_above_the_ceiling_a_boot_raises_it_and_the_same_load_goes_on(own):
+    session = own.session
+    earlier = own.recorder.accounting.issued
+    own.start(40, Uniform(16, 64), Uniform(8, 24), seed=21)
+    # A seed counts from request 0 on.
+    session.stop_load()
+    session.toggle_load()
+    own.turn(30)
+    session.set_knob("max_num_batched_tokens", 1024)
+    own.turn()
+    marks, issued = len(own.recorder.marks), own.recorder.accounting.issued - earlier
+    with pytest.raises(CeilingError) as refusal:
+        session.set_knob("max_num_seqs", 96)
+    assert "in flight are aborted" in session.boot_cost
+    session.boot_higher(refusal.value.name, refusal.value.value)
+    own.turn(30)
+    status = own.host.status
+    assert status.state is State.RUNNING
+    assert status.facts.ceilings.max_num_seqs == 96
+    assert status.knobs.max_num_seqs == 96
+    # What had been turned stays; what had not is as the new engine was booted.
+    assert status.knobs.max_num_batched_tokens == 1024
+    assert session.engine.args["max_num_seqs"] == 96
+    assert "booted shape:demo" in list(own.recorder.marks)[marks].text
+    # The very requests that were next, not the first ones again.
+    reference = Generator(session.workload, status.facts.vocab_size)
+    reference.resume(0.0)
+    wanted = {}
+    while len(wanted) < own.recorder.accounting.issued - earlier:
+        for request in reference.due(0.0, 0, 2048):
+            wanted[request.number] = (request.prompt_tokens, request.output_tokens)
+            reference.ended(request.number, 0.0, request.output_tokens, ())
+    seen = {s.number: (s.prompt_tokens, s.wanted_tokens) for s in own.ended}
+    assert max(seen) > issued
+    assert seen == {number: wanted[number] for number in seen}
+    own.drain(at_most=300)
+    outcomes = {sample.outcome for sample in own.ended}
+    assert outcomes == {Outcome.FINISHED, Outcome.ABORTED}
+
+
+def test_a_boot_that_fails_goes_back_to_the_arguments_before_and_says_why(own):
+    session = own.session
+    own.start(20, Uniform(16, 64), Uniform(8, 24), seed=22)
+    own.turn(10)
+    session.set_knob("max_num_seqs", 24)
+    own.turn()
+    before = session.engine
+    for args, says in (
+        ({**before.args, "dtype": "float7"}, "float7"),
+        ({**before.args, "max_num_batched_tokens": 16}, "max_num_batched_tokens"),
+    ):
+        session.boot_with(args, {})
+        own.turn(10)
+        frame = session.frame()
+        assert frame.status.state is State.RUNNING
+        assert says in frame.status.refused.message
+        assert session.engine == before
+        assert frame.status.knobs.max_num_seqs == 24
+        assert "Back to what ran before" in " ".join(mark.text for mark in own.recorder.marks)
+    own.drain(at_most=300)
+
+
+TEN_BOOTS = """
+import gc, json, threading
+import psutil
+from tests.engine.conftest import CPU, Served
+from tputtui.engine.protocol import State
+from tputtui.engine.vllm_inproc import VllmEngine
+from tputtui.load.lengths import Uniform
+
+if __name__ == "__main__":
+    served, process = Served(VllmEngine, CPU), psutil.Process()
+    served.start(20, Uniform(16, 64), Uniform(8, 24), seed=23)
+    served.turn(20)
+
+    def boot(tokens):
+        served.session.boot_with({**CPU.args, "max_num_batched_tokens": tokens}, {})
+        served.turn(20)
+        assert served.host.status.state is State.RUNNING
+        assert served.host.status.facts.ceilings.max_num_batched_tokens == tokens
+        gc.collect()
+        return {
+            "rss": process.memory_info().rss,
+            "threads": threading.active_count(),
+            "children": len(process.children(recursive=True)),
+            "files": process.num_fds(),
+        }
+
+    boot(1024)
+    first = boot(2048)
+    seen = [boot(tokens) for tokens in (1024, 2048) * 5]
+    served.drain(at_most=300)
+    assert served.session.close(60.0)
+    served.host.turn()
+    print(json.dumps([first, *seen]))
+"""
+
+
+def test_ten_boots_leave_memory_threads_and_children_as_they_were():
+    done = subprocess.run(
+        [sys.executable, "-c", TEN_BOOTS],
+        cwd=ROOT,
+        # oneDNN keeps up to 1,024 kernels, one for each shape of batch served so far: that grows
+        # with what is served, however often is booted, and would hide what boots leave behind.
+        env=os.environ | {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0", "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
+    assert done.returncode == 0, done.stderr
+    first, *seen = json.loads(done.stdout.splitlines()[-1])
+    assert len(seen) == 10
+    assert first["children"] == 0
+    for name in ("threads", "children", "files"):
+        assert [found[name] for found in seen] == [first[name]] * 10, name
+    for found in seen:
+        assert found["rss"] == pytest.approx(first["rss"], rel=0.05)

@@ -1,0 +1,204 @@
+"""What the last turn did, as rows: at every size of the panel, in every state."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+
+import pytest
+
+from tests.made import (
+    EVERY_JUDGEMENT,
+    MARKS,
+    OTHER_ENGINE,
+    difference_of,
+    frame_of,
+    series_of,
+    six_trials,
+)
+from tputtui.frame import CompareState
+from tputtui.measure.window import Phase
+from tputtui.ui.panels.changes import changes, changes_caption
+from tputtui.ui.panels.verdicts import difference_row
+
+SIZES = [(78, 3), (118, 6), (58, 6), (78, 22), (198, 48), (40, 4)]
+WORDS = {"better": "▲", "worse": "▼", "the same": "=", "cannot tell yet": "?"}
+
+
+def lines(frame, width=118, height=6):
+    return ["".join(text for text, _ in row) for row in changes(frame, width, height)]
+
+
+@pytest.fixture(scope="module")
+def frame():
+    """The third setting, under way for 20 s, against the second, which is pinned."""
+    trials = six_trials()[:3]
+    present = replace(
+        trials[2],
+        differences=EVERY_JUDGEMENT,
+        series=series_of(2330, 0.52, 0.0166, length_s=20.0),
+    )
+    return frame_of((*trials[:2], present), marks=MARKS, baseline=2)
+
+
+def comparing(frame, *, done=False, note="pair 3 of at most 12: B warming up, 31 of 96 requests"):
+    rows = EVERY_JUDGEMENT
+    return replace(frame, compare=CompareState("" if done else "B", 2, note, done, rows))
+
+
+def test_before_and_after_of_every_judgement(frame):
+    assert lines(frame, 118, 6) == [
+        "tokens/s    2,316 →   2,541    +9.7 % [+8.1 … +11.3]   ▲ better",
+        "TTFT p50   302 ms →  441 ms   +46.1 % [+31.0 … +58.0]  ▼ worse",
+        "TTFT p90   963 ms →  1.03 s    +7.2 % [-4.0 … +19.0]   ? cannot tell yet "
+        "(needs ~40 s more)",
+        "TPOT p50  17.4 ms → 17.5 ms    +0.3 % [-1.1 … +1.8]    = the same, within 2 %",
+        "TPOT p90  22.1 ms → 22.9 ms    +3.6 % [-2.0 … +9.1]    ? more time will not tell: "
+        "c runs an A/B",
+        "   6:20 ╎ load 96 in flight → 120 in flight",
+    ]
+
+
+def test_the_wide_screens_narrow_column(frame):
+    assert lines(frame, 58, 6)[:5] == [
+        "tokens/s    2,316 → 2,541  +9.7 % [+8.1 … +11.3]  ▲ better",
+        "TTFT p50     302 → 441 ms +46.1 % [+31.0 … +58.0] ▼ worse",
+        "TTFT p90  963 ms → 1.03 s  +7.2 % [-4.0 … +19.0]  ? ~40 s",
+        "TPOT p50   17.4 → 17.5 ms  +0.3 % [-1.1 … +1.8]   = same",
+        "TPOT p90   22.1 → 22.9 ms  +3.6 % [-2.0 … +9.1]   ? c: A/B",
+    ]
+
+
+def test_where_there_is_little_room_the_headline_and_what_it_was_paid_with(frame):
+    assert [line[:8] for line in lines(frame, 78, 3)] == ["tokens/s", "TTFT p50", "   6:20 "]
+    later = (*EVERY_JUDGEMENT[:1], *EVERY_JUDGEMENT[2:])
+    worse = difference_of("tpot_p90", 0.0221, 0.03, 0.3, 0.4, "worse")
+    present = replace(frame.trials[-1], differences=(*later[:-1], worse))
+    shown = lines(replace(frame, trials=(*frame.trials[:-1], present)), 78, 3)
+    assert shown[1].startswith("TPOT p90")
+
+
+def test_a_whole_screen_has_a_head_and_every_mark(frame):
+    shown = lines(frame, 118, 30)
+    assert "change interval (95 %" in shown[0]
+    assert len(shown) == 1 + 5 + 1 + len(MARKS)
+    assert "┇" in shown[9]
+    assert "┊" in shown[8]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("state", ["turned", "settling", "alone", "empty", "comparing", "compared"])
+def test_no_row_is_wider_than_the_panel_and_no_number_is_cut(frame, size, state):
+    frame = {
+        "turned": lambda: frame,
+        "settling": lambda: settling(frame),
+        "alone": lambda: replace(frame, trials=frame.trials[:1]),
+        "empty": lambda: replace(frame, trials=()),
+        "comparing": lambda: comparing(frame),
+        "compared": lambda: comparing(
+            frame, done=True, note="12 pairs would hardly tell: B's tokens/s changes by -1.0% to "
+            "+3.1%; its TTFT p50 is better.",
+        ),
+    }[state]()  # fmt: skip
+    shown = lines(frame, *size)
+    assert len(shown) <= size[1]
+    for line in shown:
+        assert len(line) <= size[0]
+        assert not re.search(r"[\d.+-]…$", line), line
+    assert len(changes_caption(frame, size[0] - 14)) <= size[0] - 14
+
+
+def test_numbers_keep_their_places_whatever_they_are(frame):
+    rows = [
+        difference_of("tokens_per_s", 9.99, 101_234.0, 9_000.0, math.inf, "better"),
+        difference_of("tokens_per_s", 123_456.0, 0.0, -1.0, -0.99, "worse"),
+        difference_of("ttft_p50", 940e-6, 61.0, 0.0, 12_345_678.0, "cannot tell yet", 3000.0),
+        difference_of("tpot_p90", 0.9991, 0.0999, -0.995, -0.81, "better"),
+        difference_of("goodput_per_s", 0.0, 4.0, math.nan, math.nan, "cannot tell yet"),
+        difference_of("ttft_p90", math.nan, 4.0, math.nan, math.nan, "cannot tell yet"),
+    ]
+    for width in (118, 78, 58):
+        shown = ["".join(text for text, _ in difference_row(row, width)) for row in rows]
+        assert {len(line) > width for line in shown} == {False}
+        sign = re.compile(r"[▲▼=?–](?= [a-z~\d])")
+        assert len({sign.search(line).start() for line in shown}) == 1, shown
+
+
+def test_signs_are_never_told_by_colour_alone(frame):
+    for row in EVERY_JUDGEMENT:
+        text, look = difference_row(row, 118)[-1]
+        assert text.startswith(WORDS[row.judgement.value])
+        assert look in ("good", "bad", "text", "label")
+
+
+@pytest.mark.parametrize(
+    ("needs_s", "said"),
+    [(3.0, "~5 s"), (33.0, "~40 s"), (61.0, "~90 s"), (100.0, "~2 min"), (1000.0, "~20 min")],
+)
+def test_how_long_it_takes_is_said_in_round_steps(needs_s, said):
+    row = difference_of("ttft_p90", 1.0, 1.1, -0.1, 0.3, "cannot tell yet", needs_s)
+    assert f"(needs {said} more)" in difference_row(row, 118)[-1][0]
+
+
+def test_what_takes_longer_than_a_setting_is_measured_is_left_to_an_ab(frame):
+    whole = replace(frame.trials[-1], series=series_of(2330, 0.52, 0.0166, length_s=60.0))
+    shown = lines(replace(frame, trials=(*frame.trials[:-1], whole)))
+    assert "needs" not in shown[2]
+    assert shown[2].endswith("c runs an A/B")
+    # Another engine cannot be had for a leg.
+    other = replace(whole, engine=OTHER_ENGINE)
+    assert lines(replace(frame, trials=(*frame.trials[:-1], other)))[2].endswith("will not tell")
+
+
+def settling(frame):
+    window = replace(
+        frame.window, phase=Phase.SETTLING, settled=False, turned_over=45, to_turn_over=96
+    )
+    present = replace(
+        frame.trials[-1], series=None, differences=(), against=None, phase=Phase.SETTLING
+    )
+    return replace(frame, window=window, trials=(*frame.trials[:-1], present))
+
+
+def test_while_it_settles_and_without_anything_to_compare_with(frame):
+    settles = settling(frame)
+    assert lines(settles)[0] == "settling: 45/96 requests from before have left"
+    assert changes(settles, 118, 6)[0][0][1] == "muted"
+    caption = "max_num_seqs 32 → 64, max_num_batched_tokens 2048 → 1024"
+    assert changes_caption(settles, 100) == caption
+    alone = replace(frame, trials=frame.trials[:1])
+    assert lines(alone)[0].startswith("Nothing to compare with yet: turn a limit")
+    assert lines(alone, 58)[0] == "Nothing to compare with yet"
+    assert changes_caption(alone, 100) == ""
+    held = replace(settles, window=replace(settles.window, phase=Phase.DRAINING))
+    assert "while the load is held" in lines(held)[0]
+
+
+def test_the_caption_says_what_is_compared_and_gives_way_in_whole_words(frame):
+    whole = "max_num_seqs 32 → 64, max_num_batched_tokens 2048 → 1024 · against 2 (baseline)"
+    assert changes_caption(frame, 104) == whole
+    assert changes_caption(frame, 64) == "max_num_seqs 32 → 64 +1 · against 2 (baseline)"
+    assert changes_caption(frame, 44) == "max_num_seqs 32 → 64 +1 · against 2"
+    assert changes_caption(frame, 12) == "against 2"
+    assert changes_caption(frame, 5) == ""
+    guarded = replace(frame, guard="ttft_p99=2s")
+    assert changes_caption(guarded, 110) == f"{whole} · guard ttft_p99=2s"
+
+
+def test_an_ab_takes_the_place_until_it_is_over(frame):
+    running = comparing(frame)
+    assert changes_caption(running, 60) == "A/B pair 3 of at most 12"
+    shown = lines(running)
+    assert shown[0] == "A/B  B warming up, 31 of 96 requests"
+    assert shown[1].startswith("tokens/s")
+    assert shown[3].endswith("(needs ~40 s more)")
+    assert shown[5].endswith("? more pairs would hardly tell")
+    reason = "B's tokens/s is better, by +8.1% to +11.3%."
+    over = comparing(frame, done=True, note=reason)
+    assert changes_caption(over, 60) == "A/B over, 2 pairs"
+    assert lines(over)[0] == f"A/B  {reason}"
+    assert lines(over)[3].endswith("? cannot tell")
+    nothing = tuple(replace(row, change=math.nan, old=math.nan) for row in EVERY_JUDGEMENT)
+    early = replace(running, compare=replace(running.compare, differences=nothing))
+    assert lines(early)[1].startswith("   6:20")

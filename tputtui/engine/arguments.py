@@ -1,0 +1,298 @@
+"""What an engine can be booted with, read off its own argument parser; typed texts as values.
+
+Pure: the parser is given, so this imports no vLLM. The names, kinds, choices and help are the
+parser's; nothing is listed here but what makes no sense in this program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Any
+
+from tputtui.engine import flags
+from tputtui.engine.protocol import Argument
+from tputtui.errors import UsageError, nearest
+from tputtui.profile import EngineValue
+
+__all__ = ["LEFT_OUT", "arguments", "text_of", "value_of"]
+
+LEFT_OUT: Mapping[str, str] = {
+    "help": "asks a parser, not an engine",
+    "model": "stands apart from the arguments",
+    "served_model_name": "is what clients call the model over HTTP; there are none here",
+    "disable_log_stats": "the adapter keeps the engine's own counters on",
+    "logging_config": "the log is this program's, so that it stays off the screen",
+    "log_level": "the log is this program's, so that it stays off the screen",
+    "log_config_file": "the log is this program's, so that it stays off the screen",
+}
+"""Options that are not offered, and why. One that is given all the same stays given."""
+
+_ON, _OFF = "on", "off"
+_TRUE = frozenset({_ON, "true", "yes"})
+_FALSE = frozenset({_OFF, "false", "no"})
+_DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_MANY = 12
+"""Choices that a hint names one by one."""
+
+
+def arguments(
+    parser: argparse.ArgumentParser, under: Mapping[str, EngineValue] | None = None
+) -> tuple[Argument, ...]:
+    """Every option of `parser` that a boot can be given, in the parser's order.
+
+    under: what the model brings along; it stands in place of the parser's defaults.
+    """
+    found: dict[str, Argument] = {}
+    for group in parser._action_groups:
+        for action in group._group_actions:
+            name = _name(action)
+            if name and name not in LEFT_OUT:
+                brought = under is not None and under.get(name) is not None
+                default = under[name] if under and brought else _plain(action.default)
+                found[name] = Argument(
+                    name=name,
+                    kind=_kind(action),
+                    default=text_of(default),
+                    help=_paragraph(action),
+                    group=group.title or "",
+                    choices=tuple(_choices(action)),
+                )
+    return tuple(found.values())
+
+
+def value_of(argument: Argument, text: str) -> EngineValue:
+    """What was typed, as a profile's `engine:` would hold it; None leaves the key out.
+
+    Empty and "default" mean the engine's own default. Text is read as on a command line: several
+    words are a list, quotes keep one together. Raises UsageError for what the kind rules out.
+    """
+    text = text.strip()
+    if not text or (text.lower() == "default" and text not in argument.choices):
+        return None
+    match argument.kind:
+        case "switch":
+            return _switch(argument, text)
+        case "whole":
+            return _whole(argument, text)
+        case "number":
+            return _number(argument, text)
+        case "choice":
+            return _choice(argument, text)
+        case _:
+            return _text(argument, text)
+
+
+def text_of(value: object) -> str:
+    """A value as a person would type it: what `value_of` reads back."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return _ON if value else _OFF
+        case dict():
+            return json.dumps(value)
+        case list():
+            return " ".join(text_of(item) for item in value)
+        case str():
+            return value if _one_word(value) else shlex.quote(value)
+        case _:
+            return str(value)
+
+
+# -- the parser ----------------------------------------------------------------------------------
+
+
+def _name(action: argparse.Action) -> str:
+    """The long option as a profile spells it; empty for what has none."""
+    for option in action.option_strings:
+        if option.startswith("--"):
+            return option[2:].replace("-", "_")
+    return ""
+
+
+def _kind(action: argparse.Action) -> str:
+    if action.nargs == 0:
+        return "switch"
+    if action.nargs is not None:
+        return "text"
+    if action.choices is not None:
+        return "choice"
+    inner = _innermost(action.type)
+    if inner is int or getattr(inner, "__name__", "").startswith("human_readable_int"):
+        return "whole"
+    return "number" if inner is float else "text"
+
+
+def _innermost(read: Any) -> Any:
+    """`int` of optional_type(int): vLLM's converters wrap one another as closures."""
+    for _ in range(4):
+        cells = [cell.cell_contents for cell in getattr(read, "__closure__", None) or ()]
+        wrapped = [inner for inner in cells if callable(inner)]
+        if len(wrapped) != 1:
+            break
+        read = wrapped[0]
+    return read
+
+
+def _choices(action: argparse.Action) -> Iterable[str]:
+    """All it can be; for text, and whole numbers with a word for one, what is known."""
+    if action.nargs == 0:
+        # An option that can only be set has no word for off.
+        return (_ON, _OFF) if isinstance(action, argparse.BooleanOptionalAction) else (_ON,)
+    if action.choices is not None:
+        return [str(choice) for choice in action.choices if choice is not None]
+    if isinstance(action.default, Enum):
+        return [str(member.value) for member in type(action.default)]
+    # Where any text goes, vLLM puts the values it knows of into the metavar.
+    if isinstance(action.metavar, list):
+        return [str(value) for value in action.metavar]
+    return ("auto",) if getattr(action.type, "__name__", "").endswith("_or_auto") else ()
+
+
+def _plain(default: object) -> object:
+    """A default as a value; "{}" for a section whose every key stands at its own default."""
+    match default:
+        case None | argparse.SUPPRESS:
+            return None
+        case Enum():
+            return default.value
+        case str() | int() | float():  # bool among them
+            return default
+        case dict():
+            return default if _is_json(default) else {}
+        case list() | tuple() | set() | frozenset():
+            return list(default)
+        case _:
+            return {}
+
+
+_BOILERPLATE = re.compile(
+    r"\n\nAPI docs: \S+|\n\nShould either be a valid JSON string or JSON keys passed individually\."
+    r"|\n\nParse human-readable integers.*",
+    re.DOTALL,
+)
+
+
+def _paragraph(action: argparse.Action) -> str:
+    """The help as one paragraph of plain text, with the other spellings of the option."""
+    help = _BOILERPLATE.sub("", (action.help or "").replace("%%", "%")).strip()
+    help = re.sub(r"\n\s*[-*+] +", " • ", help)
+    help = re.sub(r"\s+", " ", help.replace("``", "`"))
+    first, *others = [word for word in action.option_strings if not word.startswith("--no-")]
+    return f"{help} Also {', '.join(others)}.".strip() if others and first else help
+
+
+# -- what is typed -------------------------------------------------------------------------------
+
+
+def _switch(argument: Argument, text: str) -> bool | None:
+    word = text.lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        # An option that can only be set is off where it is left out.
+        return False if _OFF in argument.choices else None
+    raise UsageError(
+        f"{argument.name} is a switch, and {text!r} is neither on nor off.",
+        "on, off, or empty for the default.",
+    )
+
+
+def _whole(argument: Argument, text: str) -> EngineValue:
+    if text.lower() in argument.choices:
+        return text.lower()
+    plain = re.sub(r"(?<=\d)[,_ ](?=\d)", "", text)
+    if re.fullmatch(r"-?\d+", plain, re.ASCII):
+        return int(plain)
+    # As vLLM reads its larger numbers: 4k is 4,000 and 4K is 4,096.
+    if match := re.fullmatch(r"(\d+)(\.\d+)?([kmgt])", plain, re.ASCII):
+        return int(float(match[1] + (match[2] or "")) * _DECIMAL[match[3]])
+    if match := re.fullmatch(r"(\d+)([KMGT])", plain, re.ASCII):
+        return int(match[1]) * _BINARY[match[2]]
+    words = "".join(f" or {word}" for word in argument.choices)
+    raise UsageError(
+        f"{argument.name} is a whole number, and {text!r} is none.",
+        f"Such as 256, 4k (4,000) or 4K (4,096){words}.",
+    )
+
+
+def _number(argument: Argument, text: str) -> int | float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UsageError(f"{argument.name} is a number, and {text!r} is none.", "Such as 0.9.")
+    return int(text) if re.fullmatch(r"-?\d+", text, re.ASCII) else number
+
+
+def _choice(argument: Argument, text: str) -> EngineValue:
+    for choice in argument.choices:
+        if choice.lower() == text.lower():
+            return _from_words(argument, [choice])
+    few = len(argument.choices) <= _MANY
+    listed = f"One of {', '.join(argument.choices)}." if few else "↑ and ↓ go through them all."
+    raise UsageError(
+        f"{argument.name} cannot be {text!r}.", nearest(text, argument.choices) or listed
+    )
+
+
+def _text(argument: Argument, text: str) -> EngineValue:
+    if text[0] in "{[":
+        return _json(argument, text)
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        raise UsageError(
+            f"{argument.name}: a quote is opened and not closed.", 'Such as "two words".'
+        ) from None
+    if len(words) > 1 and any(re.match(r"-[-A-Za-z]", word) for word in words):
+        raise UsageError(f"{argument.name}: one argument at a time.", "Each has a row of its own.")
+    return _from_words(argument, words or [""])
+
+
+def _json(argument: Argument, text: str) -> EngineValue:
+    """An object as it is; a list as several words. Brackets that are no JSON may be a pattern."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        if text[0] == "[" and not text.endswith("]"):
+            return text
+        where = f" (character {error.pos + 1})" if isinstance(error, json.JSONDecodeError) else ""
+        raise UsageError(
+            f"{argument.name}: not readable as JSON{where}.", 'Such as {"key": 1} or [1, 2].'
+        ) from None
+    if isinstance(value, list) and any(isinstance(item, dict | list | None) for item in value):
+        raise UsageError(f"{argument.name}: a list of plain values is expected.", "Such as [1, 2].")
+    return value  # type: ignore[no-any-return]
+
+
+def _from_words(argument: Argument, words: list[str]) -> EngineValue:
+    """Words after the flag as `flags.from_argv` reads them: one rule for a value everywhere."""
+    flag = argument.name if argument.name.startswith("-") else f"--{argument.name}"
+    argv = [f"{flag}={words[0]}"] if len(words) == 1 else [flag, *words]
+    (value,) = flags.from_argv(argv).values()
+    return value
+
+
+def _one_word(text: str) -> bool:
+    """Whether a text reads back as itself without quotes."""
+    try:
+        return shlex.split(text) == [text]
+    except ValueError:
+        return False
+
+
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -1,0 +1,105 @@
+"""Which limit keeps requests from running: from the scheduler's own state, step by step. Pure.
+
+That something waits is counted just after a step is scheduled. vLLM 0.32 admits waiting requests,
+a part of a prompt if need be, until the batch is full, the step is, or blocks cannot be allocated
+for the next one (`Scheduler.schedule`, `KVCacheManager.allocate_slots`): for its tokens in this
+step, with scheduler_reserve_full_isl for its whole prompt, and the watermark on top unless nothing
+runs. So with room in batch and step it was the KV cache, however much of that is free.
+long_prefill_token_threshold only makes a request's part smaller. What else holds requests back,
+ours have nothing of: LoRA, grammars, encoders, KV connectors, data parallelism. With chunked
+prefill off, a prompt longer than what is left of a step waits too, and looks like KV.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tputtui.knobs import Knobs
+from tputtui.measure.bounds import Binding, Bound, raising
+from tputtui.measure.samples import StepSample
+from tputtui.measure.stats import Floats
+
+__all__ = ["limit_bound"]
+
+_COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
+_MATTERS = 0.2
+"""A limit that was reached for less of the busy time than this does not bind."""
+_FULL = 0.98
+"""What drafts or block alignment leave of a step is of no use to anyone."""
+_OFTEN = 0.02
+
+
+def limit_bound(steps: Floats, knobs: Knobs, ceilings: Knobs) -> Binding | None:
+    """The limit that the scheduler ran into for a fifth of the busy time, the most if several.
+
+    steps: rows of `StepSample`, shape (n, fields), with some duration in them.
+
+    SEQUENCES: something waited with the batch at max_num_seqs. TOKENS: the step was full to 98 %.
+    KV: requests were preempted, or something waited with room in batch and step.
+    """
+
+    def column(name: str) -> Floats:
+        return steps[:, _COLUMN[name]]
+
+    duration = column("duration_s")
+    busy_s = float(duration.sum())
+
+    def share(mask: NDArray[np.bool_]) -> float:
+        return float(duration[mask].sum()) / busy_s
+
+    waiting, running = column("waiting") > 0, column("running")
+    at_limit = running >= column("max_num_seqs")
+    used = column("prefill_tokens") + column("decode_tokens")
+    full = used >= _FULL * column("max_num_batched_tokens")
+    # With nothing scheduled for a batch, vLLM only waited for the tokens of an earlier step.
+    held_back = waiting & ~at_limit & ~full & ((used > 0) | (running == 0))
+    preempted = int(column("preemptions").sum())
+    of_kv = share(held_back | (column("preemptions") > 0))
+    found = {
+        Bound.SEQUENCES: share(waiting & at_limit),
+        Bound.TOKENS: share(full),
+        # A request that is thrown out costs far more than the step it happens in.
+        Bound.KV: max(of_kv, _MATTERS) if preempted > len(steps) * _OFTEN else of_kv,
+    }
+    bound, most = max(found.items(), key=lambda pair: pair[1])
+    if found[Bound.KV] >= _MATTERS and preempted:
+        bound, most = Bound.KV, found[Bound.KV]
+    if most < _MATTERS:
+        return None
+    waits = float(column("waiting").mean())
+    if bound is Bound.SEQUENCES:
+        evidence = f"{waits:.0f} wait, {knobs.max_num_seqs}/{knobs.max_num_seqs} run, {most:.0%}"
+        return Binding(bound, most, evidence, raising("max_num_seqs", knobs, ceilings))
+    if bound is Bound.TOKENS:
+        evidence = f"{most:.0%} of steps full to {knobs.max_num_batched_tokens}"
+        return Binding(bound, most, evidence, raising("max_num_batched_tokens", knobs, ceilings))
+    thrown = f", {preempted} preempted" if preempted else ""
+    kept = _kept_free(steps[held_back], knobs.watermark_blocks)
+    evidence = f"{float(column('kv_frac').mean()):.0%} used, {waits:.0f} wait{thrown}"
+    if kept:
+        evidence += f", {knobs.watermark_blocks:,} kept free by the watermark"
+    return Binding(bound, most, evidence, _more_kv(kept, knobs, ceilings))
+
+
+def _kept_free(held_back: Floats, watermark_blocks: int) -> bool:
+    """Whether for most of the time held back it was the watermark that did it.
+
+    That is, blocks enough for a request like those running were free, but not with the watermark
+    on top. What the one that waited would have taken is not known.
+    """
+    running = held_back[:, _COLUMN["running"]]
+    blocks, used = held_back[:, _COLUMN["kv_blocks"]], held_back[:, _COLUMN["kv_frac"]]
+    free, typical = (1 - used) * blocks, used * blocks / np.maximum(running, 1)
+    kept = (running > 0) & (free >= typical) & (free < typical + watermark_blocks)
+    duration = held_back[:, _COLUMN["duration_s"]]
+    return bool(kept.any()) and float(duration[kept].sum()) >= 0.5 * float(duration.sum())
+
+
+def _more_kv(kept: bool, knobs: Knobs, ceilings: Knobs) -> str:
+    if knobs.num_gpu_blocks < ceilings.num_gpu_blocks:
+        more = min(ceilings.num_gpu_blocks, knobs.num_gpu_blocks * 2)
+        return f"give blocks back: raise num_gpu_blocks to {more:,}"
+    if kept:
+        return "lower watermark_blocks, or boot with more KV memory"
+    return "fewer sequences, or boot with more KV memory"

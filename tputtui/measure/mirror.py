@@ -1,0 +1,183 @@
+"""What is new in one recorder, and the same put into another: a run watched from elsewhere.
+
+    engine thread → Recorder → Tail.take() ── pipe ──▶ Copy.apply() → Recorder → frames
+
+`Tail` reads on a thread of its own beside the engine thread, as any reader of a recorder does,
+and adds nothing to that thread's work. `Copy` is the one writer of its recorder. What `apply` puts
+in last `take` has read first, so that whatever the books count has its rows.
+
+The recorder is the only buffer: a tail that nobody takes from for long loses the oldest rows, as
+the rings do. Books and totals are told as they stand and so are right again with the next take.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from itertools import takewhile
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from tputtui.load.timing import Wanted
+from tputtui.measure.recorder import ENDED, Recorder, Ring
+from tputtui.measure.samples import Accounting, Mark, Outcome, RequestSample
+
+__all__ = ["Changes", "Copy", "Tail"]
+
+_T = TypeVar("_T")
+
+RINGS = ("steps", "gaps", "first_tokens", "issued")
+"""Told row by row. The ring of ended requests follows from their samples."""
+
+_BOOKS = tuple(field.name for field in fields(Accounting))
+_books = attrgetter(*_BOOKS)
+_LOST = dict.fromkeys(ENDED, np.nan) | {"good": 0.0, "cut": 0.0}
+
+
+class Changes(NamedTuple):
+    """What a recorder has new since the take before; books and totals as they stand.
+
+    Plain tuples and bytes: pickling arrays, enums and named tuples takes several times as long.
+    books: the fields of `Accounting`. wanted: those of `Wanted`. marks_gone: how many of the
+    marks told before were taken back, newest first. ended: the fields of `RequestSample`, the
+    outcome as its word. rows: of the rings that have new ones, how many and their float64s.
+    """
+
+    books: tuple[int, ...]
+    wanted: tuple[float, ...]
+    kv_blocks: int
+    oldest_due_s: float
+    generated_tokens: int
+    preemptions: int
+    marks_gone: int
+    marks: list[Mark]
+    ended: list[tuple[Any, ...]]
+    rows: Mapping[str, tuple[int, bytes]]
+
+
+class Tail:
+    """Follows `recorder`, from its start. One thread takes."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._rings = [(name, getattr(recorder, name)) for name in RINGS]
+        self._counts = dict.fromkeys(RINGS, 0)
+        self._last_ended: RequestSample | None = None
+        self._marks: list[Mark] = []
+        self._stood: tuple[object, ...] = ()
+
+    def take(self) -> Changes | None:
+        """What is new; None when nothing is."""
+        recorder = self._recorder
+        accounting, wanted = recorder.accounting, recorder.wanted
+        standing = (
+            recorder.kv_blocks,
+            recorder.oldest_due_s,
+            recorder.generated_tokens,
+            recorder.preemptions,
+        )
+        gone, marks = self._new_marks()
+        ended = self._new_ended()
+        rows = {}
+        for name, ring in self._rings:
+            seen, count = self._counts[name], ring.count
+            if count > seen:
+                rows[name] = _newest_rows(ring, seen, count)
+                self._counts[name] = count
+        stood, self._stood = self._stood, (accounting, wanted, *standing)
+        if not (rows or ended or marks or gone) and stood == self._stood:
+            return None
+        plain = [(s.number, s.outcome.value, *s[2:]) for s in ended]
+        return Changes(_books(accounting), tuple(wanted), *standing, gone, marks, plain, rows)
+
+    def _new_marks(self) -> tuple[int, list[Mark]]:
+        told, marks = self._marks, self._recorder.marks
+        if _newest(marks) is (told[-1] if told else None):
+            return 0, []
+        now = _listed(marks)
+        known = {id(mark): i for i, mark in enumerate(told, 1)}
+        new = list(takewhile(lambda mark: id(mark) not in known, reversed(now)))[::-1]
+        kept = known[id(now[-len(new) - 1])] if len(new) < len(now) else 0
+        self._marks = now
+        return len(told) - kept, new
+
+    def _new_ended(self) -> list[RequestSample]:
+        log, last = self._recorder.request_log, self._last_ended
+        if _newest(log) is last:
+            return []
+        while True:
+            try:
+                new = list(takewhile(lambda sample: sample is not last, reversed(log)))[::-1]
+            except RuntimeError:  # one more ended meanwhile
+                continue
+            self._last_ended = new[-1]
+            return new
+
+
+class Copy:
+    """Keeps `recorder` equal to others, one after the other; totals go on over all of them."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._before = _books(recorder.accounting)
+        self._generated_before = self._preemptions_before = 0
+
+    def apply(self, changes: Changes) -> None:
+        """Put in what another recorder has new."""
+        recorder = self._recorder
+        for name, (n, rows) in changes.rows.items():
+            ring: Ring = getattr(recorder, name)
+            for row in np.frombuffer(rows).reshape(n, -1).tolist():
+                ring.append(row)
+        for number, outcome, *rest in changes.ended:
+            recorder.add_ended(RequestSample(number, Outcome(outcome), *rest))
+        for _ in range(min(changes.marks_gone, len(recorder.marks))):
+            recorder.marks.pop()
+        recorder.marks.extend(changes.marks)
+        recorder.generated_tokens = self._generated_before + changes.generated_tokens
+        recorder.preemptions = self._preemptions_before + changes.preemptions
+        recorder.wanted = Wanted(*changes.wanted)
+        recorder.kv_blocks = changes.kv_blocks
+        recorder.oldest_due_s = changes.oldest_due_s
+        pairs = zip(self._before, changes.books, strict=True)
+        recorder.accounting = Accounting(*(before + now for before, now in pairs))
+
+    def break_off(self, now_s: float, outcome: Outcome) -> None:
+        """The other recorder is gone: what was in flight has ended so, and the next one adds up.
+
+        The log of requests has nothing on those: what they were was known over there.
+        """
+        recorder, books = self._recorder, self._recorder.accounting
+        for _ in range(books.in_flight):
+            recorder.ended.append(tuple((_LOST | {"end_s": now_s}).values()))
+        ended = getattr(books, outcome.value) + books.in_flight
+        recorder.oldest_due_s = np.nan
+        recorder.accounting = replace(books, running=0, waiting=0, **{outcome.value: ended})
+        self._before = _books(recorder.accounting)
+        self._generated_before = recorder.generated_tokens
+        self._preemptions_before = recorder.preemptions
+
+
+def _newest_rows(ring: Ring, seen: int, count: int) -> tuple[int, bytes]:
+    """The rows after the first `seen` of `count`, without those soon overwritten."""
+    n = min(count - seen, ring._capacity - ring._MARGIN)
+    end = (count - 1) % ring._capacity + ring._capacity + 1
+    return n, ring._rows[end - n : end].tobytes()
+
+
+def _newest(log: deque[_T]) -> _T | None:
+    try:
+        return log[-1]
+    except IndexError:
+        return None
+
+
+def _listed(log: deque[_T]) -> list[_T]:
+    while True:
+        try:
+            return list(log)
+        except RuntimeError:  # one more meanwhile
+            continue

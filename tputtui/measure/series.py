@@ -1,0 +1,228 @@
+"""What a window of one setting gave: every metric's estimate, and batches to tell its error by.
+
+Pure. Called by whoever looks (the front end's thread). Compact: sixty floats a metric at most and
+no raw samples, so that hundreds of settings can be kept.
+
+What an engine gives in one second resembles what it gave in the second before. Taken as
+independent, sixty such seconds would promise an interval several times too narrow. So the batches'
+variance is inflated by their correlation, as Skart does (Tafazzoli & Wilson, "Skart: A skewness-
+and autoregression-adjusted batch-means procedure for simulation analysis", IIE Transactions 43,
+2011, 110-128): by (1 + φ) / (1 - φ), φ the correlation of neighbours. It is done at three batch
+lengths, and the largest error counts: a slow drift hides from short batches behind quick noise.
+
+Of a quantile the batches hold the share of requests that kept below it, and the error of that
+share is turned into an interval by the quantiles next to it (Woodruff, "Confidence intervals for
+medians and other position measures", Journal of the American Statistical Association 47, 1952,
+635-646; in batches over time: Asmussen & Glynn, Stochastic Simulation, 2007, sec. III.4). Quantiles
+of the batches themselves would not do: TTFT comes in whole steps of the engine, and a percentile
+that lies at the edge between two of them jumps where its batches never do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tputtui.goals import Goal
+from tputtui.measure.recorder import ENDED, Recorder
+from tputtui.measure.samples import StepSample
+from tputtui.measure.stats import Floats
+from tputtui.measure.steady import binned
+
+__all__ = ["METRICS", "Batched", "Metric", "Series", "rows", "series"]
+
+MOST = 60
+"""Batches of a window, at most."""
+_FEWEST = 8
+"""Fewer batches say nothing about an error that could be relied on."""
+_SHORTEST_S = 0.25
+_LEAST_S = 1e-3
+_STEPS = 4
+"""Steps in a time batch, on average: below that, whole steps falling in or out are the noise."""
+_MERGES = (1, 2, 4)
+_LARGEST_PHI = 0.8
+_REQUESTS = 10
+"""Requests in a batch, at least."""
+_GRID = np.linspace(0, 1, 201)
+"""Shares of which a window keeps the quantiles."""
+_COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What is compared. `unit`: per second, or seconds. `key`: its name in a `Series`."""
+
+    key: str
+    label: str
+    unit: str
+    less_is_better: bool
+
+
+METRICS = (
+    Metric("tokens_per_s", "tokens/s", "1/s", False),
+    Metric("goodput_per_s", "goodput", "1/s", False),
+    Metric("ttft_p50", "TTFT p50", "s", True),
+    Metric("ttft_p90", "TTFT p90", "s", True),
+    Metric("tpot_p50", "TPOT p50", "s", True),
+    Metric("tpot_p90", "TPOT p90", "s", True),
+)
+"""Every metric, in the order they are shown. Goodput is there only with goals."""
+_SHARES = {"p50": 0.50, "p90": 0.90}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batched:
+    """A metric over one window: its `value`, and `batches` in order of time, shape (m,).
+
+    Of a rate the batches are the rate in equal parts of the window; floor: half an event in all
+    of it, which stands in for none where a logarithm is needed (Haldane, Annals of Human Genetics
+    20, 1956, 309-311). Of a latency they are the share of requests that kept within `value`, in
+    equal numbers of requests; share: what it would be over all of them; n: how many those are;
+    curve: the window's quantiles at 0, 0.5 … 100 %, shape (201,).
+    """
+
+    value: float
+    batches: Floats
+    floor: float = math.nan
+    share: float = math.nan
+    n: int = 0
+    curve: Floats | None = None
+
+    @property
+    def log_value(self) -> float:
+        """Natural logarithm of the value, of `floor` for a rate of none; NaN without either."""
+        positive = self.value if self.value > 0 else self.floor
+        return math.log(positive) if positive > 0 else math.nan
+
+    def error(self) -> tuple[float, float]:
+        """Standard error of `log_value`, of a latency's share; degrees of freedom; or NaN.
+
+        NaN below 8 batches. Over m batches of sample variance S² the mean has variance
+        S²/m · (1 + φ) / (1 - φ), and m (1 - φ) / (1 + φ) batches would be worth as much were they
+        independent: one less are the degrees of freedom (Zwiers & von Storch, Journal of Climate
+        8, 1995, 336-351). φ is corrected for its bias, -(1 + 3φ)/m (Kendall, Biometrika 41, 1954,
+        403-404), and kept within 0 … 0.8.
+        """
+        m = len(self.batches)
+        if m < _FEWEST or math.isnan(self.log_value):
+            return math.nan, math.nan
+        if self.value <= 0:
+            # Half an event seen: a Poisson count's logarithm has variance 1/count.
+            return math.sqrt(2), m - 1.0
+        worst = (0.0, m - 1.0)
+        for merged in _MERGES:
+            k = m // merged
+            if k < _FEWEST:
+                break
+            # The oldest are left out where it does not divide.
+            means = self.batches[m - k * merged :].reshape(k, merged).mean(axis=1)
+            worst = max(worst, _error(means))
+        error, freedom = worst
+        if self.curve is None:
+            return error / self.value, freedom
+        # Many requests can tie at a quantile: then the shares vary less than where it lies.
+        return max(error, math.sqrt(self.share * (1 - self.share) / self.n)), freedom
+
+    def bounds(self, error: float) -> tuple[float, float]:
+        """Interval of `log_value` for a half-width in the unit of `error()`; infinite if open."""
+        if self.curve is None:
+            return self.log_value - error, self.log_value + error
+        low, high = self.share - error, self.share + error
+        steps = len(_GRID) - 1
+        return (
+            _log(self.curve[math.floor(low * steps)]) if low >= 0 else -math.inf,
+            _log(self.curve[math.ceil(high * steps)]) if high <= 1 else math.inf,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What a window `length_s` seconds long gave, in which `n` requests ended.
+
+    values: by a metric's key; one that could not be measured is not there.
+    """
+
+    length_s: float
+    n: int
+    values: Mapping[str, Batched]
+
+
+def rows(goals: bool) -> tuple[Metric, ...]:
+    """The metrics that are compared, the headline first: goodput with goals, else tokens/s."""
+    if not goals:
+        return tuple(metric for metric in METRICS if metric.key != "goodput_per_s")
+    return METRICS[1], METRICS[0], *METRICS[2:]
+
+
+def series(recorder: Recorder, start_s: float, end_s: float, goals: Sequence[Goal]) -> Series:
+    """What start_s < time ≤ end_s gave; goodput against `goals`, if there are any."""
+    length_s = end_s - start_s
+    ended = recorder.ended.between(start_s, end_s)
+    if not length_s >= _LEAST_S:
+        return Series(0.0, len(ended), {})
+    steps = recorder.steps.between(start_s, end_s)
+    values = {}
+
+    def rate(times: Floats, weights: Floats, events: int) -> Batched:
+        most = min(MOST, int(length_s / _SHORTEST_S), events // _STEPS)
+        bins = max(1, most)
+        sums = binned(times, weights, start_s, end_s, bins)
+        return Batched(
+            float(weights.sum()) / length_s, sums * (bins / length_s), floor=0.5 / length_s
+        )
+
+    values["tokens_per_s"] = rate(steps[:, 0], steps[:, _COLUMN["generated_tokens"]], len(steps))
+    if goals:
+        met = _met(ended, goals)
+        values["goodput_per_s"] = rate(ended[:, 0], met, len(ended))
+    first = recorder.first_tokens.between(start_s, end_s)
+    for name, seconds in (("ttft", first[:, 1]), ("tpot", ended[:, ENDED["tpot_s"]])):
+        there = seconds[~np.isnan(seconds)]
+        if not len(there):
+            continue
+        curve = np.quantile(there, _GRID)
+        parts = max(1, min(MOST, len(there) // _REQUESTS))
+        for suffix, share in _SHARES.items():
+            value = float(np.quantile(there, share))
+            within = np.array_split(there <= value, parts)
+            shares = np.array([part.mean() for part in within])
+            values[f"{name}_{suffix}"] = Batched(
+                value, shares, share=share, n=len(there), curve=curve
+            )
+    return Series(length_s, len(ended), values)
+
+
+def _met(ended: Floats, goals: Sequence[Goal]) -> Floats:
+    """1.0 for each request that met every goal, else 0.0: shape (k,), as `goodput` counts them.
+
+    ended: rows as `ENDED` names the columns, shape (k, columns).
+    """
+    met = ended[:, ENDED["good"]] > 0
+    for goal in goals:
+        value = ended[:, ENDED[f"{goal.metric}_s"]]
+        within = value <= goal.limit_s
+        if goal.metric == "tpot":
+            # A single token has no TPOT, and meets any.
+            within |= np.isnan(value)
+        met &= within
+    return met.astype(np.float64)
+
+
+def _error(means: Floats) -> tuple[float, float]:
+    """Error of the mean of `means`, and degrees of freedom: shape (k,), in order of time."""
+    k = len(means)
+    centred = means - means.mean()
+    squares = float(centred @ centred)
+    if squares <= (1e-12 * float(means.mean())) ** 2 * k:
+        return 0.0, k - 1.0
+    phi = (float(centred[1:] @ centred[:-1]) / squares + 1 / k) / (1 - 3 / k)
+    phi = min(max(phi, 0.0), _LARGEST_PHI)
+    inflation = (1 + phi) / (1 - phi)
+    return math.sqrt(squares / (k - 1) / k * inflation), max(2.0, k / inflation - 1)
+
+
+def _log(value: float) -> float:
+    return math.log(value) if value > 0 else -math.inf

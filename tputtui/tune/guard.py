@@ -1,0 +1,95 @@
+"""What a turn must not break: latency goals and a share of the KV cache. Pure.
+
+A guard judges the present setting alone, by what was due since it was turned.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from tputtui.errors import UsageError
+from tputtui.goals import Goal, parse_goals
+from tputtui.measure.attainment import wilson
+from tputtui.measure.recorder import ENDED, Recorder
+from tputtui.measure.samples import StepSample
+
+__all__ = ["Guard", "parse_guard"]
+
+_KV_FRAC = StepSample._fields.index("kv_frac")
+_FEWEST = 30
+_KV_OVER_S = 2.0
+_HINT = "Write goals and a share of the KV cache, such as ttft_p99=2s,kv=0.97."
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Goals, as those of a load, and the highest mean use of the KV cache (None: any).
+
+    text: as it was written.
+    """
+
+    goals: tuple[Goal, ...]
+    kv_frac: float | None
+    text: str
+
+    def broken(self, recorder: Recorder, since_s: float, now_s: float) -> str:
+        """What was broken between `since_s` and `now_s`, in a sentence; empty while nothing is.
+
+        A goal is broken when, of 30 requests or more that were due since, beyond chance (95 %
+        Wilson) too few kept within it; and when the oldest request that waits for its first token
+        has waited twice a TTFT limit: where nothing comes out there is nothing to count.
+        The KV cache: its mean use over the last 2 s.
+        """
+        for goal in self.goals:
+            found = self._goal(goal, recorder, since_s, now_s)
+            if found:
+                return found
+        if self.kv_frac is not None and now_s - since_s >= _KV_OVER_S:
+            steps = recorder.steps.between(now_s - _KV_OVER_S, now_s)
+            used = float(steps[:, _KV_FRAC].mean()) if len(steps) else 0.0
+            if used > self.kv_frac:
+                return f"KV cache {used:.0%} used, over {self.kv_frac:.0%}"
+        return ""
+
+    def _goal(self, goal: Goal, recorder: Recorder, since_s: float, now_s: float) -> str:
+        if goal.metric == "ttft":
+            oldest_s = recorder.oldest_due_s
+            if oldest_s >= since_s and now_s - oldest_s > 2 * goal.limit_s:
+                waits_s = now_s - oldest_s
+                return f"a request waits {waits_s:.1f} s for its first token ({goal.name})"
+            rows = recorder.first_tokens.between(since_s, now_s)
+            values = rows[rows[:, 0] - rows[:, 1] >= since_s, 1]
+        else:
+            ended = recorder.ended.between(since_s, now_s)
+            ended = ended[ended[:, ENDED["good"]] > 0]
+            due_s = ended[:, ENDED["end_s"]] - ended[:, ENDED["e2e_s"]]
+            values = ended[due_s >= since_s, ENDED[f"{goal.metric}_s"]]
+            values = values[~np.isnan(values)]
+        n, met = len(values), int(np.count_nonzero(values <= goal.limit_s))
+        if n < _FEWEST or wilson(met, n)[1] >= goal.target:
+            return ""
+        return f"{goal.name}: {met / n:.1%} of {n} within, {goal.target:.1%} wanted"
+
+
+def parse_guard(text: str) -> Guard:
+    """A guard from "ttft_p99=2s,kv=0.97". Raises UsageError with what was expected."""
+    goals, kv = [], None
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, value = part.partition("=")
+        if name.strip() != "kv":
+            goals.append(part)
+            continue
+        try:
+            kv = float(value)
+        except ValueError:
+            kv = math.nan
+        if not 0 < kv <= 1:
+            raise UsageError(
+                f"A guard of the KV cache is a share from 0 to 1, not {value!r}.", _HINT
+            )
+    if not goals and kv is None:
+        raise UsageError("The guard is empty.", _HINT)
+    return Guard(parse_goals(",".join(goals)) if goals else (), kv, text)

@@ -1,0 +1,66 @@
+"""What the person turned, in order: to take back and to do again. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tputtui.knobs import Knobs
+from tputtui.load.workload import Workload
+
+__all__ = ["Setting", "Turns"]
+
+_ONE_TURN_S = 1.0
+_KEPT = 1000
+
+
+class Setting(NamedTuple):
+    """Everything that can be turned while an engine runs."""
+
+    knobs: Knobs
+    load: Workload
+
+
+class Turns:
+    """Settings left behind, and those undone.
+
+    The same thing turned again within a second is one turn, as with a key held down.
+    """
+
+    def __init__(self) -> None:
+        self._before: list[Setting] = []
+        self._undone: list[Setting] = []
+        self._last = ("", -_ONE_TURN_S)
+
+    def turn(self, before: Setting, what: str, now_s: float) -> None:
+        """`what` (a limit's name, or "load") is being turned, away from `before`."""
+        self._undone.clear()
+        name, at_s = self._last
+        self._last = (what, now_s)
+        if self._before and name == what and now_s - at_s < _ONE_TURN_S:
+            return
+        self._before.append(before)
+        del self._before[:-_KEPT]
+
+    def undo(self, present: Setting) -> Setting | None:
+        """The setting before the last turn; None when there is none."""
+        self._last = ("", -_ONE_TURN_S)
+        # A turn that was taken back by hand leaves nothing to undo.
+        while self._before and self._before[-1] == present:
+            self._before.pop()
+        if not self._before:
+            return None
+        self._undone.append(present)
+        return self._before.pop()
+
+    def redo(self, present: Setting) -> Setting | None:
+        """The setting undone last; None when there is none."""
+        self._last = ("", -_ONE_TURN_S)
+        if not self._undone:
+            return None
+        self._before.append(present)
+        return self._undone.pop()
+
+    def clear(self) -> None:
+        """Forget everything: another engine is up."""
+        self._before.clear()
+        self._undone.clear()

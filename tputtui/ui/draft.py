@@ -1,0 +1,177 @@
+"""What a boot is given, and what is about to be changed in it: a draft, to search and edit. Pure.
+
+Nothing here is in force; the form hands `Draft.args` on when the engine is to be booted.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+
+from tputtui.engine.arguments import text_of, value_of
+from tputtui.engine.protocol import Argument
+from tputtui.profile import EngineValue
+
+__all__ = ["ELSEWHERE", "VIEWS", "Draft", "Entry"]
+
+Entry = Argument | str
+"""A row of the list: an argument, or a heading."""
+
+VIEWS = ("all", "given", "changed")
+ELSEWHERE = "given otherwise"
+_UNLISTED = (
+    "Given in the profile or on the command line in a spelling that is no row of its own here: "
+    "a short flag, one key of a section, or an option that this form leaves out."
+)
+_FIRST = (
+    "SchedulerConfig", "CacheConfig", "ParallelConfig", "CompilationConfig", "KernelConfig",
+    "AttentionConfig", "ModelConfig",
+)  # fmt: skip
+"""What decides throughput stands first; the rest as the parser has it."""
+
+
+class Draft:
+    """The arguments a boot has been given, and what is about to be changed in them.
+
+    args: the whole new mapping, keys that no row shows included.
+    """
+
+    def __init__(self, arguments: Sequence[Argument], current: Mapping[str, EngineValue]) -> None:
+        self._current = dict(current)
+        self.args: dict[str, EngineValue] = dict(current)
+        ranks = {group: rank for rank, group in enumerate(_FIRST, -len(_FIRST))}
+        # argparse's own heading, for what vLLM puts under none.
+        ranks |= {"options": 1, "optional arguments": 1, ELSEWHERE: 2}
+        known = {argument.name for argument in arguments}
+        every = [_unlisted(n, v) for n, v in current.items() if n not in known and v is not None]
+        every += arguments
+        every.sort(key=lambda each: ranks.get(each.group, 0))
+        self.arguments = {argument.name: argument for argument in every}
+
+    def old(self, argument: Argument) -> str:
+        """What is given at present, as text; empty for nothing."""
+        return text_of(self._current.get(argument.name))
+
+    def new(self, argument: Argument) -> str:
+        """What is to be given, as text; empty for nothing."""
+        return text_of(self.args.get(argument.name))
+
+    def changed(self, argument: Argument) -> bool:
+        """Whether a boot would be given something else."""
+        return self.old(argument) != self.new(argument)
+
+    def put(self, argument: Argument, text: str) -> None:
+        """Give what was typed. Raises UsageError, and changes nothing, when it cannot be."""
+        value = value_of(argument, text)
+        same = text_of(value)
+        name = argument.name
+        if same and same == self.old(argument):
+            self.args[name] = self._current[name]
+        elif value is None or (not self.old(argument) and same == argument.default):
+            self.args.pop(name, None)
+        else:
+            self.args[name] = value
+
+    def ring(self, argument: Argument) -> list[str]:
+        """The texts an argument can be turned through, the default among them; else empty."""
+        if not argument.choices or argument.kind == "whole":
+            return []
+        ring = list(argument.choices)
+        return ring if argument.default in ring else [argument.default, *ring]
+
+    def reset(self, argument: Argument) -> None:
+        """Back to the engine's default; from there, back to what was given."""
+        name = argument.name
+        if self.args.get(name) is not None:
+            del self.args[name]
+        elif self._current.get(name) is not None:
+            self.args[name] = self._current[name]
+
+    def changes(self) -> list[Argument]:
+        """What a boot would change, in the list's order."""
+        return [each for each in self.arguments.values() if self.changed(each)]
+
+    def told(self) -> str:
+        """The changes in a sentence: "dtype auto → bfloat16, block_size 16 → 32"."""
+        return ", ".join(
+            f"{each.name} {self.old(each) or each.default or 'unset'} → "
+            f"{self.new(each) or self.default_told(each)}"
+            for each in self.changes()
+        )
+
+    def default_told(self, argument: Argument) -> str:
+        """The default as what comes after an arrow."""
+        return f"{argument.default} (default)" if argument.default else "default"
+
+    def shown(self, view: str) -> list[Argument]:
+        """The arguments of one of the VIEWS."""
+        if view == "all":
+            return list(self.arguments.values())
+        if view == "changed":
+            return self.changes()
+        return [each for each in self.arguments.values() if self.old(each) or self.changed(each)]
+
+    def found(self, view: str, words: str) -> list[Entry]:
+        """Rows of a view under their headings; with words to look for, the best match first.
+
+        Every word must be in the name, or be short for it ("mns"), or be in the help; failing
+        all that, names spelt nearly so.
+        """
+        shown = self.shown(view)
+        if not (wanted := words.lower().replace("-", "_").strip("_ ").split()):
+            return list(_under_headings(shown))
+        ranked = [(max(_rank(word, each) for word in wanted), each) for each in shown]
+        named = [pair for pair in ranked if pair[0] <= _INITIALS]
+        if not named:
+            names = [each.name for each in shown]
+            close = set(difflib.get_close_matches("_".join(wanted), names, n=5, cutoff=0.6))
+            named = [
+                (0, each) for each in shown
+                if each.name in close or all(_scattered(word, each.name) for word in wanted)
+            ]  # fmt: skip
+        named.sort(key=lambda pair: (pair[0], len(pair[1].name)))
+        entries: list[Entry] = [each for _, each in named]
+        told = [each for rank, each in ranked if rank == _IN_HELP and each not in entries]
+        return [*entries, "in the help", *told] if told else entries
+
+
+_INITIALS, _IN_HELP, _NOWHERE = 4, 5, 6
+
+
+def _rank(word: str, argument: Argument) -> int:
+    """How well a word fits: the name, its start, the start of a part, inside, initials, help."""
+    name = argument.name.lower()
+    if word == name:
+        return 0
+    if name.startswith(word):
+        return 1
+    if f"_{word}" in name:
+        return 2
+    if word in name:
+        return 3
+    if len(word) > 1 and "".join(part[:1] for part in name.split("_")).startswith(word):
+        return _INITIALS
+    return _IN_HELP if word in argument.help.lower().replace("-", "_") else _NOWHERE
+
+
+def _scattered(word: str, name: str) -> bool:
+    """Whether the letters of a word come in this order in the name."""
+    letters = iter(name)
+    return len(word) > 2 and all(letter in letters for letter in word)
+
+
+def _under_headings(arguments: Iterable[Argument]) -> Iterable[Entry]:
+    group = ""
+    for argument in arguments:
+        if argument.group != group:
+            group = argument.group
+            yield group
+        yield argument
+
+
+def _unlisted(name: str, value: EngineValue) -> Argument:
+    switch = isinstance(value, bool)
+    return Argument(
+        name, "switch" if switch else "text", "", _UNLISTED, ELSEWHERE,
+        ("on", "off") if switch else (),
+    )  # fmt: skip

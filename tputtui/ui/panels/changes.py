@@ -1,0 +1,184 @@
+"""What the last turn did, metric by metric, or an A/B as far as it is; then the marks. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from textwrap import shorten, wrap
+
+from tputtui.frame import CompareState, Frame, Trial
+from tputtui.knobs import differing
+from tputtui.load.sections import difference
+from tputtui.measure.verdict import Difference, Judgement
+from tputtui.measure.window import SPAN_S, Phase
+from tputtui.ui.panels.marks import marks
+from tputtui.ui.panels.verdicts import HEAD, NEVER, difference_row
+from tputtui.ui.rows import Row
+
+__all__ = ["changes", "changes_caption"]
+
+_CLEAR = (Judgement.BETTER, Judgement.WORSE)
+_BY_COMPARING = ("more time will not tell: c runs an A/B", "c runs an A/B", "c: A/B")
+_BY_NO_PAIR = ("more pairs would hardly tell", "hardly to tell", "open")
+_OVER = ("cannot tell", "open")
+_ROOMY = 7
+"""Rows besides the differences from which on they get a head, and a line below them."""
+_WAITING = {
+    Phase.RAMPING: "Nothing is compared while the load ramps: a curve is no setting.",
+    Phase.DRAINING: "Nothing is compared while the load is held: it drains.",
+    Phase.IDLE: "Nothing is compared while the engine is idle.",
+}
+
+
+def changes(frame: Frame, width: int, height: int) -> list[Row]:
+    """Differences, the headline first, and the newest marks in the rows left: one at least.
+
+    Where not all of them fit, the headline and what is most telling beside it.
+    """
+    if frame.compare is not None:
+        rows = _compared(frame.compare, width, height)
+    else:
+        rows = _turned(frame, width, height - 1 if height > 1 else 1)
+    if height - len(rows) >= _ROOMY:
+        rows.append([])
+    left = height - len(rows)
+    return rows + (marks(frame, width, left) if left > 0 else [])
+
+
+def changes_caption(frame: Frame, width: int) -> str:
+    """What is compared with what, for the panel's title; as much of it as fits."""
+    compare = frame.compare
+    if compare is not None:
+        pairs = f"{compare.pair} {'pair' if compare.pair == 1 else 'pairs'}"
+        # A running one's note begins with how far it is.
+        caption = f"A/B over, {pairs}" if compare.done else f"A/B {compare.note.partition(':')[0]}"
+        return _fitted([caption], width)
+    if not frame.trials:
+        return ""
+    present, other = frame.trials[-1], _other(frame)
+    if other is None:
+        return _fitted(_listed(present.turned), width) if present.number > 1 else ""
+    against = f" · against {other.number}"
+    whats = _listed(_what_differs(other, present) or "the same again")
+    said = [f"{what}{against}" for what in whats] + [against[3:]]
+    if other.number == frame.baseline:
+        said = [text for plain in said for text in (f"{plain} (baseline)", plain)]
+    if frame.guard:
+        said.insert(0, f"{said[0]} · guard {frame.guard}")
+    return _fitted(said, width)
+
+
+# -- inside ------------------------------------------------------------------------------------
+
+
+def _turned(frame: Frame, width: int, height: int) -> list[Row]:
+    """The present setting against the one it is compared with."""
+    present = frame.trials[-1] if frame.trials else None
+    if present is None or not present.differences:
+        said = _waits_for(frame)
+        # The first sentence alone, where both do not fit.
+        return [[(said if len(said) <= width else _cut(said.partition(":")[0], width), "muted")]]
+    other = _other(frame)
+    length_s = present.series.length_s if present.series else 0.0
+    # A setting is measured for a minute, or for two of the load's periods.
+    left_s = max(SPAN_S, 2 * frame.wanted.period_s) - length_s
+    comparable = (
+        other is not None
+        and other.engine == present.engine
+        and other.load == present.load
+        and other.knobs != present.knobs
+    )
+    beyond = _BY_COMPARING if comparable else NEVER
+    return _table(present.differences, width, height, left_s, beyond)
+
+
+def _compared(compare: CompareState, width: int, height: int) -> list[Row]:
+    """How far an A/B is, or why it ended, then B against A."""
+    if compare.done:
+        # The whole reason where there is room for it, and for all that it is about.
+        lines = wrap(compare.note, max(20, width - 5)) or [""]
+        if len(lines) > max(1, height - 1 - len(compare.differences)):
+            lines = [_cut(compare.note, width - 5)]
+        rows: list[Row] = [[("A/B  ", "accent"), (lines[0], "text")]]
+        rows += [[(f"     {line}", "text")] for line in lines[1:]]
+    else:
+        doing = compare.note.partition(": ")[2] or compare.note
+        rows = [[("A/B  ", "accent"), (_cut(doing, width - 5), "text")]]
+    if not any(math.isfinite(row.change) for row in compare.differences):
+        return rows
+    left = height - len(rows)
+    if left > 0:
+        left_s, beyond = (-math.inf, _OVER) if compare.done else (math.inf, _BY_NO_PAIR)
+        rows += _table(compare.differences, width, left, left_s, beyond)
+    return rows
+
+
+def _table(
+    differences: Sequence[Difference],
+    width: int,
+    height: int,
+    left_s: float,
+    beyond: Sequence[str],
+) -> list[Row]:
+    roomy = height - len(differences) >= _ROOMY and width >= len(HEAD) + 8
+    head: list[Row] = [[(HEAD, "label")]] if roomy else []
+    told = _most_telling(differences, height)
+    return head + [difference_row(row, width, left_s, beyond) for row in told]
+
+
+def _most_telling(differences: Sequence[Difference], most: int) -> list[Difference]:
+    """The headline, and as many others: what it is paid with first, in the order they came."""
+    headline, *others = differences
+
+    def rank(row: Difference) -> int:
+        if row.judgement in _CLEAR:
+            return 0 if row.judgement is not headline.judgement else 1
+        return 3 if math.isnan(row.change) else 2
+
+    kept = [id(row) for row in sorted(others, key=rank)[: max(0, most - 1)]]
+    return [headline, *(row for row in others if id(row) in kept)]
+
+
+def _waits_for(frame: Frame) -> str:
+    """Why there is nothing to be compared yet."""
+    if not frame.trials:
+        return "Once the engine serves, what a turn changes stands here."
+    window, present = frame.window, frame.trials[-1]
+    if window.phase in _WAITING:
+        return _WAITING[window.phase]
+    if not window.phase.quotable:
+        left = f": {window.turned_over}/{window.to_turn_over} requests from before have left"
+        return f"settling{left}" if window.to_turn_over else "settling"
+    if len(frame.trials) == 1:
+        return "Nothing to compare with yet: turn a limit, and what that changes stands here."
+    if all(trial.series is None for trial in frame.trials[:-1]):
+        return "Nothing to compare with yet: the settings before were left too soon."
+    return f"measuring the first seconds of setting {present.number}"
+
+
+def _what_differs(old: Trial, new: Trial) -> str:
+    """What one setting changes of another in words; empty when nothing does."""
+    engine = "another engine" if old.engine != new.engine else ""
+    load = difference(old.load, new.load) if old.load != new.load else ""
+    return ", ".join(filter(None, (engine, differing(old.knobs, new.knobs), load)))
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else shorten(text, max(4, width), placeholder=" …")
+
+
+def _other(frame: Frame) -> Trial | None:
+    against = frame.trials[-1].against
+    return next((trial for trial in frame.trials if trial.number == against), None)
+
+
+def _listed(text: str) -> list[str]:
+    """Ways to say what was turned: all of it, then ever fewer with the number left out."""
+    parts = text.split(", ")
+    fewer = range(len(parts) - 1, 0, -1)
+    return [text, *(f"{', '.join(parts[:kept])} +{len(parts) - kept}" for kept in fewer)]
+
+
+def _fitted(said: Sequence[str], width: int) -> str:
+    """The first that fits; nothing where none does."""
+    return next((text for text in said if len(text) <= width), "")

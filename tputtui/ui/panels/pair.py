@@ -1,0 +1,95 @@
+"""One of the settings tried in a few lines, and two of them side by side. Pure."""
+
+from __future__ import annotations
+
+import math
+from textwrap import shorten, wrap
+
+from tputtui.frame import Trial
+from tputtui.knobs import differing
+from tputtui.load.sections import describe, difference
+from tputtui.measure.verdict import Difference
+from tputtui.profile import EngineSpec
+from tputtui.ui.panels.verdicts import HEAD, difference_row
+from tputtui.ui.rows import Row
+
+__all__ = ["about", "pair"]
+
+_OVER = ("cannot tell", "open")
+"""What is said of a row that will not be measured any further."""
+
+
+def about(trial: Trial, signs: str, width: int) -> list[Row]:
+    """Three lines: what was turned, its headline, and what became of it or what it was tried on.
+
+    signs: what the row is, in words.
+    """
+    which = f"{trial.number} "
+    first: Row = [(which, "value"), (_cut(trial.turned, width - len(which) - len(signs)), "text")]
+    rows: list[Row] = [[*first, (signs, "accent")]]
+    if trial.differences:
+        against = f"against {trial.against}  "
+        headline = difference_row(trial.differences[0], width - len(against), beyond=_OVER)
+        rows.append([(against, "muted"), *headline])
+    elif trial.series is None:
+        rows.append([(f"{trial.phase.value}: not measured", "muted")])
+    else:
+        rows.append([("measured; there was nothing to compare it with", "muted")])
+    if trial.note:
+        rows.append([(_cut(trial.note, width), "warn")])
+    else:
+        on = f"{trial.engine.model} · {describe(trial.load)}"
+        rows.append([(_cut(on, width), "muted")])
+    return rows
+
+
+def pair(
+    old: Trial, new: Trial, differences: tuple[Difference, ...], width: int, height: int
+) -> list[Row]:
+    """What differs between two settings in limits, load and engine, and what they gave.
+
+    differences: of the figures, the headline first; empty where one of them was not measured.
+    They come whole: what was turned is cut first where `height` is not enough.
+    """
+    rows: list[Row] = []
+    texts = {
+        "limits": differing(old.knobs, new.knobs),
+        "load": difference(old.load, new.load) if old.load != new.load else "",
+        "engine": _between(old.engine, new.engine),
+    }
+    # Of the rows there are: the figures, their head, and the line of what is the same.
+    room = max(1, (height - max(1, len(differences)) - 2) // max(1, sum(map(bool, texts.values()))))
+    for name, text in texts.items():
+        lines = wrap(text, max(20, width - 8))
+        if len(lines) > room:
+            lines = [*lines[: room - 1], _cut(" ".join(lines[room - 1 :]), width - 8)]
+        for i, line in enumerate(lines):
+            label = name if i == 0 else ""
+            rows.append([(f"{label:<8}", "label"), (line, "text")])
+    if same := ", ".join(name for name, text in texts.items() if not text):
+        rows.append([(f"{'same':<8}", "label"), (same, "muted")])
+    if not differences:
+        missing = [trial.number for trial in (old, new) if trial.series is None]
+        which = " and ".join(map(str, missing))
+        return [*rows, [(f"{which}: not measured, nothing to compare", "muted")]]
+    if width >= len(HEAD) + 8:
+        rows.append([(HEAD, "label")])
+    return rows + [difference_row(row, width, -math.inf, _OVER) for row in differences]
+
+
+# -- inside ------------------------------------------------------------------------------------
+
+
+def _between(old: EngineSpec, new: EngineSpec) -> str:
+    """What differs in the engines' arguments, as their flags."""
+    said = [f"{old.model} → {new.model}"] if old.model != new.model else []
+    for name in sorted(old.args.keys() | new.args.keys()):
+        if old.args.get(name) != new.args.get(name):
+            flag = name if name.startswith("-") else f"--{name.replace('_', '-')}"
+            before, after = (spec.args.get(name, "not given") for spec in (old, new))
+            said.append(f"{flag} {before} → {after}")
+    return ", ".join(said)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else shorten(text, max(4, width), placeholder=" …")

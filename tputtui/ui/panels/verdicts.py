@@ -1,0 +1,144 @@
+"""A difference between two settings as text: figures of a fixed width, sign and word. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tputtui.format import MISSING, rate, seconds
+from tputtui.measure.series import Metric
+from tputtui.measure.verdict import Difference, Judgement
+from tputtui.ui.rows import Row
+
+__all__ = ["HEAD", "NEVER", "difference_row", "figure", "verdict_sign"]
+
+NEVER = ("more time will not tell", "time will not tell", "open")
+"""What is said of a row that waiting will not decide."""
+_SIGNS = {
+    Judgement.BETTER: ("▲", "good"),
+    Judgement.WORSE: ("▼", "bad"),
+    Judgement.SAME: ("=", "text"),
+    Judgement.OPEN: ("?", "label"),
+}
+_ROUND_S = (5, 10, 15, 20, 30, 40, 60, 90, 120, 180, 300, 600, 900, 1200, 1800, 3600)
+"""What is foretold is said in these steps: a number that counts down cannot be read."""
+
+HEAD = f"{'before':>17}{'after':>10}{'change':>10} interval (95 %, all rows)"
+"""Names the columns of rows of 72 cells and more."""
+_WIDE = 72
+_INTERVAL = 58
+_PAIR = 43
+
+
+def difference_row(
+    row: Difference, width: int, left_s: float = math.inf, beyond: Sequence[str] = NEVER
+) -> Row:
+    """One metric: before → after, the change with its interval, what is known of it, in words.
+
+    left_s: seconds that will still be measured at most. beyond: what is said where it would take
+    more, from the longest way to one of six cells. The interval is left out below 58 cells, old
+    and new below 43.
+    """
+    metric = row.metric
+    if width >= _WIDE:
+        old, new = figure(metric, row.old, 7), figure(metric, row.new, 7)
+        parts: Row = [
+            (f"{metric.label:<10}", "label"),
+            (f"{old} → ", "label"),
+            (new, "value"),
+            (f"  {_percent(row.change):>8} ", "text"),
+            (f"{_interval(row):<16} ", "muted"),
+        ]
+    else:
+        parts = [(f"{metric.label:<9}", "label")]
+        if width >= _PAIR:
+            parts.append((f"{_pair(row):>16}", "text"))
+        parts.append((f" {_percent(row.change):>7} ", "value"))
+        if width >= _INTERVAL:
+            parts.append((f"{_interval(row):<16}", "muted"))
+    room = width - sum(len(text) for text, _ in parts)
+    words = _words(row, left_s, beyond)
+    said = next((word for word in words if len(word) <= room), words[-1])
+    return [*parts, (said, _look(row))]
+
+
+def verdict_sign(row: Difference) -> tuple[str, str]:
+    """A difference in nine cells, and its style: sign and change (▲  +9.7 %)."""
+    if math.isnan(row.change):
+        return MISSING, "muted"
+    return f"{_SIGNS[row.judgement][0]} {_percent(row.change):>7}", _look(row)
+
+
+def figure(metric: Metric, value: float, width: int) -> str:
+    """A metric's value, right-aligned: a rate, or seconds with their unit."""
+    return seconds(value, width) if metric.unit == "s" else rate(value, width)
+
+
+# -- inside ------------------------------------------------------------------------------------
+
+
+def _percent(change: float) -> str:
+    """A change in seven cells at most: +9.7 %, -41.0 %, +240 %; ×12 from tenfold on."""
+    if math.isnan(change):
+        return MISSING
+    if math.isinf(change):
+        return "from 0"
+    return _points(change) + ("" if change >= 9.995 else " %")
+
+
+def _points(change: float) -> str:
+    """In percent, without the sign of it; five cells at most."""
+    if math.isinf(change):
+        return "∞"
+    if change >= 9.995:
+        times = 1 + change
+        return f"×{times:.0f}" if times < 9_999.5 else "×10k+"
+    if abs(change) >= 0.9995:
+        return f"{change * 100:+.0f}"
+    # No minus before a zero.
+    return f"{round(change * 100, 1) + 0.0:+.1f}"
+
+
+def _interval(row: Difference) -> str:
+    if math.isnan(row.low) or math.isnan(row.high):
+        return ""
+    if row.low <= -0.9995 and math.isinf(row.high):
+        return "[any change]"
+    return f"[{_points(row.low)} … {_points(row.high)}]"
+
+
+def _pair(row: Difference) -> str:
+    """Old → new, the unit once where both have it."""
+    old, new = figure(row.metric, row.old, 0), figure(row.metric, row.new, 0)
+    number, _, unit = old.partition(" ")
+    return f"{number if new.endswith(f' {unit}') else old} → {new}"
+
+
+def _look(row: Difference) -> str:
+    return "muted" if math.isnan(row.change) else _SIGNS[row.judgement][1]
+
+
+def _words(row: Difference, left_s: float, beyond: Sequence[str]) -> list[str]:
+    """What is known, from the longest way to say it to one of eight cells."""
+    sign, known = _SIGNS[row.judgement][0], row.judgement.value
+    if row.judgement is Judgement.SAME:
+        return [f"{sign} {known}, within 2 %", f"{sign} {known}", f"{sign} same"]
+    if row.judgement is not Judgement.OPEN:
+        return [f"{sign} {known}"]
+    if math.isnan(row.old) or math.isnan(row.new):
+        return [f"{MISSING} not measured in both", f"{MISSING} not measured", f"{MISSING} none"]
+    if math.isnan(row.needs_s):
+        return [f"{sign} {known}", f"{sign} open"]
+    if row.needs_s <= left_s and math.isfinite(row.needs_s):
+        soon = _soon(row.needs_s)
+        return [
+            f"{sign} {known} (needs ~{soon} more)",
+            f"{sign} needs ~{soon} more",
+            f"{sign} ~{soon}" if len(soon) < 6 else f"{sign} {soon}",
+        ]
+    return [f"{sign} {words}" for words in beyond]
+
+
+def _soon(needs_s: float) -> str:
+    rounded = next((step for step in _ROUND_S if needs_s <= step), _ROUND_S[-1])
+    return f"{rounded} s" if rounded < 120 else f"{rounded // 60} min"

@@ -1,0 +1,53 @@
+"""Asks once before something that costs: Enter does it, Esc leaves everything as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Label
+
+__all__ = ["Confirm"]
+
+
+class Confirm(ModalScreen[None]):
+    """A question, the sentences that belong to it, and what Enter does.
+
+    verb: names that in a word or two. act: called once, when it is wanted.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "act", "yes"),
+        Binding("escape", "leave", "no"),
+    ]
+
+    def __init__(
+        self, question: str, told: Sequence[str], verb: str, act: Callable[[], None]
+    ) -> None:
+        super().__init__()
+        self._question = question
+        self._told = told
+        self._verb = verb
+        self._act = act
+
+    def compose(self) -> ComposeResult:
+        """A box of text."""
+        with Vertical(id="box"):
+            yield Label(self._question, classes="title", markup=False)
+            for sentence in self._told:
+                yield Label(sentence, markup=False)
+            yield Label("")
+            yield Label(f"Enter {self._verb}, Esc leaves everything as it is.", classes="hint")
+
+    def action_act(self) -> None:
+        """Yes."""
+        self.dismiss()
+        self._act()
+
+    def action_leave(self) -> None:
+        """No."""
+        self.dismiss()

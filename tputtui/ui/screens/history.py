@@ -1,0 +1,248 @@
+"""Every setting tried in this run: what it gave, against what; back to it, or two side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import DataTable, Footer
+
+from tputtui.errors import BootNeeded, TputError
+from tputtui.frame import Frame, Trial
+from tputtui.measure.verdict import Difference, differences
+from tputtui.profile import EngineSpec
+from tputtui.session import Session
+from tputtui.ui.canvas import Canvas
+from tputtui.ui.panels.pair import about, pair
+from tputtui.ui.panels.tried import Column, Entry, columns, entries, signs, title
+from tputtui.ui.screens.confirm import Confirm
+from tputtui.ui.trial_table import TrialTable
+
+__all__ = ["HistoryScreen"]
+
+_SCROLLBAR = 1
+
+
+class HistoryScreen(Screen[None]):
+    """A row a setting; the engine goes on beneath."""
+
+    AUTO_FOCUS = "#trials"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("p", "pin", "pin"),
+        Binding("d", "diff", "diff two"),
+        Binding("less_than_sign,comma", "sort(-1)", "sort by", key_display="< >"),
+        Binding("greater_than_sign,full_stop", "sort(1)", "sort by", show=False),
+        Binding("i,R,ctrl+r", "reverse", "invert", key_display="i"),
+        Binding("u", "undo", "undo"),
+        Binding("U", "redo", "redo"),
+        Binding("escape,t,q", "leave", "back", key_display="esc"),
+    ]
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self._title = Canvas(id="trials-title")
+        self._table = TrialTable()
+        self._about = Canvas(id="trial")
+        self._pane = Canvas(id="pair")
+        self._marked: int | None = None
+        self._pair: tuple[int, int] | None = None
+        self._made: dict[int, tuple[object, dict[str, Entry]]] = {}
+        self._found: tuple[Trial, Trial, tuple[Difference, ...]] | None = None
+
+    def compose(self) -> ComposeResult:
+        """A line on the table, the table, what is to be said of a row or of two."""
+        yield self._title
+        yield self._table
+        yield self._about
+        yield self._pane
+        yield Footer(show_command_palette=False, compact=True)
+
+    def on_mount(self) -> None:
+        """Two rows are compared when they are wanted."""
+        self._pane.display = False
+
+    def on_resize(self) -> None:
+        """Paint anew once everything has its size."""
+        self.call_after_refresh(self.tick)
+
+    def tick(self) -> None:
+        """Take a frame and paint it."""
+        self.show(self._session.frame())
+
+    def show(self, frame: Frame) -> None:
+        """Paint `frame`: cells that differ, and the lines about the row of the cursor."""
+        if not self._table.size.area:
+            return
+        trials = {trial.number: trial for trial in frame.trials}
+        if self._marked not in trials:
+            self._marked = None
+        if self._pair and not trials.keys() >= set(self._pair):
+            self._pair = None
+        shown = columns(self._table.size.width - _SCROLLBAR, bool(frame.profile.goals))
+        self._table.show(shown, self._rows(frame, shown))
+        self._title.paint([title(frame, self._marked, self._title.size.width)])
+        self._paint_below(frame, trials)
+
+    # -- what the person does --------------------------------------------------------------
+
+    def action_jump(self) -> None:
+        """Put the setting of the row on again; ask first when that takes a boot."""
+        number = self._table.chosen
+        if number is None:
+            return
+        try:
+            said = self._session.jump(number)
+        except BootNeeded as needed:
+            self._offer_boot(number, needed)
+        except TputError as refusal:
+            self._refuse(refusal)
+        else:
+            self.notify(said, timeout=3)
+            self.tick()
+
+    def _offer_boot(self, number: int, needed: BootNeeded) -> None:
+        try:
+            told = [f"{needed.message} Boot that one, in this process?", self._session.boot_cost]
+        except TputError as refusal:
+            self._refuse(refusal)
+            return
+        told.append("History, marks and this table stay.")
+
+        def boot() -> None:
+            self._try(lambda: self._session.jump(number, boot=True))
+
+        self.app.push_screen(Confirm(f"boot the engine of row {number}", told, "boots", boot))
+
+    def action_pin(self) -> None:
+        """Compare with the row from now on; a second time, with the row before again."""
+        number = self._table.chosen
+        if number is not None:
+            pinned = self._session.frame().baseline == number
+            self._try(lambda: self._session.pin(None if pinned else number))
+
+    def action_diff(self) -> None:
+        """Mark the row; a second time, on another, show the two side by side."""
+        number = self._table.chosen
+        if self._pair is not None:
+            self._pair = self._marked = None
+        elif self._marked is None or number is None:
+            self._marked = number
+        elif self._marked == number:
+            self._marked = None
+        else:
+            self._pair, self._marked = (self._marked, number), None
+        self.tick()
+
+    def action_sort(self, direction: int) -> None:
+        """Sort by the next column to the left or right: figures highest first."""
+        keys = self._table.keys
+        if keys:
+            index = keys.index(self._table.sorted_by) + direction
+            self._sort_by(keys[index % len(keys)])
+
+    def action_reverse(self) -> None:
+        """The other way round."""
+        self._table.sort_by(self._table.sorted_by, descending=not self._table.descending)
+        self.tick()
+
+    @on(DataTable.HeaderSelected)
+    def _head_clicked(self, event: DataTable.HeaderSelected) -> None:
+        key = str(event.column_key.value)
+        if key == self._table.sorted_by:
+            self.action_reverse()
+        else:
+            self._sort_by(key)
+
+    @on(DataTable.RowHighlighted)
+    def _moved(self) -> None:
+        self.tick()
+
+    def action_undo(self) -> None:
+        """Take back the last turn."""
+        self._try(lambda: f"Undone: {self._session.undo()}")
+
+    def action_redo(self) -> None:
+        """Do again what was undone last."""
+        self._try(lambda: f"Done again: {self._session.redo()}")
+
+    def action_leave(self) -> None:
+        """Away with the two rows, else back to the board."""
+        if self._pair is not None:
+            self._pair = None
+            self.tick()
+        else:
+            self.dismiss()
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _try(self, act: Callable[[], str | None]) -> None:
+        try:
+            said = act()
+        except TputError as refusal:
+            self._refuse(refusal)
+            return
+        if said:
+            self.notify(said, timeout=3)
+        self.tick()
+
+    def _refuse(self, refusal: TputError) -> None:
+        self.notify(refusal.hint, title=refusal.message, severity="warning", timeout=6)
+
+    def _sort_by(self, key: str) -> None:
+        # Latencies: the shortest first, like everything else the best.
+        self._table.sort_by(key, descending=not key.startswith(("ttft", "tpot")))
+        self.tick()
+
+    def _rows(self, frame: Frame, shown: tuple[Column, ...]) -> dict[int, dict[str, Entry]]:
+        """Every row's cells; those of a row that has not changed are the same object again."""
+        started_s = frame.t_s - frame.elapsed_s
+        engines: list[EngineSpec] = []
+        made: dict[int, tuple[object, dict[str, Entry]]] = {}
+        for trial in frame.trials:
+            if trial.engine not in engines:
+                engines.append(trial.engine)
+            number, engine = trial.number, engines.index(trial.engine) + 1
+            which = signs(frame, number, (self._marked, *(self._pair or ())))
+            made_of = (trial, shown, started_s, engine, which)
+            made[number] = self._made.get(number, (None, {}))
+            if made[number][0] != made_of:
+                cells = entries(trial, shown, started_s=started_s, engine=engine, signs=which)
+                made[number] = (made_of, cells)
+        self._made = made
+        return {number: cells for number, (_, cells) in made.items()}
+
+    def _paint_below(self, frame: Frame, trials: dict[int, Trial]) -> None:
+        """Two rows side by side, else a few lines about the one under the cursor."""
+        both = self._pair
+        self._pane.display = both is not None
+        self._about.display = both is None
+        width = self.size.width - 2
+        if both is not None:
+            old, new = trials[both[0]], trials[both[1]]
+            height = self.size.height * 6 // 10 - 1
+            rows = pair(old, new, self._differences(old, new), width, height)
+            self._pane.border_title = f" {old.number} → {new.number} "
+            self._pane.styles.height = len(rows) + 1
+            # Once it has its height.
+            self.call_after_refresh(self._pane.paint, rows)
+            return
+        trial = trials.get(self._table.chosen or 0)
+        words = self._words(frame, trial.number) if trial else ""
+        self._about.paint(about(trial, words, width) if trial else [])
+
+    def _words(self, frame: Frame, number: int) -> str:
+        said = " · now" if number == frame.trials[-1].number else ""
+        return said + (" · baseline" if number == frame.baseline else "")
+
+    def _differences(self, old: Trial, new: Trial) -> tuple[Difference, ...]:
+        """What the figures differ by; worked out anew when one of them has grown."""
+        if old.series is None or new.series is None:
+            return ()
+        if self._found is None or self._found[0] is not old or self._found[1] is not new:
+            self._found = (old, new, differences(old.series, new.series))
+        return self._found[2]
