@@ -19,14 +19,15 @@ from dataclasses import replace
 from queue import Empty, SimpleQueue
 
 from tputtui.engine.ledger import Ledger
+from tputtui.engine.marks import Marks
 from tputtui.engine.orders import Boot, Orders, Status
 from tputtui.engine.protocol import Ended, Engine, State
 from tputtui.errors import EngineError, TputError, UsageError
-from tputtui.knobs import Knobs, differing
+from tputtui.knobs import Knobs
 from tputtui.load.generator import Generator
 from tputtui.load.workload import Workload
 from tputtui.measure.recorder import Recorder
-from tputtui.measure.samples import Mark, Outcome
+from tputtui.measure.samples import Outcome
 from tputtui.profile import tokenizer_of
 
 __all__ = ["Clock", "Host"]
@@ -38,8 +39,6 @@ Clock = Callable[[], float]
 _LONGEST_WAIT_S = 3600.0
 _NOTHING_SCHEDULED_WAIT_S = 0.001
 _ALL_REFUSED_WAIT_S = 0.1
-_ONE_TURN_S = 0.5
-"""Limits turned again within this time are one turn, and one mark."""
 _UP = (State.READY, State.RUNNING, State.DRAINING, State.PAUSED)
 
 _Order = tuple[str, tuple[object, ...]]
@@ -69,7 +68,7 @@ class Host(Orders):
         self._workload = workload
         self._tokenizer = ""
         self._paused = False
-        self._turned_from: tuple[Mark, Knobs, str] | None = None
+        self._marks = Marks(recorder.marks, clock)
         self._ledger = Ledger(recorder)
         self._thread: threading.Thread | None = None
         self.status = Status(State.COLD, clock())
@@ -236,7 +235,7 @@ class Host(Orders):
         except (Exception, SystemExit) as error:
             logger.exception("the engine did not boot")
             refused = self._give_up(error)
-            self._mark("engine", f"boot failed: {refused.message} Back to what ran before.")
+            self._marks.add("engine", f"boot failed: {refused.message} Back to what ran before.")
             self._boot(fallback, load=False)
             self.status = replace(self.status, refused=refused)
             if self.status.facts is None:
@@ -264,7 +263,7 @@ class Host(Orders):
         in_force = facts.booted.overridden(dict(knobs)).clamped(facts.ceilings)
         self._engine.apply(in_force)
         self.status = replace(self.status, spec=spec, facts=facts, knobs=in_force)
-        self._mark("engine", f"booted {facts.model} in {facts.boot_s:.1f} s")
+        self._marks.add("engine", f"booted {facts.model} in {facts.boot_s:.1f} s")
 
     def _put_under_load(self, held: tuple[Generator, int, str] | None, load: bool) -> None:
         """Give the engine that is up its load: the one `held`, if it draws from the same source."""
@@ -285,7 +284,7 @@ class Host(Orders):
             return
         before = self.status.knobs
         self._apply(self._engine, knobs)
-        self._mark_turn(before, why)
+        self._marks.turn(before, self.status.knobs, why)
         self._publish(self._engine)
 
     def _apply(self, engine: Engine, knobs: Knobs) -> None:
@@ -296,28 +295,12 @@ class Host(Orders):
         self._leave(engine.apply(knobs), Outcome.CUT)
         self.status = replace(self.status, knobs=knobs)
 
-    def _mark_turn(self, before: Knobs, why: str) -> None:
-        """One mark for turns that follow one another closely, as with a key held down."""
-        assert self.status.knobs is not None
-        marks, now_s, turned = self._recorder.marks, self._clock(), self._turned_from
-        if turned and turned[2] == why and marks and marks[-1] is turned[0]:
-            mark, before_all, _ = turned
-            if now_s - mark.t_s < _ONE_TURN_S:
-                marks.pop()
-                before = before_all
-        text = differing(before, self.status.knobs)
-        if not text:
-            return
-        mark = Mark(now_s, "knob", f"{why}: {text}" if why else text)
-        marks.append(mark)
-        self._turned_from = (mark, before, why)
-
     def _preempt(self) -> None:
         if self._engine is None or self.status.facts is None:
             return
         thrown = self._engine.preempt()
         if thrown:
-            self._mark("knob", f"{thrown} sequences preempted now")
+            self._marks.add("knob", f"{thrown} sequences preempted now")
         self._publish(self._engine)
 
     def _reset_prefix_cache(self) -> None:
@@ -325,24 +308,24 @@ class Host(Orders):
             return
         thrown = self._engine.reset_prefix_cache()
         if thrown is None:
-            self._mark("engine", "the prefix cache would not be emptied")
+            self._marks.add("engine", "the prefix cache would not be emptied")
         else:
             also = f", {thrown} preempted for it" if thrown else ""
-            self._mark("engine", f"prefix cache emptied{also}")
+            self._marks.add("engine", f"prefix cache emptied{also}")
         self._publish(self._engine)
 
     def _pause(self) -> None:
         if self._generator is None or self._paused:
             return
         self._paused = True
-        self._mark("engine", "engine paused")
+        self._marks.add("engine", "engine paused")
         self._follow_load(self._generator)
 
     def _resume(self) -> None:
         if self._generator is None or not self._paused:
             return
         self._paused = False
-        self._mark("engine", "engine resumed")
+        self._marks.add("engine", "engine resumed")
         self._follow_load(self._generator)
 
     def _set_workload(self, workload: Workload, text: str) -> None:
@@ -356,7 +339,7 @@ class Host(Orders):
             self._load_failed(error)
             return
         self.status = replace(self.status, load_failure=None)
-        self._mark("load", text)
+        self._marks.add("load", text)
 
     def _run_load(self) -> None:
         if self._generator is None or not self._generator.held:
@@ -365,20 +348,20 @@ class Host(Orders):
             self._generator.restart()
         self.status = replace(self.status, load_failure=None)
         self._generator.resume(self._clock())
-        self._mark("load", "load on")
+        self._marks.add("load", "load on")
         self._follow_load(self._generator)
 
     def _pause_load(self) -> None:
         if self._generator is None or self._generator.held:
             return
         self._generator.hold(self._clock())
-        self._mark("load", "load paused")
+        self._marks.add("load", "load paused")
         self._follow_load(self._generator)
 
     def _stop_load(self) -> None:
         if self._abort_load() is None:
             return
-        self._mark("load", "load stopped")
+        self._marks.add("load", "load stopped")
 
     def _begin_leg(self, knobs: Knobs, workload: Workload, text: str) -> None:
         engine = self._engine
@@ -388,7 +371,7 @@ class Host(Orders):
             return
         engine.reset_prefix_cache()
         self._apply(engine, knobs)
-        self._mark("trial", text)
+        self._marks.add("trial", text)
         generator.resume(self._clock())
         self._follow_load(generator)
 
@@ -410,21 +393,18 @@ class Host(Orders):
         if generator.failure is not None:
             self._load_failed(generator.failure)
         else:
-            self._mark("load", "the trace has ended; space starts it again")
+            self._marks.add("load", "the trace has ended; space starts it again")
 
     def _load_failed(self, error: TputError) -> None:
         logger.warning("the load stopped: %s", error)
         self.status = replace(self.status, load_failure=error)
-        self._mark("load", f"load stopped: {error.message}")
-
-    def _mark(self, kind: str, text: str) -> None:
-        self._recorder.marks.append(Mark(self._clock(), kind, text))
+        self._marks.add("load", f"load stopped: {error.message}")
 
     def _fail(self, error: BaseException) -> None:
         self._ledger.drop_all(Outcome.FAILED, self._clock())
         self._recorder.accounting = self._ledger.accounting(0, 0)
         failure = self._give_up(error)
-        self._mark("engine", f"engine failed: {failure.message}")
+        self._marks.add("engine", f"engine failed: {failure.message}")
         self._enter(State.FAILED)
         self.status = replace(self.status, failure=failure)
 

@@ -27,6 +27,7 @@ from tputtui.profile import EngineValue
 from tputtui.session import Session
 from tputtui.tune.guard import parse_guard
 from tputtui.ui.board import Board
+from tputtui.ui.commands import commands
 from tputtui.ui.log_tail import LogTail
 from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.screens.dialog import Dialog
@@ -382,31 +383,8 @@ class TputApp(App[None]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Everything that has a key, and the themes."""
-        yield SystemCommand("Undo", "Take back the last turn", self.action_undo)
-        yield SystemCommand("Redo", "Do again what was undone", self.action_redo)
-        yield SystemCommand("Preempt now", "Shrink to max_num_seqs at once", self.action_preempt)
-        yield SystemCommand("Pause the engine", "Or let it go on", self.action_toggle_engine)
-        yield SystemCommand(
-            "Empty the prefix cache", "Preempts what runs", self.action_reset_prefix_cache
-        )
-        yield SystemCommand("Hold or run the load", "Space", self.action_toggle_load)
-        yield SystemCommand("Stop the load", "Abort what is in flight", self.action_stop_load)
-        yield SystemCommand("Edit the load", "Arrivals and lengths", self.action_edit_load)
-        yield SystemCommand("Goals", "What to serve requests within", self.action_edit_goals)
-        yield SystemCommand("Guard", "What a turn must not break", self.action_edit_guard)
-        yield SystemCommand("Engine arguments", "Edit, and boot again", self.action_edit_engine)
-        yield SystemCommand("A/B", "Present limits against those before", self.action_compare)
-        yield SystemCommand("Settings tried", "Sort, jump, pin, diff", self.action_show_history)
-        yield SystemCommand("Frontier", "Settings against each other", self.action_show_frontier)
-        yield SystemCommand("Type a limit", "Its exact value", self.action_type)
-        yield SystemCommand("Save a profile", "Limits, load and figures", self.action_save)
-        yield SystemCommand("Engine log", "What vLLM prints", self.action_show_log)
-        yield SystemCommand("Help", "Keys and meanings", self.action_show_help)
-        yield SystemCommand("Theme", "Dark, light, the terminal's own", self.action_change_theme)
-        for number, name in enumerate(Board.PANELS):
-            yield SystemCommand(
-                f"Panel: {name}",
-                "Over the whole screen",
-                lambda number=number: self._board.action_zoom(number),
-            )
-        yield SystemCommand("Quit", "Stop load and engine", self.action_leave)
+        return commands(self)
+
+    def zoom(self, number: int) -> None:
+        """One panel over the whole screen, or back."""
+        self._board.action_zoom(number)
