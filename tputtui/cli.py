@@ -8,6 +8,7 @@ Textual, vLLM and torch are imported only once a screen is wanted.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import sys
@@ -296,12 +297,14 @@ def _leave(app: TputApp, session: Session, log_path: Path) -> int:
         print("tputtui: the screen failed. The log has the traceback.", file=sys.stderr)
     elif failure is not None:
         code = _say(failure)
-    for line in summary(frame, app.saved, log_path):
-        print(line)
-    if not closed and not booting:
-        print("the engine did not stop in time and was left behind", file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    # The terminal itself may be what has gone (SIGHUP).
+    with contextlib.suppress(OSError):
+        for line in summary(frame, app.saved, log_path):
+            print(line)
+        if not closed and not booting:
+            print("the engine did not stop in time and was left behind", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
     if not closed:
         os._exit(code)
     return code
