@@ -20,7 +20,10 @@ __all__ = ["Fit", "fit_parts"]
 
 _HUBER = 1.345
 """Huber's constant: 95 % as efficient as least squares where errors are normal."""
-_ROUNDS = 10
+_ROUNDS = 50
+_WHOLE_STEPS = 10
+_STILL = 1e-4
+"""A round that moves no fitted value by more than this part of it is the last one."""
 _APART = 0.1
 """The least part of a column that the others must leave over: what was seen of it is carried on
 to zero at most tenfold, and a model is never quite straight."""
@@ -49,13 +52,18 @@ def fit_parts(columns: Floats, values: Floats) -> Fit:
     median = float(np.median(values))
     # The first weights go by the values themselves, the later ones by what was fitted.
     weights = 1 / np.maximum(values, 0.1 * median) ** 2
-    for _ in range(_ROUNDS):
+    fitted = np.zeros(len(values))
+    for again in range(_ROUNDS):
         found = _non_negative(columns, values, weights)
-        fitted = np.maximum(columns @ found, 1e-3 * median)
+        before, fitted = fitted, np.maximum(columns @ found, 1e-3 * median)
         off = (values - fitted) / fitted
         usual = _HUBER * max(1.4826 * float(np.median(np.abs(off))), _TINY)
         trust = np.minimum(1.0, usual / np.maximum(np.abs(off), _TINY))
-        weights = trust / fitted**2
+        new = trust / fitted**2
+        # Two fits can lead to each other for ever: half a step lies between them.
+        weights = new if again < _WHOLE_STEPS else (weights + new) / 2
+        if np.max(np.abs(fitted - before) / fitted) < _STILL:
+            break
     # Huber & Ronchetti, Robust Statistics, 2nd ed. (2009), sec. 7.6: the variance of what is left.
     clipped = off * trust
     inside = max(float(np.mean(np.abs(off) <= usual)), 0.1)

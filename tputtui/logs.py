@@ -1,0 +1,21 @@
+"""Where Python's loggers write, vLLM's included: one way for both processes."""
+
+from __future__ import annotations
+
+import logging
+
+__all__ = ["log_through"]
+
+
+def log_through(handler: logging.Handler) -> None:
+    """Point the root logger and vLLM's own at `handler`, in the log's one format."""
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
+    )
+    vllm = logging.getLogger("vllm")
+    # Otherwise each of its lines would stand there twice.
+    vllm.propagate = False
+    for log in (logging.getLogger(), vllm):
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+    logging.captureWarnings(True)
