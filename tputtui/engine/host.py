@@ -9,7 +9,6 @@ only queue; the underscored ones run on the engine thread.
 
 from __future__ import annotations
 
-import gc
 import itertools
 import logging
 import math
@@ -20,6 +19,7 @@ from queue import Empty, SimpleQueue
 
 from tputtui.engine.ledger import Ledger
 from tputtui.engine.marks import Marks
+from tputtui.engine.memory import give_back
 from tputtui.engine.orders import Boot, Orders, Status
 from tputtui.engine.protocol import Ended, Engine, State
 from tputtui.errors import EngineError, TputError, UsageError
@@ -431,7 +431,7 @@ class Host(Orders):
         except Exception:
             logger.exception("the engine did not shut down cleanly")
         del engine
-        gc.collect()
+        give_back()
 
     def _close(self) -> None:
         self._release()
