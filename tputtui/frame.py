@@ -11,7 +11,8 @@ from tputtui import __version__
 from tputtui.engine.orders import Status
 from tputtui.engine.protocol import State
 from tputtui.hardware import HardwareSample
-from tputtui.knobs import KNOBS, Knobs
+from tputtui.knobs import KNOBS, Knobs, differing
+from tputtui.load.sections import difference
 from tputtui.load.timing import Wanted
 from tputtui.load.workload import Workload
 from tputtui.measure.attainment import Goodput
@@ -120,6 +121,12 @@ class Trial:
     against: int | None = None
     differences: tuple[Difference, ...] = ()
     note: str = ""
+
+    def differs(self, other: Trial) -> str:
+        """What this setting changes of another one, in words; empty when nothing does."""
+        engine = "another engine" if other.engine != self.engine else ""
+        load = difference(other.load, self.load) if other.load != self.load else ""
+        return ", ".join(filter(None, (engine, differing(other.knobs, self.knobs), load)))
 
     def value(self, key: str) -> float:
         """A metric of `measure.series.METRICS`; NaN where it was not measured."""

@@ -21,7 +21,7 @@ from tputtui.measure.energy import EnergyMeter, cost_per_mtok
 from tputtui.measure.history import History
 from tputtui.measure.phase import phase_of
 from tputtui.measure.recorder import ENDED, Recorder
-from tputtui.measure.samples import Accounting, StepSample
+from tputtui.measure.samples import STEP, Accounting
 from tputtui.measure.window import Phase, Settling, Window, figures, latencies
 from tputtui.profile import Profile
 
@@ -34,7 +34,6 @@ _REST_S = 0.5
 """A load that has not moved for so long has come to rest; while it moves, every step moves it."""
 _SLOW_EVERY_S = 1.0
 """Quantiles, goals and the test for a trend are taken once a second."""
-_KV_FRAC = StepSample._fields.index("kv_frac")
 
 
 class Observer:
@@ -105,7 +104,7 @@ class Observer:
             tokens_per_joule=self._energy.tokens_per_joule(recorder, window.start_s, until_s),
             cost_per_mtok=cost_per_mtok(profile.price_per_hour, found.generated_per_s),
             binding=self._binding,
-            kv_frac=float(last[-1, _KV_FRAC]) if len(last) and accounting.in_flight else 0.0,
+            kv_frac=float(last[-1, STEP["kv_frac"]]) if len(last) and accounting.in_flight else 0.0,
             kv_blocks=recorder.kv_blocks,
             wanted=recorder.wanted,
             hardware=hardware,

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tputtui.errors import UsageError
+from tputtui.logs import log_through
 
 __all__ = ["Terminal", "open_log"]
 
@@ -80,7 +81,7 @@ class Terminal:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-        _log_to(self._log_path)
+        log_through(logging.FileHandler(self._log_path, encoding="utf-8"))
         return self
 
     def __exit__(
@@ -108,22 +109,6 @@ class Terminal:
         with contextlib.suppress(OSError):
             os.write(screen, _LEAVE_SCREEN.encode())
         self.restore()
-
-
-def _log_to(path: Path) -> None:
-    """Point Python's logging at the log, vLLM's loggers included."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(
-        logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
-    )
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    ours = logging.getLogger("vllm")
-    ours.addHandler(handler)
-    ours.propagate = False
-    ours.setLevel(logging.INFO)
-    logging.captureWarnings(True)
 
 
 def _isatty(descriptor: int) -> bool:

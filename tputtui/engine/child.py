@@ -25,6 +25,7 @@ from multiprocessing.connection import Connection
 
 from tputtui.engine.host import Host
 from tputtui.engine.orders import Status
+from tputtui.logs import log_through
 from tputtui.measure.mirror import Tail
 from tputtui.measure.recorder import Recorder
 
@@ -45,7 +46,8 @@ def main(descriptor: int, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A crash in native code leaves a stack in the log.
     faulthandler.enable()
-    _log_to_stderr()
+    # Descriptors 1 and 2 are the parent's log.
+    log_through(logging.StreamHandler(sys.stderr))
     # The engine may have processes of its own: they have no business on this pipe.
     os.set_inheritable(descriptor, False)
     with Connection(descriptor) as connection:
@@ -65,20 +67,6 @@ def _live_no_longer_than(parent: int) -> None:
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # gone before we asked
         os._exit(0)
-
-
-def _log_to_stderr() -> None:
-    """Descriptors 1 and 2 are the parent's log; Python's loggers, vLLM's included, go there too."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
-    )
-    vllm = logging.getLogger("vllm")
-    vllm.propagate = False
-    for log in (logging.getLogger(), vllm):
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-    logging.captureWarnings(True)
 
 
 def _take_orders(connection: Connection, host: Host) -> None:

@@ -111,7 +111,7 @@ class HostReader:
             t_s=now_s,
             busy_s=total_s - idle_s,
             total_s=total_s,
-            process_s=sum(self._ours(lambda p: p.cpu_times().user + p.cpu_times().system)),
+            process_s=sum(self._ours(_spent_s)),
         )
 
     def _ours(self, read: Callable[[Any], float]) -> Iterator[float]:
@@ -147,6 +147,12 @@ class HostReader:
             yield self._cgroup_mount.joinpath(*parts)
             parts.pop()
         yield self._cgroup_mount
+
+
+def _spent_s(process: Any) -> float:
+    times = process.cpu_times()
+    spent_s: float = times.user + times.system
+    return spent_s
 
 
 def _lines(path: Path) -> list[str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tputtui.goals import Goal
 from tputtui.measure.stats import Floats
 
-__all__ = ["Attainment", "Goodput", "Verdict", "goodput", "wilson"]
+__all__ = ["Attainment", "Goodput", "Verdict", "goodput", "wilson", "within"]
 
 _Z95 = 1.959964
 
@@ -85,10 +85,7 @@ def goodput(
     each = []
     for goal in goals:
         value = values[goal.metric]
-        within = value <= goal.limit_s
-        if goal.metric == "tpot":
-            within |= np.isnan(value)
-        kept = finished & within
+        kept = finished & within(goal, value)
         every &= kept
         each.append(_attainment(goal, int(np.count_nonzero(kept)), value[finished], len(kept)))
     met, n = int(np.count_nonzero(every)), len(every)
@@ -100,6 +97,15 @@ def goodput(
         *wilson(met, n),
         tuple(each),
     )
+
+
+def within(goal: Goal, value_s: Floats) -> NDArray[np.bool_]:
+    """Which of `value_s`, shape (k,), one a request, keep within the goal's limit.
+
+    A single token has no TPOT (NaN), and meets any.
+    """
+    kept: NDArray[np.bool_] = value_s <= goal.limit_s
+    return kept | np.isnan(value_s) if goal.metric == "tpot" else kept
 
 
 def wilson(met: int, n: int) -> tuple[float, float]:

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from tputtui.knobs import Knobs
 from tputtui.measure.bounds import Binding, Bound, raising
 from tputtui.measure.limitbound import limit_bound
-from tputtui.measure.samples import StepSample
+from tputtui.measure.samples import STEP
 from tputtui.measure.stats import Floats
 from tputtui.measure.stepbound import step_bound
 from tputtui.measure.steptime import StepTime, step_time
 
 __all__ = ["Binding", "Bound", "binding"]
 
-_COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
 _MATTERS = 0.2
 """What was so for less of the time, or of the requests, than this does not bind."""
 _IDLE = 0.1
@@ -49,7 +48,7 @@ def binding(
     """
     if len(steps) < _FEWEST or length_s <= 0:
         return None
-    duration = steps[:, _COLUMN["duration_s"]]
+    duration = steps[:, STEP["duration_s"]]
     busy_s = float(duration.sum())
     if busy_s <= 0:
         return None
@@ -62,9 +61,9 @@ def binding(
         return Binding(Bound.LENGTH, part, f"{part:.0%} of requests cut short", advice)
     fit = step_time(steps, overlapped=overlapped)
     idle = max(0.0, 1 - busy_s / length_s)
-    running = float(duration @ steps[:, _COLUMN["running"]]) / busy_s
-    waits = float(duration @ (steps[:, _COLUMN["waiting"]] > 0)) / busy_s >= _MATTERS
-    model = 1.0 if overlapped else 1 - float(steps[:, _COLUMN["host_s"]].sum()) / busy_s
+    running = float(duration @ steps[:, STEP["running"]]) / busy_s
+    waits = float(duration @ (steps[:, STEP["waiting"]] > 0)) / busy_s >= _MATTERS
+    model = 1.0 if overlapped else 1 - float(steps[:, STEP["host_s"]].sum()) / busy_s
     has_room = not waits and running < _BATCH_FULL * knobs.max_num_seqs
     if idle >= _IDLE or (has_room and _growing(fit) * model < _GROWS):
         seen = f"idle {idle:.0%} of the time" if idle >= _IDLE else "nothing waits"

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tputtui.measure.recorder import Recorder
-from tputtui.measure.samples import StepSample
+from tputtui.measure.samples import STEP
 
 __all__ = ["Bucket", "History"]
 
-_COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
 _KEPT = 3600
 
 
@@ -90,12 +89,12 @@ class History:
         mean = total / len(steps)
         return Bucket(
             start_s,
-            generated=float(total[_COLUMN["generated_tokens"]]),
-            prefill=float(total[_COLUMN["prefill_tokens"]]),
-            running=float(mean[_COLUMN["running"]]),
-            waiting=float(mean[_COLUMN["waiting"]]),
-            max_num_seqs=float(steps[-1, _COLUMN["max_num_seqs"]]),
-            kv_frac=float(mean[_COLUMN["kv_frac"]]),
-            step_s=float(np.mean(steps[:, _COLUMN["duration_s"]])),
-            preemptions=float(total[_COLUMN["preemptions"]]),
+            generated=float(total[STEP["generated_tokens"]]),
+            prefill=float(total[STEP["prefill_tokens"]]),
+            running=float(mean[STEP["running"]]),
+            waiting=float(mean[STEP["waiting"]]),
+            max_num_seqs=float(steps[-1, STEP["max_num_seqs"]]),
+            kv_frac=float(mean[STEP["kv_frac"]]),
+            step_s=float(np.mean(steps[:, STEP["duration_s"]])),
+            preemptions=float(total[STEP["preemptions"]]),
         )

@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 
 from tputtui.knobs import Knobs
 from tputtui.measure.bounds import Binding, Bound, raising
-from tputtui.measure.samples import StepSample
+from tputtui.measure.samples import STEP
 from tputtui.measure.stats import Floats
 
 __all__ = ["limit_bound"]
 
-_COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
 _MATTERS = 0.2
 """A limit that was reached for less of the busy time than this does not bind."""
 _FULL = 0.98
@@ -40,7 +39,7 @@ def limit_bound(steps: Floats, knobs: Knobs, ceilings: Knobs) -> Binding | None:
     """
 
     def column(name: str) -> Floats:
-        return steps[:, _COLUMN[name]]
+        return steps[:, STEP[name]]
 
     duration = column("duration_s")
     busy_s = float(duration.sum())
@@ -88,11 +87,11 @@ def _kept_free(held_back: Floats, watermark_blocks: int) -> bool:
     That is, blocks enough for a request like those running were free, but not with the watermark
     on top. What the one that waited would have taken is not known.
     """
-    running = held_back[:, _COLUMN["running"]]
-    blocks, used = held_back[:, _COLUMN["kv_blocks"]], held_back[:, _COLUMN["kv_frac"]]
+    running = held_back[:, STEP["running"]]
+    blocks, used = held_back[:, STEP["kv_blocks"]], held_back[:, STEP["kv_frac"]]
     free, typical = (1 - used) * blocks, used * blocks / np.maximum(running, 1)
     kept = (running > 0) & (free >= typical) & (free < typical + watermark_blocks)
-    duration = held_back[:, _COLUMN["duration_s"]]
+    duration = held_back[:, STEP["duration_s"]]
     return bool(kept.any()) and float(duration[kept].sum()) >= 0.5 * float(duration.sum())
 
 

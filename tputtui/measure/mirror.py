@@ -85,7 +85,8 @@ class Tail:
         for name, ring in self._rings:
             seen, count = self._counts[name], ring.count
             if count > seen:
-                rows[name] = _newest_rows(ring, seen, count)
+                new = ring.since(seen, count)
+                rows[name] = (len(new), new.tobytes())
                 self._counts[name] = count
         stood, self._stood = self._stood, (accounting, wanted, *standing)
         if not (rows or ended or marks or gone) and stood == self._stood:
@@ -159,13 +160,6 @@ class Copy:
         self._before = _books(recorder.accounting)
         self._generated_before = recorder.generated_tokens
         self._preemptions_before = recorder.preemptions
-
-
-def _newest_rows(ring: Ring, seen: int, count: int) -> tuple[int, bytes]:
-    """The rows after the first `seen` of `count`, without those soon overwritten."""
-    n = min(count - seen, ring._capacity - ring._MARGIN)
-    end = (count - 1) % ring._capacity + ring._capacity + 1
-    return n, ring._rows[end - n : end].tobytes()
 
 
 def _newest(log: deque[_T]) -> _T | None:

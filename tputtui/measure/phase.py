@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tputtui.measure.recorder import Recorder
-from tputtui.measure.samples import StepSample
+from tputtui.measure.samples import STEP
 from tputtui.measure.steady import binned, steady
 from tputtui.measure.window import Phase, Window
 
@@ -13,7 +13,6 @@ __all__ = ["phase_of"]
 
 _SHORTEST_S = 5.0
 """Below this a window has too few steps for its hundred bins."""
-_COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
 
 
 def phase_of(
@@ -35,10 +34,10 @@ def phase_of(
     if window.length_s < max(_SHORTEST_S, 2 * period_s * (1 - 1e-9)):
         return Phase.MEASURING
     steps = recorder.steps.between(window.start_s, window.end_s)
-    times, busy_s = steps[:, 0], steps[:, _COLUMN["duration_s"]]
-    inside = steps[:, _COLUMN["running"]] + steps[:, _COLUMN["waiting"]]
+    times, busy_s = steps[:, 0], steps[:, STEP["duration_s"]]
+    inside = steps[:, STEP["running"]] + steps[:, STEP["waiting"]]
     span = window.start_s, window.end_s
-    tokens = binned(times, steps[:, _COLUMN["generated_tokens"]], *span)
+    tokens = binned(times, steps[:, STEP["generated_tokens"]], *span)
     # Weighted by time, so that an idle stretch counts as nothing in flight.
     flying = binned(times, inside * busy_s, *span)
     if np.count_nonzero(tokens) < len(tokens) // 4:

@@ -50,11 +50,15 @@ class Ring:
 
     def between(self, start_s: float, end_s: float = np.inf) -> Floats:
         """View of the rows with start_s < time ≤ end_s, oldest first: shape (n, columns)."""
-        count = self.count
-        n = min(count, self._capacity - self._MARGIN)
-        end = (count - 1) % self._capacity + self._capacity + 1 if count else 0
-        view = self._rows[end - n : end]
+        view = self.since(0, self.count)
         return view[_after(view, start_s) : _after(view, end_s)]
+
+    def since(self, seen: int, count: int) -> Floats:
+        """View of the rows after the first `seen` of `count`, oldest first: the newest of them
+        where they are more than are kept."""
+        n = min(count - seen, self._capacity - self._MARGIN)
+        end = (count - 1) % self._capacity + self._capacity + 1 if count else 0
+        return self._rows[end - n : end]
 
     def clear(self) -> None:
         """Forget all rows. Only for the writer."""

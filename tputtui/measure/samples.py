@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-__all__ = ["Accounting", "Mark", "Outcome", "RequestSample", "StepSample"]
+__all__ = ["STEP", "Accounting", "Mark", "Outcome", "RequestSample", "StepSample"]
 
 
 class StepSample(NamedTuple):
@@ -44,6 +44,10 @@ class StepSample(NamedTuple):
     host_s: float = 0.0
     context_tokens: int = 0
     kv_blocks: int = 0
+
+
+STEP = {name: column for column, name in enumerate(StepSample._fields)}
+"""Where each of its fields stands in a row of a ring."""
 
 
 class Outcome(StrEnum):

@@ -27,8 +27,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tputtui.goals import Goal
+from tputtui.measure.attainment import within
 from tputtui.measure.recorder import ENDED, Recorder
-from tputtui.measure.samples import StepSample
+from tputtui.measure.samples import STEP
 from tputtui.measure.stats import Floats
 from tputtui.measure.steady import binned
 
@@ -48,7 +49,6 @@ _REQUESTS = 10
 """Requests in a batch, at least."""
 _GRID = np.linspace(0, 1, 201)
 """Shares of which a window keeps the quantiles."""
-_COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ def series(recorder: Recorder, start_s: float, end_s: float, goals: Sequence[Goa
             float(weights.sum()) / length_s, sums * (bins / length_s), floor=0.5 / length_s
         )
 
-    values["tokens_per_s"] = rate(steps[:, 0], steps[:, _COLUMN["generated_tokens"]], len(steps))
+    values["tokens_per_s"] = rate(steps[:, 0], steps[:, STEP["generated_tokens"]], len(steps))
     if goals:
         met = _met(ended, goals)
         values["goodput_per_s"] = rate(ended[:, 0], met, len(ended))
@@ -187,8 +187,8 @@ def series(recorder: Recorder, start_s: float, end_s: float, goals: Sequence[Goa
         parts = max(1, min(MOST, len(there) // _REQUESTS))
         for suffix, share in _SHARES.items():
             value = float(np.quantile(there, share))
-            within = np.array_split(there <= value, parts)
-            shares = np.array([part.mean() for part in within])
+            kept = np.array_split(there <= value, parts)
+            shares = np.array([part.mean() for part in kept])
             values[f"{name}_{suffix}"] = Batched(
                 value, shares, share=share, n=len(there), curve=curve
             )
@@ -202,12 +202,7 @@ def _met(ended: Floats, goals: Sequence[Goal]) -> Floats:
     """
     met = ended[:, ENDED["good"]] > 0
     for goal in goals:
-        value = ended[:, ENDED[f"{goal.metric}_s"]]
-        within = value <= goal.limit_s
-        if goal.metric == "tpot":
-            # A single token has no TPOT, and meets any.
-            within |= np.isnan(value)
-        met &= within
+        met &= within(goal, ended[:, ENDED[f"{goal.metric}_s"]])
     return met.astype(np.float64)
 
 

@@ -8,13 +8,12 @@ import numpy as np
 
 from tputtui.knobs import Knobs
 from tputtui.measure.bounds import Binding, Bound, raising
-from tputtui.measure.samples import StepSample
+from tputtui.measure.samples import STEP
 from tputtui.measure.stats import Floats
 from tputtui.measure.steptime import StepTime
 
 __all__ = ["step_bound"]
 
-_COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
 _HOST = 0.5
 """From here on the host outweighs all the model does, and hiding it behind the model (asynchronous
 scheduling: the greater of the two instead of their sum) gains most, at best a factor of two."""
@@ -39,8 +38,8 @@ def step_bound(
     POWER, THERMAL: clocks are held down. COMPUTE, MEMORY: as `StepTime` has it, whichever is the
     greater by more than the fit's error. Else STEP.
     """
-    busy_s = float(steps[:, _COLUMN["duration_s"]].sum())
-    host = float(steps[:, _COLUMN["host_s"]].sum()) / busy_s
+    busy_s = float(steps[:, STEP["duration_s"]].sum())
+    host = float(steps[:, STEP["host_s"]].sum()) / busy_s
     if host >= (_HOST_OVERLAPPED if overlapped else _HOST):
         mean_ms = busy_s / len(steps) * 1e3
         evidence = f"host {host:.0%} of a step: {host * mean_ms:.1f} of {mean_ms:.1f} ms"
@@ -90,6 +89,6 @@ def _of_step(steps: Floats, fit: StepTime | None) -> Binding:
         why = "compute and memory cannot be told apart: steps vary by more than their load"
     else:
         why = f"compute {fit.compute_share:.0%} ± {fit.compute_error:.0%} of it, memory the rest"
-    took_ms = float(np.median(steps[:, _COLUMN["duration_s"]])) * 1e3
+    took_ms = float(np.median(steps[:, STEP["duration_s"]])) * 1e3
     evidence = f"a step takes {took_ms:.1f} ms; {why}"
     return Binding(Bound.STEP, 1.0, evidence, "a faster engine: quantisation, more GPUs")

@@ -19,12 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tputtui.measure.regression import fit_parts
-from tputtui.measure.samples import StepSample
+from tputtui.measure.samples import STEP
 from tputtui.measure.stats import Floats
 
 __all__ = ["StepTime", "step_time"]
 
-_COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
 _FEWEST = 20
 _Z95 = 1.959964
 _SURE = 0.15
@@ -80,12 +79,12 @@ def step_time(steps: Floats, *, overlapped: bool = False) -> StepTime | None:
 
     Prefill's attention grows with tokens × context, which is not in the model.
     """
-    tokens = steps[:, _COLUMN["prefill_tokens"]] + steps[:, _COLUMN["decode_tokens"]]
-    context, took_s = steps[:, _COLUMN["context_tokens"]], steps[:, _COLUMN["duration_s"]]
+    tokens = steps[:, STEP["prefill_tokens"]] + steps[:, STEP["decode_tokens"]]
+    context, took_s = steps[:, STEP["context_tokens"]], steps[:, STEP["duration_s"]]
     if overlapped:
         tokens, context, took_s = tokens[:-1], context[:-1], took_s[1:]
     else:
-        took_s = took_s - steps[:, _COLUMN["host_s"]]
+        took_s = took_s - steps[:, STEP["host_s"]]
     ran = (tokens > 0) & (took_s > 0)
     if np.count_nonzero(ran) < _FEWEST:
         return None

@@ -49,6 +49,11 @@ class Judgement(StrEnum):
     """The whole interval lies within ±2 %."""
     OPEN = "cannot tell yet"
 
+    @property
+    def clear(self) -> bool:
+        """Whether it is better or worse: the interval excludes no change."""
+        return self in (Judgement.BETTER, Judgement.WORSE)
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:

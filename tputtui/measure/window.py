@@ -12,7 +12,7 @@ from enum import StrEnum
 import numpy as np
 
 from tputtui.measure.recorder import ENDED, Recorder
-from tputtui.measure.samples import StepSample
+from tputtui.measure.samples import STEP
 from tputtui.measure.stats import Floats, Quantiles, quantiles
 
 __all__ = ["Figures", "Latencies", "Phase", "Settling", "Window", "figures", "latencies"]
@@ -20,7 +20,6 @@ __all__ = ["Figures", "Latencies", "Phase", "Settling", "Window", "figures", "la
 SPAN_S = 60.0
 _MIN_SETTLE_S = 2.0
 _MAX_SETTLE_S = 60.0
-_COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
 
 
 class Phase(StrEnum):
@@ -152,7 +151,7 @@ def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
     finished = int(np.count_nonzero(ended[:, ENDED["good"]]))
 
     def column(name: str) -> Floats:
-        return steps[:, _COLUMN[name]]
+        return steps[:, STEP[name]]
 
     def rate(count: float) -> float:
         return count / length_s if length_s > 0 else math.nan

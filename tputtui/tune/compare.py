@@ -41,7 +41,6 @@ A million simulated comparisons without a difference: 0.76 of the overall level 
 0.05, 0.82 at 0.025, 0.94 at 0.005. So it holds for every level that a row can get.
 """
 _GIVE_UP = 0.05
-_CLEAR = (Judgement.BETTER, Judgement.WORSE)
 
 
 class Leg(NamedTuple):
@@ -169,13 +168,13 @@ class Comparison:
     def _why_over(self) -> str:
         headline, *others = self._result
         name = headline.metric.label
-        if headline.judgement in _CLEAR:
+        if headline.judgement.clear:
             return f"B's {name} is {headline.judgement}, by {_between(headline)}."
         if not any(self._pairs_of(metric) for metric in self._metrics):
             return "Nothing could be measured."
         if self.pairs < self._max_pairs and not all(map(self._settled, self._result)):
             return ""
-        clear = [row for row in others if row.judgement in _CLEAR]
+        clear = [row for row in others if row.judgement.clear]
         besides = "".join(f"; its {row.metric.label} is {row.judgement}" for row in clear)
         if headline.judgement is Judgement.SAME:
             return f"B's {name} is the same, within 2 %{besides}."

@@ -14,11 +14,10 @@ from tputtui.errors import UsageError
 from tputtui.goals import Goal, parse_goals
 from tputtui.measure.attainment import wilson
 from tputtui.measure.recorder import ENDED, Recorder
-from tputtui.measure.samples import StepSample
+from tputtui.measure.samples import STEP
 
 __all__ = ["Guard", "parse_guard"]
 
-_KV_FRAC = StepSample._fields.index("kv_frac")
 _FEWEST = 30
 _KV_OVER_S = 2.0
 _HINT = "Write goals and a share of the KV cache, such as ttft_p99=2s,kv=0.97."
@@ -49,7 +48,7 @@ class Guard:
                 return found
         if self.kv_frac is not None and now_s - since_s >= _KV_OVER_S:
             steps = recorder.steps.between(now_s - _KV_OVER_S, now_s)
-            used = float(steps[:, _KV_FRAC].mean()) if len(steps) else 0.0
+            used = float(steps[:, STEP["kv_frac"]].mean()) if len(steps) else 0.0
             if used > self.kv_frac:
                 return f"KV cache {used:.0%} used, over {self.kv_frac:.0%}"
         return ""

@@ -12,8 +12,7 @@ from dataclasses import replace
 
 from tputtui.errors import UsageError
 from tputtui.frame import Frame, Trial
-from tputtui.knobs import Knobs, differing
-from tputtui.load.sections import difference
+from tputtui.knobs import Knobs
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.series import series
 from tputtui.measure.verdict import Difference, Judgement, differences
@@ -26,7 +25,6 @@ _MEASURED_S = 60.0
 _SHORT_S = 2.0
 """A setting left again so soon, and never measured, is no row: a key was held down."""
 _KEPT = 500
-_DECIDED = (Judgement.BETTER, Judgement.WORSE)
 
 
 class Trials:
@@ -42,10 +40,6 @@ class Trials:
     def all(self) -> tuple[Trial, ...]:
         """Every row."""
         return tuple(self._rows)
-
-    def present(self) -> Trial | None:
-        """The present setting's row; None before an engine was up."""
-        return self._rows[-1] if self._rows else None
 
     def find(self, number: int) -> Trial:
         """The row of that number. Raises UsageError when there is none."""
@@ -89,17 +83,18 @@ class Trials:
         before = self._rows[-1] if self._rows else None
         self._count += 1
         self._looked_s = -math.inf
-        self._rows.append(
-            Trial(
-                number=self._count,
-                t_s=frame.t_s,
-                turned=_turned(before, frame, spec),
-                knobs=frame.asked,
-                load=frame.profile.load,
-                engine=spec,
-                booted=frame.status.facts.booted,
-            )
+        row = Trial(
+            number=self._count,
+            t_s=frame.t_s,
+            turned="start",
+            knobs=frame.asked,
+            load=frame.profile.load,
+            engine=spec,
+            booted=frame.status.facts.booted,
         )
+        if before is not None:
+            row = replace(row, turned=row.differs(before) or "the same again")
+        self._rows.append(row)
         del self._rows[:-_KEPT]
 
     def _look(self, frame: Frame, recorder: Recorder) -> None:
@@ -146,23 +141,10 @@ class Trials:
 
 def _latched(before: Sequence[Difference], now: Sequence[Difference]) -> tuple[Difference, ...]:
     """The differences now; a row that was clear stays so: its interval held at every look."""
-    clear = {old.metric.key: old for old in before if old.judgement in _DECIDED}
+    clear = {old.metric.key: old for old in before if old.judgement.clear}
     return tuple(
         clear[new.metric.key]
         if new.judgement is Judgement.OPEN and new.metric.key in clear
         else new
         for new in now
     )
-
-
-def _turned(before: Trial | None, frame: Frame, spec: EngineSpec) -> str:
-    """What a setting changed of the one before, in words."""
-    if before is None or frame.asked is None:
-        return "start"
-    parts = []
-    if spec != before.engine:
-        parts.append("another engine")
-    parts.append(differing(before.knobs, frame.asked))
-    if frame.profile.load != before.load:
-        parts.append(difference(before.load, frame.profile.load))
-    return ", ".join(part for part in parts if part) or "the same again"

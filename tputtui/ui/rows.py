@@ -6,8 +6,9 @@ A row is a list of (text, style name). Every character is one cell wide.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from textwrap import shorten
 
-__all__ = ["Row", "fitted", "spread", "width_of"]
+__all__ = ["Row", "fitted", "shortened", "spread", "width_of"]
 
 Row = list[tuple[str, str]]
 
@@ -31,6 +32,11 @@ def fitted(row: Row, width: int) -> Row:
         kept.append((text, style))
         left -= len(text)
     return kept
+
+
+def shortened(text: str, width: int) -> str:
+    """The text, cut between words with an ellipsis where it is longer than `width`."""
+    return text if len(text) <= width else shorten(text, max(4, width), placeholder=" …")
 
 
 def spread(left: Row, right: Row, width: int) -> Row:

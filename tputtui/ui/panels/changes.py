@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from textwrap import shorten, wrap
+from textwrap import wrap
 
 from tputtui.frame import CompareState, Frame, Trial
-from tputtui.knobs import differing
-from tputtui.load.sections import difference
-from tputtui.measure.verdict import Difference, Judgement
+from tputtui.measure.verdict import Difference
 from tputtui.measure.window import SPAN_S, Phase
 from tputtui.ui.panels.marks import marks
 from tputtui.ui.panels.verdicts import HEAD, NEVER, difference_row
-from tputtui.ui.rows import Row
+from tputtui.ui.rows import Row, shortened
 
 __all__ = ["changes", "changes_caption"]
 
-_CLEAR = (Judgement.BETTER, Judgement.WORSE)
 _BY_COMPARING = ("more time will not tell: c runs an A/B", "c runs an A/B", "c: A/B")
 _BY_NO_PAIR = ("more pairs would hardly tell", "hardly to tell", "open")
 _OVER = ("cannot tell", "open")
@@ -59,7 +56,7 @@ def changes_caption(frame: Frame, width: int) -> str:
     if other is None:
         return _fitted(_listed(present.turned), width) if present.number > 1 else ""
     against = f" · against {other.number}"
-    whats = _listed(_what_differs(other, present) or "the same again")
+    whats = _listed(present.differs(other) or "the same again")
     said = [f"{what}{against}" for what in whats] + [against[3:]]
     if other.number == frame.baseline:
         said = [text for plain in said for text in (f"{plain} (baseline)", plain)]
@@ -77,7 +74,9 @@ def _turned(frame: Frame, width: int, height: int) -> list[Row]:
     if present is None or not present.differences:
         said = _waits_for(frame)
         # The first sentence alone, where both do not fit.
-        return [[(said if len(said) <= width else _cut(said.partition(":")[0], width), "muted")]]
+        return [
+            [(said if len(said) <= width else shortened(said.partition(":")[0], width), "muted")]
+        ]
     other = _other(frame)
     length_s = present.series.length_s if present.series else 0.0
     # A setting is measured for a minute, or for two of the load's periods.
@@ -98,12 +97,12 @@ def _compared(compare: CompareState, width: int, height: int) -> list[Row]:
         # The whole reason where there is room for it, and for all that it is about.
         lines = wrap(compare.note, max(20, width - 5)) or [""]
         if len(lines) > max(1, height - 1 - len(compare.differences)):
-            lines = [_cut(compare.note, width - 5)]
+            lines = [shortened(compare.note, width - 5)]
         rows: list[Row] = [[("A/B  ", "accent"), (lines[0], "text")]]
         rows += [[(f"     {line}", "text")] for line in lines[1:]]
     else:
         doing = compare.note.partition(": ")[2] or compare.note
-        rows = [[("A/B  ", "accent"), (_cut(doing, width - 5), "text")]]
+        rows = [[("A/B  ", "accent"), (shortened(doing, width - 5), "text")]]
     if not any(math.isfinite(row.change) for row in compare.differences):
         return rows
     left = height - len(rows)
@@ -131,7 +130,7 @@ def _most_telling(differences: Sequence[Difference], most: int) -> list[Differen
     headline, *others = differences
 
     def rank(row: Difference) -> int:
-        if row.judgement in _CLEAR:
+        if row.judgement.clear:
             return 0 if row.judgement is not headline.judgement else 1
         return 3 if math.isnan(row.change) else 2
 
@@ -154,17 +153,6 @@ def _waits_for(frame: Frame) -> str:
     if all(trial.series is None for trial in frame.trials[:-1]):
         return "Nothing to compare with yet: the settings before were left too soon."
     return f"measuring the first seconds of setting {present.number}"
-
-
-def _what_differs(old: Trial, new: Trial) -> str:
-    """What one setting changes of another in words; empty when nothing does."""
-    engine = "another engine" if old.engine != new.engine else ""
-    load = difference(old.load, new.load) if old.load != new.load else ""
-    return ", ".join(filter(None, (engine, differing(old.knobs, new.knobs), load)))
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else shorten(text, max(4, width), placeholder=" …")
 
 
 def _other(frame: Frame) -> Trial | None:

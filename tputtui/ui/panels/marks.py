@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from textwrap import shorten
-
 from tputtui.format import clock
 from tputtui.frame import Frame
 from tputtui.ui.cursor import RULES
-from tputtui.ui.rows import Row
+from tputtui.ui.rows import Row, shortened
 
 __all__ = ["marks"]
 
@@ -19,9 +17,7 @@ def marks(frame: Frame, width: int, height: int) -> list[Row]:
     started_s = frame.t_s - frame.elapsed_s
     rows: list[Row] = []
     for mark in reversed(frame.marks[-height:] if height > 0 else ()):
-        text = mark.text
-        if len(text) > (room := max(1, width - 10)):
-            text = shorten(text, room, placeholder=" …")
+        text = shortened(mark.text, max(1, width - 10))
         rows.append(
             [
                 (f"{clock(mark.t_s - started_s):>7} ", "muted"),

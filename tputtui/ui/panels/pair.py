@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from textwrap import shorten, wrap
+from textwrap import wrap
 
 from tputtui.frame import Trial
 from tputtui.knobs import differing
@@ -11,7 +11,7 @@ from tputtui.load.sections import describe, difference
 from tputtui.measure.verdict import Difference
 from tputtui.profile import EngineSpec
 from tputtui.ui.panels.verdicts import HEAD, difference_row
-from tputtui.ui.rows import Row
+from tputtui.ui.rows import Row, shortened
 
 __all__ = ["about", "pair"]
 
@@ -25,7 +25,10 @@ def about(trial: Trial, signs: str, width: int) -> list[Row]:
     signs: what the row is, in words.
     """
     which = f"{trial.number} "
-    first: Row = [(which, "value"), (_cut(trial.turned, width - len(which) - len(signs)), "text")]
+    first: Row = [
+        (which, "value"),
+        (shortened(trial.turned, width - len(which) - len(signs)), "text"),
+    ]
     rows: list[Row] = [[*first, (signs, "accent")]]
     if trial.differences:
         against = f"against {trial.against}  "
@@ -36,10 +39,10 @@ def about(trial: Trial, signs: str, width: int) -> list[Row]:
     else:
         rows.append([("measured; there was nothing to compare it with", "muted")])
     if trial.note:
-        rows.append([(_cut(trial.note, width), "warn")])
+        rows.append([(shortened(trial.note, width), "warn")])
     else:
         on = f"{trial.engine.model} · {describe(trial.load)}"
-        rows.append([(_cut(on, width), "muted")])
+        rows.append([(shortened(on, width), "muted")])
     return rows
 
 
@@ -62,7 +65,7 @@ def pair(
     for name, text in texts.items():
         lines = wrap(text, max(20, width - 8))
         if len(lines) > room:
-            lines = [*lines[: room - 1], _cut(" ".join(lines[room - 1 :]), width - 8)]
+            lines = [*lines[: room - 1], shortened(" ".join(lines[room - 1 :]), width - 8)]
         for i, line in enumerate(lines):
             label = name if i == 0 else ""
             rows.append([(f"{label:<8}", "label"), (line, "text")])
@@ -89,7 +92,3 @@ def _between(old: EngineSpec, new: EngineSpec) -> str:
             before, after = (spec.args.get(name, "not given") for spec in (old, new))
             said.append(f"{flag} {before} → {after}")
     return ", ".join(said)
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else shorten(text, max(4, width), placeholder=" …")
