@@ -468,6 +468,7 @@ class FakeGpus:
 
     def __init__(self) -> None:
         self.status = "ok"
+        self.driver_version = "580.65.06"
         self.error: Exception | None = None
         self.hang = False
         self.hung = threading.Event()

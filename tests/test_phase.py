@@ -6,7 +6,6 @@ import msgspec
 import pytest
 
 from tests.rig import Rig
-from tputtui.frame import evidence
 from tputtui.goals import parse_goals
 from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop, Workload
@@ -14,6 +13,7 @@ from tputtui.measure.energy import EnergyMeter, cost_per_mtok
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import StepSample
 from tputtui.measure.window import Phase
+from tputtui.proof import tuned
 
 BASE = Workload(ClosedLoop(96), pairs=((100, 20, 1.0),))
 
@@ -51,13 +51,14 @@ def test_a_ramp_gives_no_figure_until_it_has_come_to_rest():
     rig.run(10.0)
     frame = rig.session.frame()
     assert frame.window.phase is Phase.RAMPING
-    assert "ramping" in evidence(frame)["state"]
-    assert "generated_tokens_per_s" not in evidence(frame)
+    found = tuned(frame, rig.session.recorder)
+    assert "ramping" in found.note
+    assert found.tuned is None
     rig.run(30.0)
     frame = rig.session.frame()
     assert frame.window.phase is Phase.STEADY
     assert frame.window.start_s > rig.session.recorder.marks[0].t_s + 20
-    assert evidence(frame)["generated_tokens_per_s"] > 0
+    assert tuned(frame, rig.session.recorder).tuned.figures["tokens_per_s"].value > 0
 
 
 def test_each_step_of_a_staircase_is_a_setting_of_its_own():
@@ -78,7 +79,7 @@ def test_a_load_that_is_held_drains_and_nothing_is_quoted():
     rig.clock.advance(1.0)
     frame = rig.session.frame()
     assert frame.window.phase is Phase.DRAINING
-    assert "draining" in evidence(frame)["state"]
+    assert "draining" in tuned(frame, rig.session.recorder).note
     rig.run(10.0)
     assert phase(rig) is Phase.IDLE
 
@@ -122,7 +123,9 @@ def test_goals_are_judged_live_and_only_while_something_can_be_quoted():
     assert verdicts["ttft_p90"] == "met"
     assert verdicts["e2e_p50"] == "missed"
     assert found.per_s == 0.0
-    assert evidence(session.frame())["goodput"]["goals"]["e2e_p50"]["verdict"] == "missed"
+    kept = tuned(session.frame(), session.recorder).tuned
+    assert kept.goals["e2e_p50"].verdict == "missed"
+    assert kept.figures["goodput_per_s"].value == 0.0
     assert session.snapshot().goals == session.goals
 
 

@@ -9,6 +9,19 @@ from tputtui.errors import ProfileError
 from tputtui.load.lengths import Fixed, LogNormal, Uniform
 from tputtui.load.workload import ClosedLoop, Poisson, Workload
 from tputtui.profile import EngineSpec, Profile
+from tputtui.profile.evidence import Evidence, Figure, Machine, Measured, Model, Span
+
+
+def evidence_of(state="tuned live", **values):
+    """Evidence with these figures."""
+    figures = {name: Figure(value, 0.9 * value, 1.1 * value, 60) for name, value in values.items()}
+    found = Measured(
+        date="2026-11-25T14:00:00+00:00", window=Span("steady", 60.0, 812), figures=figures,
+        knobs={"max_num_seqs": 64, "enable_prefix_caching": True}, ceilings={"max_num_seqs": 256},
+        load="96 in flight · prompt 1-3", seed=7, model=Model("m", config_sha256="ab12"),
+        machine=Machine("cpu", [], "", {"vllm": "0.32.0"}),
+    )  # fmt: skip
+    return Evidence(state, tuned=found)
 
 
 def test_a_saved_profile_reads_back_the_same(tmp_path: Path):
@@ -17,7 +30,7 @@ def test_a_saved_profile_reads_back_the_same(tmp_path: Path):
         load=Workload(Poisson(2.5), LogNormal(200, 0.5, 16, 900), Uniform(4, 9), seed=17),
         knobs={"max_num_seqs": 48},
         about="Tuned on Tuesday: 20 % better",
-        evidence={"generated_tokens_per_s": 123.4, "n": 7},
+        evidence=evidence_of(tokens_per_s=123.4),
     )
     path = profile.save(saved, tmp_path / "new folder" / "tuned.yaml")
     assert profile.load(path) == saved

@@ -12,7 +12,7 @@ from tputtui.measure.attainment import goodput
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import Outcome, RequestSample, StepSample
 from tputtui.measure.series import METRICS, Batched, rows, series
-from tputtui.measure.verdict import t_quantile
+from tputtui.measure.stats import t_quantile
 
 GOALS = parse_goals("ttft_p90=200ms, tpot_p90=20ms")
 

@@ -191,9 +191,14 @@ def test_a_saved_profile_starts_another_session_with_the_same_limits(rig, tmp_pa
     path = rig.session.save(tmp_path / "tuned.yaml")
     saved = profile.load(path)
     assert saved.knobs["max_num_seqs"] == 24
-    assert saved.evidence["generated_tokens_per_s"] > 0
-    assert saved.evidence["versions"]["vllm"]
-    assert saved.evidence["ttft_s"]["n"] > 0
+    found = saved.evidence.tuned
+    assert saved.evidence.state == "tuned live"
+    assert found.figures["tokens_per_s"].value > 0
+    assert found.figures["ttft_p50_s"].n > 0
+    assert found.knobs["max_num_seqs"] == 24
+    assert found.ceilings["max_num_seqs"] == 256
+    assert found.machine.versions["vllm"]
+    assert found.seed == rig.session.workload.seed
     again = Rig.of(saved)
     again.boot()
     assert again.session.frame().status.knobs == rig.session.frame().status.knobs
@@ -260,7 +265,7 @@ def test_what_is_saved_during_a_sweep_is_the_load_before_it(rig):
     rig.run(3.0)
     saved = rig.session.snapshot()
     assert saved.load == load(ClosedLoop(96))
-    assert "sweep" in saved.evidence["state"]
+    assert "sweep" in saved.evidence.note
 
 
 orders = st.one_of(

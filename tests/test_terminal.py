@@ -66,7 +66,7 @@ def test_a_person_boots_turns_a_limit_saves_leaves_and_starts_from_what_was_save
 
     saved = profile.load(tmp_path / "tuned.yaml")
     assert saved.knobs["max_num_seqs"] == 16
-    assert saved.evidence["generated_tokens_per_s"] > 0
+    assert saved.evidence.tuned.figures["tokens_per_s"].value > 0
 
     again = Terminal("--profile tuned.yaml", tmp_path, columns=80, rows=24)
     again.until(r"▸ max_num_seqs +16 / 256")

@@ -162,7 +162,7 @@ class TestAB:
         saved = rig.session.snapshot()
         assert saved.knobs["max_num_seqs"] == 32
         assert saved.load.seed == 0
-        assert "an A/B was under way" in saved.evidence["state"]
+        assert "an A/B was under way" in saved.evidence.note
 
 
 class TestHistory:

@@ -1,17 +1,14 @@
-"""One picture of a run: everything a front end shows, and the figures a profile keeps. Pure."""
+"""One picture of a run: everything a front end shows. Pure."""
 
 from __future__ import annotations
 
-import datetime
 import math
 from dataclasses import dataclass
-from typing import Any
 
-from tputtui import __version__
 from tputtui.engine.orders import Status
 from tputtui.engine.protocol import State
 from tputtui.hardware import HardwareSample
-from tputtui.knobs import KNOBS, Knobs, differing
+from tputtui.knobs import Knobs, differing
 from tputtui.load.sections import difference
 from tputtui.load.timing import Wanted
 from tputtui.load.workload import Workload
@@ -24,7 +21,7 @@ from tputtui.measure.verdict import Difference
 from tputtui.measure.window import Figures, Latencies, Phase, Window
 from tputtui.profile import EngineSpec, Profile
 
-__all__ = ["CompareState", "Frame", "SweepState", "Trial", "evidence"]
+__all__ = ["SERVING", "CompareState", "Frame", "SweepState", "Trial"]
 
 SERVING = (State.READY, State.RUNNING, State.DRAINING, State.PAUSED)
 
@@ -146,78 +143,3 @@ class CompareState:
     note: str
     done: bool
     differences: tuple[Difference, ...]
-
-
-def evidence(frame: Frame) -> dict[str, Any]:
-    """What was measured, with the window, n and versions that make it worth keeping.
-
-    Seconds and fractions to four significant digits; a figure without samples is left out.
-    """
-    facts, window, found = frame.status.facts, frame.window, frame.figures
-    about = {
-        "saved": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "ceilings": {k.name: facts.ceilings.get(k.name) for k in KNOBS if k.boots} if facts else {},
-        "device": facts.device if facts else "",
-        "gpus": [gpu.name for gpu in frame.hardware.gpus] if frame.hardware else [],
-        "versions": {"tputtui": __version__, **(facts.versions if facts else {})},
-    }
-    if not window.phase.quotable:
-        # A figure of a ramp or a drain is about neither setting.
-        return {"state": f"tuned live; no figures, the window was {window.phase.value}", **about}
-    table: dict[str, Any] = {}
-    for name in ("ttft", "tpot", "itl", "e2e"):
-        values = getattr(frame.latencies, name)
-        if values.n:
-            table[f"{name}_s"] = {
-                "n": values.n,
-                "p50": _rounded(values.p50),
-                "p90": _rounded(values.p90),
-            } | ({"p99": _rounded(values.p99)} if values.p99_resolved else {})
-    measured = {
-        "generated_tokens_per_s": found.generated_per_s,
-        "prompt_tokens_per_s": found.prompt_computed_per_s,
-        "requests_per_s": found.achieved_per_s,
-        "offered_requests_per_s": found.offered_per_s,
-        "sequences_frac": found.sequences_frac,
-        "batched_tokens_frac": found.tokens_frac,
-        "prefix_hit_frac": found.cached_frac,
-        "tokens_per_joule": frame.tokens_per_joule,
-        "cost_per_million_tokens": frame.cost_per_mtok,
-    }
-    if frame.profile.goals:
-        table["goodput"] = _goodput(frame.goodput)
-    return {
-        "state": "tuned live",
-        "window": window.phase.value,
-        "window_s": _rounded(window.length_s),
-        "saturated": found.saturated,
-        "preemptions": found.preemptions,
-        **{k: _rounded(v) for k, v in measured.items() if not math.isnan(v)},
-        **table,
-        **about,
-    }
-
-
-def _goodput(found: Goodput) -> dict[str, Any]:
-    """Goodput, and each goal's attainment with its 95 % Wilson interval."""
-    return (
-        {
-            "requests_per_s": _rounded(found.per_s),
-            "met": found.met,
-            "n": found.n,
-            "goals": {
-                each.goal.name: {
-                    "verdict": each.verdict.value,
-                    "met_frac": _rounded(each.frac),
-                    "interval": [_rounded(each.low), _rounded(each.high)],
-                }
-                for each in found.each
-            },
-        }
-        if found.n
-        else {"n": 0}
-    )
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.4g}")

@@ -18,7 +18,7 @@ from tputtui.engine.host import Clock, Host
 from tputtui.engine.orders import Orders, Status
 from tputtui.engine.protocol import Engine, EngineFacts, State
 from tputtui.errors import BootNeeded, UsageError
-from tputtui.frame import SERVING, Frame, evidence
+from tputtui.frame import SERVING, Frame
 from tputtui.goals import Goal
 from tputtui.hardware import HardwareSampler
 from tputtui.knobs import Knobs, differing, knob, turned
@@ -29,6 +29,8 @@ from tputtui.measure.history import History
 from tputtui.measure.recorder import Recorder
 from tputtui.observer import Observer
 from tputtui.profile import EngineSpec, EngineValue, Profile, tokenizer_of
+from tputtui.profile.evidence import TUNED, Evidence
+from tputtui.proof import tuned
 from tputtui.tune.asked import Asked
 from tputtui.tune.experiments import Experiments, Wish
 from tputtui.tune.guard import Guard
@@ -373,13 +375,13 @@ class Session:
     def snapshot(self) -> Profile:
         """The profile that `save` writes."""
         frame, status = self.frame(), self.host.status
-        found = evidence(frame) if frame.asked else {}
+        found = tuned(frame, self.recorder) if frame.asked else None
         knobs, load = self._asked.kept(status), self.workload
         if (before := self._experiments.before) is not None and status.facts is not None:
             # What the window holds is a level of a sweep or a leg, not this setting.
             knobs, load = turned(before.knobs, status.facts.booted), before.load
             kind = "a sweep" if self._experiments.sweeping else "an A/B"
-            found = {"state": f"tuned live; no figures, {kind} was under way"}
+            found = Evidence(TUNED, note=f"no figures: {kind} was under way")
         profile = self._asked.profile
         return msgspec.structs.replace(profile, load=load, knobs=knobs, evidence=found)
 

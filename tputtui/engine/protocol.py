@@ -46,6 +46,7 @@ class EngineFacts:
     overlapped: whether a step is scheduled while the one before it is computed (asynchronous
     scheduling).
     versions: of everything worth writing beside a result ("vllm", "torch", …).
+    revision: of the model, as its hub names it; config_sha256: of its configuration.
     arguments: everything a boot can be given.
     """
 
@@ -64,6 +65,8 @@ class EngineFacts:
     kv_groups: int = 1
     overlapped: bool = False
     arguments: tuple[Argument, ...] = ()
+    revision: str = ""
+    config_sha256: str = ""
 
     def kv_tokens_in(self, blocks: int) -> int:
         """Tokens that so many blocks hold."""

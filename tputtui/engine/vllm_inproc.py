@@ -6,6 +6,8 @@ listed in `INTERNALS`, with the version it was read in; a test fails when one of
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import time
 from collections import Counter
@@ -42,6 +44,7 @@ INTERNALS = (
      "0.32"),
     ("output_processor.request_states", "what a request that is ended early has had", "0.32"),
     ("vllm_config.model_config.max_model_len", "ceilings", "0.32"),
+    ("vllm_config.model_config.hf_config.to_diff_dict", "which model it is", "0.32"),
     *WATCH_INTERNALS,
     *LIMIT_INTERNALS,
 )  # fmt: skip
@@ -158,6 +161,8 @@ class VllmEngine:
             # torch's is a subclass of str that YAML does not know.
             versions={"vllm": version, "torch": str(torch.__version__)},
             arguments=describe(argument_parser(), brought),
+            revision=_revision(config.model_config),
+            config_sha256=_config_sha256(config.model_config.hf_config),
         )
 
     def shutdown(self) -> None:
@@ -361,6 +366,23 @@ def _block_bytes(groups: Any) -> int:
         return int(spec.page_size_bytes) * layers
 
     return max(map(of, groups), default=0)
+
+
+def _revision(model_config: Any) -> str:
+    """The hub's commit of the model; empty for a local folder."""
+    commit = getattr(model_config.hf_config, "_commit_hash", None)
+    return str(commit or model_config.revision or "")
+
+
+def _config_sha256(hf_config: Any) -> str:
+    """A hash of the model's configuration, the same for the same model wherever it lies."""
+    settings = {
+        name: value
+        for name, value in hf_config.to_diff_dict().items()
+        if name not in ("_name_or_path", "transformers_version")
+    }
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _device(torch: Any, config: Any) -> str:

@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 
 class _GpuSource(Protocol):
     status: str
+    driver_version: str | None
 
     def read(self) -> tuple[GpuSample, ...]: ...
 
@@ -37,7 +38,8 @@ class HardwareSample:
     """The newest figures of both threads, each with the time it was taken.
 
     Times are in seconds of the sampler's clock; `t_s` is the later of the two. A part that was
-    never read has None for its time; `gpu_status` says why `gpus` is empty.
+    never read has None for its time; `gpu_status` says why `gpus` is empty. `driver` is the GPU
+    driver's version.
     """
 
     t_s: float
@@ -46,6 +48,7 @@ class HardwareSample:
     gpu_t_s: float | None
     host: HostSample | None
     host_t_s: float | None
+    driver: str | None = None
 
     def gpu_age_s(self, now_s: float) -> float | None:
         """How old the GPU part is; None before the first reading. Over 3 periods, it is stale."""
@@ -57,6 +60,7 @@ class _GpuPart:
     t_s: float
     gpus: tuple[GpuSample, ...]
     status: str
+    driver: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,7 @@ class HardwareSampler:
             gpu_t_s=gpu.t_s if gpu else None,
             host=host.host if host else None,
             host_t_s=host.t_s if host else None,
+            driver=gpu.driver if gpu else None,
         )
 
     def _run_gpu(self) -> None:
@@ -151,7 +156,8 @@ class HardwareSampler:
         except Exception as error:
             self._gpu_part = _GpuPart(self._clock(), (), f"NVML: {error}")
             raise
-        self._gpu_part = _GpuPart(self._clock(), gpus, self._gpu_reader.status)
+        reader = self._gpu_reader
+        self._gpu_part = _GpuPart(self._clock(), gpus, reader.status, reader.driver_version)
 
     def _read_host(self) -> None:
         host = self._host_reader.read()

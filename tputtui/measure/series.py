@@ -30,10 +30,10 @@ from tputtui.goals import Goal
 from tputtui.measure.attainment import within
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import STEP
-from tputtui.measure.stats import Floats
+from tputtui.measure.stats import P99_MIN_N, Floats, t_quantile
 from tputtui.measure.steady import binned
 
-__all__ = ["METRICS", "Batched", "Metric", "Series", "rows", "series"]
+__all__ = ["METRICS", "MORE", "Batched", "Metric", "Series", "rows", "series"]
 
 MOST = 60
 """Batches of a window, at most."""
@@ -60,6 +60,11 @@ class Metric:
     unit: str
     less_is_better: bool
 
+    @property
+    def name(self) -> str:
+        """Its key with the unit, as figures are named in files: `ttft_p50_s`."""
+        return f"{self.key}_s" if self.unit == "s" else self.key
+
 
 METRICS = (
     Metric("tokens_per_s", "tokens/s", "1/s", False),
@@ -69,8 +74,20 @@ METRICS = (
     Metric("tpot_p50", "TPOT p50", "s", True),
     Metric("tpot_p90", "TPOT p90", "s", True),
 )
-"""Every metric, in the order they are shown. Goodput is there only with goals."""
-_SHARES = {"p50": 0.50, "p90": 0.90}
+"""What is compared while a run goes on, in the order shown. Goodput is there only with goals."""
+MORE = (
+    Metric("requests_per_s", "requests/s", "1/s", False),
+    Metric("prompt_tokens_per_s", "prompt tok/s", "1/s", False),
+    Metric("ttft_p99", "TTFT p99", "s", True),
+    Metric("tpot_p99", "TPOT p99", "s", True),
+    *(
+        Metric(f"{name}_{share}", f"{name.upper()} {share}", "s", True)
+        for name in ("itl", "e2e")
+        for share in ("p50", "p90", "p99")
+    ),
+)
+"""What is kept beside those of a run that is over."""
+_SHARES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,8 +97,9 @@ class Batched:
     Of a rate the batches are the rate in equal parts of the window; floor: half an event in all
     of it, which stands in for none where a logarithm is needed (Haldane, Annals of Human Genetics
     20, 1956, 309-311). Of a latency they are the share of requests that kept within `value`, in
-    equal numbers of requests; share: what it would be over all of them; n: how many those are;
-    curve: the window's quantiles at 0, 0.5 … 100 %, shape (201,).
+    equal numbers of requests; share: what it would be over all of them; curve: the window's
+    quantiles at 0, 0.5 … 100 %, shape (201,). n: the samples it rests on: steps or requests of a
+    rate, requests of a latency, gaps of an ITL.
     """
 
     value: float
@@ -126,6 +144,21 @@ class Batched:
         # Many requests can tie at a quantile: then the shares vary less than where it lies.
         return max(error, math.sqrt(self.share * (1 - self.share) / self.n)), freedom
 
+    def interval(self, level: float = 0.05) -> tuple[float, float]:
+        """Interval of `value` that holds but with probability `level`; NaN where unknown.
+
+        Student's t on the degrees of freedom that `error` leaves. For one look, decided on before.
+        """
+        low, high = self.log_interval(level)
+        return math.exp(low), math.exp(high) if not high >= 700 else math.inf
+
+    def log_interval(self, level: float) -> tuple[float, float]:
+        """The same of `log_value`."""
+        error, freedom = self.error()
+        if math.isnan(error):
+            return math.nan, math.nan
+        return self.bounds(t_quantile(level, freedom) * error)
+
     def bounds(self, error: float) -> tuple[float, float]:
         """Interval of `log_value` for a half-width in the unit of `error()`; infinite if open."""
         if self.curve is None:
@@ -140,7 +173,7 @@ class Batched:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """What a window `length_s` seconds long gave, in which `n` requests ended.
+    """What a window gave: `length_s` seconds from `start_s` on, in which `n` requests ended.
 
     values: by a metric's key; one that could not be measured is not there.
     """
@@ -148,21 +181,33 @@ class Series:
     length_s: float
     n: int
     values: Mapping[str, Batched]
+    start_s: float = 0.0
 
 
-def rows(goals: bool) -> tuple[Metric, ...]:
+def rows(goals: bool, *, every: bool = False) -> tuple[Metric, ...]:
     """The metrics that are compared, the headline first: goodput with goals, else tokens/s."""
+    more = MORE if every else ()
     if not goals:
-        return tuple(metric for metric in METRICS if metric.key != "goodput_per_s")
-    return METRICS[1], METRICS[0], *METRICS[2:]
+        return (*(metric for metric in METRICS if metric.key != "goodput_per_s"), *more)
+    return METRICS[1], METRICS[0], *METRICS[2:], *more
 
 
-def series(recorder: Recorder, start_s: float, end_s: float, goals: Sequence[Goal]) -> Series:
-    """What start_s < time ≤ end_s gave; goodput against `goals`, if there are any."""
+def series(
+    recorder: Recorder,
+    start_s: float,
+    end_s: float,
+    goals: Sequence[Goal],
+    *,
+    every: bool = False,
+) -> Series:
+    """What start_s < time ≤ end_s gave; goodput against `goals`, if there are any.
+
+    every: what `MORE` names as well. A p99 is there from 1,000 samples on.
+    """
     length_s = end_s - start_s
     ended = recorder.ended.between(start_s, end_s)
     if not length_s >= _LEAST_S:
-        return Series(0.0, len(ended), {})
+        return Series(0.0, len(ended), {}, start_s)
     steps = recorder.steps.between(start_s, end_s)
     values = {}
 
@@ -171,7 +216,10 @@ def series(recorder: Recorder, start_s: float, end_s: float, goals: Sequence[Goa
         bins = max(1, most)
         sums = binned(times, weights, start_s, end_s, bins)
         return Batched(
-            float(weights.sum()) / length_s, sums * (bins / length_s), floor=0.5 / length_s
+            float(weights.sum()) / length_s,
+            sums * (bins / length_s),
+            floor=0.5 / length_s,
+            n=events,
         )
 
     values["tokens_per_s"] = rate(steps[:, 0], steps[:, STEP["generated_tokens"]], len(steps))
@@ -179,20 +227,37 @@ def series(recorder: Recorder, start_s: float, end_s: float, goals: Sequence[Goa
         met = _met(ended, goals)
         values["goodput_per_s"] = rate(ended[:, 0], met, len(ended))
     first = recorder.first_tokens.between(start_s, end_s)
-    for name, seconds in (("ttft", first[:, 1]), ("tpot", ended[:, ENDED["tpot_s"]])):
-        there = seconds[~np.isnan(seconds)]
-        if not len(there):
+    latencies = {"ttft": first[:, 1], "tpot": ended[:, ENDED["tpot_s"]]}
+    if every:
+        gaps = recorder.gaps.between(start_s, end_s)
+        latencies["itl"] = np.repeat(gaps[:, 1], gaps[:, 2].astype(np.intp))
+        latencies["e2e"] = ended[:, ENDED["e2e_s"]]
+        good = ended[:, ENDED["good"]]
+        values["requests_per_s"] = rate(ended[:, 0], good, int(np.count_nonzero(good)))
+        prompt = steps[:, STEP["prefill_tokens"]]
+        values["prompt_tokens_per_s"] = rate(steps[:, 0], prompt, len(steps))
+    shares = ("p50", "p90", "p99") if every else ("p50", "p90")
+    for name, seconds in latencies.items():
+        values |= {f"{name}_{share}": found for share, found in _quantiles(seconds, shares).items()}
+    return Series(length_s, len(ended), values, start_s)
+
+
+def _quantiles(seconds: Floats, shares: Sequence[str]) -> dict[str, Batched]:
+    """Quantiles of `seconds`, shape (k,), in order of time; NaN are left out."""
+    there = seconds[~np.isnan(seconds)]
+    if not len(there):
+        return {}
+    curve = np.quantile(there, _GRID)
+    parts = max(1, min(MOST, len(there) // _REQUESTS))
+    found = {}
+    for name in shares:
+        if name == "p99" and len(there) < P99_MIN_N:
             continue
-        curve = np.quantile(there, _GRID)
-        parts = max(1, min(MOST, len(there) // _REQUESTS))
-        for suffix, share in _SHARES.items():
-            value = float(np.quantile(there, share))
-            kept = np.array_split(there <= value, parts)
-            shares = np.array([part.mean() for part in kept])
-            values[f"{name}_{suffix}"] = Batched(
-                value, shares, share=share, n=len(there), curve=curve
-            )
-    return Series(length_s, len(ended), values)
+        value = float(np.quantile(there, _SHARES[name]))
+        kept = np.array_split(there <= value, parts)
+        means = np.array([part.mean() for part in kept])
+        found[name] = Batched(value, means, share=_SHARES[name], n=len(there), curve=curve)
+    return found
 
 
 def _met(ended: Floats, goals: Sequence[Goal]) -> Floats:

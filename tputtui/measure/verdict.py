@@ -25,10 +25,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import NormalDist
 
-from tputtui.measure.series import MOST, Metric, Series, rows
+from tputtui.measure.series import MOST, Batched, Metric, Series, rows
+from tputtui.measure.stats import t_quantile
 
-__all__ = ["Difference", "Estimate", "Judgement", "differences", "judged", "no_interval",
-           "t_quantile"]  # fmt: skip
+__all__ = ["Difference", "Estimate", "Judgement", "differences", "judged", "judgement",
+           "no_interval", "once", "ratio_interval"]  # fmt: skip
 
 ALPHA = 0.05
 SAME = 0.02
@@ -103,6 +104,30 @@ def differences(old: Series, new: Series) -> tuple[Difference, ...]:
     return judged([_estimate(metric, old, new) for metric in rows(goals)])
 
 
+def once(old: Series, new: Series, *, every: bool = False) -> tuple[Difference, ...]:
+    """What `new` changed against `old`, two windows that are over; the headline first.
+
+    For one look: narrower than those of `differences`, which may be looked at while they grow.
+    All rows together hold with 95 %. every: with the rows kept of a run that is over.
+    """
+    goals = "goodput_per_s" in old.values and "goodput_per_s" in new.values
+    return judged([_once(metric, old, new) for metric in rows(goals, every=every)])
+
+
+def ratio_interval(
+    old: float, old_bounds: tuple[float, float], new: float, new_bounds: tuple[float, float]
+) -> tuple[float, float]:
+    """Interval of new - old from the two numbers' own intervals (all of them logarithms).
+
+    MOVER: Zou & Donner, Statistics in Medicine 27, 2008, 1693-1702.
+    """
+    (old_low, old_high), (new_low, new_high) = old_bounds, new_bounds
+    return (
+        new - old - math.hypot(new - new_low, old_high - old),
+        new - old + math.hypot(new_high - new, old - old_low),
+    )
+
+
 def judged(estimates: Sequence[Estimate]) -> tuple[Difference, ...]:
     """Judge estimates together, the headline first: any of them is wrong with 5 % at most.
 
@@ -124,44 +149,13 @@ def judged(estimates: Sequence[Estimate]) -> tuple[Difference, ...]:
             return tuple(found[i] for i in range(len(estimates)))
 
 
-def t_quantile(level: float, freedom: float) -> float:
-    """What |Student's t| exceeds with probability `level`, for `freedom` ≥ 2, whole or not.
-
-    Hill, "Algorithm 396: Student's t-quantiles", Communications of the ACM 13 (1970), 619-620;
-    right to about four digits, and to six from five degrees of freedom on.
-    """
-    n = max(2.0, freedom)
-    if n == 2.0:
-        return math.sqrt(2 / (level * (2 - level)) - 2)
-    normal = _NORMAL.inv_cdf(level / 2)
-    if n > 1e6:
-        return -normal
-    a = 1 / (n - 0.5)
-    b = 48 / (a * a)
-    c = ((20700 * a / b - 98) * a - 16) * a + 96.36
-    d = ((94.5 / (b + c) - 3) / b + 1) * math.sqrt(a * math.pi / 2) * n
-    y: float = (d * level) ** (2 / n)
-    if y > 0.05 + a:
-        x = normal
-        y = x * x
-        if n < 5:
-            c += 0.3 * (n - 4.5) * (x + 0.6)
-        c += (((0.05 * d * x - 5) * x - 7) * x - 2) * x + b
-        y = (((((0.4 * y + 6.3) * y + 36) * y + 94.5) / c - y - 3) / b + 1) * x
-        y = math.expm1(a * y * y)
-    else:
-        tail = 1 / (((n + 6) / (n * y) - 0.089 * d - 0.822) * (n + 2) * 3) + 0.5 / (n + 4)
-        y = (tail * y - 1) * (n + 1) / (n + 2) + 1 / y
-    return math.sqrt(n * y)
-
-
 # -- inside ------------------------------------------------------------------------------------
 
 
 def _difference(estimate: Estimate, level: float) -> Difference:
     low, high = map(_expm1, estimate.interval(level))
-    judgement = _judgement(low, high, estimate.metric.less_is_better)
-    decided = judgement is not Judgement.OPEN
+    verdict = judgement(low, high, estimate.metric.less_is_better)
+    decided = verdict is not Judgement.OPEN
     return Difference(
         metric=estimate.metric,
         old=estimate.old,
@@ -169,12 +163,13 @@ def _difference(estimate: Estimate, level: float) -> Difference:
         change=_change(estimate.old, estimate.new),
         low=low,
         high=high,
-        judgement=judgement,
+        judgement=verdict,
         needs_s=math.nan if decided else estimate.needs_s(level),
     )
 
 
-def _judgement(low: float, high: float, less_is_better: bool) -> Judgement:
+def judgement(low: float, high: float, less_is_better: bool) -> Judgement:
+    """What an interval of a change, as a fraction, says."""
     if low >= -SAME and high <= SAME:
         return Judgement.SAME
     if low > 0:
@@ -187,16 +182,13 @@ def _judgement(low: float, high: float, less_is_better: bool) -> Judgement:
 def _estimate(metric: Metric, old: Series, new: Series) -> Estimate:
     """One row of two windows.
 
-    The two windows' intervals make that of the change as MOVER has it (Zou & Donner, Statistics in
-    Medicine 27, 2008, 1693-1702). Their errors are pooled, as variance × seconds: if nothing
-    changed they are the same, and a window of a few seconds cannot know its own. Where the new
-    one is known to be the more restless, its own is taken.
+    Their errors are pooled, as variance × seconds: if nothing changed they are the same, and a
+    window of a few seconds cannot know its own. Where the new one is known to be the more
+    restless, its own is taken.
     """
     before, after = old.values.get(metric.key), new.values.get(metric.key)
     if before is None or after is None:
-        value_old = before.value if before else math.nan
-        value_new = after.value if after else math.nan
-        return Estimate(metric, value_old, value_new, math.nan, no_interval, _nan)
+        return _unknown(metric, before, after)
     x, y = before.log_value, after.log_value
     error_old, free_old = before.error()
     error_new, free_new = after.error()
@@ -216,9 +208,8 @@ def _estimate(metric: Metric, old: Series, new: Series) -> Estimate:
         grown = max(free_new, min(MOST - 1, (free_new + 1) * length_s / new_s - 1))
         # Few degrees of freedom: t at the normal's own probability (Pocock, Biometrika 64, 1977).
         t = t_quantile(max(1e-300, 2 * _NORMAL.cdf(-bound)), free_old + grown)
-        x_low, x_high = before.bounds(t * math.sqrt(pooled / old_s))
-        y_low, y_high = after.bounds(t * math.sqrt(larger / length_s))
-        return y - x - math.hypot(y - y_low, x_high - x), y - x + math.hypot(y_high - y, x - x_low)
+        x_bounds = before.bounds(t * math.sqrt(pooled / old_s))
+        return ratio_interval(x, x_bounds, y, after.bounds(t * math.sqrt(larger / length_s)))
 
     def needs_s(level: float) -> float:
         if math.isnan(freedom):
@@ -226,12 +217,31 @@ def _estimate(metric: Metric, old: Series, new: Series) -> Estimate:
         length_s = new_s
         while length_s <= new_s + _LONGEST_S:
             low, high = map(_expm1, interval(level, length_s))
-            if _judgement(low, high, metric.less_is_better) is not Judgement.OPEN:
+            if judgement(low, high, metric.less_is_better) is not Judgement.OPEN:
                 return max(1.0, length_s - new_s)
             length_s *= 1.05
         return math.inf
 
     return Estimate(metric, before.value, after.value, y - x, interval, needs_s)
+
+
+def _once(metric: Metric, old: Series, new: Series) -> Estimate:
+    """One row of two windows that are over, each with its own error."""
+    before, after = old.values.get(metric.key), new.values.get(metric.key)
+    if before is None or after is None:
+        return _unknown(metric, before, after)
+    x, y = before.log_value, after.log_value
+
+    def interval(level: float) -> tuple[float, float]:
+        return ratio_interval(x, before.log_interval(level), y, after.log_interval(level))
+
+    return Estimate(metric, before.value, after.value, y - x, interval, lambda level: math.inf)
+
+
+def _unknown(metric: Metric, before: Batched | None, after: Batched | None) -> Estimate:
+    value_old = before.value if before else math.nan
+    value_new = after.value if after else math.nan
+    return Estimate(metric, value_old, value_new, math.nan, no_interval, _nan)
 
 
 def _change(old: float, new: float) -> float:

@@ -120,6 +120,7 @@ class Figures:
     sequences_frac: running ÷ max_num_seqs in force, weighted by step time.
     tokens_frac: scheduled tokens ÷ max_num_batched_tokens in force, likewise; prefill_frac and
     decode_frac are its two parts.
+    kv_frac: blocks of the KV cache used ÷ usable, likewise.
     cached_frac: prefix-cache hits ÷ tokens looked up in this window; NaN without look-ups.
     offered_per_s, achieved_per_s: requests due, requests that finished.
     saturated: more were due than ended, by more than chance (twice the square root) explains.
@@ -135,6 +136,7 @@ class Figures:
     tokens_frac: float
     prefill_frac: float
     decode_frac: float
+    kv_frac: float
     cached_frac: float
     preemptions: int
     step: Quantiles
@@ -182,6 +184,7 @@ def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
         tokens_frac=prefill + decode,
         prefill_frac=prefill,
         decode_frac=decode,
+        kv_frac=float(weight @ column("kv_frac")) if busy_s > 0 else math.nan,
         cached_frac=cached / looked_up if looked_up else math.nan,
         preemptions=int(column("preemptions").sum()),
         step=quantiles(duration),

@@ -75,7 +75,7 @@ class Asked:
 
     def with_load(self, workload: Workload) -> None:
         """Another load; what was measured is not of it."""
-        self.profile = msgspec.structs.replace(self.profile, load=workload, evidence={})
+        self.profile = msgspec.structs.replace(self.profile, load=workload, evidence=None)
 
     def kept(self, status: Status) -> dict[str, int]:
         """Limits worth keeping for another boot, or a file: none before an engine was up."""
@@ -89,6 +89,6 @@ class Asked:
         """Another engine to boot, and the present one to go back to; asked for from now on."""
         old, kept = self.profile.engine, self.kept(status)
         spec = msgspec.structs.replace(old, args=dict(args))
-        self.profile = msgspec.structs.replace(self.profile, engine=spec, evidence={})
+        self.profile = msgspec.structs.replace(self.profile, engine=spec, evidence=None)
         self.knobs = None
         return (spec, dict(knobs)), (old, kept)

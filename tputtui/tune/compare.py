@@ -19,6 +19,7 @@ from statistics import NormalDist, fmean, stdev
 from typing import NamedTuple
 
 from tputtui.measure.series import Metric
+from tputtui.measure.stats import t_quantile
 from tputtui.measure.verdict import (
     SAME,
     Difference,
@@ -26,7 +27,6 @@ from tputtui.measure.verdict import (
     Judgement,
     judged,
     no_interval,
-    t_quantile,
 )
 
 __all__ = ["Comparison", "Leg"]

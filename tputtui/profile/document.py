@@ -1,0 +1,188 @@
+"""A profile as a document: what `parse` takes and `dump` writes. Pure.
+
+Every mistake in a file is told in a sentence with the file, the place, what was expected and the
+nearest valid key.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+import yaml
+
+from tputtui.errors import ProfileError, UsageError
+from tputtui.goals import goals_from, goals_to
+from tputtui.knobs import knob, spoken
+from tputtui.load.workload import Workload
+from tputtui.profile.evidence import Evidence
+from tputtui.profile.explain import explain, keys_of, where
+from tputtui.profile.migrate import VERSION, migrated, version_of
+from tputtui.profile.spec import DEFAULT_WORKLOAD, EngineSpec, EngineValue, Profile
+from tputtui.profile.yamltext import Inline, read_yaml, write_yaml
+
+__all__ = ["Document", "document_of", "dump", "engine_key", "parse"]
+
+SHAPE_HINT = "A profile starts with `tputtui: 1`, then `engine:`, `knobs:` and `load:`."
+
+
+class KnobValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The live limits, at or below their ceilings; one left out stands as it is booted."""
+
+    max_num_seqs: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_num_batched_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_model_len: Annotated[int, msgspec.Meta(ge=2)] | None = None
+    long_prefill_token_threshold: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    num_gpu_blocks: Annotated[int, msgspec.Meta(ge=2)] | None = None
+    watermark_blocks: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    enable_prefix_caching: bool | None = None
+    scheduling_policy: Literal["fcfs", "priority"] | None = None
+    scheduler_reserve_full_isl: bool | None = None
+
+    def numbers(self) -> dict[str, int]:
+        """Name to value as `Knobs` has it, of those that are given."""
+        given = {k: v for k, v in msgspec.structs.asdict(self).items() if v is not None}
+        return {
+            name: knob(name).choices.index(value) if isinstance(value, str) else int(value)
+            for name, value in given.items()
+        }
+
+
+class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A tputtui profile: what to boot, what to load it with, how its limits stand.
+
+    tputtui: the version of this format. about: what it is for, in a line.
+    engine: the model, and any vLLM engine argument by its long name; vLLM checks those at boot.
+    goal: what requests should be served within, such as `ttft_p99: 500ms`.
+    price_per_hour: of the machine, in any currency. evidence: what was measured; written by
+    tputtui.
+    """
+
+    tputtui: int
+    about: str = ""
+    engine: dict[str, EngineValue] = {}
+    knobs: KnobValues = KnobValues()
+    load: Workload | None = None
+    goal: dict[str, str | float] = {}
+    price_per_hour: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    evidence: Evidence | None = None
+
+
+_SECTIONS = keys_of(Document)
+
+
+def parse(text: str, source: str) -> Profile:
+    """A profile from YAML `text`; `source` names the file in messages. Raises ProfileError."""
+    try:
+        raw = read_yaml(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ProfileError(f"{source}: not readable as YAML: {where(error)}.", SHAPE_HINT) from None
+    if not isinstance(raw, dict):
+        raise ProfileError(f"{source}: expected keys and values at the top.", SHAPE_HINT)
+    version = version_of(raw)
+    if version is None:
+        found = f"found {raw['tputtui']!r}" if "tputtui" in raw else "the key is missing"
+        raise ProfileError(
+            f"{source}: tputtui: expected the profile version {VERSION}, {found}.", SHAPE_HINT
+        )
+    if version > VERSION:
+        raise ProfileError(
+            f"{source}: tputtui: this reads up to version {VERSION}, and found {version}.",
+            "Upgrade tputtui, or use the one that wrote it.",
+        )
+    try:
+        return _profile(migrated(raw, version), source)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise ProfileError(*explain(error, raw, source, _SECTIONS)) from None
+
+
+def _profile(raw: dict[Any, Any], source: str) -> Profile:
+    document = msgspec.convert(raw, Document)
+    model = document.engine.get("model", "shape:demo")
+    if not isinstance(model, str) or not model:
+        raise msgspec.ValidationError(f"Expected `str`, got `{model!r}` - at `$.engine.model`")
+    args = {engine_key(k): v for k, v in document.engine.items() if k != "model"}
+    if len(args) < len(document.engine) - ("model" in document.engine):
+        twice = next(k for k in document.engine if k != engine_key(k) in document.engine)
+        raise msgspec.ValidationError(f"It stands twice, as {engine_key(twice)} as well"
+                                      f" - at `$.engine.{twice}`")  # fmt: skip
+    knobs = document.knobs.numbers()
+    _check_ceilings(knobs, args, source)
+    try:
+        goals = goals_from(document.goal)
+    except UsageError as error:
+        raise ProfileError(f"{source}: goal: {error.message}", error.hint) from None
+    return Profile(
+        engine=EngineSpec(model, args),
+        load=document.load or DEFAULT_WORKLOAD,
+        knobs=knobs,
+        about=document.about.strip(),
+        evidence=document.evidence,
+        goals=goals,
+        price_per_hour=document.price_per_hour,
+    )
+
+
+def _check_ceilings(knobs: dict[str, int], args: dict[str, EngineValue], source: str) -> None:
+    for name, value in knobs.items():
+        limit = knob(name)
+        ceiling = args.get(limit.argument)
+        if limit.boots and isinstance(ceiling, int) and value > ceiling:
+            said, above = (spoken(name, value), spoken(name, int(ceiling)))
+            raise ProfileError(
+                f"{source}: knobs.{name}: {said} is above its ceiling, engine.{limit.argument} "
+                f"{above}.",
+                "Raise the one or lower the other.",
+            )
+
+
+def engine_key(written: str) -> str:
+    """vLLM's own spelling of a key; a short flag (-tp) stays as it is."""
+    return written if written.startswith("-") else written.replace("-", "_")
+
+
+def dump(profile: Profile) -> str:
+    """The YAML text `parse` reads back as the same profile."""
+    return write_yaml(laid_out(document_of(profile)))
+
+
+def document_of(profile: Profile) -> dict[str, Any]:
+    """The document `dump` writes, as plain values."""
+    document: dict[str, Any] = {"tputtui": VERSION}
+    if profile.about:
+        document["about"] = profile.about
+    document["engine"] = {"model": profile.engine.model, **profile.engine.args}
+    if profile.knobs:
+        document["knobs"] = {name: written(name, v) for name, v in profile.knobs.items()}
+    # The seed is said even where it is 0: it is what makes the load repeatable.
+    document["load"] = msgspec.to_builtins(profile.load) | {"seed": profile.load.seed}
+    if profile.goals:
+        document["goal"] = goals_to(profile.goals)
+    if profile.price_per_hour is not None:
+        document["price_per_hour"] = profile.price_per_hour
+    if profile.evidence is not None:
+        document["evidence"] = msgspec.to_builtins(profile.evidence)
+    return document
+
+
+def written(name: str, value: int) -> int | bool | str:
+    """A limit as it stands in the file: switches as true and false, other choices as words."""
+    word = spoken(name, value)
+    return {"off": False, "on": True}.get(word, word) if knob(name).choices else value
+
+
+def laid_out(document: dict[str, Any]) -> dict[str, Any]:
+    """The same, with small mappings two levels down on one line each."""
+    return {
+        key: {inner: _inline(part) for inner, part in value.items()}
+        if isinstance(value, dict)
+        else value
+        for key, value in document.items()
+    }
+
+
+def _inline(value: Any) -> Any:
+    if not isinstance(value, dict) or not value:
+        return value
+    small = len(repr(value)) <= 90 and not any(isinstance(v, dict) and v for v in value.values())
+    return Inline(value) if small else {key: _inline(part) for key, part in value.items()}

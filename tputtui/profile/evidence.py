@@ -1,0 +1,118 @@
+"""What was measured of a profile, as it stands in the file. Values only.
+
+A figure without the time it was taken over, how many requests it rests on, how sure it is, and on
+what it ran is worth nothing a week later: all of that is part of it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+__all__ = ["TUNED", "VERIFIED", "Attained", "Change", "Evidence", "Figure", "Machine", "Measured",
+           "Model", "Span"]  # fmt: skip
+
+TUNED: Final = "tuned live"
+VERIFIED: Final = "verified"
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What all parts of the evidence have in common."""
+
+
+class Figure(_Part, frozen=True):
+    """One figure, in the unit that its name ends in: `_per_s`, `_s` (seconds), `_frac`.
+
+    low, high: 95 % interval, corrected for how much neighbouring seconds resemble each other; not
+    there when the window was too short to tell.
+    n: samples it rests on: requests, tokens' gaps, or engine steps.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+
+class Span(_Part, frozen=True):
+    """The window the figures are about.
+
+    phase: what it is worth: steady, not steady, or measuring (too short to tell).
+    requests: those that ended in it. saturated: more were due than it served.
+    """
+
+    phase: str
+    length_s: float
+    requests: int
+    saturated: bool = False
+    preemptions: int = 0
+
+
+class Attained(_Part, frozen=True):
+    """A goal: the share of `n` requests that kept it, with its 95 % Wilson interval."""
+
+    verdict: str
+    met_frac: float
+    low: float
+    high: float
+    n: int
+
+
+class Model(_Part, frozen=True):
+    """Which model: its name, the hub's revision, and a hash of its configuration."""
+
+    name: str
+    revision: str = ""
+    config_sha256: str = ""
+
+
+class Machine(_Part, frozen=True):
+    """What it ran on. versions: of tputtui, vllm, torch and python."""
+
+    device: str = ""
+    gpus: list[str] = []
+    driver: str = ""
+    versions: dict[str, str] = {}
+
+
+class Measured(_Part, frozen=True):
+    """One set of figures and everything they depend on.
+
+    knobs: the limits in force; ceilings: what was booted. load: in a person's words; its seed.
+    goals: each one's attainment, by its name.
+    """
+
+    date: str
+    window: Span
+    figures: dict[str, Figure]
+    knobs: dict[str, int | bool | str]
+    ceilings: dict[str, int | bool | str]
+    load: str
+    seed: int
+    model: Model
+    machine: Machine
+    goals: dict[str, Attained] = {}
+
+
+class Change(_Part, frozen=True):
+    """verified ÷ tuned - 1, with its 95 % interval, and what that says."""
+
+    change: float
+    verdict: str
+    low: float | None = None
+    high: float | None = None
+
+
+class Evidence(_Part, frozen=True):
+    """What is known of a profile.
+
+    state: *verified* once an engine was booted with exactly its values and measured again.
+    note: why there are no figures. difference: by the figures' names.
+    """
+
+    state: Literal["tuned live", "verified"]
+    note: str = ""
+    tuned: Measured | None = None
+    verified: Measured | None = None
+    difference: dict[str, Change] = {}

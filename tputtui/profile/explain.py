@@ -1,0 +1,101 @@
+"""What is wrong with a profile, in one sentence: the file, the place, what was expected. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import msgspec
+
+from tputtui.errors import nearest
+from tputtui.load import lengths, levels, workload
+from tputtui.profile.spec import Scalar
+
+__all__ = ["explain", "keys_of", "where"]
+
+
+def explain(
+    error: Exception, raw: Mapping[Any, Any], source: str, sections: Mapping[str, tuple[str, ...]]
+) -> tuple[str, str]:
+    """A sentence with file, key path and what was expected, and a hint with the nearest key.
+
+    raw: what the file held. sections: the keys there are, by the path of their section.
+    """
+    match = re.fullmatch(r"(.*?)(?: - at `(key in )?\$\.?(.*?)`)?", str(error), re.DOTALL)
+    what, place = (match[1], match[3] or "") if match else (str(error), "")
+    place = place.replace("[...]", ".…")
+    hint = ""
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL):
+        place, parent = f"{place}.{unknown[1]}".lstrip("."), place
+        kind = _value(raw, f"{parent}.kind")
+        valid = sections.get(parent) or _KINDS.get(parent, {}).get(str(kind), ())
+        what = "there is no such key"
+        hint = nearest(unknown[1], valid) or (f"Valid here: {', '.join(valid)}." if valid else "")
+    elif missing := re.fullmatch(r"Object missing required field `(.*)`", what):
+        place = f"{place}.{missing[1]}".lstrip(".")
+        what = "the key is required"
+    elif missing := re.fullmatch(r"(\w+) is required, (.*)", what):
+        place = f"{place}.{missing[1]}".lstrip(".")
+        what = f"the key is required, {missing[2]}"
+    elif invalid := re.fullmatch(r"Invalid value '?(.*?)'?", what, re.DOTALL):
+        kinds = tuple(_KINDS.get(place.removesuffix(".kind"), ()))
+        what = f"{invalid[1]!r} is not one of {', '.join(kinds)}" if kinds else what.lower()
+        hint = nearest(invalid[1], kinds)
+    else:
+        what = what[:1].lower() + what[1:] + _found(raw, place)
+    return _plain(f"{source}: {place + ': ' if place else ''}{what.rstrip('.')}."), _plain(hint)
+
+
+def where(error: Exception) -> str:
+    """Line, column and problem of a file that is no YAML."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return _plain(f"{place}{problem}".rstrip("."))
+
+
+def _plain(text: str) -> str:
+    """One line that does nothing to a terminal, whatever keys a file has."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def _kinds(union: Any) -> dict[str, tuple[str, ...]]:
+    """Tag → its keys, for every kind of a tagged union."""
+    kinds = [part for part in get_args(union) if hasattr(part, "__struct_fields__")]
+    return {str(k.__struct_config__.tag): ("kind", *k.__struct_fields__) for k in kinds}
+
+
+_LENGTHS, _LEVELS = _kinds(lengths.Lengths), _kinds(levels.Level)
+_KINDS = {
+    "load.prompt": _LENGTHS,
+    "load.output": _LENGTHS,
+    "load.sessions.turns": _LENGTHS,
+    "load.arrivals": _kinds(workload.Arrivals),
+    "load.arrivals.rate": _LEVELS,
+    "load.arrivals.in_flight": _LEVELS,
+}
+
+
+def keys_of(kind: type[msgspec.Struct], path: str = "") -> dict[str, tuple[str, ...]]:
+    """The keys of a section and of the sections in it, by path."""
+    found = {path: kind.__struct_fields__}
+    for field in msgspec.structs.fields(kind):
+        for part in (field.type, *get_args(field.type)):
+            plain = isinstance(part, type) and issubclass(part, msgspec.Struct)
+            if plain and part.__struct_config__.tag is None:
+                found |= keys_of(part, f"{path}.{field.name}".lstrip("."))
+    return found
+
+
+def _value(raw: Any, place: str) -> Any:
+    for key in place.split("."):
+        if not isinstance(raw, Mapping) or key not in raw:
+            return None
+        raw = raw[key]
+    return raw
+
+
+def _found(raw: Any, place: str) -> str:
+    value = _value(raw, place)
+    return f" (found {str(value)[:40]!r})" if isinstance(value, Scalar) else ""

@@ -1,0 +1,143 @@
+"""Profiles on disk: found by name, read, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+
+from tputtui.errors import ProfileError, nearest
+from tputtui.profile.document import SHAPE_HINT, dump, parse
+from tputtui.profile.resave import resaved
+from tputtui.profile.spec import Profile
+
+__all__ = ["find", "load", "read", "save", "shipped", "user_dir", "users"]
+
+_SHIPPED_HINT = "`tputtui --profile demo` starts from a shipped one."
+_LARGEST = 1 << 20
+
+
+def read(path: Path) -> str:
+    """The text of a profile. Raises ProfileError when it cannot be one."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise ProfileError(f"{path}: larger than a profile can be (1 MiB).", SHAPE_HINT)
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ProfileError(f"{path}: not a text file in UTF-8.", SHAPE_HINT) from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ProfileError(f"{path}: {why}.", _SHIPPED_HINT) from None
+
+
+def load(path: Path) -> Profile:
+    """The profile in `path`. Raises ProfileError with the file and the place."""
+    return parse(read(path), str(path))
+
+
+def save(profile: Profile, path: Path, *, overwrite: bool = False, like: str | None = None) -> Path:
+    """Write `profile` to `path` whole or not at all; an existing file is kept unless `overwrite`.
+
+    like: an older text of this profile; its comments and its order are kept.
+    Raises ProfileError when the file exists or cannot be written. Returns the absolute path.
+    """
+    text = dump(profile) if like is None else resaved(profile, like)
+    return write_whole(path, text, overwrite=overwrite)
+
+
+def write_whole(path: Path, text: str, *, overwrite: bool = False, mode: int = 0o644) -> Path:
+    """Write `text` to `path` so that no reader, and no crash, ever sees a part of it.
+
+    Raises ProfileError when the file exists (without `overwrite`) or cannot be written.
+    """
+    path = path.expanduser().absolute()
+    scratch: Path | None = None
+    try:
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True)
+        if overwrite and path.exists():
+            # A link goes on pointing to its file, and the file keeps who may read it.
+            path = path.resolve()
+            mode = path.stat().st_mode & 0o777
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        scratch = Path(name)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        if overwrite:
+            os.replace(scratch, path)
+        else:
+            # A link fails if the name exists: two instances cannot both win.
+            os.link(scratch, path)
+            scratch.unlink()
+        _sync_folder(path.parent)
+    except (OSError, ValueError) as error:
+        if scratch is not None and isinstance(error, FileExistsError):
+            raise ProfileError(f"{path} exists already.", "Choose another name.") from None
+        why = getattr(error, "strerror", None) or error
+        raise ProfileError(
+            f"{path} could not be written: {why}.", "Choose another place."
+        ) from None
+    finally:
+        if scratch is not None:
+            scratch.unlink(missing_ok=True)
+    return path
+
+
+def _sync_folder(folder: Path) -> None:
+    """The name as well as the content is on the disk."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def shipped() -> dict[str, Path]:
+    """Name to path of the profiles that come with tputtui."""
+    return {path.stem: path for path in _listed(_shipped_dir())}
+
+
+def users() -> dict[str, Path]:
+    """Name to path of the person's own."""
+    return {path.stem: path for path in _listed(user_dir())}
+
+
+def find(name: str) -> Path:
+    """The file that `--profile NAME` means: a path, else a user's profile, else a shipped one."""
+    if "/" in name or name.endswith((".yaml", ".yml")):
+        return Path(name).expanduser()
+    known = shipped() | users()
+    if name in known:
+        return known[name]
+    if Path(name).is_file():
+        return Path(name)
+    raise ProfileError(
+        f"There is no profile called {name!r}.",
+        nearest(name, known) or f"Known: {', '.join(sorted(known))}. Or give a file's path.",
+    )
+
+
+def user_dir() -> Path:
+    """Where a person keeps profiles that are found by name."""
+    base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(base).expanduser() / "tputtui" / "profiles"
+
+
+def _shipped_dir() -> Path:
+    package = Path(str(resources.files("tputtui")))
+    installed = package / "_profiles"
+    return installed if installed.is_dir() else package.parent / "profiles"
+
+
+def _listed(folder: Path) -> Iterable[Path]:
+    try:
+        return sorted(folder.glob("*.yaml"))
+    except OSError:
+        return []

@@ -1,0 +1,138 @@
+"""Profiles of older versions, made into the present one. Pure.
+
+A version more is a line in `_STEPS`: what turns the raw document of one version into the next's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["VERSION", "migrated", "version_of"]
+
+VERSION = 1
+_DRAFT = 0
+"""Written before the format was settled: it says 1 as well, and is known by its evidence, which
+stood there without sections."""
+
+
+def version_of(raw: Mapping[Any, Any]) -> int | None:
+    """The version of a raw document; None when it says none."""
+    version = raw.get("tputtui")
+    if not isinstance(version, int) or isinstance(version, bool) or version < VERSION:
+        return None
+    evidence = raw.get("evidence")
+    if version == VERSION and isinstance(evidence, dict) and _is_draft(evidence):
+        return _DRAFT
+    return version
+
+
+def migrated(raw: dict[Any, Any], version: int) -> dict[Any, Any]:
+    """The raw document of `version` as one of the present version; `raw` is left as it is."""
+    for step in _STEPS[version:]:
+        raw = step(raw)
+    return raw
+
+
+def _is_draft(evidence: Mapping[Any, Any]) -> bool:
+    return bool(_FLAT & evidence.keys()) or not evidence
+
+
+def _from_draft(raw: dict[Any, Any]) -> dict[Any, Any]:
+    """Flat figures become sections; intervals were not kept then, and so are not there."""
+    flat: dict[str, Any] = raw["evidence"]
+    rest = {key: value for key, value in raw.items() if key != "evidence"}
+    if not flat:
+        return rest
+    said = str(flat.get("state", ""))
+    _, _, why = said.partition("; ")
+    evidence: dict[str, Any] = {"state": "tuned live"}
+    if why:
+        evidence["note"] = why
+    if "window_s" in flat:
+        evidence["tuned"] = _measured(flat, raw)
+    return {**rest, "evidence": evidence}
+
+
+def _measured(flat: dict[str, Any], raw: dict[Any, Any]) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    for old, new in _FIGURES.items():
+        if isinstance(flat.get(old), int | float):
+            figures[new] = {"value": flat[old]}
+    for name in ("ttft", "tpot", "itl", "e2e"):
+        found = flat.get(f"{name}_s")
+        for share in ("p50", "p90", "p99"):
+            if isinstance(found, dict) and share in found:
+                figures[f"{name}_{share}_s"] = {"value": found[share], "n": found.get("n")}
+    goodput = flat.get("goodput")
+    goodput = goodput if isinstance(goodput, dict) else {}
+    if "requests_per_s" in goodput:
+        figures["goodput_per_s"] = {
+            "value": goodput["requests_per_s"], "n": goodput.get("n")
+        }  # fmt: skip
+    length_s = flat["window_s"]
+    achieved = flat.get("requests_per_s", math.nan)
+    plain = isinstance(achieved, int | float) and isinstance(length_s, int | float)
+    requests = round(achieved * length_s) if plain and math.isfinite(achieved * length_s) else 0
+    engine = raw.get("engine")
+    load = raw.get("load")
+    versions = flat.get("versions")
+    return {
+        "date": str(flat.get("saved", "")),
+        "window": {
+            "phase": flat.get("window", ""),
+            "length_s": length_s,
+            "requests": requests,
+            "saturated": flat.get("saturated", False),
+            "preemptions": flat.get("preemptions", 0),
+        },
+        "figures": figures,
+        "knobs": raw.get("knobs", {}),
+        "ceilings": flat.get("ceilings", {}),
+        "load": "",
+        "seed": load.get("seed", 0) if isinstance(load, dict) else 0,
+        "model": {"name": engine.get("model", "") if isinstance(engine, dict) else ""},
+        "machine": {
+            "device": flat.get("device", ""),
+            "gpus": flat.get("gpus", []),
+            "versions": versions if isinstance(versions, dict) else {},
+        },
+        "goals": _goals(goodput),
+    }
+
+
+def _goals(goodput: dict[str, Any]) -> dict[str, Any]:
+    goals = goodput.get("goals")
+    return {
+        name: {
+            "verdict": each.get("verdict", ""),
+            "met_frac": each.get("met_frac"),
+            "low": each["interval"][0],
+            "high": each["interval"][1],
+            "n": goodput.get("n", 0),
+        }
+        for name, each in (goals.items() if isinstance(goals, dict) else ())
+        if isinstance(each, dict) and _is_pair(each.get("interval"))
+    }
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2
+
+
+_FIGURES = {
+    "generated_tokens_per_s": "tokens_per_s",
+    "prompt_tokens_per_s": "prompt_tokens_per_s",
+    "requests_per_s": "requests_per_s",
+    "offered_requests_per_s": "offered_per_s",
+    "sequences_frac": "sequences_frac",
+    "batched_tokens_frac": "batched_tokens_frac",
+    "prefix_hit_frac": "prefix_hit_frac",
+    "tokens_per_joule": "tokens_per_joule",
+    "cost_per_million_tokens": "cost_per_million_tokens",
+}
+_FLAT = frozenset((*_FIGURES, "window_s", "saved", "ceilings", "versions", "ttft_s"))
+
+_STEPS: tuple[Callable[[dict[Any, Any]], dict[Any, Any]], ...] = (_from_draft,)
+"""From version i to i + 1."""

@@ -1,0 +1,173 @@
+"""What was measured of a setting, as a profile keeps it. Pure.
+
+A window that may not be quoted gives no figures: one of a ramp or a drain is about no setting.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import platform
+
+from tputtui import __version__
+from tputtui.engine.protocol import EngineFacts
+from tputtui.frame import Frame
+from tputtui.knobs import KNOBS, Knobs
+from tputtui.load.notation import describe_arrivals
+from tputtui.load.sections import describe
+from tputtui.measure.attainment import Attainment
+from tputtui.measure.recorder import Recorder
+from tputtui.measure.series import METRICS, MORE, Series, series
+from tputtui.measure.verdict import Judgement, judgement, ratio_interval
+from tputtui.profile.document import written
+from tputtui.profile.evidence import (
+    TUNED,
+    VERIFIED,
+    Attained,
+    Change,
+    Evidence,
+    Figure,
+    Machine,
+    Measured,
+    Model,
+    Span,
+)
+
+__all__ = ["compared", "measured", "tuned"]
+
+
+def tuned(frame: Frame, recorder: Recorder) -> Evidence:
+    """The evidence of the setting that stands, as far as its window may be quoted."""
+    found = measured(frame, recorder)
+    if found is None:
+        return Evidence(TUNED, note=f"no figures: the window was {frame.window.phase.value}")
+    return Evidence(TUNED, tuned=found)
+
+
+def measured(frame: Frame, recorder: Recorder) -> Measured | None:
+    """The figures of the frame's window, and all they depend on; None when it may not be quoted.
+
+    Rounded to four significant digits. A figure without samples is left out.
+    """
+    window, status = frame.window, frame.status
+    facts, knobs = status.facts, status.knobs
+    if facts is None or knobs is None or not window.phase.quotable:
+        return None
+    goals = frame.profile.goals
+    found = series(recorder, window.start_s, window.end_s, goals, every=True)
+    load = frame.profile.load
+    return Measured(
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        window=Span(
+            phase=window.phase.value,
+            length_s=_rounded(window.length_s),
+            requests=found.n,
+            saturated=frame.figures.saturated,
+            preemptions=frame.figures.preemptions,
+        ),
+        figures=_figures(found) | _shares(frame),
+        knobs=_limits(knobs),
+        ceilings={k: v for k, v in _limits(facts.ceilings).items() if _BOOTS[k]},
+        load=f"{describe_arrivals(load.arrivals)} · {describe(load)}",
+        seed=load.seed,
+        model=Model(frame.profile.engine.model, facts.revision, facts.config_sha256),
+        machine=_machine(frame, facts),
+        goals={each.goal.name: _attained(each) for each in frame.goodput.each if each.n},
+    )
+
+
+def compared(tuned: Measured, verified: Measured) -> Evidence:
+    """The evidence of a setting that was booted with exactly its values and measured again.
+
+    The interval of each change is made of the figures' own, and holds by itself with 95 %.
+    """
+    changes = {}
+    for metric in (*METRICS, *MORE):
+        old, new = tuned.figures.get(metric.name), verified.figures.get(metric.name)
+        if old is not None and new is not None and old.value > 0:
+            changes[metric.name] = _change(old, new, metric.less_is_better)
+    return Evidence(VERIFIED, tuned=tuned, verified=verified, difference=changes)
+
+
+# -- inside ------------------------------------------------------------------------------------
+
+_BOOTS = {knob.name: knob.boots for knob in KNOBS}
+
+
+def _figures(found: Series) -> dict[str, Figure]:
+    figures = {}
+    for metric in (*METRICS, *MORE):
+        if batched := found.values.get(metric.key):
+            low, high = batched.interval()
+            figures[metric.name] = Figure(
+                _rounded(batched.value), _or_none(low), _or_none(high), batched.n
+            )
+    return figures
+
+
+def _shares(frame: Frame) -> dict[str, Figure]:
+    """What has no interval: shares of limits, what was offered, energy and money."""
+    found = frame.figures
+    values = {
+        "offered_per_s": found.offered_per_s,
+        "sequences_frac": found.sequences_frac,
+        "batched_tokens_frac": found.tokens_frac,
+        "kv_frac": found.kv_frac,
+        "prefix_hit_frac": found.cached_frac,
+        "tokens_per_joule": frame.tokens_per_joule,
+        "cost_per_million_tokens": frame.cost_per_mtok,
+    }
+    return {name: Figure(_rounded(v)) for name, v in values.items() if math.isfinite(v)}
+
+
+def _limits(knobs: Knobs) -> dict[str, int | bool | str]:
+    return {name: written(name, value) for name, value in knobs.as_dict().items()}
+
+
+def _machine(frame: Frame, facts: EngineFacts) -> Machine:
+    hardware = frame.hardware
+    return Machine(
+        device=facts.device,
+        gpus=[gpu.name for gpu in hardware.gpus if gpu.visible] if hardware else [],
+        driver=(hardware.driver or "") if hardware else "",
+        versions={
+            "tputtui": __version__,
+            **facts.versions,
+            "python": platform.python_version(),
+        },
+    )
+
+
+def _attained(each: Attainment) -> Attained:
+    return Attained(
+        verdict=each.verdict.value,
+        met_frac=_rounded(each.frac),
+        low=_rounded(each.low),
+        high=_rounded(each.high),
+        n=each.n,
+    )
+
+
+def _change(old: Figure, new: Figure, less_is_better: bool) -> Change:
+    change = _rounded(new.value / old.value - 1)
+    bounds = [_log(bound) for bound in (old.low, old.high, new.low, new.high)]
+    if new.value <= 0 or not all(map(math.isfinite, bounds)):
+        return Change(change, Judgement.OPEN.value)
+    x, y = math.log(old.value), math.log(new.value)
+    low, high = map(
+        math.expm1, ratio_interval(x, (bounds[0], bounds[1]), y, (bounds[2], bounds[3]))
+    )
+    verdict = judgement(low, high, less_is_better)
+    return Change(change, verdict.value, _rounded(low), _rounded(high))
+
+
+def _log(bound: float | None) -> float:
+    return math.log(bound) if bound is not None and bound > 0 else math.nan
+
+
+def _or_none(value: float) -> float | None:
+    return _rounded(value) if math.isfinite(value) else None
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
