@@ -2,7 +2,8 @@
 
 TputError
 ├── UsageError      bad flag, value or file; nothing was started        exit 2
-│   ├── ProfileError    a profile that cannot be read
+│   ├── ProfileError    a profile that cannot be read or written
+│   │   └── ProfileExists   a file of that name is there already
 │   └── KnobError       a limit outside its bounds
 │       ├── CeilingError    above what was booted: a boot would raise it
 │       └── BootNeeded      only another engine could do that
@@ -14,8 +15,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["BootNeeded", "CeilingError", "EngineError", "KnobError", "ProfileError", "TputError",
-           "UsageError", "nearest"]  # fmt: skip
+__all__ = ["BootNeeded", "CeilingError", "EngineError", "KnobError", "ProfileError",
+           "ProfileExists", "TputError", "UsageError", "nearest"]  # fmt: skip
 
 
 class TputError(Exception):
@@ -39,7 +40,11 @@ class UsageError(TputError):
 
 
 class ProfileError(UsageError):
-    """A profile is missing, malformed, or holds a value of the wrong kind."""
+    """A profile is missing, malformed, holds a value of the wrong kind, or cannot be written."""
+
+
+class ProfileExists(ProfileError):
+    """A file of that name is there already, and stays."""
 
 
 class KnobError(UsageError):

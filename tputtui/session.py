@@ -49,6 +49,7 @@ class Session:
 
     make_engine: builds a cold engine. clock: the engine's clock, monotonic seconds.
     make_host: where the engine's loop runs. guard: what a turn must not break.
+    written: the text of the profile it was started from; what is saved keeps its comments.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Session:
         hardware: HardwareSampler | None = None,
         make_host: MakeHost = Host,
         guard: Guard | None = None,
+        written: str = "",
     ) -> None:
         self.recorder = Recorder()
         self.host = make_host(make_engine, self.recorder, profile.load, clock)
@@ -71,6 +73,7 @@ class Session:
         self._trials = Trials()
         self._experiments = Experiments()
         self._guarding = Guarding(guard)
+        self._written = written
         self._news: list[str] = []
 
     # -- life ------------------------------------------------------------------------------
@@ -368,9 +371,13 @@ class Session:
     def save(self, path: Path, *, overwrite: bool = False) -> Path:
         """Write limits, load and figures as they stand to a profile; returns its path.
 
-        Raises ProfileError when the file exists or cannot be written.
+        Comments of the profile that the run was started from stay; with `overwrite`, those of the
+        file that is there. Raises ProfileExists, or ProfileError when it cannot be written.
         """
-        return profile.save(self.snapshot(), path, overwrite=overwrite)
+        like = self._written
+        if overwrite and path.expanduser().is_file():
+            like = profile.read(path.expanduser())
+        return profile.save(self.snapshot(), path, overwrite=overwrite, like=like or None)
 
     def snapshot(self) -> Profile:
         """The profile that `save` writes."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from tputtui.errors import UsageError
 from tputtui.profile import EngineValue, Scalar
 
-__all__ = ["from_argv", "known_flags", "to_argv"]
+__all__ = ["from_argv", "known_flags", "respelt", "to_argv"]
 
 
 def from_argv(argv: Iterable[str]) -> dict[str, EngineValue]:
@@ -31,7 +31,7 @@ def from_argv(argv: Iterable[str]) -> dict[str, EngineValue]:
     for word in argv:
         flag, equals, rest = word.partition("=")
         if _is_flag(flag):
-            key = _respelt(flag[2:], "-", "_") if flag.startswith("--") else flag
+            key = respelt(flag[2:], "-", "_") if flag.startswith("--") else flag
             values.pop(key, None)
             values[key] = [_value(rest)] if equals else []
         elif key:
@@ -52,7 +52,7 @@ def to_argv(args: Mapping[str, EngineValue]) -> list[str]:
     """The mapping as words for vLLM's parser. None leaves a key out: vLLM has no word for it."""
     argv: list[str] = []
     for key, value in args.items():
-        name = _respelt(key, "_", "-")
+        name = respelt(key, "_", "-")
         flag = key if key.startswith("-") else f"--{name}"
         match value:
             case None:
@@ -85,7 +85,7 @@ def known_flags() -> frozenset[str]:
     return frozenset()
 
 
-def _respelt(name: str, old: str, new: str) -> str:
+def respelt(name: str, old: str, new: str) -> str:
     """vLLM takes dashes for underscores in a flag, but not in a key inside its value (--x.a_b)."""
     flag, dot, key = name.partition(".")
     return flag.replace(old, new) + dot + key

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
-from tputtui.errors import ProfileError, nearest
+from tputtui.errors import ProfileError, ProfileExists, nearest
 from tputtui.profile.document import SHAPE_HINT, dump, parse
 from tputtui.profile.resave import resaved
 from tputtui.profile.spec import Profile
@@ -79,7 +79,7 @@ def write_whole(path: Path, text: str, *, overwrite: bool = False, mode: int = 0
         _sync_folder(path.parent)
     except (OSError, ValueError) as error:
         if scratch is not None and isinstance(error, FileExistsError):
-            raise ProfileError(f"{path} exists already.", "Choose another name.") from None
+            raise ProfileExists(f"{path} exists already.", "Choose another name.") from None
         why = getattr(error, "strerror", None) or error
         raise ProfileError(
             f"{path} could not be written: {why}.", "Choose another place."

@@ -10,7 +10,7 @@ import asyncio
 import re
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +19,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from tputtui.errors import CeilingError, TputError, UsageError
+from tputtui.errors import CeilingError, ProfileExists, TputError, UsageError
 from tputtui.goals import describe_goals, parse_goals
 from tputtui.knobs import coarse_step, fine_step, knob, parse_value, spoken
 from tputtui.load.workload import Workload, scaled
@@ -28,6 +28,7 @@ from tputtui.session import Session
 from tputtui.tune.guard import parse_guard
 from tputtui.ui.board import Board
 from tputtui.ui.commands import commands
+from tputtui.ui.keys import listed
 from tputtui.ui.log_tail import LogTail
 from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.screens.dialog import Dialog
@@ -49,6 +50,7 @@ class TputApp(App[None]):
 
     start: called once the first frame is on the screen; boots the engine.
     log_path: the file that holds all that the engine prints. save_dir: where `s` saves.
+    keys: key by binding name, in place of the usual ones.
     leave_now: called on a second Ctrl+C, with the terminal restored; does not return.
     """
 
@@ -68,6 +70,7 @@ class TputApp(App[None]):
         log_path: Path | None = None,
         save_dir: Path | None = None,
         theme: str = "dark",
+        keys: Mapping[str, str] | None = None,
         leave_now: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
@@ -84,6 +87,8 @@ class TputApp(App[None]):
         for own in THEMES:
             self.register_theme(own)
         self.theme = NAMES.get(theme, theme)
+        self._keys = dict(keys or {})
+        self.set_keymap(self._keys)
         self.animation_level = "none"
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
@@ -336,16 +341,23 @@ class TputApp(App[None]):
     # -- the rest --------------------------------------------------------------------------
 
     def action_save(self) -> None:
-        """Ask where, and save a profile; an existing file is never overwritten."""
+        """Ask where, and save a profile; over an existing file only when asked for once more."""
+        there: list[str] = []
 
         def use(texts: list[str]) -> None:
-            if not texts[0].strip():
+            name = texts[0].strip()
+            if not name:
                 raise UsageError("A file needs a name.", "End it in .yaml.")
-            path = self.session.save(Path(texts[0].strip()))
+            try:
+                path = self.session.save(Path(name), overwrite=name in there)
+            except ProfileExists as refusal:
+                there.append(name)
+                again = "Enter again writes over it and keeps its comments; or choose another name."
+                raise ProfileExists(refusal.message, again) from None
             self.saved.append(path)
             self.notify(f"{path}", title="Saved", timeout=8)
 
-        hint = "An existing file is kept. `tputtui --profile FILE` starts from it."
+        hint = "`tputtui --profile FILE` starts from it; `tputtui profiles export` for production."
         self.push_screen(Dialog("save profile", [("", str(self._fresh_name()))], hint, use))
 
     def _fresh_name(self) -> Path:
@@ -359,12 +371,7 @@ class TputApp(App[None]):
 
     def action_show_help(self) -> None:
         """Keys and meanings."""
-        keys = [
-            (binding.key_display or binding.key, binding.tooltip)
-            for binding in self._board.BINDINGS
-            if isinstance(binding, Binding) and binding.tooltip
-        ]
-        self.push_screen(HelpScreen(keys))
+        self.push_screen(HelpScreen(listed(self._keys)))
 
     def action_leave(self) -> None:
         """Leave; the command line stops the engine once the terminal is restored."""

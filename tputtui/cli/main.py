@@ -1,0 +1,58 @@
+"""The command: which subcommand it is, and exit codes.
+
+Exit codes: 0 done, goals met; 1 goals missed, or what was compared differs; 2 input that cannot be
+used; 3 the engine failed; 70 a bug of ours; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from tputtui import __version__
+
+__all__ = ["COMMANDS", "main", "say"]
+
+COMMANDS = {
+    "bench": "measure without a screen; figures on stdout, goals as the exit code",
+    "verify": "boot with exactly a profile's values and measure again",
+    "profiles": "list, show, diff, validate and export profiles",
+    "replay": "open a recorded run on the same screen, with time control",
+    "report": "a recorded run as an HTML or Markdown page",
+    "compare": "two recorded runs side by side, with intervals",
+    "config": "the settings in force, and where each comes from",
+    "completion": "shell completion for bash, zsh or fish",
+    "help": "topics: load, goals, profiles, bench, files, environment, exit-codes, keys, …",
+}
+"""Word to what it does; every other first word is a MODEL."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in ("-V", "--version"):
+        print(f"tputtui {__version__}")
+        return 0
+    from tputtui.errors import TputError
+
+    command = words.pop(0) if words and words[0] in COMMANDS else "run"
+    try:
+        module = importlib.import_module(f"tputtui.cli.{command}")
+        code: int = module.run(words)
+    except TputError as error:
+        return say(error)
+    except BrokenPipeError:
+        # `tputtui … | head`: whoever read has had enough.
+        sys.stderr.close()
+        return 0
+    return code
+
+
+def say(error: Exception) -> int:
+    """Print what failed and what to do; returns the exit code."""
+    print(f"tputtui: {getattr(error, 'message', error)}", file=sys.stderr)
+    if hint := getattr(error, "hint", ""):
+        print(f"         {hint}", file=sys.stderr)
+    code: int = getattr(error, "exit_code", 70)
+    return code

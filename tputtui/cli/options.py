@@ -1,0 +1,259 @@
+"""What a run is asked for: settings from every source, and the profile they make together.
+
+Imports nothing heavy until it is asked for a profile: `--help` must come at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from tputtui.settings import SETTINGS, Value, resolved
+
+if TYPE_CHECKING:
+    from tputtui.config import Config
+    from tputtui.load.workload import Workload
+    from tputtui.profile import EngineSpec, Profile
+
+__all__ = ["Asked", "add_settings", "asked_of", "said_by"]
+
+_LOAD_FIELDS = {
+    "load": "arrivals",
+    "prompt_tokens": "prompt",
+    "output_tokens": "output",
+    "length_pairs": "pairs",
+    "prefix": "prefix",
+    "sessions": "sessions",
+    "trace": "trace",
+}
+"""Setting to the field of a load that it is the text of."""
+
+
+class Asked(NamedTuple):
+    """What is to be run.
+
+    settings: every setting's value with its source; engine_sources: likewise of vLLM's arguments.
+    written: the text of the profile file it was started from, empty without one.
+    """
+
+    profile: Profile
+    settings: Mapping[str, Value]
+    engine_sources: Mapping[str, str]
+    config: Config
+    written: str
+
+
+def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add the flags of these settings, of all without names."""
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for setting in SETTINGS:
+        if names and setting.name not in names:
+            continue
+        if setting.group == "run":
+            add = parser.add_argument
+        else:
+            group = groups.setdefault(setting.group, parser.add_argument_group(setting.group))
+            add = group.add_argument
+        if setting.switch:
+            action = argparse.BooleanOptionalAction
+            add(setting.flag, action=action, default=None, help=setting.help)
+        elif setting.name == "knob":
+            add(setting.flag, metavar=setting.metavar, action="append", help=setting.help)
+        else:
+            default = f" (default {setting.default})" if setting.default else ""
+            add(setting.flag, metavar=setting.metavar, help=setting.help + default)
+
+
+def asked_of(options: argparse.Namespace, rest: list[str]) -> Asked:
+    """The profile asked for, with environment, flags and config in their places.
+
+    rest: what argparse left over: MODEL, and vLLM's own flags. Raises TputError.
+    """
+    from tputtui import profile
+    from tputtui.config import read_config
+    from tputtui.engine import flags, models
+
+    config = read_config()
+    typed = _typed(options)
+    rest = list(rest)
+    model = rest.pop(0) if rest and not rest[0].startswith("-") else None
+    args = flags.from_argv(rest)
+    named = args.pop("model", None)
+    if isinstance(named, str):
+        model = model or named
+
+    start = _resolved(typed, {}, config)["profile"].text
+    written = ""
+    if start:
+        path = profile.find(start)
+        written = profile.read(path)
+        base = profile.parse(written, str(path))
+    elif model is None:
+        path = profile.shipped()["demo"]
+        base = profile.load(path)
+    else:
+        base = profile.Profile(profile.EngineSpec(model))
+    settings = _resolved(typed, said_by(base) if start else {}, config)
+
+    under = {key: value for key, value in config.engine.items() if key != "model"}
+    engine = profile.EngineSpec(base.engine.model, {**under, **base.engine.args})
+    engine = engine.overridden(model, args)
+    models.resolve(engine)
+    _check_flags(rest, engine)
+    inner = "profile" if start else "default"
+    sources = dict.fromkeys(under, "config") | dict.fromkeys(base.engine.args, inner)
+    sources |= dict.fromkeys(args, "flag")
+    return Asked(_put_on(base, engine, settings), settings, sources, config, written)
+
+
+def _typed(options: argparse.Namespace) -> dict[str, str]:
+    """The flags that were given, as text by name."""
+    found = {}
+    for setting in SETTINGS:
+        value = getattr(options, setting.name, None)
+        if isinstance(value, bool):
+            found[setting.name] = "on" if value else "off"
+        elif isinstance(value, list):
+            found[setting.name] = ",".join(value)
+        elif value is not None:
+            found[setting.name] = value
+    return found
+
+
+def _resolved(
+    typed: Mapping[str, str], profile: Mapping[str, str], config: Config
+) -> dict[str, Value]:
+    from tputtui.errors import UsageError
+
+    try:
+        return resolved(typed, os.environ, profile, config.values)
+    except ValueError as error:
+        raise UsageError(f"{error}.", "Write on or off.") from None
+
+
+def said_by(base: Profile) -> dict[str, str]:
+    """What a profile says of the settings it can say, as text."""
+    from tputtui.goals import describe_goals
+    from tputtui.knobs import spoken
+    from tputtui.load.sections import to_texts
+
+    texts = to_texts(base.load)
+    said = {name: texts[field] for name, field in _LOAD_FIELDS.items()}
+    said["load_seed"] = str(base.load.seed)
+    if base.goals:
+        said["goal"] = describe_goals(base.goals)
+    if base.price_per_hour is not None:
+        said["price_per_hour"] = repr(base.price_per_hour)
+    if base.knobs:
+        said["knob"] = ",".join(f"{name}={spoken(name, v)}" for name, v in base.knobs.items())
+    return said
+
+
+def _put_on(base: Profile, engine: EngineSpec, settings: Mapping[str, Value]) -> Profile:
+    """`base` with every setting that is not its own put on."""
+    import msgspec
+
+    from tputtui.goals import parse_goals
+    from tputtui.knobs import parse_value, started_at
+
+    above = {
+        name: value.text
+        for name, value in settings.items()
+        if value.source not in ("profile", "default")
+    }
+    _check_plain(settings)
+    knobs = dict(base.knobs)
+    for text in filter(None, above.get("knob", "").split(",")):
+        name, _, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        knobs[name] = started_at(name, parse_value(name, value))
+    goals = base.goals if "goal" not in above else parse_goals(above["goal"])
+    price = base.price_per_hour
+    if "price_per_hour" in above:
+        price = _price(above["price_per_hour"])
+    return msgspec.structs.replace(
+        base,
+        engine=engine,
+        load=_load(above, base.load, engine),
+        knobs=knobs,
+        goals=goals,
+        price_per_hour=price,
+        # What was measured is of the profile as it stands in its file.
+        evidence=None,
+    )
+
+
+def _load(above: Mapping[str, str], base: Workload, engine: EngineSpec) -> Workload:
+    """The profile's load with what was asked for put on top; its trace can be opened."""
+    import msgspec
+
+    from tputtui.errors import UsageError
+    from tputtui.load.sections import from_texts
+    from tputtui.load.source import check_trace
+    from tputtui.profile import tokenizer_of
+
+    typed = {field: above[name] for name, field in _LOAD_FIELDS.items() if name in above}
+    load = from_texts(base, typed)
+    if (seed := above.get("load_seed")) is not None:
+        if not (seed.isascii() and seed.isdigit() and int(seed) < 2**63):
+            raise UsageError(f"--load-seed {seed!r} is not a whole number from 0 to 2⁶³ - 1.")
+        load = msgspec.structs.replace(load, seed=int(seed))
+    check_trace(load, tokenizer_of(engine))
+    return load
+
+
+def _price(text: str) -> float:
+    from tputtui.errors import UsageError
+
+    try:
+        price = float(text)
+    except ValueError:
+        price = math.nan
+    if not 0 < price < math.inf:
+        raise UsageError(f"--price-per-hour {text!r} is not a price.", "Write a number, like 2.50.")
+    return price
+
+
+def _check_plain(settings: Mapping[str, Value]) -> None:
+    """Settings that are neither the load's nor the profile's."""
+    from tputtui.errors import UsageError, nearest
+
+    themes = ("dark", "light", "terminal", "terminal-light")
+    theme = settings["theme"].text
+    if theme not in themes:
+        hint = nearest(theme, themes) or f"Known: {', '.join(themes)}."
+        raise UsageError(f"There is no theme called {theme!r}.", hint)
+    port = settings["metrics_port"].text
+    if port and not (port.isascii() and port.isdigit() and int(port) < 65536):
+        raise UsageError(
+            f"--metrics-port {port!r} is not a port.", "Write 0 to 65535; 0 takes a free one."
+        )
+
+
+def _check_flags(rest: list[str], engine: EngineSpec) -> None:
+    """Find a misspelt flag before anything is booted.
+
+    The installed vLLM's source is looked through in milliseconds; only when a flag does not
+    stand there is vLLM imported, so that its own parser decides.
+    """
+    from importlib.util import find_spec
+
+    from tputtui.engine import flags
+    from tputtui.engine.vllm_args import INSTALL_HINT, check_arguments
+    from tputtui.errors import EngineError
+
+    if find_spec("vllm") is None:
+        raise EngineError("vLLM is not installed here.", INSTALL_HINT)
+    known = flags.known_flags()
+    suspects = [
+        word
+        for word in (w.partition("=")[0].partition(".")[0].replace("_", "-") for w in rest)
+        if word.startswith("--") and word not in known and f"--{word[5:]}" not in known
+    ]
+    if suspects and known:
+        print(f"asking vLLM about {', '.join(suspects)} …", file=sys.stderr)
+        check_arguments(engine)

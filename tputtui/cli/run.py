@@ -1,0 +1,157 @@
+"""`tputtui [MODEL]`: the screen. Owns the terminal before vLLM is imported."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from tputtui.cli.options import Asked, add_settings, asked_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tputtui.session import Session
+    from tputtui.terminal import Terminal
+    from tputtui.tune.guard import Guard
+    from tputtui.ui.app import TputApp
+
+__all__ = ["parser", "run"]
+
+_CLOSE_TIMEOUT_S = 20.0
+_LEFT_AT_ONCE = 130
+_BUG = 70
+
+_DESCRIPTION = """\
+Tune a real vLLM engine live: load it, turn its limits, see what each turn did, save the profile.
+
+MODEL comes first: a local folder, a hub id, or shape:NAME (published dimensions with random
+weights: {shapes}). Without MODEL or --profile, a built-in demo runs.
+Every flag that is not listed here goes to vLLM, named as for `vllm serve`."""
+
+_EPILOG = """\
+examples:
+  tputtui                                         the built-in demo
+  tputtui meta-llama/Llama-3.1-8B-Instruct --max-num-seqs 512 --max-model-len 8192
+  tputtui shape:qwen3-8b --tensor-parallel-size 2 --load 8/s --prompt-tokens 400~0.9[16-4096]
+  tputtui --profile chat                          a shipped profile (demo, chat, agent, rag, batch)
+
+commands (`tputtui COMMAND --help`):
+{commands}
+"""
+
+
+def run(words: list[str]) -> int:
+    """Run the screen; returns the exit code."""
+    options, rest = parser().parse_known_args(words)
+    asked = asked_of(options, rest)
+    from tputtui.terminal import Terminal, open_log
+    from tputtui.tune.guard import parse_guard
+
+    if asked.config.keys:
+        from tputtui.ui.keys import check_keys
+
+        check_keys(asked.config.keys)
+    guard_text = asked.settings["guard"].text
+    guard = parse_guard(guard_text) if guard_text else None
+    log_path = open_log()
+    with Terminal(log_path) as terminal:
+        outcome = _screen(asked, guard, log_path, terminal)
+    return outcome
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of the screen."""
+    from tputtui.cli.main import COMMANDS
+    from tputtui.engine.models import shapes
+
+    commands = "\n".join(f"  {word:<11} {what}" for word, what in COMMANDS.items())
+    made = argparse.ArgumentParser(
+        prog="tputtui",
+        usage="tputtui [MODEL] [options] [any vLLM engine flag]\n       tputtui COMMAND …",
+        description=_DESCRIPTION.format(shapes=", ".join(shapes())),
+        epilog=_EPILOG.format(commands=commands),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("-V", "--version", action="store_true", help="print the version")
+    add_settings(made)
+    return made
+
+
+def _screen(asked: Asked, guard: Guard | None, log_path: Path, terminal: Terminal) -> int:
+    """Run the screen; the summary is printed once the terminal is back."""
+    import signal
+    from pathlib import Path
+
+    from tputtui.engine.host import Host
+    from tputtui.engine.isolated import IsolatedHost
+    from tputtui.engine.vllm_inproc import VllmEngine
+    from tputtui.hardware import HardwareSampler
+    from tputtui.session import Session
+    from tputtui.terminal import thrifty_switching
+    from tputtui.ui.app import TputApp
+
+    settings = asked.settings
+    make_host = IsolatedHost if settings["isolate"].on else Host
+    session = Session(
+        VllmEngine,
+        asked.profile,
+        hardware=HardwareSampler(),
+        make_host=make_host,
+        guard=guard,
+        written=asked.written,
+    )
+
+    def leave_now() -> None:
+        terminal.force()
+        print(f"left at once; log: {log_path}", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(_LEFT_AT_ONCE)
+
+    app = TputApp(
+        session,
+        start=lambda: session.start(load=not settings["hold"].on),
+        log_path=log_path,
+        save_dir=Path(settings["save_dir"].text).expanduser(),
+        theme=settings["theme"].text,
+        keys=asked.config.keys,
+        leave_now=leave_now,
+    )
+    with thrifty_switching():
+        app.run()
+    # From here on Ctrl+C means: now.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(_LEFT_AT_ONCE))
+    terminal.restore()
+    return _leave(app, session, log_path)
+
+
+def _leave(app: TputApp, session: Session, log_path: Path) -> int:
+    """Stop the engine, print the summary, and say how it went as an exit code."""
+    from tputtui.cli.main import say
+    from tputtui.engine.protocol import State
+    from tputtui.summary import summary
+
+    frame = session.frame()
+    failure = frame.status.failure
+    booting = frame.status.state in (State.IMPORTING, State.LOADING)
+    # An import or a model load cannot be interrupted: do not wait for it.
+    closed = session.close(0.2 if booting else _CLOSE_TIMEOUT_S)
+    code = _BUG if app.return_code else 0
+    if code:
+        print("tputtui: the screen failed. The log has the traceback.", file=sys.stderr)
+    elif failure is not None:
+        code = say(failure)
+    # The terminal itself may be what has gone (SIGHUP).
+    with contextlib.suppress(OSError):
+        for line in summary(frame, app.saved, log_path):
+            print(line)
+        if not closed and not booting:
+            print("the engine did not stop in time and was left behind", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    if not closed:
+        os._exit(code)
+    return code

@@ -1,0 +1,145 @@
+"""A profile in the forms that production takes. Pure.
+
+vLLM's config file has traps, seen in 0.32 and 0.33: `key: false` is dropped without a word (so
+`no-key: true` is written), null becomes the text "None" (left out), and only long names count.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+
+import yaml
+
+from tputtui.engine import flags, models
+from tputtui.errors import UsageError, nearest
+from tputtui.export.containers import compose, kubernetes
+from tputtui.export.startup import start_up
+from tputtui.profile import EngineSpec, EngineValue, Profile
+
+__all__ = ["FORMATS", "export"]
+
+_LONG = {
+    "-tp": "tensor_parallel_size",
+    "-pp": "pipeline_parallel_size",
+    "-dp": "data_parallel_size",
+    "-dpl": "data_parallel_size_local",
+    "-dcp": "decode_context_parallel_size",
+    "-q": "quantization",
+    "-O": "optimization_level",
+    "-cc": "compilation_config",
+}
+_WIDE = 88
+
+
+def export(profile: Profile, name: str) -> str:
+    """`profile` as text in the format `name`, its tuned values as start-up flags.
+
+    Raises UsageError for a format that there is not, and for an argument that it cannot hold.
+    """
+    if name not in FORMATS:
+        hint = nearest(name, FORMATS) or f"Known: {', '.join(FORMATS)}."
+        raise UsageError(f"There is no format called {name!r}.", hint)
+    spec, notes = start_up(profile)
+    return FORMATS[name](_long(models.resolve(spec)), profile, [*_about(profile), *notes])
+
+
+def _vllm(spec: EngineSpec, profile: Profile, notes: Sequence[str]) -> str:
+    document: dict[str, EngineValue] = {"model": spec.model}
+    for key, value in spec.args.items():
+        flag = flags.respelt(key, "_", "-")
+        if value is False:
+            document[f"no-{flag}"] = True
+        elif value is not None:
+            document[flag] = value
+    body = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=_WIDE)
+    return _comment(["vllm serve --config THIS_FILE.yaml", *notes]) + body
+
+
+def _command(spec: EngineSpec, profile: Profile, notes: Sequence[str]) -> str:
+    lines = [f"vllm serve {shlex.quote(spec.model)}", *_by_flag(spec)]
+    return _comment(notes) + " \\\n  ".join(lines) + "\n"
+
+
+def _env(spec: EngineSpec, profile: Profile, notes: Sequence[str]) -> str:
+    words = shlex.join(flags.to_argv(spec.args))
+    use = r'''. ./THIS_FILE; eval "vllm serve \"\$MODEL\" $SERVE_ARGS"'''
+    lines = [f"MODEL={shlex.quote(spec.model)}", f"SERVE_ARGS={shlex.quote(words)}"]
+    for key, value in spec.args.items():
+        if isinstance(value, bool | int | float | str) and not key.startswith("-"):
+            word = str(value).lower() if isinstance(value, bool) else str(value)
+            name = key.upper().replace("-", "_").replace(".", "__")
+            lines.append(f"{name}={shlex.quote(word)}")
+    return _comment([use, *notes]) + "\n".join(lines) + "\n"
+
+
+def _compose(spec: EngineSpec, profile: Profile, notes: Sequence[str]) -> str:
+    return _comment(["docker compose -f THIS_FILE up", *notes]) + compose(spec, _version(profile))
+
+
+def _k8s(spec: EngineSpec, profile: Profile, notes: Sequence[str]) -> str:
+    return _comment(["kubectl apply -f THIS_FILE", *notes]) + kubernetes(spec, _version(profile))
+
+
+FORMATS: Mapping[str, Callable[[EngineSpec, Profile, Sequence[str]], str]] = {
+    "vllm": _vllm,
+    "command": _command,
+    "env": _env,
+    "compose": _compose,
+    "k8s": _k8s,
+}
+
+
+# -- inside ------------------------------------------------------------------------------------
+
+
+def _long(spec: EngineSpec) -> EngineSpec:
+    """The same with long names only."""
+    args: dict[str, EngineValue] = {}
+    for key, value in spec.args.items():
+        if key.startswith("-") and key not in _LONG:
+            raise UsageError(
+                f"engine: {key} is a short flag.", "Give it by its long name, without dashes."
+            )
+        args[_LONG.get(key, key)] = value
+    return EngineSpec(spec.model, args)
+
+
+def _by_flag(spec: EngineSpec) -> list[str]:
+    """Flags with their values, one a line."""
+    return [
+        shlex.join(flags.to_argv({key: value}))
+        for key, value in spec.args.items()
+        if value is not None
+    ]
+
+
+def _about(profile: Profile) -> list[str]:
+    """What this came from, and what is known of it."""
+    found = profile.evidence
+    lines = ["Exported by tputtui" + (f": {profile.about}" if profile.about else ".")]
+    measured = (found.verified or found.tuned) if found else None
+    if found is None or measured is None:
+        lines.append("Not measured yet.")
+        return lines
+    rate = measured.figures.get("tokens_per_s")
+    figure = f", {rate.value:,.0f} tokens/s" if rate else ""
+    versions = measured.machine.versions
+    gpus = ", ".join(measured.machine.gpus) or measured.machine.device
+    lines.append(
+        f"{found.state.capitalize()} on {measured.date[:10]}: vLLM {versions.get('vllm', '?')}, "
+        f"{gpus}{figure} under {measured.load}."
+    )
+    return lines
+
+
+def _version(profile: Profile) -> str:
+    found = profile.evidence
+    measured = (found.verified or found.tuned) if found else None
+    return measured.machine.versions.get("vllm", "").partition("+")[0] if measured else ""
+
+
+def _comment(lines: Sequence[str]) -> str:
+    # Whatever a profile says of itself stays inside the comment.
+    plain = [" ".join(line.split()) for line in lines if line]
+    return "".join(f"# {line}\n" for line in plain)

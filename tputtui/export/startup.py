@@ -1,0 +1,78 @@
+"""A profile's tuned values as arguments of a boot: what is exported, and what a verify boot boots.
+
+start_up(profile)  →  arguments, each limit as its flag
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from tputtui.engine.models import is_shape
+from tputtui.knobs import knob, spoken
+from tputtui.profile import EngineSpec, EngineValue, Profile
+
+__all__ = ["StartUp", "start_up"]
+
+
+class StartUp(NamedTuple):
+    """What to boot, and what a person should know of it, in sentences."""
+
+    spec: EngineSpec
+    notes: tuple[str, ...]
+
+
+def start_up(profile: Profile) -> StartUp:
+    """The engine's arguments with every limit of the profile as its own flag.
+
+    A watermark in blocks becomes the fraction of the KV cache that the flag takes; without the
+    cache's size (it stands in the evidence) it is left out, and a note says so.
+    """
+    args: dict[str, EngineValue] = dict(profile.engine.args)
+    notes: list[str] = []
+    for name, value in profile.knobs.items():
+        limit = knob(name)
+        if name == "watermark_blocks":
+            _put_watermark(args, value, profile, notes)
+        elif limit.choices:
+            word = spoken(name, value)
+            args[limit.argument] = {"on": True, "off": False}.get(word, word)
+        else:
+            args[limit.argument] = value
+    seqs, tokens = args.get("max_num_seqs"), args.get("max_num_batched_tokens")
+    if isinstance(seqs, int) and isinstance(tokens, int) and tokens < seqs:
+        notes.append(
+            f"vLLM does not boot with fewer batched tokens ({tokens}) than sequences ({seqs}): "
+            "lower max_num_seqs."
+        )
+    if profile.knobs.get("scheduling_policy"):
+        notes.append(
+            "Policy priority orders by the priority that clients send; the load measured here sent "
+            "each prompt's length."
+        )
+    if is_shape(profile.engine.model):
+        notes.append("A built-in shape has random weights: put your model in its place.")
+    return StartUp(EngineSpec(profile.engine.model, args), tuple(notes))
+
+
+def _put_watermark(
+    args: dict[str, EngineValue], blocks: int, profile: Profile, notes: list[str]
+) -> None:
+    total = profile.knobs.get("num_gpu_blocks") or _booted_blocks(profile)
+    if blocks == 0:
+        args["watermark"] = 0.0
+    elif total:
+        # vLLM rounds down to whole blocks: half a block more, so that it comes to the same.
+        args["watermark"] = float(f"{(blocks + 0.5) / total:.6g}")
+    else:
+        notes.append(
+            f"watermark_blocks {blocks} is left out: the flag takes a fraction, and this profile "
+            "does not say how many blocks there are (save it from a run)."
+        )
+
+
+def _booted_blocks(profile: Profile) -> int:
+    measured = profile.evidence.tuned if profile.evidence else None
+    ceilings: Mapping[str, object] = measured.ceilings if measured else {}
+    blocks = ceilings.get("num_gpu_blocks")
+    return blocks if isinstance(blocks, int) else 0

@@ -1,0 +1,126 @@
+"""What can be set for a run, and where from. Pure.
+
+    flag  >  environment  >  profile  >  config file  >  default
+
+One table holds every setting; its flag, its variable (TPUTTUI_…) and its key in the config file
+follow from its name. vLLM's own flags are not here: they go to vLLM, and a config file may hold
+some to start from under `engine`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+__all__ = ["SETTINGS", "Setting", "Value", "resolved"]
+
+_TRUE = ("1", "true", "yes", "on")
+_FALSE = ("", "0", "false", "no", "off")
+
+
+class Setting(NamedTuple):
+    """One setting. metavar: empty for a switch. in_profile: whether a profile can say it."""
+
+    name: str
+    metavar: str
+    help: str
+    group: str = "run"
+    default: str = ""
+    in_profile: bool = False
+
+    @property
+    def flag(self) -> str:
+        """On the command line."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def variable(self) -> str:
+        """In the environment."""
+        return f"TPUTTUI_{self.name.upper()}"
+
+    @property
+    def switch(self) -> bool:
+        """Whether it is on or off."""
+        return not self.metavar
+
+
+SETTINGS = (
+    Setting("profile", "FILE|NAME", "start from a profile; flags go on top"),
+    Setting("load", "ARRIVALS", "96: in flight (closed loop); 8/s: Poisson; constant:8/s; "
+            "gamma(0.5):8/s; 1..30/s over 60s; 5,10,20/s each 30s; 20/s for 5s, 2 for 10s; "
+            "recorded x2", "load", in_profile=True),
+    Setting("prompt_tokens", "LENGTHS", "256, 64-512, 256~0.5[16-2048] (lognormal), normal:256±64, "
+            "zipf:1.2[1-2048], hist:1-100=3,101-400=1", "load", in_profile=True),
+    Setting("output_tokens", "LENGTHS", "likewise", "load", in_profile=True),
+    Setting("length_pairs", "PAIRS", "100/50=3,2000/100=1: prompt/output=weight, drawn together",
+            "load", in_profile=True),
+    Setting("prefix", "PREFIX", "'share=0.8 tokens=256 groups=16 zipf=1': prompts that begin alike",
+            "load", in_profile=True),
+    Setting("sessions", "SESSIONS", "'turns=1-6 think=5s': conversations whose context grows",
+            "load", in_profile=True),
+    Setting("trace", "FILE", "replay: Azure, BurstGPT, Mooncake, ShareGPT or our own JSONL", "load",
+            in_profile=True),
+    Setting("load_seed", "SEED", "same seed, same requests", "load", "0", in_profile=True),
+    Setting("goal", "GOALS", "ttft_p99=500ms,tpot_p99=50ms,e2e_p95=10s: what requests should be "
+            "served within", in_profile=True),
+    Setting("price_per_hour", "PRICE", "of the machine: shows the cost of tokens",
+            in_profile=True),
+    Setting("knob", "LIMIT=VALUE", "start a live limit below its ceiling, e.g. max_num_seqs=64",
+            in_profile=True),
+    Setting("guard", "LIMITS", "ttft_p99=2s,kv=0.97: a turn that breaks it is undone by itself"),
+    Setting("hold", "", "boot with the load held"),
+    Setting("isolate", "", "the engine in a process of its own: the screen outlives it"),
+    Setting("metrics_port", "PORT", "serve the figures to Prometheus on this port"),
+    Setting("metrics_host", "ADDRESS", "where to listen for Prometheus", default="127.0.0.1"),
+    Setting("record", "", "write a session log, to replay and to report from", default="on"),
+    Setting("theme", "NAME", "dark, light, terminal or terminal-light", default="dark"),
+    Setting("save_dir", "FOLDER", "where `s` saves profiles", default="."),
+)  # fmt: skip
+"""Every setting, in the order that --help shows them."""
+
+
+class Value(NamedTuple):
+    """A setting's value as text ("on", "off" for a switch), and where it comes from.
+
+    source: "flag", "environment", "profile", "config" or "default".
+    """
+
+    text: str
+    source: str
+
+    @property
+    def on(self) -> bool:
+        """Whether a switch is on."""
+        return self.text == "on"
+
+
+def resolved(
+    flags: Mapping[str, str],
+    environ: Mapping[str, str],
+    profile: Mapping[str, str],
+    config: Mapping[str, str],
+) -> dict[str, Value]:
+    """Every setting's value by name; each mapping has texts by name, but `environ` by variable.
+
+    A switch that is neither on nor off raises ValueError with its source and text.
+    """
+    from_environ = {s.name: environ[s.variable] for s in SETTINGS if environ.get(s.variable)}
+    sources = (
+        ("flag", flags),
+        ("environment", from_environ),
+        ("profile", profile),
+        ("config", config),
+    )
+    found = {}
+    for setting in SETTINGS:
+        text, source = next(
+            ((given[setting.name], name) for name, given in sources if setting.name in given),
+            (setting.default, "default"),
+        )
+        if setting.switch:
+            plain = text.strip().lower()
+            if plain not in (*_TRUE, *_FALSE):
+                raise ValueError(f"{source}: {setting.name} is {text!r}, neither on nor off")
+            text = "on" if plain in _TRUE else "off"
+        found[setting.name] = Value(text, source)
+    return found

@@ -1,0 +1,62 @@
+"""The board's keys by name: what there is to remap, and whether a remapping can be used. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from textual.binding import Binding
+from textual.keys import format_key
+
+from tputtui.errors import UsageError, nearest
+from tputtui.ui.board import Board
+
+__all__ = ["bound", "check_keys", "listed"]
+
+
+def bound() -> dict[str, Binding]:
+    """Every binding of the board by its name."""
+    return {b.id: b for b in Board.BINDINGS if isinstance(b, Binding) and b.id}
+
+
+def listed(keys: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(key as it is shown, what it does), remapped by `keys`."""
+    return [
+        (
+            _shown(keys[name]) if name in keys else binding.key_display or binding.key,
+            binding.tooltip,
+        )
+        for name, binding in bound().items()
+        if binding.tooltip
+    ]
+
+
+def check_keys(keys: Mapping[str, str]) -> None:
+    """Raises UsageError for a name that there is not, or a key that two would have."""
+    known = bound()
+    for name in keys:
+        if name not in known:
+            hint = nearest(name, known) or f"Known: {', '.join(known)}."
+            raise UsageError(f"keys: there is nothing called {name!r} to remap.", hint)
+    owners: dict[str, str] = {}
+    for name, binding in known.items():
+        for key in _split(keys.get(name, binding.key)):
+            if key in owners:
+                raise UsageError(
+                    f"keys: {key!r} would be both {owners[key]} and {name}.",
+                    "Give one of them another key.",
+                )
+            owners[key] = name
+    for name, key in keys.items():
+        if not _split(key):
+            raise UsageError(f"keys: {name} has no key.", 'Write one, such as "z" or "ctrl+l".')
+
+
+def _split(keys: str) -> list[str]:
+    """Single keys, in Textual's long form."""
+    if not keys.strip():
+        return []
+    return [binding.key for binding in Binding.make_bindings([Binding(keys, "x")])]
+
+
+def _shown(keys: str) -> str:
+    return " ".join(format_key(key) for key in _split(keys))
