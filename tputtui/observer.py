@@ -72,20 +72,34 @@ class Observer:
         hardware: HardwareSample | None,
     ) -> Frame:
         """How everything stands at `now_s`."""
-        recorder, accounting = self._recorder, self._recorder.accounting
         if not self.history.buckets and status.facts is None:
             self.history.begin(now_s)
-        self.history.advance(recorder, now_s)
-        # A dead engine's figures stay as they were.
-        until_s = status.since_s if status.state is State.FAILED else now_s
-        self._meter(hardware)
+        self.history.advance(self._recorder, now_s)
+        until_s = _until(now_s, status)
         moving = self._follow_load(now_s)
-        window = self._window(until_s, status, accounting, asked)
+        window = self._window(until_s, status, self._recorder.accounting, asked)
         if now_s - self._slow_s >= _SLOW_EVERY_S:
-            self._slow_s = now_s
-            self._look_closely(window, profile, status, accounting, moving)
-            self._binding = self._bound(window, status, hardware)
+            self._phase = self._phased(window, status, moving)
         window = replace(window, phase=self._phase)
+        return self.picture(now_s, window, status, profile, asked, hardware)
+
+    def picture(
+        self,
+        now_s: float,
+        window: Window,
+        status: Status,
+        profile: Profile,
+        asked: Knobs | None,
+        hardware: HardwareSample | None,
+    ) -> Frame:
+        """How everything stands at `now_s`, with figures over `window`."""
+        recorder, accounting = self._recorder, self._recorder.accounting
+        until_s = _until(now_s, status)
+        self._meter(hardware)
+        if not 0 <= now_s - self._slow_s < _SLOW_EVERY_S:
+            self._slow_s = now_s
+            self._look_closely(window, profile)
+            self._binding = self._bound(window, status, hardware)
         found = figures(recorder, window.start_s, until_s)
         last = recorder.steps.between(until_s - _NOW_S, until_s)
         return Frame(
@@ -131,14 +145,7 @@ class Observer:
         in_force = knobs is not None and knobs == asked and accounting.running <= knobs.max_num_seqs
         return self._settling.window(until_s, left, in_force, self._recorder.wanted.period_s)
 
-    def _look_closely(
-        self,
-        window: Window,
-        profile: Profile,
-        status: Status,
-        accounting: Accounting,
-        moving: bool,
-    ) -> None:
+    def _look_closely(self, window: Window, profile: Profile) -> None:
         recorder = self._recorder
         self._latencies = latencies(recorder, window.start_s, window.end_s)
         ended = recorder.ended.between(window.start_s, window.end_s)
@@ -150,13 +157,15 @@ class Observer:
             ended[:, ENDED["good"]],
             window.length_s,
         )
-        self._phase = phase_of(
+
+    def _phased(self, window: Window, status: Status, moving: bool) -> Phase:
+        return phase_of(
             window,
-            recorder,
+            self._recorder,
             held=status.state is not State.RUNNING,
-            in_flight=accounting.in_flight,
+            in_flight=self._recorder.accounting.in_flight,
             moving=moving,
-            period_s=recorder.wanted.period_s,
+            period_s=self._recorder.wanted.period_s,
         )
 
     def _bound(
@@ -186,3 +195,8 @@ class Observer:
         known = [joules for joules in counters if joules is not None]
         if known and len(known) == len(counters):
             self._energy.add(hardware.gpu_t_s, sum(known))
+
+
+def _until(now_s: float, status: Status) -> float:
+    """Until when figures go: a dead engine's stay as they were."""
+    return status.since_s if status.state is State.FAILED else now_s

@@ -31,6 +31,7 @@ from tputtui.observer import Observer
 from tputtui.profile import EngineSpec, EngineValue, Profile, tokenizer_of
 from tputtui.profile.evidence import TUNED, Evidence
 from tputtui.proof import tuned
+from tputtui.record.journal import Journal
 from tputtui.tune.asked import Asked
 from tputtui.tune.experiments import Experiments, Wish
 from tputtui.tune.guard import Guard
@@ -41,6 +42,8 @@ from tputtui.tune.turns import Setting, Turns
 
 __all__ = ["Session"]
 
+_JOURNAL_TIMEOUT_S = 3.0
+
 MakeHost = Callable[[Callable[[], Engine], Recorder, Workload, Clock], Orders]
 
 
@@ -50,6 +53,7 @@ class Session:
     make_engine: builds a cold engine. clock: the engine's clock, monotonic seconds.
     make_host: where the engine's loop runs. guard: what a turn must not break.
     written: the text of the profile it was started from; what is saved keeps its comments.
+    log_path: where the session log goes; None for none.
     """
 
     def __init__(
@@ -61,11 +65,14 @@ class Session:
         make_host: MakeHost = Host,
         guard: Guard | None = None,
         written: str = "",
+        log_path: Path | None = None,
     ) -> None:
         self.recorder = Recorder()
         self.host = make_host(make_engine, self.recorder, profile.load, clock)
         self._clock = clock
-        self._observer = Observer(self.recorder, clock())
+        started_s = clock()
+        self._observer = Observer(self.recorder, started_s)
+        self.journal = Journal(log_path, self.recorder, started_s) if log_path else None
         self._asked = Asked(profile)
         self._turns = Turns()
         self._hardware = hardware
@@ -82,6 +89,8 @@ class Session:
         """Start the engine thread and the samplers, and boot."""
         if self._hardware is not None:
             self._hardware.start()
+        if self.journal is not None:
+            self.journal.start()
         self.host.boot(self.engine, self._asked.kept(self.host.status), load=load)
         self.host.start()
 
@@ -127,7 +136,11 @@ class Session:
         """Stop everything; False if the engine thread did not end in time."""
         if self._hardware is not None:
             self._hardware.stop(min(timeout_s, 1.0))
-        return self.host.close(timeout_s)
+        closed = self.host.close(timeout_s)
+        if self.journal is not None:
+            self.journal.see(self.frame())
+            self.journal.close(min(timeout_s, _JOURNAL_TIMEOUT_S))
+        return closed
 
     # -- limits and load -------------------------------------------------------------------
 
@@ -353,7 +366,7 @@ class Session:
         self._grant(self._experiments.follow(seen, self.recorder))
         if broken := self._guarding.follow(seen, self.recorder):
             self._undo_broken(broken)
-        return replace(
+        frame = replace(
             seen,
             points=self._points.all(),
             sweep=self._experiments.sweep_state,
@@ -362,10 +375,15 @@ class Session:
             compare=self._experiments.compare_state,
             guard=self._guarding.text,
         )
+        if self.journal is not None:
+            self.journal.see(frame)
+        return frame
 
     def news(self) -> list[str]:
         """What happened by itself since this was last asked, in sentences."""
         news, self._news = self._news, []
+        if self.journal is not None and (failure := self.journal.told_failure()):
+            news.append(failure)
         return news
 
     def save(self, path: Path, *, overwrite: bool = False) -> Path:

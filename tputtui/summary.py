@@ -11,8 +11,10 @@ from tputtui.knobs import shorthand, spoken, turned
 __all__ = ["summary"]
 
 
-def summary(frame: Frame, saved: list[Path], log_path: Path) -> list[str]:
-    """What ran, what it gave, which limits stood; then where profile and log are."""
+def summary(
+    frame: Frame, saved: list[Path], log_path: Path, recorded: Path | None = None
+) -> list[str]:
+    """What ran, what it gave, which limits stood; then where profile, session and log are."""
     facts, account = frame.status.facts, frame.accounting
     vllm = f" · vLLM {facts.versions.get('vllm', '?')} on {facts.device}" if facts else ""
     bad = account.cut + account.rejected + account.failed
@@ -30,7 +32,10 @@ def summary(frame: Frame, saved: list[Path], log_path: Path) -> list[str]:
         limits = "  ".join(f"{name} {spoken(name, value)}" for name, value in kept.items())
         lines += [*_figures(frame), f"  limits    {limits}"]
     where = saved[-1] if saved else "not saved (s saves one)"
-    return [*lines, f"  profile   {where}", f"  log       {log_path}"]
+    lines.append(f"  profile   {where}")
+    if recorded is not None:
+        lines.append(f"  session   {recorded} (tputtui replay, report)")
+    return [*lines, f"  log       {log_path}"]
 
 
 def _figures(frame: Frame) -> list[str]:

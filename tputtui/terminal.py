@@ -12,13 +12,13 @@ import logging
 import os
 import sys
 import termios
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 from tputtui.errors import UsageError
 from tputtui.logs import log_through
+from tputtui.state import fresh_file
 
 __all__ = ["Terminal", "open_log"]
 
@@ -26,30 +26,12 @@ _KEPT_LOGS = 20
 _LEAVE_SCREEN = "\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?2004l\x1b[0m"
 
 
-def state_dir() -> Path:
-    """Where logs go: the XDG state directory."""
-    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(base).expanduser() / "tputtui"
-
-
 def open_log() -> Path:
     """A fresh log file for this run; the oldest beyond twenty are removed.
 
     Raises UsageError when it cannot be made.
     """
-    folder = state_dir() / "logs"
-    path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        for old in sorted(folder.glob("*.log"))[:-_KEPT_LOGS]:
-            old.unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"The log {path} cannot be written: {error.strerror or error}.",
-            "Set XDG_STATE_HOME to a folder that can.",
-        ) from None
-    return path
+    return fresh_file("logs", ".log", kept=_KEPT_LOGS)
 
 
 class Terminal:

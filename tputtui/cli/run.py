@@ -47,6 +47,7 @@ def run(words: list[str]) -> int:
     """Run the screen; returns the exit code."""
     options, rest = parser().parse_known_args(words)
     asked = asked_of(options, rest)
+    from tputtui.record.journal import open_session_log
     from tputtui.terminal import Terminal, open_log
     from tputtui.tune.guard import parse_guard
 
@@ -57,8 +58,9 @@ def run(words: list[str]) -> int:
     guard_text = asked.settings["guard"].text
     guard = parse_guard(guard_text) if guard_text else None
     log_path = open_log()
+    session_log = open_session_log() if asked.settings["record"].on else None
     with Terminal(log_path) as terminal:
-        outcome = _screen(asked, guard, log_path, terminal)
+        outcome = _screen(asked, guard, log_path, session_log, terminal)
     return outcome
 
 
@@ -81,7 +83,13 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _screen(asked: Asked, guard: Guard | None, log_path: Path, terminal: Terminal) -> int:
+def _screen(
+    asked: Asked,
+    guard: Guard | None,
+    log_path: Path,
+    session_log: Path | None,
+    terminal: Terminal,
+) -> int:
     """Run the screen; the summary is printed once the terminal is back."""
     import signal
     from pathlib import Path
@@ -103,6 +111,7 @@ def _screen(asked: Asked, guard: Guard | None, log_path: Path, terminal: Termina
         make_host=make_host,
         guard=guard,
         written=asked.written,
+        log_path=session_log,
     )
 
     def leave_now() -> None:
@@ -146,7 +155,9 @@ def _leave(app: TputApp, session: Session, log_path: Path) -> int:
         code = say(failure)
     # The terminal itself may be what has gone (SIGHUP).
     with contextlib.suppress(OSError):
-        for line in summary(frame, app.saved, log_path):
+        journal = session.journal
+        recorded = journal.path if journal and not journal.failure else None
+        for line in summary(frame, app.saved, log_path, recorded):
             print(line)
         if not closed and not booting:
             print("the engine did not stop in time and was left behind", file=sys.stderr)

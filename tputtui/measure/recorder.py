@@ -6,6 +6,7 @@ of the rows that would be overwritten next, so that a reader never sees half a r
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Sequence
 
@@ -15,7 +16,7 @@ from tputtui.load.timing import Wanted
 from tputtui.measure.samples import Accounting, Mark, RequestSample, StepSample
 from tputtui.measure.stats import Floats
 
-__all__ = ["ENDED", "Recorder", "Ring"]
+__all__ = ["ENDED", "Recorder", "Ring", "Rows", "Table", "ended_row"]
 
 
 _LATENCIES = ("ttft_s", "tpot_s", "e2e_s", "queue_s", "prefill_s", "decode_s")
@@ -27,8 +28,28 @@ cut: 1.0 if a lowered `max_model_len` ended it.
 _NO_LATENCIES = (np.nan,) * len(_LATENCIES)
 
 
-class Ring:
-    """The newest rows of a table of floats whose first column is a time that never falls.
+class Rows(ABC):
+    """A table of floats whose first column is a time that never falls; `count` rows so far."""
+
+    count = 0
+
+    @abstractmethod
+    def since(self, seen: int, count: int) -> Floats:
+        """View of the rows after the first `seen` of `count`, oldest first: the newest of them
+        where they are more than are kept."""
+
+    @abstractmethod
+    def append(self, row: Sequence[float]) -> None:
+        """Add one row."""
+
+    def between(self, start_s: float, end_s: float = np.inf) -> Floats:
+        """View of the rows with start_s < time ≤ end_s, oldest first: shape (n, columns)."""
+        view = self.since(0, self.count)
+        return view[_after(view, start_s) : _after(view, end_s)]
+
+
+class Ring(Rows):
+    """The newest rows.
 
     Every row is written twice, `capacity` apart, so that the newest rows are always one
     contiguous view: reading copies nothing.
@@ -39,7 +60,6 @@ class Ring:
     def __init__(self, columns: int, capacity: int) -> None:
         self._capacity = capacity
         self._rows = np.zeros((2 * capacity, columns))
-        self.count = 0
 
     def append(self, row: Sequence[float]) -> None:
         """Add one row."""
@@ -47,11 +67,6 @@ class Ring:
         self._rows[place] = row
         self._rows[place + self._capacity] = self._rows[place]
         self.count += 1
-
-    def between(self, start_s: float, end_s: float = np.inf) -> Floats:
-        """View of the rows with start_s < time ≤ end_s, oldest first: shape (n, columns)."""
-        view = self.since(0, self.count)
-        return view[_after(view, start_s) : _after(view, end_s)]
 
     def since(self, seen: int, count: int) -> Floats:
         """View of the rows after the first `seen` of `count`, oldest first: the newest of them
@@ -65,18 +80,34 @@ class Ring:
         self.count = 0
 
 
+class Table(Rows):
+    """Rows that are all there already, of a run that is over."""
+
+    def __init__(self, rows: Floats) -> None:
+        self._rows = rows
+        self.count = len(rows)
+
+    def append(self, row: Sequence[float]) -> None:
+        """Not of a run that is over."""
+        raise TypeError("a run that is over gets no more rows")
+
+    def since(self, seen: int, count: int) -> Floats:
+        """View of the rows after the first `seen` of `count`."""
+        return self._rows[seen:count]
+
+
 class Recorder:
     """Everything measured in one run."""
 
     def __init__(self) -> None:
-        self.steps = Ring(len(StepSample._fields), 1 << 16)
-        self.gaps = Ring(3, 1 << 16)
+        self.steps: Rows = Ring(len(StepSample._fields), 1 << 16)
+        self.gaps: Rows = Ring(3, 1 << 16)
         """Inter-token latencies: (step end, gap, how many requests had that very gap)."""
-        self.first_tokens = Ring(3, 1 << 15)
+        self.first_tokens: Rows = Ring(3, 1 << 15)
         """(when, TTFT from due, TTFT from submit)."""
-        self.ended = Ring(len(ENDED), 1 << 15)
+        self.ended: Rows = Ring(len(ENDED), 1 << 15)
         """Requests that have left, as `ENDED` names the columns."""
-        self.issued = Ring(1, 1 << 17)
+        self.issued: Rows = Ring(1, 1 << 17)
         """When each request was due to be sent."""
         self.accounting = Accounting()
         self.wanted = Wanted()
@@ -103,19 +134,24 @@ class Recorder:
 
     def add_ended(self, sample: RequestSample) -> None:
         """A request has left; only good ones count for latency."""
-        good = sample.outcome == "finished"
-        latencies = _NO_LATENCIES
-        if good:
-            latencies = (
-                sample.ttft_s,
-                sample.tpot_s,
-                sample.e2e_s,
-                sample.queue_s,
-                sample.prefill_s,
-                sample.decode_s,
-            )
-        self.ended.append((sample.end_s, *latencies, good, sample.outcome == "cut"))
+        self.ended.append(ended_row(sample))
         self.request_log.append(sample)
+
+
+def ended_row(sample: RequestSample) -> tuple[float, ...]:
+    """A request that has left as a row of `ended`."""
+    good = sample.outcome == "finished"
+    latencies = _NO_LATENCIES
+    if good:
+        latencies = (
+            sample.ttft_s,
+            sample.tpot_s,
+            sample.e2e_s,
+            sample.queue_s,
+            sample.prefill_s,
+            sample.decode_s,
+        )
+    return (sample.end_s, *latencies, good, sample.outcome == "cut")
 
 
 def _after(rows: Floats, t_s: float) -> int:

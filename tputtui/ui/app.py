@@ -28,7 +28,7 @@ from tputtui.session import Session
 from tputtui.tune.guard import parse_guard
 from tputtui.ui.board import Board
 from tputtui.ui.commands import commands
-from tputtui.ui.keys import listed
+from tputtui.ui.keys import listed_of
 from tputtui.ui.log_tail import LogTail
 from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.screens.dialog import Dialog
@@ -38,7 +38,7 @@ from tputtui.ui.screens.help import HelpScreen
 from tputtui.ui.screens.history import HistoryScreen
 from tputtui.ui.screens.load import LoadEditor
 from tputtui.ui.screens.log import LogScreen
-from tputtui.ui.theme import NAMES, THEMES
+from tputtui.ui.theme import NAMES, THEMES, VARIABLES
 
 __all__ = ["TputApp"]
 
@@ -93,7 +93,7 @@ class TputApp(App[None]):
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our own colour names, for themes that do not set them."""
-        return {"chart": "ansi_blue", "muted": "ansi_bright_black", "label": "ansi_default"}
+        return VARIABLES
 
     def get_default_screen(self) -> Screen[None]:
         """The board."""
@@ -371,7 +371,7 @@ class TputApp(App[None]):
 
     def action_show_help(self) -> None:
         """Keys and meanings."""
-        self.push_screen(HelpScreen(listed(self._keys)))
+        self.push_screen(HelpScreen(listed_of(Board.BINDINGS, self._keys)))
 
     def action_leave(self) -> None:
         """Leave; the command line stops the engine once the terminal is restored."""

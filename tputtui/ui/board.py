@@ -22,7 +22,6 @@ from tputtui.engine.protocol import State
 from tputtui.format import clock
 from tputtui.frame import Frame
 from tputtui.knobs import KNOBS
-from tputtui.session import Session
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.cursor import Page, Trail
 from tputtui.ui.lean import LeanCompositor
@@ -36,6 +35,7 @@ from tputtui.ui.panels.limits import limit_at, limits, limits_caption
 from tputtui.ui.panels.machine import machine
 from tputtui.ui.panels.throughput import throughput
 from tputtui.ui.rows import Row
+from tputtui.ui.watched import Watched
 
 __all__ = ["Board"]
 
@@ -177,12 +177,13 @@ class Board(Screen[None]):
     class Typed(Message):
         """The exact value of a limit is to be typed."""
 
-    def __init__(self, session: Session, tail: LogTail) -> None:
+    def __init__(self, session: Watched, tail: LogTail) -> None:
         super().__init__()
         self._compositor = LeanCompositor()
         self.session = session
         self.tail = tail
         self.selected = KNOBS[0].name
+        self.beneath: tuple[Canvas, ...] = ()
         self.cursor: int | None = None
         self._pointed = ""
         self._figured: Frame | None = None
@@ -207,6 +208,7 @@ class Board(Screen[None]):
         with self._grid:
             yield from (self._canvases[name] for name in self.PANELS)
         yield self._canvases["trouble"]
+        yield from self.beneath
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
@@ -234,7 +236,7 @@ class Board(Screen[None]):
         """Paint `frame`: the steering always, the figures when `everything`."""
         self._arrange(frame)
         painters: Painters = {
-            "header": lambda w, h: [header(frame, w)],
+            "header": lambda w, h: self._header(frame, w),
             "clock": lambda w, h: [[(f"{clock(frame.elapsed_s):>{w}}", "label")]],
         }
         if self._canvases["boot"].display:
@@ -255,6 +257,9 @@ class Board(Screen[None]):
                 width = self._canvases["changes"].size.width
                 self._entitle("changes", changes_caption(frame, width - 15))
         self._paint(painters)
+
+    def _header(self, frame: Frame, width: int) -> list[Row]:
+        return [header(frame, width)]
 
     def _paint(self, painters: Painters) -> None:
         for name, draw in painters.items():

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.keys import format_key
 
 from tputtui.errors import UsageError, nearest
 from tputtui.ui.board import Board
 
-__all__ = ["bound", "check_keys", "listed"]
+__all__ = ["bound", "check_keys", "listed_of"]
 
 
 def bound() -> dict[str, Binding]:
@@ -18,16 +18,17 @@ def bound() -> dict[str, Binding]:
     return {b.id: b for b in Board.BINDINGS if isinstance(b, Binding) and b.id}
 
 
-def listed(keys: Mapping[str, str]) -> list[tuple[str, str]]:
-    """(key as it is shown, what it does), remapped by `keys`."""
-    return [
-        (
-            _shown(keys[name]) if name in keys else binding.key_display or binding.key,
-            binding.tooltip,
-        )
-        for name, binding in bound().items()
-        if binding.tooltip
-    ]
+def listed_of(
+    bindings: Iterable[BindingType], keys: Mapping[str, str] | None = None
+) -> list[tuple[str, str]]:
+    """(key as it is shown, what it does) of those with a tooltip, remapped by `keys`."""
+    found = []
+    for binding in bindings:
+        if isinstance(binding, Binding) and binding.tooltip:
+            remapped = (keys or {}).get(binding.id or "")
+            shown = _shown(remapped) if remapped else binding.key_display or binding.key
+            found.append((shown, binding.tooltip))
+    return found
 
 
 def check_keys(keys: Mapping[str, str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.theme import Theme
 
-__all__ = ["NAMES", "THEMES"]
+__all__ = ["NAMES", "THEMES", "VARIABLES"]
 
 DARK = Theme(
     name="dark",
@@ -38,3 +38,5 @@ LIGHT = Theme(
 )
 THEMES = (DARK, LIGHT)
 NAMES = {"dark": "dark", "light": "light", "terminal": "ansi-dark", "terminal-light": "ansi-light"}
+VARIABLES = {"chart": "ansi_blue", "muted": "ansi_bright_black", "label": "ansi_default"}
+"""Our own colour names, for themes that do not set them."""

@@ -12,9 +12,9 @@ from textual.widgets import Footer
 from tputtui.errors import TputError
 from tputtui.frame import Frame
 from tputtui.measure.frontier import AXES_X, AXES_Y
-from tputtui.session import Session
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.panels.frontier import frontier
+from tputtui.ui.watched import Steered
 
 __all__ = ["FrontierScreen"]
 
@@ -32,7 +32,7 @@ class FrontierScreen(Screen[None]):
         Binding("c", "clear", "clear the points"),
     ]
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Steered) -> None:
         super().__init__()
         self._session = session
         self._canvas = Canvas(" throughput against latency ", id="frontier")

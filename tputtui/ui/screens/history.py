@@ -15,12 +15,12 @@ from tputtui.errors import BootNeeded, TputError
 from tputtui.frame import Frame, Trial
 from tputtui.measure.verdict import Difference, differences
 from tputtui.profile import EngineSpec
-from tputtui.session import Session
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.panels.pair import about, pair
 from tputtui.ui.panels.tried import Column, Entry, columns, entries, signs, title
 from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.trial_table import TrialTable
+from tputtui.ui.watched import Steered
 
 __all__ = ["HistoryScreen"]
 
@@ -42,7 +42,7 @@ class HistoryScreen(Screen[None]):
         Binding("escape,t,q", "leave", "back", key_display="esc"),
     ]
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Steered) -> None:
         super().__init__()
         self._session = session
         self._title = Canvas(id="trials-title")

@@ -1,0 +1,66 @@
+"""`tputtui replay`: a recorded run on the same screen."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+__all__ = ["parser", "run", "session_file"]
+
+
+def run(words: list[str]) -> int:
+    """Open it; returns the exit code."""
+    options = parser().parse_args(words)
+    from tputtui.errors import UsageError
+    from tputtui.record.reading import read_log
+    from tputtui.record.replay import Replay
+    from tputtui.terminal import Terminal, open_log
+    from tputtui.ui.replay_app import ReplayApp, seconds_of
+
+    recording = read_log(session_file(options.file))
+    replay = Replay(recording, time.monotonic)
+    if options.speed is not None:
+        from tputtui.record.replay import SPEEDS
+
+        if options.speed not in SPEEDS:
+            known = ", ".join(f"{speed:g}" for speed in SPEEDS)
+            raise UsageError(f"--speed {options.speed:g} is none of {known}.")
+        replay.speed = options.speed
+    if options.at:
+        replay.seek(seconds_of(options.at))
+    app = ReplayApp(replay, theme=options.theme)
+    with Terminal(open_log()):
+        app.run()
+    return 70 if app.return_code else 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of `replay`."""
+    made = argparse.ArgumentParser(
+        prog="tputtui replay",
+        description="A recorded run on the same screen: space plays, ± speed, ← → seek, , . marks.",
+        allow_abbrev=False,
+    )
+    made.add_argument("file", metavar="FILE", nargs="?", default="last",
+                      help="a session log; without, or `last`: the newest")  # fmt: skip
+    made.add_argument("--at", metavar="TIME", help="begin there: 3:12")
+    made.add_argument("--speed", type=float, help="seconds of the run in one: 0.25 … 64")
+    made.add_argument("--theme", default="dark", choices=("dark", "light", "terminal",
+                      "terminal-light"))  # fmt: skip
+    return made
+
+
+def session_file(name: str) -> Path:
+    """The file meant by `name`; "last" is the newest of this person. Raises UsageError."""
+    from tputtui.errors import UsageError
+    from tputtui.record.journal import SUFFIX
+    from tputtui.state import state_dir
+
+    if name != "last":
+        return Path(name).expanduser()
+    folder = state_dir() / "sessions"
+    newest = max(folder.glob(f"*{SUFFIX}"), default=None)
+    if newest is None:
+        raise UsageError(f"No run was recorded yet in {folder}.", "Name a file.")
+    return newest

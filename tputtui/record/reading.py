@@ -1,0 +1,311 @@
+"""Reads a session log: every whole line of it, wherever it was cut or spoilt.
+
+The whole run is held in memory, about a megabyte for a minute of a fast engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from tputtui.engine.orders import Status
+from tputtui.engine.protocol import EngineFacts, State
+from tputtui.errors import EngineError, UsageError
+from tputtui.frame import CompareState, SweepState
+from tputtui.hardware import HardwareSample
+from tputtui.knobs import Knobs
+from tputtui.load.timing import Wanted
+from tputtui.measure.frontier import Point
+from tputtui.measure.recorder import Recorder, Table, ended_row
+from tputtui.measure.samples import Accounting, Mark, Outcome, RequestSample
+from tputtui.measure.series import METRICS, MORE
+from tputtui.measure.stats import Floats
+from tputtui.measure.verdict import Difference, Judgement
+from tputtui.measure.window import Window
+from tputtui.profile import Profile, parse
+from tputtui.record.codec import TABLES, unpack
+from tputtui.record.line import FORMAT, Head, Line, TrialLine, restored
+
+__all__ = ["Moment", "Recording", "read_log"]
+
+_MAGIC = b"\x28\xb5\x2f\xfd"
+"""What each Zstandard frame begins with."""
+_METRICS = {metric.key: metric for metric in (*METRICS, *MORE)}
+_OUTCOMES = tuple(Outcome)
+
+
+class Moment(NamedTuple):
+    """How everything stood when a line was written; times on the run's clock, as in `Frame`."""
+
+    t_s: float
+    window: Window
+    status: Status
+    profile: Profile
+    asked: Knobs | None
+    hardware: HardwareSample | None
+    accounting: Accounting
+    kv_blocks: int
+    oldest_due_s: float
+    generated_tokens: int
+    preemptions: int
+    wanted: Wanted
+    marks: tuple[Mark, ...]
+    trials: tuple[TrialLine, ...]
+    baseline: int | None
+    compare: CompareState | None
+    sweep: SweepState | None
+    points: tuple[Point, ...]
+    guard: str
+
+
+@dataclass(slots=True)
+class Recording:
+    """A run as it was recorded.
+
+    began: in UTC. moments: one a second, oldest first. recorder: all its samples.
+    profiles: by number; trials refer to them. ended: how it ended, empty when it was cut off.
+    damaged: places in the file that could not be read. thinned: whether rows were left out.
+    """
+
+    path: Path
+    version: str
+    began: str
+    origin_s: float
+    moments: list[Moment]
+    recorder: Recorder
+    profiles: dict[int, Profile] = field(default_factory=dict)
+    ended: str = ""
+    damaged: int = 0
+    thinned: bool = False
+
+    @property
+    def length_s(self) -> float:
+        """Seconds from the beginning to the last moment."""
+        return self.moments[-1].t_s - self.origin_s
+
+
+def read_log(path: Path) -> Recording:
+    """The run in `path`. Raises UsageError when there is none in it."""
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"{path}: {why}.", "`tputtui replay` without a file takes the last run."
+        ) from None
+    lines = _Lines(data)
+    try:
+        head = msgspec.json.decode(next(iter(lines)), type=Head)
+    except (StopIteration, msgspec.DecodeError, msgspec.ValidationError):
+        raise UsageError(
+            f"{path}: no session log.", "They are in the state directory's folder `sessions`."
+        ) from None
+    if head.tputtui_session > FORMAT:
+        raise UsageError(
+            f"{path}: of version {head.tputtui_session}, and this reads up to {FORMAT}.",
+            f"It was written by tputtui {head.tputtui}: upgrade.",
+        )
+    return _Reader(path, head).read(lines)
+
+
+class _Lines:
+    """The whole lines of a log, and how many places held none."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+        self.damaged = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        import zstandard
+
+        data = memoryview(self._data)
+        whole = zstandard.ZstdDecompressor()
+        while self._at < len(data):
+            reader = whole.decompressobj()
+            try:
+                line = reader.decompress(data[self._at :])
+                if not reader.eof:
+                    # Cut within this one; or its length is spoilt, and others follow.
+                    raise zstandard.ZstdError("cut")
+                self._at = len(data) - len(reader.unused_data)
+            except zstandard.ZstdError:
+                after = self._data.find(_MAGIC, self._at + 1)
+                self.damaged += 1
+                if after < 0:
+                    return
+                self._at = after
+                continue
+            yield from line.splitlines()
+
+
+class _Reader:
+    def __init__(self, path: Path, head: Head) -> None:
+        self._head = head
+        self._origin_s = head.origin_s
+        self._rows: dict[str, list[Floats]] = {name: [] for name in TABLES}
+        self._trials: dict[int, TrialLine] = {}
+        self._recording = Recording(path, head.tputtui, head.began, head.origin_s, [], Recorder())
+        self._decoder = msgspec.json.Decoder(Line)
+
+    def read(self, lines: _Lines) -> Recording:
+        recording, bad = self._recording, 0
+        moment: Moment | None = None
+        for data in lines:
+            try:
+                line = self._decoder.decode(data)
+                rows = self._unpacked(line)
+                moment = self._moment(line, moment)
+            except (msgspec.DecodeError, msgspec.ValidationError, ValueError, TypeError, KeyError):
+                bad += 1
+                continue
+            for name, table in rows.items():
+                self._rows[name].append(table)
+            recording.thinned |= line.thinned > 1
+            recording.ended = line.ended or recording.ended
+            if moment is not None:
+                recording.moments.append(moment)
+        recording.damaged = lines.damaged + bad
+        if not recording.moments:
+            raise UsageError(f"{recording.path}: the run ended before anything was recorded.")
+        recording.recorder = self._recorder()
+        return recording
+
+    def _unpacked(self, line: Line) -> dict[str, Floats]:
+        return {
+            name: np.repeat(
+                unpack(columns, n, TABLES[name], self._origin_s, line.quantum_us * 1e-6),
+                line.thinned,
+                axis=0,
+            )
+            for name, (n, columns) in line.rows.items()
+            if name in TABLES
+        }
+
+    def _moment(self, line: Line, before: Moment | None) -> Moment | None:
+        for number, text in line.profiles.items():
+            self._recording.profiles[int(number)] = parse(text, "session log")
+        changes = self._changes(line, before)
+        if before is None:
+            if changes.keys() < {"window", "status", "profile"}:
+                # Nothing has been looked at yet.
+                return None
+            before = Moment(
+                t_s=self._origin_s, window=changes["window"], status=changes["status"],
+                profile=changes["profile"], asked=None, hardware=None, accounting=Accounting(),
+                kv_blocks=0, oldest_due_s=np.nan, generated_tokens=0, preemptions=0,
+                wanted=Wanted(), marks=(), trials=(), baseline=None, compare=None, sweep=None,
+                points=(), guard="",
+            )  # fmt: skip
+        return before._replace(t_s=self._origin_s + line.t, **changes)
+
+    def _changes(self, line: Line, before: Moment | None) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if line.window is not None:
+            found["window"] = restored(line.window, Window)
+        if line.profile is not None:
+            found["profile"] = self._recording.profiles[line.profile]
+        if line.status is not None:
+            found["status"] = self._status(line.status)
+        for name, kind in _KINDS.items():
+            value = getattr(line, name)
+            if value is not msgspec.UNSET:
+                found[name] = None if value is None else restored(value, kind)
+        if line.compare is not msgspec.UNSET:
+            found["compare"] = _compare(line.compare)
+        if line.guard is not None:
+            found["guard"] = line.guard
+        if line.books is not None:
+            found["accounting"] = Accounting(*line.books)
+        if line.wanted is not None:
+            found["wanted"] = restored(line.wanted, Wanted)
+        if line.totals is not None:
+            totals = restored(line.totals, tuple[int, float, int, int])
+            names = ("kv_blocks", "oldest_due_s", "generated_tokens", "preemptions")
+            found |= zip(names, totals, strict=True)
+        if line.marks or line.marks_gone:
+            marks = before.marks if before else ()
+            new = restored(line.marks or [], tuple[Mark, ...])
+            found["marks"] = (*marks[: len(marks) - line.marks_gone], *new)
+        if line.trials:
+            self._trials |= {trial.number: trial for trial in line.trials}
+            found["trials"] = tuple(self._trials.values())
+        return found
+
+    def _status(self, told: dict[str, Any]) -> Status:
+        spec = self._recording.profiles[told["spec"]].engine if "spec" in told else None
+        return Status(
+            state=State(told["state"]),
+            since_s=told["since_s"],
+            stage=told["stage"],
+            stages=restored(told["stages"], tuple[tuple[str, float], ...]),
+            spec=spec,
+            facts=restored(told["facts"], EngineFacts) if told["facts"] else None,
+            knobs=restored(told["knobs"], Knobs) if told["knobs"] else None,
+            **{
+                name: EngineError(*told[name])
+                for name in ("failure", "refused", "load_failure")
+                if name in told
+            },
+        )
+
+    def _recorder(self) -> Recorder:
+        """All samples; rows of requests as the recorder derives them from the requests."""
+        tables = {
+            name: np.concatenate(parts) if parts else np.zeros((0, len(TABLES[name])))
+            for name, parts in self._rows.items()
+        }
+        recorder = Recorder()
+        for name, rows in tables.items():
+            if name != "ended":
+                setattr(recorder, name, Table(rows))
+        samples = [_request(row) for row in tables["ended"].tolist()]
+        rows = np.array([ended_row(sample) for sample in samples], dtype=np.float64)
+        recorder.ended = Table(rows.reshape(len(samples), -1))
+        recorder.request_log.extend(samples)
+        return recorder
+
+
+_NUMBERS = ("old", "new", "change", "low", "high", "needs_s")
+_KINDS: dict[str, Any] = {
+    "asked": Knobs,
+    "hardware": HardwareSample,
+    "sweep": SweepState,
+    "points": tuple[Point, ...],
+    "baseline": int,
+}
+
+
+def _request(row: list[float]) -> RequestSample:
+    number, outcome, due_s, submitted, scheduled, first, end, *counts = row
+    prompt, output, wanted, cached, preemptions = map(int, counts)
+    return RequestSample(
+        int(number), _OUTCOMES[int(outcome)], due_s, due_s + submitted, due_s + scheduled,
+        due_s + first, due_s + end, prompt, output, wanted, cached, preemptions,
+    )  # fmt: skip
+
+
+def _compare(told: Any) -> CompareState | None:
+    if told is None:
+        return None
+    return CompareState(
+        told["side"], told["pair"], told["note"], told["done"], differences_of(told["differences"])
+    )
+
+
+def differences_of(told: Any) -> tuple[Difference, ...]:
+    """Rows of a comparison as they were judged."""
+    return tuple(
+        Difference(
+            metric=_METRICS[row["key"]],
+            judgement=Judgement(row["judgement"]),
+            **{name: float(row[name]) for name in _NUMBERS},
+        )
+        for row in told or ()
+        if row["key"] in _METRICS
+    )

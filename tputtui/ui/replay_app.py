@@ -1,0 +1,116 @@
+"""The application of a run that is over. Main thread."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from tputtui.errors import UsageError
+from tputtui.format import clock
+from tputtui.record.replay import Replay
+from tputtui.ui.keys import listed_of
+from tputtui.ui.log_tail import LogTail
+from tputtui.ui.replay_board import ReplayBoard
+from tputtui.ui.screens.dialog import Dialog
+from tputtui.ui.screens.frontier import FrontierScreen
+from tputtui.ui.screens.help import HelpScreen
+from tputtui.ui.screens.history import HistoryScreen
+from tputtui.ui.theme import NAMES, THEMES, VARIABLES
+
+__all__ = ["ReplayApp"]
+
+_TICK_S = 0.25
+_TIME = re.compile(r"(?:(?:(\d+):)?(\d{1,3}):)?(\d+(?:\.\d+)?)s?")
+
+
+class ReplayApp(App[None]):
+    """The board of one recorded run."""
+
+    TITLE = "tputtui"
+    CSS_PATH = Path(__file__).with_name("tputtui.tcss")
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+c", "leave", "quit", show=False, priority=True),
+        Binding("ctrl+q", "leave", "quit", show=False, priority=True),
+    ]
+
+    def __init__(self, replay: Replay, *, theme: str = "dark") -> None:
+        super().__init__()
+        self.replay = replay
+        self._board = ReplayBoard(replay, LogTail(None))
+        for own in THEMES:
+            self.register_theme(own)
+        self.theme = NAMES.get(theme, theme)
+        self.animation_level = "none"
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Our own colour names, for themes that do not set them."""
+        return VARIABLES
+
+    def get_default_screen(self) -> Screen[None]:
+        """The board."""
+        return self._board
+
+    def on_ready(self) -> None:
+        """The first frame is out: look four times a second."""
+        self._board.redraw()
+        self.set_interval(_TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        if not self.is_running:
+            return
+        if self.screen is self._board:
+            self._board.tick()
+        elif isinstance(self.screen, FrontierScreen | HistoryScreen):
+            self.screen.tick()
+        else:
+            self.replay.frame()
+
+    def action_seek(self) -> None:
+        """Ask for a time to go to."""
+
+        def use(texts: list[str]) -> None:
+            self.replay.seek(seconds_of(texts[0]))
+            self._board.redraw()
+
+        hint = f"Up to {clock(self.replay.length_s)}; 3:12, 1:02:03 or 90s."
+        self.push_screen(Dialog("seek", [("", clock(self.replay.at_s))], hint, use))
+
+    def action_show_history(self) -> None:
+        """Every setting tried."""
+        self.push_screen(HistoryScreen(self.replay))
+
+    def action_show_frontier(self) -> None:
+        """Settings against each other."""
+        self.push_screen(FrontierScreen(self.replay))
+
+    def action_show_help(self) -> None:
+        """Keys and meanings."""
+        self.push_screen(HelpScreen(listed_of(ReplayBoard.BINDINGS)))
+
+    def action_leave(self) -> None:
+        """Leave."""
+        self.exit()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Everything that has a key, and the themes."""
+        yield SystemCommand("Seek", "To a time of the run", self.action_seek)
+        yield SystemCommand("Settings tried", "Sort, diff", self.action_show_history)
+        yield SystemCommand("Frontier", "Settings against each other", self.action_show_frontier)
+        yield SystemCommand("Help", "Keys and meanings", self.action_show_help)
+        yield SystemCommand("Theme", "Dark, light, the terminal's own", self.action_change_theme)
+        yield SystemCommand("Quit", "Leave", self.action_leave)
+
+
+def seconds_of(text: str) -> float:
+    """A time of the run as typed: 3:12, 1:02:03, 90, 90s. Raises UsageError."""
+    match = _TIME.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"{text.strip()!r} is not a time.", "Write 3:12, 1:02:03 or 90s.")
+    hours, minutes, seconds = match.groups()
+    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)

@@ -1,0 +1,50 @@
+"""What a screen needs of a run, whether it goes on or is over."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tputtui.frame import Frame
+from tputtui.measure.history import History
+
+__all__ = ["Steered", "Watched"]
+
+
+class Watched(Protocol):
+    """A run that can be looked at."""
+
+    @property
+    def history(self) -> History:
+        """It second by second, for charts."""
+
+    def frame(self) -> Frame:
+        """How everything stands."""
+
+
+class Steered(Watched, Protocol):
+    """A run whose rows and points can be acted upon; one that is over refuses (UsageError)."""
+
+    @property
+    def boot_cost(self) -> str:
+        """What another boot costs."""
+
+    def jump(self, number: int, *, boot: bool = False) -> str:
+        """Go back to a row."""
+
+    def pin(self, number: int | None) -> None:
+        """Compare with a row."""
+
+    def undo(self) -> str:
+        """Take back the last turn."""
+
+    def redo(self) -> str:
+        """Do it again."""
+
+    def sweep(self) -> None:
+        """Sweep the load."""
+
+    def stop_experiment(self) -> None:
+        """Break off a sweep or an A/B."""
+
+    def clear_points(self) -> None:
+        """Forget the points."""
