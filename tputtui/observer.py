@@ -22,7 +22,7 @@ from tputtui.measure.history import History
 from tputtui.measure.phase import phase_of
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import STEP, Accounting
-from tputtui.measure.window import Phase, Settling, Window, figures, latencies
+from tputtui.measure.window import SPAN_S, Phase, Settling, Window, figures, latencies
 from tputtui.profile import Profile
 
 __all__ = ["Observer"]
@@ -37,13 +37,13 @@ _SLOW_EVERY_S = 1.0
 
 
 class Observer:
-    """Sees one run from `started_s` on."""
+    """Sees one run from `started_s` on; a window grows to `span_s`."""
 
-    def __init__(self, recorder: Recorder, started_s: float) -> None:
+    def __init__(self, recorder: Recorder, started_s: float, span_s: float = SPAN_S) -> None:
         self.history = History(started_s)
         self._recorder = recorder
         self._started_s = started_s
-        self._settling = Settling(started_s)
+        self._settling = Settling(started_s, span_s)
         self._energy = EnergyMeter()
         self._slow_s = -math.inf
         self._latencies = latencies(recorder, 0.0, 0.0)

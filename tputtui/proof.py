@@ -166,7 +166,8 @@ def _log(bound: float | None) -> float:
 
 
 def _or_none(value: float) -> float | None:
-    return _rounded(value) if math.isfinite(value) else None
+    """A bound; one at nothing, or at no end, bounds nothing."""
+    return _rounded(value) if math.isfinite(value) and value > 0 else None
 
 
 def _rounded(value: float) -> float:

@@ -6,6 +6,7 @@ steps; `frame()` says how things stand, as one immutable picture.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -27,6 +28,7 @@ from tputtui.load.source import check_trace
 from tputtui.load.workload import Workload
 from tputtui.measure.history import History
 from tputtui.measure.recorder import Recorder
+from tputtui.measure.window import SPAN_S
 from tputtui.observer import Observer
 from tputtui.profile import EngineSpec, EngineValue, Profile, tokenizer_of
 from tputtui.profile.evidence import TUNED, Evidence
@@ -43,6 +45,8 @@ from tputtui.tune.turns import Setting, Turns
 __all__ = ["Session"]
 
 _JOURNAL_TIMEOUT_S = 3.0
+_PER_DEPTH_S = 240.0
+"""Seconds of 250 steps each that a recorder keeps, once over."""
 
 MakeHost = Callable[[Callable[[], Engine], Recorder, Workload, Clock], Orders]
 
@@ -53,7 +57,7 @@ class Session:
     make_engine: builds a cold engine. clock: the engine's clock, monotonic seconds.
     make_host: where the engine's loop runs. guard: what a turn must not break.
     written: the text of the profile it was started from; what is saved keeps its comments.
-    log_path: where the session log goes; None for none.
+    log_path: where the session log goes; None for none. span_s: what a window grows to.
     """
 
     def __init__(
@@ -66,12 +70,13 @@ class Session:
         guard: Guard | None = None,
         written: str = "",
         log_path: Path | None = None,
+        span_s: float = SPAN_S,
     ) -> None:
-        self.recorder = Recorder()
+        self.recorder = Recorder(max(1, math.ceil(span_s / _PER_DEPTH_S)))
         self.host = make_host(make_engine, self.recorder, profile.load, clock)
         self._clock = clock
         started_s = clock()
-        self._observer = Observer(self.recorder, started_s)
+        self._observer = Observer(self.recorder, started_s, span_s)
         self.journal = Journal(log_path, self.recorder, started_s) if log_path else None
         self._asked = Asked(profile)
         self._turns = Turns()
@@ -81,6 +86,9 @@ class Session:
         self._experiments = Experiments()
         self._guarding = Guarding(guard)
         self._written = written
+        self._watchers: list[Callable[[Frame], None]] = []
+        if self.journal is not None:
+            self.watch(self.journal.see)
         self._news: list[str] = []
 
     # -- life ------------------------------------------------------------------------------
@@ -138,7 +146,7 @@ class Session:
             self._hardware.stop(min(timeout_s, 1.0))
         closed = self.host.close(timeout_s)
         if self.journal is not None:
-            self.journal.see(self.frame())
+            self.frame()
             self.journal.close(min(timeout_s, _JOURNAL_TIMEOUT_S))
         return closed
 
@@ -226,6 +234,10 @@ class Session:
             return "The engine goes on."
         self.host.pause()
         return "Engine paused: what is in flight stands still, what arrives queues up."
+
+    def measure_anew(self) -> None:
+        """Begin a new window: what is in flight now settles first, then figures count."""
+        self._turned()
 
     def set_goals(self, goals: tuple[Goal, ...]) -> None:
         """Judge by other goals from now on."""
@@ -375,9 +387,13 @@ class Session:
             compare=self._experiments.compare_state,
             guard=self._guarding.text,
         )
-        if self.journal is not None:
-            self.journal.see(frame)
+        for see in self._watchers:
+            see(frame)
         return frame
+
+    def watch(self, see: Callable[[Frame], None]) -> None:
+        """Show every frame to `see` as well; it must return at once."""
+        self._watchers.append(see)
 
     def news(self) -> list[str]:
         """What happened by itself since this was last asked, in sentences."""

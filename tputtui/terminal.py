@@ -7,8 +7,6 @@ imported the terminal is duplicated for Textual, and 1 and 2 are pointed at the 
 from __future__ import annotations
 
 import contextlib
-import io
-import logging
 import os
 import sys
 import termios
@@ -17,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tputtui.errors import UsageError
-from tputtui.logs import log_through
+from tputtui.redirect import Redirected
 from tputtui.state import fresh_file
 
 __all__ = ["Terminal", "open_log"]
@@ -43,27 +41,19 @@ class Terminal:
     def __init__(self, log_path: Path) -> None:
         if not (sys.stdin and sys.stdin.isatty() and (_isatty(1) or _isatty(2))):
             raise UsageError(
-                "tputtui needs a terminal.", "Run it in one, or inside tmux or `ssh -t`."
+                "tputtui needs a terminal.",
+                "Run it in one, or inside tmux or `ssh -t`; `tputtui bench` needs none.",
             )
         self._log_path = log_path
-        self._kept = [os.dup(1), os.dup(2)]
+        self._redirected: Redirected | None = None
         self._modes = termios.tcgetattr(0)
         self._streams = (sys.__stdout__, sys.__stderr__)
 
     def __enter__(self) -> Terminal:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-        screen = self._kept[0] if os.isatty(self._kept[0]) else self._kept[1]
-        raw = io.FileIO(os.dup(screen), "w")
-        file = io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="replace")
+        redirected = self._redirected = Redirected(self._log_path)
         # Textual writes to the one and asks the other for the size.
+        file = redirected.file(1 if os.isatty(redirected.kept[0]) else 2)
         sys.__stdout__ = sys.__stderr__ = file  # type: ignore[misc]
-        log = os.open(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.close(log)
-        log_through(logging.FileHandler(self._log_path, encoding="utf-8"))
         return self
 
     def __exit__(
@@ -76,20 +66,18 @@ class Terminal:
 
     def restore(self) -> None:
         """Give the terminal back; safe to call twice and when it has gone away."""
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
         sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc]
-        for number, kept in zip((1, 2), self._kept, strict=True):
-            os.dup2(kept, number)
+        if self._redirected is not None:
+            self._redirected.restore()
         with contextlib.suppress(termios.error, OSError):
             termios.tcsetattr(0, termios.TCSANOW, self._modes)
 
     def force(self) -> None:
         """Leave the alternate screen and give the terminal back, without Textual's help."""
-        screen = self._kept[0] if os.isatty(self._kept[0]) else self._kept[1]
-        with contextlib.suppress(OSError):
-            os.write(screen, _LEAVE_SCREEN.encode())
+        if self._redirected is not None:
+            out, err = self._redirected.kept
+            with contextlib.suppress(OSError):
+                os.write(out if os.isatty(out) else err, _LEAVE_SCREEN.encode())
         self.restore()
 
 

@@ -17,9 +17,10 @@ from tputtui.settings import SETTINGS, Value, resolved
 if TYPE_CHECKING:
     from tputtui.config import Config
     from tputtui.load.workload import Workload
+    from tputtui.metrics import Exporter
     from tputtui.profile import EngineSpec, Profile
 
-__all__ = ["Asked", "add_settings", "asked_of", "said_by"]
+__all__ = ["Asked", "add_settings", "asked_of", "exporter_of", "said_by"]
 
 _LOAD_FIELDS = {
     "load": "arrivals",
@@ -108,6 +109,16 @@ def asked_of(options: argparse.Namespace, rest: list[str]) -> Asked:
     sources = dict.fromkeys(under, "config") | dict.fromkeys(base.engine.args, inner)
     sources |= dict.fromkeys(args, "flag")
     return Asked(_put_on(base, engine, settings), settings, sources, config, written)
+
+
+def exporter_of(asked: Asked) -> Exporter | None:
+    """What serves the figures to Prometheus, if a port was asked for. Raises UsageError."""
+    port = asked.settings["metrics_port"].text
+    if not port:
+        return None
+    from tputtui.metrics import Exporter
+
+    return Exporter(asked.settings["metrics_host"].text, int(port))
 
 
 def _typed(options: argparse.Namespace) -> dict[str, str]:

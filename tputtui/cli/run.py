@@ -8,11 +8,12 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from tputtui.cli.options import Asked, add_settings, asked_of
+from tputtui.cli.options import Asked, add_settings, asked_of, exporter_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tputtui.metrics import Exporter
     from tputtui.session import Session
     from tputtui.terminal import Terminal
     from tputtui.tune.guard import Guard
@@ -58,9 +59,13 @@ def run(words: list[str]) -> int:
     guard_text = asked.settings["guard"].text
     guard = parse_guard(guard_text) if guard_text else None
     log_path = open_log()
+    terminal = Terminal(log_path)
+    exporter = exporter_of(asked)
     session_log = open_session_log() if asked.settings["record"].on else None
-    with Terminal(log_path) as terminal:
-        outcome = _screen(asked, guard, log_path, session_log, terminal)
+    with terminal:
+        outcome = _screen(asked, guard, log_path, session_log, exporter, terminal)
+    if exporter is not None:
+        exporter.close()
     return outcome
 
 
@@ -88,6 +93,7 @@ def _screen(
     guard: Guard | None,
     log_path: Path,
     session_log: Path | None,
+    exporter: Exporter | None,
     terminal: Terminal,
 ) -> int:
     """Run the screen; the summary is printed once the terminal is back."""
@@ -113,6 +119,8 @@ def _screen(
         written=asked.written,
         log_path=session_log,
     )
+    if exporter is not None:
+        session.watch(exporter.see)
 
     def leave_now() -> None:
         terminal.force()

@@ -97,17 +97,21 @@ class Table(Rows):
 
 
 class Recorder:
-    """Everything measured in one run."""
+    """Everything measured in one run.
 
-    def __init__(self) -> None:
-        self.steps: Rows = Ring(len(StepSample._fields), 1 << 16)
-        self.gaps: Rows = Ring(3, 1 << 16)
+    depth: as many times 65,000 steps are kept, and other rows likewise. Memory is taken as rows
+    come.
+    """
+
+    def __init__(self, depth: int = 1) -> None:
+        self.steps: Rows = Ring(len(StepSample._fields), depth << 16)
+        self.gaps: Rows = Ring(3, depth << 16)
         """Inter-token latencies: (step end, gap, how many requests had that very gap)."""
-        self.first_tokens: Rows = Ring(3, 1 << 15)
+        self.first_tokens: Rows = Ring(3, depth << 15)
         """(when, TTFT from due, TTFT from submit)."""
-        self.ended: Rows = Ring(len(ENDED), 1 << 15)
+        self.ended: Rows = Ring(len(ENDED), depth << 15)
         """Requests that have left, as `ENDED` names the columns."""
-        self.issued: Rows = Ring(1, 1 << 17)
+        self.issued: Rows = Ring(1, depth << 17)
         """When each request was due to be sent."""
         self.accounting = Accounting()
         self.wanted = Wanted()

@@ -72,11 +72,12 @@ class Settling:
 
     A change is settled when the limit is in force, every request that was in flight when it was
     made has left (so that none carries the old setting), and at least 2 s have passed; after 60 s
-    it is taken as settled whatever happens. Then the window starts anew and grows to 60 s; under
-    a load that repeats it covers whole periods, two at least once it is that long.
+    it is taken as settled whatever happens. Then the window starts anew and grows to `span_s`;
+    under a load that repeats it covers whole periods, two at least once it is that long.
     """
 
-    def __init__(self, now_s: float) -> None:
+    def __init__(self, now_s: float, span_s: float = SPAN_S) -> None:
+        self._span_s = span_s
         self._changed_s = now_s
         self._settled_s: float | None = now_s
         self._in_flight = 0
@@ -107,7 +108,7 @@ class Settling:
                 self._settled_s = now_s
         settled = self._settled_s is not None
         since = self._settled_s if self._settled_s is not None else self._changed_s
-        start = max(since, now_s - max(SPAN_S, 2 * period_s))
+        start = max(since, now_s - max(self._span_s, 2 * period_s))
         if period_s > 0 and now_s - start >= period_s:
             start = now_s - math.floor((now_s - start) / period_s) * period_s
         return Window(start, now_s, settled, turned, self._in_flight, since_s=since)

@@ -173,6 +173,8 @@ class Board(Screen[None]):
     ]  # fmt: skip
     PANELS = ("throughput", "batch", "latency", "machine", "limits", "changes")
     CHARTED = PANELS[:2]
+    over = False
+    """Whether what is shown is a run that is over."""
 
     class Typed(Message):
         """The exact value of a limit is to be typed."""
@@ -240,7 +242,7 @@ class Board(Screen[None]):
             "clock": lambda w, h: [[(f"{clock(frame.elapsed_s):>{w}}", "label")]],
         }
         if self._canvases["boot"].display:
-            painters["boot"] = lambda w, h: boot(frame, list(self.tail.lines), w, h)
+            painters["boot"] = lambda w, h: boot(frame, list(self.tail.lines), w, h, over=self.over)
         else:
             painters["limits"] = lambda w, h: limits(frame, self.selected, w, h)
             if everything:
@@ -249,7 +251,7 @@ class Board(Screen[None]):
                     "latency": lambda w, h: latency(frame, w, h),
                     "machine": lambda w, h: machine(frame, w, h),
                     "changes": lambda w, h: changes(frame, w, h),
-                    "trouble": lambda w, h: trouble(frame, w),
+                    "trouble": lambda w, h: trouble(frame, w, over=self.over),
                 }
                 self._entitle("latency", window_caption(frame))
                 width = self._canvases["limits"].size.width

@@ -58,6 +58,7 @@ class ReplayBoard(Board, inherit_bindings=False):
                 tooltip="This page"),
         Binding("q", "app.leave", "quit", id="quit", tooltip="Leave; so does Ctrl+C"),
     ]  # fmt: skip
+    over = True
 
     def __init__(self, replay: Replay, tail: LogTail) -> None:
         super().__init__(replay, tail)

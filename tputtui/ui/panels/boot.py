@@ -12,8 +12,11 @@ from tputtui.ui.rows import Row
 __all__ = ["boot", "trouble"]
 
 
-def boot(frame: Frame, log: list[str], width: int, height: int) -> list[Row]:
-    """Stages done and under way, then the failure if any, then the newest log lines."""
+def boot(frame: Frame, log: list[str], width: int, height: int, *, over: bool = False) -> list[Row]:
+    """Stages done and under way, then the failure if any, then the newest log lines.
+
+    over: as in `trouble`; the engine's log is no part of a recorded run.
+    """
     status = frame.status
     rows: list[Row] = [[]]
     rows += [
@@ -21,7 +24,7 @@ def boot(frame: Frame, log: list[str], width: int, height: int) -> list[Row]:
         for stage, took_s in status.stages
     ]
     if status.failure is not None:
-        rows += [[], *trouble(frame, width)]
+        rows += [[], *trouble(frame, width, over=over)]
     elif status.state is State.COLD:
         rows.append([("  … ", "accent"), ("starting", "text")])
     elif status.stage:
@@ -29,6 +32,8 @@ def boot(frame: Frame, log: list[str], width: int, height: int) -> list[Row]:
         rows.append(
             [("  … ", "accent"), (f"{status.stage:<42}", "text"), (seconds(took_s, 8), "value")]
         )
+    if over:
+        return rows
     rows += [[], [("  engine log", "label")]]
     room = height - len(rows)
     if room > 0:
@@ -36,8 +41,11 @@ def boot(frame: Frame, log: list[str], width: int, height: int) -> list[Row]:
     return rows
 
 
-def trouble(frame: Frame, width: int) -> list[Row]:
-    """Why the engine failed, what to do about it, and the keys that do it."""
+def trouble(frame: Frame, width: int, *, over: bool = False) -> list[Row]:
+    """Why the engine failed, what to do about it, and the keys that do it.
+
+    over: of a run that is over, where nothing can be done any more.
+    """
     failure = frame.status.failure
     if failure is None:
         return []
@@ -48,6 +56,5 @@ def trouble(frame: Frame, width: int) -> list[Row]:
     return [
         *([("    " if n else "  ✖ ", "bad"), (line, "bad")] for n, line in enumerate(why)),
         *([("    ", "text"), (line, "text")] for line in hint),
-        [],
-        keys,
+        *([] if over else [[], keys]),
     ]

@@ -1,0 +1,1 @@
+"""The headless room: the same session without a screen. Imports no Textual."""

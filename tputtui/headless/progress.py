@@ -1,0 +1,77 @@
+"""Says on stderr how far a headless run is: a live line on a terminal, a few lines elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, TextIO
+
+from tputtui.format import compact, seconds
+from tputtui.frame import Frame
+from tputtui.headless.measuring import Measuring, Stage
+
+__all__ = ["Progress"]
+
+_EVERY_S = 10.0
+
+
+class Progress:
+    """As a context manager. file: where to; quiet: not at all."""
+
+    def __init__(self, file: TextIO, duration_s: float, *, quiet: bool = False) -> None:
+        self._file = file
+        self._duration_s = duration_s
+        self._quiet = quiet
+        self._said: tuple[object, ...] = ()
+        self._said_s = -_EVERY_S
+        self._live: Any = None
+        if not quiet and file.isatty():
+            # Only here: rich takes a tenth of a second to import.
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(file=file), transient=True, refresh_per_second=4)
+
+    def __enter__(self) -> Progress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, measuring: Measuring, frame: Frame) -> None:
+        """How it stands now."""
+        if self._quiet:
+            return
+        if self._live is not None:
+            from rich.text import Text
+
+            self._live.update(Text(self._line(measuring, frame), no_wrap=True, overflow="ellipsis"))
+            return
+        stage = (measuring.stage, frame.status.stage)
+        due = frame.elapsed_s - self._said_s >= _EVERY_S and measuring.stage is Stage.MEASURING
+        if stage != self._said or due:
+            self._said, self._said_s = stage, frame.elapsed_s
+            self._file.write(f"tputtui: {self._line(measuring, frame)}\n")
+            self._file.flush()
+
+    def _line(self, measuring: Measuring, frame: Frame) -> str:
+        stage, now = measuring.stage, frame.now
+        if stage is Stage.BOOTING:
+            return f"{frame.status.stage or 'starting'} · {frame.elapsed_s:.0f} s"
+        serving = (
+            f"{compact(now.generated_per_s, 0)} tok/s · {frame.accounting.running} running, "
+            f"{frame.accounting.waiting} waiting · TTFT p50 {seconds(frame.latencies.ttft.p50, 0)}"
+        )
+        if stage is Stage.MEASURING:
+            return f"measuring {measuring.measured_s:.0f} of {self._duration_s:.0f} s · {serving}"
+        if stage is Stage.SETTLING and frame.window.to_turn_over:
+            left = f"{frame.window.turned_over}/{frame.window.to_turn_over} older requests left"
+            return f"{frame.window.phase.value} · {left} · {serving}"
+        return f"{stage.value} · {serving}"

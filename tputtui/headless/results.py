@@ -1,0 +1,197 @@
+"""What a headless run prints: a table for people, JSON, JSON Lines and CSV for programs. Pure.
+
+Every format holds the same figures, those that a profile's evidence holds.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from tputtui.format import compact, rate, seconds
+from tputtui.frame import Frame
+from tputtui.measure.series import METRICS, MORE
+from tputtui.profile.evidence import Figure, Measured
+
+__all__ = ["FORMATS", "Result", "result_text", "sample_line"]
+
+FORMATS = ("table", "json", "jsonl", "csv")
+VERSION = 1
+_LABELS = {metric.name: metric.label for metric in (*METRICS, *MORE)} | {
+    "offered_per_s": "offered req/s",
+    "sequences_frac": "sequences",
+    "batched_tokens_frac": "step tokens",
+    "kv_frac": "KV cache",
+    "prefix_hit_frac": "prefix hits",
+    "tokens_per_joule": "tokens/J",
+    "cost_per_million_tokens": "cost/Mtok",
+}
+
+
+class Result(NamedTuple):
+    """A measurement that is over.
+
+    outcome: "complete", "interrupted" or "failed". goals_met: None without goals. note: what was
+    out of the ordinary, or why it failed. accounting: requests by what became of them.
+    """
+
+    outcome: str
+    measured: Measured | None
+    goals_met: bool | None
+    note: str
+    accounting: Mapping[str, int]
+    files: Mapping[str, str]
+
+
+def goals_met(measured: Measured | None, goals: int) -> bool | None:
+    """Whether every goal is met beyond chance; None without goals."""
+    if not goals:
+        return None
+    if measured is None or len(measured.goals) < goals:
+        return False
+    return all(each.verdict == "met" for each in measured.goals.values())
+
+
+def result_text(result: Result, format: str) -> str:
+    """The result in one of `FORMATS`, ending in a line break."""
+    match format:
+        case "json":
+            return json.dumps(_document(result), indent=2, ensure_ascii=False) + "\n"
+        case "jsonl":
+            return json.dumps({"result": _document(result)}, ensure_ascii=False) + "\n"
+        case "csv":
+            return _csv(result)
+        case _:
+            return _table(result)
+
+
+def sample_line(frame: Frame) -> str:
+    """One second of the run as a line of JSON Lines; what is not known is null."""
+    now, accounting = frame.now, frame.accounting
+    found = {
+        "t_s": round(frame.elapsed_s, 3),
+        "state": frame.status.state.value,
+        "window": frame.window.phase.value,
+        "tokens_per_s": now.generated_per_s,
+        "prompt_tokens_per_s": now.prompt_computed_per_s,
+        "requests_per_s": now.achieved_per_s,
+        "offered_per_s": now.offered_per_s,
+        "running": accounting.running,
+        "waiting": accounting.waiting,
+        "kv_frac": frame.kv_frac,
+        "ttft_p50_s": frame.latencies.ttft.p50,
+        "tpot_p50_s": frame.latencies.tpot.p50,
+        "finished": accounting.finished,
+    }
+    plain = {name: None if _is_nan(value) else value for name, value in found.items()}
+    return json.dumps({"sample": plain}) + "\n"
+
+
+def _document(result: Result) -> dict[str, Any]:
+    return {
+        "tputtui_bench": VERSION,
+        "outcome": result.outcome,
+        "goals_met": result.goals_met,
+        "note": result.note,
+        "accounting": dict(result.accounting),
+        "measured": msgspec.to_builtins(result.measured),
+        "files": dict(result.files),
+    }
+
+
+def _csv(result: Result) -> str:
+    """A head and a row: every figure with its interval and n."""
+    row: dict[str, Any] = {"outcome": result.outcome, "goals_met": result.goals_met}
+    if (found := result.measured) is not None:
+        row |= {
+            "date": found.date,
+            "model": found.model.name,
+            "vllm": found.machine.versions.get("vllm", ""),
+            "device": ", ".join(found.machine.gpus) or found.machine.device,
+            "load": found.load,
+            "seed": found.seed,
+            **{f"knobs.{name}": value for name, value in found.knobs.items()},
+            "window": found.window.phase,
+            "window_s": found.window.length_s,
+            "requests": found.window.requests,
+            "saturated": found.window.saturated,
+        }
+        for name in _LABELS:
+            figure = found.figures.get(name)
+            row[name] = figure.value if figure else None
+            if not name.endswith("_frac"):
+                row[f"{name}.low"] = figure.low if figure else None
+                row[f"{name}.high"] = figure.high if figure else None
+        for name, goal in found.goals.items():
+            row[f"goal.{name}"] = goal.verdict
+    text = io.StringIO()
+    writer = csv.DictWriter(text, row.keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerow(row)
+    return text.getvalue()
+
+
+def _table(result: Result) -> str:
+    found = result.measured
+    if found is None:
+        return f"no figures: {result.note or result.outcome}\n"
+    versions, window = found.machine.versions, found.window
+    where = ", ".join(found.machine.gpus) or found.machine.device
+    limits = "  ".join(f"{name} {found.knobs[name]}" for name in _MAIN)
+    saturated = ", saturated" if window.saturated else ""
+    lines = [
+        f"{found.model.name}   vLLM {versions.get('vllm', '?')} on {where}",
+        f"load      {found.load}  (seed {found.seed})",
+        f"limits    {limits}",
+        f"window    {window.length_s:.0f} s, {window.phase}{saturated}; "
+        f"{window.requests:,} requests, {window.preemptions:,} preemptions",
+        "",
+        f"{'':<14}{'value':>10}   {'95 % interval':<22}{'n':>9}",
+    ]
+    lines += [
+        _row(_LABELS[name], name, figure)
+        for name in _LABELS
+        if (figure := found.figures.get(name)) is not None
+    ]
+    if found.goals:
+        lines += ["", f"{'goal':<14}{'':>10}   {'share that kept it':<22}{'n':>9}"]
+        lines += [
+            f"{name:<14}{each.verdict:>10}   "
+            f"{f'{each.met_frac:.1%} [{each.low:.1%}, {each.high:.1%}]':<22}{each.n:>9,}"
+            for name, each in found.goals.items()
+        ]
+    account = result.accounting
+    lines += ["", "requests  " + ", ".join(f"{n:,} {name}" for name, n in account.items() if n)]
+    lines += [f"{name:<9} {path}" for name, path in result.files.items()]
+    if result.note:
+        lines.append(f"note      {result.note}")
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+_MAIN = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
+
+
+def _row(label: str, name: str, figure: Figure) -> str:
+    def text(value: float) -> str:
+        if name.endswith("_frac"):
+            return f"{value:.1%}"
+        if name.endswith("_s") and not name.endswith("_per_s"):
+            return seconds(value, 0)
+        return rate(value, 0) if abs(value) < 1000 else compact(value, 0)
+
+    interval = ""
+    if figure.low is not None or figure.high is not None:
+        ends = [text(end) if end is not None else "…" for end in (figure.low, figure.high)]
+        interval = f"[{ends[0]}, {ends[1]}]"
+    n = f"{figure.n:,}" if figure.n else ""
+    return f"{label:<14}{text(figure.value):>10}   {interval:<22}{n:>9}"
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)

@@ -1,0 +1,259 @@
+"""The figures for Prometheus: ours, exact, beside vLLM's own names. Off unless a port is asked for.
+
+A scrape reads the newest frame; it takes none, and so stalls nothing. With the engine in this
+process vLLM's own metrics are in the default registry and are passed on as they are. Where they are
+not (the engine is apart, or not up yet), the commonest of its names are told from our books.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tputtui import __version__
+from tputtui.errors import UsageError
+from tputtui.frame import Frame
+from tputtui.knobs import KNOBS
+
+__all__ = ["Exporter"]
+
+_LATENCIES = ("ttft", "tpot", "itl", "e2e")
+_OUTCOMES = ("finished", "cut", "aborted", "rejected", "failed")
+
+
+class Exporter:
+    """Serves /metrics on `host`:`port` from now on; 0 takes a free port.
+
+    Raises UsageError when the port cannot be had.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        from prometheus_client import CollectorRegistry, start_http_server
+
+        self._host = host
+        self._frame: Frame | None = None
+        registry = CollectorRegistry()
+        registry.register(self)
+        try:
+            self._server, self._thread = start_http_server(port, host, registry)
+        except OSError as error:
+            raise UsageError(
+                f"--metrics-port: {host}:{port} cannot be listened on: {error.strerror or error}.",
+                "Choose another port; 0 takes a free one.",
+            ) from None
+
+    @property
+    def address(self) -> str:
+        """Where it is to be scraped."""
+        return f"http://{self._host}:{self._server.server_port}/metrics"
+
+    def see(self, frame: Frame) -> None:
+        """How things stand now."""
+        self._frame = frame
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(1.0)
+
+    def describe(self) -> Iterable[Any]:
+        """Nothing beforehand: what there is depends on the run."""
+        return ()
+
+    def collect(self) -> Iterator[Any]:
+        """Every metric family, on a scrape's thread."""
+        from prometheus_client import REGISTRY
+
+        theirs = [family for family in REGISTRY.collect() if family.name.startswith("vllm:")]
+        yield from theirs
+        frame = self._frame
+        if frame is None:
+            return
+        if not theirs:
+            yield from _by_their_names(frame)
+        yield from _about(frame)
+        yield from _requests(frame)
+        yield from _window(frame)
+        yield from _limits(frame)
+        yield from _gpus(frame)
+
+
+def _gauge(name: str, told: str, value: float) -> Any:
+    from prometheus_client.core import GaugeMetricFamily
+
+    return GaugeMetricFamily(name, told, value=value)
+
+
+def _counter(name: str, told: str, value: float) -> Any:
+    from prometheus_client.core import CounterMetricFamily
+
+    return CounterMetricFamily(name, told, value=value)
+
+
+def _labelled(
+    name: str, told: str, label: str, values: Iterable[tuple[str, float]], *, counter: bool = False
+) -> Any:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    family = (CounterMetricFamily if counter else GaugeMetricFamily)(name, told, labels=[label])
+    for key, value in values:
+        family.add_metric([key], value)
+    return family
+
+
+def _by_their_names(frame: Frame) -> Iterator[Any]:
+    """vLLM's own names for what our books have as well."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    account, model = frame.accounting, frame.profile.engine.model
+    for name, told, value in (
+        ("vllm:num_requests_running", "Requests in the batch.", account.running),
+        ("vllm:num_requests_waiting", "Requests waiting.", account.waiting),
+        ("vllm:kv_cache_usage_perc", "KV-cache usage, 1 is all of it.", frame.kv_frac),
+    ):
+        family = GaugeMetricFamily(name, told, labels=["model_name"])
+        family.add_metric([model], value)
+        yield family
+    tokens = CounterMetricFamily(
+        "vllm:generation_tokens", "Generated tokens.", labels=["model_name"]
+    )
+    tokens.add_metric([model], frame.generated_tokens)
+    yield tokens
+
+
+def _about(frame: Frame) -> Iterator[Any]:
+    from prometheus_client.core import InfoMetricFamily
+
+    facts = frame.status.facts
+    versions = facts.versions if facts else {}
+    yield InfoMetricFamily(
+        "tputtui",
+        "What runs.",
+        value={
+            "version": __version__,
+            "vllm": versions.get("vllm", ""),
+            "model": frame.profile.engine.model,
+            "device": facts.device if facts else "",
+        },
+    )
+    yield _labelled(
+        "tputtui_engine_state",
+        "1 for the state that the engine is in.",
+        "state",
+        [(frame.status.state.value, 1.0)],
+    )
+
+
+def _requests(frame: Frame) -> Iterator[Any]:
+    account, now = frame.accounting, frame.now
+    yield _counter("tputtui_requests_issued", "Requests sent to the engine.", account.issued)
+    yield _labelled(
+        "tputtui_requests",
+        "Requests that have left the engine, by how.",
+        "outcome",
+        [(name, getattr(account, name)) for name in _OUTCOMES],
+        counter=True,
+    )
+    yield _labelled(
+        "tputtui_requests_in_flight",
+        "Requests inside the engine, as the scheduler counts them.",
+        "where",
+        [("running", account.running), ("waiting", account.waiting)],
+    )
+    yield _counter("tputtui_generated_tokens", "Generated tokens.", frame.generated_tokens)
+    yield _labelled(
+        "tputtui_tokens_per_second",
+        "Tokens a second over the last second.",
+        "kind",
+        [
+            ("generated", now.generated_per_s),
+            ("prompt_computed", now.prompt_computed_per_s),
+            ("prompt_cached", now.prompt_cached_per_s),
+        ],
+    )
+    yield _gauge("tputtui_kv_cache_usage_ratio", "Blocks used / blocks usable.", frame.kv_frac)
+    yield _gauge("tputtui_kv_cache_blocks", "Blocks of the KV cache usable.", frame.kv_blocks)
+
+
+def _window(frame: Frame) -> Iterator[Any]:
+    """Figures of the present setting, exact over their window."""
+    from prometheus_client.core import GaugeMetricFamily
+
+    window, found = frame.window, frame.figures
+    yield _labelled(
+        "tputtui_window_seconds",
+        "Length of the window that the figures are about, by what it is worth.",
+        "phase",
+        [(window.phase.value, window.length_s)],
+    )
+    yield _labelled(
+        "tputtui_window_requests_per_second",
+        "Requests due, and requests finished, a second over the window.",
+        "kind",
+        [("offered", found.offered_per_s), ("achieved", found.achieved_per_s)],
+    )
+    yield _gauge(
+        "tputtui_window_generated_tokens_per_second",
+        "Generated tokens a second over the window.",
+        found.generated_per_s,
+    )
+    yield _gauge("tputtui_saturated", "1 if more was due than served.", float(found.saturated))
+    latency = GaugeMetricFamily(
+        "tputtui_latency_seconds",
+        "Exact quantiles over the window; TTFT and E2E from when a request was due.",
+        labels=["metric", "quantile"],
+    )
+    counts = []
+    for name in _LATENCIES:
+        values = getattr(frame.latencies, name)
+        counts.append((name, float(values.n)))
+        if values.n:
+            latency.add_metric([name, "0.5"], values.p50)
+            latency.add_metric([name, "0.9"], values.p90)
+        if values.p99_resolved:
+            latency.add_metric([name, "0.99"], values.p99)
+    yield latency
+    yield _labelled("tputtui_latency_samples", "Samples of each.", "metric", counts)
+    if frame.profile.goals:
+        yield _gauge(
+            "tputtui_goodput_requests_per_second",
+            "Requests that met every goal, a second over the window.",
+            frame.goodput.per_s,
+        )
+        yield _labelled(
+            "tputtui_goal_attained_ratio",
+            "Share of requests that kept the goal.",
+            "goal",
+            [(each.goal.name, each.frac) for each in frame.goodput.each],
+        )
+
+
+def _limits(frame: Frame) -> Iterator[Any]:
+    status = frame.status
+    if status.knobs is None or status.facts is None:
+        return
+    knobs, ceilings = status.knobs, status.facts.ceilings
+    names = [knob.name for knob in KNOBS]
+    yield _labelled(
+        "tputtui_limit", "Limits in force.", "limit", [(n, knobs.get(n)) for n in names]
+    )
+    yield _labelled(
+        "tputtui_limit_ceiling", "What was booted.", "limit", [(n, ceilings.get(n)) for n in names]
+    )
+
+
+def _gpus(frame: Frame) -> Iterator[Any]:
+    gpus = frame.hardware.gpus if frame.hardware else ()
+    for field, told in (
+        ("util_frac", "Utilisation, 1 is all of it."),
+        ("mem_used_bytes", "Memory in use."),
+        ("mem_total_bytes", "Memory there is."),
+        ("power_w", "Power, watts."),
+        ("temp_c", "Temperature, Celsius."),
+        ("energy_j", "Energy since the driver was loaded, joules."),
+    ):
+        values = [(str(gpu.index), getattr(gpu, field)) for gpu in gpus]
+        known = [(index, float(value)) for index, value in values if value is not None]
+        if known:
+            yield _labelled(f"tputtui_gpu_{field}", told, "gpu", known)

@@ -1,0 +1,48 @@
+"""Descriptors 1 and 2 belong to the log while an engine runs; what was there stays at hand.
+
+vLLM, its C code and progress bars write to them. Main thread, before any of that is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import sys
+from pathlib import Path
+
+from tputtui.logs import log_through
+
+__all__ = ["Redirected"]
+
+
+class Redirected:
+    """From here until `restore`, 1 and 2 are the log.
+
+    kept: duplicates of 1 and 2 as they were.
+    """
+
+    def __init__(self, log_path: Path) -> None:
+        self.kept = (os.dup(1), os.dup(2))
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        log = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+        log_through(logging.FileHandler(log_path, encoding="utf-8"))
+
+    def file(self, number: int) -> io.TextIOWrapper:
+        """A text file of its own that writes where descriptor `number` (1 or 2) wrote before."""
+        raw = io.FileIO(os.dup(self.kept[number - 1]), "w")
+        return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="replace")
+
+    def restore(self) -> None:
+        """Give 1 and 2 back; safe to call twice."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        for number, kept in zip((1, 2), self.kept, strict=True):
+            os.dup2(kept, number)
