@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rig import Rig
+from tputtui.braille import area, nice_top
 from tputtui.format import bar, clock, compact, percent, rate, seconds, size
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.history import Bucket, History
 from tputtui.measure.samples import Mark
-from tputtui.ui.braille import area, nice_top
 from tputtui.ui.chart import chart
 from tputtui.ui.panels.batch import batch
 from tputtui.ui.panels.header import header

@@ -135,7 +135,8 @@ class Trial:
 class CompareState:
     """A comparison: the leg under way (side "" when it is over), and B against A so far.
 
-    pair: which one, from 0. note: what it is doing, or why it ended.
+    pair: which one, from 0. note: what it is doing, or why it ended. title: "A/B", or "verify" for
+    a boot with exactly the tuned values against the engine that they were tuned on.
     """
 
     side: str
@@ -143,3 +144,4 @@ class CompareState:
     note: str
     done: bool
     differences: tuple[Difference, ...]
+    title: str = "A/B"

@@ -19,7 +19,8 @@ from tputtui.engine.host import Clock, Host
 from tputtui.engine.orders import Orders, Status
 from tputtui.engine.protocol import Engine, EngineFacts, State
 from tputtui.errors import BootNeeded, UsageError
-from tputtui.frame import SERVING, Frame
+from tputtui.export.startup import start_up
+from tputtui.frame import SERVING, CompareState, Frame
 from tputtui.goals import Goal
 from tputtui.hardware import HardwareSampler
 from tputtui.knobs import Knobs, differing, knob, turned
@@ -28,11 +29,12 @@ from tputtui.load.source import check_trace
 from tputtui.load.workload import Workload
 from tputtui.measure.history import History
 from tputtui.measure.recorder import Recorder
+from tputtui.measure.series import series
 from tputtui.measure.window import SPAN_S
 from tputtui.observer import Observer
 from tputtui.profile import EngineSpec, EngineValue, Profile, tokenizer_of
 from tputtui.profile.evidence import TUNED, Evidence
-from tputtui.proof import tuned
+from tputtui.proof import measured, tuned
 from tputtui.record.journal import Journal
 from tputtui.tune.asked import Asked
 from tputtui.tune.experiments import Experiments, Wish
@@ -41,6 +43,7 @@ from tputtui.tune.guarding import Guarding
 from tputtui.tune.points import Points
 from tputtui.tune.trials import Trials
 from tputtui.tune.turns import Setting, Turns
+from tputtui.tune.verifying import Next, Verifying
 
 __all__ = ["Session"]
 
@@ -85,6 +88,7 @@ class Session:
         self._trials = Trials()
         self._experiments = Experiments()
         self._guarding = Guarding(guard)
+        self._verifying: Verifying | None = None
         self._written = written
         self._watchers: list[Callable[[Frame], None]] = []
         if self.journal is not None:
@@ -283,6 +287,27 @@ class Session:
         )
         return f"A/B: {what}. Any turn breaks it off."
 
+    def verify(self) -> str:
+        """Boot with exactly the present values, and measure them again; what is done, in words.
+
+        Raises UsageError while there are no figures to compare with, KnobError with no engine up.
+        """
+        limits, booted = self._limits(), self._facts().booted
+        self._break_off("A verify boot was asked for.")
+        frame = self.frame()
+        found, window = measured(frame, self.recorder), frame.window
+        if found is None:
+            raise UsageError(
+                f"There is nothing to compare with yet: the window is {window.phase.value}.",
+                "Once it is steady, v again.",
+            )
+        before = series(self.recorder, window.start_s, window.end_s, self.goals, every=True)
+        start = start_up(self.snapshot())
+        stale = self.host.status.refused
+        self.boot_with(start.spec.args, turned(limits, booted), only=True)
+        self._verifying = Verifying(found, before, self.engine, self.workload, stale)
+        return "Booting with exactly these values, to measure them again."
+
     def stop_experiment(self) -> None:
         """Break a sweep or an A/B off and put everything back; what it found stays."""
         self._break_off("Stopped.")
@@ -326,6 +351,11 @@ class Session:
             return "Load paused: requests in flight are served to their end."
         self.host.run_load()
         return "Load running."
+
+    def restart_load(self) -> None:
+        """Begin the load with its first request, on an empty engine."""
+        self._break_off("The load was begun anew.")
+        self._restart("load begun anew")
 
     def stop_load(self) -> None:
         """Abort what is in flight and go back to the first request."""
@@ -384,7 +414,7 @@ class Session:
             sweep=self._experiments.sweep_state,
             trials=self._trials.all(),
             baseline=self._trials.baseline,
-            compare=self._experiments.compare_state,
+            compare=self._verified(seen) or self._experiments.compare_state,
             guard=self._guarding.text,
         )
         for see in self._watchers:
@@ -418,6 +448,9 @@ class Session:
         frame, status = self.frame(), self.host.status
         found = tuned(frame, self.recorder) if frame.asked else None
         knobs, load = self._asked.kept(status), self.workload
+        verifying = self._verifying
+        if verifying and verifying.is_of(self.engine, self._asked.knobs, load):
+            found = verifying.evidence or found
         if (before := self._experiments.before) is not None and status.facts is not None:
             # What the window holds is a level of a sweep or a leg, not this setting.
             knobs, load = turned(before.knobs, status.facts.booted), before.load
@@ -445,8 +478,21 @@ class Session:
         """The person turns `what`: end experiments, remember what stands, stand guard."""
         self._break_off(why)
         self._experiments.forget()
+        self._verifying = None
         self._turns.turn(self._setting(), what, self._clock())
         self._guarding.turned(self.recorder, self._clock())
+
+    def _verified(self, seen: Frame) -> CompareState | None:
+        """How a verify boot stands, moved on by what is seen; None where there was none."""
+        verifying = self._verifying
+        if verifying is None:
+            return None
+        match verifying.follow(seen, self.recorder):
+            case Next.BEGIN:
+                self._restart("verify: measured again")
+            case Next.ANEW:
+                self._turned()
+        return verifying.state
 
     def _undo_broken(self, broken: str) -> None:
         """The guard takes back the last turn."""
@@ -476,6 +522,10 @@ class Session:
             said.append(text)
         return ", ".join(said)
 
+    def _restart(self, text: str) -> None:
+        self._turned()
+        self.host.begin_leg(self._limits(), self.workload, text)
+
     def _ask(self, knobs: Knobs, why: str = "") -> None:
         self._asked.knobs = knobs
         self._turned()
@@ -491,6 +541,8 @@ class Session:
 
     def _break_off(self, why: str) -> None:
         """End an experiment and put back what it had turned."""
+        if self._verifying is not None:
+            self._verifying.stop(why)
         self._grant(self._experiments.stop(why))
 
     def _grant(self, wish: Wish | None) -> None:

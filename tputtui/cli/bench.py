@@ -13,17 +13,17 @@ from tputtui.cli.options import Asked, add_settings, asked_of, exporter_of
 
 if TYPE_CHECKING:
     from tputtui.frame import Frame
-    from tputtui.headless.measuring import Measuring
     from tputtui.headless.results import Result
     from tputtui.metrics import Exporter
     from tputtui.profile import Profile
     from tputtui.session import Session
+    from tputtui.tune.measuring import Measuring
 
-__all__ = ["Headless", "duration_of", "parser", "run", "started"]
+__all__ = ["INTERRUPTED", "Headless", "duration_of", "parser", "run", "started"]
 
 _FORMATS = ("table", "json", "jsonl", "csv")
 _CLOSE_TIMEOUT_S = 20.0
-_INTERRUPTED = 130
+INTERRUPTED = 130
 _ENGINE_FAILED = 3
 
 _EPILOG = """\
@@ -135,21 +135,21 @@ def started(
 
 
 def _bench(headless: Headless, asked: Asked, options: argparse.Namespace, duration_s: float) -> int:
-    from tputtui.headless.measuring import Measuring, Stage
     from tputtui.headless.results import result_text, sample_line
     from tputtui.headless.running import Interrupted, measure
+    from tputtui.tune.measuring import Measuring, Stage
 
     session, out, err = headless.session, headless.out, headless.err
     interrupted = Interrupted(lambda: print("left at once", file=err, flush=True))
-    measuring = Measuring(session, duration_s)
+    measuring = Measuring(duration_s)
 
     def each_second(frame: Frame) -> None:
         out.write(sample_line(frame))
         out.flush()
 
     last = measure(
+        session,
         measuring,
-        duration_s,
         interrupted,
         err,
         quiet=options.quiet,
@@ -203,7 +203,7 @@ def _code(found: Result, last: Frame, err: TextIO) -> int:
         return getattr(failure, "exit_code", _ENGINE_FAILED)
     if found.outcome == "interrupted":
         print("tputtui: interrupted; the figures are of the time until then.", file=err, flush=True)
-        return _INTERRUPTED
+        return INTERRUPTED
     if found.goals_met is False:
         verdicts = found.measured.goals if found.measured else {}
         missed = [f"{name} {each.verdict}" for name, each in verdicts.items()

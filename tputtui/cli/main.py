@@ -7,6 +7,7 @@ used; 3 the engine failed; 70 a bug of ours; 130 interrupted.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -30,6 +31,10 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
+    if "_ARGCOMPLETE" in os.environ:
+        from tputtui.cli.completion import complete
+
+        complete()
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in ("-V", "--version"):
         print(f"tputtui {__version__}")

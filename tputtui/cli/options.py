@@ -169,7 +169,7 @@ def _put_on(base: Profile, engine: EngineSpec, settings: Mapping[str, Value]) ->
     import msgspec
 
     from tputtui.goals import parse_goals
-    from tputtui.knobs import parse_value, started_at
+    from tputtui.knobs import knob, parse_value, started_at
 
     above = {
         name: value.text
@@ -182,6 +182,11 @@ def _put_on(base: Profile, engine: EngineSpec, settings: Mapping[str, Value]) ->
         name, _, value = text.partition("=")
         name = name.strip().replace("-", "_")
         knobs[name] = started_at(name, parse_value(name, value))
+    # A ceiling given here may lie below what the profile asks for.
+    for limit, asked in knobs.items():
+        ceiling = engine.args.get(knob(limit).argument)
+        if knob(limit).boots and isinstance(ceiling, int):
+            knobs[limit] = min(asked, ceiling)
     goals = base.goals if "goal" not in above else parse_goals(above["goal"])
     price = base.price_per_hour
     if "price_per_hour" in above:

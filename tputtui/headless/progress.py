@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 from tputtui.format import compact, seconds
 from tputtui.frame import Frame
-from tputtui.headless.measuring import Measuring, Stage
+from tputtui.tune.measuring import Measuring, Stage
 
 __all__ = ["Progress"]
 
@@ -17,9 +17,8 @@ _EVERY_S = 10.0
 class Progress:
     """As a context manager. file: where to; quiet: not at all."""
 
-    def __init__(self, file: TextIO, duration_s: float, *, quiet: bool = False) -> None:
+    def __init__(self, file: TextIO, *, quiet: bool = False) -> None:
         self._file = file
-        self._duration_s = duration_s
         self._quiet = quiet
         self._said: tuple[object, ...] = ()
         self._said_s = -_EVERY_S
@@ -70,7 +69,9 @@ class Progress:
             f"{frame.accounting.waiting} waiting · TTFT p50 {seconds(frame.latencies.ttft.p50, 0)}"
         )
         if stage is Stage.MEASURING:
-            return f"measuring {measuring.measured_s:.0f} of {self._duration_s:.0f} s · {serving}"
+            return (
+                f"measuring {measuring.measured_s:.0f} of {measuring.duration_s:.0f} s · {serving}"
+            )
         if stage is Stage.SETTLING and frame.window.to_turn_over:
             left = f"{frame.window.turned_over}/{frame.window.to_turn_over} older requests left"
             return f"{frame.window.phase.value} · {left} · {serving}"

@@ -17,9 +17,9 @@ import msgspec
 from tputtui.format import compact, rate, seconds
 from tputtui.frame import Frame
 from tputtui.measure.series import METRICS, MORE
-from tputtui.profile.evidence import Figure, Measured
+from tputtui.profile.evidence import Evidence, Figure, Measured
 
-__all__ = ["FORMATS", "Result", "result_text", "sample_line"]
+__all__ = ["FORMATS", "Result", "goals_met", "result_text", "sample_line", "verified_text"]
 
 FORMATS = ("table", "json", "jsonl", "csv")
 VERSION = 1
@@ -93,6 +93,41 @@ def sample_line(frame: Frame) -> str:
     return json.dumps({"sample": plain}) + "\n"
 
 
+def verified_text(evidence: Evidence) -> str:
+    """A verify boot as a table: each figure as tuned, as booted, and what that changes."""
+    tuned, verified = evidence.tuned, evidence.verified
+    if tuned is None or verified is None:
+        return f"{evidence.state}\n"
+    lines = [
+        f"{verified.model.name}   {evidence.state}: booted with exactly the tuned values",
+        f"load      {verified.load}  (seed {verified.seed})",
+        f"tuned     {_where(tuned)}, {tuned.window.length_s:.0f} s, {tuned.window.phase}",
+        f"booted    {_where(verified)}, {verified.window.length_s:.0f} s, {verified.window.phase}",
+        "",
+        f"{'':<14}{'tuned':>10}{'booted':>10}{'change':>9}   {'95 % interval':<20} verdict",
+    ]
+    for name, change in evidence.difference.items():
+        interval = ""
+        if change.low is not None and change.high is not None:
+            interval = f"[{change.low:+.1%}, {change.high:+.1%}]"
+        old, new = (_number(name, each.figures[name].value) for each in (tuned, verified))
+        lines.append(
+            f"{_LABELS[name]:<14}{old:>10}{new:>10}{change.change:>+9.1%}   {interval:<20} "
+            f"{change.verdict}"
+        )
+    for name, goal in verified.goals.items():
+        lines.append(f"goal      {name} {goal.verdict}: {goal.met_frac:.1%} of {goal.n:,}")
+    if tuned.machine != verified.machine:
+        lines.append("note      the two were not measured with the same machine and versions")
+    return "\n".join(lines) + "\n"
+
+
+def _where(measured: Measured) -> str:
+    machine = measured.machine
+    where = ", ".join(machine.gpus) or machine.device
+    return f"{measured.date[:10]}, vLLM {machine.versions.get('vllm', '?')} on {where}"
+
+
 def _document(result: Result) -> dict[str, Any]:
     return {
         "tputtui_bench": VERSION,
@@ -141,12 +176,11 @@ def _table(result: Result) -> str:
     found = result.measured
     if found is None:
         return f"no figures: {result.note or result.outcome}\n"
-    versions, window = found.machine.versions, found.window
-    where = ", ".join(found.machine.gpus) or found.machine.device
+    window = found.window
     limits = "  ".join(f"{name} {found.knobs[name]}" for name in _MAIN)
     saturated = ", saturated" if window.saturated else ""
     lines = [
-        f"{found.model.name}   vLLM {versions.get('vllm', '?')} on {where}",
+        f"{found.model.name}   {_where(found)}",
         f"load      {found.load}  (seed {found.seed})",
         f"limits    {limits}",
         f"window    {window.length_s:.0f} s, {window.phase}{saturated}; "
@@ -178,19 +212,20 @@ _MAIN = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
 
 
 def _row(label: str, name: str, figure: Figure) -> str:
-    def text(value: float) -> str:
-        if name.endswith("_frac"):
-            return f"{value:.1%}"
-        if name.endswith("_s") and not name.endswith("_per_s"):
-            return seconds(value, 0)
-        return rate(value, 0) if abs(value) < 1000 else compact(value, 0)
-
     interval = ""
     if figure.low is not None or figure.high is not None:
-        ends = [text(end) if end is not None else "…" for end in (figure.low, figure.high)]
+        ends = [_number(name, end) if end is not None else "…" for end in (figure.low, figure.high)]
         interval = f"[{ends[0]}, {ends[1]}]"
     n = f"{figure.n:,}" if figure.n else ""
-    return f"{label:<14}{text(figure.value):>10}   {interval:<22}{n:>9}"
+    return f"{label:<14}{_number(name, figure.value):>10}   {interval:<22}{n:>9}"
+
+
+def _number(name: str, value: float) -> str:
+    if name.endswith("_frac"):
+        return f"{value:.1%}"
+    if name.endswith("_s") and not name.endswith("_per_s"):
+        return seconds(value, 0)
+    return rate(value, 0) if abs(value) < 1000 else compact(value, 0)
 
 
 def _is_nan(value: object) -> bool:

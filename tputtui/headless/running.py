@@ -9,11 +9,13 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TextIO
 
-from tputtui.frame import Frame
-from tputtui.headless.measuring import Measuring
+from tputtui.frame import SERVING, Frame
 from tputtui.headless.progress import Progress
+from tputtui.profile import EngineSpec
+from tputtui.session import Session
+from tputtui.tune.measuring import Measuring
 
-__all__ = ["Interrupted", "measure"]
+__all__ = ["Interrupted", "measure", "until_up"]
 
 _LOOK_S = 0.25
 _LEFT_AT_ONCE = 130
@@ -35,23 +37,36 @@ class Interrupted:
         self.asked.set()
 
 
+def until_up(session: Session, spec: EngineSpec, interrupted: Interrupted) -> bool:
+    """Wait until the engine `spec` serves; False when it did not boot, or someone interrupted."""
+    while not interrupted.asked.wait(_LOOK_S):
+        status = session.frame().status
+        if status.failure is not None or status.refused is not None:
+            return False
+        if status.state in SERVING and status.spec == spec:
+            return True
+    return False
+
+
 def measure(
+    session: Session,
     measuring: Measuring,
-    duration_s: float,
     interrupted: Interrupted,
     stderr: TextIO,
     *,
     quiet: bool = False,
     each_second: Callable[[Frame], None] | None = None,
 ) -> Frame:
-    """Look at it until it is over, or interrupted; the last frame.
+    """Look at `session`, once started, until it is measured or interrupted; the last frame.
 
     each_second: told a frame once a second of the run.
     """
     second = -1
-    with Progress(stderr, duration_s, quiet=quiet) as progress:
+    with Progress(stderr, quiet=quiet) as progress:
         while True:
-            frame = measuring.look()
+            frame = session.frame()
+            if measuring.follow(frame):
+                session.measure_anew()
             progress.show(measuring, frame)
             if each_second is not None and int(frame.elapsed_s) != second:
                 second = int(frame.elapsed_s)

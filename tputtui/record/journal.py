@@ -217,7 +217,9 @@ class _Scribe:
     def _stand(self, line: Line, frame: Frame) -> None:
         line.window = plain(frame.window)
         if self._new("profile", frame.profile):
-            line.profile = self._profile(line, frame.profile)
+            # Its limits are of when the run began: those in force are the status's.
+            bare = msgspec.structs.replace(frame.profile, knobs={}, evidence=None)
+            line.profile = self._profile(line, bare)
         if self._new("status", frame.status):
             line.status = _status(frame.status)
             if frame.status.spec is not None:
@@ -328,6 +330,7 @@ def _compare(compare: Any) -> Any:
             "pair": compare.pair,
             "note": compare.note,
             "done": compare.done,
+            "title": compare.title,
             "differences": _differences(compare.differences),
         }
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from tputtui.engine.orders import Status
 from tputtui.engine.protocol import EngineFacts, State
-from tputtui.errors import EngineError, UsageError
+from tputtui.errors import EngineError, ProfileError, UsageError
 from tputtui.frame import CompareState, SweepState
 from tputtui.hardware import HardwareSample
 from tputtui.knobs import Knobs
@@ -37,6 +37,8 @@ _MAGIC = b"\x28\xb5\x2f\xfd"
 """What each Zstandard frame begins with."""
 _METRICS = {metric.key: metric for metric in (*METRICS, *MORE)}
 _OUTCOMES = tuple(Outcome)
+_SPOILT = (msgspec.DecodeError, msgspec.ValidationError, ValueError, TypeError, LookupError)
+"""What reading a line raises that is not as it was written."""
 
 
 class Moment(NamedTuple):
@@ -161,7 +163,7 @@ class _Reader:
                 line = self._decoder.decode(data)
                 rows = self._unpacked(line)
                 moment = self._moment(line, moment)
-            except (msgspec.DecodeError, msgspec.ValidationError, ValueError, TypeError, KeyError):
+            except (*_SPOILT, ProfileError):
                 bad += 1
                 continue
             for name, table in rows.items():
@@ -294,7 +296,12 @@ def _compare(told: Any) -> CompareState | None:
     if told is None:
         return None
     return CompareState(
-        told["side"], told["pair"], told["note"], told["done"], differences_of(told["differences"])
+        told["side"],
+        told["pair"],
+        told["note"],
+        told["done"],
+        differences_of(told["differences"]),
+        told["title"],
     )
 
 

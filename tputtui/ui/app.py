@@ -11,6 +11,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -329,6 +330,22 @@ class TputApp(App[None]):
             self._try(session.stop_experiment)
         else:
             self._try(session.compare)
+
+    def action_verify(self) -> None:
+        """Ask, then boot with exactly the present values and measure them again."""
+        session = self.session
+
+        def ask() -> None:
+            told = [
+                "Boot again, in this process, with exactly the present limits as ceilings, measure "
+                "under the same load, and compare?",
+                session.boot_cost,
+                "What it finds is saved with the profile (s): tuned live becomes verified.",
+            ]
+            act = partial(self._try, session.verify)
+            self.push_screen(Confirm("verify boot", told, "boots", act))
+
+        self._try(ask)
 
     def action_show_history(self) -> None:
         """Every setting tried."""

@@ -139,6 +139,8 @@ class Board(Screen[None]):
                 tooltip="Guard: a turn that breaks it is undone by itself"),
         Binding("c", "app.compare", "A/B", id="compare",
                 tooltip="Compare: an A/B of these limits against those before, or the baseline"),
+        Binding("v", "app.verify", "verify", show=False, id="verify",
+                tooltip="Verify: boot with exactly these values as ceilings, measure again"),
         Binding("t", "app.show_history", "tried", id="history",
                 tooltip="The table of every setting tried: sort, jump back, pin, diff"),
         Binding("e", "app.edit_engine", "engine", show=False, id="engine.edit",

@@ -49,6 +49,8 @@ def changes_caption(frame: Frame, width: int) -> str:
         pairs = f"{compare.pair} {'pair' if compare.pair == 1 else 'pairs'}"
         # A running one's note begins with how far it is.
         caption = f"A/B over, {pairs}" if compare.done else f"A/B {compare.note.partition(':')[0]}"
+        if compare.title != "A/B":
+            caption = f"{compare.title}{' over' if compare.done else ''}"
         return _fitted([caption], width)
     if not frame.trials:
         return ""
@@ -92,17 +94,19 @@ def _turned(frame: Frame, width: int, height: int) -> list[Row]:
 
 
 def _compared(compare: CompareState, width: int, height: int) -> list[Row]:
-    """How far an A/B is, or why it ended, then B against A."""
+    """How far a comparison is, or why it ended, then B against A."""
+    head = f"{compare.title}  "
+    indent = len(head)
     if compare.done:
         # The whole reason where there is room for it, and for all that it is about.
-        lines = wrap(compare.note, max(20, width - 5)) or [""]
+        lines = wrap(compare.note, max(20, width - indent)) or [""]
         if len(lines) > max(1, height - 1 - len(compare.differences)):
-            lines = [shortened(compare.note, width - 5)]
-        rows: list[Row] = [[("A/B  ", "accent"), (lines[0], "text")]]
-        rows += [[(f"     {line}", "text")] for line in lines[1:]]
+            lines = [shortened(compare.note, width - indent)]
+        rows: list[Row] = [[(head, "accent"), (lines[0], "text")]]
+        rows += [[(f"{'':<{indent}}{line}", "text")] for line in lines[1:]]
     else:
         doing = compare.note.partition(": ")[2] or compare.note
-        rows = [[("A/B  ", "accent"), (shortened(doing, width - 5), "text")]]
+        rows = [[(head, "accent"), (shortened(doing, width - indent), "text")]]
     if not any(math.isfinite(row.change) for row in compare.differences):
         return rows
     left = height - len(rows)

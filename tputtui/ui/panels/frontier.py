@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+from tputtui.braille import nice_top
 from tputtui.format import compact, rate, seconds
 from tputtui.frame import Frame
 from tputtui.knobs import shorthand
 from tputtui.measure.frontier import AXES_X, AXES_Y, Axis, Point, knee, pareto
-from tputtui.ui.braille import nice_top
 from tputtui.ui.rows import Row, spread
 
 __all__ = ["frontier"]

@@ -1,0 +1,130 @@
+"""`tputtui compare`: two recorded runs side by side, with intervals."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from tputtui.cli.replay import session_file
+
+if TYPE_CHECKING:
+    from tputtui.report.sides import Side, Sides
+
+__all__ = ["parser", "run"]
+
+
+def run(words: list[str]) -> int:
+    """Print it; returns the exit code."""
+    options = parser().parse_args(words)
+    from tputtui.record.reading import read_log
+    from tputtui.report.sides import compared_runs
+
+    a, b = session_file(options.a), session_file(options.b)
+    left = read_log(a)
+    right = left if a == b else read_log(b)
+    found = compared_runs(left, right, options.setting_a, options.setting_b)
+    print(_as_json(found) if options.format == "json" else _as_table(found, options.format))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of `compare`."""
+    made = argparse.ArgumentParser(
+        prog="tputtui compare",
+        description="B against A: the last setting measured in each run, or the ones given. "
+        "All intervals together hold with 95 %. Two runs are two times of day: what drifts "
+        "between them is in the difference.",
+        allow_abbrev=False,
+    )
+    made.add_argument("a", metavar="A", help="a session log, or `last`")
+    made.add_argument("b", metavar="B", help="likewise; may be the same, with another setting")
+    made.add_argument("--setting-a", type=int, metavar="N", help="its row in the table (t)")
+    made.add_argument("--setting-b", type=int, metavar="N")
+    made.add_argument("--format", choices=("table", "json", "md"), default="table")
+    return made
+
+
+def _rows(found: Sides) -> list[list[str]]:
+    from tputtui.report.content import interval_text, value_text
+
+    return [
+        [
+            row.metric.label,
+            "–" if math.isnan(row.old) else value_text(row.metric, row.old),
+            "–" if math.isnan(row.new) else value_text(row.metric, row.new),
+            interval_text(row),
+            "" if math.isnan(row.change) else row.judgement.value.removesuffix(" yet"),
+        ]
+        for row in found.rows
+    ]
+
+
+def _about(side: Side) -> str:
+    from tputtui.knobs import shorthand, turned
+    from tputtui.load.notation import describe_arrivals
+
+    trial = side.trial
+    assert trial.series is not None
+    setting = shorthand(turned(trial.knobs, trial.booted))
+    return (
+        f"{side.name}: {setting}, {describe_arrivals(trial.load.arrivals)}, "
+        f"{trial.series.length_s:.0f} s, {trial.series.n:,} requests, {trial.phase.value}"
+    )
+
+
+def _as_table(found: Sides, format: str) -> str:
+    head = ["", "A", "B", "change [interval]", "verdict"]
+    rows = [head, *_rows(found)]
+    differs = found.turned or "no limit"
+    lines = [f"A  {_about(found.a)}", f"B  {_about(found.b)}", f"   turned: {differs}"]
+    lines += [f"   also differs: {each}" for each in found.apart]
+    if format == "md":
+        table = [f"| {' | '.join(row)} |" for row in rows]
+        table.insert(1, "|---|---:|---:|---|---|")
+        return "\n".join([*(f"- {line.strip()}" for line in lines), "", *table])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    aligned = [
+        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}   "
+        f"{row[3]:<{widths[3]}}  {row[4]}".rstrip()
+        for row in rows
+    ]
+    return "\n".join([*lines, "", *aligned])
+
+
+def _as_json(found: Sides) -> str:
+    def number(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    def side(of: Side) -> dict[str, Any]:
+        assert of.trial.series is not None
+        return {
+            "run": of.name,
+            "knobs": of.trial.knobs.as_dict(),
+            "window_s": of.trial.series.length_s,
+            "requests": of.trial.series.n,
+            "phase": of.trial.phase.value,
+        }
+
+    return json.dumps(
+        {
+            "a": side(found.a),
+            "b": side(found.b),
+            "turned": found.turned,
+            "also_differs": found.apart,
+            "figures": {
+                row.metric.name: {
+                    "a": number(row.old),
+                    "b": number(row.new),
+                    "change": number(row.change),
+                    "low": number(row.low),
+                    "high": number(row.high),
+                    "verdict": row.judgement.value,
+                }
+                for row in found.rows
+            },
+        },
+        indent=2,
+        ensure_ascii=False,
+    )

@@ -1,0 +1,211 @@
+"""`tputtui help`: topics, on a pager where there is a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import textwrap
+from collections.abc import Callable, Iterable
+
+__all__ = ["TOPICS", "parser", "run"]
+
+
+def run(words: list[str]) -> int:
+    """Show a topic, or the list; returns the exit code."""
+    options = parser().parse_args(words)
+    from tputtui.errors import UsageError, nearest
+
+    if options.topic is None:
+        print("tputtui help TOPIC:\n")
+        print(_rows([(name, told) for name, (told, _) in TOPICS.items()], 15))
+        print("\n`tputtui --help` lists the flags, `tputtui COMMAND --help` those of a command.")
+        return 0
+    if options.topic not in TOPICS:
+        hint = nearest(options.topic, TOPICS) or f"Topics: {', '.join(TOPICS)}."
+        raise UsageError(f"There is no topic called {options.topic!r}.", hint)
+    told, text = TOPICS[options.topic]
+    page = f"{options.topic}: {told}\n\n{text()}\n"
+    if sys.stdout.isatty():
+        import pydoc
+
+        pydoc.pager(page)
+    else:
+        print(page, end="")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of `help`."""
+    made = argparse.ArgumentParser(prog="tputtui help", allow_abbrev=False)
+    made.add_argument("topic", metavar="TOPIC", nargs="?", help=", ".join(TOPICS))
+    return made
+
+
+def _rows(rows: Iterable[tuple[str, str]], indent: int) -> str:
+    lines: list[str] = []
+    for name, told in rows:
+        head = f"  {name}"
+        if len(head) > indent - 2:
+            lines.append(head)
+            head = ""
+        lines += textwrap.wrap(
+            " ".join(told.split()),
+            88,
+            initial_indent=f"{head:<{indent}}",
+            subsequent_indent=" " * indent,
+            break_on_hyphens=False,
+        ) or [head]
+    return "\n".join(lines)
+
+
+def _load() -> str:
+    from tputtui.load.sections import FIELDS
+
+    parts = []
+    for field in FIELDS:
+        forms = [(text, what) for what, text in field.forms]
+        parts.append(f"{field.flag}  {field.label}\n{_rows(forms, 44)}")
+    return "\n\n".join(parts)
+
+
+def _goals() -> str:
+    return _rows(
+        [
+            ("ttft_p99=500ms", "time to first token, from when the request was due"),
+            ("tpot_p99=50ms", "time per output token after the first"),
+            ("e2e_p95=10s", "to the last token, from when the request was due"),
+            ("met", "the 95 % Wilson interval of the share of requests within the limit lies at or "
+             "above the percentile; missed: below it; unresolved: it straddles it"),
+        ],
+        20,
+    )  # fmt: skip
+
+
+def _limits() -> str:
+    from tputtui.knobs import KNOBS
+
+    return _rows([(k.name, f"{k.trade} {k.flag}, {k.reach}.") for k in KNOBS], 34)
+
+
+def _profiles() -> str:
+    return textwrap.dedent("""\
+        tputtui: 1                 version of the format
+        about: ...                 a line
+        engine: {model: ..., ...}  what needs a boot: any vLLM argument by its long name
+        knobs: {...}               the live limits, at or below their ceilings
+        load: {...}                arrivals, lengths, prefixes, conversations, trace, seed
+        goal: {ttft_p99: 500ms}    what requests should be served within
+        price_per_hour: 2.5        for the cost of a million tokens
+        evidence: {...}            what was measured: written by `s`, bench --save, verify
+
+        tputtui profiles list | show | diff A B | validate | export | schema
+        tputtui verify PROFILE     boots with exactly its values, and measures again
+
+        A name is looked for in the config directory's folder `profiles`, then among those that
+        come with tputtui. Comments survive a re-save. `tputtui profiles schema` is for editors.""")
+
+
+def _bench() -> str:
+    return textwrap.dedent("""\
+        tputtui bench [MODEL] --duration 60s --format table|json|jsonl|csv
+
+        Boots, loads, warms up, settles until every request that was in flight has left, measures.
+        Figures go to stdout, progress to stderr (a live line on a terminal, a few lines elsewhere).
+        jsonl has a line a second, {"sample": ...}, and the result as the last, {"result": ...}.
+        Interrupted, it prints what was measured until then. It needs no terminal: cron and CI will
+        do. `--save FILE` keeps a profile with the figures as evidence.""")
+
+
+def _replay() -> str:
+    return textwrap.dedent("""\
+        Every run writes a session log (`--no-record`: none): JSON Lines, a line a second, each a
+        Zstandard frame, below 1 MB a minute. Cut anywhere, all whole lines are read back;
+        `zstdcat FILE` shows them. The newest 100 are kept, 1 GiB in all.
+
+        tputtui replay [FILE]      the same screen: space plays, + - speed, ← → 10 s (Shift: 60),
+                                   , . marks, s a time, Home End, t the table, f the plot
+        tputtui report [FILE] -o page.html | page.md
+        tputtui compare A B [--setting-a N --setting-b N]""")
+
+
+def _metrics() -> str:
+    return textwrap.dedent("""\
+        --metrics-port 9100 serves /metrics, on 127.0.0.1 unless --metrics-host says otherwise:
+        vLLM's own names (vllm:...) beside ours (tputtui_...): exact quantiles over the window
+        (tputtui_latency_seconds), rates, limits in force and their ceilings, goals, GPUs.""")
+
+
+def _exit_codes() -> str:
+    return _rows(
+        [
+            ("0", "done; goals met, or none asked for; left by the person"),
+            ("1", "bench: a goal missed or unresolved. verify: worse than tuned, or a goal missed. "
+             "profiles diff: something differs"),
+            ("2", "input that cannot be used: nothing was started"),
+            ("3", "the engine would not boot, or failed"),
+            ("70", "a bug of ours; the log has the traceback"),
+            ("130", "interrupted, or left at once"),
+        ],
+        8,
+    )  # fmt: skip
+
+
+def _files() -> str:
+    from tputtui import profile
+    from tputtui.config import config_path
+    from tputtui.state import state_dir
+
+    return _rows(
+        [
+            (str(config_path()), "settings (`tputtui config init` writes one to start from)"),
+            (str(profile.user_dir()), "profiles that are found by name"),
+            (str(state_dir() / "logs"), "what vLLM prints, a file a run; the newest 20 are kept"),
+            (str(state_dir() / "sessions"), "recorded runs; the newest 100 are kept"),
+        ],
+        8,
+    )
+
+
+def _environment() -> str:
+    from tputtui.settings import SETTINGS
+
+    own = [(s.variable, f"as {s.flag}") for s in SETTINGS]
+    return (
+        _rows(
+            [
+                *own,
+                ("TPUTTUI_CONFIG", "another config file"),
+                ("XDG_CONFIG_HOME, XDG_STATE_HOME", "where config, profiles, logs and runs are"),
+                ("NO_COLOR", "no colours"),
+            ],
+            28,
+        )
+        + "\n\nA flag wins over the environment, that over a profile, that over the config file."
+    )
+
+
+def _keys() -> str:
+    from tputtui.ui.keys import bound
+
+    rows = [
+        (name, f"{binding.key_display or binding.key}: {binding.tooltip or binding.description}")
+        for name, binding in bound().items()
+    ]
+    head = "By these names the config file gives other keys (`keys: {undo: z}`).\n\n"
+    return head + _rows(rows, 22)
+
+
+TOPICS: dict[str, tuple[str, Callable[[], str]]] = {
+    "load": ("what to put on the engine, and how it is written", _load),
+    "goals": ("what requests should be served within", _goals),
+    "limits": ("what can be turned while it runs", _limits),
+    "profiles": ("the file, and what can be done with it", _profiles),
+    "bench": ("measuring without a screen", _bench),
+    "replay": ("recorded runs: replay, report, compare", _replay),
+    "metrics": ("figures for Prometheus", _metrics),
+    "exit-codes": ("what they mean", _exit_codes),
+    "files": ("where things are kept", _files),
+    "environment": ("variables", _environment),
+    "keys": ("the board's keys, and their names", _keys),
+}
+"""Topic to what it is about, and its text."""

@@ -1,0 +1,52 @@
+"""`tputtui report`: a recorded run as one self-contained page."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tputtui.cli.replay import session_file
+
+__all__ = ["parser", "run"]
+
+_ENDINGS = {".html": "html", ".htm": "html", ".md": "md", ".markdown": "md"}
+
+
+def run(words: list[str]) -> int:
+    """Write it; returns the exit code."""
+    options = parser().parse_args(words)
+    from tputtui.errors import UsageError
+    from tputtui.profile.files import write_whole
+    from tputtui.record.reading import read_log
+    from tputtui.report.pages import html, markdown
+
+    output = options.output
+    format = options.format or (
+        "md" if output and output.endswith((".md", ".markdown")) else "html"
+    )
+    if output and not options.format and not output.endswith((".html", ".htm", ".md", ".markdown")):
+        raise UsageError(
+            f"{output}: HTML or Markdown?", "End it in .html or .md, or give --format."
+        )
+    text = (html if format == "html" else markdown)(read_log(session_file(options.file)))
+    if output is None:
+        print(text, end="")
+    else:
+        print(write_whole(Path(output), text, overwrite=options.force))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of `report`."""
+    made = argparse.ArgumentParser(
+        prog="tputtui report",
+        description="A recorded run as a page for a change ticket: settings, verdicts, charts with "
+        "marks, the profile at the end. It loads nothing from anywhere.",
+        allow_abbrev=False,
+    )
+    made.add_argument("file", metavar="FILE", nargs="?", default="last",
+                      help="a session log; without, or `last`: the newest")  # fmt: skip
+    made.add_argument("-o", "--output", metavar="FILE", help="instead of stdout: .html or .md")
+    made.add_argument("--format", choices=("html", "md"), help="default html, or as FILE ends")
+    made.add_argument("--force", action="store_true", help="write over an existing file")
+    return made

@@ -1,0 +1,173 @@
+"""`tputtui verify`: boot with exactly a profile's values, measure again, write both into it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from tputtui.cli.bench import INTERRUPTED, Headless, duration_of, started
+from tputtui.cli.options import add_settings, asked_of
+
+if TYPE_CHECKING:
+    from tputtui.headless.running import Interrupted
+    from tputtui.profile import EngineSpec, Profile
+    from tputtui.profile.evidence import Evidence, Measured
+
+__all__ = ["parser", "run"]
+
+_EPILOG = """\
+The figures it was tuned with are taken from the profile; where it has none, or with --anew, they
+are measured first, with the limits turned live on the profile's own ceilings.
+
+exit codes: 0 verified, 1 worse than it was tuned, or a goal missed; 2 input that cannot be used,
+3 the engine failed or does not boot with these values, 130 interrupted."""
+
+
+def run(words: list[str]) -> int:
+    """Verify; returns the exit code."""
+    options = parser().parse_args(words)
+    from tputtui import profile
+    from tputtui.errors import UsageError
+
+    duration_s = duration_of(options.duration)
+    source = profile.find(options.profile)
+    base = profile.parse(profile.read(source), str(source))
+    target = Path(options.output).expanduser() if options.output else source
+    if not options.output and source in profile.shipped().values():
+        raise UsageError(
+            f"{options.profile} comes with tputtui and is not written to.",
+            "Give a file of your own: -o FILE.",
+        )
+    if options.output and target.exists() and target.resolve() != source.resolve():
+        raise UsageError(f"{target} exists already.", "Choose another name.")
+    return _verify(base, source, target, options, duration_s)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of `verify`."""
+    made = argparse.ArgumentParser(
+        prog="tputtui verify",
+        description="Boot with exactly a profile's values as ceilings, measure under the same "
+        "load, and write both sets of figures and their difference into the profile.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = made.add_argument
+    add("profile", metavar="PROFILE", help="a name or a file; its comments stay")
+    add("--duration", default="60s", metavar="TIME", help="how long to measure (default 60s)")
+    add("--anew", action="store_true", help="measure the tuned setting again as well")
+    add("-o", "--output", metavar="FILE", help="write there instead")
+    add("--format", choices=("table", "json"), default="table")
+    add("--quiet", action="store_true", help="no progress on stderr")
+    add_settings(made, "isolate", "record", "metrics_port", "metrics_host")
+    return made
+
+
+def _verify(
+    base: Profile, source: Path, target: Path, options: argparse.Namespace, duration_s: float
+) -> int:
+    import msgspec
+
+    from tputtui import profile
+    from tputtui.export.startup import start_up
+    from tputtui.headless.running import Interrupted
+    from tputtui.proof import compared
+
+    options.profile = str(source)
+    asked = asked_of(options, [])
+    known = base.evidence.tuned if base.evidence and not options.anew else None
+    start = start_up(base)
+    exact = msgspec.structs.replace(base, engine=start.spec, evidence=None)
+    headless = started(asked, duration_s, quiet=options.quiet, profile=exact if known else base)
+    out, err = headless.out, headless.err
+    interrupted = Interrupted(lambda: print("left at once", file=err, flush=True))
+    for note in start.notes:
+        print(f"tputtui: {note}", file=err, flush=True)
+    measure = partial(_measured, headless, duration_s, interrupted, options.quiet)
+    if known is None:
+        print("tputtui: measuring the tuned setting first", file=err, flush=True)
+        known, code = measure()
+        if known is None:
+            return _close(headless, code)
+        headless.session.boot_with(start.spec.args, dict(base.knobs), only=True)
+    print("tputtui: measuring with exactly these values booted", file=err, flush=True)
+    again, code = measure(spec=start.spec)
+    if again is None:
+        return _close(headless, code)
+    evidence = compared(known, again)
+    saved = msgspec.structs.replace(base, evidence=evidence)
+    like = profile.read(source)
+    path = profile.save(saved, target, overwrite=target == source or target.exists(), like=like)
+    out.write(_text(evidence, options.format))
+    out.flush()
+    print(f"tputtui: written to {path}", file=err, flush=True)
+    return _close(headless, _code(evidence, err))
+
+
+def _measured(
+    headless: Headless,
+    duration_s: float,
+    interrupted: Interrupted,
+    quiet: bool,
+    spec: EngineSpec | None = None,
+) -> tuple[Measured | None, int]:
+    """The figures, of an engine booted as `spec` if given; without any, the exit code."""
+    from tputtui.headless.running import measure, until_up
+    from tputtui.proof import measured
+    from tputtui.tune.measuring import Measuring
+
+    session, err = headless.session, headless.err
+    if spec is not None and until_up(session, spec, interrupted):
+        # From its first request on, as it was when it was tuned.
+        session.restart_load()
+    measuring = Measuring(duration_s)
+    frame = session.frame()
+    if spec is None or frame.status.spec == spec:
+        frame = measure(session, measuring, interrupted, err, quiet=quiet)
+    if interrupted.asked.is_set():
+        print("tputtui: interrupted; nothing was written.", file=err, flush=True)
+        return None, INTERRUPTED
+    found = measured(measuring.result, session.recorder) if measuring.result else None
+    if found is None:
+        failure = frame.status.failure or frame.status.refused
+        said = failure.message if failure else measuring.note or "nothing could be measured"
+        print(f"tputtui: {said}", file=err)
+        if failure is not None and failure.hint:
+            print(f"         {failure.hint}", file=err)
+        err.flush()
+    return found, 3
+
+
+def _close(headless: Headless, code: int) -> int:
+    if not headless.close(20.0):
+        headless.err.flush()
+        os._exit(code)
+    return code
+
+
+def _text(evidence: Evidence, format: str) -> str:
+    if format == "json":
+        import msgspec
+
+        return json.dumps(msgspec.to_builtins(evidence), indent=2, ensure_ascii=False) + "\n"
+    from tputtui.headless.results import verified_text
+
+    return verified_text(evidence)
+
+
+def _code(evidence: Evidence, err: TextIO) -> int:
+    """0, or 1 and on stderr why."""
+    worse = [name for name, change in evidence.difference.items() if change.verdict == "worse"]
+    goals = evidence.verified.goals if evidence.verified else {}
+    missed = [name for name, goal in goals.items() if goal.verdict == "missed"]
+    if worse or missed:
+        said = [f"worse than it was tuned: {', '.join(worse)}"] if worse else []
+        said += [f"goals missed: {', '.join(missed)}"] if missed else []
+        print(f"tputtui: {'; '.join(said)}.", file=err, flush=True)
+        return 1
+    return 0

@@ -1,0 +1,307 @@
+"""What there is to say of a recorded run: gathered once, for every form of a report. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from tputtui.format import clock, compact, rate, seconds
+from tputtui.frame import Frame, Trial
+from tputtui.knobs import shorthand, turned
+from tputtui.load.notation import describe_arrivals
+from tputtui.load.sections import describe
+from tputtui.measure.samples import STEP, Mark
+from tputtui.measure.series import METRICS, MORE, Metric
+from tputtui.measure.stats import Floats
+from tputtui.measure.verdict import Difference, Judgement
+from tputtui.profile import Profile, dump
+from tputtui.profile.evidence import TUNED, Evidence
+from tputtui.proof import measured
+from tputtui.record.reading import Recording
+from tputtui.record.replay import Replay
+
+__all__ = ["Content", "Curve", "Row", "gather", "interval_text", "last_frame", "value_text"]
+
+_COLUMNS = ("tokens_per_s", "goodput_per_s", "ttft_p50", "ttft_p90", "tpot_p50", "tpot_p90",
+            "e2e_p50", "e2e_p90")  # fmt: skip
+_BY_KEY = {metric.key: metric for metric in (*METRICS, *MORE)}
+_POINTS = 600
+"""As many points as a curve is drawn with, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting tried: what was turned, its limits and load, its figures, how it compares.
+
+    cells: by column (see `Content.columns`), value and interval as text.
+    """
+
+    number: int
+    at: str
+    turned: str
+    setting: str
+    load: str
+    engine: int
+    window: str
+    n: int
+    cells: dict[str, tuple[str, str]]
+    against: int | None
+    verdicts: tuple[tuple[str, str, str], ...]
+    """(metric, change with its interval, verdict)"""
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Something over time: seconds since the run began, and values; both of shape (m,).
+
+    unit: of the values. group: curves of one group share a chart.
+    """
+
+    group: str
+    label: str
+    unit: str
+    times_s: Floats
+    values: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A whole report. facts: (name, value) lines of what ran."""
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[Row, ...]
+    experiment: str
+    curves: tuple[Curve, ...]
+    marks: tuple[Mark, ...]
+    origin_s: float
+    frame: Frame
+    profile: str
+
+
+def last_frame(recording: Recording) -> Frame:
+    """How the run stood at its end, with every setting tried."""
+    replay = Replay(recording, lambda: 0.0)
+    replay.seek(replay.length_s)
+    return replay.frame()
+
+
+def gather(recording: Recording) -> Content:
+    """Everything a report says of the run."""
+    frame = last_frame(recording)
+    goals = bool(frame.profile.goals)
+    columns = tuple(
+        (key, _BY_KEY[key].label) for key in _COLUMNS if goals or key != "goodput_per_s"
+    )
+    engines: list[object] = []
+    rows = []
+    for trial in frame.trials:
+        if trial.engine not in engines:
+            engines.append(trial.engine)
+        at = clock(trial.t_s - recording.origin_s)
+        rows.append(_row(trial, at, engines.index(trial.engine) + 1, columns))
+    return Content(
+        title=f"{frame.profile.engine.model}: {len(rows)} settings tried",
+        facts=_facts(recording, frame),
+        columns=columns,
+        rows=tuple(rows),
+        experiment=_experiment(frame),
+        curves=tuple(_curves(recording)),
+        marks=frame.marks,
+        origin_s=recording.origin_s,
+        frame=frame,
+        profile=dump(_profile(recording, frame)),
+    )
+
+
+def value_text(metric: Metric, value: float) -> str:
+    """A figure in few characters, with its unit where it is a time."""
+    if metric.unit == "s":
+        return seconds(value, 0)
+    return rate(value, 0) if abs(value) < 1000 else compact(value, 0)
+
+
+def interval_text(row: Difference) -> str:
+    """A change with its interval; … where an end is not known."""
+    if math.isnan(row.change):
+        return "–"
+    if math.isnan(row.low) or (math.isinf(row.high) and row.low <= -1):
+        return _change(row.change)
+    return f"{_change(row.change)} [{_change(row.low)}, {_change(row.high)}]"
+
+
+def _change(value: float) -> str:
+    if math.isinf(value):
+        return "…"
+    return f"{value:+.1%}" if value < 9.995 else f"×{1 + value:,.0f}"
+
+
+# -- inside ------------------------------------------------------------------------------------
+
+
+def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
+    facts, status = frame.status.facts, frame.status
+    load, account = frame.profile.load, frame.accounting
+    versions = facts.versions if facts else {}
+    hardware = frame.hardware
+    gpus = ", ".join(gpu.name for gpu in hardware.gpus if gpu.visible) if hardware else ""
+    ended = recording.ended or "cut off"
+    if status.failure is not None:
+        ended = f"the engine failed: {status.failure.message}"
+    found = [
+        ("model", frame.profile.engine.model),
+        ("engine", f"vLLM {versions.get('vllm', '?')}, torch {versions.get('torch', '?')}"),
+        ("device", f"{gpus or (facts.device if facts else '?')}"
+         + (f", driver {hardware.driver}" if hardware and hardware.driver else "")),
+        ("load", f"{describe_arrivals(load.arrivals)} · {describe(load)} (seed {load.seed})"),
+        ("goals", ", ".join(g.name for g in frame.profile.goals) or "none"),
+        ("began", recording.began.replace("T", " ").replace("+00:00", " UTC")),
+        ("took", f"{clock(recording.length_s)}; {ended}"),
+        ("requests", f"{account.issued:,} issued, {account.finished:,} finished, "
+         f"{account.cut + account.rejected + account.failed:,} cut or failed"),
+        ("recorded", f"tputtui {recording.version}, {recording.path.name}"
+         + (", thinned" if recording.thinned else "")
+         + (f", {recording.damaged} places damaged" if recording.damaged else "")),
+    ]  # fmt: skip
+    return tuple(found)
+
+
+def _row(trial: Trial, at: str, engine: int, columns: tuple[tuple[str, str], ...]) -> Row:
+    cells = {}
+    for key, _ in columns:
+        batched = trial.series.values.get(key) if trial.series else None
+        if batched is None:
+            cells[key] = ("–", "")
+            continue
+        metric = _BY_KEY[key]
+        low, high = batched.interval()
+        known = math.isfinite(low) and math.isfinite(high) and low > 0
+        interval = f"{value_text(metric, low)} … {value_text(metric, high)}" if known else ""
+        cells[key] = (value_text(metric, batched.value), interval)
+    return Row(
+        number=trial.number,
+        at=at,
+        turned=trial.turned,
+        setting=shorthand(turned(trial.knobs, trial.booted)),
+        load=describe_arrivals(trial.load.arrivals),
+        engine=engine,
+        window=f"{trial.series.length_s:.0f} s, {trial.phase.value}"
+        if trial.series
+        else "not measured",
+        n=trial.series.n if trial.series else 0,
+        cells=cells,
+        against=trial.against,
+        verdicts=tuple(
+            (row.metric.label, interval_text(row), row.judgement.value.removesuffix(" yet"))
+            for i, row in enumerate(trial.differences)
+            # The headline in any case, the others where there is something to say.
+            if i == 0 or row.judgement is not Judgement.OPEN
+        ),
+        note=trial.note,
+    )
+
+
+def _experiment(frame: Frame) -> str:
+    """What the last A/B or verify boot found."""
+    compare = frame.compare
+    if compare is None or not compare.done:
+        return ""
+    clear = [
+        f"{row.metric.label} {interval_text(row)} {row.judgement.value}"
+        for row in compare.differences
+        if row.judgement is not Judgement.OPEN
+    ]
+    return f"{compare.title}: {compare.note}" + (f" ({'; '.join(clear)})" if clear else "")
+
+
+def _profile(recording: Recording, frame: Frame) -> Profile:
+    """The setting that stood at the end, with what was measured of it."""
+    facts, knobs = frame.status.facts, frame.asked
+    found = measured(frame, recording.recorder)
+    return msgspec.structs.replace(
+        frame.profile,
+        knobs=turned(knobs, facts.booted) if knobs and facts else frame.profile.knobs,
+        evidence=Evidence(TUNED, tuned=found) if found else None,
+    )
+
+
+def _curves(recording: Recording) -> list[Curve]:
+    """What is drawn over time; means over equal stretches where seconds are too many."""
+    length_s, origin_s = recording.length_s, recording.origin_s
+    stretch_s = max(1.0, math.ceil(length_s / _POINTS))
+    edges: Floats = np.arange(0.0, length_s + stretch_s, stretch_s, dtype=np.float64)
+    recorder = recording.recorder
+    steps = recorder.steps.between(-math.inf)
+    at = steps[:, 0] - origin_s
+    curves = []
+
+    middles: Floats = edges[:-1] + stretch_s / 2
+
+    def add(group: str, label: str, unit: str, values: Floats) -> None:
+        if np.isfinite(values).any():
+            curves.append(Curve(group, label, unit, middles, values))
+
+    counts = np.histogram(at, edges)[0]
+
+    def mean(column: str) -> Floats:
+        sums = np.histogram(at, edges, weights=steps[:, STEP[column]])[0]
+        means: Floats = np.full(len(counts), np.nan)
+        np.divide(sums, counts, out=means, where=counts > 0)
+        return means
+
+    for label, column in (("generated", "generated_tokens"), ("prompt", "prefill_tokens")):
+        sums = np.histogram(at, edges, weights=steps[:, STEP[column]])[0]
+        add("throughput", label, "tok/s", sums / stretch_s)
+    add("batch", "running", "requests", mean("running"))
+    add("batch", "waiting", "requests", mean("waiting"))
+    add("batch", "max_num_seqs", "requests", mean("max_num_seqs"))
+    add("KV cache", "used", "%", mean("kv_frac") * 100)
+    first = recorder.first_tokens.between(-math.inf)
+    ended = recorder.ended.between(-math.inf)
+    for group, times, values in (
+        ("TTFT", first[:, 0], first[:, 1]),
+        ("TPOT", ended[:, 0], ended[:, 2]),
+    ):
+        unit, scale = ("ms", 1e3) if group == "TPOT" else ("s", 1.0)
+        for share in (50, 90):
+            found = _quantiles(times - origin_s, values * scale, edges, share)
+            add(group, f"{group} p{share}", unit, found)
+    for label, unit, pick in (
+        ("GPU", "%", lambda gpu: None if gpu.util_frac is None else gpu.util_frac * 100),
+        ("power", "W", lambda gpu: gpu.power_w),
+    ):
+        times, values = _hardware(recording, pick)
+        if len(times):
+            curves.append(Curve(label, label, unit, times, values))
+    return curves
+
+
+def _quantiles(times: Floats, values: Floats, edges: Floats, share: int) -> Floats:
+    kept = ~np.isnan(values)
+    place = np.digitize(times[kept], edges) - 1
+    found = np.full(len(edges) - 1, np.nan)
+    order = np.argsort(place, kind="stable")
+    places, ordered = place[order], values[kept][order]
+    starts = np.flatnonzero(np.diff(places, prepend=-1))
+    for begin, end in zip(starts, [*starts[1:], len(places)], strict=True):
+        if 0 <= places[begin] < len(found):
+            found[places[begin]] = np.percentile(ordered[begin:end], share)
+    return found
+
+
+def _hardware(recording: Recording, pick: object) -> tuple[Floats, Floats]:
+    """The mean over the GPUs that the run could see."""
+    assert callable(pick)
+    times, values = [], []
+    for moment in recording.moments:
+        gpus = moment.hardware.gpus if moment.hardware else ()
+        known = [v for v in (pick(gpu) for gpu in gpus if gpu.visible) if v is not None]
+        if known:
+            times.append(moment.t_s - recording.origin_s)
+            values.append(sum(known) / len(known))
+    return np.array(times), np.array(values)

@@ -1,0 +1,98 @@
+"""Two runs, or two settings of one, side by side: figures, and what they differ by. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tputtui.errors import UsageError
+from tputtui.frame import Frame, Trial
+from tputtui.knobs import differing
+from tputtui.load.sections import difference
+from tputtui.measure.verdict import Difference, once
+from tputtui.record.reading import Recording
+from tputtui.report.content import last_frame
+
+__all__ = ["Side", "Sides", "compared_runs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One setting of one run."""
+
+    name: str
+    frame: Frame
+    trial: Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """B against A. rows: the headline first; all of them together hold with 95 %.
+
+    apart: what else differs than the limits, in sentences: a verdict is about all of it.
+    """
+
+    a: Side
+    b: Side
+    rows: tuple[Difference, ...]
+    turned: str
+    apart: tuple[str, ...]
+
+
+def compared_runs(
+    a: Recording, b: Recording, setting_a: int | None = None, setting_b: int | None = None
+) -> Sides:
+    """Setting `setting_a` of run `a` against `setting_b` of `b`; without a number, the last one
+    that was measured.
+
+    Raises UsageError where there is no such setting, or nothing was measured of it.
+    """
+    left, right = _side(a, setting_a), _side(b, setting_b)
+    old, new = left.trial, right.trial
+    assert old.series is not None
+    assert new.series is not None
+    return Sides(
+        left, right, once(old.series, new.series, every=True), differing(old.knobs, new.knobs),
+        tuple(_apart(left, right)),
+    )  # fmt: skip
+
+
+def _side(run: Recording, number: int | None) -> Side:
+    frame = last_frame(run)
+    if number is None:
+        measured = [trial for trial in frame.trials if trial.series is not None]
+        if not measured:
+            raise UsageError(f"{run.path}: nothing was measured in this run.")
+        trial = measured[-1]
+    else:
+        found = [trial for trial in frame.trials if trial.number == number]
+        if not found or found[0].series is None:
+            known = ", ".join(str(t.number) for t in frame.trials if t.series is not None)
+            raise UsageError(
+                f"{run.path}: setting {number} was not measured.", f"Measured: {known or 'none'}."
+            )
+        trial = found[0]
+    return Side(f"{run.path.name}, setting {trial.number}", frame, trial)
+
+
+def _apart(a: Side, b: Side) -> list[str]:
+    said = []
+    old, new = a.trial, b.trial
+    if old.engine.model != new.engine.model:
+        said.append(f"model {old.engine.model} → {new.engine.model}")
+    for key in sorted({*old.engine.args, *new.engine.args}):
+        before, after = (t.engine.args.get(key, "not given") for t in (old, new))
+        if before != after:
+            said.append(f"engine {key} {before} → {after}")
+    if old.load != new.load:
+        said.append(difference(old.load, new.load))
+    for name in ("device", "dtype"):
+        before, after = (getattr(s.frame.status.facts, name, "?") for s in (a, b))
+        if before != after:
+            said.append(f"{name} {before} → {after}")
+    versions = [side.frame.status.facts.versions if side.frame.status.facts else {}
+                for side in (a, b)]  # fmt: skip
+    for name in sorted({*versions[0], *versions[1]}):
+        before, after = (found.get(name, "?") for found in versions)
+        if before != after:
+            said.append(f"{name} {before} → {after}")
+    return said

@@ -1,0 +1,159 @@
+"""A verify boot: the tuned values as what is booted, the same load, and what that changes.
+
+Ceilings shape an engine: memory is profiled and CUDA graphs are captured for them. So one booted
+with exactly the tuned values may differ from the one that they were tuned on. Front end's thread;
+fed frames.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from tputtui.errors import TputError
+from tputtui.frame import CompareState, Frame
+from tputtui.knobs import Knobs
+from tputtui.load.workload import Workload
+from tputtui.measure.recorder import Recorder
+from tputtui.measure.series import Series, series
+from tputtui.measure.verdict import Difference, Judgement, once
+from tputtui.profile import EngineSpec
+from tputtui.profile.evidence import Evidence, Measured
+from tputtui.proof import compared, measured
+from tputtui.tune.measuring import Measuring, Stage
+
+__all__ = ["Next", "Verifying"]
+
+_SHORTEST_S, _LONGEST_S = 10.0, 60.0
+
+
+class Next(Enum):
+    """What is to be done now."""
+
+    NOTHING = "nothing"
+    BEGIN = "begin"
+    """Empty the engine, and begin the load with its first request."""
+    ANEW = "anew"
+    """Begin the window anew."""
+
+
+class Verifying:
+    """Compares `spec`, once it is up, with what was measured of the same values before.
+
+    tuned, before: those figures. spec: what is booted. load: what it was measured under.
+    refused: of a boot before this one, if it stands in the status still.
+    evidence: both sets and their difference, once it is over.
+    """
+
+    title = "verify"
+
+    def __init__(
+        self,
+        tuned: Measured,
+        before: Series,
+        spec: EngineSpec,
+        load: Workload,
+        refused: TputError | None = None,
+    ) -> None:
+        self._stale = refused
+        self.spec = spec
+        self.load = load
+        self.evidence: Evidence | None = None
+        self._tuned = tuned
+        self._before = before
+        length_s = tuned.window.length_s
+        self._measuring = Measuring(min(max(length_s, _SHORTEST_S), _LONGEST_S))
+        self._begun = False
+        self._note = "booting with exactly these values"
+        self._differences: tuple[Difference, ...] = ()
+        self._over = False
+        self.knobs: Knobs | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing more to wait for."""
+        return self._over
+
+    @property
+    def state(self) -> CompareState:
+        """How far it is."""
+        return CompareState("", 0, self._note, self._over, self._differences, self.title)
+
+    def stop(self, why: str) -> None:
+        """Break it off, if it is not over."""
+        if not self._over:
+            self._end(f"Broken off. {why}")
+
+    def is_of(self, engine: EngineSpec, knobs: Knobs | None, load: Workload) -> bool:
+        """Whether what it found is about this setting."""
+        return (engine, knobs, load) == (self.spec, self.knobs, self.load)
+
+    def follow(self, frame: Frame, recorder: Recorder) -> Next:
+        """Take in a frame; what is to be done now."""
+        if self._over:
+            return Next.NOTHING
+        refused = frame.status.refused
+        if refused is not None and refused is not self._stale:
+            self._refused(refused)
+            return Next.NOTHING
+        if not self._begun:
+            if frame.serving and frame.status.spec == self.spec:
+                self._begun, self.knobs = True, frame.asked
+                return Next.BEGIN
+            return Next.NOTHING
+        anew = self._measuring.follow(frame)
+        stage = self._measuring.stage
+        self._note = self._told(frame)
+        if stage is Stage.MEASURING or stage is Stage.DONE:
+            self._compare(recorder)
+        if stage is Stage.FAILED:
+            self._end(f"The engine failed: {self._measuring.note}")
+        return Next.ANEW if anew else Next.NOTHING
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _told(self, frame: Frame) -> str:
+        measuring = self._measuring
+        if measuring.stage is Stage.MEASURING:
+            return f"measuring, {measuring.measured_s:.0f} of {measuring.duration_s:.0f} s"
+        window = frame.window
+        if measuring.stage is Stage.SETTLING and window.to_turn_over:
+            return f"settling, {window.turned_over}/{window.to_turn_over} left"
+        return measuring.stage.value
+
+    def _compare(self, recorder: Recorder) -> None:
+        frame = self._measuring.result
+        if frame is None:
+            self._end("The load ended before anything could be measured.")
+            return
+        if self._measuring.stage is not Stage.DONE:
+            return
+        window = frame.window
+        found = measured(frame, recorder)
+        if found is None:
+            self._end("Nothing could be measured.")
+            return
+        goals = frame.profile.goals
+        after = series(recorder, window.start_s, window.end_s, goals, every=True)
+        self._differences = once(self._before, after)
+        self.evidence = compared(self._tuned, found)
+        self._end(self._verdict())
+
+    def _verdict(self) -> str:
+        worse = [row for row in self._differences if row.judgement is Judgement.WORSE]
+        better = [row for row in self._differences if row.judgement is Judgement.BETTER]
+        if worse:
+            names = ", ".join(f"{row.metric.label} {row.change:+.1%}" for row in worse)
+            return f"Booted with exactly these values it is worse: {names}. s saves both figures."
+        if better:
+            names = ", ".join(f"{row.metric.label} {row.change:+.1%}" for row in better)
+            return f"Verified: booted with exactly these values, better in {names}. s saves it."
+        return (
+            "Verified: booted with exactly these values, no figure can be told from the tuned one. "
+            "s saves it."
+        )
+
+    def _refused(self, refused: TputError) -> None:
+        self._end(f"vLLM does not boot with exactly these values: {refused.message}")
+
+    def _end(self, note: str) -> None:
+        self._note, self._over = note, True
