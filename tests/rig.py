@@ -11,13 +11,16 @@ from tputtui.session import Session
 class Rig:
     """`session` and the `clock` it lives by."""
 
-    def __init__(self, load: Workload, knobs: dict[str, int] | None = None, **engine) -> None:
+    def __init__(
+        self, load: Workload, knobs: dict[str, int] | None = None, span_s: float = 60.0, **engine
+    ) -> None:
         self.clock = FakeClock()
         self.engine_options = engine
         self.session = Session(
             lambda: FakeEngine(self.clock, **self.engine_options),
             Profile(EngineSpec("shape:demo"), load, knobs or {}),
             self.clock,
+            span_s=span_s,
         )
 
     @classmethod

@@ -21,7 +21,7 @@ from tputtui.hardware import HardwareSample
 from tputtui.knobs import Knobs
 from tputtui.load.timing import Wanted
 from tputtui.measure.frontier import Point
-from tputtui.measure.recorder import Recorder, Table, ended_row
+from tputtui.measure.recorder import ENDED, Recorder, Table, ended_row
 from tputtui.measure.samples import Accounting, Mark, Outcome, RequestSample
 from tputtui.measure.series import METRICS, MORE
 from tputtui.measure.stats import Floats
@@ -268,7 +268,7 @@ class _Reader:
                 setattr(recorder, name, Table(rows))
         samples = [_request(row) for row in tables["ended"].tolist()]
         rows = np.array([ended_row(sample) for sample in samples], dtype=np.float64)
-        recorder.ended = Table(rows.reshape(len(samples), -1))
+        recorder.ended = Table(rows.reshape(len(samples), len(ENDED)))
         recorder.request_log.extend(samples)
         return recorder
 

@@ -143,7 +143,8 @@ class Replay:
         line = next((t for t in self.recording.moments[-1].trials if t.number == number), None)
         if line is None:
             raise UsageError(f"There is no row {number}.")
-        self.seek(line.t_s - self._origin_s)
+        # The line after it shows it.
+        self.seek(line.t_s - self._origin_s + 1.0)
         return f"At the time of row {number}."
 
     def pin(self, number: int | None) -> None:
@@ -188,17 +189,14 @@ class Replay:
         recorder.marks = deque(moment.marks)
 
     def _whole_history(self) -> History:
-        """Every second of the run, however long it took."""
-        history = History(self._origin_s)
+        """Every second of the run, however long it took; as it grew while it went on."""
+        history, recorder = History(self._origin_s), self.recording.recorder
         history.buckets = deque()
-        served = [m.t_s for m in self.recording.moments if m.status.facts is not None]
-        if served:
-            history.begin(served[0])
-        step_s, until_s = _KEPT_S / 2, self._origin_s + self.length_s
-        # In pieces: one long leap would be taken for a pause of the process.
-        while history.start_s + history.total + step_s < until_s:
-            history.advance(self.recording.recorder, history.start_s + history.total + step_s)
-        history.advance(self.recording.recorder, until_s)
+        for moment in self.recording.moments:
+            if moment.status.facts is None:
+                history.begin(moment.t_s)
+            recorder.accounting = moment.accounting
+            history.advance(recorder, moment.t_s)
         return history
 
     def _show_history(self, now_s: float) -> None:

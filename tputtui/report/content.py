@@ -287,7 +287,9 @@ def _quantiles(times: Floats, values: Floats, edges: Floats, share: int) -> Floa
     found = np.full(len(edges) - 1, np.nan)
     order = np.argsort(place, kind="stable")
     places, ordered = place[order], values[kept][order]
-    starts = np.flatnonzero(np.diff(places, prepend=-1))
+    if not len(places):
+        return found
+    starts = np.flatnonzero(np.diff(places, prepend=places[0] - 1))
     for begin, end in zip(starts, [*starts[1:], len(places)], strict=True):
         if 0 <= places[begin] < len(found):
             found[places[begin]] = np.percentile(ordered[begin:end], share)

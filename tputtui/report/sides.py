@@ -58,20 +58,14 @@ def compared_runs(
 
 def _side(run: Recording, number: int | None) -> Side:
     frame = last_frame(run)
-    if number is None:
-        measured = [trial for trial in frame.trials if trial.series is not None]
-        if not measured:
-            raise UsageError(f"{run.path}: nothing was measured in this run.")
-        trial = measured[-1]
-    else:
-        found = [trial for trial in frame.trials if trial.number == number]
-        if not found or found[0].series is None:
-            known = ", ".join(str(t.number) for t in frame.trials if t.series is not None)
-            raise UsageError(
-                f"{run.path}: setting {number} was not measured.", f"Measured: {known or 'none'}."
-            )
-        trial = found[0]
-    return Side(f"{run.path.name}, setting {trial.number}", frame, trial)
+    measured = {t.number: t for t in frame.trials if t.series is not None and t.series.n}
+    if not measured:
+        raise UsageError(f"{run.path}: nothing was measured in this run.")
+    chosen = max(measured) if number is None else number
+    if chosen not in measured:
+        known = ", ".join(map(str, measured))
+        raise UsageError(f"{run.path}: setting {chosen} was not measured.", f"Measured: {known}.")
+    return Side(f"{run.path.name}, setting {chosen}", frame, measured[chosen])
 
 
 def _apart(a: Side, b: Side) -> list[str]:

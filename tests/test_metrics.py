@@ -1,0 +1,149 @@
+"""What Prometheus is served: our exact figures, beside vLLM's own names."""
+
+from __future__ import annotations
+
+import math
+import socket
+import threading
+import urllib.request
+
+import pytest
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.rig import Rig
+from tputtui import profile
+from tputtui.errors import UsageError
+from tputtui.goals import parse_goals
+from tputtui.metrics import Exporter
+
+DEMO = profile.load(profile.shipped()["demo"])
+
+
+def scraped(exporter):
+    """(name, sorted labels) → value."""
+    with urllib.request.urlopen(exporter.address, timeout=10) as answer:
+        text = answer.read().decode()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def exporter():
+    made = Exporter("127.0.0.1", 0)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def rig(exporter):
+    rig = Rig(DEMO.load, DEMO.knobs)
+    rig.session.watch(exporter.see)
+    rig.boot()
+    rig.session.set_goals(parse_goals("ttft_p90=5s"))
+    rig.run(60.0)
+    rig.session.set_knob("max_num_seqs", 48)
+    rig.run(45.0)
+    return rig
+
+
+def test_our_figures_are_those_of_the_screen(rig, exporter):
+    frame = rig.session.frame()
+    found = scraped(exporter)
+    assert found["tputtui_generated_tokens_total", ()] == frame.generated_tokens
+    account = frame.accounting
+    assert found["tputtui_requests_total", (("outcome", "finished"),)] == account.finished
+    in_flight = sum(v for (name, _), v in found.items() if name == "tputtui_requests_in_flight")
+    assert in_flight == account.in_flight
+    for name in ("ttft", "tpot", "itl", "e2e"):
+        values = getattr(frame.latencies, name)
+        for quantile, value in (("0.5", values.p50), ("0.9", values.p90)):
+            labels = (("metric", name), ("quantile", quantile))
+            assert found["tputtui_latency_seconds", labels] == pytest.approx(value)
+        assert found["tputtui_latency_samples", (("metric", name),)] == values.n
+    assert found["tputtui_limit", (("limit", "max_num_seqs"),)] == 48
+    assert found["tputtui_limit_ceiling", (("limit", "max_num_seqs"),)] == 256
+    assert found["tputtui_goal_attained_ratio", (("goal", "ttft_p90"),)] == 1.0
+    rate = found["tputtui_window_generated_tokens_per_second", ()]
+    assert rate == pytest.approx(frame.figures.generated_per_s)
+
+
+def test_a_p99_is_there_once_it_is_resolved(rig, exporter):
+    frame = rig.session.frame()
+    found = scraped(exporter)
+    for name in ("ttft", "itl"):
+        there = ("tputtui_latency_seconds", (("metric", name), ("quantile", "0.99"))) in found
+        assert there == getattr(frame.latencies, name).p99_resolved
+    assert frame.latencies.itl.p99_resolved
+
+
+def test_an_engine_apart_has_vllms_commonest_names_too(rig, exporter):
+    account = rig.session.frame().accounting
+    found = scraped(exporter)
+    model = (("model_name", "shape:demo"),)
+    assert found["vllm:num_requests_running", model] == account.running
+    assert found["vllm:num_requests_waiting", model] == account.waiting
+    assert found["vllm:generation_tokens_total", model] > 0
+
+
+def test_vllms_own_are_passed_on_as_they_are_and_not_told_twice(rig, exporter):
+    own = Gauge("vllm:num_requests_running", "…", ["model_name", "engine"], registry=REGISTRY)
+    try:
+        own.labels("m", "0").set(7)
+        found = scraped(exporter)
+    finally:
+        REGISTRY.unregister(own)
+    assert found["vllm:num_requests_running", (("engine", "0"), ("model_name", "m"))] == 7
+    assert ("vllm:num_requests_running", (("model_name", "shape:demo"),)) not in found
+    assert not [name for name, _ in found if name.startswith("python_")]
+
+
+def test_before_anything_is_known_it_answers_all_the_same(exporter):
+    assert scraped(exporter) == {}
+
+
+def test_nothing_is_not_a_number_but_what_is_not_known(rig, exporter):
+    unknown = {name for (name, _), value in scraped(exporter).items() if math.isnan(value)}
+    assert unknown <= {"tputtui_window_generated_tokens_per_second"}
+
+
+def test_it_listens_where_it_was_told_and_no_longer_than_it_should():
+    made = Exporter("127.0.0.1", 0)
+    port = int(made.address.rpartition(":")[2].partition("/")[0])
+    with pytest.raises(UsageError, match="cannot be listened on"):
+        Exporter("127.0.0.1", port)
+    # On loopback alone: another address of this machine does not answer.
+    with socket.socket() as other, pytest.raises(OSError, match="refused"):
+        other.connect(("127.0.0.2", port))
+    made.close()
+    with socket.socket() as gone, pytest.raises(OSError, match="refused"):
+        gone.connect(("127.0.0.1", port))
+    assert not [t for t in threading.enumerate() if not t.daemon and t.name.startswith("Thread")]
+
+
+def test_scrapes_at_once_disturb_nothing(rig, exporter):
+    said = []
+
+    def scrape():
+        said.append(scraped(exporter)["tputtui_requests_issued_total", ()])
+
+    threads = [threading.Thread(target=scrape) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    rig.run(2.0)
+    for thread in threads:
+        thread.join()
+    assert len(said) == 8
+    assert rig.session.frame().accounting.balanced
+
+
+def test_our_names_follow_the_conventions(rig, exporter):
+    registry = CollectorRegistry()
+    registry.register(exporter)
+    for family in registry.collect():
+        assert family.name.startswith(("tputtui", "vllm:"))
+        assert family.documentation.endswith(".")
+        assert "_ms" not in family.name

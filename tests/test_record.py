@@ -1,0 +1,451 @@
+"""The session log: what a run was is read back, wherever the file ends; and it stays small."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import threading
+from dataclasses import fields
+
+import msgspec
+import numpy as np
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.rig import Rig
+from tputtui import profile
+from tputtui.errors import UsageError
+from tputtui.goals import parse_goals
+from tputtui.measure.recorder import Recorder
+from tputtui.measure.samples import STEP, Outcome, RequestSample, StepSample
+from tputtui.measure.window import latencies
+from tputtui.record.codec import TABLES, pack, unpack
+from tputtui.record.journal import Journal
+from tputtui.record.line import Head
+from tputtui.record.reading import read_log
+from tputtui.record.replay import Replay
+
+
+class Recorded:
+    """A run on the deterministic engine whose log is written line by line."""
+
+    def __init__(self, path, *, load=None, **engine):
+        demo = profile.load(profile.shipped()["demo"])
+        self.rig = Rig(load or demo.load, demo.knobs, **engine)
+        self.session = self.rig.session
+        started_s = self.session._observer._started_s
+        self.journal = self.session.journal = Journal(path, self.session.recorder, started_s)
+        self.session.watch(self.journal.see)
+        self.frames = []
+        self.rig.boot()
+
+    def run(self, seconds):
+        for _ in range(seconds):
+            self.rig.run(1.0)
+            self.frames.append(self.session.frame())
+            self.journal.turn()
+
+    def end(self):
+        self.journal.turn("left")
+        assert not self.journal.failure
+        return self
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Turned down, goals, undone, another load: about a minute and a half."""
+    path = tmp_path_factory.mktemp("log") / "run.jsonl.zst"
+    made = Recorded(path)
+    made.run(15)
+    made.session.set_knob("max_num_seqs", 32)
+    made.run(25)
+    made.session.set_goals(parse_goals("ttft_p90=1500ms"))
+    made.run(5)
+    made.session.undo()
+    made.run(20)
+    made.session.set_workload(msgspec.structs.replace(made.session.workload, seed=9))
+    made.run(10)
+    return made.end()
+
+
+@pytest.fixture
+def log(run):
+    return run.journal.path
+
+
+def replay_of(path):
+    return Replay(read_log(path), lambda: 0.0)
+
+
+# -- what is read back ---------------------------------------------------------------------------
+
+
+def same(a, b, *, rel=1e-4):
+    """Equal to four digits: times are kept to a microsecond."""
+    if isinstance(a, float):
+        return (math.isnan(a) and math.isnan(b)) or a == pytest.approx(b, rel=rel, abs=2e-6)
+    return a == b
+
+
+def test_every_second_of_a_run_is_seen_again_as_it_was(run, log):
+    replay = replay_of(log)
+    for live in run.frames:
+        replay.seek(live.t_s - replay.recording.origin_s)
+        seen = replay.frame()
+        at = live.elapsed_s
+        assert seen.t_s == pytest.approx(live.t_s)
+        assert seen.status.state is live.status.state, at
+        assert seen.status.knobs == live.status.knobs
+        assert seen.asked == live.asked
+        assert seen.profile.load == live.profile.load
+        assert seen.profile.goals == live.profile.goals
+        assert seen.accounting == live.accounting
+        assert seen.generated_tokens == live.generated_tokens
+        assert seen.marks == live.marks
+        assert seen.window == live.window
+        assert [(t.number, t.turned, t.knobs) for t in seen.trials] == [
+            (t.number, t.turned, t.knobs) for t in live.trials
+        ]
+        for name in ("figures", "now"):
+            for field in fields(getattr(live, name)):
+                # A request that was due by then, and sent a little later, is known by now.
+                if field.name in ("step", "offered_per_s", "saturated"):
+                    continue
+                before, after = (getattr(getattr(f, name), field.name) for f in (live, seen))
+                assert same(before, after), (at, name, field.name, before, after)
+
+
+def test_latencies_goodput_and_verdicts_are_those_that_were_shown(run, log):
+    live = run.frames[-1]
+    replay = replay_of(log)
+    replay.seek(replay.length_s)
+    seen = replay.frame()
+    # A live frame's are up to a second old: taken anew from the same samples they are the same.
+    fresh = latencies(run.session.recorder, live.window.start_s, live.window.end_s)
+    for name in ("ttft", "tpot", "itl", "e2e"):
+        before, after = getattr(fresh, name), getattr(seen.latencies, name)
+        assert after.n == before.n
+        for share in ("p50", "p90", "p99"):
+            assert getattr(after, share) == pytest.approx(getattr(before, share), abs=3e-6)
+    assert seen.goodput.per_s == pytest.approx(live.goodput.per_s, rel=0.05)
+    for before, after in zip(live.trials, seen.trials, strict=True):
+        for old, new in zip(before.differences, after.differences, strict=True):
+            for field in fields(old):
+                assert same(getattr(old, field.name), getattr(new, field.name))
+        assert (after.series is None) == (before.series is None)
+        if before.series is not None:
+            assert after.value("tokens_per_s") == pytest.approx(
+                before.value("tokens_per_s"), rel=1e-3
+            )
+            assert after.value("ttft_p90") == pytest.approx(before.value("ttft_p90"), abs=3e-6)
+
+
+def test_the_charts_are_those_that_were_shown(run, log):
+    replay = replay_of(log)
+    replay.seek(replay.length_s)
+    replay.frame()
+    live, seen = run.session.history, replay.history
+    assert (seen.first, seen.total) == (live.first, live.total)
+    for before, after in zip(live.buckets, seen.buckets, strict=True):
+        assert after.generated == pytest.approx(before.generated)
+        # Seconds without a step hold the books as they were looked at, four times a second live.
+        if not math.isnan(before.step_s):
+            assert after.running == pytest.approx(before.running)
+        assert after.start_s == pytest.approx(before.start_s)
+    # And in the middle of the run, only what had been by then.
+    replay.seek(30.0)
+    replay.frame()
+    assert replay.history.total == 30
+
+
+def test_every_request_is_read_back(run, log):
+    recorder = read_log(log).recorder
+    told = {sample.number: sample for sample in recorder.request_log}
+    for sample in run.session.recorder.request_log:
+        again = told[sample.number]
+        assert again.outcome is sample.outcome
+        assert again[7:] == sample[7:]
+        assert again.ttft_s == pytest.approx(sample.ttft_s, abs=3e-6)
+        assert again.e2e_s == pytest.approx(sample.e2e_s, abs=3e-6)
+
+
+def test_a_failed_engine_is_seen_again(tmp_path):
+    made = Recorded(tmp_path / "x.jsonl.zst", fail_at_step=300)
+    made.run(12)
+    made.end()
+    replay = replay_of(made.journal.path)
+    replay.seek(replay.length_s)
+    failure = replay.frame().status.failure
+    assert "told to fail" in failure.message
+    assert failure.hint
+
+
+# -- time ----------------------------------------------------------------------------------------
+
+
+class TestTime:
+    @pytest.fixture
+    def replay(self, log):
+        self.now_s = 0.0
+        return Replay(read_log(log), lambda: self.now_s)
+
+    def test_it_plays_at_its_speed_and_stands_when_it_is_told(self, replay):
+        begin = replay.at_s
+        self.now_s = 4.0
+        replay.frame()
+        assert replay.at_s == pytest.approx(begin + 4.0)
+        replay.change_speed(1)
+        self.now_s = 8.0
+        replay.frame()
+        assert (replay.speed, replay.at_s) == (2.0, pytest.approx(begin + 12.0))
+        replay.toggle()
+        self.now_s = 100.0
+        assert replay.frame().elapsed_s == pytest.approx(begin + 12.0)
+
+    def test_it_ends_at_the_end_and_begins_anew_from_there(self, replay):
+        self.now_s = 1e6
+        replay.frame()
+        assert (replay.at_s, replay.playing) == (replay.length_s, False)
+        replay.toggle()
+        assert replay.playing
+        assert replay.at_s < 10
+
+    def test_speeds_and_times_stay_within_what_there_is(self, replay):
+        for _ in range(20):
+            replay.change_speed(1)
+        assert replay.speed == 64
+        for _ in range(20):
+            replay.change_speed(-1)
+        assert replay.speed == 0.25
+        replay.seek(-5)
+        assert replay.frame().t_s >= replay.recording.moments[0].t_s
+        replay.seek(1e9)
+        assert replay.at_s == replay.length_s
+
+    def test_marks_are_reached_in_order_and_back(self, replay):
+        replay.toggle()
+        replay.seek(0)
+        said = [replay.seek_mark(1) for _ in replay.marks[2:]]
+        with pytest.raises(UsageError, match="No mark after"):
+            replay.seek_mark(1)
+        assert "max_num_seqs 64 → 32" in said
+        assert said.index("max_num_seqs 64 → 32") < said.index("undo: max_num_seqs 32 → 64")
+        back = replay.seek_mark(-1)
+        assert back == said[-2]
+
+    def test_nothing_can_be_turned_but_a_row_leads_to_its_time(self, replay):
+        for act in (replay.undo, replay.redo, replay.sweep, replay.clear_points):
+            with pytest.raises(UsageError, match="is over"):
+                act()
+        said = replay.jump(2)
+        assert "row 2" in said
+        assert replay.frame().asked.max_num_seqs == 32
+
+
+# -- wherever it ends ----------------------------------------------------------------------------
+
+
+def frames_of(data):
+    """Where each of the file's Zstandard frames ends."""
+    ends, at = [], 0
+    while at < len(data):
+        reader = zstandard.ZstdDecompressor().decompressobj()
+        reader.decompress(data[at:])
+        at = len(data) - len(reader.unused_data)
+        ends.append(at)
+    return ends
+
+
+def test_cut_anywhere_all_whole_lines_are_read_back(log, tmp_path):
+    data = log.read_bytes()
+    ends = frames_of(data)
+    whole = len(read_log(log).moments)
+    chance = random.Random(1)
+    cuts = {0, 1, *ends, *(end - 1 for end in ends), *(end + 1 for end in ends)}
+    cuts |= {chance.randrange(len(data)) for _ in range(200)}
+    for cut in sorted(cut for cut in cuts if 0 <= cut <= len(data)):
+        (tmp_path / "cut").write_bytes(data[:cut])
+        complete = sum(end <= cut for end in ends)
+        if complete < 2:
+            with pytest.raises(UsageError):
+                read_log(tmp_path / "cut")
+            continue
+        # The head is the first of them.
+        found = read_log(tmp_path / "cut")
+        assert len(found.moments) == complete - 1
+        assert found.damaged == (cut not in (0, *ends))
+        assert found.ended == ("left" if len(found.moments) == whole else "")
+
+
+def test_a_spoilt_place_takes_its_own_line_and_no_other(log, tmp_path):
+    data = log.read_bytes()
+    whole = len(read_log(log).moments)
+    ends = frames_of(data)
+    chance = random.Random(2)
+    for _ in range(60):
+        at = chance.randrange(ends[1], len(data))
+        spoilt = bytearray(data)
+        spoilt[at] ^= 1 << chance.randrange(8)
+        (tmp_path / "spoilt").write_bytes(spoilt)
+        found = read_log(tmp_path / "spoilt")
+        assert whole - len(found.moments) <= 1
+        assert found.damaged >= 1
+        Replay(found, lambda: 0.0).frame()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=300))
+def test_what_is_no_log_is_a_sentence(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "no-log"
+    path.write_bytes(data)
+    with pytest.raises(UsageError):
+        read_log(path)
+
+
+def test_a_log_of_a_newer_tputtui_is_told(tmp_path):
+    line = msgspec.json.encode(Head(99, "9.9", "2030", 0.0)) + b"\n"
+    (tmp_path / "x").write_bytes(zstandard.ZstdCompressor().compress(line))
+    with pytest.raises(UsageError, match="of version 99"):
+        read_log(tmp_path / "x")
+    with pytest.raises(UsageError, match="No such file"):
+        read_log(tmp_path / "gone")
+
+
+def test_a_killed_process_leaves_what_it_had_written(tmp_path):
+    made = Recorded(tmp_path / "x.jsonl.zst")
+    made.run(6)
+    # As after kill -9: no end was written, nothing flushed.
+    found = read_log(made.journal.path)
+    assert len(found.moments) == 6
+    assert found.ended == ""
+
+
+def test_a_full_disk_stops_the_log_not_the_run_and_is_told_once(tmp_path, monkeypatch):
+    made = Recorded(tmp_path / "x.jsonl.zst")
+    made.run(3)
+    before = made.journal.path.stat().st_size
+    write = os.write
+
+    def full(descriptor, data):
+        # Half a line fits.
+        write(descriptor, bytes(data[: len(data) // 2]))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    made.run(2)
+    monkeypatch.undo()
+    made.run(1)
+    assert made.journal.path.stat().st_size == before
+    assert len(read_log(made.journal.path).moments) == 3
+    (news,) = made.session.news()
+    assert "No space left on device" in news
+    assert made.session.news() == []
+    assert made.session.frame().accounting.balanced
+
+
+def test_the_log_can_be_read_by_its_person_alone(log):
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_it_is_json_lines_for_anyone(log):
+    with zstandard.ZstdDecompressor().stream_reader(
+        log.open("rb"), read_across_frames=True
+    ) as file:
+        lines = file.read().splitlines()
+    assert msgspec.json.decode(lines[0])["tputtui_session"] == 1
+    for line in lines[1:]:
+        assert "t" in msgspec.json.decode(line)
+
+
+def test_the_writer_thread_writes_by_itself_and_ends(tmp_path):
+    path = tmp_path / "x.jsonl.zst"
+    made = Recorded(tmp_path / "other.jsonl.zst")
+    journal = Journal(path, made.session.recorder, 1000.0)
+    made.session.watch(journal.see)
+    made.run(2)
+    journal.start()
+    assert journal.close(10.0)
+    assert not [t for t in threading.enumerate() if t.name == "journal"]
+    found = read_log(path)
+    assert found.ended == "left"
+    assert found.moments[-1].accounting == made.session.frame().accounting
+
+
+# -- how large it becomes ------------------------------------------------------------------------
+
+
+def written(path, steps_per_s, requests_per_s, seconds=60):
+    """Bytes of a minute of a made-up engine, with all the noise that rows can have."""
+    chance, recorder = np.random.default_rng(0), Recorder()
+    made = Recorded(path.with_suffix(".other"))
+    journal = Journal(path, recorder, 1000.0)
+    journal.see(made.session.frame())
+    t, second, number = 1000.0, 1000.0, 0
+    while t < 1000.0 + seconds:
+        took = float(chance.lognormal(math.log(1 / steps_per_s), 0.1))
+        t += took
+        values = [int(v) for v in chance.integers(0, 4000, len(STEP) - 4)]
+        step = StepSample(t, took, *values[:8], chance.random(), 256, 8192, took / 5, *values[8:10])
+        recorder.add_step(step, [(took, 200), (2 * took, 3)])
+        for _ in range(chance.poisson(requests_per_s / steps_per_s)):
+            number += 1
+            due = t - chance.gamma(4, 1.0)
+            times = np.cumsum([due, *chance.gamma(1, 0.05, 3)])
+            recorder.issued.append((due,))
+            recorder.add_first_token(times[3], due, times[1])
+            sizes = chance.integers(1, 4000, 4).tolist()
+            recorder.add_ended(RequestSample(number, Outcome.FINISHED, *times, t, *sizes, 0))
+        if t - second >= 1.0:
+            second = t
+            journal.turn()
+    journal.turn("left")
+    assert not journal.failure
+    return path.stat().st_size * 60 / seconds
+
+
+def test_a_minute_takes_less_than_a_megabyte_whatever_the_engine_does(tmp_path):
+    assert written(tmp_path / "a", 60, 20) < 300_000
+    assert written(tmp_path / "b", 250, 200) < 1_000_000
+    assert written(tmp_path / "c", 300, 1500) < 1_000_000
+    # What had to give way is said.
+    assert not read_log(tmp_path / "a").thinned
+    found = read_log(tmp_path / "c")
+    assert found.thinned
+    # A row that was kept stands for those that were not.
+    assert found.recorder.ended.count == pytest.approx(1500 * 60, rel=0.1)
+
+
+kinds = st.sampled_from("tscf")
+numbers = {
+    "t": st.floats(1000, 2e5),
+    "s": st.one_of(st.floats(-1, 1e4), st.just(math.nan)),
+    "c": st.integers(0, 2**40).map(float),
+    "f": st.floats(0, 1),
+}
+
+
+@given(st.lists(kinds, min_size=1, max_size=6), st.data(), st.sampled_from([1e-6, 1e-4, 1e-3]))
+def test_columns_are_read_back_to_their_precision(kinds, data, quantum_s):
+    n = data.draw(st.integers(1, 12))
+    columns = [data.draw(st.lists(numbers[kind], min_size=n, max_size=n)) for kind in kinds]
+    for kind, column in zip(kinds, columns, strict=True):
+        if kind == "t":
+            column.sort()
+    rows = np.array(columns).T
+    packed = msgspec.json.decode(msgspec.json.encode(pack(rows, "".join(kinds), 1000.0, quantum_s)))
+    again = unpack(packed, n, "".join(kinds), 1000.0, quantum_s)
+    for i, kind in enumerate(kinds):
+        within = {"t": 1.01 * quantum_s, "s": quantum_s / 2, "f": 1e-6, "c": 0}[kind]
+        close = np.abs(again[:, i] - rows[:, i]) <= within + 1e-9
+        assert (close | (np.isnan(again[:, i]) & np.isnan(rows[:, i]))).all()
+        if kind == "t":
+            # Never later than it was: what had ended when a window did has ended.
+            assert (again[:, i] <= rows[:, i] + 1e-12).all()
+
+
+def test_every_column_of_a_step_has_a_kind():
+    assert len(TABLES["steps"]) == len(StepSample._fields)
+    assert len(TABLES["ended"]) == len(RequestSample._fields)

@@ -1,0 +1,234 @@
+"""Reports of a run, and two runs side by side."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import msgspec
+import pytest
+
+from tests.test_record import Recorded
+from tputtui import cli, profile
+from tputtui.errors import UsageError
+from tputtui.goals import parse_goals
+from tputtui.load.workload import ClosedLoop
+from tputtui.measure.verdict import Judgement
+from tputtui.record.reading import read_log
+from tputtui.report.content import gather
+from tputtui.report.pages import html, markdown
+from tputtui.report.sides import compared_runs
+
+
+def recorded(path, turn=None, *, seed=0, load=None, goals=True):
+    demo = profile.load(profile.shipped()["demo"]).load
+    made = Recorded(path, load=msgspec.structs.replace(load or demo, seed=seed))
+    if goals:
+        made.session.set_goals(parse_goals("ttft_p90=1500ms"))
+    made.run(30)
+    if turn:
+        made.session.set_knob(*turn)
+        made.run(35)
+    return made.end().journal.path
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("logs")
+    return {
+        "turned": recorded(folder / "turned.jsonl.zst", ("max_num_seqs", 32)),
+        "plain": recorded(folder / "plain.jsonl.zst"),
+        "again": recorded(folder / "again.jsonl.zst", seed=5),
+    }
+
+
+@pytest.fixture
+def turned(logs):
+    return read_log(logs["turned"])
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes, and the text."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.text, self.open = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def parsed(page):
+    tags = Tags()
+    tags.feed(page)
+    tags.close()
+    return tags
+
+
+def test_the_page_has_settings_verdicts_charts_marks_and_the_profile(turned):
+    page = html(turned)
+    found = parsed(page)
+    text = " ".join(" ".join(found.text).split())
+    assert "shape:demo: 2 settings tried" in text
+    assert "max_num_seqs 64 → 32" in text
+    for verdict in ("better", "worse"):
+        assert verdict in text
+    charts = [attributes for tag, attributes in found.tags if tag == "svg"]
+    titles = re.findall(r"<h3>(.*?)</h3>", page)
+    assert titles == ["throughput", "batch", "KV cache", "TTFT", "TPOT"]
+    # One more: the frontier has two points.
+    assert len(charts) == len(titles) + 1
+    pre = page.partition("<pre>")[2].partition("</pre>")[0]
+    kept = profile.parse(pre.replace("&#39;", "'"), "report")
+    assert kept.knobs["max_num_seqs"] == 32
+    assert kept.evidence.tuned.figures["tokens_per_s"].value > 0
+
+
+def test_the_page_loads_nothing_from_anywhere(turned):
+    page = html(turned)
+    for _, attributes in parsed(page).tags:
+        for name in ("src", "href", "xlink:href"):
+            assert not attributes.get(name) or attributes[name].startswith("#"), attributes
+    assert "<script" not in page
+    assert "@import" not in page
+    assert not re.search(r"url\((?!#)", page)
+
+
+def test_a_run_gives_the_same_page_each_time(turned):
+    def still(page):
+        # When the figures were written down is all that may differ.
+        return re.sub(r"date: \S+", "", page)
+
+    assert still(html(turned)) == still(html(turned))
+
+
+def test_what_a_run_is_called_does_nothing_to_the_page(tmp_path):
+    path = recorded(tmp_path / "x.jsonl.zst", goals=False)
+    recording = read_log(path)
+    nasty = "<script>alert(1)</script>|`*_[x](y)"
+    for i, moment in enumerate(recording.moments):
+        engine = profile.EngineSpec(nasty)
+        recording.moments[i] = moment._replace(
+            profile=msgspec.structs.replace(moment.profile, engine=engine)
+        )
+    assert "<script" not in html(recording)
+    text = markdown(recording).partition("## The profile")[0]
+    assert "<script" not in text
+    assert "\\`\\*\\_\\[x\\]" in text
+
+
+def test_markdown_says_the_same_in_text_alone(turned):
+    text = markdown(turned)
+    assert text.startswith("# shape:demo: 2 settings tried\n")
+    rows = [line for line in text.splitlines() if line.startswith("| 2 |")]
+    assert "32/2048/2048" in rows[0]
+    widths = {line.count("|") for line in rows[:1]}
+    assert widths == {text.partition("| # |")[2].partition("\n")[0].count("|") + 2}
+    # Charts in braille, with the numbers of the marks below them.
+    assert "⣿" in text
+    assert "throughput: generated" in text
+    assert "](" not in text
+
+
+def test_figures_are_those_of_the_table(turned):
+    content = gather(turned)
+    first, second = content.rows
+    assert [row.number for row in content.rows] == [1, 2]
+    assert second.against == 1
+    verdicts = {metric: verdict for metric, _, verdict in second.verdicts}
+    assert verdicts["goodput"] == "worse"
+    assert verdicts["TPOT p50"] == "better"
+    trial = content.frame.trials[1]
+    assert second.cells["tokens_per_s"][0] == f"{trial.value('tokens_per_s'):,.0f}"
+    assert first.cells["ttft_p50"][0].endswith("ms")
+
+
+def test_curves_add_up_to_what_was_generated(turned):
+    content = gather(turned)
+    curve = next(c for c in content.curves if c.label == "generated")
+    assert curve.values.sum() == pytest.approx(content.frame.generated_tokens)
+
+
+# -- side by side --------------------------------------------------------------------------------
+
+
+def test_a_lower_limit_is_told_from_another_runs(logs):
+    sides = compared_runs(read_log(logs["plain"]), read_log(logs["turned"]))
+    found = {row.metric.key: row.judgement for row in sides.rows}
+    assert found["tokens_per_s"] is Judgement.WORSE
+    assert found["tpot_p50"] is Judgement.BETTER
+    assert sides.turned == "max_num_seqs 64 → 32"
+    assert sides.apart == ()
+    assert "e2e_p90" in found
+
+
+def test_two_equal_runs_are_not_told_apart(logs):
+    sides = compared_runs(read_log(logs["plain"]), read_log(logs["again"]))
+    assert not [row for row in sides.rows if row.judgement.clear]
+    assert sides.turned == ""
+    assert any("seed" in each for each in sides.apart)
+
+
+def test_settings_of_one_run_by_their_numbers(logs):
+    run = read_log(logs["turned"])
+    there, back = compared_runs(run, run, 1, 2), compared_runs(run, run, 2, 1)
+    for a, b in zip(there.rows, back.rows, strict=True):
+        assert (1 + a.change) * (1 + b.change) == pytest.approx(1)
+    with pytest.raises(UsageError, match="setting 9 was not measured") as refusal:
+        compared_runs(run, run, 9, 1)
+    assert refusal.value.hint == "Measured: 1, 2."
+
+
+def test_the_commands_write_and_print(logs, tmp_path, capsys):
+    log = str(logs["turned"])
+    page, text = tmp_path / "page.html", tmp_path / "page.md"
+    assert cli.main(["report", log, "-o", str(page)]) == 0
+    assert cli.main(["report", log, "-o", str(text)]) == 0
+    assert page.read_text().startswith("<!doctype html>")
+    assert text.read_text().startswith("# shape:demo")
+    capsys.readouterr()
+    assert cli.main(["report", log, "-o", str(page)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert cli.main(["report", log, "-o", str(tmp_path / "page.pdf")]) == 2
+    assert "HTML or Markdown" in capsys.readouterr().err
+    assert cli.main(["report", str(tmp_path / "gone")]) == 2
+    capsys.readouterr()
+
+    assert cli.main(["compare", str(logs["plain"]), log, "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["figures"]["tokens_per_s"]["verdict"] == "worse"
+    assert found["figures"]["tokens_per_s"]["low"] < found["figures"]["tokens_per_s"]["change"]
+    assert cli.main(["compare", str(logs["plain"]), log]) == 0
+    table = capsys.readouterr().out
+    assert "turned: max_num_seqs 64 → 32" in table
+    assert re.search(r"tokens/s +3,8\d\d +2,8\d\d +-26\.\d% \[.*\] +worse", table)
+    assert cli.main(["compare", str(logs["plain"]), log, "--format", "md"]) == 0
+    assert "| tokens/s |" in capsys.readouterr().out
+
+
+def test_the_last_run_is_found_by_that_word(logs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert cli.main(["report"]) == 2
+    assert "No run was recorded yet" in capsys.readouterr().err
+    folder = tmp_path / "tputtui" / "sessions"
+    folder.mkdir(parents=True)
+    for name, key in (("20260101-000000-1", "plain"), ("20260102-000000-1", "turned")):
+        (folder / f"{name}.jsonl.zst").write_bytes(logs[key].read_bytes())
+    assert cli.main(["report", "last", "--format", "md"]) == 0
+    assert "2 settings tried" in capsys.readouterr().out
+
+
+def test_a_run_of_which_nothing_was_measured_still_makes_a_page(tmp_path):
+    demo = profile.load(profile.shipped()["demo"]).load
+    load = msgspec.structs.replace(demo, arrivals=ClosedLoop(0))
+    made = Recorded(tmp_path / "x.jsonl.zst", load=load)
+    made.run(3)
+    recording = read_log(made.end().journal.path)
+    assert "<h2>Over time</h2>" in html(recording)
+    assert "## Over time" in markdown(recording)
+    with pytest.raises(UsageError, match="nothing was measured"):
+        compared_runs(recording, recording)

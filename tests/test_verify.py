@@ -1,0 +1,220 @@
+"""A verify boot: exactly the tuned values as what is booted, and what that changes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import msgspec
+import pytest
+
+from tests.rig import Rig
+from tputtui import profile
+from tputtui.engine.fake import FakeEngine
+from tputtui.engine.protocol import State
+from tputtui.errors import EngineError, UsageError
+from tputtui.export.startup import start_up
+from tputtui.profile.evidence import Figure
+from tputtui.proof import compared
+
+DEMO = profile.load(profile.shipped()["demo"])
+
+
+@pytest.fixture
+def rig():
+    rig = Rig(DEMO.load, DEMO.knobs)
+    rig.boot()
+    rig.run(12.0)
+    rig.session.set_knob("max_num_seqs", 48)
+    rig.run(25.0)
+    return rig
+
+
+def verified(rig, at_most=200):
+    for _ in range(at_most):
+        rig.run(1.0)
+        state = rig.session.frame().compare
+        if state is not None and state.done:
+            return state
+    raise AssertionError(f"never over: {state}")
+
+
+def test_it_boots_with_exactly_these_values_and_measures_the_same_load(rig):
+    session = rig.session
+    before = session.snapshot()
+    session.verify()
+    state = verified(rig)
+    frame = session.frame()
+    assert frame.status.facts.ceilings.max_num_seqs == 48
+    assert frame.status.knobs.max_num_seqs == 48
+    assert frame.status.spec == start_up(before).spec
+    assert frame.profile.load == before.load
+    assert state.title == "verify"
+    assert state.note.startswith("Verified")
+    # The same engine as before, so nothing is told apart.
+    assert not [row for row in state.differences if row.judgement.clear]
+
+
+def test_both_sets_of_figures_and_their_difference_are_saved(rig, tmp_path):
+    session = rig.session
+    tuned = session.snapshot().evidence.tuned
+    session.verify()
+    verified(rig)
+    saved = profile.load(session.save(tmp_path / "verified.yaml"))
+    evidence = saved.evidence
+    assert evidence.state == "verified"
+    assert evidence.tuned.figures["tokens_per_s"].value == pytest.approx(
+        tuned.figures["tokens_per_s"].value, rel=0.05
+    )
+    assert evidence.tuned.ceilings["max_num_seqs"] == 256
+    assert evidence.verified.ceilings["max_num_seqs"] == 48
+    change = evidence.difference["tokens_per_s"]
+    new, old = (each.figures["tokens_per_s"].value for each in (evidence.verified, evidence.tuned))
+    assert change.change == pytest.approx(new / old - 1, abs=1e-3)
+    assert change.low <= change.change <= change.high
+    assert saved.engine.args["max_num_seqs"] == 48
+
+
+def test_it_says_nothing_of_another_setting(rig):
+    session = rig.session
+    session.verify()
+    verified(rig)
+    assert session.snapshot().evidence.state == "verified"
+    session.set_knob("max_num_seqs", 40)
+    rig.run(10.0)
+    assert session.snapshot().evidence.state == "tuned live"
+    assert session.frame().compare is None
+
+
+def test_a_turn_breaks_it_off(rig):
+    session = rig.session
+    session.verify()
+    rig.run(6.0)
+    assert not session.frame().compare.done
+    session.set_knob("max_num_seqs", 40)
+    rig.run(20.0)
+    assert session.frame().compare is None
+    assert session.snapshot().evidence.state == "tuned live"
+
+
+def test_there_must_be_figures_to_compare_with(rig):
+    rig.session.set_knob("max_num_seqs", 32)
+    rig.turn()
+    with pytest.raises(UsageError, match="settling"):
+        rig.session.verify()
+    assert rig.session.frame().status.facts.ceilings.max_num_seqs == 256
+
+
+def test_an_engine_that_does_not_boot_so_is_told_and_the_old_one_is_back(rig):
+    session = rig.session
+    make, failing = session.host._make_engine, [True]
+
+    def once():
+        if failing.pop():
+            return FakeEngine(rig.clock, fail_boot=EngineError("not that few tokens", "more"))
+        return make()
+
+    session.host._make_engine = once
+    failing.insert(0, False)
+    session.verify()
+    state = verified(rig)
+    assert "not that few tokens" in state.note
+    frame = session.frame()
+    assert frame.status.state is State.RUNNING
+    assert frame.status.facts.ceilings.max_num_seqs == 256
+    assert session.snapshot().evidence.state == "tuned live"
+
+
+class Slower(FakeEngine):
+    """As an engine is whose graphs do not fit its batches."""
+
+    def step(self):
+        self._clock.advance(0.004)
+        return super().step()
+
+
+def test_an_engine_that_is_slower_so_booted_is_told(rig):
+    session = rig.session
+    session.host._make_engine = lambda: Slower(rig.clock)
+    session.verify()
+    state = verified(rig)
+    assert "it is worse: tokens/s" in state.note
+    evidence = session.snapshot().evidence
+    assert evidence.difference["tokens_per_s"].verdict == "worse"
+    assert evidence.difference["tpot_p50_s"].verdict in ("worse", "cannot tell yet")
+
+
+def test_differences_of_figures_by_hand():
+    """MOVER on logarithms: both 100 ± 10 % and 120 ± 10 %, as intervals of equal ratio."""
+    base = profile.parse("tputtui: 1", "x")
+    del base
+    from tests.test_profile import evidence_of
+
+    measured = evidence_of(tokens_per_s=100.0).tuned
+
+    def with_figure(value, low, high):
+        return msgspec.structs.replace(
+            measured, figures={"tokens_per_s": Figure(value, low, high, 60)}
+        )
+
+    old = with_figure(100.0, 100 / 1.1, 110.0)
+    found = compared(old, with_figure(120.0, 120 / 1.1, 132.0)).difference["tokens_per_s"]
+    # hypot(ln 1.1, ln 1.1) = 0.13479: 1.2 · e^±0.13479.
+    assert found.change == pytest.approx(0.2)
+    assert found.low == pytest.approx(0.0487, abs=1e-3)
+    assert found.high == pytest.approx(0.3732, abs=1e-3)
+    assert found.verdict == "better"
+    without = compared(old, with_figure(120.0, None, None)).difference["tokens_per_s"]
+    assert (without.verdict, without.low) == ("cannot tell yet", None)
+
+
+# -- the command ---------------------------------------------------------------------------------
+
+
+def verify(*words, cwd):
+    env = os.environ | {"XDG_STATE_HOME": str(cwd / "state"), "XDG_CONFIG_HOME": str(cwd / "conf")}
+    return subprocess.run(
+        [sys.executable, "-m", "tputtui", "verify", *words],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env, cwd=cwd, timeout=240,
+    )  # fmt: skip
+
+
+@pytest.mark.engine
+def test_the_command_writes_both_into_the_file_and_keeps_its_comments(tmp_path):
+    text = profile.read(profile.shipped()["demo"]).replace("in_flight: 96}", "in_flight: 40}")
+    text = text.replace("max_num_seqs: 64", "max_num_seqs: 24   # for the night")
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    done = verify("mine.yaml", "--duration", "4s", "--quiet", cwd=tmp_path)
+    assert done.returncode in (0, 1), done.stderr
+    assert "Traceback" not in done.stderr
+    assert re.search(r"tokens/s +[\d,]+ +[\d,]+ +[-+]\d", done.stdout)
+    assert "measuring the tuned setting first" in done.stderr
+    written = file.read_text()
+    assert "max_num_seqs: 24   # for the night" in written
+    saved = profile.load(file)
+    assert saved.evidence.state == "verified"
+    assert saved.evidence.tuned.ceilings["max_num_seqs"] == 256
+    assert saved.evidence.verified.ceilings["max_num_seqs"] == 24
+    assert saved.evidence.verified.knobs["max_num_seqs"] == 24
+
+    # With figures in it, those are compared with; one that cannot boot is told, and stays.
+    bad = msgspec.structs.replace(saved, knobs={**saved.knobs, "max_num_batched_tokens": 8})
+    profile.save(bad, tmp_path / "bad.yaml")
+    before = (tmp_path / "bad.yaml").read_text()
+    done = verify("bad.yaml", "--duration", "4s", cwd=tmp_path)
+    assert done.returncode in (2, 3), done.stdout
+    assert "fewer batched tokens (8) than sequences (24)" in done.stderr
+    assert (tmp_path / "bad.yaml").read_text() == before
+
+
+def test_what_cannot_be_written_to_is_told_before_anything_is_measured(tmp_path):
+    done = verify("demo", cwd=tmp_path)
+    assert (done.returncode, "-o FILE" in done.stderr) == (2, True)
+    (tmp_path / "there.yaml").write_text("mine")
+    done = verify("demo", "-o", "there.yaml", cwd=tmp_path)
+    assert (done.returncode, "exists already" in done.stderr) == (2, True)
+    done = verify("dmeo", cwd=tmp_path)
+    assert (done.returncode, "`demo`" in done.stderr) == (2, True)
