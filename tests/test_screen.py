@@ -247,6 +247,64 @@ async def test_saving_keeps_an_existing_file(tmp_path):
     assert profile.load(tmp_path / "b.yaml").knobs["max_num_seqs"] == 64
 
 
+async def test_saving_over_a_profile_takes_a_second_enter_and_keeps_its_comments(tmp_path):
+    app = app_after(10, turn=("max_num_seqs", 48))
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(profile.read(profile.shipped()["demo"]) + "# the end\n")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await paint(pilot)
+        await pilot.press("s")
+        app.screen.query_one(Input).value = str(mine)
+        await pilot.press("enter")
+        told = app.screen.query_one(".error", Label).render().plain
+        assert "exists already" in told
+        assert "Enter again" in told
+        assert profile.load(mine).knobs["max_num_seqs"] == 64
+        await pilot.press("enter")
+        assert app.saved == [mine]
+    text = mine.read_text()
+    assert profile.load(mine).knobs["max_num_seqs"] == 48
+    assert "# The embedded default." in text
+    assert "# the end" in text
+
+
+async def test_another_name_is_not_written_over_by_an_enter_meant_for_the_first(tmp_path):
+    app = app_after(10)
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text("mine")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await paint(pilot)
+        await pilot.press("s")
+        app.screen.query_one(Input).value = str(tmp_path / "a.yaml")
+        await pilot.press("enter")
+        app.screen.query_one(Input).value = str(tmp_path / "b.yaml")
+        await pilot.press("enter")
+        assert app.saved == []
+    assert (tmp_path / "b.yaml").read_text() == "mine"
+
+
+async def test_a_verify_boot_is_asked_for_once_and_told_in_the_panel_of_changes():
+    app = app_after(40, turn=("max_num_seqs", 48))
+    rig = app.rig
+    async with app.run_test(size=(120, 40)) as pilot:
+        await paint(pilot)
+        await pilot.press("v")
+        told = "\n".join(label.render().plain for label in app.screen.query(Label))
+        assert "exactly the present limits as ceilings" in told
+        assert "The load pauses for about 8 s" in told
+        await pilot.press("escape")
+        assert rig.session.frame().status.facts.ceilings.max_num_seqs == 256
+        await pilot.press("v", "enter")
+        rig.run(12.0)
+        app._tick()
+        await pilot.pause()
+        assert rig.session.frame().status.facts.ceilings.max_num_seqs == 48
+        assert "verify" in app._board._canvases["changes"].border_title
+        rig.run(40.0)
+        app._tick()
+        assert rig.session.frame().compare.note.startswith("Verified")
+
+
 async def test_before_the_engine_is_up_turning_is_refused_calmly():
     app = app_after(0)
     async with app.run_test(size=(80, 24)) as pilot:

@@ -46,7 +46,8 @@ _MEANINGS = (
      "to be told yet. All rows at all looks together hold with 95 %."),
     ("A/B", "legs of both settings in turns, with the same requests, from an empty engine; it ends "
      "by itself and puts everything back. It also sees through slow drift."),
-    ("bound by", "what holds the engine back, over the last 10 s, and what to try next."),
+    ("verify", "an engine booted with exactly these values, against the one they were tuned on: "
+     "memory profile and CUDA graphs follow what is booted."),
     ("guard", "a turn after which it is broken is undone by itself, within its first window."),
     ("starves", "a token limit below the running batch serves its first sequences only."),
     ("┃ ╎ │", "on a chart: a limit was turned, the load changed, the engine booted or failed."),
