@@ -1,0 +1,75 @@
+"""Commands besides the screen in a real terminal: live progress, a replay, a pipe that closes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.terminal import Terminal
+from tests.test_record import Recorded
+
+pytestmark = pytest.mark.pty
+
+
+@pytest.fixture
+def log(tmp_path):
+    made = Recorded(tmp_path / "run.jsonl.zst")
+    made.run(10)
+    made.session.set_knob("max_num_seqs", 32)
+    made.run(12)
+    return made.end().journal.path
+
+
+def test_a_replay_is_seen_moved_and_left(log, tmp_path):
+    terminal = Terminal(f"replay {log.name} --at 0:12 --speed 0.25", tmp_path)
+    terminal.until(r"REPLAY")
+    terminal.until(r"64 / 256")
+    terminal.press(".")
+    terminal.until(r"┃ max_num_seqs 64 → 32")
+    terminal.press("\x1b[C")
+    terminal.until(r"32 / 256")
+    terminal.press("t")
+    terminal.until(r"settings tried 2")
+    terminal.press("\x1b")
+    terminal.until(r"throughput")
+    terminal.press("q")
+    left = terminal.ended(20)
+    assert "exit=0" in left
+    terminal.restored()
+
+
+def test_a_replay_fits_a_small_terminal(log, tmp_path):
+    terminal = Terminal(f"replay {log.name}", tmp_path, columns=80, rows=24)
+    terminal.until(r"REPLAY")
+    terminal.until(r"␣ play")
+    terminal.press("\x03")
+    assert "exit=0" in terminal.ended(20)
+    terminal.restored()
+
+
+@pytest.mark.engine
+def test_progress_is_one_live_line_and_stays_off_stdout(tmp_path):
+    terminal = Terminal("bench --load 24 --duration 3s > out.txt", tmp_path, columns=100)
+    terminal.until(r"importing|loading")
+    terminal.until(r"measuring \d of 3 s · [\d,]+ tok/s")
+    left = terminal.ended(90)
+    assert "exit=0" in left.replace("\x1b[?25h", "")
+    # The line is gone when it is over, and the cursor is back.
+    assert not [line for line in terminal.screen.display if "measuring" in line]
+    assert terminal.raw.rfind(b"\x1b[?25l") <= terminal.raw.rfind(b"\x1b[?25h")
+    text = (tmp_path / "out.txt").read_text()
+    assert re.search(r"^tokens/s +[\d,.]+", text, re.MULTILINE)
+    assert "\x1b" not in text
+
+
+def test_a_reader_that_has_had_enough_is_no_error(log):
+    code = f"{sys.executable} -m tputtui report {log} --format md | head -1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {code}"], capture_output=True,
+                          text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"})  # fmt: skip
+    assert done.stdout.startswith("# shape:demo")
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0
