@@ -17,9 +17,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = pathlib.Path(__file__).parent
-PICTURES = ("demo-120x40", "demo-200x50", "load-120x40", "frontier-120x40")
+PICTURES = ("demo-120x40", "demo-200x50", "load-120x40", "frontier-120x40", "replay-120x40")
 SERVE_S, TURNED_S = 40.0, 30.0
 
 
@@ -57,7 +58,7 @@ async def swept(pilot) -> None:
     await asyncio.sleep(1.0)
 
 
-DONE = {"demo": turned, "load": edited, "frontier": swept}
+DONE = {"demo": turned, "load": edited, "frontier": swept, "replay": turned}
 
 
 async def picture(name: str, columns: int, rows: int, state: pathlib.Path) -> str:
@@ -70,7 +71,8 @@ async def picture(name: str, columns: int, rows: int, state: pathlib.Path) -> st
     from tputtui.ui.app import TputApp
 
     demo = profile.load(profile.shipped()["demo"])
-    session = Session(VllmEngine, demo, hardware=HardwareSampler())
+    log = state / "run.jsonl.zst" if name == "replay" else None
+    session = Session(VllmEngine, demo, hardware=HardwareSampler(), log_path=log)
     app = TputApp(session, start=session.start, save_dir=state)
     async with app.run_test(size=(columns, rows)) as pilot:
         while session.host.status.state is not State.RUNNING:
@@ -80,7 +82,23 @@ async def picture(name: str, columns: int, rows: int, state: pathlib.Path) -> st
         await DONE[name](pilot)
         svg = app.export_screenshot(title="tputtui")
     session.close(20.0)
-    return svg
+    return svg if log is None else await replayed(log, columns, rows)
+
+
+async def replayed(log: pathlib.Path, columns: int, rows: int) -> str:
+    """Open the run that was recorded, a few seconds after its second turn."""
+    from tputtui.record.reading import read_log
+    from tputtui.record.replay import Replay
+    from tputtui.ui.replay_app import ReplayApp
+
+    replay = Replay(read_log(log), time.monotonic)
+    replay.playing = False
+    marks = [mark for mark in replay.marks if mark.kind == "knob"]
+    replay.seek(marks[1].t_s - replay.recording.origin_s + 8.0)
+    app = ReplayApp(replay)
+    async with app.run_test(size=(columns, rows)):
+        await asyncio.sleep(1.0)
+        return app.export_screenshot(title="tputtui replay")
 
 
 def to_png(svg: pathlib.Path) -> None:
