@@ -145,7 +145,7 @@ def program(out: pathlib.Path, seconds: float, pairs: int, isolate: bool) -> Non
             self.action_leave()
 
         async def bare(self) -> dict:
-            self.session.stop_load()
+            self.session.steer.stop_load()
             ticks = [timer for timer in self._timers if timer._interval == app_module._TICK_S]
             for timer in ticks:
                 timer.pause()

@@ -81,8 +81,8 @@ def soak(steps: int) -> list[tuple[int, float]]:
                 raise SystemExit(f"step {step}: {frame.accounting} does not balance")
         if step % TURN_EVERY == 0:
             turn = step // TURN_EVERY
-            session.set_knob("max_num_seqs", 4 + turn % 7)
-            session.set_workload(loads[turn % len(loads)])
+            session.steer.set_knob("max_num_seqs", 4 + turn % 7)
+            session.steer.set_workload(loads[turn % len(loads)])
         if step % CHECK_EVERY == 0 or step == steps:
             gc.collect()
             found.append((step, process.memory_info().rss / 2**20))

@@ -166,6 +166,7 @@ class Stub:
     def __init__(self, frame):
         self.shown = frame
         self.asked = []
+        self.steer = self
 
     def frame(self):
         return self.shown

@@ -44,7 +44,7 @@ def measured_on(rig, duration_s, *, at_most=400):
     for _ in range(at_most):
         rig.run(0.5)
         if measuring.follow(rig.session.frame()):
-            rig.session.measure_anew()
+            rig.session.steer.measure_anew()
         if measuring.over:
             break
     return measuring
@@ -64,7 +64,7 @@ class TestMeasuring:
         while not measuring.over:
             rig.run(0.5)
             if measuring.follow(rig.session.frame()):
-                rig.session.measure_anew()
+                rig.session.steer.measure_anew()
             seen.append(measuring.stage)
         order = list(dict.fromkeys(seen))
         assert order == [Stage.WARMING, Stage.SETTLING, Stage.MEASURING, Stage.DONE]
@@ -232,7 +232,7 @@ def test_progress_is_a_few_lines_where_there_is_no_terminal(rig):
             rig.run(0.5)
             frame = rig.session.frame()
             if measuring.follow(frame):
-                rig.session.measure_anew()
+                rig.session.steer.measure_anew()
             progress.show(measuring, frame)
     lines = said.getvalue().splitlines()
     assert 5 <= len(lines) <= 12

@@ -28,7 +28,7 @@ def judged(seconds=40):
 
 def swept():
     app = judged()
-    app.session.sweep()
+    app.session.steer.sweep()
     app.rig.run(220.0)
     return app
 

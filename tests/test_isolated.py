@@ -190,9 +190,9 @@ def test_a_copy_equals_its_recorder_whenever_it_is_taken(seed):
     for _ in range(400):
         rig.turn()
         if chance.random() < 0.05:
-            rig.session.set_knob("max_num_seqs", chance.choice((4, 8, 16, 32)))
+            rig.session.steer.set_knob("max_num_seqs", chance.choice((4, 8, 16, 32)))
         if chance.random() < 0.01:
-            rig.session.stop_load()
+            rig.session.steer.stop_load()
             rig.session.host.run_load()
         if chance.random() < 0.2 and (changes := tail.take()):
             # As through the pipe: nothing of it is shared.
@@ -301,18 +301,18 @@ def test_what_is_seen_here_is_what_was_done_there(start, tmp_path):
 def test_limits_and_load_are_turned_over_there(start):
     session = start()
     running(session)
-    assert session.set_knob("max_num_seqs", 4)
+    assert session.steer.set_knob("max_num_seqs", 4)
     until(lambda: session.frame().status.knobs.max_num_seqs == 4)
     until(lambda: session.frame().accounting.running <= 4)
     assert session.frame().marks[-1].text == "max_num_seqs 256 → 4"
     facts = session.frame().status.facts
-    assert session.undo()
+    assert session.steer.undo()
     until(lambda: session.frame().accounting.running == 24)
     # What has not changed is the same object still.
     assert session.frame().status.facts is facts
-    session.set_workload(Workload(ClosedLoop(6), Fixed(100), Fixed(20)))
+    session.steer.set_workload(Workload(ClosedLoop(6), Fixed(100), Fixed(20)))
     until(lambda: session.frame().accounting.in_flight <= 6)
-    session.stop_load()
+    session.steer.stop_load()
     until(lambda: session.frame().accounting.in_flight == 0)
     assert session.frame().accounting.aborted
     assert session.frame().accounting.balanced
@@ -322,7 +322,7 @@ def test_a_storm_of_turns_ends_where_it_was_turned_to(start):
     session = start()
     running(session, finished=0)
     for value in [*range(1, 200), 7]:
-        session.set_knob("max_num_seqs", value)
+        session.steer.set_knob("max_num_seqs", value)
     until(lambda: session.frame().status.knobs.max_num_seqs == 7)
 
 
@@ -333,7 +333,7 @@ def test_a_boot_that_fails_says_why_and_may_be_tried_again(start):
     assert type(failure) is UsageError
     assert (failure.message, failure.hint) == ("No such flag: --no.", "Leave it out.")
     pid = session.host.pid
-    session.boot_again()
+    session.steer.boot_again()
     until(lambda: session.frame().status.failure not in (None, failure))
     assert session.host.pid == pid
 
@@ -365,9 +365,9 @@ def test_a_killed_engine_leaves_the_screen_up_and_boots_again(start):
     assert frame.generated_tokens >= before.generated_tokens
     # Orders to nobody do no harm, and a load turned meanwhile counts.
     with pytest.raises(KnobError, match="failed"):
-        session.set_knob("max_num_seqs", 4)
+        session.steer.set_knob("max_num_seqs", 4)
     session.host.set_workload(Workload(ClosedLoop(5), Fixed(100), Fixed(20)), "5")
-    session.boot_again()
+    session.steer.boot_again()
     until(lambda: session.frame().status.failure is None)
     running(session, frame.accounting.finished + 10)
     again = session.frame()
@@ -376,7 +376,7 @@ def test_a_killed_engine_leaves_the_screen_up_and_boots_again(start):
     assert again.accounting.in_flight <= 5
     assert again.accounting.failed == frame.accounting.failed
     assert again.generated_tokens > frame.generated_tokens
-    assert session.set_knob("max_num_seqs", 2)
+    assert session.steer.set_knob("max_num_seqs", 2)
     until(lambda: session.frame().accounting.running <= 2)
 
 
@@ -393,7 +393,7 @@ def test_where_the_new_engine_kills_its_process_the_one_before_comes_back(start)
     session = start(DiesBooting, spec=small)
     running(session)
     pid = session.host.pid
-    session.boot_with({"max_num_seqs": 128}, {})
+    session.steer.boot_with({"max_num_seqs": 128}, {})
     until(lambda: session.frame().status.refused is not None)
     running(session, session.frame().accounting.finished + 10)
     frame = session.frame()
@@ -562,7 +562,7 @@ def test_a_real_engine_is_turned_and_drained(start):
     until(lambda: session.frame().status.facts is not None or session.frame().status.failure, 240.0)
     running(session)
     assert session.frame().status.facts.ceilings.max_num_seqs == 32
-    session.set_knob("max_num_seqs", 4)
+    session.steer.set_knob("max_num_seqs", 4)
     until(lambda: session.frame().accounting.running == 4, 60.0)
     session.host.pause_load()
     until(lambda: session.frame().status.state is State.READY, 60.0)

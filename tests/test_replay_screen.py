@@ -26,9 +26,9 @@ def log(tmp_path_factory):
     made = Recorded(tmp_path_factory.mktemp("log") / "run.jsonl.zst")
     made.session.set_goals(parse_goals("ttft_p90=1500ms"))
     made.run(15)
-    made.session.set_knob("max_num_seqs", 32)
+    made.session.steer.set_knob("max_num_seqs", 32)
     made.run(25)
-    made.session.undo()
+    made.session.steer.undo()
     made.run(15)
     return made.end().journal.path
 

@@ -28,7 +28,7 @@ def recorded(path, turn=None, *, seed=0, load=None, goals=True):
         made.session.set_goals(parse_goals("ttft_p90=1500ms"))
     made.run(30)
     if turn:
-        made.session.set_knob(*turn)
+        made.session.steer.set_knob(*turn)
         made.run(35)
     return made.end().journal.path
 

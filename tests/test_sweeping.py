@@ -18,9 +18,9 @@ def booted(arrivals, **knobs):
 def test_every_setting_that_was_measured_is_one_point_with_its_limits():
     rig = booted("96", max_num_seqs=64)
     rig.run(20.0)
-    rig.session.set_knob("max_num_seqs", 16)
+    rig.session.steer.set_knob("max_num_seqs", 16)
     rig.run(1.0)
-    rig.session.set_knob("max_num_seqs", 8)
+    rig.session.steer.set_knob("max_num_seqs", 8)
     rig.run(25.0)
     one, two = rig.session.frame().points
     # 16 was never measured long enough to count.
@@ -48,7 +48,7 @@ def test_a_point_is_measured_on_while_its_setting_stands_and_is_closed_by_the_ne
 def test_a_closed_loop_is_swept_to_its_plateau_and_put_back():
     rig = booted("64", max_num_seqs=32)
     rig.run(5.0)
-    rig.session.sweep()
+    rig.session.steer.sweep()
     levels = set()
     for _ in range(400):
         rig.run(1.0)
@@ -71,7 +71,7 @@ def test_a_closed_loop_is_swept_to_its_plateau_and_put_back():
 
 def test_an_open_loop_is_swept_until_it_saturates():
     rig = booted("16/s", max_num_seqs=8)
-    rig.session.sweep()
+    rig.session.steer.sweep()
     for _ in range(900):
         rig.run(1.0)
         frame = rig.session.frame()
@@ -88,28 +88,28 @@ def test_an_open_loop_is_swept_until_it_saturates():
 def test_whatever_the_person_does_breaks_a_sweep_off(order):
     rig = booted("64", max_num_seqs=32)
     session = rig.session
-    session.set_knob("max_num_seqs", 30)
+    session.steer.set_knob("max_num_seqs", 30)
     rig.run(3.0)
-    session.sweep()
+    session.steer.sweep()
     rig.run(2.0)
     match order:
         case "knob":
-            session.set_knob("max_num_seqs", 16)
+            session.steer.set_knob("max_num_seqs", 16)
         case "load":
-            session.set_workload(from_texts(BASE, {"arrivals": "5"}))
+            session.steer.set_workload(from_texts(BASE, {"arrivals": "5"}))
         case "hold":
-            session.toggle_load()
+            session.steer.toggle_load()
         case "undo":
-            session.undo()
+            session.steer.undo()
         case "stop":
-            session.stop_experiment()
+            session.steer.stop_experiment()
         case "again":
-            session.sweep()
+            session.steer.sweep()
     rig.run(1.0)
     frame = session.frame()
     if order == "again":
         assert frame.sweep.level is not None
-        session.stop_experiment()
+        session.steer.stop_experiment()
         frame = session.frame()
     assert frame.sweep.level is None
     assert session.workload.arrivals == ClosedLoop(5 if order == "load" else 64)
@@ -119,7 +119,7 @@ def test_whatever_the_person_does_breaks_a_sweep_off(order):
 def test_what_cannot_be_swept_is_refused():
     rig = booted("8..90 over 20s")
     with pytest.raises(UsageError, match="constant load"):
-        rig.session.sweep()
+        rig.session.steer.sweep()
     cold = Rig(BASE)
     with pytest.raises(KnobError):
-        cold.session.sweep()
+        cold.session.steer.sweep()

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.pty
 def log(tmp_path):
     made = Recorded(tmp_path / "run.jsonl.zst")
     made.run(10)
-    made.session.set_knob("max_num_seqs", 32)
+    made.session.steer.set_knob("max_num_seqs", 32)
     made.run(12)
     return made.end().journal.path
 

@@ -32,7 +32,7 @@ def row(frame, key):
 class TestBeforeAfter:
     def test_a_turn_is_judged_against_the_setting_before(self, rig):
         rig.run(20.0)
-        rig.session.set_knob("max_num_seqs", 16)
+        rig.session.steer.set_knob("max_num_seqs", 16)
         rig.run(1.0)
         frame = rig.session.frame()
         assert [trial.number for trial in frame.trials] == [1, 2]
@@ -58,9 +58,9 @@ class TestBeforeAfter:
     def test_a_pause_of_the_engine_is_not_in_the_figures(self, rig):
         rig.run(70.0)
         before = rig.session.frame().trials[-1].value("tokens_per_s")
-        rig.session.toggle_engine()
+        rig.session.steer.toggle_engine()
         rig.run(30.0)
-        rig.session.toggle_engine()
+        rig.session.steer.toggle_engine()
         rig.run(20.0)
         frame = rig.session.frame()
         assert len(frame.trials) == 1
@@ -70,41 +70,41 @@ class TestBeforeAfter:
         rig.run(10.0)
         marks = len(rig.session.frame().marks)
         for value in range(63, 40, -1):
-            rig.session.set_knob("max_num_seqs", value)
+            rig.session.steer.set_knob("max_num_seqs", value)
             rig.run(0.05)
         rig.run(3.0)
         frame = rig.session.frame()
         assert [trial.knobs.max_num_seqs for trial in frame.trials] == [64, 41]
         assert [mark.text for mark in frame.marks][marks:] == ["max_num_seqs 64 → 41"]
-        rig.session.undo()
+        rig.session.steer.undo()
         rig.turn()
         assert rig.session.frame().status.knobs.max_num_seqs == 64
 
     def test_a_pinned_baseline_is_what_others_are_compared_with(self, rig):
         rig.run(15.0)
-        rig.session.set_knob("max_num_seqs", 32)
+        rig.session.steer.set_knob("max_num_seqs", 32)
         rig.run(15.0)
-        rig.session.set_knob("max_num_seqs", 16)
+        rig.session.steer.set_knob("max_num_seqs", 16)
         rig.run(15.0)
         assert rig.session.frame().trials[-1].against == 2
-        rig.session.pin(1)
+        rig.session.steer.pin(1)
         rig.run(2.0)
         frame = rig.session.frame()
         assert (frame.baseline, frame.trials[-1].against) == (1, 1)
-        rig.session.pin(None)
+        rig.session.steer.pin(None)
         rig.run(2.0)
         assert rig.session.frame().trials[-1].against == 2
         with pytest.raises(UsageError, match="no row 9"):
-            rig.session.pin(9)
+            rig.session.steer.pin(9)
 
 
 class TestAB:
     def test_it_finds_a_difference_and_puts_everything_back(self, rig):
         rig.run(5.0)
-        rig.session.set_knob("max_num_seqs", 32)
+        rig.session.steer.set_knob("max_num_seqs", 32)
         rig.run(5.0)
         before = rig.session.workload
-        assert "max_num_seqs 64 → 32" in rig.session.compare()
+        assert "max_num_seqs 64 → 32" in rig.session.steer.compare()
         rig.run(30.0)
         frame = rig.session.frame()
         assert not frame.compare.done
@@ -131,33 +131,33 @@ class TestAB:
 
     def test_a_turn_breaks_it_off_from_where_it_was_begun(self, rig):
         rig.run(5.0)
-        rig.session.set_knob("max_num_seqs", 32)
+        rig.session.steer.set_knob("max_num_seqs", 32)
         rig.run(5.0)
-        rig.session.compare()
+        rig.session.steer.compare()
         rig.run(6.0)
         # Whichever leg is on: the person turns what stood when it began.
-        assert rig.session.asked("max_num_seqs") == 32
-        rig.session.set_knob("max_num_batched_tokens", 1024)
+        assert rig.session.steer.asked("max_num_seqs") == 32
+        rig.session.steer.set_knob("max_num_batched_tokens", 1024)
         rig.run(1.0)
         frame = rig.session.frame()
         assert frame.compare is None
         assert frame.status.knobs.max_num_seqs == 32
         assert frame.status.knobs.max_num_batched_tokens == 1024
-        rig.session.undo()
+        rig.session.steer.undo()
         rig.run(1.0)
         assert rig.session.frame().status.knobs.max_num_batched_tokens == 2048
 
     def test_with_nothing_to_compare_it_says_what_to_do(self, rig):
         rig.run(2.0)
         with pytest.raises(UsageError, match="nothing to compare") as refusal:
-            rig.session.compare()
+            rig.session.steer.compare()
         assert "Turn a limit" in refusal.value.hint
 
     def test_a_profile_saved_meanwhile_holds_the_setting_before(self, rig, tmp_path):
         rig.run(5.0)
-        rig.session.set_knob("max_num_seqs", 32)
+        rig.session.steer.set_knob("max_num_seqs", 32)
         rig.run(5.0)
-        rig.session.compare()
+        rig.session.steer.compare()
         rig.run(1.0)
         saved = rig.session.snapshot()
         assert saved.knobs["max_num_seqs"] == 32
@@ -168,16 +168,16 @@ class TestAB:
 class TestHistory:
     def test_jump_goes_back_to_any_row_and_undo_takes_that_back(self, rig):
         rig.run(5.0)
-        rig.session.set_knob("max_num_seqs", 32)
+        rig.session.steer.set_knob("max_num_seqs", 32)
         rig.run(5.0)
-        rig.session.set_workload(load(Poisson(5.0)))
+        rig.session.steer.set_workload(load(Poisson(5.0)))
         rig.run(5.0)
-        assert "max_num_seqs 32 → 64" in rig.session.jump(1)
+        assert "max_num_seqs 32 → 64" in rig.session.steer.jump(1)
         rig.run(1.0)
         frame = rig.session.frame()
         assert frame.status.knobs.max_num_seqs == 64
         assert frame.profile.load.arrivals == ClosedLoop(96)
-        rig.session.undo()
+        rig.session.steer.undo()
         rig.run(1.0)
         frame = rig.session.frame()
         assert frame.status.knobs.max_num_seqs == 32
@@ -185,32 +185,32 @@ class TestHistory:
 
     def test_redo_does_again_what_was_undone_until_something_else_is_turned(self, rig):
         session = rig.session
-        session.set_knob("max_num_seqs", 32)
+        session.steer.set_knob("max_num_seqs", 32)
         rig.run(2.0)
-        session.set_knob("max_num_batched_tokens", 512)
+        session.steer.set_knob("max_num_batched_tokens", 512)
         rig.run(2.0)
-        session.undo()
-        session.undo()
-        assert "max_num_seqs 64 → 32" in session.redo()
-        assert "max_num_batched_tokens 2048 → 512" in session.redo()
+        session.steer.undo()
+        session.steer.undo()
+        assert "max_num_seqs 64 → 32" in session.steer.redo()
+        assert "max_num_batched_tokens 2048 → 512" in session.steer.redo()
         with pytest.raises(UsageError, match="Nothing to do again"):
-            session.redo()
-        session.undo()
-        session.set_knob("max_num_seqs", 8)
+            session.steer.redo()
+        session.steer.undo()
+        session.steer.set_knob("max_num_seqs", 8)
         with pytest.raises(UsageError):
-            session.redo()
+            session.steer.redo()
 
     def test_a_row_of_another_engine_needs_a_boot(self, rig):
         rig.run(5.0)
         with pytest.raises(CeilingError) as refusal:
-            rig.session.set_knob("max_num_seqs", 300)
-        rig.session.boot_higher(refusal.value.name, refusal.value.value)
+            rig.session.steer.set_knob("max_num_seqs", 300)
+        rig.session.steer.boot_higher(refusal.value.name, refusal.value.value)
         rig.run(5.0)
         frame = rig.session.frame()
         assert frame.trials[-1].turned.startswith("another engine, max_num_seqs 64 → 300")
         with pytest.raises(BootNeeded, match="another engine"):
-            rig.session.jump(1)
-        rig.session.jump(1, boot=True)
+            rig.session.steer.jump(1)
+        rig.session.steer.jump(1, boot=True)
         rig.run(5.0)
         frame = rig.session.frame()
         assert frame.status.facts.ceilings.max_num_seqs == 256
@@ -220,11 +220,11 @@ class TestHistory:
 class TestBoots:
     def test_limits_turned_stay_the_load_goes_on_and_history_too(self, rig):
         rig.run(5.0)
-        rig.session.set_knob("max_num_batched_tokens", 512)
-        rig.session.set_knob("enable_prefix_caching", "off")
+        rig.session.steer.set_knob("max_num_batched_tokens", 512)
+        rig.session.steer.set_knob("enable_prefix_caching", "off")
         rig.run(5.0)
         before, marks = rig.session.frame().accounting, len(rig.session.frame().marks)
-        rig.session.boot_higher("max_num_seqs", 512)
+        rig.session.steer.boot_higher("max_num_seqs", 512)
         rig.run(20.0)
         frame = rig.session.frame()
         assert frame.status.knobs.max_num_seqs == 512
@@ -238,7 +238,7 @@ class TestBoots:
 
     def test_a_boot_that_fails_goes_back_and_says_why(self, rig):
         rig.run(5.0)
-        rig.session.set_knob("max_num_seqs", 16)
+        rig.session.steer.set_knob("max_num_seqs", 16)
         rig.run(5.0)
         real, boots = rig.session.host._make_engine, []
 
@@ -250,7 +250,7 @@ class TestBoots:
             return real() if len(boots) > 1 else engine
 
         rig.session.host._make_engine = make_engine
-        rig.session.boot_with({"max_num_seqs": 999}, {})
+        rig.session.steer.boot_with({"max_num_seqs": 999}, {})
         rig.run(5.0)
         frame = rig.session.frame()
         assert frame.status.state is State.RUNNING
@@ -258,34 +258,34 @@ class TestBoots:
         assert frame.status.knobs.max_num_seqs == 16
         assert rig.session.engine.args == {}
         assert len(boots) == 2
-        rig.session.set_knob("max_num_seqs", 17)
+        rig.session.steer.set_knob("max_num_seqs", 17)
 
     def test_a_held_load_stays_held(self, rig):
         rig.run(2.0)
-        rig.session.toggle_load()
-        rig.session.boot_higher("max_num_seqs", 512)
+        rig.session.steer.toggle_load()
+        rig.session.steer.boot_higher("max_num_seqs", 512)
         rig.run(2.0)
         assert rig.session.frame().status.state is State.READY
 
     def test_limits_cannot_be_turned_while_it_boots(self, rig):
         rig.run(2.0)
-        rig.session.boot_higher("max_num_seqs", 512)
+        rig.session.steer.boot_higher("max_num_seqs", 512)
         with pytest.raises(KnobError):
-            rig.session.set_knob("max_num_seqs", 3)
+            rig.session.steer.set_knob("max_num_seqs", 3)
         rig.run(2.0)
-        rig.session.set_knob("max_num_seqs", 3)
+        rig.session.steer.set_knob("max_num_seqs", 3)
 
 
 class TestGuard:
     def guarded(self, text, arrivals=None):
         rig = Rig.booted(load(arrivals or ClosedLoop(48)), max_num_seqs=64)
-        rig.session.set_guard(parse_guard(text))
+        rig.session.steer.set_guard(parse_guard(text))
         rig.run(12.0)
         return rig
 
     def test_a_turn_that_breaks_it_is_undone_by_itself_and_marked(self):
         rig = self.guarded("ttft_p90=500ms")
-        rig.session.set_knob("max_num_seqs", 4)
+        rig.session.steer.set_knob("max_num_seqs", 4)
         rig.run(20.0)
         frame = rig.session.frame()
         assert frame.status.knobs.max_num_seqs == 64
@@ -298,19 +298,19 @@ class TestGuard:
 
     def test_a_turn_that_keeps_it_stands(self):
         rig = self.guarded("ttft_p90=500ms,kv=0.97")
-        rig.session.set_knob("max_num_seqs", 60)
+        rig.session.steer.set_knob("max_num_seqs", 60)
         rig.run(70.0)
         assert rig.session.frame().status.knobs.max_num_seqs == 60
 
     def test_a_turn_that_starves_everything_is_seen_by_who_waits(self):
         rig = self.guarded("ttft_p99=1s")
-        rig.session.set_knob("max_num_batched_tokens", 1)
+        rig.session.steer.set_knob("max_num_batched_tokens", 1)
         rig.run(30.0)
         assert rig.session.frame().status.knobs.max_num_batched_tokens == 2048
 
     def test_the_cache_is_guarded_too(self):
         rig = self.guarded("kv=0.5")
-        rig.session.set_knob("num_gpu_blocks", 100)
+        rig.session.steer.set_knob("num_gpu_blocks", 100)
         rig.run(10.0)
         frame = rig.session.frame()
         assert frame.status.knobs.num_gpu_blocks == 1025
@@ -318,9 +318,9 @@ class TestGuard:
 
     def test_what_was_broken_before_a_turn_is_not_its_doing(self):
         rig = Rig.booted(load(ClosedLoop(200)), max_num_seqs=8)
-        rig.session.set_guard(parse_guard("ttft_p90=500ms"))
+        rig.session.steer.set_guard(parse_guard("ttft_p90=500ms"))
         rig.run(20.0)
-        rig.session.set_knob("max_num_seqs", 12)
+        rig.session.steer.set_knob("max_num_seqs", 12)
         rig.run(20.0)
         assert rig.session.frame().status.knobs.max_num_seqs == 12
 
@@ -341,7 +341,7 @@ class TestGuard:
 def test_goals_are_compared_as_well(rig):
     rig.session.set_goals(parse_goals("ttft_p90=300ms"))
     rig.run(15.0)
-    rig.session.set_knob("max_num_seqs", 96)
+    rig.session.steer.set_knob("max_num_seqs", 96)
     rig.run(20.0)
     frame = rig.session.frame()
     assert frame.trials[-1].differences[0].metric.key == "goodput_per_s"
@@ -352,17 +352,17 @@ def test_turns_in_every_state_are_carried_out_or_refused_with_a_sentence(rig):
     sentences = set()
     for step in range(1000):
         act = (
-            partial(session.set_knob, "max_num_seqs", 1 + step * 7 % 256),
-            session.toggle_load,
-            session.toggle_engine,
-            session.preempt,
-            session.undo,
-            session.redo,
-            session.compare,
-            session.sweep,
-            session.stop_load,
-            session.reset_prefix_cache,
-            partial(session.boot_higher, "max_num_seqs", 256),
+            partial(session.steer.set_knob, "max_num_seqs", 1 + step * 7 % 256),
+            session.steer.toggle_load,
+            session.steer.toggle_engine,
+            session.steer.preempt,
+            session.steer.undo,
+            session.steer.redo,
+            session.steer.compare,
+            session.steer.sweep,
+            session.steer.stop_load,
+            session.steer.reset_prefix_cache,
+            partial(session.steer.boot_higher, "max_num_seqs", 256),
         )[step * step % 11]
         try:
             act()

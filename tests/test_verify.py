@@ -27,7 +27,7 @@ def rig():
     rig = Rig(DEMO.load, DEMO.knobs)
     rig.boot()
     rig.run(12.0)
-    rig.session.set_knob("max_num_seqs", 48)
+    rig.session.steer.set_knob("max_num_seqs", 48)
     rig.run(25.0)
     return rig
 
@@ -44,7 +44,7 @@ def verified(rig, at_most=200):
 def test_it_boots_with_exactly_these_values_and_measures_the_same_load(rig):
     session = rig.session
     before = session.snapshot()
-    session.verify()
+    session.steer.verify()
     state = verified(rig)
     frame = session.frame()
     assert frame.status.facts.ceilings.max_num_seqs == 48
@@ -60,7 +60,7 @@ def test_it_boots_with_exactly_these_values_and_measures_the_same_load(rig):
 def test_both_sets_of_figures_and_their_difference_are_saved(rig, tmp_path):
     session = rig.session
     tuned = session.snapshot().evidence.tuned
-    session.verify()
+    session.steer.verify()
     verified(rig)
     saved = profile.load(session.save(tmp_path / "verified.yaml"))
     evidence = saved.evidence
@@ -79,10 +79,10 @@ def test_both_sets_of_figures_and_their_difference_are_saved(rig, tmp_path):
 
 def test_it_says_nothing_of_another_setting(rig):
     session = rig.session
-    session.verify()
+    session.steer.verify()
     verified(rig)
     assert session.snapshot().evidence.state == "verified"
-    session.set_knob("max_num_seqs", 40)
+    session.steer.set_knob("max_num_seqs", 40)
     rig.run(10.0)
     assert session.snapshot().evidence.state == "tuned live"
     assert session.frame().compare is None
@@ -90,20 +90,20 @@ def test_it_says_nothing_of_another_setting(rig):
 
 def test_a_turn_breaks_it_off(rig):
     session = rig.session
-    session.verify()
+    session.steer.verify()
     rig.run(6.0)
     assert not session.frame().compare.done
-    session.set_knob("max_num_seqs", 40)
+    session.steer.set_knob("max_num_seqs", 40)
     rig.run(20.0)
     assert session.frame().compare is None
     assert session.snapshot().evidence.state == "tuned live"
 
 
 def test_there_must_be_figures_to_compare_with(rig):
-    rig.session.set_knob("max_num_seqs", 32)
+    rig.session.steer.set_knob("max_num_seqs", 32)
     rig.turn()
     with pytest.raises(UsageError, match="settling"):
-        rig.session.verify()
+        rig.session.steer.verify()
     assert rig.session.frame().status.facts.ceilings.max_num_seqs == 256
 
 
@@ -118,7 +118,7 @@ def test_an_engine_that_does_not_boot_so_is_told_and_the_old_one_is_back(rig):
 
     session.host._make_engine = once
     failing.insert(0, False)
-    session.verify()
+    session.steer.verify()
     state = verified(rig)
     assert "not that few tokens" in state.note
     frame = session.frame()
@@ -138,7 +138,7 @@ class Slower(FakeEngine):
 def test_an_engine_that_is_slower_so_booted_is_told(rig):
     session = rig.session
     session.host._make_engine = lambda: Slower(rig.clock)
-    session.verify()
+    session.steer.verify()
     state = verified(rig)
     assert "it is worse: tokens/s" in state.note
     evidence = session.snapshot().evidence

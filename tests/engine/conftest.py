@@ -94,7 +94,7 @@ class Served:
 
     def start(self, in_flight: int, prompt: Uniform, output: Uniform, seed: int) -> None:
         """Let a closed loop of requests arrive from the next turn on."""
-        self.session.set_workload(Workload(ClosedLoop(in_flight), prompt, output, seed=seed))
+        self.session.steer.set_workload(Workload(ClosedLoop(in_flight), prompt, output, seed=seed))
         self.host.run_load()
 
     def turn(self, times: int = 1) -> None:
@@ -134,13 +134,13 @@ class Served:
     def reset(self) -> None:
         """Abort everything and put every limit back to where it was booted."""
         if self.host.status.state is State.PAUSED:
-            self.session.toggle_engine()
-        self.session.stop_load()
+            self.session.steer.toggle_engine()
+        self.session.steer.stop_load()
         facts = self.host.status.facts
         assert facts is not None
         # The KV budget first: a greater length may need it.
         for name in ("num_gpu_blocks", *facts.booted.as_dict()):
-            self.session.set_knob(name, facts.booted.get(name))
+            self.session.steer.set_knob(name, facts.booted.get(name))
         self.turn()
         self.begin()
 

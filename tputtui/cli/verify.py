@@ -94,7 +94,7 @@ def _verify(
         known, code = measure()
         if known is None:
             return _close(headless, code)
-        headless.session.boot_with(start.spec.args, dict(base.knobs), only=True)
+        headless.session.steer.boot_with(start.spec.args, dict(base.knobs), only=True)
     print("tputtui: measuring with exactly these values booted", file=err, flush=True)
     again, code = measure(spec=start.spec)
     if again is None:
@@ -124,7 +124,7 @@ def _measured(
     session, err = headless.session, headless.err
     if spec is not None and until_up(session, spec, interrupted):
         # From its first request on, as it was when it was tuned.
-        session.restart_load()
+        session.steer.restart_load()
     measuring = Measuring(duration_s)
     frame = session.frame()
     if spec is None or frame.status.spec == spec:

@@ -15,7 +15,7 @@ from pathlib import Path
 from tputtui.errors import UsageError
 from tputtui.profile import EngineValue, Scalar
 
-__all__ = ["from_argv", "known_flags", "respelt", "to_argv"]
+__all__ = ["from_argv", "known_flags", "respelt", "to_argv", "with_values"]
 
 
 def from_argv(argv: Iterable[str]) -> dict[str, EngineValue]:
@@ -67,6 +67,15 @@ def to_argv(args: Mapping[str, EngineValue]) -> list[str]:
                 word = _word(value)
                 argv += [f"{flag}={word}"] if _is_flag(word) else [flag, word]
     return argv
+
+
+def with_values(args: Mapping[str, EngineValue]) -> dict[str, EngineValue]:
+    """The mapping with a value to each key inside an argument: alone, `--x.key` would swallow the
+    next flag."""
+    return {
+        key: json.dumps(value) if "." in key and isinstance(value, bool | list) else value
+        for key, value in args.items()
+    }
 
 
 def known_flags() -> frozenset[str]:

@@ -142,7 +142,7 @@ def parse_arguments(spec: EngineSpec) -> Any:
         raise UsageError(f"vLLM refuses the flags: {_one_line(message)}.", _FLAGS_HINT)
 
     parser.error = refuse
-    argv = ["--model", spec.model, *flags.to_argv(spec.args)]
+    argv = ["--model", spec.model, *flags.to_argv(flags.with_values(spec.args))]
     try:
         return EngineArgs.from_cli_args(parser.parse_args(argv))
     except TputError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -11,25 +12,30 @@ import yaml
 from tputtui.engine import flags
 from tputtui.profile import EngineSpec
 
-__all__ = ["compose", "kubernetes"]
+__all__ = ["compose", "dumped", "kubernetes"]
 
 _IMAGE = "vllm/vllm-openai"
 _PORT = 8000
 _BOOT_S = 1800
 """How long a large model may take to load before it is given up."""
 _CACHE = "/root/.cache/huggingface"
+_PARALLEL = tuple(
+    f"{kind}_parallel_size" for kind in ("tensor", "pipeline", "prefill_context", "data")
+)
 
 
 def compose(spec: EngineSpec, version: str) -> str:
     """A compose file with one service. version: of vLLM, empty for the newest."""
     model, mounted = _placed(spec.model)
-    volumes = [f"huggingface:{_CACHE}"]
+    volumes: list[Any] = [f"huggingface:{_CACHE}"]
     if mounted:
-        volumes.append(f"{spec.model}:{model}:ro".replace("$", "$$"))
+        # Not as one word: a folder may have a colon in its name.
+        places = {"source": spec.model.replace("$", "$$"), "target": model.replace("$", "$$")}
+        volumes.append({"type": "bind", **places, "read_only": True})
     service: dict[str, Any] = {
         "image": f"{_IMAGE}:{_tag(version)}",
         # Compose puts variables in where it sees a dollar sign.
-        "command": [word.replace("$", "$$") for word in (model, *_words(spec))],
+        "command": [_Word(word.replace("$", "$$")) for word in (model, *_words(spec))],
         "ports": [f"{_PORT}:{_PORT}"],
         # Workers of several GPUs talk through shared memory.
         "ipc": "host",
@@ -51,7 +57,7 @@ def compose(spec: EngineSpec, version: str) -> str:
         },
         "restart": "unless-stopped",
     }
-    return _dumped({"services": {"vllm": service}, "volumes": {"huggingface": {}}})
+    return dumped({"services": {"vllm": service}, "volumes": {"huggingface": {}}})
 
 
 def kubernetes(spec: EngineSpec, version: str) -> str:
@@ -71,8 +77,8 @@ def kubernetes(spec: EngineSpec, version: str) -> str:
     container = {
         "name": "vllm",
         "image": f"{_IMAGE}:{_tag(version)}",
-        # Kubernetes likewise, before a bracket.
-        "args": [word.replace("$(", "$$(") for word in (model, *_words(spec))],
+        # Kubernetes likewise before a bracket, and it makes one of two wherever they stand.
+        "args": [_Word(word.replace("$", "$$")) for word in (model, *_words(spec))],
         "ports": [{"name": "http", "containerPort": _PORT}],
         "env": [
             {
@@ -112,7 +118,7 @@ def kubernetes(spec: EngineSpec, version: str) -> str:
             "ports": [{"name": "http", "port": _PORT, "targetPort": "http"}],
         },
     }
-    return f"{_dumped(deployment)}---\n{_dumped(service)}"
+    return f"{dumped(deployment)}---\n{dumped(service)}"
 
 
 def _words(spec: EngineSpec) -> list[str]:
@@ -122,7 +128,7 @@ def _words(spec: EngineSpec) -> list[str]:
 def _gpus(spec: EngineSpec) -> int:
     """GPUs that one replica takes."""
     count = 1
-    for name in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"):
+    for name in _PARALLEL:
         value = spec.args.get(name)
         count *= value if isinstance(value, int) and value > 0 else 1
     return count
@@ -145,10 +151,27 @@ def _named(model: str) -> str:
     return f"vllm-{re.sub(r'[^a-z0-9]+', '-', last).strip('-')}"[:60].strip("-")
 
 
+def dumped(document: Mapping[str, Any]) -> str:
+    """`document` as YAML, in the order that it has."""
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=88)
+
+
+class _Word(str):
+    """A word that stays one, whichever YAML it is read as: 5e-05, y, 0o17."""
+
+
 class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
-def _dumped(document: dict[str, Any]) -> str:
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=88)
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "'" if isinstance(text, _Word) else None
+    if not text.isprintable():
+        # A line's end that is no \n is only read back where it is escaped.
+        style = '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style=style)
+
+
+_Dumper.add_representer(str, _quoted)
+_Dumper.add_representer(_Word, _quoted)

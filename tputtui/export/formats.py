@@ -6,14 +6,14 @@ vLLM's config file has traps, seen in 0.32 and 0.33: `key: false` is dropped wit
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 
-import yaml
-
 from tputtui.engine import flags, models
 from tputtui.errors import UsageError, nearest
-from tputtui.export.containers import compose, kubernetes
+from tputtui.export.containers import compose, dumped, kubernetes
 from tputtui.export.startup import start_up
 from tputtui.profile import EngineSpec, EngineValue, Profile
 
@@ -29,7 +29,6 @@ _LONG = {
     "-O": "optimization_level",
     "-cc": "compilation_config",
 }
-_WIDE = 88
 
 
 def export(profile: Profile, name: str) -> str:
@@ -50,10 +49,15 @@ def _vllm(spec: EngineSpec, profile: Profile, notes: Sequence[str]) -> str:
         flag = flags.respelt(key, "_", "-")
         if value is False:
             document[f"no-{flag}"] = True
+        elif isinstance(value, str) and len(flags.to_argv({key: value})) == 1:
+            # Where a command has an equals sign, the file has nothing.
+            raise UsageError(
+                f"engine: {key}: vLLM's config file cannot hold {value!r}, it looks like a flag.",
+                "`--format command` can.",
+            )
         elif value is not None:
             document[flag] = value
-    body = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=_WIDE)
-    return _comment(["vllm serve --config THIS_FILE.yaml", *notes]) + body
+    return _comment(["vllm serve --config THIS_FILE.yaml", *notes]) + dumped(document)
 
 
 def _command(spec: EngineSpec, profile: Profile, notes: Sequence[str]) -> str:
@@ -66,9 +70,11 @@ def _env(spec: EngineSpec, profile: Profile, notes: Sequence[str]) -> str:
     use = r'''. ./THIS_FILE; eval "vllm serve \"\$MODEL\" $SERVE_ARGS"'''
     lines = [f"MODEL={shlex.quote(spec.model)}", f"SERVE_ARGS={shlex.quote(words)}"]
     for key, value in spec.args.items():
-        if isinstance(value, bool | int | float | str) and not key.startswith("-"):
+        name = key.upper().replace("-", "_").replace(".", "__")
+        # What is no name of a variable would be run.
+        is_name = re.fullmatch(r"[A-Z_][A-Z0-9_]*", name)
+        if is_name and isinstance(value, bool | int | float | str):
             word = str(value).lower() if isinstance(value, bool) else str(value)
-            name = key.upper().replace("-", "_").replace(".", "__")
             lines.append(f"{name}={shlex.quote(word)}")
     return _comment([use, *notes]) + "\n".join(lines) + "\n"
 
@@ -94,15 +100,17 @@ FORMATS: Mapping[str, Callable[[EngineSpec, Profile, Sequence[str]], str]] = {
 
 
 def _long(spec: EngineSpec) -> EngineSpec:
-    """The same with long names only."""
+    """The same with long names only, a value to each key inside an argument, and a whole path."""
     args: dict[str, EngineValue] = {}
-    for key, value in spec.args.items():
+    for key, value in flags.with_values(spec.args).items():
         if key.startswith("-") and key not in _LONG:
             raise UsageError(
                 f"engine: {key} is a short flag.", "Give it by its long name, without dashes."
             )
         args[_LONG.get(key, key)] = value
-    return EngineSpec(spec.model, args)
+    # A folder here (vLLM looks there first) would be a name of the hub elsewhere.
+    model = os.path.abspath(spec.model) if os.path.exists(spec.model) else spec.model
+    return EngineSpec(model, args)
 
 
 def _by_flag(spec: EngineSpec) -> list[str]:
@@ -140,6 +148,6 @@ def _version(profile: Profile) -> str:
 
 
 def _comment(lines: Sequence[str]) -> str:
-    # Whatever a profile says of itself stays inside the comment.
-    plain = [" ".join(line.split()) for line in lines if line]
-    return "".join(f"# {line}\n" for line in plain)
+    # Whatever a profile says of itself stays inside the comment, and YAML takes no bell there.
+    plain = ["".join(c if c.isprintable() else " " for c in line) for line in lines if line]
+    return "".join(f"# {' '.join(line.split())}\n" for line in plain)

@@ -39,6 +39,10 @@ def start_up(profile: Profile) -> StartUp:
             args[limit.argument] = {"on": True, "off": False}.get(word, word)
         else:
             args[limit.argument] = value
+    longest, part = args.get("max_model_len"), args.get("long_prefill_token_threshold")
+    if isinstance(longest, int) and isinstance(part, int) and 0 < longest < part:
+        # The same to every request that is admitted; vLLM does not boot with more.
+        args["long_prefill_token_threshold"] = longest
     seqs, tokens = args.get("max_num_seqs"), args.get("max_num_batched_tokens")
     if isinstance(seqs, int) and isinstance(tokens, int) and tokens < seqs:
         notes.append(
@@ -58,12 +62,13 @@ def start_up(profile: Profile) -> StartUp:
 def _put_watermark(
     args: dict[str, EngineValue], blocks: int, profile: Profile, notes: list[str]
 ) -> None:
-    total = profile.knobs.get("num_gpu_blocks") or _booted_blocks(profile)
+    given = profile.knobs.get("num_gpu_blocks") or args.get("num_gpu_blocks_override")
+    total = given if isinstance(given, int) and given > 0 else _booted_blocks(profile)
     if blocks == 0:
         args["watermark"] = 0.0
     elif total:
         # vLLM rounds down to whole blocks: half a block more, so that it comes to the same.
-        args["watermark"] = float(f"{(blocks + 0.5) / total:.6g}")
+        args["watermark"] = float(f"{(blocks + 0.5) / total:.9g}")
     else:
         notes.append(
             f"watermark_blocks {blocks} is left out: the flag takes a fraction, and this profile "

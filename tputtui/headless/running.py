@@ -66,7 +66,7 @@ def measure(
         while True:
             frame = session.frame()
             if measuring.follow(frame):
-                session.measure_anew()
+                session.steer.measure_anew()
             progress.show(measuring, frame)
             if each_second is not None and int(frame.elapsed_s) != second:
                 second = int(frame.elapsed_s)

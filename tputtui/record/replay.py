@@ -49,6 +49,7 @@ class Replay:
         self._all = self._whole_history()
         self._trials: dict[int, tuple[TrialLine, Trial]] = {}
         self.history = History(self._origin_s)
+        self.steer = _Over(self)
 
     # -- time ------------------------------------------------------------------------------
 
@@ -97,6 +98,18 @@ class Replay:
         self.at_s = max(self._first_s, beyond[0][0])
         return beyond[0][1]
 
+    def seek_row(self, number: int) -> str:
+        """Go to the time when the row `number` of the table was put on; says so.
+
+        Raises UsageError when there is no such row.
+        """
+        line = next((t for t in self.recording.moments[-1].trials if t.number == number), None)
+        if line is None:
+            raise UsageError(f"There is no row {number}.")
+        # The line after it shows it.
+        self.seek(line.t_s - self._origin_s + 1.0)
+        return f"At the time of row {number}."
+
     def _move(self) -> None:
         now_s = self._clock()
         if self.playing:
@@ -130,42 +143,6 @@ class Replay:
             points=moment.points,
             guard=moment.guard,
         )
-
-    # -- what a run that is over cannot do -------------------------------------------------
-
-    @property
-    def boot_cost(self) -> str:
-        """Nothing boots."""
-        raise _over()
-
-    def jump(self, number: int, *, boot: bool = False) -> str:
-        """To the time when row `number` was put on; its setting cannot be put on again."""
-        line = next((t for t in self.recording.moments[-1].trials if t.number == number), None)
-        if line is None:
-            raise UsageError(f"There is no row {number}.")
-        # The line after it shows it.
-        self.seek(line.t_s - self._origin_s + 1.0)
-        return f"At the time of row {number}."
-
-    def pin(self, number: int | None) -> None:
-        """Rows stay compared as they were."""
-        raise _over()
-
-    def undo(self) -> str:
-        """Nothing is taken back."""
-        raise _over()
-
-    def redo(self) -> str:
-        """Nothing is done again."""
-        raise _over()
-
-    def sweep(self) -> None:
-        """Nothing is measured any more."""
-        raise _over()
-
-    def stop_experiment(self) -> None:
-        """Nothing is under way."""
-        raise _over()
 
     def clear_points(self) -> None:
         """What was measured stays."""
@@ -240,6 +217,42 @@ class Replay:
         )
         self._trials[line.number] = (line, trial)
         return trial
+
+
+class _Over:
+    """Steers a run that is over: it leads to the time of a row, and turns nothing."""
+
+    def __init__(self, replay: Replay) -> None:
+        self._replay = replay
+
+    @property
+    def boot_cost(self) -> str:
+        """Nothing boots."""
+        raise _over()
+
+    def jump(self, number: int, *, boot: bool = False) -> str:
+        """To the time when row `number` was put on."""
+        return self._replay.seek_row(number)
+
+    def pin(self, number: int | None) -> None:
+        """Rows stay compared as they were."""
+        raise _over()
+
+    def undo(self) -> str:
+        """Nothing is taken back."""
+        raise _over()
+
+    def redo(self) -> str:
+        """Nothing is done again."""
+        raise _over()
+
+    def sweep(self) -> None:
+        """Nothing is measured any more."""
+        raise _over()
+
+    def stop_experiment(self) -> None:
+        """Nothing is under way."""
+        raise _over()
 
 
 def _over() -> UsageError:

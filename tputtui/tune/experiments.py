@@ -49,14 +49,9 @@ class Experiments:
         self.compare_state: CompareState | None = None
 
     @property
-    def sweeping(self) -> bool:
-        """Whether a sweep is under way."""
-        return self._sweeping is not None
-
-    @property
-    def comparing(self) -> bool:
-        """Whether an A/B is under way."""
-        return self._comparing is not None
+    def under_way(self) -> str:
+        """Which of them is: "a sweep", "an A/B", or nothing."""
+        return "a sweep" if self._sweeping else "an A/B" if self._comparing else ""
 
     def sweep(self, present: Setting, now_s: float) -> Wish:
         """Begin a sweep. Raises UsageError for a load without a level to sweep."""

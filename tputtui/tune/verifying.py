@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from tputtui.errors import TputError
+from tputtui.errors import TputError, UsageError
 from tputtui.frame import CompareState, Frame
 from tputtui.knobs import Knobs
 from tputtui.load.workload import Workload
@@ -17,7 +17,7 @@ from tputtui.measure.recorder import Recorder
 from tputtui.measure.series import Series, series
 from tputtui.measure.verdict import Difference, Judgement, once
 from tputtui.profile import EngineSpec
-from tputtui.profile.evidence import Evidence, Measured
+from tputtui.profile.evidence import Evidence
 from tputtui.proof import compared, measured
 from tputtui.tune.measuring import Measuring, Stage
 
@@ -37,36 +37,33 @@ class Next(Enum):
 
 
 class Verifying:
-    """Compares `spec`, once it is up, with what was measured of the same values before.
+    """Compares `spec`, once it is up, with what `frame` says of the same values and load.
 
-    tuned, before: those figures. spec: what is booted. load: what it was measured under.
     refused: of a boot before this one, if it stands in the status still.
-    evidence: both sets and their difference, once it is over.
+    evidence: both sets of figures and their difference, once it is over.
+    Raises UsageError when the frame has no figures to compare with.
     """
 
-    title = "verify"
-
     def __init__(
-        self,
-        tuned: Measured,
-        before: Series,
-        spec: EngineSpec,
-        load: Workload,
-        refused: TputError | None = None,
+        self, frame: Frame, recorder: Recorder, spec: EngineSpec, refused: TputError | None
     ) -> None:
-        self._stale = refused
+        tuned, window = measured(frame, recorder), frame.window
+        if tuned is None:
+            raise UsageError(
+                f"There is nothing to compare with yet: the window is {window.phase.value}.",
+                "Once it is steady, v again.",
+            )
         self.spec = spec
-        self.load = load
+        self.load = frame.profile.load
+        self.knobs: Knobs | None = None
         self.evidence: Evidence | None = None
         self._tuned = tuned
-        self._before = before
-        length_s = tuned.window.length_s
-        self._measuring = Measuring(min(max(length_s, _SHORTEST_S), _LONGEST_S))
-        self._begun = False
+        self._before = _series(frame, recorder)
+        self._stale = refused
+        self._measuring = Measuring(min(max(window.length_s, _SHORTEST_S), _LONGEST_S))
+        self._begun = self._over = False
         self._note = "booting with exactly these values"
         self._differences: tuple[Difference, ...] = ()
-        self._over = False
-        self.knobs: Knobs | None = None
 
     @property
     def over(self) -> bool:
@@ -76,7 +73,7 @@ class Verifying:
     @property
     def state(self) -> CompareState:
         """How far it is."""
-        return CompareState("", 0, self._note, self._over, self._differences, self.title)
+        return CompareState("", 0, self._note, self._over, self._differences, "verify")
 
     def stop(self, why: str) -> None:
         """Break it off, if it is not over."""
@@ -127,14 +124,11 @@ class Verifying:
             return
         if self._measuring.stage is not Stage.DONE:
             return
-        window = frame.window
         found = measured(frame, recorder)
         if found is None:
             self._end("Nothing could be measured.")
             return
-        goals = frame.profile.goals
-        after = series(recorder, window.start_s, window.end_s, goals, every=True)
-        self._differences = once(self._before, after)
+        self._differences = once(self._before, _series(frame, recorder))
         self.evidence = compared(self._tuned, found)
         self._end(self._verdict())
 
@@ -157,3 +151,8 @@ class Verifying:
 
     def _end(self, note: str) -> None:
         self._note, self._over = note, True
+
+
+def _series(frame: Frame, recorder: Recorder) -> Series:
+    window = frame.window
+    return series(recorder, window.start_s, window.end_s, frame.profile.goals, every=True)

@@ -167,12 +167,12 @@ class TputApp(App[None]):
         value = "" if limit.choices else f" {refusal.value}"
         told = [
             f"{refusal.message} Boot again, in this process, with {limit.flag}{value}?",
-            session.boot_cost,
+            session.steer.boot_cost,
             "History, marks and everything else that was turned stay.",
         ]
 
         def boot() -> None:
-            self._try(lambda: session.boot_higher(refusal.name, refusal.value))
+            self._try(lambda: session.steer.boot_higher(refusal.name, refusal.value))
 
         self.push_screen(Confirm("boot with a higher ceiling", told, "boots", boot))
 
@@ -188,15 +188,15 @@ class TputApp(App[None]):
         session, name = self.session, self._board.selected
 
         def act() -> str:
-            ceilings, old = session.ceilings(), session.asked(name)
+            ceilings, old = session.steer.ceilings(), session.steer.asked(name)
             value = step(name, old, direction, ceilings)
-            if session.set_knob(name, value):
+            if session.steer.set_knob(name, value):
                 return ""
             if direction < 0:
                 return f"{name} is at its minimum."
             # At the ceiling: ask for what a boot would let it be, or hear why not.
             beyond = step(name, old, direction, ceilings.with_value(name, 2 * old + 2))
-            session.set_knob(name, beyond)
+            session.steer.set_knob(name, beyond)
             return ""
 
         self._try(act)
@@ -207,11 +207,11 @@ class TputApp(App[None]):
         session, name = self.session, self._board.selected
 
         def open_dialog() -> None:
-            ceilings, value = session.ceilings(), session.asked(name)
+            ceilings, value = session.steer.ceilings(), session.steer.asked(name)
 
             def use(texts: list[str]) -> None:
                 try:
-                    session.set_knob(name, parse_value(name, texts[0]))
+                    session.steer.set_knob(name, parse_value(name, texts[0]))
                 except CeilingError as refusal:
                     # Once the dialog has closed.
                     self.call_later(self._offer_boot, refusal)
@@ -227,36 +227,36 @@ class TputApp(App[None]):
 
     def action_undo(self) -> None:
         """Take back the last turn of a limit or of the load."""
-        self._try(lambda: f"Undone: {self.session.undo()}")
+        self._try(lambda: f"Undone: {self.session.steer.undo()}")
 
     def action_redo(self) -> None:
         """Do again what was undone last."""
-        self._try(lambda: f"Done again: {self.session.redo()}")
+        self._try(lambda: f"Done again: {self.session.steer.redo()}")
 
     def action_preempt(self) -> None:
         """Shrink the batch to its limit now."""
-        self._try(self.session.preempt)
+        self._try(self.session.steer.preempt)
 
     # -- the engine ------------------------------------------------------------------------
 
     def action_toggle_engine(self) -> None:
         """Pause the engine, or let it go on."""
-        self._try(self.session.toggle_engine)
+        self._try(self.session.steer.toggle_engine)
 
     def action_reset_prefix_cache(self) -> None:
         """Empty the prefix cache."""
-        self._try(self.session.reset_prefix_cache)
+        self._try(self.session.steer.reset_prefix_cache)
 
     def action_edit_engine(self) -> None:
         """Any argument the engine is booted with."""
         session = self.session
 
         def use(args: dict[str, EngineValue]) -> None:
-            session.boot_with(args, {})
+            session.steer.boot_with(args, {})
             self._board.redraw()
 
         def open_form() -> None:
-            cost, facts = session.boot_cost, session.host.status.facts
+            cost, facts = session.steer.boot_cost, session.host.status.facts
             assert facts is not None
             self.push_screen(EngineForm(facts.arguments, session.engine.args, cost, use))
 
@@ -265,29 +265,29 @@ class TputApp(App[None]):
     def action_boot_again(self) -> None:
         """Boot again after a failure."""
         if self.session.host.status.failure is not None:
-            self.session.boot_again()
+            self.session.steer.boot_again()
 
     # -- load ------------------------------------------------------------------------------
 
     def action_toggle_load(self) -> None:
         """Hold the load, or let it run."""
-        self._try(self.session.toggle_load)
+        self._try(self.session.steer.toggle_load)
 
     def action_stop_load(self) -> None:
         """Abort what is in flight."""
-        self._try(self.session.stop_load)
+        self._try(self.session.steer.stop_load)
 
     def action_scale_load(self, direction: int) -> None:
         """A quarter more load, or a fifth less."""
         session = self.session
-        self._try(lambda: session.set_workload(scaled(session.workload, direction)))
+        self._try(lambda: session.steer.set_workload(scaled(session.workload, direction)))
 
     def action_edit_load(self) -> None:
         """Every part of the load, and what it amounts to."""
         session = self.session
 
         def use(workload: Workload) -> None:
-            session.set_workload(workload)
+            session.steer.set_workload(workload)
             self._board.redraw()
 
         status = session.host.status
@@ -316,20 +316,20 @@ class TputApp(App[None]):
         session = self.session
 
         def use(texts: list[str]) -> None:
-            session.set_guard(parse_guard(texts[0]) if texts[0].strip() else None)
+            session.steer.set_guard(parse_guard(texts[0]) if texts[0].strip() else None)
             self._board.redraw()
 
         hint = "A turn that breaks it is undone by itself: ttft_p99=2s,kv=0.97. Empty: none."
-        self.push_screen(Dialog("guard", [("", session.guard)], hint, use))
+        self.push_screen(Dialog("guard", [("", session.steer.guard)], hint, use))
 
     def action_compare(self) -> None:
         """Run an A/B of the present limits, or stop it."""
         session = self.session
         compare = session.frame().compare
         if compare is not None and not compare.done:
-            self._try(session.stop_experiment)
+            self._try(session.steer.stop_experiment)
         else:
-            self._try(session.compare)
+            self._try(session.steer.compare)
 
     def action_verify(self) -> None:
         """Ask, then boot with exactly the present values and measure them again."""
@@ -339,10 +339,10 @@ class TputApp(App[None]):
             told = [
                 "Boot again, in this process, with exactly the present limits as ceilings, measure "
                 "under the same load, and compare?",
-                session.boot_cost,
+                session.steer.boot_cost,
                 "What it finds is saved with the profile (s): tuned live becomes verified.",
             ]
-            act = partial(self._try, session.verify)
+            act = partial(self._try, session.steer.verify)
             self.push_screen(Confirm("verify boot", told, "boots", act))
 
         self._try(ask)

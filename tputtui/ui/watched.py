@@ -7,22 +7,11 @@ from typing import Protocol
 from tputtui.frame import Frame
 from tputtui.measure.history import History
 
-__all__ = ["Steered", "Watched"]
+__all__ = ["Steers", "Watched"]
 
 
-class Watched(Protocol):
-    """A run that can be looked at."""
-
-    @property
-    def history(self) -> History:
-        """It second by second, for charts."""
-
-    def frame(self) -> Frame:
-        """How everything stands."""
-
-
-class Steered(Watched, Protocol):
-    """A run whose rows and points can be acted upon; one that is over refuses (UsageError)."""
+class Steers(Protocol):
+    """What can be done from the screens that list settings; a run that is over refuses."""
 
     @property
     def boot_cost(self) -> str:
@@ -46,5 +35,20 @@ class Steered(Watched, Protocol):
     def stop_experiment(self) -> None:
         """Break off a sweep or an A/B."""
 
+
+class Watched(Protocol):
+    """A run that can be looked at."""
+
+    @property
+    def steer(self) -> Steers:
+        """What turns it."""
+
+    @property
+    def history(self) -> History:
+        """It second by second, for charts."""
+
+    def frame(self) -> Frame:
+        """How everything stands."""
+
     def clear_points(self) -> None:
-        """Forget the points."""
+        """Forget the points of the frontier."""

@@ -14,7 +14,7 @@ from tputtui.frame import Frame
 from tputtui.measure.frontier import AXES_X, AXES_Y
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.panels.frontier import frontier
-from tputtui.ui.watched import Steered
+from tputtui.ui.watched import Watched
 
 __all__ = ["FrontierScreen"]
 
@@ -32,7 +32,7 @@ class FrontierScreen(Screen[None]):
         Binding("c", "clear", "clear the points"),
     ]
 
-    def __init__(self, session: Steered) -> None:
+    def __init__(self, session: Watched) -> None:
         super().__init__()
         self._session = session
         self._canvas = Canvas(" throughput against latency ", id="frontier")
@@ -72,9 +72,9 @@ class FrontierScreen(Screen[None]):
         sweep = self._session.frame().sweep
         try:
             if sweep is not None and sweep.level is not None:
-                self._session.stop_experiment()
+                self._session.steer.stop_experiment()
             else:
-                self._session.sweep()
+                self._session.steer.sweep()
         except TputError as refusal:
             self.notify(refusal.hint, title=refusal.message, severity="warning", timeout=6)
         self.tick()

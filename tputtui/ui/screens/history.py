@@ -20,7 +20,7 @@ from tputtui.ui.panels.pair import about, pair
 from tputtui.ui.panels.tried import Column, Entry, columns, entries, signs, title
 from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.trial_table import TrialTable
-from tputtui.ui.watched import Steered
+from tputtui.ui.watched import Watched
 
 __all__ = ["HistoryScreen"]
 
@@ -42,7 +42,7 @@ class HistoryScreen(Screen[None]):
         Binding("escape,t,q", "leave", "back", key_display="esc"),
     ]
 
-    def __init__(self, session: Steered) -> None:
+    def __init__(self, session: Watched) -> None:
         super().__init__()
         self._session = session
         self._title = Canvas(id="trials-title")
@@ -96,7 +96,7 @@ class HistoryScreen(Screen[None]):
         if number is None:
             return
         try:
-            said = self._session.jump(number)
+            said = self._session.steer.jump(number)
         except BootNeeded as needed:
             self._offer_boot(number, needed)
         except TputError as refusal:
@@ -107,14 +107,18 @@ class HistoryScreen(Screen[None]):
 
     def _offer_boot(self, number: int, needed: BootNeeded) -> None:
         try:
-            told = [f"{needed.message} Boot that one, in this process?", self._session.boot_cost]
+            cost = self._session.steer.boot_cost
         except TputError as refusal:
             self._refuse(refusal)
             return
-        told.append("History, marks and this table stay.")
+        told = [
+            f"{needed.message} Boot that one, in this process?",
+            cost,
+            "History, marks and this table stay.",
+        ]
 
         def boot() -> None:
-            self._try(lambda: self._session.jump(number, boot=True))
+            self._try(lambda: self._session.steer.jump(number, boot=True))
 
         self.app.push_screen(Confirm(f"boot the engine of row {number}", told, "boots", boot))
 
@@ -123,7 +127,7 @@ class HistoryScreen(Screen[None]):
         number = self._table.chosen
         if number is not None:
             pinned = self._session.frame().baseline == number
-            self._try(lambda: self._session.pin(None if pinned else number))
+            self._try(lambda: self._session.steer.pin(None if pinned else number))
 
     def action_diff(self) -> None:
         """Mark the row; a second time, on another, show the two side by side."""
@@ -164,11 +168,11 @@ class HistoryScreen(Screen[None]):
 
     def action_undo(self) -> None:
         """Take back the last turn."""
-        self._try(lambda: f"Undone: {self._session.undo()}")
+        self._try(lambda: f"Undone: {self._session.steer.undo()}")
 
     def action_redo(self) -> None:
         """Do again what was undone last."""
-        self._try(lambda: f"Done again: {self._session.redo()}")
+        self._try(lambda: f"Done again: {self._session.steer.redo()}")
 
     def action_leave(self) -> None:
         """Away with the two rows, else back to the board."""

@@ -1,0 +1,280 @@
+"""vLLM's own server, started from an exported file: it serves, and at the tuned limits."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+
+from tputtui import profile
+from tputtui.cli import main
+from tputtui.profile import EngineSpec, Profile
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
+CEILINGS = {"max_num_seqs": 64, "max_num_batched_tokens": 1024, "max_model_len": 512}
+TUNED = {
+    "max_num_seqs": 12,
+    "max_num_batched_tokens": 384,
+    "max_model_len": 256,
+    "long_prefill_token_threshold": 100,
+    "num_gpu_blocks": 60,
+    "watermark_blocks": 3,
+    "enable_prefix_caching": 0,
+    "scheduling_policy": 1,
+    "scheduler_reserve_full_isl": 0,
+}
+NAME = "tiny: the model's own"
+"""A name that YAML has to quote."""
+_BOOT_S = 240
+_END_S = 30
+
+
+class Server(NamedTuple):
+    """vLLM's server as a process, leader of a session of its own."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    def tail(self) -> str:
+        """The end of what it printed."""
+        return f"\n--- the server's log ---\n{self.log.read_text(errors='replace')[-6000:]}"
+
+    def get(self, path: str, body: dict[str, Any] | None = None) -> str:
+        """The answer to a request, to one with a body if there is one."""
+        data = None if body is None else json.dumps(body).encode()
+        asked = urllib.request.Request(
+            f"{self.url}{path}", data, {"Content-Type": "application/json"}
+        )
+        # No proxy: it is on this machine.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(asked, timeout=60) as answer:
+            assert answer.status == 200
+            return answer.read().decode()
+
+    def wait_until_up(self) -> None:
+        """Until it says that it is well; fails when it ends, or takes too long."""
+        end = time.monotonic() + _BOOT_S
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                pytest.fail(f"The server ended with {self.process.returncode}.{self.tail()}")
+            with contextlib.suppress(OSError):
+                self.get("/health")
+                return
+            time.sleep(0.2)
+        pytest.fail(f"The server was not up after {_BOOT_S} s.{self.tail()}")
+
+    def members(self) -> list[psutil.Process]:
+        """Every process of its session, and every descendant wherever it has gone."""
+        found = {}
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                if os.getsid(process.pid) == self.process.pid:
+                    found[process.pid] = process
+        with contextlib.suppress(psutil.Error):
+            for process in psutil.Process(self.process.pid).children(recursive=True):
+                found[process.pid] = process
+        return [each for each in found.values() if each.is_running()]
+
+    def end(self) -> list[psutil.Process]:
+        """Ask it to end, then end whatever is left; what outlives even that."""
+        members = self.members()
+        self.process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_END_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(_END_S)
+        _, left = psutil.wait_procs(members, timeout=_END_S)
+        return [*left, *self.members()]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real model with weights and a tokenizer, as small as one can be."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny model")
+    config = Qwen3Config(
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,
+        vocab_size=320,
+        max_position_embeddings=512,
+        bos_token_id=256,
+        eos_token_id=257,
+    )
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+    # One token a byte.
+    words = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<s>", "</s>"]
+    tokenizer = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    told = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(told))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The config file, by way of the command line."""
+    args = {
+        **CEILINGS,
+        "enforce_eager": True,
+        "dtype": "float32",
+        "block_size": 32,
+        "kv_cache_memory_bytes": 64 * 2**20,
+        "served_model_name": NAME,
+        "hf_overrides": {"rope_theta": 20000.0},
+        "quantization": None,
+    }
+    folder = tmp_path_factory.mktemp("exported")
+    tuned = Profile(EngineSpec(str(model), args), knobs=TUNED, about="Served\nmodel: not this")
+    source = profile.save(tuned, folder / "mine.yaml")
+    target = folder / "served.yaml"
+    assert main(["profiles", "export", str(source), "--format", "vllm", "-o", str(target)]) == 0
+    return target
+
+
+@pytest.fixture(scope="module")
+def server(exported: Path, environment: None) -> Iterator[Server]:
+    """Up; ended with all that it started, and nothing of it is left."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # Without what our own adapter sets for an engine in this process.
+    ours = {
+        key: value for key, value in os.environ.items() if not key.startswith(("VLLM_", "TQDM"))
+    }
+    theirs = {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    log = exported.with_suffix(".log")
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--config",
+               str(exported), "--host", "127.0.0.1", "--port", str(port)]  # fmt: skip
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=ours | theirs,
+            cwd=exported.parent,
+            start_new_session=True,
+        )
+    server = Server(process, f"http://127.0.0.1:{port}", log)
+    try:
+        server.wait_until_up()
+        yield server
+    finally:
+        left = server.end()
+    assert not left, f"{left}{server.tail()}"
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+@pytest.fixture(autouse=True)
+def told(server: Server) -> Iterator[None]:
+    """Beside a test that fails pytest shows what was written after it."""
+    yield
+    sys.stdout.write(server.tail())
+
+
+def test_the_server_names_the_model_as_the_profile_does(server, model):
+    (card,) = json.loads(server.get("/v1/models"))["data"]
+    assert card["id"] == NAME
+    assert card["root"] == str(model)
+    assert card["max_model_len"] == TUNED["max_model_len"]
+
+
+def test_a_completion_comes_back_with_its_tokens(server):
+    body = {"model": NAME, "prompt": "Tune me", "max_tokens": 9, "ignore_eos": True}
+    answer = json.loads(server.get("/v1/completions", body))
+    (choice,) = answer["choices"]
+    assert choice["finish_reason"] == "length"
+    assert choice["text"]
+    # One token a byte.
+    assert answer["usage"]["prompt_tokens"] == len("Tune me")
+    assert answer["usage"]["completion_tokens"] == 9
+
+
+def test_the_tuned_length_is_the_longest_that_is_taken(server):
+    asked = {"model": NAME, "max_tokens": 9, "ignore_eos": True}
+    answer = json.loads(server.get("/v1/completions", asked | {"prompt": "a" * 250}))
+    assert answer["usage"]["completion_tokens"] == 6
+    assert answer["usage"]["total_tokens"] == TUNED["max_model_len"]
+    # What the engine that it was tuned on was booted with would take it.
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        server.get("/v1/completions", asked | {"prompt": "a" * 300})
+    with refusal.value as answer:
+        assert answer.code == 400
+        assert "256" in answer.read().decode()
+
+
+def test_the_log_tells_every_tuned_limit_as_an_argument_that_is_no_default(server, model):
+    log = re.sub(r"\x1b\[[0-9;]*m", "", server.log.read_text())
+    (line,) = (line for line in log.splitlines() if "non-default args: " in line)
+    told = ast.literal_eval(line.partition("non-default args: ")[2])
+    expected = {
+        "model": str(model),
+        "served_model_name": [NAME],
+        "max_num_seqs": 12,
+        "max_num_batched_tokens": 384,
+        "max_model_len": 256,
+        "long_prefill_token_threshold": 100,
+        "num_gpu_blocks_override": 60,
+        "enable_prefix_caching": False,
+        "scheduling_policy": "priority",
+        "scheduler_reserve_full_isl": False,
+        "enforce_eager": True,
+        "dtype": "float32",
+        "hf_overrides": {"rope_theta": 20000.0},
+    }
+    assert {key: told.get(key) for key in expected} == expected
+    assert int(told["watermark"] * 60) == 3
+    assert "quantization" not in told
+
+
+def test_the_metrics_show_the_cache_as_tuned(server):
+    metrics = server.get("/metrics")
+    assert "vllm:num_requests_running" in metrics
+    (cache,) = re.findall(r"^vllm:cache_config_info\{(.*)\} 1\.0$", metrics, re.MULTILINE)
+    labels = dict(re.findall(r'(\w+)="([^"]*)"', cache))
+    assert labels["enable_prefix_caching"] == "False"
+    assert labels["num_gpu_blocks"] == "60"
+    assert labels["block_size"] == "32"
+
+
+def test_the_same_prompt_again_finds_no_prefix(server):
+    body = {"model": NAME, "prompt": "b" * 200, "max_tokens": 2, "ignore_eos": True}
+    for _ in range(2):
+        server.get("/v1/completions", body)
+    hits = re.findall(
+        r"^vllm:prefix_cache_hits_total\{.*\} (.*)$", server.get("/metrics"), re.MULTILINE
+    )
+    assert {float(value) for value in hits} <= {0.0}

@@ -1,0 +1,128 @@
+"""Puts settings on: one place through which limits, load and boots are ordered. Front end's thread.
+
+It checks nothing and remembers no turns; whatever it orders begins the window anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tputtui.engine.host import Clock
+from tputtui.engine.orders import Orders
+from tputtui.engine.protocol import EngineFacts
+from tputtui.knobs import Knobs, differing
+from tputtui.load.sections import difference
+from tputtui.load.workload import Workload
+from tputtui.profile import EngineSpec, EngineValue
+from tputtui.tune.asked import Asked
+from tputtui.tune.experiments import Wish
+from tputtui.tune.turns import Setting
+
+__all__ = ["Helm"]
+
+
+class Helm:
+    """Orders of `host` what is then `asked` for. begin_window: told when that was, in seconds."""
+
+    def __init__(
+        self, host: Orders, asked: Asked, clock: Clock, begin_window: Callable[[float], None]
+    ) -> None:
+        self._host = host
+        self._asked = asked
+        self._clock = clock
+        self._begin_window = begin_window
+
+    @property
+    def limits(self) -> Knobs:
+        """Those last asked for. Raises KnobError while no engine is up."""
+        return self._asked.limits(self._host.status)
+
+    @property
+    def facts(self) -> EngineFacts:
+        """What the engine that is up is. Raises KnobError while none is."""
+        return self._asked.facts(self._host.status)
+
+    @property
+    def load(self) -> Workload:
+        """The load last asked for."""
+        return self._asked.profile.load
+
+    @property
+    def engine(self) -> EngineSpec:
+        """What was booted, or is being booted."""
+        return self._asked.profile.engine
+
+    @property
+    def present(self) -> Setting:
+        """Limits and load."""
+        return Setting(self.limits, self.load)
+
+    def turned(self) -> None:
+        """Something has been turned: the window begins anew."""
+        self._begin_window(self._clock())
+
+    def ask(self, knobs: Knobs, why: str = "") -> None:
+        """Put limits in force; `why` goes on the mark before what changes."""
+        self._asked.knobs = knobs
+        self.turned()
+        self._host.set_knobs(knobs, why)
+
+    def put_load(self, workload: Workload, text: str) -> None:
+        """Go on with another load; `text` goes on the mark."""
+        self._asked.with_load(workload)
+        self.turned()
+        self._host.set_workload(workload, text)
+
+    def put_on(self, setting: Setting, why: str) -> str:
+        """Limits and load of another setting, as far as they differ; what that is, in words."""
+        said = []
+        if text := differing(self.limits, setting.knobs):
+            self.ask(setting.knobs, why)
+            said.append(text)
+        if setting.load != self.load:
+            text = difference(self.load, setting.load)
+            self.put_load(setting.load, f"{why}: {text}")
+            said.append(text)
+        return ", ".join(said)
+
+    def grant(self, wish: Wish | None) -> None:
+        """Put on what an experiment wants."""
+        if wish is None:
+            return
+        knobs = wish.knobs or self.limits
+        if wish.fresh:
+            self._asked.knobs = knobs
+            self._asked.with_load(wish.load)
+            self.turned()
+            self._host.begin_leg(knobs, wish.load, wish.text)
+        elif wish.load != self.load:
+            self.put_load(wish.load, wish.text)
+
+    def restart(self, text: str) -> None:
+        """The load from its first request on, on an empty engine."""
+        self.turned()
+        self._host.begin_leg(self.limits, self.load, text)
+
+    def boot(
+        self, args: Mapping[str, EngineValue], knobs: Mapping[str, int], *, only: bool
+    ) -> None:
+        """Boot another engine in place of this one; where it does not boot, this one again.
+
+        knobs: limits to start with; the others stay as they were turned, or with `only` do not.
+        """
+        status = self._host.status
+        kept = {} if only else self._asked.kept(status)
+        boot, fallback = self._asked.boot(status, args, {**kept, **knobs})
+        self.turned()
+        self._host.boot_anew(boot, fallback)
+
+    def boot_again(self) -> None:
+        """Boot the same engine anew, with the limits as they were asked for last."""
+        self._host.boot(self.engine, self._asked.kept(self._host.status), load=True)
+        self._asked.knobs = None
+
+    def boot_cost(self, in_flight: int) -> str:
+        """What another boot costs with so many requests in flight, in a sentence."""
+        also = f"; the {in_flight:,} requests in flight are aborted" if in_flight else ""
+        took_s = self.facts.boot_s
+        return f"The load pauses for about {took_s:.0f} s, as long as the last boot took{also}."
