@@ -8,7 +8,7 @@ import threading
 import urllib.request
 
 import pytest
-from prometheus_client import REGISTRY, CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.rig import Rig
@@ -32,8 +32,14 @@ def scraped(exporter):
 
 
 @pytest.fixture
-def exporter():
-    made = Exporter("127.0.0.1", 0)
+def theirs():
+    """Where vLLM's own metrics would be; the default registry has those of other tests."""
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def exporter(theirs):
+    made = Exporter("127.0.0.1", 0, theirs)
     yield made
     made.close()
 
@@ -89,13 +95,11 @@ def test_an_engine_apart_has_vllms_commonest_names_too(rig, exporter):
     assert found["vllm:generation_tokens_total", model] > 0
 
 
-def test_vllms_own_are_passed_on_as_they_are_and_not_told_twice(rig, exporter):
-    own = Gauge("vllm:num_requests_running", "…", ["model_name", "engine"], registry=REGISTRY)
-    try:
-        own.labels("m", "0").set(7)
-        found = scraped(exporter)
-    finally:
-        REGISTRY.unregister(own)
+def test_vllms_own_are_passed_on_as_they_are_and_not_told_twice(rig, exporter, theirs):
+    own = Gauge("vllm:num_requests_running", "…", ["model_name", "engine"], registry=theirs)
+    own.labels("m", "0").set(7)
+    Gauge("python_something", "…", registry=theirs).set(1)
+    found = scraped(exporter)
     assert found["vllm:num_requests_running", (("engine", "0"), ("model_name", "m"))] == 7
     assert ("vllm:num_requests_running", (("model_name", "shape:demo"),)) not in found
     assert not [name for name, _ in found if name.startswith("python_")]
@@ -141,9 +145,7 @@ def test_scrapes_at_once_disturb_nothing(rig, exporter):
 
 
 def test_our_names_follow_the_conventions(rig, exporter):
-    registry = CollectorRegistry()
-    registry.register(exporter)
-    for family in registry.collect():
+    for family in exporter.collect():
         assert family.name.startswith(("tputtui", "vllm:"))
         assert family.documentation.endswith(".")
         assert "_ms" not in family.name

@@ -24,12 +24,14 @@ _OUTCOMES = ("finished", "cut", "aborted", "rejected", "failed")
 class Exporter:
     """Serves /metrics on `host`:`port` from now on; 0 takes a free port.
 
+    theirs: the registry that vLLM's own metrics are in, the default one without.
     Raises UsageError when the port cannot be had.
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        from prometheus_client import CollectorRegistry, start_http_server
+    def __init__(self, host: str, port: int, theirs: Any = None) -> None:
+        from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 
+        self._theirs = theirs if theirs is not None else REGISTRY
         self._host = host
         self._frame: Frame | None = None
         registry = CollectorRegistry()
@@ -63,9 +65,7 @@ class Exporter:
 
     def collect(self) -> Iterator[Any]:
         """Every metric family, on a scrape's thread."""
-        from prometheus_client import REGISTRY
-
-        theirs = [family for family in REGISTRY.collect() if family.name.startswith("vllm:")]
+        theirs = [f for f in self._theirs.collect() if f.name.startswith("vllm:")]
         yield from theirs
         frame = self._frame
         if frame is None:
