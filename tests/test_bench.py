@@ -309,14 +309,7 @@ def test_the_program_measures_the_real_engine_with_no_terminal_at_all(tmp_path):
 
 
 @pytest.mark.engine
-def test_a_goal_that_is_missed_and_a_run_that_is_interrupted_have_their_codes(tmp_path):
-    words = ["--duration", "4s", "--load", "32", "--goal", "ttft_p50=1ms", "--format", "csv"]
-    done = bench(*words, "--quiet", cwd=tmp_path)
-    out, err = done.communicate(timeout=180)
-    assert done.returncode == 1, err
-    assert "ttft_p50 missed" in err
-    assert len(out.splitlines()) == 2
-
+def test_a_run_that_is_interrupted_gives_what_it_has_and_its_code(tmp_path):
     done = bench("--duration", "10min", "--load", "32", "--format", "jsonl", cwd=tmp_path)
     settled = False
     for line in done.stdout:

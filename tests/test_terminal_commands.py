@@ -52,12 +52,14 @@ def test_a_replay_fits_a_small_terminal(log, tmp_path):
 
 
 @pytest.mark.engine
-def test_progress_is_one_live_line_and_stays_off_stdout(tmp_path):
-    terminal = Terminal("bench --load 24 --duration 3s > out.txt", tmp_path, columns=100)
+def test_progress_is_one_live_line_and_stays_off_stdout_and_a_missed_goal_is_code_1(tmp_path):
+    command = "bench --load 24 --duration 3s --goal ttft_p50=1ms > out.txt"
+    terminal = Terminal(command, tmp_path, columns=100)
     terminal.until(r"importing|loading")
     terminal.until(r"measuring \d of 3 s · [\d,]+ tok/s")
     left = terminal.ended(90)
-    assert "exit=0" in left.replace("\x1b[?25h", "")
+    assert "exit=1" in left.replace("\x1b[?25h", "")
+    assert "ttft_p50 missed" in left
     # The line is gone when it is over, and the cursor is back.
     assert not [line for line in terminal.screen.display if "measuring" in line]
     assert terminal.raw.rfind(b"\x1b[?25l") <= terminal.raw.rfind(b"\x1b[?25h")

@@ -107,6 +107,14 @@ def test_there_must_be_figures_to_compare_with(rig):
     assert rig.session.frame().status.facts.ceilings.max_num_seqs == 256
 
 
+def test_values_that_vllm_does_not_boot_with_are_refused_at_once(rig):
+    rig.session.steer.set_knob("max_num_batched_tokens", 40)
+    rig.run(15.0)
+    with pytest.raises(UsageError, match=r"fewer batched tokens \(40\) than sequences \(48\)"):
+        rig.session.steer.verify()
+    assert rig.session.frame().status.facts.ceilings.max_num_seqs == 256
+
+
 def test_an_engine_that_does_not_boot_so_is_told_and_the_old_one_is_back(rig):
     session = rig.session
     make, failing = session.host._make_engine, [True]
@@ -200,12 +208,12 @@ def test_the_command_writes_both_into_the_file_and_keeps_its_comments(tmp_path):
     assert saved.evidence.verified.ceilings["max_num_seqs"] == 24
     assert saved.evidence.verified.knobs["max_num_seqs"] == 24
 
-    # With figures in it, those are compared with; one that cannot boot is told, and stays.
+    # What vLLM refuses is told before anything boots, and the file stays as it is.
     bad = msgspec.structs.replace(saved, knobs={**saved.knobs, "max_num_batched_tokens": 8})
     profile.save(bad, tmp_path / "bad.yaml")
     before = (tmp_path / "bad.yaml").read_text()
     done = verify("bad.yaml", "--duration", "4s", cwd=tmp_path)
-    assert done.returncode in (2, 3), done.stdout
+    assert done.returncode == 2, done.stdout
     assert "fewer batched tokens (8) than sequences (24)" in done.stderr
     assert (tmp_path / "bad.yaml").read_text() == before
 

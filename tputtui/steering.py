@@ -296,12 +296,15 @@ class Steering:
     def verify(self) -> str:
         """Boot with exactly the present values, and measure them again; what is done, in words.
 
-        Raises UsageError while there are no figures to compare with, KnobError with no engine up.
+        Raises UsageError while there are no figures to compare with, or where vLLM would not boot
+        with these values; KnobError with no engine up.
         """
         limits, booted = self._limits(), self._helm.facts.booted
         self._break_off("A verify boot was asked for.")
-        exact, stale = start_up(self._snapshot()).spec, self._host.status.refused
-        verifying = Verifying(self._look(), self._recorder, exact, stale)
+        exact, _, refused = start_up(self._snapshot())
+        if refused:
+            raise UsageError(refused)
+        verifying = Verifying(self._look(), self._recorder, exact, self._host.status.refused)
         self.boot_with(exact.args, turned(limits, booted), only=True)
         self._verifying = verifying
         return "Booting with exactly these values, to measure them again."

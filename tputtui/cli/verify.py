@@ -74,6 +74,7 @@ def _verify(
     import msgspec
 
     from tputtui import profile
+    from tputtui.errors import UsageError
     from tputtui.export.startup import start_up
     from tputtui.headless.running import Interrupted
     from tputtui.proof import compared
@@ -82,6 +83,8 @@ def _verify(
     asked = asked_of(options, [])
     known = base.evidence.tuned if base.evidence and not options.anew else None
     start = start_up(base)
+    if start.refused:
+        raise UsageError(start.refused)
     exact = msgspec.structs.replace(base, engine=start.spec, evidence=None)
     headless = started(asked, duration_s, quiet=options.quiet, profile=exact if known else base)
     out, err = headless.out, headless.err

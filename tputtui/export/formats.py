@@ -39,8 +39,9 @@ def export(profile: Profile, name: str) -> str:
     if name not in FORMATS:
         hint = nearest(name, FORMATS) or f"Known: {', '.join(FORMATS)}."
         raise UsageError(f"There is no format called {name!r}.", hint)
-    spec, notes = start_up(profile)
-    return FORMATS[name](_long(models.resolve(spec)), profile, [*_about(profile), *notes])
+    start = start_up(profile)
+    notes = [*_about(profile), *start.notes]
+    return FORMATS[name](_long(models.resolve(start.spec)), profile, notes)
 
 
 def _vllm(spec: EngineSpec, profile: Profile, notes: Sequence[str]) -> str:

@@ -16,10 +16,14 @@ __all__ = ["StartUp", "start_up"]
 
 
 class StartUp(NamedTuple):
-    """What to boot, and what a person should know of it, in sentences."""
+    """What to boot, and what a person should know of it, in sentences.
+
+    refused: why vLLM does not boot so; empty where nothing is known against it.
+    """
 
     spec: EngineSpec
     notes: tuple[str, ...]
+    refused: str = ""
 
 
 def start_up(profile: Profile) -> StartUp:
@@ -43,12 +47,13 @@ def start_up(profile: Profile) -> StartUp:
     if isinstance(longest, int) and isinstance(part, int) and 0 < longest < part:
         # The same to every request that is admitted; vLLM does not boot with more.
         args["long_prefill_token_threshold"] = longest
-    seqs, tokens = args.get("max_num_seqs"), args.get("max_num_batched_tokens")
+    seqs, tokens, refused = args.get("max_num_seqs"), args.get("max_num_batched_tokens"), ""
     if isinstance(seqs, int) and isinstance(tokens, int) and tokens < seqs:
-        notes.append(
+        refused = (
             f"vLLM does not boot with fewer batched tokens ({tokens}) than sequences ({seqs}): "
             "lower max_num_seqs."
         )
+        notes.append(refused)
     if profile.knobs.get("scheduling_policy"):
         notes.append(
             "Policy priority orders by the priority that clients send; the load measured here sent "
@@ -56,7 +61,7 @@ def start_up(profile: Profile) -> StartUp:
         )
     if is_shape(profile.engine.model):
         notes.append("A built-in shape has random weights: put your model in its place.")
-    return StartUp(EngineSpec(profile.engine.model, args), tuple(notes))
+    return StartUp(EngineSpec(profile.engine.model, args), tuple(notes), refused)
 
 
 def _put_watermark(
