@@ -5,40 +5,52 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
+import struct
+import subprocess
+import sys
+import termios
 import time
+import uuid
+from fcntl import ioctl
 from pathlib import Path
 
 import pexpect
 import pyte
 
-BIN = Path(os.environ.get("VIRTUAL_ENV") or Path(os.sys.executable).parent.parent) / "bin"
+MARK = "TPUTTUI_TEST_RUN"
+PROGRAM = Path(sys.executable).parent / "tputtui"
+MODES = ("1049", "1000", "1003", "1004", "1006", "1015", "2004", "2048")
 
 
 class Terminal:
-    """A shell that runs `command` between two `stty -g`, in `columns` x `rows`."""
+    """A shell that runs `command` between two `stty -g`, in `columns` x `rows`.
 
-    def __init__(self, arguments: str, cwd: Path, columns: int = 120, rows: int = 40) -> None:
-        program = shlex.quote(str(Path(os.sys.executable).parent / "tputtui"))
+    env: put on top of ours; a value of None takes one away. before: shell words before it.
+    """
+
+    def __init__(
+        self,
+        arguments: str,
+        cwd: Path,
+        columns: int = 120,
+        rows: int = 40,
+        env: dict[str, str | None] | None = None,
+        before: str = "",
+    ) -> None:
         script = (
-            f"echo before=$(stty -g); {program} {arguments}; code=$?; "
+            f"{before}\necho before=$(stty -g); {shlex.quote(str(PROGRAM))} {arguments}; code=$?; "
             "echo after=$(stty -g); echo exit=$code; jobs -p"
         )
-        env = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in ("NO_COLOR", "COLUMNS", "LINES", "TEXTUAL")
-        }
-        env |= {
-            "TERM": "xterm-256color",
-            "XDG_STATE_HOME": str(cwd / "state"),
-            "XDG_CONFIG_HOME": str(cwd / "config"),
-        }
         self.raw = b""
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
+        self._mark = uuid.uuid4().hex
+        self._shared = shared_memory()
         self.child = pexpect.spawn(
-            "/bin/bash", ["--norc", "-c", script], dimensions=(rows, columns), cwd=str(cwd), env=env
-        )
+            "/bin/bash", ["--norc", "-c", script], dimensions=(rows, columns), cwd=str(cwd),
+            env=environment(cwd, env) | {MARK: self._mark},
+        )  # fmt: skip
 
     def read(self, seconds: float = 0.1) -> None:
         """Take in what has been written."""
@@ -46,7 +58,7 @@ class Terminal:
             data = self.child.read_nonblocking(1 << 16, timeout=seconds)
         except pexpect.TIMEOUT:
             return
-        except pexpect.EOF:
+        except (pexpect.EOF, OSError):
             time.sleep(0.01)
             return
         self.raw += data
@@ -57,18 +69,50 @@ class Terminal:
         """The screen as lines of text."""
         return "\n".join(line.rstrip() for line in self.screen.display)
 
+    @property
+    def pid(self) -> int:
+        """The process that the shell runs."""
+        found = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(self.child.pid)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return int(found.stdout.split()[0])
+
+    def processes(self) -> list[int]:
+        """Everything that this run has started and that still runs; zombies do not."""
+        needle = f"{MARK}={self._mark}".encode()
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                state, _, _, session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+                # A process that gives itself a title (vLLM's workers) writes over its environment.
+                ours = needle in (folder / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if state != "Z" and (ours or int(session) == self.child.pid):
+                found.append(int(folder.name))
+        return found
+
     def until(self, pattern: str, seconds: float = 120.0) -> re.Match[str]:
         """Wait for `pattern` on the screen; fails with the screen as it is."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if match := re.search(pattern, self.text):
                 return match
+            length, over = len(self.raw), not self.child.isalive()
             self.read()
-        raise AssertionError(f"no {pattern!r} within {seconds} s on:\n{self.text}")
+            if over and len(self.raw) == length:
+                break
+        raise AssertionError(f"no {pattern!r}, for up to {seconds} s, on:\n{self.text}")
 
     def press(self, keys: str) -> None:
         """Type."""
         self.child.send(keys)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Make the terminal another size, as dragging its corner does."""
+        ioctl(self.child.child_fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.screen.resize(rows, columns)
 
     def ended(self, seconds: float = 60.0) -> str:
         """Wait for the shell to end; everything it has written since the program left."""
@@ -84,16 +128,56 @@ class Terminal:
         return self.raw.rpartition(b"\x1b[?1049l")[2].decode(errors="replace")
 
     def restored(self) -> None:
-        """The terminal is as it was: modes, alternate screen, mouse, cursor."""
+        """The terminal is as it was: modes, alternate screen, mouse, cursor. Nothing is left."""
         text = self.raw.decode(errors="replace")
         before = re.search(r"before=(\S+)", text)
         after = re.search(r"after=(\S+)", text)
         assert before, text[-2000:]
         assert after, text[-2000:]
         assert before[1] == after[1]
-        for mode in ("1049", "1000", "1003", "1006", "2004"):
+        self.screen_left()
+        self.nothing_left()
+
+    def screen_left(self) -> None:
+        """What was switched on by escape sequences is off again."""
+        for mode in MODES:
             assert self._last(mode, "h") <= self._last(mode, "l"), f"mode {mode} is left on"
-        assert self.raw.rfind(b"\x1b[?25l") <= self.raw.rfind(b"\x1b[?25h"), "no cursor"
+        for mode in ("25", "7"):
+            assert self._last(mode, "l") <= self._last(mode, "h"), f"mode {mode} is left off"
+        pushed = len(re.findall(rb"\x1b\[>\d+u", self.raw))
+        assert pushed <= self.raw.count(b"\x1b[<u"), "kitty's keyboard protocol is left on"
+
+    def nothing_left(self, seconds: float = 10.0) -> None:
+        """No process of this run, and no segment of shared memory."""
+        end = time.monotonic() + seconds
+        while (left := self.processes()) and time.monotonic() < end:
+            time.sleep(0.05)
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        assert not left, "processes are left"
+        assert not shared_memory() - self._shared, "shared memory is left"
 
     def _last(self, mode: str, letter: str) -> int:
         return self.raw.rfind(f"\x1b[?{mode}{letter}".encode())
+
+
+def environment(cwd: Path, changed: dict[str, str | None] | None = None) -> dict[str, str]:
+    """The environment of a run in `cwd`, which keeps its state there."""
+    env: dict[str, str | None] = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("NO_COLOR", "COLUMNS", "LINES", "TEXTUAL")
+    }
+    env |= {
+        "TERM": "xterm-256color",
+        "XDG_STATE_HOME": str(cwd / "state"),
+        "XDG_CONFIG_HOME": str(cwd / "config"),
+    }
+    env |= changed or {}
+    return {name: value for name, value in env.items() if value is not None}
+
+
+def shared_memory() -> set[str]:
+    """Names of the machine's segments of shared memory and semaphores."""
+    folder = Path("/dev/shm")
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()

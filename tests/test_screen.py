@@ -92,9 +92,10 @@ def test_before_the_engine_is_up(snap_compare):
     assert snap_compare(app_after(0), terminal_size=(80, 24), run_before=paint)
 
 
-def test_an_engine_that_died_while_serving(snap_compare):
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_an_engine_that_died_while_serving(snap_compare, size):
     app = app_after(20, fail_at_step=400)
-    assert snap_compare(app, terminal_size=(80, 24), run_before=paint)
+    assert snap_compare(app, terminal_size=size, run_before=paint)
 
 
 def test_an_engine_that_did_not_boot(snap_compare):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import time
 
 import pytest
@@ -16,15 +15,6 @@ from tputtui import profile
 pytestmark = [pytest.mark.pty, pytest.mark.engine]
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?<>=]*[a-zA-Z]")
-
-
-def program_pid(terminal: Terminal) -> int:
-    """The process that the shell runs."""
-    found = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(terminal.child.pid)],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return int(found.stdout.split()[0])
 
 
 def test_a_person_boots_turns_a_limit_saves_leaves_and_starts_from_what_was_saved(tmp_path):
@@ -96,7 +86,7 @@ def test_nothing_the_engine_prints_reaches_the_screen(tmp_path):
 def test_signals_leave_as_q_does_even_while_importing(tmp_path, name):
     terminal = Terminal("", tmp_path)
     terminal.until(r"importing")
-    os.kill(program_pid(terminal), getattr(signal, name))
+    os.kill(terminal.pid, getattr(signal, name))
     left = terminal.ended(20)
     terminal.restored()
     assert "exit=0" in left

@@ -15,19 +15,25 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from tputtui.redact import redacted
+
 __all__ = ["BootNeeded", "CeilingError", "EngineError", "KnobError", "ProfileError",
            "ProfileExists", "TputError", "UsageError", "nearest"]  # fmt: skip
 
 
 class TputError(Exception):
-    """A failure with a `message` (what failed) and a `hint` (what to do next)."""
+    """A failure with a `message` (what failed) and a `hint` (what to do next).
+
+    A secret in either is replaced.
+    """
 
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
+        message = redacted(message)
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = redacted(hint)
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()

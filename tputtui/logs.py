@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 
+from tputtui.redact import Redacting
+
 __all__ = ["log_through"]
 
 
 def log_through(handler: logging.Handler) -> None:
     """Point the root logger and vLLM's own at `handler`, in the log's one format."""
-    handler.setFormatter(
-        logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
-    )
+    handler.setFormatter(Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
     vllm = logging.getLogger("vllm")
     # Otherwise each of its lines would stand there twice.
     vllm.propagate = False

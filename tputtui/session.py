@@ -166,6 +166,11 @@ class Session:
         """Show every frame to `see` as well; it must return at once."""
         self._watchers.append(see)
 
+    def woken(self) -> None:
+        """This process was stopped and goes on: what stood still with it is measured anew."""
+        if self.host.woken():
+            self.steer.measure_anew()
+
     def news(self) -> list[str]:
         """What happened by itself since this was last asked, in sentences."""
         news = self.steer.news()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from tputtui.engine.host import Clock
+from tputtui.engine.models import check_no_secret
 from tputtui.engine.orders import Orders, Status
 from tputtui.engine.protocol import State
 from tputtui.errors import BootNeeded, UsageError
@@ -334,9 +335,10 @@ class Steering:
         args: its engine arguments, all of them. knobs: limits to start with; the others that had
         been turned stay as they are, as far as the new ceilings let them, or with `only` do not.
         Where it does not boot, the engine of before is booted again.
-        Raises KnobError while no engine is up.
+        Raises KnobError while no engine is up, UsageError for an argument that holds a secret.
         """
         self._limits()
+        check_no_secret(args)
         self._break_off("Another engine is booted.")
         self._helm.boot(args, knobs, only=only)
 

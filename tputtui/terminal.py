@@ -13,6 +13,7 @@ import termios
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 from tputtui.errors import UsageError
 from tputtui.redirect import Redirected
@@ -21,7 +22,12 @@ from tputtui.state import fresh_file
 __all__ = ["Terminal", "open_log"]
 
 _KEPT_LOGS = 20
-_LEAVE_SCREEN = "\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?2004l\x1b[0m"
+_LEAVE_SCREEN = (
+    # Mouse, focus, paste and resize reports off, lines wrap, kitty's keyboard protocol off; then
+    # the screen of before, with its cursor and plain colours.
+    "\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?2048l\x1b[?7h\x1b[<u"
+    "\x1b[?1049l\x1b[?25h\x1b[0m"
+)
 
 
 def open_log() -> Path:
@@ -44,6 +50,11 @@ class Terminal:
                 "tputtui needs a terminal.",
                 "Run it in one, or inside tmux or `ssh -t`; `tputtui bench` needs none.",
             )
+        if os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
+            raise UsageError(
+                f"A terminal of type {os.environ.get('TERM') or 'unknown'} cannot show a screen.",
+                "Set TERM, to xterm-256color for most; `tputtui bench` needs no terminal.",
+            )
         self._log_path = log_path
         self._redirected: Redirected | None = None
         self._modes = termios.tcgetattr(0)
@@ -52,7 +63,7 @@ class Terminal:
     def __enter__(self) -> Terminal:
         redirected = self._redirected = Redirected(self._log_path)
         # Textual writes to the one and asks the other for the size.
-        file = redirected.file(1 if os.isatty(redirected.kept[0]) else 2)
+        file = redirected.file(1 if os.isatty(redirected.kept[0]) else 2, screen=True)
         sys.__stdout__ = sys.__stderr__ = file  # type: ignore[misc]
         return self
 
@@ -72,12 +83,23 @@ class Terminal:
         with contextlib.suppress(termios.error, OSError):
             termios.tcsetattr(0, termios.TCSANOW, self._modes)
 
+    def abandon(self, code: int) -> NoReturn:
+        """End the process without another word to a terminal that reads nothing any more."""
+        with contextlib.suppress(termios.error, OSError):
+            termios.tcsetattr(0, termios.TCSANOW, self._modes)
+        os._exit(code)
+
     def force(self) -> None:
         """Leave the alternate screen and give the terminal back, without Textual's help."""
         if self._redirected is not None:
             out, err = self._redirected.kept
+            screen = out if os.isatty(out) else err
             with contextlib.suppress(OSError):
-                os.write(out if os.isatty(out) else err, _LEAVE_SCREEN.encode())
+                # A terminal that reads nothing must not keep us.
+                os.set_blocking(screen, False)
+                os.write(screen, _LEAVE_SCREEN.encode())
+            with contextlib.suppress(OSError):
+                os.set_blocking(screen, True)
         self.restore()
 
 

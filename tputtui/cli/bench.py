@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from tputtui.cli.options import Asked, add_settings, asked_of, exporter_of
+from tputtui.cli.headless import Headless
+from tputtui.cli.main import INTERRUPTED
+from tputtui.cli.options import add_settings, asked_of
 
 if TYPE_CHECKING:
     from tputtui.frame import Frame
     from tputtui.headless.results import Result
-    from tputtui.metrics import Exporter
-    from tputtui.profile import Profile
     from tputtui.session import Session
     from tputtui.tune.measuring import Measuring
 
-__all__ = ["INTERRUPTED", "Headless", "duration_of", "parser", "run", "started"]
+__all__ = ["duration_of", "parser", "run"]
 
 _FORMATS = ("table", "json", "jsonl", "csv")
-_CLOSE_TIMEOUT_S = 20.0
-INTERRUPTED = 130
 _ENGINE_FAILED = 3
 
 _EPILOG = """\
@@ -46,8 +43,8 @@ def run(words: list[str]) -> int:
         from tputtui.errors import ProfileExists
 
         raise ProfileExists(f"{options.save} exists already.", "Choose another name.")
-    headless = started(asked, duration_s, quiet=options.quiet)
-    return _bench(headless, asked, options, duration_s)
+    with Headless(asked, duration_s, quiet=options.quiet) as headless:
+        return headless.leave(_bench(headless, options, duration_s))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -82,59 +79,8 @@ def duration_of(text: str) -> float:
     return seconds
 
 
-class Headless(NamedTuple):
-    """A session that has been started, and where its words go."""
-
-    session: Session
-    log_path: Path
-    out: TextIO
-    err: TextIO
-    exporter: Exporter | None
-
-    def close(self, timeout_s: float) -> bool:
-        """Stop everything; whether the engine did so in time."""
-        closed = self.session.close(timeout_s)
-        if self.exporter is not None:
-            self.exporter.close()
-        return closed
-
-
-def started(
-    asked: Asked, duration_s: float, *, quiet: bool, profile: Profile | None = None
-) -> Headless:
-    """Start what was asked for, or `profile` in its place, with the log in stdout's place."""
-    from tputtui.engine.host import Host
-    from tputtui.engine.isolated import IsolatedHost
-    from tputtui.engine.vllm_inproc import VllmEngine
-    from tputtui.hardware import HardwareSampler
-    from tputtui.record.journal import open_session_log
-    from tputtui.redirect import Redirected
-    from tputtui.session import Session
-    from tputtui.terminal import open_log
-
-    log_path = open_log()
-    exporter = exporter_of(asked)
-    session_log = open_session_log() if asked.settings["record"].on else None
-    redirected = Redirected(log_path)
-    session = Session(
-        VllmEngine,
-        profile or asked.profile,
-        hardware=HardwareSampler(),
-        make_host=IsolatedHost if asked.settings["isolate"].on else Host,
-        written=asked.written,
-        log_path=session_log,
-        span_s=duration_s,
-    )
-    err = redirected.file(2)
-    if exporter is not None:
-        session.watch(exporter.see)
-        if not quiet:
-            print(f"tputtui: metrics at {exporter.address}", file=err, flush=True)
-    session.start()
-    return Headless(session, log_path, redirected.file(1), err, exporter)
-
-
-def _bench(headless: Headless, asked: Asked, options: argparse.Namespace, duration_s: float) -> int:
+def _bench(headless: Headless, options: argparse.Namespace, duration_s: float) -> int:
+    from tputtui.errors import TputError
     from tputtui.headless.results import result_text, sample_line
     from tputtui.headless.running import Interrupted, measure
     from tputtui.tune.measuring import Measuring, Stage
@@ -160,16 +106,20 @@ def _bench(headless: Headless, asked: Asked, options: argparse.Namespace, durati
     files = {"log": str(headless.log_path)}
     if session.journal is not None:
         files["session"] = str(session.journal.path)
+    unsaved: TputError | None = None
     if options.save is not None and measuring.result is not None and not failed:
-        files["profile"] = str(session.save(Path(options.save)))
+        try:
+            files["profile"] = str(session.save(Path(options.save)))
+        except TputError as error:
+            # What was measured is printed all the same.
+            unsaved = error
     found = _result(measuring, session, last, outcome, files)
-    closed = headless.close(_CLOSE_TIMEOUT_S if last.status.facts else 0.2)
     out.write(result_text(found, options.format))
     out.flush()
     code = _code(found, last, err)
-    if not closed:
-        err.flush()
-        os._exit(code)
+    if unsaved is not None:
+        headless.say(str(unsaved))
+        return unsaved.exit_code
     return code
 
 

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 
 from tputtui import __version__
 
-__all__ = ["COMMANDS", "main", "say"]
+__all__ = ["BUG", "COMMANDS", "INTERRUPTED", "main", "say"]
+
+BUG, INTERRUPTED = 70, 130
 
 COMMANDS = {
     "bench": "measure without a screen; figures on stdout, goals as the exit code",
@@ -31,6 +33,7 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
+    _occupy_standard_descriptors()
     if "_ARGCOMPLETE" in os.environ:
         from tputtui.cli.completion import complete
 
@@ -51,7 +54,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `tputtui … | head`: whoever read has had enough.
         sys.stderr.close()
         return 0
+    except KeyboardInterrupt:
+        print("tputtui: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        return _bug(error)
     return code
+
+
+def _occupy_standard_descriptors() -> None:
+    """Where 0, 1 or 2 is closed (`>&-`), no file of ours may come to stand there by chance."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest that is free, so exactly this one.
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _bug(error: Exception) -> int:
+    """Print what we did not foresee, without a secret; returns the exit code."""
+    import traceback
+
+    from tputtui.redact import redacted
+
+    print(redacted("".join(traceback.format_exception(error))), file=sys.stderr, end="")
+    print("tputtui: this is a bug of ours; the lines above say where.", file=sys.stderr)
+    return BUG
 
 
 def say(error: Exception) -> int:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
+
+from tputtui.cli.main import BUG
 
 __all__ = ["parser", "run", "session_file"]
 
@@ -29,10 +32,15 @@ def run(words: list[str]) -> int:
         replay.speed = options.speed
     if options.at:
         replay.seek(seconds_of(options.at))
-    app = ReplayApp(replay, theme=options.theme)
-    with Terminal(open_log()):
+    with Terminal(open_log()) as terminal:
+        app = ReplayApp(replay, theme=options.theme)
         app.run()
-    return 70 if app.return_code else 0
+        code = BUG if app.return_code else 0
+        if app.gone:
+            terminal.abandon(code)
+    if code:
+        print("tputtui: the screen failed. The log has the traceback.", file=sys.stderr)
+    return code
 
 
 def parser() -> argparse.ArgumentParser:

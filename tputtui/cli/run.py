@@ -8,6 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from tputtui.cli.main import BUG, INTERRUPTED
 from tputtui.cli.options import Asked, add_settings, asked_of, exporter_of
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["parser", "run"]
 
 _CLOSE_TIMEOUT_S = 20.0
-_LEFT_AT_ONCE = 130
-_BUG = 70
 
 _DESCRIPTION = """\
 Tune a real vLLM engine live: load it, turn its limits, see what each turn did, save the profile.
@@ -126,7 +125,7 @@ def _screen(
         terminal.force()
         print(f"left at once; log: {log_path}", file=sys.stderr)
         sys.stderr.flush()
-        os._exit(_LEFT_AT_ONCE)
+        os._exit(INTERRUPTED)
 
     app = TputApp(
         session,
@@ -140,7 +139,10 @@ def _screen(
     with thrifty_switching():
         app.run()
     # From here on Ctrl+C means: now.
-    signal.signal(signal.SIGINT, lambda *_: os._exit(_LEFT_AT_ONCE))
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    if app.gone:
+        session.close(_CLOSE_TIMEOUT_S)
+        terminal.abandon(0)
     terminal.restore()
     return _leave(app, session, log_path)
 
@@ -156,7 +158,7 @@ def _leave(app: TputApp, session: Session, log_path: Path) -> int:
     booting = frame.status.state in (State.IMPORTING, State.LOADING)
     # An import or a model load cannot be interrupted: do not wait for it.
     closed = session.close(0.2 if booting else _CLOSE_TIMEOUT_S)
-    code = _BUG if app.return_code else 0
+    code = BUG if app.return_code else 0
     if code:
         print("tputtui: the screen failed. The log has the traceback.", file=sys.stderr)
     elif failure is not None:

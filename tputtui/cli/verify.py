@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from tputtui.cli.bench import INTERRUPTED, Headless, duration_of, started
+from tputtui.cli.bench import duration_of
+from tputtui.cli.headless import Headless
+from tputtui.cli.main import INTERRUPTED
 from tputtui.cli.options import add_settings, asked_of
 
 if TYPE_CHECKING:
@@ -76,8 +77,6 @@ def _verify(
     from tputtui import profile
     from tputtui.errors import UsageError
     from tputtui.export.startup import start_up
-    from tputtui.headless.running import Interrupted
-    from tputtui.proof import compared
 
     options.profile = str(source)
     asked = asked_of(options, [])
@@ -86,30 +85,46 @@ def _verify(
     if start.refused:
         raise UsageError(start.refused)
     exact = msgspec.structs.replace(base, engine=start.spec, evidence=None)
-    headless = started(asked, duration_s, quiet=options.quiet, profile=exact if known else base)
-    out, err = headless.out, headless.err
-    interrupted = Interrupted(lambda: print("left at once", file=err, flush=True))
-    for note in start.notes:
-        print(f"tputtui: {note}", file=err, flush=True)
-    measure = partial(_measured, headless, duration_s, interrupted, options.quiet)
+    with Headless(
+        asked, duration_s, quiet=options.quiet, profile=exact if known else base
+    ) as headless:
+        for note in start.notes:
+            headless.say(note)
+        evidence, code = _both(headless, base, start.spec, known, duration_s, options.quiet)
+        if evidence is None:
+            return headless.leave(code)
+        # First what was measured: the file may not take it.
+        headless.out.write(_text(evidence, options.format))
+        headless.out.flush()
+        saved, like = msgspec.structs.replace(base, evidence=evidence), profile.read(source)
+        path = profile.save(saved, target, overwrite=target == source or target.exists(), like=like)
+        headless.say(f"written to {path}")
+        return headless.leave(_code(evidence, headless.err))
+
+
+def _both(
+    headless: Headless,
+    base: Profile,
+    exact: EngineSpec,
+    known: Measured | None,
+    duration_s: float,
+    quiet: bool,
+) -> tuple[Evidence | None, int]:
+    """The figures as tuned (those `known`, or measured first) and as verified; or an exit code."""
+    from tputtui.headless.running import Interrupted
+    from tputtui.proof import compared
+
+    interrupted = Interrupted(lambda: headless.say("left at once"))
+    measure = partial(_measured, headless, duration_s, interrupted, quiet)
     if known is None:
-        print("tputtui: measuring the tuned setting first", file=err, flush=True)
+        headless.say("measuring the tuned setting first")
         known, code = measure()
         if known is None:
-            return _close(headless, code)
-        headless.session.steer.boot_with(start.spec.args, dict(base.knobs), only=True)
-    print("tputtui: measuring with exactly these values booted", file=err, flush=True)
-    again, code = measure(spec=start.spec)
-    if again is None:
-        return _close(headless, code)
-    evidence = compared(known, again)
-    saved = msgspec.structs.replace(base, evidence=evidence)
-    like = profile.read(source)
-    path = profile.save(saved, target, overwrite=target == source or target.exists(), like=like)
-    out.write(_text(evidence, options.format))
-    out.flush()
-    print(f"tputtui: written to {path}", file=err, flush=True)
-    return _close(headless, _code(evidence, err))
+            return None, code
+        headless.session.steer.boot_with(exact.args, dict(base.knobs), only=True)
+    headless.say("measuring with exactly these values booted")
+    again, code = measure(spec=exact)
+    return (compared(known, again) if again is not None else None), code
 
 
 def _measured(
@@ -133,7 +148,7 @@ def _measured(
     if spec is None or frame.status.spec == spec:
         frame = measure(session, measuring, interrupted, err, quiet=quiet)
     if interrupted.asked.is_set():
-        print("tputtui: interrupted; nothing was written.", file=err, flush=True)
+        headless.say("interrupted; nothing was written.")
         return None, INTERRUPTED
     found = measured(measuring.result, session.recorder) if measuring.result else None
     if found is None:
@@ -144,13 +159,6 @@ def _measured(
             print(f"         {failure.hint}", file=err)
         err.flush()
     return found, 3
-
-
-def _close(headless: Headless, code: int) -> int:
-    if not headless.close(20.0):
-        headless.err.flush()
-        os._exit(code)
-    return code
 
 
 def _text(evidence: Evidence, format: str) -> str:

@@ -17,12 +17,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 
+from tputtui.engine.failure import failure_of
 from tputtui.engine.ledger import Ledger
 from tputtui.engine.marks import Marks
 from tputtui.engine.memory import give_back
 from tputtui.engine.orders import Boot, Orders, Status
 from tputtui.engine.protocol import Ended, Engine, State
-from tputtui.errors import EngineError, TputError, UsageError
+from tputtui.errors import TputError, UsageError
 from tputtui.knobs import Knobs
 from tputtui.load.generator import Generator
 from tputtui.load.workload import Workload
@@ -328,6 +329,9 @@ class Host(Orders):
         self._marks.add("engine", "engine resumed")
         self._follow_load(self._generator)
 
+    def _woken(self) -> None:
+        self._marks.add("engine", "the process was stopped, and goes on")
+
     def _set_workload(self, workload: Workload, text: str) -> None:
         self._workload = workload
         if self._generator is None:
@@ -401,20 +405,22 @@ class Host(Orders):
         self._marks.add("load", f"load stopped: {error.message}")
 
     def _fail(self, error: BaseException) -> None:
+        died_s = self._last_sign()
         self._ledger.drop_all(Outcome.FAILED, self._clock())
         self._recorder.accounting = self._ledger.accounting(0, 0)
         failure = self._give_up(error)
         self._marks.add("engine", f"engine failed: {failure.message}")
         self._enter(State.FAILED)
-        self.status = replace(self.status, failure=failure)
+        self.status = replace(self.status, failure=failure, since_s=died_s)
+
+    def _last_sign(self) -> float:
+        """When the engine last did something: its death may be noticed long after it."""
+        steps = self._recorder.steps.between(self.status.since_s)
+        return float(steps[-1, 0]) if len(steps) else self._clock()
 
     def _give_up(self, error: BaseException) -> TputError:
         """Let the engine go; why, in a sentence."""
-        failure = (
-            error
-            if isinstance(error, TputError)
-            else EngineError(_first_line(error), "The log has the traceback.")
-        )
+        failure = failure_of(error)
         # A traceback's frames hold the engine, and so its memory.
         error.__traceback__ = error.__context__ = error.__cause__ = None
         self._release()
@@ -436,8 +442,3 @@ class Host(Orders):
     def _close(self) -> None:
         self._release()
         self._enter(State.STOPPED)
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

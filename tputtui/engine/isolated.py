@@ -22,9 +22,10 @@ from multiprocessing.connection import Connection, wait
 from queue import Empty, SimpleQueue
 from typing import cast
 
+from tputtui.engine.failure import cause_of
 from tputtui.engine.host import Clock
 from tputtui.engine.orders import Boot, Orders, Status
-from tputtui.engine.process import EngineProcess, cause_of
+from tputtui.engine.process import EngineProcess
 from tputtui.engine.protocol import Engine, State
 from tputtui.errors import EngineError
 from tputtui.load.workload import Workload
@@ -97,6 +98,10 @@ class IsolatedHost(Orders):
             child.signal(number)
             self._thread.join(_KILLED_WITHIN_S)
         return not (self._killed or self._thread.is_alive())
+
+    def woken(self) -> bool:
+        """The engine's process was not stopped with this one."""
+        return False
 
     @property
     def pid(self) -> int | None:

@@ -6,13 +6,15 @@ network, so limits can be tuned before the weights are there. Importing this nee
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
 from tputtui.errors import UsageError, nearest
 from tputtui.profile import EngineSpec, EngineValue
+from tputtui.redact import secret_in
 
-__all__ = ["PREFIX", "is_shape", "resolve", "shapes"]
+__all__ = ["PREFIX", "check_no_secret", "is_shape", "resolve", "shapes"]
 
 PREFIX = "shape:"
 
@@ -46,8 +48,10 @@ def shapes() -> dict[str, Path]:
 def resolve(spec: EngineSpec) -> EngineSpec:
     """`spec` with a shape's folder as the model and what every shape needs put underneath.
 
-    Raises UsageError for a shape or a folder that does not exist; a hub id is left to vLLM.
+    Raises UsageError for a shape or a folder that does not exist, and for an argument that holds a
+    secret; a hub id is left to vLLM.
     """
+    check_no_secret(spec.args)
     if not is_shape(spec.model):
         model = _existing(spec.model)
         return spec if model == spec.model else EngineSpec(model, spec.args)
@@ -60,6 +64,17 @@ def resolve(spec: EngineSpec) -> EngineSpec:
         )
     under: dict[str, EngineValue] = {"served_model_name": spec.model, **_EVERY_SHAPE}
     return EngineSpec(str(known[name]), {**under, **_OWN.get(name, {}), **spec.args})
+
+
+def check_no_secret(args: Mapping[str, EngineValue]) -> None:
+    """Raise UsageError where an argument holds a secret; the sentence does not."""
+    where = secret_in(args)
+    if where is not None:
+        raise UsageError(
+            f"The engine argument {where} holds a secret: it would be read in the list of "
+            "processes and saved in profiles.",
+            "Set HF_TOKEN in the environment, or `hf auth login` once; vLLM finds it there.",
+        )
 
 
 def _existing(model: str) -> str:

@@ -75,6 +75,11 @@ class Orders(ABC):
         """
         self._order("boot_anew", boot, fallback)
 
+    def woken(self) -> bool:
+        """This process was stopped and goes on; whether the engine stood still with it."""
+        self._order("woken")
+        return True
+
     def set_knobs(self, knobs: Knobs, why: str = "") -> None:
         """Put limits in force before the next step. Of several in a row the last one counts.
 

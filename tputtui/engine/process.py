@@ -18,10 +18,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from tputtui.engine.orders import Status
-from tputtui.errors import EngineError
 from tputtui.measure.mirror import Changes
 
-__all__ = ["EngineProcess", "cause_of"]
+__all__ = ["EngineProcess"]
 
 _LOOK_S = 0.25
 _SILENT_LOOK_S = 0.02
@@ -33,12 +32,6 @@ _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[3]); "
     "from tputtui.engine.child import main; main(int(sys.argv[1]), int(sys.argv[2]))"
 )
-_CRASH_HINT = "The log has its last words. Boot again."
-_HINTS = {
-    signal.SIGKILL: "The kernel does that where memory runs out (`dmesg` says so). Boot again, "
-    "with lower ceilings if it did.",
-    signal.SIGTERM: "Somebody ended it. Boot again.",
-}
 
 
 class EngineProcess:
@@ -128,17 +121,3 @@ class EngineProcess:
                 time.sleep(0.01)
             os.killpg(self.pid, signal.SIGKILL)
         return code
-
-
-def cause_of(code: int) -> EngineError:
-    """What ended a process with this exit status, as a failure of its engine."""
-    if code >= 0:
-        message = f"The engine's process ended by itself (exit code {code})."
-        return EngineError(message, "The log has the traceback. Boot again.")
-    try:
-        number = signal.Signals(-code)
-    except ValueError:
-        return EngineError(f"The engine's process was ended by signal {-code}.", _CRASH_HINT)
-    if number in _HINTS:
-        return EngineError(f"The engine's process was killed ({number.name}).", _HINTS[number])
-    return EngineError(f"The engine's process crashed ({number.name}).", _CRASH_HINT)

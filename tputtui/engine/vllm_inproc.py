@@ -28,6 +28,7 @@ from tputtui.engine.vllm_args import (
 )
 from tputtui.engine.vllm_limits import LIMIT_INTERNALS, LiveLimits
 from tputtui.engine.vllm_watch import WATCH_INTERNALS, StepWatch
+from tputtui.engine.vllm_workers import WORKER_INTERNALS, Workers
 from tputtui.knobs import Knobs
 from tputtui.load.generator import RequestSpec
 from tputtui.measure.samples import StepSample
@@ -47,6 +48,7 @@ INTERNALS = (
     ("vllm_config.model_config.hf_config.to_diff_dict", "which model it is", "0.32"),
     *WATCH_INTERNALS,
     *LIMIT_INTERNALS,
+    *WORKER_INTERNALS,
 )  # fmt: skip
 
 _MODEL_HINT = "MODEL is a local folder, a hub id, or shape:NAME; the log has vLLM's own words."
@@ -76,6 +78,7 @@ class VllmEngine:
         self._live: dict[str, _Live] = {}
         self._limits: Any = None
         self._watch: Any = None
+        self._workers: Workers | None = None
         self._stats: tuple[Any, Any] = (None, None)
         self._kv_frac = 0.0
 
@@ -134,6 +137,7 @@ class VllmEngine:
         cache, groups = config.cache_config, self._scheduler.kv_cache_config.kv_cache_groups
         self._limits = LiveLimits(self._scheduler, cache.block_size, len(groups))
         self._watch = StepWatch(self._engine, self._limits)
+        self._workers = Workers(self._engine)
         return config
 
     def _facts(self, spec: EngineSpec, config: Any, version: str) -> EngineFacts:
@@ -167,13 +171,15 @@ class VllmEngine:
 
     def shutdown(self) -> None:
         """Free the engine's memory; nothing of it stays referenced here."""
-        engine, watch = self._engine, self._watch
-        self._engine = self._limits = self._watch = None
+        engine, watch, workers = self._engine, self._watch, self._workers
+        self._engine = self._limits = self._watch = self._workers = None
         self._live.clear()
         if watch is not None:
             watch.remove()
         if engine is not None:
             engine.engine_core.shutdown()
+        if workers is not None:
+            workers.clear_away()
 
     # -- requests --------------------------------------------------------------------------
 
@@ -198,12 +204,19 @@ class VllmEngine:
         self._watch.awaiting.add(name)
 
     def step(self) -> StepReport:
-        """One engine step, timed from outside."""
+        """One engine step, timed from outside. Raises EngineError where a worker has died."""
         self._stats = (None, None)
         watch = self._watch
         watch.begin()
         began_s = time.monotonic()
-        outputs = self._engine.step()
+        try:
+            outputs = self._engine.step()
+        except Exception as error:
+            # All that vLLM says of it is "cancelled".
+            death = self._workers.death() if self._workers else None
+            if death is None:
+                raise
+            raise death from error
         end_s = time.monotonic()
         first = [(self._live[name].number, at_s) for name, at_s in watch.first_tokens]
         ended = [self._finished(output) for output in outputs if output.finished]

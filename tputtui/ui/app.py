@@ -6,18 +6,14 @@ the session's methods.
 
 from __future__ import annotations
 
-import asyncio
 import re
-import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
-from textual import events, on
-from textual.app import App, SystemCommand
-from textual.binding import Binding, BindingType
+from textual import on
+from textual.app import SystemCommand
 from textual.screen import Screen
 
 from tputtui.errors import CeilingError, ProfileExists, TputError, UsageError
@@ -39,14 +35,14 @@ from tputtui.ui.screens.help import HelpScreen
 from tputtui.ui.screens.history import HistoryScreen
 from tputtui.ui.screens.load import LoadEditor
 from tputtui.ui.screens.log import LogScreen
-from tputtui.ui.theme import NAMES, THEMES, VARIABLES
+from tputtui.ui.terminal_app import TerminalApp
 
 __all__ = ["TputApp"]
 
 _TICK_S = 0.25
 
 
-class TputApp(App[None]):
+class TputApp(TerminalApp):
     """The board of one session.
 
     start: called once the first frame is on the screen; boots the engine.
@@ -54,14 +50,6 @@ class TputApp(App[None]):
     keys: key by binding name, in place of the usual ones.
     leave_now: called on a second Ctrl+C, with the terminal restored; does not return.
     """
-
-    TITLE = "tputtui"
-    CSS_PATH = Path(__file__).with_name("tputtui.tcss")
-    ENABLE_COMMAND_PALETTE = True
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+c", "interrupt", "quit", show=False, priority=True, id="interrupt"),
-        Binding("ctrl+q", "interrupt", "quit", show=False, priority=True),
-    ]
 
     def __init__(
         self,
@@ -74,7 +62,7 @@ class TputApp(App[None]):
         keys: Mapping[str, str] | None = None,
         leave_now: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(theme)
         self.session = session
         self.saved: list[Path] = []
         self._start = start
@@ -85,27 +73,12 @@ class TputApp(App[None]):
         self._told: set[TputError] = set()
         self._tail = LogTail(log_path)
         self._board = Board(session, self._tail)
-        for own in THEMES:
-            self.register_theme(own)
-        self.theme = NAMES.get(theme, theme)
         self._keys = dict(keys or {})
         self.set_keymap(self._keys)
-        self.animation_level = "none"
-
-    def get_theme_variable_defaults(self) -> dict[str, str]:
-        """Our own colour names, for themes that do not set them."""
-        return VARIABLES
 
     def get_default_screen(self) -> Screen[None]:
         """The board."""
         return self._board
-
-    def on_mount(self) -> None:
-        """Keep what is printed off the screen; leave on the signals that mean it."""
-        self.begin_capture_print(self)
-        loop = asyncio.get_running_loop()
-        for name in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            loop.add_signal_handler(name, self.action_interrupt)
 
     def on_ready(self) -> None:
         """The first frame is out: start the engine, then look at it four times a second."""
@@ -113,20 +86,13 @@ class TputApp(App[None]):
         self._start()
         self.set_interval(_TICK_S, self._tick)
 
-    def on_print(self, event: events.Print) -> None:
-        """What Python code prints goes where the engine's log is."""
-        if self._log_path is not None:
-            try:
-                with self._log_path.open("a", encoding="utf-8") as file:
-                    file.write(event.text)
-            except OSError:
-                pass
-
     def _tick(self) -> None:
         if not self.is_running:
             # Textual takes the screens down while its timers still run.
             return
-        if self.screen is self._board:
+        if self.behind:
+            self.session.frame()
+        elif self.screen is self._board:
             self._board.tick()
         elif isinstance(self.screen, FrontierScreen | HistoryScreen):
             self.screen.tick()
@@ -389,6 +355,11 @@ class TputApp(App[None]):
     def action_show_help(self) -> None:
         """Keys and meanings."""
         self.push_screen(HelpScreen(listed_of(Board.BINDINGS, self._keys)))
+
+    def woken(self) -> None:
+        """The process was stopped and goes on: nothing of before belongs into the same window."""
+        super().woken()
+        self.session.woken()
 
     def action_leave(self) -> None:
         """Leave; the command line stops the engine once the terminal is restored."""

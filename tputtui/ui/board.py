@@ -170,6 +170,9 @@ class Board(Screen[None]):
                 id="palette", tooltip="Everything else: themes, panels, commands"),
         Binding("question_mark", "app.show_help", "help", key_display="?", id="help",
                 tooltip="This page"),
+        Binding("ctrl+z", "app.suspend_process", "suspend", show=False, key_display="Ctrl+Z",
+                id="suspend", tooltip="Give the terminal back to the shell; until `fg` the "
+                "engine stands still as well, but not with --isolate"),
         Binding("q", "app.leave", "quit", id="quit",
                 tooltip="Stop load and engine, leave; so does Ctrl+C, and twice: at once"),
     ]  # fmt: skip

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
-from typing import ClassVar
 
-from textual.app import App, SystemCommand
-from textual.binding import Binding, BindingType
+from textual.app import SystemCommand
 from textual.screen import Screen
 
 from tputtui.errors import UsageError
@@ -21,7 +18,7 @@ from tputtui.ui.screens.dialog import Dialog
 from tputtui.ui.screens.frontier import FrontierScreen
 from tputtui.ui.screens.help import HelpScreen
 from tputtui.ui.screens.history import HistoryScreen
-from tputtui.ui.theme import NAMES, THEMES, VARIABLES
+from tputtui.ui.terminal_app import TerminalApp
 
 __all__ = ["ReplayApp"]
 
@@ -29,28 +26,13 @@ _TICK_S = 0.25
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d{1,3}):)?(\d+(?:\.\d+)?)s?")
 
 
-class ReplayApp(App[None]):
+class ReplayApp(TerminalApp):
     """The board of one recorded run."""
 
-    TITLE = "tputtui"
-    CSS_PATH = Path(__file__).with_name("tputtui.tcss")
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+c", "leave", "quit", show=False, priority=True),
-        Binding("ctrl+q", "leave", "quit", show=False, priority=True),
-    ]
-
     def __init__(self, replay: Replay, *, theme: str = "dark") -> None:
-        super().__init__()
+        super().__init__(theme)
         self.replay = replay
         self._board = ReplayBoard(replay, LogTail(None))
-        for own in THEMES:
-            self.register_theme(own)
-        self.theme = NAMES.get(theme, theme)
-        self.animation_level = "none"
-
-    def get_theme_variable_defaults(self) -> dict[str, str]:
-        """Our own colour names, for themes that do not set them."""
-        return VARIABLES
 
     def get_default_screen(self) -> Screen[None]:
         """The board."""
@@ -64,7 +46,9 @@ class ReplayApp(App[None]):
     def _tick(self) -> None:
         if not self.is_running:
             return
-        if self.screen is self._board:
+        if self.behind:
+            self.replay.frame()
+        elif self.screen is self._board:
             self._board.tick()
         elif isinstance(self.screen, FrontierScreen | HistoryScreen):
             self.screen.tick()
@@ -92,10 +76,6 @@ class ReplayApp(App[None]):
     def action_show_help(self) -> None:
         """Keys and meanings."""
         self.push_screen(HelpScreen(listed_of(ReplayBoard.BINDINGS)))
-
-    def action_leave(self) -> None:
-        """Leave."""
-        self.exit()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Everything that has a key, and the themes."""

@@ -56,6 +56,8 @@ class ReplayBoard(Board, inherit_bindings=False):
                 id="palette", tooltip="Themes and commands"),
         Binding("question_mark", "app.show_help", "help", key_display="?", id="help",
                 tooltip="This page"),
+        Binding("ctrl+z", "app.suspend_process", "suspend", show=False, key_display="Ctrl+Z",
+                id="suspend", tooltip="Give the terminal back to the shell, until `fg`"),
         Binding("q", "app.leave", "quit", id="quit", tooltip="Leave; so does Ctrl+C"),
     ]  # fmt: skip
     over = True

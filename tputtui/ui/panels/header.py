@@ -25,6 +25,8 @@ def header(frame: Frame, width: int) -> Row:
     sign, look = _LOOK.get(state, ("…", "accent"))
     load = frame.profile.load
     left: Row = [("tputtui ", "accent"), (frame.profile.engine.model, "value")]
+    if frame.profile.engine.args.get("trust_remote_code"):
+        left.append((" runs the model's own code", "warn"))
     state_part: Row = [(f"{sign} {state.value}", look)]
     if state in (State.READY, State.DRAINING):
         state_part.append((" load held", "muted"))

@@ -1,0 +1,126 @@
+"""First on PYTHONPATH of a program under test: what FAULT names goes wrong there, for real.
+
+step:N           the scheduler raises in its Nth call
+allocation:N     the Nth call of the scheduler asks for a petabyte
+no-vllm          vLLM is not installed
+old-vllm, broken-vllm, dying-vllm    what stands in its place
+nvml-fails, nvml-hangs               what stands in pynvml's place
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import os
+import sys
+import time
+import types
+
+FAULT, _, COUNT = os.environ.get("FAULT", "").partition(":")
+SCHEDULER = "vllm.v1.core.sched.scheduler"
+
+
+def at_call(function, number, act):
+    calls = [0]
+
+    def wrapper(*args, **options):
+        calls[0] += 1
+        if calls[0] == number:
+            act()
+        return function(*args, **options)
+
+    return wrapper
+
+
+def raise_error():
+    raise RuntimeError("told to fail by a test")
+
+
+def ask_for_a_petabyte():
+    import torch
+
+    torch.empty(1 << 50, dtype=torch.uint8)
+
+
+class Finder:
+    """Asked before every other finder."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == SCHEDULER and FAULT in ("step", "allocation"):
+            spec = importlib.machinery.PathFinder.find_spec(name, path)
+            run = spec.loader.exec_module
+
+            def exec_module(module):
+                run(module)
+                act = raise_error if FAULT == "step" else ask_for_a_petabyte
+                module.Scheduler.schedule = at_call(module.Scheduler.schedule, int(COUNT), act)
+
+            spec.loader.exec_module = exec_module
+            return spec
+        if name in BODIES.get(FAULT, {}):
+            return importlib.machinery.ModuleSpec(name, Loader())
+        return None
+
+
+class Loader:
+    """Makes the module that stands in another's place."""
+
+    @staticmethod
+    def create_module(spec):
+        return types.ModuleType(spec.name)
+
+    @staticmethod
+    def exec_module(module):
+        BODIES[FAULT][module.__name__](module)
+
+
+def old(module):
+    module.__version__ = "0.9.2"
+
+
+def broken(module):
+    raise ImportError("libcudart.so.99: cannot open shared object file: No such file or directory")
+
+
+def dying(module):
+    sys.exit("this build of vLLM does not run here")
+
+
+def nvml_that(act):
+    def build(module):
+        class NVMLError(Exception):
+            pass
+
+        module.NVMLError = NVMLError
+        module.nvmlInit = act(NVMLError)
+        module.nvmlInitWithFlags = act(NVMLError)
+
+    return build
+
+
+def failing(error):
+    def init(*_):
+        raise error("Unknown Error")
+
+    return init
+
+
+def hanging(error):
+    return lambda *_: time.sleep(10**6)
+
+
+BODIES = {
+    "old-vllm": {"vllm": old},
+    "broken-vllm": {"vllm": broken},
+    "dying-vllm": {"vllm": dying},
+    "nvml-fails": {"pynvml": nvml_that(failing)},
+    "nvml-hangs": {"pynvml": nvml_that(hanging)},
+}
+
+if FAULT == "no-vllm":
+    find = importlib.machinery.PathFinder.find_spec
+    importlib.machinery.PathFinder.find_spec = lambda name, path=None, target=None: (
+        None if name == "vllm" else find(name, path, target)
+    )
+elif FAULT:
+    sys.meta_path.insert(0, Finder)

@@ -1,0 +1,94 @@
+"""Boots that go wrong: what is said, where it is said, the exit code, and what is left behind."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.faults import fault
+from tests.terminal import Terminal
+
+pytestmark = [pytest.mark.pty, pytest.mark.engine]
+
+
+def leaves(terminal: Terminal, code: int, *words: str) -> str:
+    """The program has left with `code`, has said `words`, and nothing else is left of it."""
+    left = terminal.ended()
+    terminal.restored()
+    assert f"exit={code}" in left, left
+    for word in words:
+        assert word in " ".join(left.split()), left
+    assert "Traceback" not in left
+    return left
+
+
+# -- before there is a screen --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("./no-such-model", ("There is no folder ./no-such-model.", "MODEL is a local folder")),
+        ("./empty", ("./empty is no model: it has no config.json.",)),
+        ("shape:dmeo", ("no built-in shape called 'dmeo'", "Did you mean `demo`?")),
+        ("--hf-token canary-in-plain-sight", ("hf_token holds a secret", "HF_TOKEN")),
+    ],
+)
+def test_what_can_be_known_at_once_is_told_before_the_screen(tmp_path, arguments, words):
+    (tmp_path / "empty").mkdir()
+    leaves(Terminal(arguments, tmp_path), 2, *words)
+
+
+def test_without_vllm_a_sentence_says_how_to_install_it(tmp_path):
+    terminal = Terminal("", tmp_path, env=fault("no-vllm"))
+    leaves(terminal, 3, "vLLM is not installed here.", "pip install 'tputtui[cuda]'")
+
+
+# -- on the screen, which stays ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("old-vllm", r"vLLM 0\.9\.2 is too old"),
+        ("broken-vllm", r"vLLM could not be imported: libcudart\.so\.99"),
+        ("dying-vllm", r"this build of vLLM does not run here"),
+    ],
+)
+def test_a_vllm_that_cannot_be_used_is_told_on_a_screen_that_stays(tmp_path, name, message):
+    terminal = Terminal("", tmp_path, env=fault(name))
+    terminal.until(message)
+    terminal.until(r"b boot again")
+    terminal.press("b")
+    terminal.until(r"importing")
+    terminal.until(message)
+    terminal.press("q")
+    left = leaves(terminal, 3)
+    assert re.search(message, left)
+
+
+def test_a_model_that_vllm_does_not_know_leaves_with_its_words(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"architectures": ["NoSuchModel"]}')
+    terminal = Terminal("./model --skip-tokenizer-init", tmp_path)
+    leaves(terminal, 2, "vLLM refuses to configure ./model", "MODEL is a local folder")
+
+
+def test_memory_that_runs_out_while_loading_is_told_and_given_back(tmp_path):
+    # 32 GB of weights, where the address space ends after 12.
+    terminal = Terminal("shape:qwen3-8b --dtype float32", tmp_path, before="ulimit -v 12000000")
+    terminal.until(r"✖ FAILED")
+    assert re.search(r"(?i)alloc|memory", terminal.text)
+    terminal.press("q")
+    leaves(terminal, 3, "--gpu-memory-utilization")
+
+
+@pytest.mark.parametrize(
+    "stage", ["importing torch", "importing vLLM", "checking engine", "loading the model"]
+)
+def test_ctrl_c_leaves_in_every_stage_of_a_boot(tmp_path, stage):
+    terminal = Terminal("--load 8", tmp_path)
+    terminal.until(stage)
+    terminal.press("\x03")
+    leaves(terminal, 0, "log")

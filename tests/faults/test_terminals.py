@@ -1,0 +1,199 @@
+"""What happens to a terminal: it goes away, changes its size, cannot do much. Nothing is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.faults import fault
+from tests.faults.test_boot import leaves
+from tests.terminal import PROGRAM, Terminal, environment
+from tests.test_record import Recorded
+
+pytestmark = pytest.mark.pty
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    """A session log: a replay needs no engine, and has the same screen."""
+    made = Recorded(tmp_path_factory.mktemp("log") / "run.jsonl.zst")
+    made.run(10)
+    made.session.steer.set_knob("max_num_seqs", 32)
+    made.run(12)
+    return made.end().journal.path
+
+
+# -- it goes away --------------------------------------------------------------------------------
+
+
+@pytest.mark.engine
+def test_stopped_pulled_about_and_cut_off_while_it_serves(tmp_path):
+    # With a GPU driver that answers nothing besides.
+    terminal = Terminal("--load 16", tmp_path, env=fault("nvml-hangs"))
+    terminal.until(r"▶ RUNNING")
+    terminal.until(r"generated +[1-9]")
+    terminal.until(r"GPU +waiting")
+
+    # Ctrl+Z gives the terminal back, and `fg` brings the screen back.
+    terminal.press("\x1a")
+    pid, end = terminal.pid, time.monotonic() + 10
+    while state_of(pid) != "T":
+        terminal.read()
+        assert time.monotonic() < end, "it does not stop"
+    terminal.read()
+    terminal.screen_left()
+    os.kill(pid, signal.SIGCONT)
+    entered = terminal.raw.count(b"\x1b[?1049h")
+    while terminal.raw.count(b"\x1b[?1049h") == entered and time.monotonic() < end + 10:
+        terminal.read()
+    terminal.until(r"▶ RUNNING")
+    terminal.until(r"the process was stopped, and goes on")
+
+    # A storm of sizes, down to nothing and up to a wall of a screen; it ends on the last.
+    for turn in range(150):
+        terminal.resize(20 + turn * 37 % 300, 5 + turn * 13 % 90)
+        terminal.read(0.01)
+    terminal.resize(20, 5)
+    terminal.until(r"tputtui …", 10)
+    terminal.resize(500, 150)
+    terminal.until(r"\? help +q quit", 10)
+    terminal.until(r"▶ RUNNING", 10)
+    terminal.resize(80, 24)
+    terminal.until(r"▸ max_num_seqs", 10)
+
+    # ssh is cut: the terminal is gone, and so is everything of ours.
+    os.close(terminal.child.child_fd)
+    terminal.nothing_left(30)
+
+
+def state_of(pid: int) -> str:
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0]
+
+
+def test_with_its_shell_killed_it_leaves_as_well(tmp_path, log):
+    terminal = Terminal(f"replay {log}", tmp_path)
+    terminal.until(r"REPLAY")
+    os.kill(terminal.child.pid, signal.SIGKILL)
+    terminal.nothing_left()
+
+
+@pytest.mark.engine
+def test_with_its_shell_killed_in_a_boot_it_leaves_as_well(tmp_path):
+    terminal = Terminal("", tmp_path)
+    terminal.until(r"importing")
+    os.kill(terminal.child.pid, signal.SIGKILL)
+    terminal.nothing_left()
+
+
+# -- it cannot do much ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"TERM": "xterm"},
+        {"TERM": "linux"},
+        {"TERM": "screen", "NO_COLOR": "1"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+    ids=lambda env: ",".join(f"{name}={value}" for name, value in env.items()),
+)
+def test_poor_terminals_and_locales_show_the_same_screen(tmp_path, log, env):
+    terminal = Terminal(f"replay {log}", tmp_path, env=env)
+    terminal.until(r"REPLAY")
+    terminal.until(r"▸ max_num_seqs +64 / 256")
+    terminal.until(r"␣ play")
+    terminal.press("q")
+    leaves(terminal, 0)
+
+
+@pytest.mark.parametrize("kind", ["dumb", None])
+def test_a_terminal_that_cannot_show_a_screen_is_told(tmp_path, kind):
+    terminal = Terminal("", tmp_path, env={"TERM": kind})
+    leaves(terminal, 2, "cannot show a screen", "Set TERM", "tputtui bench")
+
+
+@pytest.mark.parametrize("size", [(20, 5), (500, 150)])
+def test_a_terminal_of_any_size(tmp_path, log, size):
+    terminal = Terminal(f"replay {log}", tmp_path, columns=size[0], rows=size[1])
+    terminal.until(r"REPLAY")
+    terminal.press("q")
+    leaves(terminal, 0)
+
+
+# -- descriptors that are closed -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_one_closed_stream_leaves_the_screen_on_the_other(tmp_path, log, closed):
+    terminal = Terminal(f"replay {log} {closed}", tmp_path)
+    terminal.until(r"REPLAY")
+    terminal.until(r"␣ play")
+    terminal.press("q")
+    leaves(terminal, 0)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_without_a_terminal_it_ends_with_code_2(tmp_path, closed):
+    terminal = Terminal(closed, tmp_path)
+    leaves(terminal, 2)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_commands_without_a_screen_go_on_with_streams_closed(tmp_path, log, closed):
+    words = f"{PROGRAM} report {log} -o page.md {closed}"
+    done = subprocess.run(
+        ["bash", "-c", words], capture_output=True, text=True, cwd=tmp_path,
+        env=environment(tmp_path),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "page.md").read_text().startswith("# shape:demo")
+
+
+# -- inside another ------------------------------------------------------------------------------
+
+
+def in_multiplexer(program: str, log, cwd) -> tuple[str, ...]:
+    command = f"{PROGRAM} replay {log}; echo exit=$?"
+    if program == "tmux":
+        return ("tmux", "-L", f"test{os.getpid()}", "-f", "/dev/null", "new", command + "; sleep 1")
+    return ("screen", "-c", "/dev/null", "-S", f"test{os.getpid()}", "bash", "-c", command)
+
+
+@pytest.mark.parametrize("program", ["tmux", "screen"])
+def test_inside_a_multiplexer(tmp_path, log, program):
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+    import pexpect
+    import pyte
+
+    words = in_multiplexer(program, log, tmp_path)
+    env = environment(tmp_path, {"TMUX": None, "STY": None, "SCREENDIR": str(tmp_path)})
+    (tmp_path / "state").mkdir()
+    tmp_path.chmod(0o700)
+    child = pexpect.spawn(words[0], list(words[1:]), dimensions=(40, 120), env=env)
+    screen = pyte.Screen(120, 40)
+    stream = pyte.ByteStream(screen)
+
+    def until(word: str) -> None:
+        end = time.monotonic() + 20
+        while word not in "\n".join(screen.display):
+            assert time.monotonic() < end, "\n".join(screen.display)
+            try:
+                stream.feed(child.read_nonblocking(1 << 16, timeout=0.1))
+            except pexpect.TIMEOUT:
+                continue
+            except pexpect.EOF:
+                break
+
+    until("REPLAY")
+    until("max_num_seqs")
+    child.send("q")
+    until("exit=0")
+    child.close(force=True)

@@ -1,0 +1,93 @@
+"""A session without a screen, from its start to its end: what `bench` and `verify` share."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from tputtui.cli.options import Asked, exporter_of
+
+if TYPE_CHECKING:
+    from tputtui.profile import Profile
+
+__all__ = ["Headless"]
+
+_CLOSE_TIMEOUT_S = 20.0
+_BOOTING_TIMEOUT_S = 0.2
+
+
+class Headless:
+    """What was asked for, or `profile` in its place, started; the log has what the engine prints.
+
+    As a context manager: on leaving everything is stopped, and descriptors 1 and 2 are as before.
+    out, err: where they wrote. span_s: what a window may grow to.
+    """
+
+    def __init__(
+        self, asked: Asked, span_s: float, *, quiet: bool, profile: Profile | None = None
+    ) -> None:
+        from tputtui.engine.host import Host
+        from tputtui.engine.isolated import IsolatedHost
+        from tputtui.engine.vllm_inproc import VllmEngine
+        from tputtui.hardware import HardwareSampler
+        from tputtui.record.journal import open_session_log
+        from tputtui.redirect import Redirected
+        from tputtui.session import Session
+        from tputtui.terminal import open_log
+
+        self.log_path = open_log()
+        self._exporter = exporter_of(asked)
+        session_log = open_session_log() if asked.settings["record"].on else None
+        self._redirected = Redirected(self.log_path)
+        self.out, self.err = self._redirected.file(1), self._redirected.file(2)
+        profile = profile or asked.profile
+        self.session = Session(
+            VllmEngine,
+            profile,
+            hardware=HardwareSampler(),
+            make_host=IsolatedHost if asked.settings["isolate"].on else Host,
+            written=asked.written,
+            log_path=session_log,
+            span_s=span_s,
+        )
+        if profile.engine.args.get("trust_remote_code"):
+            self.say("runs the model's own code (trust_remote_code)")
+        if self._exporter is not None:
+            self.session.watch(self._exporter.see)
+            if not quiet:
+                self.say(f"metrics at {self._exporter.address}")
+        self._stopped: bool | None = None
+
+    def __enter__(self) -> Headless:
+        self.session.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def say(self, sentence: str) -> None:
+        """A sentence on stderr."""
+        print(f"tputtui: {sentence}", file=self.err, flush=True)
+
+    def leave(self, code: int) -> int:
+        """Stop everything; `code`, or with an engine that does not stop, the end at once."""
+        if not self._close():
+            os._exit(code)
+        return code
+
+    def _close(self) -> bool:
+        if self._stopped is None:
+            # An import or a load of a model cannot be broken off: do not wait for it.
+            up = self.session.host.status.facts is not None
+            self._stopped = self.session.close(_CLOSE_TIMEOUT_S if up else _BOOTING_TIMEOUT_S)
+            if self._exporter is not None:
+                self._exporter.close()
+            self.err.flush()
+            self._redirected.restore()
+        return self._stopped

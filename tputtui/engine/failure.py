@@ -1,0 +1,43 @@
+"""What is said of an engine that failed: what happened, and what to do. Pure."""
+
+from __future__ import annotations
+
+import signal
+
+from tputtui.errors import EngineError, TputError
+
+__all__ = ["cause_of", "failure_of"]
+
+_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "outofmemory")
+_MEMORY_HINT = "Memory ran out: boot with lower ceilings, or leave it more memory."
+_HINT = "The log has the traceback."
+_CRASH_HINT = "The log has its last words. Boot again."
+_SIGNAL_HINTS = {
+    signal.SIGKILL: "The kernel does that where memory runs out (`dmesg` says so). Boot again, "
+    "with lower ceilings if it did.",
+    signal.SIGTERM: "Somebody ended it. Boot again.",
+}
+
+
+def failure_of(error: BaseException) -> TputError:
+    """`error` as a person is told of it; one of ours stays as it is."""
+    if isinstance(error, TputError):
+        return error
+    name, text = type(error).__name__, str(error).strip().partition("\n")[0]
+    said = f"{name}: {text}" if text else name
+    ran_out = isinstance(error, MemoryError) or any(word in said.lower() for word in _MEMORY)
+    return EngineError(said, f"{_MEMORY_HINT} {_HINT}" if ran_out else _HINT)
+
+
+def cause_of(code: int, what: str = "The engine's process") -> EngineError:
+    """What ended `what`, a process with this exit status, as a failure of its engine."""
+    if code >= 0:
+        message = f"{what} ended by itself (exit code {code})."
+        return EngineError(message, f"{_HINT} Boot again.")
+    try:
+        number = signal.Signals(-code)
+    except ValueError:
+        return EngineError(f"{what} was ended by signal {-code}.", _CRASH_HINT)
+    if number in _SIGNAL_HINTS:
+        return EngineError(f"{what} was killed ({number.name}).", _SIGNAL_HINTS[number])
+    return EngineError(f"{what} crashed ({number.name}).", _CRASH_HINT)

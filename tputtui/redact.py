@@ -1,0 +1,73 @@
+"""Secrets stay out of what is shown and written: found by name, and by the shape that they have.
+
+redacted(text)   for everything that goes to a log, a screen or a file
+secret_in(args)  for engine arguments, which go to a profile and a list of processes
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+
+__all__ = ["Redacting", "redacted", "secret_in"]
+
+_GONE = "‹secret›"
+_SHORTEST = 8
+_NAMED = re.compile(
+    r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|PRIVATE_KEY|CREDENTIALS?)(_|$)", re.I
+)
+"""Names of environment variables that hold a secret."""
+_SHAPED = re.compile(
+    r"\bhf_[A-Za-z0-9]{16,}|\bsk-[A-Za-z0-9_-]{16,}|\bgh[pousr]_[A-Za-z0-9]{16,}"
+    r"|\bAKIA[A-Z0-9]{16}\b|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)|(?<=Bearer )[\w.~+/=-]{8,}"
+)
+"""Tokens of Hugging Face, OpenAI, GitHub and AWS; a password in a URL; an authorization header."""
+_KEYS = frozenset({
+    "hf_token", "token", "auth_token", "access_token", "api_key", "apikey", "password", "passwd",
+    "secret", "secret_key", "access_key", "secret_access_key", "aws_secret_access_key",
+})  # fmt: skip
+"""Keys of engine arguments, at any depth, whose text is a secret."""
+
+
+def redacted(text: str) -> str:
+    """`text` with every secret in it replaced by ‹secret›."""
+    for value in _in_environment():
+        text = text.replace(value, _GONE)
+    return _SHAPED.sub(_GONE, text)
+
+
+def secret_in(args: Mapping[str, object]) -> str | None:
+    """The name of an engine argument that holds a secret, at any depth; None where none does."""
+    return next((name for name, value in args.items() if _holds(name, value)), None)
+
+
+class Redacting(logging.Formatter):
+    """A formatter whose lines, tracebacks included, hold no secret."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        return redacted(super().format(record))
+
+
+def _in_environment() -> list[str]:
+    """Values of variables that are named as secrets are; the longest first."""
+    found = {
+        value
+        for name, value in os.environ.items()
+        # A path says where a secret is, and is none.
+        if _NAMED.search(name) and len(value) >= _SHORTEST and not value.startswith(("/", "~"))
+    }
+    return sorted(found, key=len, reverse=True)
+
+
+def _holds(name: str, value: object) -> bool:
+    if isinstance(value, Mapping):
+        return any(_holds(str(key), inner) for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return any(_holds(name, inner) for inner in value)
+    if not isinstance(value, str) or not value:
+        return False
+    key = name.rpartition(".")[2].replace("-", "_").lower()
+    return key in _KEYS or redacted(value) != value

@@ -1,0 +1,124 @@
+"""What both applications do with the terminal: themes, ways of leaving, Ctrl+Z. Main thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import signal
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.drivers.linux_driver import LinuxDriver
+
+from tputtui.ui.theme import NAMES, THEMES, VARIABLES
+
+__all__ = ["TerminalApp"]
+
+logger = logging.getLogger(__name__)
+
+_BACKLOG = 4
+_LAST_WRITE_S = 2.0
+
+
+class TerminalApp(App[None]):
+    """Leaves on Ctrl+C and on the signals that mean it; stops on Ctrl+Z and goes on after `fg`."""
+
+    TITLE = "tputtui"
+    CSS_PATH = Path(__file__).with_name("tputtui.tcss")
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+c", "interrupt", "quit", show=False, priority=True, id="interrupt"),
+        Binding("ctrl+q", "interrupt", "quit", show=False, priority=True),
+    ]
+
+    def __init__(self, theme: str = "dark") -> None:
+        super().__init__(driver_class=_Driver)
+        # The log, as things are while a screen is up. Textual's own stand-ins for the two have no
+        # descriptor, and without one no process can be spawned: tensor parallel would not boot.
+        self._capture_stdout, self._capture_stderr = sys.stdout, sys.stderr  # type: ignore[assignment]
+        for own in THEMES:
+            self.register_theme(own)
+        self.theme = NAMES.get(theme, theme)
+        self.animation_level = "none"
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Our own colour names, for themes that do not set them."""
+        return VARIABLES
+
+    def on_mount(self) -> None:
+        """Leave on the signals that mean it."""
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            loop.add_signal_handler(name, self.action_interrupt)
+
+    def action_leave(self) -> None:
+        """Leave."""
+        self.exit()
+
+    def action_interrupt(self) -> None:
+        """Ctrl+C, or a signal that means it."""
+        self.action_leave()
+
+    def woken(self) -> None:
+        """The process was stopped (Ctrl+Z, SIGSTOP) and goes on: paint everything anew."""
+        self.screen.refresh(layout=True)
+
+    @property
+    def behind(self) -> bool:
+        """Whether the terminal has yet to read what was painted: painting more would not show."""
+        driver = self._driver
+        return isinstance(driver, _Driver) and driver.backlog > _BACKLOG
+
+    @property
+    def gone(self) -> bool:
+        """Whether the terminal did not even read the last of it: nothing can be said there."""
+        driver = self._driver
+        return isinstance(driver, _Driver) and driver.gone
+
+    def _fatal_error(self) -> None:
+        # After a bug of ours Textual would print every frame's locals, and so what is secret.
+        logger.exception("the screen failed")
+        self._close_messages_no_wait()
+
+
+class _Driver(LinuxDriver):
+    """Textual's, but for two things.
+
+    It takes every SIGCONT for the end of a Ctrl+Z: after a plain SIGSTOP a second thread would read
+    the keys, and outlive the screen. And it waits for ever for a terminal that reads no more.
+    """
+
+    gone = False
+    _away = False
+
+    @property
+    def backlog(self) -> int:
+        """Writes that the terminal has not taken yet."""
+        thread = self._writer_thread
+        return thread._queue.qsize() if thread is not None else 0
+
+    def close(self) -> None:
+        """Write the last, if the terminal takes it."""
+        thread = self._writer_thread
+        if thread is None:
+            return
+        with contextlib.suppress(queue.Full):
+            thread._queue.put(None, timeout=_LAST_WRITE_S)
+        thread.join(_LAST_WRITE_S)
+        self.gone = thread.is_alive()
+
+    def suspend_application_mode(self) -> None:
+        """Give the terminal to the shell."""
+        super().suspend_application_mode()
+        self._away = True
+
+    def _sigcont_application(self, *words: object) -> None:
+        if self._away:
+            self._away = False
+            super()._sigcont_application(*words)
+        if isinstance(self._app, TerminalApp):
+            self._app.call_later(self._app.woken)
