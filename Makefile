@@ -7,7 +7,7 @@ STATUS_FILE ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-versions check format screenshots overhead loadgen agreement verdicts soak wheel clean distclean
+.PHONY: help demo setup test test-versions check format screenshots overhead loadgen agreement verdicts faults soak wheel clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ agreement: setup ## compare our figures with vLLM's own benchmarks on the same w
 
 verdicts: setup ## count false and missed verdicts on an engine whose truth is known
 	@$(BIN)/python benchmarks/verdicts.py $(ARGS)
+
+faults: setup ## anything in any order, 1,000 times on vLLM's own scheduler (about an hour)
+	@FAULT_SEQUENCES=1000 $(BIN)/pytest tests/faults/test_random.py --timeout 9000 $(ARGS)
 
 soak: setup ## run the recorder for ten million steps
 	@$(BIN)/python benchmarks/soak.py $(ARGS)

@@ -7,15 +7,16 @@ things by itself (a sweep, an A/B, a verify boot, the guard) is moved on by the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from tputtui.engine.host import Clock
 from tputtui.engine.models import check_no_secret
 from tputtui.engine.orders import Orders, Status
 from tputtui.engine.protocol import State
-from tputtui.errors import BootNeeded, UsageError
+from tputtui.errors import BootNeeded, KnobError, UsageError
 from tputtui.export.startup import start_up
-from tputtui.frame import SERVING, CompareState, Frame
+from tputtui.frame import SERVING, Frame
 from tputtui.knobs import Knobs, differing, knob, turned
 from tputtui.load.sections import difference
 from tputtui.load.source import check_trace
@@ -90,13 +91,17 @@ class Steering:
 
     def follow(self, seen: Frame) -> Frame:
         """Move on what is under way by what is seen; the frame with how that stands."""
-        self._helm.grant(self._experiments.follow(seen, self._recorder))
-        if broken := self._guarding.follow(seen, self._recorder):
-            self._undo_broken(broken)
+        # The engine may be gone since: then there is nothing to turn any more.
+        with suppress(KnobError):
+            self._helm.grant(self._experiments.follow(seen, self._recorder))
+            if broken := self._guarding.follow(seen, self._recorder):
+                self._undo_broken(broken)
+            self._follow_verify(seen)
+        verified = self._verifying.state if self._verifying else None
         return replace(
             seen,
             sweep=self._experiments.sweep_state,
-            compare=self._verified(seen) or self._experiments.compare_state,
+            compare=verified or self._experiments.compare_state,
             guard=self._guarding.text,
         )
 
@@ -374,17 +379,12 @@ class Steering:
         self._turns.turn(self._setting(), what, self._clock())
         self._guarding.turned(self._recorder, self._clock())
 
-    def _verified(self, seen: Frame) -> CompareState | None:
-        """How a verify boot stands, moved on by what is seen; None where there was none."""
-        verifying = self._verifying
-        if verifying is None:
-            return None
-        match verifying.follow(seen, self._recorder):
+    def _follow_verify(self, seen: Frame) -> None:
+        match self._verifying and self._verifying.follow(seen, self._recorder):
             case Next.BEGIN:
                 self._helm.restart("verify: measured again")
             case Next.ANEW:
                 self._helm.turned()
-        return verifying.state
 
     def _undo_broken(self, broken: str) -> None:
         """The guard takes back the last turn."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from tputtui.engine.host import Clock
 from tputtui.engine.orders import Orders
 from tputtui.engine.protocol import EngineFacts
+from tputtui.frame import SERVING
 from tputtui.knobs import Knobs, differing
 from tputtui.load.sections import difference
 from tputtui.load.workload import Workload
@@ -89,13 +90,17 @@ class Helm:
         """Put on what an experiment wants."""
         if wish is None:
             return
-        knobs = wish.knobs or self.limits
-        if wish.fresh:
+        if wish.fresh and self._host.status.state in SERVING:
+            knobs = wish.knobs or self.limits
             self._asked.knobs = knobs
             self._asked.with_load(wish.load)
             self.turned()
             self._host.begin_leg(knobs, wish.load, wish.text)
-        elif wish.load != self.load:
+            return
+        if wish.fresh and wish.knobs:
+            # No engine is up: the next boot begins with them.
+            self._asked.knobs = wish.knobs
+        if wish.load != self.load:
             self.put_load(wish.load, wish.text)
 
     def restart(self, text: str) -> None:

@@ -1,0 +1,231 @@
+"""Anything a person can do, and anything that can go wrong, in any order: the books balance.
+
+make faults        1,000 sequences on vLLM's own scheduler as well (8 in `make test`)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tests.engine import simulated as simulation
+from tests.test_session import LOADS, load
+from tputtui import profile
+from tputtui.engine import host
+from tputtui.engine.fake import FakeClock, FakeEngine
+from tputtui.engine.protocol import State
+from tputtui.engine.vllm_inproc import VllmEngine
+from tputtui.errors import EngineError, ProfileError, UsageError
+from tputtui.load.sections import from_texts
+from tputtui.load.workload import ClosedLoop
+from tputtui.profile import EngineSpec, Profile
+from tputtui.record.journal import Journal
+from tputtui.record.reading import read_log
+from tputtui.session import Session
+
+ARGS = {"max_num_seqs": 64, "max_num_batched_tokens": 512, "max_model_len": 512}
+FAULTS = ("boot", "submit", "step", "end", "apply", "preempt", "reset_prefix_cache", "counts",
+          "shutdown")  # fmt: skip
+ERRORS = (
+    RuntimeError("told to fail"), EngineError("A worker died.", "Boot again."), MemoryError(),
+    AssertionError(), ValueError("refused"), SystemExit(1),
+)  # fmt: skip
+PRESSED = (
+    "toggle_load", "stop_load", "toggle_engine", "undo", "redo", "preempt", "reset_prefix_cache",
+    "sweep", "compare", "verify", "stop_experiment", "measure_anew", "restart_load",
+)  # fmt: skip
+KNOBS = st.one_of(
+    st.tuples(st.just("max_num_seqs"), st.integers(0, 80)),
+    st.tuples(st.just("max_num_batched_tokens"), st.integers(0, 600)),
+    st.tuples(st.just("max_model_len"), st.integers(1, 600)),
+    st.tuples(st.just("long_prefill_token_threshold"), st.integers(0, 512)),
+    st.tuples(st.just("num_gpu_blocks"), st.integers(1, 2000)),
+    st.tuples(st.just("watermark_blocks"), st.integers(0, 300)),
+    st.tuples(st.just("enable_prefix_caching"), st.integers(0, 1)),
+    st.tuples(st.just("scheduling_policy"), st.integers(0, 1)),
+)
+
+
+class Unreliable:
+    """An engine that fails in the next call of each method in `plan`."""
+
+    def __init__(self, engine, plan):
+        self._engine = engine
+        self._plan = plan
+
+    def __getattr__(self, name):
+        method = getattr(self._engine, name)
+
+        def call(*words, **options):
+            if name == "shutdown":
+                method(*words, **options)
+            if name in self._plan:
+                raise self._plan.pop(name)
+            return None if name == "shutdown" else method(*words, **options)
+
+        return call
+
+
+class AnythingGoes(RuleBasedStateMachine):
+    """A session whose loop is turned by hand, on an engine that may fail at any call."""
+
+    def make_engine(self):
+        return Unreliable(FakeEngine(self.clock), self.plan)
+
+    @initialize(logged=st.booleans())
+    def begin(self, logged):
+        self.clock, self.plan = FakeClock(), {}
+        self.folder = Path(tempfile.mkdtemp())
+        self.session = Session(
+            self.make_engine, Profile(EngineSpec("shape:demo", dict(ARGS)), load(ClosedLoop(12))),
+            self.clock,
+        )  # fmt: skip
+        self.journal = None
+        if logged:
+            path = self.folder / "run.jsonl.zst"
+            self.journal = Journal(path, self.session.recorder, self.clock())
+            self.session.watch(self.journal.see)
+        self.threads = threading.active_count()
+
+    # -- what a person does ----------------------------------------------------------------
+
+    def do(self, act, *words):
+        """Refusals are sentences; anything else is a bug."""
+        with contextlib.suppress(UsageError):
+            act(*words)
+
+    @rule(loaded=st.booleans())
+    def start(self, loaded):
+        self.session.host.boot(self.session.engine, {}, load=loaded)
+
+    @rule()
+    def boot_again(self):
+        self.do(self.session.steer.boot_again)
+
+    @rule(seqs=st.integers(1, 96))
+    def boot_with(self, seqs):
+        self.do(self.session.steer.boot_with, {**ARGS, "max_num_seqs": seqs}, {})
+
+    @rule(turn=KNOBS)
+    def turn_a_limit(self, turn):
+        self.do(self.session.steer.set_knob, *turn)
+
+    @rule(number=st.integers(0, 60))
+    def load_closed(self, number):
+        self.do(self.session.steer.set_workload, load(ClosedLoop(number)))
+
+    @rule(texts=st.sampled_from(LOADS))
+    def load_other(self, texts):
+        self.do(self.session.steer.set_workload, from_texts(load(ClosedLoop(12)), texts))
+
+    @rule(name=st.sampled_from(PRESSED))
+    def press(self, name):
+        self.do(getattr(self.session.steer, name))
+
+    @rule()
+    def save(self):
+        path = self.folder / "kept.yaml"
+        saved = self.session.save(path, overwrite=True)
+        try:
+            profile.load(saved)
+        except ProfileError as error:
+            raise AssertionError(saved.read_text()) from error
+
+    # -- what goes wrong -------------------------------------------------------------------
+
+    @rule(name=st.sampled_from(FAULTS), error=st.sampled_from(ERRORS))
+    def fail_next(self, name, error):
+        # What an engine may raise anywhere but from its boot is an Exception.
+        if isinstance(error, SystemExit) and name != "boot":
+            error = RuntimeError("told to fail")
+        self.plan[name] = error.__class__(*error.args) if not isinstance(error, EngineError) else (
+            EngineError(error.message, error.hint)
+        )  # fmt: skip
+
+    # -- time passes -----------------------------------------------------------------------
+
+    @rule(turns=st.integers(1, 40))
+    def run(self, turns):
+        for _ in range(turns):
+            wait_s = self.session.host.turn()
+            if wait_s > 0:
+                self.clock.advance(min(wait_s, 0.05))
+
+    @rule()
+    def write(self):
+        if self.journal:
+            self.journal.turn()
+            assert not self.journal.failure
+
+    @invariant()
+    def books_balance(self):
+        if not hasattr(self, "session"):
+            return
+        frame = self.session.frame()
+        books = frame.accounting
+        assert books.balanced, books
+        for rate in (frame.figures.generated_per_s, frame.now.generated_per_s):
+            # Without a window there is none.
+            assert rate >= 0 or math.isnan(rate)
+        assert 0 <= frame.kv_frac <= 1
+        status = frame.status
+        assert (status.failure is not None) == (status.state is State.FAILED)
+        if status.failure is not None:
+            assert status.failure.message
+            assert books.in_flight == 0
+            assert self.session.host._engine is None
+
+    def teardown(self):
+        if hasattr(self, "session"):
+            try:
+                self.end()
+            finally:
+                shutil.rmtree(self.folder)
+
+    def end(self):
+        self.plan.clear()
+        self.session.host.close(0)
+        while self.session.host.status.state is not State.STOPPED:
+            self.session.host.turn()
+        books = self.session.frame().accounting
+        assert books.balanced
+        assert books.in_flight == 0
+        assert self.session.host._engine is None
+        assert threading.active_count() == self.threads
+        if self.journal:
+            self.journal.turn("left")
+            assert not self.journal.failure
+            assert read_log(self.journal.path).ended == "left"
+
+
+class OnVllm(AnythingGoes):
+    """The same on vLLM's own engine, scheduler and KV cache, with no model in it."""
+
+    def make_engine(self):
+        return Unreliable(VllmEngine(simulation.executor_class()), self.plan)
+
+
+@pytest.fixture(autouse=True)
+def memory_is_given_back_later(monkeypatch, request):
+    """A collection of all garbage after every engine would take most of the time."""
+    if "OnVllm" not in request.node.nodeid:
+        monkeypatch.setattr(host, "give_back", lambda: None)
+
+
+TestAnythingGoes = AnythingGoes.TestCase
+TestAnythingGoes.settings = settings(max_examples=1000, stateful_step_count=20, deadline=None)
+TestOnVllm = pytest.mark.engine(OnVllm.TestCase)
+TestOnVllm.settings = settings(
+    max_examples=int(os.environ.get("FAULT_SEQUENCES", "8")), stateful_step_count=25,
+    deadline=None, suppress_health_check=list(HealthCheck),
+)  # fmt: skip
