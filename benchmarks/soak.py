@@ -1,26 +1,162 @@
-"""The recorder over millions of steps: memory flat, cost of a step, accounting exact.
+"""Half an hour on the real engine, turned all the while: memory flat, accounting exact.
 
-    make soak                        10 million steps, about ten minutes
-    python benchmarks/soak.py --steps 1000000
+    make soak                                 30 minutes on vLLM (CPU), then 10 million steps
+    python benchmarks/soak.py --minutes 5 --steps 0
+    python benchmarks/soak.py --minutes 0     the recorder alone, about ten minutes
 
-Our real loop, ledger, recorder and session on the deterministic engine (no vLLM; time is made up,
-so that a step takes no waiting), with limits and load turned on the way and a front end that
-looks every 50 steps. Memory is the process's resident set, after the rings and the history are
-full; the cost of recording is CPU time spent in the ledger's and recorder's own calls, timed on
-the side over steps like the demo's.
+On vLLM: the demo as the program runs it, engine thread and session log included, without a screen.
+A plan repeats every two minutes: limits turned, loads changed, 1,000 turns in a second, preempting,
+the prefix cache emptied, the engine paused, the load stopped, another engine booted. Every quarter
+of a second a frame is looked at, and every request must be in exactly one place.
+
+The recorder: our real loop, ledger, recorder and session on the deterministic engine (time is made
+up, so that a step takes no waiting), looked at every 50 steps; memory is compared once the rings
+and the history are full, and the cost of recording a step is CPU time of its own calls.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import logging
+import os
+import pathlib
 import sys
+import tempfile
+import threading
 import time
+from collections.abc import Callable
 
 import psutil
 
 LOOK_EVERY, TURN_EVERY, CHECK_EVERY = 50, 20_000, 250_000
 AIM_US = 50.0
+ROUND_S = 120.0
+LOADS = (
+    {"arrivals": "96"}, {"arrivals": "8/s"}, {"arrivals": "48"}, {"sessions": "turns=1-4 think=1s"},
+    {"arrivals": "12/s for 6s, 2/s for 6s", "prefix": "share=0.5 tokens=64 groups=9"},
+)  # fmt: skip
+
+
+# -- the real engine -----------------------------------------------------------------------------
+
+
+def on_vllm(minutes: float) -> None:
+    """Soak the real engine. Raises SystemExit where something is off."""
+    from tputtui import profile
+    from tputtui.engine.vllm_inproc import VllmEngine
+    from tputtui.hardware import HardwareSampler
+    from tputtui.load.sections import from_texts
+    from tputtui.redirect import Redirected
+    from tputtui.session import Session
+
+    folder = pathlib.Path(tempfile.mkdtemp())
+    redirected = Redirected(folder / "log")
+    logging.getLogger().setLevel(logging.WARNING)
+    out = redirected.file(1)
+    demo = profile.load(profile.shipped()["demo"])
+    session = Session(
+        VllmEngine, demo, hardware=HardwareSampler(), log_path=folder / "run.jsonl.zst"
+    )
+    session.start()
+    process, seen = psutil.Process(), Watch(session)
+    seen.until(lambda frame: frame.serving, 120)
+    steer = session.steer
+    set_load = lambda texts: steer.set_workload(from_texts(demo.load, texts))  # noqa: E731
+
+    def storm() -> None:
+        for turn in range(1000):
+            steer.set_knob("max_num_seqs", 8 + turn % 57)
+            if turn % 10 == 0:
+                time.sleep(0.01)
+
+    plan: list[tuple[str, Callable[[], object]]] = [
+        ("16 sequences", lambda: steer.set_knob("max_num_seqs", 16)),
+        ("256 tokens a step", lambda: steer.set_knob("max_num_batched_tokens", 256)),
+        *((f"load {texts}", lambda texts=texts: set_load(texts)) for texts in LOADS),
+        ("1,000 turns", storm),
+        ("4 sequences, now", lambda: (steer.set_knob("max_num_seqs", 4), steer.preempt())),
+        ("prefix cache", steer.reset_prefix_cache),
+        ("pause", steer.toggle_engine), ("go on", steer.toggle_engine),
+        ("256 tokens long", lambda: steer.set_knob("max_model_len", 256)),
+        ("stop", steer.stop_load), ("again", steer.toggle_load),
+        ("undo", steer.undo), ("redo", steer.redo),
+        ("boot", lambda: steer.boot_with({"max_num_seqs": 128}, {"max_num_seqs": 64})),
+    ]  # fmt: skip
+    began_s, rounds, sizes = time.monotonic(), 0, []
+    while time.monotonic() - began_s < minutes * 60:
+        for _, act in plan:
+            try:
+                act()
+            except Exception as refusal:
+                if not hasattr(refusal, "hint"):
+                    raise
+            seen.look(ROUND_S / len(plan))
+        seen.until(lambda frame: frame.serving, 120)
+        rounds += 1
+        gc.collect()
+        sizes.append(process.memory_info().rss / 2**20)
+        account = seen.last.accounting
+        print(
+            f"  {(time.monotonic() - began_s) / 60:5.1f} min  round {rounds}  "
+            f"{sizes[-1]:8.1f} MiB  {account.issued:,} issued, {account.finished:,} finished  "
+            f"{threading.active_count()} threads, {len(process.open_files())} files",
+            file=out,
+            flush=True,
+        )
+    steer.stop_load()
+    seen.look(3)
+    books = seen.last.accounting
+    closed = session.close(60)
+    log = folder / "run.jsonl.zst"
+    took_s = time.monotonic() - began_s
+    per_minute = os.path.getsize(log) / 1e6 / max(took_s / 60, 1e-9)
+    # The recorder's rings fill up over the first minutes.
+    from_s = min(len(sizes) - 1, 3)
+    print(
+        f"on vLLM: {took_s / 60:.1f} min, {rounds} rounds of {len(plan)} acts, "
+        f"{seen.frames:,} frames, all balanced\n"
+        f"requests: {books.issued:,} issued = {books.finished:,} finished + {books.cut:,} cut + "
+        f"{books.aborted:,} aborted + {books.rejected:,} rejected + {books.failed:,} failed + "
+        f"{books.in_flight:,} in flight\n"
+        f"resident memory: {sizes[from_s]:.1f} MiB after round {from_s + 1}, {sizes[-1]:.1f} at "
+        f"the end; session log {per_minute:.2f} MB/min; closed in time: {closed}",
+        file=out,
+        flush=True,
+    )
+    redirected.restore()
+    if not books.balanced or books.in_flight or not closed:
+        raise SystemExit("not everything is accounted for")
+
+
+class Watch:
+    """Looks at a session four times a second; every frame must balance."""
+
+    def __init__(self, session) -> None:
+        self._session = session
+        self.frames = 0
+        self.last = session.frame()
+
+    def look(self, seconds: float) -> None:
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            self.last = self._session.frame()
+            self.frames += 1
+            if not self.last.accounting.balanced:
+                raise SystemExit(f"{self.last.accounting} does not balance")
+            if self.last.status.failure:
+                raise SystemExit(str(self.last.status.failure))
+            time.sleep(0.25)
+
+    def until(self, reached, at_most_s: float) -> None:
+        end_s = time.monotonic() + at_most_s
+        while not reached(self.last):
+            if time.monotonic() > end_s:
+                raise SystemExit(f"still {self.last.status.state} after {at_most_s:.0f} s")
+            self.look(0.25)
+
+
+# -- the recorder --------------------------------------------------------------------------------
 
 
 def cost_us(steps: int = 20_000) -> float:
@@ -95,8 +231,13 @@ def soak(steps: int) -> list[tuple[int, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=10_000_000)
+    parser.add_argument("--minutes", type=float, default=30.0, help="on vLLM (default 30)")
+    parser.add_argument("--steps", type=int, default=10_000_000, help="of the recorder alone")
     options = parser.parse_args()
+    if options.minutes:
+        on_vllm(options.minutes)
+    if not options.steps:
+        return
     print(f"recording a step: {cost_us():.1f} µs CPU (aim: ≤ {AIM_US:.0f})")
     began_s = time.monotonic()
     found = soak(options.steps)
