@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import math
 import os
@@ -102,6 +103,7 @@ def program(out: pathlib.Path, seconds: float, pairs: int, isolate: bool) -> Non
     import psutil
 
     from tputtui import cli
+    from tputtui.cli import run as cli_run
     from tputtui.engine import process
     from tputtui.engine.protocol import State
     from tputtui.measure.samples import StepSample
@@ -182,6 +184,7 @@ def program(out: pathlib.Path, seconds: float, pairs: int, isolate: bool) -> Non
                 "steps_per_s": (len(rows) - 1) / served_s,
                 "ui_cpu_frac": cpu_s / took_s,
                 "cpu_frac": all_s / took_s,
+                "rss_bytes": psutil.Process().memory_info().rss,
                 "engine_process_cpu_frac": engine_s / took_s,
                 "told_bytes_per_s": (told[0] - bytes_before) / took_s,
                 "window": [begin, time.time()],
@@ -196,14 +199,14 @@ def program(out: pathlib.Path, seconds: float, pairs: int, isolate: bool) -> Non
             return found
 
     app_module.TputApp = Probe
-    leave = cli._leave
+    leave = cli_run._leave
 
     def write_and_leave(app, session, log_path) -> int:
         if hasattr(session, "probe"):
             out.write_text(json.dumps(session.probe))
         return leave(app, session, log_path)
 
-    cli._leave = write_and_leave
+    cli_run._leave = write_and_leave
     sys.exit(cli.main(["--isolate"] if isolate else []))
 
 
@@ -249,6 +252,49 @@ def run_program(pairs: int, seconds: float, size: tuple[int, int], isolate: bool
             count = sum(n for at, n in written if begin <= at <= end)
             leg["bytes_per_s"] = count / (end - begin)
     return result
+
+
+def key_to_paint(size: tuple[int, int], presses: int = 40) -> list[float]:
+    """Seconds from a key to the limit it selects standing on the screen, under the demo's load."""
+    import pexpect
+    import pyte
+
+    columns, rows = size
+    screen = pyte.Screen(columns, rows)
+    stream = pyte.ByteStream(screen)
+    with tempfile.TemporaryDirectory() as folder:
+        env = os.environ | {"TERM": "xterm-256color", "XDG_STATE_HOME": folder}
+        program = str(pathlib.Path(sys.executable).parent / "tputtui")
+        child = pexpect.spawn(program, [], dimensions=(rows, columns), env=env, timeout=120)
+
+        def shown(what: str, seconds: float) -> float:
+            end_s = time.monotonic() + seconds
+            while what not in "\n".join(screen.display):
+                if time.monotonic() > end_s:
+                    raise SystemExit("\n".join(screen.display) + f"\nno {what!r}")
+                try:
+                    stream.feed(child.read_nonblocking(1 << 16, timeout=0.002))
+                except pexpect.TIMEOUT:
+                    continue
+            return time.monotonic()
+
+        shown("RUNNING", 120)
+        shown("steady", 60)
+        found = []
+        for press in range(presses):
+            down = press % 2 == 0
+            # Not in step with the screen's own four paints a second.
+            shown_s = time.monotonic() + 0.2 + 0.0131 * press
+            while time.monotonic() < shown_s:
+                with contextlib.suppress(pexpect.TIMEOUT):
+                    stream.feed(child.read_nonblocking(1 << 16, timeout=0.01))
+            began_s = time.monotonic()
+            child.send("\x1b[B" if down else "\x1b[A")
+            found.append(shown("▸ max_num_batched" if down else "▸ max_num_seqs", 10) - began_s)
+        child.send("q")
+        child.expect(pexpect.EOF)
+        child.close()
+    return found
 
 
 def machine() -> str:
@@ -302,6 +348,12 @@ def report(pairs: int, seconds: float, small: bool) -> None:
     screen_cost("screen at 200x50", wide)
     if small:
         screen_cost("screen at 80x24", run_program(0, 2 * seconds, (80, 24)))
+    for size in ((80, 24), (200, 50)):
+        keys = quantiles(key_to_paint(size))
+        print(
+            f"\nkey to paint at {size[0]}x{size[1]} (n {keys['n']})  p50 {keys['p50'] * 1000:.0f}"
+            f"  p99 {keys['p99'] * 1000:.0f}  max {keys['max'] * 1000:.0f} ms"
+        )
 
 
 def report_isolated(pairs: int, seconds: float) -> None:
@@ -329,6 +381,7 @@ def report_isolated(pairs: int, seconds: float) -> None:
         print(f"\n{name} (medians)")
         print(f"  our process      {mid('cpu_frac') * 100:6.2f} % of a core")
         print(f"  its UI thread    {mid('ui_cpu_frac') * 100:6.2f} % of a core")
+        print(f"  resident memory  {mid('rss_bytes') / 1e6:6.0f} MB")
         if isolate:
             print(f"  engine's process {mid('engine_process_cpu_frac') * 100:6.2f} % of a core")
             print(f"  pipe             {mid('told_bytes_per_s') / 1000:6.2f} kB/s")

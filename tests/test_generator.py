@@ -3,6 +3,8 @@
 import math
 import subprocess
 import sys
+from contextlib import closing
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from tputtui.errors import UsageError
 from tputtui.load.generator import Generator
 from tputtui.load.lengths import Fixed, LogNormal, Uniform
 from tputtui.load.notation import describe_lengths, parse_lengths
+from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop, Poisson, Workload
 
 VOCAB = 8192
@@ -182,3 +185,48 @@ def test_other_lengths_are_refused_with_a_sentence(text):
     with pytest.raises(UsageError) as refusal:
         parse_lengths(text)
     assert text.strip() in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"arrivals": "40"}, {"arrivals": "200/s"}, {"arrivals": "5..60 over 3s"},
+        {"arrivals": "30", "sessions": "turns=1-4 think=0.1s"},
+        {"arrivals": "40/s", "sessions": "turns=1-4 think=0.1s"},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_whoever_takes_a_few_at_a_time_gets_the_same_requests_with_the_same_due_times(
+    texts, at_once
+):
+    def played(at_once):
+        generator = Generator(from_texts(workload(ClosedLoop(1)), texts), vocab_size=1000)
+        generator.resume(0.0)
+        seen, flying = [], []
+        for tick in range(1, 400):
+            now_s = tick / 50
+            while True:
+                with closing(generator.arriving(now_s, len(flying), 4096)) as arriving:
+                    taken = list(islice(arriving, at_once))
+                for spec in taken:
+                    seen.append((spec.number, spec.due_s, spec.prompt_tokens, spec.turn))
+                    flying.append((now_s + 0.2, spec.number))
+                if at_once is None or len(taken) < at_once:
+                    break
+            for end_s, number in [f for f in flying if f[0] <= now_s]:
+                flying.remove((end_s, number))
+                generator.ended(number, end_s, 5, ())
+        return seen
+
+    assert played(at_once) == played(None)
+
+
+def test_fewer_places_are_not_filled_by_those_that_were_not_taken():
+    generator = Generator(workload(ClosedLoop(1000)), vocab_size=1000)
+    generator.resume(0.0)
+    with closing(generator.arriving(0.0, 0, 4096)) as arriving:
+        taken = list(islice(arriving, 10))
+    generator.change(workload(ClosedLoop(12)), 0.1)
+    assert len(taken) == 10
+    assert len(generator.due(0.2, 10, 4096)) == 2

@@ -14,6 +14,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 
@@ -39,6 +40,7 @@ Clock = Callable[[], float]
 
 _LONGEST_WAIT_S = 3600.0
 _NOTHING_SCHEDULED_WAIT_S = 0.001
+_SENDING_S = 0.02
 _ALL_REFUSED_WAIT_S = 0.1
 _UP = (State.READY, State.RUNNING, State.DRAINING, State.PAUSED)
 
@@ -164,19 +166,24 @@ class Host(Orders):
     def _send(self, engine: Engine, generator: Generator, knobs: Knobs) -> bool:
         """Hand over what is due; whether a request was refused."""
         refused = False
+        # A hundred thousand at once must not hold up the steps, nor the orders.
+        enough_s = self._clock() + _SENDING_S
         # Twice: what became due while the first were sent must not wait for a whole step.
         for _ in range(2):
             now_s, in_flight, sent = self._clock(), self._ledger.in_flight, False
-            for request in generator.arriving(now_s, in_flight, knobs.max_model_len):
-                sent = True
-                self._ledger.issue(request, self._clock())
-                try:
-                    engine.submit(request)
-                except ValueError as refusal:
-                    logger.warning("request %d refused: %s", request.number, refusal)
-                    self._ledger.drop(request.number, Outcome.REJECTED, self._clock())
-                    generator.lost(request.number, self._clock())
-                    refused = True
+            with closing(generator.arriving(now_s, in_flight, knobs.max_model_len)) as arriving:
+                for request in arriving:
+                    sent = True
+                    self._ledger.issue(request, self._clock())
+                    try:
+                        engine.submit(request)
+                    except ValueError as refusal:
+                        logger.warning("request %d refused: %s", request.number, refusal)
+                        self._ledger.drop(request.number, Outcome.REJECTED, self._clock())
+                        generator.lost(request.number, self._clock())
+                        refused = True
+                    if self._clock() > enough_s:
+                        return refused
             if refused or not sent:
                 break
         return refused

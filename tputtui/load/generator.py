@@ -7,7 +7,7 @@ arrival process. The engine thread asks `due(now)` between steps; there is no lo
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import abc, deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -194,24 +194,44 @@ class Generator:
         """Every request due by `now_s`, oldest first, clamped to `max_model_len` tokens in all."""
         return list(self.arriving(now_s, in_flight, max_model_len))
 
-    def arriving(self, now_s: float, in_flight: int, max_model_len: int) -> Iterator[RequestSpec]:
-        """The same one at a time, so that the first need not wait until the last is made."""
-        before, self._backlog = self._backlog, []
-        starts: Iterable[float] = before
+    def arriving(
+        self, now_s: float, in_flight: int, max_model_len: int
+    ) -> abc.Generator[RequestSpec, None, None]:
+        """The same one at a time, so that the first need not wait until the last is made.
+
+        Whoever has enough closes it: what was not taken stays due.
+        """
+        before, places = deque(self._backlog), deque[float]()
         turns: deque[tuple[float, Conversation]] = deque()
+        starts: Iterable[float] = _taken(before)
+        self._backlog = []
         if self._open:
-            starts = chain(before, self._overdue(now_s, in_flight))
+            overdue = self._overdue(now_s, in_flight)
+            if isinstance(self._timing, ClosedTiming):
+                places.extend(overdue)
+                overdue = _taken(places)
+            starts = chain(starts, overdue)
             turns.extend(self._talk.pop(now_s))
-        for due_s in starts:
-            while turns and turns[0][0] <= due_s:
+        try:
+            for due_s in starts:
+                # Not lost, should a turn before it be the last that is taken.
+                self._backlog = [due_s]
+                while turns and turns[0][0] <= due_s:
+                    yield from self._next_turn(*turns.popleft(), max_model_len)
+                self._backlog = []
+                if self.exhausted:
+                    break
+                yield self._start(due_s, max_model_len)
+            while turns:
                 yield from self._next_turn(*turns.popleft(), max_model_len)
-            if self.exhausted:
-                break
-            yield self._start(due_s, max_model_len)
-        for due_s, conversation in turns:
-            yield from self._next_turn(due_s, conversation, max_model_len)
-        if self._open and isinstance(self._timing, RecordedTiming):
-            yield from self._recorded(self._timing, now_s, max_model_len)
+            if self._open and isinstance(self._timing, RecordedTiming):
+                yield from self._recorded(self._timing, now_s, max_model_len)
+        finally:
+            self._backlog += before
+            if isinstance(self._timing, ClosedTiming):
+                self._timing.still_free(places)
+            for due_s, conversation in turns:
+                self._talk.think(conversation, due_s)
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -275,6 +295,11 @@ class Generator:
         clamped = prompt != wanted or output != draft.output_tokens
         made = Prompt(self._tokens, pieces, prompt)
         return RequestSpec(number, due_s, made, output, clamped, turn)
+
+
+def _taken(queue: deque[float]) -> Iterator[float]:
+    while queue:
+        yield queue.popleft()
 
 
 def _total(pieces: tuple[Piece, ...]) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -150,6 +150,10 @@ class ClosedTiming:
         self._freed_s.clear()
         self._looked_s = now_s
         return sorted(due)
+
+    def still_free(self, due_s: Iterable[float]) -> None:
+        """Places that were to be filled and have not been: since when each is due."""
+        self._freed_s.extendleft(reversed(list(due_s)))
 
     def change(self, arrivals: Arrivals, now_s: float) -> bool:
         """Go on with other places, if so; a curve of the same timing goes on where it was."""
