@@ -15,6 +15,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from tests.faults import PACED
 from tests.rig import Rig
 from tputtui import cli, profile
 from tputtui.cli.bench import duration_of
@@ -272,12 +273,13 @@ def test_a_run_without_a_screen_imports_no_textual():
 # -- the program ---------------------------------------------------------------------------------
 
 
-def bench(*words, cwd, **options):
+def bench(*words, cwd, more=None):
     env = os.environ | {"XDG_STATE_HOME": str(cwd / "state"), "XDG_CONFIG_HOME": str(cwd / "conf")}
+    env |= more or {}
     return subprocess.Popen(
         [sys.executable, "-m", "tputtui", "bench", *words],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=env, cwd=cwd, start_new_session=True, **options,
+        env=env, cwd=cwd, start_new_session=True,
     )  # fmt: skip
 
 
@@ -308,9 +310,9 @@ def test_the_program_measures_the_real_engine_with_no_terminal_at_all(tmp_path):
     assert cli.main(["compare", found["files"]["session"], found["files"]["session"]]) == 0
 
 
-@pytest.mark.engine
 def test_a_run_that_is_interrupted_gives_what_it_has_and_its_code(tmp_path):
-    done = bench("--duration", "10min", "--load", "32", "--format", "jsonl", cwd=tmp_path)
+    words = ["--duration", "10min", "--load", "32", "--format", "jsonl"]
+    done = bench(*words, cwd=tmp_path, more=PACED)
     settled = False
     for line in done.stdout:
         window = json.loads(line)["sample"]["window"]

@@ -1,10 +1,6 @@
 """The loop and the session on the deterministic engine: accounting, limits, undo, failures."""
 
-import math
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.rig import Rig
 from tputtui import profile
@@ -212,17 +208,6 @@ def test_the_engine_thread_runs_and_stops(tmp_path):
     assert rig.session.host.status.state is State.STOPPED
 
 
-LOADS = [
-    {"arrivals": "300/s"},
-    {"arrivals": "gamma(0.2):150/s", "output": "zipf:1.1[1-60]"},
-    {"arrivals": "constant:0..400/s over 3s", "prompt": "64~0.8"},
-    {"arrivals": "300/s for 1s, 0 for 1s", "prefix": "share=0.5 tokens=64 groups=3"},
-    {"arrivals": "10,60,5 each 1s", "sessions": "turns=1-4 think=0.2s"},
-    {"arrivals": "60/s", "sessions": "turns=3 think=0s"},
-    {"pairs": "10/5=1,300/40=2"},
-]
-
-
 def test_a_traces_bad_line_stops_the_load_says_where_and_the_engine_goes_on(tmp_path):
     path = tmp_path / "azure.csv"
     path.write_text(
@@ -266,47 +251,3 @@ def test_what_is_saved_during_a_sweep_is_the_load_before_it(rig):
     saved = rig.session.snapshot()
     assert saved.load == load(ClosedLoop(96))
     assert "sweep" in saved.evidence.note
-
-
-orders = st.one_of(
-    st.tuples(st.just("max_num_seqs"), st.integers(1, 256)),
-    st.tuples(st.just("max_num_batched_tokens"), st.integers(1, 2048)),
-    st.tuples(st.just("max_model_len"), st.integers(2, 2048)),
-    st.tuples(st.just("closed"), st.integers(0, 150)),
-    st.tuples(st.just("load"), st.sampled_from(LOADS)),
-    st.tuples(st.sampled_from(["toggle", "stop", "undo", "boot"]), st.none()),
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(orders, st.integers(0, 12)), max_size=25))
-def test_accounting_balances_whatever_the_person_does(plan):
-    rig = Rig.booted(load(ClosedLoop(40)))
-    session = rig.session
-    for (order, value), turns in plan:
-        try:
-            match order:
-                case "toggle":
-                    session.steer.toggle_load()
-                case "stop":
-                    session.steer.stop_load()
-                case "undo":
-                    session.steer.undo()
-                case "boot":
-                    session.steer.boot_again()
-                case "closed":
-                    session.steer.set_workload(load(ClosedLoop(value)))
-                case "load":
-                    session.steer.set_workload(from_texts(load(ClosedLoop(40)), value))
-                case _:
-                    session.steer.set_knob(order, value)
-        except UsageError:
-            pass
-        for _ in range(turns):
-            rig.turn()
-            frame = session.frame()
-            assert frame.accounting.balanced
-            assert frame.status.failure is None
-            assert not math.isnan(frame.kv_frac)
-    rig.run(0.5)
-    assert session.frame().accounting.balanced

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from tests.faults import PACED
 from tests.terminal import Terminal
 from tputtui import profile
 
@@ -94,7 +95,7 @@ def test_signals_leave_as_q_does_even_while_importing(tmp_path, name):
 
 
 def test_ctrl_c_twice_leaves_at_once(tmp_path):
-    terminal = Terminal("--load 8", tmp_path)
+    terminal = Terminal("--load 8", tmp_path, env=PACED)
     terminal.until(r"▶ RUNNING")
     began = time.monotonic()
     terminal.press("\x03\x03")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import PACED
 from tests.rig import Rig
 from tests.terminal import PROGRAM, environment
 from tests.test_bench import DEMO
@@ -119,13 +120,13 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.engine
 def test_figures_that_cannot_be_saved_are_printed_all_the_same(tmp_path):
     locked = tmp_path / "locked"
     locked.mkdir()
     locked.chmod(0o555)
     words = ["bench", "--load", "16", "--duration", "2s", "--format", "json", "--quiet"]
-    done = run_as_nobody_special(*words, "--save", str(locked / "kept.yaml"), cwd=tmp_path)
+    save = str(locked / "kept.yaml")
+    done = run_as_nobody_special(*words, "--save", save, cwd=tmp_path, **PACED)
     assert done.returncode == 2, done.stderr
     assert json.loads(done.stdout)["measured"]["figures"]["tokens_per_s"]["value"] > 0
     assert "kept.yaml could not be written: Permission denied" in done.stderr

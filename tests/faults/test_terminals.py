@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.faults import fault
+from tests.faults import PACED, fault
 from tests.faults.test_boot import leaves
 from tests.terminal import PROGRAM, Terminal, environment
 from tests.test_record import Recorded
@@ -31,10 +31,9 @@ def log(tmp_path_factory):
 # -- it goes away --------------------------------------------------------------------------------
 
 
-@pytest.mark.engine
 def test_stopped_pulled_about_and_cut_off_while_it_serves(tmp_path):
     # With a GPU driver that answers nothing besides.
-    terminal = Terminal("--load 16", tmp_path, env=fault("nvml-hangs"))
+    terminal = Terminal("--load 16", tmp_path, env=PACED | fault("nvml-hangs"))
     terminal.until(r"▶ RUNNING")
     terminal.until(r"generated +[1-9]")
     terminal.until(r"GPU +waiting")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tputtui.cli.main import BUG, INTERRUPTED
 from tputtui.cli.options import Asked, add_settings, asked_of, exporter_of
+from tputtui.engine.memory import uncollected
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,10 +47,11 @@ commands (`tputtui COMMAND --help`):
 def run(words: list[str]) -> int:
     """Run the screen; returns the exit code."""
     options, rest = parser().parse_known_args(words)
-    asked = asked_of(options, rest)
-    from tputtui.record.journal import open_session_log
-    from tputtui.terminal import Terminal, open_log
-    from tputtui.tune.guard import parse_guard
+    with uncollected():
+        asked = asked_of(options, rest)
+        from tputtui.record.journal import open_session_log
+        from tputtui.terminal import Terminal, open_log
+        from tputtui.tune.guard import parse_guard
 
     if asked.config.keys:
         from tputtui.ui.keys import check_keys
@@ -99,13 +101,14 @@ def _screen(
     import signal
     from pathlib import Path
 
-    from tputtui.engine.host import Host
-    from tputtui.engine.isolated import IsolatedHost
-    from tputtui.engine.vllm_inproc import VllmEngine
-    from tputtui.hardware import HardwareSampler
-    from tputtui.session import Session
-    from tputtui.terminal import thrifty_switching
-    from tputtui.ui.app import TputApp
+    with uncollected():
+        from tputtui.engine.host import Host
+        from tputtui.engine.isolated import IsolatedHost
+        from tputtui.engine.vllm_inproc import VllmEngine
+        from tputtui.hardware import HardwareSampler
+        from tputtui.session import Session
+        from tputtui.terminal import thrifty_switching
+        from tputtui.ui.app import TputApp
 
     settings = asked.settings
     make_host = IsolatedHost if settings["isolate"].on else Host

@@ -1,12 +1,30 @@
-"""Giving an engine's memory back once it is gone. Engine thread."""
+"""When garbage is collected: not while importing, and once an engine is gone. Engine thread."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import gc
+from collections.abc import Iterator
 
-__all__ = ["give_back"]
+__all__ = ["give_back", "uncollected"]
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Imports in here make objects by the million and no garbage to speak of: collect none.
+
+    Measured on 2 cores while vLLM was imported: collections held the interpreter up to 330 ms at a
+    time, and so the screen, and took 1.2 s in all. What was made stays out of later ones.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collecting:
+            gc.enable()
 
 
 def give_back() -> None:

@@ -6,8 +6,6 @@ listed in `INTERNALS`, with the version it was read in; a test fails when one of
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
 from collections import Counter
@@ -17,6 +15,7 @@ from typing import Any
 
 from tputtui.engine import models
 from tputtui.engine.arguments import arguments as describe
+from tputtui.engine.memory import uncollected
 from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, StepReport
 from tputtui.engine.vllm_args import (
     INSTALL_HINT,
@@ -26,6 +25,7 @@ from tputtui.engine.vllm_args import (
     prepare,
     sentences,
 )
+from tputtui.engine.vllm_facts import block_bytes, config_sha256, device, revision
 from tputtui.engine.vllm_limits import LIMIT_INTERNALS, LiveLimits
 from tputtui.engine.vllm_watch import WATCH_INTERNALS, StepWatch
 from tputtui.engine.vllm_workers import WORKER_INTERNALS, Workers
@@ -76,6 +76,7 @@ class VllmEngine:
         self._sampling: Any = None
         self._refusal: type[Exception] = ValueError
         self._live: dict[str, _Live] = {}
+        self._names: dict[str, str] = {}
         self._limits: Any = None
         self._watch: Any = None
         self._workers: Workers | None = None
@@ -92,11 +93,14 @@ class VllmEngine:
         began_s = time.monotonic()
         resolved = models.resolve(spec)
         prepare(spec)
-        report(State.IMPORTING, "importing torch")
-        with sentences("torch could not be imported", INSTALL_HINT):
-            import torch  # noqa: F401
-        report(State.IMPORTING, "importing vLLM")
-        version = import_vllm()
+        with uncollected():
+            report(State.IMPORTING, "importing torch")
+            with sentences("torch could not be imported", INSTALL_HINT):
+                import torch  # noqa: F401
+            report(State.IMPORTING, "importing vLLM")
+            version = import_vllm()
+            with sentences("vLLM could not be imported", INSTALL_HINT):
+                import vllm.v1.engine.llm_engine  # noqa: F401
         # In frames of its own: what an import keeps of a traceback keeps this frame alive.
         config = self._build(spec, resolved, report)
         facts = self._facts(spec, config, version)
@@ -149,7 +153,7 @@ class VllmEngine:
         brought = models.resolve(EngineSpec(spec.model)).args
         return EngineFacts(
             model=spec.model,
-            device=_device(torch, config),
+            device=device(torch, config),
             dtype=str(config.model_config.dtype).removeprefix("torch."),
             ceilings=limits.ceilings,
             booted=limits.booted,
@@ -157,7 +161,7 @@ class VllmEngine:
             # One block is vLLM's placeholder and never holds tokens.
             kv_tokens=(limits.booted.num_gpu_blocks - 1) * block_size // len(groups),
             block_size=block_size,
-            kv_block_bytes=_block_bytes(groups) * config.parallel_config.world_size,
+            kv_block_bytes=block_bytes(groups) * config.parallel_config.world_size,
             kv_groups=len(groups),
             overlapped=bool(config.scheduler_config.async_scheduling),
             vocab_size=config.model_config.get_vocab_size(),
@@ -165,8 +169,8 @@ class VllmEngine:
             # torch's is a subclass of str that YAML does not know.
             versions={"vllm": version, "torch": str(torch.__version__)},
             arguments=describe(argument_parser(), brought),
-            revision=_revision(config.model_config),
-            config_sha256=_config_sha256(config.model_config.hf_config),
+            revision=revision(config.model_config),
+            config_sha256=config_sha256(config.model_config.hf_config),
         )
 
     def shutdown(self) -> None:
@@ -174,6 +178,7 @@ class VllmEngine:
         engine, watch, workers = self._engine, self._watch, self._workers
         self._engine = self._limits = self._watch = self._workers = None
         self._live.clear()
+        self._names.clear()
         if watch is not None:
             watch.remove()
         if engine is not None:
@@ -200,6 +205,7 @@ class VllmEngine:
             raise ValueError(str(refusal)) from refusal
         # Older versions return nothing and use the id as given.
         name = internal or external
+        self._names[external] = name
         self._live[name] = _Live(request.number, request.prompt_tokens, request.output_tokens)
         self._watch.awaiting.add(name)
 
@@ -307,19 +313,14 @@ class VllmEngine:
         return self._engine.engine_core.engine_core.scheduler
 
     def _finished(self, output: Any) -> Ended:
-        external = output.request_id
         # The output carries the id we gave; the internal one may have a suffix.
-        number = int(external[1:])
-        name = external if external in self._live else self._internal(external)
+        external = output.request_id
+        number, name = int(external[1:]), self._names.pop(external)
         del self._live[name]
         self._watch.awaiting.discard(name)
         ids = output.outputs[0].token_ids
         ended = _ended(number, output.metrics, len(ids), output.num_cached_tokens or 0)
         return ended._replace(token_ids=ids)
-
-    def _internal(self, external: str) -> str:
-        prefix = f"{external}-"
-        return next(name for name in self._live if name.startswith(prefix))
 
     def _end(self, names: list[str]) -> list[Ended]:
         states = self._engine.output_processor.request_states
@@ -328,6 +329,7 @@ class VllmEngine:
             live = self._live.pop(name)
             self._watch.awaiting.discard(name)
             external.append(f"t{live.number}")
+            self._names.pop(external[-1], None)
             state = states.get(name)
             stats = state.stats if state is not None else None
             tokens = stats.num_generation_tokens if stats is not None else 0
@@ -367,39 +369,3 @@ def _stat_logger(engine: VllmEngine) -> Any:
         def log_engine_initialized(self) -> None: ...
 
     return Sink()
-
-
-def _block_bytes(groups: Any) -> int:
-    """Bytes that one block takes on one device, over all layers that share it."""
-
-    def of(group: Any) -> int:
-        spec = group.kv_cache_spec
-        # Layers that differ are described together, and their pages are summed up already.
-        layers = 1 if hasattr(spec, "kv_cache_specs") else len(group.layer_names)
-        return int(spec.page_size_bytes) * layers
-
-    return max(map(of, groups), default=0)
-
-
-def _revision(model_config: Any) -> str:
-    """The hub's commit of the model; empty for a local folder."""
-    commit = getattr(model_config.hf_config, "_commit_hash", None)
-    return str(commit or model_config.revision or "")
-
-
-def _config_sha256(hf_config: Any) -> str:
-    """A hash of the model's configuration, the same for the same model wherever it lies."""
-    settings = {
-        name: value
-        for name, value in hf_config.to_diff_dict().items()
-        if name not in ("_name_or_path", "transformers_version")
-    }
-    text = json.dumps(settings, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _device(torch: Any, config: Any) -> str:
-    kind = str(config.device_config.device_type)
-    if kind == "cuda" and torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    return kind

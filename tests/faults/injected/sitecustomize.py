@@ -5,6 +5,9 @@ allocation:N     the Nth call of the scheduler asks for a petabyte
 no-vllm          vLLM is not installed
 old-vllm, broken-vllm, dying-vllm    what stands in its place
 nvml-fails, nvml-hangs               what stands in pynvml's place
+
+PACED=1 besides: the deterministic engine in real time in vLLM's place, for what is not about vLLM
+(a boot of vLLM takes ten seconds).
 """
 
 from __future__ import annotations
@@ -117,6 +120,39 @@ BODIES = {
     "nvml-hangs": {"pynvml": nvml_that(hanging)},
 }
 
+
+def paced(module):
+    from tputtui.engine.fake import FakeClock, FakeEngine
+
+    class Paced(FakeClock):
+        def __call__(self):
+            return time.monotonic()
+
+        def advance(self, seconds):
+            time.sleep(min(seconds, 0.1))
+
+    module.VllmEngine = lambda: FakeEngine(Paced())
+
+
+class PacedFinder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name != "tputtui.engine.vllm_inproc":
+            return None
+        sys.meta_path.remove(PacedFinder)
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        run = spec.loader.exec_module
+
+        def exec_module(module):
+            run(module)
+            paced(module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+if os.environ.get("PACED"):
+    sys.meta_path.insert(0, PacedFinder)
 if FAULT == "no-vllm":
     find = importlib.machinery.PathFinder.find_spec
     importlib.machinery.PathFinder.find_spec = lambda name, path=None, target=None: (

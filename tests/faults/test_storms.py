@@ -1,0 +1,88 @@
+"""Too much at once: limits turned a thousand times a second, a hundred thousand requests due."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.engine import simulated as simulation
+from tests.rig import Rig
+from tests.test_session import load
+from tputtui.engine.protocol import State
+from tputtui.engine.vllm_inproc import VllmEngine
+from tputtui.load.lengths import Fixed
+from tputtui.load.workload import ClosedLoop, Workload
+from tputtui.profile import EngineSpec, Profile
+from tputtui.session import Session
+
+
+def test_a_minute_of_a_thousand_turns_a_second_ends_on_the_last_and_loses_nothing():
+    rig = Rig.booted(load(ClosedLoop(48)))
+    session, until_s = rig.session, rig.clock() + 60
+    turns = 0
+    while rig.clock() < until_s:
+        # As many as a step takes milliseconds.
+        began_s = rig.clock()
+        rig.turn()
+        for _ in range(round((rig.clock() - began_s) * 1000)):
+            turns += 1
+            session.steer.set_knob("max_num_seqs", 8 + turns % 57)
+        if turns % 200 == 0:
+            session.frame()
+    assert turns > 55_000
+    session.steer.set_knob("max_num_seqs", 21)
+    rig.run(2)
+    frame = session.frame()
+    assert frame.status.knobs.max_num_seqs == 21
+    # Requests of one length end together: the batch is full again a step later.
+    running = []
+    for _ in range(40):
+        rig.turn()
+        running.append(session.recorder.accounting.running)
+    assert max(running) == 21
+    assert frame.accounting.balanced
+    # One mark a burst.
+    assert len(frame.marks) < 5000
+    session.steer.undo()
+    rig.turn()
+    assert session.frame().accounting.balanced
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(200)
+def test_a_hundred_thousand_requests_due_at_once_hold_up_neither_steps_nor_orders():
+    spec = EngineSpec("shape:demo", {"max_num_seqs": 64, "max_model_len": 256})
+    many = Workload(ClosedLoop(100_000), Fixed(16), Fixed(40))
+    session = Session(lambda: VllmEngine(simulation.executor_class()), Profile(spec, many))
+    host = session.host
+    host.boot(spec, {}, load=True)
+    host._carry_out(0)
+    assert host.status.failure is None
+    longest_s, turns = 0.0, 0
+    while session.recorder.accounting.in_flight < 100_000:
+        began_s = time.monotonic()
+        host.turn()
+        longest_s, turns = max(longest_s, time.monotonic() - began_s), turns + 1
+        assert session.recorder.accounting.balanced
+    # In many turns, each with a step in it; 40 ms of sending and a step are far below this.
+    assert turns > 20
+    assert session.recorder.steps.count > 20
+    assert longest_s < 2.0
+    # An order is in force by the next step, and a frame comes at once.
+    session.steer.set_knob("max_num_seqs", 8)
+    host.turn()
+    assert host.status.knobs.max_num_seqs == 8
+    began_s = time.monotonic()
+    frame = session.frame()
+    assert time.monotonic() - began_s < 0.5
+    assert frame.accounting.waiting > 99_000
+    # All of it can be thrown away.
+    session.steer.stop_load()
+    host.turn()
+    books = session.frame().accounting
+    assert books.in_flight == 0
+    assert books.aborted + books.finished == books.issued >= 100_000
+    host.close(0)
+    host.turn()
+    assert host.status.state is State.STOPPED

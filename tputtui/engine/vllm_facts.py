@@ -1,0 +1,46 @@
+"""What an engine is, read off vLLM's own configuration. Engine thread."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+__all__ = ["block_bytes", "config_sha256", "device", "revision"]
+
+
+def block_bytes(groups: Any) -> int:
+    """Bytes that one block takes on one device, over all layers that share it."""
+
+    def of(group: Any) -> int:
+        spec = group.kv_cache_spec
+        # Layers that differ are described together, and their pages are summed up already.
+        layers = 1 if hasattr(spec, "kv_cache_specs") else len(group.layer_names)
+        return int(spec.page_size_bytes) * layers
+
+    return max(map(of, groups), default=0)
+
+
+def revision(model_config: Any) -> str:
+    """The hub's commit of the model; empty for a local folder."""
+    commit = getattr(model_config.hf_config, "_commit_hash", None)
+    return str(commit or model_config.revision or "")
+
+
+def config_sha256(hf_config: Any) -> str:
+    """A hash of the model's configuration, the same for the same model wherever it lies."""
+    settings = {
+        name: value
+        for name, value in hf_config.to_diff_dict().items()
+        if name not in ("_name_or_path", "transformers_version")
+    }
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def device(torch: Any, config: Any) -> str:
+    """The accelerator's name, or the kind of device."""
+    kind = str(config.device_config.device_type)
+    if kind == "cuda" and torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return kind
