@@ -7,7 +7,7 @@ STATUS_FILE ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-versions check format screenshots overhead loadgen agreement verdicts faults soak wheel clean distclean
+.PHONY: help demo setup test test-versions check format screenshots overhead loadgen agreement verdicts audit loop watchers faults soak wheel clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -55,10 +55,19 @@ agreement: setup ## compare our figures with vLLM's own benchmarks on the same w
 verdicts: setup ## count false and missed verdicts on an engine whose truth is known
 	@$(BIN)/python benchmarks/verdicts.py $(ARGS)
 
+audit: setup ## look the pinned dependencies up in the advisory database (needs pypi.org)
+	@$(BIN)/uv tool run pip-audit --requirement constraints.txt --no-deps --disable-pip $(ARGS)
+
+loop: setup ## measure what our loop adds to an engine's step
+	@$(BIN)/python benchmarks/loop.py $(ARGS)
+
+watchers: setup ## what watching costs, ours beside other dashboards
+	@$(BIN)/python benchmarks/watchers.py $(ARGS)
+
 faults: setup ## anything in any order, 1,000 times on vLLM's own scheduler (15 min)
 	@FAULT_SEQUENCES=1000 $(BIN)/pytest tests/faults/test_random.py --timeout 9000 $(ARGS)
 
-soak: setup ## run the recorder for ten million steps
+soak: setup ## half an hour on the real engine, then ten million steps of the recorder
 	@$(BIN)/python benchmarks/soak.py $(ARGS)
 
 wheel: setup ## build the sdist and the wheel into dist/
