@@ -44,6 +44,7 @@ class Watched:
         self.began_s = time.monotonic()
         self.first_s: float | None = None
         self.written = 0
+        self.running = False
         self.tail = b""
         self._child = pexpect.spawn(words[0], words[1:], dimensions=size[::-1], env=env)
         self.process = psutil.Process(self._child.pid)
@@ -55,6 +56,7 @@ class Watched:
                 data = self._child.read_nonblocking(1 << 16, timeout=None)
                 self.written += len(data)
                 self.tail = (self.tail + data)[-4000:]
+                self.running = self.running or b"RUNNING" in self.tail
                 # Modes come first; a frame is more.
                 if self.first_s is None and self.written > 1000:
                     self.first_s = time.monotonic() - self.began_s
@@ -132,10 +134,10 @@ def side_by_side(size: tuple[int, int], seconds: float, programs: dict[str, str]
         for watched in (*others.values(), ours):
             watched.end()
         apart = Watched([program, "--isolate"], size, folder)
-        time.sleep(SETTLE_S)
         end_s = time.monotonic() + 120
-        while b"steady" not in apart.tail and time.monotonic() < end_s:
+        while not apart.running and apart.alive and time.monotonic() < end_s:
             time.sleep(0.5)
+        time.sleep(SETTLE_S)
         measure({"tputtui, all but engine": (apart, False)}, seconds)
         apart.end()
 

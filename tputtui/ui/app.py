@@ -29,11 +29,7 @@ from tputtui.ui.keys import listed_of
 from tputtui.ui.log_tail import LogTail
 from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.screens.dialog import Dialog
-from tputtui.ui.screens.engine import EngineForm
-from tputtui.ui.screens.frontier import FrontierScreen
 from tputtui.ui.screens.help import HelpScreen
-from tputtui.ui.screens.history import HistoryScreen
-from tputtui.ui.screens.load import LoadEditor
 from tputtui.ui.screens.log import LogScreen
 from tputtui.ui.terminal_app import TerminalApp
 
@@ -94,11 +90,11 @@ class TputApp(TerminalApp):
             self.session.frame()
         elif self.screen is self._board:
             self._board.tick()
-        elif isinstance(self.screen, FrontierScreen | HistoryScreen):
-            self.screen.tick()
         elif isinstance(self.screen, LogScreen):
             self.session.frame()
             self.screen.add(self._tail.read())
+        elif callable(tick := getattr(self.screen, "tick", None)):
+            tick()
         else:
             self.session.frame()
         for news in self.session.news():
@@ -215,6 +211,9 @@ class TputApp(TerminalApp):
 
     def action_edit_engine(self) -> None:
         """Any argument the engine is booted with."""
+        # The larger screens are imported when they are opened: the first frame waits for none.
+        from tputtui.ui.screens.engine import EngineForm
+
         session = self.session
 
         def use(args: dict[str, EngineValue]) -> None:
@@ -250,6 +249,8 @@ class TputApp(TerminalApp):
 
     def action_edit_load(self) -> None:
         """Every part of the load, and what it amounts to."""
+        from tputtui.ui.screens.load import LoadEditor
+
         session = self.session
 
         def use(workload: Workload) -> None:
@@ -315,10 +316,14 @@ class TputApp(TerminalApp):
 
     def action_show_history(self) -> None:
         """Every setting tried."""
+        from tputtui.ui.screens.history import HistoryScreen
+
         self.push_screen(HistoryScreen(self.session))
 
     def action_show_frontier(self) -> None:
         """Every setting measured so far, throughput against latency."""
+        from tputtui.ui.screens.frontier import FrontierScreen
+
         self.push_screen(FrontierScreen(self.session))
 
     # -- the rest --------------------------------------------------------------------------
