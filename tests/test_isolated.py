@@ -310,8 +310,9 @@ def test_limits_and_load_are_turned_over_there(start):
     until(lambda: session.frame().accounting.running == 24)
     # What has not changed is the same object still.
     assert session.frame().status.facts is facts
-    session.steer.set_workload(Workload(ClosedLoop(6), Fixed(100), Fixed(20)))
-    until(lambda: session.frame().accounting.in_flight <= 6)
+    # Long ones, so that some are in the middle whenever the load is stopped.
+    session.steer.set_workload(Workload(ClosedLoop(6), Fixed(100), Fixed(400)))
+    until(lambda: 0 < session.frame().accounting.in_flight <= 6)
     session.steer.stop_load()
     until(lambda: session.frame().accounting.in_flight == 0)
     assert session.frame().accounting.aborted

@@ -1,5 +1,6 @@
 """While the screen has the terminal, whatever anyone prints ends up in the log."""
 
+import os
 import sys
 import textwrap
 
@@ -31,7 +32,10 @@ print("after")
 def test_only_the_screen_writes_to_the_terminal_and_the_log_has_the_rest(tmp_path):
     script, log = tmp_path / "script.py", tmp_path / "log"
     script.write_text(textwrap.dedent(SCRIPT))
-    child = pexpect.spawn(sys.executable, [str(script), str(log)], dimensions=(24, 101), timeout=30)
+    child = pexpect.spawn(
+        sys.executable, [str(script), str(log)], dimensions=(24, 101), timeout=30,
+        env=os.environ | {"TERM": "xterm"},
+    )  # fmt: skip
     child.expect(pexpect.EOF)
     shown = child.before.decode().split("\r\n")
     assert [line for line in shown if line] == ["before", "screen of 101", "after"]
