@@ -1,6 +1,6 @@
 """Anything a person can do, and anything that can go wrong, in any order: the books balance.
 
-make faults        1,000 sequences on vLLM's own scheduler as well (20 in `make test`)
+make faults        1,000 sequences on vLLM's own scheduler as well (12 in `make test`)
 """
 
 from __future__ import annotations
@@ -233,9 +233,9 @@ def garbage_is_collected_as_it_comes(monkeypatch):
 
 
 TestAnythingGoes = AnythingGoes.TestCase
-TestAnythingGoes.settings = settings(max_examples=1000, stateful_step_count=14, deadline=None)
+TestAnythingGoes.settings = settings(max_examples=1000, stateful_step_count=12, deadline=None)
 TestOnVllm = pytest.mark.engine(OnVllm.TestCase)
 TestOnVllm.settings = settings(
-    max_examples=int(os.environ.get("FAULT_SEQUENCES", "20")), stateful_step_count=25,
+    max_examples=int(os.environ.get("FAULT_SEQUENCES", "12")), stateful_step_count=25,
     deadline=None, suppress_health_check=list(HealthCheck),
 )  # fmt: skip

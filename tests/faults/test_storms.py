@@ -52,7 +52,7 @@ def test_a_minute_of_a_thousand_turns_a_second_ends_on_the_last_and_loses_nothin
 @pytest.mark.engine
 @pytest.mark.timeout(200)
 def test_a_hundred_thousand_requests_due_at_once_hold_up_neither_steps_nor_orders():
-    spec = EngineSpec("shape:demo", {"max_num_seqs": 64, "max_model_len": 256})
+    spec = EngineSpec("shape:demo", {"max_num_seqs": 8, "max_model_len": 256})
     many = Workload(ClosedLoop(100_000), Fixed(16), Fixed(40))
     session = Session(lambda: VllmEngine(simulation.executor_class()), Profile(spec, many))
     host = session.host
@@ -70,9 +70,9 @@ def test_a_hundred_thousand_requests_due_at_once_hold_up_neither_steps_nor_order
     assert session.recorder.steps.count > 20
     assert longest_s < 2.0
     # An order is in force by the next step, and a frame comes at once.
-    session.steer.set_knob("max_num_seqs", 8)
+    session.steer.set_knob("max_num_seqs", 4)
     host.turn()
-    assert host.status.knobs.max_num_seqs == 8
+    assert host.status.knobs.max_num_seqs == 4
     began_s = time.monotonic()
     frame = session.frame()
     assert time.monotonic() - began_s < 0.5
