@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
@@ -15,6 +16,9 @@ from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.profile import EngineSpec, Profile
 from tputtui.session import Session
+
+# A hundred thousand take most of a minute: `make faults`.
+QUEUED = 100_000 if "FAULT_SEQUENCES" in os.environ else 20_000
 
 
 def test_a_minute_of_a_thousand_turns_a_second_ends_on_the_last_and_loses_nothing():
@@ -51,16 +55,16 @@ def test_a_minute_of_a_thousand_turns_a_second_ends_on_the_last_and_loses_nothin
 
 @pytest.mark.engine
 @pytest.mark.timeout(200)
-def test_a_hundred_thousand_requests_due_at_once_hold_up_neither_steps_nor_orders():
+def test_a_great_many_requests_due_at_once_hold_up_neither_steps_nor_orders():
     spec = EngineSpec("shape:demo", {"max_num_seqs": 8, "max_model_len": 256})
-    many = Workload(ClosedLoop(100_000), Fixed(16), Fixed(40))
+    many = Workload(ClosedLoop(QUEUED), Fixed(16), Fixed(40))
     session = Session(lambda: VllmEngine(simulation.executor_class()), Profile(spec, many))
     host = session.host
     host.boot(spec, {}, load=True)
     host._carry_out(0)
     assert host.status.failure is None
     longest_s, turns = 0.0, 0
-    while session.recorder.accounting.in_flight < 100_000:
+    while session.recorder.accounting.in_flight < QUEUED:
         began_s = time.monotonic()
         host.turn()
         longest_s, turns = max(longest_s, time.monotonic() - began_s), turns + 1
@@ -76,13 +80,13 @@ def test_a_hundred_thousand_requests_due_at_once_hold_up_neither_steps_nor_order
     began_s = time.monotonic()
     frame = session.frame()
     assert time.monotonic() - began_s < 0.5
-    assert frame.accounting.waiting > 99_000
+    assert frame.accounting.waiting > 0.99 * QUEUED
     # All of it can be thrown away.
     session.steer.stop_load()
     host.turn()
     books = session.frame().accounting
     assert books.in_flight == 0
-    assert books.aborted + books.finished == books.issued >= 100_000
+    assert books.aborted + books.finished == books.issued >= QUEUED
     host.close(0)
     host.turn()
     assert host.status.state is State.STOPPED
