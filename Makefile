@@ -55,7 +55,7 @@ agreement: setup ## compare our figures with vLLM's own benchmarks on the same w
 verdicts: setup ## count false and missed verdicts on an engine whose truth is known
 	@$(BIN)/python benchmarks/verdicts.py $(ARGS)
 
-audit: setup ## look the pinned dependencies up in the advisory database (needs pypi.org)
+audit: setup ## look the pinned dependencies up in the advisory database (needs its network)
 	@$(BIN)/uv tool run pip-audit --requirement constraints.txt --no-deps --disable-pip $(ARGS)
 
 loop: setup ## measure what our loop adds to an engine's step

@@ -109,6 +109,15 @@ class Terminal:
         """Type."""
         self.child.send(keys)
 
+    def save_as(self, name: str) -> None:
+        """Save a profile of that name, by keys."""
+        self.press("s")
+        self.until(r"save profile")
+        self.press(name)
+        self.until(rf"│ +{re.escape(name)} +│")
+        self.press("\r")
+        self.until(r"Saved")
+
     def resize(self, columns: int, rows: int) -> None:
         """Make the terminal another size, as dragging its corner does."""
         ioctl(self.child.child_fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))

@@ -12,7 +12,6 @@ import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import NoReturn
 
 from tputtui.errors import UsageError
@@ -67,12 +66,7 @@ class Terminal:
         sys.__stdout__ = sys.__stderr__ = file  # type: ignore[misc]
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.restore()
 
     def restore(self) -> None:

@@ -173,12 +173,7 @@ def test_a_whole_run_leaves_the_canary_nowhere_and_listens_nowhere(tmp_path):
             if socket.status == psutil.CONN_LISTEN:
                 assert socket.laddr.ip in ("127.0.0.1", "::1"), socket
     terminal.until(r"✖ FAILED")
-    terminal.press("s")
-    terminal.until(r"save profile")
-    terminal.press("kept.yaml")
-    terminal.until(r"│ +kept.yaml +│")
-    terminal.press("\r")
-    terminal.until(r"Saved")
+    terminal.save_as("kept.yaml")
     terminal.press("q")
     leaves(terminal, 3)
     assert CANARY.encode() not in terminal.raw

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from tputtui import __version__
 
-__all__ = ["BUG", "COMMANDS", "INTERRUPTED", "main", "say"]
+__all__ = ["BUG", "COMMANDS", "INTERRUPTED", "main", "say", "screen_failed"]
 
 BUG, INTERRUPTED = 70, 130
 
@@ -80,6 +80,12 @@ def _bug(error: Exception) -> int:
 
     print(redacted("".join(traceback.format_exception(error))), file=sys.stderr, end="")
     print("tputtui: this is a bug of ours; the lines above say where.", file=sys.stderr)
+    return BUG
+
+
+def screen_failed() -> int:
+    """Say that the screen has failed; returns the exit code."""
+    print("tputtui: the screen failed. The log has the traceback.", file=sys.stderr)
     return BUG
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
-from tputtui.cli.main import BUG
+from tputtui.cli.main import BUG, screen_failed
 
 __all__ = ["parser", "run", "session_file"]
 
@@ -35,12 +34,9 @@ def run(words: list[str]) -> int:
     with Terminal(open_log()) as terminal:
         app = ReplayApp(replay, theme=options.theme)
         app.run()
-        code = BUG if app.return_code else 0
         if app.gone:
-            terminal.abandon(code)
-    if code:
-        print("tputtui: the screen failed. The log has the traceback.", file=sys.stderr)
-    return code
+            terminal.abandon(BUG if app.return_code else 0)
+    return screen_failed() if app.return_code else 0
 
 
 def parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from tputtui.cli.main import BUG, INTERRUPTED
+from tputtui.cli.main import INTERRUPTED
 from tputtui.cli.options import Asked, add_settings, asked_of, exporter_of
 from tputtui.engine.memory import uncollected
 
@@ -152,7 +152,7 @@ def _screen(
 
 def _leave(app: TputApp, session: Session, log_path: Path) -> int:
     """Stop the engine, print the summary, and say how it went as an exit code."""
-    from tputtui.cli.main import say
+    from tputtui.cli.main import say, screen_failed
     from tputtui.engine.protocol import State
     from tputtui.summary import summary
 
@@ -161,9 +161,9 @@ def _leave(app: TputApp, session: Session, log_path: Path) -> int:
     booting = frame.status.state in (State.IMPORTING, State.LOADING)
     # An import or a model load cannot be interrupted: do not wait for it.
     closed = session.close(0.2 if booting else _CLOSE_TIMEOUT_S)
-    code = BUG if app.return_code else 0
-    if code:
-        print("tputtui: the screen failed. The log has the traceback.", file=sys.stderr)
+    code = 0
+    if app.return_code:
+        code = screen_failed()
     elif failure is not None:
         code = say(failure)
     # The terminal itself may be what has gone (SIGHUP).

@@ -14,16 +14,16 @@ import logging
 import math
 import threading
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 
+from tputtui.engine.dispatch import Dispatch
 from tputtui.engine.failure import failure_of
 from tputtui.engine.ledger import Ledger
 from tputtui.engine.marks import Marks
 from tputtui.engine.memory import give_back
 from tputtui.engine.orders import Boot, Orders, Status
-from tputtui.engine.protocol import Ended, Engine, State
+from tputtui.engine.protocol import Engine, State
 from tputtui.errors import TputError, UsageError
 from tputtui.knobs import Knobs
 from tputtui.load.generator import Generator
@@ -40,7 +40,6 @@ Clock = Callable[[], float]
 
 _LONGEST_WAIT_S = 3600.0
 _NOTHING_SCHEDULED_WAIT_S = 0.001
-_SENDING_S = 0.02
 _ALL_REFUSED_WAIT_S = 0.1
 _UP = (State.READY, State.RUNNING, State.DRAINING, State.PAUSED)
 
@@ -73,6 +72,7 @@ class Host(Orders):
         self._paused = False
         self._marks = Marks(recorder.marks, clock)
         self._ledger = Ledger(recorder)
+        self._dispatch = Dispatch(self._ledger, clock)
         self._thread: threading.Thread | None = None
         self.status = Status(State.COLD, clock())
 
@@ -140,16 +140,16 @@ class Host(Orders):
         assert engine is not None
         assert generator is not None
         assert knobs is not None
-        refused = self._send(engine, generator, knobs)
+        refused = self._dispatch.send(engine, generator, knobs.max_model_len)
         if generator.exhausted and not generator.held:
             self._end_of_trace(generator)
         stuck = False
         if self._ledger.in_flight and not self._paused:
             report = engine.step()
             # What became due meanwhile goes first: the books can wait, a person would not.
-            refused = self._send(engine, generator, knobs) or refused
+            refused = self._dispatch.send(engine, generator, knobs.max_model_len) or refused
             self._ledger.first_tokens(report.first_tokens)
-            self._leave(report.ended)
+            self._dispatch.leave(generator, report.ended)
             self._recorder.add_step(report.sample, report.gaps)
             step = report.sample
             stuck = not (step.prefill_tokens or step.decode_tokens or step.generated_tokens)
@@ -162,43 +162,6 @@ class Host(Orders):
         wait_s = generator.next_due_s(self._ledger.in_flight) - self._clock()
         # A closed loop whose every request is refused must not ask again at full speed.
         return max(_ALL_REFUSED_WAIT_S if refused else 0.0, wait_s)
-
-    def _send(self, engine: Engine, generator: Generator, knobs: Knobs) -> bool:
-        """Hand over what is due; whether a request was refused."""
-        refused = False
-        # A hundred thousand at once must not hold up the steps, nor the orders.
-        enough_s = self._clock() + _SENDING_S
-        # Twice: what became due while the first were sent must not wait for a whole step.
-        for _ in range(2):
-            now_s, in_flight, sent = self._clock(), self._ledger.in_flight, False
-            with closing(generator.arriving(now_s, in_flight, knobs.max_model_len)) as arriving:
-                for request in arriving:
-                    sent = True
-                    self._ledger.issue(request, self._clock())
-                    try:
-                        engine.submit(request)
-                    except ValueError as refusal:
-                        logger.warning("request %d refused: %s", request.number, refusal)
-                        self._ledger.drop(request.number, Outcome.REJECTED, self._clock())
-                        generator.lost(request.number, self._clock())
-                        refused = True
-                    if self._clock() > enough_s:
-                        return refused
-            if refused or not sent:
-                break
-        return refused
-
-    def _leave(self, ended: list[Ended], outcome: Outcome | None = None) -> None:
-        for request in ended:
-            how, generator = self._ledger.leave(request, outcome), self._generator
-            if generator is None:
-                continue
-            if how is Outcome.FINISHED:
-                generator.ended(
-                    request.number, request.end_s, request.output_tokens, request.token_ids
-                )
-            else:
-                generator.lost(request.number, request.end_s)
 
     def _publish(self, engine: Engine) -> None:
         counts = engine.counts()
@@ -300,7 +263,7 @@ class Host(Orders):
         assert facts is not None
         # The last guard: nothing above what was booted reaches the engine, whoever asked.
         knobs = knobs.clamped(facts.ceilings)
-        self._leave(engine.apply(knobs), Outcome.CUT)
+        self._dispatch.leave(self._generator, engine.apply(knobs), Outcome.CUT)
         self.status = replace(self.status, knobs=knobs)
 
     def _preempt(self) -> None:
@@ -391,7 +354,8 @@ class Host(Orders):
         if self._generator is None or self._engine is None or self.status.facts is None:
             return None
         self._generator.hold(self._clock())
-        self._leave(self._engine.end(self._ledger.numbers()), Outcome.ABORTED)
+        aborted = self._engine.end(self._ledger.numbers())
+        self._dispatch.leave(self._generator, aborted, Outcome.ABORTED)
         # A new generator: also takes up a seed changed meanwhile.
         vocab_size = self.status.facts.vocab_size
         self._generator = Generator(self._workload, vocab_size, self._tokenizer)
@@ -413,8 +377,7 @@ class Host(Orders):
 
     def _fail(self, error: BaseException) -> None:
         died_s = self._last_sign()
-        self._ledger.drop_all(Outcome.FAILED, self._clock())
-        self._recorder.accounting = self._ledger.accounting(0, 0)
+        self._close_books(Outcome.FAILED)
         failure = self._give_up(error)
         self._marks.add("engine", f"engine failed: {failure.message}")
         self._enter(State.FAILED)
@@ -437,14 +400,18 @@ class Host(Orders):
         engine, self._engine, self._generator = self._engine, None, None
         if engine is None:
             return
-        self._ledger.drop_all(Outcome.ABORTED, self._clock())
-        self._recorder.accounting = self._ledger.accounting(0, 0)
+        self._close_books(Outcome.ABORTED)
         try:
             engine.shutdown()
         except Exception:
             logger.exception("the engine did not shut down cleanly")
         del engine
         give_back()
+
+    def _close_books(self, outcome: Outcome) -> None:
+        """Whatever was in flight is so no more."""
+        self._ledger.drop_all(outcome, self._clock())
+        self._recorder.accounting = self._ledger.accounting(0, 0)
 
     def _close(self) -> None:
         self._release()
