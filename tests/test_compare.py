@@ -211,10 +211,10 @@ class Driven:
                 if wait_s > 0:
                     self.clock.advance(min(wait_s, 0.05))
             # Where the leg is measured, before it is told.
-            span = self.comparing._began_s, self.comparing._cut_s
+            watch = self.comparing._watch
             put_on = self.comparing.follow(self.look(), self.recorder)
             if put_on:
-                self.spans.append((*span, self.comparing._length_s))
+                self.spans.append((watch.began_s, watch.cut_s, self.comparing._length_s))
         return self.comparing.state
 
 

@@ -1,0 +1,104 @@
+"""One leg on the running engine: when it began, from when on it is warm, whether its load ended.
+
+Front end's thread; fed frames. A leg begins with an empty engine, and so, in a closed loop, with a
+burst of prefills. It is warm once as many requests have ended as were in flight at most, and 3 s
+have passed; an overloaded engine never gets so far, and is taken as it is after a while.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from tputtui.engine.protocol import State
+from tputtui.frame import Frame
+from tputtui.knobs import Knobs
+from tputtui.load.workload import Workload
+from tputtui.measure.recorder import ENDED, Recorder
+from tputtui.profile import EngineSpec
+
+__all__ = ["LegWatch", "LiveLeg", "ended_between"]
+
+_WARM_UP_S = 3.0
+_BEGINS_WITHIN_S = 30.0
+_OVER = (State.DRAINING, State.READY)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveLeg:
+    """A leg to put on: from an empty engine, `knobs`, and `workload` from its first request.
+
+    engine: to be booted for it, where that is another than is up.
+    """
+
+    knobs: Knobs
+    workload: Workload
+    text: str
+    engine: EngineSpec | None = None
+
+
+class LegWatch:
+    """Watches the leg that was asked for at `asked_s`.
+
+    earliest_s: seconds after its beginning before which it is not measured. longest_s: seconds
+    after which it is taken as warm in any case.
+    began_s, cut_s, ended_s: when it began, when measuring begins, when its load ended by itself;
+    NaN, NaN, infinite until then. note: what it waits for. broken: why nothing comes of it.
+    """
+
+    def __init__(self, asked_s: float, *, earliest_s: float = 0.0, longest_s: float = 30.0) -> None:
+        self.began_s = math.nan
+        self.cut_s = math.nan
+        self.ended_s = math.inf
+        self.note = "starting"
+        self.broken = ""
+        self._asked_s = asked_s
+        self._earliest_s = max(_WARM_UP_S, earliest_s)
+        self._longest_s = max(longest_s, earliest_s)
+        self._most_in_flight = 0
+
+    @property
+    def warm(self) -> bool:
+        """Whether it is being measured."""
+        return not math.isnan(self.cut_s)
+
+    def follow(self, frame: Frame, recorder: Recorder) -> None:
+        """Take in a frame."""
+        if math.isnan(self.began_s):
+            self._look_for_its_mark(frame)
+        if math.isnan(self.began_s):
+            return
+        status = frame.status
+        if status.state in _OVER and status.since_s > self.began_s:
+            # A trace has come to its end; what is in flight still is no part of the leg.
+            self.ended_s = min(self.ended_s, status.since_s)
+        if not self.warm:
+            self._warm_up(frame, recorder)
+
+    def _look_for_its_mark(self, frame: Frame) -> None:
+        """The host sets a mark when it begins a leg."""
+        at_s = [m.t_s for m in frame.marks if m.kind == "trial" and m.t_s >= self._asked_s]
+        if at_s:
+            self.began_s = at_s[-1]
+        elif frame.t_s - self._asked_s > _BEGINS_WITHIN_S and frame.serving:
+            self.broken = "The engine did not begin the leg."
+
+    def _warm_up(self, frame: Frame, recorder: Recorder) -> None:
+        """Set the cut once the leg is warm."""
+        self._most_in_flight = max(self._most_in_flight, frame.accounting.in_flight)
+        waited_s = frame.t_s - self.began_s
+        turned_over = ended_between(recorder, self.began_s, frame.t_s)
+        self.note = f"warming up, {turned_over} of {self._most_in_flight} requests"
+        whole = turned_over >= max(1, self._most_in_flight)
+        if (whole and waited_s >= self._earliest_s) or waited_s >= self._longest_s:
+            # Where the other leg was cut, if a frame has only just gone by.
+            late = whole and waited_s > self._earliest_s + 1.0
+            self.cut_s = frame.t_s if late or not whole else self.began_s + self._earliest_s
+
+
+def ended_between(recorder: Recorder, start_s: float, end_s: float) -> int:
+    """Requests that ran to their end, aborted ones left out."""
+    ended = recorder.ended.between(start_s, end_s)
+    return int(np.count_nonzero(ended[:, ENDED["good"]] + ended[:, ENDED["cut"]]))
