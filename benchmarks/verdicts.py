@@ -37,7 +37,7 @@ from tputtui.measure.verdict import Difference, Judgement, differences
 from tputtui.measure.window import Settling
 from tputtui.observer import Observer
 from tputtui.profile import EngineSpec, Profile
-from tputtui.tune.comparing import Comparing
+from tputtui.tune.comparing import Comparing, Side
 
 CLEAR = (Judgement.BETTER, Judgement.WORSE)
 SLOWER = 4.0
@@ -175,7 +175,7 @@ def interleaved(load: Workload, seed: int, effect: float, options: argparse.Name
     bench, found = Bench(load, seed, effect, options), Found()
     began_s = bench.clock()
     profile = Profile(EngineSpec("shape:demo"), load, {}, goals=bench.goals)
-    comparing = Comparing(*sides(), load, bench.goals, began_s)
+    comparing = Comparing(*map(Side, sides()), load, bench.goals, began_s)
     put_on = True
     while (leg := comparing.leg) is not None:
         if put_on:

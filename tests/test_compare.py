@@ -19,7 +19,7 @@ from tputtui.measure.verdict import Judgement
 from tputtui.observer import Observer
 from tputtui.profile import EngineSpec, Profile
 from tputtui.tune.compare import Comparison, Leg
-from tputtui.tune.comparing import Comparing
+from tputtui.tune.comparing import Comparing, Side
 
 ROWS = rows(False)
 KEYS = [metric.key for metric in ROWS]
@@ -190,7 +190,7 @@ class Driven:
         self.host.turn()
         self.observer = Observer(self.recorder, self.clock())
         self.profile = Profile(EngineSpec("shape:demo"), load, {}, goals=goals)
-        self.comparing = Comparing(a, b, load, goals, self.clock())
+        self.comparing = Comparing(Side(a), Side(b), load, goals, self.clock())
         self.legs, self.spans = [], []
 
     def look(self):

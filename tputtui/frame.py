@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tputtui.engine.orders import Status
 from tputtui.engine.protocol import State
@@ -21,7 +22,7 @@ from tputtui.measure.verdict import Difference
 from tputtui.measure.window import Figures, Latencies, Phase, Window
 from tputtui.profile import EngineSpec, Profile
 
-__all__ = ["SERVING", "CompareState", "Frame", "SweepState", "Trial"]
+__all__ = ["SERVING", "CompareState", "Frame", "SweepState", "Trial", "TunerState", "TunerTrial"]
 
 SERVING = (State.READY, State.RUNNING, State.DRAINING, State.PAUSED)
 
@@ -39,7 +40,7 @@ class Frame:
     kv_blocks: blocks of the KV cache usable now; kv_frac: the share of them in use.
     wanted: the load as it was meant to be at the last step.
     marks: newest last. points: settings measured so far, the present one last where it counts.
-    sweep: a sweep under way, or the last one. compare: an A/B likewise.
+    sweep: a sweep under way, or the last one. compare: an A/B likewise. tuner: likewise.
     trials: every setting tried, the present one last. baseline: the number of the one that is
     pinned, for the others to be compared with. guard: what a turn must not break, in words.
     """
@@ -70,6 +71,7 @@ class Frame:
     baseline: int | None = None
     compare: CompareState | None = None
     guard: str = ""
+    tuner: TunerState | None = None
 
     @property
     def serving(self) -> bool:
@@ -145,3 +147,77 @@ class CompareState:
     done: bool
     differences: tuple[Difference, ...]
     title: str = "A/B"
+
+
+@dataclass(frozen=True, slots=True)
+class TunerTrial:
+    """One trial of the tuner: a setting under a load, measured for a while.
+
+    number: from 1. engine: which of those it tries, 0 the one that stood. knobs: the limits it
+    varies. level: of the load, as in Point. index: of that level among those it tries.
+    point: what was measured; its letter is the setting's, the same whenever that is measured again.
+    value, error: of what is maximised (goodput with goals, else tokens/s), per second, and its
+    relative standard error. miss: logarithm of `observed_s` ÷ limit of the goal named `worst`,
+    above 0 it is missed; sure: beyond chance. again: it had been measured before.
+    why: why it was measured no longer. binding: what held the engine back. took_s: with warm-up.
+    """
+
+    number: int
+    t_s: float
+    engine: int
+    knobs: Mapping[str, int]
+    level: float
+    index: int
+    point: Point
+    value: float
+    error: float
+    miss: float
+    sure: bool
+    worst: str
+    observed_s: float
+    again: bool
+    why: str
+    binding: str
+    took_s: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether every goal was met."""
+        return self.miss <= 0
+
+
+@dataclass(frozen=True, slots=True)
+class TunerState:
+    """The tuner: what it searches, what it has tried, and what came of it.
+
+    phase: "searching", "confirming" or "done". note: what it does, or why it ended.
+    load: whether the load is searched too. search, varied, boots: how and what it searches, as
+    in its plan. engines: what each was booted with beside the first.
+    best: number of the newest trial of the best setting so far; None before there is one.
+    left_s: seconds left at most. drift: the best measured again ÷ before - 1; NaN before that.
+    start: the limits of before, and found: those it settled on, as far as they are varied.
+    differences: found against start, in pairs, the headline first. verdict: what came of it, in
+    sentences. offered: whether there is a setting to take: what was found beats the start.
+    """
+
+    phase: str
+    note: str
+    load: bool
+    search: str
+    varied: str
+    boots: str
+    engines: tuple[str, ...]
+    trials: tuple[TunerTrial, ...] = ()
+    best: int | None = None
+    left_s: float = math.nan
+    drift: float = math.nan
+    start: Mapping[str, int] = field(default_factory=dict)
+    found: Mapping[str, int] = field(default_factory=dict)
+    differences: tuple[Difference, ...] = ()
+    verdict: str = ""
+    offered: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is under way any more."""
+        return self.phase == "done"

@@ -148,9 +148,8 @@ class Session:
         hardware = self._hardware.latest() if self._hardware else None
         profile, asked = self._asked.profile, self._asked.knobs
         seen = self._observer.frame(now_s, status, profile, asked, hardware)
-        # The legs of an A/B are no settings of the person's.
-        if (doing := self.steer.under_way) != "an A/B":
-            self._points.follow(seen, swept=bool(doing))
+        if not self.steer.legs:
+            self._points.follow(seen, swept=bool(self.steer.under_way))
             self._trials.follow(seen, self.recorder)
         frame = replace(
             self.steer.follow(seen),
@@ -193,6 +192,9 @@ class Session:
         """The profile that `save` writes."""
         frame, status = self.frame(), self.host.status
         found = tuned(frame, self.recorder) if frame.asked else None
+        if found is not None and (how := self.steer.came_of()):
+            note = "; ".join(filter(None, (found.note, how)))
+            found = msgspec.structs.replace(found, note=note)
         knobs, load = self._asked.kept(status), self.workload
         found = self.steer.evidence() or found
         before = self.steer.stands

@@ -29,6 +29,7 @@ from tputtui.tune.experiments import Experiments
 from tputtui.tune.guard import Guard
 from tputtui.tune.guarding import Guarding
 from tputtui.tune.helm import Helm
+from tputtui.tune.plan import Plan
 from tputtui.tune.trials import Trials
 from tputtui.tune.turns import Setting, Turns
 from tputtui.tune.verifying import Next, Verifying
@@ -74,8 +75,13 @@ class Steering:
 
     @property
     def under_way(self) -> str:
-        """What turns things by itself now: "a sweep", "an A/B", or nothing."""
+        """What turns things by itself now: "a sweep", "an A/B", "the tuner", or nothing."""
         return self._experiments.under_way
+
+    @property
+    def legs(self) -> bool:
+        """Whether that puts on legs, which are no settings of the person's."""
+        return self._experiments.legs
 
     @property
     def stands(self) -> Setting | None:
@@ -102,6 +108,7 @@ class Steering:
             seen,
             sweep=self._experiments.sweep_state,
             compare=verified or self._experiments.compare_state,
+            tuner=self._experiments.tuner_state,
             guard=self._guarding.text,
         )
 
@@ -116,6 +123,12 @@ class Steering:
         if verifying and verifying.is_of(profile.engine, self._asked.knobs, profile.load):
             return verifying.evidence
         return None
+
+    def came_of(self) -> str:
+        """How the setting that stands was found, in a sentence; empty for a person's own."""
+        found, state = self._experiments.found, self._experiments.tuner_state
+        standing = self._asked.profile.engine, (self._asked.knobs, self._asked.profile.load)
+        return f"tuner: {state.verdict}" if state and found == standing else ""
 
     # -- limits -----------------------------------------------------------------------------
 
@@ -298,6 +311,46 @@ class Steering:
         first = self._experiments.compare(other.knobs, self._setting(), goals, self._clock())
         self._helm.grant(first)
         return f"A/B: {differing(other.knobs, asked)}. Any turn breaks it off."
+
+    def tune(self, plan: Plan) -> None:
+        """Search for the best setting by `plan`; then everything is put back, to be taken or not.
+
+        Raises UsageError or KnobError for what cannot be carried out.
+        """
+        self._limits()
+        self._break_off("Started again.")
+        goals, status = self._asked.profile.goals, self._host.status
+        first = self._experiments.tune(plan, self._setting(), status, goals, self._clock())
+        self._guarding.stand_down()
+        self._helm.grant(first)
+
+    def finish_tuning(self) -> str:
+        """Let the tuner try no more: it confirms the best; a second time, it ends. What it does.
+
+        Raises UsageError when it is not under way.
+        """
+        return self._experiments.finish(self._clock())
+
+    def take_tuned(self, *, boot: bool = False) -> str:
+        """Put on what the tuner found, to be undone like any turn; what was done, in words.
+
+        Raises UsageError when there is nothing to take, and BootNeeded when it is of another
+        engine, unless `boot` allows one.
+        """
+        self._limits()
+        found = self._experiments.found
+        if found is None or self.under_way == "the tuner":
+            raise UsageError("The tuner has found nothing to take.", "t shows how it stands.")
+        engine, setting = found
+        if engine != self._helm.engine:
+            if not boot:
+                raise BootNeeded("What the tuner found is of another engine.", self.boot_cost)
+            self.boot_with(engine.args, turned(setting.knobs, self._helm.facts.booted), only=True)
+            if setting.load != self._helm.load:
+                self._helm.put_load(setting.load, difference(self._helm.load, setting.load))
+            return "Booting what the tuner found."
+        self._turn_away("tuner", "What the tuner found was taken.")
+        return self._helm.put_on(setting, "tuner") or "Already there."
 
     def verify(self) -> str:
         """Boot with exactly the present values, and measure them again; what is done, in words.

@@ -59,7 +59,7 @@ def complete() -> None:
         os.environ["_ARGCOMPLETE"] = "2"
     else:
         _add_model(made, COMMANDS)
-    if command in ("", "bench"):
+    if command in ("", "bench", "tune"):
         _add_vllm_flags(made)
     _attach(made)
     argcomplete.autocomplete(made, exclude=["-V", "-h"], always_complete_options=False)
@@ -144,6 +144,12 @@ def _limits(prefix: str, **_: object) -> list[str]:
     return [f"{knob.name}=" for knob in KNOBS if knob.name.startswith(prefix)]
 
 
+def _searches(prefix: str, **_: object) -> list[str]:
+    from tputtui.tune.proposers import SEARCHES
+
+    return [name for name in SEARCHES if name.startswith(prefix)]
+
+
 def _themes(prefix: str, **_: object) -> list[str]:
     return [n for n in ("dark", "light", "terminal", "terminal-light") if n.startswith(prefix)]
 
@@ -166,5 +172,8 @@ _COMPLETERS = {
     "save": _any_file,
     "save_dir": _any_file,
     "knob": _limits,
+    "vary": _limits,
+    "search": _searches,
+    "resume": _runs,
     "theme": _themes,
 }

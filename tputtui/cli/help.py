@@ -116,6 +116,29 @@ def _bench() -> str:
         do. `--save FILE` keeps a profile with the figures as evidence.""")
 
 
+def _tune() -> str:
+    from tputtui.tune.proposers import SEARCHES
+
+    rows = [
+        ("--find limits", "the most goodput (tokens/s without goals) under the load as given"),
+        ("--find load", "the most load that meets the goals, at the best limits"),
+        *((f"--search {name}", what) for name, what in SEARCHES.items()),
+        ("--vary max_num_seqs=16..256", "doubling; or max_num_seqs=16,64; or a name alone: all of "
+         "a choice, else halved down from the ceiling"),
+        ("--boots 'block_size=16,32'", "engine arguments to boot with as well; each boot counts "
+         "into the budget"),
+    ]  # fmt: skip
+    return textwrap.dedent("""\
+        tputtui tune PROFILE --goal ttft_p99=500ms,tpot_p99=50ms --budget 10min > tuned.yaml
+
+        Every trial begins on an empty engine, with the prefix cache reset, and serves the same
+        requests; it ends as soon as it is surely below the best or surely misses a goal. The best
+        is measured again in between, and in the end compared with the start in pairs, on other
+        requests. Where nothing beats the start beyond noise, the start comes out.
+
+        """) + _rows(rows, 30)
+
+
 def _replay() -> str:
     return textwrap.dedent("""\
         Every run writes a session log (`--no-record`: none): JSON Lines, a line a second, each a
@@ -140,6 +163,7 @@ def _exit_codes() -> str:
         [
             ("0", "done; goals met, or none asked for; left by the person"),
             ("1", "bench: a goal missed or unresolved. verify: worse than tuned, or a goal missed. "
+             "tune: no setting met the goals. "
              "profiles diff: something differs"),
             ("2", "input that cannot be used: nothing was started"),
             ("3", "the engine would not boot, or failed"),
@@ -201,6 +225,7 @@ TOPICS: dict[str, tuple[str, Callable[[], str]]] = {
     "limits": ("what can be turned while it runs", _limits),
     "profiles": ("the file, and what can be done with it", _profiles),
     "bench": ("measuring without a screen", _bench),
+    "tune": ("ask for a goal, get a setting", _tune),
     "replay": ("recorded runs: replay, report, compare", _replay),
     "metrics": ("figures for Prometheus", _metrics),
     "exit-codes": ("what they mean", _exit_codes),

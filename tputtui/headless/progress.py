@@ -19,7 +19,7 @@ class Progress:
     def __init__(self, file: TextIO, *, quiet: bool = False) -> None:
         self._file = file
         self._quiet = quiet
-        self._said: tuple[object, ...] = ()
+        self._said: object = None
         self._said_s = -_EVERY_S
         self._live: Any = None
         if not quiet and file.isatty():
@@ -40,19 +40,35 @@ class Progress:
 
     def show(self, measuring: Measuring, frame: Frame) -> None:
         """How it stands now."""
+        stage = (measuring.stage, frame.status.stage)
+        repeat = measuring.stage is Stage.MEASURING
+        self.tell(self._line(measuring, frame), stage, frame.elapsed_s, repeat=repeat)
+
+    def tell(self, line: str, stage: object, now_s: float, *, repeat: bool = False) -> None:
+        """The line of the moment; not on a terminal only when `stage` is another than last, and
+        with `repeat` every ten seconds."""
         if self._quiet:
             return
         if self._live is not None:
             from rich.text import Text
 
-            self._live.update(Text(self._line(measuring, frame), no_wrap=True, overflow="ellipsis"))
+            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
             return
-        stage = (measuring.stage, frame.status.stage)
-        due = frame.elapsed_s - self._said_s >= _EVERY_S and measuring.stage is Stage.MEASURING
-        if stage != self._said or due:
-            self._said, self._said_s = stage, frame.elapsed_s
-            self._file.write(f"tputtui: {self._line(measuring, frame)}\n")
-            self._file.flush()
+        if stage != self._said or (repeat and now_s - self._said_s >= _EVERY_S):
+            self._said, self._said_s = stage, now_s
+            self.keep(f"tputtui: {line}")
+
+    def keep(self, line: str) -> None:
+        """A line that stays."""
+        if self._quiet:
+            return
+        if self._live is not None:
+            from rich.text import Text
+
+            self._live.console.print(Text(line), soft_wrap=True)
+            return
+        self._file.write(f"{line}\n")
+        self._file.flush()
 
     def _line(self, measuring: Measuring, frame: Frame) -> str:
         stage, now = measuring.stage, frame.now

@@ -15,9 +15,9 @@ from tputtui.profile import EngineSpec
 from tputtui.session import Session
 from tputtui.tune.measuring import Measuring
 
-__all__ = ["Interrupted", "measure", "until_up"]
+__all__ = ["LOOK_S", "Interrupted", "measure", "until", "until_up"]
 
-_LOOK_S = 0.25
+LOOK_S = 0.25
 _LEFT_AT_ONCE = 130
 
 
@@ -39,13 +39,20 @@ class Interrupted:
 
 def until_up(session: Session, spec: EngineSpec, interrupted: Interrupted) -> bool:
     """Wait until the engine `spec` serves; False when it did not boot, or someone interrupted."""
-    while not interrupted.asked.wait(_LOOK_S):
+    while not interrupted.asked.wait(LOOK_S):
         status = session.frame().status
         if status.failure is not None or status.refused is not None:
             return False
         if status.state in SERVING and status.spec == spec:
             return True
     return False
+
+
+def until(session: Session, interrupted: Interrupted, done: Callable[[Frame], bool]) -> Frame:
+    """Look at `session` until it is done, or someone interrupted; the last frame."""
+    while not done(frame := session.frame()) and not interrupted.asked.wait(LOOK_S):
+        pass
+    return frame
 
 
 def measure(
@@ -73,4 +80,4 @@ def measure(
                 each_second(frame)
             if measuring.over or interrupted.asked.is_set():
                 return frame
-            interrupted.asked.wait(_LOOK_S)
+            interrupted.asked.wait(LOOK_S)

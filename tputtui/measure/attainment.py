@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tputtui.goals import Goal
 from tputtui.measure.stats import Floats
 
-__all__ = ["Attainment", "Goodput", "Verdict", "goodput", "wilson", "within"]
+__all__ = ["Attainment", "Goodput", "Verdict", "attainment", "goodput", "wilson", "within"]
 
 _Z95 = 1.959964
 
@@ -87,7 +87,9 @@ def goodput(
         value = values[goal.metric]
         kept = finished & within(goal, value)
         every &= kept
-        each.append(_attainment(goal, int(np.count_nonzero(kept)), value[finished], len(kept)))
+        there = value[finished & ~np.isnan(value)]
+        observed_s = float(np.percentile(there, goal.percentile)) if len(there) else math.nan
+        each.append(attainment(goal, int(np.count_nonzero(kept)), len(kept), observed_s))
     met, n = int(np.count_nonzero(every)), len(every)
     return Goodput(
         met / length_s if length_s > 0 else math.nan,
@@ -125,7 +127,8 @@ def wilson(met: int, n: int) -> tuple[float, float]:
     return (centre - half if met else 0.0), (centre + half if met < n else 1.0)
 
 
-def _attainment(goal: Goal, met: int, good_values: Floats, n: int) -> Attainment:
+def attainment(goal: Goal, met: int, n: int, observed_s: float = math.nan) -> Attainment:
+    """How `met` of `n` requests kept a goal, and what that says of it."""
     low, high = wilson(met, n)
     if low >= goal.target:
         verdict = Verdict.MET
@@ -133,6 +136,4 @@ def _attainment(goal: Goal, met: int, good_values: Floats, n: int) -> Attainment
         verdict = Verdict.MISSED
     else:
         verdict = Verdict.UNRESOLVED
-    there = good_values[~np.isnan(good_values)]
-    observed_s = float(np.percentile(there, goal.percentile)) if len(there) else math.nan
     return Attainment(goal, met, n, met / n if n else math.nan, low, high, verdict, observed_s)

@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tputtui.goals import Goal
 from tputtui.measure.attainment import within
@@ -33,7 +34,7 @@ from tputtui.measure.samples import STEP
 from tputtui.measure.stats import P99_MIN_N, Floats, t_quantile
 from tputtui.measure.steady import binned
 
-__all__ = ["METRICS", "MORE", "Batched", "Metric", "Series", "rows", "series"]
+__all__ = ["METRICS", "MORE", "Batched", "Metric", "Series", "keeping", "rows", "series"]
 
 MOST = 60
 """Batches of a window, at most."""
@@ -242,6 +243,15 @@ def series(
     return Series(length_s, len(ended), values, start_s)
 
 
+def keeping(ended: Floats, goal: Goal) -> NDArray[np.bool_]:
+    """Which of the requests that have left kept a goal, shape (k,); one that is not good did not.
+
+    ended: rows as `ENDED` names the columns, shape (k, columns).
+    """
+    good: NDArray[np.bool_] = ended[:, ENDED["good"]] > 0
+    return good & within(goal, ended[:, ENDED[f"{goal.metric}_s"]])
+
+
 def _quantiles(seconds: Floats, shares: Sequence[str]) -> dict[str, Batched]:
     """Quantiles of `seconds`, shape (k,), in order of time; NaN are left out."""
     there = seconds[~np.isnan(seconds)]
@@ -267,7 +277,7 @@ def _met(ended: Floats, goals: Sequence[Goal]) -> Floats:
     """
     met = ended[:, ENDED["good"]] > 0
     for goal in goals:
-        met &= within(goal, ended[:, ENDED[f"{goal.metric}_s"]])
+        met &= keeping(ended, goal)
     return met.astype(np.float64)
 
 

@@ -108,7 +108,8 @@ class Evidence(_Part, frozen=True):
     """What is known of a profile.
 
     state: *verified* once an engine was booted with exactly its values and measured again.
-    note: why there are no figures. difference: by the figures' names.
+    note: why there are no figures, or how the tuner found the setting.
+    difference: by the figures' names.
     """
 
     state: Literal["tuned live", "verified"]

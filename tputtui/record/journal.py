@@ -27,7 +27,7 @@ import numpy as np
 
 from tputtui import __version__
 from tputtui.engine.orders import Status
-from tputtui.frame import Frame, Trial
+from tputtui.frame import Frame, Trial, TunerState, TunerTrial
 from tputtui.measure.mirror import Changes, Tail
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Outcome
@@ -201,6 +201,7 @@ class _Scribe:
         self._told: dict[str, Any] = {}
         self._profiles: list[Profile] = []
         self._trials: dict[int, Trial] = {}
+        self._tuner: tuple[TunerTrial, ...] = ()
 
     def line(self, frame: Frame | None, changes: Changes | None, pace: _Pace) -> Line | None:
         """The line, if there is anything to say."""
@@ -238,6 +239,7 @@ class _Scribe:
             if self._trials.get(trial.number) is not trial:
                 self._trials[trial.number] = trial
                 line.trials.append(self._trial(line, trial))
+        self._add_tuner(line, frame.tuner)
         gone = self._trials.keys() - {trial.number for trial in frame.trials}
         for number in gone:
             del self._trials[number]
@@ -269,6 +271,21 @@ class _Scribe:
     def _put(self, line: Line, name: str, rows: Any) -> None:
         packed = pack(rows, TABLES[name], self._origin_s, line.quantum_us * 1e-6)
         line.rows[name] = (len(rows), packed)
+
+    def _add_tuner(self, line: Line, tuner: TunerState | None) -> None:
+        """How the tuner stands, and the trials that are new."""
+        if tuner is None:
+            return
+        bare = replace(tuner, trials=(), differences=())
+        # What it does changes each second, and is of no use later.
+        lasting = bare if bare.over else replace(bare, note="", left_s=0.0)
+        if self._new("tuner", lasting):
+            line.tuner = plain(bare) | {"differences": _differences(tuner.differences)}
+        known = self._tuner
+        if tuner.trials[: len(known)] != known:
+            line.tuner_anew, known = True, ()
+        line.tuner_trials = [plain(trial) for trial in tuner.trials[len(known) :]]
+        self._tuner = tuner.trials
 
     def _new(self, name: str, value: Any) -> bool:
         if name in self._told and self._told[name] == value:

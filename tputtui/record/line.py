@@ -57,6 +57,8 @@ class Line(msgspec.Struct, omit_defaults=True):
     window: the fields of `Window`. marks_gone: how many of the marks were taken back.
     profiles: texts of profiles by number, said once; profile: the one in force. trials: rows that
     are new or others, their engine and load by the number of a profile.
+    tuner: its state without its trials; tuner_trials: those that are new; of a tuner that began
+    anew, `tuner_anew`, the first.
     """
 
     t: float
@@ -80,6 +82,9 @@ class Line(msgspec.Struct, omit_defaults=True):
     sweep: Any = msgspec.UNSET
     points: Any = msgspec.UNSET
     guard: str | None = None
+    tuner: Any = msgspec.UNSET
+    tuner_trials: list[Any] = []
+    tuner_anew: bool = False
     ended: str | None = None
 
 

@@ -6,7 +6,7 @@ The whole run is held in memory, about a megabyte for a minute of a fast engine.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 from tputtui.engine.orders import Status
 from tputtui.engine.protocol import EngineFacts, State
 from tputtui.errors import EngineError, ProfileError, UsageError
-from tputtui.frame import CompareState, SweepState
+from tputtui.frame import CompareState, SweepState, TunerState, TunerTrial
 from tputtui.hardware import HardwareSample
 from tputtui.knobs import Knobs
 from tputtui.load.timing import Wanted
@@ -63,6 +63,7 @@ class Moment(NamedTuple):
     sweep: SweepState | None
     points: tuple[Point, ...]
     guard: str
+    tuner: TunerState | None
 
 
 @dataclass(slots=True)
@@ -202,7 +203,7 @@ class _Reader:
                 profile=changes["profile"], asked=None, hardware=None, accounting=Accounting(),
                 kv_blocks=0, oldest_due_s=np.nan, generated_tokens=0, preemptions=0,
                 wanted=Wanted(), marks=(), trials=(), baseline=None, compare=None, sweep=None,
-                points=(), guard="",
+                points=(), guard="", tuner=None,
             )  # fmt: skip
         return before._replace(t_s=self._origin_s + line.t, **changes)
 
@@ -220,6 +221,7 @@ class _Reader:
                 found[name] = None if value is None else restored(value, kind)
         if line.compare is not msgspec.UNSET:
             found["compare"] = _compare(line.compare)
+        self._add_tuner(found, line, before)
         if line.guard is not None:
             found["guard"] = line.guard
         if line.books is not None:
@@ -238,6 +240,17 @@ class _Reader:
             self._trials |= {trial.number: trial for trial in line.trials}
             found["trials"] = tuple(self._trials.values())
         return found
+
+    def _add_tuner(self, found: dict[str, Any], line: Line, before: Moment | None) -> None:
+        tuner = before.tuner if before else None
+        trials = tuner.trials if tuner and not line.tuner_anew else ()
+        if line.tuner is not msgspec.UNSET:
+            rows = differences_of(line.tuner.pop("differences", ()))
+            tuner = replace(restored(line.tuner, TunerState), differences=rows, trials=trials)
+        if line.tuner_trials and tuner is not None:
+            new = restored(line.tuner_trials, tuple[TunerTrial, ...])
+            tuner = replace(tuner, trials=(*trials, *new))
+        found["tuner"] = tuner
 
     def _status(self, told: dict[str, Any]) -> Status:
         spec = self._recording.profiles[told["spec"]].engine if "spec" in told else None

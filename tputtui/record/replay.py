@@ -140,6 +140,7 @@ class Replay:
             baseline=moment.baseline,
             compare=moment.compare,
             sweep=moment.sweep,
+            tuner=moment.tuner,
             points=moment.points,
             guard=moment.guard,
         )

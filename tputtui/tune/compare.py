@@ -32,7 +32,7 @@ from tputtui.measure.verdict import (
 __all__ = ["Comparison", "Leg"]
 
 MAX_PAIRS = 12
-_FIRST_LOOK = 4
+FIRST_LOOK = 4
 _FIRST_GIVING_UP = 6
 _NOMINAL = 1 / 5.5
 """Level of each look ÷ level of all looks from the 4th pair to the 12th.
@@ -60,7 +60,7 @@ class Comparison:
     """
 
     def __init__(self, metrics: Sequence[Metric], *, max_pairs: int = MAX_PAIRS) -> None:
-        if not metrics or not _FIRST_LOOK <= max_pairs <= MAX_PAIRS:
+        if not metrics or not FIRST_LOOK <= max_pairs <= MAX_PAIRS:
             raise ValueError(f"no comparison of {len(metrics)} metrics in {max_pairs} pairs")
         self._metrics = tuple(metrics)
         self._max_pairs = max_pairs
@@ -139,7 +139,7 @@ class Comparison:
         change = fmean(logs) if logs else math.nan
         old = _geometric_mean([a for a, _ in pairs])
         new = _geometric_mean([b for _, b in pairs])
-        if len(logs) < _FIRST_LOOK:
+        if len(logs) < FIRST_LOOK:
             return Estimate(metric, old, new, change, no_interval, _nan)
         return Estimate(
             metric, old, new, change, partial(_interval, logs), partial(self._needs_s, logs)

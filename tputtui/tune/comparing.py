@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,12 +15,14 @@ from tputtui.frame import CompareState, Frame
 from tputtui.goals import Goal
 from tputtui.knobs import Knobs
 from tputtui.load.workload import Workload
+from tputtui.measure.attainment import Attainment, attainment
 from tputtui.measure.recorder import Recorder
-from tputtui.measure.series import rows, series
+from tputtui.measure.series import keeping, rows, series
+from tputtui.profile import EngineSpec
 from tputtui.tune.compare import MAX_PAIRS, Comparison, Leg
 from tputtui.tune.leg import LegWatch, LiveLeg, ended_between
 
-__all__ = ["Comparing"]
+__all__ = ["Comparing", "Side"]
 
 _MEASURED_S = 10.0
 _REQUESTS = 30
@@ -28,8 +31,15 @@ _SHORTEST_S = 2.0
 """A load that ends within a leg must have left so much to measure."""
 
 
+class Side(NamedTuple):
+    """Limits, and the engine that they are of; None: the one that is up."""
+
+    knobs: Knobs
+    engine: EngineSpec | None = None
+
+
 class Comparing:
-    """Compares limits `a` and `b` under `workload`, by its goals where there are any.
+    """Compares `a` and `b` under `workload`, by its goals where there are any.
 
     The first leg of a pair is measured, once it is warm, for 10 s, or until 30 requests have ended,
     for a minute at most; the second for as long, and from no earlier on. Of a load that repeats,
@@ -38,8 +48,8 @@ class Comparing:
 
     def __init__(
         self,
-        a: Knobs,
-        b: Knobs,
+        a: Side,
+        b: Side,
         workload: Workload,
         goals: Sequence[Goal],
         now_s: float,
@@ -49,10 +59,12 @@ class Comparing:
         self._sides = {"A": a, "B": b}
         self._workload = workload
         self._goals = tuple(goals)
+        self._max_pairs = max_pairs
         self._comparison = Comparison(rows(bool(goals)), max_pairs=max_pairs)
         self._broken = ""
         self._second = False
-        self._length_s = 0.0
+        self._length_s = self._earliest_s = 0.0
+        self._kept = {side: [0] * (len(self._goals) + 1) for side in "AB"}
         self._asked_s = now_s
         self._note = "starting"
         self._watch = LegWatch(now_s)
@@ -66,7 +78,8 @@ class Comparing:
         # Never the seed the load had before: its requests may be known to a cache.
         seed = (self._workload.seed + 1 + leg.pair) % 2**63
         workload = msgspec.structs.replace(self._workload, seed=seed)
-        return LiveLeg(self._sides[leg.side], workload, f"{leg.side}, pair {leg.pair + 1}")
+        knobs, engine = self._sides[leg.side]
+        return LiveLeg(knobs, workload, f"{leg.side}, pair {leg.pair + 1}", engine)
 
     @property
     def state(self) -> CompareState:
@@ -82,6 +95,20 @@ class Comparing:
         """Its last state, when it is broken off."""
         self._broken = note
         return self.state
+
+    def attained(self, side: str) -> tuple[Attainment, ...]:
+        """How side A or B kept each goal, over all its legs."""
+        n, *met = self._kept[side]
+        return tuple(attainment(goal, kept, n) for goal, kept in zip(self._goals, met, strict=True))
+
+    def put_on(self, now_s: float) -> None:
+        """The leg is put on only now: an engine had to be booted for it."""
+        self._watch = LegWatch(now_s, earliest_s=self._earliest_s)
+
+    def left_s(self, leg_s: float) -> float:
+        """Seconds left at most, if a leg takes `leg_s`."""
+        legs = 2 * (self._max_pairs - self._comparison.pairs) - self._second
+        return 0.0 if self._leg() is None else legs * leg_s
 
     def follow(self, frame: Frame, recorder: Recorder) -> bool:
         """Take in a frame of the leg asked for; whether another leg is to be put on now."""
@@ -138,9 +165,12 @@ class Comparing:
             for key, batched in found.values.items()
         }
         self._length_s = found.length_s
-        earliest_s = 0.0 if self._second else watch.cut_s - watch.began_s
+        self._earliest_s = 0.0 if self._second else watch.cut_s - watch.began_s
         self._second = not self._second
         self._comparison.tell(leg, values, took_s=now_s - self._asked_s)
+        ended = recorder.ended.between(watch.cut_s, end_s)
+        kept = [len(ended), *(int(keeping(ended, goal).sum()) for goal in self._goals)]
+        self._kept[leg.side] = [a + b for a, b in zip(self._kept[leg.side], kept, strict=True)]
         self._asked_s = now_s
         self._note = "starting"
-        self._watch = LegWatch(now_s, earliest_s=earliest_s)
+        self._watch = LegWatch(now_s, earliest_s=self._earliest_s)

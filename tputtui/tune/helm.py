@@ -11,7 +11,7 @@ from tputtui.engine.host import Clock
 from tputtui.engine.orders import Orders
 from tputtui.engine.protocol import EngineFacts
 from tputtui.frame import SERVING
-from tputtui.knobs import Knobs, differing
+from tputtui.knobs import Knobs, differing, turned
 from tputtui.load.sections import difference
 from tputtui.load.workload import Workload
 from tputtui.profile import EngineSpec, EngineValue
@@ -89,6 +89,12 @@ class Helm:
     def grant(self, wish: Wish | None) -> None:
         """Put on what an experiment wants."""
         if wish is None:
+            return
+        if wish.engine is not None and wish.engine != self.engine:
+            if wish.load != self.load:
+                self.put_load(wish.load, wish.text)
+            kept = {} if wish.knobs is None else turned(wish.knobs, self.facts.booted)
+            self.boot(wish.engine.args, kept, only=True)
             return
         if wish.fresh and self._host.status.state in SERVING:
             knobs = wish.knobs or self.limits

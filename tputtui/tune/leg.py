@@ -71,6 +71,8 @@ class LegWatch:
         if math.isnan(self.began_s):
             return
         status = frame.status
+        if status.load_failure is not None:
+            self.broken = f"The load stopped: {status.load_failure.message}"
         if status.state in _OVER and status.since_s > self.began_s:
             # A trace has come to its end; what is in flight still is no part of the leg.
             self.ended_s = min(self.ended_s, status.since_s)

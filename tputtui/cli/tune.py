@@ -1,0 +1,195 @@
+"""`tputtui tune`: search for the setting that meets a goal best; a profile on stdout."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tputtui.cli.bench import duration_of
+from tputtui.cli.headless import Headless
+from tputtui.cli.main import INTERRUPTED
+from tputtui.cli.options import Asked, add_settings, asked_of
+
+if TYPE_CHECKING:
+    from tputtui.headless.running import Interrupted
+    from tputtui.profile import Profile
+    from tputtui.tune.plan import Plan
+
+__all__ = ["parser", "run"]
+
+_MISSED, _ENGINE_FAILED = 1, 3
+
+_EPILOG = """\
+It boots once and turns the limits live: trial after trial from an empty engine under the same
+requests, then the best against the start in pairs. The profile that comes out is the start's own
+where nothing beats it beyond noise.
+
+exit codes: 0 a profile is on stdout, 1 it misses a goal, or no setting met them (then there is
+none, and the closest is named), 2 input that cannot be used, 3 the engine failed, 130 interrupted
+(--resume goes on from there).
+
+examples:
+  tputtui tune chat --goal ttft_p99=500ms,tpot_p99=50ms > tuned.yaml
+  tputtui tune mine.yaml --find load --budget 20min -o tuned.yaml --verify
+  tputtui tune mine.yaml --vary max_num_seqs=16..256,max_num_batched_tokens=512..8192
+  tputtui tune mine.yaml --boots 'async_scheduling=true,false'"""
+
+
+def run(words: list[str]) -> int:
+    """Tune; returns the exit code."""
+    options, rest = parser().parse_known_args(words)
+    from tputtui import profile
+    from tputtui.errors import ProfileExists
+
+    options.profile = str(profile.find(options.profile))
+    asked = asked_of(options, rest)
+    plan = _plan(options, asked)
+    plan.check(asked.profile.load, asked.profile.goals)
+    duration_s = duration_of(options.measure)
+    if options.output and Path(options.output).expanduser().exists():
+        raise ProfileExists(f"{options.output} exists already.", "Choose another name.")
+    with Headless(asked, duration_s, quiet=options.quiet) as headless:
+        return headless.leave(_tune(headless, plan, options, duration_s))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of `tune`."""
+    made = argparse.ArgumentParser(
+        prog="tputtui tune",
+        usage="tputtui tune PROFILE [options] [any vLLM engine flag]",
+        description="Search for the best setting under a profile's load, on one warm engine.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = made.add_argument
+    add("profile", metavar="PROFILE", help="a name or a file: engine, load, goals, start setting")
+    add("--find", choices=("limits", "load"), default=None, help="the best limits for the load as "
+        "given (default), or the most load that meets the goals, at the best limits")  # fmt: skip
+    add("--vary", metavar="LIMITS", help="what to turn, and through which values (default "
+        "max_num_seqs and max_num_batched_tokens, halved down from their ceilings)")  # fmt: skip
+    add("--boots", metavar="ARGS", help="engine arguments to boot with as well, in an outer loop; "
+        "each boot counts into the budget")  # fmt: skip
+    add("--search", metavar="HOW", default=None, help="model (default), random or grid")
+    add("--seed", type=int, default=0, metavar="N", help="of the search (default 0)")
+    add("--budget", default="10min", metavar="TIME", help="for search and confirmation together "
+        "(default 10min)")  # fmt: skip
+    add("--measure", default="30s", metavar="TIME", help="how long to measure what comes out, as "
+        "its evidence (default 30s)")  # fmt: skip
+    add("--verify", action="store_true", help="boot with exactly its values, and measure again")
+    add("--resume", nargs="?", const="", metavar="LOG", help="go on from the trials of a run that "
+        "was broken off: the newest, or this session log")  # fmt: skip
+    add("-o", "--output", metavar="FILE", help="write the profile there instead of to stdout")
+    add("--quiet", action="store_true", help="no progress on stderr")
+    add_settings(made, "goal", "load", "prompt_tokens", "output_tokens", "length_pairs", "prefix",
+                 "sessions", "trace", "load_seed", "knob", "isolate", "record", "metrics_port",
+                 "metrics_host")  # fmt: skip
+    return made
+
+
+def _plan(options: argparse.Namespace, asked: Asked) -> Plan:
+    from tputtui.tune.plan import Plan
+
+    plan = Plan(
+        load=options.find == "load",
+        vary=options.vary or "",
+        engines=options.boots or "",
+        search=options.search or "model",
+        budget_s=duration_of(options.budget),
+        seed=options.seed,
+    )
+    if options.resume is None:
+        return plan
+    from tputtui.record.resuming import resumed
+
+    return resumed(plan, asked.profile, options.resume)
+
+
+def _tune(headless: Headless, plan: Plan, options: argparse.Namespace, duration_s: float) -> int:
+    from tputtui.headless.running import Interrupted, until_up
+    from tputtui.headless.tuning import tune
+
+    session = headless.session
+    interrupted = Interrupted(lambda: headless.say("left at once"))
+    if not until_up(session, session.engine, interrupted):
+        return _why_not(headless, interrupted)
+    if plan.told and not options.quiet:
+        headless.say(f"going on after {len(plan.told)} trials")
+    last = tune(session, plan, interrupted, headless.err, quiet=options.quiet)
+    state = last.tuner
+    assert state is not None
+    if interrupted.asked.is_set() or last.status.failure is not None:
+        return _why_not(headless, interrupted)
+    headless.say(state.verdict)
+    best = next((trial for trial in state.trials if trial.number == state.best), None)
+    if best is None or not best.holds:
+        return _MISSED
+    found, code = _settled(headless, interrupted, state.offered, duration_s, options)
+    if found is None:
+        return code
+    from tputtui import profile
+
+    if options.output:
+        like = profile.read(Path(options.profile))
+        path = profile.save(found, Path(options.output), like=like)
+        headless.say(f"written to {path}")
+    else:
+        headless.out.write(profile.dump(found))
+        headless.out.flush()
+    return _MISSED if _missed(found) else 0
+
+
+def _missed(found: Profile) -> bool:
+    """Whether it misses a goal beyond chance, when it was measured last."""
+    evidence = found.evidence
+    measured = (evidence.verified or evidence.tuned) if evidence else None
+    goals = measured.goals if measured else {}
+    return any(goal.verdict == "missed" for goal in goals.values())
+
+
+def _settled(
+    headless: Headless,
+    interrupted: Interrupted,
+    offered: bool,
+    duration_s: float,
+    options: argparse.Namespace,
+) -> tuple[Profile | None, int]:
+    """The profile of what is to be kept, with its evidence; without one, the exit code."""
+    from tputtui.headless.running import measure, until, until_up
+    from tputtui.tune.measuring import Measuring
+
+    session = headless.session
+    if offered:
+        session.steer.take_tuned(boot=True)
+        if not until_up(session, session.engine, interrupted):
+            return None, _why_not(headless, interrupted)
+    session.steer.restart_load()
+    measuring = Measuring(duration_s)
+    measure(session, measuring, interrupted, headless.err, quiet=options.quiet)
+    if options.verify and not interrupted.asked.is_set():
+        headless.say(session.steer.verify())
+        until(session, interrupted, lambda frame: frame.compare is None or frame.compare.done)
+        compare = session.frame().compare
+        if compare is not None:
+            headless.say(compare.note)
+    if interrupted.asked.is_set() or session.host.status.failure is not None:
+        return None, _why_not(headless, interrupted)
+    return session.snapshot(), 0
+
+
+def _why_not(headless: Headless, interrupted: Interrupted) -> int:
+    """Say why there is no profile; returns the exit code."""
+    session = headless.session
+    status = session.host.status
+    failure = status.failure or status.refused
+    if interrupted.asked.is_set():
+        state = session.frame().tuner
+        told = len(state.trials) if state else 0
+        headless.say(f"interrupted after {told} trials; --resume goes on from there.")
+        return INTERRUPTED
+    if failure is not None:
+        headless.say(failure.message)
+        if failure.hint:
+            print(f"         {failure.hint}", file=headless.err, flush=True)
+    return getattr(failure, "exit_code", _ENGINE_FAILED)

@@ -1,0 +1,61 @@
+"""Runs the tuner without a screen: each trial a line on stderr, then what it found. Main thread."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from tputtui.format import rate
+from tputtui.frame import Frame, TunerState, TunerTrial
+from tputtui.goals import Goal
+from tputtui.headless.progress import Progress
+from tputtui.headless.running import LOOK_S, Interrupted
+from tputtui.knobs import shorthand
+from tputtui.session import Session
+from tputtui.tune.outcome import missed_text
+from tputtui.tune.plan import Plan
+
+__all__ = ["trial_line", "tune"]
+
+
+def tune(
+    session: Session, plan: Plan, interrupted: Interrupted, stderr: TextIO, *, quiet: bool
+) -> Frame:
+    """Tune `session`, whose engine is up, until it is over or interrupted; the last frame.
+
+    Raises UsageError or KnobError for a plan that cannot be carried out.
+    """
+    session.steer.tune(plan)
+    told = len(plan.told)
+    with Progress(stderr, quiet=quiet) as progress:
+        while True:
+            frame = session.frame()
+            state = frame.tuner
+            assert state is not None
+            for trial in state.trials[told:]:
+                progress.keep(trial_line(trial, state, frame.profile.goals))
+            told = len(state.trials)
+            confirming = state.phase == "confirming"
+            progress.tell(_line(state), state.phase, frame.elapsed_s, repeat=confirming)
+            if state.over or interrupted.asked.is_set():
+                return frame
+            interrupted.asked.wait(LOOK_S)
+
+
+def trial_line(trial: TunerTrial, state: TunerState, goals: tuple[Goal, ...]) -> str:
+    """A trial in a line: setting, load, what it gave, its nearest goal, and why it ended."""
+    half = 1.96 * trial.error * trial.value
+    held = "" if not goals else "met " if trial.holds else "missed "
+    engine = f" on {state.engines[trial.engine]}" if state.engines[trial.engine] else ""
+    value = f"{rate(trial.value, 0).strip()} ± {rate(half, 0).strip()}"
+    return (
+        f"{trial.number:>4} {trial.point.label:<2} {shorthand(trial.knobs):<16}{engine} "
+        f"{trial.point.load:<14} {value:>16} {'req/s' if goals else 'tok/s'}  "
+        f"{held}{missed_text(trial, goals)} · {trial.point.window_s:.0f} s, {trial.why}"
+        f"{' (again)' if trial.again else ''}"
+    )
+
+
+def _line(state: TunerState) -> str:
+    minutes, seconds = divmod(round(state.left_s), 60)
+    left = f"{minutes}:{seconds:02d} left at most"
+    return f"{state.phase} · {state.note} · {left}"

@@ -1,0 +1,127 @@
+"""What came of the tuner, in sentences: what it found, and whether that is to be taken. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from tputtui.format import rate, seconds
+from tputtui.frame import TunerState, TunerTrial
+from tputtui.goals import Goal
+from tputtui.knobs import spoken
+from tputtui.measure.attainment import Attainment, Verdict
+from tputtui.measure.verdict import Difference, Judgement
+from tputtui.tune.scoring import SATURATED
+
+__all__ = ["limits_text", "missed_text", "outcome"]
+
+_FROM_NONE = 99.0
+"""A change beyond which the factor says nothing any more."""
+
+
+def outcome(
+    state: TunerState,
+    goals: Sequence[Goal],
+    broken: str,
+    start: Sequence[Attainment] = (),
+    found: Sequence[Attainment] = (),
+) -> TunerState:
+    """The state of a tuner that is over, with its verdict, and whether there is one to take.
+
+    broken: why it was broken off, empty where it was not. start, found: how those two kept the
+    goals when they were compared, on other requests than they were chosen by.
+    """
+    best = next((trial for trial in state.trials if trial.number == state.best), None)
+    if best is None:
+        return replace(state, verdict=broken or "Nothing was measured.")
+    if not best.holds:
+        said = f"No setting met the goals. {_closest(best, goals)}"
+        return replace(state, verdict=f"{broken} {said}".strip() if broken else said)
+    at = f" at {best.point.load}" if state.load else ""
+    gave = f"{rate(best.value, 0).strip()} {'requests/s within the goals' if goals else 'tokens/s'}"
+    if state.found == state.start and best.engine == 0:
+        said = f"Nothing tried is better than the start, {limits_text(state.start)}: {gave}."
+        if state.load:
+            said = f"No other limits carry more than the start's: {best.point.load}, {gave}."
+        return replace(state, verdict=f"{broken} {said}".strip(), offered=state.load and not broken)
+    setting = limits_text(state.found)
+    if engine := state.engines[best.engine]:
+        setting = f"{setting} on {engine}"
+    if not state.differences or (broken and math.isnan(state.differences[0].low)):
+        said = f"The best so far is {setting}{at}, {gave}; it was not compared with the start."
+        return replace(state, verdict=f"{broken} {said}".strip())
+    headline = state.differences[0]
+    name, how = headline.metric.label, _between(headline)
+    lost, missing = _missing(start), _missing(found)
+    if lost and not missing and not broken:
+        # Goodput near none has no ratio worth an interval; that a goal is missed is beyond chance.
+        said = f"{setting} keeps the goals{at}; the start does not: {lost}."
+        return replace(state, verdict=f"{said} {name.capitalize()} {how}.", offered=True)
+    if missing:
+        said = f"{setting} was the best{at}, but on other requests it misses: {missing}."
+        better = headline.judgement is Judgement.BETTER and not broken
+        more = f" Its {name} is better than the start's all the same: {how}." if better else ""
+        kept = "" if better else " The start stays as it is."
+        return replace(state, verdict=f"{broken} {said}{more}{kept}".strip(), offered=better)
+    match headline.judgement:
+        case Judgement.BETTER:
+            said = f"{setting} is better than the start{at}: {name} {how}."
+            return replace(state, verdict=said, offered=True)
+        case Judgement.WORSE:
+            said = f"{setting} looked best, but in pairs{at} its {name} is worse, {how}."
+        case Judgement.SAME:
+            said = f"{setting} gives the same {name} as the start{at}, within 2 %."
+        case _:
+            said = f"{setting} cannot be told from the start{at}: {name} {how or 'unknown'}."
+    # A load that the start carries as well is worth having; its limits are not worth changing.
+    kept = "The start stays as it is."
+    return replace(state, verdict=f"{broken} {said} {kept}".strip())
+
+
+def limits_text(values: Mapping[str, int]) -> str:
+    """Limits by name, as few words as will do: `max_num_seqs 64, max_num_batched_tokens 2048`."""
+    return ", ".join(f"{name} {spoken(name, value)}" for name, value in values.items())
+
+
+def missed_text(trial: TunerTrial, goals: Sequence[Goal]) -> str:
+    """Which goal a trial is nearest to, or misses most, and by how much; empty without goals."""
+    if trial.worst == SATURATED:
+        served, offered = trial.point.requests_per_s, trial.point.offered_per_s
+        return f"saturated, {rate(served, 0).strip()} of {rate(offered, 0).strip()} req/s served"
+    goal = next((goal for goal in goals if goal.name == trial.worst), None)
+    if goal is None:
+        return ""
+    limit = seconds(goal.limit_s, 0).strip()
+    return f"{goal.name} {seconds(trial.observed_s, 0).strip()} of {limit}"
+
+
+def _missing(attained: Sequence[Attainment]) -> str:
+    """The goals that are missed beyond chance, with the share that kept them."""
+    return ", ".join(
+        f"{each.goal.name} kept by {each.frac:.1%} of {each.n:,}"
+        for each in attained
+        if each.verdict is Verdict.MISSED
+    )
+
+
+def _closest(trial: TunerTrial, goals: Sequence[Goal]) -> str:
+    missed = missed_text(trial, goals) or "nothing ended in time"
+    bound = f"; what held it back there: {trial.binding}" if trial.binding else ""
+    return (
+        f"The closest was {limits_text(trial.knobs)} at {trial.point.load}: {missed}{bound}. "
+        "The start stays as it is."
+    )
+
+
+def _between(row: Difference) -> str:
+    if math.isnan(row.low) or math.isnan(row.high):
+        return ""
+    if row.change >= _FROM_NONE:
+        return "from next to none"
+    return f"{_by(row.change)} ({_by(row.low)} to {_by(row.high)})"
+
+
+def _by(change: float) -> str:
+    """A change in percent, from tenfold on as a factor."""
+    return f"×{1 + change:,.0f}" if change >= 9 else f"{change:+.1%}"

@@ -1,0 +1,190 @@
+"""What the tuner may turn, through which values: a grid of limits, and levels of the load. Pure.
+
+A point of the grid is a tuple of indices, one for each axis; a level is an index as well.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tputtui.errors import UsageError
+from tputtui.knobs import KNOBS, Knobs, checked, knob, parse_value, spoken
+
+__all__ = ["Axis", "Point", "Space", "describe_axes", "levels_around", "parse_axes", "usual_axes"]
+
+Point = tuple[int, ...]
+"""Which value of each axis."""
+
+_USUAL = {"max_num_seqs": 4, "max_num_batched_tokens": 128}
+"""What is varied when nothing is said, and the least of it worth trying."""
+_MOST_VALUES = 7
+_FORM = "Write max_num_seqs=16..256 (doubling), or max_num_seqs=16,64,256."
+_LEVELS_EACH_WAY = 60
+_LEVEL_FACTOR = 1.05
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A limit and the values it is tried at, ascending."""
+
+    name: str
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Every combination of `axes` that vLLM would boot with, at any of `levels`.
+
+    start: the point that stands when the search begins; start_level likewise.
+    levels: loads, ascending, in requests in flight or requests/s; one when it is not searched.
+    capped: whether goodput cannot exceed the level (arrivals at a rate), so that a lower level
+    than one that holds is of no use.
+    """
+
+    axes: tuple[Axis, ...]
+    start: Point
+    levels: tuple[float, ...] = (math.nan,)
+    start_level: int = 0
+    capped: bool = False
+
+    def __iter__(self) -> Iterator[Point]:
+        """Every point, the last axis fastest."""
+        for point in itertools.product(*(range(len(axis.values)) for axis in self.axes)):
+            if self.boots(point):
+                yield point
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def values(self, point: Point) -> dict[str, int]:
+        """The limits at a point, by name."""
+        return {axis.name: axis.values[i] for axis, i in zip(self.axes, point, strict=True)}
+
+    def boots(self, point: Point) -> bool:
+        """Whether vLLM takes it as ceilings: a step must have room for every sequence."""
+        values = self.values(point)
+        tokens = values.get("max_num_batched_tokens")
+        sequences = values.get("max_num_seqs")
+        return tokens is None or sequences is None or tokens >= sequences
+
+    def point_of(self, values: Mapping[str, int]) -> Point | None:
+        """The point with these values; None when it is not of the grid."""
+        try:
+            return tuple(axis.values.index(values[axis.name]) for axis in self.axes)
+        except (KeyError, ValueError):
+            return None
+
+
+def usual_axes(limits: Knobs, ceilings: Knobs, in_flight: int | None = None) -> tuple[Axis, ...]:
+    """Sequences and batched tokens, halved down from their ceilings.
+
+    in_flight: no more requests than that are ever there: more sequences are all the same.
+    """
+    axes = []
+    for name, least in _USUAL.items():
+        ceiling, present = ceilings.get(name), limits.get(name)
+        values = _halved(ceiling, min(least, present))
+        if name == "max_num_seqs" and in_flight is not None:
+            enough = min((v for v in values if v >= in_flight), default=ceiling)
+            values = [value for value in values if value <= max(enough, present)]
+        axes.append(_with(Axis(name, tuple(values)), present))
+    return tuple(axes)
+
+
+def parse_axes(text: str, limits: Knobs, ceilings: Knobs) -> tuple[Axis, ...]:
+    """Axes as typed: `max_num_seqs=16..256, scheduling_policy`; the present value joins each.
+
+    Without values: all there are of a choice, else halved down from the ceiling.
+    Raises UsageError, or KnobError for a value the engine cannot take.
+    """
+    axes: list[Axis] = []
+    for item in _items(text):
+        name, _, written = item.partition("=")
+        name = name.strip().replace("-", "_")
+        limit, ceiling = knob(name), ceilings.get(name)
+        if any(axis.name == name for axis in axes):
+            raise UsageError(f"{name} is there twice.", "Give all its values at once.")
+        if written.strip():
+            values = _written(name, written, ceilings)
+        elif limit.choices:
+            values = list(range(ceiling + 1))
+        elif ceiling >= 2**40:
+            raise UsageError(f"{name} has no ceiling to start from.", _FORM)
+        else:
+            values = _halved(ceiling, min(max(limit.minimum, limit.fine, 1), limits.get(name) or 1))
+        axes.append(_with(Axis(name, tuple(sorted(set(values)))), limits.get(name)))
+    if not axes:
+        raise UsageError("There is nothing to vary.", _FORM)
+    return tuple(axes)
+
+
+def describe_axes(axes: Sequence[Axis]) -> str:
+    """The text `parse_axes` reads back as the same axes."""
+    return ", ".join(
+        f"{axis.name}={','.join(spoken(axis.name, value) for value in axis.values)}"
+        for axis in axes
+    )
+
+
+def levels_around(level: float, *, whole: bool) -> tuple[tuple[float, ...], int]:
+    """Levels 5 % apart, up to 18 times lower and higher than `level`, and its own index.
+
+    whole: requests in flight, which are whole numbers.
+    """
+    levels = {level}
+    for step in range(-_LEVELS_EACH_WAY, _LEVELS_EACH_WAY + 1):
+        value = level * _LEVEL_FACTOR**step
+        levels.add(max(1.0, float(round(value))) if whole else float(f"{value:.3g}"))
+    ordered = tuple(sorted(levels))
+    return ordered, ordered.index(level)
+
+
+# -- inside ------------------------------------------------------------------------------------
+
+
+def _halved(ceiling: int, least: int) -> list[int]:
+    """Ascending, `ceiling` last."""
+    values = [ceiling]
+    while len(values) < _MOST_VALUES and values[0] // 2 >= max(1, least):
+        values.insert(0, values[0] // 2)
+    return values
+
+
+def _with(axis: Axis, value: int) -> Axis:
+    return Axis(axis.name, tuple(sorted({*axis.values, value})))
+
+
+def _items(text: str) -> list[str]:
+    """What stands between commas; a comma before a bare value goes on with the item before."""
+    items: list[str] = []
+    for part in text.replace(";", ",").split(","):
+        bare = part.strip()
+        if not bare:
+            continue
+        name = bare.partition("=")[0].strip().replace("-", "_")
+        if items and "=" not in bare and not any(name == known.name for known in KNOBS):
+            items[-1] += f",{bare}"
+        else:
+            items.append(bare)
+    return items
+
+
+def _written(name: str, text: str, ceilings: Knobs) -> list[int]:
+    low, dots, high = text.partition("..")
+    if not dots:
+        return [_value(name, part, ceilings) for part in text.split(",")]
+    value, last = _value(name, low, ceilings), _value(name, high, ceilings)
+    if not 0 < value <= last:
+        raise UsageError(f"{name}: {text.strip()!r} is no range upwards.", _FORM)
+    values = []
+    while value < last:
+        values.append(value)
+        value *= 2
+    return [*values, last]
+
+
+def _value(name: str, text: str, ceilings: Knobs) -> int:
+    return checked(name, parse_value(name, text), ceilings)
