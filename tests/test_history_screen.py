@@ -270,7 +270,7 @@ async def test_undo_redo_and_their_refusals(app):
         assert titles == ["Nothing to undo.", "Done again: max_num_seqs 64 → 32"]
 
 
-@pytest.mark.parametrize("key", ["escape", "t", "q"])
+@pytest.mark.parametrize("key", ["escape", "h", "q"])
 async def test_it_is_left_by_any_of_its_keys(app, key):
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(pilot, key)

@@ -107,7 +107,7 @@ async def test_the_limits_in_force_follow_the_time(app):
 
 async def test_rows_and_points_are_there_and_nothing_can_be_turned(app):
     async with app.run_test(size=(120, 40)) as pilot:
-        await pilot.press("end", "t")
+        await pilot.press("end", "h")
         await pilot.pause()
         assert "settings tried" in text_of(app)
         await pilot.press("u")

@@ -33,7 +33,7 @@ def test_a_replay_is_seen_moved_and_left(log, tmp_path):
     terminal.until(r"┃ max_num_seqs 64 → 32")
     terminal.press("\x1b[C")
     terminal.until(r"32 / 256")
-    terminal.press("t")
+    terminal.press("h")
     terminal.until(r"settings tried 2")
     terminal.press("\x1b")
     terminal.until(r"throughput")

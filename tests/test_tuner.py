@@ -350,7 +350,7 @@ class TestEngines:
         assert state.offered
         assert "on block_size=64 is better than the start" in state.verdict
         assert rig.session.engine.args == {}
-        with pytest.raises(BootNeeded, match="another engine"):
+        with pytest.raises(BootNeeded, match="tuner's is another engine"):
             rig.session.steer.take_tuned()
         rig.session.steer.take_tuned(boot=True)
         rig.run(15.0)

@@ -22,7 +22,7 @@ from tputtui.load.sections import difference
 from tputtui.load.source import check_trace
 from tputtui.load.workload import Workload
 from tputtui.measure.recorder import Recorder
-from tputtui.profile import EngineValue, Profile, tokenizer_of
+from tputtui.profile import EngineSpec, EngineValue, Profile, tokenizer_of
 from tputtui.profile.evidence import Evidence
 from tputtui.tune.asked import Asked
 from tputtui.tune.experiments import Experiments
@@ -174,30 +174,18 @@ class Steering:
         Raises UsageError when nothing runs above the limit.
         """
         self._limits()
-        over = self._look().draining_seqs
-        if not over:
-            raise UsageError("Nothing to preempt.", "No more sequences run than max_num_seqs.")
-        self._helm.turned()
-        self._host.preempt()
-        return f"{over} preempted: they wait, and compute their KV cache again."
+        return self._helm.preempt(self._look().draining_seqs)
 
     def reset_prefix_cache(self) -> str:
         """Empty the prefix cache."""
         self._limits()
-        self._helm.turned()
-        self._host.reset_prefix_cache()
-        return "Prefix cache emptied; what ran computes its KV cache again."
+        return self._helm.reset_prefix_cache()
 
     def toggle_engine(self) -> str:
         """Pause the engine between two steps, or let it go on; what was done, in words."""
         self._limits()
         self._break_off("The engine was paused.")
-        self._helm.turned()
-        if self._host.status.state is State.PAUSED:
-            self._host.resume()
-            return "The engine goes on."
-        self._host.pause()
-        return "Engine paused: what is in flight stands still, what arrives queues up."
+        return self._helm.toggle_engine()
 
     def jump(self, number: int, *, boot: bool = False) -> str:
         """Go back to the limits and load of a trial; what was done, in words.
@@ -207,16 +195,8 @@ class Steering:
         """
         self._limits()
         trial = self._trials.find(number)
-        if trial.engine != self._helm.engine:
-            if not boot:
-                raise BootNeeded(f"Row {number} ran on another engine.", self.boot_cost)
-            self.boot_with(trial.engine.args, turned(trial.knobs, trial.booted), only=True)
-            if trial.load != self._helm.load:
-                self._helm.put_load(trial.load, difference(self._helm.load, trial.load))
-            return f"Booting the engine of row {number}."
-        self._turn_away(f"row {number}", "Another setting was chosen.")
-        setting = Setting(trial.knobs, trial.load)
-        return self._helm.put_on(setting, f"row {number}") or "Already there."
+        setting, booted = Setting(trial.knobs, trial.load), trial.booted
+        return self._go_to(f"row {number}", trial.engine, setting, booted, boot=boot)
 
     def asked(self, name: str) -> int:
         """A limit as last asked for. Raises KnobError while the engine is not up."""
@@ -249,12 +229,7 @@ class Steering:
         """Start the load, or hold it; what was done, in words."""
         self._limits()
         self._break_off("The load was held.")
-        self._helm.turned()
-        if self._host.status.state is State.RUNNING:
-            self._host.pause_load()
-            return "Load paused: requests in flight are served to their end."
-        self._host.run_load()
-        return "Load running."
+        return self._helm.toggle_load()
 
     def restart_load(self) -> None:
         """Begin the load with its first request, on an empty engine."""
@@ -305,7 +280,7 @@ class Steering:
         other = self._trials.other(asked, self._helm.engine)
         if other is None:
             raise UsageError(
-                "There is nothing to compare with.", "Turn a limit first, or pin a row (t lists)."
+                "There is nothing to compare with.", "Turn a limit first, or pin a row (h lists)."
             )
         goals = self._asked.profile.goals
         first = self._experiments.compare(other.knobs, self._setting(), goals, self._clock())
@@ -341,16 +316,7 @@ class Steering:
         found = self._experiments.found
         if found is None or self.under_way == "the tuner":
             raise UsageError("The tuner has found nothing to take.", "t shows how it stands.")
-        engine, setting = found
-        if engine != self._helm.engine:
-            if not boot:
-                raise BootNeeded("What the tuner found is of another engine.", self.boot_cost)
-            self.boot_with(engine.args, turned(setting.knobs, self._helm.facts.booted), only=True)
-            if setting.load != self._helm.load:
-                self._helm.put_load(setting.load, difference(self._helm.load, setting.load))
-            return "Booting what the tuner found."
-        self._turn_away("tuner", "What the tuner found was taken.")
-        return self._helm.put_on(setting, "tuner") or "Already there."
+        return self._go_to("the tuner's", *found, self._helm.facts.booted, boot=boot)
 
     def verify(self) -> str:
         """Boot with exactly the present values, and measure them again; what is done, in words.
@@ -423,6 +389,20 @@ class Steering:
         """What stands, or will stand again when an experiment is over."""
         self._limits()
         return self._experiments.before or self._helm.present
+
+    def _go_to(
+        self, what: str, engine: EngineSpec, setting: Setting, booted: Knobs, *, boot: bool
+    ) -> str:
+        """Put on another setting, of another engine if `boot` allows; what was done, in words."""
+        if engine != self._helm.engine:
+            if not boot:
+                raise BootNeeded(f"{what.capitalize()} is another engine.", self.boot_cost)
+            self.boot_with(engine.args, turned(setting.knobs, booted), only=True)
+            if setting.load != self._helm.load:
+                self._helm.put_load(setting.load, difference(self._helm.load, setting.load))
+            return f"Booting the engine of {what}."
+        self._turn_away(what, "Another setting was chosen.")
+        return self._helm.put_on(setting, what) or "Already there."
 
     def _turn_away(self, what: str, why: str) -> None:
         """The person turns `what`: end experiments, remember what stands, stand guard."""

@@ -34,10 +34,10 @@ def tune(
             for trial in state.trials[told:]:
                 progress.keep(trial_line(trial, state, frame.profile.goals))
             told = len(state.trials)
-            confirming = state.phase == "confirming"
-            progress.tell(_line(state), state.phase, frame.elapsed_s, repeat=confirming)
             if state.over or interrupted.asked.is_set():
                 return frame
+            confirming = state.phase == "confirming"
+            progress.tell(_line(state), state.phase, frame.elapsed_s, repeat=confirming)
             interrupted.asked.wait(LOOK_S)
 
 

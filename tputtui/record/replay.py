@@ -20,6 +20,7 @@ from tputtui.measure.window import Phase
 from tputtui.observer import Observer
 from tputtui.record.line import TrialLine, restored
 from tputtui.record.reading import Moment, Recording, differences_of
+from tputtui.tune.plan import Plan
 
 __all__ = ["Replay"]
 
@@ -253,6 +254,18 @@ class _Over:
 
     def stop_experiment(self) -> None:
         """Nothing is under way."""
+        raise _over()
+
+    def tune(self, plan: Plan) -> None:
+        """Nothing is measured any more."""
+        raise _over()
+
+    def finish_tuning(self) -> str:
+        """Nothing is under way."""
+        raise _over()
+
+    def take_tuned(self, *, boot: bool = False) -> str:
+        """Nothing is turned any more."""
         raise _over()
 
 

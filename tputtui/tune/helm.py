@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 
 from tputtui.engine.host import Clock
 from tputtui.engine.orders import Orders
-from tputtui.engine.protocol import EngineFacts
+from tputtui.engine.protocol import EngineFacts, State
+from tputtui.errors import UsageError
 from tputtui.frame import SERVING
 from tputtui.knobs import Knobs, differing, turned
 from tputtui.load.sections import difference
@@ -108,6 +109,41 @@ class Helm:
             self._asked.knobs = wish.knobs
         if wish.load != self.load:
             self.put_load(wish.load, wish.text)
+
+    def preempt(self, over: int) -> str:
+        """Put the `over` that run above the limit back to the queue; what was done, in words.
+
+        Raises UsageError when there are none.
+        """
+        if not over:
+            raise UsageError("Nothing to preempt.", "No more sequences run than max_num_seqs.")
+        self.turned()
+        self._host.preempt()
+        return f"{over} preempted: they wait, and compute their KV cache again."
+
+    def reset_prefix_cache(self) -> str:
+        """Empty the prefix cache; what was done, in words."""
+        self.turned()
+        self._host.reset_prefix_cache()
+        return "Prefix cache emptied; what ran computes its KV cache again."
+
+    def toggle_engine(self) -> str:
+        """Pause the engine between two steps, or let it go on; what was done, in words."""
+        self.turned()
+        if self._host.status.state is State.PAUSED:
+            self._host.resume()
+            return "The engine goes on."
+        self._host.pause()
+        return "Engine paused: what is in flight stands still, what arrives queues up."
+
+    def toggle_load(self) -> str:
+        """Start the load, or hold it; what was done, in words."""
+        self.turned()
+        if self._host.status.state is State.RUNNING:
+            self._host.pause_load()
+            return "Load paused: requests in flight are served to their end."
+        self._host.run_load()
+        return "Load running."
 
     def restart(self, text: str) -> None:
         """The load from its first request on, on an empty engine."""

@@ -36,7 +36,7 @@ def outcome(
     if best is None:
         return replace(state, verdict=broken or "Nothing was measured.")
     if not best.holds:
-        said = f"No setting met the goals. {_closest(best, goals)}"
+        said = f"No setting met the goals. {_closest(best, state.trials, goals)}"
         return replace(state, verdict=f"{broken} {said}".strip() if broken else said)
     at = f" at {best.point.load}" if state.load else ""
     gave = f"{rate(best.value, 0).strip()} {'requests/s within the goals' if goals else 'tokens/s'}"
@@ -84,8 +84,11 @@ def limits_text(values: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {spoken(name, value)}" for name, value in values.items())
 
 
-def missed_text(trial: TunerTrial, goals: Sequence[Goal]) -> str:
-    """Which goal a trial is nearest to, or misses most, and by how much; empty without goals."""
+def missed_text(trial: TunerTrial, goals: Sequence[Goal], observed_s: float | None = None) -> str:
+    """Which goal a trial is nearest to, or misses most, and by how much; empty without goals.
+
+    observed_s: in place of what the trial itself has seen.
+    """
     if trial.worst == SATURATED:
         served, offered = trial.point.requests_per_s, trial.point.offered_per_s
         return f"saturated, {rate(served, 0).strip()} of {rate(offered, 0).strip()} req/s served"
@@ -93,7 +96,8 @@ def missed_text(trial: TunerTrial, goals: Sequence[Goal]) -> str:
     if goal is None:
         return ""
     limit = seconds(goal.limit_s, 0).strip()
-    return f"{goal.name} {seconds(trial.observed_s, 0).strip()} of {limit}"
+    seen_s = trial.observed_s if observed_s is None else observed_s
+    return f"{goal.name} {seconds(seen_s, 0).strip()} of {limit}"
 
 
 def _missing(attained: Sequence[Attainment]) -> str:
@@ -105,8 +109,16 @@ def _missing(attained: Sequence[Attainment]) -> str:
     )
 
 
-def _closest(trial: TunerTrial, goals: Sequence[Goal]) -> str:
+def _closest(trial: TunerTrial, trials: Sequence[TunerTrial], goals: Sequence[Goal]) -> str:
+    """The setting of a trial by all trials of it."""
+    same = [t for t in trials if (t.point.label, t.index) == (trial.point.label, trial.index)]
+    goal = next((goal for goal in goals if goal.name == trial.worst), None)
     missed = missed_text(trial, goals) or "nothing ended in time"
+    if goal is not None and len(same) > 1:
+        seconds_all = math.fsum(t.point.window_s for t in same)
+        miss = math.fsum(t.miss * t.point.window_s for t in same) / seconds_all
+        missed = missed_text(trial, goals, goal.limit_s * math.exp(miss))
+        missed += f" over its {len(same)} trials"
     bound = f"; what held it back there: {trial.binding}" if trial.binding else ""
     return (
         f"The closest was {limits_text(trial.knobs)} at {trial.point.load}: {missed}{bound}. "

@@ -46,7 +46,7 @@ class Trials:
         for row in self._rows:
             if row.number == number:
                 return row
-        raise UsageError(f"There is no row {number}.", "t lists what was tried.")
+        raise UsageError(f"There is no row {number}.", "h lists what was tried.")
 
     def pin(self, number: int | None) -> None:
         """Compare with that row from now on; None compares with the row before again."""

@@ -155,6 +155,8 @@ class Tuning:
             self.stop("Stopped before it was confirmed.")
             return "The tuner is stopped."
         self._finish = True
+        if not self._to_confirm():
+            return "No more trials."
         return "No more trials: the best is compared with the start. Again stops that as well."
 
     def stop(self, why: str) -> None:
@@ -195,7 +197,8 @@ class Tuning:
             return True
         if self._confirming is not None:
             anew = self._confirming.follow(frame, recorder)
-            self._note = self._confirming.state.note
+            note = self._confirming.state.note
+            self._note = note.replace(": A ", ": the start, ").replace(": B ", ": the best, ")
             if self._confirming.leg is None:
                 self._over = self._confirming.state.note
             return anew
@@ -305,16 +308,12 @@ class Tuning:
 
     def _confirm(self, now_s: float) -> None:
         """The best against the start, in pairs; nothing to confirm where they are the same."""
-        best, first = self._best(), self._rounds[0]
+        best, first = self._to_confirm(), self._rounds[0]
         why = self._round.search.over or "The time is up."
         self._over = "Stopped." if self._finish else why
         if best is None:
-            self._over = self._broken = "Nothing was measured."
             return
         round_, point, level = best
-        same = round_.engine == 0 and point == first.space.start
-        if same or not round_.search.pooled(point, level).holds:
-            return
         fits = int((self._began_s + self._plan.budget_s - now_s) / (2 * self._leg_s()))
         self._over = ""
         self._confirming = Comparing(
@@ -342,6 +341,14 @@ class Tuning:
             return seen.holds, seen.value if seen.holds else -seen.miss
 
         return max(found, key=rank, default=None)
+
+    def _to_confirm(self) -> tuple[_Round, Point, int] | None:
+        """The best, where it holds and is another setting than the start."""
+        best = self._best()
+        if best is None or not best[0].search.pooled(*best[1:]).holds:
+            return None
+        same = best[0].engine == 0 and best[1] == best[0].space.start
+        return None if same else best
 
     def _newest(self, round_: _Round, point: Point, level: int) -> int:
         values = round_.space.values(point)

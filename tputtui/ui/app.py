@@ -23,6 +23,7 @@ from tputtui.load.workload import Workload, scaled
 from tputtui.profile import EngineValue
 from tputtui.session import Session
 from tputtui.tune.guard import parse_guard
+from tputtui.tune.plan import Plan
 from tputtui.ui.board import Board
 from tputtui.ui.commands import commands
 from tputtui.ui.keys import listed_of
@@ -69,6 +70,7 @@ class TputApp(TerminalApp):
         self._told: set[TputError] = set()
         self._tail = LogTail(log_path)
         self._board = Board(session, self._tail)
+        self._plan = Plan()
         self._keys = dict(keys or {})
         self.set_keymap(self._keys)
 
@@ -313,6 +315,15 @@ class TputApp(TerminalApp):
             self.push_screen(Confirm("verify boot", told, "boots", act))
 
         self._try(ask)
+
+    def action_show_tuner(self) -> None:
+        """Ask for a goal, get a setting."""
+        from tputtui.ui.screens.tuner import TunerScreen
+
+        def keep(plan: Plan) -> None:
+            self._plan = plan
+
+        self.push_screen(TunerScreen(self.session, self._plan, keep, self.action_verify))
 
     def action_show_history(self) -> None:
         """Every setting tried."""

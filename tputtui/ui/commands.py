@@ -32,6 +32,7 @@ def commands(app: TputApp) -> Iterator[SystemCommand]:
     yield SystemCommand("Engine arguments", "Edit, and boot again", app.action_edit_engine)
     yield SystemCommand("A/B", "Present limits against those before", app.action_compare)
     yield SystemCommand("Verify boot", "Exactly these values as ceilings", app.action_verify)
+    yield SystemCommand("Tuner", "Ask for a goal, get a setting", app.action_show_tuner)
     yield SystemCommand("Settings tried", "Sort, jump, pin, diff", app.action_show_history)
     yield SystemCommand("Frontier", "Settings against each other", app.action_show_frontier)
     yield SystemCommand("Type a limit", "Its exact value", app.action_type)

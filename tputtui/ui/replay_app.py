@@ -18,6 +18,7 @@ from tputtui.ui.screens.dialog import Dialog
 from tputtui.ui.screens.frontier import FrontierScreen
 from tputtui.ui.screens.help import HelpScreen
 from tputtui.ui.screens.history import HistoryScreen
+from tputtui.ui.screens.tuner import TunerScreen
 from tputtui.ui.terminal_app import TerminalApp
 
 __all__ = ["ReplayApp"]
@@ -50,7 +51,7 @@ class ReplayApp(TerminalApp):
             self.replay.frame()
         elif self.screen is self._board:
             self._board.tick()
-        elif isinstance(self.screen, FrontierScreen | HistoryScreen):
+        elif isinstance(self.screen, FrontierScreen | HistoryScreen | TunerScreen):
             self.screen.tick()
         else:
             self.replay.frame()
@@ -69,6 +70,10 @@ class ReplayApp(TerminalApp):
         """Every setting tried."""
         self.push_screen(HistoryScreen(self.replay))
 
+    def action_show_tuner(self) -> None:
+        """What the tuner had tried by then."""
+        self.push_screen(TunerScreen(self.replay, None))
+
     def action_show_frontier(self) -> None:
         """Settings against each other."""
         self.push_screen(FrontierScreen(self.replay))
@@ -81,6 +86,7 @@ class ReplayApp(TerminalApp):
         """Everything that has a key, and the themes."""
         yield SystemCommand("Seek", "To a time of the run", self.action_seek)
         yield SystemCommand("Settings tried", "Sort, diff", self.action_show_history)
+        yield SystemCommand("Tuner", "What it had tried", self.action_show_tuner)
         yield SystemCommand("Frontier", "Settings against each other", self.action_show_frontier)
         yield SystemCommand("Help", "Keys and meanings", self.action_show_help)
         yield SystemCommand("Theme", "Dark, light, the terminal's own", self.action_change_theme)

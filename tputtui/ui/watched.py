@@ -6,6 +6,7 @@ from typing import Protocol
 
 from tputtui.frame import Frame
 from tputtui.measure.history import History
+from tputtui.tune.plan import Plan
 
 __all__ = ["Steers", "Watched"]
 
@@ -34,6 +35,15 @@ class Steers(Protocol):
 
     def stop_experiment(self) -> None:
         """Break off a sweep or an A/B."""
+
+    def tune(self, plan: Plan) -> None:
+        """Search for the best setting."""
+
+    def finish_tuning(self) -> str:
+        """Let the tuner try no more."""
+
+    def take_tuned(self, *, boot: bool = False) -> str:
+        """Put on what it found."""
 
 
 class Watched(Protocol):

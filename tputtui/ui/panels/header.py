@@ -32,6 +32,8 @@ def header(frame: Frame, width: int) -> Row:
         state_part.append((" load held", "muted"))
     if frame.sweep is not None and frame.sweep.level is not None:
         state_part.append((" sweep", "accent"))
+    if frame.tuner is not None and not frame.tuner.over:
+        state_part.append((" tuner", "accent"))
     right = state_part
     middle: Row = [(f"  {describe_arrivals(load.arrivals)}", "text")]
     more: Row = [(f" · {describe(load)}", "muted")]

@@ -46,6 +46,8 @@ _MEANINGS = (
      "to be told yet. All rows at all looks together hold with 95 %."),
     ("A/B", "legs of both settings in turns, with the same requests, from an empty engine; it ends "
      "by itself and puts everything back. It also sees through slow drift."),
+    ("tuner", "searches limits, or the load as well, trial by trial on the warm engine, and "
+     "compares the best with the start in pairs; then all is put back, to be taken or left."),
     ("verify", "an engine booted with exactly these values, against the one they were tuned on: "
      "memory profile and CUDA graphs follow what is booted."),
     ("guard", "a turn after which it is broken is undone by itself, within its first window."),

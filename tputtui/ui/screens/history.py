@@ -39,7 +39,7 @@ class HistoryScreen(Screen[None]):
         Binding("i,R,ctrl+r", "reverse", "invert", key_display="i"),
         Binding("u", "undo", "undo"),
         Binding("U", "redo", "redo"),
-        Binding("escape,t,q", "leave", "back", key_display="esc"),
+        Binding("escape,h,q", "leave", "back", key_display="esc"),
     ]
 
     def __init__(self, session: Watched) -> None:

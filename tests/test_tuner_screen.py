@@ -1,0 +1,184 @@
+"""The tuner's screen: the plan, the trials as they come, what came of it; and its keys."""
+
+from __future__ import annotations
+
+import pytest
+from textual.widgets import Input
+
+from tests.test_screen import app_after
+from tputtui.goals import parse_goals
+from tputtui.load.workload import Poisson, Workload
+from tputtui.tune.plan import Plan
+from tputtui.ui.screens.dialog import Dialog
+from tputtui.ui.screens.tuner import TunerScreen
+
+SIZES = [(80, 24), (120, 40), (200, 50)]
+GOALS = "ttft_p90=3s,tpot_p90=13ms"
+PLAN = Plan(vary="max_num_seqs=16,32,64")
+
+
+def planned():
+    app = app_after(5)
+    app.session.set_goals(parse_goals(GOALS))
+    app._plan = PLAN
+    return app
+
+
+def under_way(seconds=60):
+    app = planned()
+    app.session.steer.tune(PLAN)
+    app.rig.run(seconds)
+    return app
+
+
+def over():
+    app = under_way(0)
+    while app.session.steer.under_way:
+        app.rig.run(5.0)
+    return app
+
+
+async def paint(pilot):
+    """Let the app settle, then look once, at whatever screen there is."""
+    await pilot.pause()
+    getattr(pilot.app.screen, "tick", lambda: None)()
+    await pilot.pause()
+
+
+async def shown(pilot):
+    await paint(pilot)
+    await pilot.press("t")
+    await paint(pilot)
+
+
+def text_of(app):
+    return "\n".join(
+        canvas.render_line(y).text
+        for canvas in (app.screen.query_one("#tuner-title"), app.screen.query_one("#tuner"))
+        for y in range(canvas.size.height)
+    )
+
+
+def keys_of(app):
+    return {bound.binding.description for bound in app.screen.active_bindings.values()
+            if bound.binding.show}  # fmt: skip
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("state", [planned, under_way, over], ids=lambda state: state.__name__)
+def test_the_tuner(snap_compare, state, size):
+    assert snap_compare(state(), terminal_size=size, run_before=shown)
+
+
+async def test_a_plan_is_changed_refused_and_started():
+    app = planned()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await shown(pilot)
+        assert isinstance(app.screen, TunerScreen)
+        assert "max_num_seqs=16,32,64" in text_of(app)
+        assert "(3 settings)" in text_of(app)
+        assert keys_of(app) >= {"start", "find", "vary", "boots", "search", "budget", "goals"}
+        assert "stop, keep the best" not in keys_of(app)
+        await pilot.press("f", "m")
+        assert "the most load that meets the goals" in text_of(app)
+        assert "random: " in text_of(app)
+        await pilot.press("f", "m", "m")
+        await pilot.press("b")
+        app.screen.query_one(Input).value = "soon"
+        await pilot.press("enter")
+        assert isinstance(app.screen, Dialog)
+        app.screen.query_one(Input).value = "5"
+        await pilot.press("enter")
+        await pilot.press("y")
+        app.screen.query_one(Input).value = "max_num_seqs=512"
+        await pilot.press("enter")
+        assert isinstance(app.screen, Dialog)
+        app.screen.query_one(Input).value = "max_num_seqs=32..64"
+        await pilot.press("enter")
+        await pilot.press("o")
+        assert isinstance(app.screen, Dialog)
+        await pilot.press("escape")
+        await paint(pilot)
+        assert "5 min" in text_of(app)
+        assert "(2 settings)" in text_of(app)
+        await pilot.press("enter")
+        app.rig.run(1.0)
+        await paint(pilot)
+        assert app.session.steer.under_way == "the tuner"
+        assert "searching trial 1" in text_of(app)
+        assert "stop, keep the best" in keys_of(app)
+        assert "start" not in keys_of(app)
+        # Back and again: it goes on, and the plan is as it was left.
+        await pilot.press("escape", "t")
+        await paint(pilot)
+        assert "searching trial 1" in text_of(app)
+        assert app._plan.budget_s == 300
+
+
+async def test_it_is_stopped_and_confirmed_and_stopped_again():
+    app = under_way(37)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await shown(pilot)
+        await pilot.press("x")
+        app.rig.run(1.0)
+        await paint(pilot)
+        assert "confirming" in text_of(app)
+        await pilot.press("x")
+        app.rig.run(1.0)
+        await paint(pilot)
+        assert "was not compared with the start" in " ".join(text_of(app).split())
+        await pilot.press("r")
+        await paint(pilot)
+        assert "Enter starts." in text_of(app)
+
+
+async def test_what_was_found_is_taken_with_one_key_and_undone_with_one():
+    app = over()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await shown(pilot)
+        assert "Enter takes it" in text_of(app)
+        assert keys_of(app) >= {"take it", "take and verify", "leave it"}
+        await pilot.press("enter")
+        app.rig.run(0.5)
+        await paint(pilot)
+        assert not isinstance(app.screen, TunerScreen)
+        assert app.session.frame().asked.max_num_seqs == 32
+        await pilot.press("u")
+        assert app.session.frame().asked.max_num_seqs == 64
+
+
+async def test_it_is_left_or_verified():
+    app = over()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await shown(pilot)
+        await pilot.press("r")
+        await paint(pilot)
+        assert "Enter starts." in text_of(app)
+        assert app.session.frame().asked.max_num_seqs == 64
+        await pilot.press("escape", "t")
+        await paint(pilot)
+        await pilot.press("v")
+        await paint(pilot)
+        assert "verify boot" in str(app.screen.query_one(".title").render())
+        assert app.session.frame().asked.max_num_seqs == 32
+
+
+async def test_before_an_engine_is_up_it_says_so():
+    app = app_after(0)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shown(pilot)
+        assert "the tuner needs it up" in text_of(app)
+        await pilot.press("enter")
+        await paint(pilot)
+        assert app.session.steer.under_way == ""
+
+
+async def test_the_load_is_searched_on_it_too():
+    app = app_after(5, load=Workload(Poisson(12.0), pairs=((60, 16, 0.5), (120, 24, 0.5))))
+    app.session.set_goals(parse_goals("ttft_p90=300ms,tpot_p90=10ms"))
+    app.session.steer.tune(Plan(load=True, vary="max_num_seqs=8,64"))
+    app.rig.run(90.0)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shown(pilot)
+        assert "14.6/s" in text_of(app)
+        assert all(len(line) <= 80 for line in text_of(app).splitlines())

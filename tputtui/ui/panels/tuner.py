@@ -1,0 +1,232 @@
+"""The tuner: what it is to search, its trials as they come, and what came of it. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from textwrap import wrap
+
+from tputtui.errors import TputError
+from tputtui.format import rate
+from tputtui.frame import Frame, TunerState, TunerTrial
+from tputtui.goals import Goal, describe_goals
+from tputtui.knobs import shorthand
+from tputtui.load.notation import describe_arrivals
+from tputtui.measure.frontier import AXES_X, AXES_Y, Axis, Point, pareto
+from tputtui.measure.verdict import Difference
+from tputtui.tune.outcome import missed_text
+from tputtui.tune.plan import Plan, engines_of, space_of
+from tputtui.tune.proposers import SEARCHES
+from tputtui.tune.space import describe_axes
+from tputtui.ui.panels.plot import plot
+from tputtui.ui.panels.verdicts import difference_row
+from tputtui.ui.rows import Row, fitted, shortened, spread
+
+__all__ = ["plan_rows", "status_row", "tuner_rows"]
+
+_WIDE = 110
+_PLOT_FROM = 20
+"""Rows from which on there is room for the plot."""
+_OVER = ("cannot tell", "open")
+_SETTING, _LOAD, _VALUE, _BARE, _GOAL = 15, 13, 17, 8, 28
+"""Cells of the trials' columns; `_BARE` of a value without its interval."""
+
+
+def status_row(frame: Frame, plan: Plan | None, width: int) -> Row:
+    """What the tuner does, its best so far, and the time that is left. plan: none has begun yet."""
+    state = frame.tuner
+    if plan is not None or state is None:
+        return fitted([(" tuner ", "accent"), ("what is to be searched", "text")], width)
+    if state.over:
+        said = "a better setting was found" if state.offered else "over"
+        return fitted(
+            [(" tuner ", "accent"), (f"{said} · {_counted(len(state.trials))}", "text")], width
+        )
+    left: Row = [(f" {state.phase} ", "accent"), (state.note, "text")]
+    minutes, seconds = divmod(round(state.left_s), 60)
+    right: Row = [(f"at most {minutes}:{seconds:02d} left ", "value")]
+    if not math.isnan(state.drift) and width >= _WIDE:
+        drift = f"the best measured again: {state.drift:+.1%} · "
+        right.insert(0, (drift.replace("-", "−"), "muted"))
+    return spread(left, right, width)
+
+
+def _counted(trials: int) -> str:
+    return f"{trials} {'trial' if trials == 1 else 'trials'}"
+
+
+def plan_rows(frame: Frame, plan: Plan, width: int) -> list[Row]:
+    """What a tuner would do, with the key that changes each part; why it could not, if so."""
+    load, goals = frame.profile.load, frame.profile.goals
+    find = "the best limits for the load as it is"
+    if plan.load:
+        find = "the most load that meets the goals, and the limits for it"
+    told = [
+        ("o", "goals", describe_goals(goals).replace(",", ", ") or "none: most tokens/s"),
+        ("f", "find", find),
+        ("", "load", describe_arrivals(load.arrivals)),
+        ("y", "vary", _varied(frame, plan)),
+        ("e", "boots", _engines(frame, plan)),
+        ("m", "search", f"{plan.search}: {SEARCHES[plan.search]}"),
+        ("b", "budget", f"{plan.budget_s / 60:g} min, the confirmation in pairs included"),
+    ]
+    rows: list[Row] = []
+    for key, label, text in told:
+        lines = wrap(text, max(20, width - 14)) or [""]
+        rows.append([(f" {key:<2}", "accent"), (f"{label:<10}", "label"), (lines[0], "text")])
+        rows += [[(" " * 13, "text"), (line, "text")] for line in lines[1:]]
+    rows.append([])
+    refusal = _refusal(frame, plan)
+    said = (
+        "Enter starts. Each trial begins on an empty engine and serves the same requests; it ends "
+        "as soon as it is surely worse. The best is then compared with the present setting, in "
+        "pairs, on other requests; and everything is put back until you take it."
+    )
+    style = "bad" if refusal else "muted"
+    return rows + [[(f" {line}", style)] for line in wrap(refusal or said, max(20, width - 2))]
+
+
+def tuner_rows(frame: Frame, width: int, height: int) -> list[Row]:
+    """The plot of its trials, the trials, and what came of it."""
+    state, goals = frame.tuner, frame.profile.goals
+    assert state is not None
+    below = _verdict(state, width)
+    room = height - len(below)
+    rows: list[Row] = []
+    lines = len(state.trials) + 1
+    if room >= _PLOT_FROM:
+        # The trials have their lines; what is left above them is the plot's.
+        plotted = max(8, room - max(lines, room // 3) - 1)
+        rows = [*_plotted(state, goals, width, plotted), []]
+    return rows + _trials(state, goals, width, room - len(rows)) + below
+
+
+# -- the plan ------------------------------------------------------------------------------------
+
+
+def _varied(frame: Frame, plan: Plan) -> str:
+    facts, asked = frame.status.facts, frame.asked
+    if facts is None or asked is None:
+        return plan.vary or "sequences and batched tokens"
+    try:
+        space = space_of(plan, asked, facts, frame.profile.load)
+    except TputError:
+        return plan.vary
+    levels = f", {len(space.levels)} levels of the load" if len(space.levels) > 1 else ""
+    return f"{describe_axes(space.axes)} ({len(space)} settings{levels})"
+
+
+def _engines(frame: Frame, plan: Plan) -> str:
+    if not plan.engines.strip():
+        return "the engine that is up alone"
+    try:
+        count = len(engines_of(plan, frame.profile.engine))
+    except TputError:
+        return plan.engines
+    return f"{plan.engines} ({count} engines, with the one that is up)"
+
+
+def _refusal(frame: Frame, plan: Plan) -> str:
+    """Why the plan cannot be carried out, in a sentence; empty if it can."""
+    facts, asked = frame.status.facts, frame.asked
+    if facts is None or asked is None or not frame.serving:
+        return f"The engine is {frame.status.state.lower()}: the tuner needs it up."
+    try:
+        plan.check(frame.profile.load, frame.profile.goals)
+        space_of(plan, asked, facts, frame.profile.load)
+    except TputError as error:
+        return f"{error.message} {error.hint}"
+    return ""
+
+
+# -- the trials ----------------------------------------------------------------------------------
+
+
+def _plotted(state: TunerState, goals: Sequence[Goal], width: int, height: int) -> list[Row]:
+    y, x = _axes(goals)
+    newest: dict[tuple[str, float], Point] = {}
+    for trial in state.trials:
+        # What misses a goal is there to be seen, and leads nowhere.
+        newest[trial.point.label, trial.level] = replace(trial.point, steady=trial.holds)
+    points = list(newest.values())
+    best = pareto([point for point in points if point.steady], y, x, 0.01)
+    return plot(points, best, y, x, width, height)
+
+
+def _axes(goals: Sequence[Goal]) -> tuple[Axis, Axis]:
+    """Goodput against the first goal's latency, at p90 or p50: p99 needs more than a trial has."""
+    key = "goodput_per_s" if goals else "tokens_per_s"
+    latency = f"{goals[0].metric}_{'p50' if goals[0].percentile <= 50 else 'p90'}"
+    y = next(axis for axis in AXES_Y if axis.key == key)
+    x = next(axis for axis in AXES_X if axis.key == (latency if goals else "e2e_p90"))
+    return y, x
+
+
+def _trials(state: TunerState, goals: Sequence[Goal], width: int, height: int) -> list[Row]:
+    """As many of the newest trials as fit, and the best in any case."""
+    if height < 2:
+        return []
+    wide, load = width >= _WIDE, width >= _WIDE or state.load
+    value = "goodput req/s" if goals else "tokens/s"
+    head = (
+        f"       {'seqs/tokens':<{_SETTING}}{'load' if load else '':<{_LOAD * load}}"
+        f"{value:>{_VALUE if wide or not load else _BARE}}  {'':<7}"
+        f"{'nearest goal' if goals else '':<{_GOAL}}{'     s  ended' if wide else ''}"
+    )
+    rows: list[Row] = [[(head[:width], "label")]]
+    shown = list(state.trials[-(height - 1) :])
+    best = next((trial for trial in state.trials if trial.number == state.best), None)
+    if best is not None and best not in shown and shown:
+        shown[0] = best
+    return rows + [_trial(trial, state, goals, width) for trial in shown]
+
+
+def _trial(trial: TunerTrial, state: TunerState, goals: Sequence[Goal], width: int) -> Row:
+    here = trial.number == state.best
+    look = "accent" if here else "text"
+    wide, load = width >= _WIDE, width >= _WIDE or state.load
+    setting = shorthand(trial.knobs)
+    if engine := state.engines[trial.engine]:
+        setting = f"{setting} {engine}"
+    value = rate(trial.value, 0).strip() if trial.value > 0 else "0"
+    if trial.value > 0 and (wide or not load):
+        value += f" ± {rate(1.96 * trial.error * trial.value, 0).strip()}"
+    met = ("✓ met  ", "good") if trial.holds else ("✗ miss ", "warn")
+    row: Row = [
+        (f"{'►' if here else ' '}{trial.number:>3} {trial.point.label:<2}", look),
+        (f"{shortened(setting, _SETTING - 1):<{_SETTING}.{_SETTING - 1}}", look),
+        (f"{trial.point.load:<{_LOAD}.{_LOAD - 1}}" if load else "", "text"),
+        (
+            f"{value:>{_VALUE if wide or not load else _BARE}}  ",
+            "value" if trial.holds else "muted",
+        ),
+        met if goals else ("", "text"),
+        (f"{missed_text(trial, goals):<{_GOAL}.{_GOAL}}", "text"),
+    ]
+    if wide:
+        why = f"{trial.why}{', again' if trial.again else ''}"
+        row.append((f"  {trial.point.window_s:>4.0f}  {why}", "muted"))
+        row.append((f" · {trial.binding}" if trial.binding else "", "muted"))
+    return fitted(row, width)
+
+
+# -- what came of it -----------------------------------------------------------------------------
+
+
+def _verdict(state: TunerState, width: int) -> list[Row]:
+    if not state.over:
+        return []
+    look = "good" if state.offered else "text"
+    rows: list[Row] = [[], *([(f" {line}", look)] for line in wrap(state.verdict, width - 2))]
+    if state.offered:
+        keys = " Enter takes it (u undoes that), v takes and verifies it, r leaves it."
+        rows.append([(shortened(keys, width), "muted")])
+    told = state.differences[:6] if any(map(_known, state.differences)) else ()
+    return rows + [
+        [(" ", "text"), *difference_row(row, width - 1, -math.inf, _OVER)] for row in told
+    ]
+
+
+def _known(row: Difference) -> bool:
+    return not math.isnan(row.change)

@@ -1,0 +1,256 @@
+"""The tuner's screen: what to search, the trials as they come, what to take. The engine goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import Footer
+
+from tputtui.errors import BootNeeded, TputError, UsageError
+from tputtui.frame import Frame
+from tputtui.tune.plan import Plan, parse_engines, space_of
+from tputtui.tune.proposers import SEARCHES
+from tputtui.ui.canvas import Canvas
+from tputtui.ui.panels.tuner import plan_rows, status_row, tuner_rows
+from tputtui.ui.screens.confirm import Confirm
+from tputtui.ui.screens.dialog import Dialog
+from tputtui.ui.watched import Watched
+
+__all__ = ["TunerScreen"]
+
+_PLANNING = ("start", "find", "vary", "boots", "search", "budget", "goals")
+
+
+class TunerScreen(Screen[None]):
+    """Shows the plan until it is started, then what comes of it.
+
+    plan: to start from. keep: told of every change to it. verify: asks for a verify boot.
+    A run that is over (`plan` None) is only looked at.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "start", "start", key_display="⏎"),
+        Binding("enter", "take", "take it", key_display="⏎"),
+        Binding("f", "find", "find"),
+        Binding("y", "vary", "vary"),
+        Binding("e", "boots", "boots"),
+        Binding("m", "search", "search"),
+        Binding("b", "budget", "budget"),
+        Binding("o", "goals", "goals"),
+        Binding("x", "finish", "stop, keep the best"),
+        Binding("v", "verify", "take and verify"),
+        Binding("r", "reject", "leave it"),
+        Binding("r", "anew", "search anew"),
+        Binding("escape,t,q", "leave", "back", key_display="esc"),
+    ]
+
+    def __init__(
+        self,
+        session: Watched,
+        plan: Plan | None,
+        keep: Callable[[Plan], None] = lambda plan: None,
+        verify: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__()
+        self._session = session
+        self._plan = plan
+        self._keep = keep
+        self._verify = verify
+        self._title = Canvas(id="tuner-title")
+        self._canvas = Canvas(id="tuner")
+        state = session.frame().tuner
+        self._planning = plan is not None and state is None
+        self._phase = ""
+
+    def compose(self) -> ComposeResult:
+        """A line on how it stands, and everything else."""
+        yield self._title
+        yield self._canvas
+        yield Footer(show_command_palette=False, compact=True)
+
+    def on_resize(self) -> None:
+        """Paint anew once everything has its size."""
+        self.call_after_refresh(self.tick)
+
+    def tick(self) -> None:
+        """Take a frame and paint it."""
+        self.show(self._session.frame())
+
+    def show(self, frame: Frame) -> None:
+        """Paint `frame`; only cells that differ are written."""
+        if not self._canvas.size.area:
+            return
+        plan = self._plan if self._planning else None
+        self._title.paint([status_row(frame, plan, self._title.size.width)])
+        width, height = self._canvas.size
+        if plan is not None:
+            rows = plan_rows(frame, plan, width)
+        elif frame.tuner is None:
+            rows = [[(" The tuner has not been used in this run so far.", "muted")]]
+        else:
+            rows = tuner_rows(frame, width, height)
+        self._canvas.paint(rows)
+        phase = f"{self._planning} {frame.tuner and (frame.tuner.phase, frame.tuner.offered)}"
+        if phase != self._phase:
+            # Other keys are of use now.
+            self._phase = phase
+            self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only keys that do something now are shown."""
+        state = self._session.frame().tuner
+        over = state is not None and state.over and not self._planning
+        match action:
+            case "finish":
+                return state is not None and not state.over and self._plan is not None
+            case "take" | "verify" | "reject":
+                return over and bool(state and state.offered) and self._plan is not None
+            case "anew":
+                return over and not (state and state.offered) and self._plan is not None
+        return self._planning if action in _PLANNING else True
+
+    # -- the plan --------------------------------------------------------------------------
+
+    def action_start(self) -> None:
+        """Begin."""
+        plan = self._plan
+        if plan is not None and self._try(lambda: self._session.steer.tune(plan)):
+            self._planning = False
+            self.tick()
+
+    async def action_goals(self) -> None:
+        """Ask for goals."""
+        await self.app.run_action("edit_goals")
+
+    def action_find(self) -> None:
+        """Limits for the load as it is, or the load as well."""
+        self._change(load=not self._plan.load if self._plan else False)
+
+    def action_search(self) -> None:
+        """The next way to search."""
+        names = list(SEARCHES)
+        at = names.index(self._plan.search) if self._plan else -1
+        self._change(search=names[(at + 1) % len(names)])
+
+    def action_vary(self) -> None:
+        """Ask which limits are turned, and through which values."""
+
+        def use(text: str) -> None:
+            frame = self._session.frame()
+            facts, asked = frame.status.facts, frame.asked
+            if facts is not None and asked is not None:
+                space_of(Plan(vary=text), asked, facts, frame.profile.load)
+            self._change(vary=text)
+
+        hint = (
+            "max_num_seqs=16..256 doubles; max_num_seqs=16,64; scheduling_policy: all its words. "
+            "Empty: sequences and batched tokens, halved down from their ceilings."
+        )
+        self._ask("limits to vary", self._plan.vary if self._plan else "", hint, use)
+
+    def action_boots(self) -> None:
+        """Ask for engine arguments to boot with as well."""
+
+        def use(text: str) -> None:
+            parse_engines(text)
+            self._change(engines=text)
+
+        hint = (
+            "block_size=16,32 async_scheduling=true,false: each combination is booted and searched "
+            "in its turn, and the boots count into the budget. Empty: no other engine."
+        )
+        self._ask("engine arguments to boot with", self._plan.engines if self._plan else "",
+                  hint, use)  # fmt: skip
+
+    def action_budget(self) -> None:
+        """Ask for how long it may take."""
+
+        def use(text: str) -> None:
+            try:
+                minutes = float(text.lower().removesuffix("min").strip())
+            except ValueError:
+                raise UsageError(f"{text!r} is no number of minutes.", "Write 10.") from None
+            if not 0.5 <= minutes <= 1440:
+                raise UsageError(f"{text} min: half a minute to a day, please.")
+            self._change(budget_s=60 * minutes)
+
+        hint = "Minutes, for search and confirmation together."
+        self._ask("budget", f"{self._plan.budget_s / 60:g}" if self._plan else "", hint, use)
+
+    # -- while it runs, and after ----------------------------------------------------------
+
+    def action_finish(self) -> None:
+        """No more trials; a second time, no confirmation either."""
+        self._try(self._session.steer.finish_tuning)
+
+    def action_take(self) -> None:
+        """Put on what was found; ask first where that takes a boot."""
+        self._take(lambda: None)
+
+    def action_verify(self) -> None:
+        """Put it on, and ask for a verify boot of it."""
+        self._take(self._verify)
+
+    def action_reject(self) -> None:
+        """Leave everything as it is, back to the plan."""
+        self.notify("Everything stays as it was.", timeout=3)
+        self.action_anew()
+
+    def action_anew(self) -> None:
+        """Back to the plan."""
+        self._planning = True
+        self.tick()
+
+    def action_leave(self) -> None:
+        """Back to the board; a search goes on."""
+        self.dismiss()
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _take(self, then: Callable[[], None]) -> None:
+        steer = self._session.steer
+        try:
+            said = steer.take_tuned()
+        except BootNeeded as needed:
+            told = [f"{needed.message} Boot that one, in this process?", steer.boot_cost]
+
+            def boot() -> None:
+                self._try(lambda: steer.take_tuned(boot=True))
+
+            self.app.push_screen(Confirm("boot what was found", told, "boots", boot))
+        except TputError as refusal:
+            self._refuse(refusal)
+        else:
+            self.notify(f"{said}. u on the board undoes it, s saves it.", title="Taken", timeout=6)
+            self.dismiss()
+            then()
+
+    def _change(self, **changes: object) -> None:
+        if self._plan is not None:
+            self._plan = replace(self._plan, **changes)  # type: ignore[arg-type]
+            self._keep(self._plan)
+        self.tick()
+
+    def _ask(self, title: str, text: str, hint: str, use: Callable[[str], None]) -> None:
+        dialog = Dialog(title, [("", text)], hint, lambda texts: use(texts[0].strip()))
+        self.app.push_screen(dialog)
+
+    def _try(self, act: Callable[[], str | None]) -> bool:
+        """Do it, and say what was done, or why not; whether it was done."""
+        try:
+            said = act()
+        except TputError as refusal:
+            self._refuse(refusal)
+            return False
+        if said:
+            self.notify(said, timeout=5)
+        self.tick()
+        return True
+
+    def _refuse(self, refusal: TputError) -> None:
+        self.notify(refusal.hint, title=refusal.message, severity="warning", timeout=6)
