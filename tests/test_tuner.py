@@ -28,7 +28,7 @@ def tuned_rig(work=CLOSED, goals="tpot_p90=11ms", *, finish=True, **plan):
     rig = Rig.booted(work)
     rig.session.set_goals(parse_goals(goals))
     rig.run(1.0)
-    rig.session.steer.tune(Plan(**{"vary": SMALL, **plan}))
+    rig.session.steer.tuner.start(Plan(**{"vary": SMALL, **plan}))
     while finish and rig.session.steer.under_way:
         rig.run(2.0)
     return rig
@@ -80,7 +80,7 @@ class TestFinding:
 
         rig.session.host.begin_leg = watch
         rig.session.set_goals(parse_goals("tpot_p90=11ms"))
-        rig.session.steer.tune(Plan(vary=SMALL))
+        rig.session.steer.tuner.start(Plan(vary=SMALL))
         while rig.session.steer.under_way:
             rig.run(2.0)
         trials = {seed for text, seed, _ in begun if text.startswith("trial")}
@@ -106,7 +106,7 @@ class TestFinding:
         assert "the same tokens/s as the start" in state.verdict
         assert state.verdict.endswith("The start stays as it is.")
         with pytest.raises(UsageError, match="nothing to take"):
-            rig.session.steer.take_tuned()
+            rig.session.steer.tuner.take()
 
     def test_goals_that_cannot_be_met_end_with_the_closest_and_what_stood_in_the_way(self):
         rig = tuned_rig(goals="ttft_p90=20ms,tpot_p90=2ms")
@@ -138,7 +138,7 @@ class TestFinding:
         assert max(held) == best.level
         assert f"{best.level:g}/s" in state.verdict
         assert state.offered
-        rig.session.steer.take_tuned()
+        rig.session.steer.tuner.take()
         assert rig.session.workload.arrivals.rate == best.level
         assert rig.session.workload.seed == 7
         rig.session.steer.undo()
@@ -148,7 +148,7 @@ class TestFinding:
         rig = Rig.booted(CLOSED)
         rig.session.set_goals(parse_goals("tpot_p90=11ms"))
         began_s = rig.clock()
-        rig.session.steer.tune(Plan(budget_s=150.0))
+        rig.session.steer.tuner.start(Plan(budget_s=150.0))
         left = []
         while rig.session.steer.under_way:
             rig.run(2.0)
@@ -163,11 +163,11 @@ class TestSteering:
     def test_what_was_found_is_taken_and_undone_like_any_turn(self):
         rig = tuned_rig()
         steer = rig.session.steer
-        assert steer.take_tuned() == "max_num_seqs 256 → 24"
+        assert steer.tuner.take() == "max_num_seqs 256 → 24"
         rig.run(0.5)
         assert rig.session.host.status.knobs.max_num_seqs == 24
         assert "max_num_seqs 24" in rig.session.snapshot().evidence.note
-        assert steer.take_tuned() == "Already there."
+        assert steer.tuner.take() == "Already there."
         steer.undo()
         rig.run(0.5)
         assert rig.session.host.status.knobs.max_num_seqs == 256
@@ -177,11 +177,11 @@ class TestSteering:
         steer = rig.session.steer
         while not any(trial.holds for trial in rig.session.frame().tuner.trials):
             rig.run(1.0)
-        assert "compared with the start" in steer.finish_tuning()
+        assert "compared with the start" in steer.tuner.finish()
         rig.run(1.0)
         state = rig.session.frame().tuner
         assert state.phase == "confirming"
-        assert steer.finish_tuning() == "The tuner is stopped."
+        assert steer.tuner.finish() == "The tuner is stopped."
         rig.run(1.0)
         state = rig.session.frame().tuner
         assert state.over
@@ -189,7 +189,7 @@ class TestSteering:
         assert state.verdict.startswith("Stopped before it was confirmed. The best so far is")
         assert rig.session.frame().asked.max_num_seqs == 256
         with pytest.raises(UsageError, match="not under way"):
-            steer.finish_tuning()
+            steer.tuner.finish()
 
     def test_any_turn_breaks_it_off_from_where_it_was_begun(self):
         rig = tuned_rig(finish=False)
@@ -215,7 +215,7 @@ class TestSteering:
         rig.session.set_goals(parse_goals("tpot_p90=11ms"))
         rig.session.steer.toggle_load()
         rig.run(5.0)
-        rig.session.steer.tune(Plan(vary=SMALL))
+        rig.session.steer.tuner.start(Plan(vary=SMALL))
         rig.run(12.0)
         assert rig.session.frame().tuner.trials
 
@@ -225,7 +225,7 @@ class TestSteering:
         rows = "".join(row.format(1000 * i, i) for i in range(3))
         trace.write_text(rows)
         rig = Rig.booted(Workload(Recorded(), trace=TraceFile(str(trace))))
-        rig.session.steer.tune(Plan(vary=SMALL))
+        rig.session.steer.tuner.start(Plan(vary=SMALL))
         for _ in range(60):
             rig.run(1.0)
         state = rig.session.frame().tuner
@@ -264,7 +264,7 @@ class TestSteering:
         rig = Rig.booted(load)
         rig.session.set_goals(parse_goals(goals))
         with pytest.raises((UsageError, KnobError), match=says):
-            rig.session.steer.tune(Plan(**plan))
+            rig.session.steer.tuner.start(Plan(**plan))
         assert rig.session.steer.under_way == ""
         assert rig.session.frame().tuner is None
 
@@ -307,7 +307,7 @@ class TestEngines:
         rig.session.set_goals(parse_goals("tpot_p90=11ms"))
         rig.run(1.0)
         plan = Plan(vary=SMALL, engines="block_size=64,128", budget_s=900)
-        rig.session.steer.tune(plan)
+        rig.session.steer.tuner.start(plan)
         while rig.session.steer.under_way:
             rig.run(2.0)
         rig.run(15.0)
@@ -342,7 +342,7 @@ class TestEngines:
         rig.session.host._make_engine = lambda: Engine(rig.clock)
         rig.boot()
         rig.run(1.0)
-        rig.session.steer.tune(Plan(vary=SMALL, engines="block_size=64", budget_s=900))
+        rig.session.steer.tuner.start(Plan(vary=SMALL, engines="block_size=64", budget_s=900))
         while rig.session.steer.under_way:
             rig.run(2.0)
         rig.run(15.0)
@@ -351,8 +351,8 @@ class TestEngines:
         assert "on block_size=64 is better than the start" in state.verdict
         assert rig.session.engine.args == {}
         with pytest.raises(BootNeeded, match="tuner's is another engine"):
-            rig.session.steer.take_tuned()
-        rig.session.steer.take_tuned(boot=True)
+            rig.session.steer.tuner.take()
+        rig.session.steer.tuner.take(boot=True)
         rig.run(15.0)
         assert rig.session.engine.args == {"block_size": 64}
         assert rig.session.frame().serving
@@ -370,7 +370,7 @@ class TestRecorded:
         session.set_goals(parse_goals("tpot_p90=11ms"))
         rig.run(1.0)
         journal.turn()
-        session.steer.tune(Plan(vary=SMALL))
+        session.steer.tuner.start(Plan(vary=SMALL))
         while len(session.frame().tuner.trials) < 3:
             rig.run(1.0)
             journal.turn()
@@ -394,7 +394,7 @@ class TestRecorded:
         assert plan.vary == state.varied
         rig = Rig.booted(CLOSED)
         rig.session.set_goals(parse_goals("tpot_p90=11ms"))
-        rig.session.steer.tune(plan)
+        rig.session.steer.tuner.start(plan)
         assert len(rig.session.frame().tuner.trials) == 3
         while rig.session.steer.under_way:
             rig.run(2.0)

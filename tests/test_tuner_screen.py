@@ -26,7 +26,7 @@ def planned():
 
 def under_way(seconds=60):
     app = planned()
-    app.session.steer.tune(PLAN)
+    app.session.steer.tuner.start(PLAN)
     app.rig.run(seconds)
     return app
 
@@ -176,7 +176,7 @@ async def test_before_an_engine_is_up_it_says_so():
 async def test_the_load_is_searched_on_it_too():
     app = app_after(5, load=Workload(Poisson(12.0), pairs=((60, 16, 0.5), (120, 24, 0.5))))
     app.session.set_goals(parse_goals("ttft_p90=300ms,tpot_p90=10ms"))
-    app.session.steer.tune(Plan(load=True, vary="max_num_seqs=8,64"))
+    app.session.steer.tuner.start(Plan(load=True, vary="max_num_seqs=8,64"))
     app.rig.run(90.0)
     async with app.run_test(size=(80, 24)) as pilot:
         await shown(pilot)

@@ -192,7 +192,7 @@ class Session:
         """The profile that `save` writes."""
         frame, status = self.frame(), self.host.status
         found = tuned(frame, self.recorder) if frame.asked else None
-        if found is not None and (how := self.steer.came_of()):
+        if found is not None and (how := self.steer.tuner.came_of()):
             note = "; ".join(filter(None, (found.note, how)))
             found = msgspec.structs.replace(found, note=note)
         knobs, load = self._asked.kept(status), self.workload

@@ -29,8 +29,8 @@ from tputtui.tune.experiments import Experiments
 from tputtui.tune.guard import Guard
 from tputtui.tune.guarding import Guarding
 from tputtui.tune.helm import Helm
-from tputtui.tune.plan import Plan
 from tputtui.tune.trials import Trials
+from tputtui.tune.tuner import Tuner
 from tputtui.tune.turns import Setting, Turns
 from tputtui.tune.verifying import Next, Verifying
 
@@ -67,6 +67,10 @@ class Steering:
         self._helm = Helm(host, asked, clock, begin_window)
         self._turns = Turns()
         self._experiments = Experiments()
+        self.tuner = Tuner(
+            host, asked, self._helm, self._experiments, clock,
+            self._limits, self._break_off, self._go_to,
+        )  # fmt: skip
         self._guarding = Guarding(guard)
         self._verifying: Verifying | None = None
         self._news: list[str] = []
@@ -100,7 +104,8 @@ class Steering:
         # The engine may be gone since: then there is nothing to turn any more.
         with suppress(KnobError):
             self._helm.grant(self._experiments.follow(seen, self._recorder))
-            if broken := self._guarding.follow(seen, self._recorder):
+            # A leg is no turn of the person's.
+            if not self.legs and (broken := self._guarding.follow(seen, self._recorder)):
                 self._undo_broken(broken)
             self._follow_verify(seen)
         verified = self._verifying.state if self._verifying else None
@@ -123,12 +128,6 @@ class Steering:
         if verifying and verifying.is_of(profile.engine, self._asked.knobs, profile.load):
             return verifying.evidence
         return None
-
-    def came_of(self) -> str:
-        """How the setting that stands was found, in a sentence; empty for a person's own."""
-        found, state = self._experiments.found, self._experiments.tuner_state
-        standing = self._asked.profile.engine, (self._asked.knobs, self._asked.profile.load)
-        return f"tuner: {state.verdict}" if state and found == standing else ""
 
     # -- limits -----------------------------------------------------------------------------
 
@@ -287,37 +286,6 @@ class Steering:
         self._helm.grant(first)
         return f"A/B: {differing(other.knobs, asked)}. Any turn breaks it off."
 
-    def tune(self, plan: Plan) -> None:
-        """Search for the best setting by `plan`; then everything is put back, to be taken or not.
-
-        Raises UsageError or KnobError for what cannot be carried out.
-        """
-        self._limits()
-        self._break_off("Started again.")
-        goals, status = self._asked.profile.goals, self._host.status
-        first = self._experiments.tune(plan, self._setting(), status, goals, self._clock())
-        self._guarding.stand_down()
-        self._helm.grant(first)
-
-    def finish_tuning(self) -> str:
-        """Let the tuner try no more: it confirms the best; a second time, it ends. What it does.
-
-        Raises UsageError when it is not under way.
-        """
-        return self._experiments.finish(self._clock())
-
-    def take_tuned(self, *, boot: bool = False) -> str:
-        """Put on what the tuner found, to be undone like any turn; what was done, in words.
-
-        Raises UsageError when there is nothing to take, and BootNeeded when it is of another
-        engine, unless `boot` allows one.
-        """
-        self._limits()
-        found = self._experiments.found
-        if found is None or self.under_way == "the tuner":
-            raise UsageError("The tuner has found nothing to take.", "t shows how it stands.")
-        return self._go_to("the tuner's", *found, self._helm.facts.booted, boot=boot)
-
     def verify(self) -> str:
         """Boot with exactly the present values, and measure them again; what is done, in words.
 
@@ -339,10 +307,7 @@ class Steering:
         self._break_off("Stopped.")
 
     def pin(self, number: int | None) -> None:
-        """Compare with the trial of that number from now on; None: with the one before again.
-
-        Raises UsageError when there is no such trial.
-        """
+        """Compare with that trial from now on, or raise UsageError; None: with the one before."""
         self._trials.pin(number)
 
     # -- boots ------------------------------------------------------------------------------

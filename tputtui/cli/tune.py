@@ -161,7 +161,7 @@ def _settled(
 
     session = headless.session
     if offered:
-        session.steer.take_tuned(boot=True)
+        session.steer.tuner.take(boot=True)
         if not until_up(session, session.engine, interrupted):
             return None, _why_not(headless, interrupted)
     session.steer.restart_load()

@@ -256,15 +256,24 @@ class _Over:
         """Nothing is under way."""
         raise _over()
 
-    def tune(self, plan: Plan) -> None:
+    @property
+    def tuner(self) -> _OverTuner:
+        """Only to be looked at."""
+        return _OverTuner()
+
+
+class _OverTuner:
+    """The tuner of a run that is over: it refuses."""
+
+    def start(self, plan: Plan) -> None:
         """Nothing is measured any more."""
         raise _over()
 
-    def finish_tuning(self) -> str:
+    def finish(self) -> str:
         """Nothing is under way."""
         raise _over()
 
-    def take_tuned(self, *, boot: bool = False) -> str:
+    def take(self, *, boot: bool = False) -> str:
         """Nothing is turned any more."""
         raise _over()
 

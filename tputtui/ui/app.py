@@ -320,9 +320,7 @@ class TputApp(TerminalApp):
         """Ask for a goal, get a setting."""
         from tputtui.ui.screens.tuner import TunerScreen
 
-        def keep(plan: Plan) -> None:
-            self._plan = plan
-
+        keep = partial(setattr, self, "_plan")
         self.push_screen(TunerScreen(self.session, self._plan, keep, self.action_verify))
 
     def action_show_history(self) -> None:

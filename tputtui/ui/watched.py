@@ -8,7 +8,20 @@ from tputtui.frame import Frame
 from tputtui.measure.history import History
 from tputtui.tune.plan import Plan
 
-__all__ = ["Steers", "Watched"]
+__all__ = ["Steers", "Tunes", "Watched"]
+
+
+class Tunes(Protocol):
+    """What can be done with the tuner."""
+
+    def start(self, plan: Plan) -> None:
+        """Search for the best setting."""
+
+    def finish(self) -> str:
+        """Try no more."""
+
+    def take(self, *, boot: bool = False) -> str:
+        """Put on what was found."""
 
 
 class Steers(Protocol):
@@ -36,14 +49,9 @@ class Steers(Protocol):
     def stop_experiment(self) -> None:
         """Break off a sweep or an A/B."""
 
-    def tune(self, plan: Plan) -> None:
-        """Search for the best setting."""
-
-    def finish_tuning(self) -> str:
-        """Let the tuner try no more."""
-
-    def take_tuned(self, *, boot: bool = False) -> str:
-        """Put on what it found."""
+    @property
+    def tuner(self) -> Tunes:
+        """What searches for a setting."""
 
 
 class Watched(Protocol):

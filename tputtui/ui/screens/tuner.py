@@ -119,7 +119,7 @@ class TunerScreen(Screen[None]):
     def action_start(self) -> None:
         """Begin."""
         plan = self._plan
-        if plan is not None and self._try(lambda: self._session.steer.tune(plan)):
+        if plan is not None and self._try(lambda: self._session.steer.tuner.start(plan)):
             self._planning = False
             self.tick()
 
@@ -186,7 +186,7 @@ class TunerScreen(Screen[None]):
 
     def action_finish(self) -> None:
         """No more trials; a second time, no confirmation either."""
-        self._try(self._session.steer.finish_tuning)
+        self._try(self._session.steer.tuner.finish)
 
     def action_take(self) -> None:
         """Put on what was found; ask first where that takes a boot."""
@@ -215,12 +215,12 @@ class TunerScreen(Screen[None]):
     def _take(self, then: Callable[[], None]) -> None:
         steer = self._session.steer
         try:
-            said = steer.take_tuned()
+            said = steer.tuner.take()
         except BootNeeded as needed:
             told = [f"{needed.message} Boot that one, in this process?", steer.boot_cost]
 
             def boot() -> None:
-                self._try(lambda: steer.take_tuned(boot=True))
+                self._try(lambda: steer.tuner.take(boot=True))
 
             self.app.push_screen(Confirm("boot what was found", told, "boots", boot))
         except TputError as refusal:
