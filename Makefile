@@ -7,7 +7,7 @@ STATUS_FILE ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-versions check format screenshots overhead loadgen agreement verdicts audit loop watchers faults soak wheel clean distclean
+.PHONY: help demo setup test test-versions check format screenshots overhead loadgen agreement verdicts tuner audit loop watchers faults soak wheel clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ agreement: setup ## compare our figures with vLLM's own benchmarks on the same w
 
 verdicts: setup ## count false and missed verdicts on an engine whose truth is known
 	@$(BIN)/python benchmarks/verdicts.py $(ARGS)
+
+tuner: setup ## how soon the tuner finds a good setting, and how good (an hour)
+	@$(BIN)/python benchmarks/tuner.py $(ARGS)
 
 audit: setup ## look the pinned dependencies up in the advisory database (needs its network)
 	@$(BIN)/uv tool run pip-audit --requirement constraints.txt --no-deps --disable-pip $(ARGS)

@@ -20,7 +20,8 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).parent
-PICTURES = ("demo-120x40", "demo-200x50", "load-120x40", "frontier-120x40", "replay-120x40")
+PICTURES = ("demo-120x40", "demo-200x50", "load-120x40", "frontier-120x40", "tuner-120x40",
+            "replay-120x40")  # fmt: skip
 SERVE_S, TURNED_S = 40.0, 30.0
 
 
@@ -58,7 +59,21 @@ async def swept(pilot) -> None:
     await asyncio.sleep(1.0)
 
 
-DONE = {"demo": turned, "load": edited, "frontier": swept, "replay": turned}
+async def tuned(pilot) -> None:
+    """Let the tuner search and confirm, with a goal that the demo's own limits miss."""
+    from tputtui.goals import parse_goals
+
+    await asyncio.sleep(5.0)
+    pilot.app.session.set_goals(parse_goals("ttft_p90=2.5s,tpot_p90=22ms"))
+    await pilot.press("t", "enter")
+    for _ in range(900):
+        await asyncio.sleep(1.0)
+        if pilot.app.session.frame().tuner.over:
+            break
+    await asyncio.sleep(1.0)
+
+
+DONE = {"demo": turned, "load": edited, "frontier": swept, "tuner": tuned, "replay": turned}
 
 
 async def picture(name: str, columns: int, rows: int, state: pathlib.Path) -> str:

@@ -190,7 +190,8 @@ class TunerTrial:
 class TunerState:
     """The tuner: what it searches, what it has tried, and what came of it.
 
-    phase: "searching", "confirming" or "done". note: what it does, or why it ended.
+    of: engine, load and goals it began with. phase: "searching", "confirming" or "done".
+    note: what it does, or why it ended.
     load: whether the load is searched too. search, varied, boots: how and what it searches, as
     in its plan. engines: what each was booted with beside the first.
     best: number of the newest trial of the best setting so far; None before there is one.
@@ -216,6 +217,7 @@ class TunerState:
     differences: tuple[Difference, ...] = ()
     verdict: str = ""
     offered: bool = False
+    of: Profile | None = None
 
     @property
     def over(self) -> bool:

@@ -61,6 +61,7 @@ class FakeEngine:
     fail_boot, fail_at_step: raise there, for the failure paths.
     """
 
+    STEP_S, DECODE_S, PREFILL_S = 0.006, 0.00015, 12e-6
     BLOCK_SIZE = 32
     KV_TOKENS = 32_768
     BOOTED = Knobs(
@@ -138,7 +139,7 @@ class FakeEngine:
             self._schedule(request, taken, ready)
         batch = len(self._running)
         decode = self._knobs.max_num_batched_tokens - budget - prefill
-        self._clock.advance(0.006 + 0.00015 * decode + 12e-6 * prefill)
+        self._clock.advance(self.STEP_S + self.DECODE_S * decode + self.PREFILL_S * prefill)
         return self._report(began_s, batch, prefill, decode, ready)
 
     def end(self, numbers: Iterable[int]) -> list[Ended]:

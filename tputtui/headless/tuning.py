@@ -46,7 +46,7 @@ def trial_line(trial: TunerTrial, state: TunerState, goals: tuple[Goal, ...]) ->
     half = 1.96 * trial.error * trial.value
     held = "" if not goals else "met " if trial.holds else "missed "
     engine = f" on {state.engines[trial.engine]}" if state.engines[trial.engine] else ""
-    value = f"{rate(trial.value, 0).strip()} ± {rate(half, 0).strip()}"
+    value = f"{rate(trial.value, 0).strip()} ± {rate(half, 0).strip()}" if trial.value > 0 else "0"
     return (
         f"{trial.number:>4} {trial.point.label:<2} {shorthand(trial.knobs):<16}{engine} "
         f"{trial.point.load:<14} {value:>16} {'req/s' if goals else 'tok/s'}  "

@@ -280,7 +280,10 @@ class _Scribe:
         # What it does changes each second, and is of no use later.
         lasting = bare if bare.over else replace(bare, note="", left_s=0.0)
         if self._new("tuner", lasting):
-            line.tuner = plain(bare) | {"differences": _differences(tuner.differences)}
+            line.tuner = plain(replace(bare, of=None)) | {
+                "of": self._profile(line, tuner.of) if tuner.of else None,
+                "differences": _differences(tuner.differences),
+            }
         known = self._tuner
         if tuner.trials[: len(known)] != known:
             line.tuner_anew, known = True, ()

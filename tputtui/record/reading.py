@@ -245,8 +245,14 @@ class _Reader:
         tuner = before.tuner if before else None
         trials = tuner.trials if tuner and not line.tuner_anew else ()
         if line.tuner is not msgspec.UNSET:
-            rows = differences_of(line.tuner.pop("differences", ()))
-            tuner = replace(restored(line.tuner, TunerState), differences=rows, trials=trials)
+            told = dict(line.tuner)
+            rows, number = differences_of(told.pop("differences")), told.pop("of")
+            tuner = replace(
+                restored(told, TunerState),
+                trials=trials,
+                differences=rows,
+                of=self._recording.profiles.get(number),
+            )
         if line.tuner_trials and tuner is not None:
             new = restored(line.tuner_trials, tuple[TunerTrial, ...])
             tuner = replace(tuner, trials=(*trials, *new))

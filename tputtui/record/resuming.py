@@ -10,7 +10,7 @@ from tputtui.frame import TunerState
 from tputtui.load.sections import difference
 from tputtui.profile import Profile
 from tputtui.record.journal import SUFFIX
-from tputtui.record.reading import Recording, read_log
+from tputtui.record.reading import read_log
 from tputtui.state import state_dir
 from tputtui.tune.plan import Plan
 
@@ -27,16 +27,14 @@ def resumed(plan: Plan, asked: Profile, path: str) -> Plan:
     Raises UsageError where there is none, or where it was of another engine, load or goals: its
     figures would not be about this one.
     """
-    recording, state, of = _newest(path)
-    if of.engine != asked.engine:
-        raise UsageError(f"{recording.path.name} is of another engine.", "Begin without --resume.")
+    log, state = _newest(path)
+    of, hint = state.of, "Begin without --resume."
+    if of is None or of.engine != asked.engine:
+        raise UsageError(f"{log.name} is of another engine.", hint)
     if of.load != asked.load:
-        raise UsageError(
-            f"{recording.path.name} is of another load: {difference(of.load, asked.load)}.",
-            "Begin without --resume.",
-        )
+        raise UsageError(f"{log.name} is of another load: {difference(of.load, asked.load)}.", hint)
     if of.goals != asked.goals:
-        raise UsageError(f"{recording.path.name} is of other goals.", "Begin without --resume.")
+        raise UsageError(f"{log.name} is of other goals.", hint)
     return replace(
         plan,
         load=plan.load or state.load,
@@ -47,30 +45,18 @@ def resumed(plan: Plan, asked: Profile, path: str) -> Plan:
     )
 
 
-def _newest(path: str) -> tuple[Recording, TunerState, Profile]:
-    """The recording, its tuner, and the profile as it stood when that began."""
+def _newest(path: str) -> tuple[Path, TunerState]:
+    """The recording, and how its tuner stood last."""
     folder = state_dir() / "sessions"
     newest = sorted(folder.glob(f"*{SUFFIX}"), reverse=True)[:_LOOKED_AT]
     for each in [Path(path).expanduser()] if path else newest:
         try:
-            recording = read_log(each)
+            state = read_log(each).moments[-1].tuner
         except UsageError:
             if path:
                 raise
             continue
-        moments = recording.moments
-        state = moments[-1].tuner
         if state is not None and state.trials:
-            return recording, state, _profile_before(recording)
+            return each, state
     where = path or f"the newest {_LOOKED_AT} session logs"
     raise UsageError(f"There are no trials of the tuner in {where}.", "Begin without --resume.")
-
-
-def _profile_before(recording: Recording) -> Profile:
-    """The load changes with every trial: what stood before the first."""
-    before = recording.moments[0]
-    for moment in recording.moments:
-        if moment.tuner is not None:
-            break
-        before = moment
-    return before.profile

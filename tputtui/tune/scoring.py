@@ -29,6 +29,7 @@ __all__ = ["SATURATED", "Score", "score", "trial_of"]
 SATURATED = "saturated"
 _FARTHEST = 10.0
 """The largest miss, either way: a factor of 22,000."""
+_Z = 1.96
 _NOTHING_S = 10.0
 """Where no request ends for so long, none will meet anything."""
 
@@ -66,7 +67,7 @@ def score(
     if math.isnan(error):
         # Too few batches: as if every request were a coin's throw.
         error = 1 / math.sqrt(max(1, found.n))
-    miss, sure, worst, observed_s = _nearest(recorder, start_s, end_s, goals)
+    miss, sure, worst, observed_s = _nearest(recorder, start_s, end_s, goals, error)
     if must_keep_up and goals:
         rates = figures(recorder, start_s, end_s)
         if rates.saturated:
@@ -138,9 +139,13 @@ def trial_of(
 
 
 def _nearest(
-    recorder: Recorder, start_s: float, end_s: float, goals: Sequence[Goal]
+    recorder: Recorder, start_s: float, end_s: float, goals: Sequence[Goal], error: float
 ) -> tuple[float, bool, str, float]:
-    """Miss, whether any goal is missed beyond chance, and the goal it is worst with."""
+    """Miss, whether any goal is missed beyond chance, and the goal it is worst with.
+
+    error: the relative one of goodput, which knows that requests in one stall are late together;
+    an interval that takes them for independent (Wilson's) does not.
+    """
     ended = recorder.ended.between(start_s, end_s)
     if not goals or not len(ended):
         return (-_FARTHEST if not goals else _FARTHEST), False, "", math.nan
@@ -162,4 +167,8 @@ def _nearest(
         )
         misses.append((max(-_FARTHEST, min(miss, _FARTHEST)), goal.name, at))
     miss, worst, observed_s = max(misses)
-    return miss, any(e.verdict is Verdict.MISSED for e in found.each), worst, observed_s
+    sure = any(
+        each.verdict is Verdict.MISSED and each.frac * (1 + _Z * error) < each.goal.target
+        for each in found.each
+    )
+    return miss, sure, worst, observed_s

@@ -115,9 +115,10 @@ class Search:
         best = self._best()
         rival = self.pooled(*best) if best else None
         if rival is not None and rival.holds and best != (ask.point, ask.level):
-            if not self._can_beat(seen, rival):
+            if not (self._space.capped or self._can_beat(seen, rival)):
                 return "surely below the best"
-            close = seen.holds and seen.value > rival.value * (1 - _Z * rival.error)
+            below = seen.value <= rival.value * (1 - _Z * rival.error)
+            close = seen.holds and (self._space.capped or not below)
         else:
             close = seen.holds
         return "measured" if seen.length_s >= (_LONG_S if close else _WHOLE_S) else ""
@@ -135,9 +136,12 @@ class Search:
         if before != self._best() == (point, level):
             self._fruitless = 0
         if self._ahead(point) is None:
-            found = self._held(point)
-            value = found.value if math.isfinite(found.value) else 0.0
-            self._proposer.learn(point, value, found.miss)
+            level = max(
+                (at for p, at in self._told if p == point), key=lambda at: self.rank(point, at)
+            )
+            found = self.pooled(point, level)
+            value = self._space.levels[level] if self._space.capped else found.value
+            self._proposer.learn(point, value if math.isfinite(value) else 0.0, found.miss)
 
     # -- what was found --------------------------------------------------------------------
 
@@ -174,6 +178,16 @@ class Search:
         n = sum(each.n for each in seen)
         return Seen(mean("value"), error, mean("miss"), sure, length_s, n)
 
+    def rank(self, point: Point, level: int) -> tuple[bool, float, float]:
+        """What is better sorts higher: what holds, at a higher rate, with more of what counts.
+
+        Of what misses a goal, what misses less.
+        """
+        seen = self.pooled(point, level)
+        if not seen.holds:
+            return False, 0.0, -seen.miss
+        return True, self._space.levels[level] if self._space.capped else 0.0, seen.value
+
     # -- inside ----------------------------------------------------------------------------
 
     def _choose(self) -> Ask | None:
@@ -209,26 +223,26 @@ class Search:
         near = [
             trial
             for trial in self._told
-            if trial == best or (top.holds and self._may_beat(self.pooled(*trial), top))
+            if trial == best or (top.holds and self._comes_near(trial, best))
         ]
-        near.sort(key=lambda trial: self._rank(trial), reverse=True)
+        near.sort(key=lambda trial: self.rank(*trial), reverse=True)
         if len(near) == 1:
             return None
         short = min(near[:_FINALISTS], key=lambda trial: self.pooled(*trial).length_s)
         return Ask(*short, again=True) if self.pooled(*short).length_s < _FINAL_S else None
 
     def _best(self) -> tuple[Point, int] | None:
-        return max(self._told, key=self._rank, default=None)
-
-    def _rank(self, trial: tuple[Point, int]) -> tuple[bool, float]:
-        seen = self.pooled(*trial)
-        return seen.holds, seen.value if seen.holds else -seen.miss
+        return max(self._told, key=lambda trial: self.rank(*trial), default=None)
 
     def _can_beat(self, seen: Seen, rival: Seen) -> bool:
         """Whether a trial under way may still turn out better."""
         return seen.value * (1 + _Z * seen.error) >= rival.value * (1 - _Z * rival.error)
 
-    def _may_beat(self, seen: Seen, top: Seen) -> bool:
+    def _comes_near(self, trial: tuple[Point, int], best: tuple[Point, int]) -> bool:
+        """Whether another trial that held may be as good as the best."""
+        seen, top = self.pooled(*trial), self.pooled(*best)
+        if self._space.capped:
+            return seen.holds and trial[1] >= best[1] - 1
         return seen.holds and self._can_beat(seen, top)
 
     # -- the load --------------------------------------------------------------------------
@@ -275,8 +289,3 @@ class Search:
         seen = told[level]
         lower = [s.value for at, s in told.items() if at < level and s.holds]
         return seen.holds and seen.value >= 0.98 * max(lower, default=0.0)
-
-    def _held(self, point: Point) -> Seen:
-        """What a point gave at its best level."""
-        trials = [trial for trial in self._told if trial[0] == point]
-        return self.pooled(*max(trials, key=self._rank))

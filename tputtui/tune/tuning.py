@@ -9,27 +9,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import msgspec
 
 from tputtui.engine.protocol import EngineFacts
 from tputtui.errors import TputError
-from tputtui.frame import Frame, TunerState, TunerTrial
+from tputtui.frame import Frame, TunerState
 from tputtui.goals import Goal
-from tputtui.knobs import Knobs
-from tputtui.load.workload import ClosedLoop, Workload, with_level
+from tputtui.load.workload import ClosedLoop
 from tputtui.measure.recorder import Recorder
-from tputtui.profile import EngineSpec
+from tputtui.profile import EngineSpec, Profile
 from tputtui.tune.compare import FIRST_LOOK, MAX_PAIRS
 from tputtui.tune.comparing import Comparing, Side
 from tputtui.tune.leg import LegWatch, LiveLeg
 from tputtui.tune.outcome import outcome
-from tputtui.tune.plan import Plan, engines_of, space_of
-from tputtui.tune.proposers import search_of
+from tputtui.tune.plan import Plan, engines_of
+from tputtui.tune.rounds import Found, Round, best_of
 from tputtui.tune.scoring import Score, score, trial_of
-from tputtui.tune.search import Ask, Search, Seen
-from tputtui.tune.space import Point, Space, describe_axes
+from tputtui.tune.search import Ask
+from tputtui.tune.space import describe_axes
 from tputtui.tune.turns import Setting
 
 __all__ = ["Tuning"]
@@ -41,20 +37,6 @@ _LEG_S = 15.0
 _HOPELESS_S, _HOPELESS = 10.0, 4.0
 """A request that has waited for so long, and so many times its TTFT goal, will not be early."""
 _SHORTEST_S = 2.0
-
-
-@dataclass(slots=True)
-class _Round:
-    """The search on one of the engines. base: its limits, those that are varied among them."""
-
-    engine: int
-    base: Knobs
-    space: Space
-    search: Search
-    until_s: float
-
-    def knobs(self, point: Point) -> Knobs:
-        return self.base.overridden(self.space.values(point))
 
 
 class Tuning:
@@ -83,7 +65,7 @@ class Tuning:
         self._began_s = self._now_s = now_s
         self._trials = list(plan.told)
         self._drift = math.nan
-        self._rounds: dict[int, _Round] = {}
+        self._rounds: dict[int, Round] = {}
         self._ask: Ask | None = None
         self._asked_s, self._looked_s = now_s, -math.inf
         self._watch = LegWatch(now_s)
@@ -108,7 +90,7 @@ class Tuning:
             engine = self._engines[self._booting]
             return LiveLeg(self._present.knobs, self._present.load, text, engine)
         assert self._ask is not None
-        load = self._load(self._ask.level, self._present.load.seed + _SEED_APART)
+        load = self._round.load(self._ask.level, self._present.load.seed + _SEED_APART)
         knobs, engine = self._round.knobs(self._ask.point), self._engines[self._round.engine]
         return LiveLeg(knobs, load, f"trial {self._number}", engine)
 
@@ -126,12 +108,13 @@ class Tuning:
             boots=self._plan.engines,
             engines=tuple(_changed(spec, self._engines[0]) for spec in self._engines),
             trials=tuple(self._trials),
-            best=self._newest(*best) if best else None,
+            best=self._newest(best) if best else None,
             left_s=self._left_s(),
             drift=self._drift,
             start=first.values(first.start),
-            found=best[0].space.values(best[1]) if best else {},
+            found=best.round.space.values(best.point) if best else {},
             differences=self._confirming.state.differences if self._confirming else (),
+            of=Profile(self._engines[0], self._present.load, goals=self._goals),
         )
         if not self._over:
             return state
@@ -146,8 +129,8 @@ class Tuning:
         if best is None or not self.state.offered:
             return None
         round_, point, level = best
-        load = self._load(level, self._present.load.seed, round_.space)
-        return self._engines[round_.engine], Setting(round_.knobs(point), load)
+        setting = Setting(round_.knobs(point), round_.load(level, self._present.load.seed))
+        return self._engines[round_.engine], setting
 
     def finish(self, now_s: float) -> str:
         """Try nothing more and confirm the best; a second time, not even that. What is done."""
@@ -235,28 +218,17 @@ class Tuning:
 
     # -- trials ----------------------------------------------------------------------------
 
-    def _enter(self, number: int, facts: EngineFacts) -> _Round:
+    def _enter(self, number: int, facts: EngineFacts) -> Round:
         """Begin the search on an engine that is up. Raises UsageError or KnobError."""
-        turned = {
-            name: value
-            for name, value in self._present.knobs.as_dict().items()
-            if value != self._booted.get(name)
-        }
-        base = facts.booted.overridden(turned).clamped(facts.ceilings)
-        space = space_of(self._plan, base, facts, self._present.load)
-        search = search_of(self._plan.search, space, self._plan.seed)
-        for told in self._plan.told:
-            point = space.point_of(told.knobs)
-            if told.engine == number and point is not None and told.index < len(space.levels):
-                search.tell(point, told.index, _seen(told))
         share = (number + 1) / len(self._engines)
-        made = _Round(number, base, space, search, self._began_s + share * self._plan.budget_s)
+        until_s = self._began_s + share * self._plan.budget_s
+        made = Round.on(self._plan, number, self._present, self._booted, facts, until_s)
         self._rounds[number] = made
         return made
 
     def _next(self, now_s: float) -> None:
         """Choose what to put on next: a trial, another engine, or the confirmation."""
-        late = now_s + _FIRST_PAIRS * 2 * self._leg_s() >= self._round.until_s
+        late = now_s + FIRST_LOOK * 2 * self._leg_s() >= self._round.until_s
         self._ask = None if late and self._trials else self._round.search.ask()
         if self._ask is not None:
             self._begin(now_s)
@@ -292,7 +264,7 @@ class Tuning:
             number=self._number,
             engine=now.engine,
             knobs=now.space.values(ask.point),
-            load=self._load(ask.level, 0),
+            load=now.load(ask.level, 0),
             index=ask.level,
             again=ask.again,
             why=why,
@@ -319,10 +291,10 @@ class Tuning:
         self._confirming = Comparing(
             Side(first.base, self._engines[0]),
             Side(round_.knobs(point), self._engines[round_.engine]),
-            self._load(level, self._present.load.seed, round_.space),
+            round_.load(level, self._present.load.seed),
             self._goals,
             now_s,
-            max_pairs=max(_FIRST_PAIRS, min(fits, MAX_PAIRS)),
+            max_pairs=max(FIRST_LOOK, min(fits, MAX_PAIRS)),
         )
 
     # -- figures ---------------------------------------------------------------------------
@@ -331,39 +303,22 @@ class Tuning:
     def _number(self) -> int:
         return len(self._trials) + 1
 
-    def _best(self) -> tuple[_Round, Point, int] | None:
+    def _best(self) -> Found | None:
         """The best of all engines."""
-        found = [(round_, *best) for round_ in self._rounds.values()
-                 if (best := round_.search.best) is not None]  # fmt: skip
+        return best_of(self._rounds.values())
 
-        def rank(each: tuple[_Round, Point, int]) -> tuple[bool, float]:
-            seen = each[0].search.pooled(each[1], each[2])
-            return seen.holds, seen.value if seen.holds else -seen.miss
-
-        return max(found, key=rank, default=None)
-
-    def _to_confirm(self) -> tuple[_Round, Point, int] | None:
+    def _to_confirm(self) -> Found | None:
         """The best, where it holds and is another setting than the start."""
         best = self._best()
-        if best is None or not best[0].search.pooled(*best[1:]).holds:
+        if best is None or not best.seen.holds:
             return None
-        same = best[0].engine == 0 and best[1] == best[0].space.start
+        same = best.round.engine == 0 and best.point == best.round.space.start
         return None if same else best
 
-    def _newest(self, round_: _Round, point: Point, level: int) -> int:
-        values = round_.space.values(point)
-        return max(
-            trial.number
-            for trial in self._trials
-            if (trial.engine, trial.knobs, trial.index) == (round_.engine, values, level)
-        )
-
-    def _load(self, level: int, seed: int, space: Space | None = None) -> Workload:
-        load, levels = self._present.load, (space or self._round.space).levels
-        arrivals = load.arrivals
-        if self._plan.load:
-            arrivals = with_level(arrivals, levels[level])
-        return msgspec.structs.replace(load, arrivals=arrivals, seed=seed % 2**63)
+    def _newest(self, best: Found) -> int:
+        """The number of its newest trial."""
+        wanted = best.round.engine, best.round.space.values(best.point), best.level
+        return max(t.number for t in self._trials if (t.engine, t.knobs, t.index) == wanted)
 
     def _named(self, ask: Ask) -> str:
         again = ", again" if ask.again else ""
@@ -382,14 +337,6 @@ class Tuning:
         if self._confirming is not None:
             left_s = self._confirming.left_s(self._leg_s())
         return max(0.0, left_s)
-
-
-_FIRST_PAIRS = FIRST_LOOK
-
-
-def _seen(trial: TunerTrial) -> Seen:
-    point = trial.point
-    return Seen(trial.value, trial.error, trial.miss, trial.sure, point.window_s, point.n)
 
 
 def _changed(spec: EngineSpec, first: EngineSpec) -> str:

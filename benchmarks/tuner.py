@@ -1,0 +1,323 @@
+"""How soon the tuner finds a good setting, and how good it is.
+
+    make tuner                                   both parts; the real one takes about an hour
+    python benchmarks/tuner.py known --seeds 20  where the best setting is known
+    python benchmarks/tuner.py real --seeds 10   the real engine against a restart for each trial
+
+known  The deterministic engine in virtual time, made as restless as a shared machine (verdicts.py):
+       in each seed another model (costs of a step, a sequence, a prefill token), other lengths,
+       loads and goals. What a setting truly gives is the mean of several times its trial's length,
+       under other noise of the same kind; seeds in which it is a toss-up whether a setting that may
+       be the best meets its goals have no known best, and are passed over. Regret: 1 - (true
+       goodput of what the search settled on ÷ that of the best). The search at random gets as long
+       as the model's took, with every trial measured whole, and settles on the best that it saw.
+real   The demo on the CPU. First every setting of the grid, measured whole, twice: the exhaustive
+       best. Then the tuner, once a seed, in its own time: when its best so far came to be, and
+       stayed, a setting whose exhaustive goodput is at least 95 % of the best. A restart for each
+       trial costs the same measuring and a start of vLLM (timed here for some settings: a process
+       that imports it and boots an `LLM`, without a server); a grid, that times its settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import statistics
+import subprocess
+import sys
+import time
+
+import msgspec
+from verdicts import SLOWER, Restless
+
+from tputtui import profile
+from tputtui.engine.fake import FakeClock, FakeEngine
+from tputtui.engine.models import resolve
+from tputtui.frame import SERVING, TunerState
+from tputtui.goals import Goal, describe_goals, parse_goals
+from tputtui.load.workload import ClosedLoop, Workload
+from tputtui.measure.attainment import wilson
+from tputtui.profile import EngineSpec, Profile
+from tputtui.session import Session
+from tputtui.tune.plan import Plan
+
+GOOD = 0.95
+PASSES = 5
+VARY = "max_num_seqs=4,8,16,32,64,128,256,max_num_batched_tokens=128,256,512,1024,2048"
+
+
+# -- where the best is known -------------------------------------------------------------------
+
+
+class World:
+    """One seed's engine, load and goals."""
+
+    def __init__(self, seed: int) -> None:
+        draw = random.Random(seed)
+        self.seed = seed
+        self.step_s = draw.uniform(0.003, 0.010)
+        self.decode_s = draw.uniform(0.00005, 0.0003)
+        self.prefill_s = draw.uniform(4e-6, 24e-6)
+        prompt, output = draw.choice((40, 120, 300)), draw.choice((12, 24, 48))
+        lengths = (
+            (prompt // 2, output // 2, 0.3),
+            (prompt, output, 0.4),
+            (2 * prompt, output, 0.3),
+        )
+        in_flight = draw.choice((24, 48, 96))
+        self.load = Workload(ClosedLoop(in_flight), pairs=lengths, seed=seed)
+        # A limit that some settings keep and others do not.
+        tpot_s = SLOWER * (self.step_s + self.decode_s * in_flight * draw.uniform(0.2, 0.9))
+        ttft_s = draw.uniform(0.5, 4.0)
+        self.goals = (Goal("ttft", 90, round(ttft_s, 2)), Goal("tpot", 90, round(tpot_s, 4)))
+
+    def session(self, noise: int) -> Virtual:
+        return Virtual(self, noise)
+
+
+class Engine(FakeEngine):
+    """The deterministic engine with the costs of a world."""
+
+    def __init__(self, clock: Restless, world: World) -> None:
+        super().__init__(clock)  # type: ignore[arg-type]
+        self.STEP_S, self.DECODE_S = world.step_s, world.decode_s
+        self.PREFILL_S = world.prefill_s
+
+
+class Virtual:
+    """A session on the engine of a world, turned by hand."""
+
+    def __init__(self, world: World, noise: int) -> None:
+        self.clock = FakeClock()
+        restless = Restless(self.clock, noise, 0.02, 5.0)
+        self.session = Session(
+            lambda: Engine(restless, world),  # type: ignore[arg-type]
+            Profile(EngineSpec("shape:demo"), world.load, {}, goals=world.goals),
+            self.clock,
+        )
+        self.session.host.boot(EngineSpec("shape:demo"), {}, load=True)
+        self.run(1.0)
+
+    def run(self, seconds: float) -> None:
+        until_s, look_s = self.clock() + seconds, self.clock()
+        while self.clock() < until_s:
+            wait_s = self.session.host.turn()
+            if wait_s > 0:
+                self.clock.advance(min(wait_s, 0.05))
+            if self.clock() >= look_s:
+                self.session.frame()
+                look_s = self.clock() + 0.5
+
+    def tune(self, plan: Plan, most_s: float = math.inf) -> TunerState:
+        """Tune until the search is over, or `most_s` have passed; the confirmation left out."""
+        began_s = self.clock()
+        self.session.steer.tuner.start(plan)
+        while True:
+            self.run(1.0)
+            state = self.session.frame().tuner
+            assert state is not None
+            if state.phase != "searching" or self.clock() - began_s >= most_s:
+                return state
+
+
+def truth(world: World) -> tuple[dict[tuple[int, ...], float], bool]:
+    """The goodput each setting truly gives, 0 where it misses a goal; whether that is all clear.
+
+    It is not where a setting that could be the best meets its goals no more surely than not.
+    """
+    found: dict[tuple[int, ...], list] = {}
+    for number in range(PASSES):
+        virtual = world.session(10_000 + 100 * world.seed + number)
+        for trial in virtual.tune(Plan(vary=VARY, search="grid", budget_s=1e6)).trials:
+            found.setdefault(setting(trial.knobs), []).append(trial)
+    gave, misses = {}, {}
+    for s, trials in found.items():
+        each = [trial.miss for trial in trials]
+        misses[s] = statistics.fmean(each), statistics.stdev(each) / math.sqrt(PASSES)
+        value = statistics.fmean(trial.value for trial in trials)
+        gave[s] = value if misses[s][0] <= 0 else 0.0
+    best = max(gave.values())
+    clear = all(
+        abs(miss) > 2 * error or statistics.fmean(t.value for t in found[s]) < GOOD * best
+        for s, (miss, error) in misses.items()
+    )
+    return gave, clear
+
+
+def setting(knobs) -> tuple[int, ...]:
+    return tuple(knobs.values())
+
+
+def chosen(state: TunerState):
+    return next((t for t in state.trials if t.number == state.best), None)
+
+
+def known(options: argparse.Namespace) -> None:
+    rows = []
+    for seed in range(options.first, options.first + options.seeds):
+        world = World(seed)
+        true, clear = truth(world)
+        best = max(true.values())
+        if not best or not clear:
+            why = "no setting meets" if not best else "it is a toss-up which settings meet"
+            print(f"seed {seed:3d}: {why} {describe_goals(world.goals)}", flush=True)
+            continue
+        found = {}
+        virtual = world.session(seed)
+        began_s = virtual.clock()
+        found["model"] = virtual.tune(Plan(vary=VARY, budget_s=1e6, seed=seed))
+        took_s = virtual.clock() - began_s
+        plan = Plan(vary=VARY, search="random", budget_s=1e6, seed=seed)
+        found["random"] = world.session(seed).tune(plan, took_s)
+        regret = {}
+        for name, state in found.items():
+            trial = chosen(state)
+            gave = true[setting(trial.knobs)] if trial else 0.0
+            regret[name] = 1 - gave / best
+        met = sum(value > 0 for value in true.values())
+        rows.append(regret)
+        print(
+            f"seed {seed:3d}: {describe_goals(world.goals):<36} {met:2d} of {len(true)} meet them; "
+            f"{len(found['model'].trials):2d} trials, {took_s:4.0f} s; regret model "
+            f"{regret['model']:6.1%}, random {regret['random']:6.1%}",
+            flush=True,
+        )
+    print()
+    for name in ("model", "random"):
+        hits = sum(row[name] <= 1 - GOOD for row in rows)
+        low, high = wilson(hits, len(rows))
+        print(
+            f"{name}: regret ≤ 5 % in {hits} of {len(rows)} seeds ({hits / len(rows):.0%}, "
+            f"{low:.0%}–{high:.0%}); median {statistics.median(r[name] for r in rows):.1%}"
+        )
+
+
+# -- the real engine ---------------------------------------------------------------------------
+
+
+def real(options: argparse.Namespace) -> None:
+    from tputtui.engine.vllm_inproc import VllmEngine
+
+    demo = profile.load(profile.shipped()["demo"])
+    goals = parse_goals(options.goal)
+    demo = msgspec.structs.replace(demo, goals=goals)
+    session = Session(VllmEngine, demo)
+    session.start()
+    wait(session, lambda frame: frame.status.state in SERVING and frame.asked is not None)
+    print(f"goals {describe_goals(goals)}; {options.seeds} seeds", flush=True)
+    began_s = time.monotonic()
+    states = [tuned(session, Plan(vary=options.vary, search="grid", budget_s=86_400))
+              for _ in range(options.passes)]  # fmt: skip
+    grid_s = (time.monotonic() - began_s) / options.passes
+    value: dict[tuple[int, ...], list[float]] = {}
+    miss: dict[tuple[int, ...], list[float]] = {}
+    for trial in (trial for state, _ in states for trial in state.trials):
+        value.setdefault(setting(trial.knobs), []).append(trial.value)
+        miss.setdefault(setting(trial.knobs), []).append(trial.miss)
+    true = {s: statistics.fmean(v) for s, v in value.items()}
+    holds = {s: v for s, v in true.items() if statistics.fmean(miss[s]) <= 0}
+    ranked = sorted(holds or true, key=true.__getitem__, reverse=True)
+    best = true[ranked[0]]
+    for s in ranked[:6]:
+        print(f"  {s}: {' '.join(f'{v:.1f}' for v in value[s])} req/s within the goals")
+    print(
+        f"the grid, {len(true)} settings measured whole on the warm engine: {grid_s:.0f} s a pass"
+    )
+    rows = []
+    for seed in range(options.seeds):
+        for name in ("model", "random") if options.random else ("model",):
+            most_s = math.inf if name == "model" else rows[-1]["all_s"]
+            plan = Plan(vary=options.vary, search=name, budget_s=1800, seed=seed)
+            state, times = tuned(session, plan, most_s)
+            good = [true.get(s, 0.0) >= GOOD * best and s in (holds or true) for s, _ in times]
+            reached = len(good)
+            while reached and good[reached - 1]:
+                reached -= 1
+            reached_s = times[reached][1] if reached < len(times) else math.inf
+            trial = chosen(state)
+            gave = true.get(setting(trial.knobs), 0.0) / best if trial else 0.0
+            rows.append({"name": name, "reached_s": reached_s, "all_s": times[-1][1], "of": gave})
+            print(
+                f"seed {seed} {name:6}: {setting(trial.knobs) if trial else '-'} gives {gave:4.0%} "
+                f"of the best; reached after {reached_s:.0f} s, {len(state.trials)} trials, "
+                f"{times[-1][1]:.0f} s in all",
+                flush=True,
+            )
+    session.close(20)
+    start_s = [started(demo, s) for s in ranked[: options.restarts]]
+    print("a process with vLLM up in it: " + ", ".join(f"{s:.1f} s" for s in start_s))
+    restarted_s = len(true) * (statistics.median(start_s) + grid_s / len(true))
+    print(f"the grid with a restart for each of {len(true)} settings: {restarted_s:.0f} s")
+    for name in ("model", "random"):
+        mine = [row for row in rows if row["name"] == name]
+        if not mine:
+            continue
+        there = [row["reached_s"] for row in mine if math.isfinite(row["reached_s"])]
+        print(
+            f"{name}: ≥ 95 % of the best in {len(there)} of {len(mine)} seeds; reached after "
+            f"{statistics.median(there) if there else math.inf:.0f} s (median), {max(there):.0f} s "
+            f"(longest): {restarted_s / statistics.median(there):.1f} × sooner (median); searches "
+            f"took {statistics.median(row['all_s'] for row in mine):.0f} s (median)"
+        )
+
+
+def wait(session: Session, done) -> None:
+    while not done(frame := session.frame()):
+        if frame.status.failure:
+            raise SystemExit(str(frame.status.failure))
+        time.sleep(0.25)
+
+
+def tuned(session: Session, plan: Plan, most_s: float = math.inf):
+    """The state when the search is over, and (best setting, seconds) after each trial."""
+    began_s = time.monotonic()
+    session.steer.tuner.start(plan)
+    times = []
+    while True:
+        time.sleep(0.25)
+        state = session.frame().tuner
+        assert state is not None
+        spent_s = time.monotonic() - began_s
+        if len(state.trials) > len(times):
+            trial = chosen(state)
+            times.append((setting(trial.knobs), spent_s))
+        if state.phase != "searching" or (spent_s >= most_s and times):
+            session.steer.stop_experiment()
+            session.frame()
+            return state, times
+
+
+def started(demo: Profile, limits: tuple[int, ...]) -> float:
+    """Seconds that a process takes from its start until vLLM is up in it, with these limits."""
+    names = ("max_num_seqs", "max_num_batched_tokens")
+    spec = resolve(demo.engine.overridden(None, dict(zip(names, limits, strict=True))))
+    code = f"from vllm import LLM; LLM(model={spec.model!r}, **{dict(spec.args)!r})"
+    began_s = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr[-2000:])
+    return time.monotonic() - began_s
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("part", nargs="?", choices=("known", "real", "both"), default="both")
+    parser.add_argument("--seeds", type=int, default=0, help="how many (default 20, real: 10)")
+    parser.add_argument("--first", type=int, default=0, help="the first seed of `known`")
+    parser.add_argument("--goal", default="ttft_p90=2s,tpot_p90=30ms", help="of `real`")
+    parser.add_argument("--vary", default="", help="of `real` (default: the usual grid)")
+    parser.add_argument("--passes", type=int, default=2, help="of the exhaustive grid")
+    parser.add_argument("--restarts", type=int, default=4, help="starts of the server to time")
+    parser.add_argument("--random", action="store_true", help="the baseline beside it, in `real`")
+    options = parser.parse_args()
+    if options.part in ("known", "both"):
+        options.seeds = options.seeds or 20
+        known(options)
+    if options.part in ("real", "both"):
+        options.seeds = 10 if options.part == "both" else options.seeds or 10
+        real(options)
+
+
+if __name__ == "__main__":
+    main()
