@@ -11,11 +11,12 @@ known  The deterministic engine in virtual time, made as restless as a shared ma
        be the best meets its goals have no known best, and are passed over. Regret: 1 - (true
        goodput of what the search settled on ÷ that of the best). The search at random gets as long
        as the model's took, with every trial measured whole, and settles on the best that it saw.
-real   The demo on the CPU. First every setting of the grid, measured whole, twice: the exhaustive
-       best. Then the tuner, once a seed, in its own time: when its best so far came to be, and
-       stayed, a setting whose exhaustive goodput is at least 95 % of the best. A restart for each
-       trial costs the same measuring and a start of vLLM (timed here for some settings: a process
-       that imports it and boots an `LLM`, without a server); a grid, that times its settings.
+real   The demo on the CPU. First every setting of the grid, measured whole; then the tuner, once a
+       seed. What a setting gives is the mean of all its trials that were measured whole, by their
+       lengths. When did the tuner's best so far come to be, and stay, one that gives at least 95 %
+       of the best of all? A restart for each trial costs the same measuring and a start of vLLM
+       (timed here for some settings: a process that imports it and boots an `LLM`, without a
+       server); a grid, that times its settings.
 """
 
 from __future__ import annotations
@@ -200,66 +201,76 @@ def real(options: argparse.Namespace) -> None:
     from tputtui.engine.vllm_inproc import VllmEngine
 
     demo = profile.load(profile.shipped()["demo"])
-    goals = parse_goals(options.goal)
-    demo = msgspec.structs.replace(demo, goals=goals)
+    demo = msgspec.structs.replace(demo, goals=parse_goals(options.goal))
     session = Session(VllmEngine, demo)
     session.start()
     wait(session, lambda frame: frame.status.state in SERVING and frame.asked is not None)
-    print(f"goals {describe_goals(goals)}; {options.seeds} seeds", flush=True)
-    began_s = time.monotonic()
-    states = [tuned(session, Plan(vary=options.vary, search="grid", budget_s=86_400))
-              for _ in range(options.passes)]  # fmt: skip
-    grid_s = (time.monotonic() - began_s) / options.passes
-    value: dict[tuple[int, ...], list[float]] = {}
-    miss: dict[tuple[int, ...], list[float]] = {}
-    for trial in (trial for state, _ in states for trial in state.trials):
-        value.setdefault(setting(trial.knobs), []).append(trial.value)
-        miss.setdefault(setting(trial.knobs), []).append(trial.miss)
-    true = {s: statistics.fmean(v) for s, v in value.items()}
-    holds = {s: v for s, v in true.items() if statistics.fmean(miss[s]) <= 0}
-    ranked = sorted(holds or true, key=true.__getitem__, reverse=True)
-    best = true[ranked[0]]
-    for s in ranked[:6]:
-        print(f"  {s}: {' '.join(f'{v:.1f}' for v in value[s])} req/s within the goals")
-    print(
-        f"the grid, {len(true)} settings measured whole on the warm engine: {grid_s:.0f} s a pass"
-    )
-    rows = []
+    print(f"goals {options.goal}; {options.seeds} seeds", flush=True)
+    grid = Plan(vary=options.vary, search="grid", budget_s=86_400)
+    passes = [tuned(session, grid) for _ in range(options.passes)]
+    grid_s = statistics.fmean(times[-1][1] for _, times in passes)
+    size = len(passes[0][1])
+    print(f"the grid, {size} settings measured whole on a warm engine: {grid_s:.0f} s", flush=True)
+    runs = []
     for seed in range(options.seeds):
         for name in ("model", "random") if options.random else ("model",):
-            most_s = math.inf if name == "model" else rows[-1]["all_s"]
+            most_s = math.inf if name == "model" else runs[-1][2][-1][1]
             plan = Plan(vary=options.vary, search=name, budget_s=1800, seed=seed)
-            state, times = tuned(session, plan, most_s)
-            good = [true.get(s, 0.0) >= GOOD * best and s in (holds or true) for s, _ in times]
-            reached = len(good)
-            while reached and good[reached - 1]:
-                reached -= 1
-            reached_s = times[reached][1] if reached < len(times) else math.inf
+            runs.append((f"{name} {seed}", *tuned(session, plan, most_s)))
+            _, state, times = runs[-1]
             trial = chosen(state)
-            gave = true.get(setting(trial.knobs), 0.0) / best if trial else 0.0
-            rows.append({"name": name, "reached_s": reached_s, "all_s": times[-1][1], "of": gave})
             print(
-                f"seed {seed} {name:6}: {setting(trial.knobs) if trial else '-'} gives {gave:4.0%} "
-                f"of the best; reached after {reached_s:.0f} s, {len(state.trials)} trials, "
-                f"{times[-1][1]:.0f} s in all",
-                flush=True,
-            )
+                f"{name} {seed}: {setting(trial.knobs)} {trial.value:.1f} req/s, "
+                f"{len(state.trials)} trials, {times[-1][1]:.0f} s", flush=True,
+            )  # fmt: skip
     session.close(20)
-    start_s = [started(demo, s) for s in ranked[: options.restarts]]
+    start_s = [started(demo, s) for s in list(dict.fromkeys(passes[0][1]))[: options.restarts]]
     print("a process with vLLM up in it: " + ", ".join(f"{s:.1f} s" for s in start_s))
-    restarted_s = len(true) * (statistics.median(start_s) + grid_s / len(true))
-    print(f"the grid with a restart for each of {len(true)} settings: {restarted_s:.0f} s")
+    judged([state for state, _ in passes], runs, grid_s, statistics.median(start_s))
+
+
+def judged(grids: list[TunerState], runs: list, grid_s: float, start_s: float) -> None:
+    """What each setting gave in all trials measured whole, and when each run had a good one."""
+    whole: dict[tuple[int, ...], list] = {}
+    for state in [*grids, *(state for _, state, _ in runs)]:
+        for trial in state.trials:
+            if trial.why == "measured":
+                whole.setdefault(setting(trial.knobs), []).append(trial)
+    gave = {s: weighted(trials, "value") for s, trials in whole.items()}
+    holds = {s for s, trials in whole.items() if weighted(trials, "miss") <= 0}
+    ranked = sorted(holds or gave, key=gave.__getitem__, reverse=True)
+    best = gave[ranked[0]]
+    for s in ranked[:8]:
+        values = " ".join(f"{trial.value:.1f}" for trial in whole[s])
+        print(f"  {s}: {gave[s]:.1f} req/s within the goals, of {values}")
+    good = {s for s in ranked if gave[s] >= GOOD * best}
+    size = len(grids[0].trials)
+    restarted_s = grid_s + size * start_s
+    print(f"the grid with a start for each of {size} settings: {restarted_s:.0f} s")
     for name in ("model", "random"):
-        mine = [row for row in rows if row["name"] == name]
-        if not mine:
-            continue
-        there = [row["reached_s"] for row in mine if math.isfinite(row["reached_s"])]
-        print(
-            f"{name}: ≥ 95 % of the best in {len(there)} of {len(mine)} seeds; reached after "
-            f"{statistics.median(there) if there else math.inf:.0f} s (median), {max(there):.0f} s "
-            f"(longest): {restarted_s / statistics.median(there):.1f} × sooner (median); searches "
-            f"took {statistics.median(row['all_s'] for row in mine):.0f} s (median)"
-        )
+        mine = [(state, times) for who, state, times in runs if who.startswith(name)]
+        reached = []
+        for state, times in mine:
+            at = len(times)
+            while at and times[at - 1][0] in good:
+                at -= 1
+            reached.append(times[at][1] if at < len(times) else math.inf)
+            gives = gave.get(setting(chosen(state).knobs), 0.0) / best
+            print(f"  {name}: {gives:4.0%} of the best, reached after {reached[-1]:.0f} s")
+        if there := sorted(each for each in reached if math.isfinite(each)):
+            middle = statistics.median(there)
+            print(
+                f"{name}: ≥ 95 % of the best in {len(there)} of {len(mine)} seeds, after "
+                f"{middle:.0f} s (median), {there[-1]:.0f} s (longest): {restarted_s / middle:.1f} "
+                f"times sooner (median); a search took "
+                f"{statistics.median(times[-1][1] for _, times in mine):.0f} s (median)"
+            )
+
+
+def weighted(trials: list, name: str) -> float:
+    """The mean of trials, by their lengths."""
+    lengths = [trial.point.window_s for trial in trials]
+    return statistics.fmean([getattr(trial, name) for trial in trials], weights=lengths)
 
 
 def wait(session: Session, done) -> None:
@@ -307,7 +318,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="the first seed of `known`")
     parser.add_argument("--goal", default="ttft_p90=2s,tpot_p90=30ms", help="of `real`")
     parser.add_argument("--vary", default="", help="of `real` (default: the usual grid)")
-    parser.add_argument("--passes", type=int, default=2, help="of the exhaustive grid")
+    parser.add_argument("--passes", type=int, default=1, help="of the exhaustive grid")
     parser.add_argument("--restarts", type=int, default=4, help="starts of the server to time")
     parser.add_argument("--random", action="store_true", help="the baseline beside it, in `real`")
     options = parser.parse_args()

@@ -202,6 +202,16 @@ class TestSteering:
         assert (frame.asked.max_num_seqs, frame.asked.max_num_batched_tokens) == (256, 1024)
         assert frame.profile.load == CLOSED
 
+    def test_other_goals_break_it_off(self):
+        rig = tuned_rig(finish=False)
+        rig.run(15.0)
+        rig.session.set_goals(parse_goals("tpot_p90=11ms"))
+        assert rig.session.steer.under_way == "the tuner"
+        rig.session.set_goals(parse_goals("tpot_p90=12ms"))
+        rig.run(1.0)
+        assert rig.session.steer.under_way == ""
+        assert rig.session.frame().tuner.over
+
     def test_a_profile_saved_meanwhile_holds_the_setting_before(self):
         rig = tuned_rig(finish=False)
         rig.run(15.0)

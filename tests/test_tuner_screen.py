@@ -8,6 +8,7 @@ from textual.widgets import Input
 from tests.test_screen import app_after
 from tputtui.goals import parse_goals
 from tputtui.load.workload import Poisson, Workload
+from tputtui.record.journal import Journal
 from tputtui.tune.plan import Plan
 from tputtui.ui.screens.dialog import Dialog
 from tputtui.ui.screens.tuner import TunerScreen
@@ -171,6 +172,41 @@ async def test_before_an_engine_is_up_it_says_so():
         await pilot.press("enter")
         await paint(pilot)
         assert app.session.steer.under_way == ""
+
+
+async def test_it_goes_on_with_the_trials_of_a_run_before(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    before = planned()
+    session = before.session
+    log = tmp_path / "tputtui/sessions/20260101-000000-1.jsonl.zst"
+    log.parent.mkdir(parents=True)
+    journal = Journal(log, session.recorder, session._observer._started_s)
+    session.watch(journal.see)
+    session.steer.tuner.start(PLAN)
+    while len(session.frame().tuner.trials) < 2:
+        before.rig.run(1.0)
+    journal.turn()
+    app = planned()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await shown(pilot)
+        await pilot.press("g")
+        for _ in range(20):
+            await pilot.pause(0.05)
+            if app.session.steer.under_way:
+                break
+        await paint(pilot)
+        assert "searching trial 3" in text_of(app)
+        assert [t.number for t in app.session.frame().tuner.trials] == [1, 2]
+
+
+async def test_without_any_run_before_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    app = planned()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await shown(pilot)
+        await pilot.press("g")
+        await pilot.pause(0.2)
+        assert any("no trials of the tuner" in note.title for note in app._notifications)
 
 
 async def test_the_load_is_searched_on_it_too():

@@ -127,7 +127,9 @@ class Session:
         return self._asked.profile.goals
 
     def set_goals(self, goals: tuple[Goal, ...]) -> None:
-        """Judge by other goals from now on."""
+        """Judge by other goals from now on; a tuner that searches by the others is broken off."""
+        if goals != self.goals and self.steer.under_way == "the tuner":
+            self.steer.stop_experiment()
         self._asked.profile = msgspec.structs.replace(self._asked.profile, goals=goals)
         self._observer.judge_anew()
 

@@ -134,6 +134,8 @@ def _tune(headless: Headless, plan: Plan, options: argparse.Namespace, duration_
         like = profile.read(Path(options.profile))
         path = profile.save(found, Path(options.output), like=like)
         headless.say(f"written to {path}")
+        if not options.verify:
+            headless.say(f"`tputtui verify {options.output}` boots with exactly these values.")
     else:
         headless.out.write(profile.dump(found))
         headless.out.flush()

@@ -194,7 +194,8 @@ class Tuning:
             self._confirm(frame.t_s)
             return True
         watch.follow(frame, recorder)
-        self._note = f"{self._named(ask)} · {watch.note}"
+        doing = f"measuring, {frame.t_s - watch.cut_s:.0f} s" if watch.warm else watch.note
+        self._note = f"{self._named(ask)} · {doing}"
         if watch.broken:
             self.stop(watch.broken)
             return True
@@ -209,7 +210,6 @@ class Tuning:
         self._looked_s = frame.t_s
         found = score(recorder, watch.cut_s, now_s, self._goals, must_keep_up=self._must_keep_up)
         why = self._round.search.enough(ask, found.seen)
-        self._note = f"{self._named(ask)} · measuring, {found.seen.length_s:.0f} s"
         if not (why or ended):
             return False
         self._tell(ask, found, why or "the load ended", frame, recorder)
@@ -244,8 +244,10 @@ class Tuning:
     def _hopeless(self, frame: Frame, recorder: Recorder) -> bool:
         """Whether something waits for so long that the trial need not get warm."""
         limits_s = [goal.limit_s for goal in self._goals if goal.metric == "ttft"]
+        if not limits_s or not recorder.oldest_due_s >= self._watch.began_s:
+            return False
         waited_s = frame.t_s - recorder.oldest_due_s
-        return bool(limits_s) and waited_s >= max(_HOPELESS_S, _HOPELESS * max(limits_s))
+        return waited_s >= max(_HOPELESS_S, _HOPELESS * max(limits_s))
 
     @property
     def _must_keep_up(self) -> bool:

@@ -70,6 +70,7 @@ def plan_rows(frame: Frame, plan: Plan, width: int) -> list[Row]:
         ("e", "boots", _engines(frame, plan)),
         ("m", "search", f"{plan.search}: {SEARCHES[plan.search]}"),
         ("b", "budget", f"{plan.budget_s / 60:g} min, the confirmation in pairs included"),
+        ("g", "go on", "with the trials of the newest run of this engine, load and goals"),
     ]
     rows: list[Row] = []
     for key, label, text in told:
@@ -89,8 +90,10 @@ def plan_rows(frame: Frame, plan: Plan, width: int) -> list[Row]:
 
 def tuner_rows(frame: Frame, width: int, height: int) -> list[Row]:
     """The plot of its trials, the trials, and what came of it."""
-    state, goals = frame.tuner, frame.profile.goals
+    state = frame.tuner
     assert state is not None
+    # Its own: they may be others by now.
+    goals = state.of.goals if state.of else ()
     below = _verdict(state, width)
     room = height - len(below)
     rows: list[Row] = []

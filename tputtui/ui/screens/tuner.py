@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import ClassVar
@@ -23,7 +24,7 @@ from tputtui.ui.watched import Watched
 
 __all__ = ["TunerScreen"]
 
-_PLANNING = ("start", "find", "vary", "boots", "search", "budget", "goals")
+_PLANNING = ("start", "find", "vary", "boots", "search", "budget", "goals", "resume")
 
 
 class TunerScreen(Screen[None]):
@@ -42,6 +43,7 @@ class TunerScreen(Screen[None]):
         Binding("m", "search", "search"),
         Binding("b", "budget", "budget"),
         Binding("o", "goals", "goals"),
+        Binding("g", "resume", "go on"),
         Binding("x", "finish", "stop, keep the best"),
         Binding("v", "verify", "take and verify"),
         Binding("r", "reject", "leave it"),
@@ -181,6 +183,25 @@ class TunerScreen(Screen[None]):
 
         hint = "Minutes, for search and confirmation together."
         self._ask("budget", f"{self._plan.budget_s / 60:g}" if self._plan else "", hint, use)
+
+    async def action_resume(self) -> None:
+        """Begin with the trials of the newest run that has any, if they are about this setting."""
+        # Only here: reading a log takes numpy and a while.
+        from tputtui.record.resuming import resumed
+
+        plan, asked = self._plan, self._session.frame().profile
+        if plan is None:
+            return
+        try:
+            plan = await asyncio.to_thread(resumed, plan, asked, "")
+        except TputError as refusal:
+            self._refuse(refusal)
+            return
+        told = len(plan.told)
+        if self._try(lambda: self._session.steer.tuner.start(plan)):
+            self._planning = False
+            self.notify(f"Going on after {told} {'trial' if told == 1 else 'trials'}.", timeout=4)
+            self.tick()
 
     # -- while it runs, and after ----------------------------------------------------------
 
