@@ -125,23 +125,24 @@ class Virtual:
 def truth(world: World) -> tuple[dict[tuple[int, ...], float], bool]:
     """The goodput each setting truly gives, 0 where it misses a goal; whether that is all clear.
 
-    It is not where a setting that could be the best meets its goals no more surely than not.
+    It is not where a setting that could be the best meets its goals in one pass and not in another.
     """
     found: dict[tuple[int, ...], list] = {}
     for number in range(PASSES):
         virtual = world.session(10_000 + 100 * world.seed + number)
         for trial in virtual.tune(Plan(vary=VARY, search="grid", budget_s=1e6)).trials:
             found.setdefault(setting(trial.knobs), []).append(trial)
-    gave, misses = {}, {}
-    for s, trials in found.items():
-        each = [trial.miss for trial in trials]
-        misses[s] = statistics.fmean(each), statistics.stdev(each) / math.sqrt(PASSES)
-        value = statistics.fmean(trial.value for trial in trials)
-        gave[s] = value if misses[s][0] <= 0 else 0.0
+    gave = {
+        s: statistics.fmean(t.value for t in trials)
+        if statistics.fmean(t.miss for t in trials) <= 0
+        else 0.0
+        for s, trials in found.items()
+    }
     best = max(gave.values())
     clear = all(
-        abs(miss) > 2 * error or statistics.fmean(t.value for t in found[s]) < GOOD * best
-        for s, (miss, error) in misses.items()
+        len({trial.holds for trial in trials}) == 1
+        or statistics.fmean(t.value for t in trials) < GOOD * best
+        for trials in found.values()
     )
     return gave, clear
 

@@ -29,7 +29,9 @@ _FEWEST = 20
 _FRUITLESS, _LEAST = 8, 10
 """The search is over after so many settings without gain, of so many in all at least."""
 _AGAIN_EVERY = 5
-_FINALISTS, _FINAL_S = 3, 30.0
+_FINALISTS, _FINAL_S = 4, 30.0
+_OPEN = math.log(1.1)
+"""A goal missed by less than a tenth, and not surely, may yet be met."""
 _STRIDE = 4
 """Levels that a first load is missed by, at a guess."""
 _Z = 1.96
@@ -55,6 +57,11 @@ class Seen(NamedTuple):
     def holds(self) -> bool:
         """Whether every goal was met."""
         return self.miss <= 0
+
+    @property
+    def may_hold(self) -> bool:
+        """Whether every goal was met, or may be by a hair."""
+        return self.holds or (self.miss < _OPEN and not self.sure)
 
 
 class Ask(NamedTuple):
@@ -118,9 +125,9 @@ class Search:
             if not (self._space.capped or self._can_beat(seen, rival)):
                 return "surely below the best"
             below = seen.value <= rival.value * (1 - _Z * rival.error)
-            close = seen.holds and (self._space.capped or not below)
+            close = seen.may_hold and (self._space.capped or not below)
         else:
-            close = seen.holds
+            close = seen.may_hold
         return "measured" if seen.length_s >= (_LONG_S if close else _WHOLE_S) else ""
 
     def tell(self, point: Point, level: int, seen: Seen) -> None:
@@ -219,17 +226,14 @@ class Search:
         best = self._best()
         if not self._racing or best is None:
             return None
-        top = self.pooled(*best)
-        near = [
-            trial
-            for trial in self._told
-            if trial == best or (top.holds and self._comes_near(trial, best))
-        ]
-        near.sort(key=lambda trial: self.rank(*trial), reverse=True)
-        if len(near) == 1:
+        near = [trial for trial in self._told if trial == best or self._comes_near(trial, best)]
+        if len(near) == 1 and self.pooled(*best).holds:
             return None
-        short = min(near[:_FINALISTS], key=lambda trial: self.pooled(*trial).length_s)
-        return Ask(*short, again=True) if self.pooled(*short).length_s < _FINAL_S else None
+        near.sort(key=self._promise, reverse=True)
+        finalists = [best, *(trial for trial in near if trial != best)][:_FINALISTS]
+        short = min(finalists, key=lambda trial: self.pooled(*trial).length_s)
+        seen = self.pooled(*short)
+        return Ask(*short, again=True) if seen.may_hold and seen.length_s < _FINAL_S else None
 
     def _best(self) -> tuple[Point, int] | None:
         return max(self._told, key=lambda trial: self.rank(*trial), default=None)
@@ -239,11 +243,19 @@ class Search:
         return seen.value * (1 + _Z * seen.error) >= rival.value * (1 - _Z * rival.error)
 
     def _comes_near(self, trial: tuple[Point, int], best: tuple[Point, int]) -> bool:
-        """Whether another trial that held may be as good as the best."""
+        """Whether another trial may yet turn out as good as the best."""
         seen, top = self.pooled(*trial), self.pooled(*best)
+        if not seen.may_hold:
+            return False
         if self._space.capped:
-            return seen.holds and trial[1] >= best[1] - 1
-        return seen.holds and self._can_beat(seen, top)
+            return trial[1] >= best[1] - 1
+        return not top.holds or self._can_beat(seen, top)
+
+    def _promise(self, trial: tuple[Point, int]) -> tuple[float, float]:
+        """What promises most sorts highest, whether it has met its goals or may yet."""
+        return self._space.levels[trial[1]] if self._space.capped else 0.0, self.pooled(
+            *trial
+        ).value
 
     # -- the load --------------------------------------------------------------------------
 
