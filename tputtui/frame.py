@@ -195,6 +195,7 @@ class TunerState:
     load: whether the load is searched too. search, varied, boots: how and what it searches, as
     in its plan. engines: what each was booted with beside the first.
     best: number of the newest trial of the best setting so far; None before there is one.
+    holds, value: whether that met every goal, and what it gave, over all its trials.
     left_s: seconds left at most. drift: the best measured again ÷ before - 1; NaN before that.
     start: the limits of before, and found: those it settled on, as far as they are varied.
     differences: found against start, in pairs, the headline first. verdict: what came of it, in
@@ -210,6 +211,8 @@ class TunerState:
     engines: tuple[str, ...]
     trials: tuple[TunerTrial, ...] = ()
     best: int | None = None
+    holds: bool = False
+    value: float = math.nan
     left_s: float = math.nan
     drift: float = math.nan
     start: Mapping[str, int] = field(default_factory=dict)

@@ -122,8 +122,7 @@ def _tune(headless: Headless, plan: Plan, options: argparse.Namespace, duration_
     if interrupted.asked.is_set() or last.status.failure is not None:
         return _why_not(headless, interrupted)
     headless.say(state.verdict)
-    best = next((trial for trial in state.trials if trial.number == state.best), None)
-    if best is None or not best.holds:
+    if not state.holds:
         return _MISSED
     found, code = _settled(headless, interrupted, state.offered, duration_s, options)
     if found is None:

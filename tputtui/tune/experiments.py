@@ -30,7 +30,8 @@ class Wish(NamedTuple):
     """A setting to be put on; `text` goes on its mark.
 
     knobs: None leaves the limits as they are. fresh: from an empty engine, the load from its
-    first request on. engine: to be booted, where it is another than is up.
+    first request on. engine: to be booted, where it is another than is up; booted: the limits
+    that those in `knobs` were turned from.
     """
 
     text: str
@@ -38,6 +39,7 @@ class Wish(NamedTuple):
     knobs: Knobs | None = None
     fresh: bool = False
     engine: EngineSpec | None = None
+    booted: Knobs | None = None
 
 
 class Experiments:
@@ -53,6 +55,7 @@ class Experiments:
         self._tuning: Tuning | None = None
         self._tuned: Tuning | None = None
         self._engine: EngineSpec | None = None
+        self._booted: Knobs | None = None
         self._awaited: EngineSpec | None = None
         self._refused: TputError | None = None
         self.before: Setting | None = None
@@ -109,7 +112,8 @@ class Experiments:
         assert status.facts is not None
         tuning = Tuning(plan, present, status.spec, status.facts, goals, now_s)
         self._tuning = self._tuned = tuning
-        self.before, self._engine, self.tuner_state = present, status.spec, tuning.state
+        self.before, self._engine, self._booted = present, status.spec, status.facts.booted
+        self.tuner_state = tuning.state
         wish = self._leg(tuning, status)
         assert wish is not None
         return wish
@@ -189,10 +193,10 @@ class Experiments:
         if tuning is None or status.failure is not None:
             self._awaited = None
             return self.stop("The engine stopped.")
-        refused = status.refused is not self._refused and status.refused
+        refused = status.refused if status.refused is not self._refused else None
         if not frame.serving or status.facts is None:
             return None
-        if refused:
+        if refused is not None:
             tuning.refused(refused, frame.t_s)
         elif status.spec == self._awaited:
             tuning.booted(status.facts, frame.t_s)
@@ -210,7 +214,7 @@ class Experiments:
         if status is None or leg.engine is None or leg.engine == status.spec:
             return Wish(leg.text, leg.workload, leg.knobs, fresh=True)
         self._awaited, self._refused = leg.engine, status.refused
-        return Wish(leg.text, leg.workload, leg.knobs, engine=leg.engine)
+        return Wish(leg.text, leg.workload, leg.knobs, engine=leg.engine, booted=self._booted)
 
     def _put_back(self, why: str, load: Workload | None = None) -> Wish | None:
         """Everything as it was; of a sweep, that is the load alone."""
@@ -222,4 +226,4 @@ class Experiments:
             return None
         if load is not None:
             return Wish(f"{why}: back to {describe_arrivals(load.arrivals)}", load)
-        return Wish(why, before.load, before.knobs, fresh, engine)
+        return Wish(why, before.load, before.knobs, fresh, engine, self._booted)

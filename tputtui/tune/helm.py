@@ -94,7 +94,7 @@ class Helm:
         if wish.engine is not None and wish.engine != self.engine:
             if wish.load != self.load:
                 self.put_load(wish.load, wish.text)
-            kept = {} if wish.knobs is None else turned(wish.knobs, self.facts.booted)
+            kept = turned(wish.knobs, wish.booted) if wish.knobs and wish.booted else {}
             self.boot(wish.engine.args, kept, only=True)
             return
         if wish.fresh and self._host.status.state in SERVING:

@@ -35,11 +35,13 @@ def outcome(
     best = next((trial for trial in state.trials if trial.number == state.best), None)
     if best is None:
         return replace(state, verdict=broken or "Nothing was measured.")
-    if not best.holds:
+    if not state.holds:
         said = f"No setting met the goals. {_closest(best, state.trials, goals)}"
         return replace(state, verdict=f"{broken} {said}".strip() if broken else said)
     at = f" at {best.point.load}" if state.load else ""
-    gave = f"{rate(best.value, 0).strip()} {'requests/s within the goals' if goals else 'tokens/s'}"
+    gave = (
+        f"{rate(state.value, 0).strip()} {'requests/s within the goals' if goals else 'tokens/s'}"
+    )
     if state.found == state.start and best.engine == 0:
         said = f"Nothing tried is better than the start, {limits_text(state.start)}: {gave}."
         if state.load:
@@ -74,7 +76,6 @@ def outcome(
             said = f"{setting} gives the same {name} as the start{at}, within 2 %."
         case _:
             said = f"{setting} cannot be told from the start{at}: {name} {how or 'unknown'}."
-    # A load that the start carries as well is worth having; its limits are not worth changing.
     kept = "The start stays as it is."
     return replace(state, verdict=f"{broken} {said} {kept}".strip())
 

@@ -41,7 +41,7 @@ class Seen(NamedTuple):
     """What a trial gave, or has given so far.
 
     value: what is maximised, NaN before anything is known. error: its relative standard error.
-    miss: the logarithm of the worst goal's latency ÷ its limit; above 0 it is missed, -inf
+    miss: the logarithm of the worst goal's latency ÷ its limit; above 0 it is missed, far below
     without goals. sure: whether it is missed beyond chance. length_s: seconds measured.
     n: requests that ended in them.
     """
@@ -158,11 +158,6 @@ class Search:
         return self._best()
 
     @property
-    def points(self) -> int:
-        """Different points tried."""
-        return len({point for point, _ in self._told})
-
-    @property
     def over(self) -> str:
         """Why there is nothing more to try, in a sentence; empty while there is."""
         if self.ask() is not None:
@@ -219,7 +214,8 @@ class Search:
     def _given_up(self) -> bool:
         best = self._best()
         patience = _FRUITLESS if best and self.pooled(*best).holds else 2 * _FRUITLESS
-        return self._racing and self.points >= _LEAST and self._fruitless >= patience
+        tried = len({point for point, _ in self._told})
+        return self._racing and tried >= _LEAST and self._fruitless >= patience
 
     def _play_off(self) -> Ask | None:
         """The finalist measured least; None when all have been measured for long enough."""
@@ -253,9 +249,9 @@ class Search:
 
     def _promise(self, trial: tuple[Point, int]) -> tuple[float, float]:
         """What promises most sorts highest, whether it has met its goals or may yet."""
-        return self._space.levels[trial[1]] if self._space.capped else 0.0, self.pooled(
-            *trial
-        ).value
+        point, level = trial
+        rate = self._space.levels[level] if self._space.capped else 0.0
+        return rate, self.pooled(point, level).value
 
     # -- the load --------------------------------------------------------------------------
 

@@ -109,6 +109,8 @@ class Tuning:
             engines=tuple(_changed(spec, self._engines[0]) for spec in self._engines),
             trials=tuple(self._trials),
             best=self._newest(best) if best else None,
+            holds=best is not None and best.seen.holds,
+            value=best.seen.value if best else math.nan,
             left_s=self._left_s(),
             drift=self._drift,
             start=first.values(first.start),
