@@ -64,7 +64,7 @@ async def tuned(pilot) -> None:
     from tputtui.goals import parse_goals
 
     await asyncio.sleep(5.0)
-    pilot.app.session.set_goals(parse_goals("ttft_p90=2.5s,tpot_p90=22ms"))
+    pilot.app.session.set_goals(parse_goals("ttft_p90=2.5s,tpot_p90=25ms"))
     await pilot.press("t", "enter")
     for _ in range(900):
         await asyncio.sleep(1.0)

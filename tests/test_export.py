@@ -442,6 +442,11 @@ def test_a_long_prefill_threshold_above_the_length_is_written_as_the_length():
         assert (document["max-model-len"], document["long-prefill-token-threshold"]) == (256, 256)
 
 
+def test_no_more_active_sequences_are_written_than_there_are():
+    document = config_of({"max_num_active_seqs": 128}, knobs={"max_num_seqs": 64})
+    assert (document["max-num-seqs"], document["max-num-active-seqs"]) == (64, 64)
+
+
 # -- the shell -------------------------------------------------------------------------------------
 
 ODD = {

@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults import PACED
 from tests.rig import Rig
-from tests.test_tuner import CLOSED, LENGTHS, SMALL
+from tests.test_tuner import CLOSED, LENGTHS, SMALL, slow  # noqa: F401
 from tputtui import cli, profile
 from tputtui.cli import tune as command
 from tputtui.goals import parse_goals
@@ -42,7 +42,7 @@ class Hand:
 class Run:
     """The command's own code on the deterministic engine, in its time."""
 
-    def __init__(self, monkeypatch, *words, load=CLOSED, goals="tpot_p90=11ms", **plan):
+    def __init__(self, monkeypatch, *words, load=CLOSED, goals="tpot_p90=44ms", **plan):
         self.rig = Rig(load)
         self.rig.session.set_goals(parse_goals(goals))
         self.out, self.err = io.StringIO(), io.StringIO()
@@ -71,11 +71,11 @@ class TestFound:
         made = profile.parse(found.out.getvalue(), "stdout")
         assert made.knobs["max_num_seqs"] == 24
         assert made.load == CLOSED
-        assert made.goals == parse_goals("tpot_p90=11ms")
+        assert made.goals == parse_goals("tpot_p90=44ms")
         tuned = made.evidence.tuned
         assert tuned.goals["tpot_p90"].verdict == "met"
         assert tuned.knobs["max_num_seqs"] == 24
-        assert tuned.figures["goodput_per_s"].value > 50
+        assert tuned.figures["goodput_per_s"].value > 12
         assert made.evidence.note.startswith("tuner: max_num_seqs 24 keeps the goals")
 
     def test_every_trial_is_a_line_on_stderr_and_the_verdict_the_last(self, found):
@@ -92,10 +92,10 @@ class TestFound:
 
     def test_a_trial_in_a_line(self, found):
         state = found.rig.session.frame().tuner
-        line = trial_line(state.trials[0], state, parse_goals("tpot_p90=11ms"))
+        line = trial_line(state.trials[0], state, parse_goals("tpot_p90=44ms"))
         assert re.fullmatch(
-            r" +1 a +256 +48 in flight +(0|[\d.]+ ± [\d.]+) req/s  missed tpot_p90 1\d\.\d ms of "
-            r"11\.0 ms · [56] s, surely misses a goal",
+            r" +1 a +256 +48 in flight +(0|[\d.]+ ± [\d.]+) req/s  missed tpot_p90 \d\d\.\d ms of "
+            r"44\.0 ms · [56] s, surely misses a goal",
             line,
         )
 

@@ -144,8 +144,9 @@ def _screen(
     # From here on Ctrl+C means: now.
     signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     if app.gone:
+        failure = session.host.status.failure
         session.close(_CLOSE_TIMEOUT_S)
-        terminal.abandon(0)
+        terminal.abandon(failure.exit_code if failure else 0)
     terminal.restore()
     return _leave(app, session, log_path)
 

@@ -47,6 +47,10 @@ def start_up(profile: Profile) -> StartUp:
     if isinstance(longest, int) and isinstance(part, int) and 0 < longest < part:
         # The same to every request that is admitted; vLLM does not boot with more.
         args["long_prefill_token_threshold"] = longest
+    active, most = args.get("max_num_active_seqs"), args.get("max_num_seqs")
+    if isinstance(active, int) and isinstance(most, int) and active > most:
+        # More than there are; vLLM does not boot with that either.
+        args["max_num_active_seqs"] = most
     seqs, tokens, refused = args.get("max_num_seqs"), args.get("max_num_batched_tokens"), ""
     if isinstance(seqs, int) and isinstance(tokens, int) and tokens < seqs:
         refused = (

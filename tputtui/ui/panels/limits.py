@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tputtui.format import bar, size
 from tputtui.frame import Frame
 from tputtui.knobs import KNOBS, Knob, Knobs, spoken
-from tputtui.ui.rows import Row, fitted, width_of
+from tputtui.ui.rows import Row, fitted, shortened, width_of
 
 __all__ = ["limit_at", "limits", "limits_caption"]
 
@@ -39,8 +39,11 @@ def limits(frame: Frame, selected: str, width: int, height: int) -> list[Row]:
             rows[place.y] += fitted(_cell(frame, place.knob, chosen), place.end - place.start)
     room = height - len(rows)
     if room > 0:
-        lines = textwrap.wrap(_told(frame, selected, len(places)), max(20, width - 4))
-        rows += [[(f"  {line}", "muted")] for line in lines[:room]]
+        across = max(20, width - 4)
+        lines = textwrap.wrap(_told(frame, selected, len(places)), across)
+        if len(lines) > room:
+            lines[room - 1 :] = [shortened(" ".join(lines[room - 1 :]), across)]
+        rows += [[(f"  {line}", "muted")] for line in lines]
     return rows
 
 

@@ -147,7 +147,8 @@ def _refusal(frame: Frame, plan: Plan) -> str:
 
 
 def _plotted(state: TunerState, goals: Sequence[Goal], width: int, height: int) -> list[Row]:
-    y, x = _axes(goals)
+    kept = any(trial.value > 0 for trial in state.trials)
+    y, x = _axes(goals, goodput=bool(goals) and kept)
     newest: dict[tuple[str, float], Point] = {}
     for trial in state.trials:
         # What misses a goal is there to be seen, and leads nowhere.
@@ -157,9 +158,12 @@ def _plotted(state: TunerState, goals: Sequence[Goal], width: int, height: int) 
     return plot(points, best, y, x, width, height)
 
 
-def _axes(goals: Sequence[Goal]) -> tuple[Axis, Axis]:
-    """Goodput against the first goal's latency, at p90 or p50: p99 needs more than a trial has."""
-    key = "goodput_per_s" if goals else "tokens_per_s"
+def _axes(goals: Sequence[Goal], *, goodput: bool) -> tuple[Axis, Axis]:
+    """Goodput against the first goal's latency, at p90 or p50: p99 needs more than a trial has.
+
+    Where there is no goodput at all, tokens/s.
+    """
+    key = "goodput_per_s" if goodput else "tokens_per_s"
     latency = f"{goals[0].metric}_{'p50' if goals[0].percentile <= 50 else 'p90'}"
     y = next(axis for axis in AXES_Y if axis.key == key)
     x = next(axis for axis in AXES_X if axis.key == (latency if goals else "e2e_p90"))
@@ -173,7 +177,7 @@ def _trials(state: TunerState, goals: Sequence[Goal], width: int, height: int) -
     wide, load = width >= _WIDE, width >= _WIDE or state.load
     value = "goodput req/s" if goals else "tokens/s"
     head = (
-        f"       {'seqs/tokens':<{_SETTING}}{'load' if load else '':<{_LOAD * load}}"
+        f"        {'seqs/tokens':<{_SETTING}}{'load' if load else '':<{_LOAD * load}}"
         f"{value:>{_VALUE if wide or not load else _BARE}}  {'':<7}"
         f"{'nearest goal' if goals else '':<{_GOAL}}{'     s  ended' if wide else ''}"
     )
@@ -197,7 +201,7 @@ def _trial(trial: TunerTrial, state: TunerState, goals: Sequence[Goal], width: i
         value += f" ± {rate(1.96 * trial.error * trial.value, 0).strip()}"
     met = ("✓ met  ", "good") if trial.holds else ("✗ miss ", "warn")
     row: Row = [
-        (f"{'►' if here else ' '}{trial.number:>3} {trial.point.label:<2}", look),
+        (f"{'►' if here else ' '}{trial.number:>3} {trial.point.label:<2} ", look),
         (f"{shortened(setting, _SETTING - 1):<{_SETTING}.{_SETTING - 1}}", look),
         (f"{trial.point.load:<{_LOAD}.{_LOAD - 1}}" if load else "", "text"),
         (
