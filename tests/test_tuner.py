@@ -362,7 +362,9 @@ class TestEngines:
         rig.session.host._make_engine = lambda: Engine(rig.clock)
         rig.boot()
         rig.run(1.0)
-        rig.session.steer.tuner.start(Plan(vary="max_num_seqs=8,48,256", engines="block_size=64", budget_s=900))
+        rig.session.steer.tuner.start(
+            Plan(vary="max_num_seqs=8,48,256", engines="block_size=64", budget_s=900)
+        )
         while rig.session.steer.under_way:
             rig.run(2.0)
         rig.run(15.0)

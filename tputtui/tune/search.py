@@ -30,8 +30,6 @@ _FRUITLESS, _LEAST = 8, 10
 """The search is over after so many settings without gain, of so many in all at least."""
 _AGAIN_EVERY = 5
 _FINALISTS, _FINAL_S = 4, 30.0
-_OPEN = math.log(1.1)
-"""A goal missed by less than a tenth, and not surely, may yet be met."""
 _STRIDE = 4
 """Levels that a first load is missed by, at a guess."""
 _Z = 1.96
@@ -60,8 +58,8 @@ class Seen(NamedTuple):
 
     @property
     def may_hold(self) -> bool:
-        """Whether every goal was met, or may be by a hair."""
-        return self.holds or (self.miss < _OPEN and not self.sure)
+        """Whether every goal was met, or may be: one stall can be all that a miss is made of."""
+        return self.holds or not self.sure
 
 
 class Ask(NamedTuple):
