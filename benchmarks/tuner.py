@@ -125,7 +125,8 @@ class Virtual:
 def truth(world: World) -> tuple[dict[tuple[int, ...], float], bool]:
     """The goodput each setting truly gives, 0 where it misses a goal; whether that is all clear.
 
-    It is not where a setting that could be the best meets its goals in one pass and not in another.
+    It is not where a setting that could be the best meets its goals in some passes and not in
+    others (one of ten may differ).
     """
     found: dict[tuple[int, ...], list] = {}
     for number in range(PASSES):
@@ -142,7 +143,7 @@ def truth(world: World) -> tuple[dict[tuple[int, ...], float], bool]:
     }
     best = max(gave.values())
     clear = all(
-        len({trial.holds for trial in trials}) == 1
+        sum(trial.holds for trial in trials) not in range(2, len(trials) - 1)
         or statistics.fmean(t.value for t in trials) < GOOD * best
         for trials in found.values()
     )
