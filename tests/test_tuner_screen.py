@@ -116,6 +116,16 @@ async def test_a_plan_is_changed_refused_and_started():
         assert app._plan.budget_s == 300
 
 
+async def test_the_board_tells_of_it():
+    app = under_way(45)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await paint(pilot)
+        canvas = app.screen.query_one("#changes")
+        text = "\n".join(canvas.render_line(y).text for y in range(canvas.size.height))
+        assert "tuner  confirming pair 1 of at most" in text
+        assert "best of 3 trials: max_num_seqs 32, meets the goals (t shows all)" in text
+
+
 async def test_it_is_stopped_and_confirmed_and_stopped_again():
     app = under_way(37)
     async with app.run_test(size=(120, 40)) as pilot:

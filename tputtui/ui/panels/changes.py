@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from textwrap import wrap
 
-from tputtui.frame import CompareState, Frame, Trial
+from tputtui.frame import CompareState, Frame, Trial, TunerState
 from tputtui.measure.verdict import Difference
 from tputtui.measure.window import SPAN_S, Phase
+from tputtui.tune.outcome import limits_text
 from tputtui.ui.panels.marks import marks
 from tputtui.ui.panels.verdicts import HEAD, NEVER, difference_row
 from tputtui.ui.rows import Row, shortened
@@ -32,7 +33,9 @@ def changes(frame: Frame, width: int, height: int) -> list[Row]:
 
     Where not all of them fit, the headline and what is most telling beside it.
     """
-    if frame.compare is not None:
+    if frame.tuner is not None and not frame.tuner.over:
+        rows = _tuned(frame.tuner, width)
+    elif frame.compare is not None:
         rows = _compared(frame.compare, width, height)
     else:
         rows = _turned(frame, width, height - 1 if height > 1 else 1)
@@ -91,6 +94,19 @@ def _turned(frame: Frame, width: int, height: int) -> list[Row]:
     )
     beyond = _BY_COMPARING if comparable else NEVER
     return _table(present.differences, width, height, left_s, beyond)
+
+
+def _tuned(tuner: TunerState, width: int) -> list[Row]:
+    """What the tuner does, and its best so far; the rest stands on its own screen."""
+    head = "tuner  "
+    said = shortened(f"{tuner.phase} {tuner.note}", width - len(head))
+    rows: list[Row] = [[(head, "accent"), (said, "text")]]
+    best = next((trial for trial in tuner.trials if trial.number == tuner.best), None)
+    if best is not None:
+        met = "meets the goals" if tuner.holds else "misses a goal"
+        text = f"best of {len(tuner.trials)} trials: {limits_text(best.knobs)}, {met} (t shows all)"
+        rows.append([(" " * len(head), "text"), (shortened(text, width - len(head)), "muted")])
+    return rows
 
 
 def _compared(compare: CompareState, width: int, height: int) -> list[Row]:
