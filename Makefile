@@ -67,8 +67,9 @@ loop: setup ## measure what our loop adds to an engine's step
 watchers: setup ## what watching costs, ours beside other dashboards
 	@$(BIN)/python benchmarks/watchers.py $(ARGS)
 
-faults: setup ## anything in any order on vLLM's own scheduler, and 100,000 requests at once (15 min)
-	@FAULT_SEQUENCES=1000 $(BIN)/pytest tests/faults/test_random.py tests/faults/test_storms.py --timeout 9000 $(ARGS)
+faults: setup ## anything in any order, 100,000 requests at once, 10,000 hostile profiles (15 min)
+	@FAULT_SEQUENCES=1000 $(BIN)/pytest tests/faults/test_random.py tests/faults/test_storms.py \
+		tests/test_profile_files.py --timeout 9000 $(ARGS)
 
 soak: setup ## half an hour on the real engine, then ten million steps of the recorder
 	@$(BIN)/python benchmarks/soak.py $(ARGS)

@@ -215,8 +215,11 @@ def real(options: argparse.Namespace) -> None:
     grid_s = statistics.fmean(times[-1][1] for _, times in passes)
     size = len(passes[0][1])
     print(f"the grid, {size} settings measured whole on a warm engine: {grid_s:.0f} s", flush=True)
-    runs = []
+    runs: list = []
+    began_s = time.monotonic()
     for seed in range(options.seeds):
+        if time.monotonic() - began_s > 60 * options.minutes:
+            break
         for name in ("model", "random") if options.random else ("model",):
             most_s = math.inf if name == "model" else runs[-1][2][-1][1]
             plan = Plan(vary=options.vary, search=name, budget_s=1800, seed=seed)
@@ -323,6 +326,7 @@ def main() -> None:
     parser.add_argument("--goal", default="ttft_p90=2s,tpot_p90=30ms", help="of `real`")
     parser.add_argument("--vary", default="", help="of `real` (default: the usual grid)")
     parser.add_argument("--passes", type=int, default=1, help="of the exhaustive grid")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no seed after that")
     parser.add_argument("--restarts", type=int, default=4, help="starts of the server to time")
     parser.add_argument("--random", action="store_true", help="the baseline beside it, in `real`")
     options = parser.parse_args()

@@ -24,6 +24,8 @@ from tputtui.profile import EngineSpec, Profile
 from tputtui.profile.resave import resaved
 from tputtui.profile.schema import schema_text
 
+MANY = 4500 if "FAULT_SEQUENCES" in os.environ else 1500
+"""Files tried of each kind: 10,000 in all in `make faults`, a third of that in `make test`."""
 SCHEMA = Path(__file__).parent.parent / "profiles" / "profile.schema.json"
 
 BY_HAND = """\
@@ -358,19 +360,19 @@ def told_cleanly(text, *, over=False):
     assert str(refusal).isprintable()
 
 
-@settings(max_examples=4500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=MANY, deadline=None, suppress_health_check=list(HealthCheck))
 @given(TEXTS)
 def test_any_text_is_a_profile_or_a_sentence(text):
     told_cleanly(text)
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=MANY // 4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(KEYS, TREES, max_size=6))
 def test_any_yaml_is_a_profile_or_a_sentence(tree):
     told_cleanly(yaml.safe_dump({"tputtui": 1, **tree}, allow_unicode=True))
 
 
-@settings(max_examples=4500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=MANY, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from([BY_HAND, DRAFT, *(p.read_text() for p in profile.shipped().values())]),
        st.randoms(use_true_random=False))  # fmt: skip
 def test_a_profile_with_anything_wrong_in_it_is_a_profile_or_a_sentence(text, chance):

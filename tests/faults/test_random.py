@@ -1,6 +1,7 @@
 """Anything a person can do, and anything that can go wrong, in any order: the books balance.
 
-make faults        1,000 sequences on vLLM's own scheduler as well (12 in `make test`)
+make faults        1,000 sequences on the deterministic engine (400 in `make test`), and 1,000 on
+                   vLLM's own scheduler (12)
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from tputtui.engine.fake import FakeClock, FakeEngine
 from tputtui.engine.protocol import State
 from tputtui.engine.vllm_inproc import VllmEngine
 from tputtui.errors import EngineError, ProfileError, UsageError
+from tputtui.goals import parse_goals
 from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop
 from tputtui.profile import EngineSpec, Profile
 from tputtui.record.journal import Journal
 from tputtui.record.reading import read_log
 from tputtui.session import Session
+from tputtui.tune.plan import Plan
 
 ARGS = {"max_num_seqs": 64, "max_num_batched_tokens": 512, "max_model_len": 512}
 FAULTS = ("boot", "submit", "step", "end", "apply", "preempt", "reset_prefix_cache", "counts",
@@ -53,6 +56,11 @@ PRESSED = (
     "toggle_load", "stop_load", "toggle_engine", "undo", "redo", "preempt", "reset_prefix_cache",
     "sweep", "compare", "verify", "stop_experiment", "measure_anew", "restart_load",
 )  # fmt: skip
+PLANS = (
+    Plan(vary="max_num_seqs=2,16", search="random", budget_s=60),
+    Plan(vary="max_num_seqs=2,16", search="random", budget_s=600, load=True),
+    Plan(vary="scheduling_policy", search="grid", budget_s=60, engines="max_num_seqs=8,0"),
+)
 KNOBS = st.one_of(
     st.tuples(st.just("max_num_seqs"), st.integers(0, 80)),
     st.tuples(st.just("max_num_batched_tokens"), st.integers(0, 600)),
@@ -140,6 +148,19 @@ class AnythingGoes(RuleBasedStateMachine):
     @rule(name=st.sampled_from(PRESSED))
     def press(self, name):
         self.do(getattr(self.session.steer, name))
+
+    @rule(plan=st.sampled_from(PLANS), goals=st.sampled_from(("", "ttft_p50=1s", "e2e_p90=1ms")))
+    def tune(self, plan, goals):
+        self.session.set_goals(parse_goals(goals))
+        self.do(self.session.steer.tuner.start, plan)
+
+    @rule()
+    def finish_tuning(self):
+        self.do(self.session.steer.tuner.finish)
+
+    @rule(boot=st.booleans())
+    def take_tuned(self, boot):
+        self.do(lambda: self.session.steer.tuner.take(boot=boot))
 
     @rule()
     def save(self):
@@ -233,7 +254,10 @@ def garbage_is_collected_as_it_comes(monkeypatch):
 
 
 TestAnythingGoes = AnythingGoes.TestCase
-TestAnythingGoes.settings = settings(max_examples=1000, stateful_step_count=12, deadline=None)
+TestAnythingGoes.settings = settings(
+    max_examples=int(os.environ.get("FAULT_SEQUENCES", "400")), stateful_step_count=12,
+    deadline=None,
+)  # fmt: skip
 TestOnVllm = pytest.mark.engine(OnVllm.TestCase)
 TestOnVllm.settings = settings(
     max_examples=int(os.environ.get("FAULT_SEQUENCES", "12")), stateful_step_count=25,
