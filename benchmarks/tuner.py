@@ -16,7 +16,8 @@ real   The demo on the CPU. First every setting of the grid, measured whole; the
        lengths. When did the tuner's best so far come to be, and stay, one that gives at least 95 %
        of the best of all? A restart for each trial costs the same measuring and a start of vLLM
        (timed here for some settings: a process that imports it and boots an `LLM`, without a
-       server); a grid, that times its settings.
+       server); a grid, that times its settings. The search at random is drawn from the grid's own
+       trials: how long they take, in any order, until a good one is among them.
 """
 
 from __future__ import annotations
@@ -222,16 +223,13 @@ def real(options: argparse.Namespace) -> None:
     for seed in range(options.seeds):
         if time.monotonic() - began_s > 60 * options.minutes:
             break
-        for name in ("model", "random") if options.random else ("model",):
-            most_s = math.inf if name == "model" else runs[-1][2][-1][1]
-            plan = Plan(vary=options.vary, search=name, budget_s=1800, seed=seed)
-            runs.append((f"{name} {seed}", *tuned(session, plan, most_s)))
-            _, state, times = runs[-1]
-            trial = chosen(state)
-            print(
-                f"{name} {seed}: {setting(trial.knobs)} {trial.value:.1f} req/s, "
-                f"{len(state.trials)} trials, {times[-1][1]:.0f} s", flush=True,
-            )  # fmt: skip
+        runs.append(tuned(session, Plan(vary=options.vary, budget_s=1800, seed=seed)))
+        state, times = runs[-1]
+        print(
+            f"seed {seed}: {setting(chosen(state).knobs)} {state.value:.1f} req/s, "
+            f"{len(state.trials)} trials, {times[-1][1]:.0f} s",
+            flush=True,
+        )
     session.close(20)
     start_s = [started(demo, s) for s in list(dict.fromkeys(passes[0][1]))[: options.restarts]]
     print("a process with vLLM up in it: " + ", ".join(f"{s:.1f} s" for s in start_s))
@@ -241,39 +239,51 @@ def real(options: argparse.Namespace) -> None:
 def judged(grids: list[TunerState], runs: list, grid_s: float, start_s: float) -> None:
     """What each setting gave in all trials measured whole, and when each run had a good one."""
     whole: dict[tuple[int, ...], list] = {}
-    for state in [*grids, *(state for _, state, _ in runs)]:
+    for state in [*grids, *(state for state, _ in runs)]:
         for trial in state.trials:
             if trial.why == "measured":
                 whole.setdefault(setting(trial.knobs), []).append(trial)
     gave = {s: weighted(trials, "value") for s, trials in whole.items()}
-    holds = {s for s, trials in whole.items() if weighted(trials, "miss") <= 0}
+    holds = {s for s, trials in whole.items() if weighted(trials, "miss") <= NEAR}
     ranked = sorted(holds or gave, key=gave.__getitem__, reverse=True)
     best = gave[ranked[0]]
     for s in ranked[:8]:
         values = " ".join(f"{trial.value:.1f}" for trial in whole[s])
         print(f"  {s}: {gave[s]:.1f} req/s within the goals, of {values}")
     good = {s for s in ranked if gave[s] >= GOOD * best}
-    size = len(grids[0].trials)
-    restarted_s = grid_s + size * start_s
-    print(f"the grid with a start for each of {size} settings: {restarted_s:.0f} s")
-    for name in ("model", "random"):
-        mine = [(state, times) for who, state, times in runs if who.startswith(name)]
-        reached = []
-        for state, times in mine:
-            at = len(times)
-            while at and times[at - 1][0] in good:
-                at -= 1
-            reached.append(times[at][1] if at < len(times) else math.inf)
-            gives = gave.get(setting(chosen(state).knobs), 0.0) / best
-            print(f"  {name}: {gives:4.0%} of the best, reached after {reached[-1]:.0f} s")
-        if there := sorted(each for each in reached if math.isfinite(each)):
-            middle = statistics.median(there)
-            print(
-                f"{name}: ≥ 95 % of the best in {len(there)} of {len(mine)} seeds, after "
-                f"{middle:.0f} s (median), {there[-1]:.0f} s (longest): {restarted_s / middle:.1f} "
-                f"times sooner (median); a search took "
-                f"{statistics.median(times[-1][1] for _, times in mine):.0f} s (median)"
-            )
+    trials = grids[0].trials
+    restarted_s = grid_s + len(trials) * start_s
+    print(f"the grid with a start for each of {len(trials)} settings: {restarted_s:.0f} s")
+    reached = []
+    for state, times in runs:
+        at = len(times)
+        while at and times[at - 1][0] in good:
+            at -= 1
+        reached.append(times[at][1] if at < len(times) else math.inf)
+        gives = gave.get(setting(chosen(state).knobs), 0.0) / best
+        print(f"  {gives:4.0%} of the best, reached after {reached[-1]:.0f} s")
+    there = sorted(each for each in reached if math.isfinite(each))
+    if there:
+        middle, took_s = statistics.median(there), [times[-1][1] for _, times in runs]
+        print(
+            f"≥ 95 % of the best in {len(there)} of {len(runs)} seeds, after {middle:.0f} s (median), "
+            f"{there[-1]:.0f} s (longest): {restarted_s / middle:.1f} times sooner than the grid "
+            f"with restarts (median); a search took {statistics.median(took_s):.0f} s (median)"
+        )
+    print(f"in any order, each measured whole: after {at_random(trials, good):.0f} s (median)")
+
+
+def at_random(trials, good: set[tuple[int, ...]]) -> float:
+    """Seconds until a good setting has been measured, the median over orders of the trials."""
+    draw, found = random.Random(0), []
+    for _ in range(1001):
+        took_s = 0.0
+        for trial in draw.sample(trials, len(trials)):
+            took_s += trial.took_s
+            if setting(trial.knobs) in good:
+                break
+        found.append(took_s)
+    return statistics.median(found)
 
 
 def weighted(trials: list, name: str) -> float:
@@ -330,7 +340,6 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=1, help="of the exhaustive grid")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no seed after that")
     parser.add_argument("--restarts", type=int, default=4, help="starts of the server to time")
-    parser.add_argument("--random", action="store_true", help="the baseline beside it, in `real`")
     options = parser.parse_args()
     if options.part in ("known", "both"):
         options.seeds = options.seeds or 20

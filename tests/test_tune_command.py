@@ -196,7 +196,7 @@ def test_the_program_is_interrupted_and_goes_on_where_it_was(tmp_path):
     out, err = first.communicate(timeout=60)
     assert first.returncode == 130, err
     assert out == ""
-    assert "interrupted after 1 trials; --resume goes on from there." in err
+    assert "interrupted after 1 trial; --resume goes on from there." in err
     second = start("--resume")
     out, err = second.communicate(timeout=120)
     assert second.returncode == 1, err

@@ -181,13 +181,18 @@ def _settled(
 
 def _why_not(headless: Headless, interrupted: Interrupted) -> int:
     """Say why there is no profile; returns the exit code."""
+    from tputtui.tune.outcome import limits_text
+
     session = headless.session
     status = session.host.status
     failure = status.failure or status.refused
     if interrupted.asked.is_set():
         state = session.frame().tuner
         told = len(state.trials) if state else 0
-        headless.say(f"interrupted after {told} trials; --resume goes on from there.")
+        more = "; --resume goes on from there" if told and session.journal else ""
+        headless.say(f"interrupted after {told} {'trial' if told == 1 else 'trials'}{more}.")
+        if state is not None and state.holds:
+            headless.say(f"the best so far, not confirmed: {limits_text(state.found)}.")
         return INTERRUPTED
     if failure is not None:
         headless.say(failure.message)

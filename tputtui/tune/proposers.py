@@ -77,7 +77,7 @@ class _Model:
         if importlib.util.find_spec("optuna") is None:
             raise UsageError(
                 "The tuner's usual search needs Optuna.",
-                "pip install 'tputtui[tune]'; or search at random: --search random.",
+                "pip install 'tputtui[tune]'; or --search random (m on the screen).",
             )
         # Half a second of imports, while the first trial runs.
         threading.Thread(target=importlib.import_module, args=("optuna",), daemon=True).start()
