@@ -231,7 +231,8 @@ def real(options: argparse.Namespace) -> None:
             flush=True,
         )
     session.close(20)
-    start_s = [started(demo, s) for s in list(dict.fromkeys(passes[0][1]))[: options.restarts]]
+    settings = [setting(trial.knobs) for trial in passes[0][0].trials]
+    start_s = [started(demo, s) for s in settings[: options.restarts]]
     print("a process with vLLM up in it: " + ", ".join(f"{s:.1f} s" for s in start_s))
     judged([state for state, _ in passes], runs, grid_s, statistics.median(start_s))
 
@@ -266,9 +267,9 @@ def judged(grids: list[TunerState], runs: list, grid_s: float, start_s: float) -
     if there:
         middle, took_s = statistics.median(there), [times[-1][1] for _, times in runs]
         print(
-            f"≥ 95 % of the best in {len(there)} of {len(runs)} seeds, after {middle:.0f} s (median), "
-            f"{there[-1]:.0f} s (longest): {restarted_s / middle:.1f} times sooner than the grid "
-            f"with restarts (median); a search took {statistics.median(took_s):.0f} s (median)"
+            f"≥ 95 % of the best in {len(there)} of {len(runs)} seeds, after {middle:.0f} s "
+            f"(median), {there[-1]:.0f} s (longest): {restarted_s / middle:.1f} times sooner than "
+            f"the grid with restarts (median); a search took {statistics.median(took_s):.0f} s"
         )
     print(f"in any order, each measured whole: after {at_random(trials, good):.0f} s (median)")
 
