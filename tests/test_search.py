@@ -117,6 +117,18 @@ class TestSpace:
         with pytest.raises(TputError, match=says):
             parse_axes(text, BOOTED, CEILINGS)
 
+    def test_no_fewer_blocks_are_tried_than_one_request_needs(self):
+        """It would wait for ever."""
+
+        def floor(name):
+            return 65 if name == "num_gpu_blocks" else 0
+
+        (blocks,) = parse_axes("num_gpu_blocks", BOOTED, CEILINGS, floor)
+        assert blocks.values[0] >= 65
+        assert blocks.values[-1] == BOOTED.num_gpu_blocks
+        with pytest.raises(TputError, match="too low"):
+            parse_axes("num_gpu_blocks=32,512", BOOTED, CEILINGS, floor)
+
     def test_a_step_has_room_for_every_sequence(self):
         """vLLM does not boot with fewer batched tokens than sequences."""
         assert all(GRID.values(p)["max_num_batched_tokens"] >= GRID.values(p)["max_num_seqs"]

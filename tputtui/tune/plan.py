@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import yaml
 
@@ -77,7 +78,8 @@ def space_of(plan: Plan, limits: Knobs, facts: EngineFacts, workload: Workload) 
     closed = isinstance(workload.arrivals, ClosedLoop)
     level = level_of(workload.arrivals)
     if plan.vary.strip():
-        axes = parse_axes(plan.vary, limits, facts.ceilings)
+        floor = partial(facts.floor, knobs=limits)
+        axes = parse_axes(plan.vary, limits, facts.ceilings, floor)
     else:
         fixed = closed and not plan.load and isinstance(level, int) and not workload.sessions
         axes = usual_axes(limits, facts.ceilings, level if fixed else None)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tputtui.errors import UsageError
@@ -94,10 +94,13 @@ def usual_axes(limits: Knobs, ceilings: Knobs, in_flight: int | None = None) -> 
     return tuple(axes)
 
 
-def parse_axes(text: str, limits: Knobs, ceilings: Knobs) -> tuple[Axis, ...]:
+def parse_axes(
+    text: str, limits: Knobs, ceilings: Knobs, floor: Callable[[str], int] = lambda name: 0
+) -> tuple[Axis, ...]:
     """Axes as typed: `max_num_seqs=16..256, scheduling_policy`; the present value joins each.
 
     Without values: all there are of a choice, else halved down from the ceiling.
+    floor: the least that the other limits allow a limit to be.
     Raises UsageError, or KnobError for a value the engine cannot take.
     """
     axes: list[Axis] = []
@@ -108,13 +111,14 @@ def parse_axes(text: str, limits: Knobs, ceilings: Knobs) -> tuple[Axis, ...]:
         if any(axis.name == name for axis in axes):
             raise UsageError(f"{name} is there twice.", "Give all its values at once.")
         if written.strip():
-            values = _written(name, written, ceilings)
+            values = _written(name, written, ceilings, floor(name))
         elif limit.choices:
             values = list(range(ceiling + 1))
         elif ceiling >= 2**40:
             raise UsageError(f"{name} has no ceiling to start from.", _FORM)
         else:
-            values = _halved(ceiling, min(max(limit.minimum, limit.fine, 1), limits.get(name) or 1))
+            least = max(limit.minimum, limit.fine, floor(name), 1)
+            values = _halved(ceiling, min(least, limits.get(name) or 1))
         axes.append(_with(Axis(name, tuple(sorted(set(values)))), limits.get(name)))
     if not axes:
         raise UsageError("There is nothing to vary.", _FORM)
@@ -172,11 +176,13 @@ def _items(text: str) -> list[str]:
     return items
 
 
-def _written(name: str, text: str, ceilings: Knobs) -> list[int]:
+def _written(name: str, text: str, ceilings: Knobs, floor: int) -> list[int]:
     low, dots, high = text.partition("..")
+    parts = [low, high] if dots else text.split(",")
+    given = [checked(name, parse_value(name, part), ceilings, floor) for part in parts]
     if not dots:
-        return [_value(name, part, ceilings) for part in text.split(",")]
-    value, last = _value(name, low, ceilings), _value(name, high, ceilings)
+        return given
+    value, last = given
     if not 0 < value <= last:
         raise UsageError(f"{name}: {text.strip()!r} is no range upwards.", _FORM)
     values = []
@@ -184,7 +190,3 @@ def _written(name: str, text: str, ceilings: Knobs) -> list[int]:
         values.append(value)
         value *= 2
     return [*values, last]
-
-
-def _value(name: str, text: str, ceilings: Knobs) -> int:
-    return checked(name, parse_value(name, text), ceilings)
