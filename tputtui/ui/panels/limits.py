@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tputtui.format import bar, size
 from tputtui.frame import Frame
 from tputtui.knobs import KNOBS, Knob, Knobs, spoken
-from tputtui.ui.rows import Row, fitted, shortened, width_of
+from tputtui.ui.rows import Row, fitted, width_of
 
 __all__ = ["limit_at", "limits", "limits_caption"]
 
@@ -39,10 +39,7 @@ def limits(frame: Frame, selected: str, width: int, height: int) -> list[Row]:
             rows[place.y] += fitted(_cell(frame, place.knob, chosen), place.end - place.start)
     room = height - len(rows)
     if room > 0:
-        across = max(20, width - 4)
-        lines = textwrap.wrap(_told(frame, selected, len(places)), across)
-        if len(lines) > room:
-            lines[room - 1 :] = [shortened(" ".join(lines[room - 1 :]), across)]
+        lines = _whole(_told(frame, selected, len(places)), max(20, width - 4), room)
         rows += [[(f"  {line}", "muted")] for line in lines]
     return rows
 
@@ -103,6 +100,16 @@ def _told(frame: Frame, selected: str, shown: int) -> str:
         memory = size(usable * facts.kv_block_bytes, 0) if facts.kv_block_bytes else ""
         parts.append(", ".join(filter(None, (tokens, memory))))
     return " · ".join([*parts, knob.trade])
+
+
+def _whole(text: str, width: int, lines: int) -> list[str]:
+    """The text wrapped, without its last clauses where all of them are more than so many lines."""
+    while len(wrapped := textwrap.wrap(text, width)) > lines:
+        end = max(text.rfind(sign) for sign in ",;:·")
+        if end <= 0:
+            break
+        text = text[:end].rstrip()
+    return wrapped[:lines]
 
 
 def _cell(frame: Frame, knob: Knob, selected: bool) -> Row:
