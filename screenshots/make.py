@@ -62,8 +62,11 @@ async def swept(pilot) -> None:
 async def tuned(pilot) -> None:
     """Let the tuner search and confirm, with a goal that the demo's own limits miss."""
     from tputtui.goals import parse_goals
+    from tputtui.tune.plan import Plan
 
     await asyncio.sleep(5.0)
+    few = "max_num_seqs=32,64,128, max_num_batched_tokens=128,512,2048"
+    pilot.app._plan = Plan(vary=few, budget_s=240.0)
     pilot.app.session.set_goals(parse_goals("ttft_p90=2.5s,tpot_p90=25ms"))
     await pilot.press("t", "enter")
     for _ in range(900):
