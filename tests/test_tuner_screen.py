@@ -116,6 +116,19 @@ async def test_a_plan_is_changed_refused_and_started():
         assert app._plan.budget_s == 300
 
 
+@pytest.mark.parametrize("size", SIZES)
+async def test_without_goals_it_plots_tokens(size):
+    app = planned()
+    app.session.set_goals(())
+    app.session.steer.tuner.start(PLAN)
+    app.rig.run(45)
+    async with app.run_test(size=size) as pilot:
+        await shown(pilot)
+        assert "generated tok/s against E2E p90" in text_of(app)
+        assert "tokens/s" in text_of(app)
+        assert "met" not in text_of(app)
+
+
 async def test_the_board_tells_of_it():
     app = under_way(45)
     async with app.run_test(size=(80, 24)) as pilot:

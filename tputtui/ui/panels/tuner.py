@@ -161,12 +161,14 @@ def _plotted(state: TunerState, goals: Sequence[Goal], width: int, height: int) 
 def _axes(goals: Sequence[Goal], *, goodput: bool) -> tuple[Axis, Axis]:
     """Goodput against the first goal's latency, at p90 or p50: p99 needs more than a trial has.
 
-    Where there is no goodput at all, tokens/s.
+    Where there is no goodput at all, tokens/s; without goals against E2E.
     """
     key = "goodput_per_s" if goodput else "tokens_per_s"
-    latency = f"{goals[0].metric}_{'p50' if goals[0].percentile <= 50 else 'p90'}"
+    latency = "e2e_p90"
+    if goals:
+        latency = f"{goals[0].metric}_{'p50' if goals[0].percentile <= 50 else 'p90'}"
     y = next(axis for axis in AXES_Y if axis.key == key)
-    x = next(axis for axis in AXES_X if axis.key == (latency if goals else "e2e_p90"))
+    x = next(axis for axis in AXES_X if axis.key == latency)
     return y, x
 
 
