@@ -32,6 +32,7 @@ from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.screens.dialog import Dialog
 from tputtui.ui.screens.help import HelpScreen
 from tputtui.ui.screens.log import LogScreen
+from tputtui.ui.screens.watching import WatchingScreen
 from tputtui.ui.terminal_app import TerminalApp
 
 __all__ = ["TputApp"]
@@ -95,8 +96,8 @@ class TputApp(TerminalApp):
         elif isinstance(self.screen, LogScreen):
             self.session.frame()
             self.screen.add(self._tail.read())
-        elif callable(tick := getattr(self.screen, "tick", None)):
-            tick()
+        elif isinstance(self.screen, WatchingScreen):
+            self.screen.tick()
         else:
             self.session.frame()
         for news in self.session.news():

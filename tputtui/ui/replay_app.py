@@ -19,6 +19,7 @@ from tputtui.ui.screens.frontier import FrontierScreen
 from tputtui.ui.screens.help import HelpScreen
 from tputtui.ui.screens.history import HistoryScreen
 from tputtui.ui.screens.tuner import TunerScreen
+from tputtui.ui.screens.watching import WatchingScreen
 from tputtui.ui.terminal_app import TerminalApp
 
 __all__ = ["ReplayApp"]
@@ -51,7 +52,7 @@ class ReplayApp(TerminalApp):
             self.replay.frame()
         elif self.screen is self._board:
             self._board.tick()
-        elif isinstance(self.screen, FrontierScreen | HistoryScreen | TunerScreen):
+        elif isinstance(self.screen, WatchingScreen):
             self.screen.tick()
         else:
             self.replay.frame()

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
 from textual.widgets import Footer
 
 from tputtui.errors import TputError
@@ -14,6 +13,7 @@ from tputtui.frame import Frame
 from tputtui.measure.frontier import AXES_X, AXES_Y
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.panels.frontier import frontier
+from tputtui.ui.screens.watching import WatchingScreen
 from tputtui.ui.watched import Watched
 
 __all__ = ["FrontierScreen"]
@@ -21,7 +21,7 @@ __all__ = ["FrontierScreen"]
 _FIRST_X = next(i for i, axis in enumerate(AXES_X) if axis.key == "e2e_p90")
 
 
-class FrontierScreen(Screen[None]):
+class FrontierScreen(WatchingScreen):
     """Draws the session's points; the engine goes on beneath."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -33,8 +33,7 @@ class FrontierScreen(Screen[None]):
     ]
 
     def __init__(self, session: Watched) -> None:
-        super().__init__()
-        self._session = session
+        super().__init__(session)
         self._canvas = Canvas(" throughput against latency ", id="frontier")
         self._y, self._x = 0, _FIRST_X
 
@@ -42,14 +41,6 @@ class FrontierScreen(Screen[None]):
         """The plot and its table."""
         yield self._canvas
         yield Footer(show_command_palette=False, compact=True)
-
-    def on_resize(self) -> None:
-        """Paint anew once the canvas has its size."""
-        self.call_after_refresh(self.tick)
-
-    def tick(self) -> None:
-        """Take a frame and paint it."""
-        self.show(self._session.frame())
 
     def show(self, frame: Frame) -> None:
         """Paint `frame`; only cells that differ are written."""
@@ -83,7 +74,3 @@ class FrontierScreen(Screen[None]):
         """Forget the points."""
         self._session.clear_points()
         self.tick()
-
-    def action_leave(self) -> None:
-        """Back to the board; a sweep goes on."""
-        self.dismiss()

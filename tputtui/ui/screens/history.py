@@ -8,7 +8,6 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
 from textual.widgets import DataTable, Footer
 
 from tputtui.errors import BootNeeded, TputError
@@ -19,6 +18,7 @@ from tputtui.ui.canvas import Canvas
 from tputtui.ui.panels.pair import about, pair
 from tputtui.ui.panels.tried import Column, Entry, columns, entries, signs, title
 from tputtui.ui.screens.confirm import Confirm
+from tputtui.ui.screens.watching import WatchingScreen
 from tputtui.ui.trial_table import TrialTable
 from tputtui.ui.watched import Watched
 
@@ -27,7 +27,7 @@ __all__ = ["HistoryScreen"]
 _SCROLLBAR = 1
 
 
-class HistoryScreen(Screen[None]):
+class HistoryScreen(WatchingScreen):
     """A row a setting; the engine goes on beneath."""
 
     AUTO_FOCUS = "#trials"
@@ -43,8 +43,7 @@ class HistoryScreen(Screen[None]):
     ]
 
     def __init__(self, session: Watched) -> None:
-        super().__init__()
-        self._session = session
+        super().__init__(session)
         self._title = Canvas(id="trials-title")
         self._table = TrialTable()
         self._about = Canvas(id="trial")
@@ -65,14 +64,6 @@ class HistoryScreen(Screen[None]):
     def on_mount(self) -> None:
         """Two rows are compared when they are wanted."""
         self._pane.display = False
-
-    def on_resize(self) -> None:
-        """Paint anew once everything has its size."""
-        self.call_after_refresh(self.tick)
-
-    def tick(self) -> None:
-        """Take a frame and paint it."""
-        self.show(self._session.frame())
 
     def show(self, frame: Frame) -> None:
         """Paint `frame`: cells that differ, and the lines about the row of the cursor."""

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
 from textual.widgets import Footer
 
 from tputtui.errors import BootNeeded, TputError, UsageError
@@ -20,6 +19,7 @@ from tputtui.ui.canvas import Canvas
 from tputtui.ui.panels.tuner import plan_rows, status_row, tuner_rows
 from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.screens.dialog import Dialog
+from tputtui.ui.screens.watching import WatchingScreen
 from tputtui.ui.watched import Watched
 
 __all__ = ["TunerScreen"]
@@ -27,7 +27,7 @@ __all__ = ["TunerScreen"]
 _PLANNING = ("start", "find", "vary", "boots", "search", "budget", "goals", "resume")
 
 
-class TunerScreen(Screen[None]):
+class TunerScreen(WatchingScreen):
     """Shows the plan until it is started, then what comes of it.
 
     plan: to start from. keep: told of every change to it. verify: asks for a verify boot.
@@ -58,8 +58,7 @@ class TunerScreen(Screen[None]):
         keep: Callable[[Plan], None] = lambda plan: None,
         verify: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__()
-        self._session = session
+        super().__init__(session)
         self._plan = plan
         self._keep = keep
         self._verify = verify
@@ -74,14 +73,6 @@ class TunerScreen(Screen[None]):
         yield self._title
         yield self._canvas
         yield Footer(show_command_palette=False, compact=True)
-
-    def on_resize(self) -> None:
-        """Paint anew once everything has its size."""
-        self.call_after_refresh(self.tick)
-
-    def tick(self) -> None:
-        """Take a frame and paint it."""
-        self.show(self._session.frame())
 
     def show(self, frame: Frame) -> None:
         """Paint `frame`; only cells that differ are written."""
@@ -226,10 +217,6 @@ class TunerScreen(Screen[None]):
         """Back to the plan."""
         self._planning = True
         self.tick()
-
-    def action_leave(self) -> None:
-        """Back to the board; a search goes on."""
-        self.dismiss()
 
     # -- inside ----------------------------------------------------------------------------
 
