@@ -8,7 +8,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Footer
 
-from tputtui.errors import TputError
 from tputtui.frame import Frame
 from tputtui.measure.frontier import AXES_X, AXES_Y
 from tputtui.ui.canvas import Canvas
@@ -60,15 +59,9 @@ class FrontierScreen(WatchingScreen):
 
     def action_sweep(self) -> None:
         """Sweep the load, or stop doing so."""
-        sweep = self._session.frame().sweep
-        try:
-            if sweep is not None and sweep.level is not None:
-                self._session.steer.stop_experiment()
-            else:
-                self._session.steer.sweep()
-        except TputError as refusal:
-            self.notify(refusal.hint, title=refusal.message, severity="warning", timeout=6)
-        self.tick()
+        sweep, steer = self._session.frame().sweep, self._session.steer
+        stops = sweep is not None and sweep.level is not None
+        self.attempt(steer.stop_experiment if stops else steer.sweep)
 
     def action_clear(self) -> None:
         """Forget the points."""

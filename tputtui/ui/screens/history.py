@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
 from textual import on
@@ -91,7 +90,7 @@ class HistoryScreen(WatchingScreen):
         except BootNeeded as needed:
             self._offer_boot(number, needed)
         except TputError as refusal:
-            self._refuse(refusal)
+            self.refuse(refusal)
         else:
             self.notify(said, timeout=3)
             self.tick()
@@ -100,7 +99,7 @@ class HistoryScreen(WatchingScreen):
         try:
             cost = self._session.steer.boot_cost
         except TputError as refusal:
-            self._refuse(refusal)
+            self.refuse(refusal)
             return
         told = [
             f"{needed.message} Boot that one, in this process?",
@@ -109,7 +108,7 @@ class HistoryScreen(WatchingScreen):
         ]
 
         def boot() -> None:
-            self._try(lambda: self._session.steer.jump(number, boot=True))
+            self.attempt(lambda: self._session.steer.jump(number, boot=True))
 
         self.app.push_screen(Confirm(f"boot the engine of row {number}", told, "boots", boot))
 
@@ -118,7 +117,7 @@ class HistoryScreen(WatchingScreen):
         number = self._table.chosen
         if number is not None:
             pinned = self._session.frame().baseline == number
-            self._try(lambda: self._session.steer.pin(None if pinned else number))
+            self.attempt(lambda: self._session.steer.pin(None if pinned else number))
 
     def action_diff(self) -> None:
         """Mark the row; a second time, on another, show the two side by side."""
@@ -159,11 +158,11 @@ class HistoryScreen(WatchingScreen):
 
     def action_undo(self) -> None:
         """Take back the last turn."""
-        self._try(lambda: f"Undone: {self._session.steer.undo()}")
+        self.attempt(lambda: f"Undone: {self._session.steer.undo()}")
 
     def action_redo(self) -> None:
         """Do again what was undone last."""
-        self._try(lambda: f"Done again: {self._session.steer.redo()}")
+        self.attempt(lambda: f"Done again: {self._session.steer.redo()}")
 
     def action_leave(self) -> None:
         """Away with the two rows, else back to the board."""
@@ -174,19 +173,6 @@ class HistoryScreen(WatchingScreen):
             self.dismiss()
 
     # -- inside ----------------------------------------------------------------------------
-
-    def _try(self, act: Callable[[], str | None]) -> None:
-        try:
-            said = act()
-        except TputError as refusal:
-            self._refuse(refusal)
-            return
-        if said:
-            self.notify(said, timeout=3)
-        self.tick()
-
-    def _refuse(self, refusal: TputError) -> None:
-        self.notify(refusal.hint, title=refusal.message, severity="warning", timeout=6)
 
     def _sort_by(self, key: str) -> None:
         # Latencies: the shortest first, like everything else the best.

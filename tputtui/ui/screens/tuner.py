@@ -112,7 +112,7 @@ class TunerScreen(WatchingScreen):
     def action_start(self) -> None:
         """Begin."""
         plan = self._plan
-        if plan is not None and self._try(lambda: self._session.steer.tuner.start(plan)):
+        if plan is not None and self.attempt(lambda: self._session.steer.tuner.start(plan)):
             self._planning = False
             self.tick()
 
@@ -186,10 +186,10 @@ class TunerScreen(WatchingScreen):
         try:
             plan = await asyncio.to_thread(resumed, plan, asked, "")
         except TputError as refusal:
-            self._refuse(refusal)
+            self.refuse(refusal)
             return
         told = len(plan.told)
-        if self._try(lambda: self._session.steer.tuner.start(plan)):
+        if self.attempt(lambda: self._session.steer.tuner.start(plan)):
             self._planning = False
             self.notify(f"Going on after {told} {'trial' if told == 1 else 'trials'}.", timeout=4)
             self.tick()
@@ -198,7 +198,7 @@ class TunerScreen(WatchingScreen):
 
     def action_finish(self) -> None:
         """No more trials; a second time, no confirmation either."""
-        self._try(self._session.steer.tuner.finish)
+        self.attempt(self._session.steer.tuner.finish, shown_s=5.0)
 
     def action_take(self) -> None:
         """Put on what was found; ask first where that takes a boot."""
@@ -228,11 +228,11 @@ class TunerScreen(WatchingScreen):
             told = [f"{needed.message} Boot that one, in this process?", steer.boot_cost]
 
             def boot() -> None:
-                self._try(lambda: steer.tuner.take(boot=True))
+                self.attempt(lambda: steer.tuner.take(boot=True), shown_s=5.0)
 
             self.app.push_screen(Confirm("boot what was found", told, "boots", boot))
         except TputError as refusal:
-            self._refuse(refusal)
+            self.refuse(refusal)
         else:
             self.notify(f"{said}. u on the board undoes it, s saves it.", title="Taken", timeout=6)
             self.dismiss()
@@ -247,18 +247,3 @@ class TunerScreen(WatchingScreen):
     def _ask(self, title: str, text: str, hint: str, use: Callable[[str], None]) -> None:
         dialog = Dialog(title, [("", text)], hint, lambda texts: use(texts[0].strip()))
         self.app.push_screen(dialog)
-
-    def _try(self, act: Callable[[], str | None]) -> bool:
-        """Do it, and say what was done, or why not; whether it was done."""
-        try:
-            said = act()
-        except TputError as refusal:
-            self._refuse(refusal)
-            return False
-        if said:
-            self.notify(said, timeout=5)
-        self.tick()
-        return True
-
-    def _refuse(self, refusal: TputError) -> None:
-        self.notify(refusal.hint, title=refusal.message, severity="warning", timeout=6)

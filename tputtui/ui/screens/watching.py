@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 
 from textual.screen import Screen
 
+from tputtui.errors import TputError
 from tputtui.frame import Frame
 from tputtui.ui.watched import Watched
 
@@ -30,6 +32,25 @@ class WatchingScreen(Screen[None]):
     @abstractmethod
     def show(self, frame: Frame) -> None:
         """Paint `frame`; only cells that differ are written."""
+
+    def attempt(self, act: Callable[[], object], *, shown_s: float = 3.0) -> bool:
+        """Do it, say what was done where `act` gives that in words, and paint; or say why not.
+
+        shown_s: how long what was done is shown, in seconds. Whether it was done.
+        """
+        try:
+            said = act()
+        except TputError as refusal:
+            self.refuse(refusal)
+            return False
+        if isinstance(said, str) and said:
+            self.notify(said, timeout=shown_s)
+        self.tick()
+        return True
+
+    def refuse(self, refusal: TputError) -> None:
+        """Say why something is not done, and what to do."""
+        self.notify(refusal.hint, title=refusal.message, severity="warning", timeout=6)
 
     def action_leave(self) -> None:
         """Back to the board; what is under way goes on."""
