@@ -158,10 +158,6 @@ def setting(knobs) -> tuple[int, ...]:
     return tuple(knobs.values())
 
 
-def chosen(state: TunerState):
-    return next((t for t in state.trials if t.number == state.best), None)
-
-
 def known(options: argparse.Namespace) -> None:
     rows = []
     for seed in range(options.first, options.first + options.seeds):
@@ -181,7 +177,7 @@ def known(options: argparse.Namespace) -> None:
         found["random"] = world.session(seed).tune(plan, took_s)
         regret = {}
         for name, state in found.items():
-            trial = chosen(state)
+            trial = state.best_trial
             gave = true[setting(trial.knobs)] if trial else 0.0
             regret[name] = 1 - gave / best
         met = sum(value > 0 for value in true.values())
@@ -227,7 +223,7 @@ def real(options: argparse.Namespace) -> None:
         runs.append(tuned(session, Plan(vary=options.vary, budget_s=1800, seed=seed)))
         state, times = runs[-1]
         print(
-            f"seed {seed}: {setting(chosen(state).knobs)} {state.value:.1f} req/s, "
+            f"seed {seed}: {setting(state.best_trial.knobs)} {state.value:.1f} req/s, "
             f"{len(state.trials)} trials, {times[-1][1]:.0f} s",
             flush=True,
         )
@@ -262,7 +258,7 @@ def judged(grids: list[TunerState], runs: list, grid_s: float, start_s: float) -
         while at and times[at - 1][0] in good:
             at -= 1
         reached.append(times[at][1] if at < len(times) else math.inf)
-        gives = gave.get(setting(chosen(state).knobs), 0.0) / best
+        gives = gave.get(setting(state.best_trial.knobs), 0.0) / best
         print(f"  {gives:4.0%} of the best, reached after {reached[-1]:.0f} s")
     there = sorted(each for each in reached if math.isfinite(each))
     if there:
@@ -301,7 +297,7 @@ def wait(session: Session, done) -> None:
         time.sleep(0.25)
 
 
-def tuned(session: Session, plan: Plan, most_s: float = math.inf):
+def tuned(session: Session, plan: Plan):
     """The state when the search is over, and (best setting, seconds) after each trial."""
     began_s = time.monotonic()
     session.steer.tuner.start(plan)
@@ -312,9 +308,9 @@ def tuned(session: Session, plan: Plan, most_s: float = math.inf):
         assert state is not None
         spent_s = time.monotonic() - began_s
         if len(state.trials) > len(times):
-            trial = chosen(state)
+            trial = state.best_trial
             times.append((setting(trial.knobs), spent_s))
-        if state.phase != "searching" or (spent_s >= most_s and times):
+        if state.phase != "searching":
             session.steer.stop_experiment()
             session.frame()
             return state, times

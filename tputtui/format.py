@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["bar", "clock", "compact", "percent", "rate", "seconds", "size"]
+__all__ = ["bar", "clock", "compact", "counted", "percent", "rate", "seconds", "size"]
 
 MISSING = "–"
 
@@ -64,6 +64,11 @@ def percent(fraction: float, width: int = 4) -> str:
     if 0 < fraction < 0.005:
         return "<1%".rjust(width)
     return f"{fraction * 100:.0f}%".rjust(width)
+
+
+def counted(number: int, thing: str) -> str:
+    """How many there are: 1 trial, 2 trials."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def clock(value: float) -> str:

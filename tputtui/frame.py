@@ -223,6 +223,11 @@ class TunerState:
     of: Profile | None = None
 
     @property
+    def best_trial(self) -> TunerTrial | None:
+        """The newest trial of the best setting so far; None before there is one."""
+        return next((trial for trial in self.trials if trial.number == self.best), None)
+
+    @property
     def over(self) -> bool:
         """Whether nothing is under way any more."""
         return self.phase == "done"

@@ -181,6 +181,7 @@ def _settled(
 
 def _why_not(headless: Headless, interrupted: Interrupted) -> int:
     """Say why there is no profile; returns the exit code."""
+    from tputtui.format import counted
     from tputtui.tune.outcome import limits_text
 
     session = headless.session
@@ -190,7 +191,7 @@ def _why_not(headless: Headless, interrupted: Interrupted) -> int:
         state = session.frame().tuner
         told = len(state.trials) if state else 0
         more = "; --resume goes on from there" if told and session.journal else ""
-        headless.say(f"interrupted after {told} {'trial' if told == 1 else 'trials'}{more}.")
+        headless.say(f"interrupted after {counted(told, 'trial')}{more}.")
         if state is not None and state.holds:
             headless.say(f"the best so far, not confirmed: {limits_text(state.found)}.")
         return INTERRUPTED

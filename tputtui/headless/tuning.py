@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from tputtui.format import rate
+from tputtui.format import clock
 from tputtui.frame import Frame, TunerState, TunerTrial
 from tputtui.goals import Goal
 from tputtui.headless.progress import Progress
 from tputtui.headless.running import LOOK_S, Interrupted
 from tputtui.knobs import shorthand
 from tputtui.session import Session
-from tputtui.tune.outcome import missed_text
+from tputtui.tune.outcome import gave_text, missed_text
 from tputtui.tune.plan import Plan
 
 __all__ = ["trial_line", "tune"]
@@ -43,19 +43,15 @@ def tune(
 
 def trial_line(trial: TunerTrial, state: TunerState, goals: tuple[Goal, ...]) -> str:
     """A trial in a line: setting, load, what it gave, its nearest goal, and why it ended."""
-    half = 1.96 * trial.error * trial.value
     held = "" if not goals else "met " if trial.holds else "missed "
     engine = f" on {state.engines[trial.engine]}" if state.engines[trial.engine] else ""
-    value = f"{rate(trial.value, 0).strip()} ± {rate(half, 0).strip()}" if trial.value > 0 else "0"
     return (
         f"{trial.number:>4} {trial.point.label:<2} {shorthand(trial.knobs):<16}{engine} "
-        f"{trial.point.load:<14} {value:>16} {'req/s' if goals else 'tok/s'}  "
+        f"{trial.point.load:<14} {gave_text(trial):>16} {'req/s' if goals else 'tok/s'}  "
         f"{held}{missed_text(trial, goals)} · {trial.point.window_s:.0f} s, {trial.why}"
         f"{' (again)' if trial.again else ''}"
     )
 
 
 def _line(state: TunerState) -> str:
-    minutes, seconds = divmod(round(state.left_s), 60)
-    left = f"{minutes}:{seconds:02d} left at most"
-    return f"{state.phase} · {state.note} · {left}"
+    return f"{state.phase} · {state.note} · {clock(state.left_s)} left at most"

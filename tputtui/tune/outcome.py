@@ -14,7 +14,7 @@ from tputtui.measure.attainment import Attainment, Verdict
 from tputtui.measure.verdict import Difference, Judgement
 from tputtui.tune.scoring import SATURATED
 
-__all__ = ["limits_text", "missed_text", "outcome"]
+__all__ = ["gave_text", "limits_text", "missed_text", "outcome"]
 
 _FROM_NONE = 99.0
 """A change beyond which the factor says nothing any more."""
@@ -32,16 +32,14 @@ def outcome(
     broken: why it was broken off, empty where it was not. start, found: how those two kept the
     goals when they were compared, on other requests than they were chosen by.
     """
-    best = next((trial for trial in state.trials if trial.number == state.best), None)
+    best = state.best_trial
     if best is None:
         return replace(state, verdict=broken or "Nothing was measured.")
     if not state.holds:
         said = f"No setting met the goals. {_closest(best, state.trials, goals)}"
         return replace(state, verdict=f"{broken} {said}".strip() if broken else said)
     at = f" at {best.point.load}" if state.load else ""
-    gave = (
-        f"{rate(state.value, 0).strip()} {'requests/s within the goals' if goals else 'tokens/s'}"
-    )
+    gave = f"{rate(state.value, 0)} {'requests/s within the goals' if goals else 'tokens/s'}"
     if state.found == state.start and best.engine == 0:
         said = f"Nothing tried is better than the start, {limits_text(state.start)}: {gave}."
         if state.load:
@@ -85,6 +83,14 @@ def limits_text(values: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {spoken(name, value)}" for name, value in values.items())
 
 
+def gave_text(trial: TunerTrial, *, interval: bool = True) -> str:
+    """What a trial gave, with the half-width of its 95 % interval: `32.2 ± 2.12`; 0 for none."""
+    if not trial.value > 0:
+        return "0"
+    half = f" ± {rate(1.96 * trial.error * trial.value, 0)}" if interval else ""
+    return f"{rate(trial.value, 0)}{half}"
+
+
 def missed_text(trial: TunerTrial, goals: Sequence[Goal], observed_s: float | None = None) -> str:
     """Which goal a trial is nearest to, or misses most, and by how much; empty without goals.
 
@@ -92,13 +98,13 @@ def missed_text(trial: TunerTrial, goals: Sequence[Goal], observed_s: float | No
     """
     if trial.worst == SATURATED:
         served, offered = trial.point.requests_per_s, trial.point.offered_per_s
-        return f"saturated, {rate(served, 0).strip()} of {rate(offered, 0).strip()} req/s served"
+        return f"saturated, {rate(served, 0)} of {rate(offered, 0)} req/s served"
     goal = next((goal for goal in goals if goal.name == trial.worst), None)
     if goal is None:
         return ""
-    limit = seconds(goal.limit_s, 0).strip()
+    limit = seconds(goal.limit_s, 0)
     seen_s = trial.observed_s if observed_s is None else observed_s
-    return f"{goal.name} {seconds(seen_s, 0).strip()} of {limit}"
+    return f"{goal.name} {seconds(seen_s, 0)} of {limit}"
 
 
 def _missing(attained: Sequence[Attainment]) -> str:

@@ -19,7 +19,7 @@ from tputtui.measure.attainment import Verdict, goodput
 from tputtui.measure.bounds import Binding
 from tputtui.measure.frontier import Point, letter
 from tputtui.measure.recorder import ENDED, Recorder
-from tputtui.measure.series import Batched, rows, series
+from tputtui.measure.series import rows, series
 from tputtui.measure.stats import Floats
 from tputtui.measure.window import figures, latencies
 from tputtui.tune.search import Seen
@@ -35,7 +35,7 @@ _NOTHING_S = 10.0
 
 
 class Score(NamedTuple):
-    """seen: for the search. headline: tokens/s, or with goals goodput; None before anything ended.
+    """seen: for the search.
 
     worst: the goal nearest to its limit, or farthest beyond it, by its name; "saturated" where more
     arrived than was served; empty without goals. observed_s: its percentile over all requests that
@@ -43,7 +43,6 @@ class Score(NamedTuple):
     """
 
     seen: Seen
-    headline: Batched | None
     worst: str
     observed_s: float
 
@@ -75,9 +74,8 @@ def score(
             miss, sure, worst = max(miss, min(behind, _FARTHEST), 1e-9), True, SATURATED
     if goals and not found.n and found.length_s >= _NOTHING_S:
         miss, sure = _FARTHEST, True
-    return Score(
-        Seen(value, error, miss, sure, found.length_s, found.n), headline, worst, observed_s
-    )
+    seen = Seen(value, error, miss, sure, found.length_s, found.n)
+    return Score(seen, worst, observed_s)
 
 
 def trial_of(

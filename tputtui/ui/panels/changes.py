@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from textwrap import wrap
 
+from tputtui.format import counted
 from tputtui.frame import CompareState, Frame, Trial, TunerState
 from tputtui.measure.verdict import Difference
 from tputtui.measure.window import SPAN_S, Phase
@@ -49,7 +50,7 @@ def changes_caption(frame: Frame, width: int) -> str:
     """What is compared with what, for the panel's title; as much of it as fits."""
     compare = frame.compare
     if compare is not None:
-        pairs = f"{compare.pair} {'pair' if compare.pair == 1 else 'pairs'}"
+        pairs = counted(compare.pair, "pair")
         # A running one's note begins with how far it is.
         caption = f"A/B over, {pairs}" if compare.done else f"A/B {compare.note.partition(':')[0]}"
         if compare.title != "A/B":
@@ -101,8 +102,7 @@ def _tuned(tuner: TunerState, width: int) -> list[Row]:
     head = "tuner  "
     said = shortened(f"{tuner.phase} {tuner.note}", width - len(head))
     rows: list[Row] = [[(head, "accent"), (said, "text")]]
-    best = next((trial for trial in tuner.trials if trial.number == tuner.best), None)
-    if best is not None:
+    if (best := tuner.best_trial) is not None:
         met = "meets the goals" if tuner.holds else "misses a goal"
         text = f"best of {len(tuner.trials)} trials: {limits_text(best.knobs)}, {met} (t shows all)"
         rows.append([(" " * len(head), "text"), (shortened(text, width - len(head)), "muted")])

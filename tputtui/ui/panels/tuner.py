@@ -8,14 +8,14 @@ from dataclasses import replace
 from textwrap import wrap
 
 from tputtui.errors import TputError
-from tputtui.format import rate
+from tputtui.format import clock, counted
 from tputtui.frame import Frame, TunerState, TunerTrial
 from tputtui.goals import Goal, describe_goals
 from tputtui.knobs import shorthand
 from tputtui.load.notation import describe_arrivals
 from tputtui.measure.frontier import AXES_X, AXES_Y, Axis, Point, pareto
 from tputtui.measure.verdict import Difference
-from tputtui.tune.outcome import missed_text
+from tputtui.tune.outcome import gave_text, missed_text
 from tputtui.tune.plan import Plan, engines_of, space_of
 from tputtui.tune.proposers import SEARCHES
 from tputtui.tune.space import describe_axes
@@ -40,20 +40,14 @@ def status_row(frame: Frame, plan: Plan | None, width: int) -> Row:
         return fitted([(" tuner ", "accent"), ("what is to be searched", "text")], width)
     if state.over:
         said = "a better setting was found" if state.offered else "over"
-        return fitted(
-            [(" tuner ", "accent"), (f"{said} · {_counted(len(state.trials))}", "text")], width
-        )
+        said = f"{said} · {counted(len(state.trials), 'trial')}"
+        return fitted([(" tuner ", "accent"), (said, "text")], width)
     left: Row = [(f" {state.phase} ", "accent"), (state.note, "text")]
-    minutes, seconds = divmod(round(state.left_s), 60)
-    right: Row = [(f"at most {minutes}:{seconds:02d} left ", "value")]
+    right: Row = [(f"at most {clock(state.left_s)} left ", "value")]
     if not math.isnan(state.drift) and width >= _WIDE:
         drift = f"the best measured again: {state.drift:+.1%} · "
         right.insert(0, (drift.replace("-", "−"), "muted"))
     return spread(left, right, width)
-
-
-def _counted(trials: int) -> str:
-    return f"{trials} {'trial' if trials == 1 else 'trials'}"
 
 
 def plan_rows(frame: Frame, plan: Plan, width: int) -> list[Row]:
@@ -185,7 +179,7 @@ def _trials(state: TunerState, goals: Sequence[Goal], width: int, height: int) -
     )
     rows: list[Row] = [[(head[:width], "label")]]
     shown = list(state.trials[-(height - 1) :])
-    best = next((trial for trial in state.trials if trial.number == state.best), None)
+    best = state.best_trial
     if best is not None and best not in shown and shown:
         shown[0] = best
     return rows + [_trial(trial, state, goals, width) for trial in shown]
@@ -198,9 +192,7 @@ def _trial(trial: TunerTrial, state: TunerState, goals: Sequence[Goal], width: i
     setting = shorthand(trial.knobs)
     if engine := state.engines[trial.engine]:
         setting = f"{setting} {engine}"
-    value = rate(trial.value, 0).strip() if trial.value > 0 else "0"
-    if trial.value > 0 and (wide or not load):
-        value += f" ± {rate(1.96 * trial.error * trial.value, 0).strip()}"
+    value = gave_text(trial, interval=wide or not load)
     met = ("✓ met  ", "good") if trial.holds else ("✗ miss ", "warn")
     row: Row = [
         (f"{'►' if here else ' '}{trial.number:>3} {trial.point.label:<2} ", look),

@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Footer
 
 from tputtui.errors import BootNeeded, TputError, UsageError
+from tputtui.format import counted
 from tputtui.frame import Frame
 from tputtui.tune.plan import Plan, parse_engines, space_of
 from tputtui.tune.proposers import SEARCHES
@@ -191,7 +192,7 @@ class TunerScreen(WatchingScreen):
         told = len(plan.told)
         if self.attempt(lambda: self._session.steer.tuner.start(plan)):
             self._planning = False
-            self.notify(f"Going on after {told} {'trial' if told == 1 else 'trials'}.", timeout=4)
+            self.notify(f"Going on after {counted(told, 'trial')}.", timeout=4)
             self.tick()
 
     # -- while it runs, and after ----------------------------------------------------------
