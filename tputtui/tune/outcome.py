@@ -32,50 +32,54 @@ def outcome(
     broken: why it was broken off, empty where it was not. start, found: how those two kept the
     goals when they were compared, on other requests than they were chosen by.
     """
+    said, offered = _judged(state, goals, bool(broken), _missing(start), _missing(found))
+    return replace(state, verdict=f"{broken} {said}".strip(), offered=offered)
+
+
+def _judged(
+    state: TunerState, goals: Sequence[Goal], broken: bool, lost: str, missing: str
+) -> tuple[str, bool]:
+    """What came of it, and whether it is offered. lost, missing: goals that start, found miss."""
     best = state.best_trial
     if best is None:
-        return replace(state, verdict=broken or "Nothing was measured.")
+        return ("" if broken else "Nothing was measured."), False
     if not state.holds:
-        said = f"No setting met the goals. {_closest(best, state.trials, goals)}"
-        return replace(state, verdict=f"{broken} {said}".strip() if broken else said)
+        return f"No setting met the goals. {_closest(best, state.trials, goals)}", False
     at = f" at {best.point.load}" if state.load else ""
     gave = f"{rate(state.value, 0)} {'requests/s within the goals' if goals else 'tokens/s'}"
     if state.found == state.start and best.engine == 0:
-        said = f"Nothing tried is better than the start, {limits_text(state.start)}: {gave}."
         if state.load:
-            said = f"No other limits carry more than the start's: {best.point.load}, {gave}."
-        return replace(state, verdict=f"{broken} {said}".strip(), offered=state.load and not broken)
+            carried = f"No other limits carry more than the start's: {best.point.load}, {gave}."
+            return carried, not broken
+        return f"Nothing tried is better than the start, {limits_text(state.start)}: {gave}.", False
     setting = limits_text(state.found)
     if engine := state.engines[best.engine]:
         setting = f"{setting} on {engine}"
     if not state.differences or (broken and math.isnan(state.differences[0].low)):
-        said = f"The best so far is {setting}{at}, {gave}; it was not compared with the start."
-        return replace(state, verdict=f"{broken} {said}".strip())
+        return (
+            f"The best so far is {setting}{at}, {gave}; it was not compared with the start.",
+            False,
+        )
     headline = state.differences[0]
     name, how = headline.metric.label, _between(headline)
-    lost, missing = _missing(start), _missing(found)
+    better = headline.judgement is Judgement.BETTER
     if lost and not missing and not broken:
         # Goodput near none has no ratio worth an interval; that a goal is missed is beyond chance.
-        said = f"{setting} keeps the goals{at}; the start does not: {lost}."
-        return replace(state, verdict=f"{said} {name.capitalize()} {how}.", offered=True)
+        kept = f"{setting} keeps the goals{at}; the start does not: {lost}."
+        return f"{kept} {name.capitalize()} {how}.", True
     if missing:
         said = f"{setting} was the best{at}, but on other requests it misses: {missing}."
-        better = headline.judgement is Judgement.BETTER and not broken
-        more = f" Its {name} is better than the start's all the same: {how}." if better else ""
-        kept = "" if better else " The start stays as it is."
-        return replace(state, verdict=f"{broken} {said}{more}{kept}".strip(), offered=better)
-    match headline.judgement:
-        case Judgement.BETTER:
-            said = f"{setting} is better than the start{at}: {name} {how}."
-            return replace(state, verdict=said, offered=True)
-        case Judgement.WORSE:
-            said = f"{setting} looked best, but in pairs{at} its {name} is worse, {how}."
-        case Judgement.SAME:
-            said = f"{setting} gives the same {name} as the start{at}, within 2 %."
-        case _:
-            said = f"{setting} cannot be told from the start{at}: {name} {how or 'unknown'}."
-    kept = "The start stays as it is."
-    return replace(state, verdict=f"{broken} {said} {kept}".strip())
+        if better and not broken:
+            return f"{said} Its {name} is better than the start's all the same: {how}.", True
+    elif better:
+        return f"{setting} is better than the start{at}: {name} {how}.", True
+    elif headline.judgement is Judgement.WORSE:
+        said = f"{setting} looked best, but in pairs{at} its {name} is worse, {how}."
+    elif headline.judgement is Judgement.SAME:
+        said = f"{setting} gives the same {name} as the start{at}, within 2 %."
+    else:
+        said = f"{setting} cannot be told from the start{at}: {name} {how or 'unknown'}."
+    return f"{said} The start stays as it is.", False
 
 
 def limits_text(values: Mapping[str, int]) -> str:
