@@ -372,7 +372,7 @@ class TestEngines:
         assert state.offered
         assert "on block_size=64 is better than the start" in state.verdict
         assert rig.session.engine.args == {}
-        with pytest.raises(BootNeeded, match="tuner's is another engine"):
+        with pytest.raises(BootNeeded, match="The tuner's find ran on another engine"):
             rig.session.steer.tuner.take()
         rig.session.steer.tuner.take(boot=True)
         rig.run(15.0)

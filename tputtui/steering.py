@@ -361,7 +361,7 @@ class Steering:
         """Put on another setting, of another engine if `boot` allows; what was done, in words."""
         if engine != self._helm.engine:
             if not boot:
-                raise BootNeeded(f"{what.capitalize()} is another engine.", self.boot_cost)
+                raise BootNeeded(f"{what.capitalize()} ran on another engine.", self.boot_cost)
             self.boot_with(engine.args, turned(setting.knobs, booted), only=True)
             if setting.load != self._helm.load:
                 self._helm.put_load(setting.load, difference(self._helm.load, setting.load))

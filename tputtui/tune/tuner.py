@@ -82,7 +82,7 @@ class Tuner:
         found = self._experiments.found
         if found is None or self._experiments.under_way == "the tuner":
             raise UsageError("The tuner has found nothing to take.", "t shows how it stands.")
-        return self._go_to("the tuner's", *found, self._helm.facts.booted, boot=boot)
+        return self._go_to("the tuner's find", *found, self._helm.facts.booted, boot=boot)
 
     def came_of(self) -> str:
         """How the setting that stands was found, in a sentence; empty for a person's own."""
