@@ -87,6 +87,7 @@ class Search:
     """Searches `space` by trials; the first is the start.
 
     racing: end trials early, measure the best again, and play the last ones off.
+    best: the point and level that gave most of those that hold; else the closest miss.
     """
 
     def __init__(self, space: Space, proposer: Proposer, *, racing: bool) -> None:
@@ -94,6 +95,8 @@ class Search:
         self._proposer = proposer
         self._racing = racing
         self._told: dict[tuple[Point, int], list[Seen]] = {}
+        self._pooled: dict[tuple[Point, int], Seen] = {}
+        self.best: tuple[Point, int] | None = None
         self._climbing: Point | None = space.start
         self._fruitless = 0
         self._since_again = 0
@@ -117,7 +120,7 @@ class Search:
             return "measured" if seen.length_s >= _LONG_S else ""
         if seen.sure:
             return "surely misses a goal"
-        best = self._best()
+        best = self.best
         rival = self.pooled(*best) if best else None
         if rival is not None and rival.holds and best != (ask.point, ask.level):
             if not (self._space.capped or self._can_beat(seen, rival)):
@@ -130,15 +133,17 @@ class Search:
 
     def tell(self, point: Point, level: int, seen: Seen) -> None:
         """What a trial gave, whether it was asked for or is known from before."""
-        before, again = self._best(), (point, level) in self._told
+        before, again = self.best, (point, level) in self._told
         self._fruitless += all(known != point for known, _ in self._told)
         self._told.setdefault((point, level), []).append(seen)
+        self._pooled[point, level] = _pooled(self._told[point, level])
+        self.best = max(self._told, key=lambda trial: self.rank(*trial))
         self._next = None
         if again:
             self._since_again = 0
             return
         self._since_again += 1
-        if before != self._best() == (point, level):
+        if before != self.best == (point, level):
             self._fruitless = 0
         if self._ahead(point) is None:
             level = max(
@@ -151,11 +156,6 @@ class Search:
     # -- what was found --------------------------------------------------------------------
 
     @property
-    def best(self) -> tuple[Point, int] | None:
-        """The point and level that gave most of those that hold; else the closest miss."""
-        return self._best()
-
-    @property
     def over(self) -> str:
         """Why there is nothing more to try, in a sentence; empty while there is."""
         if self.ask() is not None:
@@ -166,17 +166,7 @@ class Search:
 
     def pooled(self, point: Point, level: int) -> Seen:
         """All that was seen of a trial, weighted by length. Raises KeyError when it was not run."""
-        seen = self._told[point, level]
-        length_s = math.fsum(each.length_s for each in seen)
-
-        def mean(name: str) -> float:
-            values = [getattr(each, name) * each.length_s for each in seen]
-            return math.fsum(values) / length_s if length_s > 0 else values[0]
-
-        error = math.sqrt(math.fsum((s.error * s.length_s) ** 2 for s in seen)) / length_s
-        sure = any(each.sure for each in seen) and mean("miss") > 0
-        n = sum(each.n for each in seen)
-        return Seen(mean("value"), error, mean("miss"), sure, length_s, n)
+        return self._pooled[point, level]
 
     def rank(self, point: Point, level: int) -> tuple[bool, float, float]:
         """What is better sorts higher: what holds, at a higher rate, with more of what counts.
@@ -191,7 +181,7 @@ class Search:
     # -- inside ----------------------------------------------------------------------------
 
     def _choose(self) -> Ask | None:
-        best = self._best()
+        best = self.best
         if self._climbing is not None:
             level = self._ahead(self._climbing)
             if level is not None:
@@ -210,14 +200,14 @@ class Search:
         return self._choose()
 
     def _given_up(self) -> bool:
-        best = self._best()
+        best = self.best
         patience = _FRUITLESS if best and self.pooled(*best).holds else 2 * _FRUITLESS
         tried = len({point for point, _ in self._told})
         return self._racing and tried >= _LEAST and self._fruitless >= patience
 
     def _play_off(self) -> Ask | None:
         """The finalist measured least; None when all have been measured for long enough."""
-        best = self._best()
+        best = self.best
         if not self._racing or best is None:
             return None
         near = [trial for trial in self._told if trial == best or self._comes_near(trial, best)]
@@ -228,9 +218,6 @@ class Search:
         short = min(finalists, key=lambda trial: self.pooled(*trial).length_s)
         seen = self.pooled(*short)
         return Ask(*short, again=True) if seen.may_hold and seen.length_s < _FINAL_S else None
-
-    def _best(self) -> tuple[Point, int] | None:
-        return max(self._told, key=lambda trial: self.rank(*trial), default=None)
 
     def _can_beat(self, seen: Seen, rival: Seen) -> bool:
         """Whether a trial under way may still turn out better."""
@@ -279,7 +266,7 @@ class Search:
 
     def _entry(self) -> int:
         """The level a new point has to hold."""
-        best = self._best()
+        best = self.best
         if best is None:
             return self._space.start_level
         higher = self._space.capped and self.pooled(*best).holds
@@ -295,3 +282,17 @@ class Search:
         seen = told[level]
         lower = [s.value for at, s in told.items() if at < level and s.holds]
         return seen.holds and seen.value >= 0.98 * max(lower, default=0.0)
+
+
+def _pooled(trials: list[Seen]) -> Seen:
+    """Trials of one point and level as one, weighted by length."""
+    length_s = math.fsum(each.length_s for each in trials)
+
+    def mean(name: str) -> float:
+        values = [getattr(each, name) * each.length_s for each in trials]
+        return math.fsum(values) / length_s if length_s > 0 else values[0]
+
+    error = math.sqrt(math.fsum((s.error * s.length_s) ** 2 for s in trials)) / length_s
+    sure = any(each.sure for each in trials) and mean("miss") > 0
+    n = sum(each.n for each in trials)
+    return Seen(mean("value"), error, mean("miss"), sure, length_s, n)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tputtui.engine.protocol import EngineFacts
 from tputtui.errors import TputError
@@ -73,6 +74,18 @@ class Tuning:
         self._finish = False
         self._note = self._over = self._broken = ""
         self._round = self._enter(0, facts)
+        first = self._round.space
+        self._asked_for = TunerState(
+            phase="searching",
+            note="",
+            load=plan.load,
+            search=plan.search,
+            varied=describe_axes(first.axes),
+            boots=plan.engines,
+            engines=tuple(_changed(spec, engine) for spec in self._engines),
+            start=first.values(first.start),
+            of=Profile(engine, present.load, goals=self._goals),
+        )
         self._next(now_s)
 
     # -- what is wanted --------------------------------------------------------------------
@@ -97,26 +110,19 @@ class Tuning:
     @property
     def state(self) -> TunerState:
         """How far it is."""
-        first = self._rounds[0].space
         best = self._best()
-        state = TunerState(
+        state = replace(
+            self._asked_for,
             phase="done" if self._over else "confirming" if self._confirming else "searching",
             note=self._over or self._note,
-            load=self._plan.load,
-            search=self._plan.search,
-            varied=describe_axes(first.axes),
-            boots=self._plan.engines,
-            engines=tuple(_changed(spec, self._engines[0]) for spec in self._engines),
             trials=tuple(self._trials),
             best=self._newest(best) if best else None,
             holds=best is not None and best.seen.holds,
             value=best.seen.value if best else math.nan,
             left_s=self._left_s(),
             drift=self._drift,
-            start=first.values(first.start),
             found=best.round.space.values(best.point) if best else {},
             differences=self._confirming.state.differences if self._confirming else (),
-            of=Profile(self._engines[0], self._present.load, goals=self._goals),
         )
         if not self._over:
             return state

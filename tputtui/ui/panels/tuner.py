@@ -18,7 +18,7 @@ from tputtui.measure.verdict import Difference
 from tputtui.tune.outcome import gave_text, missed_text
 from tputtui.tune.plan import Plan, engines_of, space_of
 from tputtui.tune.proposers import SEARCHES
-from tputtui.tune.space import describe_axes
+from tputtui.tune.space import Space, describe_axes
 from tputtui.ui.panels.plot import plot
 from tputtui.ui.panels.verdicts import difference_row
 from tputtui.ui.rows import Row, fitted, shortened, spread
@@ -53,6 +53,7 @@ def status_row(frame: Frame, plan: Plan | None, width: int) -> Row:
 def plan_rows(frame: Frame, plan: Plan, width: int) -> list[Row]:
     """What a tuner would do, with the key that changes each part; why it could not, if so."""
     load, goals = frame.profile.load, frame.profile.goals
+    space, refusal = _space(frame, plan)
     find = "the best limits for the load as it is"
     if plan.load:
         find = "the most load that meets the goals, and the limits for it"
@@ -60,7 +61,7 @@ def plan_rows(frame: Frame, plan: Plan, width: int) -> list[Row]:
         ("o", "goals", describe_goals(goals).replace(",", ", ") or "none: most tokens/s"),
         ("f", "find", find),
         ("", "load", describe_arrivals(load.arrivals)),
-        ("y", "vary", _varied(frame, plan)),
+        ("y", "vary", _varied(plan, space)),
         ("e", "boots", _engines(frame, plan)),
         ("m", "search", f"{plan.search}: {SEARCHES[plan.search]}"),
         ("b", "budget", f"{plan.budget_s / 60:g} min, the confirmation in pairs included"),
@@ -72,7 +73,6 @@ def plan_rows(frame: Frame, plan: Plan, width: int) -> list[Row]:
         rows.append([(f" {key:<2}", "accent"), (f"{label:<10}", "label"), (lines[0], "text")])
         rows += [[(" " * 13, "text"), (line, "text")] for line in lines[1:]]
     rows.append([])
-    refusal = _refusal(frame, plan)
     said = (
         "Enter starts. Each trial begins on an empty engine and serves the same requests; it ends "
         "as soon as it is surely worse. The best is then compared with the present setting, in "
@@ -102,14 +102,23 @@ def tuner_rows(frame: Frame, width: int, height: int) -> list[Row]:
 # -- the plan ------------------------------------------------------------------------------------
 
 
-def _varied(frame: Frame, plan: Plan) -> str:
+def _space(frame: Frame, plan: Plan) -> tuple[Space | None, str]:
+    """What would be searched; or None, and why the plan cannot be carried out, in a sentence."""
     facts, asked = frame.status.facts, frame.asked
-    if facts is None or asked is None:
-        return plan.vary or "sequences and batched tokens"
+    if facts is None or asked is None or not frame.serving:
+        return None, f"The engine is {frame.status.state.lower()}: the tuner needs it up."
+    space = None
     try:
         space = space_of(plan, asked, facts, frame.profile.load)
-    except TputError:
-        return plan.vary
+        plan.check(frame.profile.load, frame.profile.goals)
+    except TputError as error:
+        return space, f"{error.message} {error.hint}"
+    return space, ""
+
+
+def _varied(plan: Plan, space: Space | None) -> str:
+    if space is None:
+        return plan.vary or "sequences and batched tokens"
     levels = f", {len(space.levels)} levels of the load" if len(space.levels) > 1 else ""
     return f"{describe_axes(space.axes)} ({len(space)} settings{levels})"
 
@@ -122,19 +131,6 @@ def _engines(frame: Frame, plan: Plan) -> str:
     except TputError:
         return plan.engines
     return f"{plan.engines} ({count} engines, with the one that is up)"
-
-
-def _refusal(frame: Frame, plan: Plan) -> str:
-    """Why the plan cannot be carried out, in a sentence; empty if it can."""
-    facts, asked = frame.status.facts, frame.asked
-    if facts is None or asked is None or not frame.serving:
-        return f"The engine is {frame.status.state.lower()}: the tuner needs it up."
-    try:
-        plan.check(frame.profile.load, frame.profile.goals)
-        space_of(plan, asked, facts, frame.profile.load)
-    except TputError as error:
-        return f"{error.message} {error.hint}"
-    return ""
 
 
 # -- the trials ----------------------------------------------------------------------------------

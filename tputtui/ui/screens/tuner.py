@@ -65,8 +65,8 @@ class TunerScreen(WatchingScreen):
         self._verify = verify
         self._title = Canvas(id="tuner-title")
         self._canvas = Canvas(id="tuner")
-        state = session.frame().tuner
-        self._planning = plan is not None and state is None
+        self._state = session.frame().tuner
+        self._planning = plan is not None and self._state is None
         self._phase = ""
 
     def compose(self) -> ComposeResult:
@@ -77,6 +77,7 @@ class TunerScreen(WatchingScreen):
 
     def show(self, frame: Frame) -> None:
         """Paint `frame`; only cells that differ are written."""
+        self._state = frame.tuner
         if not self._canvas.size.area:
             return
         plan = self._plan if self._planning else None
@@ -97,7 +98,8 @@ class TunerScreen(WatchingScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only keys that do something now are shown."""
-        state = self._session.frame().tuner
+        # What was shown last: to look is also to move the run on.
+        state = self._state
         over = state is not None and state.over and not self._planning
         match action:
             case "finish":
