@@ -50,7 +50,7 @@ class Run:
             session=self.rig.session,
             out=self.out,
             err=self.err,
-            say=lambda text: self.err.write(f"tputtui: {text}\n"),
+            say=lambda text, hint="": self.err.write(f"tputtui: {text}\n"),
         )
         monkeypatch.setattr("tputtui.headless.running.Interrupted", lambda leave: Hand(self.rig))
         options = command.parser().parse_args(["demo", *words])

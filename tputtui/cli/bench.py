@@ -6,7 +6,7 @@ import argparse
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from tputtui.cli.headless import Headless
 from tputtui.cli.main import INTERRUPTED
@@ -116,7 +116,7 @@ def _bench(headless: Headless, options: argparse.Namespace, duration_s: float) -
     found = _result(measuring, session, last, outcome, files)
     out.write(result_text(found, options.format))
     out.flush()
-    code = _code(found, last, err)
+    code = _code(found, last, headless)
     if unsaved is not None:
         headless.say(str(unsaved))
         return unsaved.exit_code
@@ -142,24 +142,19 @@ def _result(
     )
 
 
-def _code(found: Result, last: Frame, err: TextIO) -> int:
+def _code(found: Result, last: Frame, headless: Headless) -> int:
     """The exit code, and on stderr why it is not 0."""
     failure = last.status.failure or last.status.load_failure
     if found.outcome == "failed":
-        print(f"tputtui: {failure.message if failure else found.note}", file=err)
-        if failure is not None and failure.hint:
-            print(f"         {failure.hint}", file=err)
-        err.flush()
+        headless.say(failure.message if failure else found.note, failure.hint if failure else "")
         return getattr(failure, "exit_code", _ENGINE_FAILED)
     if found.outcome == "interrupted":
-        print("tputtui: interrupted; the figures are of the time until then.", file=err, flush=True)
+        headless.say("interrupted; the figures are of the time until then.")
         return INTERRUPTED
     if found.goals_met is False:
         verdicts = found.measured.goals if found.measured else {}
         missed = [f"{name} {each.verdict}" for name, each in verdicts.items()
                   if each.verdict != "met"]  # fmt: skip
-        print(
-            f"tputtui: goals not met: {', '.join(missed) or 'no requests'}.", file=err, flush=True
-        )
+        headless.say(f"goals not met: {', '.join(missed) or 'no requests'}.")
         return 1
     return 0

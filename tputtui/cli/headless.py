@@ -65,9 +65,12 @@ class Headless:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def say(self, sentence: str) -> None:
-        """A sentence on stderr."""
-        print(f"tputtui: {sentence}", file=self.err, flush=True)
+    def say(self, sentence: str, hint: str = "") -> None:
+        """A sentence on stderr, and under it what to do."""
+        print(f"tputtui: {sentence}", file=self.err)
+        if hint:
+            print(f"         {hint}", file=self.err)
+        self.err.flush()
 
     def leave(self, code: int) -> int:
         """Stop everything; `code`, or with an engine that does not stop, the end at once."""

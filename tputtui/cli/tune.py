@@ -145,8 +145,7 @@ def _missed(found: Profile) -> bool:
     """Whether it misses a goal beyond chance, when it was measured last."""
     evidence = found.evidence
     measured = (evidence.verified or evidence.tuned) if evidence else None
-    goals = measured.goals if measured else {}
-    return any(goal.verdict == "missed" for goal in goals.values())
+    return measured is not None and bool(measured.missed)
 
 
 def _settled(
@@ -196,7 +195,5 @@ def _why_not(headless: Headless, interrupted: Interrupted) -> int:
             headless.say(f"the best so far, not confirmed: {limits_text(state.found)}.")
         return INTERRUPTED
     if failure is not None:
-        headless.say(failure.message)
-        if failure.hint:
-            print(f"         {failure.hint}", file=headless.err, flush=True)
+        headless.say(failure.message, failure.hint)
     return getattr(failure, "exit_code", _ENGINE_FAILED)

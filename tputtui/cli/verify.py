@@ -154,10 +154,7 @@ def _measured(
     if found is None:
         failure = frame.status.failure or frame.status.refused
         said = failure.message if failure else measuring.note or "nothing could be measured"
-        print(f"tputtui: {said}", file=err)
-        if failure is not None and failure.hint:
-            print(f"         {failure.hint}", file=err)
-        err.flush()
+        headless.say(said, failure.hint if failure else "")
     return found, 3
 
 
@@ -174,8 +171,7 @@ def _text(evidence: Evidence, format: str) -> str:
 def _code(evidence: Evidence, err: TextIO) -> int:
     """0, or 1 and on stderr why."""
     worse = [name for name, change in evidence.difference.items() if change.verdict == "worse"]
-    goals = evidence.verified.goals if evidence.verified else {}
-    missed = [name for name, goal in goals.items() if goal.verdict == "missed"]
+    missed = evidence.verified.missed if evidence.verified else []
     if worse or missed:
         said = [f"worse than it was tuned: {', '.join(worse)}"] if worse else []
         said += [f"goals missed: {', '.join(missed)}"] if missed else []

@@ -94,6 +94,11 @@ class Measured(_Part, frozen=True):
     machine: Machine
     goals: dict[str, Attained] = {}
 
+    @property
+    def missed(self) -> list[str]:
+        """The goals that were missed beyond chance, by their names."""
+        return [name for name, goal in self.goals.items() if goal.verdict == "missed"]
+
 
 class Change(_Part, frozen=True):
     """verified ÷ tuned - 1, with its 95 % interval, and what that says."""

@@ -16,7 +16,7 @@ from tputtui.goals import Goal
 from tputtui.knobs import Knobs
 from tputtui.load.workload import ClosedLoop, Recorded, Workload, level_of
 from tputtui.profile import EngineSpec, EngineValue
-from tputtui.tune.proposers import SEARCHES
+from tputtui.tune.proposers import check_search
 from tputtui.tune.space import Space, levels_around, parse_axes, usual_axes
 
 __all__ = ["Plan", "engines_of", "parse_engines", "space_of"]
@@ -47,10 +47,7 @@ class Plan:
 
     def check(self, workload: Workload, goals: tuple[Goal, ...]) -> None:
         """Raises UsageError where it cannot be carried out, whatever the engine."""
-        if self.search not in SEARCHES:
-            raise UsageError(
-                f"There is no search called {self.search!r}.", f"There are: {', '.join(SEARCHES)}."
-            )
+        check_search(self.search)
         if self.budget_s < _LEAST_S:
             raise UsageError(
                 f"{self.budget_s:g} s are too short to try anything.", "Give it 5 to 30 minutes."

@@ -15,7 +15,7 @@ from tputtui.tune.space import Point, Space
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["SEARCHES", "search_of"]
+__all__ = ["SEARCHES", "check_search", "search_of"]
 
 SEARCHES = {
     "model": "a model of what was seen proposes, trials race (the usual one)",
@@ -37,8 +37,18 @@ def search_of(name: str, space: Space, seed: int) -> Search:
             return Search(space, _Listed(_shuffled(space, seed)), racing=False)
         case "grid":
             return Search(space, _Listed(list(space)), racing=False)
+    raise _unknown(name)
+
+
+def check_search(name: str) -> None:
+    """Raises UsageError where there is no search of that name."""
+    if name not in SEARCHES:
+        raise _unknown(name)
+
+
+def _unknown(name: str) -> UsageError:
     hint = nearest(name, SEARCHES) or f"There are: {', '.join(SEARCHES)}."
-    raise UsageError(f"There is no search called {name!r}.", hint)
+    return UsageError(f"There is no search called {name!r}.", hint)
 
 
 def _shuffled(space: Space, seed: int) -> list[Point]:
