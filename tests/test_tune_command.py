@@ -42,7 +42,9 @@ class Hand:
 class Run:
     """The command's own code on the deterministic engine, in its time."""
 
-    def __init__(self, monkeypatch, *words, load=CLOSED, goals="tpot_p90=44ms", **plan):
+    def __init__(
+        self, monkeypatch, *words, start="demo", load=CLOSED, goals="tpot_p90=44ms", **plan
+    ):
         self.rig = Rig(load)
         self.rig.session.set_goals(parse_goals(goals))
         self.out, self.err = io.StringIO(), io.StringIO()
@@ -53,7 +55,7 @@ class Run:
             say=lambda text, hint="": self.err.write(f"tputtui: {text}\n"),
         )
         monkeypatch.setattr("tputtui.headless.running.Interrupted", lambda leave: Hand(self.rig))
-        options = command.parser().parse_args(["demo", *words])
+        options = command.parser().parse_args([start, *words])
         self.rig.boot()
         plan = Plan(**{"vary": SMALL, **plan})
         self.code = command._tune(headless, plan, options, 20.0)
@@ -123,36 +125,13 @@ def test_it_is_verified_and_written_with_the_comments_of_its_start(monkeypatch, 
     text = profile.dump(Profile(EngineSpec("shape:demo"), CLOSED, {}))
     mine.write_text(f"# Ours.\n{text}")
     monkeypatch.chdir(tmp_path)
-    real = command.parser
-
-    def parser():
-        made = real()
-        made.set_defaults(profile="mine.yaml")
-        return made
-
-    monkeypatch.setattr(command, "parser", parser)
-    monkeypatch.setattr("tests.test_tune_command.command.parser", parser)
-    monkeypatch.setattr(Run, "__init__", _with_profile(Run.__init__, str(mine)))
-    run = Run(monkeypatch, "--verify", "-o", "tuned.yaml")
+    run = Run(monkeypatch, "--verify", "-o", "tuned.yaml", start=str(mine))
     assert run.code == 0, run.err.getvalue()
     assert run.out.getvalue() == ""
     made = profile.load(tmp_path / "tuned.yaml")
     assert made.evidence.state == "verified"
     assert made.evidence.verified.ceilings["max_num_seqs"] == 24
     assert (tmp_path / "tuned.yaml").read_text().startswith("# Ours.")
-
-
-def _with_profile(init, path):
-    """The same, on another profile than the demo."""
-
-    def wrapped(self, monkeypatch, *words, **more):
-        parse = command.parser().parse_args
-        monkeypatch.setattr(
-            command, "parser", lambda: SimpleNamespace(parse_args=lambda w: parse([path, *w[1:]]))
-        )
-        init(self, monkeypatch, *words, **more)
-
-    return wrapped
 
 
 @pytest.mark.parametrize(
