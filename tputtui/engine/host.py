@@ -9,17 +9,16 @@ only queue; the underscored ones run on the engine thread.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from queue import Empty, SimpleQueue
 
 from tputtui.engine.dispatch import Dispatch
 from tputtui.engine.failure import failure_of
 from tputtui.engine.ledger import Ledger
+from tputtui.engine.mailbox import Mailbox
 from tputtui.engine.marks import Marks
 from tputtui.engine.memory import give_back
 from tputtui.engine.orders import Boot, Orders, Status
@@ -38,13 +37,9 @@ logger = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
 
-_LONGEST_WAIT_S = 3600.0
 _NOTHING_SCHEDULED_WAIT_S = 0.001
 _ALL_REFUSED_WAIT_S = 0.1
 _UP = (State.READY, State.RUNNING, State.DRAINING, State.PAUSED)
-
-_Order = tuple[str, tuple[object, ...]]
-_NO_ORDER: _Order = ("", ())
 
 
 class Host(Orders):
@@ -64,7 +59,7 @@ class Host(Orders):
         self._make_engine = make_engine
         self._recorder = recorder
         self._clock = clock
-        self._orders: SimpleQueue[_Order] = SimpleQueue()
+        self._mailbox = Mailbox()
         self._engine: Engine | None = None
         self._generator: Generator | None = None
         self._workload = workload
@@ -92,7 +87,7 @@ class Host(Orders):
         return not self._thread.is_alive()
 
     def _order(self, name: str, *args: object) -> None:
-        self._orders.put((name, args))
+        self._mailbox.put(name, args)
 
     # -- engine thread ---------------------------------------------------------------------
 
@@ -117,18 +112,7 @@ class Host(Orders):
             return math.inf
 
     def _carry_out(self, wait_s: float) -> None:
-        orders: list[_Order] = []
-        try:
-            if wait_s > 0:
-                orders.append(self._orders.get(timeout=min(wait_s, _LONGEST_WAIT_S)))
-            while True:
-                orders.append(self._orders.get_nowait())
-        except Empty:
-            pass
-        for (name, args), after in itertools.zip_longest(orders, orders[1:], fillvalue=_NO_ORDER):
-            # A storm of turns: only the last one is worth the work.
-            if name == "set_knobs" and after[0] == name:
-                continue
+        for name, args in self._mailbox.take(wait_s):
             try:
                 getattr(self, f"_{name}")(*args)
             except (Exception, SystemExit) as error:
@@ -269,8 +253,7 @@ class Host(Orders):
     def _preempt(self) -> None:
         if self._engine is None or self.status.facts is None:
             return
-        thrown = self._engine.preempt()
-        if thrown:
+        if thrown := self._engine.preempt():
             self._marks.add("knob", f"{thrown} sequences preempted now")
         self._publish(self._engine)
 
@@ -333,9 +316,8 @@ class Host(Orders):
         self._follow_load(self._generator)
 
     def _stop_load(self) -> None:
-        if self._abort_load() is None:
-            return
-        self._marks.add("load", "load stopped")
+        if self._abort_load() is not None:
+            self._marks.add("load", "load stopped")
 
     def _begin_leg(self, knobs: Knobs, workload: Workload, text: str) -> None:
         engine = self._engine
