@@ -12,8 +12,7 @@ from tests.made import MARKS, Stub, frame_of, six_trials
 from tests.test_screen import app_after
 from tputtui.goals import parse_goals
 from tputtui.ui.screens.confirm import Confirm
-from tputtui.ui.screens.history import HistoryScreen
-from tputtui.ui.trial_table import TrialTable
+from tputtui.ui.screens.history import HistoryScreen, TrialTable
 
 SIZES = [(80, 24), (120, 40), (200, 50)]
 

@@ -16,6 +16,25 @@ from tests.test_record import Recorded
 pytestmark = pytest.mark.pty
 
 
+def test_servers_are_watched_one_is_opened_and_the_screen_left(tmp_path):
+    from tests.served import FakeServer, Servers
+
+    with Servers(FakeServer(), FakeServer(per_s=5000.0)) as servers:
+        one, two = (address.url for address in servers.addresses)
+        terminal = Terminal(f"attach one={one} two={two} gone=127.0.0.1:9", tmp_path)
+        terminal.until(r"two .* 5,0\d\d|two .* 4,9\d\d", 30)
+        terminal.until(r"✖ down")
+        terminal.until(r"servers 3  1 not counted")
+        terminal.press("\x1b[B\r")
+        terminal.until(r"tputtui two")
+        terminal.until(r"bucketed")
+        terminal.press("\x1b")
+        terminal.until(r"servers 3")
+        terminal.press("\x03")
+        terminal.ended()
+    terminal.restored()
+
+
 @pytest.fixture
 def log(tmp_path):
     made = Recorded(tmp_path / "run.jsonl.zst")

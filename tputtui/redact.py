@@ -1,6 +1,7 @@
 """Secrets stay out of what is shown and written: found by name, and by the shape that they have.
 
 redacted(text)   for everything that goes to a log, a screen or a file
+conceal(value)   from now on this is a secret as well (a token that was read from a file)
 secret_in(args)  for engine arguments, which go to a profile and a list of processes
 """
 
@@ -11,7 +12,7 @@ import os
 import re
 from collections.abc import Mapping
 
-__all__ = ["Redacting", "redacted", "secret_in"]
+__all__ = ["Redacting", "conceal", "redacted", "secret_in"]
 
 _GONE = "‹secret›"
 _SHORTEST = 8
@@ -31,9 +32,18 @@ _KEYS = frozenset({
 """Keys of engine arguments, at any depth, whose text is a secret."""
 
 
+_CONCEALED: set[str] = set()
+
+
+def conceal(value: str) -> None:
+    """Keep `value` out of what is shown and written."""
+    if value:
+        _CONCEALED.add(value)
+
+
 def redacted(text: str) -> str:
     """`text` with every secret in it replaced by ‹secret›."""
-    for value in _in_environment():
+    for value in (*sorted(_CONCEALED, key=len, reverse=True), *_in_environment()):
         text = text.replace(value, _GONE)
     return _SHAPED.sub(_GONE, text)
 

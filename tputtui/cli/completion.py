@@ -170,6 +170,8 @@ _COMPLETERS = {
     "trace": _any_file,
     "output": _any_file,
     "save": _any_file,
+    "token_file": _any_file,
+    "ca": _any_file,
     "save_dir": _any_file,
     "knob": _limits,
     "vary": _limits,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from tputtui.knobs import UNTOLD
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import STEP
 
@@ -54,14 +56,18 @@ class History:
             self.first = self.total = max(0, self.index(now_s))
 
     def advance(self, recorder: Recorder, now_s: float) -> bool:
-        """Close every second that has passed; whether there was one."""
+        """Close every second that has passed with what was recorded; whether there was one."""
+        return self.close(now_s, lambda start_s: self._bucket(recorder, start_s))
+
+    def close(self, now_s: float, bucket_of: Callable[[float], Bucket]) -> bool:
+        """Close every second that is over by `now_s` with its bucket; whether there was one."""
         before = self.total
         # A long pause (the process was stopped) closes empty seconds without walking each.
         missing = math.floor(now_s - self.start_s) - self.total
         if missing > _KEPT:
             self.total += missing - _KEPT
         while self.start_s + self.total + 1 <= now_s:
-            self.buckets.append(self._bucket(recorder, self.start_s + self.total))
+            self.buckets.append(bucket_of(self.start_s + self.total))
             self.total += 1
         return self.total > before
 
@@ -85,7 +91,7 @@ class History:
                 math.nan,
                 0.0,
             )
-        total = steps.sum(axis=0)
+        total, limit = steps.sum(axis=0), float(steps[-1, STEP["max_num_seqs"]])
         mean = total / len(steps)
         return Bucket(
             start_s,
@@ -93,7 +99,7 @@ class History:
             prefill=float(total[STEP["prefill_tokens"]]),
             running=float(mean[STEP["running"]]),
             waiting=float(mean[STEP["waiting"]]),
-            max_num_seqs=float(steps[-1, STEP["max_num_seqs"]]),
+            max_num_seqs=limit if limit < UNTOLD else math.nan,
             kv_frac=float(mean[STEP["kv_frac"]]),
             step_s=float(np.mean(steps[:, STEP["duration_s"]])),
             preemptions=float(total[STEP["preemptions"]]),

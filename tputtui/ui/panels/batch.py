@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from operator import attrgetter
 
 from tputtui.format import bar, compact, percent, seconds
 from tputtui.frame import Frame
+from tputtui.knobs import UNTOLD
 from tputtui.measure.history import History
 from tputtui.ui.chart import chart
 from tputtui.ui.rows import Row
@@ -19,8 +21,8 @@ def batch(
     """Six rows of figures, then charts in what is left, read at second `cursor`."""
     knobs, facts, found = frame.status.knobs, frame.status.facts, frame.now
     account = frame.accounting
-    seqs = knobs.max_num_seqs if knobs else 0
-    tokens = knobs.max_num_batched_tokens if knobs else 0
+    seqs = _told(knobs.max_num_seqs) if knobs else 0
+    tokens = _told(knobs.max_num_batched_tokens) if knobs else 0
     # What is held back is no part of the cache.
     kv_tokens = facts.kv_tokens_in(frame.kv_blocks) if facts else 0
     step_tokens = found.tokens_frac * tokens
@@ -43,29 +45,13 @@ def batch(
             (compact(found.preemptions, 4), "warn" if found.preemptions else "text"),
             (" /s", "label"),
         ],
-        [
-            ("step", "label"),
-            (seconds(found.step.p50, 9), "text"),
-            (f"  {compact(found.steps_per_s, 4)}/s", "text"),
-            ("  busy", "label"),
-            (percent(found.busy_frac, 5), "text"),
-            *(
-                [
-                    ("   window p50 ", "muted"),
-                    (seconds(frame.figures.step.p50), "muted"),
-                    ("  p99 ", "muted"),
-                    (seconds(frame.figures.step.p99), "muted"),
-                ]
-                if width >= 64
-                else []
-            ),
-        ],
+        _step(frame, width),
     ]
     left = height - len(rows)
     if left < 3:
         return rows
     kv = left // 3 if left >= 9 else 0
-    steps = left // 4 if left >= 16 else 0
+    steps = left // 4 if left >= 16 and (facts is None or facts.stepped) else 0
     rows += chart(
         "running  ▔ limit",
         history,
@@ -100,6 +86,31 @@ def batch(
             cursor=cursor,
         )
     return rows
+
+
+def _step(frame: Frame, width: int) -> Row:
+    facts, found = frame.status.facts, frame.now
+    if facts is not None and not facts.stepped:
+        return [("step", "label"), ("  a server's are not seen from here", "muted")]
+    row: Row = [
+        ("step", "label"),
+        (seconds(found.step.p50, 9), "text"),
+        (f"  {compact(found.steps_per_s, 4)}/s", "text"),
+        ("  busy", "label"),
+        (percent(found.busy_frac, 5), "text"),
+    ]
+    if width >= 64:
+        row += [
+            ("   window p50 ", "muted"),
+            (seconds(frame.figures.step.p50), "muted"),
+            ("  p99 ", "muted"),
+            (seconds(frame.figures.step.p99), "muted"),
+        ]
+    return row
+
+
+def _told(limit: int) -> float:
+    return limit if limit < UNTOLD else math.nan
 
 
 def _gauge(name: str, value: float, limit: float, fraction: float, width: int) -> Row:

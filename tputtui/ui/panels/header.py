@@ -39,8 +39,9 @@ def header(frame: Frame, width: int) -> Row:
     more: Row = [(f" · {describe(load)}", "muted")]
     about: Row = []
     if facts is not None:
-        vllm = facts.versions.get("vllm", "?")
-        about = [(f"  vLLM {vllm} · {facts.device} · {facts.dtype}", "muted")]
+        version = facts.versions.get(facts.kind.lower(), "?")
+        parts = (f"{facts.kind} {version}", facts.device, facts.dtype)
+        about = [(f"  {' · '.join(filter(None, parts))}", "muted")]
     # What fits, most telling first.
     for optional in (middle, more, about):
         if width_of(left) + width_of(optional) + width_of(right) + 1 <= width:

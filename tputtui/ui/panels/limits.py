@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tputtui.format import bar, size
 from tputtui.frame import Frame
-from tputtui.knobs import KNOBS, Knob, Knobs, spoken
+from tputtui.knobs import KNOBS, UNTOLD, Knob, Knobs, spoken
 from tputtui.ui.rows import Row, fitted, width_of
 
 __all__ = ["limit_at", "limits", "limits_caption"]
@@ -15,6 +15,7 @@ __all__ = ["limit_at", "limits", "limits_caption"]
 _MAIN = 3
 """The first limits of the table have a row each; the others share rows where there is room."""
 _CELL = 38
+_UNTOLD = ("not told by the server", "muted")
 _NAME = max(len(knob.name) for knob in KNOBS) + 1
 
 
@@ -118,11 +119,13 @@ def _cell(frame: Frame, knob: Knob, selected: bool) -> Row:
     if facts is None or asked is None or not frame.serving:
         return [*row, ("–", "muted")]
     value, booted = asked.get(knob.name), facts.booted.get(knob.name)
+    if value >= UNTOLD:
+        return [*row, ("–", "muted")]
     look = "value" if value != booted else "text"
     if knob.choices:
         return [*row, (spoken(knob.name, value), look)]
     row.append((f"{value:,}", look))
-    row.append((f" / {facts.ceilings.get(knob.name):,}" if knob.boots else "", "label"))
+    row.append((f" / {_number(facts.ceilings.get(knob.name))}" if knob.boots else "", "label"))
     row.append((f" {knob.unit}", "muted"))
     sign, sign_look = _state(frame, knob, frame.status.knobs, asked)
     return row if sign == "in force" else [*row, (" …", sign_look)]
@@ -136,13 +139,15 @@ def _row(frame: Frame, knob: Knob, selected: bool, width: int) -> Row:
     if facts is None or knobs is None or asked is None or not frame.serving:
         return [*row, ("      – / –", "muted")]
     value, ceiling = asked.get(knob.name), facts.ceilings.get(knob.name)
+    if value >= UNTOLD:
+        return [*row, (f"{'–':>7} / {'–':<7}{knob.unit:<5}", "muted"), _UNTOLD]
     if knob.choices:
         words = f" / {', '.join(knob.choices[: ceiling + 1])}"
         row += [(f"{spoken(knob.name, value):>8}", "value"), (f"{words:<15}", "label")]
     else:
         row += [
             (f"{value:>7,}", "value"),
-            (f" / {ceiling:<7,}", "label"),
+            (f" / {_number(ceiling):<7}", "label"),
             (f"{knob.unit:<5}", "muted"),
         ]
     state = _state(frame, knob, knobs, asked)
@@ -151,6 +156,10 @@ def _row(frame: Frame, knob: Knob, selected: bool, width: int) -> Row:
         filled, empty = bar(value / ceiling if ceiling else 0.0, cells)
         row += [(filled, "accent" if selected else "label"), (empty, "muted"), ("  ", "text")]
     return [*row, state]
+
+
+def _number(value: int) -> str:
+    return f"{value:,}" if value < UNTOLD else "–"
 
 
 def _state(frame: Frame, knob: Knob, knobs: Knobs | None, asked: Knobs) -> tuple[str, str]:

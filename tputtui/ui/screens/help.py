@@ -57,26 +57,33 @@ _MEANINGS = (
 
 
 class HelpScreen(ModalScreen[None]):
-    """One page. keys: (key, what it does)."""
+    """One page.
+
+    keys: (key, what it does). meanings: (what stands there, what it means); those of the board and
+    of the limits without.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,question_mark,q", "leave", "back to the board", key_display="esc"),
     ]
 
-    def __init__(self, keys: Iterable[tuple[str, str]]) -> None:
+    def __init__(
+        self,
+        keys: Iterable[tuple[str, str]],
+        meanings: Iterable[tuple[str, str]] = (),
+    ) -> None:
         super().__init__()
         self._keys = list(keys)
+        self._meanings = list(meanings)
 
     def compose(self) -> ComposeResult:
         """The page."""
-        limits = [(k.name, f"{k.trade} {k.flag}, {k.reach}.") for k in KNOBS]
-        text = "\n".join(
-            [
-                *_section("Keys", self._keys, 14),
-                *_section("What the figures mean", _MEANINGS, 14),
-                *_section("Limits", limits, 31),
-            ]
-        )
+        lines = _section("Keys", self._keys, 14)
+        lines += _section("What the figures mean", self._meanings or _MEANINGS, 14)
+        if not self._meanings:
+            limits = [(k.name, f"{k.trade} {k.flag}, {k.reach}.") for k in KNOBS]
+            lines += _section("Limits", limits, 31)
+        text = "\n".join(lines)
         with VerticalScroll():
             yield Static(text, markup=False)
         yield Footer(show_command_palette=False, compact=True)

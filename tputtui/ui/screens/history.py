@@ -14,16 +14,25 @@ from tputtui.frame import Frame, Trial
 from tputtui.measure.verdict import Difference, differences
 from tputtui.profile import EngineSpec
 from tputtui.ui.canvas import Canvas
+from tputtui.ui.entry_table import EntryTable
 from tputtui.ui.panels.pair import about, pair
 from tputtui.ui.panels.tried import Column, Entry, columns, entries, signs, title
 from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.screens.watching import WatchingScreen
-from tputtui.ui.trial_table import TrialTable
 from tputtui.ui.watched import Watched
 
-__all__ = ["HistoryScreen"]
+__all__ = ["HistoryScreen", "TrialTable"]
 
 _SCROLLBAR = 1
+
+
+class TrialTable(EntryTable):
+    """The settings, by their numbers."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        # Not `select_cursor`: a click on the row of the cursor would turn limits as well.
+        Binding("enter", "screen.jump", "jump to it", key_display="⏎"),
+    ]
 
 
 class HistoryScreen(WatchingScreen):
@@ -44,7 +53,7 @@ class HistoryScreen(WatchingScreen):
     def __init__(self, session: Watched) -> None:
         super().__init__(session)
         self._title = Canvas(id="trials-title")
-        self._table = TrialTable()
+        self._table = TrialTable("trials", rising=("ttft", "tpot"))
         self._about = Canvas(id="trial")
         self._pane = Canvas(id="pair")
         self._marked: int | None = None
@@ -134,23 +143,11 @@ class HistoryScreen(WatchingScreen):
 
     def action_sort(self, direction: int) -> None:
         """Sort by the next column to the left or right: figures highest first."""
-        keys = self._table.keys
-        if keys:
-            index = keys.index(self._table.sorted_by) + direction
-            self._sort_by(keys[index % len(keys)])
+        self._table.sort_beside(direction)
 
     def action_reverse(self) -> None:
         """The other way round."""
-        self._table.sort_by(self._table.sorted_by, descending=not self._table.descending)
-        self.tick()
-
-    @on(DataTable.HeaderSelected)
-    def _head_clicked(self, event: DataTable.HeaderSelected) -> None:
-        key = str(event.column_key.value)
-        if key == self._table.sorted_by:
-            self.action_reverse()
-        else:
-            self._sort_by(key)
+        self._table.invert()
 
     @on(DataTable.RowHighlighted)
     def _moved(self) -> None:
@@ -173,11 +170,6 @@ class HistoryScreen(WatchingScreen):
             self.dismiss()
 
     # -- inside ----------------------------------------------------------------------------
-
-    def _sort_by(self, key: str) -> None:
-        # Latencies: the shortest first, like everything else the best.
-        self._table.sort_by(key, descending=not key.startswith(("ttft", "tpot")))
-        self.tick()
 
     def _rows(self, frame: Frame, shown: tuple[Column, ...]) -> dict[int, dict[str, Entry]]:
         """Every row's cells; those of a row that has not changed are the same object again."""

@@ -1,4 +1,4 @@
-"""The table of settings tried: rows by their number, sorted by any column. Main thread."""
+"""A table of entries: rows by their number, sorted by any column. Main thread."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from typing import ClassVar
 
 from rich.style import Style
 from rich.text import Text
-from textual.binding import Binding, BindingType
+from textual import on
 from textual.widgets import DataTable
 from textual.widgets.data_table import ColumnKey
 
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.panels.tried import Column, Entry
 
-__all__ = ["TrialTable"]
+__all__ = ["EntryTable"]
 
 Entries = Mapping[str, Entry]
 """A row's cells by the keys of their columns."""
 
 
-class TrialTable(DataTable[Text]):
-    """Shows rows of entries; a cell is written when it differs, and the cursor stays on its row."""
+class EntryTable(DataTable[Text]):
+    """Shows rows of entries; a cell is written when it differs, and the cursor stays on its row.
+
+    descending: whether the highest number comes first. rising: how the keys of columns begin that
+    are sorted with the least first.
+    """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = Canvas.COMPONENT_CLASSES
-    BINDINGS: ClassVar[list[BindingType]] = [
-        # Not `select_cursor`: a click on the row of the cursor would turn limits as well.
-        Binding("enter", "screen.jump", "jump to it", key_display="⏎"),
-    ]
 
-    def __init__(self) -> None:
+    def __init__(self, id: str, *, descending: bool = True, rising: tuple[str, ...] = ()) -> None:
         super().__init__(
-            id="trials",
+            id=id,
             cursor_type="row",
             cursor_foreground_priority="renderable",
             header_height=2,
@@ -41,7 +41,9 @@ class TrialTable(DataTable[Text]):
         self._entries: dict[int, Entries] = {}
         self._written: dict[int, Entries] = {}
         self.sorted_by = "number"
-        self.descending = True
+        self._rising = rising
+        self._first = descending
+        self.descending = descending
 
     @property
     def chosen(self) -> int | None:
@@ -70,7 +72,7 @@ class TrialTable(DataTable[Text]):
             self._write(number, entries)
         self._entries = dict(rows)
         if self.sorted_by not in self.keys:
-            self.sorted_by, self.descending = "number", True
+            self.sorted_by, self.descending = "number", self._first
         self._arrange(chosen)
 
     def sort_by(self, key: str, *, descending: bool) -> None:
@@ -81,6 +83,24 @@ class TrialTable(DataTable[Text]):
             self.columns[ColumnKey(column.key)].label = self._head(column)
         self._arrange(chosen, anew=True)
 
+    def sort_beside(self, direction: int) -> None:
+        """Sort by the next column to the left (-1) or the right (+1)."""
+        if self.keys:
+            index = self.keys.index(self.sorted_by) + direction
+            self._sort_afresh(self.keys[index % len(self.keys)])
+
+    def invert(self) -> None:
+        """Sort the other way round."""
+        self.sort_by(self.sorted_by, descending=not self.descending)
+
+    @on(DataTable.HeaderSelected)
+    def _head_clicked(self, event: DataTable.HeaderSelected) -> None:
+        key = str(event.column_key.value)
+        if key == self.sorted_by:
+            self.invert()
+        else:
+            self._sort_afresh(key)
+
     def notify_style_update(self) -> None:
         """A theme has changed: every cell is written anew when it is next shown."""
         super().notify_style_update()
@@ -89,6 +109,11 @@ class TrialTable(DataTable[Text]):
             self.columns[ColumnKey(column.key)].label = self._head(column)
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _sort_afresh(self, key: str) -> None:
+        # What is best, or most, comes first.
+        first = self._first if key == "number" else not key.startswith(self._rising)
+        self.sort_by(key, descending=first)
 
     def _write(self, number: int, entries: Entries) -> None:
         """A row's cells, as far as they have changed."""

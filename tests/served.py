@@ -1,0 +1,256 @@
+"""Servers that are none: what their /metrics says, and how they misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+from aiohttp import web
+
+from tputtui.attach.address import Address
+from tputtui.attach.reading import Reading, read_metrics
+
+BOUNDS = ("0.1", "0.25", "0.5", "1.0", "+Inf")
+
+
+def exposition(
+    generated: float = 0.0,
+    *,
+    engines: int = 1,
+    started: float | None = 1000.0,
+    ttft: tuple[int, ...] = (0, 0, 0, 0, 0),
+    running: float = 3.0,
+    model: str = "m",
+    kv: float = 0.25,
+    more: str = "",
+) -> bytes:
+    """vLLM's /metrics, each engine with the same figures. ttft: cumulative counts of BOUNDS."""
+    lines = ["# TYPE python_info gauge", 'python_info{version="3.12"} 1.0']
+    if started is not None:
+        lines.append(f"process_start_time_seconds {started!r}")
+    for engine in range(engines):
+        labels = f'engine="{engine}",model_name="{model}"'
+        lines += [
+            f"vllm:num_requests_running{{{labels}}} {running}",
+            f"vllm:num_requests_waiting{{{labels}}} 2.0",
+            f"vllm:kv_cache_usage_perc{{{labels}}} {kv}",
+            f"vllm:generation_tokens_total{{{labels}}} {generated!r}",
+            f"vllm:prompt_tokens_total{{{labels}}} {2 * generated!r}",
+            f"vllm:prefix_cache_queries_total{{{labels}}} {2 * generated!r}",
+            f"vllm:prefix_cache_hits_total{{{labels}}} {generated / 2!r}",
+            f"vllm:num_preemptions_total{{{labels}}} 0.0",
+            f'vllm:request_success_total{{{labels},finished_reason="stop"}} {generated / 10!r}',
+            f'vllm:request_success_total{{{labels},finished_reason="length"}} 0.0',
+        ]
+        lines += [
+            f'vllm:time_to_first_token_seconds_bucket{{{labels},le="{bound}"}} {count}.0'
+            for bound, count in zip(BOUNDS, ttft, strict=True)
+        ]
+        lines.append(f"vllm:time_to_first_token_seconds_sum{{{labels}}} {0.2 * ttft[-1]!r}")
+    lines.append('vllm:cache_config_info{block_size="16",num_gpu_blocks="1000",engine="0"} 1.0')
+    return ("\n".join([*lines, more]) + "\n").encode()
+
+
+def reading(generated: float = 0.0, **more: object) -> Reading:
+    """It, read."""
+    return read_metrics(exposition(generated, **more))  # type: ignore[arg-type]
+
+
+@dataclass
+class Completions:
+    """How /v1/completions streams.
+
+    usage: "continuous", "final" or "" (never). a_chunk: tokens in each. empty_first: a chunk with
+    nothing in it comes before `first_s`. fails: number of the request to what becomes of it: a
+    status, or "broken".
+    """
+
+    usage: str = "continuous"
+    a_chunk: int = 1
+    first_s: float = 0.0
+    every_s: float = 0.0
+    empty_first: bool = False
+    vocabulary: int = 50_000
+    late: bool = False
+    fails: Mapping[int, object] = field(default_factory=dict)
+    asked: list[dict] = field(default_factory=list)
+    generated: int = 0
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """One stream of tokens."""
+        body = await request.json()
+        if max(body["prompt"]) >= self.vocabulary and self.late:
+            # As vLLM does: it begins to stream before it has looked.
+            event = {"error": {"message": "out of vocabulary", "code": 400}}
+            return web.Response(body=b"data: " + msgspec.json.encode(event) + b"\n\n")
+        if max(body["prompt"]) >= self.vocabulary:
+            return web.json_response(
+                {"error": {"message": "Token id is out of vocabulary"}}, status=400
+            )
+        # The search for the vocabulary is none of them.
+        counts = "stream_options" in body
+        if counts:
+            self.asked.append(body)
+        fate = self.fails.get(len(self.asked))
+        if isinstance(fate, int):
+            return web.json_response({"error": {"message": "no"}}, status=fate)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        left, done = body["max_tokens"], 0
+        if self.empty_first:
+            await self._write(response, "", None)
+        await asyncio.sleep(self.first_s)
+        while left and request.transport is not None:
+            now = min(left, self.a_chunk)
+            left, done = left - now, done + now
+            self.generated += now * counts
+            await self._write(response, "x" * now, done if self.usage == "continuous" else None)
+            if fate == "broken" and done > 1:
+                request.transport.abort()
+                return response
+            await asyncio.sleep(self.every_s)
+        if self.usage:
+            await response.write(
+                b"data: "
+                + msgspec.json.encode(
+                    {"choices": [], "usage": {"completion_tokens": done, "prompt_tokens": 1}}
+                )
+                + b"\n\n"
+            )
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    async def _write(self, response: web.StreamResponse, text: str, tokens: int | None) -> None:
+        event: dict = {"choices": [{"index": 0, "text": text}]}
+        if tokens is not None:
+            event["usage"] = {"completion_tokens": tokens, "prompt_tokens": 1}
+        await response.write(b"data: " + msgspec.json.encode(event) + b"\n\n")
+
+
+@dataclass
+class FakeServer:
+    """One endpoint. metrics: what it serves; `routes`: other paths. Its counter rises by itself."""
+
+    per_s: float = 1000.0
+    metrics: Callable[[FakeServer], bytes] | None = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    routes: dict[str, bytes] = field(default_factory=dict)
+    patched: list[object] = field(default_factory=list)
+    patch_status: int = 200
+    hang: bool = False
+    drip: bool = False
+    token: str = ""
+    started: float = 1000.0
+    scraped: int = 0
+    url: str = ""
+    completions: Completions | None = None
+    seen: list[Mapping[str, str]] = field(default_factory=list)
+    began_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def generated(self) -> float:
+        """Tokens so far."""
+        return self.per_s * (time.monotonic() - self.began_s)
+
+    def restart(self) -> None:
+        """Begin to count anew."""
+        self.began_s, self.started = time.monotonic(), self.started + 100.0
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Whatever this server does with a request."""
+        self.seen.append(dict(request.headers))
+        if self.hang:
+            await asyncio.sleep(3600)
+        if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
+            return web.Response(status=401)
+        if request.path == "/v1/completions" and self.completions is not None:
+            return await self.completions.answer(request)
+        if request.method == "PATCH":
+            self.patched.append(await request.json())
+            return web.Response(status=self.patch_status)
+        if request.path != "/metrics":
+            found = self.routes.get(request.path)
+            return web.Response(body=found) if found else web.Response(status=404)
+        self.scraped += 1
+        if self.status != 200:
+            return web.Response(status=self.status, headers=self.headers)
+        if self.drip:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    await response.write(b"vllm:")
+                    await asyncio.sleep(0.05)
+            return response
+        made = self.metrics or (lambda own: exposition(own.generated, started=own.started))
+        return web.Response(body=made(self))
+
+
+class Servers:
+    """Serves several on ports of 127.0.0.1, on a thread of its own, until closed."""
+
+    def __init__(
+        self, *servers: FakeServer, socket: str = "", tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.servers = servers
+        self._socket = socket
+        self._tls = tls
+        self._loop = asyncio.new_event_loop()
+        self._runners: list[web.AppRunner] = []
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> Servers:
+        self._thread.start()
+        self._do(self._start())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._do(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where they are."""
+        if self._socket:
+            return (Address("socket", "http://localhost", self._socket),)
+        return tuple(Address(f"s{i}", server.url) for i, server in enumerate(self.servers))
+
+    def kill(self, place: int) -> None:
+        """One of them is there no more."""
+        self._do(self._runners[place].cleanup())
+
+    def _do(self, what: object) -> None:
+        asyncio.run_coroutine_threadsafe(what, self._loop).result(10)  # type: ignore[arg-type]
+
+    async def _start(self) -> None:
+        for server in self.servers:
+            app = web.Application()
+            app.router.add_route("*", "/{path:.*}", server.answer)
+            runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
+            await runner.setup()
+            self._runners.append(runner)
+            if self._socket:
+                await web.UnixSite(runner, self._socket).start()
+                continue
+            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls)
+            await site.start()
+            port = runner.addresses[0][1]
+            server.url = f"http{'s' * bool(self._tls)}://127.0.0.1:{port}"
+
+    async def _stop(self) -> None:
+        for runner in self._runners:
+            await runner.cleanup()
+        # Those that hang.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)

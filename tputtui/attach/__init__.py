@@ -1,0 +1,1 @@
+"""Servers that run elsewhere, watched through what they tell. Knows no engine and no screen."""

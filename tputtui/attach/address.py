@@ -1,0 +1,89 @@
+"""Where a server is, as a person writes it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from tputtui.errors import UsageError
+
+__all__ = ["MOST", "Address", "parse_addresses"]
+
+MOST = 64
+"""How many servers are watched at once."""
+
+_FORMS = "Write host:8000, https://host/prefix, or unix:/run/vllm.sock; NAME=… gives it a name."
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One server.
+
+    name: what it is called on the screen. url: what its paths are put after, without a slash at
+    the end. socket: the path of its unix socket; empty where it listens on a port.
+    """
+
+    name: str
+    url: str
+    socket: str = ""
+
+    @property
+    def private(self) -> bool:
+        """Whether what is sent there cannot be read on the way."""
+        split = urlsplit(self.url)
+        return bool(self.socket) or split.scheme == "https" or split.hostname in _LOOPBACK
+
+
+def parse_addresses(texts: Iterable[str]) -> tuple[Address, ...]:
+    """The servers meant by `texts`, in their order.
+
+    Raises UsageError where one cannot be used, two are the same, or there are more than MOST.
+    """
+    found: list[Address] = []
+    for text in texts:
+        address = _parsed(text.strip())
+        for other in found:
+            if (other.url, other.socket) == (address.url, address.socket):
+                raise UsageError(f"{text!r} is there twice.", "Name each server once.")
+            if other.name == address.name:
+                raise UsageError(f"Two servers are called {address.name!r}.", _FORMS)
+        found.append(address)
+    if not found:
+        raise UsageError("No server is named.", _FORMS)
+    if len(found) > MOST:
+        raise UsageError(f"{len(found)} servers are more than {MOST}.", "Watch them in groups.")
+    return tuple(found)
+
+
+def _parsed(text: str) -> Address:
+    name, equals, where = text.partition("=")
+    if not equals or any(sign in name for sign in "/:?#"):
+        name, where = "", text
+    if where.startswith("unix:"):
+        path = where.removeprefix("unix:")
+        if not path.startswith("/"):
+            raise UsageError(f"{text!r} names no socket.", _FORMS)
+        path = "/" + path.lstrip("/")
+        return Address(name or path, "http://localhost", path)
+    whole = where if "://" in where else f"http://{where}"
+    try:
+        split = urlsplit(whole)
+        port = split.port
+    except ValueError:
+        raise UsageError(f"{text!r} is not the address of a server.", _FORMS) from None
+    if split.scheme not in ("http", "https") or not split.hostname or any(map(str.isspace, text)):
+        raise UsageError(f"{text!r} is not the address of a server.", _FORMS)
+    if split.username or split.password:
+        raise UsageError(
+            f"The address of {split.hostname} holds a password, which others could read there.",
+            "Give a token with --token-env, --token-file or --token-keyring.",
+        )
+    if split.query or split.fragment:
+        raise UsageError(f"{text!r} asks for more than a server.", _FORMS)
+    host = f"[{split.hostname}]" if ":" in split.hostname else split.hostname
+    if port is not None:
+        host += f":{port}"
+    path = split.path.rstrip("/").removesuffix("/metrics").removesuffix("/v1")
+    return Address(name or host + path, f"{split.scheme}://{host}{path}")

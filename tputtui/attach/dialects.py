@@ -1,0 +1,105 @@
+"""What the servers we know call their figures. Pure tables.
+
+vLLM   docs.vllm.ai, "Production metrics"; names seen in 0.8 to 0.33
+SGLang docs.sglang.ai, "Production metrics"
+TGI    huggingface.co/docs/text-generation-inference, "Metrics"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["DIALECTS", "Dialect"]
+
+Names = Mapping[str, tuple[str, ...]]
+"""Our word to their names for it; of several that are there, the first counts."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dialect:
+    """One kind of server.
+
+    gauges, counters, histograms: their names, histograms without _bucket. engine: labels that tell
+    data-parallel engines apart. rank: labels of parts of one engine, of which the first speaks for
+    all. said: what a person has to know of its figures.
+    """
+
+    name: str
+    prefix: str
+    gauges: Names
+    counters: Names
+    histograms: Names
+    engine: tuple[str, ...]
+    rank: tuple[str, ...] = ()
+    said: str = ""
+
+
+VLLM = Dialect(
+    "vLLM",
+    "vllm:",
+    gauges={
+        "running": ("vllm:num_requests_running",),
+        "waiting": ("vllm:num_requests_waiting",),
+        "kv_frac": ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+    },
+    counters={
+        "generated": ("vllm:generation_tokens_total",),
+        "prompt": ("vllm:prompt_tokens_total",),
+        "looked_up": ("vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total"),
+        "cached": ("vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"),
+        "preemptions": ("vllm:num_preemptions_total",),
+        "ended": ("vllm:request_success_total",),
+    },
+    histograms={
+        "ttft": ("vllm:time_to_first_token_seconds",),
+        "tpot": ("vllm:request_time_per_output_token_seconds",),
+        # Until 0.11 the gaps between tokens went by the name of the time per token.
+        "itl": ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"),
+        "e2e": ("vllm:e2e_request_latency_seconds",),
+        "queue": ("vllm:request_queue_time_seconds",),
+    },
+    engine=("engine",),
+)
+SGLANG = Dialect(
+    "SGLang",
+    "sglang:",
+    gauges={
+        "running": ("sglang:num_running_reqs",),
+        "waiting": ("sglang:num_queue_reqs",),
+        "kv_frac": ("sglang:token_usage",),
+    },
+    counters={
+        "generated": ("sglang:generation_tokens_total",),
+        "prompt": ("sglang:prompt_tokens_total",),
+        "cached": ("sglang:cached_tokens_total",),
+        "preemptions": ("sglang:num_retracted_requests_total",),
+        "ended": ("sglang:num_requests_total",),
+    },
+    histograms={
+        "ttft": ("sglang:time_to_first_token_seconds",),
+        "itl": ("sglang:inter_token_latency_seconds", "sglang:time_per_output_token_seconds"),
+        "e2e": ("sglang:e2e_request_latency_seconds",),
+        "queue": ("sglang:queue_time_seconds",),
+    },
+    engine=("dp_rank",),
+    rank=("tp_rank", "pp_rank", "moe_ep_rank"),
+)
+TGI = Dialect(
+    "TGI",
+    "tgi_",
+    gauges={"running": ("tgi_batch_current_size",), "waiting": ("tgi_queue_size",)},
+    counters={
+        "generated": ("tgi_request_generated_tokens_sum",),
+        "prompt": ("tgi_request_input_length_sum",),
+        "ended": ("tgi_request_success", "tgi_request_success_total"),
+    },
+    histograms={
+        "tpot": ("tgi_request_mean_time_per_token_duration",),
+        "e2e": ("tgi_request_duration",),
+        "queue": ("tgi_request_queue_duration",),
+    },
+    engine=(),
+    said="tokens are counted when their request ends",
+)
+DIALECTS = (VLLM, SGLANG, TGI)

@@ -1,0 +1,188 @@
+"""What happened between scrapes: increases of counters over the true time between them. Pure.
+
+Readings are kept for a span. The rate of a counter is its increase from the earliest reading that
+has it to the latest, over the time between those two. A counter that goes back means that others
+began to count: everything before is dropped, and no rate reaches across.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tputtui.attach.reading import SAME_START_S, EngineReading, Histogram, Reading
+
+__all__ = ["Figures", "Span"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Rates and states; NaN for what is not told.
+
+    running, waiting: requests, at the latest scrape. kv_frac: share of the KV cache in use, the
+    mean over engines; kv_most: of the fullest. hit_frac: cached ÷ looked-up tokens of prompts.
+    """
+
+    generated_per_s: float = math.nan
+    prompt_per_s: float = math.nan
+    ended_per_s: float = math.nan
+    preemptions_per_s: float = math.nan
+    hit_frac: float = math.nan
+    running: float = math.nan
+    waiting: float = math.nan
+    kv_frac: float = math.nan
+    kv_most: float = math.nan
+
+
+class Span:
+    """Readings of one server, up to `length_s` back."""
+
+    def __init__(self, length_s: float) -> None:
+        self._length_s = length_s
+        self._kept: deque[tuple[float, Reading]] = deque()
+
+    @property
+    def latest(self) -> Reading | None:
+        """The newest reading."""
+        return self._kept[-1][1] if self._kept else None
+
+    @property
+    def seconds(self) -> float:
+        """How long it reaches back."""
+        return self._kept[-1][0] - self._kept[0][0] if self._kept else 0.0
+
+    def add(self, at_s: float, reading: Reading) -> bool:
+        """Take the next reading; whether it goes on from the one before."""
+        goes_on = self.latest is None or _goes_on(self.latest, reading)
+        if not goes_on:
+            self._kept.clear()
+        self._kept.append((at_s, reading))
+        # The first is kept until the second reaches back far enough.
+        while len(self._kept) > 2 and at_s - self._kept[1][0] >= self._length_s:
+            self._kept.popleft()
+        return goes_on
+
+    def begin_anew(self) -> None:
+        """Let no rate reach back beyond the next reading."""
+        self._kept.clear()
+
+    def last_interval(self) -> Span:
+        """The two newest readings alone."""
+        made = Span(self._length_s)
+        made._kept.extend(list(self._kept)[-2:])
+        return made
+
+    def by_engine(self) -> dict[str, Figures]:
+        """Figures of each engine of the latest reading."""
+        return {engine: self._figures([engine]) for engine in self._engines()}
+
+    def total(self) -> Figures:
+        """Figures of all engines together."""
+        return self._figures(self._engines())
+
+    def histograms(self, key: str) -> list[Histogram]:
+        """Each engine's samples over the span, of those that tell `key`."""
+        found = (self._histogram(engine, key) for engine in self._engines())
+        return [each for each in found if each is not None]
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _engines(self) -> list[str]:
+        return list(self.latest.engines) if self.latest else []
+
+    def _figures(self, engines: list[str]) -> Figures:
+        def gauges(key: str) -> list[float]:
+            latest = self.latest
+            told = [latest.engines[e].gauges.get(key) for e in engines] if latest else []
+            return [value for value in told if value is not None]
+
+        def rate(key: str) -> float:
+            told = [self._rate(engine, key) for engine in engines]
+            return _sum([value for value in told if not math.isnan(value)])
+
+        looked_up, cached, kv = rate("looked_up"), rate("cached"), gauges("kv_frac")
+        return Figures(
+            rate("generated"),
+            rate("prompt"),
+            rate("ended"),
+            rate("preemptions"),
+            cached / looked_up if looked_up > 0 else math.nan,
+            _sum(gauges("running")),
+            _sum(gauges("waiting")),
+            _sum(kv) / len(kv) if kv else math.nan,
+            max(kv, default=math.nan),
+        )
+
+    def _rate(self, engine: str, key: str) -> float:
+        ends = self._ends(engine, lambda found: found.counters.get(key))
+        if ends is None:
+            return math.nan
+        seconds, before, after = ends
+        return (after - before) / seconds
+
+    def _histogram(self, engine: str, key: str) -> Histogram | None:
+        ends = self._ends(engine, lambda found: found.histograms.get(key))
+        if ends is None:
+            return None
+        _, before, after = ends
+        if before.bounds != after.bounds:
+            return None
+        counts = tuple(b - a for a, b in zip(before.counts, after.counts, strict=True))
+        return Histogram(after.bounds, counts, after.total - before.total)
+
+    def _ends(
+        self, engine: str, pick: Callable[[EngineReading], T | None]
+    ) -> tuple[float, T, T] | None:
+        """Seconds between the earliest and the latest reading that have it, and its two values."""
+
+        def at(reading: Reading) -> T | None:
+            found = reading.engines.get(engine)
+            return None if found is None else pick(found)
+
+        if len(self._kept) < 2:
+            return None
+        last_s, latest = self._kept[-1]
+        after = at(latest)
+        if after is None:
+            return None
+        for first_s, reading in self._kept:
+            before = at(reading)
+            if before is not None:
+                return (last_s - first_s, before, after) if first_s < last_s else None
+        return None
+
+
+def _goes_on(before: Reading, after: Reading) -> bool:
+    """Whether `after` counts on from `before`: the same run of the server, nothing gone back."""
+    if before.dialect is not after.dialect:
+        return False
+    if abs(after.started - before.started) > SAME_START_S:
+        return False
+    return not any(
+        _went_back(old.counters, after.engines[engine].counters)
+        or _shrank(old.histograms, after.engines[engine].histograms)
+        for engine, old in before.engines.items()
+        if engine in after.engines
+    )
+
+
+def _went_back(before: Mapping[str, float], after: Mapping[str, float]) -> bool:
+    return any(after.get(key, value) < value for key, value in before.items())
+
+
+def _shrank(before: Mapping[str, Histogram], after: Mapping[str, Histogram]) -> bool:
+    return any(
+        old.bounds == after[key].bounds
+        and any(b < a for a, b in zip(old.counts, after[key].counts, strict=True))
+        for key, old in before.items()
+        if key in after
+    )
+
+
+def _sum(values: list[float]) -> float:
+    return sum(values) if values else math.nan

@@ -1,0 +1,138 @@
+"""`tputtui attach`: servers that run elsewhere, live, through what they tell. Needs no vLLM."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from tputtui.cli.main import BUG, INTERRUPTED, screen_failed
+
+if TYPE_CHECKING:
+    from tputtui.attach.fleet import Fleet
+    from tputtui.attach.poller import Poller
+
+__all__ = ["parser", "run"]
+
+_FORMATS = ("table", "json")
+_TICK_S = 0.25
+_EPILOG = """\
+URL is host:8000, https://host/prefix or unix:/run/vllm.sock; NAME=URL gives it a name.
+A token is taken from the variable TPUTTUI_TOKEN, or from where a flag says; it is sent to every
+URL, never shown, and never followed into a redirect.
+
+exit codes with --for: 0 every server told figures, 1 some did not, 2 input that cannot be used.
+
+examples:
+  tputtui attach gpu1:8000
+  tputtui attach gpu{1..16}:8000 --every 2s
+  tputtui attach prod=https://llm.example.com --token-file ~/.llm-token --ca ca.pem
+  tputtui attach gpu1:8000 gpu2:8000 --for 30s --format json"""
+
+
+def run(words: list[str]) -> int:
+    """Watch; returns the exit code."""
+    options = parser().parse_args(words)
+    from tputtui.attach.access import access_of
+    from tputtui.attach.address import parse_addresses
+    from tputtui.errors import UsageError
+
+    addresses = parse_addresses(options.url)
+    access = access_of(
+        options.header,
+        token_env=options.token_env,
+        token_file=options.token_file,
+        token_keyring=options.token_keyring,
+        ca=options.ca,
+    )
+    open_to_all = [address.name for address in addresses if not address.private]
+    if access.token and open_to_all:
+        print(f"tputtui: the token goes unencrypted to {', '.join(open_to_all)}", file=sys.stderr)
+    period_s = _seconds("--every", options.every, 0.25, 60)
+    watched_s = _seconds("--for", options.duration, 1, 86400) if options.duration else None
+    if watched_s is not None and watched_s < 2 * period_s:
+        raise UsageError("--for is too short for two scrapes.", "A rate lies between two of them.")
+    from tputtui.attach.fleet import Fleet
+    from tputtui.attach.poller import Poller
+
+    poller = Poller(addresses, access, period_s)
+    fleet = Fleet(addresses, poller, period_s)
+    try:
+        if watched_s is not None:
+            return _print(poller, fleet, watched_s, options.format)
+        return _screen(poller, fleet, len(addresses), options.theme)
+    finally:
+        poller.stop()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of `attach`."""
+    made = argparse.ArgumentParser(
+        prog="tputtui attach",
+        usage="tputtui attach URL [URL …] [options]",
+        description="Watch servers that run elsewhere (vLLM, SGLang, TGI) through their /metrics.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = made.add_argument
+    add("url", metavar="URL", nargs="+", help="1 to 64 servers")
+    add("--every", metavar="TIME", default="1s", help="how often each is scraped (default 1s)")
+    add("--token-env", metavar="NAME", default="", help="the variable that holds the token")
+    add("--token-file", metavar="FILE", default="", help="a file that holds the token")
+    add("--token-keyring", metavar="SERVICE[/USER]", default="",
+        help="where the token is in the keyring (needs the package keyring)")  # fmt: skip
+    add("--header", metavar="'NAME: VALUE'", action="append", default=[],
+        help="send this as well; a value env:VARIABLE is that variable's")  # fmt: skip
+    add("--ca", metavar="FILE", default="", help="trust these certificates (PEM), no others")
+    add("--for", dest="duration", metavar="TIME", default="",
+        help="no screen: watch for so long, and print")  # fmt: skip
+    add("--format", choices=_FORMATS, default="table", help="what --for prints (default table)")
+    add("--theme", default="dark", choices=("dark", "light", "terminal", "terminal-light"))
+    return made
+
+
+def _seconds(flag: str, text: str, least: float, most: float) -> float:
+    from tputtui.errors import UsageError
+    from tputtui.load.notation import seconds_of
+
+    try:
+        value = seconds_of(text)
+    except ValueError:
+        value = -1.0
+    if not least <= value <= most:
+        raise UsageError(f"{flag} {text!r} is no time from {least:g} s to {most:g} s.")
+    return value
+
+
+def _screen(poller: Poller, fleet: Fleet, servers: int, theme: str) -> int:
+    from tputtui.terminal import Terminal, open_log
+    from tputtui.ui.attach_app import AttachApp
+
+    with Terminal(open_log()) as terminal:
+        poller.start()
+        app = AttachApp(fleet, servers, theme=theme)
+        app.run()
+        if app.gone:
+            terminal.abandon(BUG if app.return_code else 0)
+    return screen_failed() if app.return_code else 0
+
+
+def _print(poller: Poller, fleet: Fleet, watched_s: float, format: str) -> int:
+    from tputtui.headless.fleet import fleet_text
+
+    poller.start()
+    end_s, interrupted = time.monotonic() + watched_s, False
+    try:
+        while time.monotonic() < end_s:
+            time.sleep(_TICK_S)
+            looked = fleet.look()
+    except KeyboardInterrupt:
+        interrupted = True
+        looked = fleet.look()
+    sys.stdout.write(fleet_text(looked, format))
+    sys.stdout.flush()
+    if interrupted:
+        return INTERRUPTED
+    return 0 if looked.counted == len(looked.servers) else 1

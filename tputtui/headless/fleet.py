@@ -1,0 +1,86 @@
+"""What `attach --for` prints of servers: a table for people, JSON for programs. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+from tputtui.attach.bucketed import Latency
+from tputtui.attach.fleet import Looked
+from tputtui.attach.track import Server
+from tputtui.format import MISSING, compact, percent, rate, seconds
+
+__all__ = ["fleet_text"]
+
+VERSION = 1
+
+
+def fleet_text(looked: Looked, format: str) -> str:
+    """One text. format: "table" or "json"; figures are over each server's window."""
+    if format == "json":
+        told = {"version": VERSION, "servers": [_told(server) for server in looked.servers]}
+        return json.dumps(told, indent=2, ensure_ascii=False) + "\n"
+    head = (
+        f"{'server':<28} {'state':<10} {'tok/s':>8} {'prompt/s':>8} {'req/s':>7} {'run':>5} "
+        f"{'wait':>5} {'KV':>5} {'TTFT mean':>9} {'p90':>9}"
+    )
+    return "\n".join([head, *(_line(server) for server in looked.servers)]) + "\n"
+
+
+def _line(server: Server) -> str:
+    found, ttft = server.window, server.latencies.get("ttft")
+    told = (
+        f"{server.address.name[:28]:<28} {server.standing.value:<10} "
+        f"{compact(found.generated_per_s, 8)} {compact(found.prompt_per_s, 8)} "
+        f"{rate(found.ended_per_s, 7)} {compact(found.running, 5)} {compact(found.waiting, 5)} "
+        f"{percent(found.kv_frac, 5)} {seconds(ttft.mean if ttft else math.nan, 9)} "
+        f"{_bound(ttft):>9}"
+    )
+    return f"{told}  {server.why}".rstrip()
+
+
+def _bound(found: Latency | None) -> str:
+    if found is None or not found.n:
+        return MISSING
+    high = found.p90.high
+    return f"> {seconds(found.p90.low, 0)}" if math.isinf(high) else f"≤ {seconds(high, 0)}"
+
+
+def _told(server: Server) -> dict[str, Any]:
+    return {
+        "name": server.address.name,
+        "url": server.address.url,
+        "socket": server.address.socket,
+        "state": server.standing.value,
+        "why": server.why,
+        "kind": server.reading.dialect.name if server.reading else "",
+        "model": server.model,
+        "version": server.about.version,
+        "limits": dict(server.about.limits),
+        "live_limits": dict(server.about.live),
+        "restarts": server.restarts,
+        "window_s": server.window_s,
+        "figures": _plain(asdict(server.window)),
+        "engines": {name: _plain(asdict(each)) for name, each in server.engines.items()},
+        "latencies": {name: _latency(each) for name, each in server.latencies.items()},
+    }
+
+
+def _latency(found: Latency) -> dict[str, Any]:
+    """Seconds; a percentile as the two bounds that it lies between."""
+    told: dict[str, Any] = {"n": found.n, "mean_s": _number(found.mean)}
+    for name in ("p50", "p90", "p99"):
+        each = getattr(found, name)
+        told[f"{name}_bucketed_s"] = [_number(each.low), _number(each.high)]
+    return told
+
+
+def _plain(figures: dict[str, float]) -> dict[str, float | None]:
+    return {name: _number(value) for name, value in figures.items()}
+
+
+def _number(value: float) -> float | None:
+    """JSON has neither NaN nor infinity."""
+    return value if math.isfinite(value) else None

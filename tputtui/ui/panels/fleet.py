@@ -1,0 +1,195 @@
+"""The table of servers: its columns, what stands in them, and the line above it. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tputtui.attach.bucketed import Bucketed
+from tputtui.attach.fleet import Looked
+from tputtui.attach.track import Server, Standing
+from tputtui.format import MISSING, clock, compact, counted, percent, rate, seconds
+from tputtui.ui.panels.tried import Column, Entry
+from tputtui.ui.rows import Row, fitted, spread
+
+__all__ = ["about", "badge", "bounds", "columns", "entries", "matches", "title"]
+
+_SIGNS = {
+    Standing.CONNECTING: ("…", "muted"),
+    Standing.LIVE: ("●", "good"),
+    Standing.ASLEEP: ("◌", "muted"),
+    Standing.MIXED: ("⇄", "warn"),
+    Standing.STALE: ("‖", "warn"),
+    Standing.DOWN: ("✖", "bad"),
+}
+_NUMBER = Column("number", "#", 3)
+_STATE = Column("state", "state", 14, gap=1)
+_NAME = Column("name", "server", 19, gap=1)
+_MODEL = Column("model", "model", 18, gap=2)
+_TOKENS = Column("generated_per_s", "tok/s", 8)
+_PROMPT = Column("prompt_per_s", "prompt\ntok/s", 8)
+_ENDED = Column("ended_per_s", "req/s", 7)
+_RUNNING = Column("running", "run", 6)
+_WAITING = Column("waiting", "wait", 6)
+_KV = Column("kv_frac", "KV", 5)
+_HIT = Column("hit_frac", "hit", 5)
+_TTFT = Column("ttft_p90", "TTFT p90\nbucketed", 10)
+_TPOT = Column("tpot_p90", "TPOT p90\nbucketed", 10)
+_WHY = Column("why", "why", 30, gap=2)
+_ORDER = (_NUMBER, _STATE, _NAME, _MODEL, _TOKENS, _PROMPT, _ENDED, _RUNNING, _WAITING, _KV, _HIT,
+          _TTFT, _TPOT, _WHY)  # fmt: skip
+_FIRST = (_NUMBER, _STATE, _NAME, _TOKENS, _RUNNING, _WAITING, _KV, _TTFT)
+_THEN = (_TPOT, _MODEL, _ENDED, _PROMPT, _HIT, _WHY)
+"""What comes where there is room for it, the most telling first."""
+_MOST = {"name": 40, "model": 40}
+
+
+def columns(width: int) -> tuple[Column, ...]:
+    """The columns that fit in `width` cells: most from 120 on."""
+    kept = set(_FIRST)
+    for more in _THEN:
+        if sum(column.width for column in (*kept, more)) <= width:
+            kept.add(more)
+    chosen = [column for column in _ORDER if column in kept]
+    slack = width - sum(column.width for column in chosen)
+    for i, column in enumerate(chosen):
+        more_cells = min(slack, _MOST.get(column.key, 0) - column.width)
+        if more_cells > 0:
+            chosen[i] = replace(column, width=column.width + more_cells)
+            slack -= more_cells
+    if chosen[-1].key == "why":
+        chosen[-1] = replace(chosen[-1], width=chosen[-1].width + slack)
+    return tuple(chosen)
+
+
+def entries(number: int, server: Server, shown: Sequence[Column]) -> dict[str, Entry]:
+    """What stands in every column that is shown, by its key."""
+    made = {}
+    for column in shown:
+        text, look, rank = _entry(number, server, column)
+        room = column.width - column.gap
+        if len(text) > (most := column.width - (column.gap or 1)):
+            # Of a path, its end tells more.
+            text = text.rpartition("/")[2]
+            text = text if len(text) <= most else f"{text[: most - 1]}…"
+        text = f"{'':>{column.gap}}{text:<{room}}" if column.gap else f"{text:>{column.width}}"
+        made[column.key] = Entry(text, look, rank)
+    return made
+
+
+def badge(server: Server) -> tuple[str, str, str]:
+    """Sign, word and style of how a server stands."""
+    sign, look = _SIGNS[server.standing]
+    word = server.standing.value
+    if server.standing is Standing.STALE:
+        # Steps, so that the table does not count along.
+        steps_s = server.age_s // 5 * 5
+        word += f" {steps_s:.0f}s" if steps_s < 60 else f" {seconds(steps_s, 0)}"
+    elif server.counts and not math.isnan(server.restarted_s):
+        return "↻", "restarted", "warn"
+    return sign, word, look
+
+
+def bounds(found: Bucketed, room: int) -> str:
+    """A percentile as its buckets bound it: 250–500 ms; its upper end where both do not fit."""
+    if math.isnan(found.low):
+        return MISSING
+    low, high = seconds(found.low, 0), seconds(found.high, 0)
+    if math.isinf(found.high):
+        return f"> {low}"
+    if not found.low:
+        return f"≤ {high}"
+    shared = low.rpartition(" ")[2] == high.rpartition(" ")[2]
+    both = f"{low.rpartition(' ')[0] if shared else low}–{high}"
+    return both if len(both) <= room else f"≤ {high}"
+
+
+def title(looked: Looked, shown: int, text: str, width: int) -> Row:
+    """The line above the table: how many there are and what they do together."""
+    total, servers = looked.total, looked.servers
+    left: Row = [(" servers ", "accent"), (str(len(servers)), "value")]
+    if text:
+        left.append((f"  {shown} match {text!r}", "accent"))
+    silent = len(servers) - looked.counted
+    if silent:
+        left.append((f"  {silent} not counted", "warn"))
+    right: Row = [
+        (compact(total.generated_per_s), "value"),
+        (" tok/s ", "label"),
+        (compact(total.running, 5), "value"),
+        (" running ", "label"),
+        (compact(total.waiting, 5), "value"),
+        (" waiting  KV", "label"),
+        (percent(total.kv_frac, 5), "value"),
+        (" ", "label"),
+    ]
+    return spread(left, right, width)
+
+
+def about(server: Server, width: int) -> list[Row]:
+    """Two lines on one server: where it is and what is wrong, what it says of itself."""
+    sign, word, look = badge(server)
+    where = server.address.socket or server.address.url
+    first: Row = [(f"{sign} {word}  ", look), (where, "text")]
+    told = server.why or _restarts(server)
+    if told:
+        first.append((f"  {told}", "muted" if server.counts else "warn"))
+    kind = server.reading.dialect.name if server.reading else ""
+    limits = [f"{name} {value:,}" for name, value in server.about.limits.items()]
+    parts = [f"{kind} {server.about.version}".strip(), server.model, *limits]
+    return [fitted(first, width), fitted([(" · ".join(filter(None, parts)), "muted")], width)]
+
+
+def matches(server: Server, text: str) -> bool:
+    """Whether every word of `text` stands somewhere in what is said of a server."""
+    told = " ".join((server.address.name, server.model, badge(server)[1], server.why)).lower()
+    return all(word in told for word in text.lower().split())
+
+
+# -- inside ------------------------------------------------------------------------------------
+
+
+def _entry(
+    number: int, server: Server, column: Column
+) -> tuple[str, str, tuple[float, ...] | None]:
+    """Text, style and rank of one cell."""
+    now, sure = server.now, "text" if server.counts else "muted"
+    match column.key:
+        case "number":
+            return str(number), "label", (number,)
+        case "state":
+            sign, word, look = badge(server)
+            return f"{sign} {word}", look, (list(Standing).index(server.standing),)
+        case "name":
+            return server.address.name, "value", (-number,)
+        case "model":
+            return server.model or MISSING, "text", _alphabetical(server.model)
+        case "why":
+            look = "muted" if server.counts else "warn"
+            return server.why or _restarts(server), look, (len(server.why),)
+        case "ttft_p90" | "tpot_p90":
+            found = server.latencies.get(column.key.partition("_")[0])
+            if found is None or not found.n:
+                return MISSING, "muted", None
+            return bounds(found.p90, column.width - 1), sure, (found.p90.high, found.p90.low)
+    value: float = getattr(now, column.key)
+    rank = None if math.isnan(value) else (value,)
+    match column.key:
+        case "ended_per_s":
+            return rate(value, 0), sure, rank
+        case "kv_frac" | "hit_frac":
+            return percent(value, 0), sure, rank
+    return compact(value, 0), sure, rank
+
+
+def _alphabetical(text: str) -> tuple[float, ...] | None:
+    """Sorted with the highest first, the earliest in the alphabet comes first."""
+    return tuple(-float(ord(char)) for char in text) or None
+
+
+def _restarts(server: Server) -> str:
+    if not server.restarts:
+        return ""
+    since = "" if math.isnan(server.restarted_s) else f", {clock(server.restarted_s)} ago"
+    return f"{counted(server.restarts, 'restart')} seen{since}"
