@@ -21,8 +21,8 @@ import time
 
 HERE = pathlib.Path(__file__).parent
 PICTURES = ("demo-120x40", "demo-200x50", "load-120x40", "frontier-120x40", "tuner-120x40",
-            "replay-120x40")  # fmt: skip
-SERVE_S, TURNED_S = 40.0, 30.0
+            "replay-120x40", "attach-120x40")  # fmt: skip
+SERVE_S, TURNED_S, WATCHED_S = 40.0, 30.0, 100.0
 
 
 async def turned(pilot) -> None:
@@ -81,6 +81,8 @@ DONE = {"demo": turned, "load": edited, "frontier": swept, "tuner": tuned, "repl
 
 async def picture(name: str, columns: int, rows: int, state: pathlib.Path) -> str:
     """Serve the demo, do what the picture `name` shows, and take the screen as SVG."""
+    if name == "attach":
+        return await attached(columns, rows)
     from tputtui import profile
     from tputtui.engine.protocol import State
     from tputtui.engine.vllm_inproc import VllmEngine
@@ -117,6 +119,68 @@ async def replayed(log: pathlib.Path, columns: int, rows: int) -> str:
     async with app.run_test(size=(columns, rows)):
         await asyncio.sleep(1.0)
         return app.export_screenshot(title="tputtui replay")
+
+
+async def attached(columns: int, rows: int) -> str:
+    """Watch a vLLM server of the demo's shape, which this process puts the demo's load on."""
+    import functools
+
+    import msgspec
+
+    from tputtui import profile
+    from tputtui.attach.access import Access
+    from tputtui.attach.address import parse_addresses
+    from tputtui.attach.fleet import Fleet
+    from tputtui.attach.poller import Poller
+    from tputtui.engine.served import ServedEngine
+    from tputtui.profile import EngineSpec
+    from tputtui.session import Session
+    from tputtui.ui.attach_app import AttachApp
+
+    demo = profile.load(profile.shipped()["demo"])
+    with served(demo.engine) as url:
+        addresses = parse_addresses([url])
+        driven = msgspec.structs.replace(demo, engine=EngineSpec(f"server:{url}"), knobs={})
+        session = Session(functools.partial(ServedEngine, addresses[0], Access()), driven)
+        poller = Poller(addresses, Access(), 1.0)
+        session.start()
+        poller.start()
+        app = AttachApp(Fleet(addresses, poller, 1.0), 1)
+        async with app.run_test(size=(columns, rows)):
+            await asyncio.sleep(WATCHED_S)
+            svg = app.export_screenshot(title="tputtui attach")
+        poller.stop()
+        session.close(20.0)
+    return svg
+
+
+@contextlib.contextmanager
+def served(engine):
+    """vLLM's server on `engine`; its address, once it is up."""
+    import socket
+    import urllib.request
+
+    from tputtui.engine.flags import to_argv
+    from tputtui.engine.models import resolve
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    spec = resolve(engine)
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", spec.model,
+               "--host", "127.0.0.1", "--port", str(port), *to_argv(spec.args)]  # fmt: skip
+    quiet = subprocess.DEVNULL
+    server = subprocess.Popen(command, stdout=quiet, stderr=quiet)
+    try:
+        while server.poll() is None:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def to_png(svg: pathlib.Path) -> None:

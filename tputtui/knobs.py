@@ -12,9 +12,13 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from tputtui.errors import CeilingError, KnobError, nearest
 
-__all__ = ["KNOBS", "Knob", "Knobs", "checked", "coarse_step", "differing", "fine_step", "knob",
-           "parse_value", "shorthand", "spoken",
+__all__ = ["KNOBS", "UNTOLD", "Knob", "Knobs", "checked", "coarse_step", "differing", "fine_step",
+           "knob", "parse_value", "shorthand", "spoken",
            "started_at", "turned"]  # fmt: skip
+
+
+UNTOLD = 2**62
+"""A limit that a server keeps to itself: above every value that there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,8 @@ def knob(name: str) -> Knob:
 
 def spoken(name: str, value: int) -> str:
     """A value as it is shown and typed: a number, or the word of a choice."""
+    if value >= UNTOLD:
+        return "untold"
     choices = _BY_NAME[name].choices
     return choices[value] if choices else str(value)
 
@@ -178,17 +184,22 @@ def differing(old: Knobs, new: Knobs) -> str:
 
 def shorthand(values: Mapping[str, int]) -> str:
     """Limits in few words: the main three as 64/2048/2048, then the others by name."""
-    main = "/".join(str(values[name]) for name in _MAIN if name in values)
+    main = "/".join(
+        str(values[name]) if values[name] < UNTOLD else "–" for name in _MAIN if name in values
+    )
     rest = [f"{k} {spoken(k, v)}" for k, v in values.items() if k not in _MAIN]
     return ", ".join([main, *rest]) if main else ", ".join(rest)
 
 
 def turned(knobs: Knobs, booted: Knobs) -> dict[str, int]:
-    """What is worth keeping of `knobs`: the main three, and others that are not as booted."""
+    """What is worth keeping of `knobs`: the main three, and others that are not as booted.
+
+    What a server keeps to itself is not known, and so not kept.
+    """
     return {
         name: value
         for name, value in knobs.as_dict().items()
-        if name in _MAIN or value != booted.get(name)
+        if value < UNTOLD and (name in _MAIN or value != booted.get(name))
     }
 
 
@@ -202,7 +213,7 @@ def checked(name: str, value: object, ceilings: Knobs, floor: int = 0) -> int:
     limit = knob(name)
     ceiling = ceilings.get(name)
     least = max(limit.minimum, floor)
-    bounds = f"{least} to {ceiling} {limit.unit}" if ceiling < 2**62 else f"{least} or more"
+    bounds = f"{least} to {ceiling} {limit.unit}" if ceiling < UNTOLD else f"{least} or more"
     if limit.choices:
         bounds = " or ".join(limit.choices[: ceiling + 1])
         if isinstance(value, str) and value in limit.choices:
@@ -229,7 +240,7 @@ def checked(name: str, value: object, ceilings: Knobs, floor: int = 0) -> int:
 def started_at(name: str, value: int | str) -> int:
     """A value to start with, before any ceiling is known. Raises KnobError, like `checked`."""
     choices = knob(name).choices
-    highest = len(choices) - 1 if choices else 2**62
+    highest = len(choices) - 1 if choices else UNTOLD
     return checked(name, value, Knobs(*[highest] * len(KNOBS)))
 
 

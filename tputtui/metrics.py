@@ -13,7 +13,7 @@ from typing import Any
 from tputtui import __version__
 from tputtui.errors import UsageError
 from tputtui.frame import Frame
-from tputtui.knobs import KNOBS
+from tputtui.knobs import KNOBS, UNTOLD
 
 __all__ = ["Exporter"]
 
@@ -234,7 +234,7 @@ def _limits(frame: Frame) -> Iterator[Any]:
     if status.knobs is None or status.facts is None:
         return
     knobs, ceilings = status.knobs, status.facts.ceilings
-    names = [knob.name for knob in KNOBS]
+    names = [knob.name for knob in KNOBS if knobs.get(knob.name) < UNTOLD]
     yield _labelled(
         "tputtui_limit", "Limits in force.", "limit", [(n, knobs.get(n)) for n in names]
     )

@@ -174,6 +174,8 @@ class Observer:
         """What binds over the last seconds of the window; nothing while the load is held."""
         if status.state is not State.RUNNING or status.knobs is None or status.facts is None:
             return None
+        if not status.facts.stepped:
+            return None
         start_s = max(window.start_s, window.end_s - _BINDING_S)
         ended = self._recorder.ended.between(start_s, window.end_s)
         gpus = hardware.gpus if hardware else ()

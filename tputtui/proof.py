@@ -12,7 +12,7 @@ import platform
 from tputtui import __version__
 from tputtui.engine.protocol import EngineFacts
 from tputtui.frame import Frame
-from tputtui.knobs import KNOBS, Knobs
+from tputtui.knobs import KNOBS, UNTOLD, Knobs
 from tputtui.load.notation import describe_arrivals
 from tputtui.load.sections import describe
 from tputtui.measure.attainment import Attainment
@@ -121,7 +121,8 @@ def _shares(frame: Frame) -> dict[str, Figure]:
 
 
 def _limits(knobs: Knobs) -> dict[str, int | bool | str]:
-    return {name: written(name, value) for name, value in knobs.as_dict().items()}
+    values = knobs.as_dict().items()
+    return {name: written(name, value) for name, value in values if value < UNTOLD}
 
 
 def _machine(frame: Frame, facts: EngineFacts) -> Machine:

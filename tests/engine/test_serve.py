@@ -22,7 +22,18 @@ import psutil
 import pytest
 
 from tputtui import profile
+from tputtui.attach.access import Access
+from tputtui.attach.address import parse_addresses
+from tputtui.attach.fleet import Fleet, Looked
+from tputtui.attach.poller import Poller
+from tputtui.attach.track import Standing
 from tputtui.cli import main
+from tputtui.engine.host import Host
+from tputtui.engine.served import ServedEngine
+from tputtui.load.lengths import Fixed
+from tputtui.load.workload import ClosedLoop, Workload
+from tputtui.measure.recorder import Recorder
+from tputtui.measure.window import latencies
 from tputtui.profile import EngineSpec, Profile
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -278,3 +289,60 @@ def test_the_same_prompt_again_finds_no_prefix(server):
         r"^vllm:prefix_cache_hits_total\{.*\} (.*)$", server.get("/metrics"), re.MULTILINE
     )
     assert {float(value) for value in hits} <= {0.0}
+
+
+def test_attach_counts_what_a_driven_load_was_served(server):
+    """The server's own counters against the tokens that we counted, over the same requests."""
+    (address,) = parse_addresses([server.url])
+    poller = Poller((address,), Access(), 0.25)
+    fleet = Fleet((address,), poller, 0.25)
+    recorder = Recorder()
+    load = Workload(ClosedLoop(8), prompt=Fixed(40), output=Fixed(20), seed=3)
+    host = Host(lambda: ServedEngine(address, Access()), recorder, load, time.monotonic)
+
+    def turned_until(done) -> Looked:
+        end = time.monotonic() + 60
+        while not done():
+            assert time.monotonic() < end, host.status
+            host.turn()
+        return fleet.look()
+
+    poller.start()
+    try:
+        while fleet.look().servers[0].standing is not Standing.LIVE:
+            time.sleep(0.05)
+        before = _generated(fleet.look())
+        host.boot(EngineSpec(f"server:{server.url}"), {}, load=True)
+        turned_until(lambda: recorder.accounting.finished >= 60)
+        host.pause_load()
+        turned_until(lambda: recorder.accounting.in_flight == 0)
+        seen = recorder.generated_tokens
+        end = time.monotonic() + 10
+        # One token was asked for to find the vocabulary, at most one a size tried.
+        while not seen <= _generated(fleet.look()) - before <= seen + 8:
+            assert time.monotonic() < end, (seen, _generated(fleet.look()) - before)
+            time.sleep(0.1)
+        (told,) = fleet.look().servers
+    finally:
+        host.close(5)
+        host.turn()
+        poller.stop()
+    account, facts = recorder.accounting, host.status.facts
+    assert account.balanced
+    assert account.finished == account.issued
+    assert seen == 20 * account.finished
+    assert facts.model == told.model == NAME
+    assert facts.vocab_size == 256
+    assert facts.ceilings.max_model_len == TUNED["max_model_len"]
+    assert facts.ceilings.num_gpu_blocks == 60
+    # What the client waited for is more than what the server says of itself, and not by much.
+    ours = latencies(recorder, 0.0, time.monotonic())
+    theirs = told.latencies["ttft"]
+    assert 0.8 * theirs.mean < float(recorder.first_tokens.between(0)[:, 2].mean())
+    assert told.latencies["itl"].p50.low <= 2 * ours.itl.p50
+    assert told.window.generated_per_s > 0
+
+
+def _generated(looked: Looked) -> float:
+    reading = looked.servers[0].reading
+    return reading.engines["0"].counters["generated"] if reading else 0.0

@@ -26,9 +26,7 @@ class Headless:
     def __init__(
         self, asked: Asked, span_s: float, *, quiet: bool, profile: Profile | None = None
     ) -> None:
-        from tputtui.engine.host import Host
-        from tputtui.engine.isolated import IsolatedHost
-        from tputtui.engine.vllm_inproc import VllmEngine
+        from tputtui.cli.engines import engine_of, host_of
         from tputtui.hardware import HardwareSampler
         from tputtui.record.journal import open_session_log
         from tputtui.redirect import Redirected
@@ -42,10 +40,10 @@ class Headless:
         self.out, self.err = self._redirected.file(1), self._redirected.file(2)
         profile = profile or asked.profile
         self.session = Session(
-            VllmEngine,
+            engine_of(profile.engine),
             profile,
             hardware=HardwareSampler(),
-            make_host=IsolatedHost if asked.settings["isolate"].on else Host,
+            make_host=host_of(profile.engine, isolate=asked.settings["isolate"].on),
             written=asked.written,
             log_path=session_log,
             span_s=span_s,

@@ -158,12 +158,23 @@ def _metrics() -> str:
         (tputtui_latency_seconds), rates, limits in force and their ceilings, goals, GPUs.""")
 
 
+def _servers() -> str:
+    return textwrap.dedent("""\
+        tputtui attach URL [URL …]     watch, through /metrics: vLLM, SGLang, TGI; no vLLM needed
+        tputtui server:URL --load 8/s  drive one with any load, on the same screen; bench likewise
+
+        URL is host:8000, https://host/prefix or unix:/run/vllm.sock. NAME=URL names it (attach).
+        A token comes from TPUTTUI_TOKEN, --token-env, --token-file or --token-keyring. Percentiles
+        of `attach` are bucketed: shown as the bounds that they lie between. What `server:` measures
+        is exact, from due to the first chunk with content, tokens by the server's usage.""")
+
+
 def _exit_codes() -> str:
     return _rows(
         [
             ("0", "done; goals met, or none asked for; left by the person"),
             ("1", "bench: a goal missed or unresolved. verify: worse than tuned, or a goal missed. "
-             "tune: no setting met the goals. "
+             "tune: no setting met the goals. attach --for: a server told no figures. "
              "profiles diff: something differs"),
             ("2", "input that cannot be used: nothing was started"),
             ("3", "the engine would not boot, or failed"),
@@ -227,6 +238,7 @@ TOPICS: dict[str, tuple[str, Callable[[], str]]] = {
     "bench": ("measuring without a screen", _bench),
     "tune": ("ask for a goal, get a setting", _tune),
     "replay": ("recorded runs: replay, report, compare", _replay),
+    "servers": ("attach to servers that run elsewhere, or drive them", _servers),
     "metrics": ("figures for Prometheus", _metrics),
     "exit-codes": ("what they mean", _exit_codes),
     "files": ("where things are kept", _files),

@@ -259,9 +259,14 @@ def _check_flags(rest: list[str], engine: EngineSpec) -> None:
     from importlib.util import find_spec
 
     from tputtui.engine import flags
+    from tputtui.engine.parallel import check_in_process
+    from tputtui.engine.target import is_server
     from tputtui.engine.vllm_args import INSTALL_HINT, check_arguments
     from tputtui.errors import EngineError
 
+    if is_server(engine.model):
+        return
+    check_in_process(engine.args)
     if find_spec("vllm") is None:
         raise EngineError("vLLM is not installed here.", INSTALL_HINT)
     known = flags.known_flags()

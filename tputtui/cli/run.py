@@ -28,8 +28,9 @@ _CLOSE_TIMEOUT_S = 20.0
 _DESCRIPTION = """\
 Tune a real vLLM engine live: load it, turn its limits, see what each turn did, save the profile.
 
-MODEL comes first: a local folder, a hub id, or shape:NAME (published dimensions with random
-weights: {shapes}). Without MODEL or --profile, a built-in demo runs.
+MODEL comes first: a local folder, a hub id, shape:NAME (published dimensions with random weights:
+{shapes}), or server:URL (a server that runs
+elsewhere, driven with the same load). Without MODEL or --profile, a built-in demo runs.
 Every flag that is not listed here goes to vLLM, named as for `vllm serve`."""
 
 _EPILOG = """\
@@ -102,21 +103,19 @@ def _screen(
     from pathlib import Path
 
     with uncollected():
-        from tputtui.engine.host import Host
-        from tputtui.engine.isolated import IsolatedHost
-        from tputtui.engine.vllm_inproc import VllmEngine
+        from tputtui.cli.engines import engine_of, host_of
         from tputtui.hardware import HardwareSampler
         from tputtui.session import Session
         from tputtui.terminal import thrifty_switching
         from tputtui.ui.app import TputApp
 
     settings = asked.settings
-    make_host = IsolatedHost if settings["isolate"].on else Host
+    engine = asked.profile.engine
     session = Session(
-        VllmEngine,
+        engine_of(engine),
         asked.profile,
         hardware=HardwareSampler(),
-        make_host=make_host,
+        make_host=host_of(engine, isolate=settings["isolate"].on),
         guard=guard,
         written=asked.written,
         log_path=session_log,

@@ -23,7 +23,7 @@ from tputtui.engine.marks import Marks
 from tputtui.engine.memory import give_back
 from tputtui.engine.orders import Boot, Orders, Status
 from tputtui.engine.protocol import Engine, State
-from tputtui.errors import TputError, UsageError
+from tputtui.errors import KnobError, TputError, UsageError
 from tputtui.knobs import Knobs
 from tputtui.load.generator import Generator
 from tputtui.load.workload import Workload
@@ -247,8 +247,12 @@ class Host(Orders):
         assert facts is not None
         # The last guard: nothing above what was booted reaches the engine, whoever asked.
         knobs = knobs.clamped(facts.ceilings)
-        self._dispatch.leave(self._generator, engine.apply(knobs), Outcome.CUT)
-        self.status = replace(self.status, knobs=knobs)
+        try:
+            self._dispatch.leave(self._generator, engine.apply(knobs), Outcome.CUT)
+        except KnobError as refusal:
+            self._marks.add("knob", str(refusal))
+        else:
+            self.status = replace(self.status, knobs=knobs)
 
     def _preempt(self) -> None:
         if self._engine is None or self.status.facts is None:
@@ -358,17 +362,13 @@ class Host(Orders):
         self._marks.add("load", f"load stopped: {error.message}")
 
     def _fail(self, error: BaseException) -> None:
-        died_s = self._last_sign()
+        # Its death may be noticed long after it.
+        died_s = self._recorder.last_step_s(self.status.since_s) or self._clock()
         self._close_books(Outcome.FAILED)
         failure = self._give_up(error)
         self._marks.add("engine", f"engine failed: {failure.message}")
         self._enter(State.FAILED)
         self.status = replace(self.status, failure=failure, since_s=died_s)
-
-    def _last_sign(self) -> float:
-        """When the engine last did something: its death may be noticed long after it."""
-        steps = self._recorder.steps.between(self.status.since_s)
-        return float(steps[-1, 0]) if len(steps) else self._clock()
 
     def _give_up(self, error: BaseException) -> TputError:
         """Let the engine go; why, in a sentence."""

@@ -72,6 +72,7 @@ class Ledger:
         """A request has left the engine; without `outcome`, short of its length means CUT."""
         request = self._in_flight.pop(ended.number)
         self._awaiting.pop(ended.number, None)
+        outcome = outcome or ended.outcome
         if outcome is None:
             whole = ended.output_tokens >= request.wanted_tokens
             outcome = Outcome.FINISHED if whole else Outcome.CUT

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
+from tputtui.engine.target import is_server, target_of
 from tputtui.errors import UsageError, nearest
 from tputtui.profile import EngineSpec, EngineValue
 from tputtui.redact import secret_in
@@ -52,6 +53,9 @@ def resolve(spec: EngineSpec) -> EngineSpec:
     secret; a hub id is left to vLLM.
     """
     check_no_secret(spec.args)
+    if is_server(spec.model):
+        target_of(spec)
+        return spec
     if not is_shape(spec.model):
         model = _existing(spec.model)
         return spec if model == spec.model else EngineSpec(model, spec.args)
@@ -82,7 +86,7 @@ def _existing(model: str) -> str:
     if not model.startswith(("/", "./", "../", "~")) and model not in (".", ".."):
         return model
     folder = Path(model).expanduser()
-    hint = "MODEL is a local folder, a hub id (org/name), or shape:NAME."
+    hint = "MODEL is a local folder, a hub id (org/name), shape:NAME, or server:URL."
     if not folder.exists():
         raise UsageError(f"There is no folder {model}.", hint)
     if folder.is_dir() and not any(folder.glob("*.json")):

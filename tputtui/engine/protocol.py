@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from tputtui.knobs import Knobs
 from tputtui.load.generator import RequestSpec
-from tputtui.measure.samples import StepSample
+from tputtui.measure.samples import Outcome, StepSample
 from tputtui.profile import EngineSpec
 
 __all__ = ["Argument", "Counts", "Ended", "Engine", "EngineFacts", "State", "StepReport"]
@@ -44,7 +44,8 @@ class EngineFacts:
     kv_tokens: tokens the KV cache holds; kv_block_bytes: bytes of one of its blocks, on all
     devices, 0 if not known. kv_groups: how many kinds of layers take blocks of their own.
     overlapped: whether a step is scheduled while the one before it is computed (asynchronous
-    scheduling).
+    scheduling). kind: what serves. stepped: whether its steps are seen; a server's are not, and
+    what stands for one is a tick.
     versions: of everything worth writing beside a result ("vllm", "torch", …).
     revision: of the model, as its hub names it; config_sha256: of its configuration.
     arguments: everything a boot can be given.
@@ -64,6 +65,8 @@ class EngineFacts:
     kv_block_bytes: int = 0
     kv_groups: int = 1
     overlapped: bool = False
+    stepped: bool = True
+    kind: str = "vLLM"
     arguments: tuple[Argument, ...] = ()
     revision: str = ""
     config_sha256: str = ""
@@ -103,6 +106,7 @@ class Ended(NamedTuple):
     """A request that has left the engine, with the engine's own times (NaN if not reached).
 
     token_ids: what it generated, where the engine tells; conversations go on with it.
+    outcome: how it ended, where the engine knows better than its length tells.
     """
 
     number: int
@@ -113,6 +117,7 @@ class Ended(NamedTuple):
     cached_tokens: int
     preemptions: int
     token_ids: Sequence[int] = ()
+    outcome: Outcome | None = None
 
 
 class Counts(NamedTuple):
@@ -153,7 +158,10 @@ class Engine(Protocol):
         """Run one step. Only called with requests in flight."""
 
     def apply(self, knobs: Knobs) -> list[Ended]:
-        """Put limits in force by the next step; requests already past the new length end now."""
+        """Put limits in force by the next step; requests already past the new length end now.
+
+        Raises KnobError where it will not take them; those of before stay.
+        """
 
     def end(self, numbers: Iterable[int]) -> list[Ended]:
         """Abort requests."""

@@ -16,6 +16,7 @@ from typing import Any
 from tputtui.engine import models
 from tputtui.engine.arguments import arguments as describe
 from tputtui.engine.memory import uncollected
+from tputtui.engine.parallel import check_in_process
 from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, StepReport
 from tputtui.engine.vllm_args import (
     INSTALL_HINT,
@@ -92,6 +93,7 @@ class VllmEngine:
         """
         began_s = time.monotonic()
         resolved = models.resolve(spec)
+        check_in_process(spec.args)
         prepare(spec)
         with uncollected():
             report(State.IMPORTING, "importing torch")

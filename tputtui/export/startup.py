@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tputtui.engine.models import is_shape
+from tputtui.engine.target import is_server
+from tputtui.errors import UsageError
 from tputtui.knobs import knob, spoken
 from tputtui.profile import EngineSpec, EngineValue, Profile
 
@@ -31,7 +33,13 @@ def start_up(profile: Profile) -> StartUp:
 
     A watermark in blocks becomes the fraction of the KV cache that the flag takes; without the
     cache's size (it stands in the evidence) it is left out, and a note says so.
+    Raises UsageError for a profile of a server.
     """
+    if is_server(profile.engine.model):
+        raise UsageError(
+            f"{profile.engine.model} is a server: it is booted where it runs, not from here.",
+            "A profile with a MODEL of its own can be verified and exported.",
+        )
     args: dict[str, EngineValue] = dict(profile.engine.args)
     notes: list[str] = []
     for name, value in profile.knobs.items():

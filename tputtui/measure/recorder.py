@@ -132,6 +132,11 @@ class Recorder:
         self.preemptions += step.preemptions
         self.steps.append(step)
 
+    def last_step_s(self, since_s: float) -> float | None:
+        """When the last step ended; None without one after `since_s`."""
+        steps = self.steps.between(since_s)
+        return float(steps[-1, 0]) if len(steps) else None
+
     def add_first_token(self, at_s: float, due_s: float, submitted_s: float) -> None:
         """A request has its first token."""
         self.first_tokens.append((at_s, at_s - due_s, at_s - submitted_s))

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from tputtui.knobs import UNTOLD
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import STEP
 from tputtui.measure.stats import Floats, Quantiles, quantiles
@@ -164,11 +165,11 @@ def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
     # One limit is nearly always in force for a whole window; dividing per step keeps it exact
     # when it is not.
     weight = duration / busy_s if busy_s > 0 else duration
-    per_token = weight / np.maximum(column("max_num_batched_tokens"), 1)
+    per_token = weight / np.maximum(_told(column("max_num_batched_tokens")), 1)
     prefill = float(per_token @ column("prefill_tokens")) if busy_s > 0 else math.nan
     decode = float(per_token @ column("decode_tokens")) if busy_s > 0 else math.nan
     sequences = (
-        float(weight @ (column("running") / np.maximum(column("max_num_seqs"), 1)))
+        float(weight @ (column("running") / np.maximum(_told(column("max_num_seqs")), 1)))
         if busy_s > 0
         else math.nan
     )
@@ -192,6 +193,11 @@ def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
         steps_per_s=rate(len(steps)),
         busy_frac=min(1.0, busy_s / length_s) if length_s > 0 else math.nan,
     )
+
+
+def _told(limits: Floats) -> Floats:
+    """Limits, NaN where a server keeps them to itself: there is no share of what is not known."""
+    return np.where(limits < UNTOLD, limits, math.nan)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,11 @@ class EngineSpec(msgspec.Struct, frozen=True):
 
 
 def tokenizer_of(spec: EngineSpec) -> str:
-    """Where the model's own tokenizer is: a path or a hub id; empty for a shape."""
+    """Where the model's own tokenizer is: a path or a hub id; empty for a shape or a server."""
     named = spec.args.get("tokenizer")
     if isinstance(named, str) and named:
         return named
-    return "" if spec.model.startswith("shape:") else spec.model
+    return "" if spec.model.startswith(("shape:", "server:")) else spec.model
 
 
 DEFAULT_WORKLOAD = Workload(

@@ -1,0 +1,255 @@
+"""A server in place of an engine: what is sent, what is counted, what goes wrong. Real sockets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.served import Completions, FakeServer, Servers, exposition
+from tests.terminal import PROGRAM, environment
+from tputtui import profile
+from tputtui.attach.access import Access
+from tputtui.engine.host import Host
+from tputtui.engine.models import resolve
+from tputtui.engine.protocol import State
+from tputtui.engine.served import ServedEngine
+from tputtui.errors import UsageError
+from tputtui.knobs import UNTOLD
+from tputtui.load.lengths import Fixed
+from tputtui.load.workload import ClosedLoop, Workload
+from tputtui.measure.recorder import Recorder
+from tputtui.measure.window import figures, latencies
+from tputtui.profile import EngineSpec
+
+MODELS = msgspec.json.encode({"data": [{"id": "the-model", "max_model_len": 4096}]})
+LOAD = Workload(ClosedLoop(4), prompt=Fixed(10), output=Fixed(6))
+
+
+def server(**more):
+    routes = {"/v1/models": MODELS, "/version": b'{"version": "0.33.0"}', **more.pop("routes", {})}
+    return FakeServer(completions=Completions(**more), routes=routes)
+
+
+class Driven:
+    """A host that drives a fake server, turned here."""
+
+    def __init__(self, servers, load=LOAD):
+        self.recorder = Recorder()
+        (address,) = servers.addresses
+        self.host = Host(
+            lambda: ServedEngine(address, Access()), self.recorder, load, time.monotonic
+        )
+        self.host.boot(EngineSpec("server:x"), {}, load=True)
+        self.began_s = time.monotonic()
+
+    def until(self, done, most_s=10.0):
+        end_s = time.monotonic() + most_s
+        while not done():
+            assert time.monotonic() < end_s, self.host.status
+            self.host.turn(min(0.01, max(0.0, self.host.turn())))
+        return self
+
+    def ended(self, n):
+        account = lambda: self.recorder.accounting  # noqa: E731
+        self.until(lambda: account().issued - account().in_flight >= n)
+        self.host.pause_load()
+        return self.until(lambda: account().in_flight == 0)
+
+    def close(self):
+        self.host.close(1.0)
+        self.host.turn()
+
+
+@pytest.fixture
+def driven(request):
+    made = []
+
+    def drive(fake, load=LOAD):
+        servers = Servers(fake)
+        servers.__enter__()
+        made.append((servers, Driven(servers, load)))
+        return made[-1][1]
+
+    yield drive
+    for servers, each in made:
+        each.close()
+        servers.__exit__()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"usage": "final"},
+        {"usage": "continuous", "a_chunk": 4},
+        {"usage": "final", "a_chunk": 4},
+        {"usage": ""},
+    ],
+)
+def test_every_token_is_counted_as_the_server_counts_it(driven, how):
+    fake = server(**how)
+    run = driven(fake).ended(20)
+    account = run.recorder.accounting
+    assert account.balanced
+    assert account.finished == account.issued >= 20
+    assert run.recorder.generated_tokens == fake.completions.generated == 6 * account.issued
+    asked = fake.completions.asked[0]
+    assert asked["model"] == "the-model"
+    assert len(asked["prompt"]) == 10
+    assert (asked["max_tokens"], asked["ignore_eos"]) == (6, True)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_the_server_tells_is_known_and_the_rest_is_not(driven, late):
+    run = driven(server(late=late))
+    run.until(lambda: run.host.status.facts is not None)
+    facts = run.host.status.facts
+    assert facts.model == "the-model"
+    assert facts.versions == {"vllm": "0.33.0"}
+    assert facts.vocab_size == 50_000
+    assert facts.ceilings.max_model_len == 4096
+    assert facts.ceilings.num_gpu_blocks == 1000
+    assert facts.ceilings.max_num_seqs == UNTOLD
+    assert not facts.stepped
+    assert "server" in facts.fixed["max_num_seqs"]
+
+
+def test_a_chunk_with_nothing_in_it_is_no_first_token(driven):
+    run = driven(server(empty_first=True, first_s=0.1, usage="final")).ended(4)
+    first = run.recorder.first_tokens.between(0)
+    assert len(first) == run.recorder.accounting.issued
+    assert (first[:, 2] >= 0.1).all()
+
+
+def test_latencies_are_those_of_the_stream(driven):
+    run = driven(server(first_s=0.05, every_s=0.02)).ended(12)
+    found = latencies(run.recorder, 0.0, time.monotonic())
+    assert found.itl.n == 5 * run.recorder.accounting.issued
+    assert 0.02 <= found.itl.p50 < 0.05
+    assert 0.02 <= found.tpot.p50 < 0.05
+    assert 0.05 <= found.ttft.p50 < 0.15
+    seen = figures(run.recorder, run.began_s, time.monotonic())
+    assert seen.kv_frac == pytest.approx(0.25)
+    assert seen.sequences_frac != seen.sequences_frac
+
+
+def test_what_becomes_of_a_request_is_told_apart(driven):
+    fake = server(fails={2: 400, 3: 503, 4: 500, 5: "broken"})
+    account = driven(fake).ended(8).recorder.accounting
+    assert account.rejected == 2
+    assert account.failed == 2
+    assert account.balanced
+    assert account.finished == account.issued - 4
+
+
+def test_a_load_that_is_stopped_hangs_up(driven):
+    fake = server(every_s=0.5)
+    run = driven(fake)
+    run.until(lambda: run.recorder.accounting.running == 4)
+    run.host.stop_load()
+    run.until(lambda: run.recorder.accounting.in_flight == 0)
+    assert run.recorder.accounting.aborted == 4
+    assert run.recorder.accounting.balanced
+
+
+def test_a_server_that_is_gone_is_a_failure_in_a_sentence(driven):
+    fake = server(every_s=0.01)
+    with Servers(fake) as servers:
+        run = Driven(servers)
+        run.until(lambda: run.recorder.accounting.finished > 2)
+        servers.kill(0)
+    run.until(lambda: run.host.status.state is State.FAILED)
+    assert "is gone: " in run.host.status.failure.message
+    assert run.recorder.accounting.balanced
+    run.close()
+
+
+def test_a_server_that_is_not_there_does_not_boot(monkeypatch):
+    monkeypatch.setattr("tputtui.engine.served._FIRST_ANSWER_S", 0.3)
+    with Servers(server()) as servers:
+        pass
+    run = Driven(servers)
+    run.until(lambda: run.host.status.state is State.FAILED)
+    assert "cannot be reached" in run.host.status.failure.message
+    run.close()
+
+
+def test_a_thousand_streams_at_once(driven):
+    load = Workload(ClosedLoop(1000), prompt=Fixed(4), output=Fixed(4))
+    fake = server(first_s=1.0)
+    run = driven(fake, load)
+    run.until(lambda: run.recorder.accounting.waiting == 1000)
+    run.ended(1000)
+    account = run.recorder.accounting
+    assert account.balanced
+    assert account.finished == account.issued
+    assert run.recorder.generated_tokens == fake.completions.generated
+
+
+RUNTIME = {"/v1/runtime_config": b'{"max_num_seqs": 256, "max_num_running_seqs": 64}'}
+
+
+def test_a_limit_that_the_server_offers_is_turned_there(driven):
+    fake = server(routes=RUNTIME)
+    run = driven(fake)
+    run.until(lambda: run.host.status.facts is not None)
+    facts, knobs = run.host.status.facts, run.host.status.knobs
+    assert (knobs.max_num_seqs, facts.ceilings.max_num_seqs) == (64, 256)
+    assert "max_num_seqs" not in facts.fixed
+    run.host.set_knobs(knobs.with_value("max_num_seqs", 16))
+    run.until(lambda: run.host.status.knobs.max_num_seqs == 16)
+    assert fake.patched == [{"max_num_running_seqs": 16}]
+
+
+def test_a_limit_that_the_server_refuses_stays(driven):
+    fake = server(routes=RUNTIME)
+    fake.patch_status = 403
+    run = driven(fake)
+    run.until(lambda: run.host.status.facts is not None)
+    run.host.set_knobs(run.host.status.knobs.with_value("max_num_seqs", 16))
+    run.until(lambda: any("refuses" in mark.text for mark in run.recorder.marks))
+    assert run.host.status.knobs.max_num_seqs == 64
+    assert run.host.status.state is State.RUNNING
+
+
+def test_the_same_load_is_measured_without_a_screen(tmp_path):
+    with Servers(server(every_s=0.002)) as servers:
+        url = servers.servers[0].url
+        words = [f"server:{url}", "--load", "4", "--prompt-tokens", "10", "--output-tokens", "6"]
+        saved = tmp_path / "found.yaml"
+        done = subprocess.run(
+            [PROGRAM, "bench", *words, "--duration", "2s", "--format", "json", "--save", saved],
+            env=environment(tmp_path), capture_output=True, text=True,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["measured"]["figures"]["tokens_per_s"]["value"] > 100
+    assert "max_num_seqs" not in told["measured"]["knobs"]
+    found = profile.load(saved)
+    assert found.engine == EngineSpec(f"server:{url}")
+    assert found.knobs == {"max_model_len": 4096}
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ({"max_num_seqs": 4}, "where the server is started"),
+        ({"token_file": "/nowhere"}, "cannot be read"),
+    ],
+)
+def test_arguments_that_are_not_for_a_server_are_refused(args, said):
+    with pytest.raises(UsageError, match=said):
+        resolve(EngineSpec("server:h:1", args))
+    with pytest.raises(UsageError):
+        resolve(EngineSpec("server:"))
+
+
+def test_fake_servers_are_like_the_real_one():
+    names = {line.split("{")[0] for line in exposition(1.0).decode().splitlines()[3:] if line}
+    real = (Path(__file__).parent / "data" / "vllm-0.32-metrics.txt").read_text()
+    assert all(f"\n{name}{{" in real for name in names)

@@ -1,0 +1,43 @@
+"""MODEL as `server:URL`: a server that runs elsewhere in place of an engine of our own. Pure."""
+
+from __future__ import annotations
+
+from tputtui.attach.access import Access, access_of
+from tputtui.attach.address import Address, parse_addresses
+from tputtui.errors import UsageError, nearest
+from tputtui.profile import EngineSpec
+
+__all__ = ["SERVER", "is_server", "target_of"]
+
+SERVER = "server:"
+_ARGUMENTS = ("token_env", "token_file", "token_keyring", "header", "ca", "tokenizer")
+"""What stands in the place of vLLM's arguments: how to get in, and a tokenizer for text."""
+
+
+def is_server(model: str) -> bool:
+    """Whether MODEL names a server."""
+    return model.startswith(SERVER)
+
+
+def target_of(spec: EngineSpec) -> tuple[Address, Access]:
+    """Where it is, and how to get in. Raises UsageError."""
+    for name in spec.args:
+        if name not in _ARGUMENTS:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{flag} is given where the server is started, not here.",
+                nearest(name, _ARGUMENTS) or "Its limits are read-only from here.",
+            )
+    (address,) = parse_addresses([spec.model.removeprefix(SERVER)])
+    headers = spec.args.get("header", [])
+    token_env, token_file, token_keyring, ca = (
+        str(spec.args.get(name) or "") for name in (*_ARGUMENTS[:3], "ca")
+    )
+    access = access_of(
+        [str(text) for text in (headers if isinstance(headers, list) else [headers])],
+        token_env=token_env,
+        token_file=token_file,
+        token_keyring=token_keyring,
+        ca=ca,
+    )
+    return address, access
