@@ -7,6 +7,7 @@ import pytest
 
 from tests.rig import Rig
 from tputtui.goals import parse_goals
+from tputtui.hardware import GpuSample, HardwareSample
 from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.energy import EnergyMeter, cost_per_mtok
@@ -157,6 +158,38 @@ def test_tokens_per_joule_by_hand():
     assert math.isnan(meter.tokens_per_joule(recorder, 3.5, 4.5))
     meter.add(12.0, 5.0)
     assert math.isnan(meter.tokens_per_joule(recorder, 0.0, 20.0))
+
+
+class Machine:
+    """One whose GPUs count energy at so many watts each; None does not count."""
+
+    def __init__(self, clock, *watts):
+        self._clock, self._watts = clock, watts
+
+    def latest(self):
+        now_s = self._clock()
+        gpus = tuple(
+            GpuSample(n, "GPU", visible=n < 3, energy_j=None if watts is None else watts * now_s)
+            for n, watts in enumerate(self._watts)
+        )
+        return HardwareSample(now_s, gpus, "ok", now_s, None, None)
+
+
+def test_energy_is_that_of_every_gpu_in_use():
+    rig = rig_with(arrivals="96")
+    rig.session._hardware = Machine(rig.clock, 300.0, 200.0, 100.0, None)
+    rig.run(10.0)
+    frame = rig.session.frame()
+    # The fourth is hidden from the engine: what it takes, and whether it counts, is not ours.
+    expected = frame.figures.generated_per_s / 600
+    assert frame.tokens_per_joule == pytest.approx(expected, rel=0.1)
+
+
+def test_energy_is_not_told_while_one_gpu_in_use_does_not_count_it():
+    rig = rig_with(arrivals="96")
+    rig.session._hardware = Machine(rig.clock, 300.0, None, 100.0)
+    rig.run(5.0)
+    assert math.isnan(rig.session.frame().tokens_per_joule)
 
 
 def test_cost_of_a_million_tokens_by_hand():
