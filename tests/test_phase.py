@@ -204,3 +204,22 @@ def test_cost_of_a_million_tokens_by_hand():
     rig.run(10.0)
     frame = rig.session.frame()
     assert frame.cost_per_mtok == pytest.approx(1000.0 / frame.figures.generated_per_s)
+
+
+@pytest.mark.parametrize(("age_s", "told"), [(1.0, ["thermal"]), (10.0, [])])
+def test_a_driver_that_hangs_says_nothing_of_what_binds_now(monkeypatch, age_s, told):
+    def spy(*_, throttled, **__):
+        seen.append(throttled)
+
+    class Hot(Machine):
+        def latest(self):
+            now_s = self._clock()
+            gpus = (GpuSample(0, "GPU", throttle=("thermal",)),)
+            return HardwareSample(now_s, gpus, "ok", now_s - age_s, None, None)
+
+    seen = []
+    monkeypatch.setattr("tputtui.observer.binding", spy)
+    rig = rig_with(arrivals="96")
+    rig.session._hardware = Hot(rig.clock)
+    rig.run(2.0)
+    assert seen[-1] == told
