@@ -198,6 +198,17 @@ def test_without_the_package_nothing_is_looked_for_twice(monkeypatch):
     assert read.read() == ()
 
 
+def test_a_package_without_its_library_is_a_sentence(tmp_path, monkeypatch):
+    # As amdsmi 7.0 fails where there is no ROCm.
+    (tmp_path / "amdsmi.py").write_text("raise KeyError('libamd_smi.so')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "amdsmi", raising=False)
+    read = AmdReader()
+    assert read.read() == read.read() == ()
+    assert read.installed
+    assert read.status == "AMD SMI: its library cannot be loaded"
+
+
 # -- either ------------------------------------------------------------------------------------
 
 

@@ -111,9 +111,9 @@ class AmdReader:
         except ModuleNotFoundError as error:
             self.installed = error.name != "amdsmi"
             self.status = _sentence(error)
-        except Exception as error:
+        except Exception:
             # It loads ROCm's library as it is imported, and raises what it likes without one.
-            self.status = _sentence(error)
+            self.status = "AMD SMI: its library cannot be loaded"
 
     def _name(self, smi: Queries, gpu: Any, index: int) -> str:
         if index not in self._names:
