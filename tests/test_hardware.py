@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from tputtui.hardware import GpuSample, HardwareSampler, HostSample
-from tputtui.hardware.gpu import GpuReader
+from tputtui.hardware.nvml import NvmlReader
+from tputtui.hardware.queries import Queries
 from tputtui.hardware.system import HostReader
+from tputtui.hardware.traffic import Traffic
 
 GIB = 1024**3
 PATIENCE_S = 5.0  # how long a test waits for an event before it fails; never waited out
@@ -138,8 +140,8 @@ class FakeNvml:
         return self.answer(handle, "older reasons", self.reasons)
 
 
-def gpu_reader(nvml: FakeNvml, **environ: str) -> GpuReader:
-    return GpuReader(nvml=nvml, environ=environ)
+def gpu_reader(nvml: FakeNvml, **environ: str) -> NvmlReader:
+    return NvmlReader(nvml=nvml, environ=environ)
 
 
 def test_the_stub_has_only_names_that_pynvml_has() -> None:
@@ -151,7 +153,7 @@ def test_the_stub_has_only_names_that_pynvml_has() -> None:
 
 
 def test_this_machine_reads_calmly_with_the_real_pynvml() -> None:
-    reader = GpuReader()
+    reader = NvmlReader()
     gpus = reader.read()
     reader.close()
     if gpus:
@@ -175,7 +177,7 @@ def test_nvml_that_does_not_open_says_why(code: int, status: str) -> None:
 
 def test_missing_pynvml_is_calm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    reader = GpuReader()
+    reader = NvmlReader()
     assert reader.read() == ()
     assert reader.status == "NVML: the Python package nvidia-ml-py is not installed"
 
@@ -306,6 +308,53 @@ def test_cuda_visible_devices_marks_and_hides_nothing(
     environ = {} if setting is None else {"CUDA_VISIBLE_DEVICES": setting}
     gpus = gpu_reader(FakeNvml(), **environ).read()
     assert [gpu.visible for gpu in gpus] == visible
+
+
+class Links:
+    """NVML with counters that a test sets, in KiB; PCIe in KB/s."""
+
+    NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX = 138
+    NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX = 139
+    NVML_PCIE_UTIL_TX_BYTES = 0
+    NVML_PCIE_UTIL_RX_BYTES = 1
+
+    def __init__(self) -> None:
+        self.rx_kib, self.tx_kib = 5000, 9000
+        self.asked: list[str] = []
+
+    def nvmlDeviceGetFieldValues(self, gpu: str, fields: list[tuple[int, int]]) -> list[Any]:
+        assert fields == [(139, 0xFFFFFFFF), (138, 0xFFFFFFFF)]
+        values = (self.rx_kib, self.tx_kib)
+        return [
+            SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(ullVal=value)) for value in values
+        ]
+
+    def nvmlDeviceGetPcieThroughput(self, gpu: str, counter: int) -> int:
+        self.asked.append(gpu)
+        return 300 + counter
+
+
+def test_links_are_rates_of_counters_that_only_grow() -> None:
+    links, times_s = Links(), iter([10.0, 12.0, 13.0, 13.0, 14.0])
+    traffic = Traffic(Queries(links, NVMLError), lambda: next(times_s))
+    assert traffic.read(["a"])[0][2:] == (None, None)
+    links.rx_kib, links.tx_kib = 9000, 9000
+    assert traffic.read(["a"])[0][2:] == (2000 * 1024, 0)
+    links.rx_kib, links.tx_kib = 100, 9500  # one was reset
+    assert traffic.read(["a"])[0][2:] == (None, 500 * 1024)
+    assert traffic.read(["a"])[0][2:] == (None, None)  # at the same moment
+    assert traffic.read(["a"])[0][2:] == (0, 0)
+
+
+def test_pcie_is_asked_of_one_gpu_in_turn_and_forgotten_of_one_that_is_lost() -> None:
+    links = Links()
+    traffic = Traffic(Queries(links, NVMLError), lambda: 0.0)
+    traffic.read(["a", "b"])
+    flows = traffic.read(["a", "b"])
+    assert links.asked == ["a", "a", "b", "b"]
+    assert [flow[:2] for flow in flows] == [(301_000, 300_000)] * 2
+    assert [flow[:2] for flow in traffic.read([None, "b"])] == [(None, None), (301_000, 300_000)]
+    assert traffic.read([]) == []
 
 
 # --- the host ---------------------------------------------------------------------------------
@@ -590,6 +639,8 @@ def test_a_hung_driver_leaves_the_host_running_and_the_gpu_part_aging(bench: Ben
     assert (sample.t_s, sample.host_t_s, sample.gpu_t_s) == (110.0, 110.0, 100.0)
     assert sample.gpu_age_s(bench.now_s) == 10.0
     assert sample.gpus == (GPU,)
+    assert sample.gpus_stale(bench.now_s)
+    assert not sample.gpus_stale(103.0)
 
 
 def test_a_driver_that_hangs_from_the_start_shows_as_waiting(bench: Bench) -> None:
@@ -598,8 +649,16 @@ def test_a_driver_that_hangs_from_the_start_shows_as_waiting(bench: Bench) -> No
     bench.host.reads.wait_for_more(2)
     sample = bench.sampler.latest()
     assert sample is not None
-    assert (sample.gpus, sample.gpu_status, sample.gpu_t_s) == ((), "waiting for NVML", None)
+    assert (sample.gpus, sample.gpu_status, sample.gpu_t_s) == (
+        (),
+        "waiting for the GPU driver",
+        None,
+    )
     assert sample.gpu_age_s(bench.now_s) is None
+    bench.now_s = 104.0
+    late = bench.sampler.latest()
+    assert late is not None
+    assert late.gpu_status == "the GPU driver does not answer"
 
 
 def test_stop_returns_in_time_while_nvml_hangs(bench: Bench) -> None:
@@ -622,7 +681,7 @@ def test_an_unforeseen_failure_is_said_logged_once_and_got_over(
         bench.settle()
     sample = bench.sampler.latest()
     assert sample is not None
-    assert (sample.gpus, sample.gpu_status) == ((), "NVML: driver torn out")
+    assert (sample.gpus, sample.gpu_status) == ((), "GPU driver: driver torn out")
     assert (sample.host, sample.host_t_s) == (None, None)
     logged = [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
     assert sorted(logged) == ["driver torn out", "no /proc"]
@@ -634,11 +693,11 @@ def test_an_unforeseen_failure_is_said_logged_once_and_got_over(
     assert (sample.gpu_status, sample.host) == ("ok", HOST)
 
 
-def test_importing_the_room_loads_neither_pynvml_nor_psutil() -> None:
+def test_importing_the_room_loads_no_driver() -> None:
     code = (
         "import sys, tputtui.hardware as hardware;"
         "hardware.HardwareSampler();"
-        "sys.exit(', '.join({'pynvml', 'psutil'} & set(sys.modules)) or 0)"
+        "sys.exit(', '.join({'pynvml', 'amdsmi', 'psutil'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

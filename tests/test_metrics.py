@@ -15,6 +15,7 @@ from tests.rig import Rig
 from tputtui import profile
 from tputtui.errors import UsageError
 from tputtui.goals import parse_goals
+from tputtui.hardware import GpuSample, HardwareSample
 from tputtui.metrics import Exporter
 
 DEMO = profile.load(profile.shipped()["demo"])
@@ -149,3 +150,70 @@ def test_our_names_follow_the_conventions(rig, exporter):
         assert family.name.startswith(("tputtui", "vllm:"))
         assert family.documentation.endswith(".")
         assert "_ms" not in family.name
+
+
+class Gpus:
+    """A machine with GPUs, last read `age_s` ago."""
+
+    def __init__(self, clock, gpus, age_s=0.0):
+        self._clock, self._gpus, self._age_s = clock, gpus, age_s
+
+    def latest(self):
+        now_s = self._clock()
+        return HardwareSample(now_s, self._gpus(now_s), "ok", now_s - self._age_s, None, None)
+
+
+@pytest.fixture
+def young(exporter):
+    """One that has served for some seconds."""
+    rig = Rig.booted(DEMO.load)
+    rig.session.watch(exporter.see)
+    rig.run(2.0)
+    return rig
+
+
+def test_gpus_are_told_one_by_one_and_what_one_lacks_is_left_out(young, exporter):
+    def read(now_s):
+        return (
+            GpuSample(
+                0, "A", util_frac=0.5, mem_ours_bytes=6e10, pcie_rx_bytes_per_s=1e9, xid=79,
+                ecc_uncorrected=2, mig=True, throttle=("thermal",), energy_j=500 * now_s,
+            ),
+            GpuSample(1, "B", util_frac=0.25, energy_j=100 * now_s),
+            GpuSample(2, "C", visible=False),
+        )  # fmt: skip
+
+    young.session._hardware = Gpus(young.clock, read)
+    young.run(5.0)
+    frame = young.session.frame()
+    found = scraped(exporter)
+
+    def told(name):
+        return {labels[0][1]: value for (key, labels), value in found.items() if key == name}
+
+    assert told("tputtui_gpu_util_frac") == {"0": 0.5, "1": 0.25}
+    assert told("tputtui_gpu_mem_ours_bytes") == {"0": 6e10}
+    assert told("tputtui_gpu_pcie_rx_bytes_per_s") == {"0": 1e9}
+    assert told("tputtui_gpu_ecc_uncorrected") == {"0": 2}
+    assert (told("tputtui_gpu_xid"), told("tputtui_gpu_mig")) == ({"0": 79}, {"0": 1})
+    assert told("tputtui_gpu_throttled") == {"0": 1, "1": 0, "2": 0}
+    assert told("tputtui_gpu_lost") == {"0": 0, "1": 0, "2": 1}
+    assert found["tputtui_gpu_age_seconds", ()] == 0
+    # Of both that are used.
+    joules = found["tputtui_joules_per_token", ()]
+    assert joules == pytest.approx(1 / frame.tokens_per_joule)
+    assert joules == pytest.approx(600 / frame.figures.generated_per_s, rel=0.2)
+
+    young.session._hardware = Gpus(young.clock, read, age_s=7.0)
+    young.run(0.5)
+    assert scraped(exporter)["tputtui_gpu_age_seconds", ()] >= 7
+
+
+def test_every_family_has_its_words(young, exporter):
+    young.session._hardware = Gpus(young.clock, lambda now_s: (GpuSample(0, "A", util_frac=0.5),))
+    young.run(1.0)
+    with urllib.request.urlopen(exporter.address, timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    helped = [line.split(None, 3) for line in lines if line.startswith("# HELP tputtui_gpu")]
+    assert len(helped) >= 4
+    assert all(len(words) == 4 for words in helped)

@@ -7,6 +7,7 @@ import pytest
 
 from tests.rig import Rig
 from tputtui.goals import parse_goals
+from tputtui.hardware import GpuSample, HardwareSample
 from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.energy import EnergyMeter, cost_per_mtok
@@ -159,6 +160,38 @@ def test_tokens_per_joule_by_hand():
     assert math.isnan(meter.tokens_per_joule(recorder, 0.0, 20.0))
 
 
+class Machine:
+    """One whose GPUs count energy at so many watts each; None does not count."""
+
+    def __init__(self, clock, *watts):
+        self._clock, self._watts = clock, watts
+
+    def latest(self):
+        now_s = self._clock()
+        gpus = tuple(
+            GpuSample(n, "GPU", visible=n < 3, energy_j=None if watts is None else watts * now_s)
+            for n, watts in enumerate(self._watts)
+        )
+        return HardwareSample(now_s, gpus, "ok", now_s, None, None)
+
+
+def test_energy_is_that_of_every_gpu_in_use():
+    rig = rig_with(arrivals="96")
+    rig.session._hardware = Machine(rig.clock, 300.0, 200.0, 100.0, None)
+    rig.run(10.0)
+    frame = rig.session.frame()
+    # The fourth is hidden from the engine: what it takes, and whether it counts, is not ours.
+    expected = frame.figures.generated_per_s / 600
+    assert frame.tokens_per_joule == pytest.approx(expected, rel=0.1)
+
+
+def test_energy_is_not_told_while_one_gpu_in_use_does_not_count_it():
+    rig = rig_with(arrivals="96")
+    rig.session._hardware = Machine(rig.clock, 300.0, None, 100.0)
+    rig.run(5.0)
+    assert math.isnan(rig.session.frame().tokens_per_joule)
+
+
 def test_cost_of_a_million_tokens_by_hand():
     # 3.60 an hour is 0.001 a second; at 500 tok/s a million tokens take 2,000 s.
     assert cost_per_mtok(3.6, 500.0) == pytest.approx(2.0)
@@ -171,3 +204,22 @@ def test_cost_of_a_million_tokens_by_hand():
     rig.run(10.0)
     frame = rig.session.frame()
     assert frame.cost_per_mtok == pytest.approx(1000.0 / frame.figures.generated_per_s)
+
+
+@pytest.mark.parametrize(("age_s", "told"), [(1.0, ["thermal"]), (10.0, [])])
+def test_a_driver_that_hangs_says_nothing_of_what_binds_now(monkeypatch, age_s, told):
+    def spy(*_, throttled, **__):
+        seen.append(throttled)
+
+    class Hot(Machine):
+        def latest(self):
+            now_s = self._clock()
+            gpus = (GpuSample(0, "GPU", throttle=("thermal",)),)
+            return HardwareSample(now_s, gpus, "ok", now_s - age_s, None, None)
+
+    seen = []
+    monkeypatch.setattr("tputtui.observer.binding", spy)
+    rig = rig_with(arrivals="96")
+    rig.session._hardware = Hot(rig.clock)
+    rig.run(2.0)
+    assert seen[-1] == told

@@ -6,7 +6,7 @@ import math
 import os
 import random
 import threading
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import msgspec
 import numpy as np
@@ -19,12 +19,13 @@ from tests.rig import Rig
 from tputtui import profile
 from tputtui.errors import UsageError
 from tputtui.goals import parse_goals
+from tputtui.hardware import GpuProcess, GpuSample, HardwareSample, MigInstance
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import STEP, Outcome, RequestSample, StepSample
 from tputtui.measure.window import latencies
 from tputtui.record.codec import TABLES, pack, unpack
 from tputtui.record.journal import Journal
-from tputtui.record.line import Head
+from tputtui.record.line import Head, restored
 from tputtui.record.reading import read_log
 from tputtui.record.replay import Replay
 
@@ -81,6 +82,53 @@ def replay_of(path):
 
 
 # -- what is read back ---------------------------------------------------------------------------
+
+
+def of_gpus(count):
+    return tuple(
+        GpuSample(
+            index=n, name="NVIDIA H100 80GB HBM3", util_frac=0.93, mem_used_bytes=71.0 * 2**30,
+            mem_total_bytes=80.0 * 2**30, power_w=612.25 + n, power_limit_w=700.0, temp_c=64.0,
+            sm_clock_mhz=1755.0, sm_clock_max_mhz=1980.0, mem_clock_mhz=2619.0, energy_j=1e6 + n,
+            throttle=("power cap",), mem_ours_bytes=6e10, mem_others_bytes=1e9, process_count=2,
+            processes=(GpuProcess(4711, "somebody", 6e10, False),), pcie_rx_bytes_per_s=1e9 + n,
+            pcie_tx_bytes_per_s=3e8, nvlink_rx_bytes_per_s=1.31e11 + n, nvlink_tx_bytes_per_s=9e9,
+            ecc_corrected=n, ecc_uncorrected=0, xid=0, mig=n == 0,
+            mig_instances=(MigInstance("1g.10gb", 1e9, 1e10),) if n == 0 else (),
+        )
+        for n in range(count)
+    )  # fmt: skip
+
+
+class Machine:
+    def __init__(self, clock, gpus):
+        self._clock, self._gpus = clock, gpus
+
+    def latest(self):
+        now_s = self._clock()
+        return HardwareSample(now_s, self._gpus, "ok", now_s, None, None, "580.65.06")
+
+
+def test_gpus_are_seen_again_without_the_names_of_processes(tmp_path):
+    made = Recorded(tmp_path / "gpus.zst")
+    without = Recorded(tmp_path / "none.zst")
+    made.session._hardware = Machine(made.rig.clock, of_gpus(8))
+    for each in (made, without):
+        each.run(20)
+        each.end()
+    seen = read_log(made.journal.path).moments[-1].hardware
+    assert seen.driver == "580.65.06"
+    assert seen.gpus == tuple(replace(gpu, processes=()) for gpu in of_gpus(8))
+    # In bytes a second, for all eight.
+    took = made.journal.path.stat().st_size - without.journal.path.stat().st_size
+    assert took / 20 < 1000
+
+
+def test_a_log_of_before_there_were_so_many_figures_is_read(tmp_path):
+    told = {"index": 0, "name": "A", "visible": True, "util_frac": 0.5, "throttle": []}
+    sample = {"t_s": 1.0, "gpus": [told], "gpu_status": "ok", "gpu_t_s": 1.0}
+    sample |= {"host": None, "host_t_s": None}
+    assert restored(sample, HardwareSample).gpus == (GpuSample(0, "A", util_frac=0.5),)
 
 
 def same(a, b, *, rel=1e-4):

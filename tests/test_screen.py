@@ -329,6 +329,23 @@ async def test_number_keys_give_a_panel_the_whole_screen_and_escape_brings_the_b
         assert app._exit is False
 
 
+async def test_a_zoomed_machine_shows_more_of_every_gpu():
+    app = app_after(5, gpus=8)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await paint(pilot)
+        panel = app._board.query_one("#machine")
+
+        def shown():
+            return "\n".join("".join(text for text, _ in row) for row in panel._rows)
+
+        assert "7   93%" in shown()
+        assert "GPU 7" not in shown()
+        await pilot.press("4")
+        await paint(pilot)
+        assert "GPU 7  93%  mem 71.0G/80.0G" in shown()
+        assert shown().count("612/700 W") == 8
+
+
 async def test_the_log_opens_and_closes(tmp_path):
     app = app_after(5)
     async with app.run_test(size=(80, 24)) as pilot:

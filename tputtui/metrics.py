@@ -19,6 +19,28 @@ __all__ = ["Exporter"]
 
 _LATENCIES = ("ttft", "tpot", "itl", "e2e")
 _OUTCOMES = ("finished", "cut", "aborted", "rejected", "failed")
+_GPU_FIELDS = (
+    ("util_frac", "Utilisation, 1 is all of it."),
+    ("mem_used_bytes", "Memory in use."),
+    ("mem_total_bytes", "Memory there is."),
+    ("mem_ours_bytes", "Memory that this process and its children hold."),
+    ("mem_others_bytes", "Memory that other processes hold."),
+    ("process_count", "Processes on the GPU."),
+    ("power_w", "Power, watts."),
+    ("power_limit_w", "Power limit in force, watts."),
+    ("temp_c", "Temperature, Celsius."),
+    ("sm_clock_mhz", "Clock of the SMs, MHz."),
+    ("mem_clock_mhz", "Clock of the memory, MHz."),
+    ("energy_j", "Energy since the driver was loaded, joules."),
+    ("pcie_rx_bytes_per_s", "PCIe into the GPU, bytes a second."),
+    ("pcie_tx_bytes_per_s", "PCIe out of the GPU, bytes a second."),
+    ("nvlink_rx_bytes_per_s", "NVLink into the GPU, all links, bytes a second."),
+    ("nvlink_tx_bytes_per_s", "NVLink out of the GPU, all links, bytes a second."),
+    ("ecc_corrected", "Corrected ECC errors since the driver was loaded."),
+    ("ecc_uncorrected", "Uncorrected ECC errors since the driver was loaded."),
+    ("xid", "The last XID since the start, 0 without one."),
+    ("mig", "1 while MIG is on."),
+)
 
 
 class Exporter:
@@ -244,16 +266,37 @@ def _limits(frame: Frame) -> Iterator[Any]:
 
 
 def _gpus(frame: Frame) -> Iterator[Any]:
-    gpus = frame.hardware.gpus if frame.hardware else ()
-    for field, told in (
-        ("util_frac", "Utilisation, 1 is all of it."),
-        ("mem_used_bytes", "Memory in use."),
-        ("mem_total_bytes", "Memory there is."),
-        ("power_w", "Power, watts."),
-        ("temp_c", "Temperature, Celsius."),
-        ("energy_j", "Energy since the driver was loaded, joules."),
-    ):
+    hardware = frame.hardware
+    if hardware is None or not hardware.gpus:
+        return
+    gpus = hardware.gpus
+    for field, told in _GPU_FIELDS:
         values = [(str(gpu.index), getattr(gpu, field)) for gpu in gpus]
         known = [(index, float(value)) for index, value in values if value is not None]
         if known:
             yield _labelled(f"tputtui_gpu_{field}", told, "gpu", known)
+    yield _labelled(
+        "tputtui_gpu_throttled",
+        "1 while heat or power holds the clocks down.",
+        "gpu",
+        [(str(gpu.index), float(bool(gpu.throttle))) for gpu in gpus],
+    )
+    yield _labelled(
+        "tputtui_gpu_lost",
+        "1 for a GPU that the driver does not reach.",
+        "gpu",
+        [(str(gpu.index), float(gpu.lost)) for gpu in gpus],
+    )
+    age_s = hardware.gpu_age_s(frame.t_s)
+    if age_s is not None:
+        yield _gauge(
+            "tputtui_gpu_age_seconds",
+            "Age of all figures of GPUs: it grows while the driver does not answer.",
+            age_s,
+        )
+    if frame.tokens_per_joule > 0:
+        yield _gauge(
+            "tputtui_joules_per_token",
+            "Energy of the GPUs in use for a generated token, over the window.",
+            1.0 / frame.tokens_per_joule,
+        )

@@ -178,7 +178,9 @@ class Observer:
             return None
         start_s = max(window.start_s, window.end_s - _BINDING_S)
         ended = self._recorder.ended.between(start_s, window.end_s)
-        gpus = hardware.gpus if hardware else ()
+        # What a driver that hangs told last says nothing of these seconds.
+        answered = hardware is not None and not hardware.gpus_stale(window.end_s)
+        gpus = hardware.gpus if hardware and answered else ()
         return binding(
             self._recorder.steps.between(start_s, window.end_s),
             window.end_s - start_s,

@@ -36,7 +36,7 @@ def test_stopped_pulled_about_and_cut_off_while_it_serves(tmp_path):
     terminal = Terminal("--load 16", tmp_path, env=PACED | fault("nvml-hangs"))
     terminal.until(r"▶ RUNNING")
     terminal.until(r"generated +[1-9]")
-    terminal.until(r"GPU +waiting")
+    terminal.until(r"GPU +the GPU driver does not answer")
 
     # Ctrl+Z gives the terminal back, and `fg` brings the screen back.
     terminal.press("\x1a")

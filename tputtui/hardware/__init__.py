@@ -1,10 +1,17 @@
-"""The hardware room: GPUs through NVML, the host through psutil, sampled on threads of their own.
+"""GPUs through NVML or AMD SMI and the host through psutil, on threads of their own.
 
-Importing it loads neither pynvml nor psutil: both are imported by the first read.
+Importing it loads none of the three: they are imported by the first read.
 """
 
-from tputtui.hardware.gpu import GpuSample
+from tputtui.hardware.gpu import GpuProcess, GpuSample, MigInstance
 from tputtui.hardware.sampler import HardwareSample, HardwareSampler
 from tputtui.hardware.system import HostSample
 
-__all__ = ["GpuSample", "HardwareSample", "HardwareSampler", "HostSample"]
+__all__ = [
+    "GpuProcess",
+    "GpuSample",
+    "HardwareSample",
+    "HardwareSampler",
+    "HostSample",
+    "MigInstance",
+]

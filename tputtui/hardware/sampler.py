@@ -1,8 +1,8 @@
 """Keep the newest hardware figures at hand, taken once a period.
 
-Two daemon threads, one inside the driver and one inside /proc, so that a hung driver call stalls
-nobody else. Each swaps one reference of its own; `latest()` may be called from any thread and
-takes no lock.
+Two daemon threads, one inside the GPU driver and one inside /proc, so that a hung driver call
+stalls nobody else: past a deadline what was read last is told to be stale, and that is all. Each
+swaps one reference of its own; `latest()` may be called from any thread and takes no lock.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from tputtui.hardware.gpu import GpuReader, GpuSample
+from tputtui.hardware.gpu import GpuSample
 from tputtui.hardware.system import HostReader, HostSample
+from tputtui.hardware.vendors import GpuReader
+
+_DEADLINE_S = 3.0
+"""So soon after a reading of the GPUs the next must be there."""
 
 _log = logging.getLogger(__name__)
 
@@ -51,8 +55,13 @@ class HardwareSample:
     driver: str | None = None
 
     def gpu_age_s(self, now_s: float) -> float | None:
-        """How old the GPU part is; None before the first reading. Over 3 periods, it is stale."""
+        """How old the GPU part is; None before the first reading."""
         return None if self.gpu_t_s is None else now_s - self.gpu_t_s
+
+    def gpus_stale(self, now_s: float) -> bool:
+        """Whether the driver has not answered within its deadline: what is shown is of before."""
+        age_s = self.gpu_age_s(now_s)
+        return bool(self.gpus) and age_s is not None and age_s > _DEADLINE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +94,20 @@ class HardwareSampler:
     ) -> None:
         self.period_s = period_s
         self._clock = clock
-        self._gpu_reader = gpu_reader or GpuReader()
+        self._gpu_reader = gpu_reader or GpuReader(clock)
         self._host_reader = host_reader or HostReader(clock)
+        self._started_s = 0.0
         self._gpu_part: _GpuPart | None = None
         self._host_part: _HostPart | None = None
         self._stopping = threading.Event()
         self._threads = (
             threading.Thread(target=self._run_host, name="tputtui-host", daemon=True),
-            threading.Thread(target=self._run_gpu, name="tputtui-nvml", daemon=True),
+            threading.Thread(target=self._run_gpu, name="tputtui-gpu", daemon=True),
         )
 
     def start(self) -> None:
         """Start both threads; RuntimeError when called a second time."""
+        self._started_s = self._clock()
         for thread in self._threads:
             thread.start()
 
@@ -121,12 +132,18 @@ class HardwareSampler:
         return HardwareSample(
             t_s=max(times_s),
             gpus=gpu.gpus if gpu else (),
-            gpu_status=gpu.status if gpu else "waiting for NVML",
+            gpu_status=gpu.status if gpu else self._waiting(),
             gpu_t_s=gpu.t_s if gpu else None,
             host=host.host if host else None,
             host_t_s=host.t_s if host else None,
             driver=gpu.driver if gpu else None,
         )
+
+    def _waiting(self) -> str:
+        """What there is to say before the first reading of the GPUs."""
+        if self._clock() - self._started_s > _DEADLINE_S:
+            return "the GPU driver does not answer"
+        return "waiting for the GPU driver"
 
     def _run_gpu(self) -> None:
         try:
@@ -154,7 +171,7 @@ class HardwareSampler:
         try:
             gpus = self._gpu_reader.read()
         except Exception as error:
-            self._gpu_part = _GpuPart(self._clock(), (), f"NVML: {error}")
+            self._gpu_part = _GpuPart(self._clock(), (), f"GPU driver: {error}")
             raise
         reader = self._gpu_reader
         self._gpu_part = _GpuPart(self._clock(), gpus, reader.status, reader.driver_version)

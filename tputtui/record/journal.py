@@ -18,7 +18,7 @@ import datetime
 import logging
 import os
 import threading
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ import numpy as np
 from tputtui import __version__
 from tputtui.engine.orders import Status
 from tputtui.frame import Frame, Trial, TunerState, TunerTrial
+from tputtui.hardware import GpuSample, HardwareSample
 from tputtui.measure.mirror import Changes, Tail
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Outcome
@@ -228,7 +229,7 @@ class _Scribe:
         if self._new("asked", frame.asked):
             line.asked = plain(frame.asked)
         if frame.hardware is not None and self._new("hardware", frame.hardware.t_s):
-            line.hardware = plain(frame.hardware)
+            line.hardware = _hardware(frame.hardware)
         for name in ("compare", "sweep", "points", "baseline"):
             if self._new(name, value := getattr(frame, name)):
                 said = _compare(value) if name == "compare" else plain(value)
@@ -321,6 +322,18 @@ class _Scribe:
             differences=_differences(trial.differences),
             note=trial.note,
         )
+
+
+def _hardware(sample: HardwareSample) -> Any:
+    """Without what a GPU does not offer, and without its processes: others' names are not ours to
+    keep, and their numbers mean nothing later."""
+    return plain(replace(sample, gpus=())) | {"gpus": [_gpu(gpu) for gpu in sample.gpus]}
+
+
+def _gpu(gpu: GpuSample) -> Any:
+    told = {each.name: getattr(gpu, each.name) for each in fields(gpu) if each.name != "processes"}
+    defaults = {each.name: each.default for each in fields(gpu)}
+    return plain({name: value for name, value in told.items() if value != defaults[name]})
 
 
 def _status(status: Status) -> Any:

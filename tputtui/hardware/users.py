@@ -1,0 +1,123 @@
+"""Whose memory it is: the processes on each GPU, ours told from others'. Runs on the GPU thread.
+
+Kinship and names come from /proc, once for each process that a driver names: looking for our
+descendants instead would mean every process of the machine, every time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tputtui.hardware.gpu import GpuProcess
+
+_BIGGEST = 4
+_DEEPEST = 64
+"""Parents that are looked at: /proc is read while it changes."""
+
+Listed = Sequence[tuple[int, float | None, str]]
+"""(pid, bytes, name) for each process that the driver sees on a GPU; "" for a name not told."""
+
+
+class Usage(NamedTuple):
+    """One GPU's memory by who holds it, in bytes, and its biggest processes."""
+
+    ours_bytes: float | None = None
+    others_bytes: float | None = None
+    processes: int | None = None
+    biggest: tuple[GpuProcess, ...] = ()
+
+
+class _Known(NamedTuple):
+    ours: bool | None
+    name: str
+
+
+class Users:
+    """Tells who uses the GPUs; `pid` is ours."""
+
+    def __init__(self, proc: Path = Path("/proc"), pid: int | None = None) -> None:
+        self._proc = proc
+        self._pid = os.getpid() if pid is None else pid
+        self._known: dict[int, _Known] = {}
+        self._seen = False  # whether a driver has ever named one of ours
+
+    def by_gpu(self, listed: Sequence[Listed | None]) -> list[Usage]:
+        """What each GPU is used by; None is a GPU whose driver does not list its processes.
+
+        In a container a driver may name processes by numbers that mean nothing here, or none at
+        all. Until it has named one of ours, the memory of such a GPU is nobody's: None.
+        """
+        pids = {pid for gpu in listed for pid, _, _ in gpu or ()}
+        self._known = {pid: self._known.get(pid) or self._look(pid) for pid in pids}
+        self._seen |= any(known.ours for known in self._known.values())
+        return [Usage() if gpu is None else self._usage(gpu) for gpu in listed]
+
+    def _usage(self, listed: Listed) -> Usage:
+        sizes: dict[int, float | None] = {}
+        names: dict[int, str] = {}
+        for pid, size, name in listed:
+            # A process is listed once for each MIG instance that it uses.
+            before = sizes.get(pid, 0)
+            sizes[pid] = None if size is None or before is None else before + size
+            names[pid] = self._known[pid].name or printable(name)
+        processes = [
+            GpuProcess(pid, names[pid], size, self._ours(pid)) for pid, size in sizes.items()
+        ]
+        processes.sort(key=lambda process: (-(process.mem_bytes or 0), process.pid))
+        telling = all(process.ours is not None for process in processes)
+        if not telling or not (processes or self._seen):
+            return Usage(None, None, len(processes), tuple(processes[:_BIGGEST]))
+        return Usage(
+            ours_bytes=_total(process.mem_bytes for process in processes if process.ours),
+            others_bytes=_total(process.mem_bytes for process in processes if not process.ours),
+            processes=len(processes),
+            biggest=tuple(processes[:_BIGGEST]),
+        )
+
+    def _ours(self, pid: int) -> bool | None:
+        ours = self._known[pid].ours
+        # Where ours are named by their numbers here, one that is not to be seen is somebody else's.
+        return False if ours is None and self._seen else ours
+
+    def _look(self, pid: int) -> _Known:
+        if self._parent(pid) is None:
+            return _Known(None, "")
+        try:
+            name = (self._proc / str(pid) / "comm").read_text(errors="replace").strip()
+        except OSError:
+            name = ""
+        return _Known(self._descends(pid), printable(name))
+
+    def _descends(self, pid: int) -> bool:
+        ancestor: int | None = pid
+        for _ in range(_DEEPEST):
+            if ancestor == self._pid:
+                return True
+            if not ancestor:
+                return False
+            ancestor = self._parent(ancestor)
+        return False
+
+    def _parent(self, pid: int) -> int | None:
+        """The process that started this one; None when it is not to be seen."""
+        try:
+            text = (self._proc / str(pid) / "stat").read_text(errors="replace")
+            # The name before it stands in parentheses, and may have some itself.
+            return int(text.rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return None
+
+
+def printable(text: str) -> str:
+    """Text that somebody else chose, as cells of a terminal: ASCII, each one cell wide."""
+    return "".join(char if " " <= char <= "~" else "?" for char in text)
+
+
+def _total(sizes: Iterable[float | None]) -> float | None:
+    """The sum; None when one of them is not known."""
+    known = list(sizes)
+    found = [size for size in known if size is not None]
+    return sum(found) if len(found) == len(known) else None
