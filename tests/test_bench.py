@@ -285,7 +285,7 @@ def bench(*words, cwd, more=None):
 
 @pytest.mark.engine
 def test_the_program_measures_the_real_engine_with_no_terminal_at_all(tmp_path):
-    words = ["--duration", "5s", "--load", "32", "--knob", "max_num_seqs=24", "--format", "json"]
+    words = ["--duration", "3s", "--load", "32", "--knob", "max_num_seqs=24", "--format", "json"]
     words += ["--goal", "ttft_p50=60s", "--save", "kept.yaml"]
     done = bench(*words, cwd=tmp_path)
     out, err = done.communicate(timeout=180)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
 import pytest
 from textual.widgets import Input, Label
@@ -9,6 +11,7 @@ from textual.widgets import Input, Label
 from tests.test_screen import app_after, paint
 from tputtui.goals import parse_goals
 from tputtui.load.workload import ClosedLoop
+from tputtui.ui.app import TputApp
 from tputtui.ui.screens.dialog import Dialog
 from tputtui.ui.screens.frontier import FrontierScreen
 
@@ -26,11 +29,17 @@ def judged(seconds=40):
     return app
 
 
-def swept():
+@functools.cache
+def swept_rig():
     app = judged()
     app.session.steer.sweep()
     app.rig.run(220.0)
-    return app
+    return app.rig
+
+
+def swept():
+    """An app on a sweep that is over: looking at it changes nothing of it."""
+    return TputApp(swept_rig().session, start=lambda: None)
 
 
 async def shown(pilot):

@@ -223,7 +223,7 @@ def test_the_same_load_is_measured_without_a_screen(tmp_path):
         words = [f"server:{url}", "--load", "4", "--prompt-tokens", "10", "--output-tokens", "6"]
         saved = tmp_path / "found.yaml"
         done = subprocess.run(
-            [PROGRAM, "bench", *words, "--duration", "2s", "--format", "json", "--save", saved],
+            [PROGRAM, "bench", *words, "--duration", "1s", "--format", "json", "--save", saved],
             env=environment(tmp_path), capture_output=True, text=True,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr

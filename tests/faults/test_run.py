@@ -14,9 +14,12 @@ from tests.terminal import Terminal
 
 pytestmark = [pytest.mark.pty, pytest.mark.engine]
 
+RANKS: dict[str, str | None] = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+"""The environment for two ranks on two cores."""
+
 
 def test_a_step_that_runs_out_of_memory_says_so_keeps_its_figures_and_boots_again(tmp_path):
-    terminal = Terminal("--load 24", tmp_path, rows=50, env=fault("allocation:700"))
+    terminal = Terminal("--load 24", tmp_path, rows=50, env=fault("allocation:500"))
     terminal.until(r"▶ RUNNING")
     terminal.until(r"✖ FAILED")
     terminal.until(r"allocate 1125899906842624 bytes")
@@ -37,7 +40,7 @@ def test_a_step_that_runs_out_of_memory_says_so_keeps_its_figures_and_boots_agai
 
 def test_a_worker_that_is_killed_takes_the_engine_and_nothing_else(tmp_path):
     words = "--tensor-parallel-size 2 --distributed-executor-backend mp --load 8"
-    terminal = Terminal(words, tmp_path, rows=50, env={"VLLM_CPU_OMP_THREADS_BIND": "nobind"})
+    terminal = Terminal(words, tmp_path, rows=50, env=RANKS)
     terminal.until(r"▶ RUNNING")
     terminal.until(r"generated +[1-9]")
     workers = [pid for pid in terminal.processes() if "Worker" in name_of(pid)]
