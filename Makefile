@@ -69,6 +69,7 @@ watchers: setup ## what watching costs, ours beside other dashboards
 
 faults: setup ## anything in any order, 100,000 requests at once, 10,000 hostile profiles (15 min)
 	@FAULT_SEQUENCES=1000 $(BIN)/pytest tests/faults/test_random.py tests/faults/test_storms.py \
+		tests/engine/test_reboot.py \
 		tests/test_profile_files.py --timeout 9000 $(ARGS)
 
 soak: setup ## half an hour on the real engine, then ten million steps of the recorder

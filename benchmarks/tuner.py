@@ -53,7 +53,7 @@ from tputtui.session import Session
 from tputtui.tune.plan import Plan
 
 GOOD = 0.95
-PASSES = 10
+PASSES, _EARLY = 10, 3
 NEAR = math.log(1.02)
 """A latency within 2 % of its limit is the same as the limit, as everywhere in verdicts."""
 EDGE = math.log(1.05)
@@ -166,19 +166,24 @@ def truth(world: World) -> tuple[dict[tuple[int, ...], float], bool, float]:
             found.setdefault(setting(trial.knobs), []).append(trial)
         if number == 1 and not any(t.miss <= NEAR for ts in found.values() for t in ts):
             return dict.fromkeys(found, 0.0), True, math.nan
-    gave = {
-        s: statistics.fmean(t.value for t in trials)
-        if statistics.fmean(t.miss for t in trials) <= NEAR
-        else 0.0
-        for s, trials in found.items()
-    }
-    best = max(gave.values())
-    clear = all(
-        abs(statistics.fmean(t.miss for t in trials)) >= EDGE
-        or statistics.fmean(t.value for t in trials) < GOOD * best
-        for trials in found.values()
-    )
+        if number + 1 in (_EARLY, PASSES):
+            # Half-way a seed is passed over only where it surely is a toss-up.
+            gave, clear = judged_true(found, EDGE if number + 1 == PASSES else EDGE / 2)
+            if not clear:
+                break
     return gave, clear, grid.times[-1][1]
+
+
+def judged_true(
+    found: dict[tuple[int, ...], list], edge: float
+) -> tuple[dict[tuple[int, ...], float], bool]:
+    """What each setting gives by its trials, and whether none that may be the best lies within
+    `edge` of a goal's limit."""
+    miss = {s: statistics.fmean(t.miss for t in trials) for s, trials in found.items()}
+    value = {s: statistics.fmean(t.value for t in trials) for s, trials in found.items()}
+    gave = {s: value[s] if miss[s] <= NEAR else 0.0 for s in found}
+    best = max(gave.values())
+    return gave, all(abs(miss[s]) >= edge or value[s] < GOOD * best for s in found)
 
 
 def setting(knobs) -> tuple[int, ...]:

@@ -103,8 +103,8 @@ def test_sixteen_servers_each_as_it_is():
         "elsewhere": "down", "broken": "down", "two at one": "mixed",
     }  # fmt: skip
     # The clocks of two threads on a busy machine, but the right rate.
-    assert found["fast"].window.generated_per_s == pytest.approx(50_000, rel=0.1)
-    assert found["two engines"].window.generated_per_s == pytest.approx(2_000, rel=0.1)
+    assert found["fast"].window.generated_per_s == pytest.approx(50_000, rel=0.25)
+    assert found["two engines"].window.generated_per_s == pytest.approx(2_000, rel=0.25)
     assert 0 <= found["restarts"].now.generated_per_s < 2_000
     assert "tells what cannot be" in found["lies"].why
     assert math.isnan(found["lies"].now.kv_frac)
@@ -213,7 +213,7 @@ def test_figures_without_a_screen(capsys):
     assert code == 1
     good, bad = told["servers"]
     assert good["state"] == "live"
-    assert good["figures"]["generated_per_s"] == pytest.approx(1000, rel=0.2)
+    assert good["figures"]["generated_per_s"] == pytest.approx(1000, rel=0.3)
     assert (bad["state"], bad["figures"]["generated_per_s"]) == ("down", None)
     assert "503" in bad["why"]
 

@@ -283,11 +283,11 @@ def bench(*words, cwd, more=None):
     )  # fmt: skip
 
 
-@pytest.mark.engine
-def test_the_program_measures_the_real_engine_with_no_terminal_at_all(tmp_path):
+def test_the_program_measures_with_no_terminal_at_all(tmp_path):
+    """On the deterministic engine, in real time; `verify` is tested on the real one."""
     words = ["--duration", "3s", "--load", "32", "--knob", "max_num_seqs=24", "--format", "json"]
     words += ["--goal", "ttft_p50=60s", "--save", "kept.yaml"]
-    done = bench(*words, cwd=tmp_path)
+    done = bench(*words, cwd=tmp_path, more=PACED)
     out, err = done.communicate(timeout=180)
     assert done.returncode == 0, err
     found = json.loads(out)
@@ -296,8 +296,6 @@ def test_the_program_measures_the_real_engine_with_no_terminal_at_all(tmp_path):
     kept = found["measured"]
     assert kept["figures"]["tokens_per_s"]["value"] > 0
     assert kept["knobs"]["max_num_seqs"] == 24
-    assert kept["machine"]["versions"]["vllm"]
-    assert len(kept["model"]["config_sha256"]) == 64
     account = found["accounting"]
     assert account["issued"] == account["finished"] + account["running"] + account["waiting"]
     assert "measuring" in err

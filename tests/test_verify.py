@@ -207,6 +207,10 @@ def test_the_command_writes_both_into_the_file_and_keeps_its_comments(tmp_path):
     assert saved.evidence.tuned.ceilings["max_num_seqs"] == 256
     assert saved.evidence.verified.ceilings["max_num_seqs"] == 24
     assert saved.evidence.verified.knobs["max_num_seqs"] == 24
+    for measured in (saved.evidence.tuned, saved.evidence.verified):
+        assert measured.figures["tokens_per_s"].value > 0
+        assert measured.machine.versions["vllm"]
+        assert len(measured.model.config_sha256) == 64
 
     # What vLLM refuses is told before anything boots, and the file stays as it is.
     bad = msgspec.structs.replace(saved, knobs={**saved.knobs, "max_num_batched_tokens": 8})
