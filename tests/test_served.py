@@ -104,14 +104,29 @@ def test_every_token_is_counted_as_the_server_counts_it(driven, how):
     assert (asked["max_tokens"], asked["ignore_eos"]) == (6, True)
 
 
-@pytest.mark.parametrize("late", [False, True])
-def test_what_the_server_tells_is_known_and_the_rest_is_not(driven, late):
-    run = driven(server(late=late))
+@pytest.mark.parametrize(
+    ("tokenize", "size"),
+    [
+        (b'{"tokens": [5, 49999, 7]}', 50_000),
+        (b'{"tokens": []}', 256),
+        (b"<html>", 256),
+        (None, 256),
+    ],
+)
+def test_no_token_is_sent_that_the_model_may_not_have(driven, tokenize, size):
+    """A server without a tokenizer looks at no id: one too high would kill it."""
+    fake = server(routes={"/tokenize": tokenize} if tokenize else {})
+    run = driven(fake).ended(20)
+    assert run.host.status.facts.vocab_size == size
+    assert size // 2 < fake.completions.highest < size
+
+
+def test_what_the_server_tells_is_known_and_the_rest_is_not(driven):
+    run = driven(server())
     run.until(lambda: run.host.status.facts is not None)
     facts = run.host.status.facts
     assert facts.model == "the-model"
     assert facts.versions == {"vllm": "0.33.0"}
-    assert facts.vocab_size == 50_000
     assert facts.ceilings.max_model_len == 4096
     assert facts.ceilings.num_gpu_blocks == 1000
     assert facts.ceilings.max_num_seqs == UNTOLD
@@ -139,12 +154,12 @@ def test_latencies_are_those_of_the_stream(driven):
 
 
 def test_what_becomes_of_a_request_is_told_apart(driven):
-    fake = server(fails={2: 400, 3: 503, 4: 500, 5: "broken"})
-    account = driven(fake).ended(8).recorder.accounting
-    assert account.rejected == 2
+    fake = server(fails={2: 400, 3: 503, 4: 500, 5: "broken", 6: "late"})
+    account = driven(fake).ended(9).recorder.accounting
+    assert account.rejected == 3
     assert account.failed == 2
     assert account.balanced
-    assert account.finished == account.issued - 4
+    assert account.finished == account.issued - 5
 
 
 def test_a_load_that_is_stopped_hangs_up(driven):
@@ -233,6 +248,17 @@ def test_the_same_load_is_measured_without_a_screen(tmp_path):
     found = profile.load(saved)
     assert found.engine == EngineSpec(f"server:{url}")
     assert found.knobs == {"max_model_len": 4096}
+    # The run can be looked at again in every form.
+    log = told["files"]["session"]
+    for words in (["report", log, "-o", "page.html"], ["report", log, "-o", "page.md"],
+                  ["compare", log, log]):  # fmt: skip
+        done = subprocess.run(
+            [PROGRAM, *words], cwd=tmp_path, env=environment(tmp_path), capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert "4611686018427387904" not in (tmp_path / "page.md").read_text()
+    assert "4611686018427387904" not in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tputtui.format import compact, rate, seconds
+from tputtui.format import MISSING, compact, rate, seconds
 from tputtui.frame import Frame
 from tputtui.measure.series import METRICS, MORE
 from tputtui.profile.evidence import Evidence, Figure, Measured
@@ -177,7 +177,7 @@ def _table(result: Result) -> str:
     if found is None:
         return f"no figures: {result.note or result.outcome}\n"
     window = found.window
-    limits = "  ".join(f"{name} {found.knobs[name]}" for name in _MAIN)
+    limits = "  ".join(f"{name} {found.knobs.get(name, MISSING)}" for name in _MAIN)
     saturated = ", saturated" if window.saturated else ""
     lines = [
         f"{found.model.name}   {_where(found)}",
