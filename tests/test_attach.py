@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,33 @@ def test_a_token_comes_from_environment_or_file_and_is_kept_out_of_what_is_shown
 def test_what_cannot_be_sent_is_refused(headers, more):
     with pytest.raises(UsageError):
         access_of(headers, environ={}, **more)
+
+
+def test_a_token_comes_from_the_keyring_where_there_is_one(monkeypatch):
+    kept = {("vllm", "me"): "from-a-keyring-1", ("vllm", "token"): "from-a-keyring-2"}
+
+    class KeyringError(Exception):
+        pass
+
+    keyring = types.ModuleType("keyring")
+    keyring.get_password = lambda service, user: kept.get((service, user))
+    errors = types.ModuleType("keyring.errors")
+    errors.KeyringError = KeyringError
+    monkeypatch.setitem(sys.modules, "keyring", keyring)
+    monkeypatch.setitem(sys.modules, "keyring.errors", errors)
+    sent = access_of(token_keyring="vllm/me", environ={}).headers["Authorization"]
+    assert sent == "Bearer from-a-keyring-1"
+    sent = access_of(token_keyring="vllm", environ={}).headers["Authorization"]
+    assert sent == "Bearer from-a-keyring-2"
+    with pytest.raises(UsageError, match="nothing for other/token"):
+        access_of(token_keyring="other", environ={})
+
+    def locked(service, user):
+        raise KeyringError("it is locked")
+
+    keyring.get_password = locked
+    with pytest.raises(UsageError, match="does not open: it is locked"):
+        access_of(token_keyring="vllm", environ={})
 
 
 # -- reading -----------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def bounds(found: Bucketed, room: int) -> str:
     """A percentile as its buckets bound it: 250–500 ms; its upper end where both do not fit."""
     if math.isnan(found.low):
         return MISSING
-    low, high = seconds(found.low, 0), seconds(found.high, 0)
+    low, high = _edge(found.low), _edge(found.high)
     if math.isinf(found.high):
         return f"> {low}"
     if not found.low:
@@ -103,6 +103,11 @@ def bounds(found: Bucketed, room: int) -> str:
     shared = low.rpartition(" ")[2] == high.rpartition(" ")[2]
     both = f"{low.rpartition(' ')[0] if shared else low}–{high}"
     return both if len(both) <= room else f"≤ {high}"
+
+
+def _edge(bound_s: float) -> str:
+    """A bucket's bound as round as it is: 250 ms, 2.5 s."""
+    return f"{bound_s:g} s" if bound_s >= 1 else f"{bound_s * 1e3:g} ms"
 
 
 def title(looked: Looked, shown: int, text: str, width: int) -> Row:
