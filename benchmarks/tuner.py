@@ -294,9 +294,9 @@ def judged(grids: list[TunerState], runs: list, grid_s: float, start_s: float) -
     restarted_s = grid_s + len(trials) * start_s
     print(f"the grid with a start for each of {len(trials)} settings: {restarted_s:.0f} s")
     reached = []
-    for state, times in runs:
-        reached.append(Searched(state, times).reached_s(good))
-        gives = gave.get(setting(state.best_trial.knobs), 0.0) / best
+    for run in runs:
+        reached.append(run.reached_s(good))
+        gives = gave.get(setting(run.state.best_trial.knobs), 0.0) / best
         print(f"  {gives:4.0%} of the best, reached after {reached[-1]:.0f} s")
     there = sorted(each for each in reached if math.isfinite(each))
     if there:
@@ -335,8 +335,8 @@ def wait(session: Session, done) -> None:
         time.sleep(0.25)
 
 
-def tuned(session: Session, plan: Plan):
-    """The state when the search is over, and (best setting, seconds) after each trial."""
+def tuned(session: Session, plan: Plan) -> Searched:
+    """Tune until the search is over; the confirmation left out."""
     began_s = time.monotonic()
     session.steer.tuner.start(plan)
     times = []
@@ -351,7 +351,7 @@ def tuned(session: Session, plan: Plan):
         if state.phase != "searching":
             session.steer.stop_experiment()
             session.frame()
-            return state, times
+            return Searched(state, times)
 
 
 def started(demo: Profile, limits: tuple[int, ...]) -> float:

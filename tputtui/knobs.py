@@ -7,13 +7,14 @@ Pure data, used on every thread.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 
 from tputtui.errors import CeilingError, KnobError, nearest
 
 __all__ = ["KNOBS", "UNTOLD", "Knob", "Knobs", "checked", "coarse_step", "differing", "fine_step",
-           "knob", "parse_value", "shorthand", "spoken",
+           "knob", "known", "parse_value", "shorthand", "spoken",
            "started_at", "turned"]  # fmt: skip
 
 
@@ -170,6 +171,11 @@ def spoken(name: str, value: int) -> str:
         return "untold"
     choices = _BY_NAME[name].choices
     return choices[value] if choices else str(value)
+
+
+def known(value: float) -> float:
+    """A limit as a number to reckon with: NaN where a server keeps it to itself."""
+    return value if value < UNTOLD else math.nan
 
 
 def differing(old: Knobs, new: Knobs) -> str:

@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["SETTINGS", "Setting", "Value", "resolved"]
+__all__ = ["SETTINGS", "THEMES", "Setting", "Value", "resolved"]
+
+THEMES = ("dark", "light", "terminal", "terminal-light")
 
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("", "0", "false", "no", "off")

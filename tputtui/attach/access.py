@@ -22,6 +22,7 @@ __all__ = ["TOKEN", "Access", "access_of"]
 
 TOKEN = "TPUTTUI_TOKEN"
 """The variable that a token is taken from without another word."""
+_TOKEN_HEADER = "Authorization"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,11 @@ class Access:
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     ca: str = ""
-    token: bool = False
+
+    @property
+    def token(self) -> bool:
+        """Whether a token is among the headers."""
+        return _TOKEN_HEADER in self.headers
 
     def tls(self) -> ssl.SSLContext:
         """How the other side has to show who it is. It always has to."""
@@ -66,10 +71,12 @@ def access_of(
         token = _from_environment(token_env, environ)
     if token:
         conceal(token)
-        sent["Authorization"] = f"Bearer {token}"
-    made = Access(sent, ca, bool(token))
+        sent[_TOKEN_HEADER] = f"Bearer {token}"
+    made = Access(sent, ca)
     try:
-        made.tls()
+        # Reading the system's own takes a while, and does not fail.
+        if ca:
+            made.tls()
     except OSError as error:
         raise UsageError(
             f"--ca: {ca} holds no certificates: {getattr(error, 'strerror', None) or error}.",
@@ -83,7 +90,7 @@ def _header(text: str, environ: Mapping[str, str]) -> tuple[str, str]:
     name, value = name.strip(), value.strip()
     if not colon or not name or not value or not name.isascii() or " " in name:
         raise UsageError("A --header is not NAME: VALUE.", "For example 'X-Tenant: search'.")
-    if name.lower() == "authorization":
+    if name.lower() == _TOKEN_HEADER.lower():
         raise UsageError(
             "--header Authorization would show the token to everyone on this machine.",
             "Use --token-env, --token-file or --token-keyring.",

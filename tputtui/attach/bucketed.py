@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tputtui.attach.reading import Histogram
+from tputtui.format import MISSING
 
 __all__ = ["Bucketed", "Latency", "latency_of", "pooled"]
 
@@ -21,6 +22,19 @@ class Bucketed:
 
     low: float
     high: float
+
+    def told(self, room: int = 0) -> str:
+        """Of seconds: 250–500 ms; the upper end where both do not fit in `room` cells."""
+        if math.isnan(self.low):
+            return MISSING
+        low, high = _edge(self.low), _edge(self.high)
+        if math.isinf(self.high):
+            return f"> {low}"
+        if not self.low:
+            return f"≤ {high}"
+        shared = low.rpartition(" ")[2] == high.rpartition(" ")[2]
+        both = f"{low.rpartition(' ')[0] if shared else low}–{high}"
+        return both if len(both) <= room else f"≤ {high}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +67,11 @@ def pooled(histograms: Iterable[Histogram]) -> Histogram | None:
         return None
     counts = tuple(map(sum, zip(*(each.counts for each in found), strict=True)))
     return Histogram(found[0].bounds, counts, sum(each.total for each in found))
+
+
+def _edge(bound_s: float) -> str:
+    """A bucket's bound as round as it is: 250 ms, 2.5 s."""
+    return f"{bound_s:g} s" if bound_s >= 1 else f"{bound_s * 1e3:g} ms"
 
 
 def _between(found: Histogram, share: float) -> Bucketed:

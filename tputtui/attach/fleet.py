@@ -10,7 +10,7 @@ from typing import Protocol
 
 from tputtui.attach.address import Address
 from tputtui.attach.poller import News
-from tputtui.attach.span import Figures
+from tputtui.attach.span import Figures, added
 from tputtui.attach.track import Server, Track
 
 __all__ = ["Fleet", "Looked", "Scrapes"]
@@ -54,8 +54,8 @@ class Fleet:
         self._clock = clock
         self._tracks = [Track(address, clock(), period_s) for address in addresses]
 
-    def look(self) -> Looked:
-        """Take the news, and say how everything stands."""
+    def take(self) -> None:
+        """Take the news."""
         for news in self._scrapes.news():
             track = self._tracks[news.server]
             if news.reading is not None:
@@ -64,6 +64,10 @@ class Fleet:
                 track.learned(news.about)
             else:
                 track.failed(news.why)
+
+    def look(self) -> Looked:
+        """Take the news, and say how everything stands."""
+        self.take()
         now_s = self._clock()
         servers = tuple(track.view(now_s) for track in self._tracks)
         counted = [server for server in servers if server.counts]
@@ -71,22 +75,13 @@ class Fleet:
 
 
 def _total(figures: Sequence[Figures]) -> Figures:
-    def told(name: str) -> list[float]:
-        values = [getattr(each, name) for each in figures]
-        return [value for value in values if not math.isnan(value)]
-
-    def added(name: str) -> float:
-        values = told(name)
-        return sum(values) if values else math.nan
-
-    kv = told("kv_frac")
+    kv = [each.kv_frac for each in figures if not math.isnan(each.kv_frac)]
     return Figures(
-        generated_per_s=added("generated_per_s"),
-        prompt_per_s=added("prompt_per_s"),
-        ended_per_s=added("ended_per_s"),
-        preemptions_per_s=added("preemptions_per_s"),
-        running=added("running"),
-        waiting=added("waiting"),
+        generated_per_s=added(each.generated_per_s for each in figures),
+        prompt_per_s=added(each.prompt_per_s for each in figures),
+        ended_per_s=added(each.ended_per_s for each in figures),
+        preemptions_per_s=added(each.preemptions_per_s for each in figures),
+        running=added(each.running for each in figures),
+        waiting=added(each.waiting for each in figures),
         kv_frac=sum(kv) / len(kv) if kv else math.nan,
-        kv_most=max(told("kv_most"), default=math.nan),
     )

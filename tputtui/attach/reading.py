@@ -76,6 +76,11 @@ class Reading:
     asleep: bool = False
     nonsense: tuple[str, ...] = ()
 
+    def configured(self, name: str) -> int | None:
+        """A whole number of `info`; None where it is not told."""
+        text = self.info.get(name, "")
+        return int(text) if text.isdecimal() else None
+
 
 def read_metrics(body: bytes) -> Reading:
     """The figures in the text of /metrics. Raises Unreadable."""
@@ -107,14 +112,26 @@ def _dialect_of(body: bytes) -> Dialect:
 
 
 @lru_cache
+def _places(dialect: Dialect) -> Mapping[str, tuple[str, str, int]]:
+    """Their name of a series to what it is of, our word for that, and its rank among the names."""
+    found = {}
+    for kind, names in (
+        ("gauges", dialect.gauges),
+        ("counters", dialect.counters),
+        ("bucket", dialect.histograms),
+        ("sum", dialect.histograms),
+    ):
+        ending = f"_{kind}" if names is dialect.histograms else ""
+        for key, theirs in names.items():
+            for rank, name in enumerate(theirs):
+                found[name + ending] = (kind, key, rank)
+    return found
+
+
+@lru_cache
 def _wanted_lines(dialect: Dialect) -> re.Pattern[bytes]:
-    names = [name for theirs in (*dialect.gauges.values(), *dialect.counters.values())
-             for name in theirs]  # fmt: skip
-    for theirs in dialect.histograms.values():
-        for name in theirs:
-            names += [f"{name}_bucket", f"{name}_sum", f"{name}_count"]
+    names = [*_places(dialect), _STARTED, _CACHE, _AWAKE]
     # When one counter was made tells which run this is, where the process does not.
-    names += [_STARTED, _CACHE, _AWAKE]
     names += [name.removesuffix("_total") + "_created" for name in dialect.counters["generated"]]
     pattern = "|".join(re.escape(name) for name in names)
     return re.compile(rf"^(?:{pattern})[{{ \t][^\n]*".encode(), re.M)
@@ -125,15 +142,7 @@ class _Collector:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._places: dict[str, tuple[str, str, int]] = {}
-        for kind in ("gauges", "counters"):
-            for key, names in getattr(dialect, kind).items():
-                for rank, name in enumerate(names):
-                    self._places[name] = (kind, key, rank)
-        for key, names in dialect.histograms.items():
-            for rank, name in enumerate(names):
-                for part in ("bucket", "sum"):
-                    self._places[f"{name}_{part}"] = (part, key, rank)
+        self._places = _places(dialect)
         self._models: dict[str, None] = {}
         self._info: dict[str, str] = {}
         self._nonsense: dict[str, None] = {}

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from tputtui.attach.reading import SAME_START_S, EngineReading, Histogram, Reading
 
-__all__ = ["Figures", "Span"]
+__all__ = ["Figures", "Span", "added"]
 
 T = TypeVar("T")
 
@@ -85,6 +85,11 @@ class Span:
         """Figures of all engines together."""
         return self._figures(self._engines())
 
+    def increase(self, key: str) -> float:
+        """How much a counter grew over the span, in all engines; NaN where none tells it."""
+        found = (self._counted(engine, key) for engine in self._engines())
+        return added(ends[2] - ends[1] for ends in found if ends is not None)
+
     def histograms(self, key: str) -> list[Histogram]:
         """Each engine's samples over the span, of those that tell `key`."""
         found = (self._histogram(engine, key) for engine in self._engines())
@@ -102,8 +107,8 @@ class Span:
             return [value for value in told if value is not None]
 
         def rate(key: str) -> float:
-            told = [self._rate(engine, key) for engine in engines]
-            return _sum([value for value in told if not math.isnan(value)])
+            found = (self._counted(engine, key) for engine in engines)
+            return added((ends[2] - ends[1]) / ends[0] for ends in found if ends is not None)
 
         looked_up, cached, kv = rate("looked_up"), rate("cached"), gauges("kv_frac")
         return Figures(
@@ -112,18 +117,14 @@ class Span:
             rate("ended"),
             rate("preemptions"),
             cached / looked_up if looked_up > 0 else math.nan,
-            _sum(gauges("running")),
-            _sum(gauges("waiting")),
-            _sum(kv) / len(kv) if kv else math.nan,
+            added(gauges("running")),
+            added(gauges("waiting")),
+            sum(kv) / len(kv) if kv else math.nan,
             max(kv, default=math.nan),
         )
 
-    def _rate(self, engine: str, key: str) -> float:
-        ends = self._ends(engine, lambda found: found.counters.get(key))
-        if ends is None:
-            return math.nan
-        seconds, before, after = ends
-        return (after - before) / seconds
+    def _counted(self, engine: str, key: str) -> tuple[float, float, float] | None:
+        return self._ends(engine, lambda found: found.counters.get(key))
 
     def _histogram(self, engine: str, key: str) -> Histogram | None:
         ends = self._ends(engine, lambda found: found.histograms.get(key))
@@ -184,5 +185,7 @@ def _shrank(before: Mapping[str, Histogram], after: Mapping[str, Histogram]) -> 
     )
 
 
-def _sum(values: list[float]) -> float:
-    return sum(values) if values else math.nan
+def added(values: Iterable[float]) -> float:
+    """The sum of those that are told; NaN without any."""
+    told = [value for value in values if not math.isnan(value)]
+    return sum(told) if told else math.nan

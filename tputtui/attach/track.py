@@ -77,6 +77,11 @@ class Server:
         return self.about.model or (self.reading.model if self.reading else "")
 
     @property
+    def kind(self) -> str:
+        """What serves there; empty before it is known."""
+        return self.reading.dialect.name if self.reading else ""
+
+    @property
     def counts(self) -> bool:
         """Whether its figures are of now."""
         return self.standing in (Standing.LIVE, Standing.ASLEEP)

@@ -7,7 +7,9 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from tputtui.cli.bench import duration_of
 from tputtui.cli.main import BUG, INTERRUPTED, screen_failed
+from tputtui.settings import THEMES
 
 if TYPE_CHECKING:
     from tputtui.attach.fleet import Fleet
@@ -49,8 +51,8 @@ def run(words: list[str]) -> int:
     open_to_all = [address.name for address in addresses if not address.private]
     if access.token and open_to_all:
         print(f"tputtui: the token goes unencrypted to {', '.join(open_to_all)}", file=sys.stderr)
-    period_s = _seconds("--every", options.every, 0.25, 60)
-    watched_s = _seconds("--for", options.duration, 1, 86400) if options.duration else None
+    period_s = duration_of(options.every, "--every", 0.25, 60)
+    watched_s = duration_of(options.duration, "--for") if options.duration else None
     if watched_s is not None and watched_s < 2 * period_s:
         raise UsageError("--for is too short for two scrapes.", "A rate lies between two of them.")
     from tputtui.attach.fleet import Fleet
@@ -89,21 +91,8 @@ def parser() -> argparse.ArgumentParser:
     add("--for", dest="duration", metavar="TIME", default="",
         help="no screen: watch for so long, and print")  # fmt: skip
     add("--format", choices=_FORMATS, default="table", help="what --for prints (default table)")
-    add("--theme", default="dark", choices=("dark", "light", "terminal", "terminal-light"))
+    add("--theme", default="dark", choices=THEMES)
     return made
-
-
-def _seconds(flag: str, text: str, least: float, most: float) -> float:
-    from tputtui.errors import UsageError
-    from tputtui.load.notation import seconds_of
-
-    try:
-        value = seconds_of(text)
-    except ValueError:
-        value = -1.0
-    if not least <= value <= most:
-        raise UsageError(f"{flag} {text!r} is no time from {least:g} s to {most:g} s.")
-    return value
 
 
 def _screen(poller: Poller, fleet: Fleet, servers: int, theme: str) -> int:
@@ -127,10 +116,10 @@ def _print(poller: Poller, fleet: Fleet, watched_s: float, format: str) -> int:
     try:
         while time.monotonic() < end_s:
             time.sleep(_TICK_S)
-            looked = fleet.look()
+            fleet.take()
     except KeyboardInterrupt:
         interrupted = True
-        looked = fleet.look()
+    looked = fleet.look()
     sys.stdout.write(fleet_text(looked, format))
     sys.stdout.flush()
     if interrupted:

@@ -68,14 +68,19 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def duration_of(text: str) -> float:
-    """Seconds of 60, 60s, 5min or 1.5h. Raises UsageError."""
+def duration_of(
+    text: str, flag: str = "--duration", least: float = 1, most: float = 86400
+) -> float:
+    """Seconds of 60, 60s, 5min or 1.5h, `least` to `most` of them. Raises UsageError."""
     from tputtui.errors import UsageError
 
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|)", text.strip().lower())
     seconds = float(match[1]) * {"h": 3600, "m": 60, "min": 60}.get(match[2], 1) if match else 0
-    if not 1 <= seconds <= 86400:
-        raise UsageError(f"--duration {text!r} is no time from 1 s to a day.", "Write 60s or 5min.")
+    if not least <= seconds <= most:
+        longest = "a day" if most == 86400 else f"{most:g} s"
+        raise UsageError(
+            f"{flag} {text!r} is no time from {least:g} s to {longest}.", "Write 60s or 5min."
+        )
     return seconds
 
 

@@ -151,7 +151,9 @@ def _searches(prefix: str, **_: object) -> list[str]:
 
 
 def _themes(prefix: str, **_: object) -> list[str]:
-    return [n for n in ("dark", "light", "terminal", "terminal-light") if n.startswith(prefix)]
+    from tputtui.settings import THEMES
+
+    return [name for name in THEMES if name.startswith(prefix)]
 
 
 def _topics(prefix: str, **_: object) -> list[str]:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from tputtui.settings import SETTINGS, Value, resolved
+from tputtui.settings import SETTINGS, THEMES, Value, resolved
 
 if TYPE_CHECKING:
     from tputtui.config import Config
@@ -238,10 +238,9 @@ def _check_plain(settings: Mapping[str, Value]) -> None:
     """Settings that are neither the load's nor the profile's."""
     from tputtui.errors import UsageError, nearest
 
-    themes = ("dark", "light", "terminal", "terminal-light")
     theme = settings["theme"].text
-    if theme not in themes:
-        hint = nearest(theme, themes) or f"Known: {', '.join(themes)}."
+    if theme not in THEMES:
+        hint = nearest(theme, THEMES) or f"Known: {', '.join(THEMES)}."
         raise UsageError(f"There is no theme called {theme!r}.", hint)
     port = settings["metrics_port"].text
     if port and not (port.isascii() and port.isdigit() and int(port) < 65536):

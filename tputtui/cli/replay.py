@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from tputtui.cli.main import BUG, screen_failed
+from tputtui.settings import THEMES
 
 __all__ = ["parser", "run", "session_file"]
 
@@ -50,8 +51,7 @@ def parser() -> argparse.ArgumentParser:
                       help="a session log; without, or `last`: the newest")  # fmt: skip
     made.add_argument("--at", metavar="TIME", help="begin there: 3:12")
     made.add_argument("--speed", type=float, help="seconds of the run in one: 0.25 … 64")
-    made.add_argument("--theme", default="dark", choices=("dark", "light", "terminal",
-                      "terminal-light"))  # fmt: skip
+    made.add_argument("--theme", default="dark", choices=THEMES)
     return made
 
 

@@ -146,20 +146,19 @@ class Link:
 
     def hang_up(self, numbers: Iterable[int]) -> list[Ended]:
         """End requests; a server that notices aborts them."""
-        gone, now_s = [], self._clock()
-        for number in numbers:
-            with self._lock:
-                found = self._in_flight.pop(number, None)
-                if found is None:
-                    continue
-                self._streaming -= found.streams
-                found.ended = True
-                self._tick.ended = [e for e in self._tick.ended if e.number != number]
-                self._tick.first = [f for f in self._tick.first if f[0] != number]
-            gone.append(found.end(now_s))
-            if found.task is not None and self._loop is not None:
-                self._loop.call_soon_threadsafe(found.task.cancel)
-        return gone
+        with self._lock:
+            found = [self._in_flight.pop(n) for n in numbers if n in self._in_flight]
+            gone = {request.number for request in found}
+            for request in found:
+                self._streaming -= request.streams
+                request.ended = True
+            self._tick.ended = [e for e in self._tick.ended if e.number not in gone]
+            self._tick.first = [f for f in self._tick.first if f[0] not in gone]
+        for request in found:
+            if request.task is not None and self._loop is not None:
+                self._loop.call_soon_threadsafe(request.task.cancel)
+        now_s = self._clock()
+        return [request.end(now_s) for request in found]
 
     def take(self) -> tuple[Tick, int, int]:
         """What has come, and how many requests stream and wait."""

@@ -21,9 +21,10 @@ from tputtui.attach.access import Access
 from tputtui.attach.address import Address
 from tputtui.attach.poller import Poller
 from tputtui.attach.reading import Reading
+from tputtui.attach.span import Span
 from tputtui.engine.link import Link
 from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, StepReport
-from tputtui.engine.target import target_of
+from tputtui.engine.target import check_arguments
 from tputtui.errors import EngineError, KnobError
 from tputtui.knobs import KNOBS, UNTOLD, Knobs
 from tputtui.load.generator import RequestSpec
@@ -59,10 +60,12 @@ class ServedEngine:
         self._link = Link(address, access, clock)
         self._poller = Poller((address,), access, _SCRAPED_EVERY_S, clock)
         self._about = About()
-        self._reading: Reading | None = None
+        self._span = Span(0.0)
+        """The two newest scrapes."""
         self._model = ""
         self._knobs = _NOTHING_TOLD
         self._kv_blocks = self._spared = 0
+        self._kv_frac = math.nan
         self._gaps: Counter[float] = Counter()
         self._stepped_s = self._pooled_s = clock()
 
@@ -72,7 +75,7 @@ class ServedEngine:
         Raises UsageError for arguments that would be another server's, EngineError when it does
         not answer.
         """
-        target_of(spec)
+        check_arguments(spec)
         began_s = self._clock()
         report(State.LOADING, f"asking {self._address.name}")
         self._link.open()
@@ -107,7 +110,7 @@ class ServedEngine:
         time.sleep(_TICK_S)
         if self._link.failure is not None:
             raise self._link.failure
-        cached, looked_up, preempted, kv_frac = self._scraped()
+        cached, looked_up, preempted = self._scraped()
         tick, running, waiting = self._link.take()
         # What the server found in its cache it did not compute.
         self._spared += cached
@@ -126,7 +129,7 @@ class ServedEngine:
             cached_tokens=cached,
             looked_up_tokens=looked_up,
             preemptions=preempted,
-            kv_frac=kv_frac,
+            kv_frac=self._kv_frac,
             max_num_seqs=self._knobs.max_num_seqs,
             max_num_batched_tokens=self._knobs.max_num_batched_tokens,
             kv_blocks=self._kv_blocks,
@@ -172,27 +175,28 @@ class ServedEngine:
     def _first_figures(self) -> Reading:
         """Wait until the server has told figures and what it is. Raises EngineError."""
         end_s, why, asked = self._clock() + _FIRST_ANSWER_S, "no answer", False
-        while not asked or self._reading is None:
+        while not asked or self._span.latest is None:
             for news in self._poller.news():
                 if news.about is not None:
                     self._about, asked = news.about, True
-                self._reading = news.reading or self._reading
+                if news.reading is not None:
+                    self._note(news.at_s, news.reading)
                 why = news.why or why
             if self._clock() > end_s:
                 raise EngineError(
                     f"{self._address.name}: {why}.", "`tputtui attach` shows whether it is up."
                 )
             time.sleep(0.02)
-        return self._reading
+        return self._span.latest
+
+    def _note(self, at_s: float, reading: Reading) -> None:
+        self._span.add(at_s, reading)
+        self._kv_frac = self._span.total().kv_frac
 
     def _facts(self, reading: Reading, vocabulary: int, boot_s: float) -> EngineFacts:
         limits, live = self._about.limits, self._about.live
-
-        def told(name: str, default: int = 0) -> int:
-            text = reading.info.get(name, "")
-            return int(text) if text.isdecimal() else default
-
-        blocks, size = told("num_gpu_blocks"), told("block_size", 1)
+        blocks = reading.configured("num_gpu_blocks") or 0
+        size = reading.configured("block_size") or 1
         self._kv_blocks = max(0, blocks - 1)
         caching = reading.info.get("enable_prefix_caching")
         ceilings = _NOTHING_TOLD.overridden(
@@ -216,7 +220,7 @@ class ServedEngine:
             dtype="",
             ceilings=ceilings,
             booted=self._knobs,
-            kv_tokens=told("kv_cache_size_tokens", blocks * size),
+            kv_tokens=reading.configured("kv_cache_size_tokens") or blocks * size,
             block_size=size,
             vocab_size=vocabulary,
             boot_s=boot_s,
@@ -226,26 +230,20 @@ class ServedEngine:
             kind=kind,
         )
 
-    def _scraped(self) -> tuple[int, int, int, float]:
-        """Tokens cached and looked up, and preemptions, since the last scrape; the KV cache."""
-        before = self._reading
+    def _scraped(self) -> tuple[int, int, int]:
+        """Tokens cached and looked up, and preemptions, in the scrapes that have come."""
+        cached = looked_up = preempted = 0
         for news in self._poller.news():
-            self._reading = news.reading or self._reading
-        after = self._reading
-        kv = [e.gauges.get("kv_frac", math.nan) for e in after.engines.values()] if after else []
-        kv_frac = sum(kv) / len(kv) if kv else math.nan
-        if before is None or after is None or before is after:
-            return 0, 0, 0, kv_frac
+            if news.reading is not None:
+                self._note(news.at_s, news.reading)
+                cached += self._more("cached")
+                looked_up += self._more("looked_up")
+                preempted += self._more("preemptions")
+        return cached, looked_up, preempted
 
-        def more(key: str) -> int:
-            found = 0.0
-            for name, engine in after.engines.items():
-                old = before.engines.get(name)
-                if old is not None and key in old.counters and key in engine.counters:
-                    found += engine.counters[key] - old.counters[key]
-            return max(0, int(found))
-
-        return more("cached"), more("looked_up"), more("preemptions"), kv_frac
+    def _more(self, key: str) -> int:
+        increase = self._span.increase(key)
+        return 0 if math.isnan(increase) else int(increase)
 
     def _pooled(self, gaps: Iterable[float], now_s: float, over: bool) -> list[tuple[float, int]]:
         """Gaps as (seconds, how many), a few times a second, and once all are there."""

@@ -7,7 +7,7 @@ from tputtui.attach.address import Address, parse_addresses
 from tputtui.errors import UsageError, nearest
 from tputtui.profile import EngineSpec
 
-__all__ = ["SERVER", "is_server", "target_of"]
+__all__ = ["SERVER", "check_arguments", "is_server", "target_of"]
 
 SERVER = "server:"
 _ARGUMENTS = ("token_env", "token_file", "token_keyring", "header", "ca", "tokenizer")
@@ -19,8 +19,8 @@ def is_server(model: str) -> bool:
     return model.startswith(SERVER)
 
 
-def target_of(spec: EngineSpec) -> tuple[Address, Access]:
-    """Where it is, and how to get in. Raises UsageError."""
+def check_arguments(spec: EngineSpec) -> None:
+    """Raise UsageError for an argument that is no matter of getting in."""
     for name in spec.args:
         if name not in _ARGUMENTS:
             flag = f"--{name.replace('_', '-')}"
@@ -28,6 +28,11 @@ def target_of(spec: EngineSpec) -> tuple[Address, Access]:
                 f"{flag} is given where the server is started, not here.",
                 nearest(name, _ARGUMENTS) or "Its limits are read-only from here.",
             )
+
+
+def target_of(spec: EngineSpec) -> tuple[Address, Access]:
+    """Where it is, and how to get in. Raises UsageError."""
+    check_arguments(spec)
     (address,) = parse_addresses([spec.model.removeprefix(SERVER)])
     headers = spec.args.get("header", [])
     token_env, token_file, token_keyring, ca = (

@@ -36,16 +36,9 @@ def _line(server: Server) -> str:
         f"{compact(found.generated_per_s, 8)} {compact(found.prompt_per_s, 8)} "
         f"{rate(found.ended_per_s, 7)} {compact(found.running, 5)} {compact(found.waiting, 5)} "
         f"{percent(found.kv_frac, 5)} {seconds(ttft.mean if ttft else math.nan, 9)} "
-        f"{_bound(ttft):>9}"
+        f"{ttft.p90.told() if ttft else MISSING:>9}"
     )
     return f"{told}  {server.why}".rstrip()
-
-
-def _bound(found: Latency | None) -> str:
-    if found is None or not found.n:
-        return MISSING
-    high = found.p90.high
-    return f"> {seconds(found.p90.low, 0)}" if math.isinf(high) else f"≤ {seconds(high, 0)}"
 
 
 def _told(server: Server) -> dict[str, Any]:
@@ -55,7 +48,7 @@ def _told(server: Server) -> dict[str, Any]:
         "socket": server.address.socket,
         "state": server.standing.value,
         "why": server.why,
-        "kind": server.reading.dialect.name if server.reading else "",
+        "kind": server.kind,
         "model": server.model,
         "version": server.about.version,
         "limits": dict(server.about.limits),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tputtui.knobs import UNTOLD
+from tputtui.knobs import known
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import STEP
 
@@ -91,7 +91,7 @@ class History:
                 math.nan,
                 0.0,
             )
-        total, limit = steps.sum(axis=0), float(steps[-1, STEP["max_num_seqs"]])
+        total = steps.sum(axis=0)
         mean = total / len(steps)
         return Bucket(
             start_s,
@@ -99,7 +99,7 @@ class History:
             prefill=float(total[STEP["prefill_tokens"]]),
             running=float(mean[STEP["running"]]),
             waiting=float(mean[STEP["waiting"]]),
-            max_num_seqs=limit if limit < UNTOLD else math.nan,
+            max_num_seqs=known(float(steps[-1, STEP["max_num_seqs"]])),
             kv_frac=float(mean[STEP["kv_frac"]]),
             step_s=float(np.mean(steps[:, STEP["duration_s"]])),
             preemptions=float(total[STEP["preemptions"]]),

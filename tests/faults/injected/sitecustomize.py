@@ -7,7 +7,8 @@ old-vllm, broken-vllm, dying-vllm    what stands in its place
 nvml-fails, nvml-hangs               what stands in pynvml's place
 
 PACED=1 besides: the deterministic engine in real time in vLLM's place, for what is not about vLLM
-(a boot of vLLM takes ten seconds).
+(a boot of vLLM takes ten seconds). No stage of its boot, and no step, takes more than
+PACED_LONGEST_S (0.1).
 """
 
 from __future__ import annotations
@@ -124,12 +125,14 @@ BODIES = {
 def paced(module):
     from tputtui.engine.fake import FakeClock, FakeEngine
 
+    longest_s = float(os.environ.get("PACED_LONGEST_S", "0.1"))
+
     class Paced(FakeClock):
         def __call__(self):
             return time.monotonic()
 
         def advance(self, seconds):
-            time.sleep(min(seconds, 0.1))
+            time.sleep(min(seconds, longest_s))
 
     module.VllmEngine = lambda: FakeEngine(Paced())
 

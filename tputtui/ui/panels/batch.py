@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from operator import attrgetter
 
 from tputtui.format import bar, compact, percent, seconds
 from tputtui.frame import Frame
-from tputtui.knobs import UNTOLD
+from tputtui.knobs import known
 from tputtui.measure.history import History
 from tputtui.ui.chart import chart
 from tputtui.ui.rows import Row
@@ -21,8 +20,8 @@ def batch(
     """Six rows of figures, then charts in what is left, read at second `cursor`."""
     knobs, facts, found = frame.status.knobs, frame.status.facts, frame.now
     account = frame.accounting
-    seqs = _told(knobs.max_num_seqs) if knobs else 0
-    tokens = _told(knobs.max_num_batched_tokens) if knobs else 0
+    seqs = known(knobs.max_num_seqs) if knobs else 0
+    tokens = known(knobs.max_num_batched_tokens) if knobs else 0
     # What is held back is no part of the cache.
     kv_tokens = facts.kv_tokens_in(frame.kv_blocks) if facts else 0
     step_tokens = found.tokens_frac * tokens
@@ -107,10 +106,6 @@ def _step(frame: Frame, width: int) -> Row:
             (seconds(frame.figures.step.p99), "muted"),
         ]
     return row
-
-
-def _told(limit: int) -> float:
-    return limit if limit < UNTOLD else math.nan
 
 
 def _gauge(name: str, value: float, limit: float, fraction: float, width: int) -> Row:

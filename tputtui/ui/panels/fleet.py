@@ -6,14 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tputtui.attach.bucketed import Bucketed
 from tputtui.attach.fleet import Looked
 from tputtui.attach.track import Server, Standing
 from tputtui.format import MISSING, clock, compact, counted, percent, rate, seconds
-from tputtui.ui.panels.tried import Column, Entry
+from tputtui.ui.panels.tried import Column, Entry, widened
 from tputtui.ui.rows import Row, fitted, spread
 
-__all__ = ["about", "badge", "bounds", "columns", "entries", "matches", "title"]
+__all__ = ["about", "badge", "columns", "entries", "matches", "title"]
 
 _SIGNS = {
     Standing.CONNECTING: ("…", "muted"),
@@ -52,12 +51,7 @@ def columns(width: int) -> tuple[Column, ...]:
         if sum(column.width for column in (*kept, more)) <= width:
             kept.add(more)
     chosen = [column for column in _ORDER if column in kept]
-    slack = width - sum(column.width for column in chosen)
-    for i, column in enumerate(chosen):
-        more_cells = min(slack, _MOST.get(column.key, 0) - column.width)
-        if more_cells > 0:
-            chosen[i] = replace(column, width=column.width + more_cells)
-            slack -= more_cells
+    chosen, slack = widened(chosen, width, _MOST)
     if chosen[-1].key == "why":
         chosen[-1] = replace(chosen[-1], width=chosen[-1].width + slack)
     return tuple(chosen)
@@ -68,13 +62,11 @@ def entries(number: int, server: Server, shown: Sequence[Column]) -> dict[str, E
     made = {}
     for column in shown:
         text, look, rank = _entry(number, server, column)
-        room = column.width - column.gap
-        if len(text) > (most := column.width - (column.gap or 1)):
+        if len(text) > column.room:
             # Of a path, its end tells more.
             text = text.rpartition("/")[2]
-            text = text if len(text) <= most else f"{text[: most - 1]}…"
-        text = f"{'':>{column.gap}}{text:<{room}}" if column.gap else f"{text:>{column.width}}"
-        made[column.key] = Entry(text, look, rank)
+            text = text if len(text) <= column.room else f"{text[: column.room - 1]}…"
+        made[column.key] = Entry(column.padded(text), look, rank)
     return made
 
 
@@ -89,25 +81,6 @@ def badge(server: Server) -> tuple[str, str, str]:
     elif server.counts and not math.isnan(server.restarted_s):
         return "↻", "restarted", "warn"
     return sign, word, look
-
-
-def bounds(found: Bucketed, room: int) -> str:
-    """A percentile as its buckets bound it: 250–500 ms; its upper end where both do not fit."""
-    if math.isnan(found.low):
-        return MISSING
-    low, high = _edge(found.low), _edge(found.high)
-    if math.isinf(found.high):
-        return f"> {low}"
-    if not found.low:
-        return f"≤ {high}"
-    shared = low.rpartition(" ")[2] == high.rpartition(" ")[2]
-    both = f"{low.rpartition(' ')[0] if shared else low}–{high}"
-    return both if len(both) <= room else f"≤ {high}"
-
-
-def _edge(bound_s: float) -> str:
-    """A bucket's bound as round as it is: 250 ms, 2.5 s."""
-    return f"{bound_s:g} s" if bound_s >= 1 else f"{bound_s * 1e3:g} ms"
 
 
 def title(looked: Looked, shown: int, text: str, width: int) -> Row:
@@ -140,9 +113,8 @@ def about(server: Server, width: int) -> list[Row]:
     told = server.why or _restarts(server)
     if told:
         first.append((f"  {told}", "muted" if server.counts else "warn"))
-    kind = server.reading.dialect.name if server.reading else ""
     limits = [f"{name} {value:,}" for name, value in server.about.limits.items()]
-    parts = [f"{kind} {server.about.version}".strip(), server.model, *limits]
+    parts = [f"{server.kind} {server.about.version}".strip(), server.model, *limits]
     return [fitted(first, width), fitted([(" · ".join(filter(None, parts)), "muted")], width)]
 
 
@@ -177,7 +149,7 @@ def _entry(
             found = server.latencies.get(column.key.partition("_")[0])
             if found is None or not found.n:
                 return MISSING, "muted", None
-            return bounds(found.p90, column.width - 1), sure, (found.p90.high, found.p90.low)
+            return found.p90.told(column.width - 1), sure, (found.p90.high, found.p90.low)
     value: float = getattr(now, column.key)
     rank = None if math.isnan(value) else (value,)
     match column.key:

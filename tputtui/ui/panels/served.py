@@ -8,7 +8,7 @@ from operator import attrgetter
 from tputtui.attach.track import LATENCIES, Server
 from tputtui.format import MISSING, bar, compact, percent, rate, seconds
 from tputtui.ui.chart import chart
-from tputtui.ui.panels.fleet import badge, bounds
+from tputtui.ui.panels.fleet import badge
 from tputtui.ui.rows import Row, fitted, spread
 
 __all__ = ["served_about", "served_batch", "served_header", "served_latency", "served_throughput"]
@@ -23,9 +23,8 @@ def served_header(server: Server, width: int) -> Row:
     left: Row = [("tputtui ", "accent"), (server.address.name, "value")]
     if server.model and server.model != server.address.name:
         left.append((f"  {server.model}", "text"))
-    kind = server.reading.dialect.name if server.reading else ""
-    if kind:
-        left.append((f"  {kind} {server.about.version}".rstrip(), "muted"))
+    if server.kind:
+        left.append((f"  {server.kind} {server.about.version}".rstrip(), "muted"))
     return spread(left, [(f"{sign} {word}", look)], width)
 
 
@@ -107,7 +106,7 @@ def served_latency(server: Server, width: int, height: int) -> list[Row]:
         found = server.latencies.get(key)
         if found is None:
             continue
-        shown = [bounds(each, cell - 1) for each in (found.p50, found.p90, found.p99)]
+        shown = [each.told(cell - 1) for each in (found.p50, found.p90, found.p99)]
         row: Row = [
             (f"{_LABELS[key]:<6}", "label"),
             (seconds(found.mean, 8) + " ", "value" if server.counts else "muted"),
@@ -172,13 +171,10 @@ def _fullest(server: Server) -> Row:
 
 def _cache_limits(server: Server) -> dict[str, int]:
     """What vLLM tells of its KV cache in /metrics."""
-    info = server.reading.info if server.reading else {}
-    found = {}
-    for name in ("num_gpu_blocks", "block_size"):
-        text = info.get(name, "")
-        if text.isdecimal():
-            found[name] = int(text)
-    return found
+    if server.reading is None:
+        return {}
+    told = {name: server.reading.configured(name) for name in ("num_gpu_blocks", "block_size")}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _wrapped(label: str, parts: list[str], width: int) -> list[Row]:

@@ -20,7 +20,7 @@ from tputtui.measure.window import Phase
 from tputtui.ui.panels.verdicts import figure, verdict_sign
 from tputtui.ui.rows import Row, spread
 
-__all__ = ["Column", "Entry", "columns", "entries", "signs", "title"]
+__all__ = ["Column", "Entry", "columns", "entries", "signs", "title", "widened"]
 
 _NOW, _BASELINE, _MARKED = "●", "◆", "Δ"
 _LEGEND = f"{_NOW} now  {_BASELINE} baseline  {_MARKED} to diff  ↻ another engine "
@@ -41,6 +41,17 @@ class Column:
     label: str
     width: int
     gap: int = 0
+
+    @property
+    def room(self) -> int:
+        """Cells for its text."""
+        return self.width - (self.gap or 1)
+
+    def padded(self, text: str) -> str:
+        """`text` in its place, as wide as the column."""
+        if self.gap:
+            return f"{'':>{self.gap}}{text:<{self.width - self.gap}}"
+        return f"{text:>{self.width}}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +95,7 @@ def columns(width: int, goals: bool) -> tuple[Column, ...]:
         load = () if goals else (_LOAD,)
         chosen = [_NUMBER, _WHICH, _SETTING, *load, _TOKENS, *goodput,
                   *_LATENCIES[1::2], _VERDICT]  # fmt: skip
-    slack = width - sum(column.width for column in chosen)
-    for i, column in enumerate(chosen):
-        more = min(slack, _MOST.get(column.key, 0) - column.width)
-        if more > 0:
-            chosen[i] = replace(column, width=column.width + more)
-            slack -= more
+    chosen, slack = widened(chosen, width, _MOST)
     if slack >= _NOTE.width + len(chosen):
         chosen = [replace(c, width=c.width + 1, gap=c.gap and c.gap + 1) for c in chosen]
         slack -= len(chosen)
@@ -109,12 +115,22 @@ def entries(
     made = {}
     for column in shown:
         text, look, rank = _entry(trial, column, started_s, engine, signs)
-        room = column.width - (column.gap or 1)
-        if len(text) > room:
-            text = shorten(text, room, placeholder=" …")
-        text = f"{'':>{column.gap}}{text:<{room}}" if column.gap else f"{text:>{column.width}}"
-        made[column.key] = Entry(text, look, rank)
+        if len(text) > column.room:
+            text = shorten(text, column.room, placeholder=" …")
+        made[column.key] = Entry(column.padded(text), look, rank)
     return made
+
+
+def widened(
+    chosen: Sequence[Column], width: int, most: Mapping[str, int]
+) -> tuple[list[Column], int]:
+    """Columns of text, up to `most` cells by key, in what `width` leaves; cells left after that."""
+    slack, made = width - sum(column.width for column in chosen), []
+    for column in chosen:
+        more = max(0, min(slack, most.get(column.key, 0) - column.width))
+        made.append(replace(column, width=column.width + more))
+        slack -= more
+    return made, slack
 
 
 def signs(frame: Frame, number: int, marked: Collection[int | None]) -> str:
