@@ -7,7 +7,7 @@ STATUS_FILE ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-versions check format screenshots overhead loadgen agreement verdicts tuner audit loop watchers faults soak wheel clean distclean
+.PHONY: help demo setup test test-versions check format screenshots overhead loadgen agreement verdicts tuner simulation audit loop watchers faults soak wheel clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,9 @@ tuner: setup ## how soon the tuner finds a good setting, and how good (an hour)
 
 audit: setup ## look the pinned dependencies up in the advisory database (needs its network)
 	@$(BIN)/uv tool run pip-audit --requirement constraints.txt --no-deps --disable-pip $(ARGS)
+
+simulation: setup ## how well simulations predict: calibrated here, and from datasheets
+	@$(BIN)/python benchmarks/simulation.py $(ARGS)
 
 loop: setup ## measure what our loop adds to an engine's step
 	@$(BIN)/python benchmarks/loop.py $(ARGS)

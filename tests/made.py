@@ -19,6 +19,8 @@ from tputtui.measure.series import METRICS, Batched, Series
 from tputtui.measure.verdict import Difference, Judgement, differences
 from tputtui.measure.window import Phase
 from tputtui.profile import EngineSpec
+from tputtui.simulate.calibration import Calibration, Residual
+from tputtui.simulate.fitted import Coefficient, Fitted
 
 GRID = np.linspace(0.0, 1.0, 201)
 BOOTED = Knobs(256, 2048, 2048, num_gpu_blocks=4097, enable_prefix_caching=1)
@@ -188,3 +190,36 @@ class Stub:
     def redo(self):
         self.asked.append(("redo",))
         return "max_num_seqs 64 → 32"
+
+
+def calibration(**changes):
+    """One of the demo on a CPU, with costs about as a laptop has them."""
+    known = {
+        "fixed": 4e-3, "mixed": 1e-3, "decode": 2e-5, "decode_context": 3e-8, "prefill": 2e-4,
+        "prefill_pair": 2e-9, "host_fixed": 6e-4, "host_sequence": 1.1e-5, "host_prefill": 5e-5,
+        "host_prefill_token": 2e-7, "submit": 2e-4,
+    }  # fmt: skip
+    costs = {name: Coefficient(value, 0.1 * value) for name, value in known.items()}
+    token = [Coefficient(each) for each in (1e-4, 8e-5, 4e-5, 3e-5, 2.5e-5)]
+    made = Calibration(
+        tputtui_calibration=1,
+        model="shape:demo",
+        config_sha256="af5fd903b935c4c53f402b5480fdfbb54005be46e4632fad8dbc3b06860a2612",
+        device="cpu",
+        vllm="0.32.0",
+        date="2026-11-26T00:00:00+00:00",
+        error_frac=0.04,
+        overlapped=False,
+        engine={
+            "max_num_seqs": 256,
+            "max_num_batched_tokens": 2048,
+            "max_model_len": 2048,
+            "block_size": 32,
+            "kv_cache_memory_bytes": 64 * 2**20,
+            "dtype": "float32",
+        },
+        booted={},
+        fitted=Fitted(token_knots=[8, 32, 128, 512], token=token, spread=[0.9, 1.0, 1.1], **costs),
+        residuals=[Residual("1 decode", 100, 2.0, -0.02)],
+    )
+    return msgspec.structs.replace(made, **changes)

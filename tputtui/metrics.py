@@ -157,6 +157,7 @@ def _about(frame: Frame) -> Iterator[Any]:
             "vllm": versions.get("vllm", ""),
             "model": frame.profile.engine.model,
             "device": facts.device if facts else "",
+            "simulated": facts.simulated if facts else "",
         },
     )
     yield _labelled(

@@ -129,6 +129,7 @@ def _machine(frame: Frame, facts: EngineFacts) -> Machine:
     hardware = frame.hardware
     return Machine(
         device=facts.device,
+        simulated=facts.simulated,
         gpus=[gpu.name for gpu in hardware.gpus if gpu.visible] if hardware else [],
         driver=(hardware.driver or "") if hardware else "",
         versions={

@@ -70,6 +70,8 @@ SETTINGS = (
     Setting("knob", "LIMIT=VALUE", "start a live limit below its ceiling, e.g. max_num_seqs=64",
             in_profile=True),
     Setting("guard", "LIMITS", "ttft_p99=2s,kv=0.97: a turn that breaks it is undone by itself"),
+    Setting("simulate", "DEVICE|FILE", "vLLM itself on a GPU that is not here: h100, l4, …, or a "
+            "calibration's file"),
     Setting("hold", "", "boot with the load held"),
     Setting("isolate", "", "the engine in a process of its own: the screen outlives it"),
     Setting("metrics_port", "PORT", "serve the figures to Prometheus on this port"),

@@ -293,6 +293,11 @@ class Steering:
         with these values; KnobError with no engine up.
         """
         limits, booted = self._limits(), self._helm.facts.booted
+        if self._helm.facts.simulated:
+            raise UsageError(
+                "A simulation verifies nothing.",
+                "Save the profile, and `tputtui verify` it on the device it is for.",
+            )
         self._break_off("A verify boot was asked for.")
         exact, _, refused = start_up(self._snapshot())
         if refused:

@@ -22,6 +22,7 @@ def summary(
     took = clock(frame.elapsed_s)
     lines = [
         f"tputtui ran {frame.profile.engine.model}{vllm} for {took}",
+        *([f"  {facts.simulated}"] if facts and facts.simulated else []),
         f"  requests  {account.issued:,} issued, {account.finished:,} finished, "
         f"{unfinished:,} left unfinished, {bad:,} cut or failed",
     ]

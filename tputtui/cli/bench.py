@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tputtui.session import Session
     from tputtui.tune.measuring import Measuring
 
-__all__ = ["duration_of", "parser", "run"]
+__all__ = ["add_virtual", "duration_of", "parser", "run"]
 
 _FORMATS = ("table", "json", "jsonl", "csv")
 _ENGINE_FAILED = 3
@@ -43,7 +43,7 @@ def run(words: list[str]) -> int:
         from tputtui.errors import ProfileExists
 
         raise ProfileExists(f"{options.save} exists already.", "Choose another name.")
-    with Headless(asked, duration_s, quiet=options.quiet) as headless:
+    with Headless(asked, duration_s, quiet=options.quiet, virtual=options.virtual) as headless:
         return headless.leave(_bench(headless, options, duration_s))
 
 
@@ -64,8 +64,15 @@ def parser() -> argparse.ArgumentParser:
         "has a line a second, and the result as the last")  # fmt: skip
     add("--save", metavar="FILE", help="save a profile with the figures as its evidence")
     add("--quiet", action="store_true", help="no progress on stderr")
+    add_virtual(made)
     add_settings(made)
     return made
+
+
+def add_virtual(parser: argparse.ArgumentParser) -> None:
+    """Add the flag for virtual time."""
+    parser.add_argument("--virtual", action="store_true", help="with --simulate: as fast as this "
+                        "CPU goes, in the simulation's own time")  # fmt: skip
 
 
 def duration_of(

@@ -150,6 +150,13 @@ def _searches(prefix: str, **_: object) -> list[str]:
     return [name for name in SEARCHES if name.startswith(prefix)]
 
 
+def _devices(prefix: str, **_: object) -> list[str]:
+    from tputtui.simulate.devices import DEVICES
+
+    named = [device.name for device in DEVICES if device.name.startswith(prefix)]
+    return named + _files(prefix, (".yaml", ".yml"))
+
+
 def _themes(prefix: str, **_: object) -> list[str]:
     from tputtui.settings import THEMES
 
@@ -180,4 +187,5 @@ _COMPLETERS = {
     "search": _searches,
     "resume": _runs,
     "theme": _themes,
+    "simulate": _devices,
 }

@@ -1,35 +1,81 @@
-"""Which engine a run is of: a vLLM in this process, or a server that runs elsewhere."""
+"""What hosts a run: a vLLM in this process, a simulated one, or a server that runs elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from tputtui.engine.protocol import Engine
+    from tputtui.hardware import HardwareSampler
     from tputtui.profile import EngineSpec
+    from tputtui.settings import Value
 
-__all__ = ["engine_of", "host_of"]
+__all__ = ["Hosting", "hosting"]
 
 
-def engine_of(spec: EngineSpec) -> Callable[[], Engine]:
-    """What builds a cold engine. Raises UsageError for a server that cannot be named so."""
+class Hosting(NamedTuple):
+    """What a session is made with.
+
+    make_engine: builds a cold engine. make_host: where its loop runs. clock: what it runs by.
+    hardware: what watches this machine; None where it is another's that counts.
+    """
+
+    make_engine: Callable[[], Engine]
+    make_host: Any
+    clock: Callable[[], float]
+    hardware: HardwareSampler | None
+
+
+def hosting(spec: EngineSpec, settings: Mapping[str, Value], *, virtual: bool = False) -> Hosting:
+    """What hosts `spec`. Raises UsageError where that cannot be.
+
+    virtual: in virtual time, which only a simulation has.
+    """
+    from tputtui.engine.host import Host
+    from tputtui.engine.isolated import IsolatedHost
     from tputtui.engine.target import is_server, target_of
+    from tputtui.errors import UsageError
+    from tputtui.hardware import HardwareSampler
 
+    isolate, simulated = settings["isolate"].on, settings["simulate"].text
+    if simulated:
+        return _simulated(spec, simulated, isolate=isolate, virtual=virtual)
+    if virtual:
+        raise UsageError("--virtual is for simulations.", "Add --simulate h100, say.")
     if is_server(spec.model):
         from tputtui.engine.served import ServedEngine
 
-        return partial(ServedEngine, *target_of(spec))
+        served = partial(ServedEngine, *target_of(spec))
+        # A server is apart as it is.
+        return Hosting(served, Host, time.monotonic, HardwareSampler())
     from tputtui.engine.vllm_inproc import VllmEngine
 
-    return VllmEngine
+    make_host = IsolatedHost if isolate else Host
+    return Hosting(VllmEngine, make_host, time.monotonic, HardwareSampler())
 
 
-def host_of(spec: EngineSpec, *, isolate: bool) -> Any:
-    """Where its loop runs; a server is apart as it is."""
+def _simulated(spec: EngineSpec, text: str, *, isolate: bool, virtual: bool) -> Hosting:
     from tputtui.engine.host import Host
     from tputtui.engine.isolated import IsolatedHost
     from tputtui.engine.target import is_server
+    from tputtui.engine.virtual import VirtualHost
+    from tputtui.engine.vllm_simulated import SimulatedEngine
+    from tputtui.errors import UsageError
+    from tputtui.simulate.clock import RealTime, VirtualTime
+    from tputtui.simulate.simulation import simulation_of
 
-    return IsolatedHost if isolate and not is_server(spec.model) else Host
+    if is_server(spec.model):
+        raise UsageError("A server is not simulated.", "Leave --simulate out.")
+    if virtual and isolate:
+        raise UsageError("--virtual runs in this process.", "Leave --isolate out.")
+    simulation = simulation_of(text)
+    simulation.check(spec)
+    if virtual:
+        now = VirtualTime()
+        return Hosting(partial(SimulatedEngine, simulation, now), VirtualHost, now, None)
+    make_host = IsolatedHost if isolate else Host
+    engine = partial(SimulatedEngine, simulation, RealTime())
+    return Hosting(engine, make_host, time.monotonic, None)

@@ -20,30 +20,37 @@ class Headless:
     """What was asked for, or `profile` in its place, started; the log has what the engine prints.
 
     As a context manager: on leaving everything is stopped, and descriptors 1 and 2 are as before.
-    out, err: where they wrote. span_s: what a window may grow to.
+    out, err: where they wrote. span_s: what a window may grow to. virtual: see `hosting`.
     """
 
     def __init__(
-        self, asked: Asked, span_s: float, *, quiet: bool, profile: Profile | None = None
+        self,
+        asked: Asked,
+        span_s: float,
+        *,
+        quiet: bool,
+        profile: Profile | None = None,
+        virtual: bool = False,
     ) -> None:
-        from tputtui.cli.engines import engine_of, host_of
-        from tputtui.hardware import HardwareSampler
+        from tputtui.cli.engines import hosting
         from tputtui.record.journal import open_session_log
         from tputtui.redirect import Redirected
         from tputtui.session import Session
         from tputtui.terminal import open_log
 
+        profile = profile or asked.profile
+        hosted = hosting(profile.engine, asked.settings, virtual=virtual)
         self.log_path = open_log()
         self._exporter = exporter_of(asked)
         session_log = open_session_log() if asked.settings["record"].on else None
         self._redirected = Redirected(self.log_path)
         self.out, self.err = self._redirected.file(1), self._redirected.file(2)
-        profile = profile or asked.profile
         self.session = Session(
-            engine_of(profile.engine),
+            hosted.make_engine,
             profile,
-            hardware=HardwareSampler(),
-            make_host=host_of(profile.engine, isolate=asked.settings["isolate"].on),
+            hosted.clock,
+            hardware=hosted.hardware,
+            make_host=hosted.make_host,
             written=asked.written,
             log_path=session_log,
             span_s=span_s,

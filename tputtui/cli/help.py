@@ -158,6 +158,31 @@ def _metrics() -> str:
         (tputtui_latency_seconds), rates, limits in force and their ceilings, goals, GPUs.""")
 
 
+def _simulate() -> str:
+    from tputtui.simulate.devices import DEVICES
+
+    devices = [
+        (device.name, f"{device.title}: {device.bf16_tflops:g} TFLOP/s bf16, "
+         f"{f'{device.fp8_tflops:g} fp8, ' if device.fp8_tflops else ''}"
+         f"{device.bandwidth_gbs:,.0f} GB/s, {device.memory_gib:g} GiB, {device.tdp_w:g} W")
+        for device in DEVICES
+    ]  # fmt: skip
+    uses = [
+        ("tputtui --simulate h100 MODEL", "vLLM's own scheduler and KV cache on a datasheet; steps "
+         "take as long as they would there"),
+        ("tputtui bench --simulate l4 --virtual MODEL", "as fast as this CPU goes, in the "
+         "simulation's own time; tune likewise"),
+        ("tputtui calibrate MODEL -o gpu.yaml", "on the GPU: measure what its steps cost"),
+        ("tputtui --simulate gpu.yaml MODEL", "anywhere: the same engine by what was measured"),
+    ]  # fmt: skip
+    tail = (
+        "Figures of a simulation are marked wherever they stand, and verify nothing. Without a "
+        "calibration they are a roofline: tell sizes of machines apart by them, not percents."
+    )
+    tail = textwrap.fill(tail, 90)
+    return f"{_rows(uses, 8)}\n\ndevices:\n{_rows(devices, 14)}\n\n{tail}"
+
+
 def _servers() -> str:
     return textwrap.dedent("""\
         tputtui attach URL [URL …]     watch, through /metrics: vLLM, SGLang, TGI; no vLLM needed
@@ -238,6 +263,7 @@ TOPICS: dict[str, tuple[str, Callable[[], str]]] = {
     "bench": ("measuring without a screen", _bench),
     "tune": ("ask for a goal, get a setting", _tune),
     "replay": ("recorded runs: replay, report, compare", _replay),
+    "simulate": ("a GPU that is not here", _simulate),
     "servers": ("attach to servers that run elsewhere, or drive them", _servers),
     "metrics": ("figures for Prometheus", _metrics),
     "exit-codes": ("what they mean", _exit_codes),

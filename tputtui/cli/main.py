@@ -21,6 +21,7 @@ COMMANDS = {
     "bench": "measure without a screen; figures on stdout, goals as the exit code",
     "tune": "search for the setting that meets a goal best; a profile on stdout",
     "attach": "watch servers that run elsewhere (vLLM, SGLang, TGI), one or a fleet",
+    "calibrate": "measure what steps of an engine cost, for simulations of it",
     "verify": "boot with exactly a profile's values and measure again",
     "profiles": "list, show, diff, validate and export profiles",
     "replay": "open a recorded run on the same screen, with time control",

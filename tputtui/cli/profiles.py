@@ -73,7 +73,7 @@ def _list(options: argparse.Namespace) -> int:
         else:
             row |= {
                 "model": found.engine.model,
-                "state": found.evidence.state if found.evidence else "",
+                "state": found.evidence.standing if found.evidence else "",
                 "about": found.about,
             }
         rows.append(row)

@@ -15,6 +15,7 @@ from tputtui.engine.memory import uncollected
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tputtui.cli.engines import Hosting
     from tputtui.metrics import Exporter
     from tputtui.session import Session
     from tputtui.terminal import Terminal
@@ -49,6 +50,8 @@ def run(words: list[str]) -> int:
     """Run the screen; returns the exit code."""
     options, rest = parser().parse_known_args(words)
     with uncollected():
+        from tputtui.cli.engines import hosting
+
         asked = asked_of(options, rest)
         from tputtui.record.journal import open_session_log
         from tputtui.terminal import Terminal, open_log
@@ -58,6 +61,7 @@ def run(words: list[str]) -> int:
         from tputtui.ui.keys import check_keys
 
         check_keys(asked.config.keys)
+    hosted = hosting(asked.profile.engine, asked.settings)
     guard_text = asked.settings["guard"].text
     guard = parse_guard(guard_text) if guard_text else None
     log_path = open_log()
@@ -65,7 +69,7 @@ def run(words: list[str]) -> int:
     exporter = exporter_of(asked)
     session_log = open_session_log() if asked.settings["record"].on else None
     with terminal:
-        outcome = _screen(asked, guard, log_path, session_log, exporter, terminal)
+        outcome = _screen(asked, hosted, guard, log_path, session_log, exporter, terminal)
     if exporter is not None:
         exporter.close()
     return outcome
@@ -92,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _screen(
     asked: Asked,
+    hosted: Hosting,
     guard: Guard | None,
     log_path: Path,
     session_log: Path | None,
@@ -103,19 +108,17 @@ def _screen(
     from pathlib import Path
 
     with uncollected():
-        from tputtui.cli.engines import engine_of, host_of
-        from tputtui.hardware import HardwareSampler
         from tputtui.session import Session
         from tputtui.terminal import thrifty_switching
         from tputtui.ui.app import TputApp
 
     settings = asked.settings
-    engine = asked.profile.engine
     session = Session(
-        engine_of(engine),
+        hosted.make_engine,
         asked.profile,
-        hardware=HardwareSampler(),
-        make_host=host_of(engine, isolate=settings["isolate"].on),
+        hosted.clock,
+        hardware=hosted.hardware,
+        make_host=hosted.make_host,
         guard=guard,
         written=asked.written,
         log_path=session_log,

@@ -6,10 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tputtui.cli.bench import duration_of
+from tputtui.cli.bench import add_virtual, duration_of
 from tputtui.cli.headless import Headless
 from tputtui.cli.main import INTERRUPTED
 from tputtui.cli.options import Asked, add_settings, asked_of
+from tputtui.cli.verify import check_real
 
 if TYPE_CHECKING:
     from tputtui.headless.running import Interrupted
@@ -49,7 +50,9 @@ def run(words: list[str]) -> int:
     duration_s = duration_of(options.measure)
     if options.output and Path(options.output).expanduser().exists():
         raise ProfileExists(f"{options.output} exists already.", "Choose another name.")
-    with Headless(asked, duration_s, quiet=options.quiet) as headless:
+    if options.verify:
+        check_real(asked.settings["simulate"].text)
+    with Headless(asked, duration_s, quiet=options.quiet, virtual=options.virtual) as headless:
         return headless.leave(_tune(headless, plan, options, duration_s))
 
 
@@ -82,9 +85,10 @@ def parser() -> argparse.ArgumentParser:
         "was broken off: the newest, or this session log")  # fmt: skip
     add("-o", "--output", metavar="FILE", help="write the profile there instead of to stdout")
     add("--quiet", action="store_true", help="no progress on stderr")
+    add_virtual(made)
     add_settings(made, "goal", "load", "prompt_tokens", "output_tokens", "length_pairs", "prefix",
-                 "sessions", "trace", "load_seed", "knob", "isolate", "record", "metrics_port",
-                 "metrics_host")  # fmt: skip
+                 "sessions", "trace", "load_seed", "knob", "simulate", "isolate", "record",
+                 "metrics_port", "metrics_host")  # fmt: skip
     return made
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tputtui.profile import EngineSpec, Profile
     from tputtui.profile.evidence import Evidence, Measured
 
-__all__ = ["parser", "run"]
+__all__ = ["check_real", "parser", "run"]
 
 _EPILOG = """\
 The figures it was tuned with are taken from the profile; where it has none, or with --anew, they
@@ -69,6 +69,16 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def check_real(simulated: str) -> None:
+    """Raise UsageError where what is to be verified would run on a simulated device."""
+    if simulated:
+        from tputtui.errors import UsageError
+
+        raise UsageError(
+            "A simulation verifies nothing.", "Verify the profile on the device it is for."
+        )
+
+
 def _verify(
     base: Profile, source: Path, target: Path, options: argparse.Namespace, duration_s: float
 ) -> int:
@@ -80,6 +90,7 @@ def _verify(
 
     options.profile = str(source)
     asked = asked_of(options, [])
+    check_real(asked.settings["simulate"].text)
     known = base.evidence.tuned if base.evidence and not options.anew else None
     start = start_up(base)
     if start.refused:

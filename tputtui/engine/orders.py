@@ -64,6 +64,10 @@ class Orders(ABC):
     def _order(self, name: str, *args: object) -> None:
         """Queue the order called `name`: the host's method `_name`."""
 
+    def run_for(self, seconds: float) -> bool:
+        """Let an engine in virtual time run for so long; False where it runs by itself."""
+        return False
+
     def boot(self, spec: EngineSpec, knobs: Mapping[str, int], *, load: bool) -> None:
         """Boot an engine; `load` says whether to start the load at once."""
         self._order("boot", (spec, knobs), load)

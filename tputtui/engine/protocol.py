@@ -45,7 +45,8 @@ class EngineFacts:
     devices, 0 if not known. kv_groups: how many kinds of layers take blocks of their own.
     overlapped: whether a step is scheduled while the one before it is computed (asynchronous
     scheduling). kind: what serves. stepped: whether its steps are seen; a server's are not, and
-    what stands for one is a tick.
+    what stands for one is a tick. simulated: what is to be said of an engine whose model is only
+    simulated, empty for a real one.
     versions: of everything worth writing beside a result ("vllm", "torch", …).
     revision: of the model, as its hub names it; config_sha256: of its configuration.
     arguments: everything a boot can be given.
@@ -67,6 +68,7 @@ class EngineFacts:
     overlapped: bool = False
     stepped: bool = True
     kind: str = "vLLM"
+    simulated: str = ""
     arguments: tuple[Argument, ...] = ()
     revision: str = ""
     config_sha256: str = ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,10 +69,17 @@ class VllmEngine:
     """`Engine` on a real `LLMEngine` with its core in process.
 
     executor_class: a stand-in for the model executor (tests, simulation); None runs the model.
+    clock: monotonic seconds, of steps and requests; wall: seconds that requests arrive at.
     """
 
-    def __init__(self, executor_class: type | None = None) -> None:
+    def __init__(
+        self,
+        executor_class: type | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._executor_class = executor_class
+        self._clock, self._wall = clock, wall
         self._engine: Any = None
         self._sampling: Any = None
         self._refusal: type[Exception] = ValueError
@@ -92,7 +99,7 @@ class VllmEngine:
         Raises UsageError for arguments vLLM refuses, EngineError for everything else.
         """
         began_s = time.monotonic()
-        resolved = models.resolve(spec)
+        resolved = self._resolved(spec)
         check_in_process(spec.args)
         prepare(spec)
         with uncollected():
@@ -107,6 +114,16 @@ class VllmEngine:
         config = self._build(spec, resolved, report)
         facts = self._facts(spec, config, version)
         return replace(facts, boot_s=time.monotonic() - began_s)
+
+    def _resolved(self, spec: EngineSpec) -> EngineSpec:
+        """What vLLM is given. Raises UsageError."""
+        return models.resolve(spec)
+
+    def _configured(self, config: Any) -> None:
+        """vLLM has settled its configuration; nothing is built yet."""
+
+    def _scheduled(self, output: Any) -> None:
+        """A step has been scheduled; nothing of it has run."""
 
     def _build(self, spec: EngineSpec, resolved: EngineSpec, report: Report) -> Any:
         """Build the engine; its configuration."""
@@ -133,6 +150,7 @@ class VllmEngine:
         refused = f"vLLM refuses to configure {spec.model}"
         with sentences(refused, _MODEL_HINT, usage=(ValueError,)):
             config = arguments.create_engine_config(context)
+        self._configured(config)
         report(State.LOADING, "loading the model, sizing the KV cache")
         with sentences(f"vLLM could not load {spec.model}", _LOAD_HINT):
             self._engine = LLMEngine.from_vllm_config(
@@ -141,8 +159,8 @@ class VllmEngine:
                 stat_loggers=[lambda *_, **__: _stat_logger(self)],
             )
         cache, groups = config.cache_config, self._scheduler.kv_cache_config.kv_cache_groups
-        self._limits = LiveLimits(self._scheduler, cache.block_size, len(groups))
-        self._watch = StepWatch(self._engine, self._limits)
+        self._limits = LiveLimits(self._scheduler, cache.block_size, len(groups), self._clock)
+        self._watch = StepWatch(self._engine, self._limits, self._clock, self._scheduled)
         self._workers = Workers(self._engine)
         return config
 
@@ -192,7 +210,7 @@ class VllmEngine:
 
     def submit(self, request: RequestSpec) -> None:
         """Queue one request, counted by vLLM as having arrived when it was due."""
-        arrival_s = time.time() - (time.monotonic() - request.due_s)
+        arrival_s = self._wall() - (self._clock() - request.due_s)
         external = f"t{request.number}"
         try:
             internal = self._engine.add_request(
@@ -216,7 +234,7 @@ class VllmEngine:
         self._stats = (None, None)
         watch = self._watch
         watch.begin()
-        began_s = time.monotonic()
+        began_s = self._clock()
         try:
             outputs = self._engine.step()
         except Exception as error:
@@ -225,7 +243,7 @@ class VllmEngine:
             if death is None:
                 raise
             raise death from error
-        end_s = time.monotonic()
+        end_s = self._clock()
         first = [(self._live[name].number, at_s) for name, at_s in watch.first_tokens]
         ended = [self._finished(output) for output in outputs if output.finished]
         scheduler_stats, iteration_stats = self._stats
@@ -335,7 +353,7 @@ class VllmEngine:
             state = states.get(name)
             stats = state.stats if state is not None else None
             tokens = stats.num_generation_tokens if stats is not None else 0
-            ended.append(_ended(live.number, stats, tokens, 0)._replace(end_s=time.monotonic()))
+            ended.append(_ended(live.number, stats, tokens, 0)._replace(end_s=self._clock()))
         if external:
             self._engine.abort_request(external)
         return ended

@@ -6,7 +6,7 @@ With `vllm_inproc` the only module that touches vLLM's internals; what is relied
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
@@ -48,8 +48,11 @@ class LiveLimits:
     fixed: those that this vLLM cannot turn live, and why.
     """
 
-    def __init__(self, scheduler: Any, block_size: int, kv_groups: int) -> None:
+    def __init__(
+        self, scheduler: Any, block_size: int, kv_groups: int, clock: Callable[[], float]
+    ) -> None:
         self._scheduler = scheduler
+        self._clock = clock
         self._manager = scheduler.kv_cache_manager
         self._pool = self._manager.block_pool
         self._held: list[Any] = []
@@ -144,7 +147,7 @@ class LiveLimits:
         for _ in range(over):
             request = running.pop()
             under_way = getattr(request, "num_output_placeholders", 0)
-            self._scheduler._preempt_request(request, time.monotonic(), **self._dropping)
+            self._scheduler._preempt_request(request, self._clock(), **self._dropping)
             if not self._dropping:
                 _drop_token_under_way(request, under_way)
             # It is no longer in the batch that the next step continues.

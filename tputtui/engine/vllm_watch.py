@@ -7,7 +7,7 @@ stays as production would have it.
 from __future__ import annotations
 
 import contextlib
-import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tputtui.engine.vllm_limits import LiveLimits
@@ -41,10 +41,17 @@ class StepWatch:
 
     awaiting: internal ids of requests without a first token; whoever submits adds to it.
     first_tokens: (internal id, when) of those that got it.
+    clock: what seconds are counted by. scheduled: told each step's `SchedulerOutput`.
     core_s: seconds in the engine core; scheduler_s: of those, in the scheduler's own code.
     """
 
-    def __init__(self, engine: Any, limits: LiveLimits) -> None:
+    def __init__(
+        self,
+        engine: Any,
+        limits: LiveLimits,
+        clock: Callable[[], float],
+        scheduled: Callable[[Any], None],
+    ) -> None:
         self.awaiting: set[str] = set()
         self.first_tokens: list[tuple[str, float]] = []
         self.scheduled = Scheduled()
@@ -53,7 +60,7 @@ class StepWatch:
         self._scheduler = self._client.engine_core.scheduler
         self._requests = self._scheduler.requests
         self._counts = self._scheduler.get_request_counts
-        self._wrap(limits)
+        self._wrap(limits, clock, scheduled)
 
     def begin(self) -> None:
         """Another step begins."""
@@ -73,8 +80,10 @@ class StepWatch:
                 delattr(owner, name)
         del self._client, self._scheduler, self._requests, self._counts
 
-    def _wrap(self, limits: LiveLimits) -> None:
-        scheduler, client, clock = self._scheduler, self._client, time.monotonic
+    def _wrap(
+        self, limits: LiveLimits, clock: Callable[[], float], scheduled: Callable[[Any], None]
+    ) -> None:
+        scheduler, client = self._scheduler, self._client
         schedule, get_output = scheduler.schedule, client.get_output
         update = scheduler.update_from_output
 
@@ -83,6 +92,7 @@ class StepWatch:
             limits.before_schedule()
             output = schedule(*args, **kwargs)
             self._note_schedule(output)
+            scheduled(output)
             self.scheduler_s += clock() - began_s
             return output
 

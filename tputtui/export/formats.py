@@ -136,7 +136,7 @@ def _about(profile: Profile) -> list[str]:
     versions = measured.machine.versions
     gpus = ", ".join(measured.machine.gpus) or measured.machine.device
     lines.append(
-        f"{found.state.capitalize()} on {measured.date[:10]}: vLLM {versions.get('vllm', '?')}, "
+        f"{found.standing.capitalize()} on {measured.date[:10]}: vLLM {versions.get('vllm', '?')}, "
         f"{gpus}{figure} under {measured.load}."
     )
     return lines

@@ -149,6 +149,7 @@ def _csv(result: Result) -> str:
             "model": found.model.name,
             "vllm": found.machine.versions.get("vllm", ""),
             "device": ", ".join(found.machine.gpus) or found.machine.device,
+            "simulated": found.machine.simulated,
             "load": found.load,
             "seed": found.seed,
             **{f"knobs.{name}": value for name, value in found.knobs.items()},
@@ -181,6 +182,7 @@ def _table(result: Result) -> str:
     saturated = ", saturated" if window.saturated else ""
     lines = [
         f"{found.model.name}   {_where(found)}",
+        *([found.machine.simulated] if found.machine.simulated else []),
         f"load      {found.load}  (seed {found.seed})",
         f"limits    {limits}",
         f"window    {window.length_s:.0f} s, {window.phase}{saturated}; "

@@ -15,9 +15,9 @@ from tputtui.profile import EngineSpec
 from tputtui.session import Session
 from tputtui.tune.measuring import Measuring
 
-__all__ = ["LOOK_S", "Interrupted", "measure", "until", "until_up"]
+__all__ = ["Interrupted", "measure", "pause", "until", "until_up"]
 
-LOOK_S = 0.25
+_LOOK_S = 0.25
 _LEFT_AT_ONCE = 130
 
 
@@ -37,9 +37,15 @@ class Interrupted:
         self.asked.set()
 
 
+def pause(session: Session, interrupted: Interrupted) -> bool:
+    """Let it go on until it is to be looked at again; whether someone interrupted."""
+    went_on = session.host.run_for(_LOOK_S)
+    return interrupted.asked.wait(0 if went_on else _LOOK_S)
+
+
 def until_up(session: Session, spec: EngineSpec, interrupted: Interrupted) -> bool:
     """Wait until the engine `spec` serves; False when it did not boot, or someone interrupted."""
-    while not interrupted.asked.wait(LOOK_S):
+    while not pause(session, interrupted):
         status = session.frame().status
         if status.failure is not None or status.refused is not None:
             return False
@@ -50,7 +56,7 @@ def until_up(session: Session, spec: EngineSpec, interrupted: Interrupted) -> bo
 
 def until(session: Session, interrupted: Interrupted, done: Callable[[Frame], bool]) -> Frame:
     """Look at `session` until it is done, or someone interrupted; the last frame."""
-    while not done(frame := session.frame()) and not interrupted.asked.wait(LOOK_S):
+    while not done(frame := session.frame()) and not pause(session, interrupted):
         pass
     return frame
 
@@ -80,4 +86,4 @@ def measure(
                 each_second(frame)
             if measuring.over or interrupted.asked.is_set():
                 return frame
-            interrupted.asked.wait(LOOK_S)
+            pause(session, interrupted)

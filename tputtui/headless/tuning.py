@@ -8,7 +8,7 @@ from tputtui.format import clock
 from tputtui.frame import Frame, TunerState, TunerTrial
 from tputtui.goals import Goal
 from tputtui.headless.progress import Progress
-from tputtui.headless.running import LOOK_S, Interrupted
+from tputtui.headless.running import Interrupted, pause
 from tputtui.knobs import shorthand
 from tputtui.session import Session
 from tputtui.tune.outcome import gave_text, missed_text
@@ -38,7 +38,7 @@ def tune(
                 return frame
             confirming = state.phase == "confirming"
             progress.tell(_line(state), state.phase, frame.elapsed_s, repeat=confirming)
-            interrupted.asked.wait(LOOK_S)
+            pause(session, interrupted)
 
 
 def trial_line(trial: TunerTrial, state: TunerState, goals: tuple[Goal, ...]) -> str:

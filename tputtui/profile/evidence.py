@@ -68,9 +68,13 @@ class Model(_Part, frozen=True):
 
 
 class Machine(_Part, frozen=True):
-    """What it ran on. versions: of tputtui, vllm, torch and python."""
+    """What it ran on. versions: of tputtui, vllm, torch and python.
+
+    simulated: what is to be said of a device that was only simulated; empty for a real one.
+    """
 
     device: str = ""
+    simulated: str = ""
     gpus: list[str] = []
     driver: str = ""
     versions: dict[str, str] = {}
@@ -122,3 +126,19 @@ class Evidence(_Part, frozen=True):
     tuned: Measured | None = None
     verified: Measured | None = None
     difference: dict[str, Change] = {}
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a simulation is said to have verified anything."""
+        if self.state == VERIFIED and self.simulated:
+            raise ValueError("what was simulated is not verified")
+
+    @property
+    def standing(self) -> str:
+        """What it is worth, in words."""
+        return f"{self.state}, simulated" if self.simulated else self.state
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any of it is of a simulated device."""
+        found = (self.tuned, self.verified)
+        return any(each is not None and bool(each.machine.simulated) for each in found)

@@ -27,6 +27,7 @@ def header(frame: Frame, width: int) -> Row:
     left: Row = [("tputtui ", "accent"), (frame.profile.engine.model, "value")]
     if frame.profile.engine.args.get("trust_remote_code"):
         left.append((" runs the model's own code", "warn"))
+    simulated = facts.simulated if facts else ""
     state_part: Row = [(f"{sign} {state.value}", look)]
     if state in (State.READY, State.DRAINING):
         state_part.append((" load held", "muted"))
@@ -35,6 +36,10 @@ def header(frame: Frame, width: int) -> Row:
     if frame.tuner is not None and not frame.tuner.over:
         state_part.append((" tuner", "accent"))
     right = state_part
+    if simulated:
+        # Always there, in full where that leaves room for what runs.
+        spare = width - width_of(left) - width_of(right) - 3
+        left.append((f"  {simulated if len(simulated) <= spare else _brief(simulated)}", "warn"))
     middle: Row = [(f"  {describe_arrivals(load.arrivals)}", "text")]
     more: Row = [(f" · {describe(load)}", "muted")]
     about: Row = []
@@ -47,3 +52,9 @@ def header(frame: Frame, width: int) -> Row:
         if width_of(left) + width_of(optional) + width_of(right) + 1 <= width:
             left += optional
     return spread(left, right, width)
+
+
+def _brief(simulated: str) -> str:
+    """SIMULATED and what it is worth."""
+    first, *_, last = simulated.split(", ")
+    return f"{first}, {last}"

@@ -1,0 +1,232 @@
+"""A device that is not here under vLLM's own engine: its time is modelled, the rest is vLLM's."""
+
+import math
+import time
+
+import pytest
+
+from tests.made import calibration
+from tputtui.engine.protocol import State
+from tputtui.engine.virtual import VirtualHost
+from tputtui.engine.vllm_simulated import SimulatedEngine
+from tputtui.errors import UsageError
+from tputtui.load.lengths import Fixed, LogNormal, Uniform
+from tputtui.load.workload import ClosedLoop, Prefix, Workload
+from tputtui.measure.samples import Outcome
+from tputtui.profile import EngineSpec, Profile
+from tputtui.session import Session
+from tputtui.simulate.clock import RealTime, VirtualTime
+from tputtui.simulate.cost import Roofline
+from tputtui.simulate.simulation import Simulation, simulation_of
+from tputtui.simulate.work import Work
+
+LLAMA = EngineSpec("shape:llama-3.1-8b", {"max_model_len": 8192})
+LOAD = Workload(ClosedLoop(64), LogNormal(300, 0.7, 16, 4000), LogNormal(60, 0.5, 8, 400), seed=5)
+
+
+class Simulated:
+    """A session on a simulated device in virtual time."""
+
+    def __init__(self, spec=LLAMA, load=LOAD, simulation=None, **args):
+        simulation = simulation or simulation_of("h100")
+        self.clock = VirtualTime()
+        spec = spec.overridden(None, args)
+        self.session = Session(
+            lambda: SimulatedEngine(simulation, self.clock),
+            Profile(spec, load),
+            self.clock,
+            make_host=VirtualHost,
+        )
+        self.host, self.recorder = self.session.host, self.session.recorder
+        self.host.boot(spec, {}, load=True)
+        self.host.turn()
+        if self.host.status.failure:
+            raise self.host.status.failure
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        assert self.session.close(10.0)
+
+    @property
+    def facts(self):
+        return self.host.status.facts
+
+    def run(self, seconds):
+        until_s = self.clock() + seconds
+        while self.clock() < until_s:
+            self.host.run_for(0.25)
+            self.session.frame()
+            assert self.recorder.accounting.balanced
+            assert self.host.status.failure is None, self.host.status.failure
+        return self.session.frame()
+
+    def ended(self):
+        return [each for each in self.recorder.request_log if each.outcome is Outcome.FINISHED]
+
+
+@pytest.fixture(autouse=True)
+def nothing_else_is_up(bench):
+    bench.close()
+
+
+def test_a_gpu_that_is_not_here_serves_in_its_own_time():
+    with Simulated() as run:
+        facts = run.facts
+        assert facts.device == "simulated H100 SXM 80GB"
+        assert facts.simulated == "SIMULATED, datasheet roofline, not calibrated"
+        # As vLLM settles them by the memory, for its server.
+        assert (facts.ceilings.max_num_seqs, facts.ceilings.max_num_batched_tokens) == (1024, 8192)
+        assert facts.block_size == 16
+        assert facts.overlapped
+        assert 400_000 < facts.kv_tokens < 480_000
+        began_s = time.monotonic()
+        frame = run.run(20.0)
+        # A device that is much faster than this CPU, in much less time.
+        assert time.monotonic() - began_s < 15.0
+        assert frame.t_s == pytest.approx(1020.0, abs=0.5)
+        # The weights are read once a step; 64 sequences share that.
+        assert 0.006 < frame.latencies.tpot.p50 < 0.02
+        assert frame.figures.generated_per_s > 3000
+        # vLLM's own times are of the same clock as ours.
+        for request in run.ended()[-50:]:
+            assert request.due_s <= request.scheduled_s <= request.first_token_s <= request.end_s
+            assert request.due_s >= 1000
+            assert request.end_s <= run.clock()
+
+
+def test_the_same_run_gives_the_same_figures_to_the_last_digit():
+    def figures():
+        with Simulated() as run:
+            run.run(5.0)
+            return [(r.number, r.first_token_s, r.end_s) for r in run.recorder.request_log]
+
+    first = figures()
+    assert len(first) > 50
+    assert figures() == first
+
+
+def test_a_step_takes_what_the_model_of_its_cost_says():
+    with Simulated(async_scheduling=False) as run:
+        run.run(3.0)
+        cost = Roofline(simulation_of("h100").device, run.host._engine._devices._sizes)
+        rows = run.recorder.steps.between(-math.inf)
+        steps = run.recorder.steps
+        decodes = [row for row in rows if row[4] == 0 and row[5] > 0]
+        assert len(decodes) > 50
+        for row in decodes[-20:]:
+            sequences, context, took_s = int(row[5]), int(row[14]), row[1]
+            work = Work(sequences, context + sequences)
+            assert took_s == pytest.approx(cost.device_s(work) + cost.host_s(work), rel=1e-6)
+            # Its host's part is told as that.
+            assert row[13] == pytest.approx(cost.host_s(work), rel=1e-6)
+        assert steps.count
+
+
+def test_scheduling_ahead_hides_the_hosts_time():
+    def tokens_per_s(**args):
+        with Simulated(**args) as run:
+            return run.run(15.0).figures.generated_per_s
+
+    ahead, after = tokens_per_s(), tokens_per_s(async_scheduling=False)
+    assert 1.03 < ahead / after < 1.4
+
+
+def test_limits_are_turned_as_on_any_engine():
+    with Simulated() as run:
+        run.run(4.0)
+        run.session.steer.set_knob("max_num_seqs", 8)
+        frame = run.run(8.0)
+        assert frame.accounting.running == 8
+        assert frame.accounting.waiting == 56
+        assert frame.latencies.ttft.p50 > 0.5
+
+
+def test_a_shared_prefix_is_found_in_the_cache():
+    shared = Prefix(share=1.0, tokens=2048, groups=1)
+    load = Workload(ClosedLoop(16), Fixed(64), Uniform(8, 64), prefix=shared, seed=3)
+    with Simulated(load=load) as run:
+        assert run.run(5.0).figures.cached_frac > 0.8
+
+
+def test_two_ranks_read_half_each_and_hold_more():
+    with Simulated() as one:
+        alone = one.facts.kv_tokens, one.run(10.0).latencies.tpot.p50
+    with Simulated(tensor_parallel_size=2) as two:
+        assert two.facts.device == "2 × simulated H100 SXM 80GB"
+        assert two.facts.kv_tokens > 2.2 * alone[0]
+        assert 0.5 * alone[1] < two.run(10.0).latencies.tpot.p50 < 0.85 * alone[1]
+
+
+def test_real_time_and_virtual_time_agree():
+    load = Workload(ClosedLoop(8), Uniform(20, 200), Uniform(8, 40), seed=9)
+    with Simulated(load=load) as run:
+        virtual = run.run(6.0).latencies
+    clock, spec = RealTime(), LLAMA
+    session = Session(
+        lambda: SimulatedEngine(simulation_of("h100"), clock), Profile(spec, load), clock
+    )
+    session.host.boot(spec, {}, load=True)
+    session.host.turn()
+    began_s = clock()
+    while clock() - began_s < 6.0:
+        session.host.turn()
+        if session.recorder.steps.count % 20 == 0:
+            session.frame()
+    paced = session.frame().latencies
+    session.host.close(0)
+    session.host.turn()
+    assert paced.tpot.p50 == pytest.approx(virtual.tpot.p50, rel=0.1)
+    assert paced.e2e.p50 == pytest.approx(virtual.e2e.p50, rel=0.15)
+
+
+def test_a_calibrated_device_is_booted_as_it_was_measured():
+    simulation = Simulation(calibration=calibration())
+    with Simulated(EngineSpec("shape:demo"), simulation=simulation) as run:
+        facts = run.facts
+        assert facts.simulated == "SIMULATED, calibrated ±4 %"
+        assert facts.device == "simulated cpu"
+        assert not facts.overlapped
+        assert facts.ceilings.max_num_seqs == 256
+        assert facts.kv_tokens == 32_736
+        run.run(5.0)
+        assert run.ended()
+
+
+def test_vllm_has_its_own_clocks_back_afterwards():
+    import vllm.v1.core.sched.scheduler as scheduler
+
+    with Simulated() as run:
+        assert scheduler.time.monotonic() == run.clock()
+    assert scheduler.time is time
+
+
+@pytest.mark.parametrize(
+    ("model", "args", "said"),
+    [
+        ("shape:llama-3.1-8b", {"speculative_config": {"method": "ngram"}}, "speculative decoding"),
+        ("shape:llama-3.1-8b", {"enable_lora": True}, "LoRA cannot be simulated"),
+        ("shape:llama-3.3-70b", {}, "needs 1[34]. GiB on each of 1 × H100 SXM 80GB"),
+        ("shape:llama-3.1-8b", {"quantization": "bitsandbytes"}, "bitsandbytes cannot be simul"),
+        ("shape:qwen3-8b", {}, "is of shape:demo, not of shape:qwen3-8b"),
+    ],
+)
+def test_what_cannot_be_simulated_is_refused_in_a_sentence(model, args, said):
+    calibrated = "is of shape" in said
+    simulation = Simulation(calibration=calibration()) if calibrated else simulation_of("h100")
+    engine = SimulatedEngine(simulation, VirtualTime())
+    with pytest.raises(Exception, match=said) as refused:
+        engine.boot(EngineSpec(model, args), lambda *_: None)
+    engine.shutdown()
+    assert getattr(refused.value, "exit_code", 70) in (2, 3)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_simulation_verifies_nothing():
+    with Simulated() as run:
+        run.run(6.0)
+        assert run.session.snapshot().evidence.simulated
+        with pytest.raises(UsageError, match="verifies nothing"):
+            run.session.steer.verify()
+        assert run.host.status.state is State.RUNNING

@@ -1,0 +1,255 @@
+"""What a step costs on a device that is not here, from its datasheet and from a calibration."""
+
+import math
+
+import msgspec
+import numpy as np
+import pytest
+
+from tests.made import calibration
+from tputtui.errors import EngineError, ProfileError, UsageError
+from tputtui.knobs import Knobs
+from tputtui.profile import EngineSpec, parse
+from tputtui.simulate.calibration import calibration_at, calibration_text, save_calibration
+from tputtui.simulate.clock import VirtualTime
+from tputtui.simulate.cost import BANDWIDTH_REACHED, COMPUTE_REACHED, Roofline
+from tputtui.simulate.design import designed
+from tputtui.simulate.devices import DEVICES, device_named
+from tputtui.simulate.fitted import Measurement, fitted
+from tputtui.simulate.memory import kv_bytes_available
+from tputtui.simulate.simulation import simulation_of
+from tputtui.simulate.sizes import Sizes
+from tputtui.simulate.work import Work
+
+# Llama 3.1 8B in bfloat16, by its published configuration.
+LLAMA = Sizes(
+    parameters=8.03e9,
+    embedding=0.525e9,
+    expert_parameters=0,
+    experts=0,
+    experts_used=0,
+    head_parameters=0.525e9,
+    weight_bytes=16.06e9,
+    matrix_bytes=2,
+    fp8_matrices=False,
+    kv_bytes=131_072,
+    windowed=0,
+    window=0,
+    attention_width=32 * 128 * 32,
+    layers=32,
+    hidden=4096,
+    intermediate=14_336,
+    vocabulary=128_256,
+    dtype_bytes=2,
+)
+H100 = device_named("h100")
+
+
+def replaced(**values):
+    return Sizes(**({name: getattr(LLAMA, name) for name in Sizes.__slots__} | values))
+
+
+def test_devices_are_found_by_the_names_people_write():
+    for text in ("h100", "H100", "nvidia-h100", "h100-sxm", " h100 "):
+        assert device_named(text) is H100
+    assert device_named("RTX 4090") is device_named("4090")
+    with pytest.raises(UsageError, match="no device called 'h10'") as refused:
+        device_named("h10")
+    assert "h100" in refused.value.hint
+
+
+def test_every_device_says_where_its_figures_were_seen():
+    assert len(DEVICES) >= 12
+    for device in DEVICES:
+        assert device.seen
+        assert not device.fp8_tflops or device.fp8_tflops >= 1.9 * device.bf16_tflops
+        assert 16 <= device.memory_gib <= 200
+
+
+def test_a_decode_reads_the_weights_and_a_prefill_computes():
+    cost = Roofline(H100, LLAMA)
+    one = cost.device_s(Work(1, 100))
+    # All weights but the embedding, once.
+    assert one > (16.06e9 - 1.05e9) / (3.35e12 * BANDWIDTH_REACHED)
+    # Batching is nearly free while that is the longer part.
+    assert cost.device_s(Work(32, 3200)) < 1.1 * one
+    prompt = Work(0, 0, 1, 8192, 8192 * 4096)
+    products = 2 * 8192 * (8.03e9 - 1.05e9) / (989.4e12 * COMPUTE_REACHED)
+    assert products < cost.device_s(prompt) < 1.5 * products
+    assert cost.device_s(Work()) == 0.0
+
+
+def test_context_is_read_and_counts_in_a_decode():
+    cost = Roofline(H100, LLAMA)
+    short, long = cost.device_s(Work(64, 64 * 100)), cost.device_s(Work(64, 64 * 4100))
+    read = 64 * 4000 * 131_072 / (3.35e12 * BANDWIDTH_REACHED)
+    assert long - short == pytest.approx(read)
+    windowed = Roofline(H100, replaced(windowed=1.0, window=500))
+    assert windowed.device_s(Work(64, 64 * 4100)) == pytest.approx(
+        windowed.device_s(Work(64, 64 * 9000))
+    )
+
+
+def test_ranks_share_the_work_and_talk_for_it():
+    work = Work(0, 0, 1, 8192, 8192 * 4096)
+    one, four = (Roofline(H100, replaced(ranks=n, kv_ranks=n)).device_s(work) for n in (1, 4))
+    assert one / 4 < four < one / 2
+
+
+def test_fp8_halves_the_bytes_and_doubles_the_rate():
+    eight = replaced(weight_bytes=8.55e9, matrix_bytes=1, fp8_matrices=True)
+    decode, prompt = Work(1, 100), Work(0, 0, 1, 8192, 8192 * 4096)
+    for work in (decode, prompt):
+        ratio = Roofline(H100, LLAMA).device_s(work) / Roofline(H100, eight).device_s(work)
+        assert 1.4 < ratio < 2.0
+    # An A100 has no fp8 units: what it multiplies is bfloat16.
+    a100 = device_named("a100")
+    same = Roofline(a100, LLAMA).device_s(prompt) / Roofline(a100, eight).device_s(prompt)
+    assert same == pytest.approx(1.0)
+
+
+def test_experts_are_read_as_far_as_they_are_gone_through():
+    mixture = replaced(
+        parameters=30e9, expert_parameters=28e9, experts=128, experts_used=8, weight_bytes=60e9
+    )
+    assert mixture.touched(1) == pytest.approx(8 / 128)
+    assert mixture.touched(10_000) == pytest.approx(1.0)
+    assert mixture.active_parameters == pytest.approx(30e9 - 1.05e9 - 28e9 * 120 / 128)
+    cost = Roofline(H100, mixture)
+    assert 3 < cost.device_s(Work(256, 256)) / cost.device_s(Work(1, 1)) < 16
+
+
+def test_the_cache_is_what_the_weights_leave():
+    left = kv_bytes_available(H100, LLAMA, 0.9, 256, 2048)
+    assert left + LLAMA.weight_bytes < H100.memory_gib * 2**30 * 0.9
+    # As vLLM told it of an A100 80GB (vllm-project/vllm, issue 18322): 442,160 tokens.
+    a100 = kv_bytes_available(device_named("a100"), LLAMA, 0.9, 256, 2048)
+    assert a100 / LLAMA.kv_bytes == pytest.approx(442_160, rel=0.03)
+    large = replaced(weight_bytes=141e9)
+    with pytest.raises(EngineError, match=r"needs 13\d GiB on each of 1 × H100"):
+        kv_bytes_available(H100, large, 0.9, 256, 2048)
+
+
+def steps(seed, cost, n=60):
+    """Measurements of loads of all sizes by known costs, with noise and outliers."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    batches = [(1, 0), (4, 0), (16, 0), (64, 0), (256, 0), (0, 16), (0, 256), (0, 1900)]
+    for load, (decodes, prompt) in enumerate([*batches, (32, 200), (128, 900)]):
+        for _ in range(n):
+            context = int(decodes * rng.integers(20, 900))
+            prefills = int(rng.integers(1, 4)) if prompt else 0
+            tokens = prefills * prompt
+            work = Work(decodes, context, prefills, tokens, tokens * prompt / 2)
+            noise = math.exp(rng.normal(0, 0.03)) * (5 if rng.random() < 0.01 else 1)
+            submitted = int(rng.integers(0, 4))
+            rows.append(
+                Measurement(
+                    load,
+                    work,
+                    cost.device_s(work) * noise,
+                    cost.host_s(work) * noise - 0.0001,
+                    (0.0001 + submitted * cost.submit_s()) * noise,
+                    submitted,
+                )
+            )
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_costs_come_back_under_noise_and_outliers(seed):
+    true = calibration().fitted
+    found = fitted(steps(seed, true))
+    for work in (
+        Work(1, 50),
+        Work(100, 30_000),
+        Work(0, 0, 2, 700, 80_000),
+        Work(50, 9000, 1, 500, 125_000),
+    ):
+        assert found.device_s(work) == pytest.approx(true.device_s(work), rel=0.08)
+        assert found.host_s(work) == pytest.approx(true.host_s(work), rel=0.08)
+    assert found.submit_s() == pytest.approx(true.submit_s(), rel=0.08)
+    assert all(each.value_s >= 0 for each in (found.fixed, found.decode, *found.token))
+
+
+def test_a_calibration_is_read_as_it_was_written(tmp_path):
+    made = calibration()
+    path = save_calibration(made, tmp_path / "cpu.yaml")
+    assert calibration_at(path) == made
+    read = simulation_of(str(path))
+    assert read.badge("0.32.0") == "SIMULATED, calibrated ±4 %"
+    assert read.badge("0.33.0") == "SIMULATED, calibrated ±4 % on vLLM 0.32.0"
+    assert simulation_of("l4").badge("0.32.0") == "SIMULATED, datasheet roofline, not calibrated"
+    with pytest.raises(ProfileError, match="exists already"):
+        save_calibration(made, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text.replace("value_s:", "value:", 1), "no such key"),
+        (lambda text: text.replace("tputtui_calibration: 1", "tputtui_calibration: 9"), "version"),
+        (lambda text: "a: [", "not readable as YAML"),
+        (lambda text: "tputtui: 1\n", "is no calibration"),
+    ],
+)
+def test_a_file_that_is_no_calibration_is_refused_in_a_sentence(tmp_path, change, said):
+    path = tmp_path / "bad.yaml"
+    path.write_text(change(calibration_text(calibration())))
+    with pytest.raises(ProfileError, match=said):
+        calibration_at(path)
+    with pytest.raises(ProfileError, match="No such file"):
+        calibration_at(tmp_path / "none.yaml")
+
+
+def test_a_calibration_is_of_one_model_run_in_one_way():
+    made = calibration()
+    made.check(EngineSpec(made.model, {"max_num_seqs": 7, "dtype": "float32"}))
+    with pytest.raises(UsageError, match="is of shape:demo, not of shape:qwen3-8b"):
+        made.check(EngineSpec("shape:qwen3-8b"))
+    with pytest.raises(UsageError, match="without --quantization, not with --quantization fp8"):
+        made.check(EngineSpec(made.model, {"quantization": "fp8"}))
+
+
+def test_what_was_simulated_is_never_verified():
+    profile = """
+tputtui: 1
+evidence:
+  state: {state}
+  tuned:
+    date: '2026-11-26'
+    window: {{phase: steady, length_s: 60, requests: 10}}
+    figures: {{}}
+    knobs: {{}}
+    ceilings: {{}}
+    load: 8 in flight
+    seed: 0
+    model: {{name: shape:demo}}
+    machine: {{device: simulated H100, simulated: 'SIMULATED, not calibrated'}}
+"""
+    assert parse(profile.format(state="tuned live"), "p.yaml").evidence.simulated
+    with pytest.raises(ProfileError, match="what was simulated is not verified"):
+        parse(profile.format(state="verified"), "p.yaml")
+
+
+def test_virtual_time_stands_still_but_for_what_is_waited_for():
+    clock = VirtualTime(10.0)
+    assert clock() == clock() == 10.0
+    clock.wait_until(12.5)
+    clock.wait_until(11.0)
+    assert clock() == 12.5
+
+
+@pytest.mark.parametrize(
+    ("seqs", "tokens", "longest", "kv"),
+    [(256, 2048, 2048, 32_768), (1024, 8192, 131_072, 460_000), (2, 64, 128, 512), (1, 16, 16, 64)],
+)
+def test_the_loads_of_a_calibration_fit_the_engine(seqs, tokens, longest, kv):
+    knobs = Knobs(seqs, tokens, longest, num_gpu_blocks=kv // 16 + 1)
+    loads = designed(knobs, kv)
+    assert len({load.label for load in loads}) == len(loads) >= 5
+    for load in loads:
+        text = msgspec.to_builtins(load.workload)
+        assert text["arrivals"]["in_flight"] <= max(seqs, 2)
+        least = text["prompt"].get("tokens", 1) + text["output"].get("tokens", 1)
+        assert least <= longest

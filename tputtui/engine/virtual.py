@@ -1,0 +1,44 @@
+"""A host in virtual time: no thread, turned by whoever waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tputtui.engine.host import Host
+from tputtui.engine.protocol import Engine
+from tputtui.load.workload import Workload
+from tputtui.measure.recorder import Recorder
+from tputtui.simulate.clock import VirtualTime
+
+__all__ = ["VirtualHost"]
+
+
+class VirtualHost(Host):
+    """Runs as fast as the CPU goes, and only within `run_for`."""
+
+    def __init__(
+        self,
+        make_engine: Callable[[], Engine],
+        recorder: Recorder,
+        workload: Workload,
+        clock: VirtualTime,
+    ) -> None:
+        super().__init__(make_engine, recorder, workload, clock)
+        self._time = clock
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def close(self, timeout_s: float) -> bool:
+        """Stop load and engine."""
+        self._order("close")
+        self.turn()
+        return True
+
+    def run_for(self, seconds: float) -> bool:
+        """Let so much time pass by the clock."""
+        until_s = self._time() + seconds
+        while self._time() < until_s:
+            if (wait_s := self.turn()) > 0:
+                self._time.wait_until(min(self._time() + wait_s, until_s))
+        return True

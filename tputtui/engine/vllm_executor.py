@@ -1,0 +1,157 @@
+"""A model executor without a model: vLLM's own engine, scheduler and KV cache on no forward pass.
+
+It keeps vLLM's side of the bargain: which requests are due a token in a step, and that a step's
+result is there when the device is done with it. How large the KV cache is, and when that is, is
+asked of a `Stand`. Engine thread; importing this imports no vLLM.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+__all__ = ["Stand", "executor_class"]
+
+_FIRST_ID, _IDS = 4, 1000
+"""Token ids that come out: none of the first few, which models keep for marks."""
+
+
+class Stand(Protocol):
+    """What stands in for the devices."""
+
+    def kv_cache_specs(self, config: Any) -> dict[str, Any]:
+        """vLLM's `KVCacheSpec` of each layer of a device, by the layer's name."""
+
+    def kv_cache_bytes(self, config: Any) -> int:
+        """Bytes for the KV cache on each device."""
+
+    def begin(self, scheduled: Any) -> float:
+        """A step, vLLM's `SchedulerOutput`, is handed over; when its result will be there."""
+
+    def there(self, at_s: float) -> bool:
+        """Whether what will be there at `at_s` is."""
+
+    def wait(self, at_s: float) -> None:
+        """Return when it is."""
+
+
+def executor_class(stand: Stand) -> type:
+    """The class for `EngineArgs(distributed_executor_backend=…)`. vLLM has been imported.
+
+    Made late and anew for each engine: vLLM takes a class, and passes it nothing but its
+    configuration.
+    """
+    from vllm.v1.executor.abstract import Executor
+    from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, ModelRunnerOutput
+
+    class Simulated(Executor):  # type: ignore[misc]
+        supports_pp = True
+
+        def _init_executor(self) -> None:
+            self._prompt_tokens: dict[str, int] = {}
+            self._output: Any = None
+            self._at_s = 0.0
+
+        @classmethod
+        def supports_async_scheduling(cls) -> bool:
+            return True
+
+        @property
+        def max_concurrent_batches(self) -> int:
+            """Asked of the executor before 0.23, of the configuration since."""
+            stages = int(self.parallel_config.pipeline_parallel_size)
+            return 2 if self.scheduler_config.async_scheduling else stages
+
+        # -- booting -----------------------------------------------------------------------
+
+        def get_kv_cache_specs(self) -> list[dict[str, Any]]:
+            return [stand.kv_cache_specs(self.vllm_config)]
+
+        def determine_available_memory(self) -> list[int]:
+            return [stand.kv_cache_bytes(self.vllm_config)]
+
+        def get_supported_kv_cache_layouts(self) -> list[list[str]]:
+            return [["LBNHC"]]
+
+        def set_kv_cache_layout(self, *_: Any) -> None: ...
+
+        def initialize_from_config(self, kv_cache_configs: Any) -> None: ...
+
+        def compile_or_warm_up_model(self) -> None: ...
+
+        def collective_rpc(self, method: Any, *_: Any, **__: Any) -> list[Any]:
+            return [("generate",)] if method == "get_supported_tasks" else [None]
+
+        def check_health(self) -> None: ...
+
+        def shutdown(self) -> None: ...
+
+        # -- steps -------------------------------------------------------------------------
+
+        def execute_model(self, scheduled: Any, non_block: bool = False) -> Any:
+            if not scheduled.total_num_scheduled_tokens:
+                return self._result(EMPTY_MODEL_RUNNER_OUTPUT, stand.begin(scheduled), non_block)
+            self._at_s = stand.begin(scheduled)
+            self._output = self._sampled(scheduled)
+            # The forward pass has no result; the step is waited for where it is sampled.
+            return _UnderWay(stand, None, self._at_s) if non_block else None
+
+        def sample_tokens(self, grammar_output: Any, non_block: bool = False) -> Any:
+            output, self._output = self._output, None
+            return self._result(output, self._at_s, non_block)
+
+        def _result(self, value: Any, at_s: float, non_block: bool) -> Any:
+            if non_block:
+                return _UnderWay(stand, value, at_s)
+            stand.wait(at_s)
+            return value
+
+        def _sampled(self, scheduled: Any) -> Any:
+            prompt_tokens, handed = self._prompt_tokens, scheduled.num_scheduled_tokens
+            for name in scheduled.finished_req_ids:
+                prompt_tokens.pop(name, None)
+            names, tokens = [], []
+            for new in scheduled.scheduled_new_reqs:
+                name, whole = new.req_id, len(new.prompt_token_ids)
+                prompt_tokens[name] = whole
+                names.append(name)
+                after = new.num_computed_tokens + handed[name]
+                tokens.append([_id(after)] if after >= whole else [])
+            cached = scheduled.scheduled_cached_reqs
+            for name, computed, had in zip(
+                cached.req_ids, cached.num_computed_tokens, cached.num_output_tokens, strict=True
+            ):
+                names.append(name)
+                # Every token it has (or soon will have) is computed: the next one comes out.
+                after = computed + handed[name]
+                tokens.append([_id(after)] if after >= prompt_tokens[name] + had else [])
+            return ModelRunnerOutput(
+                req_ids=names,
+                req_id_to_index={name: i for i, name in enumerate(names)},
+                sampled_token_ids=tokens,
+            )
+
+    return Simulated
+
+
+def _id(position: int) -> int:
+    return _FIRST_ID + position % _IDS
+
+
+class _UnderWay(Future[Any]):
+    """Done when the device is, or when it has been waited for."""
+
+    def __init__(self, stand: Stand, value: Any, at_s: float) -> None:
+        super().__init__()
+        self._stand, self._value, self._at_s = stand, value, at_s
+
+    def done(self) -> bool:
+        return super().done() or self._stand.there(self._at_s)
+
+    def result(self, timeout: float | None = None) -> Any:
+        if not super().done():
+            # The forward pass by itself is never waited for.
+            if self._value is not None:
+                self._stand.wait(self._at_s)
+            self.set_result(self._value)
+        return super().result(timeout)

@@ -1,0 +1,187 @@
+"""vLLM's own engine core, scheduler and KV cache on devices that are not here. Engine thread.
+
+Only the forward pass is replaced: a step's result is there when the cost model says so. Queueing,
+batching, preemption, prefix caching and every limit are vLLM's.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+from tputtui.engine.protocol import EngineFacts, Report
+from tputtui.engine.vllm_clock import OtherClock
+from tputtui.engine.vllm_executor import executor_class
+from tputtui.engine.vllm_inproc import VllmEngine
+from tputtui.engine.vllm_model import kv_cache_specs, sizes_of
+from tputtui.engine.vllm_work import work_of
+from tputtui.errors import UsageError
+from tputtui.load.generator import RequestSpec
+from tputtui.profile import EngineSpec, EngineValue
+from tputtui.simulate.clock import Pacer, VirtualTime
+from tputtui.simulate.cost import Cost
+from tputtui.simulate.memory import kv_bytes_available
+from tputtui.simulate.simulation import Simulation
+from tputtui.simulate.sizes import Sizes
+from tputtui.simulate.work import Work
+
+__all__ = ["SimulatedEngine"]
+
+_CANNOT = {
+    "speculative_config": "speculative decoding",
+    "speculative_model": "speculative decoding",
+    "enable_lora": "LoRA",
+    "kv_transfer_config": "KV transfer between engines",
+    "kv_offloading_size": "KV offloading",
+    "cpu_offload_gb": "offloading weights",
+    "prefill_context_parallel_size": "context parallelism",
+    "decode_context_parallel_size": "context parallelism",
+}
+
+
+class SimulatedEngine(VllmEngine):
+    """`Engine` whose device is simulated.
+
+    pacer: real time, or a virtual one that then is the clock of vLLM and of whoever hosts this.
+    """
+
+    def __init__(self, simulation: Simulation, pacer: Pacer) -> None:
+        self._virtual = isinstance(pacer, VirtualTime)
+        if self._virtual:
+            super().__init__(clock=pacer, wall=pacer)
+        else:
+            super().__init__(clock=pacer)
+        self._simulation, self._pacer = simulation, pacer
+        self._other_clock = OtherClock(pacer)
+        self._devices = _Devices(simulation, pacer)
+
+    def submit(self, request: RequestSpec) -> None:
+        """Queue one request; in virtual time that takes what it would."""
+        if self._virtual:
+            self._pacer.wait_until(self._pacer() + self._devices.cost.submit_s())
+        super().submit(request)
+
+    def shutdown(self) -> None:
+        """Free the engine; vLLM has its clocks back."""
+        super().shutdown()
+        self._other_clock.take_off()
+
+    # -- a boot ----------------------------------------------------------------------------
+
+    def _resolved(self, spec: EngineSpec) -> EngineSpec:
+        for name, what in _CANNOT.items():
+            value = spec.args.get(name)
+            # 1 is a size that splits nothing.
+            if value is True or (value and value != 1):
+                raise UsageError(
+                    f"--{name.replace('_', '-')}: {what} cannot be simulated.",
+                    "Leave it out, or run without --simulate.",
+                )
+        resolved = super()._resolved(spec)
+        under: dict[str, EngineValue] = {
+            # Neither weights nor a tokenizer are looked at.
+            "load_format": "dummy",
+            "skip_tokenizer_init": True,
+            **self._simulation.defaults,
+        }
+        return EngineSpec(resolved.model, {**under, **resolved.args})
+
+    def _build(self, spec: EngineSpec, resolved: EngineSpec, report: Report) -> Any:
+        self._simulation.check(spec)
+        self._executor_class = executor_class(self._devices)
+        wanted = resolved.args.get("async_scheduling", self._simulation.overlapped)
+        self._devices.overlapped = bool(wanted)
+        config = super()._build(spec, resolved, report)
+        if self._virtual:
+            # Only now has all of vLLM's engine been imported.
+            self._other_clock.put_on()
+        return config
+
+    def _configured(self, config: Any) -> None:
+        stages = config.parallel_config.pipeline_parallel_size
+        # vLLM's platform for CPUs turns it off.
+        config.scheduler_config.async_scheduling = self._devices.overlapped and stages == 1
+        self._devices.adopt(sizes_of(config))
+
+    def _facts(self, spec: EngineSpec, config: Any, version: str) -> EngineFacts:
+        facts = super()._facts(spec, config, version)
+        self._simulation.check_configuration(facts.config_sha256)
+        count = config.parallel_config.world_size
+        title = f"simulated {self._simulation.title}"
+        return replace(
+            facts,
+            device=f"{count} × {title}" if count > 1 else title,
+            simulated=self._simulation.badge(version),
+        )
+
+    def _scheduled(self, output: Any) -> None:
+        work = work_of(output)
+        self._devices.due = work
+        if self._virtual:
+            self._pacer.wait_until(self._pacer() + self._devices.cost.host_s(work))
+
+
+class _Devices:
+    """The devices as the executor asks for them: `executor.Stand`.
+
+    due: the work of the step scheduled last. overlapped: whether the next step is scheduled while
+    one runs.
+    """
+
+    def __init__(self, simulation: Simulation, pacer: Pacer) -> None:
+        self.overlapped = True
+        self.due = Work()
+        self._simulation, self._pacer = simulation, pacer
+        self._sizes: Sizes | None = None
+        self._cost: Cost | None = None
+        self._free_s: list[float] = [0.0]
+        self._chance = random.Random(0)
+
+    @property
+    def cost(self) -> Cost:
+        assert self._cost is not None
+        return self._cost
+
+    def adopt(self, sizes: Sizes) -> None:
+        """These are of the model that is to run."""
+        self._sizes = sizes
+        self._cost = self._simulation.cost(sizes)
+        self._free_s = [0.0] * sizes.stages
+        self._chance = random.Random(0)
+
+    def kv_cache_specs(self, config: Any) -> dict[str, Any]:
+        return kv_cache_specs(config)
+
+    def kv_cache_bytes(self, config: Any) -> int:
+        cache, scheduler = config.cache_config, config.scheduler_config
+        if given := cache.kv_cache_memory_bytes:
+            return int(given)
+        device = self._simulation.device
+        if device is None or self._sizes is None:
+            raise UsageError("How large the KV cache was is not in the calibration.")
+        return kv_bytes_available(
+            device,
+            self._sizes,
+            cache.gpu_memory_utilization,
+            scheduler.max_num_seqs,
+            scheduler.max_num_batched_tokens,
+        )
+
+    def begin(self, scheduled: Any) -> float:
+        at_s = self._pacer()
+        if not scheduled.total_num_scheduled_tokens:
+            return at_s
+        took_s = self.cost.device_s(self.due) * self._chance.choice(self.cost.spread)
+        took_s /= len(self._free_s)
+        # Through the stages of the pipeline, each of which has one batch at a time.
+        for stage, free_s in enumerate(self._free_s):
+            at_s = max(at_s, free_s) + took_s
+            self._free_s[stage] = at_s
+        return at_s
+
+    def there(self, at_s: float) -> bool:
+        return self._pacer() >= at_s
+
+    def wait(self, at_s: float) -> None:
+        self._pacer.wait_until(at_s)

@@ -1,0 +1,135 @@
+"""Measures an engine under loads made for it, and fits what its steps cost. Main thread."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from tputtui.engine.host import Host
+from tputtui.engine.protocol import Engine, EngineFacts
+from tputtui.errors import EngineError
+from tputtui.headless.progress import Progress
+from tputtui.load.lengths import Fixed
+from tputtui.load.workload import ClosedLoop, Workload
+from tputtui.measure.recorder import Recorder
+from tputtui.profile import EngineSpec
+from tputtui.simulate.calibration import Residual
+from tputtui.simulate.design import Load, designed
+from tputtui.simulate.fitted import Fitted, Measurement, fitted
+
+__all__ = ["PASSES", "Calibrating", "Measured", "residuals"]
+
+_MOST_STEPS = 200
+"""Of a load's measurements so many are kept, evenly taken, so that no load counts for more."""
+_FEWEST_STEPS = 8
+PASSES = 4
+"""A shared machine is now faster and now slower: each load sees several of its moods."""
+_WARM_S = 0.3
+
+
+class Measured(Engine, Protocol):
+    """An engine that measures its own steps."""
+
+    measurements: list[Measurement]
+    load: int
+
+
+class Calibrating:
+    """One engine, hosted by hand on this thread.
+
+    seconds: for each load, in all. stop: asked between steps whether to give up.
+    host, recorder: whose loop it is, and what it writes down. loads: those that there are to be.
+    """
+
+    def __init__(self, engine: Measured, seconds: float, stop: Callable[[], bool]) -> None:
+        self._engine, self._seconds, self._stop = engine, seconds, stop
+        nothing = Workload(ClosedLoop(0), Fixed(1), Fixed(1))
+        self.recorder = Recorder()
+        self.host = Host(lambda: engine, self.recorder, nothing, time.monotonic)
+        self.loads: list[Load] = []
+
+    def boot(self, spec: EngineSpec) -> EngineFacts:
+        """Boot the engine. Raises what kept it from booting."""
+        self.host.boot(spec, {}, load=False)
+        self._turn()
+        facts = self.host.status.facts
+        assert facts is not None
+        self.loads = designed(facts.ceilings, facts.kv_tokens)
+        return facts
+
+    def measure(self, progress: Progress) -> list[Measurement]:
+        """Put the loads on, several times over in different orders, as long as nobody stops it."""
+        rows: list[Measurement] = []
+        orders = random.Random(0)
+        for again in range(PASSES):
+            order = list(range(len(self.loads)))
+            orders.shuffle(order)
+            for done, number in enumerate(order):
+                if self._stop():
+                    return rows
+                label, nth = self.loads[number].label, again * len(order) + done + 1
+                line = f"{nth} of {PASSES * len(order)}: {label}"
+                progress.tell(line, "loads", time.monotonic(), repeat=True)
+                rows += self.under(number)
+        return rows
+
+    def under(self, number: int) -> list[Measurement]:
+        """Steps under one of the loads, for one pass."""
+        load, engine, facts = self.loads[number], self._engine, self.host.status.facts
+        assert facts is not None
+        knobs = facts.booted.overridden(dict(load.knobs))
+        self.host.begin_leg(knobs, load.workload, load.label)
+        self._go_on(_WARM_S, 0)
+        engine.measurements.clear()
+        engine.load = number
+        self._go_on(self._seconds / PASSES, _FEWEST_STEPS)
+        found = engine.measurements[:: max(1, len(engine.measurements) * PASSES // _MOST_STEPS)]
+        self.host.stop_load()
+        self._turn()
+        return found
+
+    def close(self) -> None:
+        """Give the engine's memory back."""
+        self.host.close(0.0)
+        self.host.turn()
+
+    def _go_on(self, seconds: float, steps: int) -> None:
+        """For so long, and for so many steps, but not for ever."""
+        began_s = time.monotonic()
+        while not self._stop():
+            spent_s = time.monotonic() - began_s
+            few = len(self._engine.measurements) < steps
+            if spent_s > seconds and (not few or spent_s > 20 * seconds):
+                return
+            self._turn()
+
+    def _turn(self) -> None:
+        self.host.turn()
+        if (failure := self.host.status.failure) is not None:
+            raise failure
+
+
+def residuals(rows: Sequence[Measurement], loads: Sequence[Load]) -> list[Residual]:
+    """Each load's time as a fit to all the others predicts it.
+
+    Raises EngineError where there is not enough to leave one out.
+    """
+    found = []
+    numbers = sorted({row.load for row in rows})
+    if len(numbers) < 3:
+        raise EngineError("Too little was measured to fit anything.", "Give it more time.")
+    for number in numbers:
+        own = [row for row in rows if row.load == number]
+        cost = fitted([row for row in rows if row.load != number])
+        took_s = sum(row.device_s + row.host_s for row in own)
+        off = _predicted_s(cost, own) / took_s - 1
+        found.append(
+            Residual(loads[number].label, len(own), float(f"{took_s:.3g}"), float(f"{off:.3g}"))
+        )
+    return found
+
+
+def _predicted_s(cost: Fitted, rows: Sequence[Measurement]) -> float:
+    return sum(cost.device_s(row.work) + cost.host_s(row.work) for row in rows)

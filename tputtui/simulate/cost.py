@@ -1,0 +1,119 @@
+"""What a step takes on a device: the roofline of its datasheet. Pure.
+
+Williams, Waterman, Patterson, "Roofline: an insightful visual performance model for multicore
+architectures", CACM 52(4), 2009: what is computed and what is read from memory overlap, and the
+longer of both is what a part of the step takes. Its parts (matrices, attention, communication) come
+after each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tputtui.simulate.devices import Device
+from tputtui.simulate.sizes import Sizes
+from tputtui.simulate.work import Work
+
+__all__ = ["Cost", "Roofline"]
+
+COMPUTE_REACHED, BANDWIDTH_REACHED = 0.7, 0.8
+"""What large matrix products and streaming reads reach of the datasheet's peaks: assumptions."""
+ATTENTION_REACHED = 0.5
+"""Of the peak rate, by the attention of a prefill: an assumption."""
+LINK_REACHED = 0.7
+LAYER_S = 12e-6
+"""Ends and starts of a layer's kernels, in a CUDA graph: an assumption."""
+STEP_S = 0.3e-3
+"""Sampling, and copies to and from the host: an assumption."""
+HOP_S = 8e-6
+"""An all-reduce of next to nothing: an assumption."""
+HOST_S, HOST_SEQUENCE_S = 0.5e-3, 12e-6
+"""vLLM's own Python for a step, and a sequence in it, on a server's CPU: an assumption."""
+
+
+class Cost(Protocol):
+    """Seconds that things take."""
+
+    def device_s(self, work: Work) -> float:
+        """The device, for a step."""
+
+    def host_s(self, work: Work) -> float:
+        """vLLM's own Python, for a step."""
+
+    def submit_s(self) -> float:
+        """vLLM's own Python, for taking up one request."""
+
+    @property
+    def spread(self) -> Sequence[float]:
+        """Factors that steps of the same work differ by, each as likely; 1 on average."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """Costs by a device's datasheet; `device` times ranks × stages."""
+
+    device: Device
+    sizes: Sizes
+
+    def device_s(self, work: Work) -> float:
+        """All stages of the pipeline together."""
+        if not work.tokens:
+            return 0.0
+        return (
+            STEP_S
+            + self.sizes.layers * LAYER_S
+            + self._matrices_s(work)
+            + self._attention_s(work)
+            + self._communication_s(work)
+        )
+
+    def host_s(self, work: Work) -> float:
+        """Assumed, not of any datasheet."""
+        return HOST_S + HOST_SEQUENCE_S * work.sequences
+
+    def submit_s(self) -> float:
+        """Left to the other threads of a server."""
+        return 0.0
+
+    @property
+    def spread(self) -> Sequence[float]:
+        """No datasheet tells it."""
+        return (1.0,)
+
+    # -- parts -----------------------------------------------------------------------------
+
+    @property
+    def _bytes_per_s(self) -> float:
+        return self.device.bandwidth_gbs * 1e9 * BANDWIDTH_REACHED
+
+    def _matrices_s(self, work: Work) -> float:
+        sizes, device = self.sizes, self.device
+        peak = device.fp8_tflops if sizes.fp8_matrices and device.fp8_tflops else device.bf16_tflops
+        products = sizes.active_parameters * work.tokens + sizes.head_parameters * work.sequences
+        compute_s = 2 * products / (peak * 1e12 * COMPUTE_REACHED)
+        experts = sizes.expert_parameters * sizes.matrix_bytes * sizes.touched(work.tokens)
+        memory_s = (sizes.read_bytes + experts) / self._bytes_per_s
+        return max(compute_s, memory_s) / sizes.ranks
+
+    def _attention_s(self, work: Work) -> float:
+        sizes = self.sizes
+        seen = work.decode_context
+        windowed = min(seen, work.decodes * sizes.window)
+        read = sizes.kv_bytes * (seen * (1 - sizes.windowed) + windowed * sizes.windowed)
+        decode_s = read / self._bytes_per_s / sizes.kv_ranks
+        # Scores and their sum of values: two products each way.
+        pairs = work.prefill_pairs * (1 - sizes.windowed) + sizes.windowed * min(
+            work.prefill_pairs, float(work.prefill_tokens) * sizes.window
+        )
+        rate = self.device.bf16_tflops * 1e12 * ATTENTION_REACHED
+        return decode_s + 4 * sizes.attention_width * pairs / rate / sizes.ranks
+
+    def _communication_s(self, work: Work) -> float:
+        sizes, ranks = self.sizes, self.sizes.ranks
+        if ranks == 1:
+            return 0.0
+        # Two all-reduces a layer; a ring sends 2 (n - 1) / n of the data over each link.
+        sent = 2 * (ranks - 1) / ranks * work.tokens * sizes.hidden * sizes.dtype_bytes
+        return 2 * sizes.layers * (HOP_S + sent / (self.device.link_gbs * 1e9 * LINK_REACHED))

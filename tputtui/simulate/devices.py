@@ -1,0 +1,79 @@
+"""Accelerators by their datasheets: arithmetic, bandwidth, memory. Values only.
+
+The figures are for one device and dense arithmetic: where a maker prints a rate with sparsity, half
+of it. `seen` says where each was read, which often is a page that quotes the datasheet; what is
+marked `unseen` there was not found written by anyone, and is what is commonly said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tputtui.errors import UsageError, nearest
+
+__all__ = ["DEVICES", "Device", "device_named"]
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One accelerator.
+
+    bf16_tflops, fp8_tflops: peak dense tensor rate, sums in float32, in 10¹² operations/s; fp8 is
+    0 where there is none. bandwidth_gbs: of its memory, in 10⁹ bytes/s. memory_gib: what its
+    driver reports. link_gbs: to its peers, one direction, in 10⁹ bytes/s. tdp_w: W.
+    """
+
+    name: str
+    title: str
+    bf16_tflops: float
+    fp8_tflops: float
+    bandwidth_gbs: float
+    memory_gib: float
+    link_gbs: float
+    tdp_w: float
+    seen: str
+
+
+_A100 = "glennklockwood.com/garden/processors/A100, which cites NVIDIA's datasheet 1758950"
+_H100 = "glennklockwood.com/garden/processors/h100; stas00/ml-engineering, compute/accelerator"
+_STAS = "stas00/ml-engineering, compute/accelerator/README.md, which links the makers' sheets"
+
+DEVICES = (
+    Device("a100-40gb", "A100 SXM 40GB", 312, 0, 1555, 39.5, 300, 400,
+           f"{_A100}; memory: deviceQuery in the PC2 wiki of Paderborn"),
+    Device("a100", "A100 SXM 80GB", 312, 0, 2039, 79.2, 300, 400, f"{_A100}; unseen: memory"),
+    Device("h100", "H100 SXM 80GB", 989.4, 1978.9, 3350, 79.1, 450, 700,
+           f"{_H100}; unseen: memory"),
+    Device("h100-pcie", "H100 PCIe 80GB", 756, 1513, 2000, 79.1, 64, 350,
+           f"{_STAS}; NVIDIA product brief PB-11133-001; link: PCIe 5 x16; unseen: memory"),
+    Device("h200", "H200 SXM 141GB", 989, 1979, 4800, 139.8, 450, 700, f"{_STAS}; unseen: memory"),
+    Device("b200", "B200 180GB", 2250, 4500, 8000, 178.0, 900, 1000,
+           "glennklockwood.com/garden/processors/B200; docs.vultr.com (memory)"),
+    Device("l4", "L4 24GB", 121, 242, 300, 22.0, 32, 72,
+           "grokipedia.com, NVIDIA L4 vs L40S; link: PCIe 4 x16; unseen: memory"),
+    Device("l40s", "L40S 48GB", 362, 733, 864, 44.4, 32, 350,
+           f"{_STAS}; mullet.se 355414; link: PCIe 4 x16; unseen: memory"),
+    Device("a10g", "A10G 24GB", 70, 0, 600, 22.0, 32, 300,
+           "baseten.co, A10 vs A10G; unseen: arithmetic, memory, link, power"),
+    Device("rtx4090", "RTX 4090 24GB", 165.2, 330.3, 1008, 23.5, 32, 450,
+           "hmc-tech.com (sums in float32); unseen: memory, link"),
+    Device("rtx5090", "RTX 5090 32GB", 209.5, 419, 1792, 31.4, 64, 575,
+           "spheron.network, RTX 5090; dnakov/consumer-mamf (memory); unseen: arithmetic"),
+    Device("mi300x", "MI300X 192GB", 1307.4, 2614.9, 5300, 191.7, 448, 750,
+           f"{_STAS} (as 1300 and 2600; 448 to all seven peers, 64 to one); unseen: memory"),
+)  # fmt: skip
+_BY_NAME = {device.name: device for device in DEVICES}
+_ALSO = {"a100-80gb": "a100", "h100-sxm": "h100", "4090": "rtx4090", "5090": "rtx5090"}
+
+
+def device_named(text: str) -> Device:
+    """The device called `text`, as in h100. Raises UsageError."""
+    name = text.strip().lower().replace("_", "-").replace(" ", "-")
+    name = name.removeprefix("nvidia-").removeprefix("amd-").replace("rtx-", "rtx")
+    found = _BY_NAME.get(_ALSO.get(name, name))
+    if found is None:
+        raise UsageError(
+            f"There is no device called {text!r} to simulate.",
+            nearest(name, _BY_NAME) or f"Known: {', '.join(_BY_NAME)}; or a calibration's file.",
+        )
+    return found
