@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import pathlib
 import re
 import shutil
@@ -21,7 +22,7 @@ import time
 
 HERE = pathlib.Path(__file__).parent
 PICTURES = ("demo-120x40", "demo-200x50", "load-120x40", "frontier-120x40", "tuner-120x40",
-            "replay-120x40", "attach-120x40")  # fmt: skip
+            "replay-120x40", "attach-120x40", "simulate-120x40")  # fmt: skip
 SERVE_S, TURNED_S, WATCHED_S = 40.0, 30.0, 100.0
 
 
@@ -76,7 +77,8 @@ async def tuned(pilot) -> None:
     await asyncio.sleep(1.0)
 
 
-DONE = {"demo": turned, "load": edited, "frontier": swept, "tuner": tuned, "replay": turned}
+DONE = {"demo": turned, "load": edited, "frontier": swept, "tuner": tuned, "replay": turned,
+        "simulate": turned}  # fmt: skip
 
 
 async def picture(name: str, columns: int, rows: int, state: pathlib.Path) -> str:
@@ -93,6 +95,8 @@ async def picture(name: str, columns: int, rows: int, state: pathlib.Path) -> st
     demo = profile.load(profile.shipped()["demo"])
     log = state / "run.jsonl.zst" if name == "replay" else None
     session = Session(VllmEngine, demo, hardware=HardwareSampler(), log_path=log)
+    if name == "simulate":
+        session = simulated()
     app = TputApp(session, start=session.start, save_dir=state)
     async with app.run_test(size=(columns, rows)) as pilot:
         while session.host.status.state is not State.RUNNING:
@@ -103,6 +107,22 @@ async def picture(name: str, columns: int, rows: int, state: pathlib.Path) -> st
         svg = app.export_screenshot(title="tputtui")
     session.close(20.0)
     return svg if log is None else await replayed(log, columns, rows)
+
+
+def simulated():
+    """A session of a model that fills an H100, on a machine that has none."""
+    from tputtui.engine.vllm_simulated import SimulatedEngine
+    from tputtui.load.lengths import LogNormal
+    from tputtui.load.workload import ClosedLoop, Workload
+    from tputtui.profile import EngineSpec, Profile
+    from tputtui.session import Session
+    from tputtui.simulate.clock import RealTime
+    from tputtui.simulate.simulation import simulation_of
+
+    spec = EngineSpec("shape:llama-3.1-8b", {"max_model_len": 8192})
+    load = Workload(ClosedLoop(192), LogNormal(500, 0.6, 16, 4000), LogNormal(200, 0.5, 16, 1000))
+    h100 = functools.partial(SimulatedEngine, simulation_of("h100"), RealTime())
+    return Session(h100, Profile(spec, load, {"max_num_seqs": 128}))
 
 
 async def replayed(log: pathlib.Path, columns: int, rows: int) -> str:
@@ -123,7 +143,6 @@ async def replayed(log: pathlib.Path, columns: int, rows: int) -> str:
 
 async def attached(columns: int, rows: int) -> str:
     """Watch a vLLM server of the demo's shape, which this process puts the demo's load on."""
-    import functools
 
     import msgspec
 

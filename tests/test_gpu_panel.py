@@ -17,6 +17,8 @@ HOST = HostSample(
     process_cpu_cores=11.9, process_rss_bytes=9 * GIB, load1=2.0,
 )  # fmt: skip
 
+BOOTING = SimpleNamespace(facts=None)
+
 
 def gpu(index=0, **others):
     figures = {
@@ -50,7 +52,7 @@ def machine_of(gpus, width, height, *, age_s=0.0, status="ok", host=HOST):
     sample = HardwareSample(
         t_s=100.0, gpus=tuple(gpus), gpu_status=status, gpu_t_s=100.0, host=host, host_t_s=100.0
     )
-    frame = SimpleNamespace(hardware=sample, t_s=100.0 + age_s)
+    frame = SimpleNamespace(hardware=sample, t_s=100.0 + age_s, status=BOOTING)
     return machine(frame, width, height)
 
 
@@ -197,4 +199,6 @@ def test_stale_is_said_and_nothing_shown_as_if_it_were_now():
 def test_no_gpu_is_a_calm_state():
     rows = text(machine_of([], 38, 5, status="no NVIDIA driver"))
     assert rows[0].strip() == "GPU       no NVIDIA driver"
-    assert text(machine(SimpleNamespace(hardware=None, t_s=0.0), 38, 5))[0].startswith("reading")
+    assert text(machine(SimpleNamespace(hardware=None, t_s=0.0, status=BOOTING), 38, 5))[
+        0
+    ].startswith("reading")

@@ -313,8 +313,9 @@ def test_cut_anywhere_all_whole_lines_are_read_back(log, tmp_path):
     ends = frames_of(data)
     whole = len(read_log(log).moments)
     chance = random.Random(1)
-    cuts = {0, 1, *ends, *(end - 1 for end in ends), *(end + 1 for end in ends)}
-    cuts |= {chance.randrange(len(data)) for _ in range(25)}
+    some = {*ends[:3], *chance.sample(ends, 12), *ends[-3:]}
+    cuts = {0, 1, *some, *(end - 1 for end in some), *(end + 1 for end in some)}
+    cuts |= {chance.randrange(len(data)) for _ in range(15)}
     for cut in sorted(cut for cut in cuts if 0 <= cut <= len(data)):
         (tmp_path / "cut").write_bytes(data[:cut])
         complete = sum(end <= cut for end in ends)

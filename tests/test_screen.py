@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from textual.widgets import Input, Label
 
@@ -80,6 +82,24 @@ SIZES = [(80, 24), (120, 40), (200, 50)]
 def test_the_board_while_serving(snap_compare, size):
     app = app_after(60, gpus=2, turn=("max_num_seqs", 32))
     assert snap_compare(app, terminal_size=size, run_before=paint)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_a_simulated_device_is_always_said_to_be_one(size):
+    app = app_after(20)
+    host, badge = app.session.host, "SIMULATED, datasheet roofline, not calibrated"
+    facts = replace(host.status.facts, simulated=badge, device="simulated H100 SXM 80GB")
+    host.status = replace(host.status, facts=facts)
+    async with app.run_test(size=size) as pilot:
+        await paint(pilot)
+        rows = ["".join(s.text for s in row) for row in app.screen._compositor.render_strips()]
+        said = badge if size[0] > 80 else "SIMULATED, not calibrated"
+        assert said in rows[0]
+        assert "shape:demo" in rows[0]
+        assert "▶ RUNNING" in rows[0]
+        assert any("simulated H100 SXM 80GB" in row for row in rows[1:])
+        # No figure of this machine stands in for one of that device.
+        assert not any("reading the machine" in row or "CPU " in row for row in rows)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")

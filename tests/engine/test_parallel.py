@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -106,3 +109,20 @@ def test_ray_is_refused_on_a_cpu_in_a_sentence():
 def test_data_parallel_engines_are_refused_before_anything_is_booted(flags, capsys):
     assert main(["bench", "shape:demo", *flags, "--duration", "1s"]) == 2
     assert "tputtui attach" in capsys.readouterr().err
+
+
+def test_what_clears_shared_memory_away_after_us_outlives_the_terminal():
+    """A terminal that closes with the program sends SIGHUP before there has been time for that."""
+    program = """
+from multiprocessing import resource_tracker as tracker
+from pathlib import Path
+from tputtui.engine.vllm_workers import start_tracker
+start_tracker()
+for pid in (tracker._resource_tracker._pid, "self"):
+    print(Path(f"/proc/{pid}/status").read_text().partition("SigBlk:")[2].split()[0])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    theirs, ours = (int(mask, 16) >> (signal.SIGHUP - 1) & 1 for mask in done.stdout.split())
+    assert (theirs, ours) == (1, 0)

@@ -19,7 +19,7 @@ RANKS: dict[str, str | None] = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_
 
 
 def test_a_step_that_runs_out_of_memory_says_so_keeps_its_figures_and_boots_again(tmp_path):
-    terminal = Terminal("--load 24", tmp_path, rows=50, env=fault("allocation:500"))
+    terminal = Terminal("--load 24", tmp_path, rows=50, env=fault("allocation:250"))
     terminal.until(r"▶ RUNNING")
     terminal.until(r"✖ FAILED")
     terminal.until(r"allocate 1125899906842624 bytes")

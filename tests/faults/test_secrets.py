@@ -164,7 +164,7 @@ def test_a_whole_run_leaves_the_canary_nowhere_and_listens_nowhere(tmp_path):
     """Booted with a secret in the environment, failed, saved, recorded, reported."""
     import zstandard
 
-    terminal = Terminal("--load 8", tmp_path, env=fault("step:500", HF_TOKEN=CANARY))
+    terminal = Terminal("--load 8", tmp_path, env=fault("step:120", HF_TOKEN=CANARY))
     terminal.until(r"▶ RUNNING")
     for pid in terminal.processes():
         words = Path(f"/proc/{pid}/cmdline").read_bytes()

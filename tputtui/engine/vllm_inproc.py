@@ -29,7 +29,7 @@ from tputtui.engine.vllm_args import (
 from tputtui.engine.vllm_facts import block_bytes, config_sha256, device, revision
 from tputtui.engine.vllm_limits import LIMIT_INTERNALS, LiveLimits
 from tputtui.engine.vllm_watch import WATCH_INTERNALS, StepWatch
-from tputtui.engine.vllm_workers import WORKER_INTERNALS, Workers
+from tputtui.engine.vllm_workers import WORKER_INTERNALS, Workers, start_tracker
 from tputtui.knobs import Knobs
 from tputtui.load.generator import RequestSpec
 from tputtui.measure.samples import StepSample
@@ -151,6 +151,8 @@ class VllmEngine:
         with sentences(refused, _MODEL_HINT, usage=(ValueError,)):
             config = arguments.create_engine_config(context)
         self._configured(config)
+        if config.parallel_config.world_size > 1:
+            start_tracker()
         report(State.LOADING, "loading the model, sizing the KV cache")
         with sentences(f"vLLM could not load {spec.model}", _LOAD_HINT):
             self._engine = LLMEngine.from_vllm_config(

@@ -14,13 +14,16 @@ from tputtui.simulate.sizes import Sizes
 
 __all__ = ["kv_cache_specs", "sizes_of"]
 
-_QUANTIZED_BITS: dict[str, float] = {
-    # Bits of one parameter of a matrix, its scales included (16 bits for 128 of them).
-    "fp8": 8, "fp8_per_tensor": 8, "fp8_per_block": 8, "fbgemm_fp8": 8, "ptpc_fp8": 8,
-    "modelopt": 8, "compressed-tensors": 8,
-    "awq": 4.25, "awq_marlin": 4.25, "gptq": 4.25, "gptq_marlin": 4.25, "mxfp4": 4.25,
-    "modelopt_fp4": 4.5,
+_FP8_BITS: dict[str, float] = {
+    "fp8": 8, "fp8_per_tensor": 8, "fp8_per_block": 8, "fp8_per_channel": 8, "fbgemm_fp8": 8,
+    "modelopt": 8, "mxfp8": 8.25, "modelopt_mxfp8": 8.25,
 }  # fmt: skip
+_WEIGHT_ONLY_BITS: dict[str, float] = {
+    "awq": 4.25, "auto_awq": 4.25, "awq_marlin": 4.25, "gptq": 4.25, "auto_gptq": 4.25,
+    "gptq_marlin": 4.25, "mxfp4": 4.25, "gpt_oss_mxfp4": 4.25, "modelopt_fp4": 4.5,
+    "int8_per_channel_weight_only": 8,
+}  # fmt: skip
+"""Bits of one parameter of a matrix, scales included; the first are multiplied as fp8 as well."""
 _FULL, _WINDOWED = "full_attention", "sliding_attention"
 
 
@@ -31,7 +34,7 @@ def sizes_of(config: Any) -> Sizes:
     text = model.hf_text_config
     dtype_bytes = model.dtype.itemsize
     counted = _Counted(model.hf_config)
-    bits = _matrix_bits(model, 8.0 * dtype_bytes)
+    bits, fp8 = _matrices(model)
     matrices = counted.parameters - counted.embedding - counted.head - counted.vectors
     kv_heads, head_size = model.get_total_num_kv_heads(), model.get_head_size()
     layers, ranks = int(text.num_hidden_layers), int(parallel.tensor_parallel_size)
@@ -45,7 +48,7 @@ def sizes_of(config: Any) -> Sizes:
         head_parameters=counted.head,
         weight_bytes=matrices * bits / 8 + (counted.parameters - matrices) * dtype_bytes,
         matrix_bytes=bits / 8,
-        fp8_matrices=bits == 8 and dtype_bytes > 1,
+        fp8_matrices=fp8,
         kv_bytes=2.0 * kv_heads * head_size * _kv_dtype(config).itemsize * layers,
         windowed=kinds.count(_WINDOWED) / len(kinds),
         window=model.get_sliding_window() or 0,
@@ -130,22 +133,26 @@ def _kv_dtype(config: Any) -> Any:
     return found
 
 
-def _matrix_bits(model: Any, plain: float) -> float:
-    """Bits of a matrix's parameter. Raises UsageError for a quantization that is not known."""
+def _matrices(model: Any) -> tuple[float, bool]:
+    """Bits of a matrix's parameter, and whether it is multiplied as fp8.
+
+    Raises UsageError for a quantization that is not known.
+    """
     name = model.quantization
     if not name:
-        return plain
+        return 8.0 * model.dtype.itemsize, False
     given = getattr(model.hf_config, "quantization_config", None) or {}
     for group in (given.get("config_groups") or {}).values():
-        weights = (group or {}).get("weights") or {}
+        weights, inputs = ((group or {}).get(key) or {} for key in ("weights", "input_activations"))
         if bits := weights.get("num_bits"):
-            return float(bits) + (16 / weights["group_size"] if weights.get("group_size") else 0)
-    known = _QUANTIZED_BITS.get(name)
-    if known is None:
-        raise UsageError(
-            f"The quantization {name} cannot be simulated.", f"Known: {', '.join(_QUANTIZED_BITS)}."
-        )
-    return known
+            scale = 16 / weights["group_size"] if weights.get("group_size") else 0
+            return float(bits) + scale, bits == 8 and inputs.get("type") == "float"
+    if name in _FP8_BITS:
+        return _FP8_BITS[name], True
+    if name in _WEIGHT_ONLY_BITS:
+        return _WEIGHT_ONLY_BITS[name], False
+    known = ", ".join((*_FP8_BITS, *_WEIGHT_ONLY_BITS))
+    raise UsageError(f"The quantization {name} cannot be simulated.", f"Known: {known}.")
 
 
 def _experts_used(text: Any) -> int:

@@ -78,14 +78,13 @@ class SimulatedEngine(VllmEngine):
                     f"--{name.replace('_', '-')}: {what} cannot be simulated.",
                     "Leave it out, or run without --simulate.",
                 )
-        resolved = super()._resolved(spec)
         under: dict[str, EngineValue] = {
             # Neither weights nor a tokenizer are looked at.
             "load_format": "dummy",
             "skip_tokenizer_init": True,
             **self._simulation.defaults,
         }
-        return EngineSpec(resolved.model, {**under, **resolved.args})
+        return super()._resolved(EngineSpec(spec.model, {**under, **spec.args}))
 
     def _build(self, spec: EngineSpec, resolved: EngineSpec, report: Report) -> Any:
         self._simulation.check(spec)

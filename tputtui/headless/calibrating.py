@@ -39,15 +39,22 @@ class Measured(Engine, Protocol):
 class Calibrating:
     """One engine, hosted by hand on this thread.
 
-    seconds: for each load, in all. stop: asked between steps whether to give up.
+    seconds: for each load, in all. stop: asked between steps whether to give up. clock: the
+    engine's.
     host, recorder: whose loop it is, and what it writes down. loads: those that there are to be.
     """
 
-    def __init__(self, engine: Measured, seconds: float, stop: Callable[[], bool]) -> None:
-        self._engine, self._seconds, self._stop = engine, seconds, stop
+    def __init__(
+        self,
+        engine: Measured,
+        seconds: float,
+        stop: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine, self._seconds, self._stop, self._clock = engine, seconds, stop, clock
         nothing = Workload(ClosedLoop(0), Fixed(1), Fixed(1))
         self.recorder = Recorder()
-        self.host = Host(lambda: engine, self.recorder, nothing, time.monotonic)
+        self.host = Host(lambda: engine, self.recorder, nothing, clock)
         self.loads: list[Load] = []
 
     def boot(self, spec: EngineSpec) -> EngineFacts:
@@ -71,7 +78,7 @@ class Calibrating:
                     return rows
                 label, nth = self.loads[number].label, again * len(order) + done + 1
                 line = f"{nth} of {PASSES * len(order)}: {label}"
-                progress.tell(line, "loads", time.monotonic(), repeat=True)
+                progress.tell(line, "loads", self._clock(), repeat=True)
                 rows += self.under(number)
         return rows
 
@@ -97,9 +104,9 @@ class Calibrating:
 
     def _go_on(self, seconds: float, steps: int) -> None:
         """For so long, and for so many steps, but not for ever."""
-        began_s = time.monotonic()
+        began_s = self._clock()
         while not self._stop():
-            spent_s = time.monotonic() - began_s
+            spent_s = self._clock() - began_s
             few = len(self._engine.measurements) < steps
             if spent_s > seconds and (not few or spent_s > 20 * seconds):
                 return

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tputtui.measure.stats import Floats
 
@@ -29,6 +29,7 @@ _APART = 0.1
 to zero at most tenfold, and a model is never quite straight."""
 _SINGULAR = 1e-10
 _TINY = 1e-9
+_LONGEST_SEARCH = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,24 +81,43 @@ def fit_parts(columns: Floats, values: Floats) -> Fit:
 def _non_negative(columns: Floats, values: Floats, weights: Floats) -> Floats:
     """Weighted least squares with no coefficient below 0, shape (k,).
 
-    The best of every set of columns whose own solution is positive: exact, and quick for few.
+    Lawson & Hanson, Solving Least Squares Problems (1974), ch. 23: exact, column by column.
     """
     k = columns.shape[1]
     weighted = columns * weights[:, None]
     gram, moments = columns.T @ weighted, weighted.T @ values
-    best, least = np.zeros(k), 0.0
-    for size in range(1, k + 1):
-        for chosen in map(list, combinations(range(k), size)):
-            part = gram[np.ix_(chosen, chosen)]
-            if not np.linalg.det(part) > _SINGULAR * np.prod(np.diag(part)):
-                continue
-            found = np.zeros(k)
-            found[chosen] = np.linalg.solve(part, moments[chosen])
-            # The sum of squares, less that of the values alone.
-            squares = float(found @ gram @ found - 2 * found @ moments)
-            if (found >= 0).all() and squares < least:
-                best, least = found, squares
-    return best
+    found = np.zeros(k)
+    chosen, barred = np.zeros(k, dtype=bool), np.zeros(k, dtype=bool)
+    least = _TINY * float(np.abs(moments).max())
+    for _ in range(_LONGEST_SEARCH * k):
+        gain = np.where(chosen | barred, -np.inf, moments - gram @ found)
+        best = int(np.argmax(gain))
+        if gain[best] <= least:
+            break
+        chosen[best] = True
+        part = gram[np.ix_(chosen, chosen)]
+        if not np.linalg.det(part) > _SINGULAR * np.prod(np.diag(part)):
+            # What it would add, the others say already.
+            chosen[best], barred[best] = False, True
+            continue
+        barred[:] = False
+        found = _freed(gram, moments, found, chosen)
+    return found
+
+
+def _freed(gram: Floats, moments: Floats, found: Floats, chosen: NDArray[np.bool_]) -> Floats:
+    """The solution in the columns `chosen`, less those that it drives below 0: they are let go."""
+    while True:
+        free = np.zeros(len(found))
+        free[chosen] = np.linalg.solve(gram[np.ix_(chosen, chosen)], moments[chosen])
+        low = np.flatnonzero(chosen & (free <= 0))
+        if not len(low):
+            return free
+        # As far towards it as all stay above.
+        shares = found[low] / (found[low] - free[low])
+        found = found + float(shares.min()) * (free - found)
+        found[low[np.argmin(shares)]] = 0.0
+        chosen &= found > 0
 
 
 def _errors(columns: Floats, deviation: float) -> Floats:

@@ -74,10 +74,10 @@ class Machine(_Part, frozen=True):
     """
 
     device: str = ""
-    simulated: str = ""
     gpus: list[str] = []
     driver: str = ""
     versions: dict[str, str] = {}
+    simulated: str = ""
 
 
 class Measured(_Part, frozen=True):

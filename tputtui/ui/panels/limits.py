@@ -147,7 +147,7 @@ def _row(frame: Frame, knob: Knob, selected: bool, width: int) -> Row:
     else:
         row += [
             (f"{value:>7,}", "value"),
-            (f" / {_number(ceiling):<7}", "label"),
+            (f" / {_number(ceiling):<{_ceiling_width(facts.ceilings)}}", "label"),
             (f"{knob.unit:<5}", "muted"),
         ]
     state = _state(frame, knob, knobs, asked)
@@ -156,6 +156,12 @@ def _row(frame: Frame, knob: Knob, selected: bool, width: int) -> Row:
         filled, empty = bar(value / ceiling if ceiling else 0.0, cells)
         row += [(filled, "accent" if selected else "label"), (empty, "muted"), ("  ", "text")]
     return [*row, state]
+
+
+def _ceiling_width(ceilings: Knobs) -> int:
+    """Cells for a ceiling, with one after it."""
+    numbers = (ceilings.get(knob.name) for knob in KNOBS if not knob.choices)
+    return max(7, *(len(_number(number)) + 1 for number in numbers))
 
 
 def _number(value: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 from tputtui.format import bar, percent, size
 from tputtui.frame import Frame
 from tputtui.hardware import HardwareSample, HostSample
@@ -14,6 +16,10 @@ __all__ = ["machine"]
 def machine(frame: Frame, width: int, height: int) -> list[Row]:
     """The GPUs in as much detail as there is room for, then the host; each row `width` cells."""
     sample = frame.hardware
+    facts = frame.status.facts
+    if facts is not None and facts.simulated:
+        rows = _simulated(facts.device, facts.simulated, width)
+        return [fitted(row, width) for row in rows[:height]]
     if sample is None:
         return [fitted([("reading the machine …", "muted")], width)]
     host = _host(sample.host, width) if sample.host else []
@@ -26,6 +32,16 @@ def machine(frame: Frame, width: int, height: int) -> list[Row]:
     if stale:
         gpus = [[(text, "muted") for text, _ in row] for row in gpus]
     return [fitted(row, width) for row in (*gpus, *stale, *host)]
+
+
+def _simulated(device: str, badge: str, width: int) -> list[Row]:
+    """What is not here has no figures of its own."""
+    told = "Power and clocks are not simulated, and this machine's do not count."
+    return [
+        [(device, "value")],
+        *([(line, "warn")] for line in wrap(badge, width)),
+        *([(line, "muted")] for line in wrap(told, width)),
+    ]
 
 
 def _stale(sample: HardwareSample, now_s: float, width: int) -> list[Row]:
