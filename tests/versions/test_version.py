@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import statistics
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,13 +19,19 @@ import pytest
 from tests.engine import simulated as simulation
 from tests.engine.conftest import Served
 from tests.engine.test_contract import FIELDS, names
+from tputtui.engine.virtual import VirtualHost
 from tputtui.engine.vllm_args import OLDEST, import_vllm
 from tputtui.engine.vllm_inproc import INTERNALS, VllmEngine
+from tputtui.engine.vllm_simulated import SimulatedEngine
 from tputtui.errors import EngineError
 from tputtui.knobs import KNOBS, Knobs
 from tputtui.load.lengths import Uniform
+from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.samples import Outcome
-from tputtui.profile import EngineSpec
+from tputtui.profile import EngineSpec, Profile
+from tputtui.session import Session
+from tputtui.simulate.clock import VirtualTime
+from tputtui.simulate.simulation import simulation_of
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
@@ -458,3 +465,34 @@ def test_shut_down_under_load_and_booted_again(served):
     assert ended[Outcome.ABORTED] >= 120
     assert ended[Outcome.FINISHED] >= 120
     assert served.scheduler.get_request_counts() == (0, 0)
+
+
+# -- a device that is not here -----------------------------------------------------------------
+
+
+def test_a_simulated_gpu_serves_in_its_own_time():
+    clock = VirtualTime()
+    spec = EngineSpec("shape:llama-3.1-8b", {"max_model_len": 8192})
+    load = Workload(ClosedLoop(48), PROMPT, OUTPUT, seed=7)
+    session = Session(
+        lambda: SimulatedEngine(simulation_of("h100"), clock),
+        Profile(spec, load),
+        clock,
+        make_host=VirtualHost,
+    )
+    host, began_s = session.host, clock()
+    host.boot(spec, {}, load=True)
+    host.run_for(5.0)
+    assert host.status.failure is None, host.status.failure
+    facts = host.status.facts
+    assert facts.overlapped
+    assert (facts.ceilings.max_num_seqs, facts.ceilings.max_num_batched_tokens) == (1024, 8192)
+    assert 400_000 < facts.kv_tokens < 480_000
+    ended = list(session.recorder.request_log)
+    assert len(ended) > 200
+    for request in ended:
+        times = (request.due_s, request.scheduled_s, request.first_token_s, request.end_s)
+        assert began_s <= times[0] <= times[1] <= times[2] <= times[3] <= clock()
+        assert request.output_tokens == request.wanted_tokens
+    assert 0.006 < statistics.median(request.tpot_s for request in ended[-100:]) < 0.02
+    assert session.close(10.0)
