@@ -211,6 +211,18 @@ def test_a_calibration_is_of_one_model_run_in_one_way():
         made.check(EngineSpec(made.model, {"quantization": "fp8"}))
 
 
+def test_a_calibration_brings_the_way_of_running_it_along():
+    given = {"tensor_parallel_size": 2, "async_scheduling": False, "gpu_memory_utilization": 0.8}
+    made = calibration(booted=given)
+    assert made.defaults["tensor_parallel_size"] == 2
+    assert made.defaults["max_num_seqs"] == 256
+    # Scheduling is vLLM's to choose, and what memory there was stands as the cache's size.
+    assert not {"async_scheduling", "gpu_memory_utilization"} & made.defaults.keys()
+    made.check(EngineSpec(made.model, {"tensor_parallel_size": 2}))
+    with pytest.raises(UsageError, match="with --tensor-parallel-size 2, not with"):
+        made.check(EngineSpec(made.model, {"tensor_parallel_size": 4}))
+
+
 def test_what_was_simulated_is_never_verified():
     profile = """
 tputtui: 1

@@ -1,6 +1,7 @@
 """A device that is not here under vLLM's own engine: its time is modelled, the rest is vLLM's."""
 
 import io
+import json
 import math
 import time
 
@@ -163,6 +164,64 @@ def test_two_ranks_read_half_each_and_hold_more():
         assert two.facts.device == "2 × simulated H100 SXM 80GB"
         assert two.facts.kv_tokens > 2.2 * alone[0]
         assert 0.5 * alone[1] < two.run(4.0).latencies.tpot.p50 < 0.85 * alone[1]
+
+
+QWEN_MOE = {
+    "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_size": 256,
+    "intermediate_size": 512, "moe_intermediate_size": 128, "num_hidden_layers": 4,
+    "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 4096,
+    "num_experts": 32, "num_experts_per_tok": 4, "max_position_embeddings": 4096,
+    "decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": True,
+    "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+}  # fmt: skip
+GEMMA = {
+    "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "hidden_size": 256,
+    "intermediate_size": 512, "num_hidden_layers": 6, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 4096, "sliding_window": 128,
+    "max_position_embeddings": 4096, "torch_dtype": "bfloat16",
+    "layer_types": 5 * ["sliding_attention"] + ["full_attention"],
+}  # fmt: skip
+
+
+def folder_of(config, folder):
+    (folder / "config.json").write_text(json.dumps(config))
+    return EngineSpec(str(folder), {"max_model_len": 2048})
+
+
+def test_experts_are_counted_as_what_they_are(tmp_path):
+    with Simulated(folder_of(QWEN_MOE, tmp_path), simulation=simulation_of("l4")) as run:
+        sizes = run.host._engine._devices._sizes
+        # Three matrices an expert.
+        assert sizes.expert_parameters == 4 * 32 * 3 * 256 * 128
+        assert (sizes.experts, sizes.experts_used) == (32, 4)
+        assert sizes.embedding == sizes.head_parameters == 4096 * 256
+        run.host.run_for(0.1)
+        assert run.ended()
+
+
+def test_layers_that_see_a_window_hold_less(tmp_path):
+    spec = folder_of(GEMMA, tmp_path)
+    load = Workload(ClosedLoop(4), Fixed(1500), Fixed(40))
+    with Simulated(spec, load, simulation_of("l4")) as run:
+        sizes = run.host._engine._devices._sizes
+        assert (sizes.windowed, sizes.window) == (pytest.approx(5 / 6), 128)
+        # One table for both ends.
+        assert sizes.embedding == 0
+        assert sizes.head_parameters == 4096 * 256
+        run.host.run_for(0.1)
+        assert run.ended()
+
+
+def test_a_quantization_makes_the_weights_lighter_and_the_cache_larger():
+    def of(**args):
+        with Simulated(**args) as run:
+            return run.host._engine._devices._sizes, run.facts.kv_tokens
+
+    (plain, tokens), (fp8, more) = of(), of(quantization="fp8", kv_cache_dtype="fp8")
+    assert fp8.fp8_matrices
+    assert 0.5 < fp8.weight_bytes / plain.weight_bytes < 0.6
+    assert fp8.kv_bytes == plain.kv_bytes / 2
+    assert more > 2.1 * tokens
 
 
 def test_real_time_and_virtual_time_agree():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -104,7 +105,6 @@ def calibration_of(
 ) -> Calibration:
     """What is written down of `rows`, measured of `spec`, which came up as `facts`."""
     import datetime
-    import math
 
     from tputtui.headless.calibrating import residuals
     from tputtui.simulate.calibration import VERSION, Calibration
@@ -112,7 +112,7 @@ def calibration_of(
 
     off = residuals(rows, loads)
     spread = math.sqrt(sum(each.off_frac**2 for each in off) / len(off))
-    ceilings = facts.ceilings
+    ceilings, blocks = facts.ceilings, facts.ceilings.num_gpu_blocks
     return Calibration(
         tputtui_calibration=VERSION,
         model=spec.model,
@@ -128,13 +128,19 @@ def calibration_of(
             "max_num_batched_tokens": ceilings.max_num_batched_tokens,
             "max_model_len": ceilings.max_model_len,
             "block_size": facts.block_size,
-            "kv_cache_memory_bytes": facts.kv_block_bytes * ceilings.num_gpu_blocks,
+            "kv_cache_memory_bytes": facts.kv_block_bytes * blocks // _devices(spec),
             "dtype": facts.dtype,
         },
         booted=dict(spec.args),
         fitted=fitted(rows),
         residuals=off,
     )
+
+
+def _devices(spec: EngineSpec) -> int:
+    """Over how many the model is spread; what the cache takes is told of all together."""
+    sizes = (spec.args.get(name, 1) for name in ("tensor_parallel_size", "pipeline_parallel_size"))
+    return math.prod(size if isinstance(size, int) else 1 for size in sizes)
 
 
 def _write(found: Calibration, target: Path | None, out: TextIO) -> None:

@@ -122,7 +122,7 @@ class SimulatedEngine(VllmEngine):
 
 
 class _Devices:
-    """The devices as the executor asks for them: `executor.Stand`.
+    """The devices as the executor asks for them: `vllm_executor.Stand`.
 
     due: the work of the step scheduled last. overlapped: whether the next step is scheduled while
     one runs.

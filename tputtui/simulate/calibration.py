@@ -59,6 +59,12 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fitted: Fitted
     residuals: list[Residual]
 
+    @property
+    def defaults(self) -> dict[str, EngineValue]:
+        """Engine arguments that make the engine that was measured."""
+        given = {name: self.booted[name] for name in _OF_THE_MODEL if name in self.booted}
+        return {**self.engine, **given}
+
     def check(self, spec: EngineSpec) -> None:
         """Raise UsageError where `spec` is another model, or another way of running it."""
         if spec.model != self.model:

@@ -49,7 +49,7 @@ class Simulation:
     def defaults(self) -> Mapping[str, EngineValue]:
         """Engine arguments that vLLM would settle by the device, were it here."""
         if self.calibration is not None:
-            return self.calibration.engine
+            return self.calibration.defaults
         assert self.device is not None
         # vLLM 0.32, EngineArgs.get_batch_defaults, for its OpenAI server.
         memory = self.device.memory_gib
