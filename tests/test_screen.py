@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import pytest
@@ -78,9 +79,20 @@ async def paint(pilot):
 SIZES = [(80, 24), (120, 40), (200, 50)]
 
 
+# Looking at them changes nothing of them.
+@functools.cache
+def serving_rig():
+    return app_after(60, gpus=2, turn=("max_num_seqs", 32)).rig
+
+
+@functools.cache
+def saturated_rig():
+    return app_after(40, load=Workload(Poisson(200.0), Fixed(200), Fixed(40))).rig
+
+
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_the_board_while_serving(snap_compare, size):
-    app = app_after(60, gpus=2, turn=("max_num_seqs", 32))
+    app = TputApp(serving_rig().session, start=lambda: None)
     assert snap_compare(app, terminal_size=size, run_before=paint)
 
 
@@ -104,8 +116,8 @@ async def test_a_simulated_device_is_always_said_to_be_one(size):
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_an_open_loop_that_saturates_without_a_gpu(snap_compare, size):
-    load = Workload(Poisson(200.0), Fixed(200), Fixed(40))
-    assert snap_compare(app_after(40, load=load), terminal_size=size, run_before=paint)
+    app = TputApp(saturated_rig().session, start=lambda: None)
+    assert snap_compare(app, terminal_size=size, run_before=paint)
 
 
 def test_before_the_engine_is_up(snap_compare):

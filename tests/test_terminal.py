@@ -55,7 +55,8 @@ def test_a_person_boots_turns_a_limit_saves_leaves_and_starts_from_what_was_save
     assert saved.knobs["max_num_seqs"] == 16
     assert saved.evidence.tuned.figures["tokens_per_s"].value > 0
 
-    again = Terminal("--profile tuned.yaml", tmp_path, columns=80, rows=24)
+    # What is in force on a real engine is tested beside its limits (tests/engine).
+    again = Terminal("--profile tuned.yaml", tmp_path, columns=80, rows=24, env=PACED)
     again.until(r"▸ max_num_seqs +16 / 256")
     again.until(r"generated +[1-9][\d,]* tok/s")
     again.press("\x03")

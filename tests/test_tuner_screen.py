@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 from textual.widgets import Input
 
@@ -10,6 +12,7 @@ from tputtui.goals import parse_goals
 from tputtui.load.workload import Poisson, Workload
 from tputtui.record.journal import Journal
 from tputtui.tune.plan import Plan
+from tputtui.ui.app import TputApp
 from tputtui.ui.screens.dialog import Dialog
 from tputtui.ui.screens.tuner import TunerScreen
 
@@ -65,10 +68,18 @@ def keys_of(app):
             if bound.binding.show}  # fmt: skip
 
 
+@functools.cache
+def session_of(state):
+    return state().session
+
+
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("state", [planned, under_way, over], ids=lambda state: state.__name__)
 def test_the_tuner(snap_compare, state, size):
-    assert snap_compare(state(), terminal_size=size, run_before=shown)
+    # Looking at it changes nothing of it.
+    app = TputApp(session_of(state), start=lambda: None)
+    app._plan = PLAN
+    assert snap_compare(app, terminal_size=size, run_before=shown)
 
 
 async def test_a_plan_is_changed_refused_and_started():

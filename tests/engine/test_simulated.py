@@ -227,7 +227,7 @@ def test_a_quantization_makes_the_weights_lighter_and_the_cache_larger():
 def test_real_time_and_virtual_time_agree():
     load = Workload(ClosedLoop(8), Uniform(20, 200), Uniform(8, 40), seed=9)
     with Simulated(load=load) as run:
-        virtual = run.run(5.0).latencies
+        virtual = run.run(3.0).latencies
     clock, spec = RealTime(), LLAMA
     session = Session(
         lambda: SimulatedEngine(simulation_of("h100"), clock), Profile(spec, load), clock
@@ -235,7 +235,7 @@ def test_real_time_and_virtual_time_agree():
     session.host.boot(spec, {}, load=True)
     session.host.turn()
     began_s = clock()
-    while clock() - began_s < 5.0:
+    while clock() - began_s < 3.0:
         session.host.turn()
         if session.recorder.steps.count % 20 == 0:
             session.frame()
