@@ -89,7 +89,7 @@ def test_a_boot_that_fails_goes_back_to_the_arguments_before_and_says_why(own):
     own.drain(at_most=300)
 
 
-BOOTS = 10 if "FAULT_SEQUENCES" in os.environ else 4
+BOOTS = 10 if "FAULT_SEQUENCES" in os.environ else 6
 MANY_BOOTS = """
 import json, sys, threading
 import psutil
