@@ -198,8 +198,9 @@ def test_a_file_that_is_no_calibration_is_refused_in_a_sentence(tmp_path, change
     path.write_text(change(calibration_text(calibration())))
     with pytest.raises(ProfileError, match=said):
         calibration_at(path)
-    with pytest.raises(ProfileError, match="No such file"):
+    with pytest.raises(ProfileError, match="No such file") as missing:
         calibration_at(tmp_path / "none.yaml")
+    assert "tputtui calibrate" in missing.value.hint
 
 
 def test_a_calibration_is_of_one_model_run_in_one_way():

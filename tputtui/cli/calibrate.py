@@ -92,8 +92,10 @@ def _calibrate(spec: EngineSpec, seconds: float, target: Path | None, *, quiet: 
             print("tputtui: interrupted; nothing was written.", file=err)
             return INTERRUPTED
         found = calibration_of(spec, facts, rows, calibrating.loads)
-        _write(found, target, out)
         print(_table(found), file=err)
+        written = _written(found, target, out)
+        if written is not None:
+            print(f"written to {written}", file=err)
     finally:
         err.flush()
         redirected.restore()
@@ -143,14 +145,15 @@ def _devices(spec: EngineSpec) -> int:
     return math.prod(size if isinstance(size, int) else 1 for size in sizes)
 
 
-def _write(found: Calibration, target: Path | None, out: TextIO) -> None:
+def _written(found: Calibration, target: Path | None, out: TextIO) -> Path | None:
+    """Write it to the file, or without one to `out`; the file."""
     from tputtui.simulate.calibration import calibration_text, save_calibration
 
     if target is not None:
-        save_calibration(found, target)
-        return
+        return save_calibration(found, target)
     out.write(calibration_text(found))
     out.flush()
+    return None
 
 
 def _table(found: Calibration) -> str:

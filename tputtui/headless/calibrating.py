@@ -77,7 +77,7 @@ class Calibrating:
                 if self._stop():
                     return rows
                 label, nth = self.loads[number].label, again * len(order) + done + 1
-                line = f"{nth} of {PASSES * len(order)}: {label}"
+                line = f"measuring {nth} of {PASSES * len(order)}: {label}"
                 progress.tell(line, "loads", self._clock(), repeat=True)
                 rows += self.under(number)
         return rows

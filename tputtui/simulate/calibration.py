@@ -96,6 +96,8 @@ def calibration_at(path: str | Path) -> Calibration:
     path = Path(path).expanduser()
     try:
         raw = read_yaml(read(path))
+    except ProfileError as error:
+        raise ProfileError(error.message, _HINT) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ProfileError(f"{path}: not readable as YAML: {where(error)}.", _HINT) from None
     if not isinstance(raw, dict) or "tputtui_calibration" not in raw:
