@@ -189,13 +189,14 @@ def cost_us(steps: int = 20_000) -> float:
 
 def soak(steps: int) -> list[tuple[int, float]]:
     """(step, resident MiB) every quarter million steps. Raises where the accounting is off."""
-    from tputtui.engine.fake import FakeClock, FakeEngine
+    from tputtui.engine.fake import FakeEngine
     from tputtui.load.sections import from_texts
     from tputtui.load.workload import ClosedLoop, Workload
     from tputtui.profile import EngineSpec, Profile
     from tputtui.session import Session
+    from tputtui.simulate.clock import VirtualTime
 
-    clock, process = FakeClock(), psutil.Process()
+    clock, process = VirtualTime(), psutil.Process()
     base = Workload(ClosedLoop(6), pairs=((40, 12, 1.0),))
     loads = [
         from_texts(base, texts)

@@ -41,7 +41,7 @@ import msgspec
 from verdicts import SLOWER, Restless
 
 from tputtui import profile
-from tputtui.engine.fake import FakeClock, FakeEngine
+from tputtui.engine.fake import FakeEngine
 from tputtui.engine.flags import to_argv
 from tputtui.engine.models import resolve
 from tputtui.frame import SERVING, TunerState
@@ -50,6 +50,7 @@ from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.attainment import wilson
 from tputtui.profile import EngineSpec, Profile
 from tputtui.session import Session
+from tputtui.simulate.clock import VirtualTime
 from tputtui.tune.plan import Plan
 
 GOOD = 0.95
@@ -102,7 +103,7 @@ class Virtual:
     """A session on the engine of a world, turned by hand."""
 
     def __init__(self, world: World, noise: int) -> None:
-        self.clock = FakeClock()
+        self.clock = VirtualTime()
         restless = Restless(self.clock, noise, 0.02, 5.0)
         self.session = Session(
             lambda: Engine(restless, world),  # type: ignore[arg-type]

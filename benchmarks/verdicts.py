@@ -25,7 +25,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from statistics import median
 
-from tputtui.engine.fake import FakeClock, FakeEngine
+from tputtui.engine.fake import FakeEngine
 from tputtui.engine.host import Host
 from tputtui.goals import parse_goals
 from tputtui.knobs import Knobs
@@ -37,6 +37,7 @@ from tputtui.measure.verdict import Difference, Judgement, differences
 from tputtui.measure.window import Settling
 from tputtui.observer import Observer
 from tputtui.profile import EngineSpec, Profile
+from tputtui.simulate.clock import VirtualTime
 from tputtui.tune.comparing import Comparing, Side
 
 CLEAR = (Judgement.BETTER, Judgement.WORSE)
@@ -54,7 +55,7 @@ GOALS = parse_goals("ttft_p90=400ms, tpot_p90=45ms")
 class Restless:
     """A clock that takes steps of uncertain length; the engine's own, in front of `clock`."""
 
-    def __init__(self, clock: FakeClock, seed: int, drift: float, drift_s: float) -> None:
+    def __init__(self, clock: VirtualTime, seed: int, drift: float, drift_s: float) -> None:
         self._clock = clock
         self._random = random.Random(seed)
         self._drift, self._drift_s = drift, drift_s
@@ -97,7 +98,7 @@ class Bench:
     """A host on the restless engine, turned by hand."""
 
     def __init__(self, load: Workload, seed: int, effect: float, options: argparse.Namespace):
-        self.clock, self.recorder = FakeClock(), Recorder()
+        self.clock, self.recorder = VirtualTime(), Recorder()
         restless = Restless(self.clock, seed, options.drift, options.drift_s)
         self.load = load
         self.goals = GOALS if options.goals else ()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tputtui.engine.fake import FakeClock, FakeEngine
+from tputtui.engine.fake import FakeEngine
 from tputtui.load.workload import Workload
 from tputtui.profile import EngineSpec, Profile
 from tputtui.session import Session
+from tputtui.simulate.clock import VirtualTime
 
 
 class Rig:
@@ -14,7 +15,7 @@ class Rig:
     def __init__(
         self, load: Workload, knobs: dict[str, int] | None = None, span_s: float = 60.0, **engine
     ) -> None:
-        self.clock = FakeClock()
+        self.clock = VirtualTime()
         self.engine_options = engine
         self.session = Session(
             lambda: FakeEngine(self.clock, **self.engine_options),

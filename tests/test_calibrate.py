@@ -9,11 +9,12 @@ import pytest
 from tests.made import calibration
 from tputtui.cli.calibrate import calibration_of
 from tputtui.cli.main import main
-from tputtui.engine.fake import FakeClock, FakeEngine
+from tputtui.engine.fake import FakeEngine
 from tputtui.headless.calibrating import Calibrating
 from tputtui.headless.progress import Progress
 from tputtui.profile import EngineSpec
 from tputtui.simulate.calibration import calibration_at, save_calibration
+from tputtui.simulate.clock import VirtualTime
 from tputtui.simulate.fitted import Measurement
 from tputtui.simulate.work import Work
 
@@ -44,7 +45,7 @@ class Measuring(FakeEngine):
 
 
 def calibrated():
-    clock = FakeClock()
+    clock = VirtualTime()
     calibrating = Calibrating(Measuring(clock), 2.0, lambda: False, clock)
     spec = EngineSpec("shape:demo")
     facts = calibrating.boot(spec)
@@ -74,7 +75,7 @@ def test_an_engine_of_known_costs_is_predicted_by_what_was_measured_of_it(tmp_pa
 
 
 def test_it_is_broken_off_when_someone_asks():
-    clock, asked = FakeClock(), []
+    clock, asked = VirtualTime(), []
     calibrating = Calibrating(Measuring(clock), 2.0, lambda: bool(asked), clock)
     calibrating.boot(EngineSpec("shape:demo"))
     asked.append(2)

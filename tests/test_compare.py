@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tputtui.engine.fake import FakeClock, FakeEngine
+from tputtui.engine.fake import FakeEngine
 from tputtui.engine.host import Host
 from tputtui.goals import parse_goals
 from tputtui.load.levels import Bursts
@@ -18,6 +18,7 @@ from tputtui.measure.series import rows
 from tputtui.measure.verdict import Judgement
 from tputtui.observer import Observer
 from tputtui.profile import EngineSpec, Profile
+from tputtui.simulate.clock import VirtualTime
 from tputtui.tune.compare import Comparison, Leg
 from tputtui.tune.comparing import Comparing, Side
 
@@ -184,7 +185,7 @@ class Driven:
     """A comparison on the deterministic engine, turned by hand, seen four times a second."""
 
     def __init__(self, load, a=A, b=B, goals=()):
-        self.clock, self.recorder = FakeClock(), Recorder()
+        self.clock, self.recorder = VirtualTime(), Recorder()
         self.host = Host(lambda: FakeEngine(self.clock), self.recorder, load, self.clock)
         self.host.boot(EngineSpec("shape:demo"), a.as_dict(), load=True)
         self.host.turn()

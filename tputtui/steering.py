@@ -32,7 +32,7 @@ from tputtui.tune.helm import Helm
 from tputtui.tune.trials import Trials
 from tputtui.tune.tuner import Tuner
 from tputtui.tune.turns import Setting, Turns
-from tputtui.tune.verifying import Next, Verifying
+from tputtui.tune.verifying import Next, Verifying, check_real
 
 __all__ = ["Steering"]
 
@@ -289,15 +289,11 @@ class Steering:
     def verify(self) -> str:
         """Boot with exactly the present values, and measure them again; what is done, in words.
 
-        Raises UsageError while there are no figures to compare with, or where vLLM would not boot
-        with these values; KnobError with no engine up.
+        Raises UsageError while there are no figures to compare with, on a simulated device, or
+        where vLLM would not boot with these values; KnobError with no engine up.
         """
         limits, booted = self._limits(), self._helm.facts.booted
-        if self._helm.facts.simulated:
-            raise UsageError(
-                "A simulation verifies nothing.",
-                "Save the profile, and `tputtui verify` it on the device it is for.",
-            )
+        check_real(self._helm.facts.simulated)
         self._break_off("A verify boot was asked for.")
         exact, _, refused = start_up(self._snapshot())
         if refused:

@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.engine import simulated as simulation
 from tests.test_session import load
 from tputtui import profile
-from tputtui.engine.fake import FakeClock, FakeEngine
+from tputtui.engine.fake import FakeEngine
 from tputtui.engine.protocol import State
 from tputtui.engine.vllm_inproc import VllmEngine
 from tputtui.errors import EngineError, ProfileError, UsageError
@@ -34,6 +34,7 @@ from tputtui.profile import EngineSpec, Profile
 from tputtui.record.journal import Journal
 from tputtui.record.reading import read_log
 from tputtui.session import Session
+from tputtui.simulate.clock import VirtualTime
 from tputtui.tune.plan import Plan
 
 ARGS = {"max_num_seqs": 64, "max_num_batched_tokens": 512, "max_model_len": 512}
@@ -101,7 +102,7 @@ class AnythingGoes(RuleBasedStateMachine):
 
     @initialize(logged=st.booleans())
     def begin(self, logged):
-        self.clock, self.plan = FakeClock(), {}
+        self.clock, self.plan = VirtualTime(), {}
         self.folder = Path(tempfile.mkdtemp())
         self.session = Session(
             self.make_engine, Profile(EngineSpec("shape:demo", dict(ARGS)), load(ClosedLoop(12))),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tputtui.cli.headless import Headless
 from tputtui.cli.main import INTERRUPTED
-from tputtui.cli.options import add_settings, asked_of
+from tputtui.cli.options import add_settings, asked_of, new_file
 
 if TYPE_CHECKING:
     from tputtui.frame import Frame
@@ -39,10 +39,7 @@ def run(words: list[str]) -> int:
     options, rest = parser().parse_known_args(words)
     asked = asked_of(options, rest)
     duration_s = duration_of(options.duration)
-    if options.save is not None and Path(options.save).expanduser().exists():
-        from tputtui.errors import ProfileExists
-
-        raise ProfileExists(f"{options.save} exists already.", "Choose another name.")
+    new_file(options.save)
     with Headless(asked, duration_s, quiet=options.quiet, virtual=options.virtual) as headless:
         return headless.leave(_bench(headless, options, duration_s))
 

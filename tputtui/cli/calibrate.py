@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from tputtui.cli.bench import duration_of
 from tputtui.cli.main import INTERRUPTED
-from tputtui.cli.options import add_settings, asked_of
+from tputtui.cli.options import add_settings, asked_of, new_file
 
 if TYPE_CHECKING:
     from tputtui.engine.protocol import EngineFacts
@@ -35,7 +35,7 @@ def run(words: list[str]) -> int:
     """Calibrate; returns the exit code."""
     options, rest = parser().parse_known_args(words)
     from tputtui.engine.target import is_server
-    from tputtui.errors import ProfileExists, UsageError
+    from tputtui.errors import UsageError
 
     asked = asked_of(options, rest)
     seconds = duration_of(options.measure, "--measure", 0.2, 600)
@@ -44,10 +44,7 @@ def run(words: list[str]) -> int:
         raise UsageError("The steps of a server are not seen from here.", "Calibrate on its GPU.")
     if asked.settings["simulate"].text:
         raise UsageError("A simulation is not calibrated by itself.", "Leave --simulate out.")
-    target = Path(options.output).expanduser() if options.output else None
-    if target is not None and target.exists():
-        raise ProfileExists(f"{target} exists already.", "Choose another name.")
-    return _calibrate(spec, seconds, target, quiet=options.quiet)
+    return _calibrate(spec, seconds, new_file(options.output or None), quiet=options.quiet)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -40,9 +40,9 @@ def hosting(spec: EngineSpec, settings: Mapping[str, Value], *, virtual: bool = 
     from tputtui.errors import UsageError
     from tputtui.hardware import HardwareSampler
 
-    isolate, simulated = settings["isolate"].on, settings["simulate"].text
-    if simulated:
-        return _simulated(spec, simulated, isolate=isolate, virtual=virtual)
+    make_host = IsolatedHost if settings["isolate"].on else Host
+    if simulated := settings["simulate"].text:
+        return _simulated(spec, simulated, make_host, virtual=virtual)
     if virtual:
         raise UsageError("--virtual is for simulations.", "Add --simulate h100, say.")
     if is_server(spec.model):
@@ -53,12 +53,10 @@ def hosting(spec: EngineSpec, settings: Mapping[str, Value], *, virtual: bool = 
         return Hosting(served, Host, time.monotonic, HardwareSampler())
     from tputtui.engine.vllm_inproc import VllmEngine
 
-    make_host = IsolatedHost if isolate else Host
     return Hosting(VllmEngine, make_host, time.monotonic, HardwareSampler())
 
 
-def _simulated(spec: EngineSpec, text: str, *, isolate: bool, virtual: bool) -> Hosting:
-    from tputtui.engine.host import Host
+def _simulated(spec: EngineSpec, text: str, make_host: Any, *, virtual: bool) -> Hosting:
     from tputtui.engine.isolated import IsolatedHost
     from tputtui.engine.target import is_server
     from tputtui.engine.virtual import VirtualHost
@@ -69,13 +67,12 @@ def _simulated(spec: EngineSpec, text: str, *, isolate: bool, virtual: bool) -> 
 
     if is_server(spec.model):
         raise UsageError("A server is not simulated.", "Leave --simulate out.")
-    if virtual and isolate:
+    if virtual and make_host is IsolatedHost:
         raise UsageError("--virtual runs in this process.", "Leave --isolate out.")
     simulation = simulation_of(text)
     simulation.check(spec)
     if virtual:
         now = VirtualTime()
         return Hosting(partial(SimulatedEngine, simulation, now), VirtualHost, now, None)
-    make_host = IsolatedHost if isolate else Host
     engine = partial(SimulatedEngine, simulation, RealTime())
     return Hosting(engine, make_host, time.monotonic, None)

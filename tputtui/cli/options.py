@@ -10,6 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tputtui.settings import SETTINGS, THEMES, Value, resolved
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tputtui.metrics import Exporter
     from tputtui.profile import EngineSpec, Profile
 
-__all__ = ["Asked", "add_settings", "asked_of", "exporter_of", "said_by"]
+__all__ = ["Asked", "add_settings", "asked_of", "exporter_of", "new_file", "said_by"]
 
 _LOAD_FIELDS = {
     "load": "arrivals",
@@ -109,6 +110,18 @@ def asked_of(options: argparse.Namespace, rest: list[str]) -> Asked:
     sources = dict.fromkeys(under, "config") | dict.fromkeys(base.engine.args, inner)
     sources |= dict.fromkeys(args, "flag")
     return Asked(_put_on(base, engine, settings), settings, sources, config, written)
+
+
+def new_file(text: str | None) -> Path | None:
+    """The file called so, None for none. Raises ProfileExists where there is one already."""
+    from tputtui.errors import ProfileExists
+
+    if text is None:
+        return None
+    path = Path(text).expanduser()
+    if path.exists():
+        raise ProfileExists(f"{text} exists already.", "Choose another name.")
+    return path
 
 
 def exporter_of(asked: Asked) -> Exporter | None:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from tputtui.cli.bench import add_virtual, duration_of
 from tputtui.cli.headless import Headless
 from tputtui.cli.main import INTERRUPTED
-from tputtui.cli.options import Asked, add_settings, asked_of
-from tputtui.cli.verify import check_real
+from tputtui.cli.options import Asked, add_settings, asked_of, new_file
 
 if TYPE_CHECKING:
     from tputtui.headless.running import Interrupted
@@ -41,16 +40,16 @@ def run(words: list[str]) -> int:
     """Tune; returns the exit code."""
     options, rest = parser().parse_known_args(words)
     from tputtui import profile
-    from tputtui.errors import ProfileExists
 
     options.profile = str(profile.find(options.profile))
     asked = asked_of(options, rest)
     plan = _plan(options, asked)
     plan.check(asked.profile.load, asked.profile.goals)
     duration_s = duration_of(options.measure)
-    if options.output and Path(options.output).expanduser().exists():
-        raise ProfileExists(f"{options.output} exists already.", "Choose another name.")
+    new_file(options.output or None)
     if options.verify:
+        from tputtui.tune.verifying import check_real
+
         check_real(asked.settings["simulate"].text)
     with Headless(asked, duration_s, quiet=options.quiet, virtual=options.virtual) as headless:
         return headless.leave(_tune(headless, plan, options, duration_s))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tputtui.profile import EngineSpec, Profile
     from tputtui.profile.evidence import Evidence, Measured
 
-__all__ = ["check_real", "parser", "run"]
+__all__ = ["parser", "run"]
 
 _EPILOG = """\
 The figures it was tuned with are taken from the profile; where it has none, or with --anew, they
@@ -69,16 +69,6 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def check_real(simulated: str) -> None:
-    """Raise UsageError where what is to be verified would run on a simulated device."""
-    if simulated:
-        from tputtui.errors import UsageError
-
-        raise UsageError(
-            "A simulation verifies nothing.", "Verify the profile on the device it is for."
-        )
-
-
 def _verify(
     base: Profile, source: Path, target: Path, options: argparse.Namespace, duration_s: float
 ) -> int:
@@ -87,6 +77,7 @@ def _verify(
     from tputtui import profile
     from tputtui.errors import UsageError
     from tputtui.export.startup import start_up
+    from tputtui.tune.verifying import check_real
 
     options.profile = str(source)
     asked = asked_of(options, [])

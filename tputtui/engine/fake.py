@@ -17,22 +17,9 @@ from tputtui.knobs import Knobs
 from tputtui.load.generator import RequestSpec
 from tputtui.measure.samples import StepSample
 from tputtui.profile import EngineSpec
+from tputtui.simulate.clock import VirtualTime
 
-__all__ = ["FakeClock", "FakeEngine"]
-
-
-class FakeClock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self, now_s: float = 1000.0) -> None:
-        self.now_s = now_s
-
-    def __call__(self) -> float:
-        return self.now_s
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now_s += seconds
+__all__ = ["FakeEngine"]
 
 
 @dataclass(slots=True)
@@ -77,7 +64,7 @@ class FakeEngine:
     )
 
     def __init__(
-        self, clock: FakeClock, *, fail_boot: Exception | None = None, fail_at_step: int = -1
+        self, clock: VirtualTime, *, fail_boot: Exception | None = None, fail_at_step: int = -1
     ) -> None:
         self._clock = clock
         self._fail_boot = fail_boot

@@ -104,7 +104,6 @@ def _check(model: Any) -> None:
             f"{model.model} {why}, which no cost is known of.",
             "Plain decoders can be: Llama, Qwen, Mistral, Gemma, mixtures of experts.",
         )
-    _layer_kinds(model)
 
 
 def _layer_kinds(model: Any) -> list[str]:

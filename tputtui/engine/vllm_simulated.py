@@ -55,6 +55,7 @@ class SimulatedEngine(VllmEngine):
         self._simulation, self._pacer = simulation, pacer
         self._other_clock = OtherClock(pacer)
         self._devices = _Devices(simulation, pacer)
+        self._overlapped = True
 
     def submit(self, request: RequestSpec) -> None:
         """Queue one request; in virtual time that takes what it would."""
@@ -89,8 +90,7 @@ class SimulatedEngine(VllmEngine):
     def _build(self, spec: EngineSpec, resolved: EngineSpec, report: Report) -> Any:
         self._simulation.check(spec)
         self._executor_class = executor_class(self._devices)
-        wanted = resolved.args.get("async_scheduling", self._simulation.overlapped)
-        self._devices.overlapped = bool(wanted)
+        self._overlapped = bool(resolved.args.get("async_scheduling", self._simulation.overlapped))
         config = super()._build(spec, resolved, report)
         if self._virtual:
             # Only now has all of vLLM's engine been imported.
@@ -100,7 +100,7 @@ class SimulatedEngine(VllmEngine):
     def _configured(self, config: Any) -> None:
         stages = config.parallel_config.pipeline_parallel_size
         # vLLM's platform for CPUs turns it off.
-        config.scheduler_config.async_scheduling = self._devices.overlapped and stages == 1
+        config.scheduler_config.async_scheduling = self._overlapped and stages == 1
         self._devices.adopt(sizes_of(config))
 
     def _facts(self, spec: EngineSpec, config: Any, version: str) -> EngineFacts:
@@ -124,12 +124,10 @@ class SimulatedEngine(VllmEngine):
 class _Devices:
     """The devices as the executor asks for them: `vllm_executor.Stand`.
 
-    due: the work of the step scheduled last. overlapped: whether the next step is scheduled while
-    one runs.
+    due: the work of the step scheduled last.
     """
 
     def __init__(self, simulation: Simulation, pacer: Pacer) -> None:
-        self.overlapped = True
         self.due = Work()
         self._simulation, self._pacer = simulation, pacer
         self._sizes: Sizes | None = None

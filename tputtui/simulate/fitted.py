@@ -125,13 +125,14 @@ def fitted(rows: Sequence[Measurement]) -> Fitted:
         ]
     )
     host = np.array([(1.0, w.sequences, w.prefills, w.prefill_tokens) for w in works])
-    between = [(1.0, row.submitted) for row in rows if not math.isnan(row.between_s)]
+    timed = [row for row in rows if not math.isnan(row.between_s)]
     fixed, *others = _coefficients(device, np.array([row.device_s for row in rows]))
     token = others[: len(knots) + 1]
     mixed, decode, context, prefill, pair = others[len(knots) + 1 :]
     in_step = _coefficients(host, np.array([row.host_s for row in rows]))
     loop, submit = _coefficients(
-        np.array(between), np.array([r.between_s for r in rows if not math.isnan(r.between_s)])
+        np.array([(1.0, row.submitted) for row in timed]),
+        np.array([row.between_s for row in timed]),
     )
     host_fixed = Coefficient(in_step[0].value_s + loop.value_s, in_step[0].error_s)
     return Fitted(

@@ -21,9 +21,18 @@ from tputtui.profile.evidence import Evidence
 from tputtui.proof import compared, measured
 from tputtui.tune.measuring import Measuring, Stage
 
-__all__ = ["Next", "Verifying"]
+__all__ = ["Next", "Verifying", "check_real"]
 
 _SHORTEST_S, _LONGEST_S = 10.0, 60.0
+
+
+def check_real(simulated: str) -> None:
+    """Raise UsageError where what is to be verified runs, as this says, on a simulated device."""
+    if simulated:
+        raise UsageError(
+            "A simulation verifies nothing.",
+            "Save the profile, and `tputtui verify` it on the device it is for.",
+        )
 
 
 class Next(Enum):

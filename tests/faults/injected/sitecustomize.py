@@ -123,11 +123,12 @@ BODIES = {
 
 
 def paced(module):
-    from tputtui.engine.fake import FakeClock, FakeEngine
+    from tputtui.engine.fake import FakeEngine
+    from tputtui.simulate.clock import VirtualTime
 
     longest_s = float(os.environ.get("PACED_LONGEST_S", "0.1"))
 
-    class Paced(FakeClock):
+    class Paced(VirtualTime):
         def __call__(self):
             return time.monotonic()
 
