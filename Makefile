@@ -7,7 +7,7 @@ STATUS_FILE ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-versions check format screenshots overhead loadgen agreement verdicts tuner simulation audit loop watchers faults soak wheel clean distclean
+.PHONY: help demo setup test test-gpu test-versions check format screenshots overhead loadgen agreement verdicts tuner simulation audit loop watchers faults soak wheel clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,9 @@ setup: ## make .venv ready: uv, vLLM for this machine, tputtui
 # STATUS_FILE, for .ci/run: a failure of pytest is written there and is no failure of make.
 test: setup ## run the tests
 	@$(BIN)/pytest $(ARGS) $(if $(STATUS_FILE),|| echo $$? >'$(STATUS_FILE)')
+
+test-gpu: setup ## what only a GPU shows: limits under CUDA graphs, memory that comes back, NVML (10 min)
+	@$(BIN)/pytest tests/gpu $(ARGS)
 
 test-versions: setup ## run the adapter against other releases of vLLM (ARGS="0.26 0.33")
 	@$(BIN)/python tests/versions/run.py $(ARGS)

@@ -3,6 +3,7 @@
     make overhead                      # 10 pairs at 200x50, then the screen's own cost at 80x24
     python benchmarks/overhead.py --pairs 16 --seconds 8
     python benchmarks/overhead.py --isolate      # the engine in our process against one of its own
+    python benchmarks/overhead.py -- shape:qwen3-8b --load 128      # something else than the demo
 
 The `tputtui` command runs in a pseudo-terminal. Legs alternate in that one process, on that one
 engine, with the same arguments, limits, seed and load (A B B A …): a bare leg takes our hooks off
@@ -96,8 +97,8 @@ def bare_loop(host, seconds: float) -> dict:
     return found | {"engine_cpu_frac": cpu_s / took_s}
 
 
-def program(out: pathlib.Path, seconds: float, pairs: int, isolate: bool) -> None:
-    """`tputtui`, with a probe on its event loop that leaves after the legs."""
+def program(out: pathlib.Path, seconds: float, pairs: int, isolate: bool, words: list[str]) -> None:
+    """`tputtui` with `words`, with a probe on its event loop that leaves after the legs."""
     from multiprocessing.connection import Connection
 
     import psutil
@@ -207,7 +208,7 @@ def program(out: pathlib.Path, seconds: float, pairs: int, isolate: bool) -> Non
         return leave(app, session, log_path)
 
     cli_run._leave = write_and_leave
-    sys.exit(cli.main(["--isolate"] if isolate else []))
+    sys.exit(cli.main([*words, *(["--isolate"] if isolate else [])]))
 
 
 def quantiles(values: list[float]) -> dict[str, float]:
@@ -219,8 +220,13 @@ def quantiles(values: list[float]) -> dict[str, float]:
 # -- outside: the terminal ----------------------------------------------------------------------
 
 
-def run_program(pairs: int, seconds: float, size: tuple[int, int], isolate: bool = False) -> dict:
-    """Run the program in a pseudo-terminal of `size` (columns, rows); its legs and bytes."""
+def run_program(
+    pairs: int, seconds: float, size: tuple[int, int], given: list[str], isolate: bool = False
+) -> dict:
+    """Run the program in a pseudo-terminal of `size` (columns, rows); its legs and bytes.
+
+    given: words of its command line.
+    """
     import pexpect
 
     with tempfile.TemporaryDirectory() as folder:
@@ -232,7 +238,7 @@ def run_program(pairs: int, seconds: float, size: tuple[int, int], isolate: bool
         for name in ("NO_COLOR", "COLUMNS", "LINES"):
             env.pop(name, None)
         words = [__file__, "--out", str(out), "--seconds", str(seconds), "--pairs", str(pairs)]
-        words += ["--isolate"] if isolate else []
+        words += [*(["--isolate"] if isolate else []), "--", *given]
         child = pexpect.spawn(sys.executable, words, dimensions=size[::-1], env=env, timeout=900)
         written: list[tuple[float, int]] = []
         tail = b""
@@ -254,8 +260,8 @@ def run_program(pairs: int, seconds: float, size: tuple[int, int], isolate: bool
     return result
 
 
-def key_to_paint(size: tuple[int, int], presses: int = 40) -> list[float]:
-    """Seconds from a key to the limit it selects standing on the screen, under the demo's load."""
+def key_to_paint(size: tuple[int, int], given: list[str], presses: int = 40) -> list[float]:
+    """Seconds from a key to the limit it selects standing on the screen, under load."""
     import pexpect
     import pyte
 
@@ -265,7 +271,7 @@ def key_to_paint(size: tuple[int, int], presses: int = 40) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         env = os.environ | {"TERM": "xterm-256color", "XDG_STATE_HOME": folder}
         program = str(pathlib.Path(sys.executable).parent / "tputtui")
-        child = pexpect.spawn(program, [], dimensions=(rows, columns), env=env, timeout=120)
+        child = pexpect.spawn(program, given, dimensions=(rows, columns), env=env, timeout=120)
 
         def shown(what: str, seconds: float) -> float:
             end_s = time.monotonic() + seconds
@@ -332,9 +338,9 @@ def screen_cost(name: str, result: dict) -> None:
         )
 
 
-def report(pairs: int, seconds: float, small: bool) -> None:
-    print(f"{machine()}; {pairs} pairs of {seconds:.0f} s, demo profile")
-    wide = run_program(pairs, seconds, (200, 50))
+def report(pairs: int, seconds: float, given: list[str], *, small: bool, keys: bool) -> None:
+    print(f"{machine()}; {pairs} pairs of {seconds:.0f} s, {' '.join(given) or 'demo profile'}")
+    wide = run_program(pairs, seconds, (200, 50), given)
     bare = [leg for leg in wide["legs"] if leg["kind"] == "bare"]
     watched = [leg for leg in wide["legs"] if leg["kind"] == "watched"]
     print("pair   bare tok/s   watched tok/s   ratio   steps/s bare, watched")
@@ -347,23 +353,26 @@ def report(pairs: int, seconds: float, small: bool) -> None:
     print(f"watched ÷ bare: {interval(ratios)} (95 %), median {statistics.median(ratios):.3f}")
     screen_cost("screen at 200x50", wide)
     if small:
-        screen_cost("screen at 80x24", run_program(0, 2 * seconds, (80, 24)))
+        screen_cost("screen at 80x24", run_program(0, 2 * seconds, (80, 24), given))
+    if not keys:
+        return
     for size in ((80, 24), (200, 50)):
-        keys = quantiles(key_to_paint(size))
+        took = quantiles(key_to_paint(size, given))
         print(
-            f"\nkey to paint at {size[0]}x{size[1]} (n {keys['n']})  p50 {keys['p50'] * 1000:.0f}"
-            f"  p99 {keys['p99'] * 1000:.0f}  max {keys['max'] * 1000:.0f} ms"
+            f"\nkey to paint at {size[0]}x{size[1]} (n {took['n']})  p50 {took['p50'] * 1000:.0f}"
+            f"  p99 {took['p99'] * 1000:.0f}  max {took['max'] * 1000:.0f} ms"
         )
 
 
-def report_isolated(pairs: int, seconds: float) -> None:
+def report_isolated(pairs: int, seconds: float, given: list[str]) -> None:
     """The program as it is against `--isolate`, one process after the other."""
-    print(f"{machine()}; {pairs} pairs of {seconds:.0f} s, demo profile, 200x50")
+    what = " ".join(given) or "demo profile"
+    print(f"{machine()}; {pairs} pairs of {seconds:.0f} s, {what}, 200x50")
     print("pair   in process tok/s   isolated tok/s   ratio   steps/s in process, isolated")
     found: dict[bool, list[dict]] = {False: [], True: []}
     for pair in range(pairs):
         for isolate in (False, True) if pair % 2 == 0 else (True, False):
-            found[isolate] += run_program(0, seconds, (200, 50), isolate)["legs"]
+            found[isolate] += run_program(0, seconds, (200, 50), given, isolate)["legs"]
         a, b = found[False][-1], found[True][-1]
         print(
             f"{pair + 1:>4} {a['tokens_per_s']:>18,.0f} {b['tokens_per_s']:>16,.0f}"
@@ -391,18 +400,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--no-small", action="store_true", help="leave 80x24 out")
+    parser.add_argument("--no-keys", action="store_true", help="leave key to paint out")
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument(
         "--isolate", action="store_true", help="compare the engine in process with --isolate"
     )
     parser.add_argument("--out", type=pathlib.Path, help=argparse.SUPPRESS)
+    parser.add_argument("given", nargs="*", metavar="-- WORDS", help="of tputtui's command line")
     options = parser.parse_args()
+    given, seconds, pairs = options.given, options.seconds, options.pairs
     if options.out:
-        program(options.out, options.seconds, options.pairs, options.isolate)
+        program(options.out, seconds, pairs, options.isolate, given)
     elif options.isolate:
-        report_isolated(options.pairs, options.seconds)
+        report_isolated(pairs, seconds, given)
     else:
-        report(options.pairs, options.seconds, not options.no_small)
+        report(pairs, seconds, given, small=not options.no_small, keys=not options.no_keys)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,10 @@ calibrated  The demo on the CPU. Its calibration's loads and the held-out ones t
             several of its moods. The calibration is fitted to its own loads only. Then the
             simulated engine gets the held-out loads, request for request, in virtual time. How far
             the passes of one load lie apart in reality says what this machine can tell.
+            On a GPU, whose pace is its own, the held-out loads come after the calibration, on a
+            larger model and an engine as users boot it. What was measured can be carried away
+            (--to FILE) and compared elsewhere (--from FILE), with the GPU's datasheet as well
+            (--device h200).
 published   For pairs of a GPU and a model whose load is told whole. The published figures hold an
             HTTP server and a client, which the simulation has not, and their vLLM is an older one.
             Lengths that are told by their mean only are all taken as that.
@@ -35,7 +39,9 @@ import msgspec
 import numpy as np
 
 from tputtui.cli.calibrate import calibration_of
+from tputtui.engine.host import Host
 from tputtui.engine.virtual import VirtualHost
+from tputtui.engine.vllm_inproc import VllmEngine
 from tputtui.engine.vllm_measured import MeasuredEngine
 from tputtui.engine.vllm_simulated import SimulatedEngine
 from tputtui.headless.calibrating import PASSES, Calibrating
@@ -50,6 +56,12 @@ from tputtui.simulate.clock import VirtualTime
 from tputtui.simulate.simulation import Simulation, simulation_of
 
 DEMO = EngineSpec("shape:demo")
+LARGE = EngineSpec(
+    "shape:qwen3-8b",
+    {"max_num_seqs": 128, "max_num_batched_tokens": 4096, "max_model_len": 4096},
+)
+GPU_FASTER = 4.0
+"""So much more arrives in a second of what a GPU serves."""
 SETTLE_S, WINDOW_S = 2.0, 5.0
 AIMS = {"tokens/s": 0.10, "TPOT p50": 0.10, "E2E p50": 0.10, "TTFT p99": 0.25}
 
@@ -99,8 +111,7 @@ class Found(NamedTuple):
 
     def figures(self) -> dict[str, float]:
         def at(values: list[float], share: float) -> float:
-            known = [value for value in values if not math.isnan(value)]
-            return float(np.quantile(known, share)) if known else math.nan
+            return float(np.quantile(values, share)) if values else math.nan
 
         return {
             "tokens/s": self.tokens / self.seconds,
@@ -136,14 +147,22 @@ def window(host: Any, recorder: Recorder, go_on: Any, clock: Any) -> Found:
     return Found(
         float(steps[:, STEP["generated_tokens"]].sum()),
         end_s - began_s,
-        [r.ttft_s for r in ended],
-        [r.tpot_s for r in ended],
-        [r.e2e_s for r in ended],
+        *(
+            [value for value in each if not math.isnan(value)]
+            for each in (
+                [r.ttft_s for r in ended],
+                [r.tpot_s for r in ended],
+                [r.e2e_s for r in ended],
+            )
+        ),
     )
 
 
-def put_on(host: Any, name: str, again: int) -> None:
+def put_on(host: Any, name: str, again: int, faster: float) -> None:
     workload, limits = HELD_OUT[name]
+    if isinstance(workload.arrivals, Poisson | Gamma | Constant):
+        arrivals = msgspec.structs.replace(workload.arrivals, rate=faster * workload.arrivals.rate)
+        workload = msgspec.structs.replace(workload, arrivals=arrivals)
     knobs: Knobs = host.status.facts.booted.overridden(limits)
     seed = 100 * list(HELD_OUT).index(name) + again
     host.begin_leg(knobs, msgspec.structs.replace(workload, seed=seed), name)
@@ -152,64 +171,108 @@ def put_on(host: Any, name: str, again: int) -> None:
 # -- calibrated here ---------------------------------------------------------------------------
 
 
-def measured(passes: int) -> tuple[Calibration, dict[str, list[Found]]]:
-    """The calibration, and the held-out loads as the real engine serves them."""
-    calibrating = Calibrating(MeasuredEngine(), 4.0, lambda: False)
-    facts = calibrating.boot(DEMO.overridden(None, {"async_scheduling": False}))
-    host, rows = calibrating.host, []
-    found: dict[str, list[Found]] = {name: [] for name in HELD_OUT}
+class Reality(NamedTuple):
+    """A calibration, and the held-out loads as the real engine served them."""
 
-    def go_on(seconds: float) -> None:
-        until_s = time.monotonic() + seconds
-        while time.monotonic() < until_s:
-            if (wait_s := host.turn()) > 0:
-                time.sleep(min(wait_s, max(0.0, until_s - time.monotonic())))
+    spec: EngineSpec
+    calibration: Calibration
+    faster: float
+    passes: dict[str, list[Found]]
 
-    orders = random.Random(1)
-    turns = [(again, what) for again in range(max(passes, PASSES))
-             for what in (*range(len(calibrating.loads)), *HELD_OUT)]  # fmt: skip
+
+def measured(passes: int) -> Reality:
+    import torch
+
+    spec, on_gpu = (LARGE, True) if torch.cuda.is_available() else (DEMO, False)
+    calibrating = Calibrating(MeasuredEngine(), 2.0 if on_gpu else 4.0, lambda: False)
+    facts = calibrating.boot(spec.overridden(None, {"async_scheduling": False}))
+    orders, among = random.Random(1), range(len(calibrating.loads))
+    turns = [(again, what) for again in range(PASSES) for what in among]
+    held_out = [(again, name) for again in range(passes) for name in HELD_OUT]
+    if not on_gpu:
+        turns += held_out
     turns.sort(key=lambda turn: (turn[0], orders.random()))
+    rows, found = [], {name: [] for name in HELD_OUT}
+
+    def hold_out(host: Any, recorder: Recorder, again: int, name: str) -> None:
+        def go_on(seconds: float) -> None:
+            until_s = time.monotonic() + seconds
+            while time.monotonic() < until_s:
+                if (wait_s := host.turn()) > 0:
+                    time.sleep(min(wait_s, max(0.0, until_s - time.monotonic())))
+
+        put_on(host, name, again, GPU_FASTER if on_gpu else 1.0)
+        found[name].append(window(host, recorder, go_on, time.monotonic))
+
     for number, (again, what) in enumerate(turns):
         if isinstance(what, int):
-            rows += calibrating.under(what) if again < PASSES else []
-        elif again < passes:
-            put_on(host, what, again)
-            found[what].append(window(host, calibrating.recorder, go_on, time.monotonic))
+            rows += calibrating.under(what)
+        else:
+            hold_out(calibrating.host, calibrating.recorder, again, what)
         print(f"\r{number + 1} of {len(turns)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     calibrating.close()
-    return calibration_of(DEMO, facts, rows, calibrating.loads), found
+    calibration = calibration_of(spec, facts, rows, calibrating.loads)
+    if on_gpu:
+        recorder = Recorder()
+        nothing = Workload(ClosedLoop(0), Fixed(1), Fixed(1))
+        host = Host(VllmEngine, recorder, nothing, time.monotonic)
+        host.boot(spec, {}, load=False)
+        host.turn()
+        if host.status.failure:
+            raise host.status.failure
+        for again, name in held_out:
+            hold_out(host, recorder, again, name)
+        host.close(0.0)
+        host.turn()
+    return Reality(spec, calibration, GPU_FASTER if on_gpu else 1.0, found)
 
 
-def predicted(calibration: Calibration, passes: int) -> dict[str, list[Found]]:
+def predicted(real: Reality, simulation: Simulation) -> dict[str, list[Found]]:
     """The held-out loads as the simulated engine serves them."""
     clock = VirtualTime()
     recorder, nothing = Recorder(), Workload(ClosedLoop(0), Fixed(1), Fixed(1))
-    simulation = Simulation(calibration=calibration)
     host = VirtualHost(lambda: SimulatedEngine(simulation, clock), recorder, nothing, clock)
-    host.boot(DEMO, {}, load=False)
+    host.boot(real.spec, {}, load=False)
     host.turn()
+    if host.status.failure:
+        raise host.status.failure
     found: dict[str, list[Found]] = {name: [] for name in HELD_OUT}
-    for again in range(passes):
+    for again in range(max(map(len, real.passes.values()))):
         for name in HELD_OUT:
-            put_on(host, name, again)
+            put_on(host, name, again, real.faster)
             found[name].append(window(host, recorder, host.run_for, clock))
     host.close(10.0)
     return found
 
 
 def calibrated(options: argparse.Namespace) -> None:
-    calibration, real = measured(options.passes)
-    print(f"calibrated ±{calibration.error_frac:.0%} by its own residuals")
+    if options.carried:
+        real = msgspec.json.decode(options.carried.read_bytes(), type=Reality)
+    else:
+        real = measured(options.passes)
+    calibration = real.calibration
+    if options.to:
+        options.to.write_bytes(msgspec.json.encode(real))
+        return
+    print(f"{real.spec.model} on {calibration.device}, vLLM {calibration.vllm}: "
+          f"calibrated ±{calibration.error_frac:.0%} by its own residuals")  # fmt: skip
+    _compared(real, Simulation(calibration=calibration))
+    if options.device:
+        print(f"\nthe same, from the datasheet of {options.device}")
+        _compared(real, simulation_of(options.device))
+
+
+def _compared(real: Reality, simulation: Simulation) -> None:
     began_s = time.monotonic()
-    ours = predicted(calibration, options.passes)
+    ours = predicted(real, simulation)
     simulated_s = time.monotonic() - began_s
-    spent_s = sum(found.seconds + SETTLE_S for passes in real.values() for found in passes)
+    spent_s = sum(found.seconds + SETTLE_S for passes in real.passes.values() for found in passes)
     print(f"{spent_s:.0f} s of load, simulated in {simulated_s:.0f} s\n")
     print(f"{'load, not among those of the calibration':<42}"
           + "".join(f"{name:>28}" for name in AIMS) + "   passes apart")  # fmt: skip
     off: dict[str, list[float]] = {name: [] for name in AIMS}
-    for load, there in real.items():
+    for load, there in real.passes.items():
         line = f"{load:<42}"
         seen, said = pooled(there).figures(), pooled(ours[load]).figures()
         for name in AIMS:
@@ -413,6 +476,10 @@ def main() -> None:
     parser.add_argument("part", nargs="*", help="calibrated, published, cost; all without")
     parser.add_argument("--passes", type=int, default=3, help="of each held-out load")
     parser.add_argument("--seconds", type=float, default=10.0, help="for each batch size of cost")
+    parser.add_argument("--to", type=Path, metavar="FILE", help="calibrated: measure only")
+    parser.add_argument("--from", dest="carried", type=Path, metavar="FILE",
+                        help="calibrated: what was measured elsewhere")  # fmt: skip
+    parser.add_argument("--device", help="calibrated: compare its datasheet as well")
     options = parser.parse_args()
     print(f"{datetime.date.today()}")
     parts = {"calibrated": calibrated, "published": published, "cost": cost}

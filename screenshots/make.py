@@ -2,6 +2,7 @@
 
     make screenshots
     python screenshots/make.py frontier-120x40        one of them
+    python screenshots/make.py gpu-120x40             on a GPU that holds 8 billion parameters
 
 Boots the real engine once for each picture (one to four minutes each) and writes SVG; PNG too
 where Chromium is installed. Nothing is drawn by hand: what is on the picture is what was measured.
@@ -78,7 +79,7 @@ async def tuned(pilot) -> None:
 
 
 DONE = {"demo": turned, "load": edited, "frontier": swept, "tuner": tuned, "replay": turned,
-        "simulate": turned}  # fmt: skip
+        "simulate": turned, "gpu": turned}  # fmt: skip
 
 
 async def picture(name: str, columns: int, rows: int, state: pathlib.Path) -> str:
@@ -97,6 +98,8 @@ async def picture(name: str, columns: int, rows: int, state: pathlib.Path) -> st
     session = Session(VllmEngine, demo, hardware=HardwareSampler(), log_path=log)
     if name == "simulate":
         session = simulated()
+    elif name == "gpu":
+        session = Session(VllmEngine, filling(), hardware=HardwareSampler())
     app = TputApp(session, start=session.start, save_dir=state)
     async with app.run_test(size=(columns, rows)) as pilot:
         while session.host.status.state is not State.RUNNING:
@@ -109,20 +112,26 @@ async def picture(name: str, columns: int, rows: int, state: pathlib.Path) -> st
     return svg if log is None else await replayed(log, columns, rows)
 
 
-def simulated():
-    """A session of a model that fills an H100, on a machine that has none."""
-    from tputtui.engine.vllm_simulated import SimulatedEngine
+def filling():
+    """A model and a load that fill an H100."""
     from tputtui.load.lengths import LogNormal
     from tputtui.load.workload import ClosedLoop, Workload
     from tputtui.profile import EngineSpec, Profile
+
+    spec = EngineSpec("shape:llama-3.1-8b", {"max_model_len": 8192})
+    load = Workload(ClosedLoop(192), LogNormal(500, 0.6, 16, 4000), LogNormal(200, 0.5, 16, 1000))
+    return Profile(spec, load, {"max_num_seqs": 128})
+
+
+def simulated():
+    """A session of that on a machine that has no GPU."""
+    from tputtui.engine.vllm_simulated import SimulatedEngine
     from tputtui.session import Session
     from tputtui.simulate.clock import RealTime
     from tputtui.simulate.simulation import simulation_of
 
-    spec = EngineSpec("shape:llama-3.1-8b", {"max_model_len": 8192})
-    load = Workload(ClosedLoop(192), LogNormal(500, 0.6, 16, 4000), LogNormal(200, 0.5, 16, 1000))
     h100 = functools.partial(SimulatedEngine, simulation_of("h100"), RealTime())
-    return Session(h100, Profile(spec, load, {"max_num_seqs": 128}))
+    return Session(h100, filling())
 
 
 async def replayed(log: pathlib.Path, columns: int, rows: int) -> str:

@@ -8,6 +8,8 @@ import pytest
 
 from tests.faults import fault
 from tests.terminal import Terminal
+from tputtui.engine.vllm_args import sentences
+from tputtui.errors import EngineError
 
 pytestmark = [pytest.mark.pty, pytest.mark.engine]
 
@@ -92,3 +94,20 @@ def test_ctrl_c_leaves_in_every_stage_of_a_boot(tmp_path, stage):
     terminal.until(stage)
     terminal.press("\x03")
     leaves(terminal, 0, "log")
+
+
+def test_what_is_long_to_say_ends_with_a_sentence():
+    # As torch 2.11 says it, on an H200.
+    text = (
+        "CUDA out of memory. Tried to allocate 152.59 GiB. GPU 0 has a total capacity of 139.80 GiB"
+        " of which 138.47 GiB is free. Including non-PyTorch memory, this process has 1.32 GiB"
+        " memory in use. Of the allocated memory 433.54 MiB is allocated by PyTorch, with"
+        " 140.00 MiB allocated in private pools (e.g., CUDA Graphs), and 81.5 MiB is reserved by"
+        " PyTorch but unallocated."
+    )
+    with pytest.raises(EngineError) as told, sentences("It did not fit", "A hint."):
+        raise RuntimeError(text)
+    assert told.value.message == f"It did not fit: {text.partition(' Of the')[0]}"
+    with pytest.raises(EngineError) as told, sentences("No", "A hint."):
+        raise RuntimeError("word " * 100)
+    assert told.value.message.endswith("word …")

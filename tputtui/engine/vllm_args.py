@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, get_args
 
@@ -148,7 +149,7 @@ def parse_arguments(spec: EngineSpec) -> Any:
     except TputError:
         raise
     except Exception as error:
-        raise UsageError(f"vLLM refuses the flags: {_reason(error)}.", _FLAGS_HINT) from error
+        raise UsageError(f"vLLM refuses the flags: {_reason(error)}", _FLAGS_HINT) from error
 
 
 @contextlib.contextmanager
@@ -165,7 +166,10 @@ def sentences(what: str, hint: str, *, usage: tuple[type[Exception], ...] = ()) 
     except Exception as error:
         logger.exception(what)
         kind = UsageError if isinstance(error, usage) else EngineError
-        raise kind(f"{what}: {_reason(error)}.", hint) from error
+        raise kind(f"{what}: {_reason(error)}", hint) from error
+
+
+_REASON_CHARS = 300
 
 
 def _one_line(message: str) -> str:
@@ -185,6 +189,14 @@ def _reason(error: Exception) -> str:
             first = errors()[0]
             why = str(first["msg"]).removeprefix("Value error, ").partition("\n")[0]
             where = ".".join(map(str, first["loc"]))
-            return (f"{where}: {why}" if where else why).rstrip(".")[:300]
-    text = str(error).strip().partition("\n")[0].rstrip(".")
-    return (text or type(error).__name__)[:300]
+            return _short(f"{where}: {why}" if where else why)
+    return _short(str(error).strip().partition("\n")[0] or type(error).__name__)
+
+
+def _short(text: str) -> str:
+    """What is too long to be read at once (torch's about memory) ends with a sentence of it."""
+    if len(text) > _REASON_CHARS:
+        # A number's point and "e.g." end none.
+        ends = [end.start() for end in re.finditer(r"\.(?= [A-Z])", text[:_REASON_CHARS])]
+        text = text[: ends[-1]] if ends else text[:_REASON_CHARS].rpartition(" ")[0] + " …"
+    return f"{text.rstrip('.')}{'' if text.endswith('…') else '.'}"

@@ -26,6 +26,7 @@ from tputtui.engine.vllm_args import (
     prepare,
     sentences,
 )
+from tputtui.engine.vllm_compiled import forget_compiled
 from tputtui.engine.vllm_facts import block_bytes, config_sha256, device, revision
 from tputtui.engine.vllm_limits import LIMIT_INTERNALS, LiveLimits
 from tputtui.engine.vllm_watch import WATCH_INTERNALS, StepWatch
@@ -207,6 +208,7 @@ class VllmEngine:
             engine.engine_core.shutdown()
         if workers is not None:
             workers.clear_away()
+        forget_compiled()
 
     # -- requests --------------------------------------------------------------------------
 
