@@ -5,6 +5,8 @@ EXTRA ?=
 ARGS ?=
 STATUS_FILE ?=
 BIN := .venv/bin
+# Tests without an engine side by side, then those with one (tests/conftest.py).
+PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo setup test test-gpu test-versions check format screenshots overhead loadgen agreement verdicts tuner simulation audit loop watchers faults soak wheel clean distclean
@@ -24,7 +26,7 @@ setup: ## make .venv ready: uv, vLLM for this machine, tputtui
 
 # STATUS_FILE, for .ci/run: a failure of pytest is written there and is no failure of make.
 test: setup ## run the tests
-	@$(BIN)/pytest $(ARGS) $(if $(STATUS_FILE),|| echo $$? >'$(STATUS_FILE)')
+	@$(PYTEST) $(ARGS) $(if $(STATUS_FILE),|| echo $$? >'$(STATUS_FILE)')
 
 test-gpu: setup ## what only a GPU shows: limits under CUDA graphs, memory that comes back, NVML (10 min)
 	@$(BIN)/pytest tests/gpu $(ARGS)
@@ -37,7 +39,7 @@ check: setup ## lint, formatting, types, import contracts and tests
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 format: setup ## format the code and apply safe lint fixes
 	$(BIN)/ruff check --fix --exit-zero

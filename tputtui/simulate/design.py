@@ -59,4 +59,7 @@ def designed(ceilings: Knobs, kv_tokens: int) -> list[Load]:
         mean = max(1, min(room // 4, int(0.4 * kv_tokens) // n))
         prompts = LogNormal(mean, 0.7, 1, max(1, 2 * room - most))
         add(f"{n} mixed", n, prompts, Uniform(min(4, most), most))
+    # And in steps so small that how they are started counts, not what they compute.
+    n = batches[len(batches) // 2]
+    add(f"{n} mixed, short", n, Fixed(2 * short), Uniform(min(4, most), most))
     return loads

@@ -56,7 +56,8 @@ class Fitted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`Cost` by coefficients.
 
     token_knots: up to so many tokens of a step each costs the first of `token`, up to the next
-    knot the second, and so on. fixed: a step; mixed: one with decodes and prefills in it; decode,
+    knot the second, and so on. fixed: a step; prefilling: one with a prefill in it, which no whole
+    CUDA graph runs; mixed: one with decodes besides; decode,
     decode_context, prefill, prefill_pair: one of what `Work` counts. host_*: vLLM's own Python, for
     a step with a token in it, a sequence, a prefill and its token. submit: a request handed over.
     spread: steps of the same work as factors of their mean, at even quantiles.
@@ -65,6 +66,7 @@ class Fitted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token_knots: list[int]
     token: list[Coefficient]
     fixed: Coefficient
+    prefilling: Coefficient
     mixed: Coefficient
     decode: Coefficient
     decode_context: Coefficient
@@ -84,6 +86,7 @@ class Fitted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             took_s += part * each.value_s
         return (
             took_s
+            + (self.prefilling.value_s if work.prefills else 0.0)
             + (self.mixed.value_s if work.decodes and work.prefills else 0.0)
             + work.decodes * self.decode.value_s
             + work.decode_context * self.decode_context.value_s
@@ -115,6 +118,7 @@ def fitted(rows: Sequence[Measurement]) -> Fitted:
             (
                 1.0,
                 *_parts(w.tokens, knots),
+                float(bool(w.prefills)),
                 float(bool(w.decodes and w.prefills)),
                 w.decodes,
                 w.decode_context,
@@ -128,7 +132,7 @@ def fitted(rows: Sequence[Measurement]) -> Fitted:
     timed = [row for row in rows if not math.isnan(row.between_s)]
     fixed, *others = _coefficients(device, np.array([row.device_s for row in rows]))
     token = others[: len(knots) + 1]
-    mixed, decode, context, prefill, pair = others[len(knots) + 1 :]
+    prefilling, mixed, decode, context, prefill, pair = others[len(knots) + 1 :]
     in_step = _coefficients(host, np.array([row.host_s for row in rows]))
     loop, submit = _coefficients(
         np.array([(1.0, row.submitted) for row in timed]),
@@ -139,6 +143,7 @@ def fitted(rows: Sequence[Measurement]) -> Fitted:
         token_knots=knots,
         token=token,
         fixed=fixed,
+        prefilling=prefilling,
         mixed=mixed,
         decode=decode,
         decode_context=context,
