@@ -195,9 +195,9 @@ class Stub:
 def calibration(**changes):
     """One of the demo on a CPU, with costs about as a laptop has them."""
     known = {
-        "fixed": 4e-3, "prefilling": 5e-4, "mixed": 1e-3, "decode": 2e-5,
-        "decode_context": 3e-8, "prefill": 2e-4, "prefill_pair": 2e-9, "host_fixed": 6e-4, "host_sequence": 1.1e-5, "host_prefill": 5e-5,
-        "host_prefill_token": 2e-7, "submit": 2e-4,
+        "fixed": 4e-3, "prefilling": 5e-4, "mixed": 1e-3, "decode": 2e-5, "decode_context": 3e-8,
+        "prefill": 2e-4, "prefill_pair": 2e-9, "host_fixed": 6e-4, "host_sequence": 1.1e-5,
+        "host_prefill": 5e-5, "host_prefill_token": 2e-7, "submit": 2e-4,
     }  # fmt: skip
     costs = {name: Coefficient(value, 0.1 * value) for name, value in known.items()}
     token = [Coefficient(each) for each in (1e-4, 8e-5, 4e-5, 3e-5, 2.5e-5)]
