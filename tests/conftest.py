@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tputtui import redact
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -20,3 +22,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=heavy)
     for item in items:
         item.add_marker(pytest.mark.xdist_group("heavy" if heavy(item) else str(item.path)))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_concealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token of one test is not cut out of what another one reads."""
+    monkeypatch.setattr(redact, "_CONCEALED", set())
