@@ -161,6 +161,20 @@ async def test_escape_leaves_help_and_never_the_program():
         assert app._exit is False
 
 
+async def test_another_limit_is_selected_without_anything_being_measured_anew(monkeypatch):
+    app = app_after(5)
+    async with app.run_test(size=(200, 50)) as pilot:
+        await paint(pilot)
+        board = app._board
+        limits = board.query_one("#limits")
+        for name in ("max_num_batched_tokens", "max_model_len"):
+            with monkeypatch.context() as patched:
+                patched.setattr(app.session, "frame", None)
+                board.action_select(1)
+            text = "\n".join("".join(piece for piece, _ in row) for row in limits._rows)
+            assert f"▸ {name}" in text
+
+
 async def test_keys_turn_the_selected_limit_and_undo_takes_it_back():
     app = app_after(5)
     session = app.session

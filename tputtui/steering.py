@@ -387,12 +387,10 @@ class Steering:
 
     def _undo_broken(self, broken: str) -> None:
         """The guard takes back the last turn."""
-        before = self._turns.undo(self._setting())
-        if before is None:
-            return
-        self._trials.note(f"undone by the guard: {broken}")
-        said = self._helm.put_on(before, f"guard ({broken})")
-        self._news.append(f"The guard took it back: {broken}. {said}")
+        if (before := self._turns.undo(self._setting())) is not None:
+            self._trials.note(f"undone by the guard: {broken}")
+            said = self._helm.put_on(before, f"guard ({broken})")
+            self._news.append(f"The guard took it back: {broken}. {said}")
 
     def _break_off(self, why: str) -> None:
         """End an experiment and put back what it had turned."""

@@ -125,7 +125,7 @@ class TputApp(TerminalApp):
             return
         if isinstance(said, str) and said:
             self.notify(said, timeout=3)
-        self._board.redraw()
+        self._board.react()
 
     def _offer_boot(self, refusal: CeilingError) -> None:
         session, limit = self.session, knob(refusal.name)

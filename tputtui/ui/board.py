@@ -195,6 +195,7 @@ class Board(Screen[None]):
         self.beneath: tuple[Canvas, ...] = ()
         self.cursor: int | None = None
         self._pointed = ""
+        self._shown: Frame | None = None
         self._figured: Frame | None = None
         self._second = -1
         # Held, not looked up: a tick may come while Textual is taking the screen down.
@@ -243,6 +244,7 @@ class Board(Screen[None]):
 
     def show(self, frame: Frame, *, everything: bool) -> None:
         """Paint `frame`: the steering always, the figures when `everything`."""
+        self._shown = frame
         self._arrange(frame)
         painters: Painters = {
             "header": lambda w, h: self._header(frame, w),
@@ -251,7 +253,7 @@ class Board(Screen[None]):
         if self._canvases["boot"].display:
             painters["boot"] = lambda w, h: boot(frame, list(self.tail.lines), w, h, over=self.over)
         else:
-            painters["limits"] = lambda w, h: limits(frame, self.selected, w, h)
+            painters |= self._limits(frame)
             if everything:
                 self._figured = frame
                 painters |= self._charts(frame) | {
@@ -266,6 +268,14 @@ class Board(Screen[None]):
                 width = self._canvases["changes"].size.width
                 self._entitle("changes", changes_caption(frame, width - 15))
         self._paint(painters)
+
+    def react(self) -> None:
+        """Paint what a key may have changed at once, and everything else right after it."""
+        self.show(self.session.frame(), everything=False)
+        self.call_after_refresh(self.redraw)
+
+    def _limits(self, frame: Frame) -> Painters:
+        return {"limits": lambda w, h: limits(frame, self.selected, w, h)}
 
     def _header(self, frame: Frame, width: int) -> list[Row]:
         return [header(frame, width)]
@@ -320,8 +330,13 @@ class Board(Screen[None]):
     def action_select(self, direction: int) -> None:
         """Choose another limit."""
         names = [knob.name for knob in KNOBS]
-        self.selected = names[(names.index(self.selected) + direction) % len(names)]
-        self.redraw()
+        self._select(names[(names.index(self.selected) + direction) % len(names)])
+
+    def _select(self, name: str) -> None:
+        """Only the limits show which it is."""
+        self.selected = name
+        if self._shown is not None and self._grid.display:
+            self._paint(self._limits(self._shown))
 
     @on(Panel.Clicked)
     def _row_clicked(self, event: Panel.Clicked) -> None:
@@ -330,8 +345,7 @@ class Board(Screen[None]):
         name = limit_at(event.x, event.y, self.selected, *event.panel.size)
         if name is None:
             return
-        self.selected = name
-        self.redraw()
+        self._select(name)
         if event.twice:
             self.post_message(self.Typed())
 
