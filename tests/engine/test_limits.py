@@ -278,8 +278,9 @@ def test_a_prompt_the_engine_refuses_is_rejected_and_the_rest_go_on(cpu, monkeyp
         too_long = RequestSpec(
             1_000_000, now_s, Prompt(TokenSource(0, 8192), (Piece(3000),), 3000), 4, False
         )
-        yield from due(now_s, in_flight, max_model_len)
+        # First: what is not taken within 20 ms waits for the next turn.
         yield too_long
+        yield from due(now_s, in_flight, max_model_len)
 
     monkeypatch.setattr(generator, "arriving", with_one_too_long)
     cpu.start(20, Uniform(16, 32), Uniform(4, 12), seed=12)
