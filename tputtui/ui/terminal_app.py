@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import logging
 import queue
+import select
 import signal
 import sys
+import time
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TextIO
 
 from textual.app import App
 from textual.binding import Binding, BindingType
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _BACKLOG = 4
 _LAST_WRITE_S = 2.0
+_HELD_UP_S = 10.0
 
 
 class TerminalApp(App[None]):
@@ -85,6 +88,13 @@ class TerminalApp(App[None]):
         self._close_messages_no_wait()
 
 
+def _writable(file: TextIO | None) -> bool:
+    try:
+        return file is not None and bool(select.select([], [file], [], 0)[1])
+    except (OSError, ValueError):
+        return False
+
+
 class _Driver(LinuxDriver):
     """Textual's, but for two things.
 
@@ -109,6 +119,10 @@ class _Driver(LinuxDriver):
         with contextlib.suppress(queue.Full):
             thread._queue.put(None, timeout=_LAST_WRITE_S)
         thread.join(_LAST_WRITE_S)
+        # One that takes more has not gone: the thread waits for an engine that holds Python up.
+        end_s = time.monotonic() + _HELD_UP_S
+        while thread.is_alive() and time.monotonic() < end_s and _writable(self._file):
+            thread.join(_LAST_WRITE_S / 10)
         self.gone = thread.is_alive()
 
     def suspend_application_mode(self) -> None:
