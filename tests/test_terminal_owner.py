@@ -1,10 +1,15 @@
-"""While the screen has the terminal, whatever anyone prints ends up in the log."""
+"""While the screen has the terminal, whatever anyone prints ends up in the log; when it has gone."""
 
 import os
+import queue
 import sys
 import textwrap
+import threading
 
 import pexpect
+import pytest
+
+from tputtui.ui import terminal_app
 
 SCRIPT = """
 import ctypes, logging, os, subprocess, sys, warnings
@@ -42,3 +47,31 @@ def test_only_the_screen_writes_to_the_terminal_and_the_log_has_the_rest(tmp_pat
     kept = log.read_text()
     for word in ("print", "stderr", "fd 1", "fd 2", "C", "child", "vllm", "warning"):
         assert f"stray {word}" in kept, word
+
+
+class Writer(threading.Thread):
+    """Textual's thread that writes to the terminal, with so many seconds still to go."""
+
+    def __init__(self, seconds):
+        super().__init__(daemon=True)
+        self._queue = queue.Queue()
+        self._over, self._seconds = threading.Event(), seconds
+
+    def run(self):
+        self._over.wait(self._seconds)
+
+
+@pytest.mark.parametrize(("reads", "seconds"), [(True, 0.4), (False, 30.0)])
+def test_a_terminal_has_gone_only_if_it_reads_no_more(monkeypatch, reads, seconds):
+    monkeypatch.setattr(terminal_app, "_LAST_WRITE_S", 0.1)
+    reader, terminal = os.pipe()
+    os.set_blocking(terminal, False)
+    with open(reader), open(terminal, "w") as file:
+        if not reads:
+            os.write(terminal, bytes(1 << 20))
+        driver = object.__new__(terminal_app._Driver)
+        driver._file, driver._writer_thread = file, Writer(seconds)
+        driver._writer_thread.start()
+        driver.close()
+    assert driver.gone is not reads
+    driver._writer_thread._over.set()

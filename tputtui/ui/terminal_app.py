@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 _BACKLOG = 4
 _LAST_WRITE_S = 2.0
 _HELD_UP_S = 10.0
+"""So long Python may be held up by an engine that boots, while the terminal goes on reading."""
 
 
 class TerminalApp(App[None]):
@@ -119,7 +120,7 @@ class _Driver(LinuxDriver):
         with contextlib.suppress(queue.Full):
             thread._queue.put(None, timeout=_LAST_WRITE_S)
         thread.join(_LAST_WRITE_S)
-        # One that takes more has not gone: the thread waits for an engine that holds Python up.
+        # One that takes more has not gone: it is the thread that does not get on.
         end_s = time.monotonic() + _HELD_UP_S
         while thread.is_alive() and time.monotonic() < end_s and _writable(self._file):
             thread.join(_LAST_WRITE_S / 10)
