@@ -274,7 +274,8 @@ def key_to_paint(size: tuple[int, int], given: list[str], presses: int = 40) -> 
         child = pexpect.spawn(program, given, dimensions=(rows, columns), env=env, timeout=120)
 
         def shown(what: str, seconds: float) -> float:
-            end_s = there_s = time.monotonic() + seconds
+            there_s = time.monotonic()
+            end_s = there_s + seconds
             while what not in "\n".join(screen.display):
                 if time.monotonic() > end_s:
                     raise SystemExit("\n".join(screen.display) + f"\nno {what!r}")

@@ -31,6 +31,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -147,15 +148,21 @@ def window(host: Any, recorder: Recorder, go_on: Any, clock: Any) -> Found:
     return Found(
         float(steps[:, STEP["generated_tokens"]].sum()),
         end_s - began_s,
-        *(
-            [value for value in each if not math.isnan(value)]
-            for each in (
-                [r.ttft_s for r in ended],
-                [r.tpot_s for r in ended],
-                [r.e2e_s for r in ended],
-            )
-        ),
+        known(request.ttft_s for request in ended),
+        known(request.tpot_s for request in ended),
+        known(request.e2e_s for request in ended),
     )
+
+
+def known(values: Iterable[float]) -> list[float]:
+    return [value for value in values if not math.isnan(value)]
+
+
+def boot(host: Any, spec: EngineSpec, *, load: bool = False) -> None:
+    host.boot(spec, {}, load=load)
+    host.turn()
+    if host.status.failure:
+        raise host.status.failure
 
 
 def put_on(host: Any, name: str, again: int, faster: float) -> None:
@@ -183,7 +190,8 @@ class Reality(NamedTuple):
 def measured(passes: int) -> Reality:
     import torch
 
-    spec, on_gpu = (LARGE, True) if torch.cuda.is_available() else (DEMO, False)
+    on_gpu = torch.cuda.is_available()
+    spec, faster = (LARGE, GPU_FASTER) if on_gpu else (DEMO, 1.0)
     calibrating = Calibrating(MeasuredEngine(), 2.0 if on_gpu else 4.0, lambda: False)
     facts = calibrating.boot(spec.overridden(None, {"async_scheduling": False}))
     orders, among = random.Random(1), range(len(calibrating.loads))
@@ -201,7 +209,7 @@ def measured(passes: int) -> Reality:
                 if (wait_s := host.turn()) > 0:
                     time.sleep(min(wait_s, max(0.0, until_s - time.monotonic())))
 
-        put_on(host, name, again, GPU_FASTER if on_gpu else 1.0)
+        put_on(host, name, again, faster)
         found[name].append(window(host, recorder, go_on, time.monotonic))
 
     for number, (again, what) in enumerate(turns):
@@ -217,15 +225,12 @@ def measured(passes: int) -> Reality:
         recorder = Recorder()
         nothing = Workload(ClosedLoop(0), Fixed(1), Fixed(1))
         host = Host(VllmEngine, recorder, nothing, time.monotonic)
-        host.boot(spec, {}, load=False)
-        host.turn()
-        if host.status.failure:
-            raise host.status.failure
+        boot(host, spec)
         for again, name in held_out:
             hold_out(host, recorder, again, name)
         host.close(0.0)
         host.turn()
-    return Reality(spec, calibration, GPU_FASTER if on_gpu else 1.0, found)
+    return Reality(spec, calibration, faster, found)
 
 
 def predicted(real: Reality, simulation: Simulation) -> dict[str, list[Found]]:
@@ -233,10 +238,7 @@ def predicted(real: Reality, simulation: Simulation) -> dict[str, list[Found]]:
     clock = VirtualTime()
     recorder, nothing = Recorder(), Workload(ClosedLoop(0), Fixed(1), Fixed(1))
     host = VirtualHost(lambda: SimulatedEngine(simulation, clock), recorder, nothing, clock)
-    host.boot(real.spec, {}, load=False)
-    host.turn()
-    if host.status.failure:
-        raise host.status.failure
+    boot(host, real.spec)
     found: dict[str, list[Found]] = {name: [] for name in HELD_OUT}
     for again in range(max(map(len, real.passes.values()))):
         for name in HELD_OUT:
@@ -373,10 +375,7 @@ def served(entry: Published, folder: Path) -> dict[str, float]:
                     Fixed(entry.output))  # fmt: skip
     simulation = simulation_of(entry.device)
     host = VirtualHost(lambda: SimulatedEngine(simulation, clock), recorder, load, clock)
-    host.boot(spec, {}, load=True)
-    host.turn()
-    if host.status.failure:
-        raise host.status.failure
+    boot(host, spec, load=True)
     began_s, ended = clock() - 1e-9, []
     while len(ended) < entry.requests:
         host.turn()
@@ -434,8 +433,7 @@ def cost(options: argparse.Namespace) -> None:
         host = VirtualHost(
             lambda clock=clock: SimulatedEngine(simulation_of("h100"), clock), recorder, load, clock
         )
-        host.boot(EngineSpec("shape:llama-3.1-8b", {"max_model_len": 8192}), {}, load=True)
-        host.turn()
+        boot(host, EngineSpec("shape:llama-3.1-8b", {"max_model_len": 8192}), load=True)
         host.run_for(2.0)
         spent = _timed(simulated, host._engine)
         steps, cpu_s, wall_s = recorder.steps.count, time.process_time(), time.monotonic()

@@ -93,13 +93,12 @@ async def picture(name: str, columns: int, rows: int, state: pathlib.Path) -> st
     from tputtui.session import Session
     from tputtui.ui.app import TputApp
 
-    demo = profile.load(profile.shipped()["demo"])
     log = state / "run.jsonl.zst" if name == "replay" else None
-    session = Session(VllmEngine, demo, hardware=HardwareSampler(), log_path=log)
     if name == "simulate":
         session = simulated()
-    elif name == "gpu":
-        session = Session(VllmEngine, filling(), hardware=HardwareSampler())
+    else:
+        served = filling() if name == "gpu" else profile.load(profile.shipped()["demo"])
+        session = Session(VllmEngine, served, hardware=HardwareSampler(), log_path=log)
     app = TputApp(session, start=session.start, save_dir=state)
     async with app.run_test(size=(columns, rows)) as pilot:
         while session.host.status.state is not State.RUNNING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,8 @@ import pytest
 from tputtui import redact
 
 _PATIENCE_S = 120.0
+_LIGHT = pytest.StashKey[int]()
+"""How many tests boot no engine, in all processes; 0 once they have been waited for."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -25,7 +26,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=_heavy)
     for item in items:
         item.add_marker(pytest.mark.xdist_group("heavy" if _heavy(item) else str(item.path)))
-    config.light = sum(not _heavy(item) for item in items)
+    config.stash[_LIGHT] = sum(not _heavy(item) for item in items)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -33,13 +34,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """The first test that boots an engine waits for the last one, elsewhere, that does not."""
     if not hasattr(item.config, "workerinput"):
         return (yield)
-    over = Path(tempfile.gettempdir()) / f"tputtui-{item.config.workerinput['testrunuid']}"
+    # In the folder that all processes of a run share; a byte for each that is over.
+    over = item.config._tmp_path_factory.getbasetemp().parent / "light-tests"
     if _heavy(item):
-        end_s = time.monotonic() + (_PATIENCE_S if item.config.light else 0.0)
-        while time.monotonic() < end_s and _size(over) < item.config.light:
+        end_s = time.monotonic() + _PATIENCE_S
+        while _size(over) < item.config.stash[_LIGHT] and time.monotonic() < end_s:
             time.sleep(0.1)
-        item.config.light = 0
-        over.unlink(missing_ok=True)
+        item.config.stash[_LIGHT] = 0
         return (yield)
     try:
         return (yield)

@@ -16,7 +16,7 @@ from tputtui.engine.vllm_inproc import VllmEngine
 from tputtui.frame import SERVING
 from tputtui.load.lengths import Uniform
 from tputtui.load.workload import ClosedLoop, Workload
-from tputtui.measure.samples import Accounting, RequestSample, StepSample
+from tputtui.measure.samples import Accounting, Outcome, RequestSample, StepSample
 from tputtui.profile import EngineSpec, Profile
 from tputtui.session import Session
 
@@ -143,6 +143,13 @@ class Served:
             self.session.steer.set_knob(name, facts.booted.get(name))
         self.turn()
         self.begin()
+
+
+def all_whole(served: Served) -> None:
+    """Everything that ended was finished, with every token asked for."""
+    assert served.ended
+    assert all(sample.outcome is Outcome.FINISHED for sample in served.ended)
+    assert all(sample.output_tokens == sample.wanted_tokens for sample in served.ended)
 
 
 def _gone(books: Accounting) -> int:

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from tests.engine.conftest import all_whole
 from tputtui.engine.protocol import State
 from tputtui.errors import CeilingError, KnobError
 from tputtui.knobs import KNOBS
@@ -14,13 +15,6 @@ from tputtui.load.workload import ClosedLoop, Prefix, Workload
 from tputtui.measure.samples import Outcome
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
-
-
-def all_whole(served):
-    """Everything that ended was finished, with every token asked for."""
-    assert served.ended
-    assert all(sample.outcome is Outcome.FINISHED for sample in served.ended)
-    assert all(sample.output_tokens == sample.wanted_tokens for sample in served.ended)
 
 
 def test_a_long_prompt_takes_no_more_of_a_step_than_the_threshold(simulated):

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.engine.conftest import Bench
+from tests.engine.conftest import Bench, all_whole
 from tests.terminal import Terminal
 from tputtui.engine.protocol import State
 from tputtui.engine.vllm_inproc import VllmEngine
@@ -88,12 +88,11 @@ def used_bytes():
     return float(smi("memory.used")["memory.used"]) * 2**20
 
 
-def whole(served):
-    """Everything that ended was finished, with every token asked for, and vLLM counts the same."""
-    assert served.ended
-    assert {sample.outcome for sample in served.ended} == {Outcome.FINISHED}
-    assert all(sample.output_tokens == sample.wanted_tokens for sample in served.ended)
+def whole(served, counted):
+    """Nothing was lost, by our count and by vLLM's, which stood at `counted` before."""
+    all_whole(served)
     assert served.generated == sum(sample.output_tokens for sample in served.ended)
+    assert served.generated == served.counted_by_vllm() - counted
 
 
 def test_limits_turn_under_cuda_graphs_and_asynchronous_scheduling(large):
@@ -124,8 +123,7 @@ def test_limits_turn_under_cuda_graphs_and_asynchronous_scheduling(large):
     taken = [step.prefill_tokens + step.decode_tokens for step in large.steps[before:]]
     assert max(taken) > 128
     large.drain(at_most=400)
-    whole(large)
-    assert large.generated == large.counted_by_vllm() - counted
+    whole(large, counted)
 
 
 def test_limits_turned_at_random_lose_nothing(large):
@@ -149,8 +147,7 @@ def test_limits_turned_at_random_lose_nothing(large):
     for name, value in large.host.status.facts.booted.as_dict().items():
         turn(name, value)
     large.drain(at_most=2000)
-    whole(large)
-    assert large.generated == large.counted_by_vllm() - counted
+    whole(large, counted)
 
 
 def test_a_length_lowered_cuts_what_is_past_it_and_the_slots_are_used_again(large):
@@ -202,24 +199,24 @@ def test_what_is_shown_is_what_nvidia_smi_shows(large, nvml, told):
 
 
 def test_boots_give_the_memory_back(large, told):
-    free, tokens, seconds = [], [], []
+    used, tokens, seconds = [], [], []
     for again in range(3):
         large.session.steer.boot_with({**LIMITS, "max_num_seqs": 65 - again % 2}, {})
         large.turn(2)
         facts = large.host.status.facts
         assert large.host.status.state is State.READY
         assert facts.ceilings.max_num_seqs == 65 - again % 2
-        free.append(used_bytes() / GB)
+        used.append(used_bytes() / GB)
         tokens.append(facts.kv_tokens)
         seconds.append(facts.boot_s)
         large.start(64, Uniform(100, 300), Uniform(10, 20), seed=5)
         large.turn(50)
         large.drain(at_most=400)
-    told("used GB", free)
+    told("used GB", used)
     told("KV tokens", tokens)
     told("boot s", seconds)
     # What is left behind would be taken from the KV cache of the next.
-    assert free == pytest.approx([free[0]] * 3, rel=0.01)
+    assert used == pytest.approx([used[0]] * 3, rel=0.01)
     assert tokens == pytest.approx([tokens[0]] * 3, rel=0.01)
 
 
@@ -234,8 +231,7 @@ def test_a_boot_that_does_not_fit_goes_back_to_what_ran(small, told):
     before = small.host.status.facts
     small.start(32, Uniform(100, 300), Uniform(10, 20), seed=6)
     small.turn(20)
-    too_many = 10_000_000
-    small.session.steer.boot_with({**LIMITS, "num_gpu_blocks_override": too_many}, {})
+    small.session.steer.boot_with({**LIMITS, "num_gpu_blocks_override": 10_000_000}, {})
     small.turn(20)
     status = small.host.status
     told("refused", status.refused)

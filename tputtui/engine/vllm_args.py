@@ -40,6 +40,7 @@ _ENVIRONMENT = {
 }
 INSTALL_HINT = "On a GPU server: pip install 'tputtui[cuda]'. From a checkout: make demo."
 _FLAGS_HINT = "`vllm serve --help=all` lists them."
+_REASON_CHARS = 300
 
 
 def prepare(spec: EngineSpec) -> None:
@@ -167,9 +168,6 @@ def sentences(what: str, hint: str, *, usage: tuple[type[Exception], ...] = ()) 
         logger.exception(what)
         kind = UsageError if isinstance(error, usage) else EngineError
         raise kind(f"{what}: {_reason(error)}", hint) from error
-
-
-_REASON_CHARS = 300
 
 
 def _one_line(message: str) -> str:

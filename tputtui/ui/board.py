@@ -272,7 +272,11 @@ class Board(Screen[None]):
     def react(self) -> None:
         """Paint what a key may have changed at once, and everything else right after it."""
         self.show(self.session.frame(), everything=False)
-        self.call_after_refresh(self.redraw)
+        self.call_after_refresh(self._complete)
+
+    def _complete(self) -> None:
+        if self._shown is not None:
+            self.show(self._shown, everything=True)
 
     def _limits(self, frame: Frame) -> Painters:
         return {"limits": lambda w, h: limits(frame, self.selected, w, h)}
