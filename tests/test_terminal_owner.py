@@ -1,4 +1,4 @@
-"""While the screen has the terminal, whatever anyone prints ends up in the log; when it has gone."""
+"""With the screen up, whatever anyone prints ends up in the log; when the terminal has gone."""
 
 import os
 import queue
