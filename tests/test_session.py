@@ -1,5 +1,9 @@
 """The loop and the session on the deterministic engine: accounting, limits, undo, failures."""
 
+import math
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from tests.rig import Rig
@@ -10,6 +14,7 @@ from tputtui.load.lengths import Fixed
 from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop, Poisson, Workload
 from tputtui.measure.samples import Outcome
+from tputtui.summary import summary
 
 
 def load(arrivals, prompt=100, output=20):
@@ -251,3 +256,14 @@ def test_what_is_saved_during_a_sweep_is_the_load_before_it(rig):
     saved = rig.session.snapshot()
     assert saved.load == load(ClosedLoop(96))
     assert "sweep" in saved.evidence.note
+
+
+def test_a_window_that_has_only_begun_is_not_quoted_when_one_leaves(rig):
+    rig.run(30)
+    frame = rig.session.frame()
+    assert frame.window.phase.quotable
+    told = [line for line in summary(frame, [], Path("log")) if "figures" in line]
+    assert "tok/s generated, " in told[0]
+    begun = replace(frame, figures=replace(frame.figures, generated_per_s=math.nan))
+    told = [line for line in summary(begun, [], Path("log")) if "figures" in line]
+    assert told == ["  figures   none of now: the window had only begun"]

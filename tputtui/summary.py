@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from tputtui.format import clock, compact, rate, seconds
@@ -42,7 +43,8 @@ def summary(
 def _figures(frame: Frame) -> list[str]:
     """Of the window if it may be quoted, else of the setting measured last."""
     found, latencies, phase = frame.figures, frame.latencies, frame.window.phase
-    if phase.quotable:
+    begun = not math.isnan(found.generated_per_s)
+    if phase.quotable and begun:
         lines = [
             f"  figures   {compact(found.generated_per_s, 0)} tok/s generated, "
             f"{compact(found.prompt_computed_per_s, 0)} tok/s prompt, "
@@ -53,7 +55,8 @@ def _figures(frame: Frame) -> list[str]:
         verdicts = ", ".join(f"{e.goal.name} {e.verdict.value}" for e in frame.goodput.each)
         goals = f"  goals     {verdicts}; goodput {rate(frame.goodput.per_s, 0)} requests/s"
         return [*lines, goals] if verdicts else lines
-    none = f"  figures   none of now: the load was {phase.value}"
+    why = "the window had only begun" if phase.quotable else f"the load was {phase.value}"
+    none = f"  figures   none of now: {why}"
     if not frame.points:
         return [none]
     last = frame.points[-1]
