@@ -22,6 +22,7 @@ import psutil
 import pytest
 
 from tests.rig import Rig
+from tputtui.engine import child
 from tputtui.engine.fake import FakeEngine
 from tputtui.engine.isolated import IsolatedHost
 from tputtui.engine.protocol import State
@@ -90,6 +91,16 @@ class DiesBooting(Tallied):
         if facts.ceilings.max_num_seqs > 64:
             os.kill(os.getpid(), signal.SIGSEGV)
         return facts
+
+
+class DiesUntold(Tallied):
+    """As `DiesBooting`, but its process tells nothing of the boot before it is gone."""
+
+    def boot(self, spec, report):
+        if spec.args["max_num_seqs"] > 64:
+            child._Teller._tell = lambda teller: None
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().boot(spec, report)
 
 
 class Stuck(Tallied):
@@ -402,6 +413,50 @@ def test_where_the_new_engine_kills_its_process_the_one_before_comes_back(start)
     assert frame.status.spec == small
     assert frame.status.refused.message == "The engine's process crashed (SIGSEGV)."
     assert any("Back to what ran before" in mark.text for mark in frame.marks)
+
+
+@pytest.mark.parametrize("load", [True, False], ids=["under load", "load held"])
+def test_a_boot_that_dies_before_it_tells_anything_goes_back_as_well(start, load):
+    small = EngineSpec("shape:demo", {"max_num_seqs": 32})
+    session = start(DiesUntold, spec=small)
+    running(session)
+    session.steer.boot_with({"max_num_seqs": 128}, {})
+    if not load:
+        # Ordered of a process that is dying: it counts all the same.
+        session.host.pause_load()
+    until(lambda: session.frame().status.refused is not None and session.frame().serving)
+    status = session.frame().status
+    assert status.failure is None
+    assert status.spec == small
+    assert status.load_on is load
+    assert not session.host.booting
+    # And another one dies, and goes back, as if it were the first.
+    session.steer.boot_with({"max_num_seqs": 256}, {})
+    refused = status.refused
+    until(lambda: session.frame().status.refused is not refused and session.frame().serving)
+    assert session.frame().status.spec == small
+
+
+def test_what_was_ordered_is_known_before_it_is_told(start):
+    session = start()
+    running(session)
+    host = session.host
+    os.kill(host.pid, signal.SIGSTOP)
+    assert host.load_wanted
+    assert "paused" in session.steer.toggle_load()
+    assert not host.load_wanted
+    assert session.steer.toggle_load() == "Load running."
+    assert "paused" in session.steer.toggle_engine()
+    assert session.steer.toggle_engine() == "The engine goes on."
+    assert host.load_wanted
+    assert not host.pause_wanted
+    session.steer.boot_with({"max_num_seqs": 128}, {})
+    assert host.booting
+    with pytest.raises(KnobError, match="about to boot"):
+        session.steer.set_knob("max_num_seqs", 16)
+    os.kill(host.pid, signal.SIGCONT)
+    until(lambda: not host.booting)
+    running(session)
 
 
 def test_an_engine_stopped_for_a_while_goes_on(start):

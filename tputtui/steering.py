@@ -13,7 +13,6 @@ from dataclasses import replace
 from tputtui.engine.host import Clock
 from tputtui.engine.models import check_no_secret
 from tputtui.engine.orders import Orders, Status
-from tputtui.engine.protocol import State
 from tputtui.errors import BootNeeded, KnobError, UsageError
 from tputtui.export.startup import start_up
 from tputtui.frame import SERVING, Frame
@@ -265,7 +264,7 @@ class Steering:
         self._limits()
         self._break_off("Started again.")
         first = self._experiments.sweep(self._setting(), self._clock())
-        if self._host.status.state is not State.RUNNING:
+        if not self._host.load_wanted:
             self._host.run_load()
         self._helm.grant(first)
 

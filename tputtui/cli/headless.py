@@ -86,8 +86,8 @@ class Headless:
     def _close(self) -> bool:
         if self._stopped is None:
             # An import or a load of a model cannot be broken off: do not wait for it.
-            up = self.session.host.status.facts is not None
-            self._stopped = self.session.close(_CLOSE_TIMEOUT_S if up else _BOOTING_TIMEOUT_S)
+            booting = self.session.host.booting
+            self._stopped = self.session.close(_BOOTING_TIMEOUT_S if booting else _CLOSE_TIMEOUT_S)
             if self._exporter is not None:
                 self._exporter.close()
             self.err.flush()

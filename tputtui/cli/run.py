@@ -156,12 +156,11 @@ def _screen(
 def _leave(app: TputApp, session: Session, log_path: Path) -> int:
     """Stop the engine, print the summary, and say how it went as an exit code."""
     from tputtui.cli.main import say, screen_failed
-    from tputtui.engine.protocol import State
     from tputtui.summary import summary
 
     frame = session.frame()
     failure = frame.status.failure
-    booting = frame.status.state in (State.IMPORTING, State.LOADING)
+    booting = session.host.booting
     # An import or a model load cannot be interrupted: do not wait for it.
     closed = session.close(0.2 if booting else _CLOSE_TIMEOUT_S)
     code = 0

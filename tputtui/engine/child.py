@@ -74,11 +74,11 @@ def _take_orders(connection: Connection, host: Host) -> None:
     name = ""
     while name != "close":
         try:
-            name, args = pickle.loads(connection.recv_bytes())
+            number, name, args = pickle.loads(connection.recv_bytes())
         except (EOFError, OSError):
             return
         if name != "close":
-            host._order(name, *args)
+            host._queue(number, name, args)
 
 
 class _Teller:

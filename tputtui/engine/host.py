@@ -56,6 +56,7 @@ class Host(Orders):
         workload: Workload,
         clock: Clock,
     ) -> None:
+        super().__init__()
         self._make_engine = make_engine
         self._recorder = recorder
         self._clock = clock
@@ -86,8 +87,8 @@ class Host(Orders):
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def _order(self, name: str, *args: object) -> None:
-        self._mailbox.put(name, args)
+    def _queue(self, number: int, name: str, args: tuple[object, ...]) -> None:
+        self._mailbox.put(number, name, args)
 
     # -- engine thread ---------------------------------------------------------------------
 
@@ -112,12 +113,14 @@ class Host(Orders):
             return math.inf
 
     def _carry_out(self, wait_s: float) -> None:
-        for name, args in self._mailbox.take(wait_s):
+        for number, name, args in self._mailbox.take(wait_s):
             try:
                 getattr(self, f"_{name}")(*args)
             except (Exception, SystemExit) as error:
                 logger.exception("a command failed")
                 self._fail(error)
+            carried_out = max(number, self.status.carried_out)
+            self.status = replace(self.status, carried_out=carried_out)
 
     def _serve(self) -> float:
         engine, generator, knobs = self._engine, self._generator, self.status.knobs
@@ -160,6 +163,8 @@ class Host(Orders):
             state = State.RUNNING
         else:
             state = State.DRAINING if self._ledger.in_flight else State.READY
+        if self.status.load_on is generator.held:
+            self.status = replace(self.status, load_on=not generator.held)
         self._enter(state)
 
     def _enter(self, state: State, stage: str = "") -> None:
@@ -212,7 +217,8 @@ class Host(Orders):
     def _bring_up(self, boot: Boot) -> None:
         spec, knobs = boot
         self._paused = False
-        self.status = Status(State.IMPORTING, self._clock())
+        carried_out = self.status.carried_out
+        self.status = Status(State.IMPORTING, self._clock(), carried_out=carried_out)
         self._engine = self._make_engine()
         facts = self._engine.boot(spec, self._enter)
         in_force = facts.booted.overridden(dict(knobs)).clamped(facts.ceilings)
@@ -368,7 +374,7 @@ class Host(Orders):
         failure = self._give_up(error)
         self._marks.add("engine", f"engine failed: {failure.message}")
         self._enter(State.FAILED)
-        self.status = replace(self.status, failure=failure, since_s=died_s)
+        self.status = replace(self.status, failure=failure, since_s=died_s, load_on=False)
 
     def _give_up(self, error: BaseException) -> TputError:
         """Let the engine go; why, in a sentence."""

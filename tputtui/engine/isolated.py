@@ -37,7 +37,6 @@ __all__ = ["IsolatedHost"]
 
 logger = logging.getLogger(__name__)
 
-_BOOTING = (State.IMPORTING, State.LOADING)
 _KILLED_WITHIN_S = 1.5
 _STARTING = "starting a process for the engine"
 
@@ -59,6 +58,7 @@ class IsolatedHost(Orders):
         workload: Workload,
         clock: Clock,
     ) -> None:
+        super().__init__()
         # Here, so that what cannot be pickled is told to whoever passes it.
         pickle.dumps((make_engine, clock))
         self._make_engine = make_engine
@@ -66,10 +66,11 @@ class IsolatedHost(Orders):
         self._copy = Copy(recorder)
         self._workload = workload
         self._clock = clock
-        self._orders: SimpleQueue[tuple[str, tuple[object, ...], bytes]] = SimpleQueue()
+        self._orders: SimpleQueue[tuple[int, str, tuple[object, ...], bytes]] = SimpleQueue()
         self._bell: tuple[socket.socket, socket.socket] | None = None
         self._child: EngineProcess | None = None
-        self._before: tuple[Boot, bool] | None = None
+        self._taken = 0
+        self._before: tuple[int, Boot] | None = None
         self._closing = self._closed = self._killed = False
         self._thread: threading.Thread | None = None
         self.status = Status(State.COLD, clock())
@@ -109,8 +110,8 @@ class IsolatedHost(Orders):
         child = self._child
         return child.pid if child else None
 
-    def _order(self, name: str, *args: object) -> None:
-        self._orders.put((name, args, pickle.dumps((name, args))))
+    def _queue(self, number: int, name: str, args: tuple[object, ...]) -> None:
+        self._orders.put((number, name, args, pickle.dumps((number, name, args))))
         if self._bell is not None:
             # Full: it rings already. Closed: nobody is there to hear it.
             with contextlib.suppress(OSError):
@@ -149,7 +150,8 @@ class IsolatedHost(Orders):
         """Send the orders given, to a new process if a boot is one of them and there is none."""
         with contextlib.suppress(Empty):
             while True:
-                name, args, data = self._orders.get_nowait()
+                number, name, args, data = self._orders.get_nowait()
+                self._taken = number
                 match name, args:
                     case ("set_workload", (Workload() as load, _)) | (
                         "begin_leg",
@@ -160,16 +162,18 @@ class IsolatedHost(Orders):
                     case "boot", _:
                         self._before = None
                         if self._child is None:
-                            self._spawn(Status(State.COLD, self._clock()))
+                            carried_out = self.status.carried_out
+                            self._spawn(Status(State.COLD, self._clock(), carried_out=carried_out))
                     case "boot_anew", (_, before):
-                        loaded = self.status.state in (State.RUNNING, State.PAUSED)
-                        self._before = cast(Boot, before), loaded
+                        self._before = number, cast(Boot, before)
                     case "close", ():
                         self._closing = True
                         if self._child is None:
                             self._stopped()
                 if self._child is not None:
                     self._child.send(data)
+                else:
+                    self.status = replace(self.status, carried_out=number)
 
     def _spawn(self, told: Status) -> None:
         cargo = pickle.dumps((self._make_engine, self._workload, self._clock))
@@ -210,6 +214,8 @@ class IsolatedHost(Orders):
     def _bury(self, code: int) -> None:
         """The process is gone: close the books, and boot what ran before if that was meant."""
         now_s, before = self._clock(), self._before
+        # Its state is told a little later than it is so; what was ordered is known.
+        under_way = before is not None and self.status.carried_out < before[0]
         self._before = None
         if self._closing:
             self._copy.break_off(now_s, Outcome.ABORTED)
@@ -218,13 +224,15 @@ class IsolatedHost(Orders):
         self._copy.break_off(now_s, Outcome.FAILED)
         failure = cause_of(code)
         logger.error("%s", failure)
-        if before is None or self.status.state not in _BOOTING:
+        if before is None or not under_way:
             self._fail(failure)
             return
         self._mark(f"boot failed: {failure.message} Back to what ran before.")
-        self._spawn(Status(State.COLD, now_s, refused=failure))
+        # What was ordered of the dead process since then is lost with it, but for the load.
+        load, carried_out = self.load_wanted, self.status.carried_out
+        self._spawn(Status(State.COLD, now_s, refused=failure, carried_out=carried_out))
         if self._child is not None:
-            self._child.send(pickle.dumps(("boot", before)))
+            self._child.send(pickle.dumps((self._taken, "boot", (before[1], load))))
 
     def _stopped(self) -> None:
         self._enter(State.STOPPED)
@@ -244,6 +252,8 @@ class IsolatedHost(Orders):
             since_s=now_s,
             stage="",
             failure=failure or self.status.failure,
+            load_on=False,
+            carried_out=self._taken,
         )
 
     def _mark(self, text: str) -> None:

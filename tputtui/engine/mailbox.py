@@ -9,19 +9,19 @@ __all__ = ["Mailbox"]
 
 _LONGEST_WAIT_S = 3600.0
 
-_Order = tuple[str, tuple[object, ...]]
-_NO_ORDER: _Order = ("", ())
+_Order = tuple[int, str, tuple[object, ...]]
+_NO_ORDER: _Order = (0, "", ())
 
 
 class Mailbox:
-    """Holds orders, each a name and its arguments, in the order they were given."""
+    """Holds orders, each a number, a name and its arguments, in the order they were given."""
 
     def __init__(self) -> None:
         self._orders: SimpleQueue[_Order] = SimpleQueue()
 
-    def put(self, name: str, args: tuple[object, ...]) -> None:
+    def put(self, number: int, name: str, args: tuple[object, ...]) -> None:
         """Put an order in."""
-        self._orders.put((name, args))
+        self._orders.put((number, name, args))
 
     def take(self, wait_s: float) -> list[_Order]:
         """Those there are; of `set_knobs` in a row the last. wait_s: how long to wait for one."""
@@ -37,5 +37,5 @@ class Mailbox:
         return [
             order
             for order, after in itertools.zip_longest(orders, orders[1:], fillvalue=_NO_ORDER)
-            if not order[0] == after[0] == "set_knobs"
+            if not order[1] == after[1] == "set_knobs"
         ]

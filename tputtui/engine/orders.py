@@ -29,6 +29,9 @@ class Status:
     spec: what was booted. knobs: the limits in force; None before the first boot.
     failure: why it FAILED. refused: why the last boot failed, where the one before was gone back
     to. load_failure: why the load stopped by itself (a trace's bad line).
+    load_on: whether requests arrive (in a paused engine they queue up).
+    carried_out: the number of the last order that has been carried out, a boot to its end. Orders
+    with a higher number are still on their way: until then this says how things stood before them.
     """
 
     state: State
@@ -41,16 +44,46 @@ class Status:
     failure: TputError | None = None
     refused: TputError | None = None
     load_failure: TputError | None = None
+    load_on: bool = False
+    carried_out: int = 0
 
 
 class Orders(ABC):
     """Gives orders to one engine and its load; `status` says how they stand.
 
+    Orders are numbered from 1. What `status` says is always of a little while ago, so whoever
+    decides by what is about to be asks `booting`, `load_wanted` and `pause_wanted`: they follow
+    the orders that were given, until the status has caught up with them.
     lag_s: how old what is recorded may be, in seconds, before it is known here.
     """
 
     status: Status
     lag_s = 0.0
+
+    def __init__(self) -> None:
+        self._given = self._last_boot = 0
+        self._load_ordered = self._pause_ordered = False
+
+    @property
+    def booting(self) -> bool:
+        """Whether a boot has been ordered that has not come to its end, well or not."""
+        return self.status.carried_out < self._last_boot
+
+    @property
+    def load_wanted(self) -> bool:
+        """Whether requests arrive once all orders are carried out."""
+        return self._load_ordered if self._on_their_way else self.status.load_on
+
+    @property
+    def pause_wanted(self) -> bool:
+        """Whether the engine stands still once all orders are carried out."""
+        if self._on_their_way:
+            return self._pause_ordered
+        return self.status.state is State.PAUSED
+
+    @property
+    def _on_their_way(self) -> bool:
+        return self.status.carried_out < self._given
 
     @abstractmethod
     def start(self) -> None:
@@ -61,8 +94,18 @@ class Orders(ABC):
         """Stop load, engine and thread; False if that took longer than `timeout_s`."""
 
     @abstractmethod
-    def _order(self, name: str, *args: object) -> None:
+    def _queue(self, number: int, name: str, args: tuple[object, ...]) -> None:
         """Queue the order called `name`: the host's method `_name`."""
+
+    def _order(self, name: str, *args: object, load: bool | None = None,
+               paused: bool | None = None, boots: bool = False) -> None:  # fmt: skip
+        """Number an order and queue it; load, paused: what it makes of them, None for as it was."""
+        self._load_ordered = self.load_wanted if load is None else load
+        self._pause_ordered = self.pause_wanted if paused is None else paused
+        self._given += 1
+        if boots:
+            self._last_boot = self._given
+        self._queue(self._given, name, args)
 
     def run_for(self, seconds: float) -> bool:
         """Let an engine in virtual time run for so long; False where it runs by itself."""
@@ -70,14 +113,14 @@ class Orders(ABC):
 
     def boot(self, spec: EngineSpec, knobs: Mapping[str, int], *, load: bool) -> None:
         """Boot an engine; `load` says whether to start the load at once."""
-        self._order("boot", (spec, knobs), load)
+        self._order("boot", (spec, knobs), load, load=load, paused=False, boots=True)
 
     def boot_anew(self, boot: Boot, fallback: Boot) -> None:
         """Boot another engine in place of this one; `fallback` where it will not boot.
 
         What is in flight is aborted; a load that runs goes on with its next request.
         """
-        self._order("boot_anew", boot, fallback)
+        self._order("boot_anew", boot, fallback, paused=False, boots=True)
 
     def woken(self) -> bool:
         """This process was stopped and goes on; whether the engine stood still with it."""
@@ -108,24 +151,24 @@ class Orders(ABC):
 
         What is in flight is aborted and the prefix cache emptied.
         """
-        self._order("begin_leg", knobs, workload, text)
+        self._order("begin_leg", knobs, workload, text, load=True)
 
     def run_load(self) -> None:
         """Let requests arrive."""
-        self._order("run_load")
+        self._order("run_load", load=True)
 
     def pause_load(self) -> None:
         """Let no more requests arrive; those in flight are served to their end."""
-        self._order("pause_load")
+        self._order("pause_load", load=False)
 
     def stop_load(self) -> None:
         """Abort what is in flight and go back to request 0."""
-        self._order("stop_load")
+        self._order("stop_load", load=False)
 
     def pause(self) -> None:
         """Run no more steps; what is in flight stands still, what arrives queues up."""
-        self._order("pause")
+        self._order("pause", paused=True)
 
     def resume(self) -> None:
         """Run steps again."""
-        self._order("resume")
+        self._order("resume", paused=False)

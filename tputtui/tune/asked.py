@@ -44,9 +44,9 @@ class Asked:
     def limits(self, status: Status) -> Knobs:
         """The limits. Raises KnobError while no engine is up."""
         if self.knobs is None or status.state not in SERVING:
-            raise KnobError(
-                f"The engine is {status.state.lower()}.", "Its limits can be turned once it is up."
-            )
+            # Until the boot that was ordered begins, the status is that of the engine before it.
+            state = "about to boot" if status.state in SERVING else status.state.lower()
+            raise KnobError(f"The engine is {state}.", "Its limits can be turned once it is up.")
         return self.knobs
 
     def facts(self, status: Status) -> EngineFacts:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from tputtui.engine.host import Clock
 from tputtui.engine.orders import Orders
-from tputtui.engine.protocol import EngineFacts, State
+from tputtui.engine.protocol import EngineFacts
 from tputtui.errors import UsageError
 from tputtui.frame import SERVING
 from tputtui.knobs import Knobs, differing, turned
@@ -130,7 +130,7 @@ class Helm:
     def toggle_engine(self) -> str:
         """Pause the engine between two steps, or let it go on; what was done, in words."""
         self.turned()
-        if self._host.status.state is State.PAUSED:
+        if self._host.pause_wanted:
             self._host.resume()
             return "The engine goes on."
         self._host.pause()
@@ -139,7 +139,7 @@ class Helm:
     def toggle_load(self) -> str:
         """Start the load, or hold it; what was done, in words."""
         self.turned()
-        if self._host.status.state is State.RUNNING:
+        if self._host.load_wanted:
             self._host.pause_load()
             return "Load paused: requests in flight are served to their end."
         self._host.run_load()
