@@ -149,12 +149,7 @@ class Terminal:
 
     def screen_left(self) -> None:
         """What was switched on by escape sequences is off again."""
-        for mode in MODES:
-            assert self._last(mode, "h") <= self._last(mode, "l"), f"mode {mode} is left on"
-        for mode in ("25", "7"):
-            assert self._last(mode, "l") <= self._last(mode, "h"), f"mode {mode} is left off"
-        pushed = len(re.findall(rb"\x1b\[>\d+u", self.raw))
-        assert pushed <= self.raw.count(b"\x1b[<u"), "kitty's keyboard protocol is left on"
+        screen_left(self.raw)
 
     def nothing_left(self, seconds: float = 10.0) -> None:
         """No process of this run, and no segment of shared memory."""
@@ -166,8 +161,19 @@ class Terminal:
         assert not left, "processes are left"
         assert not shared_memory() - self._shared, "shared memory is left"
 
-    def _last(self, mode: str, letter: str) -> int:
-        return self.raw.rfind(f"\x1b[?{mode}{letter}".encode())
+
+def screen_left(written: bytes) -> None:
+    """What was switched on by escape sequences in `written` is off again at its end."""
+
+    def last(mode: str, letter: str) -> int:
+        return written.rfind(f"\x1b[?{mode}{letter}".encode())
+
+    for mode in MODES:
+        assert last(mode, "h") <= last(mode, "l"), f"mode {mode} is left on"
+    for mode in ("25", "7"):
+        assert last(mode, "l") <= last(mode, "h"), f"mode {mode} is left off"
+    pushed = len(re.findall(rb"\x1b\[>\d+u", written))
+    assert pushed <= written.count(b"\x1b[<u"), "kitty's keyboard protocol is left on"
 
 
 def environment(cwd: Path, changed: dict[str, str | None] | None = None) -> dict[str, str]:

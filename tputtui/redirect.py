@@ -1,6 +1,8 @@
-"""Descriptors 1 and 2 belong to the log while an engine runs; what was there stays at hand.
+"""Descriptors 1 and 2 belong to the log from here on; what was there stays at hand.
 
-vLLM, its C code and progress bars write to them. Main thread, before any of that is imported.
+vLLM, its C code and progress bars write to them, some of it only as the process ends (destructors
+in C++). So they are never given back: what we say goes to duplicates of what they were. Main
+thread, before any of that is imported.
 """
 
 from __future__ import annotations
@@ -11,23 +13,12 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 from tputtui.logs import log_through
 from tputtui.redact import redacted
 
 __all__ = ["Redirected"]
-
-
-class _Screen(io.FileIO):
-    """Takes what is written after a hang-up: else Textual's writer dies, and the screen waits."""
-
-    def write(self, data: Any, /) -> int:
-        """How many bytes were taken."""
-        try:
-            return super().write(data)
-        except OSError:
-            return len(memoryview(data).cast("B"))
 
 
 class _Log(io.TextIOWrapper):
@@ -40,7 +31,7 @@ class _Log(io.TextIOWrapper):
 
 
 class Redirected:
-    """From here until `restore`, 1 and 2 are the log, and so are sys.stdout and sys.stderr.
+    """From here on 1 and 2 are the log, and until `restore` so are sys.stdout and sys.stderr.
 
     kept: duplicates of 1 and 2 as they were.
     """
@@ -54,27 +45,54 @@ class Redirected:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-        self._streams = (sys.stdout, sys.stderr)
-        printed = io.FileIO(1, "w", closefd=False)
-        sys.stdout = sys.stderr = _Log(
-            io.BufferedWriter(printed), encoding="utf-8", errors="replace", line_buffering=True
-        )
+        self._streams: tuple[TextIO, TextIO] | None = (sys.stdout, sys.stderr)
+        _print_to_the_log()
         log_through(logging.FileHandler(log_path, encoding="utf-8"))
 
-    def file(self, number: int, *, screen: bool = False) -> io.TextIOWrapper:
-        """A text file of its own that writes where descriptor `number` (1 or 2) wrote before.
-
-        screen: of a terminal that has gone away nobody needs to hear.
-        """
-        kind = _Screen if screen else io.FileIO
-        raw = kind(os.dup(self.kept[number - 1]), "w")
+    def file(self, number: int) -> io.TextIOWrapper:
+        """A text file of its own that writes where descriptor `number` (1 or 2) wrote before."""
+        raw = io.FileIO(os.dup(self.kept[number - 1]), "w")
         return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="replace")
 
-    def restore(self) -> None:
-        """Give 1 and 2 back; safe to call twice."""
+    @staticmethod
+    def say_no_more() -> None:
+        """Nothing more of Python's reaches what stood there, to the end of the process."""
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 stream.flush()
-        sys.stdout, sys.stderr = self._streams
-        for number, kept in zip((1, 2), self.kept, strict=True):
-            os.dup2(kept, number)
+        _print_to_the_log()
+
+    def restore(self) -> None:
+        """Let Python print where it printed before; safe to call twice.
+
+        The descriptors stay the log's: nothing that native code still has to say comes through.
+        """
+        if self._streams is None:
+            return
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        out, err = self._streams
+        sys.stdout = self._as_before(out, 1)
+        sys.stderr = self._as_before(err, 2)
+        self._streams = None
+
+    def _as_before(self, stream: TextIO, number: int) -> TextIO:
+        """`stream`, or where it wrote to `number` one that writes there still."""
+        try:
+            there = stream.fileno() == number
+        except (OSError, ValueError, AttributeError):
+            # Something else that has been put in its place.
+            return stream
+        if not there:
+            return stream
+        kept = self.file(number)
+        kept.reconfigure(line_buffering=number == 2 or os.isatty(self.kept[number - 1]))
+        return kept
+
+
+def _print_to_the_log() -> None:
+    raw = io.FileIO(1, "w", closefd=False)
+    sys.stdout = sys.stderr = _Log(
+        io.BufferedWriter(raw), encoding="utf-8", errors="replace", line_buffering=True
+    )

@@ -2,31 +2,35 @@
 
 vLLM, its C code and progress bars write to file descriptors 1 and 2. Before any of that is
 imported the terminal is duplicated for Textual, and 1 and 2 are pointed at the log file.
+
+Every way out gives it back: `restore` where this process gets so far, `abandon` where it may wait
+for nothing, and the restorer (`screenstream`) where it is killed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import signal
 import sys
 import termios
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 from tputtui.errors import UsageError
+from tputtui.redact import redacted
 from tputtui.redirect import Redirected
+from tputtui.screenstream import Restorer, ScreenStream
 from tputtui.state import fresh_file
 
 __all__ = ["Terminal", "open_log"]
 
 _KEPT_LOGS = 20
-_LEAVE_SCREEN = (
-    # Mouse, focus, paste and resize reports off, lines wrap, kitty's keyboard protocol off; then
-    # the screen of before, with its cursor and plain colours.
-    "\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?2048l\x1b[?7h\x1b[<u"
-    "\x1b[?1049l\x1b[?25h\x1b[0m"
-)
+_LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_LAST_WORDS = "tputtui ended without a word: it was killed, or it crashed. Log: {}"
 
 
 def open_log() -> Path:
@@ -40,7 +44,7 @@ def open_log() -> Path:
 class Terminal:
     """Holds the terminal while descriptors 1 and 2 belong to the log.
 
-    As a context manager: on leaving, 1 and 2 are the terminal again and its modes are as before.
+    As a context manager: on leaving, the terminal is as before, and Python prints to it again.
     """
 
     def __init__(self, log_path: Path) -> None:
@@ -56,45 +60,74 @@ class Terminal:
             )
         self._log_path = log_path
         self._redirected: Redirected | None = None
+        self._screen: ScreenStream | None = None
+        self._restorer: Restorer | None = None
         self._modes = termios.tcgetattr(0)
         self._streams = (sys.__stdout__, sys.__stderr__)
 
     def __enter__(self) -> Terminal:
         redirected = self._redirected = Redirected(self._log_path)
+        out, err = redirected.kept
+        terminal = out if os.isatty(out) else err
+        words = redacted(_LAST_WORDS.format(self._log_path))
+        self._restorer = Restorer(terminal, self._modes, words)
+        self._screen = ScreenStream(terminal, self._restorer)
         # Textual writes to the one and asks the other for the size.
-        file = redirected.file(1 if os.isatty(redirected.kept[0]) else 2, screen=True)
-        sys.__stdout__ = sys.__stderr__ = file  # type: ignore[misc]
+        sys.__stdout__ = sys.__stderr__ = io.TextIOWrapper(  # type: ignore[misc]
+            io.BufferedWriter(self._screen), encoding="utf-8", errors="replace"
+        )
+        # Until Textual's loop takes these over.
+        for number in _LEAVING:
+            signal.signal(number, lambda got, _: self.abandon(128 + got))
         return self
 
     def __exit__(self, *_: object) -> None:
         self.restore()
 
     def restore(self) -> None:
-        """Give the terminal back; safe to call twice and when it has gone away."""
-        sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc]
-        if self._redirected is not None:
-            self._redirected.restore()
-        with contextlib.suppress(termios.error, OSError):
-            termios.tcsetattr(0, termios.TCSANOW, self._modes)
+        """Give the terminal back, whoever left the screen on; safe to call twice.
 
-    def abandon(self, code: int) -> NoReturn:
-        """End the process without another word to a terminal that reads nothing any more."""
-        with contextlib.suppress(termios.error, OSError):
-            termios.tcsetattr(0, termios.TCSANOW, self._modes)
+        From then on Ctrl+C, and what else asks to leave, ends the process at once.
+        """
+        with _undisturbed():
+            sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc]
+            if self._screen is not None and self._screen.on:
+                self._screen.leave()
+            self._put_modes_back()
+            if self._redirected is not None:
+                self._redirected.restore()
+            if self._restorer is not None:
+                self._restorer.close()
+            if threading.current_thread() is threading.main_thread():
+                for number in _LEAVING:
+                    signal.signal(number, signal.SIG_DFL)
+
+    def abandon(self, code: int, words: str = "") -> NoReturn:
+        """Give the terminal back and end the process now, whatever hangs; any thread.
+
+        words: the last there are, left out where the terminal reads nothing any more.
+        """
+        if self._screen is not None and (self._screen.on or words):
+            self._screen.leave(f"{words}\r\n" if words else "")
+        if self._restorer is not None:
+            # All that can be done is done; it would only wait for the same terminal.
+            self._restorer.tell(False)
+        self._put_modes_back()
         os._exit(code)
 
-    def force(self) -> None:
-        """Leave the alternate screen and give the terminal back, without Textual's help."""
-        if self._redirected is not None:
-            out, err = self._redirected.kept
-            screen = out if os.isatty(out) else err
-            with contextlib.suppress(OSError):
-                # A terminal that reads nothing must not keep us.
-                os.set_blocking(screen, False)
-                os.write(screen, _LEAVE_SCREEN.encode())
-            with contextlib.suppress(OSError):
-                os.set_blocking(screen, True)
-        self.restore()
+    def _put_modes_back(self) -> None:
+        with contextlib.suppress(termios.error, OSError):
+            termios.tcsetattr(0, termios.TCSANOW, self._modes)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """No signal that means to leave comes in between."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEAVING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _isatty(descriptor: int) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -88,6 +90,89 @@ def test_with_its_shell_killed_in_a_boot_it_leaves_as_well(tmp_path):
     terminal.until(r"importing")
     os.kill(terminal.child.pid, signal.SIGKILL)
     terminal.nothing_left()
+
+
+# -- every way out, with nothing left of either core -------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def busy():
+    """As many processes that compute as there are cores, and one more."""
+    words = [sys.executable, "-c", "while True: pass"]
+    processes = [subprocess.Popen(words) for _ in range((os.cpu_count() or 1) + 1)]
+    yield
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("way", "codes"),
+    [
+        ("q", [0]),
+        ("\x03", [0]),
+        # Twice: which of them is seen before it has left anyhow is a matter of luck.
+        ("\x03\x03", [0, 130]),
+        (signal.SIGTERM, [0]),
+        (signal.SIGHUP, [0]),
+        (signal.SIGINT, [0]),
+        (signal.SIGQUIT, [131]),
+        (signal.SIGABRT, [134]),
+        (signal.SIGSEGV, [139]),
+        (signal.SIGKILL, [137]),
+    ],
+)
+def test_every_way_out_gives_the_terminal_back(tmp_path, log, busy, way, codes):
+    terminal = Terminal(f"replay {log}", tmp_path, before="ulimit -c 0")
+    terminal.until(r"REPLAY")
+    if isinstance(way, str):
+        terminal.press(way)
+    else:
+        os.kill(terminal.pid, way)
+    left = terminal.ended()
+    terminal.restored()
+    assert int(re.search(r"exit=(\d+)", left)[1]) in codes
+    assert ("it was killed, or it crashed" in left) is (codes[0] > 130)
+
+
+def test_a_signal_before_the_first_frame_leaves_the_terminal_as_it_was(tmp_path, log, busy):
+    terminal = Terminal(f"replay {log}", tmp_path)
+    # The screen has been entered, and Textual's loop may not have the signals yet.
+    while b"\x1b[?1049h" not in terminal.raw:
+        terminal.read(0.001)
+    os.kill(terminal.pid, signal.SIGTERM)
+    terminal.ended()
+    terminal.restored()
+
+
+def test_a_terminal_that_stopped_reading_is_left_by_ctrl_c_twice(tmp_path, log, busy):
+    """Its buffer is full of frames; once it reads again, the last that it reads is a way out."""
+    terminal = Terminal(f"replay {log} --speed 64", tmp_path, columns=200, rows=50)
+    terminal.until(r"REPLAY")
+    terminal.press(" ")
+    for turn in range(40):
+        terminal.resize(199 + turn % 2, 50)
+        time.sleep(0.05)
+    pid = terminal.pid
+    terminal.press("\x03\x03")
+    end_s = time.monotonic() + 120
+    while state_of(pid) not in "ZX" and time.monotonic() < end_s:
+        time.sleep(0.05)
+    terminal.ended()
+    terminal.restored()
+
+
+@pytest.mark.parametrize("command", ["replay", "attach"])
+def test_with_a_screen_that_hangs_ctrl_c_twice_leaves(tmp_path, log, command):
+    what = log if command == "replay" else "one=127.0.0.1:9"
+    terminal = Terminal(f"{command} {what}", tmp_path, env=fault("screen-hangs"))
+    terminal.until(r"REPLAY|one")
+    # Its loop is asleep for ever from here on: it is the thread that reads the keys which leaves.
+    terminal.press("?")
+    terminal.press("\x03\x03")
+    left = terminal.ended()
+    terminal.restored()
+    assert "exit=130" in left
 
 
 # -- it cannot do much ---------------------------------------------------------------------------

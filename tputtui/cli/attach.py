@@ -101,7 +101,8 @@ def _screen(poller: Poller, fleet: Fleet, servers: int, theme: str) -> int:
 
     with Terminal(open_log()) as terminal:
         poller.start()
-        app = AttachApp(fleet, servers, theme=theme)
+        leave_now = lambda: terminal.abandon(INTERRUPTED)  # noqa: E731
+        app = AttachApp(fleet, servers, theme=theme, leave_now=leave_now)
         app.run()
         if app.gone:
             terminal.abandon(BUG if app.return_code else 0)

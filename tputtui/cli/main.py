@@ -10,10 +10,11 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from tputtui import __version__
 
-__all__ = ["BUG", "COMMANDS", "INTERRUPTED", "main", "say", "screen_failed"]
+__all__ = ["BUG", "COMMANDS", "INTERRUPTED", "main", "program", "say", "screen_failed"]
 
 BUG, INTERRUPTED = 70, 130
 
@@ -32,6 +33,15 @@ COMMANDS = {
     "help": "topics: load, goals, profiles, bench, files, environment, exit-codes, keys, …",
 }
 """Word to what it does; every other first word is a MODEL."""
+
+
+def program() -> NoReturn:
+    """Run the command as a process of its own, to its end."""
+    code = main()
+    if (redirect := sys.modules.get("tputtui.redirect")) is not None:
+        # An engine was here: what its libraries say as they are torn down is the log's.
+        redirect.Redirected.say_no_more()
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from tputtui.cli.main import BUG, screen_failed
+from tputtui.cli.main import BUG, INTERRUPTED, screen_failed
 from tputtui.settings import THEMES
 
 __all__ = ["parser", "run", "session_file"]
@@ -33,7 +33,9 @@ def run(words: list[str]) -> int:
     if options.at:
         replay.seek(seconds_of(options.at))
     with Terminal(open_log()) as terminal:
-        app = ReplayApp(replay, theme=options.theme)
+        app = ReplayApp(
+            replay, theme=options.theme, leave_now=lambda: terminal.abandon(INTERRUPTED)
+        )
         app.run()
         if app.gone:
             terminal.abandon(BUG if app.return_code else 0)

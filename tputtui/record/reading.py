@@ -260,6 +260,11 @@ class _Reader:
 
     def _status(self, told: dict[str, Any]) -> Status:
         spec = self._recording.profiles[told["spec"]].engine if "spec" in told else None
+        errors = {
+            name: EngineError(*told[name])
+            for name in ("failure", "refused", "load_failure")
+            if name in told
+        }
         return Status(
             state=State(told["state"]),
             since_s=told["since_s"],
@@ -268,11 +273,10 @@ class _Reader:
             spec=spec,
             facts=restored(told["facts"], EngineFacts) if told["facts"] else None,
             knobs=restored(told["knobs"], Knobs) if told["knobs"] else None,
-            **{
-                name: EngineError(*told[name])
-                for name in ("failure", "refused", "load_failure")
-                if name in told
-            },
+            failure=errors.get("failure"),
+            refused=errors.get("refused"),
+            load_failure=errors.get("load_failure"),
+            load_on=told["state"] == State.RUNNING,
         )
 
     def _recorder(self) -> Recorder:

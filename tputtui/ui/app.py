@@ -46,7 +46,7 @@ class TputApp(TerminalApp):
     start: called once the first frame is on the screen; boots the engine.
     log_path: the file that holds all that the engine prints. save_dir: where `s` saves.
     keys: key by binding name, in place of the usual ones.
-    leave_now: called on a second Ctrl+C, with the terminal restored; does not return.
+    leave_now: see `TerminalApp`.
     """
 
     def __init__(
@@ -60,14 +60,12 @@ class TputApp(TerminalApp):
         keys: Mapping[str, str] | None = None,
         leave_now: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(theme)
+        super().__init__(theme, leave_now)
         self.session = session
         self.saved: list[Path] = []
         self._start = start
         self._log_path = log_path
         self._save_dir = save_dir or Path.cwd()
-        self._leave_now = leave_now
-        self._leaving = False
         self._told: set[TputError] = set()
         self._tail = LogTail(log_path)
         self._board = Board(session, self._tail)
@@ -376,19 +374,8 @@ class TputApp(TerminalApp):
         super().woken()
         self.session.woken()
 
-    def action_leave(self) -> None:
-        """Leave; the command line stops the engine once the terminal is restored."""
-        self._leaving = True
-        self.exit()
-
     async def action_quit(self) -> None:
         """The palette's Quit."""
-        self.action_leave()
-
-    def action_interrupt(self) -> None:
-        """Ctrl+C or a signal: leave; a second time leaves at once."""
-        if self._leaving and self._leave_now is not None:
-            self._leave_now()
         self.action_leave()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:

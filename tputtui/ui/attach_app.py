@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from textual.app import SystemCommand
 from textual.binding import BindingType
@@ -44,8 +44,15 @@ _MEANINGS = (
 class AttachApp(TerminalApp):
     """A table of servers, or the one there is."""
 
-    def __init__(self, fleet: Fleet, servers: int, *, theme: str = "dark") -> None:
-        super().__init__(theme)
+    def __init__(
+        self,
+        fleet: Fleet,
+        servers: int,
+        *,
+        theme: str = "dark",
+        leave_now: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(theme, leave_now)
         self._fleet = fleet
         self._first: FleetScreen | ServerScreen = (
             FleetScreen() if servers > 1 else ServerScreen(0, alone=True)

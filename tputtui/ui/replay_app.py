@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from textual.app import SystemCommand
 from textual.screen import Screen
@@ -31,8 +31,14 @@ _TIME = re.compile(r"(?:(?:(\d+):)?(\d{1,3}):)?(\d+(?:\.\d+)?)s?")
 class ReplayApp(TerminalApp):
     """The board of one recorded run."""
 
-    def __init__(self, replay: Replay, *, theme: str = "dark") -> None:
-        super().__init__(theme)
+    def __init__(
+        self,
+        replay: Replay,
+        *,
+        theme: str = "dark",
+        leave_now: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(theme, leave_now)
         self.replay = replay
         self._board = ReplayBoard(replay, LogTail(None))
 

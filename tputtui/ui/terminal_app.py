@@ -10,12 +10,15 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, TextIO
 
+from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.drivers.linux_driver import LinuxDriver
+from textual.message import Message
 
 from tputtui.ui.theme import NAMES, THEMES, VARIABLES
 
@@ -30,7 +33,11 @@ _HELD_UP_S = 10.0
 
 
 class TerminalApp(App[None]):
-    """Leaves on Ctrl+C and on the signals that mean it; stops on Ctrl+Z and goes on after `fg`."""
+    """Leaves on Ctrl+C and on the signals that mean it; stops on Ctrl+Z and goes on after `fg`.
+
+    leave_now: called on a second Ctrl+C, on any thread; gives the terminal back and does not
+    return.
+    """
 
     TITLE = "tputtui"
     CSS_PATH = Path(__file__).with_name("tputtui.tcss")
@@ -39,8 +46,10 @@ class TerminalApp(App[None]):
         Binding("ctrl+q", "interrupt", "quit", show=False, priority=True),
     ]
 
-    def __init__(self, theme: str = "dark") -> None:
+    def __init__(self, theme: str = "dark", leave_now: Callable[[], None] | None = None) -> None:
         super().__init__(driver_class=_Driver)
+        self.leave_now = leave_now
+        self._leaving = False
         # The log, as things are while a screen is up. Textual's own stand-ins for the two have no
         # descriptor, and without one no process can be spawned: tensor parallel would not boot.
         self._capture_stdout, self._capture_stderr = sys.stdout, sys.stderr  # type: ignore[assignment]
@@ -60,11 +69,14 @@ class TerminalApp(App[None]):
             loop.add_signal_handler(name, self.action_interrupt)
 
     def action_leave(self) -> None:
-        """Leave."""
+        """Leave; what is to be stopped is stopped once the terminal is given back."""
+        self._leaving = True
         self.exit()
 
     def action_interrupt(self) -> None:
-        """Ctrl+C, or a signal that means it."""
+        """Ctrl+C, or a signal that means it: leave; a second time leaves at once."""
+        if self._leaving and self.leave_now is not None:
+            self.leave_now()
         self.action_leave()
 
     def woken(self) -> None:
@@ -101,10 +113,13 @@ class _Driver(LinuxDriver):
 
     It takes every SIGCONT for the end of a Ctrl+Z: after a plain SIGSTOP a second thread would read
     the keys, and outlive the screen. And it waits for ever for a terminal that reads no more.
+
+    A second Ctrl+C leaves from the thread that reads the keys: the screen may be what hangs.
     """
 
     gone = False
     _away = False
+    _interrupts = 0
 
     @property
     def backlog(self) -> int:
@@ -125,6 +140,15 @@ class _Driver(LinuxDriver):
         while thread.is_alive() and time.monotonic() < end_s and _writable(self._file):
             thread.join(_LAST_WRITE_S / 10)
         self.gone = thread.is_alive()
+
+    def process_message(self, message: Message) -> None:
+        """Hand a key on; input thread."""
+        if isinstance(message, events.Key) and message.key == "ctrl+c":
+            self._interrupts += 1
+            app = self._app
+            if self._interrupts > 1 and isinstance(app, TerminalApp) and app.leave_now is not None:
+                app.leave_now()
+        super().process_message(message)
 
     def suspend_application_mode(self) -> None:
         """Give the terminal to the shell."""

@@ -5,6 +5,7 @@ allocation:N     the Nth call of the scheduler asks for a petabyte
 no-vllm          vLLM is not installed
 old-vllm, broken-vllm, dying-vllm    what stands in its place
 nvml-fails, nvml-hangs               what stands in pynvml's place
+screen-hangs     the loop of the screen sleeps for ever once help is asked for
 
 PACED=1 besides: the deterministic engine in real time in vLLM's place, for what is not about vLLM
 (a boot of vLLM takes ten seconds). No stage of its boot, and no step, takes more than
@@ -21,6 +22,7 @@ import types
 
 FAULT, _, COUNT = os.environ.get("FAULT", "").partition(":")
 SCHEDULER = "vllm.v1.core.sched.scheduler"
+HELP = "tputtui.ui.screens.help"
 
 
 def at_call(function, number, act):
@@ -60,6 +62,16 @@ class Finder:
                 module.Scheduler.schedule = at_call(module.Scheduler.schedule, int(COUNT), act)
 
             spec.loader.exec_module = exec_module
+            return spec
+        if name == HELP and FAULT == "screen-hangs":
+            spec = importlib.machinery.PathFinder.find_spec(name, path)
+            load = spec.loader.exec_module
+
+            def hang(module):
+                load(module)
+                module.HelpScreen.__init__ = lambda *_: time.sleep(10**6)
+
+            spec.loader.exec_module = hang
             return spec
         if name in BODIES.get(FAULT, {}):
             return importlib.machinery.ModuleSpec(name, Loader())

@@ -1,0 +1,177 @@
+"""What the screen is painted through, and the helper that gives the terminal back in any case.
+
+    Textual's writer thread ── write ──▶ ScreenStream ──▶ the terminal
+                                             │ "on", "off"
+                                             ▼
+                                       Restorer: a shell that outlives this process
+
+The stream knows from what goes through it whether the terminal is in the state that a full screen
+needs (alternate screen, mouse and paste reports, no cursor). `leave` ends that state without
+Textual's help and without waiting for anyone. Where this process is killed or crashes, it cannot:
+then the restorer does, which sees its pipe close.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import select
+import subprocess
+import termios
+import time
+from typing import Any
+
+__all__ = ["Restorer", "ScreenStream"]
+
+_ENTER, _LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
+_RESTORE = (
+    # End whatever sequence was cut short; mouse, focus, paste and resize reports off, lines wrap,
+    # kitty's keyboard protocol off; then the screen of before, with its cursor and plain colours.
+    "\x18\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1016l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?2048l"
+    "\x1b[?2026l\x1b[?7h\x1b[<u\x1b[?1049l\x1b[?25h\x1b[0m"
+)
+_LOOK_S = 0.1
+_HELPER_ENDS_S = 2.0
+_HELPER = r"""
+state=off
+while read -r told; do state=$told; done
+[ "$state" = on ] || exit 0
+printf '%s' "$1"
+stty "$2" <&1 || stty sane <&1
+printf '\n%s\n' "$3"
+"""
+
+
+class ScreenStream(io.FileIO):
+    """The terminal of `descriptor`, and whether it shows a full screen (`on`).
+
+    The terminal is opened anew, so as to write to it without ever waiting inside the kernel: the
+    descriptor that we were given is shared with the shell, which would not expect that of its own.
+    What is written after a hang-up is taken and dropped: else Textual's writer would die, and the
+    screen wait for it.
+    """
+
+    def __init__(self, descriptor: int, restorer: Restorer) -> None:
+        try:
+            opened = os.open(os.ttyname(descriptor), os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        except OSError:
+            # No name for it in here (a container that was handed one from outside).
+            opened = os.dup(descriptor)
+        super().__init__(opened, "w")
+        self.on = False
+        self._silent = False
+        self._tail = b""
+        self._restorer = restorer
+
+    def write(self, data: Any, /) -> int:
+        """How many bytes were taken."""
+        view = memoryview(data).cast("B")
+        if self._silent:
+            return len(view)
+        # A sequence may come in two pieces.
+        text = self._tail + bytes(view)
+        entered, left = text.rfind(_ENTER), text.rfind(_LEAVE)
+        self._tail = text[-len(_ENTER) + 1 :]
+        if entered >= 0:
+            self._turn(True)
+        self._write_all(view)
+        if left > entered and not self._silent:
+            self._turn(False)
+        return len(view)
+
+    def leave(self, words: str = "", within_s: float = 2.0) -> bool:
+        """End the full screen, put `words` after it, and write nothing more; any thread.
+
+        What the terminal has not read of the last frames is dropped. Returns False for a terminal
+        that takes nothing for so long: then it still shows the screen.
+        """
+        self._silent = True
+        data = memoryview((_RESTORE + words).encode())
+        end_s = time.monotonic() + within_s
+        with contextlib.suppress(OSError, ValueError):
+            while data:
+                data = data[self._write_some(data) :]
+                if data and time.monotonic() > end_s:
+                    break
+                if data and not self._takes_more():
+                    with contextlib.suppress(termios.error):
+                        termios.tcflush(self.fileno(), termios.TCOFLUSH)
+        if not data:
+            self._turn(False)
+        return not data
+
+    def _write_all(self, data: memoryview) -> None:
+        """Write it, unless the terminal goes or is left meanwhile."""
+        with contextlib.suppress(OSError, ValueError):
+            while data and not self._silent:
+                data = data[self._write_some(data) :]
+                if data:
+                    self._takes_more()
+
+    def _write_some(self, data: memoryview) -> int:
+        try:
+            return os.write(self.fileno(), data)
+        except BlockingIOError:
+            return 0
+
+    def _takes_more(self) -> bool:
+        """Wait a moment for the terminal to read; whether it has."""
+        return bool(select.select([], [self], [], _LOOK_S)[1])
+
+    def _turn(self, on: bool) -> None:
+        if self.on is not on:
+            self.on = on
+            self._restorer.tell(on)
+
+
+class Restorer:
+    """A shell that gives the terminal of `descriptor` back if this process ends with its screen on.
+
+    modes: of the terminal, as they were (`termios.tcgetattr`). words: what it says then. Without a
+    shell to be had there is none, and only a process that is killed leaves the screen as it is.
+    """
+
+    def __init__(self, descriptor: int, modes: list[Any], words: str) -> None:
+        self._shell: subprocess.Popen[bytes] | None = None
+        with contextlib.suppress(OSError):
+            self._shell = subprocess.Popen(
+                ["/bin/sh", "-c", _HELPER, "tputtui-restorer", _RESTORE, _stty(modes), words],
+                stdin=subprocess.PIPE,
+                stdout=descriptor,
+                stderr=subprocess.DEVNULL,
+                # Neither a hang-up nor a Ctrl+C is for it.
+                start_new_session=True,
+                bufsize=0,
+            )
+        if self._shell is not None:
+            # A process forked off this one would hold the pipe open.
+            os.register_at_fork(after_in_child=self._hang_up)
+
+    def tell(self, on: bool) -> None:
+        """The screen has been switched on, or off."""
+        if self._shell is not None and self._shell.stdin is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._shell.stdin.write(b"on\n" if on else b"off\n")
+
+    def close(self) -> None:
+        """Let it end; the terminal is as it should be."""
+        if self._shell is None:
+            return
+        self.tell(False)
+        self._hang_up()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._shell.wait(_HELPER_ENDS_S)
+
+    def _hang_up(self) -> None:
+        if self._shell is not None and self._shell.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._shell.stdin.close()
+
+
+def _stty(modes: list[Any]) -> str:
+    """Terminal modes as `stty` reads them back."""
+    input_, output, control, local, _, _, characters = modes
+    flags = [f"{flag:x}" for flag in (input_, output, control, local)]
+    codes = [f"{c if isinstance(c, int) else ord(c):x}" for c in characters]
+    return ":".join([*flags, *codes])
