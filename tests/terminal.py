@@ -39,7 +39,11 @@ class Terminal:
         before: str = "",
     ) -> None:
         script = (
-            f"{before}\necho before=$(stty -g); {shlex.quote(str(PROGRAM))} {arguments}; code=$?; "
+            f"{before}\nmodes=$(stty -g); echo before=$modes; "
+            f"{shlex.quote(str(PROGRAM))} {arguments}; code=$?; "
+            # Of one that was killed, another process gives the terminal back.
+            "for _ in {1..600}; do "
+            '[ $code -le 130 ] || [ "$(stty -g)" = "$modes" ] || sleep 0.1; done; '
             "echo after=$(stty -g); echo exit=$code; jobs -p"
         )
         self.raw = b""

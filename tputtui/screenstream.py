@@ -37,9 +37,8 @@ _HELPER = r"""
 state=off
 while read -r told; do state=$told; done
 [ "$state" = on ] || exit 0
-printf '%s' "$1"
+printf '%s\r\n%s\r\n' "$1" "$3"
 stty "$2" <&1 || stty sane <&1
-printf '\n%s\n' "$3"
 """
 
 
