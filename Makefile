@@ -5,11 +5,11 @@ EXTRA ?=
 ARGS ?=
 STATUS_FILE ?=
 BIN := .venv/bin
-# Tests without an engine side by side, then those with one (tests/conftest.py).
+# Files side by side (tests/conftest.py).
 PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-gpu test-versions check format screenshots overhead loadgen agreement verdicts tuner simulation audit loop watchers faults soak wheel clean distclean
+.PHONY: help demo setup test test-long test-gpu test-versions quick check format screenshots overhead loadgen agreement verdicts tuner simulation audit loop watchers neighbours faults soak wheel clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -24,9 +24,25 @@ demo: setup ## set up what is missing and start tputtui
 setup: ## make .venv ready: uv, vLLM for this machine, tputtui
 	@PYTHON='$(PYTHON)' EXTRA='$(EXTRA)' bash .ci/setup
 
-# STATUS_FILE, for .ci/run: a failure of pytest is written there and is no failure of make.
 test: setup ## run the tests
-	@$(PYTEST) $(ARGS) $(if $(STATUS_FILE),|| echo $$? >'$(STATUS_FILE)')
+	@$(PYTEST) $(ARGS)
+
+test-long: setup ## what boots vLLM's server, many engines or two ranks: before an issue is closed (10 min)
+	@$(BIN)/pytest -m long $(ARGS)
+
+# What a change breaks most often: rules, figures, orders and what is printed. No engine, no screen.
+QUICK := tests/test_arguments.py tests/test_binding.py tests/test_config.py tests/test_flags.py \
+	tests/test_format.py tests/test_generator.py tests/test_goals.py tests/test_isolated.py \
+	tests/test_load_notation.py tests/test_measure.py tests/test_profile.py \
+	tests/test_screenstream.py tests/test_series.py tests/test_session.py tests/test_settings.py \
+	tests/test_verdict.py tests/test_written_by_0_1.py
+
+quick: setup ## before each commit: lint, types, contracts, the tests without an engine that matter most
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	@$(PYTEST) -m 'not engine and not pty and not long' $(wildcard $(QUICK)) $(ARGS)
 
 test-gpu: setup ## what only a GPU shows: limits under CUDA graphs, memory that comes back, NVML (10 min)
 	@$(BIN)/pytest tests/gpu $(ARGS)
@@ -34,12 +50,13 @@ test-gpu: setup ## what only a GPU shows: limits under CUDA graphs, memory that 
 test-versions: setup ## run the adapter against other releases of vLLM (ARGS="0.26 0.33")
 	@$(BIN)/python tests/versions/run.py $(ARGS)
 
+# STATUS_FILE, for .ci/run: a failure of pytest is written there and is no failure of make.
 check: setup ## lint, formatting, types, import contracts and tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST) $(ARGS)
+	$(PYTEST) $(ARGS) $(if $(STATUS_FILE),|| echo $$? >'$(STATUS_FILE)')
 
 format: setup ## format the code and apply safe lint fixes
 	$(BIN)/ruff check --fix --exit-zero
@@ -69,6 +86,9 @@ audit: setup ## look the pinned dependencies up in the advisory database (needs 
 simulation: setup ## how well simulations predict: calibrated here, and from datasheets
 	@$(BIN)/python benchmarks/simulation.py $(ARGS)
 
+neighbours: setup ## what other processes on the machine cost the CPU engine, by turns
+	@$(BIN)/python benchmarks/neighbours.py $(ARGS)
+
 loop: setup ## measure what our loop adds to an engine's step
 	@$(BIN)/python benchmarks/loop.py $(ARGS)
 
@@ -76,7 +96,7 @@ watchers: setup ## what watching costs, ours beside other dashboards
 	@$(BIN)/python benchmarks/watchers.py $(ARGS)
 
 faults: setup ## anything in any order, 100,000 requests at once, 10,000 hostile profiles (15 min)
-	@FAULT_SEQUENCES=1000 $(BIN)/pytest tests/faults/test_random.py tests/faults/test_storms.py \
+	@FAULT_SEQUENCES=1000 $(BIN)/pytest -m 'long or not long' tests/faults/test_random.py tests/faults/test_storms.py \
 		tests/engine/test_reboot.py \
 		tests/test_profile_files.py --timeout 9000 $(ARGS)
 

@@ -18,6 +18,8 @@ from pathlib import Path
 import pexpect
 import pyte
 
+from tests import PATIENCE_S
+
 MARK = "TPUTTUI_TEST_RUN"
 PROGRAM = Path(sys.executable).parent / "tputtui"
 MODES = ("1049", "1000", "1003", "1004", "1006", "1015", "2004", "2048")
@@ -97,7 +99,7 @@ class Terminal:
                 found.append(int(folder.name))
         return found
 
-    def until(self, pattern: str, seconds: float = 120.0) -> re.Match[str]:
+    def until(self, pattern: str, seconds: float = PATIENCE_S) -> re.Match[str]:
         """Wait for `pattern` on the screen; fails with the screen as it is."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -127,7 +129,7 @@ class Terminal:
         ioctl(self.child.child_fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.screen.resize(rows, columns)
 
-    def ended(self, seconds: float = 60.0) -> str:
+    def ended(self, seconds: float = PATIENCE_S) -> str:
         """Wait for the shell to end; everything it has written since the program left."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.child.isalive():
@@ -155,7 +157,7 @@ class Terminal:
         """What was switched on by escape sequences is off again."""
         screen_left(self.raw)
 
-    def nothing_left(self, seconds: float = 10.0) -> None:
+    def nothing_left(self, seconds: float = PATIENCE_S) -> None:
         """No process of this run, and no segment of shared memory."""
         end = time.monotonic() + seconds
         while (left := self.processes()) and time.monotonic() < end:

@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from tests import PATIENCE_S
 from tests.served import FakeServer, Servers, exposition
 from tputtui.attach.access import Access, access_of
 from tputtui.attach.address import Address
@@ -29,7 +30,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr("tputtui.attach.poller._DEADLINE_S", 0.5)
 
 
-def watch(addresses, until, access=None, most_s=15.0):
+def watch(addresses, until, access=None, most_s=PATIENCE_S):
     """Look at a fleet until `until` holds of what is seen."""
     poller = Poller(addresses, access or Access(), _PERIOD_S)
     fleet = Fleet(addresses, poller, _PERIOD_S)
@@ -75,15 +76,15 @@ def test_sixteen_servers_each_as_it_is():
         addresses = [
             Address(name, each.url) for name, each in zip(names, serving.addresses, strict=True)
         ]
-        began_s = time.monotonic()
         done = {"killed": False}
 
         def until(looked):
-            if not done["killed"] and time.monotonic() - began_s > 1.5:
+            found = dict(zip(names, looked.servers, strict=True))
+            seen = (found["dies"], found["restarts"])
+            if not done["killed"] and all(each.now.generated_per_s > 0 for each in seen):
                 done["killed"] = True
                 serving.kill(names.index("dies"))
                 servers["restarts"].restart()
-            found = dict(zip(names, looked.servers, strict=True))
             return (
                 found["dies"].standing is Standing.STALE
                 and found["restarts"].restarts

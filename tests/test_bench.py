@@ -9,12 +9,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import msgspec
 import pytest
 
+from tests import PATIENCE_S
 from tests.faults import PACED
 from tests.rig import Rig
 from tputtui import cli, profile
@@ -288,7 +288,7 @@ def test_the_program_measures_with_no_terminal_at_all(tmp_path):
     words = ["--duration", "3s", "--load", "32", "--knob", "max_num_seqs=24", "--format", "json"]
     words += ["--goal", "ttft_p50=60s", "--save", "kept.yaml"]
     done = bench(*words, cwd=tmp_path, more=PACED)
-    out, err = done.communicate(timeout=180)
+    out, err = done.communicate(timeout=PATIENCE_S)
     assert done.returncode == 0, err
     found = json.loads(out)
     assert found["outcome"] == "complete"
@@ -318,9 +318,11 @@ def test_a_run_that_is_interrupted_gives_what_it_has_and_its_code(tmp_path):
         settled = settled or window == "settling"
         if settled and window in ("measuring", "steady"):
             break
-    time.sleep(2)
+    # A line a second: then there is something to give.
+    for _ in range(3):
+        next(done.stdout)
     os.kill(done.pid, signal.SIGINT)
-    out, err = done.communicate(timeout=60)
+    out, err = done.communicate(timeout=PATIENCE_S)
     assert done.returncode == 130, err
     assert "interrupted" in err
     last = json.loads(out.splitlines()[-1])["result"]
@@ -331,14 +333,14 @@ def test_a_run_that_is_interrupted_gives_what_it_has_and_its_code(tmp_path):
 @pytest.mark.engine
 def test_an_engine_that_will_not_boot_is_code_3_and_bad_flags_code_2(tmp_path):
     done = bench("--kv-cache-memory-bytes", str(10**15), "--duration", "2s", cwd=tmp_path)
-    out, err = done.communicate(timeout=180)
+    out, err = done.communicate(timeout=PATIENCE_S)
     assert done.returncode == 3, (out, err)
     assert "Traceback" not in err
     assert out.startswith("no figures")
     done = bench("--duration", "soon", cwd=tmp_path)
-    _, err = done.communicate(timeout=60)
+    _, err = done.communicate(timeout=PATIENCE_S)
     assert (done.returncode, "--duration 'soon'" in err) == (2, True)
     (tmp_path / "kept.yaml").write_text("mine")
     done = bench("--save", "kept.yaml", cwd=tmp_path)
-    _, err = done.communicate(timeout=60)
+    _, err = done.communicate(timeout=PATIENCE_S)
     assert (done.returncode, "exists already" in err) == (2, True)

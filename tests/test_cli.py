@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import PATIENCE_S
 from tputtui import __version__
 
 ROOT = Path(__file__).parent.parent
@@ -20,7 +21,7 @@ def run(*words, env=None):
         text=True,
         stdin=subprocess.DEVNULL,
         env=os.environ | (env or {}),
-        timeout=120,
+        timeout=PATIENCE_S,
     )
 
 

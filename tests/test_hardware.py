@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests import PATIENCE_S
 from tputtui.hardware import GpuSample, HardwareSampler, HostSample
 from tputtui.hardware.nvml import NvmlReader
 from tputtui.hardware.queries import Queries
@@ -22,7 +23,6 @@ from tputtui.hardware.system import HostReader
 from tputtui.hardware.traffic import Traffic
 
 GIB = 1024**3
-PATIENCE_S = 5.0  # how long a test waits for an event before it fails; never waited out
 
 
 # --- GPUs -------------------------------------------------------------------------------------

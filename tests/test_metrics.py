@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests import PATIENCE_S
 from tests.rig import Rig
 from tputtui import profile
 from tputtui.errors import UsageError
@@ -23,7 +24,7 @@ DEMO = profile.load(profile.shipped()["demo"])
 
 def scraped(exporter):
     """(name, sorted labels) → value."""
-    with urllib.request.urlopen(exporter.address, timeout=10) as answer:
+    with urllib.request.urlopen(exporter.address, timeout=PATIENCE_S) as answer:
         text = answer.read().decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
@@ -212,7 +213,7 @@ def test_gpus_are_told_one_by_one_and_what_one_lacks_is_left_out(young, exporter
 def test_every_family_has_its_words(young, exporter):
     young.session._hardware = Gpus(young.clock, lambda now_s: (GpuSample(0, "A", util_frac=0.5),))
     young.run(1.0)
-    with urllib.request.urlopen(exporter.address, timeout=10) as answer:
+    with urllib.request.urlopen(exporter.address, timeout=PATIENCE_S) as answer:
         lines = answer.read().decode().splitlines()
     helped = [line.split(None, 3) for line in lines if line.startswith("# HELP tputtui_gpu")]
     assert len(helped) >= 4

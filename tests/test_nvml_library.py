@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests import PATIENCE_S
 from tputtui.hardware import GpuSample, MigInstance
 
 GIB = 2**30
@@ -35,7 +36,7 @@ def seen(tmp_path_factory):
         env=os.environ | {"LD_LIBRARY_PATH": str(folder), "STUB_NVML_HANG": str(hang)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -134,4 +135,3 @@ def test_a_call_that_hangs_leaves_what_was_read_last_stale_and_stalls_nothing(se
     # It comes back by itself; and one that does not holds up no end.
     assert not hang["stale_afterwards"]
     assert not hang["stopped"]
-    assert hang["stop_took_s"] < 1.0

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parent.parent
 PROFILES = sorted(path.name for path in (ROOT / "profiles").glob("*.yaml"))
 SHAPES = sorted(
@@ -29,7 +31,7 @@ def run(*command: str | Path, cwd: Path, **env: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, (
         f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}"

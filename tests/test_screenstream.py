@@ -16,12 +16,12 @@ import tty
 
 import pytest
 
+from tests import PATIENCE_S
 from tests.terminal import screen_left
 from tputtui.screenstream import Restorer, ScreenStream
 
 ENTER = b"\x1b[?1049h\x1b[?1000h\x1b[?2004h\x1b[?7l\x1b[>25u\x1b[?25l"
 LEAVE = b"\x1b[<u\x1b[?7h\x1b[?2004l\x1b[?1000l\x1b[?1049l\x1b[?25h"
-LIMIT_S = 120.0
 
 
 class Told:
@@ -45,7 +45,7 @@ def ends():
 
 
 def read_all(ours: int, until: bytes) -> bytes:
-    data, end_s = b"", time.monotonic() + LIMIT_S
+    data, end_s = b"", time.monotonic() + PATIENCE_S
     os.set_blocking(ours, False)
     while until not in data:
         assert time.monotonic() < end_s, data[-200:]
@@ -83,11 +83,11 @@ def test_a_terminal_that_nobody_reads_is_left_all_the_same(ends):
         # The buffer is full, and the thread that paints is in the middle of a write.
         time.sleep(0.2)
         assert frames.is_alive()
-        assert stream.leave("left at once\r\n", within_s=LIMIT_S)
+        assert stream.leave("left at once\r\n", within_s=PATIENCE_S)
         assert not stream.on
         # What is painted from now on does not reach it.
         stream.write(b"late")
-        frames.join(LIMIT_S)
+        frames.join(PATIENCE_S)
         data = read_all(ours, b"left at once\r\n")
     screen_left(data)
     assert b"late" not in data
@@ -99,7 +99,7 @@ def test_a_terminal_that_has_gone_keeps_nobody():
         stream.write(ENTER)
         os.close(ours)
         assert stream.write(b"a frame") == 7
-        assert not stream.leave(within_s=LIMIT_S)
+        assert not stream.leave(within_s=PATIENCE_S)
     os.close(theirs)
 
 
@@ -114,7 +114,7 @@ for piece in sys.argv[1:]:
 if os.fork() == 0:
     # Goes on after us, and must not keep the pipe open.
     os.setsid()
-    os.close(0), os.close(1), os.close(2)
+    os.closerange(0, 3), os.closerange(stream.fileno(), stream.fileno() + 1)
     import time
     time.sleep(30)
     os._exit(0)
@@ -134,11 +134,11 @@ def test_a_process_that_is_killed_gives_the_terminal_back(number, pieces, on):
     words = [piece.hex() for piece in pieces]
     subprocess.run(
         [sys.executable, "-c", script, *words], stdin=theirs, stdout=theirs, check=False,
-        stderr=subprocess.DEVNULL, timeout=LIMIT_S,
+        stderr=subprocess.DEVNULL, timeout=PATIENCE_S,
     )  # fmt: skip
     if on:
         screen_left(read_all(ours, b"killed; log: here\r\n"))
-        end_s = time.monotonic() + LIMIT_S
+        end_s = time.monotonic() + PATIENCE_S
         while termios.tcgetattr(theirs) != before:
             assert time.monotonic() < end_s
             time.sleep(0.01)

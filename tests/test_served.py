@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests import PATIENCE_S
 from tests.served import Completions, FakeServer, Servers, exposition
 from tests.terminal import PROGRAM, environment
 from tputtui import profile
@@ -47,7 +48,7 @@ class Driven:
         self.host.boot(EngineSpec("server:x"), {}, load=True)
         self.began_s = time.monotonic()
 
-    def until(self, done, most_s=10.0):
+    def until(self, done, most_s=PATIENCE_S):
         end_s = time.monotonic() + most_s
         while not done():
             assert time.monotonic() < end_s, self.host.status
@@ -145,9 +146,13 @@ def test_latencies_are_those_of_the_stream(driven):
     run = driven(server(first_s=0.05, every_s=0.02)).ended(12)
     found = latencies(run.recorder, 0.0, time.monotonic())
     assert found.itl.n == 5 * run.recorder.accounting.issued
-    assert 0.02 <= found.itl.p50 < 0.05
-    assert 0.02 <= found.tpot.p50 < 0.05
-    assert 0.05 <= found.ttft.p50 < 0.15
+    # How much later than the server's own pauses they come is the machine's affair.
+    assert found.itl.p50 >= 0.02
+    assert found.tpot.p50 >= 0.02
+    assert found.ttft.p50 >= 0.05
+    for request in run.recorder.request_log:
+        after_first_s = request.end_s - request.first_token_s
+        assert after_first_s <= request.end_s - run.began_s - 0.05
     seen = figures(run.recorder, run.began_s, time.monotonic())
     assert seen.kv_frac == pytest.approx(0.25)
     assert seen.sequences_frac != seen.sequences_frac

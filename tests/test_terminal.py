@@ -80,7 +80,7 @@ def test_signals_leave_as_q_does_even_while_importing(tmp_path, name):
     terminal = Terminal("", tmp_path)
     terminal.until(r"importing")
     os.kill(terminal.pid, getattr(signal, name))
-    left = terminal.ended(20)
+    left = terminal.ended()
     terminal.restored()
     assert "exit=0" in left
     assert "log" in left
@@ -118,7 +118,7 @@ def test_an_engine_that_cannot_boot_says_why_on_a_screen_that_stays(tmp_path):
 
 def test_a_flag_value_that_vllm_refuses_leaves_with_code_2(tmp_path):
     terminal = Terminal("shape:demo --max-num-seqs lots", tmp_path)
-    left = terminal.ended(120)
+    left = terminal.ended()
     terminal.restored()
     assert "exit=2" in left
     assert "max-num-seqs" in left

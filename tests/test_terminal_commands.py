@@ -22,7 +22,7 @@ def test_servers_are_watched_one_is_opened_and_the_screen_left(tmp_path):
     with Servers(FakeServer(), FakeServer(per_s=5000.0)) as servers:
         one, two = (address.url for address in servers.addresses)
         terminal = Terminal(f"attach one={one} two={two} gone=127.0.0.1:9", tmp_path)
-        terminal.until(r"two .* 5,0\d\d|two .* 4,9\d\d", 30)
+        terminal.until(r"two .* 5,0\d\d|two .* 4,9\d\d")
         terminal.until(r"✖ down")
         terminal.until(r"servers 3  1 not counted")
         terminal.press("\x1b[B\r")
@@ -57,7 +57,7 @@ def test_a_replay_is_seen_moved_and_left(log, tmp_path):
     terminal.press("\x1b")
     terminal.until(r"throughput")
     terminal.press("q")
-    left = terminal.ended(20)
+    left = terminal.ended()
     assert "exit=0" in left
     terminal.restored()
 
@@ -67,7 +67,7 @@ def test_a_replay_fits_a_small_terminal(log, tmp_path):
     terminal.until(r"REPLAY")
     terminal.until(r"␣ play")
     terminal.press("\x03")
-    assert "exit=0" in terminal.ended(20)
+    assert "exit=0" in terminal.ended()
     terminal.restored()
 
 
@@ -77,7 +77,7 @@ def test_progress_is_one_live_line_and_stays_off_stdout_and_a_missed_goal_is_cod
     terminal = Terminal(command, tmp_path, columns=100, env=slow_boot)
     terminal.until(r"importing|loading")
     terminal.until(r"measuring \d of 3 s · [\d,]+ tok/s")
-    left = terminal.ended(90)
+    left = terminal.ended()
     assert "exit=1" in left.replace("\x1b[?25h", "")
     assert "ttft_p50 missed" in left
     # The line is gone when it is over, and the cursor is back.

@@ -9,6 +9,7 @@ import threading
 import pexpect
 import pytest
 
+from tests import PATIENCE_S
 from tputtui.ui import terminal_app
 
 SCRIPT = """
@@ -38,7 +39,7 @@ def test_only_the_screen_writes_to_the_terminal_and_the_log_has_the_rest(tmp_pat
     script, log = tmp_path / "script.py", tmp_path / "log"
     script.write_text(textwrap.dedent(SCRIPT))
     child = pexpect.spawn(
-        sys.executable, [str(script), str(log)], dimensions=(24, 101), timeout=30,
+        sys.executable, [str(script), str(log)], dimensions=(24, 101), timeout=PATIENCE_S,
         env=os.environ | {"TERM": "xterm"},
     )  # fmt: skip
     child.expect(pexpect.EOF)

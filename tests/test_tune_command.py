@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests import PATIENCE_S
 from tests.faults import PACED
 from tests.rig import Rig
 from tests.test_tuner import CLOSED, LENGTHS, SMALL, slow  # noqa: F401
@@ -153,6 +154,7 @@ def test_what_cannot_be_used_is_a_sentence_before_anything_is_booted(words, says
     assert "Traceback" not in said
 
 
+@pytest.mark.long
 def test_the_program_is_interrupted_and_goes_on_where_it_was(tmp_path):
     """On the deterministic engine, in real time."""
     words = ["demo", "--goal", "tpot_p90=1ms", "--vary", "max_num_seqs=32,64"]
@@ -172,12 +174,12 @@ def test_the_program_is_interrupted_and_goes_on_where_it_was(tmp_path):
         if line.lstrip().startswith("1 a"):
             break
     first.send_signal(signal.SIGINT)
-    out, err = first.communicate(timeout=60)
+    out, err = first.communicate(timeout=PATIENCE_S)
     assert first.returncode == 130, err
     assert out == ""
     assert "interrupted after 1 trial; --resume goes on from there." in err
     second = start("--resume")
-    out, err = second.communicate(timeout=120)
+    out, err = second.communicate(timeout=PATIENCE_S)
     assert second.returncode == 1, err
     assert out == ""
     assert "going on after 1 trials" in err

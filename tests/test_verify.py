@@ -10,6 +10,7 @@ import sys
 import msgspec
 import pytest
 
+from tests import PATIENCE_S
 from tests.rig import Rig
 from tputtui import profile
 from tputtui.engine.fake import FakeEngine
@@ -185,11 +186,13 @@ def verify(*words, cwd):
     env = os.environ | {"XDG_STATE_HOME": str(cwd / "state"), "XDG_CONFIG_HOME": str(cwd / "conf")}
     return subprocess.run(
         [sys.executable, "-m", "tputtui", "verify", *words],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env, cwd=cwd, timeout=240,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env, cwd=cwd,
+        timeout=PATIENCE_S,
     )  # fmt: skip
 
 
 @pytest.mark.engine
+@pytest.mark.long
 def test_the_command_writes_both_into_the_file_and_keeps_its_comments(tmp_path):
     text = profile.read(profile.shipped()["demo"]).replace("in_flight: 96}", "in_flight: 40}")
     text = text.replace("max_num_seqs: 64", "max_num_seqs: 24   # for the night")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import PATIENCE_S
 from tests.engine.conftest import CPU
 from tputtui import profile
 from tputtui.engine.protocol import State
@@ -359,7 +360,7 @@ def test_a_saved_profile_has_the_same_limits_in_force_in_a_new_process(cpu, tmp_
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import PATIENCE_S
 from tests.engine import simulated as simulation
 from tputtui.cli import main
 from tputtui.engine.protocol import State
@@ -49,6 +50,7 @@ def ranks(bench, monkeypatch):
     assert shared() <= before
 
 
+@pytest.mark.long
 def test_two_ranks_are_turned_watched_booted_anew_and_leave_nothing(ranks):
     session, host = ranks.session, ranks.host
     assert len(workers()) == 2
@@ -122,7 +124,11 @@ for pid in (tracker._resource_tracker._pid, "self"):
     print(Path(f"/proc/{pid}/status").read_text().partition("SigBlk:")[2].split()[0])
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_S,
     )
     theirs, ours = (int(mask, 16) >> (signal.SIGHUP - 1) & 1 for mask in done.stdout.split())
     assert (theirs, ours) == (1, 0)

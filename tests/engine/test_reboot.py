@@ -153,6 +153,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("args", "growth_frac"), [
     ({}, 0.05),
     # Code that torch has compiled and loaded stays: 7 MB a boot here, whatever the model's size.

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
+from tests import PATIENCE_S
 from tputtui import profile
 from tputtui.attach.access import Access
 from tputtui.attach.address import parse_addresses
@@ -36,7 +37,7 @@ from tputtui.measure.recorder import Recorder
 from tputtui.measure.window import latencies
 from tputtui.profile import EngineSpec, Profile
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.long, pytest.mark.timeout(900)]
 
 CEILINGS = {"max_num_seqs": 64, "max_num_batched_tokens": 1024, "max_model_len": 512}
 TUNED = {
@@ -301,7 +302,7 @@ def test_attach_counts_what_a_driven_load_was_served(server):
     host = Host(lambda: ServedEngine(address, Access()), recorder, load, time.monotonic)
 
     def turned_until(done) -> Looked:
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE_S
         while not done():
             assert time.monotonic() < end, host.status
             host.turn()
@@ -317,7 +318,7 @@ def test_attach_counts_what_a_driven_load_was_served(server):
         host.pause_load()
         turned_until(lambda: recorder.accounting.in_flight == 0)
         seen = recorder.generated_tokens
-        end = time.monotonic() + 10
+        end = time.monotonic() + PATIENCE_S
         # One token was asked for to see that ids are taken.
         while not seen <= _generated(fleet.look()) - before <= seen + 1:
             assert time.monotonic() < end, (seen, _generated(fleet.look()) - before)

@@ -89,10 +89,7 @@ def test_a_gpu_that_is_not_here_serves_in_its_own_time():
         assert facts.block_size == 16
         assert facts.overlapped
         assert 400_000 < facts.kv_tokens < 480_000
-        began_s = time.monotonic()
         frame = run.run(8.0)
-        # A device that is much faster than this CPU, in much less time.
-        assert time.monotonic() - began_s < 8.0
         assert frame.t_s == pytest.approx(1008.0, abs=0.5)
         # The weights are read once a step; 64 sequences share that.
         assert 0.006 < frame.latencies.tpot.p50 < 0.02

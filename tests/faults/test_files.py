@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import PATIENCE_S
 from tests.faults import PACED
 from tests.rig import Rig
 from tests.terminal import PROGRAM, environment
@@ -99,8 +100,8 @@ def run_as_nobody_special(*words: str, cwd: Path, **env: str) -> subprocess.Comp
     """The program without root's leave to write anywhere."""
     prefix = NO_DAC if os.geteuid() == 0 and shutil.which("setpriv") else ()
     return subprocess.run(
-        [*prefix, str(PROGRAM), *words], capture_output=True, text=True, cwd=cwd, timeout=120,
-        env=environment(cwd, env), stdin=subprocess.DEVNULL,
+        [*prefix, str(PROGRAM), *words], capture_output=True, text=True, cwd=cwd,
+        env=environment(cwd, env), stdin=subprocess.DEVNULL, timeout=PATIENCE_S,
     )  # fmt: skip
 
 

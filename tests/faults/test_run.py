@@ -12,7 +12,7 @@ from tests.faults import fault
 from tests.faults.test_boot import leaves
 from tests.terminal import Terminal
 
-pytestmark = [pytest.mark.pty, pytest.mark.engine]
+pytestmark = [pytest.mark.pty, pytest.mark.engine, pytest.mark.long]
 
 RANKS: dict[str, str | None] = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
 """The environment for two ranks on two cores."""
@@ -46,7 +46,7 @@ def test_a_worker_that_is_killed_takes_the_engine_and_nothing_else(tmp_path):
     workers = [pid for pid in terminal.processes() if "Worker" in name_of(pid)]
     assert len(workers) == 2
     os.kill(workers[1], signal.SIGKILL)
-    terminal.until(r"✖ FAILED", 60)
+    terminal.until(r"✖ FAILED")
     terminal.until(r"Worker process 1 of the engine was killed \(SIGKILL\)")
     assert re.search(r"[1-9]\d* issued", terminal.text)
     terminal.press("q")

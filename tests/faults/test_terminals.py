@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from tests import PATIENCE_S
 from tests.faults import PACED, fault
 from tests.faults.test_boot import leaves
 from tests.terminal import PROGRAM, Terminal, environment
@@ -42,7 +43,7 @@ def test_stopped_pulled_about_and_cut_off_while_it_serves(tmp_path):
 
     # Ctrl+Z gives the terminal back, and `fg` brings the screen back.
     terminal.press("\x1a")
-    pid, end = terminal.pid, time.monotonic() + 10
+    pid, end = terminal.pid, time.monotonic() + PATIENCE_S
     while state_of(pid) != "T":
         terminal.read()
         assert time.monotonic() < end, "it does not stop"
@@ -50,7 +51,7 @@ def test_stopped_pulled_about_and_cut_off_while_it_serves(tmp_path):
     terminal.screen_left()
     os.kill(pid, signal.SIGCONT)
     entered = terminal.raw.count(b"\x1b[?1049h")
-    while terminal.raw.count(b"\x1b[?1049h") == entered and time.monotonic() < end + 10:
+    while terminal.raw.count(b"\x1b[?1049h") == entered and time.monotonic() < end:
         terminal.read()
     terminal.until(r"▶ RUNNING")
     terminal.until(r"the process was stopped, and goes on")
@@ -60,16 +61,16 @@ def test_stopped_pulled_about_and_cut_off_while_it_serves(tmp_path):
         terminal.resize(20 + turn * 37 % 300, 5 + turn * 13 % 90)
         terminal.read(0.01)
     terminal.resize(20, 5)
-    terminal.until(r"tputtui …", 10)
+    terminal.until(r"tputtui …")
     terminal.resize(500, 150)
-    terminal.until(r"\? help +q quit", 10)
-    terminal.until(r"▶ RUNNING", 10)
+    terminal.until(r"\? help +q quit")
+    terminal.until(r"▶ RUNNING")
     terminal.resize(80, 24)
-    terminal.until(r"▸ max_num_seqs", 10)
+    terminal.until(r"▸ max_num_seqs")
 
     # ssh is cut: the terminal is gone, and so is everything of ours.
     os.close(terminal.child.child_fd)
-    terminal.nothing_left(30)
+    terminal.nothing_left()
 
 
 def state_of(pid: int) -> str:
@@ -155,7 +156,7 @@ def test_a_terminal_that_stopped_reading_is_left_by_ctrl_c_twice(tmp_path, log, 
         time.sleep(0.05)
     pid = terminal.pid
     terminal.press("\x03\x03")
-    end_s = time.monotonic() + 120
+    end_s = time.monotonic() + PATIENCE_S
     while state_of(pid) not in "ZX" and time.monotonic() < end_s:
         time.sleep(0.05)
     terminal.ended()
@@ -266,7 +267,7 @@ def test_inside_a_multiplexer(tmp_path, log, program):
     stream = pyte.ByteStream(screen)
 
     def until(word: str) -> None:
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE_S
         while word not in "\n".join(screen.display):
             assert time.monotonic() < end, "\n".join(screen.display)
             try:

@@ -15,7 +15,7 @@ import msgspec
 from tputtui.hardware import HardwareSampler
 from tputtui.hardware.nvml import NvmlReader
 
-PATIENCE_S = 5.0
+PATIENCE_S = 500.0
 
 
 def until(true) -> None:
@@ -69,9 +69,8 @@ def hang(file: Path) -> dict:
     mark.unlink()
     file.touch()
     until(mark.exists)
-    started_s = time.monotonic()
+    # The library hangs until the file is gone: this returns before, or never.
     told["stopped"] = sampler.stop(0.05)
-    told["stop_took_s"] = time.monotonic() - started_s
     file.unlink()
     return told
 

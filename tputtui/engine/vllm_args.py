@@ -18,6 +18,7 @@ from tputtui.errors import EngineError, TputError, UsageError, nearest
 from tputtui.profile import EngineSpec
 
 __all__ = [
+    "BRIEFLY",
     "INSTALL_HINT",
     "argument_parser",
     "check_arguments",
@@ -39,11 +40,11 @@ _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "TQDM_DISABLE": "1",
 }
-_BRIEFLY = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
+BRIEFLY = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
 """How the threads of the CPU engine wait for one another (GNU's and Intel's OpenMP): they spin for
 a moment, then sleep. Left alone they spin for milliseconds, and whatever else runs on the machine
 takes their core meanwhile: `make neighbours` measures it."""
-_WAITING = (*_BRIEFLY, "OMP_WAIT_POLICY", "KMP_LIBRARY")
+_WAITING = (*BRIEFLY, "OMP_WAIT_POLICY", "KMP_LIBRARY")
 INSTALL_HINT = "On a GPU server: pip install 'tputtui[cuda]'. From a checkout: make demo."
 _FLAGS_HINT = "`vllm serve --help=all` lists them."
 _REASON_CHARS = 300
@@ -54,7 +55,7 @@ def prepare(spec: EngineSpec) -> None:
     os.environ.update(_ENVIRONMENT)
     # One that is set says how a person wants it.
     if _on_cpu() and not any(name in os.environ for name in _WAITING):
-        os.environ.update(_BRIEFLY)
+        os.environ.update(BRIEFLY)
     if models.is_shape(spec.model):
         os.environ.update(_SHAPE_ENVIRONMENT)
 
