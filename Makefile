@@ -31,17 +31,16 @@ test-long: setup ## what boots vLLM's server, many engines or two ranks: before 
 	@$(BIN)/pytest -m long $(ARGS)
 
 # What a change breaks most often: rules, figures, orders and what is printed. No engine, no screen.
-QUICK := tests/test_arguments.py tests/test_binding.py tests/test_config.py tests/test_flags.py \
-	tests/test_format.py tests/test_generator.py tests/test_goals.py tests/test_isolated.py \
-	tests/test_load_notation.py tests/test_measure.py tests/test_profile.py \
-	tests/test_screenstream.py tests/test_series.py tests/test_session.py tests/test_settings.py \
-	tests/test_verdict.py tests/test_written_by_0_1.py
+QUICK := tests/test_arguments.py tests/test_binding.py tests/test_flags.py tests/test_format.py \
+	tests/test_generator.py tests/test_goals.py tests/test_load_notation.py tests/test_measure.py \
+	tests/test_profile.py tests/test_screenstream.py tests/test_series.py tests/test_session.py \
+	tests/test_written_by_0_1.py
 
 quick: setup ## before each commit: lint, types, contracts, the tests without an engine that matter most
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 	@$(PYTEST) -m 'not engine and not pty and not long' $(wildcard $(QUICK)) $(ARGS)
 
 test-gpu: setup ## what only a GPU shows: limits under CUDA graphs, memory that comes back, NVML (10 min)

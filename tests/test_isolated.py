@@ -531,7 +531,7 @@ if __name__ == "__main__":
         assert frame.accounting.balanced, frame.accounting
         steps = session.recorder.steps.between(*map(float, line.split()))
         print(frame.accounting.finished, len(steps), flush=True)
-    print(session.close(PATIENCE_S), flush=True)
+    print(session.close(600.0), flush=True)
 """
 
 
