@@ -307,6 +307,56 @@ def key_to_paint(size: tuple[int, int], given: list[str], presses: int = 40) -> 
     return found
 
 
+BARE_APP = """
+from textual.app import App
+from textual.widgets import Static
+class Bare(App):
+    def compose(self):
+        yield Static("bare app")
+Bare().run()
+"""
+
+
+def first_frames(runs: int) -> dict[str, list[float]]:
+    """Seconds from the command to what it shows: by turns, a bare Textual app's words and ours."""
+    import pexpect
+
+    program = str(pathlib.Path(sys.executable).parent / "tputtui")
+    found: dict[str, list[float]] = {"bare Textual app": [], "first paint": [], "the board": []}
+    with tempfile.TemporaryDirectory() as folder:
+        env = os.environ | {"TERM": "xterm-256color", "XDG_STATE_HOME": folder}
+        for turn in range(2 * runs):
+            bare = turn % 2 == 0
+            words = [sys.executable, "-c", BARE_APP] if bare else [program]
+            began_s = time.monotonic()
+            child = pexpect.spawn(words[0], words[1:], dimensions=(40, 120), env=env, timeout=120)
+            if bare:
+                child.expect_exact("bare app")
+                found["bare Textual app"].append(time.monotonic() - began_s)
+                child.sendcontrol("q")
+            else:
+                child.expect_exact("starting")
+                found["first paint"].append(time.monotonic() - began_s)
+                child.expect_exact("IMPORTING")
+                found["the board"].append(time.monotonic() - began_s)
+                child.send("q")
+            child.expect(pexpect.EOF)
+            child.close()
+    return found
+
+
+def report_first_frames(runs: int) -> None:
+    print(f"{machine()}; {runs} starts each, by turns, 120x40")
+    found = first_frames(runs)
+    bare_s = statistics.median(found["bare Textual app"])
+    for name, times in found.items():
+        median_s = statistics.median(times)
+        print(
+            f"  {name:<18} {median_s * 1000:5.0f} ms ({min(times) * 1000:.0f}–"
+            f"{max(times) * 1000:.0f})   {median_s / bare_s:.2f} × the bare app"
+        )
+
+
 def machine() -> str:
     model = platform.processor() or platform.machine()
     info = pathlib.Path("/proc/cpuinfo")
@@ -409,15 +459,21 @@ def main() -> None:
     parser.add_argument(
         "--isolate", action="store_true", help="compare the engine in process with --isolate"
     )
+    parser.add_argument(
+        "--first-frames", type=int, metavar="N", help="only how soon the screen is there, N starts"
+    )
     parser.add_argument("--out", type=pathlib.Path, help=argparse.SUPPRESS)
     parser.add_argument("given", nargs="*", metavar="-- WORDS", help="of tputtui's command line")
     options = parser.parse_args()
     given, seconds, pairs = options.given, options.seconds, options.pairs
     if options.out:
         program(options.out, seconds, pairs, options.isolate, given)
+    elif options.first_frames:
+        report_first_frames(options.first_frames)
     elif options.isolate:
         report_isolated(pairs, seconds, given)
     else:
+        report_first_frames(max(pairs, 3))
         report(pairs, seconds, given, small=not options.no_small, keys=not options.no_keys)
 
 

@@ -66,8 +66,12 @@ class ScreenStream(io.FileIO):
     def write(self, data: Any, /) -> int:
         """How many bytes were taken."""
         view = memoryview(data).cast("B")
+        taken = len(view)
         if self._silent:
-            return len(view)
+            return taken
+        if self.on and not self._tail and bytes(view[: len(_ENTER)]) == _ENTER:
+            # `open_with` has entered it already; a second time would lose the shell's cursor.
+            view = view[len(_ENTER) :]
         # A sequence may come in two pieces.
         text = self._tail + bytes(view)
         entered, left = text.rfind(_ENTER), text.rfind(_LEAVE)
@@ -77,7 +81,12 @@ class ScreenStream(io.FileIO):
         self._write_all(view)
         if left > entered and not self._silent:
             self._turn(False)
-        return len(view)
+        return taken
+
+    def open_with(self, words: str) -> None:
+        """Enter the full screen with nothing but these words at its top, no cursor."""
+        self.write(_ENTER + f"\x1b[?25l\x1b[2J\x1b[H{words}".encode())
+        self._tail = b""
 
     def leave(self, words: str = "", within_s: float = 2.0) -> bool:
         """End the full screen, put `words` after it, and write nothing more; any thread.

@@ -84,6 +84,20 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         self.restore()
 
+    def paint(self, words: str) -> None:
+        """Paint a first line, until there is more; keys pressed meanwhile are kept for later."""
+        assert self._screen is not None
+        with contextlib.suppress(termios.error, OSError):
+            modes = termios.tcgetattr(0)
+            # Ctrl+C is a signal still, and leaves at once.
+            modes[3] &= ~(termios.ECHO | termios.ICANON)
+            termios.tcsetattr(0, termios.TCSANOW, modes)
+        self._screen.open_with(words)
+
+    def hand_over(self) -> None:
+        """The modes as they were, for whoever sets their own: the screen goes on with the rest."""
+        self._put_modes_back()
+
     def restore(self) -> None:
         """Give the terminal back, whoever left the screen on; safe to call twice.
 

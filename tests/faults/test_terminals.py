@@ -136,14 +136,36 @@ def test_every_way_out_gives_the_terminal_back(tmp_path, log, busy, way, codes):
     assert ("it was killed, or it crashed" in left) is (codes[0] > 130)
 
 
-def test_a_signal_before_the_first_frame_leaves_the_terminal_as_it_was(tmp_path, log, busy):
-    terminal = Terminal(f"replay {log}", tmp_path)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("command", ["replay", "run"])
+def test_a_signal_before_the_first_frame_leaves_the_terminal_as_it_was(
+    tmp_path, log, busy, command, number
+):
+    terminal = Terminal(f"replay {log}" if command == "replay" else "", tmp_path, env=PACED)
     # The screen has been entered, and Textual's loop may not have the signals yet.
     while b"\x1b[?1049h" not in terminal.raw:
         terminal.read(0.001)
-    os.kill(terminal.pid, signal.SIGTERM)
+    os.kill(terminal.pid, number)
     terminal.ended()
     terminal.restored()
+
+
+def test_an_argument_found_wrong_after_the_first_paint_is_a_sentence_on_the_terminal(tmp_path):
+    terminal = Terminal("--simulate no-such-gpu", tmp_path, env=PACED)
+    left = terminal.ended()
+    terminal.restored()
+    assert "exit=2" in left
+
+
+def test_what_is_painted_first_and_the_board_are_one_screen(tmp_path):
+    """Entered twice, the shell's cursor would be lost."""
+    terminal = Terminal("--load 8", tmp_path, env=PACED)
+    terminal.until(r"tputtui shape:demo +… starting")
+    terminal.until(r"▶ RUNNING")
+    terminal.press("q")
+    terminal.ended()
+    terminal.restored()
+    assert terminal.raw.count(b"\x1b[?1049h") == terminal.raw.count(b"\x1b[?1049l") == 1
 
 
 def test_a_terminal_that_stopped_reading_is_left_by_ctrl_c_twice(tmp_path, log, busy):

@@ -222,7 +222,6 @@ def _load(above: Mapping[str, str], base: Workload, engine: EngineSpec) -> Workl
 
     from tputtui.errors import UsageError
     from tputtui.load.sections import from_texts
-    from tputtui.load.source import check_trace
     from tputtui.profile import tokenizer_of
 
     typed = {field: above[name] for name, field in _LOAD_FIELDS.items() if name in above}
@@ -231,7 +230,11 @@ def _load(above: Mapping[str, str], base: Workload, engine: EngineSpec) -> Workl
         if not (seed.isascii() and seed.isdigit() and int(seed) < 2**63):
             raise UsageError(f"--load-seed {seed!r} is not a whole number from 0 to 2⁶³ - 1.")
         load = msgspec.structs.replace(load, seed=int(seed))
-    check_trace(load, tokenizer_of(engine))
+    if load.trace is not None:
+        # With it comes numpy, for which the first frame does not wait.
+        from tputtui.load.source import check_trace
+
+        check_trace(load, tokenizer_of(engine))
     return load
 
 

