@@ -104,9 +104,10 @@ class Terminal:
         From then on Ctrl+C, and what else asks to leave, ends the process at once.
         """
         with _undisturbed():
-            sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc]
             if self._screen is not None and self._screen.on:
                 self._screen.leave()
+            # The file around the screen may be closed by that.
+            sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc]
             self._put_modes_back()
             if self._redirected is not None:
                 self._redirected.restore()

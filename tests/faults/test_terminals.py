@@ -151,7 +151,7 @@ def test_a_signal_before_the_first_frame_leaves_the_terminal_as_it_was(
 
 
 def test_an_argument_found_wrong_after_the_first_paint_is_a_sentence_on_the_terminal(tmp_path):
-    terminal = Terminal("--simulate no-such-gpu", tmp_path, env=PACED)
+    terminal = Terminal("--simulate no-such-gpu", tmp_path)
     left = terminal.ended()
     terminal.restored()
     assert "exit=2" in left
