@@ -1,4 +1,4 @@
-"""What version 0.1 wrote, as people have it by now, is read as it was meant (tests/data/make.py)."""
+"""What version 0.1 wrote, as people have it by now, is read as it was meant (data/make.py)."""
 
 from __future__ import annotations
 
