@@ -202,3 +202,14 @@ def test_no_gpu_is_a_calm_state():
     assert text(machine(SimpleNamespace(hardware=None, t_s=0.0, status=BOOTING), 38, 5))[
         0
     ].startswith("reading")
+
+
+@pytest.mark.parametrize("width", [38, 58, 98])
+def test_other_processes_that_take_the_cores_are_named(width):
+    alone, *_ = text(machine_of([], width, 9))[1:]
+    shared = replace(HOST, process_cpu_cores=HOST.cores - 1.0, others_cpu_cores=1.0)
+    told = next(r for r in text(machine_of([], width, 9, host=shared)) if r.startswith("CPU"))
+    assert (f"others 1.0 of {HOST.cores} cores" if width > 40 else "others 1.0") in told
+    assert "…" not in told
+    assert "others" not in alone
+    assert len(told) == width

@@ -422,6 +422,41 @@ def test_rates_are_differences_between_two_reads(tmp_path: Path) -> None:
     assert second.load1 >= 0.0
 
 
+def test_other_processes_that_take_the_cores_are_told_once_it_is_sure(tmp_path: Path) -> None:
+    ps, now_s = FakePsutil(), 0.0
+    ps.machine = CpuTimes(0.0, 0.0, 0.0)
+    reader = host_reader(tmp_path, ps, lambda: now_s)
+    ours_s = ps.user_s
+    seen = []
+
+    def seconds(count: int, ours: float, others: float) -> None:
+        nonlocal now_s, ours_s
+        for _ in range(count):
+            now_s += 1.0
+            ours_s += ours
+            ps.user_s = ours_s
+            busy = ps.machine.user + ours + others
+            ps.machine = CpuTimes(busy, 0.0, ps.machine.idle + 8.0 - ours - others)
+            seen.append(reader.read())
+
+    reader.read()
+    seconds(10, 6.0, 0.1)
+    assert not seen[-1].crowded
+    assert seen[-1].others_cpu_cores == pytest.approx(0.1)
+    # Cores are left over: nobody is in anybody's way.
+    seconds(20, 3.0, 3.0)
+    assert seen[-1].others_cpu_cores == pytest.approx(3.0, rel=0.05)
+    assert not seen[-1].crowded
+    # One core of eight is wanted by others while ours would have all: soon, not at once.
+    seconds(30, 7.9, 0.1)
+    assert not seen[-1].crowded
+    first = len(seen)
+    seconds(20, 7.0, 1.0)
+    assert not seen[first].crowded
+    assert seen[-1].crowded
+    assert seen[-1].others_cpu_cores == pytest.approx(1.0, rel=0.05)
+
+
 def test_what_children_use_is_ours_and_one_that_goes_is_no_negative_use(tmp_path: Path) -> None:
     ps = FakePsutil()
     times_s = iter([10.0, 20.0, 30.0])

@@ -75,6 +75,7 @@ class Session:
         self.journal = Journal(log_path, self.recorder, started_s) if log_path else None
         self._asked = Asked(profile)
         self._hardware = hardware
+        self._told_crowded = False
         self._points = Points()
         self._trials = Trials()
         self.steer = Steering(
@@ -177,6 +178,14 @@ class Session:
         news = self.steer.news()
         if self.journal is not None and (failure := self.journal.told_failure()):
             news.append(failure)
+        sample = self._hardware.latest() if self._hardware else None
+        host = sample.host if sample else None
+        if host is not None and host.crowded and not self._told_crowded:
+            self._told_crowded = True
+            news.append(
+                f"Other processes take {host.others_cpu_cores:.1f} of {host.cores} cores: what is "
+                "measured now is of a machine that is shared with them."
+            )
         return news
 
     def save(self, path: Path, *, overwrite: bool = False) -> Path:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 _CHILDREN_EVERY_S = 10.0
+_MEAN_OVER_S = 5.0
+_CROWDED_CORES = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class HostSample:
 
     `cpu_frac` is the busy share of all `cores` (logical) of the machine, `process_cpu_cores` what
     this process and its children use (1.9 keeps nearly two busy); both are None on a first read.
+    `others_cpu_cores` is what everything else on the machine uses, a mean over about 5 s.
     `process_rss_bytes` is of the children as well. Memory in use is what cannot be reclaimed.
     Inside a container whose limit is below the machine's memory, total is that limit and used is
     what counts against it.
@@ -35,6 +38,15 @@ class HostSample:
     process_cpu_cores: float | None
     process_rss_bytes: int
     load1: float
+    others_cpu_cores: float | None = None
+
+    @property
+    def crowded(self) -> bool:
+        """Whether other processes use half a core and more that ours could have had."""
+        others = self.others_cpu_cores
+        if others is None or self.process_cpu_cores is None or others < _CROWDED_CORES:
+            return False
+        return self.process_cpu_cores + others > self.cores - _CROWDED_CORES
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +79,7 @@ class HostReader:
         self._children: list[Any] = []
         self._looked_s = -math.inf
         self._before: _Counters | None = None
+        self._others: float | None = None
 
     def read(self) -> HostSample:
         """One sample; raises psutil's or the system's own error when /proc cannot be read."""
@@ -84,6 +97,7 @@ class HostReader:
                 # Less than before: a child has gone, and its seconds with it.
                 spent_s = max(0.0, now.process_s - before.process_s)
                 process_cpu_cores = spent_s / (now.t_s - before.t_s)
+                self._take_others(before, now, spent_s)
         used_bytes, total_bytes = self._memory()
         return HostSample(
             cpu_frac=cpu_frac,
@@ -93,7 +107,17 @@ class HostReader:
             process_cpu_cores=process_cpu_cores,
             process_rss_bytes=int(sum(self._ours(lambda p: p.memory_info().rss))),
             load1=os.getloadavg()[0],
+            others_cpu_cores=self._others,
         )
+
+    def _take_others(self, before: _Counters, now: _Counters, spent_s: float) -> None:
+        """Bring the mean of what other processes use up to date."""
+        took_s = now.t_s - before.t_s
+        others = max(0.0, now.busy_s - before.busy_s - spent_s) / took_s
+        if self._others is None:
+            self._others = others
+        else:
+            self._others += (others - self._others) * -math.expm1(-took_s / _MEAN_OVER_S)
 
     def _count(self) -> _Counters:
         # Own differences, not psutil.cpu_percent: its "since the last call" belongs to every caller

@@ -64,12 +64,18 @@ def _host(host: HostSample, width: int) -> list[Row]:
 
     process = host.process_cpu_cores
     used = "–" if process is None else f"{process:.1f}"
+    shared: Row = []
+    if host.crowded:
+        shared = [(f" others {host.others_cpu_cores:.1f}", "warn")]
     return [
         [
             ("CPU   ", "label"),
             (percent(cpu), "value"),
-            (f"  ours {used} of {host.cores} cores", "text"),
-            *gauge(cpu),
+            (f"  ours {used}", "text"),
+            *shared,
+            # Beside who else is there, there is not room for everything.
+            *([] if shared and width < 48 else [(f" of {host.cores} cores", "text")]),
+            *([] if shared and width < 60 else gauge(cpu)),
         ],
         [
             ("memory", "label"),
