@@ -337,7 +337,7 @@ def first_frames(runs: int) -> dict[str, list[float]]:
             else:
                 child.expect_exact("starting")
                 found["first paint"].append(time.monotonic() - began_s)
-                child.expect_exact("IMPORTING")
+                child.expect_exact("help")
                 found["the board"].append(time.monotonic() - began_s)
                 child.send("q")
             child.expect(pexpect.EOF)

@@ -74,8 +74,12 @@ def test_stopped_pulled_about_and_cut_off_while_it_serves(tmp_path):
 
 
 def state_of(pid: int) -> str:
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0]
+    """As `ps` has it; X for one that is no more."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
 
 
 def test_with_its_shell_killed_it_leaves_as_well(tmp_path, log):
