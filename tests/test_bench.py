@@ -331,6 +331,7 @@ def test_a_run_that_is_interrupted_gives_what_it_has_and_its_code(tmp_path):
 
 
 @pytest.mark.engine
+@pytest.mark.long
 def test_an_engine_that_will_not_boot_is_code_3_and_bad_flags_code_2(tmp_path):
     done = bench("--kv-cache-memory-bytes", str(10**15), "--duration", "2s", cwd=tmp_path)
     out, err = done.communicate(timeout=PATIENCE_S)

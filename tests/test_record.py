@@ -456,6 +456,7 @@ def written(path, steps_per_s, requests_per_s, seconds=60):
     return path.stat().st_size * 60 / seconds
 
 
+@pytest.mark.long
 def test_a_minute_takes_less_than_a_megabyte_whatever_the_engine_does(tmp_path):
     assert written(tmp_path / "a", 60, 20) < 300_000
     assert written(tmp_path / "b", 250, 200) < 1_000_000

@@ -199,6 +199,7 @@ def test_a_server_that_is_not_there_does_not_boot(monkeypatch):
     run.close()
 
 
+@pytest.mark.long
 def test_a_thousand_streams_at_once(driven):
     load = Workload(ClosedLoop(1000), prompt=Fixed(4), output=Fixed(4))
     fake = server(first_s=1.0)

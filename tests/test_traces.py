@@ -519,6 +519,7 @@ def our_lines(i):
     ],
     ids=["azure", "burstgpt", "mooncake", "tputtui"],
 )
+@pytest.mark.long
 def test_memory_stays_flat_however_long_the_trace(tmp_path, header, line, n):
     path = tmp_path / "trace"
     with path.open("w") as file:
@@ -529,6 +530,7 @@ def test_memory_stays_flat_however_long_the_trace(tmp_path, header, line, n):
         assert sum(1 for _ in Trace(path)) == n + (header != "")
 
 
+@pytest.mark.long
 def test_memory_stays_flat_however_long_the_array(tmp_path, tokenizer):
     path = tmp_path / "trace"
     turns = [{"from": "human", "value": "one two "}, {"from": "gpt", "value": "four " * 20}]

@@ -222,6 +222,7 @@ def test_a_quantization_makes_the_weights_lighter_and_the_cache_larger():
     assert more > 2.1 * tokens
 
 
+@pytest.mark.long
 def test_real_time_and_virtual_time_agree():
     load = Workload(ClosedLoop(8), Uniform(20, 200), Uniform(8, 40), seed=9)
 
@@ -306,6 +307,7 @@ def test_a_simulation_verifies_nothing():
         assert run.host.status.state is State.RUNNING
 
 
+@pytest.mark.long
 def test_the_real_engine_is_calibrated_and_simulated_by_that(monkeypatch, tmp_path):
     """As far as that goes in a few seconds: whether the parts fit, not how well they predict."""
     monkeypatch.setattr(calibrating, "PASSES", 1)

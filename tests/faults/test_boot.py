@@ -87,7 +87,13 @@ def test_memory_that_runs_out_while_loading_is_told_and_given_back(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "stage", ["importing torch", "importing vLLM", "checking engine", "loading the model"]
+    "stage",
+    [
+        pytest.param("importing torch", marks=pytest.mark.long),
+        "importing vLLM",
+        pytest.param("checking engine", marks=pytest.mark.long),
+        "loading the model",
+    ],
 )
 def test_ctrl_c_leaves_in_every_stage_of_a_boot(tmp_path, stage):
     terminal = Terminal("--load 8", tmp_path)

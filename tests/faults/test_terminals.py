@@ -115,14 +115,14 @@ def busy():
     ("way", "codes"),
     [
         ("q", [0]),
-        ("\x03", [0]),
+        pytest.param("\x03", [0], marks=pytest.mark.long),
         # Twice: which of them is seen before it has left anyhow is a matter of luck.
         ("\x03\x03", [0, 130]),
         (signal.SIGTERM, [0]),
-        (signal.SIGHUP, [0]),
-        (signal.SIGINT, [0]),
-        (signal.SIGQUIT, [131]),
-        (signal.SIGABRT, [134]),
+        pytest.param(signal.SIGHUP, [0], marks=pytest.mark.long),
+        pytest.param(signal.SIGINT, [0], marks=pytest.mark.long),
+        pytest.param(signal.SIGQUIT, [131], marks=pytest.mark.long),
+        pytest.param(signal.SIGABRT, [134], marks=pytest.mark.long),
         (signal.SIGSEGV, [139]),
         (signal.SIGKILL, [137]),
     ],
@@ -140,8 +140,17 @@ def test_every_way_out_gives_the_terminal_back(tmp_path, log, busy, way, codes):
     assert ("it was killed, or it crashed" in left) is (codes[0] > 130)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-@pytest.mark.parametrize("command", ["replay", "run"])
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        ("run", signal.SIGINT),
+        ("replay", signal.SIGTERM),
+        pytest.param("run", signal.SIGTERM, marks=pytest.mark.long),
+        pytest.param("run", signal.SIGHUP, marks=pytest.mark.long),
+        pytest.param("replay", signal.SIGINT, marks=pytest.mark.long),
+        pytest.param("replay", signal.SIGHUP, marks=pytest.mark.long),
+    ],
+)
 def test_a_signal_before_the_first_frame_leaves_the_terminal_as_it_was(
     tmp_path, log, busy, command, number
 ):
