@@ -72,18 +72,20 @@ def experiments(folder: Path) -> None:
     steer = run.session.steer
     run.run(15)
     steer.sweep()
-    for _ in range(60):
-        if not steer.under_way:
-            break
-        run.run(10)
+    run_to_the_end(run)
     steer.set_knob("max_num_seqs", 16)
     run.run(20)
     steer.compare()
-    for _ in range(60):
-        if not steer.under_way:
-            break
-        run.run(10)
+    run_to_the_end(run)
     run.end()
+
+
+def run_to_the_end(run: Recorded) -> None:
+    """Until the experiment that was begun is over; ten minutes at most."""
+    for _ in range(60):
+        if not run.session.steer.under_way:
+            return
+        run.run(10)
 
 
 def main() -> None:

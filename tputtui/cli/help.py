@@ -237,6 +237,10 @@ def _environment() -> str:
                 ("TPUTTUI_CONFIG", "another config file"),
                 ("XDG_CONFIG_HOME, XDG_STATE_HOME", "where config, profiles, logs and runs are"),
                 ("NO_COLOR", "no colours"),
+                (
+                    "OMP_WAIT_POLICY, GOMP_SPINCOUNT, KMP_BLOCKTIME",
+                    "how threads of the CPU engine wait",
+                ),
             ],
             28,
         )
