@@ -21,21 +21,26 @@ _LONG_FIRST = (
     "tests/engine/test_limits.py",
     "tests/engine/test_reboot.py",
     "tests/faults/test_terminals.py",
-    "tests/test_load_editor.py",
-    "tests/test_screen.py",
-    "tests/test_tuner_screen.py",
 )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of a file stay together; files that take long begin first, so that all end together."""
+    """Tests of a file stay together; what boots an engine comes last, what takes long of it first.
+
+    An engine keeps memory, and holds back the collection of garbage, in the process it was in.
+    """
     if not hasattr(config, "workerinput"):
         return
     order = {name: place for place, name in enumerate(_LONG_FIRST)}
-    items.sort(key=lambda item: order.get(item.location[0], len(order)))
+    items.sort(key=lambda item: (_heavy(item), order.get(item.location[0], len(order))))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(str(item.path)))
+        part = "heavy" if _heavy(item) else "light"
+        item.add_marker(pytest.mark.xdist_group(f"{part} {item.path}"))
+
+
+def _heavy(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) for name in ("engine", "pty"))
 
 
 @pytest.fixture(autouse=True)

@@ -36,6 +36,8 @@ def test_a_thousand_turns_of_the_limits_lose_no_request_and_no_token(simulated):
     simulated.start(400, Uniform(16, 160), Uniform(8, 120), seed=20)
     # So many are handed over in several turns.
     simulated.turn_until(lambda: simulated.recorder.accounting.in_flight == 400, at_most=100)
+    # More than the KV cache holds: requests that were preempted are turned about like all others.
+    simulated.turn_until(lambda: sum(step.preemptions for step in simulated.steps) > 0, 1000)
     limits = dict(CEILINGS)
     low = {"max_num_seqs": 1, "max_num_batched_tokens": 1, "max_model_len": 100}
     for _ in range(1000):
