@@ -25,12 +25,14 @@ from tputtui.attach.access import Access
 from tputtui.attach.address import Address
 from tputtui.attach.reading import SAME_START_S, Reading, Unreadable, read_metrics
 
-__all__ = ["News", "Poller", "connector_to", "why_of"]
+__all__ = ["LET_GO_S", "News", "Poller", "connector_to", "why_of"]
 
 logger = logging.getLogger(__name__)
 
 _MOST_BYTES = 32 << 20
 _MOST_TOLD = 4 << 20
+LET_GO_S = 0.05
+"""Connections that aiohttp has closed let go of their sockets a little later, while a loop runs."""
 _DEADLINE_S = 5.0
 _LONGEST_WAIT_S = 10.0
 _ASKED_AGAIN_S = 60.0
@@ -117,6 +119,7 @@ class Poller:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(LET_GO_S)
 
     async def _watch(self, number: int, tls: ssl.SSLContext) -> None:
         address = self._addresses[number]

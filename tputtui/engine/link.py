@@ -20,7 +20,7 @@ import msgspec
 
 from tputtui.attach.access import Access
 from tputtui.attach.address import Address
-from tputtui.attach.poller import connector_to, why_of
+from tputtui.attach.poller import LET_GO_S, connector_to, why_of
 from tputtui.engine.protocol import Ended
 from tputtui.engine.sse import Chunk, Refused, stream
 from tputtui.errors import EngineError
@@ -202,6 +202,7 @@ class Link:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
+        await asyncio.sleep(LET_GO_S)
 
     async def _vocabulary(self, model: str) -> int:
         status, text = await self._ask("POST", "/tokenize", {"model": model, "prompt": _TEXT}, None)
