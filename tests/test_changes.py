@@ -163,7 +163,7 @@ def settling(frame):
 
 def test_while_it_settles_and_without_anything_to_compare_with(frame):
     settles = settling(frame)
-    assert lines(settles)[0] == "settling: 45/96 requests from before have left"
+    assert lines(settles)[0] == "settling: 45 of 96 old requests finished"
     assert changes(settles, 118, 6)[0][0][1] == "muted"
     caption = "max_num_seqs 32 → 64, max_num_batched_tokens 2048 → 1024"
     assert changes_caption(settles, 100) == caption

@@ -143,19 +143,58 @@ def test_latencies_by_hand_and_only_good_requests_count():
     assert found.tpot.p50 == pytest.approx(0.1)
 
 
+FULL = Accounting(issued=100, running=8)
+"""Books with eight requests in flight."""
+
+
 def test_a_window_restarts_when_the_old_requests_have_left_and_the_limit_is_in_force():
     settling = Settling(0.0)
-    assert settling.window(10.0, left=5, in_force=True).length_s == 10.0
-    settling.change(10.0, in_flight=8, left=5)
-    early = settling.window(11.0, left=13, in_force=True)
+    assert settling.window(10.0, FULL, left=0, oldest_s=9.0, in_force=True).length_s == 10.0
+    settling.change(10.0, in_flight=8)
+    early = settling.window(11.0, FULL, left=8, oldest_s=10.5, in_force=True)
     assert not early.settled
-    assert (early.turned_over, early.to_turn_over) == (8, 8)
-    assert not settling.window(14.0, left=12, in_force=True).settled
-    assert not settling.window(15.0, left=13, in_force=False).settled
-    assert settling.window(16.0, left=13, in_force=True).settled
-    later = settling.window(20.0, left=20, in_force=True)
-    assert (later.start_s, later.length_s) == (16.0, 4.0)
-    assert settling.window(200.0, left=20, in_force=True).length_s == 60.0
+    assert early.turnover == "8 of 8 old requests finished"
+    # However long the last of them takes, and however many younger ones have left meanwhile.
+    late = settling.window(500.0, FULL, left=7, oldest_s=9.5, in_force=True)
+    assert not late.settled
+    assert late.turnover == "7 of 8 old requests finished"
+    assert not settling.window(501.0, FULL, left=8, oldest_s=10.5, in_force=False).settled
+    assert settling.window(502.0, FULL, left=8, oldest_s=10.5, in_force=True).settled
+    later = settling.window(506.0, FULL, left=8, oldest_s=505.0, in_force=True)
+    assert (later.start_s, later.length_s) == (502.0, 4.0)
+    assert settling.window(800.0, FULL, left=0, oldest_s=799.0, in_force=True).length_s == 60.0
+
+
+def test_those_that_waited_behind_a_queue_of_before_are_waited_for_as_well():
+    settling = Settling(0.0)
+    settling.change(10.0, in_flight=100)
+    queued = Accounting(issued=500, running=8, waiting=42)
+    now = settling.window(20.0, queued, left=100, oldest_s=10.5, in_force=True)
+    assert not now.settled
+    assert now.turnover == "100 of 150 old requests finished"
+    assert settling.older_s == 20.0
+    assert not settling.window(29.0, queued, left=140, oldest_s=19.0, in_force=True).settled
+    # The queue shrinks no more, by more than chance: it is the setting's own.
+    own = Accounting(issued=600, running=8, waiting=37)
+    assert settling.window(30.0, own, left=150, oldest_s=21.0, in_force=True).settled
+    settling.change(40.0, in_flight=45)
+    # All of it runs at once: nobody waited behind anybody.
+    assert settling.window(50.0, FULL, left=45, oldest_s=41.0, in_force=True).settled
+
+
+def test_requests_of_the_setting_itself_are_waited_for_only_so_long():
+    settling = Settling(0.0)
+    settling.change(10.0, in_flight=8, longest_s=60.0)
+    assert not settling.window(69.0, FULL, left=7, oldest_s=9.5, in_force=True).settled
+    assert settling.window(70.0, FULL, left=7, oldest_s=9.5, in_force=True).settled
+
+
+def test_a_leg_that_warms_up_has_no_figures_before_it_is_warm():
+    settling = Settling(0.0)
+    settling.change(10.0, in_flight=0, warming=True)
+    assert not settling.window(40.0, FULL, left=0, oldest_s=39.0, in_force=True).settled
+    settling.begin(41.0)
+    assert settling.window(45.0, FULL, left=0, oldest_s=44.0, in_force=True).start_s == 41.0
 
 
 def test_a_ring_keeps_the_newest_rows_in_order_past_its_capacity():

@@ -7,6 +7,7 @@ from tputtui.errors import KnobError, UsageError
 from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.frontier import knee
+from tputtui.measure.window import Phase
 
 BASE = Workload(ClosedLoop(96), pairs=((100, 20, 1.0),))
 
@@ -123,3 +124,47 @@ def test_what_cannot_be_swept_is_refused():
     cold = Rig(BASE)
     with pytest.raises(KnobError):
         cold.session.steer.sweep()
+
+
+def test_a_backlog_of_before_is_in_no_level_of_a_sweep_and_in_no_row():
+    rig = booted("200/s", max_num_seqs=8)
+    rig.run(15.0)
+    rig.session.steer.set_workload(from_texts(BASE, {"arrivals": "8/s"}))
+    rig.run(5.0)
+    frame = rig.session.frame()
+    before = frame.accounting.in_flight
+    assert before > 300
+    rig.session.steer.sweep()
+    for _ in range(900):
+        rig.run(1.0)
+        frame = rig.session.frame()
+        if frame.sweep.level is None:
+            break
+    swept = [point for point in frame.points if point.swept]
+    assert len(swept) >= 3
+    for point in swept:
+        # No more is served than arrives, beyond what chance has in flight at either end.
+        served, offered = (rate * point.window_s for rate in (point.requests_per_s, point.level))
+        assert served <= offered + 3 * offered**0.5 + 8
+        if not point.saturated:
+            assert point.latency["ttft"].p50 < 1.0
+    # Nor is what stood in the queue in a row of the history, or in what is put back.
+    for row in frame.trials[1:]:
+        assert row.series is None or row.value("ttft_p90") < 20.0
+
+
+def test_a_backlog_of_before_settles_for_as_long_as_it_takes_and_says_so():
+    rig = booted("100/s", max_num_seqs=4)
+    rig.run(30.0)
+    rig.session.steer.set_workload(from_texts(BASE, {"arrivals": "2/s"}))
+    rig.run(70.0)
+    frame = rig.session.frame()
+    old = frame.window.to_turn_over
+    assert frame.window.phase is Phase.SETTLING
+    assert 0 < frame.window.turned_over < old
+    assert frame.window.turnover.endswith(f" of {old} old requests finished")
+    assert frame.trials[-1].series is None
+    rig.run(150.0)
+    frame = rig.session.frame()
+    assert frame.window.settled
+    assert frame.trials[-1].value("ttft_p90") < 5.0

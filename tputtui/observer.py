@@ -32,6 +32,8 @@ _BINDING_S = 10.0
 """What binds is told from the last seconds: a turn should show in it soon."""
 _REST_S = 0.5
 """A load that has not moved for so long has come to rest; while it moves, every step moves it."""
+_LONGEST_OWN_S = 60.0
+"""Requests of the setting itself are waited for no longer: they make its figures no one else's."""
 _SLOW_EVERY_S = 1.0
 """Quantiles, goals and the test for a trend are taken once a second."""
 
@@ -52,11 +54,20 @@ class Observer:
         self._phase = Phase.IDLE
         self._binding: Binding | None = None
 
-    def turned(self, now_s: float) -> None:
-        """A limit or the load has been turned: the window starts anew."""
-        accounting = self._recorder.accounting
-        left = accounting.issued - accounting.in_flight
-        self._settling.change(now_s, accounting.in_flight, left)
+    def turned(self, now_s: float, *, own: bool = False, warming: bool = False) -> None:
+        """A limit or the load has been turned: the window starts anew.
+
+        own: nothing has, what is in flight is of the same setting. warming: a leg warms up, and
+        `begin` says when it is warm.
+        """
+        in_flight = self._recorder.accounting.in_flight
+        longest_s = _LONGEST_OWN_S if own else math.inf
+        self._settling.change(now_s, in_flight, longest_s=longest_s, warming=warming)
+        self._slow_s = -math.inf
+
+    def begin(self, at_s: float) -> None:
+        """A leg is warm: the window starts there."""
+        self._settling.begin(at_s)
         self._slow_s = -math.inf
 
     def judge_anew(self) -> None:
@@ -141,9 +152,13 @@ class Observer:
         self, until_s: float, status: Status, accounting: Accounting, asked: Knobs | None
     ) -> Window:
         knobs = status.knobs
-        left = accounting.issued - accounting.in_flight
         in_force = knobs is not None and knobs == asked and accounting.running <= knobs.max_num_seqs
-        return self._settling.window(until_s, left, in_force, self._recorder.wanted.period_s)
+        recorder, settling = self._recorder, self._settling
+        due_s = recorder.ended.between(settling.changed_s, until_s)[:, ENDED["due_s"]]
+        # Those whose process died with them have no such time, and were there before.
+        left = int(np.count_nonzero(~(due_s > settling.older_s)))
+        oldest_s, period_s = recorder.oldest_in_flight_s, recorder.wanted.period_s
+        return settling.window(until_s, accounting, left, oldest_s, in_force, period_s)
 
     def _look_closely(self, window: Window, profile: Profile) -> None:
         recorder = self._recorder

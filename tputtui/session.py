@@ -85,7 +85,7 @@ class Session:
             self._trials,
             clock,
             guard,
-            self._observer.turned,
+            self._observer,
             self.frame,
             self.snapshot,
         )

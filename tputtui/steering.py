@@ -27,7 +27,7 @@ from tputtui.tune.asked import Asked
 from tputtui.tune.experiments import Experiments
 from tputtui.tune.guard import Guard
 from tputtui.tune.guarding import Guarding
-from tputtui.tune.helm import Helm
+from tputtui.tune.helm import Helm, Windows
 from tputtui.tune.trials import Trials
 from tputtui.tune.tuner import Tuner
 from tputtui.tune.turns import Setting, Turns
@@ -40,7 +40,7 @@ class Steering:
     """Steers what `host` runs.
 
     asked: what was asked for last. trials: every setting tried. guard: what a turn must not break.
-    begin_window: told when something is turned. look, snapshot: how everything stands now, and the
+    windows: begun anew when something is turned. look, snapshot: how everything stands now, and the
     profile that holds it.
     """
 
@@ -52,7 +52,7 @@ class Steering:
         trials: Trials,
         clock: Clock,
         guard: Guard | None,
-        begin_window: Callable[[float], None],
+        windows: Windows,
         look: Callable[[], Frame],
         snapshot: Callable[[], Profile],
     ) -> None:
@@ -63,7 +63,7 @@ class Steering:
         self._clock = clock
         self._look = look
         self._snapshot = snapshot
-        self._helm = Helm(host, asked, clock, begin_window)
+        self._helm = Helm(host, asked, clock, windows)
         self._turns = Turns()
         self._experiments = Experiments()
         self.tuner = Tuner(
@@ -254,7 +254,7 @@ class Steering:
 
     def measure_anew(self) -> None:
         """Begin a new window: what is in flight now settles first, then figures count."""
-        self._helm.turned()
+        self._helm.measure_anew()
 
     def sweep(self) -> None:
         """Step the load up from an eighth until saturation, a point a level; then restore it.
@@ -382,7 +382,7 @@ class Steering:
             case Next.BEGIN:
                 self._helm.restart("verify: measured again")
             case Next.ANEW:
-                self._helm.turned()
+                self._helm.measure_anew()
 
     def _undo_broken(self, broken: str) -> None:
         """The guard takes back the last turn."""

@@ -154,6 +154,7 @@ class Host(Orders):
         counts = engine.counts()
         self._recorder.kv_blocks = counts.kv_blocks
         self._recorder.oldest_due_s = self._ledger.oldest_due_s
+        self._recorder.oldest_in_flight_s = self._ledger.oldest_in_flight_s
         self._recorder.accounting = self._ledger.accounting(counts.running, counts.waiting)
 
     def _follow_load(self, generator: Generator) -> None:

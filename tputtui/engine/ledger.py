@@ -30,8 +30,8 @@ class Ledger:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._in_flight: dict[int, _InFlight] = {}
         # Ordered, so that the first is found at once however many have gone before it.
+        self._in_flight: OrderedDict[int, _InFlight] = OrderedDict()
         self._awaiting: OrderedDict[int, float] = OrderedDict()
         self._ended = dict.fromkeys(Outcome, 0)
         self._issued = 0
@@ -46,6 +46,11 @@ class Ledger:
     def oldest_due_s(self) -> float:
         """When the first issued of those without a first token was due; NaN without any."""
         return next(iter(self._awaiting.values()), math.nan)
+
+    @property
+    def oldest_in_flight_s(self) -> float:
+        """When the first issued of those in flight was due; NaN without any."""
+        return next((request.due_s for request in self._in_flight.values()), math.nan)
 
     def numbers(self) -> list[int]:
         """The numbers of those."""

@@ -82,7 +82,6 @@ class Progress:
             return (
                 f"measuring {measuring.measured_s:.0f} of {measuring.duration_s:.0f} s · {serving}"
             )
-        if stage is Stage.SETTLING and frame.window.to_turn_over:
-            left = f"{frame.window.turned_over}/{frame.window.to_turn_over} older requests left"
-            return f"{frame.window.phase.value} · {left} · {serving}"
+        if stage is Stage.SETTLING and frame.window.turnover:
+            return f"{frame.window.phase.value} · {frame.window.turnover} · {serving}"
         return f"{stage.value} · {serving}"

@@ -50,6 +50,7 @@ class Changes(NamedTuple):
     wanted: tuple[float, ...]
     kv_blocks: int
     oldest_due_s: float
+    oldest_in_flight_s: float
     generated_tokens: int
     preemptions: int
     marks_gone: int
@@ -76,6 +77,7 @@ class Tail:
         standing = (
             recorder.kv_blocks,
             recorder.oldest_due_s,
+            recorder.oldest_in_flight_s,
             recorder.generated_tokens,
             recorder.preemptions,
         )
@@ -143,6 +145,7 @@ class Copy:
         recorder.wanted = Wanted(*changes.wanted)
         recorder.kv_blocks = changes.kv_blocks
         recorder.oldest_due_s = changes.oldest_due_s
+        recorder.oldest_in_flight_s = changes.oldest_in_flight_s
         pairs = zip(self._before, changes.books, strict=True)
         recorder.accounting = Accounting(*(before + now for before, now in pairs))
 
@@ -155,7 +158,7 @@ class Copy:
         for _ in range(books.in_flight):
             recorder.ended.append(tuple((_LOST | {"end_s": now_s}).values()))
         ended = getattr(books, outcome.value) + books.in_flight
-        recorder.oldest_due_s = np.nan
+        recorder.oldest_due_s = recorder.oldest_in_flight_s = np.nan
         recorder.accounting = replace(books, running=0, waiting=0, **{outcome.value: ended})
         self._before = _books(recorder.accounting)
         self._generated_before = recorder.generated_tokens

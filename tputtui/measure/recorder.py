@@ -20,10 +20,11 @@ __all__ = ["ENDED", "Recorder", "Ring", "Rows", "Table", "ended_row"]
 
 
 _LATENCIES = ("ttft_s", "tpot_s", "e2e_s", "queue_s", "prefill_s", "decode_s")
-ENDED = {name: i for i, name in enumerate(("end_s", *_LATENCIES, "good", "cut"))}
+ENDED = {name: i for i, name in enumerate(("end_s", *_LATENCIES, "good", "cut", "due_s"))}
 """Columns of a request that has left; latencies are NaN unless it is good (1.0).
 
-cut: 1.0 if a lowered `max_model_len` ended it.
+cut: 1.0 if a lowered `max_model_len` ended it. due_s: when it should have been sent; NaN where its
+process died with it.
 """
 _NO_LATENCIES = (np.nan,) * len(_LATENCIES)
 
@@ -119,6 +120,8 @@ class Recorder:
         """Blocks of the KV cache usable now, those held back left out."""
         self.oldest_due_s = np.nan
         """When the oldest request that still waits for its first token was due."""
+        self.oldest_in_flight_s = np.nan
+        """When the oldest request in flight was due; NaN with none in flight."""
         self.generated_tokens = 0
         self.preemptions = 0
         self.marks: deque[Mark] = deque(maxlen=500)
@@ -160,7 +163,7 @@ def ended_row(sample: RequestSample) -> tuple[float, ...]:
             sample.prefill_s,
             sample.decode_s,
         )
-    return (sample.end_s, *latencies, good, sample.outcome == "cut")
+    return (sample.end_s, *latencies, good, sample.outcome == "cut", sample.due_s)
 
 
 def _after(rows: Floats, t_s: float) -> int:

@@ -13,14 +13,13 @@ import numpy as np
 
 from tputtui.knobs import UNTOLD
 from tputtui.measure.recorder import ENDED, Recorder
-from tputtui.measure.samples import STEP
+from tputtui.measure.samples import STEP, Accounting
 from tputtui.measure.stats import Floats, Quantiles, quantiles
 
 __all__ = ["Figures", "Latencies", "Phase", "Settling", "Window", "figures", "latencies"]
 
 SPAN_S = 60.0
 _MIN_SETTLE_S = 2.0
-_MAX_SETTLE_S = 60.0
 
 
 class Phase(StrEnum):
@@ -50,7 +49,8 @@ class Window:
     """The time the figures are about.
 
     settled: whether the figures belong to the present setting alone; until then the window
-    starts at the change and `turned_over` of `to_turn_over` older requests have left.
+    starts at the change and `turned_over` of `to_turn_over` older requests have left, no younger
+    one counted.
     since_s: from when on everything is of the present setting; a long window has moved on from it.
     """
 
@@ -67,52 +67,103 @@ class Window:
         """Seconds covered."""
         return max(0.0, self.end_s - self.start_s)
 
+    @property
+    def turnover(self) -> str:
+        """How many of the older requests have left, in words; empty where there were none."""
+        if not self.to_turn_over:
+            return ""
+        return f"{self.turned_over} of {self.to_turn_over} old requests finished"
+
 
 class Settling:
     """Decides what the window covers after a knob or the load has changed.
 
-    A change is settled when the limit is in force, every request that was in flight when it was
-    made has left (so that none carries the old setting), and at least 2 s have passed; after 60 s
-    it is taken as settled whatever happens. Then the window starts anew and grows to `span_s`;
-    under a load that repeats it covers whole periods, two at least once it is that long.
+    A change is settled when the limit is in force, every request that was due before it was made
+    has left, however long that takes (so that none carries the old setting), and at least 2 s have
+    passed. If a queue from before has become shorter meanwhile and is there still, those in flight
+    have waited behind it: they are older ones too, and so on until it is gone or shrinks no more
+    (by more than its square root: arrivals by chance). Then the window starts anew and grows to
+    `span_s`; under a load that repeats it covers whole periods, two at least once it is that long.
     """
 
     def __init__(self, now_s: float, span_s: float = SPAN_S) -> None:
         self._span_s = span_s
         self._changed_s = now_s
         self._settled_s: float | None = now_s
-        self._in_flight = 0
-        self._left_before = 0
+        self._older_s = now_s
+        self._in_flight = self._to_turn_over = 0
+        self._longest_s = math.inf
+        self._warming = False
 
     @property
     def changed_s(self) -> float:
         """When the setting changed last."""
         return self._changed_s
 
-    def change(self, now_s: float, in_flight: int, left: int) -> None:
-        """A setting changed with `in_flight` requests in the engine, `left` having left so far."""
-        self._changed_s = now_s
-        self._settled_s = None
-        self._in_flight = in_flight
-        self._left_before = left
+    @property
+    def older_s(self) -> float:
+        """Requests due until then are not of the present setting alone."""
+        return self._older_s
 
-    def window(self, now_s: float, left: int, in_force: bool, period_s: float = 0.0) -> Window:
-        """The window at `now_s`, when `left` requests have left the engine so far.
+    def change(
+        self,
+        now_s: float,
+        in_flight: int,
+        *,
+        longest_s: float = math.inf,
+        warming: bool = False,
+    ) -> None:
+        """A setting changed with `in_flight` requests in the engine.
 
-        period_s: after how many seconds the load repeats itself, if it does.
+        longest_s: seconds after which it is taken as settled in any case: only where those are of
+        the same setting. warming: it does not settle before `begin` says so.
         """
-        turned = min(left - self._left_before, self._in_flight)
-        if self._settled_s is None:
+        self._changed_s = now_s
+        self._older_s = now_s
+        self._settled_s = None
+        self._in_flight = self._to_turn_over = in_flight
+        self._longest_s = longest_s
+        self._warming = warming
+
+    def begin(self, at_s: float) -> None:
+        """What is in flight is warm, and of the present setting: the window starts there."""
+        self._settled_s = max(at_s, self._changed_s)
+        self._warming = False
+
+    def window(
+        self,
+        now_s: float,
+        books: Accounting,
+        left: int,
+        oldest_s: float,
+        in_force: bool,
+        period_s: float = 0.0,
+    ) -> Window:
+        """The window at `now_s`.
+
+        left: requests due until `older_s` that have left since the change. oldest_s: when the
+        oldest in flight was due; NaN with none. period_s: after how many seconds the load repeats
+        itself.
+        """
+        if self._settled_s is None and not self._warming:
             waited_s = now_s - self._changed_s
-            done = in_force and turned >= self._in_flight and waited_s >= _MIN_SETTLE_S
-            if done or waited_s >= _MAX_SETTLE_S:
+            done = in_force and not oldest_s <= self._older_s and waited_s >= _MIN_SETTLE_S
+            if done and books.waiting and _shrunk(self._in_flight, books.in_flight):
+                self._older_s, self._in_flight = now_s, books.in_flight
+                self._to_turn_over = left + books.in_flight
+            elif done or waited_s >= self._longest_s:
                 self._settled_s = now_s
         settled = self._settled_s is not None
         since = self._settled_s if self._settled_s is not None else self._changed_s
         start = max(since, now_s - max(self._span_s, 2 * period_s))
         if period_s > 0 and now_s - start >= period_s:
             start = now_s - math.floor((now_s - start) / period_s) * period_s
-        return Window(start, now_s, settled, turned, self._in_flight, since_s=since)
+        turned_over = self._to_turn_over if settled else min(left, self._to_turn_over)
+        return Window(start, now_s, settled, turned_over, self._to_turn_over, since_s=since)
+
+
+def _shrunk(before: int, now: int) -> bool:
+    return now < before - math.sqrt(before)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,23 +23,30 @@ from tputtui.tune.sweeping import Sweeping
 from tputtui.tune.tuning import Tuning
 from tputtui.tune.turns import Setting
 
-__all__ = ["Experiments", "Wish"]
+__all__ = ["Experiments", "Warm", "Wish"]
 
 
 class Wish(NamedTuple):
     """A setting to be put on; `text` goes on its mark.
 
     knobs: None leaves the limits as they are. fresh: from an empty engine, the load from its
-    first request on. engine: to be booted, where it is another than is up; booted: the limits
-    that those in `knobs` were turned from.
+    first request on; warming: of which the first part is not measured. engine: to be booted, where
+    it is another than is up; booted: the limits that those in `knobs` were turned from.
     """
 
     text: str
     load: Workload
     knobs: Knobs | None = None
     fresh: bool = False
+    warming: bool = False
     engine: EngineSpec | None = None
     booted: Knobs | None = None
+
+
+class Warm(NamedTuple):
+    """The leg that was put on last is warm from `at_s` on: its window begins there."""
+
+    at_s: float
 
 
 class Experiments:
@@ -86,7 +93,7 @@ class Experiments:
         self._sweeping, self.before, self.sweep_state = sweeping, present, sweeping.state
         first = sweeping.load
         assert first is not None
-        return Wish(f"sweep: {describe_arrivals(first.arrivals)}", first)
+        return _level(first)
 
     def compare(self, a: Knobs, present: Setting, goals: Sequence[Goal], now_s: float) -> Wish:
         """Begin an A/B of limits `a` against those of the present setting."""
@@ -124,7 +131,7 @@ class Experiments:
             raise UsageError("The tuner is not under way.")
         return self._tuning.finish(now_s)
 
-    def follow(self, frame: Frame, recorder: Recorder) -> Wish | None:
+    def follow(self, frame: Frame, recorder: Recorder) -> Wish | Warm | None:
         """Take in a frame; what is to be put on now, if anything."""
         if self.before is None:
             return None
@@ -136,7 +143,7 @@ class Experiments:
             return self._follow_tuning(self._tuning, frame, recorder)
         if self._comparing is not None:
             return self._follow_comparing(self._comparing, frame, recorder)
-        return self._follow_sweeping(frame)
+        return self._follow_sweeping(frame, recorder)
 
     def stop(self, why: str) -> Wish | None:
         """Break off what is under way; what is to be put back."""
@@ -157,17 +164,19 @@ class Experiments:
         if self._comparing is None:
             self.compare_state = None
 
-    def _follow_sweeping(self, frame: Frame) -> Wish | None:
+    def _follow_sweeping(self, frame: Frame, recorder: Recorder) -> Wish | Warm | None:
         sweeping = self._sweeping
         if sweeping is None:
             return None
-        wish = None
-        if sweeping.follow(frame):
+        was_warm = sweeping.warm
+        wish: Wish | Warm | None = None
+        if sweeping.follow(frame, recorder):
             load = sweeping.load
-            if load is not None:
-                wish = Wish(f"sweep: {describe_arrivals(load.arrivals)}", load)
-            else:
-                wish = self._put_back("sweep done", sweeping.before)
+            wish = _level(load) if load else self._put_back("sweep done", sweeping.before)
+        elif sweeping.broken:
+            return self.stop(sweeping.broken)
+        elif sweeping.warm and not was_warm:
+            wish = Warm(sweeping.cut_s)
         self.sweep_state = sweeping.state
         return wish
 
@@ -225,5 +234,11 @@ class Experiments:
         if before is None:
             return None
         if load is not None:
-            return Wish(f"{why}: back to {describe_arrivals(load.arrivals)}", load)
-        return Wish(why, before.load, before.knobs, fresh, engine, self._booted)
+            return Wish(f"{why}: back to {describe_arrivals(load.arrivals)}", load, fresh=True)
+        return Wish(why, before.load, before.knobs, fresh, engine=engine, booted=self._booted)
+
+
+def _level(load: Workload) -> Wish:
+    """A level of a sweep, put on: with the limits that are, from an empty engine."""
+    text = f"sweep: {describe_arrivals(load.arrivals)}"
+    return Wish(text, load, fresh=True, warming=True)

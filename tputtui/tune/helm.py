@@ -5,7 +5,8 @@ It checks nothing and remembers no turns; whatever it orders begins the window a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 
 from tputtui.engine.host import Clock
 from tputtui.engine.orders import Orders
@@ -17,22 +18,30 @@ from tputtui.load.sections import difference
 from tputtui.load.workload import Workload
 from tputtui.profile import EngineSpec, EngineValue
 from tputtui.tune.asked import Asked
-from tputtui.tune.experiments import Wish
+from tputtui.tune.experiments import Warm, Wish
 from tputtui.tune.turns import Setting
 
 __all__ = ["Helm"]
 
 
-class Helm:
-    """Orders of `host` what is then `asked` for. begin_window: told when that was, in seconds."""
+class Windows(Protocol):
+    """Where the measuring window is begun anew; times in seconds of the engine's clock."""
 
-    def __init__(
-        self, host: Orders, asked: Asked, clock: Clock, begin_window: Callable[[float], None]
-    ) -> None:
+    def turned(self, now_s: float, *, own: bool = False, warming: bool = False) -> None:
+        """Something was turned, or (own) nothing was; warming: wait for `begin`."""
+
+    def begin(self, at_s: float) -> None:
+        """A leg is warm from then on."""
+
+
+class Helm:
+    """Orders of `host` what is then `asked` for, and begins `windows` anew."""
+
+    def __init__(self, host: Orders, asked: Asked, clock: Clock, windows: Windows) -> None:
         self._host = host
         self._asked = asked
         self._clock = clock
-        self._begin_window = begin_window
+        self._windows = windows
 
     @property
     def limits(self) -> Knobs:
@@ -61,7 +70,11 @@ class Helm:
 
     def turned(self) -> None:
         """Something has been turned: the window begins anew."""
-        self._begin_window(self._clock())
+        self._windows.turned(self._clock())
+
+    def measure_anew(self) -> None:
+        """Nothing has been turned, and still the window begins anew."""
+        self._windows.turned(self._clock(), own=True)
 
     def ask(self, knobs: Knobs, why: str = "") -> None:
         """Put limits in force; `why` goes on the mark before what changes."""
@@ -87,9 +100,12 @@ class Helm:
             said.append(text)
         return ", ".join(said)
 
-    def grant(self, wish: Wish | None) -> None:
+    def grant(self, wish: Wish | Warm | None) -> None:
         """Put on what an experiment wants."""
         if wish is None:
+            return
+        if isinstance(wish, Warm):
+            self._windows.begin(wish.at_s)
             return
         if wish.engine is not None and wish.engine != self.engine:
             if wish.load != self.load:
@@ -101,7 +117,7 @@ class Helm:
             knobs = wish.knobs or self.limits
             self._asked.knobs = knobs
             self._asked.with_load(wish.load)
-            self.turned()
+            self._windows.turned(self._clock(), warming=wish.warming)
             self._host.begin_leg(knobs, wish.load, wish.text)
             return
         if wish.fresh and wish.knobs:

@@ -1,6 +1,7 @@
-"""A sweep of the load on the running engine: one level after another, each settled and measured.
+"""A sweep of the load on the running engine: one level after another, each warm and measured.
 
-Front end's thread; fed frames, answers with the load to put on next.
+Front end's thread; fed frames, answers with the load to put on next. A level begins on an empty
+engine, as a leg does: what the level before left queued up is no part of its figures.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import msgspec
 from tputtui.errors import UsageError
 from tputtui.frame import Frame, SweepState
 from tputtui.load.workload import ClosedLoop, Recorded, Workload, level_of, with_level
+from tputtui.measure.recorder import Recorder
 from tputtui.measure.window import Phase
+from tputtui.tune.leg import LegWatch
 from tputtui.tune.points import MIN_REQUESTS, MIN_WINDOW_S, countable, ended
 from tputtui.tune.sweep import Sweep
 
@@ -38,6 +41,22 @@ class Sweeping:
         self._sweep = Sweep(max(level / 8, 1.0 if self._whole else 0.1), whole=self._whole)
         self._asked_s = now_s
         self._note = "starting"
+        self._watch = LegWatch(now_s)
+
+    @property
+    def warm(self) -> bool:
+        """Whether the present level is being measured, from `cut_s` on."""
+        return self._watch.warm
+
+    @property
+    def cut_s(self) -> float:
+        """Since when; NaN while it is not."""
+        return self._watch.cut_s
+
+    @property
+    def broken(self) -> str:
+        """Why nothing comes of the sweep, in a sentence; empty while something may."""
+        return self._watch.broken
 
     @property
     def load(self) -> Workload | None:
@@ -57,10 +76,16 @@ class Sweeping:
         """Its last state, when it is broken off."""
         return SweepState(None, len(self._sweep.levels), note)
 
-    def follow(self, frame: Frame) -> bool:
+    def follow(self, frame: Frame, recorder: Recorder) -> bool:
         """Take in a frame of the load asked for; whether another load is to be put on now."""
         level = self._sweep.ask()
         if level is None:
+            return False
+        was_warm = self.warm
+        self._watch.follow(frame, recorder)
+        if not was_warm:
+            # The frame's own window is still that of before.
+            self._note = self._watch.note
             return False
         window, found = frame.window, frame.figures
         waited_s = frame.t_s - self._asked_s
@@ -70,7 +95,8 @@ class Sweeping:
         saturated = found.saturated and not self._whole
         self._sweep.tell(level, found.generated_per_s, frame.latencies.e2e.p50, saturated)
         self._asked_s = frame.t_s
-        self._note = self._sweep.reason if self._sweep.done else "settling"
+        self._watch = LegWatch(frame.t_s)
+        self._note = self._sweep.reason if self._sweep.done else "starting"
         return True
 
     def _waiting(self, frame: Frame) -> str:

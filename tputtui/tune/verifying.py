@@ -121,9 +121,8 @@ class Verifying:
         measuring = self._measuring
         if measuring.stage is Stage.MEASURING:
             return f"measuring, {measuring.measured_s:.0f} of {measuring.duration_s:.0f} s"
-        window = frame.window
-        if measuring.stage is Stage.SETTLING and window.to_turn_over:
-            return f"settling, {window.turned_over}/{window.to_turn_over} left"
+        if measuring.stage is Stage.SETTLING and frame.window.turnover:
+            return f"settling: {frame.window.turnover}"
         return measuring.stage.value
 
     def _compare(self, recorder: Recorder) -> None:

@@ -166,8 +166,7 @@ def _waits_for(frame: Frame) -> str:
     if window.phase in _WAITING:
         return _WAITING[window.phase]
     if not window.phase.quotable:
-        left = f": {window.turned_over}/{window.to_turn_over} requests from before have left"
-        return f"settling{left}" if window.to_turn_over else "settling"
+        return f"settling: {window.turnover}" if window.turnover else "settling"
     if len(frame.trials) == 1:
         return "Nothing to compare with yet: turn a limit, and what that changes stands here."
     if all(trial.series is None for trial in frame.trials[:-1]):

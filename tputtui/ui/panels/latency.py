@@ -125,5 +125,5 @@ def window_caption(frame: Frame) -> str:
         return window.phase.value
     since = clock(window.length_s)
     if window.to_turn_over:
-        return f"settling {since} · {window.turned_over}/{window.to_turn_over} left"
+        return f"settling {since} · {window.turned_over} of {window.to_turn_over} old"
     return f"settling {since}"
