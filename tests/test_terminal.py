@@ -105,6 +105,7 @@ def test_killed_under_load_the_terminal_is_given_back(tmp_path):
     assert "it was killed, or it crashed. Log: " in left
 
 
+@pytest.mark.long
 def test_an_engine_that_cannot_boot_says_why_on_a_screen_that_stays(tmp_path):
     terminal = Terminal("shape:demo --kv-cache-memory-bytes 100000", tmp_path)
     terminal.until(r"✖")

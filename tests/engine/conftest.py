@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.engine import simulated as simulation
+from tputtui.engine import dispatch
 from tputtui.engine.protocol import Engine, State
 from tputtui.engine.vllm_inproc import VllmEngine
 from tputtui.frame import SERVING
@@ -186,6 +188,12 @@ def environment() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass of the loop hands over everything that is due, however busy the machine is."""
+    monkeypatch.setattr(dispatch, "_SENDING_S", math.inf)
 
 
 @pytest.fixture(scope="package")

@@ -339,6 +339,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.long
 def test_a_saved_profile_has_the_same_limits_in_force_in_a_new_process(cpu, tmp_path):
     tuned = {
         "max_num_seqs": 24,

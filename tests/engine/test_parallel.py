@@ -80,6 +80,7 @@ def test_two_ranks_are_turned_watched_booted_anew_and_leave_nothing(ranks):
     ranks.turn_until(lambda: len(ranks.ended) >= 8, 200)
 
 
+@pytest.mark.long
 def test_pipeline_stages_are_turned_and_lose_nothing(bench):
     spec = EngineSpec("shape:demo", {**LIMITS, "pipeline_parallel_size": 2})
     staged = bench.serve("staged", lambda: VllmEngine(simulation.executor_class()), spec)

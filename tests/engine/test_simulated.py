@@ -89,8 +89,8 @@ def test_a_gpu_that_is_not_here_serves_in_its_own_time():
         assert facts.block_size == 16
         assert facts.overlapped
         assert 400_000 < facts.kv_tokens < 480_000
-        frame = run.run(8.0)
-        assert frame.t_s == pytest.approx(1008.0, abs=0.5)
+        frame = run.run(6.0)
+        assert frame.t_s == pytest.approx(1006.0, abs=0.5)
         # The weights are read once a step; 64 sequences share that.
         assert 0.006 < frame.latencies.tpot.p50 < 0.02
         assert frame.figures.generated_per_s > 3000
@@ -104,7 +104,7 @@ def test_a_gpu_that_is_not_here_serves_in_its_own_time():
 def test_the_same_run_gives_the_same_figures_to_the_last_digit():
     def figures():
         with Simulated() as run:
-            run.run(3.0)
+            run.run(2.0)
             return [(r.number, r.first_token_s, r.end_s) for r in run.recorder.request_log]
 
     first = figures()
@@ -157,11 +157,11 @@ def test_a_shared_prefix_is_found_in_the_cache():
 
 def test_two_ranks_read_half_each_and_hold_more():
     with Simulated() as one:
-        alone = one.facts.kv_tokens, one.run(4.0).latencies.tpot.p50
+        alone = one.facts.kv_tokens, one.run(6.0).latencies.tpot.p50
     with Simulated(tensor_parallel_size=2) as two:
         assert two.facts.device == "2 × simulated H100 SXM 80GB"
         assert two.facts.kv_tokens > 2.2 * alone[0]
-        assert 0.5 * alone[1] < two.run(4.0).latencies.tpot.p50 < 0.85 * alone[1]
+        assert 0.5 * alone[1] < two.run(6.0).latencies.tpot.p50 < 0.85 * alone[1]
 
 
 QWEN_MOE = {

@@ -70,6 +70,7 @@ def test_a_vllm_that_cannot_be_used_is_told_on_a_screen_that_stays(tmp_path, nam
     assert re.search(message, left)
 
 
+@pytest.mark.long
 def test_a_model_that_vllm_does_not_know_leaves_with_its_words(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text('{"architectures": ["NoSuchModel"]}')

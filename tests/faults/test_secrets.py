@@ -160,6 +160,7 @@ def files_of(folder: Path) -> dict[Path, bytes]:
 
 @pytest.mark.pty
 @pytest.mark.engine
+@pytest.mark.long
 def test_a_whole_run_leaves_the_canary_nowhere_and_listens_nowhere(tmp_path):
     """Booted with a secret in the environment, failed, saved, recorded, reported."""
     import zstandard

@@ -34,6 +34,7 @@ def log(tmp_path_factory):
 # -- it goes away --------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_stopped_pulled_about_and_cut_off_while_it_serves(tmp_path):
     # With a GPU driver that answers nothing besides.
     terminal = Terminal("--load 16", tmp_path, env=PACED | fault("nvml-hangs"))
