@@ -22,31 +22,31 @@ from tputtui.profile import EngineSpec
 from tputtui.simulate.calibration import Calibration, Residual
 from tputtui.simulate.fitted import Coefficient, Fitted
 
-GRID = np.linspace(0.0, 1.0, 201)
 BOOTED = Knobs(256, 2048, 2048, num_gpu_blocks=4097, enable_prefix_caching=1)
 ENGINE = EngineSpec("shape:demo", {"max_num_seqs": 256})
 OTHER_ENGINE = EngineSpec("shape:demo", {"max_num_seqs": 512, "enforce_eager": True})
 
 
 def series_of(tokens, ttft_s, tpot_s, *, length_s=60.0, seed=0, noise=0.02, goodput=None):
-    """A window's series around the given values."""
+    """A window's series around the given values, of turnovers two seconds long."""
     random = np.random.default_rng(seed)
-    count = max(1, int(length_s))
+    count, n = max(1, int(length_s / 2)), max(1, int(length_s)) * 15
 
     def rate(value):
-        batches = value * (1 + noise * random.standard_normal(count))
-        return Batched(float(batches.mean()), batches, floor=0.5 / length_s)
+        seconds = value * (1 + noise * random.standard_normal(max(1, int(length_s))))
+        mean = float(seconds.mean())
+        batches = seconds[: 2 * count].reshape(count, -1).mean(axis=1)
+        return Batched(mean, batches / mean - 1, floor=0.5 / length_s, n=n)
 
     values = {"tokens_per_s": rate(tokens)}
     if goodput is not None:
         values["goodput_per_s"] = rate(goodput)
     for name, value in (("ttft", ttft_s), ("tpot", tpot_s)):
-        curve = value * (0.7 + 0.6 * GRID**2)
         for suffix, share in (("p50", 0.5), ("p90", 0.9)):
-            at = float(np.interp(share, GRID, curve))
-            shares = np.clip(share + 0.05 * random.standard_normal(min(60, count)), 0, 1)
-            values[f"{name}_{suffix}"] = Batched(at, shares, share=share, n=count * 15, curve=curve)
-    return Series(length_s, count * 15, values)
+            at = value * (0.7 + 0.6 * share**2)
+            logs = math.log(at) + 0.05 * random.standard_normal(count)
+            values[f"{name}_{suffix}"] = Batched(at, logs, n=n)
+    return Series(length_s, n, values)
 
 
 def trial_of(number, turned, knobs, load, *, t_s, found=None, other=None, **more):

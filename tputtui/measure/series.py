@@ -1,21 +1,17 @@
 """What a window of one setting gave: every metric's estimate, and batches to tell its error by.
 
-Pure. Called by whoever looks (the front end's thread). Compact: sixty floats a metric at most and
+Pure. Called by whoever looks (the front end's thread). Compact: thirty floats a metric at most and
 no raw samples, so that hundreds of settings can be kept.
 
-What an engine gives in one second resembles what it gave in the second before. Taken as
-independent, sixty such seconds would promise an interval several times too narrow. So the batches'
-variance is inflated by their correlation, as Skart does (Tafazzoli & Wilson, "Skart: A skewness-
-and autoregression-adjusted batch-means procedure for simulation analysis", IIE Transactions 43,
-2011, 110-128): by (1 + φ) / (1 - φ), φ the correlation of neighbours. It is done at three batch
-lengths, and the largest error counts: a slow drift hides from short batches behind quick noise.
+A window is cut into turnover batches (`batches.py`), about one generation of requests each. Of a
+rate a batch is its relative deviation, of a latency the logarithm of the batch's own quantile. So
+that what moves a whole distribution is seen as what it is, a shift, however narrow the
+distribution; shares of requests below the window's quantile, by which percentiles are often given
+an interval (Woodruff, "Confidence intervals for medians and other position measures", Journal of
+the American Statistical Association 47, 1952, 635-646), then swing between none and all.
 
-Of a quantile the batches hold the share of requests that kept below it, and the error of that
-share is turned into an interval by the quantiles next to it (Woodruff, "Confidence intervals for
-medians and other position measures", Journal of the American Statistical Association 47, 1952,
-635-646; in batches over time: Asmussen & Glynn, Stochastic Simulation, 2007, sec. III.4). Quantiles
-of the batches themselves would not do: TTFT comes in whole steps of the engine, and a percentile
-that lies at the edge between two of them jumps where its batches never do.
+Woodruff's interval stays as a floor. TTFT comes in whole steps of the engine, and the quantiles of
+a few batches can tie by chance where the window's own lies at the edge between two of them.
 """
 
 from __future__ import annotations
@@ -29,27 +25,22 @@ from numpy.typing import NDArray
 
 from tputtui.goals import Goal
 from tputtui.measure.attainment import within
+from tputtui.measure.batches import FEWEST, Spread, batch_count, spread, turnover_s
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import STEP
 from tputtui.measure.stats import P99_MIN_N, Floats, t_quantile
 from tputtui.measure.steady import binned
 
-__all__ = ["METRICS", "MORE", "Batched", "Metric", "Series", "keeping", "rows", "series"]
+__all__ = ["METRICS", "MORE", "Batched", "Metric", "Series", "keeping", "rows", "series",
+           "turnovers"]  # fmt: skip
 
-MOST = 60
-"""Batches of a window, at most."""
-_FEWEST = 8
-"""Fewer batches say nothing about an error that could be relied on."""
-_SHORTEST_S = 0.25
 _LEAST_S = 1e-3
-_STEPS = 4
-"""Steps in a time batch, on average: below that, whole steps falling in or out are the noise."""
-_MERGES = (1, 2, 4)
-_LARGEST_PHI = 0.8
 _REQUESTS = 10
-"""Requests in a batch, at least."""
-_GRID = np.linspace(0, 1, 201)
-"""Shares of which a window keeps the quantiles."""
+"""Samples in a batch of a latency, at least; for p99 as many as one lies above."""
+_LARGEST = 700.0
+"""Largest logarithm whose exponential is a float."""
+_LEAST_LATENCY_S = 1e-9
+"""Stands in for none where a logarithm is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,83 +84,63 @@ _SHARES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batched:
-    """A metric over one window: its `value`, and `batches` in order of time, shape (m,).
+    """A metric over one window: its `value`, and turnover batches in order of time, shape (m,).
 
-    Of a rate the batches are the rate in equal parts of the window; floor: half an event in all
-    of it, which stands in for none where a logarithm is needed (Haldane, Annals of Human Genetics
-    20, 1956, 309-311). Of a latency they are the share of requests that kept within `value`, in
-    equal numbers of requests; share: what it would be over all of them; curve: the window's
-    quantiles at 0, 0.5 … 100 %, shape (201,). n: the samples it rests on: steps or requests of a
-    rate, requests of a latency, gaps of an ITL.
+    batches: of a rate, that of equal parts of the window ÷ the window's - 1 (all -1 for a rate of
+    none); of a latency, the natural logarithm of the quantile of equal runs of requests.
+    tied_error: of a latency, the standard error of its logarithm were requests independent: the
+    least there can be; 0 for a rate.
+    floor: half an event in all of the window, which stands in for a rate of none where a logarithm
+    is needed (Haldane, Annals of Human Genetics 20, 1956, 309-311); NaN for a latency.
+    n: the samples it rests on: steps or requests of a rate, requests of a latency, gaps of an ITL.
     """
 
     value: float
     batches: Floats
     floor: float = math.nan
-    share: float = math.nan
+    tied_error: float = 0.0
     n: int = 0
-    curve: Floats | None = None
 
     @property
-    def log_value(self) -> float:
-        """Natural logarithm of the value, of `floor` for a rate of none; NaN without either."""
-        positive = self.value if self.value > 0 else self.floor
-        return math.log(positive) if positive > 0 else math.nan
+    def is_rate(self) -> bool:
+        """Whether it is a rate, rather than a latency."""
+        return not math.isnan(self.floor)
+
+    @property
+    def centre(self) -> float:
+        """What differences are taken of: the logarithm of a rate, the mean of a latency's batches.
+
+        NaN for a rate of none.
+        """
+        if not self.is_rate:
+            return float(self.batches.mean())
+        return math.log(self.value) if self.value > 0 else math.nan
+
+    def spread(self) -> Spread | None:
+        """How much its batches vary; None below 3 of them and for a rate of none."""
+        m = len(self.batches)
+        if m < FEWEST or not self.value > 0:
+            return None
+        found = spread(self.batches)
+        return found._replace(variance=max(found.variance, m * self.tied_error**2))
 
     def error(self) -> tuple[float, float]:
-        """Standard error of `log_value`, of a latency's share; degrees of freedom; or NaN.
-
-        NaN below 8 batches. Over m batches of sample variance S² the mean has variance
-        S²/m · (1 + φ) / (1 - φ), and m (1 - φ) / (1 + φ) batches would be worth as much were they
-        independent: one less are the degrees of freedom (Zwiers & von Storch, Journal of Climate
-        8, 1995, 336-351). φ is corrected for its bias, -(1 + 3φ)/m (Kendall, Biometrika 41, 1954,
-        403-404), and kept within 0 … 0.8.
-        """
-        m = len(self.batches)
-        if m < _FEWEST or math.isnan(self.log_value):
+        """Standard error of the value's logarithm, and degrees of freedom; NaN without a spread."""
+        found = self.spread()
+        if found is None:
             return math.nan, math.nan
-        if self.value <= 0:
-            # Half an event seen: a Poisson count's logarithm has variance 1/count.
-            return math.sqrt(2), m - 1.0
-        worst = (0.0, m - 1.0)
-        for merged in _MERGES:
-            k = m // merged
-            if k < _FEWEST:
-                break
-            # The oldest are left out where it does not divide.
-            means = self.batches[m - k * merged :].reshape(k, merged).mean(axis=1)
-            worst = max(worst, _error(means))
-        error, freedom = worst
-        if self.curve is None:
-            return error / self.value, freedom
-        # Many requests can tie at a quantile: then the shares vary less than where it lies.
-        return max(error, math.sqrt(self.share * (1 - self.share) / self.n)), freedom
+        return math.sqrt(found.variance / len(self.batches)), found.freedom
 
     def interval(self, level: float = 0.05) -> tuple[float, float]:
         """Interval of `value` that holds but with probability `level`; NaN where unknown.
 
         Student's t on the degrees of freedom that `error` leaves. For one look, decided on before.
         """
-        low, high = self.log_interval(level)
-        return math.exp(low), math.exp(high) if not high >= 700 else math.inf
-
-    def log_interval(self, level: float) -> tuple[float, float]:
-        """The same of `log_value`."""
         error, freedom = self.error()
         if math.isnan(error):
             return math.nan, math.nan
-        return self.bounds(t_quantile(level, freedom) * error)
-
-    def bounds(self, error: float) -> tuple[float, float]:
-        """Interval of `log_value` for a half-width in the unit of `error()`; infinite if open."""
-        if self.curve is None:
-            return self.log_value - error, self.log_value + error
-        low, high = self.share - error, self.share + error
-        steps = len(_GRID) - 1
-        return (
-            _log(self.curve[math.floor(low * steps)]) if low >= 0 else -math.inf,
-            _log(self.curve[math.ceil(high * steps)]) if high <= 1 else math.inf,
-        )
+        factor = t_quantile(level, freedom) * error
+        return self.value * math.exp(-factor), self.value * math.exp(min(factor, _LARGEST))
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,17 +182,13 @@ def series(
         return Series(0.0, len(ended), {}, start_s)
     steps = recorder.steps.between(start_s, end_s)
     values = {}
+    batches = turnovers(recorder, start_s, end_s)
 
     def rate(times: Floats, weights: Floats, events: int) -> Batched:
-        most = min(MOST, int(length_s / _SHORTEST_S), events // _STEPS)
-        bins = max(1, most)
-        sums = binned(times, weights, start_s, end_s, bins)
-        return Batched(
-            float(weights.sum()) / length_s,
-            sums * (bins / length_s),
-            floor=0.5 / length_s,
-            n=events,
-        )
+        total = float(weights.sum())
+        sums = binned(times, weights, start_s, end_s, batches)
+        relative = sums * (batches / total) - 1 if total > 0 else np.full(batches, -1.0)
+        return Batched(total / length_s, relative, floor=0.5 / length_s, n=events)
 
     values["tokens_per_s"] = rate(steps[:, 0], steps[:, STEP["generated_tokens"]], len(steps))
     if goals:
@@ -239,7 +206,8 @@ def series(
         values["prompt_tokens_per_s"] = rate(steps[:, 0], prompt, len(steps))
     shares = ("p50", "p90", "p99") if every else ("p50", "p90")
     for name, seconds in latencies.items():
-        values |= {f"{name}_{share}": found for share, found in _quantiles(seconds, shares).items()}
+        found = _quantiles(seconds, shares, batches)
+        values |= {f"{name}_{share}": quantile for share, quantile in found.items()}
     return Series(length_s, len(ended), values, start_s)
 
 
@@ -252,21 +220,46 @@ def keeping(ended: Floats, goal: Goal) -> NDArray[np.bool_]:
     return good & within(goal, ended[:, ENDED[f"{goal.metric}_s"]])
 
 
-def _quantiles(seconds: Floats, shares: Sequence[str]) -> dict[str, Batched]:
-    """Quantiles of `seconds`, shape (k,), in order of time; NaN are left out."""
+def turnovers(recorder: Recorder, start_s: float, end_s: float) -> int:
+    """How many turnover batches start_s < time ≤ end_s is worth, 30 at most."""
+    length_s = end_s - start_s
+    ended = recorder.ended.between(start_s, end_s)
+    steps = recorder.steps.between(start_s, end_s)
+    requests = 0.0
+    if len(steps):
+        requests = float((steps[:, STEP["running"]] + steps[:, STEP["waiting"]]).mean())
+    return batch_count(length_s, turnover_s(ended[:, ENDED["e2e_s"]], requests, length_s))
+
+
+def _quantiles(seconds: Floats, shares: Sequence[str], batches: int) -> dict[str, Batched]:
+    """Quantiles of `seconds`, shape (k,), in order of time; NaN are left out.
+
+    batches: as many, where there are samples enough. The oldest samples are left out of them where
+    their number does not divide.
+    """
     there = seconds[~np.isnan(seconds)]
-    if not len(there):
+    n = len(there)
+    if not n:
         return {}
-    curve = np.quantile(there, _GRID)
-    parts = max(1, min(MOST, len(there) // _REQUESTS))
+    there = np.maximum(there, _LEAST_LATENCY_S)
     found = {}
     for name in shares:
-        if name == "p99" and len(there) < P99_MIN_N:
+        if name == "p99" and n < P99_MIN_N:
             continue
-        value = float(np.quantile(there, _SHARES[name]))
-        kept = np.array_split(there <= value, parts)
-        means = np.array([part.mean() for part in kept])
-        found[name] = Batched(value, means, share=_SHARES[name], n=len(there), curve=curve)
+        share = _SHARES[name]
+        parts = max(1, min(batches, n // max(_REQUESTS, round(1 / (1 - share)))))
+        size = n // parts
+        runs = there[n - parts * size :].reshape(parts, size)
+        step = math.sqrt(share * (1 - share) / n)
+        low, value, high = np.quantile(
+            there, [max(0.0, share - step), share, min(1.0, share + step)]
+        )
+        found[name] = Batched(
+            float(value),
+            np.log(np.quantile(runs, share, axis=1)),
+            tied_error=float(np.log(high / low)) / 2,
+            n=n,
+        )
     return found
 
 
@@ -279,20 +272,3 @@ def _met(ended: Floats, goals: Sequence[Goal]) -> Floats:
     for goal in goals:
         met &= keeping(ended, goal)
     return met.astype(np.float64)
-
-
-def _error(means: Floats) -> tuple[float, float]:
-    """Error of the mean of `means`, and degrees of freedom: shape (k,), in order of time."""
-    k = len(means)
-    centred = means - means.mean()
-    squares = float(centred @ centred)
-    if squares <= (1e-12 * float(means.mean())) ** 2 * k:
-        return 0.0, k - 1.0
-    phi = (float(centred[1:] @ centred[:-1]) / squares + 1 / k) / (1 - 3 / k)
-    phi = min(max(phi, 0.0), _LARGEST_PHI)
-    inflation = (1 + phi) / (1 - phi)
-    return math.sqrt(squares / (k - 1) / k * inflation), max(2.0, k / inflation - 1)
-
-
-def _log(value: float) -> float:
-    return math.log(value) if value > 0 else -math.inf

@@ -9,12 +9,14 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Quantiles", "quantiles", "t_quantile"]
+__all__ = ["Quantiles", "anytime_bound", "quantiles", "t_quantile"]
 
 Floats = NDArray[np.float64]
 
 _NORMAL = NormalDist()
 _Z95 = 1.959964
+_RHO = 0.05
+"""Tunes the boundary: at level 0.025 it is tightest about where `part` is a half."""
 P99_MIN_N = 1000
 """Below this many samples p99 rests on fewer than ten of them: it is shown as an interval."""
 
@@ -89,13 +91,31 @@ def quantiles(values: Floats, counts: Floats | None = None) -> Quantiles:
     )
 
 
+def anytime_bound(level: float, part: float) -> float:
+    """Standard errors that an estimate keeps within at every look, but with probability `level`.
+
+    part: information so far ÷ a fixed amount of it, above 0. The error of an estimate that grows
+    more exact is a Brownian motion in its information; such a motion crosses Robbins' mixture
+    boundary √((1 + ρ/part) · ln((part/ρ + 1) / level²)) with that chance at most, ever
+    ("Statistical methods related to the law of the iterated logarithm", Annals of Mathematical
+    Statistics 41, 1970, 1397-1409; for means of any distribution Waudby-Smith et al., Annals of
+    Statistics 52, 2024, 2613-2640).
+    """
+    return math.sqrt((1 + _RHO / part) * math.log((part / _RHO + 1) / level**2))
+
+
 def t_quantile(level: float, freedom: float) -> float:
-    """What |Student's t| exceeds with probability `level`, for `freedom` ≥ 2, whole or not.
+    """What |Student's t| exceeds with probability `level`, for `freedom` ≥ 1, whole or not.
 
     Hill, "Algorithm 396: Student's t-quantiles", Communications of the ACM 13 (1970), 619-620;
-    right to about four digits, and to six from five degrees of freedom on.
+    right to about four digits, and to six from five degrees of freedom on. Between one and two
+    degrees of freedom, where it does not reach, the logarithm is taken as linear in 1/freedom.
     """
-    n = max(2.0, freedom)
+    n = max(1.0, freedom)
+    if n < 2.0:
+        one = 1 / math.tan(math.pi * level / 2)
+        share = 2 / n - 1
+        return math.exp(share * math.log(one) + (1 - share) * math.log(t_quantile(level, 2.0)))
     if n == 2.0:
         return math.sqrt(2 / (level * (2 - level)) - 2)
     normal = _NORMAL.inv_cdf(level / 2)

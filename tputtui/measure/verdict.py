@@ -4,11 +4,7 @@ Called once a second while the window grows, for several metrics at once. Two th
 chance look like an effect, and both are paid for in the width of the intervals:
 
 - *Many looks.* A plain 95 % interval looked at sixty times excludes the truth far more often than
-  once in twenty. The error of an estimate that grows more exact is a Brownian motion in its
-  information, so a boundary that such a motion crosses with the stated chance at most, ever, holds
-  at every look: Robbins' mixture boundary ("Statistical methods related to the law of the iterated
-  logarithm", Annals of Mathematical Statistics 41, 1970, 1397-1409; for means of any distribution
-  Waudby-Smith et al., Annals of Statistics 52, 2024, 2613-2640).
+  once in twenty. Robbins' mixture boundary (`stats.anytime_bound`) holds at every look.
 - *Many rows.* Of the 5 % the headline has half, the others share the rest; a row that is resolved
   leaves its part to those that are not (Holm's step-down test with weights: Holm, Scandinavian
   Journal of Statistics 6, 1979, 65-70).
@@ -23,10 +19,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from statistics import NormalDist
+from typing import NamedTuple
 
-from tputtui.measure.series import MOST, Batched, Metric, Series, rows
-from tputtui.measure.stats import t_quantile
+from tputtui.measure.batches import FEWEST, MOST, Spread
+from tputtui.measure.series import Batched, Metric, Series, rows
+from tputtui.measure.stats import anytime_bound, t_quantile
 
 __all__ = ["Difference", "Estimate", "Judgement", "differences", "judged", "judgement",
            "no_interval", "once", "ratio_interval"]  # fmt: skip
@@ -35,9 +34,13 @@ ALPHA = 0.05
 SAME = 0.02
 _HEADLINE = 0.5
 """The headline's part of ALPHA."""
-_RHO = 0.05
-"""Tunes the boundary: at level 0.025 it is tightest for two windows of about equal length."""
+_POOLED_FREEDOM = 4
+"""Degrees of freedom that the pooled variance counts for in each window's own."""
+_RANK_SUM_LOOKS = (3, 5, 8, 13, 21)
+"""Batches of the new window at which goodput of none is tested, each time at a fifth of the level.
+"""
 _LONGEST_S = 3600.0
+_FINEST = 1.05
 _NORMAL = NormalDist()
 
 
@@ -49,6 +52,8 @@ class Judgement(StrEnum):
     SAME = "the same"
     """The whole interval lies within ±2 %."""
     OPEN = "cannot tell yet"
+    NOTHING = "nothing to compare"
+    """Both are none."""
 
     @property
     def clear(self) -> bool:
@@ -58,7 +63,7 @@ class Judgement(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One metric under two settings; change = new ÷ old - 1.
+    """One metric under two settings; change = new ÷ old - 1, NaN where both are none.
 
     low, high: interval of the change. All rows' intervals together, at all looks together, hold
     with 95 %; NaN where there is none.
@@ -80,15 +85,14 @@ class Difference:
 class Estimate:
     """An estimate of a change, before it is judged.
 
-    log_change: natural logarithm of new ÷ old, NaN where there is none.
-    interval: its bounds, as logarithms, at an error probability; NaN likewise.
+    interval: bounds of the natural logarithm of new ÷ old, at an error probability; NaN where
+    there are none.
     needs_s: seconds more, given that probability, as in Difference.
     """
 
     metric: Metric
     old: float
     new: float
-    log_change: float
     interval: Callable[[float], tuple[float, float]]
     needs_s: Callable[[float], float]
 
@@ -101,7 +105,7 @@ def differences(old: Series, new: Series) -> tuple[Difference, ...]:
     new series of looks whenever it has moved on by its own length.)
     """
     goals = "goodput_per_s" in old.values or "goodput_per_s" in new.values
-    return judged([_estimate(metric, old, new) for metric in rows(goals)])
+    return judged([_estimate(metric, old, new, growing=True) for metric in rows(goals)])
 
 
 def once(old: Series, new: Series, *, every: bool = False) -> tuple[Difference, ...]:
@@ -111,7 +115,8 @@ def once(old: Series, new: Series, *, every: bool = False) -> tuple[Difference, 
     All rows together hold with 95 %. every: with the rows kept of a run that is over.
     """
     goals = "goodput_per_s" in old.values and "goodput_per_s" in new.values
-    return judged([_once(metric, old, new) for metric in rows(goals, every=every)])
+    shown = rows(goals, every=every)
+    return judged([_estimate(metric, old, new, growing=False) for metric in shown])
 
 
 def ratio_interval(
@@ -155,6 +160,8 @@ def judged(estimates: Sequence[Estimate]) -> tuple[Difference, ...]:
 def _difference(estimate: Estimate, level: float) -> Difference:
     low, high = map(_expm1, estimate.interval(level))
     verdict = judgement(low, high, estimate.metric.less_is_better)
+    if estimate.old == estimate.new == 0:
+        verdict = Judgement.NOTHING
     decided = verdict is not Judgement.OPEN
     return Difference(
         metric=estimate.metric,
@@ -179,75 +186,151 @@ def judgement(low: float, high: float, less_is_better: bool) -> Judgement:
     return Judgement.OPEN
 
 
-def _estimate(metric: Metric, old: Series, new: Series) -> Estimate:
-    """One row of two windows.
-
-    Their errors are pooled, as variance × seconds: if nothing changed they are the same, and a
-    window of a few seconds cannot know its own. Where the new one is known to be the more
-    restless, its own is taken.
-    """
+def _estimate(metric: Metric, old: Series, new: Series, *, growing: bool) -> Estimate:
+    """One row of two windows; growing: the new one is looked at while it grows."""
     before, after = old.values.get(metric.key), new.values.get(metric.key)
-    if before is None or after is None:
+    if before is None or after is None or before.value == after.value == 0:
         return _unknown(metric, before, after)
-    x, y = before.log_value, after.log_value
-    error_old, free_old = before.error()
-    error_new, free_new = after.error()
-    old_s, new_s = old.length_s, new.length_s
-    freedom = free_old + free_new
-    variance_old, variance_new = error_old**2 * old_s, error_new**2 * new_s
-    pooled = (free_old * variance_old + free_new * variance_new) / freedom
-    larger = max(pooled, variance_new)
+    spread_old, spread_new = before.spread(), after.spread()
+    ranks = _Ranks(before, after, growing)
+    if spread_old is None or spread_new is None:
+        if before.value > 0 and after.value > 0:
+            return _unknown(metric, before, after)
+        return Estimate(
+            metric, before.value, after.value, ranks.interval, partial(ranks.needs_s, new.length_s)
+        )
+    part = _Widths(before, after, spread_old, spread_new, old.length_s, new.length_s)
 
-    def interval(level: float, length_s: float = new_s) -> tuple[float, float]:
-        if math.isnan(freedom):
-            return math.nan, math.nan
-        # The part of the information there is that an endless new window would bring.
-        part = length_s / (length_s + old_s)
-        bound = math.sqrt((1 + _RHO / part) * math.log((part / _RHO + 1) / level**2))
-        # A window that has grown has more batches, up to their number.
-        grown = max(free_new, min(MOST - 1, (free_new + 1) * length_s / new_s - 1))
-        # Few degrees of freedom: t at the normal's own probability (Pocock, Biometrika 64, 1977).
-        t = t_quantile(max(1e-300, 2 * _NORMAL.cdf(-bound)), free_old + grown)
-        x_bounds = before.bounds(t * math.sqrt(pooled / old_s))
-        return ratio_interval(x, x_bounds, y, after.bounds(t * math.sqrt(larger / length_s)))
+    def interval(level: float, length_s: float = new.length_s) -> tuple[float, float]:
+        if ranks.tell(level):
+            return ranks.interval(level)
+        half = part.half_width(level, length_s if growing else math.inf)
+        middle = after.centre - before.centre
+        # Of a latency the batches' mean can lie apart from the figures shown.
+        shown = math.log(after.value / before.value)
+        return min(middle - half, shown), max(middle + half, shown)
 
     def needs_s(level: float) -> float:
-        if math.isnan(freedom):
-            return math.nan
-        length_s = new_s
-        while length_s <= new_s + _LONGEST_S:
-            low, high = map(_expm1, interval(level, length_s))
-            if judgement(low, high, metric.less_is_better) is not Judgement.OPEN:
-                return max(1.0, length_s - new_s)
-            length_s *= 1.05
+        if not growing:
+            return math.inf
+        return _seconds_until(new.length_s, lambda s: _decided(metric, interval(level, s)))
+
+    return Estimate(metric, before.value, after.value, interval, needs_s)
+
+
+class _Widths(NamedTuple):
+    """Two windows of a metric, to tell how wide the interval of their difference is."""
+
+    before: Batched
+    after: Batched
+    spread_old: Spread
+    spread_new: Spread
+    old_s: float
+    new_s: float
+
+    def half_width(self, level: float, length_s: float) -> float:
+        """Of the logarithm of new ÷ old, once the new window is `length_s` long.
+
+        Infinite: the new window is over, and this is the only look.
+        Variances of a batch are pooled: if nothing changed they are the same, and a few batches
+        cannot know their own. Each window keeps its own where it is the more restless.
+        """
+        m_old, m_new = len(self.before.batches), len(self.after.batches)
+        (v_old, f_old), (v_new, f_new) = self.spread_old, self.spread_new
+        pooled = (f_old * v_old + f_new * v_new) / (f_old + f_new)
+        v_old, v_new = (
+            max(pooled, (f * v + _POOLED_FREEDOM * pooled) / (f + _POOLED_FREEDOM))
+            for v, f in ((v_old, f_old), (v_new, f_new))
+        )
+        if length_s == math.inf:
+            error = math.sqrt(v_old / m_old + v_new / m_new)
+            return t_quantile(level, f_old + f_new) * error
+        # The part of the information there is that an endless new window would bring.
+        bound = anytime_bound(level, length_s / (length_s + self.old_s))
+        # A window that has grown has more batches, up to their number.
+        grown = length_s / self.new_s
+        freedom = f_old + max(f_new, (f_new + 1) * max(1.0, min(grown, MOST / m_new)) - 1)
+        # Few degrees of freedom: t at the normal's own probability (Pocock, Biometrika 64, 1977).
+        t = t_quantile(max(1e-300, 2 * _NORMAL.cdf(-bound)), freedom)
+        return t * math.sqrt(v_old / m_old + v_new / (m_new * grown))
+
+
+class _Ranks:
+    """A rate with batches of none: they have no logarithm, but ranks.
+
+    Where one window has a batch of none, and all batches of the one lie below all of the other's:
+    that has probability 2 / C(m + k, k) if their order is chance, m and k their numbers
+    (Wilcoxon's rank-sum test, Biometrics Bulletin 1, 1945, 80-83). While the new window grows it
+    is tested at 3, 5, 8, 13 and 21 batches, each time at a fifth of the level.
+
+    The interval has all factors between the windows that the test does not refuse; and of m
+    batches without any, the share that would have some is below 1 - level^(1/m) only (Clopper &
+    Pearson, Biometrika 26, 1934, 404-413).
+    """
+
+    def __init__(self, before: Batched, after: Batched, growing: bool) -> None:
+        self._m, self._k = len(before.batches), len(after.batches)
+        self._looks: tuple[int, ...] = _RANK_SUM_LOOKS if growing else (self._k,)
+        low, high = (before, after) if before.value < after.value else (after, before)
+        self._falls = low is after
+        most = low.value * (1 + float(low.batches.max()))
+        least = high.value * (1 + float(high.batches.min()))
+        sparse = before.is_rate and float(low.batches.min()) == -1
+        self._separate = sparse and most < least and min(self._m, self._k) >= FEWEST
+        self._log_most = math.log(most / least) if self._separate and most > 0 else -math.inf
+
+    def tell(self, level: float, count: int = 0) -> bool:
+        """Whether the order is no chance, by now or once the new window has `count` batches."""
+        share, count = level / len(self._looks), count or self._k
+        looks = [look for look in self._looks if look <= count]
+        return (
+            self._separate and bool(looks) and 2 / math.comb(self._m + looks[-1], self._m) < share
+        )
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """Bounds of the logarithm of new ÷ old."""
+        if not self.tell(level):
+            return math.nan, math.nan
+        empty = self._k if self._falls else self._m
+        some = math.log1p(-((level / len(self._looks)) ** (1 / empty)))
+        nearest = max(some, self._log_most)
+        return (-math.inf, nearest) if self._falls else (-nearest, math.inf)
+
+    def needs_s(self, new_s: float, level: float) -> float:
+        """Seconds more until it can tell, if it goes on as it does; infinite: never."""
+        later = [look for look in self._looks if look > self._k and self.tell(level, look)]
+        return new_s * (later[0] / self._k - 1) if later else math.inf
+
+
+def _seconds_until(new_s: float, decided: Callable[[float], bool]) -> float:
+    """Seconds more until `decided` says so of a window's length, to 5 %; infinite: not in an hour.
+
+    The longer the window, the narrower the interval: so it is found by bisection.
+    """
+    low, high = new_s, new_s + _LONGEST_S
+    if not decided(high):
         return math.inf
+    while high > _FINEST * low:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if decided(middle) else (middle, high)
+    return max(1.0, high - new_s)
 
-    return Estimate(metric, before.value, after.value, y - x, interval, needs_s)
 
-
-def _once(metric: Metric, old: Series, new: Series) -> Estimate:
-    """One row of two windows that are over, each with its own error."""
-    before, after = old.values.get(metric.key), new.values.get(metric.key)
-    if before is None or after is None:
-        return _unknown(metric, before, after)
-    x, y = before.log_value, after.log_value
-
-    def interval(level: float) -> tuple[float, float]:
-        return ratio_interval(x, before.log_interval(level), y, after.log_interval(level))
-
-    return Estimate(metric, before.value, after.value, y - x, interval, lambda level: math.inf)
+def _decided(metric: Metric, interval: tuple[float, float]) -> bool:
+    low, high = map(_expm1, interval)
+    return judgement(low, high, metric.less_is_better) is not Judgement.OPEN
 
 
 def _unknown(metric: Metric, before: Batched | None, after: Batched | None) -> Estimate:
     value_old = before.value if before else math.nan
     value_new = after.value if after else math.nan
-    return Estimate(metric, value_old, value_new, math.nan, no_interval, _nan)
+    return Estimate(metric, value_old, value_new, no_interval, _nan)
 
 
 def _change(old: float, new: float) -> float:
     if old > 0:
         return new / old - 1
-    return math.inf if new > 0 else 0.0 if new == 0 and old == 0 else math.nan
+    return math.inf if new > 0 else math.nan
 
 
 def _expm1(value: float) -> float:

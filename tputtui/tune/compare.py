@@ -136,14 +136,11 @@ class Comparison:
     def _estimate(self, metric: Metric) -> Estimate:
         pairs = self._pairs_of(metric)
         logs = [math.log(b / a) if a else 0.0 for a, b in pairs]
-        change = fmean(logs) if logs else math.nan
         old = _geometric_mean([a for a, _ in pairs])
         new = _geometric_mean([b for _, b in pairs])
         if len(logs) < FIRST_LOOK:
-            return Estimate(metric, old, new, change, no_interval, _nan)
-        return Estimate(
-            metric, old, new, change, partial(_interval, logs), partial(self._needs_s, logs)
-        )
+            return Estimate(metric, old, new, no_interval, _nan)
+        return Estimate(metric, old, new, partial(_interval, logs), partial(self._needs_s, logs))
 
     def _needs_s(self, logs: list[float], level: float) -> float:
         left = self._max_pairs - self.pairs
@@ -180,9 +177,9 @@ class Comparison:
             return f"B's {name} is the same, within 2 %{besides}."
         if math.isnan(headline.low):
             return f"{self.pairs} pairs gave too little {name} to tell{besides}."
-        how = f"{self.pairs} pairs cannot tell"
+        how = f"Undecided after {self.pairs} pairs"
         if self.pairs < self._max_pairs:
-            how = f"{self._max_pairs} pairs would hardly tell"
+            how += f", and {self._max_pairs} would hardly decide it"
         return f"{how}: B's {name} changes by {_between(headline)}{besides}."
 
     def _settled(self, row: Difference) -> bool:

@@ -19,8 +19,8 @@ from tputtui.measure.attainment import Verdict, goodput
 from tputtui.measure.bounds import Binding
 from tputtui.measure.frontier import Point, letter
 from tputtui.measure.recorder import ENDED, Recorder
-from tputtui.measure.series import rows, series
-from tputtui.measure.stats import Floats
+from tputtui.measure.series import Batched, rows, series
+from tputtui.measure.stats import Floats, t_quantile
 from tputtui.measure.window import figures, latencies
 from tputtui.tune.search import Seen
 
@@ -30,6 +30,8 @@ SATURATED = "saturated"
 _FARTHEST = 10.0
 """The largest miss, either way: a factor of 22,000."""
 _Z = 1.96
+_ONE_SIGMA = 0.3173
+"""What a normal deviate exceeds one standard deviation with, either way."""
 _NOTHING_S = 10.0
 """Where no request ends for so long, none will meet anything."""
 
@@ -62,7 +64,7 @@ def score(
     found = series(recorder, start_s, end_s, goals)
     headline = found.values.get(rows(bool(goals))[0].key)
     value = headline.value if headline else math.nan
-    error = headline.error()[0] if headline else math.nan
+    error = _error(headline) if headline else math.nan
     if math.isnan(error):
         # Too few batches: as if every request were a coin's throw.
         error = 1 / math.sqrt(max(1, found.n))
@@ -134,6 +136,18 @@ def trial_of(
         binding=f"{binding.bound}: {binding.evidence}" if binding else "",
         took_s=took_s,
     )
+
+
+def _error(headline: Batched) -> float:
+    """Half the 68 % interval of its logarithm: a standard error that knows its few batches.
+
+    NaN without batches enough. Half an event stands in for a rate of none: a Poisson count's
+    logarithm has variance 1/count.
+    """
+    if headline.value <= 0:
+        return math.sqrt(2)
+    error, freedom = headline.error()
+    return error if math.isnan(error) else t_quantile(_ONE_SIGMA, freedom) * error
 
 
 def _nearest(
