@@ -54,8 +54,8 @@ def test_before_and_after_of_every_judgement(frame):
         "TTFT p90   963 ms →  1.03 s    +7.2 % [-4.0 … +19.0]   ? cannot tell yet "
         "(needs ~40 s more)",
         "TPOT p50  17.4 ms → 17.5 ms    +0.3 % [-1.1 … +1.8]    = the same, within 2 %",
-        "TPOT p90  22.1 ms → 22.9 ms    +3.6 % [-2.0 … +9.1]    ? more time will not tell: "
-        "c runs an A/B",
+        "TPOT p90  22.1 ms → 22.9 ms    +3.6 % [-2.0 … +9.1]    ? undecided: waiting will "
+        "not decide it, c runs an A/B",
         "   6:20 ╎ load 96 in flight → 120 in flight",
     ]
 
@@ -97,7 +97,7 @@ def test_no_row_is_wider_than_the_panel_and_no_number_is_cut(frame, size, state)
         "empty": lambda: replace(frame, trials=()),
         "comparing": lambda: comparing(frame),
         "compared": lambda: comparing(
-            frame, done=True, note="12 pairs would hardly tell: B's tokens/s changes by -1.0% to "
+            frame, done=True, note="Undecided after 12 pairs: B's tokens/s changes by -1.0% to "
             "+3.1%; its TTFT p50 is better.",
         ),
     }[state]()  # fmt: skip
@@ -148,7 +148,9 @@ def test_what_takes_longer_than_a_setting_is_measured_is_left_to_an_ab(frame):
     assert shown[2].endswith("c runs an A/B")
     # Another engine cannot be had for a leg.
     other = replace(whole, engine=OTHER_ENGINE)
-    assert lines(replace(frame, trials=(*frame.trials[:-1], other)))[2].endswith("will not tell")
+    assert lines(replace(frame, trials=(*frame.trials[:-1], other)))[2].endswith(
+        "waiting will not decide it"
+    )
 
 
 def settling(frame):
@@ -193,12 +195,12 @@ def test_an_ab_takes_the_place_until_it_is_over(frame):
     assert shown[0] == "A/B  B warming up, 31 of 96 requests"
     assert shown[1].startswith("tokens/s")
     assert shown[3].endswith("(needs ~40 s more)")
-    assert shown[5].endswith("? more pairs would hardly tell")
+    assert shown[5].endswith("? undecided: more pairs will hardly decide it")
     reason = "B's tokens/s is better, by +8.1% to +11.3%."
     over = comparing(frame, done=True, note=reason)
     assert changes_caption(over, 60) == "A/B over, 2 pairs"
     assert lines(over)[0] == f"A/B  {reason}"
-    assert lines(over)[3].endswith("? cannot tell")
+    assert lines(over)[3].endswith("? undecided")
     nothing = tuple(replace(row, change=math.nan, old=math.nan) for row in EVERY_JUDGEMENT)
     early = replace(running, compare=replace(running.compare, differences=nothing))
     assert lines(early)[1].startswith("   6:20")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tputtui.cli.replay import session_file
 
 if TYPE_CHECKING:
+    from tputtui.measure.verdict import Difference
     from tputtui.report.sides import Side, Sides
 
 __all__ = ["parser", "run"]
@@ -47,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _rows(found: Sides) -> list[list[str]]:
-    from tputtui.report.content import interval_text, value_text
+    from tputtui.report.content import interval_text, value_text, verdict_text
 
     return [
         [
@@ -55,10 +56,14 @@ def _rows(found: Sides) -> list[list[str]]:
             "–" if math.isnan(row.old) else value_text(row.metric, row.old),
             "–" if math.isnan(row.new) else value_text(row.metric, row.new),
             interval_text(row),
-            "" if math.isnan(row.change) else row.judgement.value.removesuffix(" yet"),
+            "" if _unmeasured(row) else verdict_text(row),
         ]
         for row in found.rows
     ]
+
+
+def _unmeasured(row: Difference) -> bool:
+    return math.isnan(row.old) or math.isnan(row.new)
 
 
 def _about(side: Side) -> str:

@@ -17,12 +17,14 @@ import msgspec
 from tputtui.format import MISSING, compact, rate, seconds
 from tputtui.frame import Frame
 from tputtui.measure.series import METRICS, MORE
+from tputtui.measure.verdict import Judgement
 from tputtui.profile.evidence import Evidence, Figure, Measured
 
 __all__ = ["FORMATS", "Result", "goals_met", "result_text", "sample_line", "verified_text"]
 
 FORMATS = ("table", "json", "jsonl", "csv")
 VERSION = 1
+_OPEN = Judgement.OPEN.value
 _LABELS = {metric.name: metric.label for metric in (*METRICS, *MORE)} | {
     "offered_per_s": "offered req/s",
     "sequences_frac": "sequences",
@@ -113,7 +115,7 @@ def verified_text(evidence: Evidence) -> str:
         old, new = (_number(name, each.figures[name].value) for each in (tuned, verified))
         lines.append(
             f"{_LABELS[name]:<14}{old:>10}{new:>10}{change.change:>+9.1%}   {interval:<20} "
-            f"{change.verdict}"
+            f"{'undecided' if change.verdict == _OPEN else change.verdict}"
         )
     for name, goal in verified.goals.items():
         lines.append(f"goal      {name} {goal.verdict}: {goal.met_frac:.1%} of {goal.n:,}")

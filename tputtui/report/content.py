@@ -23,7 +23,8 @@ from tputtui.proof import measured
 from tputtui.record.reading import Recording
 from tputtui.record.replay import Replay
 
-__all__ = ["Content", "Curve", "Row", "gather", "interval_text", "last_frame", "value_text"]
+__all__ = ["Content", "Curve", "Row", "gather", "interval_text", "last_frame", "value_text",
+           "verdict_text"]  # fmt: skip
 
 _COLUMNS = ("tokens_per_s", "goodput_per_s", "ttft_p50", "ttft_p90", "tpot_p50", "tpot_p90",
             "e2e_p50", "e2e_p90")  # fmt: skip
@@ -135,6 +136,11 @@ def interval_text(row: Difference) -> str:
     return f"{_change(row.change)} [{_change(row.low)}, {_change(row.high)}]"
 
 
+def verdict_text(row: Difference) -> str:
+    """What is known of a change between two windows that are over."""
+    return "undecided" if row.judgement is Judgement.OPEN else row.judgement.value
+
+
 def _change(value: float) -> str:
     if math.isinf(value):
         return "…"
@@ -198,7 +204,7 @@ def _row(trial: Trial, at: str, engine: int, columns: tuple[tuple[str, str], ...
         cells=cells,
         against=trial.against,
         verdicts=tuple(
-            (row.metric.label, interval_text(row), row.judgement.value.removesuffix(" yet"))
+            (row.metric.label, interval_text(row), verdict_text(row))
             for i, row in enumerate(trial.differences)
             # The headline in any case, the others where there is something to say.
             if i == 0 or row.judgement is not Judgement.OPEN

@@ -12,7 +12,8 @@ from tputtui.report.plain import text_charts
 
 __all__ = ["html", "markdown"]
 
-_CLASSES = {"better": "better", "worse": "worse", "the same": "same", "cannot tell": "open"}
+_CLASSES = {"better": "better", "worse": "worse", "the same": "same", "undecided": "open",
+            "nothing to compare": "open"}  # fmt: skip
 
 
 def html(recording: Recording) -> str:

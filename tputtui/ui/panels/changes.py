@@ -12,14 +12,13 @@ from tputtui.measure.verdict import Difference
 from tputtui.measure.window import SPAN_S, Phase
 from tputtui.tune.outcome import limits_text
 from tputtui.ui.panels.marks import marks
-from tputtui.ui.panels.verdicts import HEAD, NEVER, difference_row
+from tputtui.ui.panels.verdicts import HEAD, NEVER, OVER, difference_row
 from tputtui.ui.rows import Row, shortened
 
 __all__ = ["changes", "changes_caption"]
 
-_BY_COMPARING = ("more time will not tell: c runs an A/B", "c runs an A/B", "c: A/B")
-_BY_NO_PAIR = ("more pairs would hardly tell", "hardly to tell", "open")
-_OVER = ("cannot tell", "open")
+_BY_COMPARING = (f"{NEVER[0]}, c runs an A/B", "undecided, c runs an A/B", "c: A/B")
+_BY_NO_PAIR = ("undecided: more pairs will hardly decide it", *OVER)
 _ROOMY = 7
 """Rows besides the differences from which on they get a head, and a line below them."""
 _WAITING = {
@@ -127,7 +126,7 @@ def _compared(compare: CompareState, width: int, height: int) -> list[Row]:
         return rows
     left = height - len(rows)
     if left > 0:
-        left_s, beyond = (-math.inf, _OVER) if compare.done else (math.inf, _BY_NO_PAIR)
+        left_s, beyond = (-math.inf, OVER) if compare.done else (math.inf, _BY_NO_PAIR)
         rows += _table(compare.differences, width, left, left_s, beyond)
     return rows
 

@@ -10,13 +10,10 @@ from tputtui.knobs import differing
 from tputtui.load.sections import describe, difference
 from tputtui.measure.verdict import Difference
 from tputtui.profile import EngineSpec
-from tputtui.ui.panels.verdicts import HEAD, difference_row
+from tputtui.ui.panels.verdicts import HEAD, OVER, difference_row
 from tputtui.ui.rows import Row, shortened
 
 __all__ = ["about", "pair"]
-
-_OVER = ("cannot tell", "open")
-"""What is said of a row that will not be measured any further."""
 
 
 def about(trial: Trial, signs: str, width: int) -> list[Row]:
@@ -32,7 +29,7 @@ def about(trial: Trial, signs: str, width: int) -> list[Row]:
     rows: list[Row] = [[*first, (signs, "accent")]]
     if trial.differences:
         against = f"against {trial.against}  "
-        headline = difference_row(trial.differences[0], width - len(against), beyond=_OVER)
+        headline = difference_row(trial.differences[0], width - len(against), beyond=OVER)
         rows.append([(against, "muted"), *headline])
     elif trial.series is None:
         rows.append([(f"{trial.phase.value}: not measured", "muted")])
@@ -77,7 +74,7 @@ def pair(
         return [*rows, [(f"{which}: not measured, nothing to compare", "muted")]]
     if width >= len(HEAD) + 8:
         rows.append([(HEAD, "label")])
-    return rows + [difference_row(row, width, -math.inf, _OVER) for row in differences]
+    return rows + [difference_row(row, width, -math.inf, OVER) for row in differences]
 
 
 # -- inside ------------------------------------------------------------------------------------

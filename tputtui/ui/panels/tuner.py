@@ -20,7 +20,7 @@ from tputtui.tune.plan import Plan, engines_of, space_of
 from tputtui.tune.proposers import SEARCHES
 from tputtui.tune.space import Space, describe_axes
 from tputtui.ui.panels.plot import plot
-from tputtui.ui.panels.verdicts import difference_row
+from tputtui.ui.panels.verdicts import OVER, difference_row
 from tputtui.ui.rows import Row, fitted, shortened, spread
 
 __all__ = ["plan_rows", "status_row", "tuner_rows"]
@@ -28,7 +28,6 @@ __all__ = ["plan_rows", "status_row", "tuner_rows"]
 _WIDE = 110
 _PLOT_FROM = 20
 """Rows from which on there is room for the plot."""
-_OVER = ("cannot tell", "open")
 _SETTING, _LOAD, _VALUE, _BARE, _GOAL = 15, 13, 17, 8, 28
 """Cells of the trials' columns; `_BARE` of a value without its interval."""
 
@@ -221,7 +220,7 @@ def _verdict(state: TunerState, width: int) -> list[Row]:
         rows.append([(shortened(keys, width), "muted")])
     told = state.differences[:6] if any(map(_known, state.differences)) else ()
     return rows + [
-        [(" ", "text"), *difference_row(row, width - 1, -math.inf, _OVER)] for row in told
+        [(" ", "text"), *difference_row(row, width - 1, -math.inf, OVER)] for row in told
     ]
 
 

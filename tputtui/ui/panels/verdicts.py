@@ -10,15 +10,18 @@ from tputtui.measure.series import Metric
 from tputtui.measure.verdict import Difference, Judgement
 from tputtui.ui.rows import Row
 
-__all__ = ["HEAD", "NEVER", "difference_row", "figure", "verdict_sign"]
+__all__ = ["HEAD", "NEVER", "OVER", "difference_row", "figure", "verdict_sign"]
 
-NEVER = ("more time will not tell", "time will not tell", "open")
+NEVER = ("undecided: waiting will not decide it", "undecided", "open")
 """What is said of a row that waiting will not decide."""
+OVER = ("undecided", "open")
+"""What is said of a row that will not be measured any further."""
 _SIGNS = {
     Judgement.BETTER: ("▲", "good"),
     Judgement.WORSE: ("▼", "bad"),
     Judgement.SAME: ("=", "text"),
     Judgement.OPEN: ("?", "label"),
+    Judgement.NOTHING: (MISSING, "muted"),
 }
 _ROUND_S = (5, 10, 15, 20, 30, 40, 60, 90, 120, 180, 300, 600, 900, 1200, 1800, 3600)
 """What is foretold is said in these steps: a number that counts down cannot be read."""
@@ -123,6 +126,8 @@ def _words(row: Difference, left_s: float, beyond: Sequence[str]) -> list[str]:
     sign, known = _SIGNS[row.judgement][0], row.judgement.value
     if row.judgement is Judgement.SAME:
         return [f"{sign} {known}, within 2 %", f"{sign} {known}", f"{sign} same"]
+    if row.judgement is Judgement.NOTHING:
+        return [f"{sign} {known}: none in both", f"{sign} {known}", f"{sign} none"]
     if row.judgement is not Judgement.OPEN:
         return [f"{sign} {known}"]
     if math.isnan(row.old) or math.isnan(row.new):
