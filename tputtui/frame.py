@@ -41,8 +41,9 @@ class Frame:
     wanted: the load as it was meant to be at the last step.
     marks: newest last. points: settings measured so far, the present one last where it counts.
     sweep: a sweep under way, or the last one. compare: an A/B likewise. tuner: likewise.
-    trials: every setting tried, the present one last. baseline: the number of the one that is
-    pinned, for the others to be compared with. guard: what a turn must not break, in words.
+    trials: every setting tried, in the order they were put on last, so that the present one is
+    last. baseline: the number of the one that is pinned, for the others to be compared with.
+    guard: what a turn must not break, in words.
     """
 
     t_s: float
@@ -101,11 +102,16 @@ class SweepState:
 class Trial:
     """One setting that was tried: limits, load and engine, and what they gave.
 
-    number: from 1. t_s: when it was put on. turned: what that changed, in words.
-    series: what was measured of it, for at most a minute; None before anything counts.
+    number: from 1; a setting that is put on again keeps its own. t_s: when it was put on last.
+    turned: what that changed, in words.
+    series: what was measured of it; None before anything counts. spans: when that was, (start, end)
+    each time that the setting stood, a minute of each at most, oldest first.
+    phase: what the newest of them is worth; without any, what the window is.
     against: the number of the trial it is compared with, None without one to compare with.
-    differences: against that, the headline first; a row once decided stays so.
-    note: what else became of it ("undone by the guard: …").
+    differences: against that, the headline first, by what both have given so far.
+    unjudged: why those are described and not judged; empty where they are.
+    decided_s, withdrawn_s: when the headline was found better or worse, and no longer so; NaN until
+    then. withdrawn: why. note: what else became of it ("undone by the guard: …").
     """
 
     number: int
@@ -120,6 +126,11 @@ class Trial:
     against: int | None = None
     differences: tuple[Difference, ...] = ()
     note: str = ""
+    spans: tuple[tuple[float, float], ...] = ()
+    unjudged: str = ""
+    decided_s: float = math.nan
+    withdrawn_s: float = math.nan
+    withdrawn: str = ""
 
     def differs(self, other: Trial) -> str:
         """What this setting changes of another one, in words; empty when nothing does."""

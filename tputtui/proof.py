@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import math
 import platform
+from dataclasses import replace
 
 from tputtui import __version__
 from tputtui.engine.protocol import EngineFacts
@@ -16,9 +17,12 @@ from tputtui.knobs import KNOBS, UNTOLD, Knobs
 from tputtui.load.notation import describe_arrivals
 from tputtui.load.sections import describe
 from tputtui.measure.attainment import Attainment
+from tputtui.measure.energy import cost_per_mtok
 from tputtui.measure.recorder import Recorder
-from tputtui.measure.series import METRICS, MORE, Series, series
+from tputtui.measure.series import METRICS, MORE, Series
+from tputtui.measure.splice import Spans, goodput_over, holds, length_of, series_of, spliced
 from tputtui.measure.verdict import Judgement, judgement, ratio_interval
+from tputtui.measure.window import figures
 from tputtui.profile.document import written
 from tputtui.profile.evidence import (
     TUNED,
@@ -38,29 +42,34 @@ __all__ = ["compared", "measured", "tuned"]
 
 def tuned(frame: Frame, recorder: Recorder) -> Evidence:
     """The evidence of the setting that stands, as far as its window may be quoted."""
-    found = measured(frame, recorder)
+    found = measured(frame, recorder, _spans(frame))
     if found is None:
         return Evidence(TUNED, note=f"no figures: the window was {frame.window.phase.value}")
     return Evidence(TUNED, tuned=found)
 
 
-def measured(frame: Frame, recorder: Recorder) -> Measured | None:
+def measured(frame: Frame, recorder: Recorder, spans: Spans = ()) -> Measured | None:
     """The figures of the frame's window, and all they depend on; None when it may not be quoted.
 
-    Rounded to four significant digits. A figure without samples is left out.
+    spans: of these stretches of the run in its place. Rounded to four significant digits. A figure
+    without samples is left out.
     """
     window, status = frame.window, frame.status
     facts, knobs = status.facts, status.knobs
     if facts is None or knobs is None or not window.phase.quotable:
         return None
     goals = frame.profile.goals
-    found = series(recorder, window.start_s, window.end_s, goals, every=True)
+    if spans and holds(recorder, spans[0][0]):
+        frame = _of(frame, recorder, spans)
+    else:
+        spans = ((window.start_s, window.end_s),)
+    found = series_of(recorder, spans, goals, every=True)
     load = frame.profile.load
     return Measured(
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         window=Span(
-            phase=window.phase.value,
-            length_s=_rounded(window.length_s),
+            phase=frame.window.phase.value,
+            length_s=_rounded(length_of(spans)),
             requests=found.n,
             saturated=frame.figures.saturated,
             preemptions=frame.figures.preemptions,
@@ -90,6 +99,28 @@ def compared(tuned: Measured, verified: Measured) -> Evidence:
 
 
 # -- inside ------------------------------------------------------------------------------------
+
+
+def _spans(frame: Frame) -> Spans:
+    """When the setting that stands was measured, as its row of the history has it."""
+    row = frame.trials[-1] if frame.trials else None
+    if row is None or (row.knobs, row.load) != (frame.asked, frame.profile.load):
+        return ()
+    return row.spans
+
+
+def _of(frame: Frame, recorder: Recorder, spans: Spans) -> Frame:
+    """The frame with its figures over `spans` in place of its window."""
+    run, length_s = spliced(recorder, spans), length_of(spans)
+    found = figures(run, 0.0, length_s)
+    return replace(
+        frame,
+        window=replace(frame.window, phase=frame.trials[-1].phase),
+        figures=found,
+        goodput=goodput_over(run, length_s, frame.profile.goals),
+        cost_per_mtok=cost_per_mtok(frame.profile.price_per_hour, found.generated_per_s),
+    )
+
 
 _BOOTS = {knob.name: knob.boots for knob in KNOBS}
 

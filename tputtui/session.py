@@ -152,14 +152,12 @@ class Session:
         profile, asked = self._asked.profile, self._asked.knobs
         seen = self._observer.frame(now_s, status, profile, asked, hardware)
         if not self.steer.legs:
-            self._points.follow(seen, swept=bool(self.steer.under_way))
             self._trials.follow(seen, self.recorder)
-        frame = replace(
-            self.steer.follow(seen),
-            points=self._points.all(),
-            trials=self._trials.all(),
-            baseline=self._trials.baseline,
-        )
+            present = self._trials.all()[-1:]
+            self._points.follow(seen, self.recorder, *present, swept=bool(self.steer.under_way))
+        seen = replace(seen, points=self._points.all(), trials=self._trials.all())
+        seen = self.steer.follow(seen)
+        frame = replace(seen, trials=self._trials.all(), baseline=self._trials.baseline)
         for see in self._watchers:
             see(frame)
         return frame

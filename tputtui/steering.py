@@ -308,7 +308,7 @@ class Steering:
 
     def pin(self, number: int | None) -> None:
         """Compare with that trial from now on, or raise UsageError; None: with the one before."""
-        self._trials.pin(number)
+        self._trials.pin(number, self._clock())
 
     # -- boots ------------------------------------------------------------------------------
 

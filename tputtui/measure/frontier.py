@@ -16,8 +16,9 @@ __all__ = ["AXES_X", "AXES_Y", "Axis", "Point", "knee", "letter", "pareto"]
 class Point:
     """One setting under one load, measured over one window. What was not measured is NaN.
 
-    label: its letter, see `letter`. load: as a person writes it; level: its size, requests in
-    flight or requests/s. knobs: the limits in force, by name.
+    label: its letter, see `letter`. trial: the number of its row in the history, 0 without.
+    load: as a person writes it; level: its size, requests in flight or requests/s. knobs: the
+    limits in force, by name.
     goodput_per_s: requests that met every goal, a second; NaN without goals.
     latency: "ttft", "tpot" and "e2e" to their quantiles in seconds.
     saturated: more was offered than served. steady: nothing drifted in the window.
@@ -40,6 +41,7 @@ class Point:
     saturated: bool = False
     steady: bool = True
     swept: bool = False
+    trial: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ class Judgement(StrEnum):
     OPEN = "cannot tell yet"
     NOTHING = "nothing to compare"
     """Both are none."""
+    UNJUDGED = "not judged"
+    """A change that was not the setting's, or a window that is not of one piece."""
 
     @property
     def clear(self) -> bool:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import math
 import os
 import threading
 from dataclasses import fields, replace
@@ -321,7 +322,16 @@ class _Scribe:
             against=trial.against,
             differences=_differences(trial.differences),
             note=trial.note,
+            spans=plain(trial.spans) if trial.spans else None,
+            unjudged=trial.unjudged,
+            decided_s=_or_none(trial.decided_s),
+            withdrawn_s=_or_none(trial.withdrawn_s),
+            withdrawn=trial.withdrawn,
         )
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _hardware(sample: HardwareSample) -> Any:

@@ -29,7 +29,8 @@ class Head(msgspec.Struct, omit_defaults=True):
 class TrialLine(msgspec.Struct, omit_defaults=True):
     """One setting tried, as `Trial` has it; its figures follow from the rows.
 
-    profile: its engine and load, by number. start_s, length_s: of the window it was measured in.
+    profile: its engine and load, by number. spans: when it was measured, (start, end) each time;
+    version 0.1 wrote start_s and length_s of one.
     """
 
     number: int
@@ -44,6 +45,11 @@ class TrialLine(msgspec.Struct, omit_defaults=True):
     against: int | None = None
     differences: Any = None
     note: str = ""
+    spans: Any = None
+    unjudged: str = ""
+    decided_s: Any = None
+    withdrawn_s: Any = None
+    withdrawn: str = ""
 
 
 class Line(msgspec.Struct, omit_defaults=True):

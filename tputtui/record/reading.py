@@ -238,7 +238,8 @@ class _Reader:
             found["marks"] = (*marks[: len(marks) - line.marks_gone], *new)
         if line.trials:
             self._trials |= {trial.number: trial for trial in line.trials}
-            found["trials"] = tuple(self._trials.values())
+            # One that was put on again is last again.
+            found["trials"] = tuple(sorted(self._trials.values(), key=lambda row: row.t_s))
         return found
 
     def _add_tuner(self, found: dict[str, Any], line: Line, before: Moment | None) -> None:

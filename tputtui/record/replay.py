@@ -5,6 +5,7 @@ Front end's thread. It has of a session what a screen reads, and nothing that co
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from tputtui.frame import Frame, Trial
 from tputtui.knobs import Knobs
 from tputtui.measure.history import History
 from tputtui.measure.samples import Mark
-from tputtui.measure.series import series
+from tputtui.measure.splice import Spans, series_of
 from tputtui.measure.window import Phase
 from tputtui.observer import Observer
 from tputtui.record.line import TrialLine, restored
@@ -194,15 +195,12 @@ class Replay:
         if known is not None and known[0] is line:
             return known[1]
         profile = self.recording.profiles[line.profile]
-        found = None
-        if line.length_s > 0:
-            found = series(
-                self.recording.recorder,
-                line.start_s,
-                line.start_s + line.length_s,
-                moment.profile.goals,
-                every=True,
-            )
+        spans = ((line.start_s, line.start_s + line.length_s),) if line.length_s > 0 else ()
+        if line.spans:
+            spans = restored(line.spans, Spans)
+        goals, found = moment.profile.goals, None
+        if spans:
+            found = series_of(self.recording.recorder, spans, goals, every=True)
         trial = Trial(
             number=line.number,
             t_s=line.t_s,
@@ -216,6 +214,11 @@ class Replay:
             against=line.against,
             differences=differences_of(line.differences),
             note=line.note,
+            spans=spans,
+            unjudged=line.unjudged,
+            decided_s=math.nan if line.decided_s is None else line.decided_s,
+            withdrawn_s=math.nan if line.withdrawn_s is None else line.withdrawn_s,
+            withdrawn=line.withdrawn,
         )
         self._trials[line.number] = (line, trial)
         return trial

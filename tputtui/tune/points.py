@@ -1,116 +1,134 @@
 """Collects one point for every setting that was measured: the throughput-latency frontier.
 
-Front end's thread; fed one frame after another.
+Front end's thread; fed one frame after another. A point is of the very windows that its row of the
+history is of, so that both say the same.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
-from tputtui.frame import Frame
+from tputtui.frame import Frame, Trial
+from tputtui.goals import Goal
 from tputtui.knobs import turned
 from tputtui.load.notation import describe_arrivals
-from tputtui.load.workload import Workload
 from tputtui.measure.frontier import Point, letter
-from tputtui.measure.window import Phase
+from tputtui.measure.recorder import Recorder
+from tputtui.measure.splice import Spans, goodput_over, holds, length_of, spliced
+from tputtui.measure.window import Figures, Phase, figures, latencies
 
-__all__ = ["Points", "countable"]
+__all__ = ["Points"]
 
 MIN_REQUESTS = 30
 MIN_WINDOW_S = 10.0
 _KEPT = 200
 
 
-def countable(frame: Frame) -> bool:
-    """Whether the window is worth a point: long enough, with requests enough, and of one piece.
+def ended(frame: Frame) -> int:
+    """Requests that finished in the window."""
+    return _finished(frame.figures, frame.window.length_s)
+
+
+class Points:
+    """The settings measured in one run, in the order of their letters."""
+
+    def __init__(self) -> None:
+        self._points: dict[tuple[int, float], Point] = {}
+        self._spans: dict[tuple[int, float], Spans] = {}
+        self._goals: tuple[Goal, ...] = ()
+        self._count = 0
+        self._seen: Trial | None = None
+
+    def all(self) -> tuple[Point, ...]:
+        """Every point."""
+        return tuple(self._points.values())
+
+    def clear(self) -> None:
+        """Forget every point; the present setting gets one again as it is measured on."""
+        self._points.clear()
+        self._spans.clear()
+        self._count = 0
+
+    def follow(
+        self, frame: Frame, recorder: Recorder, row: Trial | None = None, *, swept: bool
+    ) -> None:
+        """Take in a frame, and the row of the history that is the present setting's."""
+        if frame.profile.goals != self._goals:
+            self._goals = frame.profile.goals
+            self._judge_anew(recorder)
+        if row is None or row is self._seen or not row.spans:
+            return
+        self._seen = row
+        run, length_s = spliced(recorder, row.spans), length_of(row.spans)
+        found = figures(run, 0.0, length_s)
+        if not _counts(row.phase, found, length_s):
+            return
+        # A staircase has a setting on each of its steps.
+        level = frame.wanted.level if frame.wanted.period_s == 0 else math.nan
+        key = (row.number, -1.0 if math.isnan(level) else float(f"{level:g}"))
+        known = self._points.get(key)
+        if known is None:
+            label, self._count = letter(self._count), self._count + 1
+        else:
+            label, swept = known.label, known.swept
+        self._points[key] = _point(frame, run, row, found, label, swept=swept)
+        self._spans[key] = row.spans
+        for oldest in list(self._points)[:-_KEPT]:
+            del self._points[oldest], self._spans[oldest]
+
+    def _judge_anew(self, recorder: Recorder) -> None:
+        """Goals have changed, not the settings: the same windows by the new ones."""
+        for key, spans in self._spans.items():
+            per_s = math.nan
+            if holds(recorder, spans[0][0]):
+                run = spliced(recorder, spans)
+                per_s = _goodput_per_s(run, length_of(spans), self._goals)
+            self._points[key] = replace(self._points[key], goodput_per_s=per_s)
+
+
+def _counts(phase: Phase, found: Figures, length_s: float) -> bool:
+    """Whether a window is worth a point: long enough, with requests enough, and of one piece.
 
     One that is saturated counts as well: its throughput holds, and its latencies say how long
     they have grown for.
     """
-    window, phase = frame.window, frame.window.phase
-    whole = phase is Phase.STEADY or (phase is Phase.DRIFTING and frame.figures.saturated)
-    return whole and window.length_s >= MIN_WINDOW_S and ended(frame) >= MIN_REQUESTS
+    whole = phase is Phase.STEADY or (phase is Phase.DRIFTING and found.saturated)
+    return whole and length_s >= MIN_WINDOW_S and _finished(found, length_s) >= MIN_REQUESTS
 
 
-def ended(frame: Frame) -> int:
-    """Requests that finished in the window."""
-    rate = frame.figures.achieved_per_s
-    return 0 if math.isnan(rate) else round(rate * frame.window.length_s)
+def _finished(found: Figures, length_s: float) -> int:
+    rate = found.achieved_per_s
+    return 0 if math.isnan(rate) else round(rate * length_s)
 
 
-class Points:
-    """The settings measured in one run, oldest first; the present one is measured on."""
-
-    def __init__(self) -> None:
-        self._done: list[Point] = []
-        self._now: Point | None = None
-        self._setting: object = None
-        self._count = 0
-
-    def all(self) -> tuple[Point, ...]:
-        """Every point, the present setting's last if it counts already."""
-        return (*self._done, self._now) if self._now else tuple(self._done)
-
-    def clear(self) -> None:
-        """Forget every point."""
-        self._done.clear()
-        self._now = None
-        self._count = 0
-
-    def follow(self, frame: Frame, *, swept: bool) -> None:
-        """Take in a frame: a new setting closes the point of the one before."""
-        knobs = frame.status.knobs
-        load = frame.profile.load
-        setting: tuple[object, ...] = (knobs, load, frame.profile.goals, frame.status.facts)
-        # A staircase has a setting on each of its steps.
-        level = frame.wanted.level if frame.wanted.period_s == 0 else math.nan
-        if frame.window.phase is Phase.STEADY:
-            setting = (*setting, f"{level:g}")
-        elif self._setting is not None and not _same(setting, self._setting):
-            self._close()
-            self._setting = None
-            return
-        facts = frame.status.facts
-        if not countable(frame) or knobs is None or facts is None:
-            return
-        if setting != self._setting:
-            self._close()
-            self._setting = setting
-        label = self._now.label if self._now else letter(self._count)
-        self._now = _point(frame, label, load, turned(knobs, facts.booted), swept)
-
-    def _close(self) -> None:
-        if self._now is not None:
-            self._done.append(self._now)
-            del self._done[:-_KEPT]
-            self._count += 1
-        self._now = None
-
-
-def _same(setting: tuple[object, ...], other: object) -> bool:
-    return isinstance(other, tuple) and other[: len(setting)] == setting
-
-
-def _point(frame: Frame, label: str, load: Workload, knobs: dict[str, int], swept: bool) -> Point:
-    found, latencies = frame.figures, frame.latencies
+def _point(
+    frame: Frame, run: Recorder, row: Trial, found: Figures, label: str, *, swept: bool
+) -> Point:
+    length_s = length_of(row.spans)
+    seen = latencies(run, 0.0, length_s)
     point = Point(
         label=label,
-        knobs=knobs,
-        load=describe_arrivals(load.arrivals),
+        knobs=turned(row.knobs, row.booted),
+        load=describe_arrivals(row.load.arrivals),
         level=frame.wanted.level,
         tokens_per_s=found.generated_per_s,
         requests_per_s=found.achieved_per_s,
-        latency={"ttft": latencies.ttft, "tpot": latencies.tpot, "e2e": latencies.e2e},
-        n=ended(frame),
-        window_s=frame.window.length_s,
+        latency={"ttft": seen.ttft, "tpot": seen.tpot, "e2e": seen.e2e},
+        n=_finished(found, length_s),
+        window_s=length_s,
         offered_per_s=found.offered_per_s,
         tokens_per_joule=frame.tokens_per_joule,
         cost_per_mtok=frame.cost_per_mtok,
         saturated=found.saturated,
-        steady=frame.window.phase is Phase.STEADY,
+        steady=row.phase is Phase.STEADY,
         swept=swept,
+        trial=row.number,
     )
-    if not frame.profile.goals:
-        return point
-    return replace(point, goodput_per_s=frame.goodput.per_s)
+    return replace(point, goodput_per_s=_goodput_per_s(run, length_s, frame.profile.goals))
+
+
+def _goodput_per_s(run: Recorder, length_s: float, goals: Sequence[Goal]) -> float:
+    """Requests that met every goal, a second; NaN without goals."""
+    return goodput_over(run, length_s, goals).per_s if goals else math.nan

@@ -11,10 +11,11 @@ import msgspec
 from tputtui.errors import UsageError
 from tputtui.frame import Frame, SweepState
 from tputtui.load.workload import ClosedLoop, Recorded, Workload, level_of, with_level
+from tputtui.measure.frontier import Point
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.window import Phase
 from tputtui.tune.leg import LegWatch
-from tputtui.tune.points import MIN_REQUESTS, MIN_WINDOW_S, countable, ended
+from tputtui.tune.points import MIN_REQUESTS, MIN_WINDOW_S, ended
 from tputtui.tune.sweep import Sweep
 
 __all__ = ["Sweeping"]
@@ -87,17 +88,32 @@ class Sweeping:
             # The frame's own window is still that of before.
             self._note = self._watch.note
             return False
-        window, found = frame.window, frame.figures
-        waited_s = frame.t_s - self._asked_s
-        if not (countable(frame) or (waited_s >= _LONGEST_S and window.phase.quotable)):
+        point = self._measured(frame)
+        late = frame.t_s - self._asked_s >= _LONGEST_S and frame.window.phase.quotable
+        if point is None and not late:
             self._note = self._waiting(frame)
             return False
-        saturated = found.saturated and not self._whole
-        self._sweep.tell(level, found.generated_per_s, frame.latencies.e2e.p50, saturated)
+        if point is not None:
+            found = point.tokens_per_s, point.latency["e2e"].p50, point.saturated
+        else:
+            seen = frame.figures
+            found = seen.generated_per_s, frame.latencies.e2e.p50, seen.saturated
+        tokens_per_s, e2e_s, saturated = found
+        self._sweep.tell(level, tokens_per_s, e2e_s, saturated and not self._whole)
         self._asked_s = frame.t_s
         self._watch = LegWatch(frame.t_s)
         self._note = self._sweep.reason if self._sweep.done else "starting"
         return True
+
+    def _measured(self, frame: Frame) -> Point | None:
+        """The level's point, once this leg is long enough in it."""
+        row = frame.trials[-1] if frame.trials else None
+        if row is None or row.load != self.load or not row.spans:
+            return None
+        start_s, end_s = row.spans[-1]
+        if start_s < self.cut_s or end_s - start_s < MIN_WINDOW_S:
+            return None
+        return next((point for point in frame.points if point.trial == row.number), None)
 
     def _waiting(self, frame: Frame) -> str:
         window = frame.window

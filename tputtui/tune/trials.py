@@ -1,39 +1,55 @@
 """Every setting tried in one run, with what it gave and how that compares. Front end's thread.
 
-Fed one frame after another. A setting is measured from when it has settled, for a minute at most:
+Fed one frame after another. A setting is limits, load and engine; put on again it is the same row,
+measured on. Each time that it stands it is measured from when it has settled, for a minute at most:
 what stands beside a row must not slide away while other rows are compared with it.
+
+The figures of a row are the ones that everything shows of its setting: table, diff, changes,
+frontier, report, profile. A verdict that they no longer bear is withdrawn.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 from tputtui.errors import UsageError
 from tputtui.frame import Frame, Trial
+from tputtui.goals import Goal
 from tputtui.knobs import Knobs
 from tputtui.measure.recorder import Recorder
-from tputtui.measure.series import series
+from tputtui.measure.splice import Spans, holds, series_of
 from tputtui.measure.verdict import Difference, Judgement, differences
+from tputtui.measure.window import Phase
 from tputtui.profile import EngineSpec
 
-__all__ = ["Trials"]
+__all__ = ["Trials", "between"]
 
 _EVERY_S = 1.0
 _MEASURED_S = 60.0
 _SHORT_S = 2.0
 """A setting left again so soon, and never measured, is no row: a key was held down."""
 _KEPT = 500
+_COMPARED_ANEW = 8
+"""Rows, the newest, that are compared anew with the present one while it is measured."""
+_ANOTHER_LOAD = "another load: described, not judged"
+_ANOTHER_BOOT = "across a boot: undecided, the machine may have drifted"
+_NOT_STEADY = "not steady"
+_NO_LONGER_SURE = "no change is within its interval again"
 
 
 class Trials:
-    """The rows, oldest first; the last one is the present setting."""
+    """The rows, in the order they were put on last; the last one is the present setting."""
 
     def __init__(self) -> None:
         self._rows: list[Trial] = []
         self._count = 0
         self._setting: object = None
+        self._goals: tuple[Goal, ...] = ()
+        self._since_s = math.nan
+        self._levels: dict[int, float] = {}
+        self._before: dict[int, int] = {}
+        """Of each row, by number, the one that had been measured last when it was put on."""
         self._looked_s = -math.inf
         self.baseline: int | None = None
 
@@ -48,12 +64,12 @@ class Trials:
                 return row
         raise UsageError(f"There is no row {number}.", "h lists what was tried.")
 
-    def pin(self, number: int | None) -> None:
+    def pin(self, number: int | None, now_s: float) -> None:
         """Compare with that row from now on; None compares with the row before again."""
         if number is not None:
             self.find(number)
         self.baseline = number
-        self._rows = [self._compared(replace(row, differences=())) for row in self._rows]
+        self._rows = [self._compared(_unjudged_yet(row), now_s) for row in self._rows]
 
     def note(self, text: str) -> None:
         """Write something beside the present setting."""
@@ -65,61 +81,17 @@ class Trials:
         facts, spec = frame.status.facts, frame.status.spec
         if not frame.serving or frame.asked is None or facts is None or spec is None:
             return
-        setting = (frame.asked, frame.profile.load, frame.profile.goals, spec)
+        if frame.profile.goals != self._goals:
+            self._goals = frame.profile.goals
+            self._judge_anew(recorder, frame.t_s)
+        setting = (frame.asked, frame.profile.load, spec)
         if setting != self._setting:
+            self._leave(recorder, frame.t_s)
             self._begin(frame, spec)
             self._setting = setting
         if frame.t_s - self._looked_s >= _EVERY_S:
             self._looked_s = frame.t_s
             self._look(frame, recorder)
-
-    def _begin(self, frame: Frame, spec: EngineSpec) -> None:
-        assert frame.asked is not None
-        assert frame.status.facts is not None
-        last = self._rows[-1] if self._rows else None
-        unmeasured = last is not None and last.series is None and not last.note
-        if last is not None and unmeasured and frame.t_s - last.t_s < _SHORT_S:
-            self._rows.pop()
-        before = self._rows[-1] if self._rows else None
-        self._count += 1
-        self._looked_s = -math.inf
-        row = Trial(
-            number=self._count,
-            t_s=frame.t_s,
-            turned="start",
-            knobs=frame.asked,
-            load=frame.profile.load,
-            engine=spec,
-            booted=frame.status.facts.booted,
-        )
-        if before is not None:
-            row = replace(row, turned=row.differs(before) or "the same again")
-        self._rows.append(row)
-        del self._rows[:-_KEPT]
-
-    def _look(self, frame: Frame, recorder: Recorder) -> None:
-        """Measure the present setting, and compare it."""
-        window, row = frame.window, self._rows[-1]
-        if row.series is not None and row.series.length_s >= _MEASURED_S - _EVERY_S:
-            # What is whole stays, also when the same setting is let go on after a pause.
-            return
-        row = self._rows[-1] = replace(row, phase=window.phase)
-        start_s, period_s = window.since_s, frame.wanted.period_s
-        length_s = min(window.end_s - start_s, max(_MEASURED_S, 2 * period_s))
-        if period_s > 0:
-            length_s -= length_s % period_s
-        if window.phase.quotable and length_s > 0:
-            found = series(recorder, start_s, start_s + length_s, frame.profile.goals)
-            self._rows[-1] = self._compared(replace(row, series=found))
-
-    def _compared(self, row: Trial) -> Trial:
-        """The row with its differences from what it is compared with."""
-        other = self._other(row)
-        if row.series is None or other is None or other.series is None:
-            return replace(row, against=None, differences=())
-        before = row.differences if other.number == row.against else ()
-        seen = differences(other.series, row.series)
-        return replace(row, against=other.number, differences=_latched(before, seen))
 
     def other(self, knobs: Knobs, engine: EngineSpec) -> Trial | None:
         """What an A/B of `knobs` is run against: the baseline, else the last other limits.
@@ -130,21 +102,167 @@ class Trials:
         pinned = [row for row in others if row.number == self.baseline]
         return next(iter(pinned or others[-1:]), None)
 
+    # -- inside ----------------------------------------------------------------------------
+
+    def _begin(self, frame: Frame, spec: EngineSpec) -> None:
+        """Put the row of this setting last: its own of before, or a new one."""
+        assert frame.asked is not None
+        assert frame.status.facts is not None
+        last = self._rows[-1] if self._rows else None
+        unmeasured = last is not None and last.series is None and not last.note
+        if last is not None and unmeasured and frame.t_s - last.t_s < _SHORT_S:
+            self._rows.pop()
+        self._looked_s = -math.inf
+        self._since_s = math.nan
+        before = self._rows[-1] if self._rows else None
+        setting = (frame.asked, frame.profile.load, spec)
+        row = next((r for r in self._rows if (r.knobs, r.load, r.engine) == setting), None)
+        if row is not None:
+            self._rows.remove(row)
+            row = replace(row, t_s=frame.t_s)
+        else:
+            self._count += 1
+            row = Trial(
+                number=self._count,
+                t_s=frame.t_s,
+                turned="start",
+                knobs=frame.asked,
+                load=frame.profile.load,
+                engine=spec,
+                booted=frame.status.facts.booted,
+            )
+        if before is not None and before.number != row.number:
+            row = replace(row, turned=row.differs(before))
+        measured = [r.number for r in self._rows if r.series is not None]
+        if measured:
+            self._before[row.number] = measured[-1]
+        self._rows.append(self._compared(_unjudged_yet(row), frame.t_s))
+        del self._rows[:-_KEPT]
+
+    def _leave(self, recorder: Recorder, now_s: float) -> None:
+        """The present setting is left: what was compared with it is so with all that it gave."""
+        if self._rows:
+            present = self._rows[-1].number
+            self._rows = [
+                self._compared(row, now_s) if row.against == present else row for row in self._rows
+            ]
+
+    def _look(self, frame: Frame, recorder: Recorder) -> None:
+        """Measure the present setting, and compare it."""
+        window, row = frame.window, self._rows[-1]
+        if not window.phase.quotable:
+            if row.series is None:
+                self._rows[-1] = replace(row, phase=window.phase)
+            return
+        period_s = frame.wanted.period_s
+        length_s = min(window.end_s - window.since_s, max(_MEASURED_S, 2 * period_s))
+        if period_s > 0:
+            length_s -= length_s % period_s
+        if not length_s > 0:
+            return
+        spans = row.spans
+        if window.since_s != self._since_s:
+            spans = self._kept(row, frame, recorder)
+            self._since_s = window.since_s
+        elif spans and spans[-1][1] - spans[-1][0] >= _MEASURED_S - _EVERY_S:
+            # What is whole stays.
+            return
+        else:
+            spans = spans[:-1]
+        spans = (*spans, (window.since_s, window.since_s + length_s))
+        row = replace(
+            row, phase=window.phase, spans=spans, series=series_of(recorder, spans, self._goals)
+        )
+        self._rows[-1] = self._compared(row, frame.t_s)
+        for i in range(max(0, len(self._rows) - 1 - _COMPARED_ANEW), len(self._rows) - 1):
+            if self._rows[i].against == row.number:
+                self._rows[i] = self._compared(self._rows[i], frame.t_s)
+
+    def _kept(self, row: Trial, frame: Frame, recorder: Recorder) -> Spans:
+        """What was measured of it before, and a new span goes on with."""
+        level = frame.wanted.level if frame.wanted.period_s == 0 else math.nan
+        before, self._levels[row.number] = self._levels.get(row.number, math.nan), level
+        if not (math.isnan(before) or math.isnan(level) or before == level):
+            # A staircase of loads has a setting on each of its steps.
+            return ()
+        kept = row.spans[:-1] if row.phase is Phase.DRIFTING else row.spans
+        return tuple(span for span in kept if holds(recorder, span[0]))
+
+    def _judge_anew(self, recorder: Recorder, now_s: float) -> None:
+        """Goals have changed, not the settings: the same windows by the new ones."""
+        for i, row in enumerate(self._rows):
+            if row.series is None:
+                continue
+            if holds(recorder, row.spans[0][0]):
+                found = series_of(recorder, row.spans, self._goals)
+            else:
+                values = {k: v for k, v in row.series.values.items() if k != "goodput_per_s"}
+                found = replace(row.series, values=values)
+            self._rows[i] = replace(_unjudged_yet(row), series=found)
+        self._rows = [self._compared(row, now_s) for row in self._rows]
+
+    def _compared(self, row: Trial, now_s: float) -> Trial:
+        """The row with its differences from what it is compared with."""
+        other = self._other(row)
+        if row.series is None or other is None or other.series is None:
+            return replace(_unjudged_yet(row), against=None)
+        if other.number != row.against:
+            row = _unjudged_yet(row)
+        seen, why = between(other, row)
+        row = replace(row, against=other.number, differences=seen, unjudged=why)
+        return _decided(row, now_s)
+
     def _other(self, row: Trial) -> Trial | None:
-        """What it is compared with: the baseline, else the last one before that was measured."""
-        measured = [other for other in self._rows if other.series is not None]
-        pinned = [other for other in measured if other.number == self.baseline]
-        if pinned and pinned[0].number != row.number:
-            return pinned[0]
-        return next((o for o in reversed(measured) if o.number < row.number), None)
+        """What it is compared with: the baseline, else what had been measured last before it."""
+        measured = {other.number: other for other in self._rows if other.series is not None}
+        if self.baseline in measured and self.baseline != row.number:
+            return measured[self.baseline]
+        return measured.get(self._before.get(row.number, 0))
 
 
-def _latched(before: Sequence[Difference], now: Sequence[Difference]) -> tuple[Difference, ...]:
-    """The differences now; a row that was clear stays so: its interval held at every look."""
-    clear = {old.metric.key: old for old in before if old.judgement.clear}
-    return tuple(
-        clear[new.metric.key]
-        if new.judgement is Judgement.OPEN and new.metric.key in clear
-        else new
-        for new in now
+def between(old: Trial, new: Trial) -> tuple[tuple[Difference, ...], str]:
+    """How `new` differs from `old`, and why that is not judged; empty where it is.
+
+    No differences where one of them was not measured.
+    """
+    if old.series is None or new.series is None:
+        return (), ""
+    seen, why = differences(old.series, new.series), _unjudged(old, new)
+    if why:
+        seen = tuple(replace(each, judgement=_told(each), needs_s=math.nan) for each in seen)
+    return seen, why
+
+
+def _unjudged(old: Trial, new: Trial) -> str:
+    """Why a difference is described only.
+
+    Another load is no change of the engine. Across a boot lie minutes in which the machine drifts
+    by as much. A window with a trend in it is no one thing.
+    """
+    if old.load != new.load:
+        return _ANOTHER_LOAD
+    if old.engine != new.engine:
+        return _ANOTHER_BOOT
+    return _NOT_STEADY if Phase.DRIFTING in (old.phase, new.phase) else ""
+
+
+def _told(row: Difference) -> Judgement:
+    known = row.judgement is not Judgement.NOTHING and not math.isnan(row.change)
+    return Judgement.UNJUDGED if known else row.judgement
+
+
+def _unjudged_yet(row: Trial) -> Trial:
+    return replace(
+        row, differences=(), unjudged="", decided_s=math.nan, withdrawn_s=math.nan, withdrawn=""
     )
+
+
+def _decided(row: Trial, now_s: float) -> Trial:
+    """The row, with when its headline was decided, and when and why that was withdrawn."""
+    clear = row.differences[0].judgement.clear
+    stands = not math.isnan(row.decided_s) and math.isnan(row.withdrawn_s)
+    if clear and not stands:
+        return replace(row, decided_s=now_s, withdrawn_s=math.nan, withdrawn="")
+    if stands and not clear:
+        return replace(row, withdrawn_s=now_s, withdrawn=row.unjudged or _NO_LONGER_SURE)
+    return row

@@ -61,8 +61,10 @@ def changes_caption(frame: Frame, width: int) -> str:
     if other is None:
         return _fitted(_listed(present.turned), width) if present.number > 1 else ""
     against = f" · against {other.number}"
-    whats = _listed(present.differs(other) or "the same again")
+    whats = _listed(present.differs(other))
     said = [f"{what}{against}" for what in whats] + [against[3:]]
+    if present.unjudged:
+        said = [f"{text} · {why}" for why in _shorter(present.unjudged) for text in said[:1]] + said
     if other.number == frame.baseline:
         said = [text for plain in said for text in (f"{plain} (baseline)", plain)]
     if frame.guard:
@@ -183,6 +185,11 @@ def _listed(text: str) -> list[str]:
     parts = text.split(", ")
     fewer = range(len(parts) - 1, 0, -1)
     return [text, *(f"{', '.join(parts[:kept])} +{len(parts) - kept}" for kept in fewer)]
+
+
+def _shorter(why: str) -> list[str]:
+    """Why nothing is judged, whole and as its first words."""
+    return [why, why.partition(":")[0]]
 
 
 def _fitted(said: Sequence[str], width: int) -> str:

@@ -22,6 +22,7 @@ _SIGNS = {
     Judgement.SAME: ("=", "text"),
     Judgement.OPEN: ("?", "label"),
     Judgement.NOTHING: (MISSING, "muted"),
+    Judgement.UNJUDGED: ("·", "label"),
 }
 _ROUND_S = (5, 10, 15, 20, 30, 40, 60, 90, 120, 180, 300, 600, 900, 1200, 1800, 3600)
 """What is foretold is said in these steps: a number that counts down cannot be read."""

@@ -11,8 +11,9 @@ from textual.widgets import DataTable, Footer
 
 from tputtui.errors import BootNeeded, TputError
 from tputtui.frame import Frame, Trial
-from tputtui.measure.verdict import Difference, differences
+from tputtui.measure.verdict import Difference
 from tputtui.profile import EngineSpec
+from tputtui.tune.trials import between
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.entry_table import EntryTable
 from tputtui.ui.panels.pair import about, pair
@@ -206,7 +207,8 @@ class HistoryScreen(WatchingScreen):
             return
         trial = trials.get(self._table.chosen or 0)
         words = self._words(frame, trial.number) if trial else ""
-        self._about.paint(about(trial, words, width) if trial else [])
+        started_s = frame.t_s - frame.elapsed_s
+        self._about.paint(about(trial, words, width, started_s) if trial else [])
 
     def _words(self, frame: Frame, number: int) -> str:
         said = " · now" if number == frame.trials[-1].number else ""
@@ -217,5 +219,5 @@ class HistoryScreen(WatchingScreen):
         if old.series is None or new.series is None:
             return ()
         if self._found is None or self._found[0] is not old or self._found[1] is not new:
-            self._found = (old, new, differences(old.series, new.series))
+            self._found = (old, new, between(old, new)[0])
         return self._found[2]
