@@ -38,18 +38,20 @@ class Points:
         self._points: dict[tuple[int, float], Point] = {}
         self._spans: dict[tuple[int, float], Spans] = {}
         self._goals: tuple[Goal, ...] = ()
-        self._count = 0
+        self._letters: dict[tuple[int, float], str] = {}
         self._seen: Trial | None = None
 
     def all(self) -> tuple[Point, ...]:
-        """Every point."""
-        return tuple(self._points.values())
+        """Every point, in the order of their letters."""
+        return tuple(
+            sorted(self._points.values(), key=lambda point: (len(point.label), point.label))
+        )
 
     def clear(self) -> None:
         """Forget every point; the present setting gets one again as it is measured on."""
         self._points.clear()
         self._spans.clear()
-        self._count = 0
+        self._letters.clear()
 
     def follow(
         self, frame: Frame, recorder: Recorder, row: Trial | None = None, *, swept: bool
@@ -63,16 +65,17 @@ class Points:
         self._seen = row
         run, length_s = spliced(recorder, row.spans), length_of(row.spans)
         found = figures(run, 0.0, length_s)
-        if not _counts(row.phase, found, length_s):
-            return
         # A staircase has a setting on each of its steps.
         level = frame.wanted.level if frame.wanted.period_s == 0 else math.nan
         key = (row.number, -1.0 if math.isnan(level) else float(f"{level:g}"))
         known = self._points.get(key)
-        if known is None:
-            label, self._count = letter(self._count), self._count + 1
-        else:
-            label, swept = known.label, known.swept
+        if not _counts(row.phase, found, length_s):
+            if known is not None:
+                # It says what its row said before: the row goes on, and counts no longer.
+                del self._points[key], self._spans[key]
+            return
+        swept = swept if known is None else known.swept
+        label = self._letters.setdefault(key, letter(len(self._letters)))
         self._points[key] = _point(frame, run, row, found, label, swept=swept)
         self._spans[key] = row.spans
         for oldest in list(self._points)[:-_KEPT]:

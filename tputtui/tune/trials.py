@@ -243,7 +243,9 @@ def _unjudged(old: Trial, new: Trial) -> str:
         return _ANOTHER_LOAD
     if old.engine != new.engine:
         return _ANOTHER_BOOT
-    return _NOT_STEADY if Phase.DRIFTING in (old.phase, new.phase) else ""
+    if new.phase is Phase.DRIFTING:
+        return _NOT_STEADY
+    return f"{old.number} was not steady" if old.phase is Phase.DRIFTING else ""
 
 
 def _told(row: Difference) -> Judgement:
