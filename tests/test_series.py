@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from tputtui.goals import parse_goals
 from tputtui.measure.attainment import goodput
-from tputtui.measure.batches import spread
-from tputtui.measure.recorder import ENDED, Recorder
+from tputtui.measure.batches import spread, turnover_batches
+from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Outcome, RequestSample, StepSample
-from tputtui.measure.series import METRICS, Batched, rows, series, turnovers
+from tputtui.measure.series import METRICS, Batched, rows, series
 from tputtui.measure.stats import t_quantile
 
 GOALS = parse_goals("ttft_p90=200ms, tpot_p90=20ms")
@@ -82,10 +82,10 @@ def test_where_nothing_ends_well_littles_law_says_how_long_a_turnover_is():
     recorder = recorded([5] * 200)
     for t in range(1, 21):
         recorder.add_ended(request(float(t), 0.1, 0.01, Outcome.CUT))
-    assert turnovers(recorder, 0.0, 20.0) == 10
+    assert turnover_batches(recorder, 0.0, 20.0) == 10
     # Where nothing ends at all, no turnover is over.
-    assert turnovers(recorded([5] * 200), 0.0, 20.0) == 1
-    assert turnovers(Recorder(), 0.0, 20.0) == 1
+    assert turnover_batches(recorded([5] * 200), 0.0, 20.0) == 1
+    assert turnover_batches(Recorder(), 0.0, 20.0) == 1
 
 
 def test_quantiles_are_the_whole_windows_and_their_batches_those_of_runs_of_requests():
@@ -128,10 +128,8 @@ def test_goodput_is_there_with_goals_and_counts_as_it_does_elsewhere():
         tokens = 1 if i % 7 == 0 else 11
         ttft_s, tpot_s = rng.exponential(0.15), rng.exponential(0.012)
         recorder.add_ended(request(0.1 + i / 16, ttft_s, tpot_s, outcome, tokens))
-    ended = recorder.ended.between(0.0, 20.0)
-    columns = [ended[:, ENDED[name]] for name in ("ttft_s", "tpot_s", "e2e_s", "good")]
     metric = series(recorder, 0.0, 20.0, GOALS).values["goodput_per_s"]
-    assert metric.value == pytest.approx(goodput(GOALS, *columns, 20.0).per_s)
+    assert metric.value == pytest.approx(goodput(recorder, GOALS, 0.0, 20.0).per_s)
     assert metric.batches.mean() == pytest.approx(0.0, abs=1e-12)
 
 

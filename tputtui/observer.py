@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import numpy as np
-
 from tputtui.engine.orders import Status
 from tputtui.engine.protocol import State
 from tputtui.frame import Frame
@@ -49,8 +47,7 @@ class Observer:
         self._energy = EnergyMeter()
         self._slow_s = -math.inf
         self._latencies = latencies(recorder, 0.0, 0.0)
-        none = np.zeros(0)
-        self._goodput = goodput((), none, none, none, none, 0.0)
+        self._goodput = goodput(recorder, (), 0.0, 0.0)
         self._phase = Phase.IDLE
         self._binding: Binding | None = None
 
@@ -163,15 +160,7 @@ class Observer:
     def _look_closely(self, window: Window, profile: Profile) -> None:
         recorder = self._recorder
         self._latencies = latencies(recorder, window.start_s, window.end_s)
-        ended = recorder.ended.between(window.start_s, window.end_s)
-        self._goodput = goodput(
-            profile.goals,
-            ended[:, ENDED["ttft_s"]],
-            ended[:, ENDED["tpot_s"]],
-            ended[:, ENDED["e2e_s"]],
-            ended[:, ENDED["good"]],
-            window.length_s,
-        )
+        self._goodput = goodput(recorder, profile.goals, window.start_s, window.end_s)
 
     def _phased(self, window: Window, status: Status, moving: bool) -> Phase:
         return phase_of(

@@ -12,14 +12,15 @@ Few batches say little about φ. So it is shrunk towards 0.3, which is worth eig
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
+from tputtui.measure.recorder import ENDED, Recorder
+from tputtui.measure.samples import STEP
 from tputtui.measure.stats import Floats
 
-__all__ = ["FEWEST", "MOST", "Spread", "batch_count", "spread", "turnover_s"]
+__all__ = ["FEWEST", "MOST", "Spread", "spread", "turnover_batches"]
 
 MOST = 30
 """Batches of a window, at most."""
@@ -28,6 +29,8 @@ FEWEST = 3
 _SHORTEST_S = 1.0
 _PRIOR_PHI, _PRIOR_BATCHES = 0.3, 8
 _LARGEST_PHI = 0.8
+_ROUNDING = 1e-12
+"""Batches are logarithms, relative deviations or shares: what differs by less does not differ."""
 _TELLING = 5
 """Batches from which on φ is estimated at all."""
 
@@ -42,24 +45,25 @@ class Spread(NamedTuple):
     freedom: float
 
 
-def batch_count(length_s: float, turnover_s: float) -> int:
-    """As many batches as whole turnovers fit into `length_s` seconds, a second long at least."""
-    turnover_s = max(turnover_s, _SHORTEST_S)
-    return max(1, min(MOST, int(length_s / turnover_s))) if turnover_s < math.inf else 1
+def turnover_batches(recorder: Recorder, start_s: float, end_s: float) -> int:
+    """Turnovers in start_s < time ≤ end_s, a second long at least: from 1 to 30.
 
-
-def turnover_s(e2e_s: Floats, requests: float, length_s: float) -> float:
-    """Seconds in which a window's requests are replaced by others: their mean E2E latency.
-
-    e2e_s: of requests that have left, shape (k,), NaN for those that ended badly. requests: in the
-    engine on average. Where none ended well, Little's law gives the time spent in it, requests in
-    it ÷ those that leave it a second (Operations Research 9, 1961, 383-387); infinite where none
-    has left.
+    A turnover takes the mean E2E latency of the requests that ended well. Where none did, Little's
+    law gives the time that a request spends in the engine: requests in it ÷ those that leave it a
+    second (Operations Research 9, 1961, 383-387). Where none has left, no turnover is over.
     """
+    ended = recorder.ended.between(start_s, end_s)
+    if not len(ended):
+        return 1
+    e2e_s = ended[:, ENDED["e2e_s"]]
     there = e2e_s[~np.isnan(e2e_s)]
+    length_s, turnover_s = end_s - start_s, 0.0
     if len(there):
-        return float(there.mean())
-    return requests * length_s / len(e2e_s) if len(e2e_s) else math.inf
+        turnover_s = float(there.mean())
+    elif len(steps := recorder.steps.between(start_s, end_s)):
+        in_engine = float((steps[:, STEP["running"]] + steps[:, STEP["waiting"]]).mean())
+        turnover_s = in_engine * length_s / len(ended)
+    return max(1, min(MOST, int(length_s / max(turnover_s, _SHORTEST_S))))
 
 
 def spread(batches: Floats) -> Spread:
@@ -74,7 +78,9 @@ def spread(batches: Floats) -> Spread:
     centred = batches - batches.mean()
     squares = float(centred @ centred)
     phi = _PRIOR_PHI
-    if m >= _TELLING and squares > 0:
+    if squares <= m * _ROUNDING**2:
+        squares = 0.0
+    elif m >= _TELLING:
         phi = (float(centred[1:] @ centred[:-1]) / squares + 1 / m) / (1 - 3 / m)
         phi = min(max(phi, 0.0), _LARGEST_PHI)
     phi = (m * phi + _PRIOR_BATCHES * _PRIOR_PHI) / (m + _PRIOR_BATCHES)

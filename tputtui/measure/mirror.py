@@ -34,7 +34,7 @@ RINGS = ("steps", "gaps", "first_tokens", "issued")
 
 _BOOKS = tuple(field.name for field in fields(Accounting))
 _books = attrgetter(*_BOOKS)
-_LOST = dict.fromkeys(ENDED, np.nan) | {"good": 0.0, "cut": 0.0}
+_LOST = dict.fromkeys(ENDED, np.nan) | {"good": 0.0, "cut": 0.0, "began": 0.0}
 
 
 class Changes(NamedTuple):

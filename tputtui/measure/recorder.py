@@ -6,6 +6,7 @@ of the rows that would be overwritten next, so that a reader never sees half a r
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -20,11 +21,11 @@ __all__ = ["ENDED", "Recorder", "Ring", "Rows", "Table", "ended_row"]
 
 
 _LATENCIES = ("ttft_s", "tpot_s", "e2e_s", "queue_s", "prefill_s", "decode_s")
-ENDED = {name: i for i, name in enumerate(("end_s", *_LATENCIES, "good", "cut", "due_s"))}
+ENDED = {name: i for i, name in enumerate(("end_s", *_LATENCIES, "good", "cut", "due_s", "began"))}
 """Columns of a request that has left; latencies are NaN unless it is good (1.0).
 
-cut: 1.0 if a lowered `max_model_len` ended it. due_s: when it should have been sent; NaN where its
-process died with it.
+cut: 1.0 if a lowered `max_model_len` ended it. due_s: when it should have been sent, NaN where that
+is lost. began: 1.0 if it had its first token.
 """
 _NO_LATENCIES = (np.nan,) * len(_LATENCIES)
 
@@ -163,7 +164,8 @@ def ended_row(sample: RequestSample) -> tuple[float, ...]:
             sample.prefill_s,
             sample.decode_s,
         )
-    return (sample.end_s, *latencies, good, sample.outcome == "cut", sample.due_s)
+    began = not math.isnan(sample.first_token_s)
+    return (sample.end_s, *latencies, good, sample.outcome == "cut", sample.due_s, began)
 
 
 def _after(rows: Floats, t_s: float) -> int:

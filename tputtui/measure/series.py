@@ -21,18 +21,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tputtui.goals import Goal
-from tputtui.measure.attainment import within
-from tputtui.measure.batches import FEWEST, Spread, batch_count, spread, turnover_s
+from tputtui.measure.attainment import keeping
+from tputtui.measure.batches import FEWEST, Spread, spread, turnover_batches
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import STEP
 from tputtui.measure.stats import P99_MIN_N, Floats, t_quantile
 from tputtui.measure.steady import binned
 
-__all__ = ["METRICS", "MORE", "Batched", "Metric", "Series", "keeping", "rows", "series",
-           "turnovers"]  # fmt: skip
+__all__ = ["METRICS", "MORE", "Batched", "Metric", "Series", "rows", "series"]
 
 _LEAST_S = 1e-3
 _REQUESTS = 10
@@ -182,7 +180,7 @@ def series(
         return Series(0.0, len(ended), {}, start_s)
     steps = recorder.steps.between(start_s, end_s)
     values = {}
-    batches = turnovers(recorder, start_s, end_s)
+    batches = turnover_batches(recorder, start_s, end_s)
 
     def rate(times: Floats, weights: Floats, events: int) -> Batched:
         total = float(weights.sum())
@@ -209,26 +207,6 @@ def series(
         found = _quantiles(seconds, shares, batches)
         values |= {f"{name}_{share}": quantile for share, quantile in found.items()}
     return Series(length_s, len(ended), values, start_s)
-
-
-def keeping(ended: Floats, goal: Goal) -> NDArray[np.bool_]:
-    """Which of the requests that have left kept a goal, shape (k,); one that is not good did not.
-
-    ended: rows as `ENDED` names the columns, shape (k, columns).
-    """
-    good: NDArray[np.bool_] = ended[:, ENDED["good"]] > 0
-    return good & within(goal, ended[:, ENDED[f"{goal.metric}_s"]])
-
-
-def turnovers(recorder: Recorder, start_s: float, end_s: float) -> int:
-    """How many turnover batches start_s < time ≤ end_s is worth, 30 at most."""
-    length_s = end_s - start_s
-    ended = recorder.ended.between(start_s, end_s)
-    steps = recorder.steps.between(start_s, end_s)
-    requests = 0.0
-    if len(steps):
-        requests = float((steps[:, STEP["running"]] + steps[:, STEP["waiting"]]).mean())
-    return batch_count(length_s, turnover_s(ended[:, ENDED["e2e_s"]], requests, length_s))
 
 
 def _quantiles(seconds: Floats, shares: Sequence[str], batches: int) -> dict[str, Batched]:

@@ -24,8 +24,8 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 class Figure(_Part, frozen=True):
     """One figure, in the unit that its name ends in: `_per_s`, `_s` (seconds), `_frac`.
 
-    low, high: 95 % interval, corrected for how much neighbouring seconds resemble each other; not
-    there when the window was too short to tell.
+    low, high: 95 % interval, by how much generations of requests differ; not there when the window
+    was too short to tell.
     n: samples it rests on: requests, tokens' gaps, or engine steps.
     """
 
@@ -50,7 +50,7 @@ class Span(_Part, frozen=True):
 
 
 class Attained(_Part, frozen=True):
-    """A goal: the share of `n` requests that kept it, with its 95 % Wilson interval."""
+    """A goal: the share of `n` requests that kept it, with its 95 % interval."""
 
     verdict: str
     met_frac: float

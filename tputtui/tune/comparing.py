@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from tputtui.frame import CompareState, Frame
 from tputtui.goals import Goal
 from tputtui.knobs import Knobs
 from tputtui.load.workload import Workload
-from tputtui.measure.attainment import Attainment, attainment
+from tputtui.measure.attainment import Attainment, attainment, judged_s
+from tputtui.measure.batches import MOST, turnover_batches
 from tputtui.measure.recorder import Recorder
-from tputtui.measure.series import keeping, rows, series
+from tputtui.measure.series import rows, series
+from tputtui.measure.stats import Floats
 from tputtui.profile import EngineSpec
 from tputtui.tune.compare import MAX_PAIRS, Comparison, Leg
 from tputtui.tune.leg import LegWatch, LiveLeg, ended_between
@@ -64,7 +67,7 @@ class Comparing:
         self._broken = ""
         self._second = False
         self._length_s = self._earliest_s = 0.0
-        self._kept = {side: [0] * (len(self._goals) + 1) for side in "AB"}
+        self._spans: dict[str, list[_Span]] = {"A": [], "B": []}
         self._asked_s = now_s
         self._note = "starting"
         self._watch = LegWatch(now_s)
@@ -98,8 +101,19 @@ class Comparing:
 
     def attained(self, side: str) -> tuple[Attainment, ...]:
         """How side A or B kept each goal, over all its legs."""
-        n, *met = self._kept[side]
-        return tuple(attainment(goal, kept, n) for goal, kept in zip(self._goals, met, strict=True))
+        none = np.zeros(0)
+        spans = self._spans[side]
+        batches = min(MOST, sum(span.batches for span in spans))
+        length_s = math.fsum(span.length_s for span in spans)
+        return tuple(
+            attainment(
+                goal,
+                np.concatenate([none, *(span.values_s[i] for span in spans)]),
+                batches,
+                length_s,
+            )
+            for i, goal in enumerate(self._goals)
+        )
 
     def put_on(self, now_s: float) -> None:
         """The leg is put on only now: an engine had to be booted for it."""
@@ -169,8 +183,21 @@ class Comparing:
         self._second = not self._second
         self._comparison.tell(leg, values, took_s=now_s - self._asked_s)
         ended = recorder.ended.between(watch.cut_s, end_s)
-        kept = [len(ended), *(int(keeping(ended, goal).sum()) for goal in self._goals)]
-        self._kept[leg.side] = [a + b for a, b in zip(self._kept[leg.side], kept, strict=True)]
+        self._spans[leg.side].append(
+            _Span(
+                tuple(judged_s(ended, goal) for goal in self._goals),
+                turnover_batches(recorder, watch.cut_s, end_s),
+                end_s - watch.cut_s,
+            )
+        )
         self._asked_s = now_s
         self._note = "starting"
         self._watch = LegWatch(now_s, earliest_s=self._earliest_s)
+
+
+class _Span(NamedTuple):
+    """The measured part of a leg: each goal's latencies, turnovers, and seconds."""
+
+    values_s: tuple[Floats, ...]
+    batches: int
+    length_s: float

@@ -15,7 +15,7 @@ from tputtui.frame import TunerTrial
 from tputtui.goals import Goal
 from tputtui.load.notation import describe_arrivals
 from tputtui.load.workload import Workload, level_of
-from tputtui.measure.attainment import Verdict, goodput
+from tputtui.measure.attainment import keeping, wilson
 from tputtui.measure.bounds import Binding
 from tputtui.measure.frontier import Point, letter
 from tputtui.measure.recorder import ENDED, Recorder
@@ -155,8 +155,9 @@ def _nearest(
 ) -> tuple[float, bool, str, float]:
     """Miss, whether any goal is missed beyond chance, and the goal it is worst with.
 
-    error: the relative one of goodput, which knows that requests in one stall are late together;
-    an interval that takes them for independent (Wilson's) does not.
+    error: the relative one of goodput. A trial is looked at a few times only, and given up where
+    chance is no likely reason; a goal that is said to be met or missed has the wider interval of
+    `goodput`.
     """
     ended = recorder.ended.between(start_s, end_s)
     if not goals or not len(ended):
@@ -166,9 +167,6 @@ def _nearest(
         return ended[:, ENDED[name]]
 
     good = column("good")
-    found = goodput(
-        goals, column("ttft_s"), column("tpot_s"), column("e2e_s"), good, end_s - start_s
-    )
     misses = []
     for goal in goals:
         value = np.where(good > 0, np.nan_to_num(column(f"{goal.metric}_s")), np.inf)
@@ -179,8 +177,9 @@ def _nearest(
         )
         misses.append((max(-_FARTHEST, min(miss, _FARTHEST)), goal.name, at))
     miss, worst, observed_s = max(misses)
-    sure = any(
-        each.verdict is Verdict.MISSED and each.frac * (1 + _Z * error) < each.goal.target
-        for each in found.each
-    )
+    sure = False
+    for goal in goals:
+        kept = int(keeping(ended, goal).sum())
+        likely = max(wilson(kept, len(ended))[1], kept / len(ended) * (1 + _Z * error))
+        sure |= likely < goal.target
     return miss, sure, worst, observed_s
