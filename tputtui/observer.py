@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
+
 from tputtui.engine.orders import Status
 from tputtui.engine.protocol import State
 from tputtui.frame import Frame

@@ -20,7 +20,7 @@ from tputtui.measure.attainment import Attainment
 from tputtui.measure.energy import cost_per_mtok
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.series import METRICS, MORE, Series
-from tputtui.measure.splice import Spans, goodput_over, holds, length_of, series_of, spliced
+from tputtui.measure.splice import Spans, goodput_of, holds, length_of, series_of, spliced
 from tputtui.measure.verdict import Judgement, judgement, ratio_interval
 from tputtui.measure.window import figures
 from tputtui.profile.document import written
@@ -117,7 +117,7 @@ def _of(frame: Frame, recorder: Recorder, spans: Spans) -> Frame:
         frame,
         window=replace(frame.window, phase=frame.trials[-1].phase),
         figures=found,
-        goodput=goodput_over(run, length_s, frame.profile.goals),
+        goodput=goodput_of(recorder, spans, frame.profile.goals),
         cost_per_mtok=cost_per_mtok(frame.profile.price_per_hour, found.generated_per_s),
     )
 

@@ -12,7 +12,7 @@ from tputtui.measure.attainment import Goodput, goodput
 from tputtui.measure.recorder import ENDED, Recorder, Table
 from tputtui.measure.series import Series, series
 
-__all__ = ["Spans", "goodput_over", "holds", "length_of", "series_of", "spliced"]
+__all__ = ["Spans", "goodput_of", "holds", "length_of", "series_of", "spliced"]
 
 Spans = tuple[tuple[float, float], ...]
 """Stretches of a run, (start, end) in seconds, in order of time and apart."""
@@ -23,7 +23,7 @@ def spliced(recorder: Recorder, spans: Spans) -> Recorder:
     """What was recorded in `spans`, one after the other, as a run of its own that begins at 0 s.
 
     A row belongs to the span with start < its time ≤ end. Only the times that rows are found by are
-    moved.
+    moved, and when those that ended were due.
     """
     run = Recorder()
     for name in _TABLES:
@@ -31,6 +31,8 @@ def spliced(recorder: Recorder, spans: Spans) -> Recorder:
         for start_s, end_s in spans:
             rows = getattr(recorder, name).between(start_s, end_s).copy()
             after_s = before_s + (end_s - start_s)
+            if name == "ended":
+                rows[:, ENDED["due_s"]] += before_s - start_s
             # Rounding must carry no row across the end of its span.
             rows[:, 0] = np.clip(
                 rows[:, 0] - start_s + before_s, np.nextafter(before_s, np.inf), after_s
@@ -66,10 +68,14 @@ def holds(recorder: Recorder, since_s: float) -> bool:
     return True
 
 
-def goodput_over(run: Recorder, length_s: float, goals: Sequence[Goal]) -> Goodput:
-    """Goodput of the requests that ended in the first `length_s` of a run."""
-    rows = run.ended.between(0.0, length_s)
-    ttft_s, tpot_s, e2e_s, good = (
-        rows[:, ENDED[name]] for name in ("ttft_s", "tpot_s", "e2e_s", "good")
-    )
-    return goodput(goals, ttft_s, tpot_s, e2e_s, good, length_s)
+def goodput_of(recorder: Recorder, spans: Spans, goals: Sequence[Goal]) -> Goodput:
+    """How all of them kept the goals, pooled.
+
+    Requests that were late at the end of a span and had not ended are counted of one span alone: in
+    several, they end in none or in another.
+    """
+    if len(spans) == 1:
+        return goodput(recorder, goals, *spans[0])
+    run = spliced(recorder, spans)
+    run.issued = Table(np.zeros((0, 1)))
+    return goodput(run, goals, 0.0, length_of(spans))

@@ -16,7 +16,7 @@ from tputtui.knobs import turned
 from tputtui.load.notation import describe_arrivals
 from tputtui.measure.frontier import Point, letter
 from tputtui.measure.recorder import Recorder
-from tputtui.measure.splice import Spans, goodput_over, holds, length_of, spliced
+from tputtui.measure.splice import Spans, goodput_of, holds, length_of, spliced
 from tputtui.measure.window import Figures, Phase, figures, latencies
 
 __all__ = ["Points"]
@@ -63,8 +63,8 @@ class Points:
         if row is None or row is self._seen or not row.spans:
             return
         self._seen = row
-        run, length_s = spliced(recorder, row.spans), length_of(row.spans)
-        found = figures(run, 0.0, length_s)
+        length_s = length_of(row.spans)
+        found = figures(spliced(recorder, row.spans), 0.0, length_s)
         # A staircase has a setting on each of its steps.
         level = frame.wanted.level if frame.wanted.period_s == 0 else math.nan
         key = (row.number, -1.0 if math.isnan(level) else float(f"{level:g}"))
@@ -76,7 +76,7 @@ class Points:
             return
         swept = swept if known is None else known.swept
         label = self._letters.setdefault(key, letter(len(self._letters)))
-        self._points[key] = _point(frame, run, row, found, label, swept=swept)
+        self._points[key] = _point(frame, recorder, row, label, swept=swept)
         self._spans[key] = row.spans
         for oldest in list(self._points)[:-_KEPT]:
             del self._points[oldest], self._spans[oldest]
@@ -86,8 +86,7 @@ class Points:
         for key, spans in self._spans.items():
             per_s = math.nan
             if holds(recorder, spans[0][0]):
-                run = spliced(recorder, spans)
-                per_s = _goodput_per_s(run, length_of(spans), self._goals)
+                per_s = _goodput_per_s(recorder, spans, self._goals)
             self._points[key] = replace(self._points[key], goodput_per_s=per_s)
 
 
@@ -106,11 +105,9 @@ def _finished(found: Figures, length_s: float) -> int:
     return 0 if math.isnan(rate) else round(rate * length_s)
 
 
-def _point(
-    frame: Frame, run: Recorder, row: Trial, found: Figures, label: str, *, swept: bool
-) -> Point:
-    length_s = length_of(row.spans)
-    seen = latencies(run, 0.0, length_s)
+def _point(frame: Frame, recorder: Recorder, row: Trial, label: str, *, swept: bool) -> Point:
+    run, length_s = spliced(recorder, row.spans), length_of(row.spans)
+    found, seen = figures(run, 0.0, length_s), latencies(run, 0.0, length_s)
     point = Point(
         label=label,
         knobs=turned(row.knobs, row.booted),
@@ -129,9 +126,9 @@ def _point(
         swept=swept,
         trial=row.number,
     )
-    return replace(point, goodput_per_s=_goodput_per_s(run, length_s, frame.profile.goals))
+    return replace(point, goodput_per_s=_goodput_per_s(recorder, row.spans, frame.profile.goals))
 
 
-def _goodput_per_s(run: Recorder, length_s: float, goals: Sequence[Goal]) -> float:
+def _goodput_per_s(recorder: Recorder, spans: Spans, goals: Sequence[Goal]) -> float:
     """Requests that met every goal, a second; NaN without goals."""
-    return goodput_over(run, length_s, goals).per_s if goals else math.nan
+    return goodput_of(recorder, spans, goals).per_s if goals else math.nan
