@@ -22,10 +22,11 @@ from tputtui.measure.recorder import Recorder
 from tputtui.measure.series import rows, series
 from tputtui.measure.stats import Floats
 from tputtui.profile import EngineSpec
-from tputtui.tune.compare import MAX_PAIRS, Comparison, Leg
+from tputtui.tune.compare import MAX_PAIRS, Comparison, Leg, LegFigures
 from tputtui.tune.leg import LegWatch, LiveLeg, ended_between
+from tputtui.tune.stalls import without_stalls
 
-__all__ = ["Comparing", "Side"]
+__all__ = ["Comparing", "Side", "leg_figures"]
 
 _MEASURED_S = 10.0
 _REQUESTS = 30
@@ -46,7 +47,7 @@ class Comparing:
 
     The first leg of a pair is measured, once it is warm, for 10 s, or until 30 requests have ended,
     for a minute at most; the second for as long, and from no earlier on. Of a load that repeats,
-    whole periods are measured. max_pairs: 4 to 12.
+    whole periods are measured. max_pairs: 3 to 12.
     """
 
     def __init__(
@@ -172,16 +173,11 @@ class Comparing:
 
     def _tell(self, leg: Leg, recorder: Recorder, end_s: float, now_s: float) -> None:
         watch = self._watch
-        found = series(recorder, watch.cut_s, end_s, self._goals)
-        # A rate of none has no logarithm: half an event stands in for it.
-        values = {
-            key: batched.value if batched.value > 0 else batched.floor
-            for key, batched in found.values.items()
-        }
-        self._length_s = found.length_s
+        figures = leg_figures(recorder, watch.cut_s, end_s, self._goals)
+        self._length_s = end_s - watch.cut_s
         self._earliest_s = 0.0 if self._second else watch.cut_s - watch.began_s
         self._second = not self._second
-        self._comparison.tell(leg, values, took_s=now_s - self._asked_s)
+        self._comparison.tell(leg, figures, took_s=now_s - self._asked_s)
         ended = recorder.ended.between(watch.cut_s, end_s)
         self._spans[leg.side].append(
             _Span(
@@ -201,3 +197,20 @@ class _Span(NamedTuple):
     values_s: tuple[Floats, ...]
     batches: int
     length_s: float
+
+
+def leg_figures(
+    recorder: Recorder, start_s: float, end_s: float, goals: Sequence[Goal]
+) -> LegFigures:
+    """What a leg gave in start_s < time ≤ end_s, with the machine's stalls and without."""
+    plain = series(recorder, start_s, end_s, goals).values
+    made, (begins_s, ends_s), stalls = without_stalls(recorder, start_s, end_s)
+    smooth = series(made, begins_s, ends_s, goals).values
+    return LegFigures(
+        values={key: batched.value for key, batched in plain.items()},
+        errors={key: batched.error()[0] for key, batched in plain.items()},
+        least={key: batched.floor for key, batched in plain.items() if batched.is_rate},
+        smooth={key: batched.value for key, batched in smooth.items()},
+        smooth_errors={key: batched.error()[0] for key, batched in smooth.items()},
+        stalls=stalls,
+    )
