@@ -36,8 +36,8 @@ _REQUESTS = 10
 """Requests in a batch, at least."""
 _PRIOR_FREEDOM = 0.25
 """Degrees of freedom that "the requests of a turnover count as one" has against what was seen."""
-_WIDEST = 0.5
-"""Standard deviation of the logarithms of turnovers' medians that no steady engine goes beyond."""
+_WIDEST = 0.3
+"""Standard deviation of the logarithms of turnovers' levels that no steady engine goes beyond."""
 _NORMAL = NormalDist()
 _HAIR_S = 1e-9
 """Times that differ by less are the same: some are sums and differences of others."""
@@ -249,7 +249,7 @@ class _Levels(NamedTuple):
     """Turnovers of a window, `parts` of them, by the logarithms of their latencies.
 
     apart: from the limit down to the mean of their own percentiles of the goal. deviation: of
-    their medians; inflation, freedom: of its square (`batches.spread`).
+    those or of their medians, the smaller; inflation, freedom: of its square (`batches.spread`).
     """
 
     parts: int
@@ -262,7 +262,7 @@ class _Levels(NamedTuple):
         """Lower bound of the share of turnovers whose own percentile keeps within the limit.
 
         Where the whole engine is now quicker and now slower, a while may pass without a miss, and
-        then whole turnovers miss together. How their medians vary tells so before any does: their
+        then whole turnovers miss together. How their levels vary tells so before any does: the
         logarithms are taken as normal. The standard error of u standard deviations is
         √(1/m + u²/2f) (Johnson & Welch, "Applications of the non-central t-distribution",
         Biometrika 31, 1940, 362-389).
@@ -295,9 +295,10 @@ def _levels(goal: Goal, values_s: Floats, batches: int) -> _Levels | None:
     at, middle = np.quantile(runs, (goal.target, 0.5), axis=1, method="inverted_cdf")
     if not (np.isfinite(at).all() and (middle > 0).all() and (at > 0).all()):
         return None
-    medians = np.log(middle)
-    found, deviation = spread(medians), float(medians.std(ddof=1))
-    # Of medians that all tie, by the degrees of freedom that they would have.
+    # Percentiles far out vary by chance, medians where requests are of two kinds.
+    levels = min(np.log(at), np.log(middle), key=np.std)
+    found, deviation = spread(levels), float(levels.std(ddof=1))
+    # Of levels that all tie, by the degrees of freedom that they would have.
     inflation = parts / (found.freedom + 1)
     apart = math.log(goal.limit_s) - float(np.log(at).mean())
     return _Levels(parts, apart, deviation, inflation, found.freedom)
