@@ -4,7 +4,7 @@
     python benchmarks/tuner.py known --seeds 20  where the best setting is known
     python benchmarks/tuner.py real --seeds 10   the real engine against a restart for each trial
 
-known  The deterministic engine in virtual time, made as restless as a shared machine (verdicts.py):
+known  The deterministic engine in virtual time, made as restless as a shared machine (restless.py):
        in each seed another model (costs of a step, a sequence, a prefill token), other lengths,
        loads and goals. What a setting truly gives is the mean of several times its trial's length,
        under other noise of the same kind; seeds in which it is a toss-up whether a setting that may
@@ -38,7 +38,7 @@ import urllib.request
 from typing import NamedTuple
 
 import msgspec
-from verdicts import SLOWER, Restless
+from restless import SLOWER, Restless
 
 from tputtui import profile
 from tputtui.engine.fake import FakeEngine
