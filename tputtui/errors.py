@@ -7,7 +7,8 @@ TputError
 │   └── KnobError       a limit outside its bounds
 │       ├── CeilingError    above what was booted: a boot would raise it
 │       └── BootNeeded      only another engine could do that
-└── EngineError     the engine would not boot, or died                  exit 3
+├── EngineError     the engine would not boot, or died                  exit 3
+└── OutputError     what was to be printed could not be written         exit 74
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from collections.abc import Iterable
 
 from tputtui.redact import redacted
 
-__all__ = ["BootNeeded", "CeilingError", "EngineError", "KnobError", "ProfileError",
-           "ProfileExists", "TputError", "UsageError", "nearest"]  # fmt: skip
+__all__ = ["BootNeeded", "CeilingError", "EngineError", "KnobError", "OutputError",
+           "ProfileError", "ProfileExists", "TputError", "UsageError", "nearest"]  # fmt: skip
 
 
 class TputError(Exception):
@@ -81,6 +82,12 @@ class EngineError(TputError):
     """The engine would not boot, or stopped by itself."""
 
     exit_code = 3
+
+
+class OutputError(TputError):
+    """What was to be printed could not be written (a full disk, a device that fails)."""
+
+    exit_code = 74
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from tputtui.logs import log_through
+from tputtui.output import text_file
 from tputtui.redact import redacted
 
 __all__ = ["Redirected"]
@@ -51,8 +52,7 @@ class Redirected:
 
     def file(self, number: int) -> io.TextIOWrapper:
         """A text file of its own that writes where descriptor `number` (1 or 2) wrote before."""
-        raw = io.FileIO(os.dup(self.kept[number - 1]), "w")
-        return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="replace")
+        return text_file(os.dup(self.kept[number - 1]), figures=number == 1)
 
     @staticmethod
     def say_no_more() -> None:

@@ -25,8 +25,8 @@ _ENGINE_FAILED = 3
 
 _EPILOG = """\
 exit codes: 0 goals met (or none asked for), 1 a goal missed or not to be told from so few
-requests, 2 input that cannot be used, 3 the engine failed, 130 interrupted (what was measured
-until then is printed).
+requests, 2 input that cannot be used, 3 the engine failed, 74 the output could not be
+written, 130 interrupted (what was measured until then is printed).
 
 examples:
   tputtui bench --profile chat --duration 60s

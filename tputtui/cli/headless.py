@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from tputtui.cli.options import Asked, exporter_of
+from tputtui.errors import OutputError
 
 if TYPE_CHECKING:
     from tputtui.profile import Profile
@@ -67,8 +68,11 @@ class Headless:
         self.session.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._close()
+        journal = self.session.journal
+        if isinstance(error, OutputError) and journal is not None and not journal.failure:
+            error.hint = f"Its figures are not lost: `tputtui report {journal.path}` has them."
 
     def say(self, sentence: str, hint: str = "") -> None:
         """A sentence on stderr, and under it what to do."""

@@ -205,6 +205,7 @@ def _exit_codes() -> str:
             ("2", "input that cannot be used: nothing was started"),
             ("3", "the engine would not boot, or failed"),
             ("70", "a bug of ours; the log has the traceback"),
+            ("74", "the output could not be written: a full disk, say"),
             ("130", "interrupted, or left at once"),
         ],
         8,

@@ -1,7 +1,7 @@
 """The command: which subcommand it is, and exit codes.
 
 Exit codes: 0 done, goals met; 1 goals missed, or what was compared differs; 2 input that cannot be
-used; 3 the engine failed; 70 a bug of ours; 130 interrupted.
+used; 3 the engine failed; 70 a bug of ours; 74 the output could not be written; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from tputtui import __version__
+from tputtui.output import speak_through
 
 __all__ = ["BUG", "COMMANDS", "INTERRUPTED", "main", "program", "say", "screen_failed"]
 
@@ -37,6 +38,8 @@ COMMANDS = {
 
 def program() -> NoReturn:
     """Run the command as a process of its own, to its end."""
+    _occupy_standard_descriptors()
+    speak_through()
     code = main()
     if (redirect := sys.modules.get("tputtui.redirect")) is not None:
         # An engine was here: what its libraries say as they are torn down is the log's.
@@ -46,32 +49,40 @@ def program() -> NoReturn:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    _occupy_standard_descriptors()
     if "_ARGCOMPLETE" in os.environ:
         from tputtui.cli.completion import complete
 
         complete()
     words = list(sys.argv[1:] if argv is None else argv)
-    if words and words[0] in ("-V", "--version"):
-        print(f"tputtui {__version__}")
-        return 0
     from tputtui.errors import TputError
 
-    command = words.pop(0) if words and words[0] in COMMANDS else "run"
     try:
-        module = importlib.import_module(f"tputtui.cli.{command}")
-        code: int = module.run(words)
+        try:
+            code = _run(words)
+        finally:
+            # What cannot be written is known of by now, also where argparse ends (`--help`).
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except TputError as error:
         return say(error)
     except BrokenPipeError:
         # `tputtui … | head`: whoever read has had enough.
-        sys.stderr.close()
         return 0
     except KeyboardInterrupt:
         print("tputtui: interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         return _bug(error)
+    return code
+
+
+def _run(words: list[str]) -> int:
+    if words and words[0] in ("-V", "--version"):
+        print(f"tputtui {__version__}")
+        return 0
+    command = words.pop(0) if words and words[0] in COMMANDS else "run"
+    module = importlib.import_module(f"tputtui.cli.{command}")
+    code: int = module.run(words)
     return code
 
 

@@ -153,6 +153,7 @@ def _screen(
 def _leave(app: TputApp, session: Session, log_path: Path) -> int:
     """Stop the engine, print the summary, and say how it went as an exit code."""
     from tputtui.cli.main import say, screen_failed
+    from tputtui.errors import OutputError
     from tputtui.summary import summary
 
     frame = session.frame()
@@ -166,7 +167,7 @@ def _leave(app: TputApp, session: Session, log_path: Path) -> int:
     elif failure is not None:
         code = say(failure)
     # The terminal itself may be what has gone (SIGHUP).
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, OutputError):
         journal = session.journal
         recorded = journal.path if journal and not journal.failure else None
         for line in summary(frame, app.saved, log_path, recorded):

@@ -26,8 +26,8 @@ requests, then the best against the start in pairs. The profile that comes out i
 where nothing beats it beyond noise.
 
 exit codes: 0 a profile is on stdout, 1 it misses a goal, or no setting met them (then there is
-none, and the closest is named), 2 input that cannot be used, 3 the engine failed, 130 interrupted
-(--resume goes on from there).
+none, and the closest is named), 2 input that cannot be used, 3 the engine failed, 74 the
+output could not be written, 130 interrupted (--resume goes on from there).
 
 examples:
   tputtui tune chat --goal ttft_p99=500ms,tpot_p99=50ms > tuned.yaml

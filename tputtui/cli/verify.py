@@ -25,7 +25,8 @@ The figures it was tuned with are taken from the profile; where it has none, or 
 are measured first, with the limits turned live on the profile's own ceilings.
 
 exit codes: 0 verified, 1 worse than it was tuned, or a goal missed; 2 input that cannot be used,
-3 the engine failed or does not boot with these values, 130 interrupted."""
+3 the engine failed or does not boot with these values, 74 the output could not be written,
+130 interrupted."""
 
 
 def run(words: list[str]) -> int:
@@ -95,12 +96,14 @@ def _verify(
         evidence, code = _both(headless, base, start.spec, known, duration_s, options.quiet)
         if evidence is None:
             return headless.leave(code)
-        # First what was measured: the file may not take it.
-        headless.out.write(_text(evidence, options.format))
-        headless.out.flush()
-        saved, like = msgspec.structs.replace(base, evidence=evidence), profile.read(source)
-        path = profile.save(saved, target, overwrite=target == source or target.exists(), like=like)
-        headless.say(f"written to {path}")
+        # Either is written where the other cannot be.
+        try:
+            headless.out.write(_text(evidence, options.format))
+            headless.out.flush()
+        finally:
+            saved, like = msgspec.structs.replace(base, evidence=evidence), profile.read(source)
+            over = target == source or target.exists()
+            headless.say(f"written to {profile.save(saved, target, overwrite=over, like=like)}")
         return headless.leave(_code(evidence, headless.err))
 
 

@@ -1,0 +1,1 @@
+"""What people really have: files, servers, models, surroundings. One small made-up input each."""

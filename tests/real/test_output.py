@@ -1,0 +1,97 @@
+"""Standard output that takes nothing, or no more: a full disk, `| head -1`, an old locale."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from tests import PATIENCE_S
+from tests.terminal import PROGRAM, environment
+
+
+def started(*words: str, tmp_path, stdout, stderr=subprocess.PIPE, **variables: str):
+    return subprocess.Popen(
+        [str(PROGRAM), *words], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, text=True,
+        env=environment(tmp_path) | variables, cwd=tmp_path,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["--version"],
+        ["bench", "--help"],
+        ["help"],
+        ["help", "load"],
+        ["config", "show"],
+        ["config", "path"],
+        ["profiles", "list"],
+        ["profiles", "show", "demo", "--format", "json"],
+        ["completion", "bash"],
+        ["attach", "localhost:9", "--for", "2s"],
+    ],
+)
+def test_output_to_a_full_disk_is_one_sentence_and_code_74(words, buffered, tmp_path):
+    variables = {"PYTHONUNBUFFERED": "" if buffered else "1"}
+    with open("/dev/full", "w") as full:
+        running = started(*words, tmp_path=tmp_path, stdout=full, **variables)
+        _, told = running.communicate(timeout=PATIENCE_S)
+    assert running.returncode == 74
+    assert told == (
+        "tputtui: The output could not be written: No space left on device.\n"
+        "         Make room where it goes, or send it to another place.\n"
+    )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["config", "show"], ["help", "load"]])
+def test_a_reader_who_has_had_enough_hears_nothing_more(words, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    running = started(*words, tmp_path=tmp_path, stdout=writer)
+    os.close(writer)
+    _, told = running.communicate(timeout=PATIENCE_S)
+    assert (running.returncode, told) == (0, "")
+
+
+def test_a_sentence_that_cannot_be_written_changes_no_exit_code(tmp_path):
+    with open("/dev/full", "w") as full:
+        running = started("profiles", "show", "none", tmp_path=tmp_path, stdout=full, stderr=full)
+        assert running.wait(PATIENCE_S) == 2
+
+
+def test_a_pipe_that_does_not_block_gets_all_of_it(tmp_path):
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    running = started("profiles", "schema", tmp_path=tmp_path, stdout=writer)
+    os.close(writer)
+    with running, os.fdopen(reader) as text:
+        assert text.read().rstrip().endswith("}")
+    assert running.returncode == 0
+
+
+def test_a_locale_without_a_character_gets_its_number(tmp_path):
+    running = started(
+        "profiles", "list", tmp_path=tmp_path, stdout=subprocess.PIPE, PYTHONIOENCODING="ascii"
+    )
+    text, _ = running.communicate(timeout=PATIENCE_S)
+    assert running.returncode == 0
+    assert r"\u2013" in text
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(900)
+def test_figures_that_cannot_be_printed_are_in_the_report_still(tmp_path):
+    words = ["--simulate", "h100", "--virtual", "--duration", "2s", "--quiet"]
+    with open("/dev/full", "w") as full:
+        running = started("bench", "shape:qwen3-8b", *words, tmp_path=tmp_path, stdout=full)
+        _, told = running.communicate(timeout=PATIENCE_S)
+    assert running.returncode == 74
+    said, hint = told.splitlines()
+    assert said == "tputtui: The output could not be written: No space left on device."
+    path = hint.split("`")[1].removeprefix("tputtui report ")
+    page = started("report", path, "--format", "md", tmp_path=tmp_path, stdout=subprocess.PIPE)
+    assert "tokens/s" in page.communicate(timeout=PATIENCE_S)[0]
