@@ -173,7 +173,7 @@ def test_sharegpt_is_the_first_two_turns_in_tokens(write, tokenizer):
     ]
     trace = Trace(write(json.dumps(entries, indent=1)), tokenizer)
     assert (trace.format, trace.timed) == ("sharegpt", False)
-    assert [r[1:] for r in trace] == [
+    assert [r[1:7] for r in trace] == [
         (4, 5, (), (1, 2, 3, 4), "", 0),
         (1, 1, (), (4,), "", 0),
         (1, 1, (), (), "", 0),

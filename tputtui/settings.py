@@ -60,8 +60,8 @@ SETTINGS = (
             "load", in_profile=True),
     Setting("sessions", "SESSIONS", "'turns=1-6 think=5s': conversations whose context grows",
             "load", in_profile=True),
-    Setting("trace", "FILE", "replay: Azure, BurstGPT, Mooncake, ShareGPT or our own JSONL", "load",
-            in_profile=True),
+    Setting("trace", "FILE", "replay: Azure, BurstGPT, Mooncake, Bailian, ShareGPT, our own JSONL",
+            "load", in_profile=True),
     Setting("load_seed", "SEED", "same seed, same requests", "load", "0", in_profile=True),
     Setting("goal", "GOALS", "ttft_p99=500ms,tpot_p99=50ms,e2e_p95=10s: what requests should be "
             "served within", in_profile=True),

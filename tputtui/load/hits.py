@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from tputtui.load.prompts import Piece, Stream
 from tputtui.load.source import Drawn
-from tputtui.load.trace_formats import BLOCK_TOKENS
 from tputtui.load.traces import Trace, TraceRecord, format_of
 from tputtui.load.workload import TraceFile, Workload
 
@@ -177,6 +176,6 @@ def _stretches(record: TraceRecord, left: int, block_size: int) -> Iterator[tupl
         # What is less than a block is never found.
         for start in range(0, left - block_size + 1, block_size):
             yield record.token_ids[start : start + block_size], block_size
-    for block in record.blocks[: -(-left // BLOCK_TOKENS)]:
-        yield block, min(left, BLOCK_TOKENS)
-        left -= BLOCK_TOKENS
+    for block in record.blocks[: -(-left // record.block_tokens)]:
+        yield block, min(left, record.block_tokens)
+        left -= record.block_tokens

@@ -28,7 +28,7 @@ from tputtui.load.lengths import (
 from tputtui.load.levels import Bursts, Diurnal, Level, Ramp, Steps
 from tputtui.load.workload import Arrivals, ClosedLoop, Constant, Gamma, Recorded, level_of
 
-__all__ = ["describe_arrivals", "describe_lengths", "parse_arrivals", "parse_lengths"]
+__all__ = ["describe_arrivals", "describe_lengths", "parse_arrivals", "parse_lengths", "reason"]
 
 NUMBER = r"(\d+(?:\.\d+)?(?:e-?\d+)?|\.\d+)"
 _BOUNDS = r"(?:\[(\d+)-(\d+)\])?"
@@ -77,7 +77,7 @@ def parse_lengths(text: str) -> Lengths:
             checked: Lengths = msgspec.convert(msgspec.to_builtins(lengths), Lengths)
             return checked
     except (ValueError, msgspec.ValidationError) as error:
-        raise UsageError(f"Lengths {text!r}: {_told(error)}.", LENGTHS_HINT) from None
+        raise UsageError(f"Lengths {text!r}: {reason(error)}.", LENGTHS_HINT) from None
     raise UsageError(f"{text!r} is not a length in tokens.", LENGTHS_HINT)
 
 
@@ -112,6 +112,11 @@ def parse_arrivals(text: str) -> Arrivals:
     try:
         if process == "recorded":
             raw: dict[str, Any] = {"kind": "recorded", "speed": _speed(level_text)}
+        elif re.fullmatch(r"(inf(inity)?|∞)( ?/s)?", level_text):
+            raise UsageError(
+                f"Load {text.strip()!r} has no end.",
+                "For as much as the engine takes, write a number in flight, such as 1000.",
+            )
         else:
             # "/s" stands wherever a person puts it: behind the number or at the end.
             open_loop = "/s" in level_text
@@ -127,7 +132,7 @@ def parse_arrivals(text: str) -> Arrivals:
         return checked
     except (ValueError, msgspec.ValidationError) as error:
         known = isinstance(error, msgspec.ValidationError) or "takes" in str(error)
-        why = f": {_told(error)}" if known else " is not a load"
+        why = f": {reason(error)}" if known else " is not a load"
         raise UsageError(f"Load {text.strip()!r}{why}.", ARRIVALS_HINT) from None
 
 
@@ -183,7 +188,10 @@ def _level(text: str) -> Any:
             points.append((at(point, 1), float(point[3])))
         return {"kind": "diurnal", "points": points, "period_s": at(match, 2)}
     plain = text.replace(" ", "")
-    return int(plain) if plain.isascii() and plain.isdigit() else float(plain)
+    if re.fullmatch(NUMBER, plain, re.ASCII) is None:
+        raise ValueError(plain)
+    value = float(plain)
+    return int(value) if value.is_integer() else value
 
 
 def _describe(level: Level, unit: str) -> str:
@@ -203,7 +211,10 @@ def _describe(level: Level, unit: str) -> str:
 
 
 def _speed(text: str) -> float:
-    return float(text.replace(" ", "").strip("x×") or 1)
+    factor = re.fullmatch(rf"[x×]?{NUMBER}[x×]?", text.replace(" ", "") or "1", re.ASCII)
+    if factor is None:
+        raise ValueError(text)
+    return float(factor[1])
 
 
 def _bounds(match: re.Match[str]) -> dict[str, int]:
@@ -217,7 +228,13 @@ def _bin(text: str) -> tuple[int, int, float]:
     return int(match[1]), int(match[2] or match[1]), float(match[3])
 
 
-def _told(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why a value was refused, in words: msgspec names types and writes bounds as Python does."""
     what = str(error).partition(" - at")[0].rstrip(".")
-    what = what.replace("`int | object`", "a whole number or a curve")
+    if bound := re.fullmatch(r"Expected `(?:int|float)` (>=|<=|>|<) ([-\d.e+]+)", what):
+        words = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
+        return f"{words[bound[1]]} {float(bound[2]):,.15g} is expected"
+    if wrong := re.fullmatch(r"Expected `(int|float)( \| object)?`, got `\w+`", what):
+        kind = "a whole number" if wrong[1] == "int" else "a number"
+        return f"{kind}{' or a curve' if wrong[2] else ''} is expected"
     return what[:1].lower() + what[1:]

@@ -65,7 +65,8 @@ class Spread:
 class TraceFacts:
     """What the beginning of a trace says.
 
-    format: "azure", "mooncake", "burstgpt", "sharegpt" or "tputtui". timed: whether it has times.
+    format: "azure", "mooncake", "bailian", "burstgpt", "sharegpt" or "tputtui".
+    timed: whether it has times.
     records: how many were read.
     """
 

@@ -25,6 +25,7 @@ from tputtui.load.notation import (
     number,
     parse_arrivals,
     parse_lengths,
+    reason,
     seconds_of,
 )
 from tputtui.load.workload import (
@@ -272,15 +273,20 @@ def _trace(text: str) -> TraceFile | None:
     except ValueError as error:
         raise UsageError(f"Trace {text!r}: {error}.", "Quote a path that has spaces.") from None
     repeat, tokenizer = False, ""
-    for word in rest:
+    for index, word in enumerate(rest):
         if word == "repeat":
             repeat = True
         elif word.startswith("tokenizer="):
             tokenizer = word.removeprefix("tokenizer=")
         else:
+            hint = "Write FILE [repeat] [tokenizer=PATH]."
+            if index == 0:
+                # As far as the words that are known, it may be one path.
+                known = re.split(r"\s+(?=repeat\b|tokenizer=)", text.strip())[0]
+                hint = f"""A path with spaces takes quotes of its own: --trace "'{known}'"."""
             raise UsageError(
                 f"Trace {text!r}: {word!r} means nothing here.",
-                nearest(word, ("repeat", "tokenizer=")) or "Write FILE [repeat] [tokenizer=PATH].",
+                nearest(word, ("repeat", "tokenizer=")) or hint,
             )
     return TraceFile(path, tokenizer, repeat)
 
@@ -334,7 +340,6 @@ def _checked(raw: Any, kind: type[T], what: str, text: str, hint: str) -> T:
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
-        why, _, place = str(error).partition(" - at `$.")
-        name = place.rstrip("`")
-        told = f"{name}: {why[:1].lower()}{why[1:]}" if name else why[:1].lower() + why[1:]
+        name = str(error).partition(" - at `$.")[2].rstrip("`")
+        told = f"{name}: {reason(error)}" if name else reason(error)
         raise UsageError(f"{what} {text.strip()!r}: {told}.", hint) from None

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -14,11 +14,13 @@ from zlib import crc32
 from tputtui.errors import UsageError
 from tputtui.load.lengths import drawn, drawn_pair
 from tputtui.load.prompts import Piece, Stream, Uniforms
-from tputtui.load.trace_formats import BLOCK_TOKENS
 from tputtui.load.traces import Trace, TraceRecord
 from tputtui.load.workload import Prefix, Recorded, TraceFile, Workload
 
 __all__ = ["Draft", "Drawn", "Replayed", "check_trace", "untimed"]
+
+_CHECKED_RECORDS = 1000
+"""How many records of a trace are read before anything is started: milliseconds."""
 
 
 class Draft(NamedTuple):
@@ -116,10 +118,16 @@ class Replayed:
 
 
 def check_trace(workload: Workload, tokenizer: str) -> None:
-    """Read the first record of the workload's trace, if it has one. Raises UsageError."""
+    """Read how the workload's trace begins, if it has one. Raises UsageError.
+
+    What is not as the rest of a file is mostly so from its first lines on.
+    """
     if workload.trace is None:
         return
     trace = _opened(workload.trace, tokenizer)
+    if trace.format != "sharegpt":
+        for _ in islice(trace, _CHECKED_RECORDS):
+            pass
     trace.close()
     if isinstance(workload.arrivals, Recorded) and not trace.timed:
         raise untimed(workload.trace)
@@ -146,8 +154,8 @@ def _pieces(record: TraceRecord, index: int) -> Iterator[Piece]:
         yield Piece(record.prefix_tokens, Stream.NAMED, crc32(record.prefix.encode()))
         left -= record.prefix_tokens
     for block in record.blocks:
-        yield Piece(min(left, BLOCK_TOKENS), Stream.BLOCK, block)
-        left -= BLOCK_TOKENS
+        yield Piece(min(left, record.block_tokens), Stream.BLOCK, block)
+        left -= record.block_tokens
         if left <= 0:
             return
     if left > 0:

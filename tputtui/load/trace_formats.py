@@ -1,4 +1,4 @@
-"""The kinds of trace that are read line by line: Azure, BurstGPT, Mooncake and our own JSONL.
+"""The kinds of trace that are read line by line: Azure, BurstGPT, Mooncake, Bailian, our own JSONL.
 
 Reads a line when the next record is asked for and keeps nothing but the last time. Common to all:
 a length of 0 is read as 1 (logs hold failed requests so, and an engine can be asked for no less),
@@ -41,6 +41,8 @@ MAX_BYTES = 16 * 1024 * 1024
 """The longest line (or entry of an array) that is read: what memory one record may cost."""
 BLOCK_TOKENS = 512
 """How many tokens one of Mooncake's hash ids stands for."""
+BAILIAN_BLOCK_TOKENS = 16
+"""How many one of Bailian's does."""
 
 
 class TraceRecord(NamedTuple):
@@ -48,8 +50,8 @@ class TraceRecord(NamedTuple):
 
     at_s: seconds since the first record of the trace; NaN when the trace has no times (ShareGPT).
     prompt_tokens, output_tokens: 1 or more.
-    blocks: Mooncake: ids of the 512-token blocks the prompt consists of. The last block may be
-        partial; a prompt longer than its blocks goes on with tokens of its own.
+    blocks: Mooncake, Bailian: ids of the blocks of `block_tokens` the prompt consists of. The last
+        block may be partial; a prompt longer than its blocks goes on with tokens of its own.
     token_ids: the prompt itself where the trace holds it; empty too for a prompt of no tokens.
     prefix, prefix_tokens: our own JSONL: the name of a shared prefix, and how many of
         `prompt_tokens` it takes.
@@ -62,6 +64,7 @@ class TraceRecord(NamedTuple):
     token_ids: tuple[int, ...] = ()
     prefix: str = ""
     prefix_tokens: int = 0
+    block_tokens: int = BLOCK_TOKENS
 
 
 class Lines:
@@ -197,6 +200,10 @@ def _fields(lines: Lines, line: bytes) -> list[bytes]:
 def _tokens(lines: Lines, column: str, field: bytes) -> int:
     # `int` alone would take 1_000 and raise on thousands of digits.
     digits = field.strip()
+    # A column with gaps is one of floats to pandas, which writes 472 as 472.0.
+    whole, _, fraction = digits.partition(b".")
+    if whole and not fraction.strip(b"0"):
+        digits = whole
     if len(digits) < 20 and digits.removeprefix(b"-").isdigit():
         tokens = int(digits)
         if 0 < tokens <= LONGEST:
@@ -255,6 +262,15 @@ class _MooncakeLine(msgspec.Struct, frozen=True, gc=False):
     hash_ids: tuple[_BlockId, ...]
 
 
+class _BailianLine(msgspec.Struct, frozen=True, gc=False):
+    chat_id: int
+    timestamp: _Time
+    input_length: _Tokens
+    output_length: _Tokens
+    parent_chat_id: int = -1
+    hash_ids: tuple[_BlockId, ...] = ()
+
+
 class _OwnLine(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     output_tokens: _Tokens
     at_s: _Time | UnsetType = UNSET
@@ -265,18 +281,36 @@ class _OwnLine(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True
 
 
 def _mooncake(lines: Lines) -> Iterator[TraceRecord]:
-    clock = _Clock(1000)
-    for row in _objects(lines, msgspec.json.Decoder(_MooncakeLine)):
+    # Its times are milliseconds.
+    rows = _objects(lines, msgspec.json.Decoder(_MooncakeLine))
+    return _in_blocks(lines, rows, _Clock(1000), BLOCK_TOKENS)
+
+
+def _bailian(lines: Lines) -> Iterator[TraceRecord]:
+    # Each turn of a conversation has a line with its whole prompt, and its time in seconds.
+    rows = _objects(lines, msgspec.json.Decoder(_BailianLine))
+    return _in_blocks(lines, rows, _Clock(), BAILIAN_BLOCK_TOKENS)
+
+
+def _in_blocks(
+    lines: Lines, rows: Iterable[_MooncakeLine | _BailianLine], clock: _Clock, block_tokens: int
+) -> Iterator[TraceRecord]:
+    for row in rows:
         prompt = max(1, row.input_length)
-        blocks = -(-prompt // BLOCK_TOKENS)
+        blocks = -(-prompt // block_tokens)
         if len(row.hash_ids) > blocks:
             raise lines.bad(
                 f"hash_ids: expected {blocks} for {row.input_length} tokens, "
                 f"found {len(row.hash_ids)}",
-                f"One hash id stands for {BLOCK_TOKENS} tokens of the prompt.",
+                f"One hash id stands for {block_tokens} tokens of the prompt.",
             )
-        at_s = clock.at_s(row.timestamp)
-        yield TraceRecord(at_s, prompt, max(1, row.output_length), row.hash_ids)
+        yield TraceRecord(
+            clock.at_s(row.timestamp),
+            prompt,
+            max(1, row.output_length),
+            row.hash_ids,
+            block_tokens=block_tokens,
+        )
 
 
 def _own(lines: Lines) -> Iterator[TraceRecord]:
@@ -318,16 +352,43 @@ def _own_prompt(lines: Lines, row: _OwnLine) -> int:
     return max(1, len(row.prompt_token_ids) if row.prompt_token_ids else 0)
 
 
-_Row = TypeVar("_Row", _MooncakeLine, _OwnLine)
+_Row = TypeVar("_Row", _MooncakeLine, _BailianLine, _OwnLine)
 
 
 def _objects(lines: Lines, decoder: msgspec.json.Decoder[_Row]) -> Iterator[_Row]:
     for line in lines:
         try:
-            row = decoder.decode(line)
+            row = _row(decoder, line)
         except (msgspec.DecodeError, RecursionError) as error:
             raise _explained(lines, line, str(error), decoder.type.__struct_fields__) from None
         yield row
+
+
+def _row(decoder: msgspec.json.Decoder[_Row], line: bytes) -> _Row:
+    try:
+        return decoder.decode(line)
+    except msgspec.ValidationError:
+        try:
+            plain = msgspec.json.decode(line)
+        except (msgspec.DecodeError, RecursionError):
+            plain = None
+        if plain is None:
+            raise
+        # pandas writes the numbers of a column with gaps as floats: 472.0 is 472 all the same.
+        return msgspec.convert(_whole(plain), decoder.type)
+
+
+def _whole(value: object) -> object:
+    """A decoded value with every float that is a whole number as that number."""
+    match value:
+        case float():
+            return int(value) if value.is_integer() else value
+        case list():
+            return [_whole(item) for item in value]
+        case dict():
+            return {key: _whole(item) for key, item in value.items()}
+        case _:
+            return value
 
 
 _KINDS = {"int": "a whole number", "float": "a number", "array": "a list", "str": "text"}
@@ -338,7 +399,15 @@ def _explained(lines: Lines, line: bytes, error: str, keys: tuple[str, ...]) -> 
     if match := re.match(r"Object contains unknown field `(.*)`", error, re.DOTALL):
         return lines.bad(f"{match[1][:40]}: no such key", nearest(match[1], keys))
     if match := re.match(r"Object missing required field `(\w+)`", error):
-        return lines.bad(f"{match[1]}: missing", misspelt(_keys(line), keys))
+        found = _keys(line)
+        hint = misspelt(found, keys)
+        if match[1] == "timestamp" and "delay" in found:
+            hint = (
+                "Conversations by their delays (AIPerf) are not replayed: give every line a time."
+            )
+        elif match[1] == "input_length" and {"text_input", "messages", "payload"} & set(found):
+            hint = "Prompts of text (AIPerf) are not read: give their lengths in tokens."
+        return lines.bad(f"{match[1]}: missing", hint)
     if match := re.match(r"Expected `object`, got `(\w+)`$", error):
         return lines.bad(f"expected an object in braces, found {match[1]}")
     place = re.search(r" - at `\$\.(\w+)(?:\[(\d+)\])?`$", error)
@@ -386,6 +455,13 @@ LINE_FORMATS = {
         _MooncakeLine.__struct_fields__,
         '{"timestamp": 27482, "input_length": 6955, "output_length": 52, "hash_ids": [46, 47]}',
         _mooncake,
+    ),
+    "bailian": LineFormat(
+        "Bailian",
+        True,
+        _BailianLine.__struct_fields__,
+        '{"chat_id": 3, "timestamp": 6.1, "input_length": 9, "output_length": 5, "hash_ids": [4]}',
+        _bailian,
     ),
     "tputtui": LineFormat(
         "tputtui",

@@ -44,7 +44,7 @@ class Trace:
 
     tokenizer: for ShareGPT, which holds text: a tokenizer.json, a folder with one, or a hub id.
 
-    format: "azure", "mooncake", "burstgpt", "sharegpt" or "tputtui".
+    format: "azure", "mooncake", "bailian", "burstgpt", "sharegpt" or "tputtui".
     timed: whether records have times.
 
     Raises UsageError, here when the file is of no known kind or its first record is bad, and from
