@@ -90,7 +90,7 @@ class TestSpace:
             ("scheduling_policy", {"scheduling_policy": (0, 1)}),
             ("scheduling_policy=priority", {"scheduling_policy": (0, 1)}),
             (
-                "max_num_seqs=8, 16 ,max_num_batched_tokens=1k..2k",
+                "max_num_seqs=8, 16 ,max_num_batched_tokens=1K..2K",
                 {"max_num_seqs": (8, 16, 256), "max_num_batched_tokens": (1024, 2048)},
             ),
             ("watermark_blocks=0,16", {"watermark_blocks": (0, 16)}),

@@ -19,7 +19,8 @@ from collections.abc import Iterable
 from tputtui.redact import redacted
 
 __all__ = ["BootNeeded", "CeilingError", "EngineError", "KnobError", "OutputError",
-           "ProfileError", "ProfileExists", "TputError", "UsageError", "nearest"]  # fmt: skip
+           "ProfileError", "ProfileExists", "TputError", "UsageError", "closest",
+           "nearest"]  # fmt: skip
 
 
 class TputError(Exception):
@@ -90,7 +91,13 @@ class OutputError(TputError):
     exit_code = 74
 
 
+def closest(word: str, known: Iterable[str]) -> str:
+    """Which of `known` a misspelt word was meant to be, or an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
+    return close[0] if close else ""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint naming the closest of `known` ("Did you mean `x`?"), or an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
-    return f"Did you mean `{close[0]}`?" if close else ""
+    close = closest(word, known)
+    return f"Did you mean `{close}`?" if close else ""

@@ -14,7 +14,15 @@ from decimal import Decimal
 
 from tputtui.errors import UsageError, nearest
 
-__all__ = ["METRICS", "Goal", "describe_goals", "goals_from", "goals_to", "parse_goals"]
+__all__ = [
+    "METRICS",
+    "Goal",
+    "describe_goals",
+    "goals_from",
+    "goals_to",
+    "metric_of",
+    "parse_goals",
+]
 
 METRICS = ("ttft", "tpot", "e2e")
 """Latencies a goal can bound: time to first token, per output token after it, end to end."""
@@ -85,6 +93,13 @@ def parse_goals(text: str) -> tuple[Goal, ...]:
             raise UsageError(f"{item.strip()!r} is not a goal.", _FORM)
         goals.append(_goal(written[1], written[2]))
     return _distinct(goals)
+
+
+def metric_of(name: str) -> str:
+    """What a goal called so bounds ("ttft" of "ttft_p99"), whether it is one of METRICS or not."""
+    plain = name.strip().lower()
+    found = _NAME.fullmatch(plain)
+    return found[1] if found else plain
 
 
 def describe_goals(goals: Iterable[Goal]) -> str:

@@ -8,6 +8,7 @@ Pure data, used on every thread.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 
@@ -15,7 +16,7 @@ from tputtui.errors import CeilingError, KnobError, nearest
 
 __all__ = ["KNOBS", "UNTOLD", "Knob", "Knobs", "checked", "coarse_step", "differing", "fine_step",
            "knob", "known", "parse_value", "shorthand", "spoken",
-           "started_at", "turned"]  # fmt: skip
+           "started_at", "turned", "whole_number"]  # fmt: skip
 
 
 UNTOLD = 2**62
@@ -252,13 +253,25 @@ def started_at(name: str, value: int | str) -> int:
 
 def parse_value(name: str, text: str) -> int | str:
     """A typed limit: "256", "1 024" and "4k" as a number, anything else as it stands."""
-    plain = text.strip().replace(",", "").replace("_", "").replace(" ", "").lower()
-    factor = 1
-    if plain.endswith("k"):
-        plain, factor = plain[:-1], 1024
-    if knob(name).choices or not plain.isascii() or not plain.lstrip("+-").isdigit():
-        return text.strip().lower()
-    return int(plain) * factor
+    value = None if knob(name).choices else whole_number(text)
+    return text.strip().lower() if value is None else value
+
+
+def whole_number(text: str) -> int | None:
+    """A whole number as vLLM reads one on its command line: 4k is 4,000, 4K is 4,096, 1.5k 1,500.
+
+    Beyond vLLM, digits may be set apart: "1,024", "1 024", "1_024". None for anything else.
+    """
+    plain = re.sub(r"(?<=\d)[,_ ](?=\d)", "", text.strip())
+    match = re.fullmatch(r"([+-]?\d{1,18})(?:(\.\d{1,18})?([kmgt])|([KMGT]))?", plain, re.ASCII)
+    if match is None:
+        return None
+    number, fraction, decimal, binary = match.groups()
+    if binary:
+        return int(number) << 10 * (1 + "KMGT".index(binary))
+    if decimal:
+        return int(float(number + (fraction or "")) * 1000 ** (1 + "kmgt".index(decimal)))
+    return int(number)
 
 
 def fine_step(name: str, value: int, direction: int, ceilings: Knobs) -> int:

@@ -67,7 +67,8 @@ SETTINGS = (
             "served within", in_profile=True),
     Setting("price_per_hour", "PRICE", "of the machine: shows the cost of tokens",
             in_profile=True),
-    Setting("knob", "LIMIT=VALUE", "start a live limit below its ceiling, e.g. max_num_seqs=64",
+    Setting("knob", "LIMIT=VALUE", "start a live limit below its ceiling, e.g. max_num_seqs=64 "
+            "(4k is 4,000, 4K is 4,096, as in vLLM's flags)",
             in_profile=True),
     Setting("guard", "LIMITS", "ttft_p99=2s,kv=0.97: a turn that breaks it is undone by itself"),
     Setting("simulate", "DEVICE|FILE", "vLLM itself on a GPU that is not here: h100, l4, …, or a "

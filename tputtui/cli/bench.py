@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tputtui.cli.headless import Headless
 from tputtui.cli.main import INTERRUPTED
-from tputtui.cli.options import add_settings, asked_of, new_file
+from tputtui.cli.options import add_settings, asked_of, new_file, parsed
 
 if TYPE_CHECKING:
     from tputtui.frame import Frame
@@ -36,7 +36,7 @@ examples:
 
 def run(words: list[str]) -> int:
     """Measure; returns the exit code."""
-    options, rest = parser().parse_known_args(words)
+    options, rest = parsed(parser(), words)
     asked = asked_of(options, rest)
     duration_s = duration_of(options.duration)
     new_file(options.save)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from tputtui.cli.bench import duration_of
 from tputtui.cli.main import INTERRUPTED
-from tputtui.cli.options import add_settings, asked_of, new_file
+from tputtui.cli.options import add_settings, asked_of, new_file, parsed
 
 if TYPE_CHECKING:
     from tputtui.engine.protocol import EngineFacts
@@ -33,7 +33,7 @@ examples:
 
 def run(words: list[str]) -> int:
     """Calibrate; returns the exit code."""
-    options, rest = parser().parse_known_args(words)
+    options, rest = parsed(parser(), words)
     from tputtui.engine.target import is_server
     from tputtui.errors import UsageError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from tputtui.cli.options import Asked, add_settings, asked_of, said_by
+from tputtui.cli.options import Asked, add_settings, asked_of, parsed, said_by
 from tputtui.settings import SETTINGS
 
 __all__ = ["parser", "run"]
@@ -32,7 +32,7 @@ _TEMPLATE = """\
 
 def run(words: list[str]) -> int:
     """Show, or make a file; returns the exit code."""
-    options, rest = parser().parse_known_args(words)
+    options, rest = parsed(parser(), words)
     if options.command == "init":
         return _init(rest)
     if options.command == "path":

@@ -81,9 +81,24 @@ def _run(words: list[str]) -> int:
         print(f"tputtui {__version__}")
         return 0
     command = words.pop(0) if words and words[0] in COMMANDS else "run"
+    if command == "run" and words:
+        _check_command(words[0])
     module = importlib.import_module(f"tputtui.cli.{command}")
     code: int = module.run(words)
     return code
+
+
+def _check_command(word: str) -> None:
+    """Raise UsageError where a first word is rather a misspelt command than a MODEL."""
+    from tputtui.errors import UsageError, closest
+
+    if word.startswith("-") or not word.isalpha() or os.path.exists(word):
+        return
+    if meant := closest(word, COMMANDS):
+        raise UsageError(
+            f"There is no command {word!r}.",
+            f"Did you mean `{meant}`? A folder with a model in it is written ./{word}.",
+        )
 
 
 def _occupy_standard_descriptors() -> None:

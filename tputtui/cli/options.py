@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tputtui.metrics import Exporter
     from tputtui.profile import EngineSpec, Profile
 
-__all__ = ["Asked", "add_settings", "asked_of", "exporter_of", "new_file", "said_by"]
+__all__ = ["Asked", "add_settings", "asked_of", "exporter_of", "new_file", "parsed", "said_by"]
 
 _LOAD_FIELDS = {
     "load": "arrivals",
@@ -68,6 +68,59 @@ def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
         else:
             default = f" (default {setting.default})" if setting.default else ""
             add(setting.flag, metavar=setting.metavar, help=setting.help + default)
+
+
+def parsed(
+    parser: argparse.ArgumentParser, words: list[str]
+) -> tuple[argparse.Namespace, list[str]]:
+    """The parser's own options, and what is left for `asked_of`: MODEL and vLLM's flags.
+
+    Raises UsageError for a flag that is rather a misspelt one of the parser's than one of vLLM's,
+    or that another command has.
+    """
+    options, rest = parser.parse_known_args(words)
+    given = [word.partition("=")[0] for word in rest if word.startswith("--")]
+    if not given:
+        return options, rest
+    from tputtui.engine import flags
+    from tputtui.engine.target import FLAGS
+    from tputtui.errors import UsageError, closest
+
+    theirs = {*flags.known_flags(), *FLAGS}
+    own = _flags_of(parser)
+    for flag in given:
+        name = flag.partition(".")[0].replace("_", "-")
+        if name in theirs or f"--{name[5:]}" in theirs:
+            continue
+        # Without the dashes, which would make short names all alike.
+        plain = {known.lstrip("-"): known for known in (*theirs, *own)}
+        meant = plain.get(closest(name.lstrip("-"), plain), "")
+        if meant in own:
+            raise UsageError(f"There is no flag {flag}.", f"Did you mean `{meant}`?")
+        if others := _commands_with(name):
+            raise UsageError(f"There is no flag {flag} here.", f"It is one of {others}.")
+    return options, rest
+
+
+def _flags_of(parser: argparse.ArgumentParser) -> set[str]:
+    found: set[str] = set()
+    for action in parser._actions:
+        found.update(option for option in action.option_strings if option.startswith("--"))
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                found |= _flags_of(each)
+    return found
+
+
+def _commands_with(flag: str) -> str:
+    """The commands that have a flag of that name, as a sentence names them."""
+    import importlib
+
+    from tputtui.cli.main import COMMANDS
+
+    modules = {word: importlib.import_module(f"tputtui.cli.{word}") for word in COMMANDS}
+    having = [word for word, module in modules.items() if flag in _flags_of(module.parser())]
+    return ", ".join(f"`tputtui {word}`" for word in having)
 
 
 def asked_of(options: argparse.Namespace, rest: list[str]) -> Asked:

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from tputtui.cli.main import INTERRUPTED
-from tputtui.cli.options import Asked, add_settings, asked_of, exporter_of
+from tputtui.cli.options import Asked, add_settings, asked_of, exporter_of, parsed
 from tputtui.engine.memory import uncollected
 from tputtui.redact import redacted
 
@@ -49,7 +49,7 @@ commands (`tputtui COMMAND --help`):
 
 def run(words: list[str]) -> int:
     """Run the screen; returns the exit code."""
-    options, rest = parser().parse_known_args(words)
+    options, rest = parsed(parser(), words)
     with uncollected():
         asked = asked_of(options, rest)
         from tputtui.terminal import Terminal, open_log

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tputtui.cli.bench import add_virtual, duration_of
 from tputtui.cli.headless import Headless
 from tputtui.cli.main import INTERRUPTED
-from tputtui.cli.options import Asked, add_settings, asked_of, new_file
+from tputtui.cli.options import Asked, add_settings, asked_of, new_file, parsed
 
 if TYPE_CHECKING:
     from tputtui.headless.running import Interrupted
@@ -38,7 +38,7 @@ examples:
 
 def run(words: list[str]) -> int:
     """Tune; returns the exit code."""
-    options, rest = parser().parse_known_args(words)
+    options, rest = parsed(parser(), words)
     from tputtui import profile
 
     options.profile = str(profile.find(options.profile))

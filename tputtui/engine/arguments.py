@@ -18,6 +18,7 @@ from typing import Any
 from tputtui.engine import flags
 from tputtui.engine.protocol import Argument
 from tputtui.errors import UsageError, nearest
+from tputtui.knobs import whole_number
 from tputtui.profile import EngineValue
 
 __all__ = ["LEFT_OUT", "arguments", "text_of", "value_of"]
@@ -36,8 +37,6 @@ LEFT_OUT: Mapping[str, str] = {
 _ON, _OFF = "on", "off"
 _TRUE = frozenset({_ON, "true", "yes"})
 _FALSE = frozenset({_OFF, "false", "no"})
-_DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _MANY = 12
 """Choices that a hint names one by one."""
 
@@ -208,14 +207,8 @@ def _switch(argument: Argument, text: str) -> bool | None:
 def _whole(argument: Argument, text: str) -> EngineValue:
     if text.lower() in argument.choices:
         return text.lower()
-    plain = re.sub(r"(?<=\d)[,_ ](?=\d)", "", text)
-    if re.fullmatch(r"-?\d+", plain, re.ASCII):
-        return int(plain)
-    # As vLLM reads its larger numbers: 4k is 4,000 and 4K is 4,096.
-    if match := re.fullmatch(r"(\d+)(\.\d+)?([kmgt])", plain, re.ASCII):
-        return int(float(match[1] + (match[2] or "")) * _DECIMAL[match[3]])
-    if match := re.fullmatch(r"(\d+)([KMGT])", plain, re.ASCII):
-        return int(match[1]) * _BINARY[match[2]]
+    if (value := whole_number(text)) is not None:
+        return value
     words = "".join(f" or {word}" for word in argument.choices)
     raise UsageError(
         f"{argument.name} is a whole number, and {text!r} is none.",

@@ -7,11 +7,13 @@ from tputtui.attach.address import Address, parse_addresses
 from tputtui.errors import UsageError, nearest
 from tputtui.profile import EngineSpec
 
-__all__ = ["SERVER", "check_arguments", "is_server", "target_of"]
+__all__ = ["FLAGS", "SERVER", "check_arguments", "is_server", "target_of"]
 
 SERVER = "server:"
 _ARGUMENTS = ("token_env", "token_file", "token_keyring", "header", "ca", "tokenizer")
 """What stands in the place of vLLM's arguments: how to get in, and a tokenizer for text."""
+FLAGS = tuple(f"--{name.replace('_', '-')}" for name in _ARGUMENTS)
+"""The same as flags."""
 
 
 def is_server(model: str) -> bool:

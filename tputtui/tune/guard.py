@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tputtui.errors import UsageError
-from tputtui.goals import Goal, parse_goals
+from tputtui.errors import UsageError, nearest
+from tputtui.goals import METRICS, Goal, metric_of, parse_goals
 from tputtui.measure.attainment import wilson
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import STEP
@@ -20,7 +20,7 @@ __all__ = ["Guard", "parse_guard"]
 
 _FEWEST = 30
 _KV_OVER_S = 2.0
-_HINT = "Write goals and a share of the KV cache, such as ttft_p99=2s,kv=0.97."
+_HINT = "A guard takes goals (ttft, tpot, e2e) and a share of the KV cache: ttft_p99=2s,kv=0.97."
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,10 @@ def parse_guard(text: str) -> Guard:
     goals, kv = [], None
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = part.partition("=")
-        if name.strip() != "kv":
+        if (metric := metric_of(name)) != "kv":
+            if metric not in (*METRICS, "itl"):
+                raise UsageError(f"There is no guard for {name.strip()!r}.",
+                                 nearest(metric, (*METRICS, "kv")) or _HINT)  # fmt: skip
             goals.append(part)
             continue
         try:

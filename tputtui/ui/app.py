@@ -183,7 +183,7 @@ class TputApp(TerminalApp):
             limit, ceiling = knob(name), ceilings.get(name)
             hint = f"{', '.join(limit.choices)}. {limit.trade}"
             if not limit.choices:
-                hint = f"Up to {ceiling:,}; {limit.reach}. 4k is 4,096."
+                hint = f"Up to {ceiling:,}; {limit.reach}. 4k is 4,000, 4K 4,096."
             self.push_screen(Dialog(name, [("", spoken(name, value))], hint, use))
 
         self._try(open_dialog)
