@@ -217,13 +217,15 @@ def test_a_traces_bad_line_stops_the_load_says_where_and_the_engine_goes_on(tmp_
     path = tmp_path / "azure.csv"
     path.write_text(
         "TIMESTAMP,ContextTokens,GeneratedTokens\n"
-        "2023-11-16 18:15:46,50,9\n2023-11-16 18:15:47,50,9\n2023-11-16 18:15:48,x,9\n"
+        # The first 1,000 records are checked before it is taken.
+        + "2023-11-16 18:15:46,50,9\n" * 1000
+        + "2023-11-16 18:15:48,x,9\n"
     )
     rig = Rig.booted(load(ClosedLoop(4)))
-    rig.session.steer.set_workload(from_texts(load(ClosedLoop(4)), {"trace": str(path)}))
-    rig.run(10.0)
+    rig.session.steer.set_workload(from_texts(load(ClosedLoop(256)), {"trace": str(path)}))
+    rig.run(60.0)
     frame = rig.session.frame()
-    assert "azure.csv: line 4" in frame.status.load_failure.message
+    assert "azure.csv: line 1002" in frame.status.load_failure.message
     assert frame.status.state is State.READY
     assert frame.accounting.balanced
     assert frame.marks[-1].text.startswith("load stopped: ")

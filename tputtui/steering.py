@@ -229,10 +229,10 @@ class Steering:
         self._break_off("The load was held.")
         return self._helm.toggle_load()
 
-    def restart_load(self) -> None:
-        """Begin the load with its first request, on an empty engine."""
+    def restart_load(self) -> int:
+        """Begin the load with its first request, on an empty engine; the number of the order."""
         self._break_off("The load was begun anew.")
-        self._helm.restart("load begun anew")
+        return self._helm.restart("load begun anew")
 
     def stop_load(self) -> None:
         """Abort what is in flight and go back to the first request."""
@@ -378,9 +378,11 @@ class Steering:
         self._guarding.turned(self._recorder, self._clock())
 
     def _follow_verify(self, seen: Frame) -> None:
-        match self._verifying and self._verifying.follow(seen, self._recorder):
+        if (verifying := self._verifying) is None:
+            return
+        match verifying.follow(seen, self._recorder):
             case Next.BEGIN:
-                self._helm.restart("verify: measured again")
+                verifying.begun(self._helm.restart("verify: measured again"))
             case Next.ANEW:
                 self._helm.measure_anew()
 

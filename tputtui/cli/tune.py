@@ -167,8 +167,7 @@ def _settled(
         session.steer.tuner.take(boot=True)
         if not until_up(session, session.engine, interrupted):
             return None, _why_not(headless, interrupted)
-    session.steer.restart_load()
-    measuring = Measuring(duration_s)
+    measuring = Measuring(duration_s, session.steer.restart_load())
     measure(session, measuring, interrupted, headless.err, quiet=options.quiet)
     if options.verify and not interrupted.asked.is_set():
         headless.say(session.steer.verify())

@@ -145,10 +145,11 @@ def _measured(
     from tputtui.tune.measuring import Measuring
 
     session, err = headless.session, headless.err
+    load = 0
     if spec is not None and until_up(session, spec, interrupted):
         # From its first request on, as it was when it was tuned.
-        session.steer.restart_load()
-    measuring = Measuring(duration_s)
+        load = session.steer.restart_load()
+    measuring = Measuring(duration_s, load)
     frame = session.frame()
     if spec is None or frame.status.spec == spec:
         frame = measure(session, measuring, interrupted, err, quiet=quiet)

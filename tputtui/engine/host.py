@@ -21,7 +21,7 @@ from tputtui.engine.ledger import Ledger
 from tputtui.engine.mailbox import Mailbox
 from tputtui.engine.marks import Marks
 from tputtui.engine.memory import give_back
-from tputtui.engine.orders import Boot, Orders, Status
+from tputtui.engine.orders import Boot, LoadRun, Orders, Status
 from tputtui.engine.protocol import Engine, State
 from tputtui.errors import KnobError, TputError, UsageError
 from tputtui.knobs import Knobs
@@ -65,6 +65,7 @@ class Host(Orders):
         self._generator: Generator | None = None
         self._workload = workload
         self._tokenizer = ""
+        self._number = 0
         self._paused = False
         self._marks = Marks(recorder.marks, clock)
         self._ledger = Ledger(recorder)
@@ -114,6 +115,7 @@ class Host(Orders):
 
     def _carry_out(self, wait_s: float) -> None:
         for number, name, args in self._mailbox.take(wait_s):
+            self._number = number
             try:
                 getattr(self, f"_{name}")(*args)
             except (Exception, SystemExit) as error:
@@ -218,8 +220,13 @@ class Host(Orders):
     def _bring_up(self, boot: Boot) -> None:
         spec, knobs = boot
         self._paused = False
-        carried_out = self.status.carried_out
-        self.status = Status(State.IMPORTING, self._clock(), carried_out=carried_out)
+        before = self.status
+        self.status = Status(
+            State.IMPORTING,
+            self._clock(),
+            load_run=before.load_run,
+            carried_out=before.carried_out,
+        )
         self._engine = self._make_engine()
         facts = self._engine.boot(spec, self._enter)
         in_force = facts.booted.overridden(dict(knobs)).clamped(facts.ceilings)
@@ -314,10 +321,17 @@ class Host(Orders):
             return
         if self._generator.exhausted:
             self._generator.restart()
-        self.status = replace(self.status, load_failure=None)
-        self._generator.resume(self._clock())
         self._marks.add("load", "load on")
-        self._follow_load(self._generator)
+        self._let_arrive(self._generator)
+
+    def _let_arrive(self, generator: Generator) -> None:
+        """Let requests arrive: a load of its own, by the number of the order under way."""
+        self.status = replace(self.status, load_failure=None)
+        began_s = self._clock()
+        generator.resume(began_s)
+        self._follow_load(generator)
+        # Last: whoever reads of it reads of a load that is on, or was.
+        self.status = replace(self.status, load_run=LoadRun(self._number, began_s))
 
     def _pause_load(self) -> None:
         if self._generator is None or self._generator.held:
@@ -339,8 +353,7 @@ class Host(Orders):
         engine.reset_prefix_cache()
         self._apply(engine, knobs)
         self._marks.add("trial", text)
-        generator.resume(self._clock())
-        self._follow_load(generator)
+        self._let_arrive(generator)
 
     def _abort_load(self) -> Generator | None:
         """Abort what is in flight; a new generator, held at request 0."""
@@ -357,7 +370,10 @@ class Host(Orders):
         return self._generator
 
     def _end_of_trace(self, generator: Generator) -> None:
-        generator.hold(self._clock())
+        ended_s = self._clock()
+        generator.hold(ended_s)
+        run = self.status.load_run._replace(ended_s=ended_s)
+        self.status = replace(self.status, load_run=run)
         if generator.failure is not None:
             self._load_failed(generator.failure)
         else:

@@ -5,9 +5,11 @@ Any thread may give an order; it is queued and carried out between two engine st
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tputtui.engine.protocol import EngineFacts, State
 from tputtui.errors import TputError
@@ -15,10 +17,31 @@ from tputtui.knobs import Knobs
 from tputtui.load.workload import Workload
 from tputtui.profile import EngineSpec
 
-__all__ = ["Orders", "Status"]
+__all__ = ["LoadRun", "Orders", "Status"]
 
 Boot = tuple[EngineSpec, Mapping[str, int]]
 """What to boot, and the limits to start with by name; one left out stands as booted."""
+
+
+class LoadRun(NamedTuple):
+    """A load that was put on, from when requests began to arrive.
+
+    However short it was, it can be read off the status afterwards: nobody has to look meanwhile.
+    number: of the order that put it on, 0 for none yet. began_s: when (engine clock).
+    ended_s: when it ended by itself, with its trace; infinity while it has not.
+    """
+
+    number: int = 0
+    began_s: float = -math.inf
+    ended_s: float = math.inf
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has come to its end by itself."""
+        return self.ended_s < math.inf
+
+
+_NO_LOAD = LoadRun()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +52,8 @@ class Status:
     spec: what was booted. knobs: the limits in force; None before the first boot.
     failure: why it FAILED. refused: why the last boot failed, where the one before was gone back
     to. load_failure: why the load stopped by itself (a trace's bad line).
-    load_on: whether requests arrive (in a paused engine they queue up).
+    load_on: whether requests arrive (in a paused engine they queue up). load_run: the load that was
+    put on last; where it is told here, `state` and `load_on` are as it made them, or as of later.
     carried_out: the number of the last order that has been carried out, a boot to its end. Orders
     with a higher number are still on their way: until then this says how things stood before them.
     """
@@ -45,6 +69,7 @@ class Status:
     refused: TputError | None = None
     load_failure: TputError | None = None
     load_on: bool = False
+    load_run: LoadRun = _NO_LOAD
     carried_out: int = 0
 
 
@@ -146,12 +171,13 @@ class Orders(ABC):
         """Go on with another workload; `text` goes on the mark."""
         self._order("set_workload", workload, text)
 
-    def begin_leg(self, knobs: Knobs, workload: Workload, text: str) -> None:
+    def begin_leg(self, knobs: Knobs, workload: Workload, text: str) -> int:
         """From an empty engine: limits, and `workload` from its first request on.
 
-        What is in flight is aborted and the prefix cache emptied.
+        What is in flight is aborted and the prefix cache emptied. Returns the order's number.
         """
         self._order("begin_leg", knobs, workload, text, load=True)
+        return self._given
 
     def run_load(self) -> None:
         """Let requests arrive."""

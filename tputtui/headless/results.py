@@ -177,8 +177,10 @@ def _csv(result: Result) -> str:
 
 def _table(result: Result) -> str:
     found = result.measured
+    account = ", ".join(f"{n:,} {name}" for name, n in result.accounting.items() if n)
     if found is None:
-        return f"no figures: {result.note or result.outcome}\n"
+        served = f"requests  {account}\n" if account else ""
+        return f"no figures: {result.note or result.outcome}\n{served}"
     window = found.window
     limits = "  ".join(f"{name} {found.knobs.get(name, MISSING)}" for name in _MAIN)
     saturated = ", saturated" if window.saturated else ""
@@ -204,8 +206,7 @@ def _table(result: Result) -> str:
             f"{f'{each.met_frac:.1%} [{each.low:.1%}, {each.high:.1%}]':<22}{each.n:>9,}"
             for name, each in found.goals.items()
         ]
-    account = result.accounting
-    lines += ["", "requests  " + ", ".join(f"{n:,} {name}" for name, n in account.items() if n)]
+    lines += ["", f"requests  {account}"]
     lines += [f"{name:<9} {path}" for name, path in result.files.items()]
     if result.note:
         lines.append(f"note      {result.note}")

@@ -72,6 +72,7 @@ def measure(
 ) -> Frame:
     """Look at `session`, once started, until it is measured or interrupted; the last frame.
 
+    Of a load that has ended by itself, what is in flight is served first: it is in the books then.
     each_second: told a frame once a second of the run.
     """
     second = -1
@@ -84,6 +85,11 @@ def measure(
             if each_second is not None and int(frame.elapsed_s) != second:
                 second = int(frame.elapsed_s)
                 each_second(frame)
-            if measuring.over or interrupted.asked.is_set():
+            if (measuring.over and not _running_out(frame)) or interrupted.asked.is_set():
                 return frame
             pause(session, interrupted)
+
+
+def _running_out(frame: Frame) -> bool:
+    over = frame.status.load_run.ended and not frame.status.load_on
+    return frame.serving and over and frame.accounting.in_flight > 0

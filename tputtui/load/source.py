@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import accumulate, islice
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -125,18 +125,34 @@ def check_trace(workload: Workload, tokenizer: str) -> None:
     if workload.trace is None:
         return
     trace = _opened(workload.trace, tokenizer)
-    if trace.format != "sharegpt":
-        for _ in islice(trace, _CHECKED_RECORDS):
-            pass
-    trace.close()
-    if isinstance(workload.arrivals, Recorded) and not trace.timed:
+    recorded = isinstance(workload.arrivals, Recorded)
+    if recorded and not trace.timed:
+        trace.close()
         raise untimed(workload.trace)
+    if trace.format != "sharegpt":
+        moves = not (recorded and workload.trace.repeat)
+        for number, record in enumerate(trace, 1):
+            moves = moves or record.at_s > 0
+            if number >= _CHECKED_RECORDS and moves:
+                break
+        if not moves:
+            trace.close()
+            raise _endless(workload.trace)
+    trace.close()
 
 
 def untimed(file: TraceFile) -> UsageError:
     """That recorded arrivals were asked of a trace without times."""
     return UsageError(
         f"{file.path} has no times to replay.", "Give a rate like 8/s, or a number in flight."
+    )
+
+
+def _endless(file: TraceFile) -> UsageError:
+    """That a trace which takes no time is to be repeated at its own times."""
+    return UsageError(
+        f"{file.path}: all its records have one time, so repeating it at its times has no end.",
+        "Leave out `repeat`, or give a rate like 8/s, or a number in flight.",
     )
 
 

@@ -49,11 +49,11 @@ class Gamma(_Arrivals, frozen=True, tag="gamma"):
 
     burstiness: the shape of the distribution, as `vllm bench serve --burstiness` has it: 1 is
     Poisson, less comes in clumps, more is more even. The gaps' coefficient of variation is
-    1/√burstiness.
+    1/√burstiness. Far below 0.001 the gaps are too short for a float: all would arrive at once.
     """
 
     rate: Level
-    burstiness: Annotated[float, msgspec.Meta(gt=0, le=1000)]
+    burstiness: Annotated[float, msgspec.Meta(ge=0.001, le=1000)]
 
 
 class Recorded(_Arrivals, frozen=True, tag="recorded"):

@@ -161,10 +161,10 @@ class Helm:
         self._host.run_load()
         return "Load running."
 
-    def restart(self, text: str) -> None:
-        """The load from its first request on, on an empty engine."""
+    def restart(self, text: str) -> int:
+        """The load from its first request on, on an empty engine; the number of the order."""
         self.turned()
-        self._host.begin_leg(self.limits, self.load, text)
+        return self._host.begin_leg(self.limits, self.load, text)
 
     def boot(
         self, args: Mapping[str, EngineValue], knobs: Mapping[str, int], *, only: bool

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tputtui.engine.protocol import State
 from tputtui.frame import Frame
 from tputtui.knobs import Knobs
 from tputtui.load.workload import Workload
@@ -23,7 +22,6 @@ __all__ = ["LegWatch", "LiveLeg", "ended_between"]
 
 _WARM_UP_S = 3.0
 _BEGINS_WITHIN_S = 30.0
-_OVER = (State.DRAINING, State.READY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +71,9 @@ class LegWatch:
         status = frame.status
         if status.load_failure is not None:
             self.broken = f"The load stopped: {status.load_failure.message}"
-        if status.state in _OVER and status.since_s > self.began_s:
-            # A trace has come to its end; what is in flight still is no part of the leg.
-            self.ended_s = min(self.ended_s, status.since_s)
+        if status.load_run.began_s >= self.began_s:
+            # Where a trace has come to its end, what is in flight still is no part of the leg.
+            self.ended_s = status.load_run.ended_s
         if not self.warm:
             self._warm_up(frame, recorder)
 

@@ -31,17 +31,20 @@ class Stage(StrEnum):
 class Measuring:
     """Waits for figures over `duration_s` seconds.
 
+    load: the number of the order that puts the load on; with 0 any load will do. One that is put
+    on later is measured in its place.
     A load that ends before is measured until then. result: the newest frame with figures, None
     before there are any. measured_s: seconds measured. note: what was out of the ordinary.
     """
 
-    def __init__(self, duration_s: float) -> None:
+    def __init__(self, duration_s: float, load: int = 0) -> None:
         self.duration_s = duration_s
+        self.load = load
         self.stage = Stage.BOOTING
         self.result: Frame | None = None
         self.note = ""
         self.measured_s = 0.0
-        self._loaded_s: float | None = None
+        self._followed = 0
 
     @property
     def over(self) -> bool:
@@ -59,17 +62,18 @@ class Measuring:
         return False
 
     def _go_on(self, frame: Frame) -> bool:
-        now_s, running = frame.t_s, frame.status.state is State.RUNNING
-        if self._loaded_s is None:
-            if running:
-                self._loaded_s, self.stage = now_s, Stage.WARMING
+        run = frame.status.load_run
+        if run.number < max(1, self.load):
             return False
-        if not running:
-            # What is in flight still is no part of it.
+        if run.number != self._followed:
+            self._followed, self.stage, self.result = run.number, Stage.WARMING, None
+        if frame.status.state is not State.RUNNING:
+            # It may have begun and ended since the last look. What is in flight still is no part
+            # of it.
             self.stage, self.note = Stage.DONE, "the load ended"
             return False
         if self.stage is Stage.WARMING:
-            if now_s - self._loaded_s < _WARM_UP_S:
+            if frame.t_s - run.began_s < _WARM_UP_S:
                 return False
             self.stage = Stage.SETTLING
             return True

@@ -6,6 +6,8 @@ engine, as a leg does: what the level before left queued up is no part of its fi
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from tputtui.errors import UsageError
@@ -42,6 +44,7 @@ class Sweeping:
         self._sweep = Sweep(max(level / 8, 1.0 if self._whole else 0.1), whole=self._whole)
         self._asked_s = now_s
         self._note = "starting"
+        self._ended = False
         self._watch = LegWatch(now_s)
 
     @property
@@ -62,7 +65,7 @@ class Sweeping:
     @property
     def load(self) -> Workload | None:
         """The load to be on now; None when the sweep is over."""
-        level = self._sweep.ask()
+        level = self._level()
         if level is None:
             return None
         arrivals = with_level(self.before.arrivals, level)
@@ -71,7 +74,7 @@ class Sweeping:
     @property
     def state(self) -> SweepState:
         """How far it is."""
-        return SweepState(self._sweep.ask(), len(self._sweep.levels), self._note)
+        return SweepState(self._level(), len(self._sweep.levels), self._note)
 
     def stop(self, note: str) -> SweepState:
         """Its last state, when it is broken off."""
@@ -79,11 +82,15 @@ class Sweeping:
 
     def follow(self, frame: Frame, recorder: Recorder) -> bool:
         """Take in a frame of the load asked for; whether another load is to be put on now."""
-        level = self._sweep.ask()
+        level = self._level()
         if level is None:
             return False
         was_warm = self.warm
         self._watch.follow(frame, recorder)
+        if self._watch.ended_s < math.inf:
+            # Nothing would ever be measured of this level, nor of another one.
+            self._ended, self._note = True, "The load ended: its trace is over."
+            return True
         if not was_warm:
             # The frame's own window is still that of before.
             self._note = self._watch.note
@@ -114,6 +121,9 @@ class Sweeping:
         if start_s < self.cut_s or end_s - start_s < MIN_WINDOW_S:
             return None
         return next((point for point in frame.points if point.trial == row.number), None)
+
+    def _level(self) -> float | None:
+        return None if self._ended else self._sweep.ask()
 
     def _waiting(self, frame: Frame) -> str:
         window = frame.window

@@ -93,6 +93,10 @@ class Verifying:
         """Whether what it found is about this setting."""
         return (engine, knobs, load) == (self.spec, self.knobs, self.load)
 
+    def begun(self, order: int) -> None:
+        """The load begins with its first request by the order of that number."""
+        self._measuring.load = order
+
     def follow(self, frame: Frame, recorder: Recorder) -> Next:
         """Take in a frame; what is to be done now."""
         if self._over:

@@ -1,0 +1,149 @@
+"""Loads that are over before anybody looks, and sources that would never end."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tests import PATIENCE_S
+from tests.rig import Rig
+from tests.terminal import PROGRAM, environment
+from tputtui.engine.dispatch import _SENT_AT_ONCE
+from tputtui.errors import UsageError
+from tputtui.load.source import check_trace
+from tputtui.load.workload import ClosedLoop, Poisson, Recorded, TraceFile, Workload
+from tputtui.tune.leg import LegWatch
+from tputtui.tune.measuring import Measuring, Stage
+from tputtui.tune.sweeping import Sweeping
+
+RECORD = '{"at_s": %s, "prompt_tokens": 100, "output_tokens": 10}\n'
+
+
+@pytest.fixture
+def trace(tmp_path):
+    def trace(*times: float, repeat: bool = False) -> TraceFile:
+        path = tmp_path / "trace.jsonl"
+        path.write_text("".join(RECORD % at_s for at_s in times))
+        return TraceFile(str(path), repeat=repeat)
+
+    return trace
+
+
+@pytest.mark.parametrize("times", [(0,), (3, 3, 3), (5,) * 1500])
+def test_a_trace_that_takes_no_time_is_not_repeated_at_its_times(trace, times):
+    with pytest.raises(UsageError, match=r"trace\.jsonl: all its records have one time"):
+        check_trace(Workload(Recorded(), trace=trace(*times, repeat=True)), "")
+
+
+@pytest.mark.parametrize("arrivals", [ClosedLoop(8), Poisson(8.0)])
+def test_repeated_at_another_rate_it_is_as_good_as_any(trace, arrivals):
+    check_trace(Workload(arrivals, trace=trace(0, repeat=True)), "")
+
+
+def test_a_trace_that_moves_late_is_repeated(trace):
+    check_trace(Workload(Recorded(), trace=trace(*[0] * 1200, 1, repeat=True)), "")
+
+
+def test_a_turn_of_the_loop_ends_whatever_is_due_while_the_clock_stands_still(trace):
+    rig = Rig(Workload(Recorded(), trace=trace(0, repeat=True)))
+    rig.boot()
+    issued = rig.session.recorder.accounting.issued
+    # Before the step, and after it.
+    assert 0 < issued <= 2 * _SENT_AT_ONCE
+    # What was not sent stays due.
+    rig.turn()
+    assert rig.session.recorder.accounting.issued > issued
+
+
+@pytest.mark.parametrize("looks", [1, 8])
+def test_a_load_that_began_and_ended_between_two_looks_has_ended(trace, looks):
+    rig = Rig(Workload(Recorded(), trace=trace(0)))
+    rig.boot()
+    measuring = Measuring(10.0)
+    for _ in range(looks):
+        rig.run(0.5)
+    assert rig.session.host.status.load_run.ended
+    measuring.follow(rig.session.frame())
+    assert (measuring.stage, measuring.note) == (Stage.DONE, "the load ended")
+
+
+def test_only_the_load_that_is_waited_for_is_measured(trace):
+    rig = Rig(Workload(Recorded(), trace=trace(0)))
+    rig.boot()
+    rig.run(5.0)
+    # The one before has ended already: it is not this one.
+    measuring = Measuring(10.0, rig.session.steer.restart_load())
+    measuring.follow(rig.session.frame())
+    assert measuring.stage is Stage.BOOTING
+    rig.run(5.0)
+    measuring.follow(rig.session.frame())
+    assert measuring.stage is Stage.DONE
+
+
+def test_a_load_that_is_put_on_anew_warms_up_anew():
+    rig = Rig.booted(Workload(ClosedLoop(4), prompt=None, output=None, pairs=((64, 16, 1.0),)))
+    measuring = Measuring(10.0)
+    rig.run(3.0)
+    assert measuring.follow(rig.session.frame())
+    assert measuring.stage is Stage.SETTLING
+    rig.session.steer.restart_load()
+    rig.run(0.5)
+    measuring.follow(rig.session.frame())
+    assert measuring.stage is Stage.WARMING
+
+
+def test_a_leg_knows_when_its_load_ended_however_late_it_looks(trace):
+    load = Workload(Recorded(), trace=trace(0, 0.5))
+    rig = Rig(load)
+    rig.boot()
+    rig.run(2.0)
+    watch = LegWatch(rig.clock())
+    rig.session.host.begin_leg(rig.session.frame().asked, load, "A, pair 1")
+    began_s = rig.clock()
+    rig.run(20.0)
+    watch.follow(rig.session.frame(), rig.session.recorder)
+    assert watch.began_s == began_s
+    assert began_s + 0.5 <= watch.ended_s < began_s + 1.0
+
+
+def test_a_sweep_of_a_trace_that_ends_is_over(trace):
+    load = Workload(ClosedLoop(8), trace=trace(*range(40)))
+    rig = Rig(load)
+    rig.boot()
+    sweeping = Sweeping(load, rig.clock())
+    rig.run(30.0)
+    assert sweeping.follow(rig.session.frame())
+    assert sweeping.load is None
+    assert sweeping.state.note == "The load ended: its trace is over."
+
+
+def test_a_boot_keeps_what_is_known_of_the_load_before(trace):
+    rig = Rig(Workload(Recorded(), trace=trace(0)))
+    rig.boot()
+    rig.run(2.0)
+    run = rig.session.host.status.load_run
+    rig.session.host.boot(rig.session.engine, {}, load=False)
+    rig.turn()
+    assert rig.session.host.status.load_run == run
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("words", "code", "out", "err"),
+    [
+        ("trace.jsonl", 0, "no figures: the load ended\nrequests  1 issued, 1 finished\n", ""),
+        ("trace.jsonl repeat", 2, "", "trace.jsonl: all its records have one time"),
+    ],
+)
+def test_a_bench_of_one_record_ends(trace, tmp_path, words, code, out, err):
+    trace(0)
+    done = subprocess.run(
+        [PROGRAM, "bench", "shape:qwen3-8b", "--simulate", "h100", "--virtual", "--quiet",
+         "--trace", words],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(tmp_path),
+        cwd=tmp_path, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (code, out)
+    assert err in done.stderr
