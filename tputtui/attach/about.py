@@ -25,16 +25,23 @@ ROUTES = (
 switched on; SGLang's; TGI's."""
 
 _LIMITS = {
-    "max_num_seqs": ("max_num_seqs", "max_running_requests", "max_concurrent_requests"),
-    "max_num_batched_tokens": (
-        "max_num_batched_tokens",
-        "max_batch_total_tokens",
-    ),
-    "max_model_len": ("max_model_len", "context_length", "max_total_tokens"),
+    "max_num_seqs": ("max_num_seqs", "max_running_requests"),
+    "max_num_batched_tokens": ("max_num_batched_tokens",),
+    "max_model_len": ("max_model_len", "context_length"),
+    # SGLang: what its KV cache holds, not the longest request.
+    "kv_cache_tokens": ("max_total_num_tokens", "max_total_tokens"),
     "chunked_prefill_size": ("chunked_prefill_size",),
     "tensor_parallel_size": ("tensor_parallel_size", "tp_size"),
     "data_parallel_size": ("data_parallel_size", "dp_size"),
 }
+_LIMITS_OF_TGI = {
+    "max_model_len": ("max_total_tokens",),
+    "max_batch_prefill_tokens": ("max_batch_prefill_tokens",),
+    "max_batch_total_tokens": ("max_batch_total_tokens",),
+    # Taken in, waiting ones among them: no size of a batch.
+    "max_concurrent_requests": ("max_concurrent_requests",),
+}
+"""The same word means another thing in TGI's /info; what has no equal keeps its name."""
 _DEEP = 6
 
 
@@ -65,7 +72,7 @@ def with_answer(about: About, route: str, body: bytes) -> About:
     model = told.get("model_id") or told.get("served_model_name") or told.get("model_path")
     if isinstance(model, str) and not about.model:
         about = replace(about, model=model)
-    limits = _limits_in(told)
+    limits = _limits_in(told, _LIMITS_OF_TGI if route == "/info" else _LIMITS)
     if route == "/v1/runtime_config":
         live = {k: v for k, v in told.items() if isinstance(v, int) and not isinstance(v, bool)}
         about = replace(about, live=live)
@@ -86,17 +93,19 @@ def _of_models(about: About, told: Mapping[str, Any]) -> About:
     return about
 
 
-def _limits_in(told: object, deep: int = 0) -> dict[str, int]:
+def _limits_in(
+    told: object, names_of: Mapping[str, tuple[str, ...]], deep: int = 0
+) -> dict[str, int]:
     """Limits wherever they stand in an answer; the outermost counts."""
     if not isinstance(told, dict) or deep > _DEEP:
         return {}
     found = {}
-    for ours, names in _LIMITS.items():
+    for ours, names in names_of.items():
         for name in names:
             value = told.get(name)
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
                 found[ours] = value
                 break
     for inner in told.values():
-        found = {**_limits_in(inner, deep + 1), **found}
+        found = {**_limits_in(inner, names_of, deep + 1), **found}
     return found

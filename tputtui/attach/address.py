@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ MOST = 64
 """How many servers are watched at once."""
 
 _FORMS = "Write host:8000, https://host/prefix, or unix:/run/vllm.sock; NAME=… gives it a name."
+_BRACES = re.compile(r"\{(?:(\d{1,9})\.\.(\d{1,9})|([^{},]*(?:,[^{},]*)+))\}")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -37,12 +39,12 @@ class Address:
 
 
 def parse_addresses(texts: Iterable[str]) -> tuple[Address, ...]:
-    """The servers meant by `texts`, in their order.
+    """The servers meant by `texts`, in their order; `gpu{1..3}` is three, quoted or not.
 
     Raises UsageError where one cannot be used, two are the same, or there are more than MOST.
     """
     found: list[Address] = []
-    for text in texts:
+    for text in (each for written in texts for each in _expanded(written)):
         address = _parsed(text.strip())
         for other in found:
             if (other.url, other.socket) == (address.url, address.socket):
@@ -55,6 +57,30 @@ def parse_addresses(texts: Iterable[str]) -> tuple[Address, ...]:
     if len(found) > MOST:
         raise UsageError(f"{len(found)} servers are more than {MOST}.", "Watch them in groups.")
     return tuple(found)
+
+
+def _expanded(text: str) -> Iterator[str]:
+    """What a shell makes of `{1..3}`, `{08..10}` and `{a,b}`, where it has not done so."""
+    match = _BRACES.search(text)
+    if match is None:
+        yield text
+        return
+    first, last, words = match.groups()
+    parts: Iterable[str] = words.split(",") if words is not None else _counted(first, last)
+    for part in parts:
+        yield from _expanded(text[: match.start()] + part + text[match.end() :])
+
+
+def _counted(first: str, last: str) -> Iterator[str]:
+    low, high = int(first), int(last)
+    if abs(high - low) >= MOST:
+        raise UsageError(
+            f"{abs(high - low) + 1:,} servers are more than {MOST}.", "Watch them in groups."
+        )
+    padded = any(text.startswith("0") and len(text) > 1 for text in (first, last))
+    width = max(len(first), len(last)) if padded else 0
+    step = 1 if high >= low else -1
+    return (f"{number:0{width}}" for number in range(low, high + step, step))
 
 
 def _parsed(text: str) -> Address:
@@ -75,6 +101,8 @@ def _parsed(text: str) -> Address:
         raise UsageError(f"{text!r} is not the address of a server.", _FORMS) from None
     if split.scheme not in ("http", "https") or not split.hostname or any(map(str.isspace, text)):
         raise UsageError(f"{text!r} is not the address of a server.", _FORMS)
+    if any(sign in split.netloc for sign in "{}") or not _resolvable(split.hostname):
+        raise UsageError(f"{text!r} is not the address of a server.", _FORMS)
     if split.username or split.password:
         raise UsageError(
             f"The address of {split.hostname} holds a password, which others could read there.",
@@ -87,3 +115,12 @@ def _parsed(text: str) -> Address:
         host += f":{port}"
     path = split.path.rstrip("/").removesuffix("/metrics").removesuffix("/v1")
     return Address(name or host + path, f"{split.scheme}://{host}{path}")
+
+
+def _resolvable(host: str) -> bool:
+    """Whether a name can be looked up at all: no part of it empty, or longer than 63 characters."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True

@@ -20,24 +20,28 @@ Names = Mapping[str, tuple[str, ...]]
 class Dialect:
     """One kind of server.
 
+    prefixes: what all its names begin with, the one that stands in the tables first. Others come of
+    exporters that have no colons, or put their own word before it (Ray).
     gauges, counters, histograms: their names, histograms without _bucket. engine: labels that tell
-    data-parallel engines apart. rank: labels of parts of one engine, of which the first speaks for
-    all. said: what a person has to know of its figures.
+    engines apart, in groups; of a group, the first that is there counts. rank: labels of parts of
+    one engine, of which the first speaks for all. Any other label tells parts of a figure apart,
+    which add up; where it is told with such a label empty or left out as well, that is their sum.
+    said: what a person has to know of its figures.
     """
 
     name: str
-    prefix: str
+    prefixes: tuple[str, ...]
     gauges: Names
     counters: Names
     histograms: Names
-    engine: tuple[str, ...]
+    engine: tuple[tuple[str, ...], ...]
     rank: tuple[str, ...] = ()
     said: str = ""
 
 
 VLLM = Dialect(
     "vLLM",
-    "vllm:",
+    ("vllm:", "vllm_", "ray_vllm:", "ray_vllm_"),
     gauges={
         "running": ("vllm:num_requests_running",),
         "waiting": ("vllm:num_requests_waiting",),
@@ -59,11 +63,12 @@ VLLM = Dialect(
         "e2e": ("vllm:e2e_request_latency_seconds",),
         "queue": ("vllm:request_queue_time_seconds",),
     },
-    engine=("engine",),
+    # In Ray one process tells of all replicas on its machine.
+    engine=(("ReplicaId", "WorkerId"), ("engine",)),
 )
 SGLANG = Dialect(
     "SGLang",
-    "sglang:",
+    ("sglang:", "sglang_"),
     gauges={
         "running": ("sglang:num_running_reqs",),
         "waiting": ("sglang:num_queue_reqs",),
@@ -82,12 +87,12 @@ SGLANG = Dialect(
         "e2e": ("sglang:e2e_request_latency_seconds",),
         "queue": ("sglang:queue_time_seconds",),
     },
-    engine=("dp_rank",),
+    engine=(("dp_rank",),),
     rank=("tp_rank", "pp_rank", "moe_ep_rank"),
 )
 TGI = Dialect(
     "TGI",
-    "tgi_",
+    ("tgi_",),
     gauges={"running": ("tgi_batch_current_size",), "waiting": ("tgi_queue_size",)},
     counters={
         "generated": ("tgi_request_generated_tokens_sum",),

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -21,7 +21,12 @@ __all__ = ["EngineReading", "Histogram", "Reading", "Unreadable", "read_metrics"
 SAME_START_S = 0.5
 """Two starts that are further apart are of two runs."""
 
+_Labels = frozenset[tuple[str, str]]
+
 _MOST_SERIES = 20_000
+_MOST_PARTED = 5
+_SUMS = ("", "total", "all")
+"""Values of a label that tell no part apart: beside parts it is their sum."""
 _STARTED = "process_start_time_seconds"
 _CACHE = "vllm:cache_config_info"
 _AWAKE = "vllm:engine_sleep_state"
@@ -84,8 +89,8 @@ class Reading:
 
 def read_metrics(body: bytes) -> Reading:
     """The figures in the text of /metrics. Raises Unreadable."""
-    dialect = _dialect_of(body)
-    kept = [line for line in _wanted_lines(dialect).findall(body) if line]
+    dialect, prefix = _dialect_of(body)
+    kept = [line for line in _wanted_lines(dialect, prefix).findall(body) if line]
     if len(kept) > _MOST_SERIES:
         raise Unreadable(
             f"it tells {len(kept):,} series of {dialect.name}'s, over {_MOST_SERIES:,}"
@@ -95,13 +100,20 @@ def read_metrics(body: bytes) -> Reading:
         samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
     except (ValueError, LookupError) as error:
         raise Unreadable(f"its figures do not parse: {error}") from None
-    return _Collector(dialect).collected((s.name, s.labels, s.value) for s in samples)
+    canonical = dialect.prefixes[0]
+    named = (
+        (canonical + s.name.removeprefix(prefix) if s.name.startswith(prefix) else s.name, s)
+        for s in samples
+    )
+    return _Collector(dialect).collected((name, s.labels, s.value) for name, s in named)
 
 
-def _dialect_of(body: bytes) -> Dialect:
+def _dialect_of(body: bytes) -> tuple[Dialect, str]:
+    """Whose figures these are, and what their names begin with here."""
     for dialect in DIALECTS:
-        if re.search(rb"^" + dialect.prefix.encode(), body, re.M):
-            return dialect
+        for prefix in dialect.prefixes:
+            if re.search(rb"^" + prefix.encode(), body, re.M):
+                return dialect, prefix
     start = body.lstrip()[:256]
     if not start:
         raise Unreadable("its /metrics is empty")
@@ -129,12 +141,30 @@ def _places(dialect: Dialect) -> Mapping[str, tuple[str, str, int]]:
 
 
 @lru_cache
-def _wanted_lines(dialect: Dialect) -> re.Pattern[bytes]:
+def _wanted_lines(dialect: Dialect, prefix: str) -> re.Pattern[bytes]:
     names = [*_places(dialect), _STARTED, _CACHE, _AWAKE]
     # When one counter was made tells which run this is, where the process does not.
     names += [name.removesuffix("_total") + "_created" for name in dialect.counters["generated"]]
-    pattern = "|".join(re.escape(name) for name in names)
+    own = dialect.prefixes[0]
+    there = [prefix + name.removeprefix(own) if name.startswith(own) else name for name in names]
+    pattern = "|".join(re.escape(name) for name in there)
     return re.compile(rf"^(?:{pattern})[{{ \t][^\n]*".encode(), re.M)
+
+
+def _parts(series: Mapping[_Labels, float]) -> Iterator[_Labels]:
+    """The series that add up: without those that a sum of them is told beside."""
+    everywhere = [{key for key, _ in labels} for labels in series]
+    common = set.intersection(*everywhere) if everywhere else set()
+    for labels in series:
+        # What tells it apart, but is not told of every series.
+        own = [item for item in labels if item[0] not in common][:_MOST_PARTED]
+        fewer = (
+            labels.difference(left_out)
+            for size in range(1, len(own) + 1)
+            for left_out in combinations(own, size)
+        )
+        if not any(sum_ in series for sum_ in fewer):
+            yield labels
 
 
 class _Collector:
@@ -148,6 +178,8 @@ class _Collector:
         self._nonsense: dict[str, None] = {}
         self._started = self._created = math.nan
         self._asleep = False
+        # Their name, then the engine, to the labels it is told with and its values.
+        self._told: dict[str, dict[str, dict[_Labels, float]]] = {}
         # (engine, kind, key) to the rank of the name, then what it holds.
         self._values: dict[tuple[str, str, str], tuple[int, float]] = {}
         self._buckets: dict[tuple[str, str], tuple[int, dict[float, float]]] = {}
@@ -155,6 +187,12 @@ class _Collector:
     def collected(self, samples: Iterable[tuple[str, Mapping[str, str], float]]) -> Reading:
         for name, labels, value in samples:
             self._take(name, labels, value)
+        for name, told_of in self._told.items():
+            for engine, series in told_of.items():
+                # Told of single engines and of none in particular: that is all of them together.
+                if engine or len(told_of) == 1:
+                    for told in _parts(series):
+                        self._figure(name, engine, dict(told), series[told])
         engines = {engine for engine, *_ in self._values} | {engine for engine, _ in self._buckets}
         return Reading(
             self._dialect,
@@ -178,9 +216,15 @@ class _Collector:
         elif any(labels.get(part, "0") not in ("", "0") for part in self._dialect.rank):
             return
         else:
-            self._figure(name, labels, value)
+            groups = (next((labels[e] for e in g if e in labels), "") for g in self._dialect.engine)
+            engine = "/".join(filter(None, groups))
+            apart = {label for group in self._dialect.engine for label in group}
+            told = frozenset((k, v) for k, v in labels.items() if v not in _SUMS and k not in apart)
+            series = self._told.setdefault(name, {}).setdefault(engine, {})
+            # Twice the same, as with a label that is empty and without it, are not two parts.
+            series[told] = max(series.get(told, value), value)
 
-    def _figure(self, name: str, labels: Mapping[str, str], value: float) -> None:
+    def _figure(self, name: str, engine: str, labels: Mapping[str, str], value: float) -> None:
         kind, key, rank = self._places.get(name, ("", "", 0))
         if not kind:
             return
@@ -189,7 +233,6 @@ class _Collector:
             return
         if model := labels.get("model_name"):
             self._models[model] = None
-        engine = next((labels[e] for e in self._dialect.engine if e in labels), "")
         if kind == "bucket":
             self._bucket(engine, key, rank, labels.get("le", ""), value)
             return

@@ -35,7 +35,9 @@ def check_arguments(spec: EngineSpec) -> None:
 def target_of(spec: EngineSpec) -> tuple[Address, Access]:
     """Where it is, and how to get in. Raises UsageError."""
     check_arguments(spec)
-    (address,) = parse_addresses([spec.model.removeprefix(SERVER)])
+    address, *others = parse_addresses([spec.model.removeprefix(SERVER)])
+    if others:
+        raise UsageError("A load goes to one server.", "Drive the others in runs of their own.")
     headers = spec.args.get("header", [])
     token_env, token_file, token_keyring, ca = (
         str(spec.args.get(name) or "") for name in (*_ARGUMENTS[:3], "ca")
