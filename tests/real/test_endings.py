@@ -15,7 +15,6 @@ from tputtui.load.source import check_trace
 from tputtui.load.workload import ClosedLoop, Poisson, Recorded, TraceFile, Workload
 from tputtui.tune.leg import LegWatch
 from tputtui.tune.measuring import Measuring, Stage
-from tputtui.tune.sweeping import Sweeping
 
 RECORD = '{"at_s": %s, "prompt_tokens": 100, "output_tokens": 10}\n'
 
@@ -111,11 +110,12 @@ def test_a_sweep_of_a_trace_that_ends_is_over(trace):
     load = Workload(ClosedLoop(8), trace=trace(*range(40)))
     rig = Rig(load)
     rig.boot()
-    sweeping = Sweeping(load, rig.clock())
+    rig.session.steer.sweep()
     rig.run(30.0)
-    assert sweeping.follow(rig.session.frame())
-    assert sweeping.load is None
-    assert sweeping.state.note == "The load ended: its trace is over."
+    frame = rig.session.frame()
+    assert frame.sweep.level is None
+    assert frame.sweep.note == "The load ended: its trace is over."
+    assert rig.session.workload == load
 
 
 def test_a_boot_keeps_what_is_known_of_the_load_before(trace):
