@@ -76,7 +76,11 @@ class TestFound:
         assert made.load == CLOSED
         assert made.goals == parse_goals("tpot_p90=44ms")
         tuned = made.evidence.tuned
-        assert tuned.goals["tpot_p90"].verdict == "met"
+        # Kept by far more than nine in ten; whether that lasts, a trial of a few generations of
+        # requests cannot know.
+        kept = tuned.goals["tpot_p90"]
+        assert kept.verdict != "missed"
+        assert kept.met_frac > 0.95
         assert tuned.knobs["max_num_seqs"] == 24
         assert tuned.figures["goodput_per_s"].value > 12
         assert made.evidence.note.startswith("tuner: max_num_seqs 24 keeps the goals")
