@@ -285,3 +285,40 @@ def test_fake_servers_are_like_the_real_one():
     names = {line.split("{")[0] for line in exposition(1.0).decode().splitlines()[3:] if line}
     real = (Path(__file__).parent / "data" / "vllm-0.32-metrics.txt").read_text()
     assert all(f"\n{name}{{" in real for name in names)
+
+
+@pytest.mark.parametrize("name", ["chat", "demo"])
+def test_of_a_profile_a_server_takes_load_and_goals(name, tmp_path):
+    with Servers(server(every_s=0.002)) as servers:
+        url = servers.servers[0].url
+        words = [f"server:{url}", "--profile", name, "--duration", "1s", "--format", "json"]
+        done = subprocess.run(
+            [PROGRAM, "bench", *words, "--load", "4", "--output-tokens", "6"],
+            env=environment(tmp_path), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode in (0, 1), done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "left out" in line]
+    assert f"left out of {name}: engine.max_num_seqs," in line
+    assert "knobs.max_num_seqs" in line
+    told = json.loads(done.stdout)
+    # As the server says, not as the profile would have it.
+    assert told["measured"]["knobs"]["max_model_len"] == 4096
+    assert "max_num_seqs" not in told["measured"]["knobs"]
+    assert "400~0.9" in told["measured"]["load"] or name == "demo"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--max-num-seqs", "4"],
+        ["--knob", "max_model_len=100"],
+    ],
+)
+def test_what_is_typed_for_a_server_and_is_not_its_to_set_is_refused(words, tmp_path):
+    done = subprocess.run(
+        [PROGRAM, "bench", "server:localhost:9", "--profile", "chat", "--quiet", *words],
+        env=environment(tmp_path), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "is given where the server is started, not here." in done.stderr
+    assert done.stderr.count("\n") == 2

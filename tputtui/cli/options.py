@@ -131,6 +131,7 @@ def asked_of(options: argparse.Namespace, rest: list[str]) -> Asked:
     from tputtui import profile
     from tputtui.config import read_config
     from tputtui.engine import flags, models
+    from tputtui.engine.target import is_server, settable
 
     config = read_config()
     typed = _typed(options)
@@ -152,9 +153,17 @@ def asked_of(options: argparse.Namespace, rest: list[str]) -> Asked:
         base = profile.load(path)
     else:
         base = profile.Profile(profile.EngineSpec(model))
+    for_a_server = is_server(model or base.engine.model)
+    if for_a_server:
+        base, left_out = _for_a_server(base)
+        if left_out and not getattr(options, "quiet", False):
+            words = f"tputtui: set where the server is started, so left out of {start}: {left_out}"
+            print(words, file=sys.stderr)
     settings = _resolved(typed, said_by(base) if start else {}, config)
 
     under = {key: value for key, value in config.engine.items() if key != "model"}
+    if for_a_server:
+        under = {key: value for key, value in under.items() if settable(key)}
     engine = profile.EngineSpec(base.engine.model, {**under, **base.engine.args})
     engine = engine.overridden(model, args)
     models.resolve(engine)
@@ -163,6 +172,24 @@ def asked_of(options: argparse.Namespace, rest: list[str]) -> Asked:
     sources = dict.fromkeys(under, "config") | dict.fromkeys(base.engine.args, inner)
     sources |= dict.fromkeys(args, "flag")
     return Asked(_put_on(base, engine, settings), settings, sources, config, written)
+
+
+def _for_a_server(base: Profile) -> tuple[Profile, str]:
+    """`base` without what only another engine could be booted with, and what that was, in words.
+
+    The limits of a profile that was saved from a server are that server's, and stay.
+    """
+    import msgspec
+
+    from tputtui.engine.target import is_server, settable
+    from tputtui.profile import EngineSpec
+
+    args = {name: value for name, value in base.engine.args.items() if settable(name)}
+    knobs = base.knobs if is_server(base.engine.model) else {}
+    left_out = [f"engine.{name}" for name in base.engine.args if name not in args]
+    left_out += [f"knobs.{name}" for name in base.knobs if name not in knobs]
+    engine = EngineSpec(base.engine.model, args)
+    return msgspec.structs.replace(base, engine=engine, knobs=knobs), ", ".join(left_out)
 
 
 def new_file(text: str | None) -> Path | None:
@@ -234,6 +261,8 @@ def _put_on(base: Profile, engine: EngineSpec, settings: Mapping[str, Value]) ->
     """`base` with every setting that is not its own put on."""
     import msgspec
 
+    from tputtui.engine.target import LIVE, is_server
+    from tputtui.errors import UsageError
     from tputtui.goals import parse_goals
     from tputtui.knobs import knob, parse_value, started_at
 
@@ -248,6 +277,11 @@ def _put_on(base: Profile, engine: EngineSpec, settings: Mapping[str, Value]) ->
         name, _, value = text.partition("=")
         name = name.strip().replace("-", "_")
         knobs[name] = started_at(name, parse_value(name, value))
+        if is_server(engine.model) and name not in LIVE:
+            raise UsageError(
+                f"--knob {name} is given where the server is started, not here.",
+                f"Only {', '.join(LIVE)} can be turned at some servers.",
+            )
     # A ceiling given here may lie below what the profile asks for.
     for limit, asked in knobs.items():
         ceiling = engine.args.get(knob(limit).argument)

@@ -229,7 +229,9 @@ class Host(Orders):
         )
         self._engine = self._make_engine()
         facts = self._engine.boot(spec, self._enter)
-        in_force = facts.booted.overridden(dict(knobs)).clamped(facts.ceilings)
+        # What cannot be turned here stands as it was booted, whatever a profile says.
+        turned = {name: value for name, value in knobs.items() if name not in facts.fixed}
+        in_force = facts.booted.overridden(turned).clamped(facts.ceilings)
         self._engine.apply(in_force)
         self.status = replace(self.status, spec=spec, facts=facts, knobs=in_force)
         self._marks.add("engine", f"booted {facts.model} in {facts.boot_s:.1f} s")

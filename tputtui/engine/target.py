@@ -7,11 +7,13 @@ from tputtui.attach.address import Address, parse_addresses
 from tputtui.errors import UsageError, nearest
 from tputtui.profile import EngineSpec
 
-__all__ = ["FLAGS", "SERVER", "check_arguments", "is_server", "target_of"]
+__all__ = ["FLAGS", "LIVE", "SERVER", "check_arguments", "is_server", "settable", "target_of"]
 
 SERVER = "server:"
 _ARGUMENTS = ("token_env", "token_file", "token_keyring", "header", "ca", "tokenizer")
 """What stands in the place of vLLM's arguments: how to get in, and a tokenizer for text."""
+LIVE = ("max_num_seqs",)
+"""Limits that some servers let turn while they run; the others are set where one is started."""
 FLAGS = tuple(f"--{name.replace('_', '-')}" for name in _ARGUMENTS)
 """The same as flags."""
 
@@ -19,6 +21,11 @@ FLAGS = tuple(f"--{name.replace('_', '-')}" for name in _ARGUMENTS)
 def is_server(model: str) -> bool:
     """Whether MODEL names a server."""
     return model.startswith(SERVER)
+
+
+def settable(name: str) -> bool:
+    """Whether an engine argument means something for a server that is up already."""
+    return name in _ARGUMENTS
 
 
 def check_arguments(spec: EngineSpec) -> None:
