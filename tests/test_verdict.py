@@ -145,6 +145,19 @@ def test_one_look_takes_a_plain_interval():
     assert half(once(old, new)) < 0.75 * half(differences(old, new))
 
 
+def test_across_a_boot_a_change_must_be_larger_than_what_the_machine_drifts():
+    # Two windows of one engine whose speed falls by a tenth over either of them.
+    falling = [105 - 10 * i / 29 + (i % 2) for i in range(30)]
+    slower, half = [0.93 * rate for rate in falling], [0.5 * rate for rate in falling]
+    old = of(falling)
+    assert old.values["tokens_per_s"].drift == pytest.approx(0.0665, abs=0.01)
+    assert once(old, of(slower))[0].judgement is Judgement.OPEN
+    assert once(old, of(half))[0].judgement is Judgement.WORSE
+    steady = [100 + (i % 2) for i in range(30)]
+    calm = of(steady)
+    assert once(calm, of([0.93 * rate for rate in steady]))[0].judgement is Judgement.WORSE
+
+
 def test_what_is_missing_or_too_short_is_open():
     none, short = Series(0.0, 0, {}), of([100.0] * 2)
     for old, new in ((none, none), (none, of(zigzag(100))), (of(zigzag(100)), short)):

@@ -13,6 +13,7 @@ import pytest
 from tests import PATIENCE_S
 from tests.rig import Rig
 from tputtui import profile
+from tputtui.cli.main import main
 from tputtui.engine.fake import FakeEngine
 from tputtui.engine.protocol import State
 from tputtui.errors import EngineError, UsageError
@@ -106,6 +107,38 @@ def test_there_must_be_figures_to_compare_with(rig):
     with pytest.raises(UsageError, match="settling"):
         rig.session.steer.verify()
     assert rig.session.frame().status.facts.ceilings.max_num_seqs == 256
+
+
+def test_what_would_be_refused_is_known_before_a_person_is_asked(rig):
+    steer = rig.session.steer
+    steer.check_verify()
+    steer.set_knob("max_num_seqs", 40)
+    with pytest.raises(UsageError, match="the window is settling"):
+        steer.check_verify()
+    rig.run(15.0)
+    steer.check_verify()
+    steer.sweep()
+    rig.run(12.0)
+    with pytest.raises(UsageError, match="A sweep is under way"):
+        steer.check_verify()
+    assert steer.under_way == "a sweep"
+
+
+def test_what_was_simulated_is_refused_before_anything_boots(rig, tmp_path, monkeypatch, capsys):
+    found = rig.session.snapshot()
+    tuned = found.evidence.tuned
+    machine = msgspec.structs.replace(tuned.machine, simulated="SIMULATED, datasheet roofline")
+    evidence = msgspec.structs.replace(
+        found.evidence, tuned=msgspec.structs.replace(tuned, machine=machine)
+    )
+    path = profile.save(msgspec.structs.replace(found, evidence=evidence), tmp_path / "sim.yaml")
+    booted = []
+    monkeypatch.setattr("tputtui.cli.headless.Headless.__enter__", booted.append)
+    assert main(["verify", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert "was simulated, and verifies nothing" in said
+    assert "--anew" in said
+    assert not booted
 
 
 def test_values_that_vllm_does_not_boot_with_are_refused_at_once(rig):

@@ -88,7 +88,8 @@ def measured(frame: Frame, recorder: Recorder, spans: Spans = ()) -> Measured | 
 def compared(tuned: Measured, verified: Measured) -> Evidence:
     """The evidence of a setting that was booted with exactly its values and measured again.
 
-    The interval of each change is made of the figures' own, and holds by itself with 95 %.
+    The interval of each change is made of the figures' own and of the drift that either window has
+    shown, since a boot lay between them; it holds by itself with 95 %.
     """
     changes = {}
     for metric in (*METRICS, *MORE):
@@ -131,7 +132,11 @@ def _figures(found: Series) -> dict[str, Figure]:
         if batched := found.values.get(metric.key):
             low, high = batched.interval()
             figures[metric.name] = Figure(
-                _rounded(batched.value), _or_none(low), _or_none(high), batched.n
+                _rounded(batched.value),
+                _or_none(low),
+                _or_none(high),
+                batched.n,
+                _or_none(batched.drift),
             )
     return figures
 
@@ -187,9 +192,9 @@ def _change(old: Figure, new: Figure, less_is_better: bool) -> Change:
     if new.value <= 0 or not all(map(math.isfinite, bounds)):
         return Change(change, Judgement.OPEN.value)
     x, y = math.log(old.value), math.log(new.value)
-    low, high = map(
-        math.expm1, ratio_interval(x, (bounds[0], bounds[1]), y, (bounds[2], bounds[3]))
-    )
+    nearest, furthest = ratio_interval(x, (bounds[0], bounds[1]), y, (bounds[2], bounds[3]))
+    drift = max(old.drift_frac or 0.0, new.drift_frac or 0.0)
+    low, high = math.expm1(nearest - drift), math.expm1(furthest + drift)
     verdict = judgement(low, high, less_is_better)
     return Change(change, verdict.value, _rounded(low), _rounded(high))
 

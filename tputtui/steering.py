@@ -31,7 +31,7 @@ from tputtui.tune.helm import Helm, Windows
 from tputtui.tune.trials import Trials
 from tputtui.tune.tuner import Tuner
 from tputtui.tune.turns import Setting, Turns
-from tputtui.tune.verifying import Next, Verifying, check_real
+from tputtui.tune.verifying import Next, Verifying, check_real, check_window
 
 __all__ = ["Steering"]
 
@@ -285,14 +285,27 @@ class Steering:
         self._helm.grant(first)
         return f"A/B: {differing(other.knobs, asked)}. Any turn breaks it off."
 
+    def check_verify(self) -> None:
+        """Raise what `verify` would raise: asked before a person is."""
+        self._limits()
+        check_real(self._helm.facts.simulated)
+        if self.under_way:
+            raise UsageError(
+                f"{self.under_way.capitalize()} is under way: no window is of this setting alone.",
+                "Let it end, or stop it; then v.",
+            )
+        check_window(self._look())
+        if refused := start_up(self._snapshot()).refused:
+            raise UsageError(refused)
+
     def verify(self) -> str:
         """Boot with exactly the present values, and measure them again; what is done, in words.
 
         Raises UsageError while there are no figures to compare with, on a simulated device, or
         where vLLM would not boot with these values; KnobError with no engine up.
         """
+        self.check_verify()
         limits, booted = self._limits(), self._helm.facts.booted
-        check_real(self._helm.facts.simulated)
         self._break_off("A verify boot was asked for.")
         exact, _, refused = start_up(self._snapshot())
         if refused:

@@ -137,7 +137,11 @@ def _tune(headless: Headless, plan: Plan, options: argparse.Namespace, duration_
         path = profile.save(found, Path(options.output), like=like)
         headless.say(f"written to {path}")
         if not options.verify:
-            headless.say(f"`tputtui verify {options.output}` boots with exactly these values.")
+            anew = " --anew" if found.evidence and found.evidence.simulated else ""
+            where = ", on the device it is for" if anew else ""
+            headless.say(
+                f"`tputtui verify {options.output}{anew}` boots with exactly these values{where}."
+            )
     else:
         headless.out.write(profile.dump(found))
         headless.out.flush()

@@ -84,6 +84,11 @@ def _verify(
     asked = asked_of(options, [])
     check_real(asked.settings["simulate"].text)
     known = base.evidence.tuned if base.evidence and not options.anew else None
+    if known is not None and known.machine.simulated:
+        raise UsageError(
+            f"What {source} says of its setting was simulated, and verifies nothing.",
+            "--anew measures the setting on this machine first.",
+        )
     start = start_up(base)
     if start.refused:
         raise UsageError(start.refused)

@@ -122,6 +122,19 @@ class Batched:
         found = spread(self.batches)
         return found._replace(variance=max(found.variance, m * self.tied_error**2))
 
+    @property
+    def drift(self) -> float:
+        """How far the window has drifted: of its thirds, the highest mean above the lowest.
+
+        In the unit of `batches`, so about a fraction of the value. Below six batches, of the
+        batches themselves; NaN below three.
+        """
+        m = len(self.batches)
+        if m < FEWEST:
+            return math.nan
+        parts = np.array_split(self.batches, 3 if m >= 2 * FEWEST else m)
+        return float(np.ptp([part.mean() for part in parts]))
+
     def error(self) -> tuple[float, float]:
         """Standard error of the value's logarithm, and degrees of freedom; NaN without a spread."""
         found = self.spread()

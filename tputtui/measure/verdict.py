@@ -111,10 +111,12 @@ def differences(old: Series, new: Series) -> tuple[Difference, ...]:
 
 
 def once(old: Series, new: Series, *, every: bool = False) -> tuple[Difference, ...]:
-    """What `new` changed against `old`, two windows that are over; the headline first.
+    """What `new` changed against `old`, windows of two boots or runs, both over; headline first.
 
-    For one look: narrower than those of `differences`, which may be looked at while they grow.
-    All rows together hold with 95 %. every: with the rows kept of a run that is over.
+    For one look, where those of `differences` may be looked at while they grow. All rows together
+    hold with 95 %. Between the two lay a boot at least, in which the machine drifts: so each
+    interval is wider on both sides by the larger drift that either window has shown.
+    every: with the rows kept of a run that is over.
     """
     goals = "goodput_per_s" in old.values and "goodput_per_s" in new.values
     shown = rows(goals, every=every)
@@ -207,6 +209,7 @@ def _estimate(metric: Metric, old: Series, new: Series, *, growing: bool) -> Est
         if ranks.tell(level):
             return ranks.interval(level)
         half = part.half_width(level, length_s if growing else math.inf)
+        half += 0.0 if growing else max(before.drift, after.drift)
         middle = after.centre - before.centre
         # Of a latency the batches' mean can lie apart from the figures shown.
         shown = math.log(after.value / before.value)

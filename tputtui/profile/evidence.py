@@ -27,12 +27,14 @@ class Figure(_Part, frozen=True):
     low, high: 95 % interval, by how much generations of requests differ; not there when the window
     was too short to tell.
     n: samples it rests on: requests, tokens' gaps, or engine steps.
+    drift_frac: how far it drifted within the window: of its thirds the highest above the lowest.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
     n: int | None = None
+    drift_frac: float | None = None
 
 
 class Span(_Part, frozen=True):
@@ -105,7 +107,10 @@ class Measured(_Part, frozen=True):
 
 
 class Change(_Part, frozen=True):
-    """verified ÷ tuned - 1, with its 95 % interval, and what that says."""
+    """verified ÷ tuned - 1, with its 95 % interval, and what that says.
+
+    The interval is wider by the drift that either window has shown: a boot lay between them.
+    """
 
     change: float
     verdict: str

@@ -7,6 +7,7 @@ fed frames.
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 
 from tputtui.errors import TputError, UsageError
@@ -21,7 +22,7 @@ from tputtui.profile.evidence import Evidence
 from tputtui.proof import compared, measured
 from tputtui.tune.measuring import Measuring, Stage
 
-__all__ = ["Next", "Verifying", "check_real"]
+__all__ = ["Next", "Verifying", "check_real", "check_window"]
 
 _SHORTEST_S, _LONGEST_S = 10.0, 60.0
 
@@ -31,7 +32,16 @@ def check_real(simulated: str) -> None:
     if simulated:
         raise UsageError(
             "A simulation verifies nothing.",
-            "Save the profile, and `tputtui verify` it on the device it is for.",
+            "Save the profile, and `tputtui verify --anew` it on the device it is for.",
+        )
+
+
+def check_window(frame: Frame) -> None:
+    """Raise UsageError where the setting that stands has no figures to compare with."""
+    if not frame.window.phase.quotable:
+        raise UsageError(
+            f"There is nothing to compare with yet: the window is {frame.window.phase.value}.",
+            "Once it is steady, v again.",
         )
 
 
@@ -56,18 +66,16 @@ class Verifying:
     def __init__(
         self, frame: Frame, recorder: Recorder, spec: EngineSpec, refused: TputError | None
     ) -> None:
+        check_window(frame)
         tuned, window = measured(frame, recorder), frame.window
-        if tuned is None:
-            raise UsageError(
-                f"There is nothing to compare with yet: the window is {window.phase.value}.",
-                "Once it is steady, v again.",
-            )
+        assert tuned is not None, "an engine is up, and its window may be quoted"
         self.spec = spec
         self.load = frame.profile.load
         self.knobs: Knobs | None = None
         self.evidence: Evidence | None = None
         self._tuned = tuned
         self._before = _series(frame, recorder)
+        self._after: Series | None = None
         self._stale = refused
         self._measuring = Measuring(min(max(window.length_s, _SHORTEST_S), _LONGEST_S))
         self._begun = self._over = False
@@ -140,7 +148,8 @@ class Verifying:
         if found is None:
             self._end("Nothing could be measured.")
             return
-        self._differences = once(self._before, _series(frame, recorder))
+        self._after = _series(frame, recorder)
+        self._differences = once(self._before, self._after)
         self.evidence = compared(self._tuned, found)
         self._end(self._verdict())
 
@@ -149,14 +158,26 @@ class Verifying:
         better = [row for row in self._differences if row.judgement is Judgement.BETTER]
         if worse:
             names = ", ".join(f"{row.metric.label} {row.change:+.1%}" for row in worse)
-            return f"Booted with exactly these values it is worse: {names}. s saves both figures."
+            return (
+                f"Booted with exactly these values it is worse: {names}, by more than this machine "
+                "drifted meanwhile. s saves both figures."
+            )
         if better:
             names = ", ".join(f"{row.metric.label} {row.change:+.1%}" for row in better)
             return f"Verified: booted with exactly these values, better in {names}. s saves it."
         return (
-            "Verified: booted with exactly these values, no figure can be told from the tuned one. "
-            "s saves it."
+            "Verified: booted with exactly these values, no figure is apart from the tuned one by "
+            f"more than this machine drifts{self._drift()}. s saves it."
         )
+
+    def _drift(self) -> str:
+        """By how much the headline drifted within either window, in words."""
+        if not self._differences or self._after is None:
+            return ""
+        metric = self._differences[0].metric
+        windows = (self._before.values.get(metric.key), self._after.values.get(metric.key))
+        drift = max((each.drift for each in windows if each), default=math.nan)
+        return f" ({metric.label} by {drift:.1%})" if math.isfinite(drift) else ""
 
     def _refused(self, refused: TputError) -> None:
         self._end(f"vLLM does not boot with exactly these values: {refused.message}")

@@ -304,6 +304,7 @@ class TputApp(TerminalApp):
         session = self.session
 
         def ask() -> None:
+            session.steer.check_verify()
             told = [
                 "Boot again, in this process, with exactly the present limits as ceilings, measure "
                 "under the same load, and compare?",
