@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.rig import Rig
 from tputtui import profile
+from tputtui.engine.protocol import State
 from tputtui.errors import UsageError
 from tputtui.goals import parse_goals
 from tputtui.hardware import GpuProcess, GpuSample, HardwareSample, MigInstance
@@ -33,7 +34,7 @@ from tputtui.record.replay import Replay
 class Recorded:
     """A run on the deterministic engine whose log is written line by line."""
 
-    def __init__(self, path, *, load=None, **engine):
+    def __init__(self, path, *, load=None, before_boot=False, **engine):
         demo = profile.load(profile.shipped()["demo"])
         self.rig = Rig(load or demo.load, demo.knobs, **engine)
         self.session = self.rig.session
@@ -41,6 +42,9 @@ class Recorded:
         self.journal = self.session.journal = Journal(path, self.session.recorder, started_s)
         self.session.watch(self.journal.see)
         self.frames = []
+        if before_boot:
+            self.session.frame()
+            self.journal.turn()
         self.rig.boot()
 
     def run(self, seconds):
@@ -500,3 +504,28 @@ def test_columns_are_read_back_to_their_precision(kinds, data, quantum_s):
 def test_every_column_of_a_step_has_a_kind():
     assert len(TABLES["steps"]) == len(StepSample._fields)
     assert len(TABLES["ended"]) == len(RequestSample._fields)
+
+
+def test_it_opens_on_the_load_and_ends_on_the_last_board_that_was_seen(tmp_path):
+    path = tmp_path / "run.jsonl.zst"
+    made = Recorded(path, before_boot=True)
+    made.run(20)
+    board = made.frames[-1]
+    made.session.close(1.0)
+    made.rig.turn()
+    made.run(3)
+    made.end()
+    replay = replay_of(path)
+    first = replay.frame()
+    assert first.status.state is State.RUNNING
+    assert first.accounting.issued < 200
+    replay.seek(0.0)
+    assert replay.frame().status.state is not State.RUNNING
+    replay.seek(1e9)
+    last = replay.frame()
+    assert last.status.state is State.RUNNING
+    assert last.figures.generated_per_s == pytest.approx(board.figures.generated_per_s, rel=0.02)
+    replay.toggle()
+    replay.toggle()
+    assert replay.frame().status.state is State.RUNNING
+    assert replay.at_s < 10.0

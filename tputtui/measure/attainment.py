@@ -108,12 +108,16 @@ def goodput(recorder: Recorder, goals: Sequence[Goal], start_s: float, end_s: fl
         each.append(attainment(goal, values_s, batches, length_s))
     every = np.concatenate((every, np.zeros(most_late, dtype=np.bool_)))
     met, n = int(np.count_nonzero(every)), len(every)
+    low, high = share_interval(every, batches, length_s)
+    # Who keeps every goal keeps each.
+    high = min([high, *(goal.high for goal in each)])
     return Goodput(
         met / length_s if length_s > 0 else math.nan,
         met,
         n,
         met / n if n else math.nan,
-        *share_interval(every, batches, length_s),
+        min(low, high),
+        high,
         tuple(each),
     )
 

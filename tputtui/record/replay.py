@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from tputtui.engine.protocol import State
 from tputtui.errors import UsageError
 from tputtui.frame import Frame, Trial
 from tputtui.knobs import Knobs
@@ -33,14 +34,17 @@ _KEPT_S = 3600
 class Replay:
     """Plays `recording`. clock: seconds that pass here.
 
-    at_s: where it is, seconds from the run's beginning. speed: seconds of the run in one.
+    at_s: where it is, seconds from the run's beginning; at first, where the load began.
+    length_s: seconds to the last board that was seen. speed: seconds of the run in one.
     """
 
     def __init__(self, recording: Recording, clock: Callable[[], float]) -> None:
         self.recording = recording
         # Before the first line there is nothing to see.
         self._first_s = recording.moments[0].t_s - recording.origin_s
-        self.at_s = self._first_s
+        self.length_s = self._last_board_s()
+        self._loaded_s = self._first(lambda moment: moment.status.state is State.RUNNING)
+        self.at_s = self._loaded_s
         self.speed = 1.0
         self.playing = True
         self._clock = clock
@@ -56,11 +60,6 @@ class Replay:
     # -- time ------------------------------------------------------------------------------
 
     @property
-    def length_s(self) -> float:
-        """Seconds that the run took."""
-        return self.recording.length_s
-
-    @property
     def marks(self) -> tuple[Mark, ...]:
         """Every mark of the run."""
         return self.recording.moments[-1].marks
@@ -69,7 +68,7 @@ class Replay:
         """Play, or stand still; from the end it begins anew."""
         self._move()
         if not self.playing and self.at_s >= self.length_s:
-            self.at_s = self._first_s
+            self.at_s = self._loaded_s
         self.playing = not self.playing
 
     def change_speed(self, direction: int) -> None:
@@ -152,6 +151,20 @@ class Replay:
         raise _over()
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _last_board_s(self) -> float:
+        """The end, but for what closed the engine: of that there is no board."""
+        moments = self.recording.moments
+        seen = [moment.t_s for moment in moments if moment.status.state is not State.STOPPED]
+        if not seen or seen[-1] == moments[-1].t_s:
+            return self.recording.length_s
+        return seen[-1] - self.recording.origin_s
+
+    def _first(self, wanted: Callable[[Moment], bool]) -> float:
+        """When a moment was first as wanted, else the first of all; seconds from the beginning."""
+        moments = self.recording.moments
+        found = next((moment for moment in moments if wanted(moment)), moments[0])
+        return found.t_s - self.recording.origin_s
 
     def _moment(self, now_s: float) -> Moment:
         index = max(0, bisect_right(self._times, now_s) - 1)
