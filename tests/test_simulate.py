@@ -84,7 +84,9 @@ def test_context_is_read_and_counts_in_a_decode():
     short, long = cost.device_s(Work(64, 64 * 100)), cost.device_s(Work(64, 64 * 4100))
     read = 64 * 4000 * 131_072 / (3.35e12 * BANDWIDTH_REACHED)
     assert long - short == pytest.approx(read)
-    windowed = Roofline(H100, replaced(windowed=1.0, window=500))
+    windowed = Roofline(
+        H100, replaced(windowed=1.0, window=500, windowed_width=LLAMA.attention_width)
+    )
     assert windowed.device_s(Work(64, 64 * 4100)) == pytest.approx(
         windowed.device_s(Work(64, 64 * 9000))
     )

@@ -6,13 +6,14 @@ takes no memory. Engine thread; importing this imports neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from tputtui.errors import UsageError
 from tputtui.simulate.sizes import Sizes
 
-__all__ = ["kv_cache_specs", "sizes_of"]
+__all__ = ["check_text_only", "kv_cache_specs", "sizes_of"]
 
 _FP8_BITS: dict[str, float] = {
     "fp8": 8, "fp8_per_tensor": 8, "fp8_per_block": 8, "fp8_per_channel": 8, "fbgemm_fp8": 8,
@@ -24,6 +25,8 @@ _WEIGHT_ONLY_BITS: dict[str, float] = {
     "int8_per_channel_weight_only": 8,
 }  # fmt: skip
 """Bits of one parameter of a matrix, scales included; the first are multiplied as fp8 as well."""
+_USED = re.compile(r"expert.*(per_tok|top_?k)|(top_?k|selected|active).*expert")
+_MORE_THAN_TEXT = ("vision", "audio", "image", "video", "speech")
 _FULL, _WINDOWED = "full_attention", "sliding_attention"
 
 
@@ -36,9 +39,9 @@ def sizes_of(config: Any) -> Sizes:
     counted = _Counted(model.hf_config)
     bits, fp8 = _matrices(model)
     matrices = counted.parameters - counted.embedding - counted.head - counted.vectors
-    kv_heads, head_size = model.get_total_num_kv_heads(), model.get_head_size()
-    layers, ranks = int(text.num_hidden_layers), int(parallel.tensor_parallel_size)
-    kinds = _layer_kinds(model)
+    layers, ranks = _layers(model), int(parallel.tensor_parallel_size)
+    windowed = [layer for layer in layers if layer.windowed]
+    kv_values = sum(layer.kv_values for layer in layers)
     return Sizes(
         parameters=counted.parameters,
         embedding=counted.embedding,
@@ -49,38 +52,59 @@ def sizes_of(config: Any) -> Sizes:
         weight_bytes=matrices * bits / 8 + (counted.parameters - matrices) * dtype_bytes,
         matrix_bytes=bits / 8,
         fp8_matrices=fp8,
-        kv_bytes=2.0 * kv_heads * head_size * _kv_dtype(config).itemsize * layers,
-        windowed=kinds.count(_WINDOWED) / len(kinds),
+        kv_bytes=float(kv_values * _kv_dtype(config).itemsize),
+        windowed=sum(layer.kv_values for layer in windowed) / kv_values,
         window=model.get_sliding_window() or 0,
-        attention_width=float(text.num_attention_heads * head_size * layers),
-        layers=layers,
+        attention_width=float(sum(layer.width for layer in layers)),
+        windowed_width=float(sum(layer.width for layer in windowed)),
+        layers=len(layers),
         hidden=int(text.hidden_size),
-        intermediate=int(getattr(text, "intermediate_size", 0) or 4 * text.hidden_size),
+        intermediate=_widest(text),
         vocabulary=model.get_vocab_size(),
         dtype_bytes=dtype_bytes,
         ranks=ranks,
-        kv_ranks=min(ranks, kv_heads),
+        kv_ranks=min(ranks, *(layer.kv_heads for layer in layers)),
         stages=int(parallel.pipeline_parallel_size),
     )
 
 
+def check_text_only(model: str) -> None:
+    """Raise UsageError where a model's configuration says that it takes more than text.
+
+    vLLM itself only gets so far as to tell where all is installed that such models need.
+    """
+    from transformers import PretrainedConfig
+
+    try:
+        told, _ = PretrainedConfig.get_config_dict(model)
+    except Exception:
+        # vLLM has said what is wrong with it.
+        return
+    if any(name.startswith(_MORE_THAN_TEXT) and name.endswith("_config") for name in told):
+        raise _unsuitable(model, "takes more than text")
+
+
 def kv_cache_specs(config: Any) -> dict[str, Any]:
-    """vLLM's `KVCacheSpec` of each layer that one device has."""
+    """vLLM's `KVCacheSpec` of each layer that one device has, and that keeps a cache of its own."""
     from vllm.v1.kv_cache_interface import FullAttentionSpec, SlidingWindowSpec
 
     model, parallel = config.model_config, config.parallel_config
-    common = {
-        "block_size": config.cache_config.block_size,
-        "num_kv_heads": model.get_num_kv_heads(parallel),
-        "head_size": model.get_head_size(),
-        "dtype": _kv_dtype(config),
-    }
-    specs = {
-        _FULL: FullAttentionSpec(**common),
-        _WINDOWED: SlidingWindowSpec(**common, sliding_window=model.get_sliding_window() or 0),
-    }
-    kinds = _layer_kinds(model)[: model.get_num_layers(parallel)]
-    return {f"layer.{i}": specs[kind] for i, kind in enumerate(kinds)}
+    specs: dict[str, Any] = {}
+    for i, layer in enumerate(_layers(model)[: model.get_num_layers(parallel)]):
+        if not layer.cached:
+            continue
+        common = {
+            "block_size": config.cache_config.block_size,
+            "num_kv_heads": max(1, layer.kv_heads // int(parallel.tensor_parallel_size)),
+            "head_size": layer.head_size,
+            "dtype": _kv_dtype(config),
+        }
+        specs[f"layer.{i}"] = (
+            SlidingWindowSpec(**common, sliding_window=model.get_sliding_window())
+            if layer.windowed
+            else FullAttentionSpec(**common)
+        )
+    return specs
 
 
 # -- inside ------------------------------------------------------------------------------------
@@ -100,22 +124,77 @@ def _check(model: Any) -> None:
     elif model.is_encoder_decoder:
         why = "has an encoder"
     if why:
-        raise UsageError(
-            f"{model.model} {why}, which no cost is known of.",
-            "Plain decoders can be: Llama, Qwen, Mistral, Gemma, mixtures of experts.",
-        )
+        raise _unsuitable(model.model, why)
 
 
-def _layer_kinds(model: Any) -> list[str]:
-    """Full or windowed attention, layer by layer. Raises UsageError for any other."""
-    text = model.hf_text_config
-    kinds = getattr(text, "layer_types", None)
-    if not kinds:
-        kind = _WINDOWED if model.get_sliding_window() else _FULL
-        kinds = [kind] * int(text.num_hidden_layers)
+def _unsuitable(model: str, why: str) -> UsageError:
+    return UsageError(
+        f"{model} {why}, which no cost is known of.",
+        "Plain decoders can be: Llama, Qwen, Mistral, Gemma, mixtures of experts.",
+    )
+
+
+class _Layer(NamedTuple):
+    """The attention of one layer. cached: whether it has a KV cache of its own, or reads that of
+    a layer before it."""
+
+    windowed: bool
+    cached: bool
+    heads: int
+    kv_heads: int
+    head_size: int
+
+    @property
+    def width(self) -> int:
+        """Of its queries."""
+        return self.heads * self.head_size
+
+    @property
+    def kv_values(self) -> int:
+        """Keys and values of a token."""
+        return 2 * self.kv_heads * self.head_size
+
+
+def _layers(model: Any) -> list[_Layer]:
+    """Every layer's own attention. Raises UsageError for any that is neither full nor windowed."""
+    text, window = model.hf_text_config, model.get_sliding_window()
+    count = int(text.num_hidden_layers)
+    kinds = list(getattr(text, "layer_types", None) or [_WINDOWED] * count)
     if strange := sorted(set(kinds) - {_FULL, _WINDOWED}):
         raise UsageError(f"{model.model} has layers of {strange[0]}, which no cost is known of.")
-    return list(kinds)
+    # The last ones of Gemma 3n and 4 read what an earlier layer of their kind keeps.
+    own_caches = count - int(getattr(text, "num_kv_shared_layers", 0) or 0)
+    layers = []
+    for i, kind in enumerate(kinds[:count]):
+        kv_heads, head_size = _heads_of_layer(model, i, full=kind == _FULL)
+        # Without a window (--disable-sliding-window) a layer of that kind sees everything.
+        windowed = kind == _WINDOWED and bool(window)
+        heads = int(text.num_attention_heads)
+        layers.append(_Layer(windowed, i < own_caches, heads, kv_heads, head_size))
+    return layers
+
+
+def _heads_of_layer(model: Any, index: int, *, full: bool) -> tuple[int, int]:
+    """Heads of keys and values, and their size, in one layer: they may differ by its kind."""
+    text = model.hf_text_config
+    kv_heads, head_size = model.get_total_num_kv_heads(), model.get_head_size()
+    if "global_head_dim" not in vars(text) and not getattr(text, "is_heterogeneous", False):
+        return int(kv_heads), int(head_size)
+    each = getattr(text, "per_layer_config", None)
+    if each is not None:
+        own = each[index]
+        return int(own.num_key_value_heads), int(own.head_dim)
+    # As transformers before 5 has them.
+    if not full:
+        return int(text.num_key_value_heads), int(text.head_dim)
+    more = getattr(text, "attention_k_eq_v", True) and text.num_global_key_value_heads
+    return int(more or text.num_key_value_heads), int(text.global_head_dim)
+
+
+def _widest(text: Any) -> int:
+    """Of the layers' inner sizes, which may be one for all or one for each."""
+    found = getattr(text, "intermediate_size", 0) or 4 * text.hidden_size
+    return int(max(found) if isinstance(found, list | tuple) else found)
 
 
 def _kv_dtype(config: Any) -> Any:
@@ -141,23 +220,64 @@ def _matrices(model: Any) -> tuple[float, bool]:
     if not name:
         return 8.0 * model.dtype.itemsize, False
     given = getattr(model.hf_config, "quantization_config", None) or {}
-    for group in (given.get("config_groups") or {}).values():
-        weights, inputs = ((group or {}).get(key) or {} for key in ("weights", "input_activations"))
-        if bits := weights.get("num_bits"):
-            scale = 16 / weights["group_size"] if weights.get("group_size") else 0
-            return float(bits) + scale, bits == 8 and inputs.get("type") == "float"
+    if told := {_bits_of_group(group) for group in (given.get("config_groups") or {}).values()}:
+        told.discard(None)
+        if len(told) > 1:
+            raise UsageError(
+                f"{model.model} has matrices of more than one precision, which cannot be simulated."
+            )
+        for found in told:
+            if found is not None:
+                return found
     if name in _FP8_BITS:
         return _FP8_BITS[name], True
     if name in _WEIGHT_ONLY_BITS:
-        return _WEIGHT_ONLY_BITS[name], False
+        return _bits_of_method(given) or _WEIGHT_ONLY_BITS[name], False
     known = ", ".join((*_FP8_BITS, *_WEIGHT_ONLY_BITS))
     raise UsageError(f"The quantization {name} cannot be simulated.", f"Known: {known}.")
 
 
+def _bits_of_group(group: Mapping[str, Any] | None) -> tuple[float, bool] | None:
+    """Of a group of compressed-tensors' or ModelOpt's; None where it leaves the weights alone."""
+    weights, inputs = ((group or {}).get(key) or {} for key in ("weights", "input_activations"))
+    bits = weights.get("num_bits")
+    if not bits:
+        return None
+    total = float(bits)
+    # A scale for each channel or block of 128 × 128 is next to nothing.
+    if (size := weights.get("group_size")) and size > 0:
+        total += _scale_bits(weights) / size
+        # What an asymmetric group adds to each of its values.
+        total += 0 if weights.get("symmetric", True) else bits / size
+    return total, bits == 8 and weights.get("type") == inputs.get("type") == "float"
+
+
+def _scale_bits(weights: Mapping[str, Any]) -> int:
+    """Of a group's scale: as it says, else as its format has it (NVFP4 and MX: one byte)."""
+    said = str(weights.get("scale_dtype") or "")
+    if found := re.search(r"(?:float|int|bfloat|f)(\d+)", said):
+        return int(found[1])
+    return 8 if weights.get("type") == "float" else 16
+
+
+def _bits_of_method(given: Mapping[str, Any]) -> float | None:
+    """Of a method that says bits and group by itself (AWQ, GPTQ), a zero point for each group."""
+    bits = given.get("bits") or given.get("w_bit")
+    if not bits:
+        return None
+    size = given.get("group_size") or given.get("q_group_size") or 0
+    # -1: a scale for each channel, next to nothing.
+    return float(bits) + ((16 + bits) / size if size > 0 else 0)
+
+
 def _experts_used(text: Any) -> int:
-    for name in ("num_experts_per_tok", "num_experts_per_token", "moe_top_k", "top_k"):
-        if found := getattr(text, name, None):
-            return int(found)
+    known = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_top_k", "top_k")
+    # Whatever it is called elsewhere, it says of experts how many of them a token takes.
+    others = [name for name in vars(text) if _USED.search(name)]
+    for name in (*known, *others):
+        found = getattr(text, name, None)
+        if isinstance(found, int) and found > 0:
+            return found
     raise UsageError("How many experts a token goes through is not in the model's configuration.")
 
 
@@ -169,10 +289,13 @@ class _Counted:
 
     def __init__(self, hf_config: Any) -> None:
         self.parameters = self.embedding = self.head = self.experts = self.vectors = 0
+        looked_up = 0
         for name, parameter in _parameters(hf_config):
             count = parameter.numel()
             self.parameters += count
-            if "embed_tokens" in name or "wte" in name:
+            if "embed_tokens_per_layer" in name:
+                looked_up += count
+            elif "embed_tokens" in name or "wte" in name:
                 self.embedding += count
             elif "lm_head" in name or "embed_out" in name:
                 self.head += count
@@ -183,6 +306,8 @@ class _Counted:
         if not self.head:
             # Tied: the same table is a matrix at the end, and lies in memory once.
             self.head, self.embedding = self.embedding, 0
+        # Tables for each layer are no output head, whatever is tied.
+        self.embedding += looked_up
 
 
 def _parameters(hf_config: Any) -> Iterator[tuple[str, Any]]:

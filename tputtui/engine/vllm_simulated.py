@@ -14,9 +14,9 @@ from tputtui.engine.protocol import EngineFacts, Report
 from tputtui.engine.vllm_clock import OtherClock
 from tputtui.engine.vllm_executor import executor_class
 from tputtui.engine.vllm_inproc import VllmEngine
-from tputtui.engine.vllm_model import kv_cache_specs, sizes_of
+from tputtui.engine.vllm_model import check_text_only, kv_cache_specs, sizes_of
 from tputtui.engine.vllm_work import work_of
-from tputtui.errors import UsageError
+from tputtui.errors import EngineError, UsageError
 from tputtui.load.generator import RequestSpec
 from tputtui.profile import EngineSpec, EngineValue
 from tputtui.simulate.clock import Pacer, VirtualTime
@@ -91,7 +91,11 @@ class SimulatedEngine(VllmEngine):
         self._simulation.check(spec)
         self._executor_class = executor_class(self._devices)
         self._overlapped = bool(resolved.args.get("async_scheduling", self._simulation.overlapped))
-        config = super()._build(spec, resolved, report)
+        try:
+            config = super()._build(spec, resolved, report)
+        except UsageError:
+            check_text_only(resolved.model)
+            raise
         if self._virtual:
             # Only now has all of vLLM's engine been imported.
             self._other_clock.put_on()
@@ -152,18 +156,26 @@ class _Devices:
 
     def kv_cache_bytes(self, config: Any) -> int:
         cache, scheduler = config.cache_config, config.scheduler_config
-        if given := cache.kv_cache_memory_bytes:
-            return int(given)
-        device = self._simulation.device
+        given, device = int(cache.kv_cache_memory_bytes or 0), self._simulation.device
         if device is None or self._sizes is None:
+            if given:
+                return given
             raise UsageError("How large the KV cache was is not in the calibration.")
-        return kv_bytes_available(
+        # A size that is given is taken whatever share of the memory may be used; but it has to fit.
+        left = kv_bytes_available(
             device,
             self._sizes,
-            cache.gpu_memory_utilization,
+            1.0 if given else cache.gpu_memory_utilization,
             scheduler.max_num_seqs,
             scheduler.max_num_batched_tokens,
         )
+        if given > left:
+            raise EngineError(
+                f"A KV cache of {given / 2**30:.1f} GiB does not fit: weights and a step leave "
+                f"{left / 2**30:.1f} GiB of {device.title}.",
+                "Give --kv-cache-memory-bytes less, or leave it out.",
+            )
+        return given or left
 
     def begin(self, scheduled: Any) -> float:
         at_s = self._pacer()

@@ -104,11 +104,11 @@ class Roofline:
         read = sizes.kv_bytes * (seen * (1 - sizes.windowed) + windowed * sizes.windowed)
         decode_s = read / self._bytes_per_s / sizes.kv_ranks
         # Scores and their sum of values: two products each way.
-        pairs = work.prefill_pairs * (1 - sizes.windowed) + sizes.windowed * min(
-            work.prefill_pairs, float(work.prefill_tokens) * sizes.window
-        )
+        near = min(work.prefill_pairs, float(work.prefill_tokens) * sizes.window)
+        full_width = sizes.attention_width - sizes.windowed_width
+        products = full_width * work.prefill_pairs + sizes.windowed_width * near
         rate = self.device.bf16_tflops * 1e12 * ATTENTION_REACHED
-        return decode_s + 4 * sizes.attention_width * pairs / rate / sizes.ranks
+        return decode_s + 4 * products / rate / sizes.ranks
 
     def _communication_s(self, work: Work) -> float:
         sizes, ranks = self.sizes, self.sizes.ranks

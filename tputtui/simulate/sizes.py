@@ -16,8 +16,9 @@ class Sizes:
     many a layer has, and how many a token goes through (0 where there are none).
     weight_bytes: of all parameters; of a matrix one parameter takes `matrix_bytes`.
     head_parameters: of the output head, which is applied to sampled tokens only.
-    kv_bytes: of one token, over all layers and heads. windowed: the share of layers that see the
-    last `window` tokens only. attention_width: query heads × head size, over all layers.
+    kv_bytes: of one token, as all layers and heads read it. windowed: the share of that which is of
+    layers that see the last `window` tokens only. attention_width: query heads × head size, over
+    all layers; windowed_width: over those with a window.
     ranks: of tensor parallelism. kv_ranks: what the KV cache is split by, less where heads are
     fewer. stages: of pipeline parallelism.
     """
@@ -43,6 +44,7 @@ class Sizes:
     ranks: int = 1
     kv_ranks: int = 1
     stages: int = 1
+    windowed_width: float = 0.0
 
     @property
     def read_bytes(self) -> float:
