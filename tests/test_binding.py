@@ -77,6 +77,10 @@ def test_kv_binds_when_requests_wait_with_room_or_are_preempted():
     found = bound(thrown)
     assert found.bound is Bound.KV
     assert "10 preempted" in found.evidence
+    # As full as when it bound: half of these seconds are of before the cache filled up.
+    before = steps(50, kv_frac=0.1)
+    found = bound(np.concatenate([before, steps(50, waiting=12, kv_frac=0.97)]))
+    assert found.evidence.startswith("97% used")
 
 
 def test_kv_binds_however_much_of_the_cache_is_free():

@@ -71,6 +71,8 @@ def test_limits_out_of_bounds_are_refused_with_the_bounds_and_the_flag(rig):
     with pytest.raises(KnobError, match="above its ceiling 256") as refusal:
         rig.session.steer.set_knob("max_num_seqs", 257)
     assert "--max-num-seqs 257" in refusal.value.hint
+    with pytest.raises(KnobError, match="max_num_seqs 99999999999999999999 is above its ceiling"):
+        rig.session.steer.set_knob("max_num_seqs", 99999999999999999999)
     with pytest.raises(KnobError, match="too low"):
         rig.session.steer.set_knob("max_num_batched_tokens", 0)
     with pytest.raises(KnobError, match="whole number"):

@@ -118,12 +118,28 @@ class TestFinding:
         with pytest.raises(UsageError, match="nothing to take"):
             rig.session.steer.tuner.take()
 
+    def test_with_time_for_the_start_only_it_says_so(self):
+        # Trials take longer than they are reckoned with before there are any.
+        rig = tuned_rig(goals="e2e_p90=100s", budget_s=120.0)
+        state = rig.session.frame().tuner
+        assert state.tried == 1
+        assert state.verdict.startswith("There was time for the start only, max_num_seqs 256: ")
+
+    def test_budgets_that_can_try_nothing_are_refused_with_the_least_there_is(self):
+        rig = Rig.booted(CLOSED)
+        with pytest.raises(UsageError, match="too short to try anything") as refused:
+            rig.session.steer.tuner.start(Plan(budget_s=60.0))
+        assert "120 s at least" in refused.value.hint
+
     def test_goals_that_cannot_be_met_end_with_the_closest_and_what_stood_in_the_way(self):
         rig = tuned_rig(goals="ttft_p90=80ms,tpot_p90=8ms")
         state = rig.session.frame().tuner
         assert not state.offered
         assert not state.differences
-        assert state.verdict.startswith("No setting met the goals. The closest was max_num_seqs")
+        none = f"None of the {state.tried} settings"
+        if state.tried < state.settings:
+            none += f" tried (of {state.settings})"
+        assert state.verdict.startswith(f"{none} met the goals. The closest was max_num_seqs")
         assert "of 8.00 ms" in state.verdict or "of 80.0 ms" in state.verdict
         assert "what held it back there: " in state.verdict
 

@@ -150,6 +150,7 @@ class CompareState:
 
     pair: which one, from 0. note: what it is doing, or why it ended. title: "A/B", or "verify" for
     a boot with exactly the tuned values against the engine that they were tuned on.
+    sides: A and B by the limits they differ in. left_s: seconds left at most; NaN where unknown.
     """
 
     side: str
@@ -158,6 +159,15 @@ class CompareState:
     done: bool
     differences: tuple[Difference, ...]
     title: str = "A/B"
+    sides: tuple[str, str] = ("", "")
+    left_s: float = math.nan
+
+    @property
+    def named(self) -> str:
+        """Both sides in words; empty where they have no names."""
+        return " · ".join(
+            f"{side} {name}" for side, name in zip("AB", self.sides, strict=True) if name
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +211,8 @@ class TunerTrial:
 class TunerState:
     """The tuner: what it searches, what it has tried, and what came of it.
 
-    of: engine, load and goals it began with. phase: "searching", "confirming" or "done".
+    of: engine, load and goals it began with. settings: how many there are to try, as far as its
+    first engine tells. phase: "searching", "confirming" or "done".
     note: what it does, or why it ended.
     load: whether the load is searched too. search, varied, boots: how and what it searches, as
     in its plan. engines: what each was booted with beside the first.
@@ -232,6 +243,12 @@ class TunerState:
     verdict: str = ""
     offered: bool = False
     of: Profile | None = None
+    settings: int = 0
+
+    @property
+    def tried(self) -> int:
+        """How many settings it has tried so far."""
+        return len({(trial.engine, *sorted(trial.knobs.items())) for trial in self.trials})
 
     @property
     def best_trial(self) -> TunerTrial | None:

@@ -189,6 +189,15 @@ def differing(old: Knobs, new: Knobs) -> str:
     )
 
 
+def apart(a: Knobs, b: Knobs) -> tuple[str, str]:
+    """Both by what they differ in: ("max_num_seqs 64", "max_num_seqs 32"); empty when alike."""
+    names = [knob.name for knob in KNOBS if a.get(knob.name) != b.get(knob.name)]
+    of_a, of_b = (
+        ", ".join(f"{name} {spoken(name, side.get(name))}" for name in names) for side in (a, b)
+    )
+    return of_a, of_b
+
+
 def shorthand(values: Mapping[str, int]) -> str:
     """Limits in few words: the main three as 64/2048/2048, then the others by name."""
     main = "/".join(
@@ -233,7 +242,8 @@ def checked(name: str, value: object, ceilings: Knobs, floor: int = 0) -> int:
         kind = "one of its words" if limit.choices else "a whole number"
         raise KnobError(f"{name} must be {kind}, not {value!r}.", f"It takes {bounds}.")
     if value > ceiling:
-        said = f"{name} {spoken(name, value)} is above its ceiling {spoken(name, ceiling)}."
+        typed = spoken(name, value) if limit.choices else str(value)
+        said = f"{name} {typed} is above its ceiling {spoken(name, ceiling)}."
         if not limit.boots:
             raise KnobError(said, f"It takes {bounds}.")
         word = "" if limit.choices else f" {value}"

@@ -100,6 +100,7 @@ class Steering:
 
     def follow(self, seen: Frame) -> Frame:
         """Move on what is under way by what is seen; the frame with how that stands."""
+        under_way = self.under_way
         # The engine may be gone since: then there is nothing to turn any more.
         with suppress(KnobError):
             self._helm.grant(self._experiments.follow(seen, self._recorder))
@@ -107,6 +108,8 @@ class Steering:
             if not self.legs and (broken := self._guarding.follow(seen, self._recorder)):
                 self._undo_broken(broken)
             self._follow_verify(seen)
+        if under_way == "an A/B" and not self.under_way:
+            self._note_compare()
         verified = self._verifying.state if self._verifying else None
         return replace(
             seen,
@@ -399,6 +402,11 @@ class Steering:
             case Next.ANEW:
                 self._helm.measure_anew()
 
+    def _note_compare(self) -> None:
+        """Keep beside the present row what an A/B of it came to."""
+        if (state := self._experiments.compare_state) is not None:
+            self._trials.note(f"A/B, {state.named}: {state.note}")
+
     def _undo_broken(self, broken: str) -> None:
         """The guard takes back the last turn."""
         if (before := self._turns.undo(self._setting())) is not None:
@@ -410,4 +418,7 @@ class Steering:
         """End an experiment and put back what it had turned."""
         if self._verifying is not None:
             self._verifying.stop(why)
+        under_way = self.under_way
         self._helm.grant(self._experiments.stop(why))
+        if under_way == "an A/B":
+            self._note_compare()

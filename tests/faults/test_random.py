@@ -58,9 +58,9 @@ PRESSED = (
     "sweep", "compare", "verify", "stop_experiment", "measure_anew", "restart_load",
 )  # fmt: skip
 PLANS = (
-    Plan(vary="max_num_seqs=2,16", search="random", budget_s=60),
+    Plan(vary="max_num_seqs=2,16", search="random", budget_s=120),
     Plan(vary="max_num_seqs=2,16", search="random", budget_s=600, load=True),
-    Plan(vary="scheduling_policy", search="grid", budget_s=60, engines="max_num_seqs=8,0"),
+    Plan(vary="scheduling_policy", search="grid", budget_s=120, engines="max_num_seqs=8,0"),
 )
 KNOBS = st.one_of(
     st.tuples(st.just("max_num_seqs"), st.integers(0, 80)),

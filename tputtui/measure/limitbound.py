@@ -75,7 +75,9 @@ def limit_bound(steps: Floats, knobs: Knobs, ceilings: Knobs) -> Binding | None:
         return Binding(bound, most, evidence, raising("max_num_batched_tokens", knobs, ceilings))
     thrown = f", {preempted} preempted" if preempted else ""
     kept = _kept_free(steps[held_back], knobs.watermark_blocks)
-    evidence = f"{float(column('kv_frac').mean()):.0%} used, {waits:.0f} wait{thrown}"
+    # As full as it was when it held something back, not on average.
+    short = column("kv_frac")[held_back | (column("preemptions") > 0)]
+    evidence = f"{float(short.mean()):.0%} used, {waits:.0f} wait{thrown}"
     if kept:
         evidence += f", {knobs.watermark_blocks:,} kept free by the watermark"
     return Binding(bound, most, evidence, _more_kv(kept, knobs, ceilings))

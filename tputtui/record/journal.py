@@ -374,6 +374,8 @@ def _compare(compare: Any) -> Any:
             "note": compare.note,
             "done": compare.done,
             "title": compare.title,
+            "sides": compare.sides,
+            "left_s": compare.left_s,
             "differences": _differences(compare.differences),
         }
     )

@@ -5,6 +5,7 @@ The whole run is held in memory, about a megabyte for a minute of a fast engine.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -326,6 +327,9 @@ def _compare(told: Any) -> CompareState | None:
         told["done"],
         differences_of(told["differences"]),
         told["title"],
+        # Version 0.1 did not name them.
+        tuple(told.get("sides", ("", ""))),
+        float(told.get("left_s", math.nan)),
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 
 from tputtui.format import clock, compact, rate, seconds
-from tputtui.frame import Frame, Trial
+from tputtui.frame import CompareState, Frame, Trial
 from tputtui.knobs import shorthand, turned
 from tputtui.load.notation import describe_arrivals
 from tputtui.load.sections import describe
@@ -77,7 +78,7 @@ class Content:
     facts: tuple[tuple[str, str], ...]
     columns: tuple[tuple[str, str], ...]
     rows: tuple[Row, ...]
-    experiment: str
+    experiments: tuple[str, ...]
     curves: tuple[Curve, ...]
     marks: tuple[Mark, ...]
     origin_s: float
@@ -111,7 +112,7 @@ def gather(recording: Recording) -> Content:
         facts=_facts(recording, frame),
         columns=columns,
         rows=tuple(rows),
-        experiment=_experiment(frame),
+        experiments=tuple(_experiments(recording)),
         curves=tuple(_curves(recording)),
         marks=frame.marks,
         origin_s=recording.origin_s,
@@ -213,17 +214,30 @@ def _row(trial: Trial, at: str, engine: int, columns: tuple[tuple[str, str], ...
     )
 
 
-def _experiment(frame: Frame) -> str:
-    """What the last A/B or verify boot found."""
-    compare = frame.compare
-    if compare is None or not compare.done:
-        return ""
+def _experiments(recording: Recording) -> Iterator[str]:
+    """What each A/B and verify boot of the run came to, also one that was stopped."""
+    under_way = None
+    for moment in recording.moments:
+        compare = moment.compare
+        if compare is not None and not compare.done:
+            under_way = compare
+        elif under_way is not None:
+            yield _experiment(under_way if compare is None else compare)
+            under_way = None
+    if under_way is not None:
+        yield _experiment(under_way)
+
+
+def _experiment(compare: CompareState) -> str:
+    """One of them, in words."""
     clear = [
         f"{row.metric.label} {interval_text(row)} {row.judgement.value}"
         for row in compare.differences
         if row.judgement is not Judgement.OPEN
     ]
-    return f"{compare.title}: {compare.note}" + (f" ({'; '.join(clear)})" if clear else "")
+    named = f", {compare.named}" if compare.named else ""
+    note = compare.note if compare.done else f"broken off at {compare.note}"
+    return f"{compare.title}{named}: {note}" + (f" ({'; '.join(clear)})" if clear else "")
 
 
 def _profile(recording: Recording, frame: Frame) -> Profile:

@@ -57,8 +57,8 @@ def markdown(recording: Recording) -> str:
                 for metric, change, verdict in row.verdicts
             ],
         )
-    if content.experiment:
-        lines += ["", "## Last experiment", "", _cell(content.experiment)]
+    if content.experiments:
+        lines += ["", "## Experiments", "", *(f"- {_cell(each)}" for each in content.experiments)]
     if len(content.frame.points) > 1:
         lines += ["", "## Throughput against latency", ""]
         lines += _table(*_frontier(content))

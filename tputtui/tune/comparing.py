@@ -14,7 +14,7 @@ import numpy as np
 
 from tputtui.frame import CompareState, Frame
 from tputtui.goals import Goal
-from tputtui.knobs import Knobs
+from tputtui.knobs import Knobs, apart
 from tputtui.load.workload import Workload
 from tputtui.measure.attainment import Attainment, attainment, judged_s
 from tputtui.measure.batches import MOST, turnover_batches
@@ -61,6 +61,8 @@ class Comparing:
         max_pairs: int = MAX_PAIRS,
     ) -> None:
         self._sides = {"A": a, "B": b}
+        self._names = apart(a.knobs, b.knobs)
+        self._legs, self._took_s = 0, 0.0
         self._workload = workload
         self._goals = tuple(goals)
         self._max_pairs = max_pairs
@@ -83,7 +85,9 @@ class Comparing:
         seed = (self._workload.seed + 1 + leg.pair) % 2**63
         workload = msgspec.structs.replace(self._workload, seed=seed)
         knobs, engine = self._sides[leg.side]
-        return LiveLeg(knobs, workload, f"{leg.side}, pair {leg.pair + 1}", engine)
+        name = self._names["AB".index(leg.side)]
+        said = f"pair {leg.pair + 1}, {leg.side}{f': {name}' if name else ''}"
+        return LiveLeg(knobs, workload, said, engine)
 
     @property
     def state(self) -> CompareState:
@@ -91,9 +95,18 @@ class Comparing:
         leg = self._leg()
         if leg is None:
             note = self._broken or self._comparison.reason
-            return CompareState("", self._comparison.pairs, note, True, self._comparison.result)
+            pairs, found = self._comparison.pairs, self._comparison.result
+            return CompareState("", pairs, note, True, found, sides=self._names)
         note = f"{self._comparison.progress}: {leg.side} {self._note}"
-        return CompareState(leg.side, leg.pair, note, False, self._comparison.result)
+        return CompareState(
+            leg.side,
+            leg.pair,
+            note,
+            False,
+            self._comparison.result,
+            sides=self._names,
+            left_s=self.left_s(self._took_s / self._legs) if self._legs else math.nan,
+        )
 
     def stop(self, note: str) -> CompareState:
         """Its last state, when it is broken off."""
@@ -186,6 +199,8 @@ class Comparing:
                 end_s - watch.cut_s,
             )
         )
+        self._legs += 1
+        self._took_s += now_s - self._asked_s
         self._asked_s = now_s
         self._note = "starting"
         self._watch = LegWatch(now_s, earliest_s=self._earliest_s)

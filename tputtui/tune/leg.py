@@ -90,7 +90,8 @@ class LegWatch:
         self._most_in_flight = max(self._most_in_flight, frame.accounting.in_flight)
         waited_s = frame.t_s - self.began_s
         turned_over = ended_between(recorder, self.began_s, frame.t_s)
-        self.note = f"warming up, {turned_over} of {self._most_in_flight} requests"
+        most = self._most_in_flight
+        self.note = f"warming up, {min(turned_over, most)} of {most} requests"
         whole = turned_over >= max(1, self._most_in_flight)
         if (whole and waited_s >= self._earliest_s) or waited_s >= self._longest_s:
             # Where the other leg was cut, if a frame has only just gone by.

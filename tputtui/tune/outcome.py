@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tputtui.format import rate, seconds
+from tputtui.format import counted, rate, seconds
 from tputtui.frame import TunerState, TunerTrial
 from tputtui.goals import Goal
 from tputtui.knobs import spoken
@@ -44,14 +44,17 @@ def _judged(
     if best is None:
         return ("" if broken else "Nothing was measured."), False
     if not state.holds:
-        return f"No setting met the goals. {_closest(best, state.trials, goals)}", False
+        return f"{_none_met(state)} {_closest(best, state.trials, goals)}", False
     at = f" at {best.point.load}" if state.load else ""
     gave = f"{rate(state.value, 0)} {'requests/s within the goals' if goals else 'tokens/s'}"
     if state.found == state.start and best.engine == 0:
         if state.load:
             carried = f"No other limits carry more than the start's: {best.point.load}, {gave}."
             return carried, not broken
-        return f"Nothing tried is better than the start, {limits_text(state.start)}: {gave}.", False
+        start = f"the start, {limits_text(state.start)}: {gave}"
+        if state.tried == 1 and state.settings > 1:
+            return f"There was time for the start only, {start.partition(', ')[2]}.", False
+        return f"Nothing tried is better than {start}.", False
     setting = limits_text(state.found)
     if engine := state.engines[best.engine]:
         setting = f"{setting} on {engine}"
@@ -80,6 +83,15 @@ def _judged(
     else:
         said = f"{setting} cannot be told from the start{at}: {name} {how or 'unknown'}."
     return f"{said} The start stays as it is.", False
+
+
+def _none_met(state: TunerState) -> str:
+    """That no goals were met, by how many settings of how many."""
+    if state.tried >= state.settings:
+        return f"None of the {counted(state.tried, 'setting')} met the goals."
+    if state.tried == 1:
+        return f"The start, the only one of {state.settings} settings tried, misses the goals."
+    return f"None of the {state.tried} settings tried (of {state.settings}) met the goals."
 
 
 def limits_text(values: Mapping[str, int]) -> str:

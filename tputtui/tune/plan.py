@@ -16,13 +16,17 @@ from tputtui.goals import Goal
 from tputtui.knobs import Knobs
 from tputtui.load.workload import ClosedLoop, Recorded, Workload, level_of
 from tputtui.profile import EngineSpec, EngineValue
+from tputtui.tune.compare import FIRST_LOOK
 from tputtui.tune.proposers import check_search
 from tputtui.tune.space import Space, levels_around, parse_axes, usual_axes
 
 __all__ = ["Plan", "engines_of", "parse_engines", "space_of"]
 
 BUDGET_S = 600.0
-_LEAST_S = 30.0
+LEG_S = 15.0
+"""What a trial takes where requests are short: seconds, with its warm-up."""
+_LEAST_LEGS = 2 + 2 * FIRST_LOOK
+"""The start and one other setting, then both against each other until a first look."""
 _MOST_ENGINES = 12
 
 
@@ -48,9 +52,11 @@ class Plan:
     def check(self, workload: Workload, goals: tuple[Goal, ...]) -> None:
         """Raises UsageError where it cannot be carried out, whatever the engine."""
         check_search(self.search)
-        if self.budget_s < _LEAST_S:
+        if self.budget_s < _LEAST_LEGS * LEG_S:
             raise UsageError(
-                f"{self.budget_s:g} s are too short to try anything.", "Give it 5 to 30 minutes."
+                f"{self.budget_s:g} s are too short to try anything.",
+                f"The start, another setting, and {FIRST_LOOK} pairs of both take "
+                f"{_LEAST_LEGS * LEG_S:.0f} s at least. Give it 5 to 30 minutes.",
             )
         parse_engines(self.engines)
         level = level_of(workload.arrivals)

@@ -131,4 +131,6 @@ class Sweeping:
             return window.phase.value
         if window.length_s < MIN_WINDOW_S:
             return f"measuring, {window.length_s:.0f} of {MIN_WINDOW_S:.0f} s"
-        return f"measuring, {ended(frame)} of {MIN_REQUESTS} requests"
+        if (so_far := ended(frame)) < MIN_REQUESTS:
+            return f"measuring, {so_far} of {MIN_REQUESTS} requests"
+        return "measuring, until it is steady"

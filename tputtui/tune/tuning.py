@@ -22,7 +22,7 @@ from tputtui.tune.compare import FIRST_LOOK, MAX_PAIRS
 from tputtui.tune.comparing import Comparing, Side
 from tputtui.tune.leg import LegWatch, LiveLeg
 from tputtui.tune.outcome import outcome
-from tputtui.tune.plan import Plan, engines_of
+from tputtui.tune.plan import LEG_S, Plan, engines_of
 from tputtui.tune.rounds import Found, Round, best_of
 from tputtui.tune.scoring import Score, score, trial_of
 from tputtui.tune.search import Ask
@@ -34,7 +34,6 @@ __all__ = ["Tuning"]
 _LOOK_EVERY_S = 1.0
 _SEED_APART = 1_000_003
 """Between the trials' requests and those of the confirmation."""
-_LEG_S = 15.0
 _HOPELESS_S, _HOPELESS = 10.0, 4.0
 """A request that has waited for so long, and so many times its TTFT goal, will not be early."""
 _SHORTEST_S = 2.0
@@ -84,6 +83,7 @@ class Tuning:
             boots=plan.engines,
             engines=tuple(_changed(spec, engine) for spec in self._engines),
             start=first.values(first.start),
+            settings=len(first) * len(self._engines),
             of=Profile(engine, present.load, goals=self._goals),
         )
         self._next(now_s)
@@ -337,7 +337,7 @@ class Tuning:
     def _leg_s(self) -> float:
         """Seconds that a leg takes, by those so far."""
         took_s = sorted(trial.took_s for trial in self._trials)
-        return took_s[len(took_s) * 3 // 4] if took_s else _LEG_S
+        return took_s[len(took_s) * 3 // 4] if took_s else LEG_S
 
     def _left_s(self) -> float:
         """Seconds left at most."""

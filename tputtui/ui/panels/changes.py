@@ -124,6 +124,8 @@ def _compared(compare: CompareState, width: int, height: int) -> list[Row]:
     else:
         doing = compare.note.partition(": ")[2] or compare.note
         rows = [[(head, "accent"), (shortened(doing, width - indent), "text")]]
+    if compare.named and height - len(rows) > len(compare.differences):
+        rows.append([(" " * indent, "text"), (shortened(compare.named, width - indent), "muted")])
     if not any(math.isfinite(row.change) for row in compare.differences):
         return rows
     left = height - len(rows)

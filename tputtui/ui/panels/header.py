@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from tputtui.engine.protocol import State
+from tputtui.format import clock
 from tputtui.frame import Frame
 from tputtui.load.notation import describe_arrivals
 from tputtui.load.sections import describe
@@ -28,14 +31,10 @@ def header(frame: Frame, width: int) -> Row:
     if frame.profile.engine.args.get("trust_remote_code"):
         left.append((" runs the model's own code", "warn"))
     simulated = facts.simulated if facts else ""
-    state_part: Row = [(f"{sign} {state.value}", look)]
-    if state in (State.READY, State.DRAINING):
-        state_part.append((" load held", "muted"))
-    if frame.sweep is not None and frame.sweep.level is not None:
-        state_part.append((" sweep", "accent"))
-    if frame.tuner is not None and not frame.tuner.over:
-        state_part.append((" tuner", "accent"))
-    right = state_part
+    doing = _experiment(frame) if frame.serving else ""
+    right: Row = [(f"{sign} ", look), (doing, "accent") if doing else (state.value, look)]
+    if state in (State.READY, State.DRAINING) and not doing:
+        right.append((" load held", "muted"))
     if simulated:
         # Always there, in full where that leaves room for what runs.
         spare = width - width_of(left) - width_of(right) - 3
@@ -52,6 +51,22 @@ def header(frame: Frame, width: int) -> Row:
         if width_of(left) + width_of(optional) + width_of(right) + 1 <= width:
             left += optional
     return spread(left, right, width)
+
+
+def _experiment(frame: Frame) -> str:
+    """What turns things by itself, and how far it is: A/B pair 3, 2:10 left at most."""
+    compare, tuner, sweep = frame.compare, frame.tuner, frame.sweep
+    if compare is not None and not compare.done:
+        if not compare.side:
+            return compare.title
+        left = f", {clock(compare.left_s)} left at most" if math.isfinite(compare.left_s) else ""
+        return f"{compare.title} pair {compare.pair + 1}{left}"
+    if tuner is not None and not tuner.over:
+        left = f", {clock(tuner.left_s)} left at most" if math.isfinite(tuner.left_s) else ""
+        return f"TUNER trial {len(tuner.trials) + 1}{left}"
+    if sweep is not None and sweep.level is not None:
+        return f"SWEEP level {sweep.told + 1}"
+    return ""
 
 
 def _brief(simulated: str) -> str:

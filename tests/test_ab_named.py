@@ -1,0 +1,103 @@
+"""An A/B says which side is which, wherever it is shown, and how far it is."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from tests.rig import Rig
+from tputtui.load.workload import ClosedLoop, Workload
+from tputtui.record.journal import Journal
+from tputtui.record.reading import read_log
+from tputtui.report.content import gather
+from tputtui.report.pages import markdown
+from tputtui.ui.panels.changes import changes
+from tputtui.ui.panels.header import header
+from tputtui.ui.panels.pair import about
+
+LOAD = Workload(ClosedLoop(48), pairs=((60, 20, 1.0),))
+NAMED = "A max_num_seqs 32 · B max_num_seqs 16"
+
+
+def text_of(rows):
+    return "\n".join("".join(text for text, _ in row) for row in rows)
+
+
+@pytest.fixture
+def rig():
+    made = Rig.booted(LOAD, max_num_seqs=32)
+    made.run(12.0)
+    made.session.steer.set_knob("max_num_seqs", 16)
+    made.run(8.0)
+    return made
+
+
+def test_panel_header_and_marks_name_both_sides_while_it_runs(rig):
+    rig.session.steer.compare()
+    rig.run(8.0)
+    frame = rig.session.frame()
+    assert NAMED in text_of(changes(frame, 110, 14))
+    assert any(mark.text == "pair 1, A: max_num_seqs 32" for mark in frame.marks)
+    line = text_of([header(frame, 120)])
+    assert "A/B pair 1" in line
+    assert "RUNNING" not in line
+    rig.run(30.0)
+    frame = rig.session.frame()
+    assert re.search(r"A/B pair 2, \d+:\d\d left at most", text_of([header(frame, 120)]))
+    assert 0 < frame.compare.left_s < 12 * 2 * 20
+
+
+def test_other_experiments_are_named_in_place_of_running(rig):
+    rig.session.steer.sweep()
+    rig.run(3.0)
+    line = text_of([header(rig.session.frame(), 120)])
+    assert "SWEEP level 1" in line
+    assert "RUNNING" not in line
+    rig.session.steer.stop_experiment()
+    rig.run(1.0)
+    assert "RUNNING" in text_of([header(rig.session.frame(), 120)])
+
+
+def test_history_and_report_keep_one_that_was_stopped_and_one_that_ended(rig, tmp_path):
+    path = tmp_path / "run.jsonl.zst"
+    session = rig.session
+    journal = session.journal = Journal(path, session.recorder, session._observer._started_s)
+    session.watch(journal.see)
+    session.steer.compare()
+    for _ in range(20):
+        rig.run(1.0)
+        journal.turn()
+    session.steer.stop_experiment()
+    rig.run(2.0)
+    journal.turn()
+    row = session.frame().trials[-1]
+    assert row.note == f"A/B, {NAMED}: Stopped."
+    assert NAMED in text_of(about(row, "", 100, 1000.0))
+    session.steer.compare()
+    for _ in range(150):
+        rig.run(1.0)
+        journal.turn()
+        if session.frame().compare.done:
+            break
+    rig.run(2.0)
+    journal.turn()
+    # Turned away: the board shows it no longer, the report does.
+    session.steer.set_knob("max_num_seqs", 8)
+    rig.run(3.0)
+    journal.turn("left")
+    assert session.frame().compare is None
+    recording = read_log(path)
+    told = gather(recording)
+    stopped, ended = told.experiments
+    assert stopped.startswith(f"A/B, {NAMED}: Stopped.")
+    assert ended.startswith(f"A/B, {NAMED}: B's tokens/s is worse")
+    assert "## Experiments" in markdown(recording)
+
+
+def test_without_room_for_names_the_figures_come_first(rig):
+    rig.session.steer.compare()
+    rig.run(70.0)
+    frame = rig.session.frame()
+    frame = replace(frame, compare=replace(frame.compare, done=True))
+    rows = text_of(changes(frame, 80, 6))
+    assert "tokens/s" in rows
