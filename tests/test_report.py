@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from html.parser import HTMLParser
 
@@ -16,6 +17,7 @@ from tputtui.goals import parse_goals
 from tputtui.load.workload import ClosedLoop
 from tputtui.measure.verdict import Judgement
 from tputtui.record.reading import read_log
+from tputtui.report.charts import _free_line
 from tputtui.report.content import gather
 from tputtui.report.pages import html, markdown
 from tputtui.report.sides import compared_runs
@@ -232,3 +234,34 @@ def test_a_run_of_which_nothing_was_measured_still_makes_a_page(tmp_path):
     assert "## Over time" in markdown(recording)
     with pytest.raises(UsageError, match="nothing was measured"):
         compared_runs(recording, recording)
+
+
+def test_marks_close_together_have_numbers_that_do_not_overlap():
+    lines = [-math.inf] * 3
+    found = [_free_line(lines, at_s, 4.0) for at_s in (10.0, 11.0, 12.0, 13.0, 20.0, 30.0)]
+    assert found == [0, 1, 2, None, 0, 0]
+
+
+def test_facts_are_the_persons_goals_with_their_limits_and_the_persons_seed(tmp_path):
+    path = tmp_path / "x.jsonl.zst"
+    made = Recorded(path)
+    made.session.set_goals(parse_goals("ttft_p90=1500ms"))
+    made.run(12)
+    made.session.steer.set_knob("max_num_seqs", 32)
+    made.run(8)
+    made.session.steer.compare()
+    made.run(6)
+    leg = made.session.frame().profile.load.seed
+    made.end()
+    content = gather(read_log(path))
+    facts = dict(content.facts)
+    assert facts["goals"] == "ttft_p90 ≤ 1.50 s"
+    assert leg != content.frame.trials[-1].load.seed
+    assert f"(seed {content.frame.trials[-1].load.seed})" in facts["load"]
+
+
+def test_one_setting_is_one(tmp_path):
+    made = Recorded(tmp_path / "x.jsonl.zst")
+    made.run(8)
+    made.end()
+    assert gather(read_log(tmp_path / "x.jsonl.zst")).title == "shape:demo: 1 setting tried"

@@ -15,7 +15,6 @@ from tputtui.measure.verdict import Judgement
 from tputtui.measure.window import figures
 from tputtui.tune.trials import between
 from tputtui.ui.panels.changes import changes, changes_caption
-from tputtui.ui.panels.pair import course
 
 LOAD = Workload(ClosedLoop(48), pairs=((60, 20, 1.0),))
 
@@ -61,7 +60,7 @@ def test_another_load_is_described_and_not_judged(rig):
     told = text_of(changes(frame, 100, 12))
     assert "not judged" in told
     assert "worse" not in told
-    assert course(row, 1000.0) == "another load: described, not judged"
+    assert row.course(1000.0) == "another load: described, not judged"
 
 
 def test_the_same_setting_measured_twice_is_one_row_and_one_point_of_both_windows(rig):
@@ -79,7 +78,7 @@ def test_the_same_setting_measured_twice_is_one_row_and_one_point_of_both_window
     assert len(row.spans) == 2
     assert row.series.n > once.trials[0].series.n
     assert sorted(point.trial for point in frame.points) == [1, 2]
-    told = course(row, frame.t_s - frame.elapsed_s)
+    told = row.course(frame.t_s - frame.elapsed_s)
     assert told.endswith(", pooled")
     assert " and " in told
     # The row of the limit that was turned down is compared with all that the other one gave.
@@ -134,7 +133,7 @@ def test_a_verdict_that_the_figures_no_longer_bear_is_withdrawn_and_says_when(ri
     assert row.t_s < row.decided_s < row.withdrawn_s <= frame.t_s
     assert re.fullmatch(
         r"decided at 0:\d\d, withdrawn at 0:\d\d: not steady",
-        course(row, frame.t_s - frame.elapsed_s),
+        row.course(frame.t_s - frame.elapsed_s),
     )
 
 

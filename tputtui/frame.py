@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from tputtui.engine.orders import Status
 from tputtui.engine.protocol import State
+from tputtui.format import clock
 from tputtui.hardware import HardwareSample
 from tputtui.knobs import Knobs, differing
 from tputtui.load.sections import difference
@@ -137,6 +138,22 @@ class Trial:
         engine = "another engine" if other.engine != self.engine else ""
         load = difference(other.load, self.load) if other.load != self.load else ""
         return ", ".join(filter(None, (engine, differing(other.knobs, self.knobs), load)))
+
+    def course(self, started_s: float) -> str:
+        """When its verdict was decided and withdrawn, why it has none, and when it was measured.
+
+        started_s: the engine's clock when the run began. Empty where there is nothing to say.
+        """
+        said = []
+        if not math.isnan(self.withdrawn_s):
+            decided, withdrawn = (clock(t - started_s) for t in (self.decided_s, self.withdrawn_s))
+            said.append(f"decided at {decided}, withdrawn at {withdrawn}: {self.withdrawn}")
+        elif self.unjudged:
+            said.append(self.unjudged)
+        if len(self.spans) > 1:
+            times = [f"{clock(a - started_s)}–{clock(b - started_s)}" for a, b in self.spans]
+            said.append(f"measured {', '.join(times[:-1])} and {times[-1]}, pooled")
+        return "; ".join(said)
 
     def value(self, key: str) -> float:
         """A metric of `measure.series.METRICS`; NaN where it was not measured."""

@@ -20,6 +20,9 @@ __all__ = ["frontier_svg", "time_svgs"]
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _DASHES = ("-", "--", ":", "-.")
 _MARK = "#B07D00"
+_MARK_LINES = 3
+_MARK_WIDTH = 0.012
+"""Of a digit above the chart, as a share of its width."""
 _GREY = "#6b7280"
 _X = next(axis for axis in AXES_X if axis.key == "e2e_p90")
 _Y = AXES_Y[0]
@@ -50,18 +53,35 @@ def _time_svg(
     top = max((float(np.nanmax(curve.values)) for curve in curves), default=1.0)
     axes.set_ylim(0, top * 1.12 if top > 0 else 1.0)
     axes.set_xlim(0, max(length_s, 1.0))
+    lines = [-math.inf] * _MARK_LINES
     for number, mark in enumerate(marks, 1):
         at_s = mark.t_s - origin_s
         axes.axvline(at_s, color=_MARK, linewidth=0.8, alpha=0.8)
-        axes.annotate(
-            str(number), (at_s, 1.0), xycoords=("data", "axes fraction"), fontsize=7,
-            color=_MARK, ha="center", va="bottom", annotation_clip=False,
-        )  # fmt: skip
+        line = _free_line(lines, at_s, max(length_s, 1.0) * _MARK_WIDTH * len(str(number)))
+        if line is not None:
+            axes.annotate(
+                str(number), (at_s, 1.0), xycoords=("data", "axes fraction"), fontsize=7,
+                xytext=(0, 8 * line), textcoords="offset points",
+                color=_MARK, ha="center", va="bottom", annotation_clip=False,
+            )  # fmt: skip
     axes.set_ylabel(curves[0].unit, fontsize=8, color=_GREY)
     axes.xaxis.set_major_formatter(lambda value, _: clock(value))
     if len(curves) > 1:
-        axes.legend(loc="upper right", fontsize=7, frameon=False, ncols=len(curves))
+        # Beside the curves, never over them.
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=7, frameon=False)
     return _svg(figure, f"{title} over time")
+
+
+def _free_line(taken: list[float], at_s: float, width_s: float) -> int | None:
+    """The lowest line above the chart where a number fits beside those before; None for none.
+
+    taken: until when each line is; the one that is found is taken further.
+    """
+    for line, until_s in enumerate(taken):
+        if at_s - width_s / 2 > until_s:
+            taken[line] = at_s + width_s / 2
+            return line
+    return None
 
 
 def frontier_svg(points: Sequence[Point]) -> str:

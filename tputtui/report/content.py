@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from tputtui.format import clock, compact, rate, seconds
+from tputtui.format import clock, compact, counted, rate, seconds
 from tputtui.frame import CompareState, Frame, Trial
+from tputtui.goals import Goal
 from tputtui.knobs import shorthand, turned
 from tputtui.load.notation import describe_arrivals
 from tputtui.load.sections import describe
@@ -105,10 +106,10 @@ def gather(recording: Recording) -> Content:
     for trial in frame.trials:
         if trial.engine not in engines:
             engines.append(trial.engine)
-        at = clock(trial.t_s - recording.origin_s)
-        rows.append(_row(trial, at, engines.index(trial.engine) + 1, columns))
+        engine = engines.index(trial.engine) + 1
+        rows.append(_row(trial, recording.origin_s, engine, columns))
     return Content(
-        title=f"{frame.profile.engine.model}: {len(rows)} settings tried",
+        title=f"{frame.profile.engine.model}: {counted(len(rows), 'setting')} tried",
         facts=_facts(recording, frame),
         columns=columns,
         rows=tuple(rows),
@@ -153,7 +154,9 @@ def _change(value: float) -> str:
 
 def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
     facts, status = frame.status.facts, frame.status
-    load, account = frame.profile.load, frame.accounting
+    # A leg's load has a seed of its own: the row of the history has the person's.
+    load = frame.trials[-1].load if frame.trials else frame.profile.load
+    account = frame.accounting
     versions = facts.versions if facts else {}
     hardware = frame.hardware
     gpus = ", ".join(gpu.name for gpu in hardware.gpus if gpu.visible) if hardware else ""
@@ -167,7 +170,7 @@ def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
         ("device", f"{gpus or (facts.device if facts else '?')}"
          + (f", driver {hardware.driver}" if hardware and hardware.driver else "")),
         ("load", f"{describe_arrivals(load.arrivals)} · {describe(load)} (seed {load.seed})"),
-        ("goals", ", ".join(g.name for g in frame.profile.goals) or "none"),
+        ("goals", ", ".join(_goal(goal) for goal in frame.profile.goals) or "none"),
         ("began", recording.began.replace("T", " ").replace("+00:00", " UTC")),
         ("took", f"{clock(recording.length_s)}; {ended}"),
         ("requests", f"{account.issued:,} issued, {account.finished:,} finished, "
@@ -179,7 +182,11 @@ def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _row(trial: Trial, at: str, engine: int, columns: tuple[tuple[str, str], ...]) -> Row:
+def _goal(goal: Goal) -> str:
+    return f"{goal.name} ≤ {seconds(goal.limit_s, 0)}"
+
+
+def _row(trial: Trial, origin_s: float, engine: int, columns: tuple[tuple[str, str], ...]) -> Row:
     cells = {}
     for key, _ in columns:
         batched = trial.series.values.get(key) if trial.series else None
@@ -193,7 +200,7 @@ def _row(trial: Trial, at: str, engine: int, columns: tuple[tuple[str, str], ...
         cells[key] = (value_text(metric, batched.value), interval)
     return Row(
         number=trial.number,
-        at=at,
+        at=clock(trial.t_s - origin_s),
         turned=trial.turned,
         setting=shorthand(turned(trial.knobs, trial.booted)),
         load=describe_arrivals(trial.load.arrivals),
@@ -210,7 +217,7 @@ def _row(trial: Trial, at: str, engine: int, columns: tuple[tuple[str, str], ...
             # The headline in any case, the others where there is something to say.
             if i == 0 or row.judgement is not Judgement.OPEN
         ),
-        note=trial.note,
+        note="; ".join(filter(None, (trial.note, trial.course(origin_s)))),
     )
 
 

@@ -13,7 +13,7 @@ from tputtui.report.plain import text_charts
 __all__ = ["html", "markdown"]
 
 _CLASSES = {"better": "better", "worse": "worse", "the same": "same", "undecided": "open",
-            "nothing to compare": "open"}  # fmt: skip
+            "nothing to compare": "open", "not judged": "open"}  # fmt: skip
 
 
 def html(recording: Recording) -> str:

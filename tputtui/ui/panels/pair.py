@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from textwrap import wrap
 
-from tputtui.format import clock
 from tputtui.frame import Trial
 from tputtui.knobs import differing
 from tputtui.load.sections import describe, difference
@@ -14,24 +13,7 @@ from tputtui.profile import EngineSpec
 from tputtui.ui.panels.verdicts import HEAD, OVER, difference_row
 from tputtui.ui.rows import Row, shortened
 
-__all__ = ["about", "course", "pair"]
-
-
-def course(trial: Trial, started_s: float) -> str:
-    """When its verdict was decided and withdrawn, why it has none, and each time it was measured.
-
-    started_s: the engine's clock when the run began. Empty where there is nothing to say.
-    """
-    said = []
-    if not math.isnan(trial.withdrawn_s):
-        decided, withdrawn = (clock(t - started_s) for t in (trial.decided_s, trial.withdrawn_s))
-        said.append(f"decided at {decided}, withdrawn at {withdrawn}: {trial.withdrawn}")
-    elif trial.unjudged:
-        said.append(trial.unjudged)
-    if len(trial.spans) > 1:
-        times = [f"{clock(a - started_s)}–{clock(b - started_s)}" for a, b in trial.spans]
-        said.append(f"measured {', '.join(times[:-1])} and {times[-1]}, pooled")
-    return "; ".join(said)
+__all__ = ["about", "pair"]
 
 
 def about(trial: Trial, signs: str, width: int, started_s: float) -> list[Row]:
@@ -53,7 +35,7 @@ def about(trial: Trial, signs: str, width: int, started_s: float) -> list[Row]:
         rows.append([(f"{trial.phase.value}: not measured", "muted")])
     else:
         rows.append([("measured; there was nothing to compare it with", "muted")])
-    if became := "; ".join(filter(None, (trial.note, course(trial, started_s)))):
+    if became := "; ".join(filter(None, (trial.note, trial.course(started_s)))):
         look = "warn" if trial.note or trial.withdrawn else "muted"
         rows.append([(shortened(became, width), look)])
     else:
