@@ -20,7 +20,7 @@ from tputtui.measure.attainment import Attainment
 from tputtui.measure.energy import cost_per_mtok
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.series import METRICS, MORE, Series
-from tputtui.measure.splice import Spans, goodput_of, holds, length_of, series_of, spliced
+from tputtui.measure.splice import Spans, goodput_of, holds, length_of, series_of, view
 from tputtui.measure.verdict import Judgement, judgement, ratio_interval
 from tputtui.measure.window import figures
 from tputtui.profile.document import written
@@ -112,8 +112,7 @@ def _spans(frame: Frame) -> Spans:
 
 def _of(frame: Frame, recorder: Recorder, spans: Spans) -> Frame:
     """The frame with its figures over `spans` in place of its window."""
-    run, length_s = spliced(recorder, spans), length_of(spans)
-    found = figures(run, 0.0, length_s)
+    found = figures(*view(recorder, spans))
     return replace(
         frame,
         window=replace(frame.window, phase=frame.trials[-1].phase),

@@ -12,7 +12,7 @@ from tputtui.measure.attainment import Goodput, goodput
 from tputtui.measure.recorder import ENDED, Recorder, Table
 from tputtui.measure.series import Series, series
 
-__all__ = ["Spans", "goodput_of", "holds", "length_of", "series_of", "spliced"]
+__all__ = ["Spans", "goodput_of", "holds", "length_of", "series_of", "spliced", "view"]
 
 Spans = tuple[tuple[float, float], ...]
 """Stretches of a run, (start, end) in seconds, in order of time and apart."""
@@ -43,13 +43,18 @@ def spliced(recorder: Recorder, spans: Spans) -> Recorder:
     return run
 
 
+def view(recorder: Recorder, spans: Spans) -> tuple[Recorder, float, float]:
+    """A run in which the spans are one window, and that window: of one span nothing is copied."""
+    if len(spans) == 1:
+        return (recorder, *spans[0])
+    return spliced(recorder, spans), 0.0, length_of(spans)
+
+
 def series_of(
     recorder: Recorder, spans: Spans, goals: Sequence[Goal], *, every: bool = False
 ) -> Series:
     """What all of them gave, pooled; as `measure.series.series` gives it of one."""
-    if len(spans) == 1:
-        return series(recorder, *spans[0], goals, every=every)
-    found = series(spliced(recorder, spans), 0.0, length_of(spans), goals, every=every)
+    found = series(*view(recorder, spans), goals, every=every)
     return replace(found, start_s=spans[0][0])
 
 

@@ -16,8 +16,8 @@ from tputtui.knobs import turned
 from tputtui.load.notation import describe_arrivals
 from tputtui.measure.frontier import Point, letter
 from tputtui.measure.recorder import Recorder
-from tputtui.measure.splice import Spans, goodput_of, holds, length_of, spliced
-from tputtui.measure.window import Figures, Phase, figures, latencies
+from tputtui.measure.splice import Spans, goodput_of, holds, length_of, view
+from tputtui.measure.window import Figures, Latencies, Phase, figures, latencies
 
 __all__ = ["Points"]
 
@@ -64,7 +64,8 @@ class Points:
             return
         self._seen = row
         length_s = length_of(row.spans)
-        found = figures(spliced(recorder, row.spans), 0.0, length_s)
+        window = view(recorder, row.spans)
+        found = figures(*window)
         # A staircase has a setting on each of its steps.
         level = frame.wanted.level if frame.wanted.period_s == 0 else math.nan
         key = (row.number, -1.0 if math.isnan(level) else float(f"{level:g}"))
@@ -76,7 +77,9 @@ class Points:
             return
         swept = swept if known is None else known.swept
         label = self._letters.setdefault(key, letter(len(self._letters)))
-        self._points[key] = _point(frame, recorder, row, label, swept=swept)
+        point = _point(frame, row, found, latencies(*window), label, swept=swept)
+        per_s = _goodput_per_s(recorder, row.spans, self._goals)
+        self._points[key] = replace(point, goodput_per_s=per_s)
         self._spans[key] = row.spans
         for oldest in list(self._points)[:-_KEPT]:
             del self._points[oldest], self._spans[oldest]
@@ -105,10 +108,11 @@ def _finished(found: Figures, length_s: float) -> int:
     return 0 if math.isnan(rate) else round(rate * length_s)
 
 
-def _point(frame: Frame, recorder: Recorder, row: Trial, label: str, *, swept: bool) -> Point:
-    run, length_s = spliced(recorder, row.spans), length_of(row.spans)
-    found, seen = figures(run, 0.0, length_s), latencies(run, 0.0, length_s)
-    point = Point(
+def _point(
+    frame: Frame, row: Trial, found: Figures, seen: Latencies, label: str, *, swept: bool
+) -> Point:
+    length_s = length_of(row.spans)
+    return Point(
         label=label,
         knobs=turned(row.knobs, row.booted),
         load=describe_arrivals(row.load.arrivals),
@@ -126,7 +130,6 @@ def _point(frame: Frame, recorder: Recorder, row: Trial, label: str, *, swept: b
         swept=swept,
         trial=row.number,
     )
-    return replace(point, goodput_per_s=_goodput_per_s(recorder, row.spans, frame.profile.goals))
 
 
 def _goodput_per_s(recorder: Recorder, spans: Spans, goals: Sequence[Goal]) -> float:
