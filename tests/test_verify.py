@@ -103,18 +103,22 @@ def test_a_turn_breaks_it_off(rig):
 
 def test_there_must_be_figures_to_compare_with(rig):
     rig.session.steer.set_knob("max_num_seqs", 32)
-    rig.turn()
-    with pytest.raises(UsageError, match="settling"):
+    rig.session.steer.toggle_load()
+    rig.run(1.0)
+    with pytest.raises(UsageError, match="the window is draining"):
         rig.session.steer.verify()
+    rig.run(20.0)
     assert rig.session.frame().status.facts.ceilings.max_num_seqs == 256
 
 
 def test_what_would_be_refused_is_known_before_a_person_is_asked(rig):
     steer = rig.session.steer
     steer.check_verify()
-    steer.set_knob("max_num_seqs", 40)
-    with pytest.raises(UsageError, match="the window is settling"):
+    steer.toggle_load()
+    rig.run(1.0)
+    with pytest.raises(UsageError, match="the window is draining"):
         steer.check_verify()
+    steer.toggle_load()
     rig.run(15.0)
     steer.check_verify()
     steer.sweep()
@@ -122,6 +126,32 @@ def test_what_would_be_refused_is_known_before_a_person_is_asked(rig):
     with pytest.raises(UsageError, match="A sweep is under way"):
         steer.check_verify()
     assert steer.under_way == "a sweep"
+
+
+def test_a_setting_that_has_only_been_put_on_is_measured_first(rig):
+    steer = rig.session.steer
+    steer.set_knob("max_num_seqs", 40)
+    rig.run(1.0)
+    assert "measured for 10 s first" in steer.verify()
+    rig.run(1.0)
+    state = rig.session.frame().compare
+    assert (state.title, state.done) == ("verify", False)
+    assert "measured first: " in state.note
+    assert rig.session.frame().status.facts.ceilings.max_num_seqs != 40
+    state = verified(rig)
+    assert state.note.startswith("Verified")
+    assert rig.session.frame().status.facts.ceilings.max_num_seqs == 40
+
+
+def test_a_turn_while_it_is_waited_for_breaks_a_verify_boot_off(rig):
+    steer = rig.session.steer
+    steer.set_knob("max_num_seqs", 40)
+    steer.verify()
+    steer.set_knob("max_num_seqs", 36)
+    rig.run(30.0)
+    frame = rig.session.frame()
+    assert frame.compare is None
+    assert frame.status.facts.ceilings.max_num_seqs != 36
 
 
 def test_what_was_simulated_is_refused_before_anything_boots(rig, tmp_path, monkeypatch, capsys):

@@ -31,7 +31,14 @@ from tputtui.tune.helm import Helm, Windows
 from tputtui.tune.trials import Trials
 from tputtui.tune.tuner import Tuner
 from tputtui.tune.turns import Setting, Turns
-from tputtui.tune.verifying import Next, Verifying, check_real, check_window
+from tputtui.tune.verifying import (
+    Next,
+    Verifying,
+    check_real,
+    check_window,
+    is_measured,
+    waiting,
+)
 
 __all__ = ["Steering"]
 
@@ -72,6 +79,7 @@ class Steering:
         )  # fmt: skip
         self._guarding = Guarding(guard)
         self._verifying: Verifying | None = None
+        self._verify_waits = False
         self._news: list[str] = []
 
     # -- moved on by frames ----------------------------------------------------------------
@@ -111,6 +119,8 @@ class Steering:
         if under_way == "an A/B" and not self.under_way:
             self._note_compare()
         verified = self._verifying.state if self._verifying else None
+        if self._verify_waits:
+            verified = waiting(seen)
         return replace(
             seen,
             sweep=self._experiments.sweep_state,
@@ -304,10 +314,20 @@ class Steering:
     def verify(self) -> str:
         """Boot with exactly the present values, and measure them again; what is done, in words.
 
-        Raises UsageError while there are no figures to compare with, on a simulated device, or
-        where vLLM would not boot with these values; KnobError with no engine up.
+        Where they have not been measured for 10 s, that is waited for.
+        Raises UsageError where there will be no figures to compare with, while an experiment is
+        under way, on a simulated device, or where vLLM would not boot with these values; KnobError
+        with no engine up.
         """
         self.check_verify()
+        self._verifying = None
+        if not is_measured(self._look()):
+            self._verify_waits = True
+            return "The setting that stands is measured for 10 s first. Any turn breaks it off."
+        return self._begin_verify()
+
+    def _begin_verify(self) -> str:
+        self._verify_waits = False
         limits, booted = self._limits(), self._helm.facts.booted
         self._break_off("A verify boot was asked for.")
         exact, _, refused = start_up(self._snapshot())
@@ -394,6 +414,12 @@ class Steering:
         self._guarding.turned(self._recorder, self._clock())
 
     def _follow_verify(self, seen: Frame) -> None:
+        if self._verify_waits and is_measured(seen):
+            try:
+                self._news.append(self._begin_verify())
+            except UsageError as error:
+                self._news.append(str(error))
+            return
         if (verifying := self._verifying) is None:
             return
         match verifying.follow(seen, self._recorder):
@@ -416,6 +442,7 @@ class Steering:
 
     def _break_off(self, why: str) -> None:
         """End an experiment and put back what it had turned."""
+        self._verify_waits = False
         if self._verifying is not None:
             self._verifying.stop(why)
         under_way = self.under_way

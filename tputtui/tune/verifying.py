@@ -17,12 +17,13 @@ from tputtui.load.workload import Workload
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.series import Series, series
 from tputtui.measure.verdict import Difference, Judgement, once
+from tputtui.measure.window import Phase
 from tputtui.profile import EngineSpec
 from tputtui.profile.evidence import Evidence
 from tputtui.proof import compared, measured
 from tputtui.tune.measuring import Measuring, Stage
 
-__all__ = ["Next", "Verifying", "check_real", "check_window"]
+__all__ = ["Next", "Verifying", "check_real", "check_window", "is_measured", "waiting"]
 
 _SHORTEST_S, _LONGEST_S = 10.0, 60.0
 
@@ -37,12 +38,25 @@ def check_real(simulated: str) -> None:
 
 
 def check_window(frame: Frame) -> None:
-    """Raise UsageError where the setting that stands has no figures to compare with."""
-    if not frame.window.phase.quotable:
+    """Raise UsageError where the setting that stands will get no figures to compare with."""
+    phase = frame.window.phase
+    if not (phase.quotable or phase is Phase.SETTLING):
         raise UsageError(
-            f"There is nothing to compare with yet: the window is {frame.window.phase.value}.",
-            "Once it is steady, v again.",
+            f"There is nothing to compare with: the window is {phase.value}.",
+            "It needs a load that arrives and stands still; then v again.",
         )
+
+
+def is_measured(frame: Frame) -> bool:
+    """Whether the setting that stands has figures to compare with."""
+    return frame.window.phase.quotable and frame.window.length_s >= _SHORTEST_S
+
+
+def waiting(frame: Frame) -> CompareState:
+    """How far it is while those figures are waited for."""
+    doing = frame.window.turnover or f"measured for {frame.window.length_s:.0f} s"
+    note = f"the setting is measured first: {doing}"
+    return CompareState("", 0, note, False, (), "verify")
 
 
 class Next(Enum):
@@ -66,9 +80,9 @@ class Verifying:
     def __init__(
         self, frame: Frame, recorder: Recorder, spec: EngineSpec, refused: TputError | None
     ) -> None:
-        check_window(frame)
         tuned, window = measured(frame, recorder), frame.window
-        assert tuned is not None, "an engine is up, and its window may be quoted"
+        if tuned is None:
+            raise UsageError(f"Nothing to compare with: the window is {window.phase.value}.")
         self.spec = spec
         self.load = frame.profile.load
         self.knobs: Knobs | None = None
