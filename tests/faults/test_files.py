@@ -71,7 +71,7 @@ def test_a_full_disk_stops_the_session_log_and_not_the_run(tmp_path):
     rig.session.journal.turn()
     (news,) = rig.session.news()
     assert news == "The session log /dev/full stopped: No space left on device."
-    rig.run(2)
+    rig.run(5)
     assert rig.session.news() == []
     assert rig.session.frame().figures.generated_per_s > 0
 
