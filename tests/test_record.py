@@ -525,6 +525,8 @@ def test_it_opens_on_the_load_and_ends_on_the_last_board_that_was_seen(tmp_path)
     last = replay.frame()
     assert last.status.state is State.RUNNING
     assert last.figures.generated_per_s == pytest.approx(board.figures.generated_per_s, rel=0.02)
+    # What was measured of the last second as well, though no board of it was drawn.
+    assert last.trials[-1].spans == made.session.frame().trials[-1].spans
     replay.toggle()
     replay.toggle()
     assert replay.frame().status.state is State.RUNNING

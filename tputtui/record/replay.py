@@ -135,6 +135,9 @@ class Replay:
         seen = self._observer.picture(
             now_s, window, moment.status, moment.profile, moment.asked, moment.hardware
         )
+        if self.at_s >= self.length_s:
+            # What closed the run told last what came of it.
+            moment = self.recording.moments[-1]
         return replace(
             seen,
             trials=tuple(self._trial(line, moment) for line in moment.trials),
