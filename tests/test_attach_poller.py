@@ -42,7 +42,7 @@ def watch(addresses, until, access=None, most_s=PATIENCE_S):
             time.sleep(0.02)
         return looked
     finally:
-        assert poller.stop(10.0)
+        assert poller.stop(PATIENCE_S)
 
 
 def _misbehaved() -> dict[str, FakeServer]:

@@ -15,6 +15,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import PATIENCE_S
 from tests.rig import Rig
 from tputtui import profile
 from tputtui.engine.protocol import State
@@ -421,7 +422,7 @@ def test_the_writer_thread_writes_by_itself_and_ends(tmp_path):
     made.session.watch(journal.see)
     made.run(2)
     journal.start()
-    assert journal.close(10.0)
+    assert journal.close(PATIENCE_S)
     assert not [t for t in threading.enumerate() if t.name == "journal"]
     found = read_log(path)
     assert found.ended == "left"

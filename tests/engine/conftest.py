@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests import PATIENCE_S
 from tests.engine import simulated as simulation
 from tputtui.engine import dispatch
 from tputtui.engine.protocol import Engine, State
@@ -176,7 +177,7 @@ class Bench:
 
     def close(self) -> None:
         if self._served is not None:
-            assert self._served.session.close(60.0)
+            assert self._served.session.close(PATIENCE_S)
             self._served.host.turn()
         self._served = None
 

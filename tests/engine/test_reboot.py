@@ -147,7 +147,7 @@ if __name__ == "__main__":
     first = boot(2048)
     seen = [boot(tokens) for tokens in (1024, 2048) * (int(sys.argv[1]) // 2)]
     served.drain(at_most=300)
-    assert served.session.close(60.0)
+    assert served.session.close(PATIENCE_S)
     served.host.turn()
     print(json.dumps([first, *seen]))
 """

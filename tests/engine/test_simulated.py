@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from tests import PATIENCE_S
 from tests.made import calibration
 from tputtui.cli.calibrate import calibration_of
 from tputtui.engine.protocol import State
@@ -55,7 +56,7 @@ class Simulated:
         return self
 
     def __exit__(self, *_):
-        assert self.session.close(10.0)
+        assert self.session.close(PATIENCE_S)
 
     @property
     def facts(self):
