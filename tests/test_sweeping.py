@@ -16,6 +16,17 @@ def booted(arrivals, **knobs):
     return Rig.booted(from_texts(BASE, {"arrivals": arrivals}), **knobs)
 
 
+def swept_to_its_end(rig):
+    """The frame in which a sweep is over."""
+    rig.session.steer.sweep()
+    for _ in range(900):
+        rig.run(1.0)
+        frame = rig.session.frame()
+        if frame.sweep.level is None:
+            return frame
+    raise AssertionError(f"never over: {frame.sweep}")
+
+
 def test_every_setting_that_was_measured_is_one_point_with_its_limits():
     rig = booted("96", max_num_seqs=64)
     rig.run(20.0)
@@ -72,12 +83,7 @@ def test_a_closed_loop_is_swept_to_its_plateau_and_put_back():
 
 def test_an_open_loop_is_swept_until_it_saturates():
     rig = booted("16/s", max_num_seqs=8)
-    rig.session.steer.sweep()
-    for _ in range(900):
-        rig.run(1.0)
-        frame = rig.session.frame()
-        if frame.sweep.level is None:
-            break
+    frame = swept_to_its_end(rig)
     assert frame.sweep.note.startswith("Saturated at")
     served = max(p.requests_per_s for p in frame.points)
     held = [p.level for p in frame.points if p.steady and not p.saturated]
@@ -134,12 +140,7 @@ def test_a_backlog_of_before_is_in_no_level_of_a_sweep_and_in_no_row():
     frame = rig.session.frame()
     before = frame.accounting.in_flight
     assert before > 300
-    rig.session.steer.sweep()
-    for _ in range(900):
-        rig.run(1.0)
-        frame = rig.session.frame()
-        if frame.sweep.level is None:
-            break
+    frame = swept_to_its_end(rig)
     swept = [point for point in frame.points if point.swept]
     assert len(swept) >= 3
     for point in swept:

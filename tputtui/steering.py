@@ -298,8 +298,8 @@ class Steering:
         self._helm.grant(first)
         return f"A/B: {differing(other.knobs, asked)}. Any turn breaks it off."
 
-    def check_verify(self) -> None:
-        """Raise what `verify` would raise: asked before a person is."""
+    def check_verify(self) -> EngineSpec:
+        """What `verify` would boot; raises what it would raise, so ask before asking a person."""
         self._limits()
         check_real(self._helm.facts.simulated)
         if self.under_way:
@@ -308,8 +308,10 @@ class Steering:
                 "Let it end, or stop it; then v.",
             )
         check_window(self._look())
-        if refused := start_up(self._snapshot()).refused:
+        exact, _, refused = start_up(self._snapshot())
+        if refused:
             raise UsageError(refused)
+        return exact
 
     def verify(self) -> str:
         """Boot with exactly the present values, and measure them again; what is done, in words.
@@ -319,20 +321,15 @@ class Steering:
         under way, on a simulated device, or where vLLM would not boot with these values; KnobError
         with no engine up.
         """
-        self.check_verify()
+        exact = self.check_verify()
         self._verifying = None
         if not is_measured(self._look()):
             self._verify_waits = True
             return "The setting that stands is measured for 10 s first. Any turn breaks it off."
-        return self._begin_verify()
+        return self._begin_verify(exact)
 
-    def _begin_verify(self) -> str:
-        self._verify_waits = False
+    def _begin_verify(self, exact: EngineSpec) -> str:
         limits, booted = self._limits(), self._helm.facts.booted
-        self._break_off("A verify boot was asked for.")
-        exact, _, refused = start_up(self._snapshot())
-        if refused:
-            raise UsageError(refused)
         verifying = Verifying(self._look(), self._recorder, exact, self._host.status.refused)
         self.boot_with(exact.args, turned(limits, booted), only=True)
         self._verifying = verifying
@@ -415,8 +412,10 @@ class Steering:
 
     def _follow_verify(self, seen: Frame) -> None:
         if self._verify_waits and is_measured(seen):
+            # First: what is looked at from here on must not begin it again.
+            self._verify_waits = False
             try:
-                self._news.append(self._begin_verify())
+                self._news.append(self._begin_verify(self.check_verify()))
             except UsageError as error:
                 self._news.append(str(error))
             return

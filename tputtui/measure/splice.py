@@ -79,8 +79,7 @@ def goodput_of(recorder: Recorder, spans: Spans, goals: Sequence[Goal]) -> Goodp
     Requests that were late at the end of a span and had not ended are counted of one span alone: in
     several, they end in none or in another.
     """
-    if len(spans) == 1:
-        return goodput(recorder, goals, *spans[0])
-    run = spliced(recorder, spans)
-    run.issued = Table(np.zeros((0, 1)))
-    return goodput(run, goals, 0.0, length_of(spans))
+    run, start_s, end_s = view(recorder, spans)
+    if run is not recorder:
+        run.issued = Table(np.zeros((0, 1)))
+    return goodput(run, goals, start_s, end_s)

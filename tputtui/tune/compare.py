@@ -124,6 +124,11 @@ class Comparison:
         return len(self._told) // 2
 
     @property
+    def leg_s(self) -> float:
+        """Seconds that a leg took so far, on average; NaN before the first."""
+        return self._took_s / len(self._told) if self._told else math.nan
+
+    @property
     def result(self) -> tuple[Difference, ...]:
         """B against A by the pairs so far (old: A, new: B, geometric means); no interval before 3.
 

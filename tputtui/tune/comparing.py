@@ -62,7 +62,6 @@ class Comparing:
     ) -> None:
         self._sides = {"A": a, "B": b}
         self._names = apart(a.knobs, b.knobs)
-        self._legs, self._took_s = 0, 0.0
         self._workload = workload
         self._goals = tuple(goals)
         self._max_pairs = max_pairs
@@ -105,7 +104,7 @@ class Comparing:
             False,
             self._comparison.result,
             sides=self._names,
-            left_s=self.left_s(self._took_s / self._legs) if self._legs else math.nan,
+            left_s=self.left_s(self._comparison.leg_s),
         )
 
     def stop(self, note: str) -> CompareState:
@@ -199,8 +198,6 @@ class Comparing:
                 end_s - watch.cut_s,
             )
         )
-        self._legs += 1
-        self._took_s += now_s - self._asked_s
         self._asked_s = now_s
         self._note = "starting"
         self._watch = LegWatch(now_s, earliest_s=self._earliest_s)
