@@ -101,3 +101,20 @@ def test_without_room_for_names_the_figures_come_first(rig):
     frame = replace(frame, compare=replace(frame.compare, done=True))
     rows = text_of(changes(frame, 80, 6))
     assert "tokens/s" in rows
+
+
+def test_on_a_narrow_screen_the_time_left_gives_way_and_the_state_stays(rig):
+    rig.session.steer.compare()
+    rig.run(30.0)
+    frame = rig.session.frame()
+    assert frame.compare.left_s > 0
+    said = "SIMULATED, datasheet roofline, not calibrated"
+    facts = replace(frame.status.facts, simulated=said)
+    frame = replace(frame, status=replace(frame.status, facts=facts))
+    for width in range(64, 140):
+        line = text_of([header(frame, width)])
+        assert "A/B pair 2" in line
+        assert "SIMULATED" in line
+        assert len(line) == width
+    assert "left at most" not in text_of([header(frame, 68)])
+    assert "left at most" in text_of([header(frame, 120)])

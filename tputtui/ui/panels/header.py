@@ -31,7 +31,7 @@ def header(frame: Frame, width: int) -> Row:
     if frame.profile.engine.args.get("trust_remote_code"):
         left.append((" runs the model's own code", "warn"))
     simulated = facts.simulated if facts else ""
-    doing = _experiment(frame) if frame.serving else ""
+    doing, left_s = _experiment(frame) if frame.serving else ("", math.nan)
     right: Row = [(f"{sign} ", look), (doing, "accent") if doing else (state.value, look)]
     if state in (State.READY, State.DRAINING) and not doing:
         right.append((" load held", "muted"))
@@ -39,6 +39,10 @@ def header(frame: Frame, width: int) -> Row:
         # Always there, in full where that leaves room for what runs.
         spare = width - width_of(left) - width_of(right) - 3
         left.append((f"  {simulated if len(simulated) <= spare else _brief(simulated)}", "warn"))
+    # The time left gives way to what runs, and never takes the state with it.
+    time_left = f", {clock(left_s)} left at most" if math.isfinite(left_s) else ""
+    if time_left and width_of(left) + width_of(right) + len(time_left) < width:
+        right.append((time_left, "accent"))
     middle: Row = [(f"  {describe_arrivals(load.arrivals)}", "text")]
     more: Row = [(f" · {describe(load)}", "muted")]
     about: Row = []
@@ -53,20 +57,20 @@ def header(frame: Frame, width: int) -> Row:
     return spread(left, right, width)
 
 
-def _experiment(frame: Frame) -> str:
-    """What turns things by itself, and how far it is: A/B pair 3, 2:10 left at most."""
+def _experiment(frame: Frame) -> tuple[str, float]:
+    """What turns things by itself and how far it is, as A/B pair 3; seconds left at most, or NaN.
+
+    Empty where nothing does.
+    """
     compare, tuner, sweep = frame.compare, frame.tuner, frame.sweep
     if compare is not None and not compare.done:
-        if not compare.side:
-            return compare.title
-        left = f", {clock(compare.left_s)} left at most" if math.isfinite(compare.left_s) else ""
-        return f"{compare.title} pair {compare.pair + 1}{left}"
+        pair = f" pair {compare.pair + 1}" if compare.side else ""
+        return f"{compare.title}{pair}", compare.left_s
     if tuner is not None and not tuner.over:
-        left = f", {clock(tuner.left_s)} left at most" if math.isfinite(tuner.left_s) else ""
-        return f"TUNER trial {len(tuner.trials) + 1}{left}"
+        return f"TUNER trial {len(tuner.trials) + 1}", tuner.left_s
     if sweep is not None and sweep.level is not None:
-        return f"SWEEP level {sweep.told + 1}"
-    return ""
+        return f"SWEEP level {sweep.told + 1}", math.nan
+    return "", math.nan
 
 
 def _brief(simulated: str) -> str:
