@@ -6,12 +6,15 @@ import os
 
 import pytest
 
+from tests import settled
 from tputtui import redact
 from tputtui.engine.vllm_args import BRIEFLY
 
 # Servers that tests start wait as the engines of tputtui do: beside other tests.
 for _name, _value in BRIEFLY.items():
     os.environ.setdefault(_name, _value)
+
+settled.install()
 
 _LONG_FIRST = (
     "tests/faults/test_boot.py",
