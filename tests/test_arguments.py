@@ -12,7 +12,6 @@ import pytest
 
 from tputtui.engine import flags, vllm_args
 from tputtui.engine.arguments import LEFT_OUT, arguments, text_of, value_of
-from tputtui.engine.protocol import Argument
 from tputtui.engine.vllm_args import BRIEFLY, prepare
 from tputtui.errors import UsageError
 from tputtui.profile import EngineSpec
@@ -136,7 +135,7 @@ def test_what_a_model_brings_along_stands_in_place_of_the_defaults():
         ("max_num_seqs", "4k", 4000),
         ("max_num_seqs", "4K", 4096),
         ("blocks", "25.6k", 25600),
-        ("max_len", "auto", "auto"),
+        ("max_len", "AUTO", "auto"),
         ("max_len", "-1", -1),
         ("utilization", "0.90", 0.9),
         ("utilization", "1", 1),
@@ -186,11 +185,6 @@ def test_what_the_kind_rules_out_is_refused_in_a_sentence(known, name, text, say
     assert says in refusal.value.message
     assert hint in refusal.value.hint
     assert refusal.value.message.startswith(name)
-
-
-def test_a_key_in_a_spelling_of_its_own_can_be_typed_too():
-    for name in ("-tp", "compilation_config.cudagraph_mode"):
-        assert value_of(Argument(name, "text", "", "", ""), "4") == 4
 
 
 # -- on the installed vLLM -----------------------------------------------------------------------

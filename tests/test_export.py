@@ -26,6 +26,7 @@ from tputtui.export.startup import start_up
 from tputtui.knobs import KNOBS
 from tputtui.profile import EngineSpec, Profile
 from tputtui.profile.evidence import Change, Evidence
+from tputtui.profile.spelling import canonical
 
 TUNED = {
     "max_num_seqs": 48,
@@ -226,10 +227,6 @@ def test_all_formats_say_the_same_words(tmp_path_factory, args, knobs, model):
     model = "org/" + model
     folder = tmp_path_factory.getbasetemp()
     expected = dict(args)
-    for key, value in args.items():
-        # vLLM merges keys of one argument, and takes a value with each.
-        if "." in key and isinstance(value, bool | list):
-            expected[key] = json.dumps(value)
     for name, value in knobs.items():
         argument = next(knob.argument for knob in KNOBS if knob.name == name)
         said = [False, True] if name != "scheduling_policy" else ["fcfs", "priority"]
@@ -239,7 +236,7 @@ def test_all_formats_say_the_same_words(tmp_path_factory, args, knobs, model):
         expected["watermark"] = 0.0
     for name in FORMATS:
         words = words_of(export(made(args, knobs, model), name), name, folder)
-        assert words == [model, *to_argv(expected)], name
+        assert words == [model, *to_argv(canonical(expected))], name
 
 
 # -- the watermark ---------------------------------------------------------------------------------
@@ -303,7 +300,7 @@ def test_what_is_off_is_written_as_no_and_what_is_none_is_left_out():
     assert "None" not in text
 
 
-def test_mappings_and_lists_survive_and_keys_inside_keep_their_spelling():
+def test_mappings_and_lists_survive_and_keys_inside_become_a_mapping():
     inner = {"cudagraph_mode": "NONE", "pass_config": {"fuse_norm_quant": False}, "sizes": [1, 2]}
     args = {"compilation_config": inner, "cudagraph_capture_sizes": [1, 2, 4]}
     document = config_of(args | {"speculative_config.draft_model": "a_b"})
@@ -311,7 +308,7 @@ def test_mappings_and_lists_survive_and_keys_inside_keep_their_spelling():
         "model": "org/model",
         "compilation-config": inner,
         "cudagraph-capture-sizes": [1, 2, 4],
-        "speculative-config.draft_model": "a_b",
+        "speculative-config": {"draft_model": "a_b"},
     }
 
 
@@ -323,7 +320,8 @@ def test_a_key_inside_an_argument_always_has_a_value(name, value, word, tmp_path
     # `--compilation-config.x` alone would swallow the next flag.
     key = "compilation_config.pass_config"
     words = words_of(export(made({key: value, "seed": 3}), name), name, tmp_path)
-    assert words[1:] == ["--compilation-config.pass_config", word, "--seed", "3"]
+    inner = f'{{"pass_config": {word}}}'
+    assert words[1:] == ["--seed", "3", "--compilation-config", inner]
 
 
 @pytest.mark.parametrize("text", ["yes", "null", "1e3", "007", "0x10", "12:30", "~", "", "# x"])
@@ -508,11 +506,11 @@ def test_an_environment_file_has_each_single_value_by_its_name(tmp_path):
     assert set(found) - {"PATH", "PWD", "OLDPWD", "SHLVL", "_", "SERVE_ARGS"} == set(expected)
 
 
-@pytest.mark.parametrize("key", ["$(touch gone)", "a; touch gone #", "compilation_config.sizes+"])
+@pytest.mark.parametrize("key", ["$(touch gone)", "a; touch gone #", "x.y;z"])
 def test_a_key_that_is_no_name_of_a_variable_is_no_variable(key, tmp_path):
     text = export(made({key: "x"}), "env")
     words = run_shell(use_of_env(text, tmp_path), folder=tmp_path)
-    assert words == ["serve", "org/model", *to_argv({key: "x"})]
+    assert words == ["serve", "org/model", *to_argv(canonical({key: "x"}))]
     assert [path.name for path in tmp_path.iterdir()] == ["served.env"]
     assert body_of(text).count("\n") == 2
 
@@ -770,9 +768,9 @@ def test_an_unknown_format_is_refused_with_those_there_are(name, hint):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("key", ["-zz", "-O3", "-cc.mode"])
+@pytest.mark.parametrize("key", ["-zz", "-zz3", "-zz.mode"])
 def test_an_unknown_short_flag_is_refused_with_a_hint(name, key):
-    with pytest.raises(UsageError, match=f"engine: {re.escape(key)} is a short flag") as refusal:
+    with pytest.raises(UsageError, match=r"engine: -zz\d? is a short flag") as refusal:
         export(made({key: 3}), name)
     assert "long name" in refusal.value.hint
 

@@ -23,12 +23,15 @@ from tputtui.errors import UsageError
         ("--seed -1", {"seed": -1}),
         ("--cudagraph-capture-sizes 1 2 4", {"cudagraph_capture_sizes": [1, 2, 4]}),
         ("--served-model-name a b", {"served_model_name": ["a", "b"]}),
-        ("-tp 2", {"-tp": 2}),
-        ("-tp=2", {"-tp": 2}),
-        ("-O3", {"-O3": True}),
-        ("--max-model-len 4k", {"max_model_len": "4k"}),
+        ("-tp 2", {"tensor_parallel_size": 2}),
+        ("-tp=2", {"tensor_parallel_size": 2}),
+        ("-O3", {"optimization_level": 3}),
+        ("--max-model-len 4k", {"max_model_len": 4000}),
         ('--hf-overrides {"a":[1,2]}', {"hf_overrides": {"a": [1, 2]}}),
-        ("--enforce-eager --seed 3 -tp 2", {"enforce_eager": True, "seed": 3, "-tp": 2}),
+        (
+            "--enforce-eager --seed 3 -tp 2",
+            {"enforce_eager": True, "seed": 3, "tensor_parallel_size": 2},
+        ),
     ],
 )
 def test_flags_become_keys_and_values(line, args):
@@ -41,11 +44,11 @@ def test_a_number_that_would_be_written_differently_stays_as_it_was(written):
     assert to_argv({"x": written}) == ["--x", written]
 
 
-def test_what_follows_a_dot_is_a_key_of_vllm_and_keeps_its_spelling():
+def test_what_follows_a_dot_is_a_key_inside_an_argument():
     line = ["--compilation-config.pass_config.fuse_norm_quant", "true"]
     args = from_argv(line)
-    assert args == {"compilation_config.pass_config.fuse_norm_quant": "true"}
-    assert to_argv(args) == line
+    assert args == {"compilation_config": {"pass_config": {"fuse_norm_quant": True}}}
+    assert from_argv(to_argv(args)) == args
 
 
 def test_the_last_of_the_same_flag_counts():
@@ -82,7 +85,7 @@ def test_a_mapping_becomes_words(args, argv):
     assert to_argv(args) == argv
 
 
-names = st.from_regex(r"[a-z]{2,6}(_[a-z]{1,5}){0,3}(\.[a-z]{1,4}(_[a-z]{1,3})?)?", fullmatch=True)
+names = st.from_regex(r"[a-z]{2,6}(_[a-z]{1,5}){0,3}", fullmatch=True)
 names = names.filter(lambda name: not name.startswith("no_"))
 numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 words = st.from_regex(r"[A-Za-z/][\w./:-]{0,12}", fullmatch=True)

@@ -284,7 +284,7 @@ def test_the_schema_refuses_what_the_reader_refuses(text):
     [
         ("tputtui: 1\ntputtui: 1", "line 2, column 1: the key 'tputtui' stands twice"),
         ("tputtui: 1\nengine: {a: 1, a: 2}", "the key 'a' stands twice"),
-        ("tputtui: 1\nengine: {max-num-seqs: 1, max_num_seqs: 2}", "engine.max-num-seqs"),
+        ("tputtui: 1\nengine: {max-num-seqs: 1, max_num_seqs: 2}", "as max-num-seqs as well"),
         ("tputtui: 1\nengine: {max_num_seqs: 64}\nknobs: {max_num_seqs: 65}", "above its ceiling"),
         ("tputtui: !!int 1", "takes no tags"),
         ("tputtui: 1\nabout: !!binary aGk=", "takes no tags"),

@@ -9,7 +9,7 @@ import pytest
 from tests.made import calibration
 from tputtui.errors import EngineError, ProfileError, UsageError
 from tputtui.knobs import Knobs
-from tputtui.profile import EngineSpec, parse
+from tputtui.profile import parse
 from tputtui.simulate.calibration import calibration_at, calibration_text, save_calibration
 from tputtui.simulate.clock import VirtualTime
 from tputtui.simulate.cost import BANDWIDTH_REACHED, COMPUTE_REACHED, Roofline
@@ -207,11 +207,11 @@ def test_a_file_that_is_no_calibration_is_refused_in_a_sentence(tmp_path, change
 
 def test_a_calibration_is_of_one_model_run_in_one_way():
     made = calibration()
-    made.check(EngineSpec(made.model, {"max_num_seqs": 7, "dtype": "float32"}))
+    made.check(made.model, {"max_num_seqs": 7, "dtype": "float32"})
     with pytest.raises(UsageError, match="is of shape:demo, not of shape:qwen3-8b"):
-        made.check(EngineSpec("shape:qwen3-8b"))
+        made.check("shape:qwen3-8b", {})
     with pytest.raises(UsageError, match="without --quantization, not with --quantization fp8"):
-        made.check(EngineSpec(made.model, {"quantization": "fp8"}))
+        made.check(made.model, {"quantization": "fp8"})
 
 
 def test_a_calibration_brings_the_way_of_running_it_along():
@@ -221,9 +221,9 @@ def test_a_calibration_brings_the_way_of_running_it_along():
     assert made.defaults["max_num_seqs"] == 256
     # Scheduling is vLLM's to choose, and what memory there was stands as the cache's size.
     assert not {"async_scheduling", "gpu_memory_utilization"} & made.defaults.keys()
-    made.check(EngineSpec(made.model, {"tensor_parallel_size": 2}))
+    made.check(made.model, {"tensor_parallel_size": 2})
     with pytest.raises(UsageError, match="with --tensor-parallel-size 2, not with"):
-        made.check(EngineSpec(made.model, {"tensor_parallel_size": 4}))
+        made.check(made.model, {"tensor_parallel_size": 4})
 
 
 def test_what_was_simulated_is_never_verified():

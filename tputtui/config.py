@@ -66,6 +66,8 @@ def read_config() -> Config:
 
 
 def _checked(path: Path, raw: Mapping[Any, Any], hint: str) -> Config:
+    from tputtui.profile.spelling import canonical
+
     known = {setting.name: setting for setting in SETTINGS}
     values: dict[str, str] = {}
     for written, value in raw.items():
@@ -85,6 +87,6 @@ def _checked(path: Path, raw: Mapping[Any, Any], hint: str) -> Config:
             values[name] = "on" if value else "off"
         else:
             values[name] = str(value)
-    engine = {str(k).replace("-", "_"): v for k, v in (raw.get("engine") or {}).items()}
+    engine = canonical(raw.get("engine") or {})
     keys = {key: str(value) for key, value in (raw.get("keys") or {}).items()}
     return Config(path, values, engine, keys)

@@ -14,7 +14,6 @@ from tputtui import profile
 from tputtui.engine import flags, models
 from tputtui.engine.vllm_args import argument_parser, import_vllm, parse_arguments, prepare
 from tputtui.export import export
-from tputtui.export.formats import _LONG
 from tputtui.export.startup import start_up
 from tputtui.profile import EngineSpec
 
@@ -177,18 +176,6 @@ def test_a_policy_and_switches_reach_vllm_both_ways(tmp_path):
         assert booted.enable_prefix_caching is bool(value)
         assert booted.scheduling_policy == ["fcfs", "priority"][value]
         assert booted.scheduler_reserve_full_isl is bool(value)
-
-
-def test_short_flags_are_vllms_own():
-    known = {
-        short: action.dest
-        for action in argument_parser()._actions
-        for short in action.option_strings
-    }
-    # -O is no option of the parser but a spelling that it looks for.
-    for short, name in _LONG.items():
-        assert known[f"--{name.replace('_', '-')}"] == name
-        assert short == "-O" or known[short] == name
 
 
 def test_the_module_of_the_server_takes_the_file_as_well(tmp_path):

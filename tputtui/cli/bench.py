@@ -166,4 +166,17 @@ def _code(found: Result, last: Frame, headless: Headless) -> int:
                   if each.verdict != "met"]  # fmt: skip
         headless.say(f"goals not met: {', '.join(missed) or 'no requests'}.")
         return 1
+    if nothing := _nothing_served(last):
+        headless.say(nothing, "A request has to fit max_model_len; the log has vLLM's words.")
+        return 1
     return 0
+
+
+def _nothing_served(last: Frame) -> str:
+    """One sentence where every request was turned away; empty where one was served at all."""
+    of = last.accounting
+    turned_away = of.rejected + of.failed
+    if not turned_away or of.finished or of.cut or of.in_flight:
+        return ""
+    how = "were rejected" if of.rejected else "failed"
+    return f"nothing was served: {turned_away:,} of {of.issued:,} requests {how}."

@@ -6,6 +6,7 @@ import argparse
 import json
 
 from tputtui.cli.options import Asked, add_settings, asked_of, parsed, said_by
+from tputtui.cli.pasted import pasted
 from tputtui.settings import SETTINGS
 
 __all__ = ["parser", "run"]
@@ -32,7 +33,8 @@ _TEMPLATE = """\
 
 def run(words: list[str]) -> int:
     """Show, or make a file; returns the exit code."""
-    options, rest = parsed(parser(), words)
+    # `show` stands before what may be a whole command line.
+    options, rest = parsed(parser(), [*words[:1], *pasted(words[1:])])
     if options.command == "init":
         return _init(rest)
     if options.command == "path":
@@ -90,6 +92,10 @@ def _rows(asked: Asked) -> list[tuple[str, str, str]]:
     ]
     for name, value in sorted(asked.profile.engine.args.items()):
         rows.append((f"engine.{name}", json.dumps(value), asked.engine_sources[name]))
+    rows += [
+        (f"serve.{name}", json.dumps(value), asked.engine_sources[f"serve.{name}"])
+        for name, value in sorted(asked.profile.serve.items())
+    ]
     rows += [(f"keys.{name}", key, "config") for name, key in asked.config.keys.items()]
     return rows
 

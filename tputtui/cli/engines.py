@@ -70,7 +70,7 @@ def _simulated(spec: EngineSpec, text: str, make_host: Any, *, virtual: bool) ->
     if virtual and make_host is IsolatedHost:
         raise UsageError("--virtual runs in this process.", "Leave --isolate out.")
     simulation = simulation_of(text)
-    simulation.check(spec)
+    simulation.check(spec.model, spec.args)
     if virtual:
         now = VirtualTime()
         return Hosting(partial(SimulatedEngine, simulation, now), VirtualHost, now, None)

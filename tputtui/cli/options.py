@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from tputtui.cli.pasted import pasted
 from tputtui.settings import SETTINGS, THEMES, Value, resolved
 
 if TYPE_CHECKING:
     from tputtui.config import Config
     from tputtui.load.workload import Workload
     from tputtui.metrics import Exporter
-    from tputtui.profile import EngineSpec, Profile
+    from tputtui.profile import EngineSpec, EngineValue, Profile
 
 __all__ = ["Asked", "add_settings", "asked_of", "exporter_of", "new_file", "parsed", "said_by"]
 
@@ -78,7 +79,7 @@ def parsed(
     Raises UsageError for a flag that is rather a misspelt one of the parser's than one of vLLM's,
     or that another command has.
     """
-    options, rest = parser.parse_known_args(words)
+    options, rest = parser.parse_known_args(pasted(words))
     given = [word.partition("=")[0] for word in rest if word.startswith("--")]
     if not given:
         return options, rest
@@ -128,17 +129,21 @@ def asked_of(options: argparse.Namespace, rest: list[str]) -> Asked:
 
     rest: what argparse left over: MODEL, and vLLM's own flags. Raises TputError.
     """
+    import msgspec
+
     from tputtui import profile
     from tputtui.config import read_config
-    from tputtui.engine import flags, models
+    from tputtui.engine import models
+    from tputtui.engine.config_file import expanded
+    from tputtui.engine.serve_flags import SECRET, parted, told
     from tputtui.engine.target import is_server, settable
 
     config = read_config()
     typed = _typed(options)
     rest = list(rest)
     model = rest.pop(0) if rest and not rest[0].startswith("-") else None
-    args = flags.from_argv(rest)
-    named = args.pop("model", None)
+    given, of_file, serve = _given(rest)
+    named = given.pop("model", None)
     if isinstance(named, str):
         model = model or named
 
@@ -154,24 +159,57 @@ def asked_of(options: argparse.Namespace, rest: list[str]) -> Asked:
     else:
         base = profile.Profile(profile.EngineSpec(model))
     for_a_server = is_server(model or base.engine.model)
+    quiet = getattr(options, "quiet", False)
     if for_a_server:
         base, left_out = _for_a_server(base)
-        if left_out and not getattr(options, "quiet", False):
+        if left_out and not quiet:
             words = f"tputtui: set where the server is started, so left out of {start}: {left_out}"
             print(words, file=sys.stderr)
     settings = _resolved(typed, said_by(base) if start else {}, config)
 
     under = {key: value for key, value in config.engine.items() if key != "model"}
+    of_config, more = parted(expanded(under))
+    of_base, others = parted(expanded(base.engine.args))
+    unserved = {**more, **others, **serve}
+    if unserved and not for_a_server and not quiet:
+        print(f"tputtui: {told(unserved)}", file=sys.stderr)
+    inner = "profile" if start else "default"
+    sources = {f"serve.{name}": "config" for name in more}
+    sources |= {f"serve.{name}": inner for name in (*base.serve, *others)}
+    sources |= {f"serve.{name}": of_file.get(name, "flag") for name in serve}
+    kept = {**more, **base.serve, **others, **serve}
+    kept = {name: value for name, value in kept.items() if name not in SECRET}
+    base = msgspec.structs.replace(base, serve=kept)
     if for_a_server:
-        under = {key: value for key, value in under.items() if settable(key)}
-    engine = profile.EngineSpec(base.engine.model, {**under, **base.engine.args})
-    engine = engine.overridden(model, args)
+        of_config = {key: value for key, value in of_config.items() if settable(key)}
+    engine = profile.EngineSpec(base.engine.model, {**of_config, **of_base})
+    engine = engine.overridden(model, given)
     models.resolve(engine)
     _check_flags(rest, engine)
-    inner = "profile" if start else "default"
-    sources = dict.fromkeys(under, "config") | dict.fromkeys(base.engine.args, inner)
-    sources |= dict.fromkeys(args, "flag")
+    sources |= dict.fromkeys(of_config, "config") | dict.fromkeys(of_base, inner)
+    sources |= {name: of_file.get(name, "flag") for name in given}
     return Asked(_put_on(base, engine, settings), settings, sources, config, written)
+
+
+def _given(
+    rest: list[str],
+) -> tuple[dict[str, EngineValue], dict[str, str], dict[str, EngineValue]]:
+    """Of the words that are vLLM's: the engine's arguments, the file of those that no flag gives
+    but `--config FILE`, and the HTTP server's. `rest` keeps the words of the first."""
+    from tputtui.engine import flags
+    from tputtui.engine.config_file import ARGUMENT, expanded
+    from tputtui.engine.serve_flags import SECRET, parted
+    from tputtui.redact import conceal
+
+    typed = flags.from_argv(rest)
+    args, server = parted(expanded(typed))
+    for secret in SECRET & server.keys():
+        for value in flags.to_argv({secret: server[secret]})[1:]:
+            conceal(value)
+    file = f"--config {typed.get(ARGUMENT)}"
+    of_file = {name: file for name in (*args, *server) if name not in typed}
+    rest[:] = flags.without(rest, {*server, ARGUMENT})
+    return args, of_file, server
 
 
 def _for_a_server(base: Profile) -> tuple[Profile, str]:
@@ -265,6 +303,7 @@ def _put_on(base: Profile, engine: EngineSpec, settings: Mapping[str, Value]) ->
     from tputtui.errors import UsageError
     from tputtui.goals import parse_goals
     from tputtui.knobs import knob, parse_value, started_at
+    from tputtui.profile.spelling import ceiling_of
 
     above = {
         name: value.text
@@ -284,8 +323,8 @@ def _put_on(base: Profile, engine: EngineSpec, settings: Mapping[str, Value]) ->
             )
     # A ceiling given here may lie below what the profile asks for.
     for limit, asked in knobs.items():
-        ceiling = engine.args.get(knob(limit).argument)
-        if knob(limit).boots and isinstance(ceiling, int):
+        ceiling = ceiling_of(engine.args, knob(limit).argument)
+        if knob(limit).boots and ceiling is not None:
             knobs[limit] = min(asked, ceiling)
     goals = base.goals if "goal" not in above else parse_goals(above["goal"])
     price = base.price_per_hour

@@ -206,7 +206,7 @@ def _switch(argument: Argument, text: str) -> bool | None:
 
 def _whole(argument: Argument, text: str) -> EngineValue:
     if text.lower() in argument.choices:
-        return text.lower()
+        return _from_words(argument, [text.lower()])
     if (value := whole_number(text)) is not None:
         return value
     words = "".join(f" or {word}" for word in argument.choices)

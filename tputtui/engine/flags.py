@@ -8,44 +8,49 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from tputtui.errors import UsageError
 from tputtui.profile import EngineValue, Scalar
+from tputtui.profile.spelling import canonical
 
-__all__ = ["from_argv", "known_flags", "respelt", "to_argv", "with_values"]
+__all__ = ["from_argv", "known_flags", "respelt", "to_argv", "without"]
 
 
 def from_argv(argv: Iterable[str]) -> dict[str, EngineValue]:
     """`--max-num-seqs 128 --enforce-eager` as {"max_num_seqs": 128, "enforce_eager": True}.
 
     A flag without a value is True, `--no-x` is x False, several values are a list; the last of
-    the same flag counts. Short flags, and what follows a dot, keep their spelling. Raises
-    UsageError on a word that follows no flag.
+    the same flag counts, however it is spelt. Raises UsageError on a word that follows no flag.
     """
-    args: dict[str, EngineValue] = {}
     values: dict[str, list[Scalar | dict[str, object]]] = {}
     key = ""
     for word in argv:
         flag, equals, rest = word.partition("=")
         if _is_flag(flag):
-            key = respelt(flag[2:], "-", "_") if flag.startswith("--") else flag
+            key = flag
             values.pop(key, None)
             values[key] = [_value(rest)] if equals else []
         elif key:
             values[key].append(_value(word))
         else:
             raise UsageError(f"{word!r} is not expected here.", "MODEL comes first, once.")
-    for key, given in values.items():
-        if not given and key.startswith("no_"):
-            args[key[3:]] = False
-        elif not given:
-            args[key] = True
-        else:
-            args[key] = given[0] if len(given) == 1 else list(given)  # type: ignore[arg-type]
-    return args
+    return canonical({key: _told(given) for key, given in values.items()})
+
+
+def without(argv: Iterable[str], names: Collection[str]) -> list[str]:
+    """`argv` without the flags of these names, and what follows them."""
+    kept: list[str] = []
+    dropped = False
+    for word in argv:
+        if _is_flag(word):
+            (name,) = canonical({word.partition("=")[0].partition(".")[0]: True})
+            dropped = name in names
+        if not dropped:
+            kept.append(word)
+    return kept
 
 
 def to_argv(args: Mapping[str, EngineValue]) -> list[str]:
@@ -67,15 +72,6 @@ def to_argv(args: Mapping[str, EngineValue]) -> list[str]:
                 word = _word(value)
                 argv += [f"{flag}={word}"] if _is_flag(word) else [flag, word]
     return argv
-
-
-def with_values(args: Mapping[str, EngineValue]) -> dict[str, EngineValue]:
-    """The mapping with a value to each key inside an argument: alone, `--x.key` would swallow the
-    next flag."""
-    return {
-        key: json.dumps(value) if "." in key and isinstance(value, bool | list) else value
-        for key, value in args.items()
-    }
 
 
 def known_flags() -> frozenset[str]:
@@ -102,6 +98,10 @@ def respelt(name: str, old: str, new: str) -> str:
 
 def _is_flag(word: str) -> bool:
     return word.startswith("--") or bool(re.match(r"-[A-Za-z]", word))
+
+
+def _told(given: list[Scalar | dict[str, object]]) -> object:
+    return given[0] if len(given) == 1 else list(given) or True
 
 
 def _value(word: str) -> Scalar | dict[str, object]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
+from tputtui.engine.config_file import expanded
+from tputtui.engine.serve_flags import parted
 from tputtui.engine.target import is_server, target_of
 from tputtui.errors import UsageError, nearest
 from tputtui.profile import EngineSpec, EngineValue
@@ -49,9 +51,12 @@ def shapes() -> dict[str, Path]:
 def resolve(spec: EngineSpec) -> EngineSpec:
     """`spec` with a shape's folder as the model and what every shape needs put underneath.
 
-    Raises UsageError for a shape or a folder that does not exist, and for an argument that holds a
-    secret; a hub id is left to vLLM.
+    A `--config FILE` is opened, what is the HTTP server's left out. Raises UsageError for a shape
+    or a folder that does not exist, and for an argument that holds a secret; a hub id is left to
+    vLLM.
     """
+    own, _ = parted(expanded(spec.args))
+    spec = EngineSpec(spec.model, {name: own[name] for name in own if name != "model"})
     check_no_secret(spec.args)
     if is_server(spec.model):
         target_of(spec)

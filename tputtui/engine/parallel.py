@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from tputtui.errors import UsageError
-from tputtui.profile import EngineValue
 
 __all__ = ["check_in_process"]
 
-_DATA_PARALLEL = ("data_parallel_size", "-dp", "data_parallel_size_local", "-dpl")
+_APART = {
+    "data_parallel_size": "data-parallel engines do not run in one process",
+    "data_parallel_size_local": "data-parallel engines do not run in one process",
+    "nnodes": "an engine in this process cannot be spread over machines",
+}
 
 
-def check_in_process(args: Mapping[str, EngineValue]) -> None:
-    """Raise UsageError for data-parallel engines: each has a core in a process of its own.
+def check_in_process(args: Mapping[str, Any]) -> None:
+    """Raise UsageError for data-parallel engines, each of which has a core in a process of its
+    own, and for more than one machine, which would be waited for.
 
     Tensor and pipeline parallelism are vLLM's to judge: they have one core, which can be here.
+    args: by their names in a profile; of vLLM's own parser as well as of what was typed.
     """
-    for name in _DATA_PARALLEL:
+    for name, why in _APART.items():
         size = args.get(name)
         if isinstance(size, int) and size > 1:
-            flag = name if name.startswith("-") else f"--{name.replace('_', '-')}"
             raise UsageError(
-                f"{flag} {size}: data-parallel engines do not run in one process.",
+                f"--{name.replace('_', '-')} {size}: {why}.",
                 "Tune one engine here; start `vllm serve` with all of them, and `tputtui attach`.",
             )

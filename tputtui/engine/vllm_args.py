@@ -6,6 +6,7 @@ Engine thread, or the command line when it asks about a flag. Importing this imp
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import re
@@ -21,6 +22,7 @@ __all__ = [
     "INSTALL_HINT",
     "argument_parser",
     "check_arguments",
+    "given",
     "import_vllm",
     "parse_arguments",
     "prepare",
@@ -164,13 +166,28 @@ def parse_arguments(spec: EngineSpec) -> Any:
         raise UsageError(f"vLLM refuses the flags: {_one_line(message)}.", _FLAGS_HINT)
 
     parser.error = refuse
-    argv = ["--model", spec.model, *flags.to_argv(flags.with_values(spec.args))]
+    argv = ["--model", spec.model, *flags.to_argv(spec.args)]
     try:
         return EngineArgs.from_cli_args(parser.parse_args(argv))
     except TputError:
         raise
     except Exception as error:
         raise UsageError(f"vLLM refuses the flags: {_reason(error)}", _FLAGS_HINT) from error
+
+
+def given(arguments: Any) -> dict[str, Any]:
+    """What vLLM's EngineArgs say beyond their defaults, by name, however it was spelt.
+
+    What is None or empty says nothing.
+    """
+    found = {}
+    for field in dataclasses.fields(arguments):
+        made = field.default_factory
+        default = field.default if made is dataclasses.MISSING else made()
+        value = getattr(arguments, field.name)
+        if value not in (default, None, "", [], {}):
+            found[field.name] = value
+    return found
 
 
 @contextlib.contextmanager

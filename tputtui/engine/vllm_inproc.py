@@ -21,6 +21,7 @@ from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, S
 from tputtui.engine.vllm_args import (
     INSTALL_HINT,
     argument_parser,
+    given,
     import_vllm,
     parse_arguments,
     prepare,
@@ -120,6 +121,12 @@ class VllmEngine:
         """What vLLM is given. Raises UsageError."""
         return models.resolve(spec)
 
+    def _parsed(self, spec: EngineSpec, arguments: Any) -> None:
+        """vLLM's parser has read the arguments. Raises UsageError for what cannot be had here."""
+        found = given(arguments)
+        models.check_no_secret(found)
+        check_in_process(found)
+
     def _configured(self, config: Any) -> None:
         """vLLM has settled its configuration; nothing is built yet."""
 
@@ -143,6 +150,7 @@ class VllmEngine:
         self._refusal = getattr(exceptions, "VLLMClientError", ValueError)
         report(State.LOADING, "checking engine arguments")
         arguments = parse_arguments(resolved)
+        self._parsed(spec, arguments)
         arguments.disable_log_stats = False
         if self._executor_class is not None:
             arguments.distributed_executor_backend = self._executor_class

@@ -7,11 +7,15 @@ batching, preemption, prefix caching and every limit are vLLM's.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from tputtui.engine.config_file import expanded
 from tputtui.engine.protocol import EngineFacts, Report
+from tputtui.engine.vllm_args import given
 from tputtui.engine.vllm_clock import OtherClock
+from tputtui.engine.vllm_defaults import derive_as_on
 from tputtui.engine.vllm_executor import executor_class
 from tputtui.engine.vllm_inproc import VllmEngine
 from tputtui.engine.vllm_model import check_text_only, kv_cache_specs, sizes_of
@@ -30,14 +34,20 @@ __all__ = ["SimulatedEngine"]
 
 _CANNOT = {
     "speculative_config": "speculative decoding",
-    "speculative_model": "speculative decoding",
+    "spec_method": "speculative decoding",
+    "spec_model": "speculative decoding",
+    "spec_tokens": "speculative decoding",
     "enable_lora": "LoRA",
     "kv_transfer_config": "KV transfer between engines",
+    "ec_transfer_config": "transfer of encoder outputs between engines",
     "kv_offloading_size": "KV offloading",
+    "offload_backend": "offloading weights",
+    "offload_group_size": "offloading weights",
     "cpu_offload_gb": "offloading weights",
     "prefill_context_parallel_size": "context parallelism",
     "decode_context_parallel_size": "context parallelism",
 }
+"""Arguments that change what a step costs in a way that no cost model here knows."""
 
 
 class SimulatedEngine(VllmEngine):
@@ -71,14 +81,7 @@ class SimulatedEngine(VllmEngine):
     # -- a boot ----------------------------------------------------------------------------
 
     def _resolved(self, spec: EngineSpec) -> EngineSpec:
-        for name, what in _CANNOT.items():
-            value = spec.args.get(name)
-            # 1 is a size that splits nothing.
-            if value is True or (value and value != 1):
-                raise UsageError(
-                    f"--{name.replace('_', '-')}: {what} cannot be simulated.",
-                    "Leave it out, or run without --simulate.",
-                )
+        _check_possible(spec.args)
         under: dict[str, EngineValue] = {
             # Neither weights nor a tokenizer are looked at.
             "load_format": "dummy",
@@ -87,8 +90,17 @@ class SimulatedEngine(VllmEngine):
         }
         return super()._resolved(EngineSpec(spec.model, {**under, **spec.args}))
 
+    def _parsed(self, spec: EngineSpec, arguments: Any) -> None:
+        super()._parsed(spec, arguments)
+        found = given(arguments)
+        _check_possible(found)
+        # Only what a person said: a shape has arguments of its own.
+        said = expanded(spec.args)
+        self._simulation.check(spec.model, {name: found[name] for name in found if name in said})
+        if self._simulation.device is not None:
+            derive_as_on(self._simulation.device, arguments)
+
     def _build(self, spec: EngineSpec, resolved: EngineSpec, report: Report) -> Any:
-        self._simulation.check(spec)
         self._executor_class = executor_class(self._devices)
         self._overlapped = bool(resolved.args.get("async_scheduling", self._simulation.overlapped))
         try:
@@ -123,6 +135,18 @@ class SimulatedEngine(VllmEngine):
         self._devices.due = work
         if self._virtual:
             self._pacer.wait_until(self._pacer() + self._devices.cost.host_s(work))
+
+
+def _check_possible(args: Mapping[str, Any]) -> None:
+    """Raise UsageError for an argument that changes what a step costs in an unknown way."""
+    for name, what in _CANNOT.items():
+        value = args.get(name)
+        # A size of 1 splits nothing.
+        if value and not (name.endswith("_parallel_size") and value == 1):
+            raise UsageError(
+                f"--{name.replace('_', '-')}: {what} cannot be simulated.",
+                "Leave it out, or run without --simulate.",
+            )
 
 
 class _Devices:

@@ -27,6 +27,7 @@ _PARALLEL = tuple(
 def compose(spec: EngineSpec, version: str) -> str:
     """A compose file with one service. version: of vLLM, empty for the newest."""
     model, mounted = _placed(spec.model)
+    port = _port(spec)
     volumes: list[Any] = [f"huggingface:{_CACHE}"]
     if mounted:
         # Not as one word: a folder may have a colon in its name.
@@ -36,7 +37,7 @@ def compose(spec: EngineSpec, version: str) -> str:
         "image": f"{_IMAGE}:{_tag(version)}",
         # Compose puts variables in where it sees a dollar sign.
         "command": [_Word(word.replace("$", "$$")) for word in (model, *_words(spec))],
-        "ports": [f"{_PORT}:{_PORT}"],
+        "ports": [f"{port}:{port}"],
         # Workers of several GPUs talk through shared memory.
         "ipc": "host",
         "environment": {"HF_TOKEN": "${HF_TOKEN:-}"},
@@ -49,7 +50,12 @@ def compose(spec: EngineSpec, version: str) -> str:
             }
         },
         "healthcheck": {
-            "test": ["CMD", "curl", "-fsS", f"http://localhost:{_PORT}/health"],
+            "test": [
+                "CMD",
+                "curl",
+                "-fsS" + ("k" if _scheme(spec) == "https" else ""),
+                f"{_scheme(spec)}://localhost:{port}/health",
+            ],
             "interval": "10s",
             "timeout": "5s",
             "retries": 3,
@@ -64,8 +70,11 @@ def kubernetes(spec: EngineSpec, version: str) -> str:
     """A Deployment with GPU limits and probes, and a Service in front of it."""
     model, mounted = _placed(spec.model)
     labels = {"app": _named(spec.model)}
+    port = _port(spec)
     gpus = {"nvidia.com/gpu": str(_gpus(spec))}
     probe = {"httpGet": {"path": "/health", "port": "http"}}
+    if _scheme(spec) == "https":
+        probe["httpGet"]["scheme"] = "HTTPS"
     mounts = [{"name": "shm", "mountPath": "/dev/shm"}, {"name": "cache", "mountPath": _CACHE}]
     volumes: list[dict[str, Any]] = [
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}},
@@ -79,7 +88,7 @@ def kubernetes(spec: EngineSpec, version: str) -> str:
         "image": f"{_IMAGE}:{_tag(version)}",
         # Kubernetes likewise before a bracket, and it makes one of two wherever they stand.
         "args": [_Word(word.replace("$", "$$")) for word in (model, *_words(spec))],
-        "ports": [{"name": "http", "containerPort": _PORT}],
+        "ports": [{"name": "http", "containerPort": port}],
         "env": [
             {
                 "name": "HF_TOKEN",
@@ -115,7 +124,7 @@ def kubernetes(spec: EngineSpec, version: str) -> str:
         "metadata": {"name": labels["app"], "labels": labels},
         "spec": {
             "selector": labels,
-            "ports": [{"name": "http", "port": _PORT, "targetPort": "http"}],
+            "ports": [{"name": "http", "port": port, "targetPort": "http"}],
         },
     }
     return f"{dumped(deployment)}---\n{dumped(service)}"
@@ -123,6 +132,15 @@ def kubernetes(spec: EngineSpec, version: str) -> str:
 
 def _words(spec: EngineSpec) -> list[str]:
     return flags.to_argv(spec.args)
+
+
+def _port(spec: EngineSpec) -> int:
+    port = spec.args.get("port")
+    return port if isinstance(port, int) else _PORT
+
+
+def _scheme(spec: EngineSpec) -> str:
+    return "https" if spec.args.get("ssl_certfile") else "http"
 
 
 def _gpus(spec: EngineSpec) -> int:

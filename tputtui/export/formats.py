@@ -9,26 +9,18 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tputtui.engine import flags, models
+from tputtui.engine.config_file import expanded
+from tputtui.engine.serve_flags import SECRET, parted
 from tputtui.errors import UsageError, nearest
 from tputtui.export.containers import compose, dumped, kubernetes
 from tputtui.export.startup import start_up
 from tputtui.profile import EngineSpec, EngineValue, Profile
+from tputtui.profile.spelling import canonical
 
 __all__ = ["FORMATS", "export"]
-
-_LONG = {
-    "-tp": "tensor_parallel_size",
-    "-pp": "pipeline_parallel_size",
-    "-dp": "data_parallel_size",
-    "-dpl": "data_parallel_size_local",
-    "-dcp": "decode_context_parallel_size",
-    "-q": "quantization",
-    "-O": "optimization_level",
-    "-cc": "compilation_config",
-}
 
 
 def export(profile: Profile, name: str) -> str:
@@ -41,7 +33,10 @@ def export(profile: Profile, name: str) -> str:
         raise UsageError(f"There is no format called {name!r}.", hint)
     start = start_up(profile)
     notes = [*_about(profile), *start.notes]
-    return FORMATS[name](_long(models.resolve(start.spec)), profile, notes)
+    spec = models.resolve(start.spec)
+    served = {**parted(expanded(start.spec.args))[1], **profile.serve}
+    spec.args.update((name, served[name]) for name in served if name not in SECRET)
+    return FORMATS[name](_long(spec), profile, notes)
 
 
 def _vllm(spec: EngineSpec, profile: Profile, notes: Sequence[str]) -> str:
@@ -70,14 +65,23 @@ def _env(spec: EngineSpec, profile: Profile, notes: Sequence[str]) -> str:
     words = shlex.join(flags.to_argv(spec.args))
     use = r'''. ./THIS_FILE; eval "vllm serve \"\$MODEL\" $SERVE_ARGS"'''
     lines = [f"MODEL={shlex.quote(spec.model)}", f"SERVE_ARGS={shlex.quote(words)}"]
-    for key, value in spec.args.items():
-        name = key.upper().replace("-", "_").replace(".", "__")
+    for name, value in _single(spec.args):
         # What is no name of a variable would be run.
-        is_name = re.fullmatch(r"[A-Z_][A-Z0-9_]*", name)
-        if is_name and isinstance(value, bool | int | float | str):
+        if re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
             word = str(value).lower() if isinstance(value, bool) else str(value)
             lines.append(f"{name}={shlex.quote(word)}")
     return _comment([use, *notes]) + "\n".join(lines) + "\n"
+
+
+def _single(args: Mapping[str, object]) -> Iterator[tuple[str, bool | int | float | str]]:
+    """(NAME, value) of what is one value; NAME__KEY of one inside an argument."""
+    for key, value in args.items():
+        name = key.upper().replace("-", "_")
+        if isinstance(value, dict):
+            for inner, each in _single(value):
+                yield f"{name}__{inner}", each
+        elif isinstance(value, bool | int | float | str):
+            yield name, value
 
 
 def _compose(spec: EngineSpec, profile: Profile, notes: Sequence[str]) -> str:
@@ -101,14 +105,14 @@ FORMATS: Mapping[str, Callable[[EngineSpec, Profile, Sequence[str]], str]] = {
 
 
 def _long(spec: EngineSpec) -> EngineSpec:
-    """The same with long names only, a value to each key inside an argument, and a whole path."""
+    """The same with long names only, and a whole path."""
     args: dict[str, EngineValue] = {}
-    for key, value in flags.with_values(spec.args).items():
-        if key.startswith("-") and key not in _LONG:
+    for key, value in canonical(spec.args).items():
+        if key.startswith("-"):
             raise UsageError(
                 f"engine: {key} is a short flag.", "Give it by its long name, without dashes."
             )
-        args[_LONG.get(key, key)] = value
+        args[key] = value
     # A folder here (vLLM looks there first) would be a name of the hub elsewhere.
     model = os.path.abspath(spec.model) if os.path.exists(spec.model) else spec.model
     return EngineSpec(model, args)

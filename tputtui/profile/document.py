@@ -6,6 +6,7 @@ nearest valid key.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -19,9 +20,10 @@ from tputtui.profile.evidence import Evidence
 from tputtui.profile.explain import explain, keys_of, where
 from tputtui.profile.migrate import VERSION, migrated, version_of
 from tputtui.profile.spec import DEFAULT_WORKLOAD, EngineSpec, EngineValue, Profile
+from tputtui.profile.spelling import canonical, ceiling_of
 from tputtui.profile.yamltext import Inline, read_yaml, write_yaml
 
-__all__ = ["Document", "document_of", "dump", "engine_key", "parse"]
+__all__ = ["Document", "document_of", "dump", "parse"]
 
 SHAPE_HINT = "A profile starts with `tputtui: 1`, then `engine:`, `knobs:` and `load:`."
 
@@ -61,6 +63,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tputtui: int
     about: str = ""
     engine: dict[str, EngineValue] = {}
+    serve: dict[str, EngineValue] = {}
     knobs: KnobValues = KnobValues()
     load: Workload | None = None
     goal: dict[str, str | float] = {}
@@ -101,11 +104,7 @@ def _profile(raw: dict[Any, Any], source: str) -> Profile:
     model = document.engine.get("model", "shape:demo")
     if not isinstance(model, str) or not model:
         raise msgspec.ValidationError(f"Expected `str`, got `{model!r}` - at `$.engine.model`")
-    args = {engine_key(k): v for k, v in document.engine.items() if k != "model"}
-    if len(args) < len(document.engine) - ("model" in document.engine):
-        twice = next(k for k in document.engine if k != engine_key(k) in document.engine)
-        raise msgspec.ValidationError(f"It stands twice, as {engine_key(twice)} as well"
-                                      f" - at `$.engine.{twice}`")  # fmt: skip
+    args = _engine_args({k: v for k, v in document.engine.items() if k != "model"})
     knobs = document.knobs.numbers()
     _check_ceilings(knobs, args, source)
     try:
@@ -120,25 +119,36 @@ def _profile(raw: dict[Any, Any], source: str) -> Profile:
         evidence=document.evidence,
         goals=goals,
         price_per_hour=document.price_per_hour,
+        serve=canonical(document.serve),
     )
+
+
+def _engine_args(written: Mapping[str, EngineValue]) -> dict[str, EngineValue]:
+    """In one spelling. Raises ValidationError where an argument stands twice, spelt apart."""
+    seen: dict[str, str] = {}
+    for key in written:
+        # `x` and `x.key` are one argument, of which vLLM takes the second.
+        (name,) = canonical({key.partition(".")[0]: written[key]})
+        whole = seen.get(name, key)
+        if whole != key and "." not in whole + key:
+            raise msgspec.ValidationError(
+                f"It stands twice, as {whole} as well - at `$.engine.{key}`"
+            )
+        seen[name] = key
+    return canonical(written)
 
 
 def _check_ceilings(knobs: dict[str, int], args: dict[str, EngineValue], source: str) -> None:
     for name, value in knobs.items():
         limit = knob(name)
-        ceiling = args.get(limit.argument)
-        if limit.boots and isinstance(ceiling, int) and value > ceiling:
-            said, above = (spoken(name, value), spoken(name, int(ceiling)))
+        ceiling = ceiling_of(args, limit.argument)
+        if limit.boots and ceiling is not None and value > ceiling:
+            said, above = (spoken(name, value), spoken(name, ceiling))
             raise ProfileError(
                 f"{source}: knobs.{name}: {said} is above its ceiling, engine.{limit.argument} "
                 f"{above}.",
                 "Raise the one or lower the other.",
             )
-
-
-def engine_key(written: str) -> str:
-    """vLLM's own spelling of a key; a short flag (-tp) stays as it is."""
-    return written if written.startswith("-") else written.replace("-", "_")
 
 
 def dump(profile: Profile) -> str:
@@ -152,6 +162,8 @@ def document_of(profile: Profile) -> dict[str, Any]:
     if profile.about:
         document["about"] = profile.about
     document["engine"] = {"model": profile.engine.model, **profile.engine.args}
+    if profile.serve:
+        document["serve"] = dict(profile.serve)
     if profile.knobs:
         document["knobs"] = {name: written(name, v) for name, v in profile.knobs.items()}
     # The seed is said even where it is 0: it is what makes the load repeatable.

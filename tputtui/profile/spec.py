@@ -47,6 +47,7 @@ DEFAULT_WORKLOAD = Workload(
 class Profile(msgspec.Struct, frozen=True):
     """One setting of everything.
 
+    serve: flags of vLLM's HTTP server, without effect in process; for exports.
     knobs: the live limits by name; one left out stands at its ceiling.
     goals: what the load should be served within.
     price_per_hour: what the machine costs, in any currency; for the cost of a million tokens.
@@ -60,3 +61,4 @@ class Profile(msgspec.Struct, frozen=True):
     evidence: Evidence | None = None
     goals: tuple[Goal, ...] = ()
     price_per_hour: float | None = None
+    serve: dict[str, EngineValue] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 import yaml
 
 from tputtui.errors import ProfileError, UsageError
-from tputtui.profile import EngineSpec, EngineValue
+from tputtui.profile import EngineValue
 from tputtui.profile.explain import explain, keys_of, where
 from tputtui.profile.files import read, write_whole
 from tputtui.profile.yamltext import Inline, read_yaml, write_yaml
@@ -65,15 +66,18 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         given = {name: self.booted[name] for name in _OF_THE_MODEL if name in self.booted}
         return {**self.engine, **given}
 
-    def check(self, spec: EngineSpec) -> None:
-        """Raise UsageError where `spec` is another model, or another way of running it."""
-        if spec.model != self.model:
+    def check(self, model: str, args: Mapping[str, Any]) -> None:
+        """Raise UsageError where this is another model, or another way of running it.
+
+        args: as vLLM's parser has read them.
+        """
+        if model != self.model:
             raise UsageError(
-                f"The calibration is of {self.model}, not of {spec.model}.",
-                f"`tputtui calibrate {spec.model}` on such a device makes one.",
+                f"The calibration is of {self.model}, not of {model}.",
+                f"`tputtui calibrate {model}` on such a device makes one.",
             )
         for name in _OF_THE_MODEL:
-            asked, was = spec.args.get(name), self.booted.get(name)
+            asked, was = args.get(name), self.booted.get(name)
             if asked is not None and asked != was and asked != self.engine.get(name):
                 flag = f"--{name.replace('_', '-')}"
                 raise UsageError(

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tputtui.errors import UsageError
-from tputtui.profile import EngineSpec, EngineValue
+from tputtui.profile import EngineValue
 from tputtui.simulate.calibration import Calibration, calibration_at, is_calibration
 from tputtui.simulate.cost import Cost, Roofline
 from tputtui.simulate.devices import Device, device_named
 from tputtui.simulate.sizes import Sizes
 
 __all__ = ["Simulation", "simulation_of"]
-
-_LARGE_GIB, _LARGER_GIB = 70, 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +49,12 @@ class Simulation:
         """Engine arguments that vLLM would settle by the device, were it here."""
         if self.calibration is not None:
             return self.calibration.defaults
-        assert self.device is not None
-        # vLLM 0.32, EngineArgs.get_batch_defaults, for its OpenAI server.
-        memory = self.device.memory_gib
-        large = memory >= _LARGE_GIB and not self.device.name.startswith("a100")
-        tokens = 16384 if memory >= _LARGER_GIB else 8192 if large else 2048
-        return {
-            "block_size": 16,
-            "max_num_seqs": 1024 if large else 256,
-            "max_num_batched_tokens": tokens,
-        }
+        return {"block_size": 16}
 
-    def check(self, spec: EngineSpec) -> None:
-        """Raise UsageError where `spec` is not of what was calibrated."""
+    def check(self, model: str, args: Mapping[str, Any]) -> None:
+        """Raise UsageError where a model with these arguments is not what was calibrated."""
         if self.calibration is not None:
-            self.calibration.check(spec)
+            self.calibration.check(model, args)
 
     def check_configuration(self, sha256: str) -> None:
         """Raise UsageError where a model of that name has another configuration by now."""

@@ -1,0 +1,65 @@
+"""`--config FILE`, vLLM's own file of arguments: what stands in it, below what is typed beside it.
+
+    model: Qwen/Qwen3-8B
+    max-num-seqs: 64
+    port: 8000
+
+vLLM reads it only on its way to a boot; here it is opened at the door, so that what is shown,
+checked, saved and exported is what is in force.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tputtui.errors import UsageError
+from tputtui.profile import EngineValue
+from tputtui.profile.spelling import canonical
+
+__all__ = ["ARGUMENT", "expanded", "read_config_file"]
+
+ARGUMENT = "config"
+_HINT = "It holds keys and values, the flags of `vllm serve` without their dashes."
+
+
+def expanded(args: Mapping[str, EngineValue]) -> dict[str, EngineValue]:
+    """`args` with what its config file says underneath, instead of the file's name.
+
+    Raises UsageError for a file that vLLM would not take.
+    """
+    path = args.get(ARGUMENT)
+    if path is None:
+        return dict(args)
+    if not isinstance(path, str):
+        raise UsageError("--config takes the name of one file.", _HINT)
+    typed = {name: value for name, value in args.items() if name != ARGUMENT}
+    return read_config_file(path) | typed
+
+
+def read_config_file(path: str) -> dict[str, EngineValue]:
+    """The arguments in a config file by their names. Raises UsageError."""
+    import yaml
+
+    from tputtui.profile.explain import where
+    from tputtui.profile.yamltext import read_yaml
+
+    if not path.endswith((".yaml", ".yml")):
+        raise UsageError(f"--config {path}: vLLM takes a file whose name ends in .yaml or .yml.")
+    try:
+        raw = read_yaml(Path(path).expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror or error}.", _HINT) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"--config {path}: not readable as YAML: {where(error)}.", _HINT) from None
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
+        raise UsageError(f"--config {path}: expected keys and values.", _HINT)
+    if "tputtui" in raw:
+        raise UsageError(f"--config {path}: a profile of tputtui.", f"Start with --profile {path}.")
+    # A list without members is no flag at all there.
+    found = canonical({key: value for key, value in raw.items() if value != []})
+    if ARGUMENT in found:
+        raise UsageError(f"--config {path}: a config file cannot name another one.")
+    return found

@@ -1,0 +1,54 @@
+"""vLLM's defaults as it would derive them on a device that is not here. Engine thread.
+
+What stands in no argument depends on the device's name and memory, on the length, on chunked
+prefill, on `--performance-mode`: vLLM's rule, so vLLM works it out, told of another device.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tputtui.simulate.devices import Device
+
+__all__ = ["derive_as_on"]
+
+
+def derive_as_on(device: Device, arguments: Any) -> None:
+    """Let these EngineArgs settle sequences and batched tokens as on `device`.
+
+    Read in vLLM 0.32: `EngineArgs.get_batch_defaults` asks `current_platform`, and is all of the
+    derivation that does.
+    """
+    from vllm.engine import arg_utils
+
+    real = arg_utils.current_platform
+    derive = arguments.get_batch_defaults
+
+    def as_there(*given: Any, **named: Any) -> Any:
+        arg_utils.current_platform = _Platform(device, real)
+        try:
+            return derive(*given, **named)
+        finally:
+            arg_utils.current_platform = real
+
+    # On the instance: no other engine's arguments are touched.
+    arguments.get_batch_defaults = as_there
+
+
+class _Platform:
+    """The platform that vLLM runs on, but for what it says of the device."""
+
+    def __init__(self, device: Device, real: Any) -> None:
+        self._device, self._real = device, real
+
+    def get_device_total_memory(self, device_id: int = 0) -> int:
+        return int(self._device.memory_gib * 2**30)
+
+    def get_device_name(self, device_id: int = 0) -> str:
+        return self._device.title
+
+    def is_cpu(self) -> bool:
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)

@@ -1,0 +1,139 @@
+"""vLLM's engine arguments in one spelling, whoever wrote them and however. Pure.
+
+canonical({"-tp": "02", "-cc.mode": 3, "no-async-scheduling": True})
+    →  {"tensor_parallel_size": 2, "compilation_config": {"mode": 3}, "async_scheduling": False}
+
+Everything that is compared, checked, saved or exported comes through here first. The rules are
+those of the parser of `vllm serve`, which has the last word at a boot; a test holds the tables
+against it. Nothing here imports vLLM.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+from tputtui.knobs import KNOBS, whole_number
+
+__all__ = ["NUMBERS", "OTHER_NAMES", "canonical", "ceiling_of", "named"]
+
+OTHER_NAMES: Mapping[str, str] = {
+    "-O": "optimization_level",
+    "-ac": "attention_config",
+    "-asc": "api_server_count",
+    "-cc": "compilation_config",
+    "-dc": "diffusion_config",
+    "-dcp": "decode_context_parallel_size",
+    "-dp": "data_parallel_size",
+    "-dpa": "data_parallel_address",
+    "-dpb": "data_parallel_backend",
+    "-dpe": "data_parallel_external_lb",
+    "-dph": "data_parallel_hybrid_lb",
+    "-dpl": "data_parallel_size_local",
+    "-dpm": "data_parallel_multi_port_external_lb",
+    "-dpn": "data_parallel_rank",
+    "-dpp": "data_parallel_rpc_port",
+    "-dpr": "data_parallel_start_rank",
+    "-ep": "enable_expert_parallel",
+    "-n": "nnodes",
+    "-pcp": "prefill_context_parallel_size",
+    "-pp": "pipeline_parallel_size",
+    "-q": "quantization",
+    "-r": "node_rank",
+    "-sc": "speculative_config",
+    "-tp": "tensor_parallel_size",
+    "device_memory_utilization": "gpu_memory_utilization",
+}
+"""Short and second names, to the one that stands in a profile."""
+NUMBERS = frozenset({knob.argument for knob in KNOBS if not knob.choices} - {"watermark"}) | {
+    "data_parallel_size",
+    "data_parallel_size_local",
+    "decode_context_parallel_size",
+    "kv_cache_memory_bytes",
+    "kv_offloading_size",
+    "nnodes",
+    "pipeline_parallel_size",
+    "prefill_context_parallel_size",
+    "safetensors_prefetch_block_size",
+    "tensor_parallel_size",
+}
+"""Arguments whose value counts something and is looked at here."""
+_AUTOMATIC = -1
+_SUFFIXED = re.compile(r"\d+(\.\d+)?[kKmMgGtT]")
+
+
+def canonical(args: Mapping[str, Any]) -> dict[str, Any]:
+    """`args` by their long names, counts as numbers, `no_x: true` as `x: false`, keys inside an
+    argument (`x.key`) as a mapping. Of two spellings of one the later counts, as for vLLM."""
+    plain: dict[str, Any] = {}
+    inner: dict[str, dict[str, Any]] = {}
+    for written, value in args.items():
+        head, dot, path = written.partition(".")
+        name, value = _switched(named(head), value)
+        if not dot:
+            plain.pop(name, None)
+            plain[name] = _number(name, value)
+        elif path and value is not None:
+            _put(inner.setdefault(head, {}), path, value)
+    # The parser puts these behind everything else, one for each spelling of the name, so they
+    # replace the argument as a whole.
+    return plain | {named(head): value for head, value in inner.items()}
+
+
+def named(written: str) -> str:
+    """An argument's one name: `-tp`, `--tensor-parallel-size` and `tensor_parallel_size` alike."""
+    if written.startswith("-") and not written.startswith("--"):
+        return OTHER_NAMES.get(written, written)
+    name = written.removeprefix("--").replace("-", "_")
+    return OTHER_NAMES.get(name, name)
+
+
+def ceiling_of(args: Mapping[str, Any], argument: str) -> int | None:
+    """The number that an argument is given; None where vLLM chooses it (left out, or -1)."""
+    value = args.get(argument)
+    return int(value) if isinstance(value, int | float) and value > _AUTOMATIC else None
+
+
+def _switched(name: str, value: Any) -> tuple[str, Any]:
+    """A value that follows a letter at once (`-O3`), and a switch spelt as its contrary."""
+    if name.startswith("-") and value is True and (whole := OTHER_NAMES.get(name[:2])):
+        rest = name[2:]
+        return whole, int(rest) if rest.isdecimal() else rest
+    if name.startswith("no_") and isinstance(value, bool):
+        return name[3:], not value
+    return name, value
+
+
+def _number(name: str, value: Any) -> Any:
+    if name not in NUMBERS or not isinstance(value, str):
+        return value
+    if value.strip().lower() == "auto":
+        return _AUTOMATIC
+    number = whole_number(value)
+    return value if number is None else number
+
+
+def _put(into: dict[str, Any], path: str, value: Any) -> None:
+    *folders, key = path.split(".")
+    if key.endswith("+"):
+        key, value = key[:-1], str(value).split(",")
+    elif isinstance(value, str):
+        value = _read(value)
+    for folder in folders:
+        there = into.setdefault(folder, {})
+        if not isinstance(there, dict):
+            there = into[folder] = {}
+        into = cast("dict[str, Any]", there)
+    if isinstance(value, list) and isinstance(before := into.get(key), list):
+        value = [*before, *value]
+    into[key] = value
+
+
+def _read(word: str) -> Any:
+    """What follows a dotted key, as vLLM reads it: JSON, a number with a suffix, or a word."""
+    try:
+        return json.loads(word)
+    except ValueError:
+        return whole_number(word) if _SUFFIXED.fullmatch(word) else word
