@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -265,6 +266,23 @@ def test_the_same_load_is_measured_without_a_screen(tmp_path):
         assert done.returncode == 0, done.stderr
     assert "4611686018427387904" not in (tmp_path / "page.md").read_text()
     assert "4611686018427387904" not in done.stdout
+
+
+@pytest.mark.parametrize(("fate", "how"), [(400, "were rejected"), (500, "failed")])
+def test_a_run_in_which_nothing_was_served_is_no_success(fate, how, tmp_path):
+    class Always(dict):
+        def get(self, key, default=None):
+            return fate if key else None
+
+    with Servers(server(fails=Always())) as servers:
+        words = [f"server:{servers.servers[0].url}", "--load", "2/s", "--output-tokens", "6"]
+        done = subprocess.run(
+            [PROGRAM, "bench", *words, "--duration", "3s", "--quiet"], stdin=subprocess.DEVNULL,
+            env=environment(tmp_path), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    told = re.search(rf"nothing was served: ([\d,]+) of [\d,]+ requests {how}\.", done.stderr)
+    assert told, done.stderr
 
 
 @pytest.mark.parametrize(

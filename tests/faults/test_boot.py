@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import signal
 
 import pytest
 
@@ -101,6 +104,31 @@ def test_ctrl_c_leaves_in_every_stage_of_a_boot(tmp_path, stage):
     terminal.until(stage)
     terminal.press("\x03")
     leaves(terminal, 0, "log")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "leave"),
+    [
+        ("--load 8", "q"),
+        ("--load 8", "SIGTERM"),
+        ("--load 8 --isolate", "SIGTERM"),
+        ("bench --duration 3s", "SIGTERM"),
+        ("bench --duration 3s", "\x03"),
+    ],
+)
+def test_a_boot_that_waits_inside_torch_for_ever_can_be_left(tmp_path, arguments, leave):
+    terminal = Terminal(arguments, tmp_path, env=fault("boot-waits"))
+    terminal.until("loading the model")
+    for _ in range(2):
+        if leave.startswith("SIG"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(terminal.pid, getattr(signal, leave))
+        else:
+            terminal.press(leave)
+    left = terminal.ended()
+    terminal.restored()
+    assert re.search(r"exit=(0|130)\b", left), left
+    assert "Traceback" not in left
 
 
 def test_what_is_long_to_say_ends_with_a_sentence():

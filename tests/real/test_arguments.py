@@ -309,6 +309,23 @@ def test_flags_of_the_server_are_kept_and_written_into_exports_without_the_key()
     assert "http://localhost:8123/health" in compose["healthcheck"]["test"]
 
 
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("serve: {port: 1}", 0, ""),
+        ("engine: {port: 1}", 0, ""),
+        ("serve: {prot: 1}", 2, "did you mean `port`?"),
+        ("serve: {max_num_seqs: 1}", 2, "under `engine:`"),
+        ("serve: {port: [[1]]}", 2, "serve."),
+    ],
+)
+def test_validate_knows_which_flags_are_the_servers(text, code, said, tmp_path, capsys):
+    file = tmp_path / "p.yaml"
+    file.write_text(f"tputtui: 1\n{text}\n")
+    assert main(["profiles", "validate", str(file)]) == code
+    assert said.lower() in capsys.readouterr().err.lower()
+
+
 def test_a_key_that_is_typed_is_kept_out_of_everything(tmp_path, capsys):
     assert main(["config", "show", "shape:demo", "--api-key", "hush-hush", "--format", "json"]) == 0
     out, err = capsys.readouterr()

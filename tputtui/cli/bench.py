@@ -158,7 +158,9 @@ def _code(found: Result, last: Frame, headless: Headless) -> int:
         headless.say(failure.message if failure else found.note, failure.hint if failure else "")
         return getattr(failure, "exit_code", _ENGINE_FAILED)
     if found.outcome == "interrupted":
-        headless.say("interrupted; the figures are of the time until then.")
+        until_then = "the figures are of the time until then"
+        said = until_then if found.measured is not None else "nothing was measured"
+        headless.say(f"interrupted; {said}.")
         return INTERRUPTED
     if found.goals_met is False:
         verdicts = found.measured.goals if found.measured else {}
@@ -176,7 +178,7 @@ def _nothing_served(last: Frame) -> str:
     """One sentence where every request was turned away; empty where one was served at all."""
     of = last.accounting
     turned_away = of.rejected + of.failed
-    if not turned_away or of.finished or of.cut or of.in_flight:
+    if not turned_away or of.finished or of.cut or of.running:
         return ""
     how = "were rejected" if of.rejected else "failed"
     return f"nothing was served: {turned_away:,} of {of.issued:,} requests {how}."

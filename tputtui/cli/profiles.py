@@ -170,6 +170,7 @@ def _check_engine(found: Profile, source: str) -> None:
     """Engine arguments against the vLLM that is installed, if one is; its flags are looked up in
     its source, which takes milliseconds."""
     from tputtui.engine import flags, models
+    from tputtui.engine.serve_flags import parted, server_arguments
     from tputtui.errors import ProfileError, nearest
     from tputtui.load.source import check_trace
     from tputtui.profile import tokenizer_of
@@ -177,13 +178,20 @@ def _check_engine(found: Profile, source: str) -> None:
     models.resolve(found.engine)
     check_trace(found.load, tokenizer_of(found.engine))
     known = flags.known_flags()
-    for key in found.engine.args:
+    own, _ = parted(found.engine.args)
+    for key in own:
         flag = f"--{flags.respelt(key, '_', '-').partition('.')[0]}"
         if known and not key.startswith("-") and flag not in known:
             raise ProfileError(
                 f"{source}: engine.{key}: the vLLM installed here has no flag {flag}.",
                 nearest(flag, known),
             )
+    for key in found.serve:
+        if key not in server_arguments():
+            hint = nearest(key, server_arguments())
+            if key in own or f"--{flags.respelt(key, '_', '-')}" in known:
+                hint = "It is the engine's: write it under `engine:`."
+            raise ProfileError(f"{source}: serve.{key}: no flag of vLLM's HTTP server.", hint)
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tputtui.profile import EngineValue
 
-__all__ = ["SECRET", "is_of_the_server", "parted", "told"]
+__all__ = ["SECRET", "is_of_the_server", "parted", "server_arguments", "told"]
 
 SECRET = frozenset({"api_key", "ssl_keyfile_password"})
 """Neither kept nor written anywhere."""
@@ -54,7 +54,12 @@ def parted(
 
 def is_of_the_server(name: str) -> bool:
     """Whether an argument, by its name in a profile, is one of the HTTP server."""
-    return name in _KNOWN or name in _installed()
+    return name in server_arguments()
+
+
+def server_arguments() -> frozenset[str]:
+    """The HTTP server's arguments by their names in a profile."""
+    return _KNOWN | _installed()
 
 
 def told(names: Iterable[str]) -> str:

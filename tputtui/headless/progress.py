@@ -27,7 +27,10 @@ class Progress:
             from rich.console import Console
             from rich.live import Live
 
-            self._live = Live(console=Console(file=file), transient=True, refresh_per_second=4)
+            console = Console(file=file)
+            # The cursor stays: who is left at once, or killed, would not show it again.
+            console.show_cursor = lambda show=True: False  # type: ignore[method-assign]
+            self._live = Live(console=console, transient=True, refresh_per_second=4)
 
     def __enter__(self) -> Progress:
         if self._live is not None:

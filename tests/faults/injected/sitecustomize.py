@@ -2,6 +2,7 @@
 
 step:N           the scheduler raises in its Nth call
 allocation:N     the Nth call of the scheduler asks for a petabyte
+boot-waits       the boot waits for ever inside torch, for a rank that never comes
 no-vllm          vLLM is not installed
 old-vllm, broken-vllm, dying-vllm    what stands in its place
 nvml-fails, nvml-hangs               what stands in pynvml's place
@@ -47,17 +48,28 @@ def ask_for_a_petabyte():
     torch.empty(1 << 50, dtype=torch.uint8)
 
 
+def wait_for_a_rank(*_, **__):
+    import datetime
+
+    from torch.distributed import TCPStore
+
+    TCPStore("127.0.0.1", 0, 2, is_master=True, timeout=datetime.timedelta(days=1))
+
+
 class Finder:
     """Asked before every other finder."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name == SCHEDULER and FAULT in ("step", "allocation"):
+        if name == SCHEDULER and FAULT in ("step", "allocation", "boot-waits"):
             spec = importlib.machinery.PathFinder.find_spec(name, path)
             run = spec.loader.exec_module
 
             def exec_module(module):
                 run(module)
+                if FAULT == "boot-waits":
+                    module.Scheduler.__init__ = wait_for_a_rank
+                    return
                 act = raise_error if FAULT == "step" else ask_for_a_petabyte
                 module.Scheduler.schedule = at_call(module.Scheduler.schedule, int(COUNT), act)
 
