@@ -93,6 +93,7 @@ def _profiles() -> str:
         tputtui: 1                 version of the format
         about: ...                 a line
         engine: {model: ..., ...}  what needs a boot: any vLLM argument by its long name
+        serve: {port: 8000, ...}   flags of vLLM's HTTP server: no effect here, kept for exports
         knobs: {...}               the live limits, at or below their ceilings
         load: {...}                arrivals, lengths, prefixes, conversations, trace, seed
         goal: {ttft_p99: 500ms}    what requests should be served within
@@ -159,6 +160,23 @@ def _metrics() -> str:
         (tputtui_latency_seconds), rates, limits in force and their ceilings, goals, GPUs.""")
 
 
+def _paste() -> str:
+    return textwrap.dedent("""\
+        What starts vLLM for you may stand where MODEL does:
+
+        tputtui vllm serve MODEL --max-num-seqs 256 --port 8000
+        tputtui VLLM_LOGGING_LEVEL=INFO python3 -m vllm.entrypoints.openai.api_server --model MODEL
+        tputtui docker run --gpus all vllm/vllm-openai:latest --model MODEL
+        tputtui @start.sh              the line in a script, with the variables that it sets
+        tputtui MODEL --config c.yaml  vLLM's own file: below what is typed, above a profile
+
+        Variables in front are set where vLLM reads them; what stands behind >, |, & or ; falls
+        away. Any spelling of a flag is taken (-tp 2, -O3, -cc.mode=3, 8k) and kept by its long
+        name. Flags of vLLM's HTTP server have no effect in this process: a saved profile keeps
+        them under `serve:`, and exports write them; the API key is kept nowhere.
+        `tputtui config show`, with the same words behind it, says what came of them.""")
+
+
 def _simulate() -> str:
     from tputtui.simulate.devices import DEVICES
 
@@ -199,9 +217,9 @@ def _exit_codes() -> str:
     return _rows(
         [
             ("0", "done; goals met, or none asked for; left by the person"),
-            ("1", "bench: a goal missed or unresolved. verify: worse than tuned, or a goal missed. "
-             "tune: no setting met the goals. attach --for: a server told no figures. "
-             "profiles diff: something differs"),
+            ("1", "bench: a goal missed or unresolved, or nothing served. verify: worse than "
+             "tuned, or a goal missed. tune: no setting met the goals. attach --for: a server told "
+             "no figures. profiles diff: something differs"),
             ("2", "input that cannot be used: nothing was started"),
             ("3", "the engine would not boot, or failed"),
             ("70", "a bug of ours; the log has the traceback"),
@@ -264,8 +282,9 @@ def _keys() -> str:
 TOPICS: dict[str, tuple[str, Callable[[], str]]] = {
     "load": ("what to put on the engine, and how it is written", _load),
     "goals": ("what requests should be served within", _goals),
-    "limits": ("what can be turned while it runs", _limits),
+    "limits": ("what can be changed while it runs", _limits),
     "profiles": ("the file, and what can be done with it", _profiles),
+    "paste": ("a whole `vllm serve` line, a script, vLLM's --config file", _paste),
     "bench": ("measuring without a screen", _bench),
     "tune": ("ask for a goal, get a setting", _tune),
     "replay": ("recorded runs: replay, report, compare", _replay),
