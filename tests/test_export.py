@@ -486,7 +486,7 @@ def test_an_environment_file_has_each_single_value_by_its_name(tmp_path):
         "dtype": "it's",
         "compilation_config.cudagraph_mode": "NONE",
         "quantization": None,
-        "cudagraph_capture_sizes": [1],
+        "cudagraph_capture_sizes": [1, 2],
     }
     (tmp_path / "x.env").write_text(export(made(args, {"max_num_seqs": 3}), "env"))
     script = "set -a; . ./x.env; env -0"

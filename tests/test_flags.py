@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tputtui.engine.flags import from_argv, known_flags, to_argv
@@ -124,7 +124,10 @@ anything = st.one_of(
 
 @given(flags, st.lists(anything, max_size=8))
 def test_reading_what_was_written_changes_nothing_more(first, rest):
-    args = from_argv([first, *rest])
+    try:
+        args = from_argv([first, *rest])
+    except UsageError:
+        assume(False)
     assert from_argv(to_argv(args)) == args
 
 

@@ -66,7 +66,7 @@ def read_config() -> Config:
 
 
 def _checked(path: Path, raw: Mapping[Any, Any], hint: str) -> Config:
-    from tputtui.profile.spelling import canonical
+    from tputtui.profile.spelling import canonical, repeated
 
     known = {setting.name: setting for setting in SETTINGS}
     values: dict[str, str] = {}
@@ -87,6 +87,10 @@ def _checked(path: Path, raw: Mapping[Any, Any], hint: str) -> Config:
             values[name] = "on" if value else "off"
         else:
             values[name] = str(value)
-    engine = canonical(raw.get("engine") or {})
+    engine = raw.get("engine") or {}
+    if twice := repeated(engine):
+        told = f"{path}: engine.{twice[0]} stands twice, as {twice[1]} as well."
+        raise UsageError(told, "Keep one of them.")
+    engine = canonical(engine)
     keys = {key: str(value) for key, value in (raw.get("keys") or {}).items()}
     return Config(path, values, engine, keys)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 
-__all__ = ["Redacting", "conceal", "redacted", "secret_in"]
+__all__ = ["Redacting", "conceal", "redacted", "secret_in", "secrets_of"]
 
 _GONE = "‹secret›"
 _SHORTEST = 8
+_SHORTEST_GIVEN = 4
 _NAMED = re.compile(
     r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|PRIVATE_KEY|CREDENTIALS?)(_|$)", re.I
 )
@@ -37,7 +38,8 @@ _CONCEALED: set[str] = set()
 
 def conceal(value: str) -> None:
     """Keep `value` out of what is shown and written."""
-    if value:
+    # What is shorter stands in too many other words.
+    if len(value) >= _SHORTEST_GIVEN:
         _CONCEALED.add(value)
 
 
@@ -51,6 +53,15 @@ def redacted(text: str) -> str:
 def secret_in(args: Mapping[str, object]) -> str | None:
     """The name of an engine argument that holds a secret, at any depth; None where none does."""
     return next((name for name, value in args.items() if _holds(name, value)), None)
+
+
+def secrets_of(args: Mapping[str, object], names: Collection[str] = ()) -> Iterator[str]:
+    """Texts among arguments, at any depth, that are secrets by their key; names: further keys."""
+    for name, value in args.items():
+        if isinstance(value, Mapping):
+            yield from secrets_of(value, names)
+        elif _key(name) in _KEYS or name in names:
+            yield from (str(each) for each in (value if isinstance(value, list) else [value]))
 
 
 class Redacting(logging.Formatter):
@@ -79,5 +90,8 @@ def _holds(name: str, value: object) -> bool:
         return any(_holds(name, inner) for inner in value)
     if not isinstance(value, str) or not value:
         return False
-    key = name.rpartition(".")[2].replace("-", "_").lower()
-    return key in _KEYS or redacted(value) != value
+    return _key(name) in _KEYS or redacted(value) != value
+
+
+def _key(name: str) -> str:
+    return name.rpartition(".")[2].replace("-", "_").lower()

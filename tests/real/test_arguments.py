@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shlex
@@ -22,7 +23,16 @@ from tputtui.engine.parallel import check_in_process
 from tputtui.errors import ProfileError, UsageError
 from tputtui.export import export
 from tputtui.profile import EngineSpec, Profile
-from tputtui.profile.spelling import NUMBERS, OTHER_NAMES, canonical, ceiling_of, named
+from tputtui.profile.flag_kinds import (
+    APPENDED,
+    FRACTIONS,
+    JSON_LISTS,
+    ONE,
+    SEVERAL,
+    SWITCHES,
+    WHOLE,
+)
+from tputtui.profile.spelling import OTHER_NAMES, canonical, ceiling_of, named
 from tputtui.redact import secret_in
 
 LINE = """\
@@ -83,8 +93,27 @@ def test_the_names_and_numbers_are_those_of_vllms_parser():
             if not option.startswith("--no-"):
                 assert named(option) == action.dest, option
         assert not action.dest.startswith("no_")
-        if "human" in getattr(action.type, "__name__", ""):
-            assert action.dest in NUMBERS, action.dest
+
+
+@pytest.mark.engine
+def test_the_kinds_of_flags_are_those_of_vllms_parser():
+    from tputtui.engine.vllm_args import argument_parser, prepare
+
+    prepare(EngineSpec("shape:demo"))
+    for action in argument_parser()._actions:
+        name, kind = action.dest, getattr(action.type, "__name__", "")
+        if name in ("help", "hf_token", "model_tag"):
+            continue
+        if action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction):
+            assert name in SWITCHES, name
+        elif action.nargs == "+":
+            assert name in SEVERAL, name
+        elif kind == "int" or "human" in kind:
+            assert name in WHOLE, name
+        elif kind == "float":
+            assert name in FRACTIONS, name
+        else:
+            assert name in ONE | WHOLE | FRACTIONS | JSON_LISTS | APPENDED, name
 
 
 @pytest.mark.engine
@@ -171,7 +200,8 @@ def test_a_line_in_a_file_is_taken_whole(tmp_path, capsys, monkeypatch):
     } == MEANT
     assert rows["serve.port"].split() == ["flag", "8123"]
     assert "serve.api_key" not in rows
-    assert err.count("\n") == 1
+    assert err.count("\n") == 2
+    assert "set for this run, and kept in no profile: VLLM_LOGGING_LEVEL." in err
     assert "no effect here" in err
     assert "sk-0123" not in err
     assert os.environ["VLLM_LOGGING_LEVEL"] == "INFO"
@@ -188,12 +218,22 @@ def test_a_line_in_a_file_is_taken_whole(tmp_path, capsys, monkeypatch):
         "/opt/venv/bin/vllm serve shape:demo",
         "python3 -m vllm.entrypoints.openai.api_server --model shape:demo",
         "docker run --rm --gpus all -v a:b -p 1:2 --env A=b vllm/vllm-openai:v0.10.1 shape:demo",
+        "docker run --entrypoint vllm vllm/vllm-openai:latest serve shape:demo",
+        "podman run rocm/vllm:latest vllm serve shape:demo",
+        "kubectl run x --image=vllm/vllm-openai -- vllm serve shape:demo",
+        "sudo -u vllm vllm serve shape:demo",
+        "uv run --with vllm vllm serve shape:demo",
+        "uvx --from vllm vllm serve shape:demo",
+        "conda run -n vllm vllm serve shape:demo",
+        "numactl -N 0 timeout 300 vllm serve shape:demo",
+        "python -m vllm serve shape:demo",
+        "ExecStart=/opt/venv/bin/vllm serve shape:demo",
     ],
 )
 def test_what_stands_before_the_model_falls_away(before, monkeypatch):
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    words = pasted([*shlex.split(before), "--seed", "3", ">", "log", "2>&1", "&"])
-    assert words[-3:] in (["shape:demo", "--seed", "3"],)
+    words = pasted([*shlex.split(before), "--seed", "3"]).words
+    assert words[-3:] == ["shape:demo", "--seed", "3"]
     assert words[0] in ("shape:demo", "--model")
 
 
@@ -203,18 +243,245 @@ def test_variables_of_a_script_are_put_in(tmp_path, monkeypatch):
     file.write_text(
         "MODEL=shape:demo  # ours\nexport N=3\nvllm serve $MODEL --seed ${N} --port ${PORT:-81}\n"
     )
-    assert pasted([f"@{file}"]) == ["shape:demo", "--seed", "3", "--port", "81"]
+    assert pasted([f"@{file}"]).words == ["shape:demo", "--seed", "3", "--port", "81"]
 
 
 def test_a_line_without_vllm_in_front_is_a_model_and_its_flags(tmp_path):
     file = tmp_path / "line"
     file.write_text("shape:demo \\\n  --seed 3\n")
-    assert pasted([f"@{file}", "-tp", "1"]) == ["shape:demo", "--seed", "3", "-tp", "1"]
+    assert pasted([f"@{file}", "-tp", "1"]).words == ["shape:demo", "--seed", "3", "-tp", "1"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["bash", "-lc", "cd /app && exec vllm serve shape:demo --seed 3 > log 2>&1 &"],
+        ["docker", "run", "--entrypoint", "bash", "vllm/vllm-openai", "-c",
+         "vllm serve shape:demo --seed 3"],
+        ["vllm serve shape:demo --seed 3"],
+    ],
+)  # fmt: skip
+def test_a_line_in_quotes_is_read_as_its_shell_would(words):
+    assert pasted(words).words == ["shape:demo", "--seed", "3"]
+
+
+def test_flags_of_ours_may_stand_in_front():
+    words = ["--simulate", "h100", "vllm", "serve", "shape:demo", "--seed", "3"]
+    assert pasted(words).words == ["--simulate", "h100", "shape:demo", "--seed", "3"]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "nohup vllm serve shape:demo --seed 3 > log 2>&1 &",
+        "source venv/bin/activate && vllm serve shape:demo --seed 3 >log",
+        'cd "$(dirname "$0")"\nif true; then\n  vllm serve shape:demo --seed 3 &>log &\nfi',
+        "ARGS='--seed 3'\nEXTRA=\nvllm serve shape:demo $ARGS $EXTRA \"$@\"",
+        'ARGS=(--seed 3)\nvllm serve "${MODEL:-shape:demo}" "${ARGS[@]}"',
+        "(vllm serve shape:demo --seed ${SEED:=3}; echo done)",
+        "\ufeff# of mine\r\nvllm serve shape:demo \\\r\n  --seed 3\r\n",
+        "echo 'vllm serve starts'\npkill -f vllm serve\nvllm serve shape:demo --seed 3 | tee log",
+    ],
+)
+def test_a_script_is_read_as_a_shell_would_and_flags_of_ours_stand_behind(
+    script, tmp_path, monkeypatch
+):
+    for name in ("MODEL", "SEED"):
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / "start.sh"
+    file.write_bytes(script.encode())
+    found = pasted([f"@{file}", "--simulate", "h100"])
+    assert found.words == ["shape:demo", "--seed", "3", "--simulate", "h100"]
+
+
+def test_variables_that_the_line_would_find_are_set(tmp_path):
+    file = tmp_path / "start.sh"
+    file.write_text(
+        "VLLM_A=not\nexport VLLM_B=1 OTHER=2\nexport HF_HOME=$UNSET\nexport CUDA_X=$(nproc)\n"
+        "VLLM_C=3 vllm serve shape:demo\n"
+    )
+    assert pasted([f"@{file}"]).variables == {"VLLM_B": "1", "VLLM_C": "3"}
+    line = "docker run -e VLLM_A=1 --env VLLM_B=2 --env=VLLM_C=3 -eVLLM_D=4 vllm/vllm-openai m"
+    assert pasted(line.split()).variables == {
+        "VLLM_A": "1", "VLLM_B": "2", "VLLM_C": "3", "VLLM_D": "4",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("vllm serve shape:demo -tp $(nvidia-smi -L | wc -l)", "line 1: what stands in $(…)"),
+        ("vllm serve a\n\nvllm serve b", "starts several servers, on lines 1, 3"),
+        ("image: vllm/vllm-openai\ncommand: --model x", "no line that starts a server"),
+        ("vllm serve shape:demo --api-key hush-hush --hf-overrides '{", "line 1: a ' is opened"),
+        ("A=a\0b vllm serve shape:demo", "not a text file"),
+        ("#" * (1 << 20) + "\n", "larger than such a file can be"),
+    ],
+)
+def test_a_script_that_cannot_be_told_is_refused_without_its_secrets(written, said, tmp_path):
+    file = tmp_path / "start.sh"
+    file.write_text(written)
+    with pytest.raises(UsageError) as refusal:
+        pasted([f"@{file}"])
+    assert said in refusal.value.message
+    assert "hush" not in refusal.value.message
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "fifo"])
+def test_what_is_no_small_file_is_not_waited_for(path, tmp_path, monkeypatch, capsys):
+    os.mkfifo(tmp_path / "fifo")
+    os.symlink("/dev/zero", tmp_path / "zero.yaml")
+    os.mkfifo(tmp_path / "fifo.yaml")
+    monkeypatch.chdir(tmp_path)
+    config = {"/dev/zero": "zero.yaml", "fifo": "fifo.yaml"}[path]
+    for words in ([f"@{path}"], ["--config", config], ["--profile", f"./{config}"]):
+        if path == "fifo" and words[0].startswith("@"):
+            # A pipe that nobody writes to has ended.
+            assert main(["config", "show", *words]) == 2
+        elif path != "fifo":
+            assert main(["config", "show", *words]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "rows"),
+    [
+        ("--port 8000 shape:qwen3-8b", {"serve.port": "flag  8000"}),
+        ("--enforce-eager shape:qwen3-8b", {"engine.enforce_eager": "flag  true"}),
+        ("-O3 --enable-auto-tool-choice shape:qwen3-8b", {"engine.optimization_level": "flag  3"}),
+        ("--middleware a.b --middleware c.d shape:qwen3-8b",
+         {"serve.middleware": 'flag  ["a.b", "c.d"]'}),
+        ("--model shape:qwen3-8b --seed 3", {"engine.seed": "flag  3"}),
+        ('shape:qwen3-8b --allowed-origins ["*"]', {"serve.allowed_origins": 'flag  ["*"]'}),
+        ("shape:qwen3-8b --gpu-memory-utilization 0.90 --port 08123",
+         {"engine.gpu_memory_utilization": "flag  0.9", "serve.port": "flag  8123"}),
+    ],
+)  # fmt: skip
+def test_model_stands_anywhere_and_values_have_their_kind(words, rows, capsys):
+    found, _ = shown(*words.split(), capsys=capsys)
+    assert found["model"] == "shape:qwen3-8b"
+    assert {name: " ".join(found[name].split()) for name in rows} == {
+        name: " ".join(value.split()) for name, value in rows.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "hint"),
+    [
+        ("shape:demo --enable-chunked-prefill False", "'False' is not expected behind", "--no-en"),
+        ("shape:demo --port", "--port takes a value", "--help"),
+        ("shape:demo --seed 3 4", "'4' is one too many", "MODEL"),
+        ("shape:demo --model shape:qwen3-8b", "MODEL is given twice", "Keep one"),
+        ("shape:demo -x 3", "vLLM has no flag -x", "dashes"),
+        ("shape:demo -max-model-len 8192", "vLLM has no flag -max-model-len", "--max-model-len"),
+        ("shape:demo --data-parallel-rank 1", "--data-parallel-rank 1", "attach"),
+        ("shape:demo --node-rank 1", "--node-rank 1", "attach"),
+    ],
+)
+def test_words_that_fit_nowhere_are_named(words, said, hint, capsys):
+    assert main(["config", "show", *words.split()]) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert hint in told
+
+
+def test_a_flag_that_this_vllm_has_no_more_is_left_out_and_said(capsys):
+    rows, err = shown("shape:demo", "--disable-log-requests", "--port", "1", capsys=capsys)
+    assert "no flag of the vLLM installed here, and left out: --disable-log-requests" in err
+    assert "serve.disable_log_requests" not in rows
+    assert rows["serve.port"].split() == ["flag", "1"]
+
+
+def test_a_false_in_a_config_file_counts_as_for_vllm_and_that_is_said(tmp_path, capsys):
+    config = tmp_path / "c.yaml"
+    config.write_text("enable-prefix-caching: false\nno-async-scheduling: true\n")
+    rows, err = shown("shape:demo", "--config", str(config), capsys=capsys)
+    assert "engine.enable_prefix_caching" not in rows
+    assert rows["engine.async_scheduling"].endswith("false")
+    assert "enable-prefix-caching: `vllm serve` passes over a `false`" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seed: null", "seed has no value"),
+        ("-tp: 2", "-tp is no long name"),
+        ("max-num-seqs: 1\nmax_num_seqs: 2", "stands twice"),
+        ("bogus-flag: 3", "no flag --bogus-flag"),
+    ],
+)
+def test_a_config_file_is_checked_at_the_door(text, said, tmp_path, capsys):
+    config = tmp_path / "c.yaml"
+    config.write_text(text)
+    assert main(["config", "show", "shape:demo", "--config", str(config)]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_nan_is_no_json_and_what_is_saved_is_read_back(tmp_path):
+    found = Profile(EngineSpec("shape:demo", flags.from_argv(["--hf-overrides", '{"x":NaN}'])))
+    assert profile.parse(profile.dump(found), "x") == found
+    deep = "[" * 100_000
+    assert flags.from_argv(["--hf-overrides", '{"a":' + deep])["hf_overrides"].endswith(deep)
+
+
+SAME = [
+    ("gpu_memory_utilization: '0.90'", "gpu_memory_utilization: 0.9"),
+    ("seed: '1'", "seed: 1"),
+    ("max_num_seqs: 64.0", "max_num_seqs: 64"),
+    ("seed: null", "{}"),
+    ("served_model_name: [a]", "served_model_name: a"),
+    ("compilation_config: '{\"mode\": 3}'", "compilation_config: {mode: 3}"),
+    ("config: c.yaml", "seed: 3"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_what_vllm_takes_alike_is_the_same(one, other, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text("seed: 3\n")
+    for name, text in (("a", one), ("b", other)):
+        engine = text if text.startswith("{") else f"{{{text}}}"
+        (tmp_path / f"{name}.yaml").write_text(f"tputtui: 1\nengine: {engine}\n")
+    assert main(["profiles", "diff", "./a.yaml", "./b.yaml"]) == 0, capsys.readouterr().out
+    assert main(["profiles", "validate", "./a.yaml"]) == 0
+
+
+def test_profiles_show_and_diff_keep_keys_to_themselves(tmp_path, capsys):
+    file = tmp_path / "p.yaml"
+    file.write_text(
+        "tputtui: 1\nengine: {hf_overrides: {token: hush-hush-1}}\n"
+        "serve: {api_key: [hush-hush-2], port: 1}\n"
+    )
+    for words in (["show", str(file)], ["show", str(file), "--format", "json"],
+                  ["diff", str(file), "demo"]):  # fmt: skip
+        main(["profiles", *words])
+    out, err = capsys.readouterr()
+    assert "hush" not in out + err
+    assert "port: 1" in out
+
+
+def test_a_secret_among_the_servers_flags_is_not_kept(tmp_path, capsys):
+    file = tmp_path / "p.yaml"
+    file.write_text('tputtui: 1\nserve: {tool_server: "http://u:pw-hush@h/", port: 1}\n')
+    rows, err = shown("--profile", str(file), capsys=capsys)
+    assert "serve.tool_server" not in rows
+    assert "hush" not in err
+    assert "serve.port" in rows
+
+
+def test_lists_reach_vllm_as_it_takes_them(tmp_path):
+    serve = {"middleware": ["a.b", "c.d"], "allowed_origins": ["*"], "port": 8123}
+    found = Profile(EngineSpec("shape:demo"), serve=serve)
+    told = export(found, "command")
+    assert told.count("--middleware") == 2
+    assert "--allowed-origins '[\"*\"]'" in told
+    with pytest.raises(UsageError, match="middleware"):
+        export(found, "vllm")
 
 
 @pytest.mark.parametrize("words", [[], ["demo"], ["org/vllm", "--seed", "1"], ["vllm"]])
 def test_what_is_no_line_of_vllms_is_left_alone(words):
-    assert pasted(words) == words
+    assert pasted(words) == (words, {})
 
 
 @pytest.mark.parametrize(
@@ -222,7 +489,7 @@ def test_what_is_no_line_of_vllms_is_left_alone(words):
     [
         (["@nowhere"], "nowhere: No such file"),
         (["@empty"], "no line that starts a server"),
-        (["@quote"], "no closing quotation"),
+        (["@quote"], "line 1: a ' is opened and not closed"),
         (["vllm", "bench", "serve"], "`vllm bench` is not a line"),
         (["shape:demo", "--config", "nowhere.yaml"], "nowhere.yaml: No such file"),
         (["shape:demo", "--config", "empty"], "ends in .yaml"),

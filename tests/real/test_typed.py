@@ -58,7 +58,7 @@ def test_a_mistyped_word_of_ours_is_named_before_vllm_is_imported(words, said, h
     assert hint in told
 
 
-@pytest.mark.parametrize("flag", ["--load-format", "--seed", "--no-enable-prefix-caching"])
+@pytest.mark.parametrize("flag", ["--load-format=auto", "--seed=1", "--no-enable-prefix-caching"])
 def test_flags_of_vllm_that_are_like_ours_are_vllms(flag, tmp_path):
     assert "needs a terminal" in refused(flag, tmp_path=tmp_path)
 

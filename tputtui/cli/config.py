@@ -6,7 +6,6 @@ import argparse
 import json
 
 from tputtui.cli.options import Asked, add_settings, asked_of, parsed, said_by
-from tputtui.cli.pasted import pasted
 from tputtui.settings import SETTINGS
 
 __all__ = ["parser", "run"]
@@ -33,8 +32,7 @@ _TEMPLATE = """\
 
 def run(words: list[str]) -> int:
     """Show, or make a file; returns the exit code."""
-    # `show` stands before what may be a whole command line.
-    options, rest = parsed(parser(), [*words[:1], *pasted(words[1:])])
+    options, rest = parsed(parser(), words, first=1)
     if options.command == "init":
         return _init(rest)
     if options.command == "path":

@@ -170,10 +170,11 @@ def _paste() -> str:
         tputtui @start.sh              the line in a script, with the variables that it sets
         tputtui MODEL --config c.yaml  vLLM's own file: below what is typed, above a profile
 
-        Variables in front are set where vLLM reads them; what stands behind >, |, & or ; falls
-        away. Any spelling of a flag is taken (-tp 2, -O3, -cc.mode=3, 8k) and kept by its long
-        name. Flags of vLLM's HTTP server have no effect in this process: a saved profile keeps
-        them under `serve:`, and exports write them; the API key is kept nowhere.
+        Variables in front are set for this run where vLLM reads them. A script is read as bash
+        reads it, and nothing in it is run. MODEL and flags of ours stand where they like. Any
+        spelling of a flag is taken (-tp 2, -O3, -cc.mode=3, 8k) and kept by its long name.
+        Flags of vLLM's HTTP server have no effect in this process: a saved profile keeps them
+        under `serve:`, and exports write them; the API key is kept nowhere.
         `tputtui config show`, with the same words behind it, says what came of them.""")
 
 

@@ -9,7 +9,7 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -72,14 +72,19 @@ def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
 
 
 def parsed(
-    parser: argparse.ArgumentParser, words: list[str]
+    parser: argparse.ArgumentParser, words: list[str], first: int = 0
 ) -> tuple[argparse.Namespace, list[str]]:
     """The parser's own options, and what is left for `asked_of`: MODEL and vLLM's flags.
 
+    first: how many words stand before what may be a whole command line that was pasted.
     Raises UsageError for a flag that is rather a misspelt one of the parser's than one of vLLM's,
     or that another command has.
     """
-    options, rest = parser.parse_known_args(pasted(words))
+    line = pasted(words[first:])
+    options, rest = parser.parse_known_args([*words[:first], *line.words])
+    # As the shell would have set them for vLLM.
+    os.environ.update(line.variables)
+    options.variables = line.variables
     given = [word.partition("=")[0] for word in rest if word.startswith("--")]
     if not given:
         return options, rest
@@ -133,19 +138,31 @@ def asked_of(options: argparse.Namespace, rest: list[str]) -> Asked:
 
     from tputtui import profile
     from tputtui.config import read_config
-    from tputtui.engine import models
+    from tputtui.engine import flags, models
     from tputtui.engine.config_file import expanded
-    from tputtui.engine.serve_flags import SECRET, parted, told
+    from tputtui.engine.serve_flags import SECRET, gone, parted, told
     from tputtui.engine.target import is_server, settable
+    from tputtui.errors import UsageError
+    from tputtui.redact import conceal, secret_in, secrets_of
 
     config = read_config()
     typed = _typed(options)
     rest = list(rest)
-    model = rest.pop(0) if rest and not rest[0].startswith("-") else None
-    given, of_file, serve = _given(rest)
+    quiet = getattr(options, "quiet", False)
+
+    def tell(sentence: str) -> None:
+        if not quiet:
+            print(f"tputtui: {sentence}.", file=sys.stderr)
+
+    model, rest = flags.positional(rest)
+    given, of_file, serve = _given(rest, tell)
     named = given.pop("model", None)
-    if isinstance(named, str):
-        model = model or named
+    if named is not None and model is not None and "model" not in of_file:
+        raise UsageError(f"MODEL is given twice: {model}, and --model {named}.", "Keep one.")
+    model = model or (str(named) if named is not None else None)
+    if variables := getattr(options, "variables", {}):
+        names = ", ".join(variables)
+        tell(f"set for this run, and kept in no profile: {names}")
 
     start = _resolved(typed, {}, config)["profile"].text
     written = ""
@@ -159,26 +176,36 @@ def asked_of(options: argparse.Namespace, rest: list[str]) -> Asked:
     else:
         base = profile.Profile(profile.EngineSpec(model))
     for_a_server = is_server(model or base.engine.model)
-    quiet = getattr(options, "quiet", False)
     if for_a_server:
         base, left_out = _for_a_server(base)
-        if left_out and not quiet:
-            words = f"tputtui: set where the server is started, so left out of {start}: {left_out}"
-            print(words, file=sys.stderr)
+        if left_out:
+            tell(f"set where the server is started, so left out of {start}: {left_out}")
     settings = _resolved(typed, said_by(base) if start else {}, config)
 
     under = {key: value for key, value in config.engine.items() if key != "model"}
     of_config, more = parted(expanded(under))
     of_base, others = parted(expanded(base.engine.args))
-    unserved = {**more, **others, **serve}
-    if unserved and not for_a_server and not quiet:
-        print(f"tputtui: {told(unserved)}", file=sys.stderr)
     inner = "profile" if start else "default"
+    _check_names(of_config, f"{config.path}: engine")
+    _check_names(of_base, start)
+    _check_names({name: given[name] for name in of_file if name in given}, "--config")
+    lost = gone({**more, **others, **serve})
+    if lost:
+        tell(f"no flag of the vLLM installed here, and left out: {flags.spoken(lost)}")
+    for secret in secrets_of({**more, **base.serve, **others, **serve}, SECRET):
+        conceal(secret)
+    unserved = {name: v for name, v in {**more, **others, **serve}.items() if name not in lost}
+    if unserved and not for_a_server:
+        tell(told(unserved))
     sources = {f"serve.{name}": "config" for name in more}
     sources |= {f"serve.{name}": inner for name in (*base.serve, *others)}
     sources |= {f"serve.{name}": of_file.get(name, "flag") for name in serve}
     kept = {**more, **base.serve, **others, **serve}
-    kept = {name: value for name, value in kept.items() if name not in SECRET}
+    kept = {
+        name: value
+        for name, value in kept.items()
+        if name not in SECRET and name not in lost and not secret_in({name: value})
+    }
     base = msgspec.structs.replace(base, serve=kept)
     if for_a_server:
         of_config = {key: value for key, value in of_config.items() if settable(key)}
@@ -191,21 +218,38 @@ def asked_of(options: argparse.Namespace, rest: list[str]) -> Asked:
     return Asked(_put_on(base, engine, settings), settings, sources, config, written)
 
 
+def _check_names(args: Mapping[str, EngineValue], source: str) -> None:
+    """Raise UsageError for an argument that the installed vLLM does not have."""
+    from tputtui.engine import flags
+    from tputtui.errors import UsageError, nearest
+
+    if unknown := flags.unknown(args):
+        name = unknown[0]
+        raise UsageError(
+            f"{source}: the vLLM installed here has no flag --{name.replace('_', '-')}.",
+            nearest(name, [flag.lstrip("-").replace("-", "_") for flag in flags.known_flags()]),
+        )
+
+
 def _given(
-    rest: list[str],
+    rest: list[str], tell: Callable[[str], None]
 ) -> tuple[dict[str, EngineValue], dict[str, str], dict[str, EngineValue]]:
     """Of the words that are vLLM's: the engine's arguments, the file of those that no flag gives
     but `--config FILE`, and the HTTP server's. `rest` keeps the words of the first."""
     from tputtui.engine import flags
     from tputtui.engine.config_file import ARGUMENT, expanded
     from tputtui.engine.serve_flags import SECRET, parted
-    from tputtui.redact import conceal
+    from tputtui.errors import UsageError, nearest
+    from tputtui.redact import conceal, secrets_of
 
     typed = flags.from_argv(rest)
-    args, server = parted(expanded(typed))
-    for secret in SECRET & server.keys():
-        for value in flags.to_argv({secret: server[secret]})[1:]:
-            conceal(value)
+    short = next((name for name in typed if name.startswith("-")), None)
+    if short is not None:
+        hint = nearest(f"-{short}", flags.known_flags()) or "Flags begin with two dashes."
+        raise UsageError(f"vLLM has no flag {short}.", hint)
+    for secret in secrets_of(typed, SECRET):
+        conceal(secret)
+    args, server = parted(expanded(typed, tell))
     file = f"--config {typed.get(ARGUMENT)}"
     of_file = {name: file for name in (*args, *server) if name not in typed}
     rest[:] = flags.without(rest, {*server, ARGUMENT})

@@ -1,116 +1,166 @@
-"""Command lines as people have them: `vllm serve …` as it stands, or in a file (`@FILE`).
+"""Command lines as people have them: `vllm serve …` as it stands, or in a script (`@FILE`).
 
     tputtui VLLM_USE_V1=1 vllm serve MODEL --port 8000
     tputtui @start.sh
     docker run … vllm/vllm-openai:latest --model MODEL
 
-What stands in front (variables, a shell, docker's own flags) is taken as the shell would take it,
-as far as it concerns vLLM; MODEL and vLLM's flags are what is left.
+What stands in front (variables, what runs a command, docker's own flags) is taken as the shell
+would take it, as far as it concerns vLLM; MODEL and vLLM's flags are what is left.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-import shlex
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
+from tputtui.cli.shellwords import UNKNOWN, Command, commands
 from tputtui.errors import UsageError
+from tputtui.profile.files import read_text
 
-__all__ = ["pasted"]
+__all__ = ["Pasted", "pasted"]
 
-_ASSIGNED = re.compile(r"(?P<name>[A-Za-z_]\w*)=(?P<value>.*)", re.S)
+_VARIABLE = re.compile(r"(?P<name>[A-Za-z_]\w*)=(?P<value>.*)", re.S)
 _OURS = re.compile(r"(VLLM|CUDA|NCCL|HF|TORCH|OMP|HIP|ROCR)_\w+")
 """Variables that vLLM, or what it stands on, reads."""
-_VARIABLE = re.compile(r"\$(?:\{(?P<name>\w+)(?::?-(?P<default>[^}]*))?\}|(?P<plain>[A-Za-z_]\w*))")
-_IMAGE = re.compile(r"(?:[\w.:/-]+/)?vllm-[\w-]*openai[\w-]*(?::[\w.-]+)?(?:@sha256:\w+)?")
-_ENDS = frozenset({"&", "&&", "||", "|", ";", ">", ">>", "<", "2>&1", "&>", "2>", "1>"})
+_MODULE = re.compile(r"vllm\.entrypoints\.(openai\.)?api_server")
+_IMAGE = re.compile(r"(?:[\w.-]+(?::\d+)?/)*[\w.-]*vllm[\w.-]*(?::[\w.-]+)?(?:@sha256:\w+)?")
+_CONTAINERS = frozenset({"docker", "podman", "nerdctl"})
+_SAYS = frozenset({"echo", "printf", "pkill", "pgrep", "grep", "which", "pip"})
+"""Commands that only name vLLM."""
+_LIKE = "A file with a line like `vllm serve MODEL --max-num-seqs 256`."
 
 
-def pasted(words: Sequence[str]) -> list[str]:
-    """MODEL and vLLM's flags, of words that may be a whole command line; the variables that it
-    sets for vLLM are set from here on. Words that are none are returned as they are.
+class Pasted(NamedTuple):
+    """Words of a command line, without what started vLLM in it.
 
-    Raises UsageError for a file without one, and for another command of vLLM's.
+    variables: those that it sets for vLLM.
+    """
+
+    words: list[str]
+    variables: dict[str, str]
+
+
+def pasted(words: Sequence[str]) -> Pasted:
+    """MODEL and vLLM's flags, of words that may be a whole command line; others as they are.
+
+    Raises UsageError for a file without such a line, and for another command of vLLM's.
     """
     if words and words[0].startswith("@"):
-        words = [*_words_in(words[0][1:]), *words[1:]]
-    before, line = _split(list(words))
-    if line is None:
-        return list(words)
-    for word in before:
-        match = _ASSIGNED.fullmatch(word)
-        if match and _OURS.fullmatch(match["name"]):
-            os.environ[match["name"]] = match["value"]
-    end = next((i for i, word in enumerate(line) if word in _ENDS), len(line))
-    return line[:end]
-
-
-def _split(words: list[str]) -> tuple[list[str], list[str] | None]:
-    """What stands before vLLM's own words, and those; None where nothing of vLLM is called."""
+        of_file = _in_file(words[0][1:])
+        return Pasted([*of_file.words, *words[1:]], of_file.variables)
+    words = list(words)
+    if len(words) == 1 and re.search(r"\s", words[0]) and "vllm" in words[0]:
+        # The whole line in quotes.
+        words = next(iter(commands(words[0], os.environ)), Command(words, 1, {})).words
     if words and words[0].startswith("-"):
-        return [], None
-    for i, word in enumerate(words):
-        before, after = words[:i], words[i + 1 :]
-        if _IMAGE.fullmatch(word) and "/" in word:
-            return before, after
-        if re.fullmatch(r"vllm\.entrypoints\.(openai\.)?api_server", word):
-            return before, after
-        called = os.path.basename(word) == "vllm" and (i == 0 or _is_before(before))
-        # A flag behind it: a model of that name.
-        if called and after and not after[0].startswith("-"):
-            if after[0] != "serve":
-                raise UsageError(
-                    f"`vllm {after[0]}` is not a line that starts a server.",
-                    "Paste `vllm serve MODEL …`.",
-                )
-            return before, after[1:]
-    return [], None
+        # Flags of ours in front of it.
+        at = next((i for i, pair in enumerate(_pairs(words)) if _serves(*pair)), None)
+        return Pasted(words if at is None else words[:at] + words[at + 2 :], {})
+    return _server_in(words) or Pasted(words, {})
 
 
-def _is_before(words: Sequence[str]) -> bool:
-    """Whether these may stand in front of a command: variables, and what runs another one."""
-    runs = {"env", "exec", "nohup", "sudo", "uv", "uvx", "run", "time", "$", "export"}
-    return all(_ASSIGNED.fullmatch(word) or word in runs or word.startswith("-") for word in words)
+def _server_in(words: list[str]) -> Pasted | None:
+    """What stands behind the words that start a server; None where there are none."""
+    name = os.path.basename(words[0]) if words else ""
+    if name in _SAYS:
+        return None
+    for i, (word, after) in enumerate(_pairs(words)):
+        if _serves(word, after):
+            return Pasted(words[i + 2 :], _variables(words[:i]))
+        if _MODULE.fullmatch(word):
+            return Pasted(words[i + 1 :], _variables(words[:i]))
+        if re.fullmatch(r"-\w*c", word) and re.search(r"\bvllm\b", after):
+            # bash -c "vllm serve …"
+            for command in commands(after, os.environ):
+                if found := _server_in(command.words):
+                    return Pasted(found.words, {**_variables(words[:i]), **found.variables})
+    if at := next((i for i, pair in enumerate(_pairs(words)) if _runs_container(*pair)), None):
+        return _in_container(words, at)
+    if name in _CONTAINERS and words[1:2] == ["run"]:
+        return _in_container(words, 0)
+    if name == "vllm" and len(words) > 1 and not words[1].startswith("-"):
+        raise UsageError(
+            f"`vllm {words[1]}` is not a line that starts a server.", "Paste `vllm serve MODEL …`."
+        )
+    return None
 
 
-def _words_in(path: str) -> list[str]:
-    """The words of the line in a file that starts a server, and before it the variables that the
-    lines before set; of a file of one line its words, whatever they are. Raises UsageError."""
-    hint = "A file with a line like `vllm serve MODEL --max-num-seqs 256`."
+def _in_container(words: list[str], start: int) -> Pasted | None:
+    image = next((i for i in range(start, len(words)) if _is_image(words, i)), None)
+    if image is None:
+        return None
+    after = words[image + 1 :]
+    # The image starts a server by itself; with another entry point `serve` is said.
+    if after[:1] == ["serve"]:
+        after = after[1:]
+    return Pasted(after, _variables(words[:image]))
+
+
+def _is_image(words: list[str], at: int) -> bool:
+    return bool(_IMAGE.fullmatch(words[at])) and words[at - 1] not in ("--entrypoint", "--name")
+
+
+def _runs_container(word: str, after: str) -> bool:
+    return os.path.basename(word) in _CONTAINERS and after == "run"
+
+
+def _serves(word: str, after: str) -> bool:
+    return os.path.basename(word) == "vllm" and after == "serve"
+
+
+def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:
+    return itertools.pairwise([*words, ""])
+
+
+def _variables(before: Sequence[str]) -> dict[str, str]:
+    """Variables for vLLM among the words in front of it, docker's `-e` and `--env` included."""
+    found: dict[str, str] = {}
+    for word in before:
+        word = re.sub(r"^(--env=|-e(?=[A-Za-z_]\w*=)|Environment=)", "", word)
+        match = _VARIABLE.fullmatch(word)
+        if match and _OURS.fullmatch(match["name"]) and match["value"]:
+            found[match["name"]] = match["value"]
+    return found
+
+
+def _in_file(path: str) -> Pasted:
+    """The line in a script that starts a server; of a file with one command its words, whatever
+    they are. Raises UsageError."""
+    text = read_text(path, f"@{path}", _LIKE)
+    found: list[tuple[Command, Pasted]] = []
+    others: list[Command] = []
+    systemd: dict[str, str] = {}
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"@{path}: {error.strerror or error}.", hint) from None
-    except ValueError:
-        raise UsageError(f"@{path} is no text.", hint) from None
-    lines: list[list[str]] = []
-    variables: dict[str, str] = {}
-    for line in re.sub(r"\\[ \t]*\r?\n", " ", text).splitlines():
-        try:
-            words = shlex.split(line, comments=True)
-        except ValueError as error:
-            told = f"{str(error).lower()}: {line.strip()[:60]}"
-            raise UsageError(f"@{path}: {told}", hint) from None
-        words = [_put_in(word, variables) for word in words]
-        if _split(words)[1] is not None:
-            return [*(f"{name}={value}" for name, value in variables.items()), *words]
-        assigned = [_ASSIGNED.fullmatch(word) for word in words if word != "export"]
-        if assigned and all(assigned):
-            variables.update((match["name"], match["value"]) for match in assigned if match)
-        elif words:
-            lines.append(words)
-    if len(lines) != 1:
+        for command in commands(text, os.environ):
+            if server := _server_in(command.words):
+                found.append((command, server))
+            elif not command.words[0].startswith("["):
+                others.append(command)
+                systemd |= _variables(command.words)
+    except ValueError as error:
+        raise UsageError(f"@{path}, {error}.", _LIKE) from None
+    if not found and len(others) == 1 and not path.endswith((".yaml", ".yml")):
+        found = [(others[0], Pasted(others[0].words, {}))]
+    if not found:
+        hint = _LIKE
+        if path.endswith((".yaml", ".yml")):
+            hint = f"vLLM's own file of arguments: --config {path}. A profile: --profile {path}."
         raise UsageError(f"@{path} has no line that starts a server.", hint)
-    return lines[0]
-
-
-def _put_in(word: str, variables: Mapping[str, str]) -> str:
-    """`word` with the variables in it that are known; `${PORT:-8000}` has a value of its own."""
-
-    def value(match: re.Match[str]) -> str:
-        name = match["name"] or match["plain"]
-        return variables.get(name) or os.environ.get(name) or match["default"] or match[0]
-
-    return _VARIABLE.sub(value, word)
+    command, server = found[0]
+    if any(other.words != server.words for _, other in found[1:]):
+        lines = ", ".join(str(other.line) for other, _ in found)
+        raise UsageError(
+            f"@{path} starts several servers, on lines {lines}.", "Give the one line by itself."
+        )
+    if any(UNKNOWN in word for word in server.words):
+        raise UsageError(
+            f"@{path}, line {command.line}: what stands in $(…) only a shell can work out.",
+            "Write its value.",
+        )
+    exported = _variables([f"{name}={value}" for name, value in command.exported.items()])
+    variables = {**systemd, **exported, **server.variables}
+    known = {name: value for name, value in variables.items() if UNKNOWN not in value}
+    return Pasted(server.words, known)

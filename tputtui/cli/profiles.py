@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tputtui.redact import conceal, redacted, secrets_of
+
 if TYPE_CHECKING:
     from tputtui.profile import Profile
 
@@ -94,17 +96,28 @@ def _show(options: argparse.Namespace) -> int:
     from tputtui import profile
     from tputtui.profile.document import document_of
 
-    found = _found(options.profile)
+    found = _without_secrets(_found(options.profile))
     if options.format == "json":
-        print(json.dumps(document_of(found), indent=2, ensure_ascii=False))
+        print(redacted(json.dumps(document_of(found), indent=2, ensure_ascii=False)))
     else:
         print(f"# {profile.find(options.profile)}")
-        print(profile.dump(found), end="")
+        print(redacted(profile.dump(found)), end="")
     return 0
 
 
+def _without_secrets(found: Profile) -> Profile:
+    """From now on the secrets in it are kept out of what is shown."""
+    for secret in secrets_of({**found.engine.args, **found.serve}):
+        conceal(secret)
+    return found
+
+
 def _diff(options: argparse.Namespace) -> int:
-    rows = differing(_found(options.a), _found(options.b))
+    found = [_without_secrets(_found(name)) for name in (options.a, options.b)]
+    rows = [
+        (key, redacted(a), redacted(b))
+        for key, a, b in differing(_in_force(found[0]), _in_force(found[1]))
+    ]
     if options.format == "json":
         print(
             json.dumps([dict(zip(("key", "a", "b"), row, strict=True)) for row in rows], indent=2)
@@ -114,6 +127,19 @@ def _diff(options: argparse.Namespace) -> int:
     else:
         print("the same")
     return 1 if rows else 0
+
+
+def _in_force(found: Profile) -> Profile:
+    """`found` with what vLLM's own file says in its place, and the server's flags by themselves."""
+    import msgspec
+
+    from tputtui.engine.config_file import expanded
+    from tputtui.engine.serve_flags import parted
+
+    own, server = parted(expanded(found.engine.args))
+    told = {name: value for name, value in own.items() if value is not None and name != "model"}
+    engine = msgspec.structs.replace(found.engine, args=told)
+    return msgspec.structs.replace(found, engine=engine, serve={**server, **found.serve})
 
 
 def differing(a: Profile, b: Profile) -> list[tuple[str, str, str]]:
@@ -170,7 +196,8 @@ def _check_engine(found: Profile, source: str) -> None:
     """Engine arguments against the vLLM that is installed, if one is; its flags are looked up in
     its source, which takes milliseconds."""
     from tputtui.engine import flags, models
-    from tputtui.engine.serve_flags import parted, server_arguments
+    from tputtui.engine.config_file import expanded
+    from tputtui.engine.serve_flags import gone, parted, server_arguments
     from tputtui.errors import ProfileError, nearest
     from tputtui.load.source import check_trace
     from tputtui.profile import tokenizer_of
@@ -178,7 +205,7 @@ def _check_engine(found: Profile, source: str) -> None:
     models.resolve(found.engine)
     check_trace(found.load, tokenizer_of(found.engine))
     known = flags.known_flags()
-    own, _ = parted(found.engine.args)
+    own, _ = parted(expanded(found.engine.args))
     for key in own:
         flag = f"--{flags.respelt(key, '_', '-').partition('.')[0]}"
         if known and not key.startswith("-") and flag not in known:
@@ -187,6 +214,11 @@ def _check_engine(found: Profile, source: str) -> None:
                 nearest(flag, known),
             )
     for key in found.serve:
+        if gone([key]) and key in server_arguments():
+            raise ProfileError(
+                f"{source}: serve.{key}: the vLLM installed here has no such flag any more.",
+                "Leave it out.",
+            )
         if key not in server_arguments():
             hint = nearest(key, server_arguments())
             if key in own or f"--{flags.respelt(key, '_', '-')}" in known:

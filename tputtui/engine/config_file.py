@@ -10,12 +10,11 @@ checked, saved and exported is what is in force.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 from tputtui.errors import UsageError
 from tputtui.profile import EngineValue
-from tputtui.profile.spelling import canonical
+from tputtui.profile.spelling import canonical, repeated
 
 __all__ = ["ARGUMENT", "expanded", "read_config_file"]
 
@@ -23,10 +22,13 @@ ARGUMENT = "config"
 _HINT = "It holds keys and values, the flags of `vllm serve` without their dashes."
 
 
-def expanded(args: Mapping[str, EngineValue]) -> dict[str, EngineValue]:
+def expanded(
+    args: Mapping[str, EngineValue], tell: Callable[[str], None] | None = None
+) -> dict[str, EngineValue]:
     """`args` with what its config file says underneath, instead of the file's name.
 
-    Raises UsageError for a file that vLLM would not take.
+    tell: told in a sentence what vLLM passes over in it. Raises UsageError for a file that vLLM
+    would not take.
     """
     path = args.get(ARGUMENT)
     if path is None:
@@ -34,22 +36,23 @@ def expanded(args: Mapping[str, EngineValue]) -> dict[str, EngineValue]:
     if not isinstance(path, str):
         raise UsageError("--config takes the name of one file.", _HINT)
     typed = {name: value for name, value in args.items() if name != ARGUMENT}
-    return read_config_file(path) | typed
+    return read_config_file(path, tell) | typed
 
 
-def read_config_file(path: str) -> dict[str, EngineValue]:
+def read_config_file(
+    path: str, tell: Callable[[str], None] | None = None
+) -> dict[str, EngineValue]:
     """The arguments in a config file by their names. Raises UsageError."""
     import yaml
 
     from tputtui.profile.explain import where
+    from tputtui.profile.files import read_text
     from tputtui.profile.yamltext import read_yaml
 
     if not path.endswith((".yaml", ".yml")):
         raise UsageError(f"--config {path}: vLLM takes a file whose name ends in .yaml or .yml.")
     try:
-        raw = read_yaml(Path(path).expanduser().read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"--config {path}: {error.strerror or error}.", _HINT) from None
+        raw = read_yaml(read_text(path, f"--config {path}", _HINT))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"--config {path}: not readable as YAML: {where(error)}.", _HINT) from None
     if raw is None:
@@ -58,8 +61,22 @@ def read_config_file(path: str) -> dict[str, EngineValue]:
         raise UsageError(f"--config {path}: expected keys and values.", _HINT)
     if "tputtui" in raw:
         raise UsageError(f"--config {path}: a profile of tputtui.", f"Start with --profile {path}.")
-    # A list without members is no flag at all there.
-    found = canonical({key: value for key, value in raw.items() if value != []})
+    for key, value in raw.items():
+        if value is None:
+            raise UsageError(f"--config {path}: {key} has no value.", "Leave it out, or give one.")
+        if key.startswith("-"):
+            raise UsageError(f"--config {path}: {key} is no long name.", _HINT)
+    if twice := repeated(raw):
+        raise UsageError(f"--config {path}: {twice[0]} stands twice, as {twice[1]} as well.", _HINT)
+    off = [key for key, value in raw.items() if value is False]
+    if off and tell is not None:
+        tell(
+            f"{', '.join(off)}: `vllm serve` passes over a `false` in its config file, and so does "
+            "tputtui; `no-…: true` turns a switch off"
+        )
+    # A list without members, too, is no flag at all there.
+    given = {key: value for key, value in raw.items() if value is not False and value != []}
+    found = canonical(given)
     if ARGUMENT in found:
         raise UsageError(f"--config {path}: a config file cannot name another one.")
     return found

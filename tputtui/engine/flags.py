@@ -7,37 +7,55 @@ changes the spelling and finds a misspelt flag before the seconds that importing
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 from tputtui.errors import UsageError
 from tputtui.profile import EngineValue, Scalar
-from tputtui.profile.spelling import canonical
+from tputtui.profile.flag_kinds import (
+    APPENDED,
+    FRACTIONS,
+    JSON_LISTS,
+    ONE,
+    SEVERAL,
+    SWITCHES,
+    WHOLE,
+)
+from tputtui.profile.spelling import OTHER_NAMES, canonical, from_json, named
 
-__all__ = ["from_argv", "known_flags", "respelt", "to_argv", "without"]
+__all__ = [
+    "from_argv",
+    "known_flags",
+    "positional",
+    "respelt",
+    "spoken",
+    "to_argv",
+    "unknown",
+    "without",
+]
 
 
 def from_argv(argv: Iterable[str]) -> dict[str, EngineValue]:
     """`--max-num-seqs 128 --enforce-eager` as {"max_num_seqs": 128, "enforce_eager": True}.
 
     A flag without a value is True, `--no-x` is x False, several values are a list; the last of
-    the same flag counts, however it is spelt. Raises UsageError on a word that follows no flag.
+    the same flag counts, however it is spelt, but for those that add up. Raises UsageError on a
+    word that belongs to no flag, and for a flag without the value that it takes.
     """
     values: dict[str, list[Scalar | dict[str, object]]] = {}
-    key = ""
-    for word in argv:
-        flag, equals, rest = word.partition("=")
-        if _is_flag(flag):
-            key = flag
-            values.pop(key, None)
-            values[key] = [_value(rest)] if equals else []
-        elif key:
-            values[key].append(_value(word))
-        else:
-            raise UsageError(f"{word!r} is not expected here.", "MODEL comes first, once.")
-    return canonical({key: _told(given) for key, given in values.items()})
+    for flag, words in _grouped(argv):
+        if not flag or len(words) > (most := _takes(flag)):
+            _refuse_word(flag, words[-1] if flag else words[0], argv)
+        if not words and most == 1:
+            raise UsageError(f"{flag} takes a value.", "`vllm serve --help=all` says which.")
+        before = values.pop(flag, []) if named(flag) in APPENDED else []
+        values.pop(flag, None)
+        values[flag] = before + [_value(word) for word in words]
+    return canonical({flag: _told(given) for flag, given in values.items()})
 
 
 def without(argv: Iterable[str], names: Collection[str]) -> list[str]:
@@ -53,6 +71,21 @@ def without(argv: Iterable[str], names: Collection[str]) -> list[str]:
     return kept
 
 
+def positional(argv: Iterable[str]) -> tuple[str | None, list[str]]:
+    """MODEL, the first word that belongs to no flag, wherever it stands; and the other words."""
+    argv = list(argv)
+    room = 0.0
+    for place, word in enumerate(argv):
+        flag, equals, _ = word.partition("=")
+        if _is_flag(flag):
+            room = 0 if equals else _takes(flag)
+        elif room:
+            room -= 1
+        elif word.lower() not in ("true", "false"):
+            return word, argv[:place] + argv[place + 1 :]
+    return None, argv
+
+
 def to_argv(args: Mapping[str, EngineValue]) -> list[str]:
     """The mapping as words for vLLM's parser. None leaves a key out: vLLM has no word for it."""
     argv: list[str] = []
@@ -66,6 +99,10 @@ def to_argv(args: Mapping[str, EngineValue]) -> list[str]:
                 argv.append(flag)
             case False:
                 argv.append(f"--no-{name}")
+            case list() if key in JSON_LISTS:
+                argv += [flag, json.dumps(value)]
+            case list() if key in APPENDED:
+                argv += [word for item in value for word in (flag, _word(item))]
             case list():
                 argv += [flag, *(_word(item) for item in value)]
             case _:
@@ -96,6 +133,65 @@ def respelt(name: str, old: str, new: str) -> str:
     return flag.replace(old, new) + dot + key
 
 
+def _grouped(argv: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """Each flag with the words behind it; "" for words in front of all."""
+    flag, words = "", list[str]()
+    for word in argv:
+        head, equals, rest = word.partition("=")
+        if not _is_flag(head):
+            words.append(word)
+            continue
+        if flag or words:
+            yield flag, words
+        flag, words = head, [rest] if equals else []
+    if flag or words:
+        yield flag, words
+
+
+def _takes(flag: str) -> float:
+    """How many values a flag takes at most; infinity for one that is not known."""
+    if "." in flag:
+        return 1
+    name = named(flag)
+    if name in SWITCHES or name.removeprefix("no_") in SWITCHES:
+        return 0
+    if name in SEVERAL:
+        return math.inf
+    if name in WHOLE | FRACTIONS | ONE | JSON_LISTS | APPENDED:
+        return 1
+    glued = name.startswith("-") and flag[:2] in OTHER_NAMES
+    return 0 if glued else math.inf
+
+
+def _refuse_word(flag: str, word: str, argv: Iterable[str]) -> NoReturn:
+    if not flag:
+        raise UsageError(f"{word!r} is not expected here.", "MODEL comes first, once.")
+    if not _takes(flag):
+        hint = "MODEL comes first, once."
+        if word.lower() in ("true", "false"):
+            plain = flag.removeprefix("--no-").removeprefix("--")
+            hint = f"Off is --no-{plain}." if word.lower() == "false" else f"On is --{plain}."
+        raise UsageError(f"{word!r} is not expected behind {flag}, a switch.", hint)
+    raise UsageError(
+        f"{flag} takes one value; {word!r} is one too many.", "MODEL comes first, once."
+    )
+
+
+def unknown(args: Iterable[str]) -> list[str]:
+    """Arguments, by their names in a profile, that the installed vLLM's source does not name."""
+    known = known_flags()
+    return [
+        name for name in args
+        if known and not name.startswith("-")
+        and f"--{respelt(name, '_', '-').partition('.')[0]}" not in known
+    ]  # fmt: skip
+
+
+def spoken(names: Iterable[str]) -> str:
+    """Arguments as flags, in a row."""
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
+
+
 def _is_flag(word: str) -> bool:
     return word.startswith("--") or bool(re.match(r"-[A-Za-z]", word))
 
@@ -108,10 +204,7 @@ def _value(word: str) -> Scalar | dict[str, object]:
     """Numbers and JSON objects as themselves, everything else as written."""
     if not re.match(r"[-\d{.]", word):
         return word
-    try:
-        value = json.loads(word)
-    except ValueError:
-        return word
+    value = from_json(word)
     # A number that would not be written back the same (1.50) stays the text it was.
     if isinstance(value, dict) or (isinstance(value, int | float) and str(value) == word):
         return value

@@ -14,6 +14,13 @@ _APART = {
     "data_parallel_size_local": "data-parallel engines do not run in one process",
     "nnodes": "an engine in this process cannot be spread over machines",
 }
+_NEVER = {
+    "data_parallel_rank": "data-parallel engines do not run in one process",
+    "data_parallel_external_lb": "data-parallel engines do not run in one process",
+    "data_parallel_hybrid_lb": "data-parallel engines do not run in one process",
+    "node_rank": "an engine in this process cannot be spread over machines",
+}
+"""Those that say something else than alone."""
 
 
 def check_in_process(args: Mapping[str, Any]) -> None:
@@ -23,10 +30,11 @@ def check_in_process(args: Mapping[str, Any]) -> None:
     Tensor and pipeline parallelism are vLLM's to judge: they have one core, which can be here.
     args: by their names in a profile; of vLLM's own parser as well as of what was typed.
     """
-    for name, why in _APART.items():
-        size = args.get(name)
-        if isinstance(size, int) and size > 1:
+    for name, why in {**_APART, **_NEVER}.items():
+        value = args.get(name)
+        several = value if name in _NEVER else isinstance(value, int) and value > 1
+        if several or isinstance(value, list):
             raise UsageError(
-                f"--{name.replace('_', '-')} {size}: {why}.",
+                f"--{name.replace('_', '-')} {value}: {why}.",
                 "Tune one engine here; start `vllm serve` with all of them, and `tputtui attach`.",
             )

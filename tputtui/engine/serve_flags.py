@@ -13,9 +13,10 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from tputtui.engine.flags import known_flags, spoken
 from tputtui.profile import EngineValue
 
-__all__ = ["SECRET", "is_of_the_server", "parted", "server_arguments", "told"]
+__all__ = ["SECRET", "gone", "is_of_the_server", "parted", "server_arguments", "told"]
 
 SECRET = frozenset({"api_key", "ssl_keyfile_password"})
 """Neither kept nor written anywhere."""
@@ -62,23 +63,32 @@ def server_arguments() -> frozenset[str]:
     return _KNOWN | _installed()
 
 
+def gone(names: Iterable[str]) -> list[str]:
+    """Those that the installed vLLM has no more; none where none is installed."""
+    known = known_flags() if _installed() else frozenset()
+    return [
+        name for name in names
+        if known and name not in _installed() and f"--{name.replace('_', '-')}" not in known
+    ]  # fmt: skip
+
+
 def told(names: Iterable[str]) -> str:
-    """One line of what has no effect here; empty for nothing."""
-    flags = {name: f"--{name.replace('_', '-')}" for name in names}
-    if not flags:
+    """In words, what has no effect here; empty for nothing."""
+    names = list(names)
+    if not names:
         return ""
-    one = len(flags) == 1
-    kept = [flag for name, flag in flags.items() if name not in SECRET]
-    lost = [flag for name, flag in flags.items() if name in SECRET]
-    said = f"{', '.join(flags.values())} {'is' if one else 'are'} of vLLM's HTTP server, and "
+    one = len(names) == 1
+    kept = [name for name in names if name not in SECRET]
+    lost = [name for name in names if name in SECRET]
+    said = f"{spoken(names)} {'is' if one else 'are'} of vLLM's HTTP server, and "
     said += f"{'has' if one else 'have'} no effect here"
     if kept:
         said += "; a saved profile and its exports keep " + ("it" if one else "them")
     if lost and kept:
-        said += f", but for {', '.join(lost)}"
+        said += f", but for {spoken(lost)}"
     elif lost:
         said += f"; {'it is' if one else 'they are'} not kept"
-    return f"{said}."
+    return said
 
 
 @cache

@@ -43,6 +43,7 @@ _CANNOT = {
     "kv_offloading_size": "KV offloading",
     "offload_backend": "offloading weights",
     "offload_group_size": "offloading weights",
+    "enable_dbo": "dual batch overlap",
     "cpu_offload_gb": "offloading weights",
     "prefill_context_parallel_size": "context parallelism",
     "decode_context_parallel_size": "context parallelism",
@@ -142,7 +143,7 @@ def _check_possible(args: Mapping[str, Any]) -> None:
     for name, what in _CANNOT.items():
         value = args.get(name)
         # A size of 1 splits nothing.
-        if value and not (name.endswith("_parallel_size") and value == 1):
+        if value and value != "auto" and not (name.endswith("_parallel_size") and value == 1):
             raise UsageError(
                 f"--{name.replace('_', '-')}: {what} cannot be simulated.",
                 "Leave it out, or run without --simulate.",

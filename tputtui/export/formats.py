@@ -6,6 +6,7 @@ vLLM's config file has traps, seen in 0.32 and 0.33: `key: false` is dropped wit
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ from tputtui.errors import UsageError, nearest
 from tputtui.export.containers import compose, dumped, kubernetes
 from tputtui.export.startup import start_up
 from tputtui.profile import EngineSpec, EngineValue, Profile
+from tputtui.profile.flag_kinds import APPENDED, JSON_LISTS
 from tputtui.profile.spelling import canonical
 
 __all__ = ["FORMATS", "export"]
@@ -49,6 +51,13 @@ def _vllm(spec: EngineSpec, profile: Profile, notes: Sequence[str]) -> str:
             # Where a command has an equals sign, the file has nothing.
             raise UsageError(
                 f"engine: {key}: vLLM's config file cannot hold {value!r}, it looks like a flag.",
+                "`--format command` can.",
+            )
+        elif isinstance(value, list) and key in JSON_LISTS:
+            document[flag] = json.dumps(value)
+        elif isinstance(value, list) and key in APPENDED:
+            raise UsageError(
+                f"serve: {key}: vLLM's config file cannot give --{flag} more than once.",
                 "`--format command` can.",
             )
         elif value is not None:

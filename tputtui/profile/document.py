@@ -20,7 +20,7 @@ from tputtui.profile.evidence import Evidence
 from tputtui.profile.explain import explain, keys_of, where
 from tputtui.profile.migrate import VERSION, migrated, version_of
 from tputtui.profile.spec import DEFAULT_WORKLOAD, EngineSpec, EngineValue, Profile
-from tputtui.profile.spelling import canonical, ceiling_of
+from tputtui.profile.spelling import canonical, ceiling_of, repeated
 from tputtui.profile.yamltext import Inline, read_yaml, write_yaml
 
 __all__ = ["Document", "document_of", "dump", "parse"]
@@ -104,7 +104,7 @@ def _profile(raw: dict[Any, Any], source: str) -> Profile:
     model = document.engine.get("model", "shape:demo")
     if not isinstance(model, str) or not model:
         raise msgspec.ValidationError(f"Expected `str`, got `{model!r}` - at `$.engine.model`")
-    args = _engine_args({k: v for k, v in document.engine.items() if k != "model"})
+    args = _arguments("engine", {k: v for k, v in document.engine.items() if k != "model"})
     knobs = document.knobs.numbers()
     _check_ceilings(knobs, args, source)
     try:
@@ -119,22 +119,17 @@ def _profile(raw: dict[Any, Any], source: str) -> Profile:
         evidence=document.evidence,
         goals=goals,
         price_per_hour=document.price_per_hour,
-        serve=canonical(document.serve),
+        serve=_arguments("serve", document.serve),
     )
 
 
-def _engine_args(written: Mapping[str, EngineValue]) -> dict[str, EngineValue]:
+def _arguments(section: str, written: Mapping[str, EngineValue]) -> dict[str, EngineValue]:
     """In one spelling. Raises ValidationError where an argument stands twice, spelt apart."""
-    seen: dict[str, str] = {}
-    for key in written:
-        # `x` and `x.key` are one argument, of which vLLM takes the second.
-        (name,) = canonical({key.partition(".")[0]: written[key]})
-        whole = seen.get(name, key)
-        if whole != key and "." not in whole + key:
-            raise msgspec.ValidationError(
-                f"It stands twice, as {whole} as well - at `$.engine.{key}`"
-            )
-        seen[name] = key
+    if twice := repeated(written):
+        key, other = twice
+        raise msgspec.ValidationError(
+            f"It stands twice, as {other} as well - at `$.{section}.{key}`"
+        )
     return canonical(written)
 
 

@@ -3,35 +3,71 @@
 from __future__ import annotations
 
 import os
+import select
 import tempfile
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
-from tputtui.errors import ProfileError, ProfileExists, nearest
+from tputtui.errors import ProfileError, ProfileExists, UsageError, nearest
 from tputtui.profile.document import SHAPE_HINT, dump, parse
 from tputtui.profile.resave import resaved
 from tputtui.profile.spec import Profile
 
-__all__ = ["find", "load", "read", "save", "shipped", "user_dir", "users"]
+__all__ = ["find", "load", "read", "read_text", "save", "shipped", "user_dir", "users"]
 
 _SHIPPED_HINT = "`tputtui --profile demo` starts from a shipped one."
 _LARGEST = 1 << 20
+_PIPE_TIMEOUT_S = 5.0
 
 
 def read(path: Path) -> str:
     """The text of a profile. Raises ProfileError when it cannot be one."""
     try:
-        with path.open("rb") as file:
-            data = file.read(_LARGEST + 1)
-        if len(data) > _LARGEST:
-            raise ProfileError(f"{path}: larger than a profile can be (1 MiB).", SHAPE_HINT)
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ProfileError(f"{path}: not a text file in UTF-8.", SHAPE_HINT) from None
+        return _text(path)
+    except _NoTextError as error:
+        raise ProfileError(f"{path}: {error}.", SHAPE_HINT) from None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise ProfileError(f"{path}: {why}.", _SHIPPED_HINT) from None
+
+
+def read_text(path: str, name: str, hint: str) -> str:
+    """The text of a small file that a person named; `name` is how sentences call it.
+
+    Raises UsageError with the hint for what cannot be read, is no text, or larger than 1 MiB.
+    """
+    try:
+        return _text(Path(path).expanduser()).removeprefix("\ufeff")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{name}: {getattr(error, 'strerror', None) or error}.", hint) from None
+
+
+class _NoTextError(ValueError):
+    """Read, and not what it should be."""
+
+
+def _text(path: Path) -> str:
+    # Not blocking: a pipe that nobody writes to would be waited for.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb", buffering=0) as file:
+        data = b""
+        while len(data) <= _LARGEST:
+            if not select.select([file], [], [], _PIPE_TIMEOUT_S)[0]:
+                raise _NoTextError("a pipe from which nothing comes")
+            piece = file.read(_LARGEST + 1 - len(data))
+            if not piece:
+                break
+            data += piece
+    if len(data) > _LARGEST:
+        raise _NoTextError("larger than such a file can be (1 MiB)")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _NoTextError("not a text file in UTF-8") from None
+    if "\0" in text:
+        raise _NoTextError("not a text file")
+    return text
 
 
 def load(path: Path) -> Profile:

@@ -11,13 +11,15 @@ against it. Nothing here imports vLLM.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from tputtui.knobs import KNOBS, whole_number
+from tputtui.knobs import whole_number
+from tputtui.profile.flag_kinds import APPENDED, FRACTIONS, JSON_LISTS, SEVERAL, WHOLE
 
-__all__ = ["NUMBERS", "OTHER_NAMES", "canonical", "ceiling_of", "named"]
+__all__ = ["OTHER_NAMES", "canonical", "ceiling_of", "from_json", "named", "repeated"]
 
 OTHER_NAMES: Mapping[str, str] = {
     "-O": "optimization_level",
@@ -47,26 +49,14 @@ OTHER_NAMES: Mapping[str, str] = {
     "device_memory_utilization": "gpu_memory_utilization",
 }
 """Short and second names, to the one that stands in a profile."""
-NUMBERS = frozenset({knob.argument for knob in KNOBS if not knob.choices} - {"watermark"}) | {
-    "data_parallel_size",
-    "data_parallel_size_local",
-    "decode_context_parallel_size",
-    "kv_cache_memory_bytes",
-    "kv_offloading_size",
-    "nnodes",
-    "pipeline_parallel_size",
-    "prefill_context_parallel_size",
-    "safetensors_prefetch_block_size",
-    "tensor_parallel_size",
-}
-"""Arguments whose value counts something and is looked at here."""
 _AUTOMATIC = -1
 _SUFFIXED = re.compile(r"\d+(\.\d+)?[kKmMgGtT]")
 
 
 def canonical(args: Mapping[str, Any]) -> dict[str, Any]:
-    """`args` by their long names, counts as numbers, `no_x: true` as `x: false`, keys inside an
-    argument (`x.key`) as a mapping. Of two spellings of one the later counts, as for vLLM."""
+    """`args` by their long names, numbers as numbers, `no_x: true` as `x: false`, keys inside an
+    argument (`x.key`) and JSON as a mapping. Of two spellings of one the later counts, as for
+    vLLM."""
     plain: dict[str, Any] = {}
     inner: dict[str, dict[str, Any]] = {}
     for written, value in args.items():
@@ -74,12 +64,25 @@ def canonical(args: Mapping[str, Any]) -> dict[str, Any]:
         name, value = _switched(named(head), value)
         if not dot:
             plain.pop(name, None)
-            plain[name] = _number(name, value)
+            plain[name] = _typed(name, value)
         elif path and value is not None:
             _put(inner.setdefault(head, {}), path, value)
     # The parser puts these behind everything else, one for each spelling of the name, so they
     # replace the argument as a whole.
     return plain | {named(head): value for head, value in inner.items()}
+
+
+def repeated(args: Mapping[str, Any]) -> tuple[str, str] | None:
+    """An argument that stands twice, spelt apart: both of its names; None where none does."""
+    seen: dict[str, str] = {}
+    for key, value in args.items():
+        # `x` and `x.key` are one argument, of which vLLM takes the second.
+        (name,) = canonical({key.partition(".")[0]: value})
+        whole = seen.get(name, key)
+        if whole != key and "." not in whole + key:
+            return key, whole
+        seen[name] = key
+    return None
 
 
 def named(written: str) -> str:
@@ -106,13 +109,52 @@ def _switched(name: str, value: Any) -> tuple[str, Any]:
     return name, value
 
 
-def _number(name: str, value: Any) -> Any:
-    if name not in NUMBERS or not isinstance(value, str):
+def _typed(name: str, value: Any) -> Any:
+    """A value as vLLM's parser would make it, as far as its kind is known here."""
+    if isinstance(value, list) and len(value) == 1 and name in SEVERAL | APPENDED:
+        value = value[0]
+    if name in WHOLE:
+        return _whole(value)
+    if isinstance(value, str):
+        if name in FRACTIONS:
+            return _fraction(value)
+        if value.startswith("{") or (name in JSON_LISTS and value.startswith("[")):
+            return from_json(value)
+    return value
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, str):
         return value
     if value.strip().lower() == "auto":
         return _AUTOMATIC
     number = whole_number(value)
     return value if number is None else number
+
+
+def _fraction(text: str) -> Any:
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    if not math.isfinite(number):
+        return text
+    return int(number) if number.is_integer() and text.strip("+-").isdecimal() else number
+
+
+def from_json(text: str) -> Any:
+    """What a JSON text says; the text itself where it is none, or says what YAML and other
+    parsers do not (NaN)."""
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)
 
 
 def _put(into: dict[str, Any], path: str, value: Any) -> None:
@@ -133,7 +175,5 @@ def _put(into: dict[str, Any], path: str, value: Any) -> None:
 
 def _read(word: str) -> Any:
     """What follows a dotted key, as vLLM reads it: JSON, a number with a suffix, or a word."""
-    try:
-        return json.loads(word)
-    except ValueError:
-        return whole_number(word) if _SUFFIXED.fullmatch(word) else word
+    value = from_json(word)
+    return whole_number(word) if value == word and _SUFFIXED.fullmatch(word) else value
