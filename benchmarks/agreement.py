@@ -51,8 +51,9 @@ from tputtui.engine import dispatch
 from tputtui.engine.flags import from_argv
 from tputtui.engine.host import Host
 from tputtui.engine.models import shapes
+from tputtui.engine.orders import Boot, HoldLoad, RunLoad, SetWorkload, Start
 from tputtui.engine.protocol import State
-from tputtui.engine.vllm_inproc import VllmEngine
+from tputtui.engine.vllm.inproc import VllmEngine
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.recorder import Recorder
@@ -152,7 +153,7 @@ def boot(options, folder: pathlib.Path):
     load = Workload(ClosedLoop(0), Fixed(options.input), Fixed(options.output), seed=options.seed)
     host = Host(VllmEngine, recorder := Recorder(), load, time.monotonic)
     args = from_argv(ENGINE.format(o=options).split())
-    host.boot(EngineSpec(str(folder), args), {}, load=False)
+    host.order(Boot(Start(EngineSpec(str(folder), args), {}), load=False))
     host.turn()
     assert not host.status.failure, host.status.failure
     return host, recorder
@@ -161,10 +162,12 @@ def boot(options, folder: pathlib.Path):
 def wave(host, recorder, requests: int) -> list:
     """`requests` all due at once and served to the end: their samples."""
     issued, generated = recorder.issued.count, recorder.generated_tokens
-    host.set_workload(msgspec.structs.replace(host._workload, arrivals=ClosedLoop(requests)), "")
-    host.run_load()
+    host.order(
+        SetWorkload(msgspec.structs.replace(host._workload, arrivals=ClosedLoop(requests)), "")
+    )
+    host.order(RunLoad())
     host.turn()
-    host.pause_load()
+    host.order(HoldLoad())
     while host.status.state in (State.RUNNING, State.DRAINING):
         host.turn()
     assert not host.status.failure, host.status.failure

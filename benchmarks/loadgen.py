@@ -108,7 +108,7 @@ def dispatch(make_engine, rate: float, seconds: float) -> tuple[np.ndarray, np.n
     from tputtui import profile
     from tputtui.load.sections import from_texts
     from tputtui.measure.samples import StepSample
-    from tputtui.session import Session
+    from tputtui.session.session import Session
 
     demo = profile.load(profile.shipped()["demo"])
     load = from_texts(demo.load, {"arrivals": f"{rate}/s"})
@@ -151,7 +151,7 @@ def main() -> None:
         lags, steps = dispatch(lambda s=step_ms: StandIn(s / 1e3), AIM_RATE, options.seconds)
         report(f"  stand-in, {AIM_RATE:,.0f}/s, steps of {step_ms} ms", lags, steps)
     if not options.no_engine:
-        from tputtui.engine.vllm_inproc import VllmEngine
+        from tputtui.engine.vllm.inproc import VllmEngine
 
         for rate in (10, 30):
             lags, steps = dispatch(VllmEngine, rate, max(20.0, options.seconds))

@@ -20,6 +20,8 @@ import sys
 import time
 from pathlib import Path
 
+from tputtui.engine.orders import Boot, Start
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 AIMS_US = {64: 100.0, 1024: 300.0}
@@ -54,11 +56,11 @@ class Inside:
 def measured(running: int, queued: int, steps: int) -> tuple[float, float, float, int]:
     """Our µs a turn (median, p99), vLLM's µs a turn, and how many ran."""
     from tests.engine import simulated
-    from tputtui.engine.vllm_inproc import VllmEngine
+    from tputtui.engine.vllm.inproc import VllmEngine
     from tputtui.load.lengths import Fixed
     from tputtui.load.workload import ClosedLoop, Workload
     from tputtui.profile import EngineSpec, Profile
-    from tputtui.session import Session
+    from tputtui.session.session import Session
 
     # As long as the demo's: one in eighty of those that run ends in a step.
     load = Workload(ClosedLoop(running + queued), Fixed(16), Fixed(80))
@@ -72,7 +74,7 @@ def measured(running: int, queued: int, steps: int) -> tuple[float, float, float
     )  # fmt: skip
     session = Session(lambda: VllmEngine(simulated.executor_class()), Profile(spec, load))
     host = session.host
-    host.boot(spec, {}, load=True)
+    host.order(Boot(Start(spec, {}), load=True))
     host._carry_out(0.0)
     if host.status.failure:
         raise SystemExit(str(host.status.failure))
@@ -87,7 +89,7 @@ def measured(running: int, queued: int, steps: int) -> tuple[float, float, float
     looked_s = time.monotonic()
     for step in range(WARM_UP + steps):
         if time.monotonic() - looked_s > 0.25:
-            session.frame()
+            session.advance()
             looked_s = time.monotonic()
         inside.s, before_s = 0.0, time.thread_time()
         host.turn()
@@ -95,8 +97,8 @@ def measured(running: int, queued: int, steps: int) -> tuple[float, float, float
         if step >= WARM_UP:
             ours.append((whole_s - inside.s) * 1e6)
             theirs.append(inside.s * 1e6)
-    if not session.frame().accounting.balanced or host.status.failure:
-        raise SystemExit(f"{host.status.failure or session.frame().accounting}")
+    if not session.advance().accounting.balanced or host.status.failure:
+        raise SystemExit(f"{host.status.failure or session.advance().accounting}")
     ran = session.recorder.accounting.running
     began_s = time.monotonic()
     session.steer.stop_load()

@@ -18,6 +18,8 @@ import sys
 import time
 from pathlib import Path
 
+from tputtui.engine.orders import Pause, Resume, RunLoad
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -39,8 +41,8 @@ BUSY = "while True: pass"
 def serve() -> None:
     """The engine of one way: for each number of seconds on stdin, tokens/s on stdout."""
     from tputtui import profile
-    from tputtui.engine.vllm_inproc import VllmEngine
-    from tputtui.session import Session
+    from tputtui.engine.vllm.inproc import VllmEngine
+    from tputtui.session.session import Session
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -53,14 +55,14 @@ def serve() -> None:
     print("up", file=answers, flush=True)
     for line in sys.stdin:
         # What is in flight stands still between turns, so that no turn is a burst of prefills.
-        session.host.run_load()
-        session.host.resume()
+        session.host.order(RunLoad())
+        session.host.order(Resume())
         time.sleep(SETTLE_S)
         began_s, before = time.monotonic(), session.recorder.generated_tokens
         time.sleep(float(line))
         generated = session.recorder.generated_tokens - before
         per_s = generated / (time.monotonic() - began_s)
-        session.host.pause()
+        session.host.order(Pause())
         print(f"{per_s:.1f}", file=answers, flush=True)
     session.close(20.0)
 

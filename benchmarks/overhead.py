@@ -32,6 +32,8 @@ import tempfile
 import threading
 import time
 
+from tputtui.engine.orders import RunLoad, StopLoad, Woken
+
 SETTLE_S = 3.0
 LAG_PERIOD_S = 0.02
 
@@ -105,7 +107,7 @@ def program(out: pathlib.Path, seconds: float, pairs: int, isolate: bool, words:
 
     from tputtui import cli
     from tputtui.cli import run as cli_run
-    from tputtui.engine import process
+    from tputtui.engine.isolated import process
     from tputtui.engine.protocol import State
     from tputtui.measure.samples import StepSample
     from tputtui.ui import app as app_module
@@ -159,16 +161,17 @@ def program(out: pathlib.Path, seconds: float, pairs: int, isolate: bool, words:
                 found.update(bare_loop(host, seconds))
                 done.set()
 
-            host._run_bare = run
-            host._order("run_bare")
+            # In an order's place: what the loop does meanwhile is this and nothing else.
+            host._woken = run
+            host.order(Woken())
             await asyncio.to_thread(done.wait)
             for timer in ticks:
                 timer.resume()
             return found
 
         async def watched(self) -> dict:
-            self.session.host.stop_load()
-            self.session.host.run_load()
+            self.session.host.order(StopLoad())
+            self.session.host.order(RunLoad())
             await asyncio.sleep(SETTLE_S)
             pid = getattr(self.session.host, "pid", None)
             engine = psutil.Process(pid) if pid else None

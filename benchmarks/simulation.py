@@ -41,10 +41,11 @@ import numpy as np
 
 from tputtui.cli.calibrate import calibration_of
 from tputtui.engine.host import Host
+from tputtui.engine.orders import BeginLeg, Boot, HoldLoad, Start, StopLoad
 from tputtui.engine.virtual import VirtualHost
-from tputtui.engine.vllm_inproc import VllmEngine
-from tputtui.engine.vllm_measured import MeasuredEngine
-from tputtui.engine.vllm_simulated import SimulatedEngine
+from tputtui.engine.vllm.inproc import VllmEngine
+from tputtui.engine.vllm.measured import MeasuredEngine
+from tputtui.engine.vllm.simulated import SimulatedEngine
 from tputtui.headless.calibrating import PASSES, Calibrating
 from tputtui.knobs import Knobs
 from tputtui.load.lengths import Fixed, LogNormal, Uniform
@@ -143,7 +144,7 @@ def window(host: Any, recorder: Recorder, go_on: Any, clock: Any) -> Found:
     ended = [
         r for r in recorder.request_log if r.end_s >= began_s and r.outcome is Outcome.FINISHED
     ]
-    host.stop_load()
+    host.order(StopLoad())
     host.turn()
     return Found(
         float(steps[:, STEP["generated_tokens"]].sum()),
@@ -159,7 +160,7 @@ def known(values: Iterable[float]) -> list[float]:
 
 
 def boot(host: Any, spec: EngineSpec, *, load: bool = False) -> None:
-    host.boot(spec, {}, load=load)
+    host.order(Boot(Start(spec, {}), load=load))
     host.turn()
     if host.status.failure:
         raise host.status.failure
@@ -172,7 +173,7 @@ def put_on(host: Any, name: str, again: int, faster: float) -> None:
         workload = msgspec.structs.replace(workload, arrivals=arrivals)
     knobs: Knobs = host.status.facts.booted.overridden(limits)
     seed = 100 * list(HELD_OUT).index(name) + again
-    host.begin_leg(knobs, msgspec.structs.replace(workload, seed=seed), name)
+    host.order(BeginLeg(knobs, msgspec.structs.replace(workload, seed=seed), name))
 
 
 # -- calibrated here ---------------------------------------------------------------------------
@@ -380,7 +381,7 @@ def served(entry: Published, folder: Path) -> dict[str, float]:
     while len(ended) < entry.requests:
         host.turn()
         if recorder.accounting.issued >= entry.requests:
-            host.pause_load()
+            host.order(HoldLoad())
         ended = list(recorder.request_log)
     tokens_held = host.status.facts.kv_tokens
     first_s = min(request.due_s for request in ended)
@@ -424,7 +425,7 @@ def published(_: argparse.Namespace) -> None:
 
 def cost(options: argparse.Namespace) -> None:
     """Steps/s of wall and of CPU time at several batch sizes, with and without the cost model."""
-    import tputtui.engine.vllm_simulated as simulated
+    import tputtui.engine.vllm.simulated as simulated
 
     print(f"{'running':>8}{'steps/s':>10}{'CPU, ms a step':>16}{'of that ours':>14}")
     for running in (16, 64, 256):

@@ -29,6 +29,8 @@ from collections.abc import Callable
 
 import psutil
 
+from tputtui.engine.orders import Boot, Start
+
 LOOK_EVERY, TURN_EVERY, CHECK_EVERY = 50, 20_000, 250_000
 AIM_US = 50.0
 ROUND_S = 120.0
@@ -44,11 +46,11 @@ LOADS = (
 def on_vllm(minutes: float) -> None:
     """Soak the real engine. Raises SystemExit where something is off."""
     from tputtui import profile
-    from tputtui.engine.vllm_inproc import VllmEngine
+    from tputtui.engine.vllm.inproc import VllmEngine
     from tputtui.hardware import HardwareSampler
     from tputtui.load.sections import from_texts
-    from tputtui.redirect import Redirected
-    from tputtui.session import Session
+    from tputtui.process.redirect import Redirected
+    from tputtui.session.session import Session
 
     folder = pathlib.Path(tempfile.mkdtemp())
     redirected = Redirected(folder / "log")
@@ -135,12 +137,12 @@ class Watch:
     def __init__(self, session) -> None:
         self._session = session
         self.frames = 0
-        self.last = session.frame()
+        self.last = session.advance()
 
     def look(self, seconds: float) -> None:
         end_s = time.monotonic() + seconds
         while time.monotonic() < end_s:
-            self.last = self._session.frame()
+            self.last = self._session.advance()
             self.frames += 1
             if not self.last.accounting.balanced:
                 raise SystemExit(f"{self.last.accounting} does not balance")
@@ -193,7 +195,7 @@ def soak(steps: int) -> list[tuple[int, float]]:
     from tputtui.load.sections import from_texts
     from tputtui.load.workload import ClosedLoop, Workload
     from tputtui.profile import EngineSpec, Profile
-    from tputtui.session import Session
+    from tputtui.session.session import Session
     from tputtui.simulate.clock import VirtualTime
 
     clock, process = VirtualTime(), psutil.Process()
@@ -206,14 +208,14 @@ def soak(steps: int) -> list[tuple[int, float]]:
         )
     ]  # fmt: skip
     session = Session(lambda: FakeEngine(clock), Profile(EngineSpec("shape:demo"), base), clock)
-    session.host.boot(EngineSpec("shape:demo"), {"max_num_seqs": 8}, load=True)
+    session.host.order(Boot(Start(EngineSpec("shape:demo"), {"max_num_seqs": 8}), load=True))
     found: list[tuple[int, float]] = []
     for step in range(1, steps + 1):
         wait_s = session.host.turn()
         if wait_s > 0:
             clock.advance(min(wait_s, 0.05))
         if step % LOOK_EVERY == 0:
-            frame = session.frame()
+            frame = session.advance()
             if not frame.accounting.balanced:
                 raise SystemExit(f"step {step}: {frame.accounting} does not balance")
         if step % TURN_EVERY == 0:

@@ -44,14 +44,15 @@ from tputtui import profile
 from tputtui.engine.fake import FakeEngine
 from tputtui.engine.flags import to_argv
 from tputtui.engine.models import resolve
+from tputtui.engine.orders import Boot, Start
+from tputtui.experiments.tuner.plan import Plan
 from tputtui.frame import SERVING, TunerState
 from tputtui.goals import Goal, describe_goals, parse_goals
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.attainment import wilson
 from tputtui.profile import EngineSpec, Profile
-from tputtui.session import Session
+from tputtui.session.session import Session
 from tputtui.simulate.clock import VirtualTime
-from tputtui.tune.plan import Plan
 
 GOOD = 0.95
 PASSES, _EARLY = 10, 3
@@ -110,7 +111,7 @@ class Virtual:
             Profile(EngineSpec("shape:demo"), world.load, {}, goals=world.goals),
             self.clock,
         )
-        self.session.host.boot(EngineSpec("shape:demo"), {}, load=True)
+        self.session.host.order(Boot(Start(EngineSpec("shape:demo"), {}), load=True))
         self.run(1.0)
 
     def run(self, seconds: float) -> None:
@@ -120,7 +121,7 @@ class Virtual:
             if wait_s > 0:
                 self.clock.advance(min(wait_s, 0.05))
             if self.clock() >= look_s:
-                self.session.frame()
+                self.session.advance()
                 look_s = self.clock() + 0.5
 
     def tune(self, plan: Plan, most_s: float = math.inf) -> Searched:
@@ -129,7 +130,7 @@ class Virtual:
         self.session.steer.tuner.start(plan)
         while True:
             self.run(1.0)
-            state = self.session.frame().tuner
+            state = self.session.advance().tuner
             assert state is not None
             spent_s = self.clock() - began_s
             if len(state.trials) > len(times):
@@ -244,7 +245,7 @@ def known(options: argparse.Namespace) -> None:
 
 
 def real(options: argparse.Namespace) -> None:
-    from tputtui.engine.vllm_inproc import VllmEngine
+    from tputtui.engine.vllm.inproc import VllmEngine
 
     demo = profile.load(profile.shipped()["demo"])
     demo = msgspec.structs.replace(demo, goals=parse_goals(options.goal))
@@ -330,7 +331,7 @@ def weighted(trials: list, name: str) -> float:
 
 
 def wait(session: Session, done) -> None:
-    while not done(frame := session.frame()):
+    while not done(frame := session.advance()):
         if frame.status.failure:
             raise SystemExit(str(frame.status.failure))
         time.sleep(0.25)
@@ -343,7 +344,7 @@ def tuned(session: Session, plan: Plan) -> Searched:
     times = []
     while True:
         time.sleep(0.25)
-        state = session.frame().tuner
+        state = session.advance().tuner
         assert state is not None
         spent_s = time.monotonic() - began_s
         if len(state.trials) > len(times):
@@ -351,7 +352,7 @@ def tuned(session: Session, plan: Plan) -> Searched:
             times.append((setting(trial.knobs), spent_s))
         if state.phase != "searching":
             session.steer.stop_experiment()
-            session.frame()
+            session.advance()
             return Searched(state, times)
 
 

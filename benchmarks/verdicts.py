@@ -43,14 +43,14 @@ from statistics import median
 
 import numpy as np
 
+from tputtui.experiments.compare import Comparison
+from tputtui.experiments.comparing import leg_figures
 from tputtui.goals import Goal
 from tputtui.measure.attainment import Verdict, goodput, wilson
 from tputtui.measure.recorder import ENDED, Recorder, Table
 from tputtui.measure.samples import STEP
 from tputtui.measure.series import rows, series
 from tputtui.measure.verdict import Difference, Judgement, differences
-from tputtui.tune.compare import Comparison
-from tputtui.tune.comparing import leg_figures
 
 WINDOWS = (10, 20, 60)
 LOOKS_S = 60

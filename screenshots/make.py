@@ -55,7 +55,7 @@ async def swept(pilot) -> None:
     await pilot.press("f", "w")
     for _ in range(900):
         await asyncio.sleep(1.0)
-        if pilot.app.session.frame().sweep.level is None:
+        if pilot.app.session.advance().sweep.level is None:
             break
     # The screen looks four times a second.
     await asyncio.sleep(1.0)
@@ -63,8 +63,8 @@ async def swept(pilot) -> None:
 
 async def tuned(pilot) -> None:
     """Let the tuner search and confirm, with a goal that the demo's own limits miss."""
+    from tputtui.experiments.tuner.plan import Plan
     from tputtui.goals import parse_goals
-    from tputtui.tune.plan import Plan
 
     await asyncio.sleep(5.0)
     few = "max_num_seqs=32,64,128, max_num_batched_tokens=128,512,2048"
@@ -73,7 +73,7 @@ async def tuned(pilot) -> None:
     await pilot.press("t", "enter")
     for _ in range(900):
         await asyncio.sleep(1.0)
-        if pilot.app.session.frame().tuner.over:
+        if pilot.app.session.advance().tuner.over:
             break
     await asyncio.sleep(1.0)
 
@@ -88,9 +88,9 @@ async def picture(name: str, columns: int, rows: int, state: pathlib.Path) -> st
         return await attached(columns, rows)
     from tputtui import profile
     from tputtui.engine.protocol import State
-    from tputtui.engine.vllm_inproc import VllmEngine
+    from tputtui.engine.vllm.inproc import VllmEngine
     from tputtui.hardware import HardwareSampler
-    from tputtui.session import Session
+    from tputtui.session.session import Session
     from tputtui.ui.app import TputApp
 
     log = state / "run.jsonl.zst" if name == "replay" else None
@@ -124,8 +124,8 @@ def filling():
 
 def simulated():
     """A session of that on a machine that has no GPU."""
-    from tputtui.engine.vllm_simulated import SimulatedEngine
-    from tputtui.session import Session
+    from tputtui.engine.vllm.simulated import SimulatedEngine
+    from tputtui.session.session import Session
     from tputtui.simulate.clock import RealTime
     from tputtui.simulate.simulation import simulation_of
 
@@ -159,9 +159,9 @@ async def attached(columns: int, rows: int) -> str:
     from tputtui.attach.address import parse_addresses
     from tputtui.attach.fleet import Fleet
     from tputtui.attach.poller import Poller
-    from tputtui.engine.served import ServedEngine
+    from tputtui.engine.served.engine import ServedEngine
     from tputtui.profile import EngineSpec
-    from tputtui.session import Session
+    from tputtui.session.session import Session
     from tputtui.ui.attach_app import AttachApp
 
     demo = profile.load(profile.shipped()["demo"])

@@ -8,7 +8,7 @@ import pytest
 
 from tests import settled
 from tputtui import redact
-from tputtui.engine.vllm_args import BRIEFLY
+from tputtui.engine.vllm.args import BRIEFLY
 
 # Servers that tests start wait as the engines of tputtui do: beside other tests.
 for _name, _value in BRIEFLY.items():

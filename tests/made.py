@@ -145,7 +145,7 @@ def frame_of(trials, *, marks=(), **more):
     rig = Rig(demo.load, demo.knobs)
     rig.boot()
     rig.run(8.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     return replace(
         frame, t_s=440.0, elapsed_s=440.0, trials=tuple(trials), marks=tuple(marks), **more
     )
@@ -170,7 +170,11 @@ class Stub:
         self.asked = []
         self.steer = self
 
-    def frame(self):
+    @property
+    def latest(self):
+        return self.advance()
+
+    def advance(self):
         return self.shown
 
     def jump(self, number, *, boot=False):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from tputtui.engine.fake import FakeEngine
+from tputtui.engine.orders import Boot, Start
 from tputtui.load.workload import Workload
 from tputtui.profile import EngineSpec, Profile
-from tputtui.session import Session
+from tputtui.session.session import Session
 from tputtui.simulate.clock import VirtualTime
 
 
@@ -36,7 +37,7 @@ class Rig:
 
     def boot(self) -> None:
         profile = self.session._asked.profile
-        self.session.host.boot(profile.engine, profile.knobs, load=True)
+        self.session.host.order(Boot(Start(profile.engine, profile.knobs), load=True))
         self.turn()
 
     def turn(self) -> None:
@@ -52,5 +53,5 @@ class Rig:
         while self.clock() < end_s:
             self.turn()
             if self.clock() >= look_s:
-                self.session.frame()
+                self.session.advance()
                 look_s = self.clock() + 0.25

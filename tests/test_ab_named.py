@@ -35,14 +35,14 @@ def rig():
 def test_panel_header_and_marks_name_both_sides_while_it_runs(rig):
     rig.session.steer.compare()
     rig.run(8.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert NAMED in text_of(changes(frame, 110, 14))
     assert any(mark.text == "pair 1, A: max_num_seqs 32" for mark in frame.marks)
     line = text_of([header(frame, 120)])
     assert "A/B pair 1" in line
     assert "RUNNING" not in line
     rig.run(30.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert re.search(r"A/B pair 2, \d+:\d\d left at most", text_of([header(frame, 120)]))
     assert 0 < frame.compare.left_s < 12 * 2 * 20
 
@@ -50,12 +50,12 @@ def test_panel_header_and_marks_name_both_sides_while_it_runs(rig):
 def test_other_experiments_are_named_in_place_of_running(rig):
     rig.session.steer.sweep()
     rig.run(3.0)
-    line = text_of([header(rig.session.frame(), 120)])
+    line = text_of([header(rig.session.advance(), 120)])
     assert "SWEEP level 1" in line
     assert "RUNNING" not in line
     rig.session.steer.stop_experiment()
     rig.run(1.0)
-    assert "RUNNING" in text_of([header(rig.session.frame(), 120)])
+    assert "RUNNING" in text_of([header(rig.session.advance(), 120)])
 
 
 def test_history_and_report_keep_one_that_was_stopped_and_one_that_ended(rig, tmp_path):
@@ -70,14 +70,14 @@ def test_history_and_report_keep_one_that_was_stopped_and_one_that_ended(rig, tm
     session.steer.stop_experiment()
     rig.run(2.0)
     journal.turn()
-    row = session.frame().trials[-1]
+    row = session.advance().trials[-1]
     assert row.note == f"A/B, {NAMED}: Stopped."
     assert NAMED in text_of(about(row, "", 100, 1000.0))
     session.steer.compare()
     for _ in range(150):
         rig.run(1.0)
         journal.turn()
-        if session.frame().compare.done:
+        if session.advance().compare.done:
             break
     rig.run(2.0)
     journal.turn()
@@ -85,7 +85,7 @@ def test_history_and_report_keep_one_that_was_stopped_and_one_that_ended(rig, tm
     session.steer.set_knob("max_num_seqs", 8)
     rig.run(3.0)
     journal.turn("left")
-    assert session.frame().compare is None
+    assert session.advance().compare is None
     recording = read_log(path)
     told = gather(recording)
     stopped, ended = told.experiments
@@ -97,7 +97,7 @@ def test_history_and_report_keep_one_that_was_stopped_and_one_that_ended(rig, tm
 def test_without_room_for_names_the_figures_come_first(rig):
     rig.session.steer.compare()
     rig.run(70.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     frame = replace(frame, compare=replace(frame.compare, done=True))
     rows = text_of(changes(frame, 80, 6))
     assert "tokens/s" in rows
@@ -106,7 +106,7 @@ def test_without_room_for_names_the_figures_come_first(rig):
 def test_on_a_narrow_screen_the_time_left_gives_way_and_the_state_stays(rig):
     rig.session.steer.compare()
     rig.run(30.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.compare.left_s > 0
     said = "SIMULATED, datasheet roofline, not calibrated"
     facts = replace(frame.status.facts, simulated=said)

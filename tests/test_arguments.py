@@ -10,9 +10,10 @@ from importlib import metadata
 
 import pytest
 
-from tputtui.engine import flags, vllm_args
+from tputtui.engine import flags
 from tputtui.engine.arguments import LEFT_OUT, arguments, text_of, value_of
-from tputtui.engine.vllm_args import BRIEFLY, prepare
+from tputtui.engine.vllm import args as vllm_args
+from tputtui.engine.vllm.args import BRIEFLY, prepare
 from tputtui.errors import UsageError
 from tputtui.profile import EngineSpec
 

@@ -20,6 +20,8 @@ from tests.rig import Rig
 from tputtui import cli, profile
 from tputtui.cli.bench import duration_of
 from tputtui.errors import EngineError, UsageError
+from tputtui.experiments.measuring import Measuring, Stage
+from tputtui.frame.proof import compared, measured
 from tputtui.goals import parse_goals
 from tputtui.headless.progress import Progress
 from tputtui.headless.results import (
@@ -33,8 +35,6 @@ from tputtui.headless.results import (
 from tputtui.load.sections import from_texts
 from tputtui.measure.window import figures, latencies
 from tputtui.profile.evidence import TUNED
-from tputtui.proof import compared, measured
-from tputtui.tune.measuring import Measuring, Stage
 
 DEMO = profile.load(profile.shipped()["demo"])
 
@@ -44,7 +44,7 @@ def measured_on(rig, duration_s, *, at_most=400):
     measuring = Measuring(duration_s)
     for _ in range(at_most):
         rig.run(0.5)
-        if measuring.follow(rig.session.frame()):
+        if measuring.follow(rig.session.advance()):
             rig.session.steer.measure_anew()
         if measuring.over:
             break
@@ -64,7 +64,7 @@ class TestMeasuring:
         measuring = Measuring(10.0)
         while not measuring.over:
             rig.run(0.5)
-            if measuring.follow(rig.session.frame()):
+            if measuring.follow(rig.session.advance()):
                 rig.session.steer.measure_anew()
             seen.append(measuring.stage)
         order = list(dict.fromkeys(seen))
@@ -205,7 +205,7 @@ def test_goals_are_met_only_beyond_chance(result):
 
 def test_a_line_a_second_is_json_without_nan(rig):
     rig.run(1.0)
-    found = json.loads(sample_line(rig.session.frame()), parse_constant=pytest.fail)["sample"]
+    found = json.loads(sample_line(rig.session.advance()), parse_constant=pytest.fail)["sample"]
     assert found["state"] == "RUNNING"
     assert found["tokens_per_s"] > 0
     # In a closed loop the next is due the moment one ends, and sent a turn later.
@@ -231,7 +231,7 @@ def test_progress_is_a_few_lines_where_there_is_no_terminal(rig):
     with Progress(said) as progress:
         while not measuring.over:
             rig.run(0.5)
-            frame = rig.session.frame()
+            frame = rig.session.advance()
             if measuring.follow(frame):
                 rig.session.steer.measure_anew()
             progress.show(measuring, frame)
@@ -262,8 +262,8 @@ def test_a_run_without_a_screen_imports_no_textual():
     code = (
         "import sys\n"
         "import tputtui.cli.bench, tputtui.cli.verify, tputtui.cli.report, tputtui.cli.compare\n"
-        "import tputtui.headless.running, tputtui.headless.results, tputtui.session\n"
-        "import tputtui.report.pages, tputtui.metrics\n"
+        "import tputtui.headless.running, tputtui.headless.results, tputtui.session.session\n"
+        "import tputtui.report.pages, tputtui.report.prometheus\n"
         "bad = {'textual', 'torch', 'vllm', 'rich', 'matplotlib', 'jinja2'} & set(sys.modules)\n"
         "assert not bad, bad"
     )

@@ -105,8 +105,8 @@ def test_a_folder_that_is_no_model_is_a_sentence(tmp_path):
 
 def test_the_rooms_below_the_screen_load_no_engine_and_no_screen():
     code = (
-        "import sys, tputtui.session, tputtui.profile, tputtui.hardware\n"
-        "bad = {'torch', 'vllm', 'textual', 'rich', 'tputtui.engine.vllm_inproc'}\n"
+        "import sys, tputtui.session.session, tputtui.profile, tputtui.hardware\n"
+        "bad = {'torch', 'vllm', 'textual', 'rich', 'tputtui.engine.vllm.inproc'}\n"
         "assert not bad & set(sys.modules), bad & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -115,7 +115,7 @@ def test_the_rooms_below_the_screen_load_no_engine_and_no_screen():
 def test_the_screen_loads_no_engine():
     code = (
         "import sys, tputtui.ui.app\n"
-        "bad = {'torch', 'vllm', 'tputtui.engine.vllm_inproc', 'tputtui.engine.fake'}\n"
+        "bad = {'torch', 'vllm', 'tputtui.engine.vllm.inproc', 'tputtui.engine.fake'}\n"
         "assert not bad & set(sys.modules), bad & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

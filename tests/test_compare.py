@@ -11,6 +11,11 @@ from hypothesis import strategies as st
 
 from tputtui.engine.fake import FakeEngine
 from tputtui.engine.host import Host
+from tputtui.engine.orders import BeginLeg, Boot, Start
+from tputtui.experiments.compare import Comparison, Leg, LegFigures
+from tputtui.experiments.comparing import Comparing, Side
+from tputtui.experiments.stalls import Stalls, without_stalls
+from tputtui.frame.observer import Observer
 from tputtui.goals import parse_goals
 from tputtui.load.levels import Bursts
 from tputtui.load.workload import ClosedLoop, Poisson, Recorded, TraceFile, Workload
@@ -19,12 +24,8 @@ from tputtui.measure.samples import StepSample
 from tputtui.measure.series import rows, series
 from tputtui.measure.stats import t_quantile
 from tputtui.measure.verdict import Judgement
-from tputtui.observer import Observer
 from tputtui.profile import EngineSpec, Profile
 from tputtui.simulate.clock import VirtualTime
-from tputtui.tune.compare import Comparison, Leg, LegFigures
-from tputtui.tune.comparing import Comparing, Side
-from tputtui.tune.stalls import Stalls, without_stalls
 
 ROWS = rows(False)
 KEYS = [metric.key for metric in ROWS]
@@ -357,7 +358,7 @@ class Driven:
     def __init__(self, load, a=A, b=B, goals=()):
         self.clock, self.recorder = VirtualTime(), Recorder()
         self.host = Host(lambda: FakeEngine(self.clock), self.recorder, load, self.clock)
-        self.host.boot(EngineSpec("shape:demo"), a.as_dict(), load=True)
+        self.host.order(Boot(Start(EngineSpec("shape:demo"), a.as_dict()), load=True))
         self.host.turn()
         self.observer = Observer(self.recorder, self.clock())
         self.profile = Profile(EngineSpec("shape:demo"), load, {}, goals=goals)
@@ -374,7 +375,7 @@ class Driven:
         put_on, until_s = True, self.clock() + limit_s
         while (leg := self.comparing.leg) is not None and self.clock() < until_s:
             if put_on:
-                self.host.begin_leg(leg.knobs, leg.workload, leg.text)
+                self.host.order(BeginLeg(leg.knobs, leg.workload, leg.text))
                 self.legs.append(leg)
             end_s = self.clock() + 0.25
             while self.clock() < end_s:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from tests.test_screen import app_after
 from tputtui import cli
-from tputtui.config import read_config
+from tputtui.cli.config_file import read_config
+from tputtui.cli.settings import SETTINGS, resolved
 from tputtui.errors import UsageError
-from tputtui.settings import SETTINGS, resolved
 from tputtui.ui.app import TputApp
 from tputtui.ui.keys import bound, check_keys, listed_of
 

@@ -181,7 +181,7 @@ async def test_keys_go_from_mark_to_mark_and_escape_ends_it_without_leaving():
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         before = lines(app, "throughput") + lines(app, "batch")
-        stops = sorted(app._board._trail(app.session.frame())._stops)
+        stops = sorted(app._board._trail(app.session.advance())._stops)
         await pilot.press("comma")
         assert app._board.cursor == stops[-1]
         assert TURNED in title(app)
@@ -230,7 +230,7 @@ async def test_the_pointer_reads_the_column_under_it_and_takes_the_cursor_along(
         page = Page.of(app.session.history, panel.size.width)
         assert app._board.cursor == page.second(10)
         assert columns(app, "throughput") == columns(app, "batch") == {10}
-        turned = page.column(int(app.session.frame().marks[-1].t_s - app.session.history.start_s))
+        turned = page.column(int(app.session.advance().marks[-1].t_s - app.session.history.start_s))
         await pilot.hover("#throughput", offset=(1 + turned, 8))
         assert TURNED in title(app)
         # Over the figures, and outside: no chart is pointed at.

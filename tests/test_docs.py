@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -51,6 +52,7 @@ class Not(NamedTuple):
 
 
 LIKE = Screen(long=True)
+SIMULATED = Run(paced=False, long=True)
 UNDECIDED = 1
 """A second is too short for a goal."""
 SYNOPSIS = Not("a form, whose instances are run")
@@ -62,8 +64,8 @@ SHOWN: dict[str, Screen | Run | Elsewhere | Not] = {
     "pip install dist/tputtui-*.whl && tputtui MODEL": INDEX,
     "tputtui [MODEL] [options] [any vLLM engine flag]": SYNOPSIS,
     "tputtui vllm serve MODEL --max-num-seqs 256 --port 8000": Screen(),
-    "tputtui --simulate h100 shape:llama-3.1-8b": Screen(r"SIMULATED"),
-    "tputtui bench --profile chat --duration 60s": Run(code=UNDECIDED),
+    "tputtui --simulate h100 shape:llama-3.1-8b": Screen(r"SIMULATED", long=True),
+    "tputtui bench --profile chat --duration 60s": Run(code=UNDECIDED, long=True),
     "tputtui bench MODEL --goal ttft_p99=500ms --format json > result.json": Run(code=UNDECIDED),
     "tputtui tune chat --goal ttft_p99=500ms,tpot_p99=50ms > tuned.yaml": Elsewhere(
         "tests/test_tune_command.py::test_the_program_is_interrupted_and_goes_on_where_it_was"
@@ -104,10 +106,10 @@ SHOWN: dict[str, Screen | Run | Elsewhere | Not] = {
     "tputtui attach gpu{1..16}:8000 --every 2s": Screen(r"live"),
     "tputtui attach gpu1:8000 gpu2:8000 --for 30s --format json": Run(),
     "tputtui server:gpu1:8000 --load 8/s --prompt-tokens 400": LIKE,
-    "tputtui bench server:gpu1:8000 --profile chat": Run(code=UNDECIDED),
+    "tputtui bench server:gpu1:8000 --profile chat": Run(code=UNDECIDED, long=True),
     # docs/simulate.md
-    "tputtui bench --simulate l4 --virtual shape:qwen3-8b --max-model-len 16k": Run(paced=False),
-    "tputtui tune chat shape:llama-3.1-8b --simulate h100 --virtual": Run(paced=False, long=True),
+    "tputtui bench --simulate l4 --virtual shape:qwen3-8b --max-model-len 16k": SIMULATED,
+    "tputtui tune chat shape:llama-3.1-8b --simulate h100 --virtual": SIMULATED,
     "tputtui calibrate MODEL -o gpu.yaml": Elsewhere(
         "tests/test_calibrate.py::"
         "test_an_engine_of_known_costs_is_predicted_by_what_was_measured_of_it"
@@ -253,3 +255,13 @@ def test_a_command_that_is_shown_does_what_it_says(command, folder, servers):
     assert "Traceback" not in done.stderr
     written = re.search(r">>? *(\S+)$", command)
     assert (folder / written[1]).read_text() if written else done.stdout
+
+
+def test_the_rooms_of_the_architecture_page_are_those_of_the_contracts():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contracts = project["tool"]["importlinter"]["contracts"]
+    (layers,) = (each["layers"] for each in contracts if each["name"].startswith("The rooms"))
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| (`\w+`(?: · `\w+`)*) \|", page, re.M)
+    told = [re.findall(r"`(\w+)`", row) for row in rows]
+    assert told == [layer.split(" | ") for layer in layers]

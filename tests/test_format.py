@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rig import Rig
-from tputtui.braille import area, nice_top
-from tputtui.format import bar, clock, compact, percent, rate, seconds, size
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.history import Bucket, History
 from tputtui.measure.samples import Mark
+from tputtui.text.braille import area, nice_top
+from tputtui.text.format import bar, clock, compact, percent, rate, seconds, size
 from tputtui.ui.chart import chart
 from tputtui.ui.panels.batch import batch
 from tputtui.ui.panels.header import header
@@ -139,7 +139,7 @@ def test_no_panel_is_wider_than_it_may_be_nor_loses_a_figure_in_an_ellipsis(widt
     rig = Rig.booted(Workload(ClosedLoop(2000), Fixed(100), Fixed(20)), max_num_seqs=200)
     rig.session.steer.set_knob("max_num_batched_tokens", 64)
     rig.run(20)
-    frame, past = rig.session.frame(), rig.session.history
+    frame, past = rig.session.advance(), rig.session.history
     panels = [
         throughput(frame, past, width, 12),
         batch(frame, past, width, 12),

@@ -23,9 +23,10 @@ import pytest
 
 from tests import PATIENCE_S
 from tests.rig import Rig
-from tputtui.engine import child
 from tputtui.engine.fake import FakeEngine
-from tputtui.engine.isolated import IsolatedHost
+from tputtui.engine.isolated import child
+from tputtui.engine.isolated.host import IsolatedHost
+from tputtui.engine.orders import HoldLoad, RunLoad, SetLimits, SetWorkload
 from tputtui.engine.protocol import State
 from tputtui.errors import (
     CeilingError,
@@ -41,7 +42,7 @@ from tputtui.measure.mirror import Copy, Tail
 from tputtui.measure.recorder import Recorder, Ring
 from tputtui.measure.samples import Mark, Outcome, StepSample
 from tputtui.profile import EngineSpec, Profile
-from tputtui.session import Session
+from tputtui.session.session import Session
 
 LOAD = Workload(ClosedLoop(24), Fixed(100), Fixed(20))
 BUSY = Workload(ClosedLoop(200), Fixed(10), Fixed(2))
@@ -170,7 +171,7 @@ def running(session: Session, finished: int = 30) -> None:
     """Wait until the load runs; every frame on the way has balanced books."""
 
     def reached() -> bool:
-        frame = session.frame()
+        frame = session.advance()
         assert frame.accounting.balanced
         if frame.status.failure is not None:
             raise frame.status.failure
@@ -211,7 +212,7 @@ def test_a_copy_equals_its_recorder_whenever_it_is_taken(seed):
             rig.session.steer.set_knob("max_num_seqs", chance.choice((4, 8, 16, 32)))
         if chance.random() < 0.01:
             rig.session.steer.stop_load()
-            rig.session.host.run_load()
+            rig.session.host.order(RunLoad())
         if chance.random() < 0.2 and (changes := tail.take()):
             # As through the pipe: nothing of it is shared.
             copy.apply(pickle.loads(pickle.dumps(changes)))
@@ -294,7 +295,7 @@ def test_what_is_seen_here_is_what_was_done_there(start, tmp_path):
     tally = tmp_path / "tally"
     session = start(partial(Tallied, str(tally)), {"max_num_seqs": 16})
     running(session)
-    frame = session.frame()
+    frame = session.advance()
     assert frame.status.facts.device == "fake"
     assert frame.status.knobs.max_num_seqs == 16
     assert frame.accounting.running <= 16
@@ -302,8 +303,8 @@ def test_what_is_seen_here_is_what_was_done_there(start, tmp_path):
     # Times agree: the newest step ended just now on our clock.
     last_s = session.recorder.steps.between(-1)[-1, 0]
     assert -0.001 < time.monotonic() - last_s < PATIENCE_S
-    session.host.pause_load()
-    until(lambda: session.frame().status.state is State.READY)
+    session.host.order(HoldLoad())
+    until(lambda: session.advance().status.state is State.READY)
     assert session.close(PATIENCE_S)
     assert session.host.status.state is State.STOPPED
     done, recorder = json.loads(tally.read_text()), session.recorder
@@ -320,21 +321,21 @@ def test_limits_and_load_are_turned_over_there(start):
     session = start()
     running(session)
     assert session.steer.set_knob("max_num_seqs", 4)
-    until(lambda: session.frame().status.knobs.max_num_seqs == 4)
-    until(lambda: session.frame().accounting.running <= 4)
-    assert session.frame().marks[-1].text == "max_num_seqs 256 → 4"
-    facts = session.frame().status.facts
+    until(lambda: session.advance().status.knobs.max_num_seqs == 4)
+    until(lambda: session.advance().accounting.running <= 4)
+    assert session.advance().marks[-1].text == "max_num_seqs 256 → 4"
+    facts = session.advance().status.facts
     assert session.steer.undo()
-    until(lambda: session.frame().accounting.running == 24)
+    until(lambda: session.advance().accounting.running == 24)
     # What has not changed is the same object still.
-    assert session.frame().status.facts is facts
+    assert session.advance().status.facts is facts
     # Long ones, so that some are in the middle whenever the load is stopped.
     session.steer.set_workload(Workload(ClosedLoop(6), Fixed(100), Fixed(400)))
-    until(lambda: 0 < session.frame().accounting.in_flight <= 6)
+    until(lambda: 0 < session.advance().accounting.in_flight <= 6)
     session.steer.stop_load()
-    until(lambda: session.frame().accounting.in_flight == 0)
-    assert session.frame().accounting.aborted
-    assert session.frame().accounting.balanced
+    until(lambda: session.advance().accounting.in_flight == 0)
+    assert session.advance().accounting.aborted
+    assert session.advance().accounting.balanced
 
 
 def test_a_storm_of_turns_ends_where_it_was_turned_to(start):
@@ -342,25 +343,25 @@ def test_a_storm_of_turns_ends_where_it_was_turned_to(start):
     running(session, finished=0)
     for value in [*range(1, 200), 7]:
         session.steer.set_knob("max_num_seqs", value)
-    until(lambda: session.frame().status.knobs.max_num_seqs == 7)
+    until(lambda: session.advance().status.knobs.max_num_seqs == 7)
 
 
 def test_a_boot_that_fails_says_why_and_may_be_tried_again(start):
     session = start(refuses)
-    until(lambda: session.frame().status.state is State.FAILED)
-    failure = session.frame().status.failure
+    until(lambda: session.advance().status.state is State.FAILED)
+    failure = session.advance().status.failure
     assert type(failure) is UsageError
     assert (failure.message, failure.hint) == ("No such flag: --no.", "Leave it out.")
     pid = session.host.pid
     session.steer.boot_again()
-    until(lambda: session.frame().status.failure not in (None, failure))
+    until(lambda: session.advance().status.failure not in (None, failure))
     assert session.host.pid == pid
 
 
 def test_an_engine_that_fails_leaves_balanced_books(start):
     session = start(partial(Tallied, fail_at_step=50))
-    until(lambda: session.frame().status.state is State.FAILED)
-    frame = session.frame()
+    until(lambda: session.advance().status.state is State.FAILED)
+    frame = session.advance()
     assert frame.status.failure.message == "The fake engine was told to fail here."
     assert frame.accounting.balanced
     assert frame.accounting.failed == 24
@@ -370,10 +371,10 @@ def test_an_engine_that_fails_leaves_balanced_books(start):
 def test_a_killed_engine_leaves_the_screen_up_and_boots_again(start):
     session = start()
     running(session)
-    before, pid = session.frame(), session.host.pid
+    before, pid = session.advance(), session.host.pid
     os.kill(pid, signal.SIGKILL)
-    until(lambda: session.frame().status.state is State.FAILED)
-    frame = session.frame()
+    until(lambda: session.advance().status.state is State.FAILED)
+    frame = session.advance()
     assert frame.status.failure.message == "The engine's process was killed (SIGKILL)."
     assert "memory" in frame.status.failure.hint
     assert frame.marks[-1].text == "engine failed: The engine's process was killed (SIGKILL)."
@@ -385,24 +386,24 @@ def test_a_killed_engine_leaves_the_screen_up_and_boots_again(start):
     # Orders to nobody do no harm, and a load turned meanwhile counts.
     with pytest.raises(KnobError, match="failed"):
         session.steer.set_knob("max_num_seqs", 4)
-    session.host.set_workload(Workload(ClosedLoop(5), Fixed(100), Fixed(20)), "5")
+    session.host.order(SetWorkload(Workload(ClosedLoop(5), Fixed(100), Fixed(20)), "5"))
     session.steer.boot_again()
-    until(lambda: session.frame().status.failure is None)
+    until(lambda: session.advance().status.failure is None)
     running(session, frame.accounting.finished + 10)
-    again = session.frame()
+    again = session.advance()
     assert session.host.pid != pid
     assert again.status.failure is None
     assert again.accounting.in_flight <= 5
     assert again.accounting.failed == frame.accounting.failed
     assert again.generated_tokens > frame.generated_tokens
     assert session.steer.set_knob("max_num_seqs", 2)
-    until(lambda: session.frame().accounting.running <= 2)
+    until(lambda: session.advance().accounting.running <= 2)
 
 
 def test_a_crash_says_which(start):
     session = start(DiesBooting)
-    until(lambda: session.frame().status.state is State.FAILED)
-    failure = session.frame().status.failure
+    until(lambda: session.advance().status.state is State.FAILED)
+    failure = session.advance().status.failure
     assert failure.message == "The engine's process crashed (SIGSEGV)."
     assert "log" in failure.hint
 
@@ -413,9 +414,9 @@ def test_where_the_new_engine_kills_its_process_the_one_before_comes_back(start)
     running(session)
     pid = session.host.pid
     session.steer.boot_with({"max_num_seqs": 128}, {})
-    until(lambda: session.frame().status.refused is not None)
-    running(session, session.frame().accounting.finished + 10)
-    frame = session.frame()
+    until(lambda: session.advance().status.refused is not None)
+    running(session, session.advance().accounting.finished + 10)
+    frame = session.advance()
     assert session.host.pid != pid
     assert frame.status.spec == small
     assert frame.status.refused.message == "The engine's process crashed (SIGSEGV)."
@@ -430,9 +431,9 @@ def test_a_boot_that_dies_before_it_tells_anything_goes_back_as_well(start, load
     session.steer.boot_with({"max_num_seqs": 128}, {})
     if not load:
         # Ordered of a process that is dying: it counts all the same.
-        session.host.pause_load()
-    until(lambda: session.frame().status.refused is not None and session.frame().serving)
-    status = session.frame().status
+        session.host.order(HoldLoad())
+    until(lambda: session.advance().status.refused is not None and session.advance().serving)
+    status = session.advance().status
     assert status.failure is None
     assert status.spec == small
     assert status.load_on is load
@@ -440,8 +441,8 @@ def test_a_boot_that_dies_before_it_tells_anything_goes_back_as_well(start, load
     # And another one dies, and goes back, as if it were the first.
     session.steer.boot_with({"max_num_seqs": 256}, {})
     refused = status.refused
-    until(lambda: session.frame().status.refused is not refused and session.frame().serving)
-    assert session.frame().status.spec == small
+    until(lambda: session.advance().status.refused is not refused and session.advance().serving)
+    assert session.advance().status.spec == small
 
 
 def test_what_was_ordered_is_known_before_it_is_told(start):
@@ -474,14 +475,14 @@ def test_an_engine_stopped_for_a_while_goes_on(start):
     until(lambda: psutil_child.status() == psutil.STATUS_STOPPED)
     # Orders never wait for it, however many they are: it reads none now.
     for value in range(1, 2000):
-        session.host.set_knobs(
-            session.frame().status.knobs.with_value("max_num_seqs", value % 9 + 1)
+        session.host.order(
+            SetLimits(session.advance().status.knobs.with_value("max_num_seqs", value % 9 + 1))
         )
-    assert session.frame().accounting.balanced
-    finished = session.frame().accounting.finished
+    assert session.advance().accounting.balanced
+    finished = session.advance().accounting.finished
     os.kill(session.host.pid, signal.SIGCONT)
     running(session, finished + 10)
-    until(lambda: session.frame().status.knobs.max_num_seqs == 1999 % 9 + 1)
+    until(lambda: session.advance().status.knobs.max_num_seqs == 1999 % 9 + 1)
 
 
 def test_a_stopped_engine_is_killed_when_it_does_not_close(start):
@@ -496,7 +497,7 @@ def test_a_stopped_engine_is_killed_when_it_does_not_close(start):
 
 def test_a_boot_in_progress_is_broken_off(start):
     session = start(Stuck)
-    until(lambda: session.frame().status.stage == "for ever")
+    until(lambda: session.advance().status.stage == "for ever")
     pid = session.host.pid
     assert not session.close(0.2)
     assert not psutil.pid_exists(pid)
@@ -508,7 +509,7 @@ def test_what_the_engine_started_goes_with_it(start):
     (own,) = psutil.Process(session.host.pid).children()
     # It holds the pipe open: the end of the process is noticed all the same.
     os.kill(session.host.pid, signal.SIGKILL)
-    until(lambda: session.frame().status.state is State.FAILED)
+    until(lambda: session.advance().status.state is State.FAILED)
     until(lambda: not own.is_running() or own.status() == psutil.STATUS_ZOMBIE)
 
 
@@ -522,18 +523,18 @@ def test_closing_before_anything_was_started():
 PARENT = """
 import sys, time
 from tests.test_isolated import BUSY, SPEC, Tallied
-from tputtui.engine.isolated import IsolatedHost
+from tputtui.engine.isolated.host import IsolatedHost
 from tputtui.profile import Profile
-from tputtui.session import Session
+from tputtui.session.session import Session
 
 if __name__ == "__main__":
     session = Session(Tallied, Profile(SPEC, BUSY), make_host=IsolatedHost)
     session.start()
-    while not session.frame().accounting.finished:
+    while not session.advance().accounting.finished:
         time.sleep(0.01)
     print(session.host.pid, flush=True)
     for line in sys.stdin:
-        frame = session.frame()
+        frame = session.advance()
         assert frame.accounting.balanced, frame.accounting
         steps = session.recorder.steps.between(*map(float, line.split()))
         print(frame.accounting.finished, len(steps), flush=True)
@@ -614,20 +615,23 @@ def test_ctrl_c_is_not_for_the_engine(parent):
 
 @pytest.mark.engine
 def test_a_real_engine_is_turned_and_drained(start):
-    from tputtui.engine.vllm_inproc import VllmEngine
+    from tputtui.engine.vllm.inproc import VllmEngine
 
     ceilings = {"max_num_seqs": 32, "max_num_batched_tokens": 1024, "max_model_len": 1024}
     session = start(
         VllmEngine, spec=EngineSpec("shape:demo", ceilings), load=LOAD, knobs={"max_num_seqs": 16}
     )
-    until(lambda: session.frame().status.facts is not None or session.frame().status.failure, 240.0)
+    until(
+        lambda: session.advance().status.facts is not None or session.advance().status.failure,
+        240.0,
+    )
     running(session)
-    assert session.frame().status.facts.ceilings.max_num_seqs == 32
+    assert session.advance().status.facts.ceilings.max_num_seqs == 32
     session.steer.set_knob("max_num_seqs", 4)
-    until(lambda: session.frame().accounting.running == 4, 60.0)
-    session.host.pause_load()
-    until(lambda: session.frame().status.state is State.READY, 60.0)
-    frame = session.frame()
+    until(lambda: session.advance().accounting.running == 4, 60.0)
+    session.host.order(HoldLoad())
+    until(lambda: session.advance().status.state is State.READY, 60.0)
+    frame = session.advance()
     assert frame.accounting.balanced
     assert frame.generated_tokens == frame.accounting.finished * 20
     pid = session.host.pid

@@ -21,7 +21,7 @@ SCRIPT = """
 import atexit, ctypes, importlib, os, sys
 from pathlib import Path
 cli = importlib.import_module("tputtui.cli.main")
-from tputtui.redirect import Redirected
+from tputtui.process.redirect import Redirected
 
 def run():
     redirected = Redirected(Path(sys.argv[1]))

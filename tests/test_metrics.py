@@ -17,7 +17,7 @@ from tputtui import profile
 from tputtui.errors import UsageError
 from tputtui.goals import parse_goals
 from tputtui.hardware import GpuSample, HardwareSample
-from tputtui.metrics import Exporter
+from tputtui.report.prometheus import Exporter
 
 DEMO = profile.load(profile.shipped()["demo"])
 
@@ -59,7 +59,7 @@ def rig(exporter):
 
 
 def test_our_figures_are_those_of_the_screen(rig, exporter):
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     found = scraped(exporter)
     assert found["tputtui_generated_tokens_total", ()] == frame.generated_tokens
     account = frame.accounting
@@ -80,7 +80,7 @@ def test_our_figures_are_those_of_the_screen(rig, exporter):
 
 
 def test_a_p99_is_there_once_it_is_resolved(rig, exporter):
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     found = scraped(exporter)
     for name in ("ttft", "itl"):
         there = ("tputtui_latency_seconds", (("metric", name), ("quantile", "0.99"))) in found
@@ -89,7 +89,7 @@ def test_a_p99_is_there_once_it_is_resolved(rig, exporter):
 
 
 def test_an_engine_apart_has_vllms_commonest_names_too(rig, exporter):
-    account = rig.session.frame().accounting
+    account = rig.session.advance().accounting
     found = scraped(exporter)
     model = (("model_name", "shape:demo"),)
     assert found["vllm:num_requests_running", model] == account.running
@@ -143,7 +143,7 @@ def test_scrapes_at_once_disturb_nothing(rig, exporter):
     for thread in threads:
         thread.join()
     assert len(said) == 8
-    assert rig.session.frame().accounting.balanced
+    assert rig.session.advance().accounting.balanced
 
 
 def test_our_names_follow_the_conventions(rig, exporter):
@@ -186,7 +186,7 @@ def test_gpus_are_told_one_by_one_and_what_one_lacks_is_left_out(young, exporter
 
     young.session._hardware = Gpus(young.clock, read)
     young.run(5.0)
-    frame = young.session.frame()
+    frame = young.session.advance()
     found = scraped(exporter)
 
     def told(name):

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from tests.rig import Rig
+from tputtui.frame.proof import tuned
 from tputtui.goals import parse_goals
 from tputtui.hardware import GpuSample, HardwareSample
 from tputtui.load.sections import from_texts
@@ -14,7 +15,6 @@ from tputtui.measure.energy import EnergyMeter, cost_per_mtok
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import StepSample
 from tputtui.measure.window import Phase
-from tputtui.proof import tuned
 
 BASE = Workload(ClosedLoop(96), pairs=((100, 20, 1.0),))
 
@@ -24,7 +24,7 @@ def rig_with(**texts):
 
 
 def phase(rig):
-    return rig.session.frame().window.phase
+    return rig.session.advance().window.phase
 
 
 def test_a_constant_load_settles_is_measured_and_is_steady():
@@ -50,13 +50,13 @@ def test_a_turned_limit_unsettles_and_settles_again():
 def test_a_ramp_gives_no_figure_until_it_has_come_to_rest():
     rig = rig_with(arrivals="4..90 over 20s")
     rig.run(10.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.window.phase is Phase.RAMPING
     found = tuned(frame, rig.session.recorder)
     assert "ramping" in found.note
     assert found.tuned is None
     rig.run(30.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.window.phase is Phase.STEADY
     assert frame.window.start_s > rig.session.recorder.marks[0].t_s + 20
     assert tuned(frame, rig.session.recorder).tuned.figures["tokens_per_s"].value > 0
@@ -67,7 +67,7 @@ def test_each_step_of_a_staircase_is_a_setting_of_its_own():
     labels = {}
     for _ in range(60):
         rig.run(1.0)
-        for point in rig.session.frame().points:
+        for point in rig.session.advance().points:
             labels[point.label] = point.level
     assert labels == {"a": 8, "b": 32, "c": 64}
 
@@ -78,7 +78,7 @@ def test_a_load_that_is_held_drains_and_nothing_is_quoted():
     rig.session.steer.toggle_load()
     rig.turn()
     rig.clock.advance(1.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.window.phase is Phase.DRAINING
     assert "draining" in tuned(frame, rig.session.recorder).note
     rig.run(10.0)
@@ -89,7 +89,7 @@ def test_a_queue_that_grows_is_not_steady_and_says_saturated():
     rig = rig_with(arrivals="400/s")
     rig.session.steer.set_knob("max_num_seqs", 8)
     rig.run(70.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.window.phase is Phase.DRIFTING
     assert frame.figures.saturated
 
@@ -97,7 +97,7 @@ def test_a_queue_that_grows_is_not_steady_and_says_saturated():
 def test_a_load_that_repeats_is_measured_over_whole_periods():
     rig = rig_with(arrivals="constant:30/s for 2s, 5 for 3s")
     rig.run(33.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.window.length_s % 5.0 == pytest.approx(0.0, abs=1e-6) or (
         frame.window.length_s % 5.0 == pytest.approx(5.0, abs=1e-6)
     )
@@ -119,12 +119,12 @@ def test_goals_are_judged_live_and_only_while_something_can_be_quoted():
     rig.run(20.0)
     session = rig.session
     session.set_goals(parse_goals("ttft_p90=1s, e2e_p50=1ms, tpot_p99.9=16ms"))
-    found = session.frame().goodput
+    found = session.advance().goodput
     verdicts = {each.goal.name: each.verdict.value for each in found.each}
     assert verdicts["ttft_p90"] == "met"
     assert verdicts["e2e_p50"] == "missed"
     assert found.per_s == 0.0
-    kept = tuned(session.frame(), session.recorder).tuned
+    kept = tuned(session.advance(), session.recorder).tuned
     assert kept.goals["e2e_p50"].verdict == "missed"
     assert kept.figures["goodput_per_s"].value == 0.0
     assert session.snapshot().goals == session.goals
@@ -136,9 +136,9 @@ def test_requests_cut_by_a_limit_are_bad_for_a_goal():
     rig.run(8.0)
     rig.session.steer.set_knob("max_model_len", 110)
     rig.turn()
-    before = rig.session.frame().accounting
+    before = rig.session.advance().accounting
     rig.run(2.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     cut = frame.accounting.cut - before.cut
     assert cut > 0
     ended = rig.session.recorder.ended.between(-math.inf)
@@ -179,7 +179,7 @@ def test_energy_is_that_of_every_gpu_in_use():
     rig = rig_with(arrivals="96")
     rig.session._hardware = Machine(rig.clock, 300.0, 200.0, 100.0, None)
     rig.run(10.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     # The fourth is hidden from the engine: what it takes, and whether it counts, is not ours.
     expected = frame.figures.generated_per_s / 600
     assert frame.tokens_per_joule == pytest.approx(expected, rel=0.1)
@@ -189,7 +189,7 @@ def test_energy_is_not_told_while_one_gpu_in_use_does_not_count_it():
     rig = rig_with(arrivals="96")
     rig.session._hardware = Machine(rig.clock, 300.0, None, 100.0)
     rig.run(5.0)
-    assert math.isnan(rig.session.frame().tokens_per_joule)
+    assert math.isnan(rig.session.advance().tokens_per_joule)
 
 
 def test_cost_of_a_million_tokens_by_hand():
@@ -202,7 +202,7 @@ def test_cost_of_a_million_tokens_by_hand():
         rig.session._asked.profile, price_per_hour=3.6
     )
     rig.run(10.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.cost_per_mtok == pytest.approx(1000.0 / frame.figures.generated_per_s)
 
 
@@ -218,7 +218,7 @@ def test_a_driver_that_hangs_says_nothing_of_what_binds_now(monkeypatch, age_s, 
             return HardwareSample(now_s, gpus, "ok", now_s - age_s, None, None)
 
     seen = []
-    monkeypatch.setattr("tputtui.observer.binding", spy)
+    monkeypatch.setattr("tputtui.frame.observer.binding", spy)
     rig = rig_with(arrivals="96")
     rig.session._hardware = Hot(rig.clock)
     rig.run(2.0)

@@ -44,14 +44,14 @@ class Recorded:
         self.session.watch(self.journal.see)
         self.frames = []
         if before_boot:
-            self.session.frame()
+            self.session.advance()
             self.journal.turn()
         self.rig.boot()
 
     def run(self, seconds):
         for _ in range(seconds):
             self.rig.run(1.0)
-            self.frames.append(self.session.frame())
+            self.frames.append(self.session.advance())
             self.journal.turn()
 
     def end(self):
@@ -147,7 +147,7 @@ def test_every_second_of_a_run_is_seen_again_as_it_was(run, log):
     replay = replay_of(log)
     for live in run.frames:
         replay.seek(live.t_s - replay.recording.origin_s)
-        seen = replay.frame()
+        seen = replay.advance()
         at = live.elapsed_s
         assert seen.t_s == pytest.approx(live.t_s)
         assert seen.status.state is live.status.state, at
@@ -175,7 +175,7 @@ def test_latencies_goodput_and_verdicts_are_those_that_were_shown(run, log):
     live = run.frames[-1]
     replay = replay_of(log)
     replay.seek(replay.length_s)
-    seen = replay.frame()
+    seen = replay.advance()
     # A live frame's are up to a second old: taken anew from the same samples they are the same.
     fresh = latencies(run.session.recorder, live.window.start_s, live.window.end_s)
     for name in ("ttft", "tpot", "itl", "e2e"):
@@ -199,7 +199,7 @@ def test_latencies_goodput_and_verdicts_are_those_that_were_shown(run, log):
 def test_the_charts_are_those_that_were_shown(run, log):
     replay = replay_of(log)
     replay.seek(replay.length_s)
-    replay.frame()
+    replay.advance()
     live, seen = run.session.history, replay.history
     assert (seen.first, seen.total) == (live.first, live.total)
     for before, after in zip(live.buckets, seen.buckets, strict=True):
@@ -210,7 +210,7 @@ def test_the_charts_are_those_that_were_shown(run, log):
         assert after.start_s == pytest.approx(before.start_s)
     # And in the middle of the run, only what had been by then.
     replay.seek(30.0)
-    replay.frame()
+    replay.advance()
     assert replay.history.total == 30
 
 
@@ -231,7 +231,7 @@ def test_a_failed_engine_is_seen_again(tmp_path):
     made.end()
     replay = replay_of(made.journal.path)
     replay.seek(replay.length_s)
-    failure = replay.frame().status.failure
+    failure = replay.advance().status.failure
     assert "told to fail" in failure.message
     assert failure.hint
 
@@ -248,19 +248,19 @@ class TestTime:
     def test_it_plays_at_its_speed_and_stands_when_it_is_told(self, replay):
         begin = replay.at_s
         self.now_s = 4.0
-        replay.frame()
+        replay.advance()
         assert replay.at_s == pytest.approx(begin + 4.0)
         replay.change_speed(1)
         self.now_s = 8.0
-        replay.frame()
+        replay.advance()
         assert (replay.speed, replay.at_s) == (2.0, pytest.approx(begin + 12.0))
         replay.toggle()
         self.now_s = 100.0
-        assert replay.frame().elapsed_s == pytest.approx(begin + 12.0)
+        assert replay.advance().elapsed_s == pytest.approx(begin + 12.0)
 
     def test_it_ends_at_the_end_and_begins_anew_from_there(self, replay):
         self.now_s = 1e6
-        replay.frame()
+        replay.advance()
         assert (replay.at_s, replay.playing) == (replay.length_s, False)
         replay.toggle()
         assert replay.playing
@@ -274,7 +274,7 @@ class TestTime:
             replay.change_speed(-1)
         assert replay.speed == 0.25
         replay.seek(-5)
-        assert replay.frame().t_s >= replay.recording.moments[0].t_s
+        assert replay.advance().t_s >= replay.recording.moments[0].t_s
         replay.seek(1e9)
         assert replay.at_s == replay.length_s
 
@@ -296,7 +296,7 @@ class TestTime:
                 act()
         said = steer.jump(2)
         assert "row 2" in said
-        assert replay.frame().asked.max_num_seqs == 32
+        assert replay.advance().asked.max_num_seqs == 32
 
 
 # -- wherever it ends ----------------------------------------------------------------------------
@@ -348,7 +348,7 @@ def test_a_spoilt_place_takes_its_own_line_and_no_other(log, tmp_path):
         found = read_log(tmp_path / "spoilt")
         assert whole - len(found.moments) <= 1
         assert found.damaged >= 1
-        Replay(found, lambda: 0.0).frame()
+        Replay(found, lambda: 0.0).advance()
 
 
 @settings(max_examples=300, deadline=None)
@@ -398,7 +398,7 @@ def test_a_full_disk_stops_the_log_not_the_run_and_is_told_once(tmp_path, monkey
     (news,) = made.session.news()
     assert "No space left on device" in news
     assert made.session.news() == []
-    assert made.session.frame().accounting.balanced
+    assert made.session.advance().accounting.balanced
 
 
 def test_the_log_can_be_read_by_its_person_alone(log):
@@ -426,7 +426,7 @@ def test_the_writer_thread_writes_by_itself_and_ends(tmp_path):
     assert not [t for t in threading.enumerate() if t.name == "journal"]
     found = read_log(path)
     assert found.ended == "left"
-    assert found.moments[-1].accounting == made.session.frame().accounting
+    assert found.moments[-1].accounting == made.session.advance().accounting
 
 
 # -- how large it becomes ------------------------------------------------------------------------
@@ -437,7 +437,7 @@ def written(path, steps_per_s, requests_per_s, seconds=60):
     chance, recorder = np.random.default_rng(0), Recorder()
     made = Recorded(path.with_suffix(".other"))
     journal = Journal(path, recorder, 1000.0)
-    journal.see(made.session.frame())
+    journal.see(made.session.advance())
     t, second, number = 1000.0, 1000.0, 0
     while t < 1000.0 + seconds:
         took = float(chance.lognormal(math.log(1 / steps_per_s), 0.1))
@@ -517,18 +517,18 @@ def test_it_opens_on_the_load_and_ends_on_the_last_board_that_was_seen(tmp_path)
     made.run(3)
     made.end()
     replay = replay_of(path)
-    first = replay.frame()
+    first = replay.advance()
     assert first.status.state is State.RUNNING
     assert first.accounting.issued < 200
     replay.seek(0.0)
-    assert replay.frame().status.state is not State.RUNNING
+    assert replay.advance().status.state is not State.RUNNING
     replay.seek(1e9)
-    last = replay.frame()
+    last = replay.advance()
     assert last.status.state is State.RUNNING
     assert last.figures.generated_per_s == pytest.approx(board.figures.generated_per_s, rel=0.02)
     # What was measured of the last second as well, though no board of it was drawn.
-    assert last.trials[-1].spans == made.session.frame().trials[-1].spans
+    assert last.trials[-1].spans == made.session.advance().trials[-1].spans
     replay.toggle()
     replay.toggle()
-    assert replay.frame().status.state is State.RUNNING
+    assert replay.advance().status.state is State.RUNNING
     assert replay.at_s < 10.0

@@ -251,7 +251,7 @@ def test_facts_are_the_persons_goals_with_their_limits_and_the_persons_seed(tmp_
     made.run(8)
     made.session.steer.compare()
     made.run(6)
-    leg = made.session.frame().profile.load.seed
+    leg = made.session.advance().profile.load.seed
     made.end()
     content = gather(read_log(path))
     facts = dict(content.facts)

@@ -169,7 +169,7 @@ async def test_another_limit_is_selected_without_anything_being_measured_anew(mo
         limits = board.query_one("#limits")
         for name in ("max_num_batched_tokens", "max_model_len"):
             with monkeypatch.context() as patched:
-                patched.setattr(app.session, "frame", None)
+                patched.setattr(app.session, "advance", None)
                 board.action_select(1)
             text = "\n".join("".join(piece for piece, _ in row) for row in limits._rows)
             assert f"▸ {name}" in text
@@ -269,13 +269,13 @@ async def test_the_load_is_edited_scaled_held_and_stopped():
         assert session.workload.arrivals == Poisson(12.0)
         await pilot.press("space")
         rig.run(5)
-        assert session.frame().accounting.in_flight == 0
+        assert session.advance().accounting.in_flight == 0
         await pilot.press("space")
         rig.run(2)
-        assert session.frame().accounting.in_flight > 0
+        assert session.advance().accounting.in_flight > 0
         await pilot.press("x")
         rig.turn()
-        assert session.frame().accounting.in_flight == 0
+        assert session.advance().accounting.in_flight == 0
 
 
 async def test_saving_keeps_an_existing_file(tmp_path):
@@ -340,16 +340,16 @@ async def test_a_verify_boot_is_asked_for_once_and_told_in_the_panel_of_changes(
         assert "exactly the present limits as ceilings" in told
         assert "The load pauses for about 8 s" in told
         await pilot.press("escape")
-        assert rig.session.frame().status.facts.ceilings.max_num_seqs == 256
+        assert rig.session.advance().status.facts.ceilings.max_num_seqs == 256
         await pilot.press("v", "enter")
         rig.run(12.0)
         app._tick()
         await pilot.pause()
-        assert rig.session.frame().status.facts.ceilings.max_num_seqs == 48
+        assert rig.session.advance().status.facts.ceilings.max_num_seqs == 48
         assert "verify" in app._board._canvases["changes"].border_title
         rig.run(40.0)
         app._tick()
-        assert rig.session.frame().compare.note.startswith("Verified")
+        assert rig.session.advance().compare.note.startswith("Verified")
 
 
 async def test_a_verify_boot_that_has_nothing_to_compare_with_is_not_asked_for():
@@ -432,7 +432,7 @@ async def test_an_engine_that_died_can_be_booted_again():
         await pilot.press("b")
         app.rig.run(12)
         await paint(pilot)
-        frame = app.session.frame()
+        frame = app.session.advance()
         assert frame.serving
         assert frame.accounting.finished > 0
 

@@ -18,7 +18,7 @@ import pytest
 
 from tests import PATIENCE_S
 from tests.terminal import screen_left
-from tputtui.screenstream import Restorer, ScreenStream
+from tputtui.process.screenstream import Restorer, ScreenStream
 
 ENTER = b"\x1b[?1049h\x1b[?1000h\x1b[?2004h\x1b[?7l\x1b[>25u\x1b[?25l"
 LEAVE = b"\x1b[<u\x1b[?7h\x1b[?2004l\x1b[?1000l\x1b[?1049l\x1b[?25h"
@@ -105,7 +105,7 @@ def test_a_terminal_that_has_gone_keeps_nobody():
 
 SCRIPT = """
 import os, pty, sys, termios, tty
-from tputtui.screenstream import Restorer, ScreenStream
+from tputtui.process.screenstream import Restorer, ScreenStream
 modes = termios.tcgetattr(0)
 stream = ScreenStream(1, Restorer(1, modes, "killed; log: here"))
 tty.setraw(0)

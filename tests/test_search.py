@@ -11,9 +11,16 @@ from hypothesis import strategies as st
 
 from tputtui.engine.fake import FakeEngine
 from tputtui.errors import TputError, UsageError
-from tputtui.tune.proposers import SEARCHES, search_of
-from tputtui.tune.search import Ask, Seen
-from tputtui.tune.space import Axis, Space, describe_axes, levels_around, parse_axes, usual_axes
+from tputtui.experiments.tuner.proposers import SEARCHES, search_of
+from tputtui.experiments.tuner.search import Ask, Seen
+from tputtui.experiments.tuner.space import (
+    Axis,
+    Space,
+    describe_axes,
+    levels_around,
+    parse_axes,
+    usual_axes,
+)
 
 BOOTED, CEILINGS = FakeEngine.BOOTED, FakeEngine.CEILINGS
 SEQS = (4, 8, 16, 32, 64, 128, 256)

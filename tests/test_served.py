@@ -18,8 +18,9 @@ from tputtui import profile
 from tputtui.attach.access import Access
 from tputtui.engine.host import Host
 from tputtui.engine.models import resolve
+from tputtui.engine.orders import Boot, HoldLoad, SetLimits, Start, StopLoad
 from tputtui.engine.protocol import State
-from tputtui.engine.served import ServedEngine
+from tputtui.engine.served.engine import ServedEngine
 from tputtui.errors import UsageError
 from tputtui.knobs import UNTOLD
 from tputtui.load.lengths import Fixed
@@ -46,7 +47,7 @@ class Driven:
         self.host = Host(
             lambda: ServedEngine(address, Access()), self.recorder, load, time.monotonic
         )
-        self.host.boot(EngineSpec("server:x"), {}, load=True)
+        self.host.order(Boot(Start(EngineSpec("server:x"), {}), load=True))
         self.began_s = time.monotonic()
 
     def until(self, done, most_s=PATIENCE_S):
@@ -59,7 +60,7 @@ class Driven:
     def ended(self, n):
         account = lambda: self.recorder.accounting  # noqa: E731
         self.until(lambda: account().issued - account().in_flight >= n)
-        self.host.pause_load()
+        self.host.order(HoldLoad())
         return self.until(lambda: account().in_flight == 0)
 
     def close(self):
@@ -172,7 +173,7 @@ def test_a_load_that_is_stopped_hangs_up(driven):
     fake = server(every_s=0.5)
     run = driven(fake)
     run.until(lambda: run.recorder.accounting.running == 4)
-    run.host.stop_load()
+    run.host.order(StopLoad())
     run.until(lambda: run.recorder.accounting.in_flight == 0)
     assert run.recorder.accounting.aborted == 4
     assert run.recorder.accounting.balanced
@@ -191,7 +192,7 @@ def test_a_server_that_is_gone_is_a_failure_in_a_sentence(driven):
 
 
 def test_a_server_that_is_not_there_does_not_boot(monkeypatch):
-    monkeypatch.setattr("tputtui.engine.served._FIRST_ANSWER_S", 0.3)
+    monkeypatch.setattr("tputtui.engine.served.engine._FIRST_ANSWER_S", 0.3)
     with Servers(server()) as servers:
         pass
     run = Driven(servers)
@@ -223,7 +224,7 @@ def test_a_limit_that_the_server_offers_is_turned_there(driven):
     facts, knobs = run.host.status.facts, run.host.status.knobs
     assert (knobs.max_num_seqs, facts.ceilings.max_num_seqs) == (64, 256)
     assert "max_num_seqs" not in facts.fixed
-    run.host.set_knobs(knobs.with_value("max_num_seqs", 16))
+    run.host.order(SetLimits(knobs.with_value("max_num_seqs", 16)))
     run.until(lambda: run.host.status.knobs.max_num_seqs == 16)
     assert fake.patched == [{"max_num_running_seqs": 16}]
 
@@ -233,7 +234,7 @@ def test_a_limit_that_the_server_refuses_stays(driven):
     fake.patch_status = 403
     run = driven(fake)
     run.until(lambda: run.host.status.facts is not None)
-    run.host.set_knobs(run.host.status.knobs.with_value("max_num_seqs", 16))
+    run.host.order(SetLimits(run.host.status.knobs.with_value("max_num_seqs", 16)))
     run.until(lambda: any("refuses" in mark.text for mark in run.recorder.marks))
     assert run.host.status.knobs.max_num_seqs == 64
     assert run.host.status.state is State.RUNNING

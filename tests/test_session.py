@@ -8,13 +8,14 @@ import pytest
 
 from tests.rig import Rig
 from tputtui import profile
+from tputtui.engine.orders import SetLimits
 from tputtui.engine.protocol import State
 from tputtui.errors import EngineError, KnobError, UsageError
 from tputtui.load.lengths import Fixed
 from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop, Poisson, Workload
 from tputtui.measure.samples import Outcome
-from tputtui.summary import summary
+from tputtui.report.summary import summary
 
 
 def load(arrivals, prompt=100, output=20):
@@ -28,9 +29,9 @@ def rig():
 
 def test_a_boot_goes_through_its_stages_and_times_them():
     rig = Rig(load(ClosedLoop(4)))
-    assert rig.session.frame().status.state is State.COLD
+    assert rig.session.advance().status.state is State.COLD
     rig.boot()
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.status.state is State.RUNNING
     assert frame.status.stages == (
         ("importing vLLM", 6.0),
@@ -41,7 +42,7 @@ def test_a_boot_goes_through_its_stages_and_times_them():
 def test_load_queues_behind_the_limit_and_every_frame_balances(rig):
     for _ in range(300):
         rig.turn()
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         assert frame.accounting.balanced
         assert frame.accounting.running <= 64
     assert 64 <= frame.accounting.in_flight <= 96
@@ -55,12 +56,12 @@ def test_lowering_sequences_is_in_force_at_once_and_drains(rig):
     rig.run(2.0)
     assert rig.session.steer.set_knob("max_num_seqs", 16)
     rig.turn()
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.status.knobs.max_num_seqs == 16
     assert frame.draining_seqs > 0
     assert not frame.window.settled
     rig.run(5.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.accounting.running <= 16
     assert frame.draining_seqs == 0
     assert frame.window.settled
@@ -81,9 +82,11 @@ def test_limits_out_of_bounds_are_refused_with_the_bounds_and_the_flag(rig):
 
 
 def test_nothing_gets_past_the_ceiling_even_from_inside(rig):
-    rig.session.host.set_knobs(rig.session.steer.ceilings().with_value("max_num_seqs", 10_000), "x")
+    rig.session.host.order(
+        SetLimits(rig.session.steer.ceilings().with_value("max_num_seqs", 10_000), "x")
+    )
     rig.turn()
-    assert rig.session.frame().status.knobs.max_num_seqs == 256
+    assert rig.session.advance().status.knobs.max_num_seqs == 256
 
 
 def test_limits_cannot_be_turned_before_the_engine_is_up():
@@ -107,15 +110,15 @@ def test_undo_takes_back_limits_and_load_in_order(rig):
     with pytest.raises(UsageError, match="Nothing to undo"):
         session.steer.undo()
     rig.turn()
-    assert session.frame().status.knobs.max_num_seqs == 64
+    assert session.advance().status.knobs.max_num_seqs == 64
 
 
 def test_a_lowered_length_cuts_and_never_counts_as_finished(rig):
     rig.run(1.0)
-    before = rig.session.frame().accounting
+    before = rig.session.advance().accounting
     rig.session.steer.set_knob("max_model_len", 105)
     rig.run(4.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.accounting.cut > 0
     assert frame.accounting.clamped > before.clamped
     assert frame.accounting.balanced
@@ -128,9 +131,9 @@ def test_pause_drains_and_stop_aborts_and_begins_again(rig):
     rig.run(1.0)
     rig.session.steer.toggle_load()
     rig.turn()
-    assert rig.session.frame().status.state is State.DRAINING
+    assert rig.session.advance().status.state is State.DRAINING
     rig.run(10.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.status.state is State.READY
     assert frame.accounting.in_flight == 0
     assert frame.accounting.aborted == 0
@@ -138,19 +141,19 @@ def test_pause_drains_and_stop_aborts_and_begins_again(rig):
     rig.run(1.0)
     rig.session.steer.stop_load()
     rig.turn()
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.status.state is State.READY
     assert frame.accounting.aborted == 96
     rig.session.steer.toggle_load()
     rig.turn()
     assert min(s.number for s in list(rig.session.recorder.request_log)[-5:]) >= 0
-    assert rig.session.frame().accounting.balanced
+    assert rig.session.advance().accounting.balanced
 
 
 def test_open_loop_beyond_capacity_says_saturated_and_latency_counts_from_due():
     rig = Rig.booted(load(Poisson(400.0)), max_num_seqs=8)
     rig.run(12.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.figures.saturated
     assert frame.figures.achieved_per_s < frame.figures.offered_per_s
     assert frame.accounting.waiting > 100
@@ -161,7 +164,7 @@ def test_an_engine_that_dies_leaves_a_reason_and_can_boot_again():
     rig = Rig(load(ClosedLoop(16)), fail_at_step=50)
     rig.boot()
     rig.run(10.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.status.state is State.FAILED
     assert "told to fail" in frame.status.failure.message
     assert frame.accounting.failed == 16
@@ -171,7 +174,7 @@ def test_an_engine_that_dies_leaves_a_reason_and_can_boot_again():
     rig.engine_options.clear()
     rig.session.steer.boot_again()
     rig.run(12.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.status.state is State.RUNNING
     assert frame.accounting.finished > 0
     assert frame.accounting.balanced
@@ -183,7 +186,7 @@ def test_an_engine_that_dies_leaves_a_reason_and_can_boot_again():
 def test_a_boot_that_fails_says_why(error):
     rig = Rig(load(ClosedLoop(4)), fail_boot=error)
     rig.boot()
-    status = rig.session.frame().status
+    status = rig.session.advance().status
     assert status.state is State.FAILED
     assert status.failure.message in ("no memory", "RuntimeError: bad", "SystemExit: bad")
 
@@ -204,7 +207,7 @@ def test_a_saved_profile_starts_another_session_with_the_same_limits(rig, tmp_pa
     assert found.seed == rig.session.workload.seed
     again = Rig.of(saved)
     again.boot()
-    assert again.session.frame().status.knobs == rig.session.frame().status.knobs
+    assert again.session.advance().status.knobs == rig.session.advance().status.knobs
     assert again.session.workload == rig.session.workload
 
 
@@ -226,7 +229,7 @@ def test_a_traces_bad_line_stops_the_load_says_where_and_the_engine_goes_on(tmp_
     rig = Rig.booted(load(ClosedLoop(4)))
     rig.session.steer.set_workload(from_texts(load(ClosedLoop(256)), {"trace": str(path)}))
     rig.run(60.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert "azure.csv: line 1002" in frame.status.load_failure.message
     assert frame.status.state is State.READY
     assert frame.accounting.balanced
@@ -234,7 +237,7 @@ def test_a_traces_bad_line_stops_the_load_says_where_and_the_engine_goes_on(tmp_
     rig.session.steer.set_workload(load(ClosedLoop(4)))
     rig.session.steer.toggle_load()
     rig.run(2.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.status.load_failure is None
     assert frame.accounting.running == 4
 
@@ -244,13 +247,13 @@ def test_a_trace_that_ends_holds_the_load_and_space_starts_it_again(tmp_path):
     path.write_text('{"at_s": 0, "prompt_tokens": 5, "output_tokens": 5}\n' * 6)
     rig = Rig.booted(from_texts(load(ClosedLoop(4)), {"trace": str(path)}))
     rig.run(5.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.accounting.finished == 6
     assert frame.status.state is State.READY
     assert "the trace has ended" in frame.marks[-1].text
     rig.session.steer.toggle_load()
     rig.run(5.0)
-    assert rig.session.frame().accounting.finished == 12
+    assert rig.session.advance().accounting.finished == 12
 
 
 def test_what_is_saved_during_a_sweep_is_the_load_before_it(rig):
@@ -264,7 +267,7 @@ def test_what_is_saved_during_a_sweep_is_the_load_before_it(rig):
 
 def test_a_window_that_has_only_begun_is_not_quoted_when_one_leaves(rig):
     rig.run(30)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.window.phase.quotable
     told = [line for line in summary(frame, [], Path("log")) if "figures" in line]
     assert "tok/s generated, " in told[0]

@@ -7,13 +7,13 @@ import msgspec
 import pytest
 
 from tests.rig import Rig
+from tputtui.frame.tried import between
 from tputtui.goals import parse_goals
 from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.splice import spliced
 from tputtui.measure.verdict import Judgement
 from tputtui.measure.window import figures
-from tputtui.tune.trials import between
 from tputtui.ui.panels.changes import changes, changes_caption
 
 LOAD = Workload(ClosedLoop(48), pairs=((60, 20, 1.0),))
@@ -33,12 +33,12 @@ def text_of(rows):
 def test_goals_begin_no_new_setting_and_judge_what_was_measured(rig):
     rig.session.steer.set_knob("max_num_seqs", 8)
     rig.run(15.0)
-    before = rig.session.frame()
+    before = rig.session.advance()
     assert [row.number for row in before.trials] == [1, 2]
     assert math.isnan(before.trials[0].value("goodput_per_s"))
     rig.session.set_goals(parse_goals("ttft_p90=1s"))
     rig.run(2.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert [row.number for row in frame.trials] == [1, 2]
     assert [point.label for point in frame.points] == [point.label for point in before.points]
     # Also the setting that is over is judged by them, and the frontier says what the table says.
@@ -51,7 +51,7 @@ def test_goals_begin_no_new_setting_and_judge_what_was_measured(rig):
 def test_another_load_is_described_and_not_judged(rig):
     rig.session.steer.set_workload(from_texts(LOAD, {"arrivals": "4"}))
     rig.run(15.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     row = frame.trials[-1]
     assert row.differences[0].change < -0.3
     assert {each.judgement for each in row.differences} == {Judgement.UNJUDGED}
@@ -64,12 +64,12 @@ def test_another_load_is_described_and_not_judged(rig):
 
 
 def test_the_same_setting_measured_twice_is_one_row_and_one_point_of_both_windows(rig):
-    once = rig.session.frame()
+    once = rig.session.advance()
     rig.session.steer.set_knob("max_num_seqs", 8)
     rig.run(15.0)
     rig.session.steer.undo()
     rig.run(15.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert [row.number for row in frame.trials] == [2, 1]
     row = frame.trials[-1]
     assert row.turned == "max_num_seqs 8 → 32"
@@ -89,13 +89,13 @@ def test_the_same_setting_measured_twice_is_one_row_and_one_point_of_both_window
     # Left once more, it stands as it did.
     rig.session.steer.set_knob("max_num_seqs", 8)
     rig.run(3.0)
-    assert rig.session.frame().trials[-1].number == 2
+    assert rig.session.advance().trials[-1].number == 2
 
 
 def test_every_place_has_the_same_figures_of_a_setting(rig):
     rig.session.steer.set_knob("max_num_seqs", 8)
     rig.run(75.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     old, new = frame.trials
     headline = new.differences[0]
     assert (headline.old, headline.new) == (old.value("tokens_per_s"), new.value("tokens_per_s"))
@@ -116,14 +116,14 @@ def test_a_verdict_that_the_figures_no_longer_bear_is_withdrawn_and_says_when(ri
     engine = rig.session.host._engine
     engine.STEP_S = 0.012
     rig.run(20.0)
-    row = rig.session.frame().trials[-1]
+    row = rig.session.advance().trials[-1]
     assert row.differences[0].judgement is Judgement.WORSE
     assert math.isnan(row.withdrawn_s)
     for _ in range(25):
         # Ever quicker: the window is no one thing.
         engine.STEP_S *= 0.85
         rig.run(1.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     row = frame.trials[-1]
     headline = row.differences[0]
     assert row.unjudged == "not steady"
@@ -155,6 +155,6 @@ def test_rows_that_were_spliced_are_those_of_their_windows(rig):
 def test_a_load_begun_from_another_seed_is_another_load(rig):
     rig.session.steer.set_workload(msgspec.structs.replace(rig.session.workload, seed=9))
     rig.run(12.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert [row.number for row in frame.trials] == [1, 2]
     assert frame.trials[-1].unjudged

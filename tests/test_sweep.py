@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tputtui.tune.sweep import Sweep
+from tputtui.experiments.sweep import Sweep
 
 
 def run(sweep, engine):

@@ -21,7 +21,7 @@ def swept_to_its_end(rig):
     rig.session.steer.sweep()
     for _ in range(900):
         rig.run(1.0)
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         if frame.sweep.level is None:
             return frame
     raise AssertionError(f"never over: {frame.sweep}")
@@ -34,7 +34,7 @@ def test_every_setting_that_was_measured_is_one_point_with_its_limits():
     rig.run(1.0)
     rig.session.steer.set_knob("max_num_seqs", 8)
     rig.run(25.0)
-    one, two = rig.session.frame().points
+    one, two = rig.session.advance().points
     # 16 was never measured long enough to count.
     assert (one.knobs["max_num_seqs"], two.knobs["max_num_seqs"]) == (64, 8)
     assert one.label == "a"
@@ -48,13 +48,13 @@ def test_every_setting_that_was_measured_is_one_point_with_its_limits():
 def test_a_point_is_measured_on_while_its_setting_stands_and_is_closed_by_the_next():
     rig = booted("96")
     rig.run(15.0)
-    early = rig.session.frame().points[-1]
+    early = rig.session.advance().points[-1]
     rig.run(20.0)
-    late = rig.session.frame().points
+    late = rig.session.advance().points
     assert [point.label for point in late] == ["a"]
     assert late[0].n > early.n
     rig.session.clear_points()
-    assert [point.label for point in rig.session.frame().points] in ([], ["a"])
+    assert [point.label for point in rig.session.advance().points] in ([], ["a"])
 
 
 def test_a_closed_loop_is_swept_to_its_plateau_and_put_back():
@@ -64,7 +64,7 @@ def test_a_closed_loop_is_swept_to_its_plateau_and_put_back():
     levels = set()
     for _ in range(400):
         rig.run(1.0)
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         if frame.sweep.level is None:
             break
         levels.add(frame.sweep.level)
@@ -78,7 +78,7 @@ def test_a_closed_loop_is_swept_to_its_plateau_and_put_back():
     # More in flight than can run only waits: the knee is at or below the limit.
     assert knee(swept).level <= 40
     rig.turn()
-    assert rig.session.frame().marks[-1].text == "sweep done: back to 64 in flight"
+    assert rig.session.advance().marks[-1].text == "sweep done: back to 64 in flight"
 
 
 def test_an_open_loop_is_swept_until_it_saturates():
@@ -113,11 +113,11 @@ def test_whatever_the_person_does_breaks_a_sweep_off(order):
         case "again":
             session.steer.sweep()
     rig.run(1.0)
-    frame = session.frame()
+    frame = session.advance()
     if order == "again":
         assert frame.sweep.level is not None
         session.steer.stop_experiment()
-        frame = session.frame()
+        frame = session.advance()
     assert frame.sweep.level is None
     assert session.workload.arrivals == ClosedLoop(5 if order == "load" else 64)
     assert frame.accounting.balanced
@@ -137,7 +137,7 @@ def test_a_backlog_of_before_is_in_no_level_of_a_sweep_and_in_no_row():
     rig.run(15.0)
     rig.session.steer.set_workload(from_texts(BASE, {"arrivals": "8/s"}))
     rig.run(5.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     before = frame.accounting.in_flight
     assert before > 300
     frame = swept_to_its_end(rig)
@@ -159,13 +159,13 @@ def test_a_backlog_of_before_settles_for_as_long_as_it_takes_and_says_so():
     rig.run(30.0)
     rig.session.steer.set_workload(from_texts(BASE, {"arrivals": "2/s"}))
     rig.run(70.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     old = frame.window.to_turn_over
     assert frame.window.phase is Phase.SETTLING
     assert 0 < frame.window.turned_over < old
     assert frame.window.turnover.endswith(f" of {old} old requests finished")
     assert frame.trials[-1].series is None
     rig.run(150.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.window.settled
     assert frame.trials[-1].value("ttft_p90") < 5.0

@@ -72,11 +72,11 @@ def test_a_replay_fits_a_small_terminal(log, tmp_path):
 
 
 def test_progress_is_one_live_line_and_stays_off_stdout_and_a_missed_goal_is_code_1(tmp_path):
-    command = "bench --load 24 --duration 20s --goal ttft_p50=1ms > out.txt"
+    command = "bench --load 24 --duration 8s --goal ttft_p50=1ms > out.txt"
     slow_boot = PACED | {"PACED_LONGEST_S": "0.6"}
     terminal = Terminal(command, tmp_path, columns=100, env=slow_boot)
     terminal.until(r"importing|loading")
-    terminal.until(r"measuring \d+ of 20 s · [\d,]+ tok/s")
+    terminal.until(r"measuring \d+ of 8 s · [\d,]+ tok/s")
     left = terminal.ended()
     assert "exit=1" in left.replace("\x1b[?25h", "")
     assert "ttft_p50 missed" in left

@@ -15,7 +15,7 @@ from tputtui.ui import terminal_app
 SCRIPT = """
 import ctypes, logging, os, subprocess, sys, warnings
 from pathlib import Path
-from tputtui.terminal import Terminal
+from tputtui.process.terminal import Terminal
 log = Path(sys.argv[1])
 print("before")
 with Terminal(log):

@@ -18,11 +18,11 @@ from tests.rig import Rig
 from tests.test_tuner import CLOSED, LENGTHS, SMALL, slow  # noqa: F401
 from tputtui import cli, profile
 from tputtui.cli import tune as command
+from tputtui.experiments.tuner.plan import Plan
 from tputtui.goals import parse_goals
 from tputtui.headless.tuning import trial_line
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.profile import EngineSpec, Profile
-from tputtui.tune.plan import Plan
 
 
 class Hand:
@@ -87,7 +87,7 @@ class TestFound:
 
     def test_every_trial_is_a_line_on_stderr_and_the_verdict_the_last(self, found):
         said = found.err.getvalue()
-        state = found.rig.session.frame().tuner
+        state = found.rig.session.advance().tuner
         lines = re.findall(r"^ +(\d+) (\w+) +(\d+) .*?(met|missed) tpot_p90", said, re.MULTILINE)
         assert [int(line[0]) for line in lines] == [trial.number for trial in state.trials]
         assert ("1", "a", "256", "missed") in lines
@@ -98,7 +98,7 @@ class TestFound:
         assert f"tputtui: {state.verdict}" in said
 
     def test_a_trial_in_a_line(self, found):
-        state = found.rig.session.frame().tuner
+        state = found.rig.session.advance().tuner
         line = trial_line(state.trials[0], state, parse_goals("tpot_p90=44ms"))
         assert re.fullmatch(
             r" +1 a +256 +48 in flight +(0|[\d.]+ ± [\d.]+) req/s  missed tpot_p90 \d\d\.\d ms of "
@@ -116,7 +116,7 @@ def test_nothing_better_leaves_the_start_and_a_goal_it_misses_is_code_1(monkeypa
     assert re.search(
         r"None of the \d+ settings .*met the goals\. The closest was max_num_seqs", said
     )
-    assert run.rig.session.frame().asked.max_num_seqs == 256
+    assert run.rig.session.advance().asked.max_num_seqs == 256
 
 
 def test_without_anything_better_the_start_comes_out(monkeypatch):

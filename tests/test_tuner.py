@@ -8,14 +8,15 @@ import pytest
 from tests.rig import Rig
 from tputtui import profile
 from tputtui.engine.fake import FakeEngine
+from tputtui.engine.orders import BeginLeg
 from tputtui.errors import BootNeeded, EngineError, KnobError, UsageError
+from tputtui.experiments.tuner.plan import Plan, parse_engines
 from tputtui.goals import parse_goals
 from tputtui.load.workload import Bursts, ClosedLoop, Poisson, Recorded, TraceFile, Workload
 from tputtui.measure.verdict import Judgement
 from tputtui.record.journal import Journal
 from tputtui.record.reading import read_log
 from tputtui.record.resuming import resumed
-from tputtui.tune.plan import Plan, parse_engines
 
 LENGTHS = ((60, 16, 0.4), (120, 24, 0.4), (200, 40, 0.2))
 CLOSED = Workload(ClosedLoop(48), pairs=LENGTHS, seed=7)
@@ -53,7 +54,7 @@ def found():
 
 class TestFinding:
     def test_it_finds_what_meets_the_goal_and_offers_it(self, found):
-        state = found.session.frame().tuner
+        state = found.session.advance().tuner
         assert state.phase == "done"
         assert state.offered
         assert state.found == {"max_num_seqs": 24}
@@ -63,7 +64,7 @@ class TestFinding:
         assert headline.judgement is Judgement.BETTER
 
     def test_every_trial_says_what_it_gave_and_why_it_ended(self, found):
-        trials = found.session.frame().tuner.trials
+        trials = found.session.advance().tuner.trials
         assert [trial.number for trial in trials] == list(range(1, len(trials) + 1))
         start, *rest = trials
         assert start.knobs == {"max_num_seqs": 256}
@@ -83,13 +84,14 @@ class TestFinding:
 
     def test_trials_serve_the_same_requests_and_the_pairs_others(self):
         rig = Rig.booted(CLOSED)
-        begun, begin_leg = [], rig.session.host.begin_leg
+        begun, give = [], rig.session.host.order
 
-        def watch(knobs, workload, text):
-            begun.append((text, workload.seed, knobs.max_num_seqs))
-            begin_leg(knobs, workload, text)
+        def watch(order):
+            if isinstance(order, BeginLeg):
+                begun.append((order.text, order.workload.seed, order.knobs.max_num_seqs))
+            return give(order)
 
-        rig.session.host.begin_leg = watch
+        rig.session.host.order = watch
         rig.session.set_goals(parse_goals("tpot_p90=44ms"))
         rig.session.steer.tuner.start(Plan(vary=SMALL))
         while rig.session.steer.under_way:
@@ -103,7 +105,7 @@ class TestFinding:
     def test_everything_is_put_back_and_nothing_of_it_is_a_trial_or_point_of_the_person(
         self, found
     ):
-        frame = found.session.frame()
+        frame = found.session.advance()
         assert frame.asked.max_num_seqs == 256
         assert frame.profile.load == CLOSED
         assert len(frame.trials) == 1
@@ -111,7 +113,7 @@ class TestFinding:
 
     def test_without_goals_tokens_per_second_count_and_a_start_that_is_best_stays(self):
         rig = tuned_rig(goals="", vary="max_num_seqs=8,24,256")
-        state = rig.session.frame().tuner
+        state = rig.session.advance().tuner
         assert not state.offered
         assert state.verdict.startswith("Nothing tried is better than the start, max_num_seqs 256")
         assert "tokens/s" in state.verdict
@@ -121,7 +123,7 @@ class TestFinding:
     def test_with_time_for_the_start_only_it_says_so(self):
         # Trials take longer than they are reckoned with before there are any.
         rig = tuned_rig(goals="e2e_p90=100s", budget_s=120.0)
-        state = rig.session.frame().tuner
+        state = rig.session.advance().tuner
         assert state.tried == 1
         assert state.verdict.startswith("There was time for the start only, max_num_seqs 256: ")
 
@@ -133,7 +135,7 @@ class TestFinding:
 
     def test_goals_that_cannot_be_met_end_with_the_closest_and_what_stood_in_the_way(self):
         rig = tuned_rig(goals="ttft_p90=80ms,tpot_p90=8ms")
-        state = rig.session.frame().tuner
+        state = rig.session.advance().tuner
         assert not state.offered
         assert not state.differences
         none = f"None of the {state.tried} settings"
@@ -146,7 +148,7 @@ class TestFinding:
     def test_arrivals_that_are_not_kept_up_with_miss_whatever_was_served(self):
         load = Workload(Poisson(25.0), pairs=LENGTHS, seed=7)
         rig = tuned_rig(load, goals="ttft_p90=60s", vary="max_num_seqs=4,64,256")
-        trials = rig.session.frame().tuner.trials
+        trials = rig.session.advance().tuner.trials
         narrow = next(trial for trial in trials if trial.knobs["max_num_seqs"] == 4)
         assert narrow.worst == "saturated"
         assert not narrow.holds
@@ -154,7 +156,7 @@ class TestFinding:
     def test_the_most_load_is_found_with_its_limits_and_taken_with_them(self):
         goals = "ttft_p90=1200ms,tpot_p90=44ms"
         rig = tuned_rig(ARRIVING, goals, load=True, budget_s=1200, vary="max_num_seqs=24,256")
-        state = rig.session.frame().tuner
+        state = rig.session.advance().tuner
         best = next(trial for trial in state.trials if trial.number == state.best)
         assert best.holds
         assert best.level > 11
@@ -178,11 +180,11 @@ class TestFinding:
         left = []
         while rig.session.steer.under_way:
             rig.run(2.0)
-            left.append(rig.session.frame().tuner.left_s)
+            left.append(rig.session.advance().tuner.left_s)
         assert rig.clock() - began_s < 200
         assert left[0] == pytest.approx(150, abs=8)
         assert left[-1] == 0
-        assert rig.session.frame().tuner.differences
+        assert rig.session.advance().tuner.differences
 
 
 class TestSteering:
@@ -201,19 +203,19 @@ class TestSteering:
     def test_stopped_it_confirms_the_best_and_stopped_again_it_ends(self):
         rig = tuned_rig(finish=False)
         steer = rig.session.steer
-        while not any(trial.holds for trial in rig.session.frame().tuner.trials):
+        while not any(trial.holds for trial in rig.session.advance().tuner.trials):
             rig.run(1.0)
         assert "compared with the start" in steer.tuner.finish()
         rig.run(1.0)
-        state = rig.session.frame().tuner
+        state = rig.session.advance().tuner
         assert state.phase == "confirming"
         assert steer.tuner.finish() == "The tuner is stopped."
         rig.run(1.0)
-        state = rig.session.frame().tuner
+        state = rig.session.advance().tuner
         assert state.over
         assert not state.offered
         assert state.verdict.startswith("Stopped before it was confirmed. The best so far is")
-        assert rig.session.frame().asked.max_num_seqs == 256
+        assert rig.session.advance().asked.max_num_seqs == 256
         with pytest.raises(UsageError, match="not under way"):
             steer.tuner.finish()
 
@@ -222,7 +224,7 @@ class TestSteering:
         rig.run(15.0)
         rig.session.steer.set_knob("max_num_batched_tokens", 1024)
         rig.run(1.0)
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         assert frame.tuner.over
         assert "A limit was turned." in frame.tuner.verdict
         assert (frame.asked.max_num_seqs, frame.asked.max_num_batched_tokens) == (256, 1024)
@@ -236,7 +238,7 @@ class TestSteering:
         rig.session.set_goals(parse_goals("tpot_p90=48ms"))
         rig.run(1.0)
         assert rig.session.steer.under_way == ""
-        assert rig.session.frame().tuner.over
+        assert rig.session.advance().tuner.over
 
     def test_a_profile_saved_meanwhile_holds_the_setting_before(self):
         rig = tuned_rig(finish=False)
@@ -253,7 +255,7 @@ class TestSteering:
         rig.run(5.0)
         rig.session.steer.tuner.start(Plan(vary=SMALL))
         rig.run(12.0)
-        assert rig.session.frame().tuner.trials
+        assert rig.session.advance().tuner.trials
 
     def test_a_load_that_ends_ends_it(self, tmp_path):
         trace = tmp_path / "short.jsonl"
@@ -264,17 +266,17 @@ class TestSteering:
         rig.session.steer.tuner.start(Plan(vary=SMALL))
         for _ in range(60):
             rig.run(1.0)
-        state = rig.session.frame().tuner
+        state = rig.session.advance().tuner
         assert state.over
         assert state.verdict == "The load ended before a trial was measured."
 
     def test_an_engine_that_fails_ends_it_and_keeps_its_trials(self):
         rig = tuned_rig(finish=False)
-        while len(rig.session.frame().tuner.trials) < 2:
+        while len(rig.session.advance().tuner.trials) < 2:
             rig.run(1.0)
         rig.session.host._engine.step = _fail
         rig.run(2.0)
-        state = rig.session.frame().tuner
+        state = rig.session.advance().tuner
         assert state.over
         assert len(state.trials) == 2
 
@@ -302,7 +304,7 @@ class TestSteering:
         with pytest.raises((UsageError, KnobError), match=says):
             rig.session.steer.tuner.start(Plan(**plan))
         assert rig.session.steer.under_way == ""
-        assert rig.session.frame().tuner is None
+        assert rig.session.advance().tuner is None
 
 
 def _fail():
@@ -350,16 +352,16 @@ class TestEngines:
         return rig
 
     def test_each_is_booted_searched_and_left_again(self, rig):
-        state = rig.session.frame().tuner
+        state = rig.session.advance().tuner
         assert state.engines == ("", "block_size=64", "block_size=128")
         assert {trial.engine for trial in state.trials} == {0, 1}
         assert [args.get("block_size") for args in rig.made] == [None, 64, 128, 64, None]
         assert rig.session.engine.args == {}
-        assert rig.session.frame().serving
+        assert rig.session.advance().serving
         assert rig.session.workload == CLOSED
 
     def test_the_best_of_all_is_found(self, rig):
-        state = rig.session.frame().tuner
+        state = rig.session.advance().tuner
         assert state.offered
         assert state.found == {"max_num_seqs": 24}
 
@@ -384,7 +386,7 @@ class TestEngines:
         while rig.session.steer.under_way:
             rig.run(2.0)
         rig.run(15.0)
-        state = rig.session.frame().tuner
+        state = rig.session.advance().tuner
         assert state.offered
         assert "on block_size=64 is better than the start" in state.verdict
         assert rig.session.engine.args == {}
@@ -393,7 +395,7 @@ class TestEngines:
         rig.session.steer.tuner.take(boot=True)
         rig.run(15.0)
         assert rig.session.engine.args == {"block_size": 64}
-        assert rig.session.frame().serving
+        assert rig.session.advance().serving
 
 
 class TestRecorded:
@@ -409,12 +411,12 @@ class TestRecorded:
         rig.run(1.0)
         journal.turn()
         session.steer.tuner.start(Plan(vary=SMALL))
-        while len(session.frame().tuner.trials) < 3:
+        while len(session.advance().tuner.trials) < 3:
             rig.run(1.0)
             journal.turn()
         journal.turn()
         rig.asked = profile.Profile(session.engine, CLOSED, {}, goals=session.goals)
-        return path, session.frame().tuner, rig
+        return path, session.advance().tuner, rig
 
     def test_every_trial_is_read_back_as_it_was(self, log):
         path, state, _ = log
@@ -433,10 +435,10 @@ class TestRecorded:
         rig = Rig.booted(CLOSED)
         rig.session.set_goals(parse_goals("tpot_p90=44ms"))
         rig.session.steer.tuner.start(plan)
-        assert len(rig.session.frame().tuner.trials) == 3
+        assert len(rig.session.advance().tuner.trials) == 3
         while rig.session.steer.under_way:
             rig.run(2.0)
-        after = rig.session.frame().tuner
+        after = rig.session.advance().tuner
         known = [trial.knobs for trial in state.trials]
         assert all(trial.again or trial.knobs not in known for trial in after.trials[3:])
         assert after.offered

@@ -8,10 +8,10 @@ import pytest
 from textual.widgets import Input
 
 from tests.test_screen import app_after
+from tputtui.experiments.tuner.plan import Plan
 from tputtui.goals import parse_goals
 from tputtui.load.workload import Poisson, Workload
 from tputtui.record.journal import Journal
-from tputtui.tune.plan import Plan
 from tputtui.ui.app import TputApp
 from tputtui.ui.screens.dialog import Dialog
 from tputtui.ui.screens.tuner import TunerScreen
@@ -177,9 +177,9 @@ async def test_what_was_found_is_taken_with_one_key_and_undone_with_one():
         app.rig.run(0.5)
         await paint(pilot)
         assert not isinstance(app.screen, TunerScreen)
-        assert app.session.frame().asked.max_num_seqs == 32
+        assert app.session.advance().asked.max_num_seqs == 32
         await pilot.press("u")
-        assert app.session.frame().asked.max_num_seqs == 64
+        assert app.session.advance().asked.max_num_seqs == 64
 
 
 async def test_it_is_left_or_verified():
@@ -189,13 +189,13 @@ async def test_it_is_left_or_verified():
         await pilot.press("r")
         await paint(pilot)
         assert "Enter starts." in text_of(app)
-        assert app.session.frame().asked.max_num_seqs == 64
+        assert app.session.advance().asked.max_num_seqs == 64
         await pilot.press("escape", "t")
         await paint(pilot)
         await pilot.press("v")
         await paint(pilot)
         assert "verify boot" in str(app.screen.query_one(".title").render())
-        assert app.session.frame().asked.max_num_seqs == 32
+        assert app.session.advance().asked.max_num_seqs == 32
 
 
 async def test_before_an_engine_is_up_it_says_so():
@@ -217,7 +217,7 @@ async def test_it_goes_on_with_the_trials_of_a_run_before(tmp_path, monkeypatch)
     journal = Journal(log, session.recorder, session._observer._started_s)
     session.watch(journal.see)
     session.steer.tuner.start(PLAN)
-    while len(session.frame().tuner.trials) < 2:
+    while len(session.advance().tuner.trials) < 2:
         before.rig.run(1.0)
     journal.turn()
     app = planned()
@@ -230,7 +230,7 @@ async def test_it_goes_on_with_the_trials_of_a_run_before(tmp_path, monkeypatch)
                 break
         await paint(pilot)
         assert "searching trial 3" in text_of(app)
-        assert [t.number for t in app.session.frame().tuner.trials] == [1, 2]
+        assert [t.number for t in app.session.advance().tuner.trials] == [1, 2]
 
 
 async def test_without_any_run_before_it_says_so(tmp_path, monkeypatch):

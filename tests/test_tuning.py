@@ -13,7 +13,7 @@ from tputtui.goals import parse_goals
 from tputtui.load.lengths import Fixed, Uniform
 from tputtui.load.workload import ClosedLoop, Poisson, Workload
 from tputtui.measure.verdict import Judgement
-from tputtui.tune.guard import parse_guard
+from tputtui.session.guard import parse_guard
 
 
 def load(arrivals, prompt=100, output=20, seed=0):
@@ -34,12 +34,12 @@ class TestBeforeAfter:
         rig.run(20.0)
         rig.session.steer.set_knob("max_num_seqs", 16)
         rig.run(1.0)
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         assert [trial.number for trial in frame.trials] == [1, 2]
         assert frame.trials[-1].turned == "max_num_seqs 64 → 16"
         assert frame.trials[-1].differences == ()
         rig.run(30.0)
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         assert frame.trials[-1].against == 1
         tokens = row(frame, "tokens_per_s")
         assert tokens.judgement is Judgement.WORSE
@@ -50,19 +50,19 @@ class TestBeforeAfter:
 
     def test_a_row_is_measured_for_a_minute_and_then_stands(self, rig):
         rig.run(70.0)
-        first = rig.session.frame().trials[-1].series
+        first = rig.session.advance().trials[-1].series
         assert 58.0 <= first.length_s <= 60.0
         rig.run(20.0)
-        assert rig.session.frame().trials[-1].series == first
+        assert rig.session.advance().trials[-1].series == first
 
     def test_a_pause_of_the_engine_is_not_in_the_figures(self, rig):
         rig.run(70.0)
-        before = rig.session.frame().trials[-1].value("tokens_per_s")
+        before = rig.session.advance().trials[-1].value("tokens_per_s")
         rig.session.steer.toggle_engine()
         rig.run(30.0)
         rig.session.steer.toggle_engine()
         rig.run(20.0)
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         assert len(frame.trials) == 1
         # Measured on after it, as one row of two windows.
         assert len(frame.trials[-1].spans) == 2
@@ -70,17 +70,17 @@ class TestBeforeAfter:
 
     def test_a_key_held_down_is_one_row_one_mark_and_one_undo(self, rig):
         rig.run(10.0)
-        marks = len(rig.session.frame().marks)
+        marks = len(rig.session.advance().marks)
         for value in range(63, 40, -1):
             rig.session.steer.set_knob("max_num_seqs", value)
             rig.run(0.05)
         rig.run(3.0)
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         assert [trial.knobs.max_num_seqs for trial in frame.trials] == [64, 41]
         assert [mark.text for mark in frame.marks][marks:] == ["max_num_seqs 64 → 41"]
         rig.session.steer.undo()
         rig.turn()
-        assert rig.session.frame().status.knobs.max_num_seqs == 64
+        assert rig.session.advance().status.knobs.max_num_seqs == 64
 
     def test_a_pinned_baseline_is_what_others_are_compared_with(self, rig):
         rig.run(15.0)
@@ -88,14 +88,14 @@ class TestBeforeAfter:
         rig.run(15.0)
         rig.session.steer.set_knob("max_num_seqs", 16)
         rig.run(15.0)
-        assert rig.session.frame().trials[-1].against == 2
+        assert rig.session.advance().trials[-1].against == 2
         rig.session.steer.pin(1)
         rig.run(2.0)
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         assert (frame.baseline, frame.trials[-1].against) == (1, 1)
         rig.session.steer.pin(None)
         rig.run(2.0)
-        assert rig.session.frame().trials[-1].against == 2
+        assert rig.session.advance().trials[-1].against == 2
         with pytest.raises(UsageError, match="no row 9"):
             rig.session.steer.pin(9)
 
@@ -108,21 +108,21 @@ class TestAB:
         before = rig.session.workload
         assert "max_num_seqs 64 → 32" in rig.session.steer.compare()
         rig.run(30.0)
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         assert not frame.compare.done
         assert frame.compare.side in ("A", "B")
         assert len(frame.trials) == 2
         for _ in range(60):
-            if rig.session.frame().compare.done:
+            if rig.session.advance().compare.done:
                 break
             rig.run(5.0)
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         assert frame.compare.done
         found = {d.metric.key: d for d in frame.compare.differences}
         assert found["tokens_per_s"].judgement is Judgement.WORSE
         assert found["tokens_per_s"].high < 0
         rig.turn()
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         assert frame.status.knobs.max_num_seqs == 32
         assert rig.session.workload == before
         assert frame.status.state is State.RUNNING
@@ -141,13 +141,13 @@ class TestAB:
         assert rig.session.steer.asked("max_num_seqs") == 32
         rig.session.steer.set_knob("max_num_batched_tokens", 1024)
         rig.run(1.0)
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         assert frame.compare is None
         assert frame.status.knobs.max_num_seqs == 32
         assert frame.status.knobs.max_num_batched_tokens == 1024
         rig.session.steer.undo()
         rig.run(1.0)
-        assert rig.session.frame().status.knobs.max_num_batched_tokens == 2048
+        assert rig.session.advance().status.knobs.max_num_batched_tokens == 2048
 
     def test_with_nothing_to_compare_it_says_what_to_do(self, rig):
         rig.run(2.0)
@@ -176,12 +176,12 @@ class TestHistory:
         rig.run(5.0)
         assert "max_num_seqs 32 → 64" in rig.session.steer.jump(1)
         rig.run(1.0)
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         assert frame.status.knobs.max_num_seqs == 64
         assert frame.profile.load.arrivals == ClosedLoop(96)
         rig.session.steer.undo()
         rig.run(1.0)
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         assert frame.status.knobs.max_num_seqs == 32
         assert frame.profile.load.arrivals == Poisson(5.0)
 
@@ -208,13 +208,13 @@ class TestHistory:
             rig.session.steer.set_knob("max_num_seqs", 300)
         rig.session.steer.boot_higher(refusal.value.name, refusal.value.value)
         rig.run(5.0)
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         assert frame.trials[-1].turned.startswith("another engine, max_num_seqs 64 → 300")
         with pytest.raises(BootNeeded, match="another engine"):
             rig.session.steer.jump(1)
         rig.session.steer.jump(1, boot=True)
         rig.run(5.0)
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         assert frame.status.facts.ceilings.max_num_seqs == 256
         assert frame.status.knobs.max_num_seqs == 64
 
@@ -225,10 +225,10 @@ class TestBoots:
         rig.session.steer.set_knob("max_num_batched_tokens", 512)
         rig.session.steer.set_knob("enable_prefix_caching", "off")
         rig.run(5.0)
-        before, marks = rig.session.frame().accounting, len(rig.session.frame().marks)
+        before, marks = rig.session.advance().accounting, len(rig.session.advance().marks)
         rig.session.steer.boot_higher("max_num_seqs", 512)
         rig.run(20.0)
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         assert frame.status.knobs.max_num_seqs == 512
         assert frame.status.knobs.max_num_batched_tokens == 512
         assert frame.status.knobs.enable_prefix_caching == 0
@@ -254,7 +254,7 @@ class TestBoots:
         rig.session.host._make_engine = make_engine
         rig.session.steer.boot_with({"max_num_seqs": 999}, {})
         rig.run(5.0)
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         assert frame.status.state is State.RUNNING
         assert frame.status.refused.message == "no memory"
         assert frame.status.knobs.max_num_seqs == 16
@@ -267,7 +267,7 @@ class TestBoots:
         rig.session.steer.toggle_load()
         rig.session.steer.boot_higher("max_num_seqs", 512)
         rig.run(2.0)
-        assert rig.session.frame().status.state is State.READY
+        assert rig.session.advance().status.state is State.READY
 
     def test_limits_cannot_be_turned_while_it_boots(self, rig):
         rig.run(2.0)
@@ -289,7 +289,7 @@ class TestGuard:
         rig = self.guarded("ttft_p90=500ms")
         rig.session.steer.set_knob("max_num_seqs", 4)
         rig.run(20.0)
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         assert frame.status.knobs.max_num_seqs == 64
         assert "guard (" in frame.marks[-1].text
         assert "max_num_seqs 4 → 64" in frame.marks[-1].text
@@ -302,19 +302,19 @@ class TestGuard:
         rig = self.guarded("ttft_p90=500ms,kv=0.97")
         rig.session.steer.set_knob("max_num_seqs", 60)
         rig.run(70.0)
-        assert rig.session.frame().status.knobs.max_num_seqs == 60
+        assert rig.session.advance().status.knobs.max_num_seqs == 60
 
     def test_a_turn_that_starves_everything_is_seen_by_who_waits(self):
         rig = self.guarded("ttft_p99=1s")
         rig.session.steer.set_knob("max_num_batched_tokens", 1)
         rig.run(30.0)
-        assert rig.session.frame().status.knobs.max_num_batched_tokens == 2048
+        assert rig.session.advance().status.knobs.max_num_batched_tokens == 2048
 
     def test_the_cache_is_guarded_too(self):
         rig = self.guarded("kv=0.5")
         rig.session.steer.set_knob("num_gpu_blocks", 100)
         rig.run(10.0)
-        frame = rig.session.frame()
+        frame = rig.session.advance()
         assert frame.status.knobs.num_gpu_blocks == 1025
         assert "KV cache" in frame.marks[-1].text
 
@@ -324,7 +324,7 @@ class TestGuard:
         rig.run(20.0)
         rig.session.steer.set_knob("max_num_seqs", 12)
         rig.run(20.0)
-        assert rig.session.frame().status.knobs.max_num_seqs == 12
+        assert rig.session.advance().status.knobs.max_num_seqs == 12
 
     @pytest.mark.parametrize(
         ("text", "says"),
@@ -345,7 +345,7 @@ def test_goals_are_compared_as_well(rig):
     rig.run(15.0)
     rig.session.steer.set_knob("max_num_seqs", 96)
     rig.run(20.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.trials[-1].differences[0].metric.key == "goodput_per_s"
 
 
@@ -372,9 +372,9 @@ def test_turns_in_every_state_are_carried_out_or_refused_with_a_sentence(rig):
             sentences.add(refusal.message)
         if step % 3 == 0:
             rig.turn()
-            assert session.frame().accounting.balanced
+            assert session.advance().accounting.balanced
     assert all(sentence.endswith(".") for sentence in sentences)
     rig.run(1.0)
-    frame = session.frame()
+    frame = session.advance()
     assert frame.status.failure is None
     assert frame.serving

@@ -18,8 +18,8 @@ from tputtui.engine.fake import FakeEngine
 from tputtui.engine.protocol import State
 from tputtui.errors import EngineError, UsageError
 from tputtui.export.startup import start_up
+from tputtui.frame.proof import compared
 from tputtui.profile.evidence import Figure
-from tputtui.proof import compared
 
 DEMO = profile.load(profile.shipped()["demo"])
 
@@ -37,7 +37,7 @@ def rig():
 def verified(rig, at_most=200):
     for _ in range(at_most):
         rig.run(1.0)
-        state = rig.session.frame().compare
+        state = rig.session.advance().compare
         if state is not None and state.done:
             return state
     raise AssertionError(f"never over: {state}")
@@ -48,7 +48,7 @@ def test_it_boots_with_exactly_these_values_and_measures_the_same_load(rig):
     before = session.snapshot()
     session.steer.verify()
     state = verified(rig)
-    frame = session.frame()
+    frame = session.advance()
     assert frame.status.facts.ceilings.max_num_seqs == 48
     assert frame.status.knobs.max_num_seqs == 48
     assert frame.status.spec == start_up(before).spec
@@ -87,17 +87,17 @@ def test_it_says_nothing_of_another_setting(rig):
     session.steer.set_knob("max_num_seqs", 40)
     rig.run(10.0)
     assert session.snapshot().evidence.state == "tuned live"
-    assert session.frame().compare is None
+    assert session.advance().compare is None
 
 
 def test_a_turn_breaks_it_off(rig):
     session = rig.session
     session.steer.verify()
     rig.run(6.0)
-    assert not session.frame().compare.done
+    assert not session.advance().compare.done
     session.steer.set_knob("max_num_seqs", 40)
     rig.run(20.0)
-    assert session.frame().compare is None
+    assert session.advance().compare is None
     assert session.snapshot().evidence.state == "tuned live"
 
 
@@ -108,7 +108,7 @@ def test_there_must_be_figures_to_compare_with(rig):
     with pytest.raises(UsageError, match="the window is draining"):
         rig.session.steer.verify()
     rig.run(20.0)
-    assert rig.session.frame().status.facts.ceilings.max_num_seqs == 256
+    assert rig.session.advance().status.facts.ceilings.max_num_seqs == 256
 
 
 def test_what_would_be_refused_is_known_before_a_person_is_asked(rig):
@@ -134,13 +134,13 @@ def test_a_setting_that_has_only_been_put_on_is_measured_first(rig):
     rig.run(1.0)
     assert "measured for 10 s first" in steer.verify()
     rig.run(1.0)
-    state = rig.session.frame().compare
+    state = rig.session.advance().compare
     assert (state.title, state.done) == ("verify", False)
     assert "measured first: " in state.note
-    assert rig.session.frame().status.facts.ceilings.max_num_seqs != 40
+    assert rig.session.advance().status.facts.ceilings.max_num_seqs != 40
     state = verified(rig)
     assert state.note.startswith("Verified")
-    assert rig.session.frame().status.facts.ceilings.max_num_seqs == 40
+    assert rig.session.advance().status.facts.ceilings.max_num_seqs == 40
 
 
 def test_a_turn_while_it_is_waited_for_breaks_a_verify_boot_off(rig):
@@ -149,7 +149,7 @@ def test_a_turn_while_it_is_waited_for_breaks_a_verify_boot_off(rig):
     steer.verify()
     steer.set_knob("max_num_seqs", 36)
     rig.run(30.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.compare is None
     assert frame.status.facts.ceilings.max_num_seqs != 36
 
@@ -176,7 +176,7 @@ def test_values_that_vllm_does_not_boot_with_are_refused_at_once(rig):
     rig.run(15.0)
     with pytest.raises(UsageError, match=r"fewer batched tokens \(40\) than sequences \(48\)"):
         rig.session.steer.verify()
-    assert rig.session.frame().status.facts.ceilings.max_num_seqs == 256
+    assert rig.session.advance().status.facts.ceilings.max_num_seqs == 256
 
 
 def test_an_engine_that_does_not_boot_so_is_told_and_the_old_one_is_back(rig):
@@ -193,7 +193,7 @@ def test_an_engine_that_does_not_boot_so_is_told_and_the_old_one_is_back(rig):
     session.steer.verify()
     state = verified(rig)
     assert "not that few tokens" in state.note
-    frame = session.frame()
+    frame = session.advance()
     assert frame.status.state is State.RUNNING
     assert frame.status.facts.ceilings.max_num_seqs == 256
     assert session.snapshot().evidence.state == "tuned live"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tputtui import cli, config, profile
+from tputtui import cli, profile
+from tputtui.cli import config_file as config
 from tputtui.goals import describe_goals
 from tputtui.load.lengths import LogNormal
 from tputtui.load.workload import ClosedLoop
@@ -74,7 +75,7 @@ def test_a_run_with_turned_limits_is_replayed():
     assert last.asked.max_num_seqs == 64
     replay = Replay(read, lambda: 0.0)
     replay.seek(30.0)
-    frame = replay.frame()
+    frame = replay.advance()
     assert frame.asked.max_num_seqs == 32
     assert frame.figures.generated_per_s > 0
     assert frame.accounting.balanced
@@ -91,7 +92,7 @@ def test_a_run_with_a_sweep_and_an_ab_is_replayed_and_reported(tmp_path):
     assert last.compare.differences
     replay = Replay(read, lambda: 0.0)
     replay.seek(read.length_s)
-    assert replay.frame().compare.differences == last.compare.differences
+    assert replay.advance().compare.differences == last.compare.differences
     for name in ("page.md", "page.html"):
         assert cli.main(["report", str(file), "-o", str(tmp_path / name)]) == 0
         assert (tmp_path / name).stat().st_size > 1000

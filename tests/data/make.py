@@ -18,11 +18,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 from tests.made import calibration
 from tests.test_record import Recorded
 from tputtui import profile
+from tputtui.frame.proof import compared
 from tputtui.goals import parse_goals
 from tputtui.load.lengths import LogNormal
 from tputtui.load.workload import Poisson, Prefix, Workload
 from tputtui.profile.evidence import VERIFIED
-from tputtui.proof import compared
 from tputtui.simulate.calibration import save_calibration
 
 CONFIG = """\

@@ -14,14 +14,15 @@ import pytest
 from tests import PATIENCE_S
 from tests.engine import simulated as simulation
 from tputtui.engine import dispatch
+from tputtui.engine.orders import Boot, HoldLoad, RunLoad, Start
 from tputtui.engine.protocol import Engine, State
-from tputtui.engine.vllm_inproc import VllmEngine
+from tputtui.engine.vllm.inproc import VllmEngine
 from tputtui.frame import SERVING
 from tputtui.load.lengths import Uniform
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.samples import Accounting, Outcome, RequestSample, StepSample
 from tputtui.profile import EngineSpec, Profile
-from tputtui.session import Session
+from tputtui.session.session import Session
 
 CPU = EngineSpec(
     "shape:demo", {"max_num_seqs": 64, "max_num_batched_tokens": 2048, "max_model_len": 2048}
@@ -40,7 +41,7 @@ class Served:
         self.session = Session(make_engine, Profile(spec, nothing))
         self.host = self.session.host
         self.recorder = self.session.recorder
-        self.host.boot(spec, {}, load=False)
+        self.host.order(Boot(Start(spec, {}), load=False))
         self.steps: list[StepSample] = []
         self.ended: list[RequestSample] = []
         self._seen = Accounting()
@@ -98,7 +99,7 @@ class Served:
     def start(self, in_flight: int, prompt: Uniform, output: Uniform, seed: int) -> None:
         """Let a closed loop of requests arrive from the next turn on."""
         self.session.steer.set_workload(Workload(ClosedLoop(in_flight), prompt, output, seed=seed))
-        self.host.run_load()
+        self.host.order(RunLoad())
 
     def turn(self, times: int = 1) -> None:
         """Orders, arrivals, one step; every request must be in exactly one place after it."""
@@ -128,7 +129,7 @@ class Served:
 
     def drain(self, at_most: int) -> None:
         """Hold the load and serve what is in flight to its end."""
-        self.host.pause_load()
+        self.host.order(HoldLoad())
         self.turn()
         self.turn_until(lambda: self.idle, at_most)
         assert self.recorder.accounting.in_flight == 0

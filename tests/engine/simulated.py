@@ -12,8 +12,8 @@ from functools import cache
 from typing import Any
 from unittest import mock
 
-from tputtui.engine import vllm_executor
-from tputtui.engine.vllm_args import check_arguments
+from tputtui.engine.vllm import executor as vllm_executor
+from tputtui.engine.vllm.args import check_arguments
 from tputtui.profile import EngineSpec
 
 __all__ = ["async_scheduling_on_the_cpu", "executor_class"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tputtui.engine import flags
-from tputtui.engine.vllm_args import check_arguments
+from tputtui.engine.vllm.args import check_arguments
 from tputtui.errors import UsageError
 from tputtui.profile import EngineSpec
 
@@ -64,7 +64,7 @@ def test_a_flag_like_no_other_is_refused_with_where_to_look():
     [
         ("--max-num-seqs many", "--max-num-seqs", "'many'"),
         ("--max-num-seqs 1.5", "--max-num-seqs", "'1.5'"),
-        ("--max-num-seqs", "--max-num-seqs", "expected one argument"),
+        ("--max-num-seqs", "--max-num-seqs", "takes a value"),
         ("--dtype float8", "--dtype", "invalid choice: 'float8'"),
         ("--seed 1e3", "--seed", "'1e3'"),
         ('--compilation-config {"nope":3}', "--compilation-config", "nope Unexpected keyword"),
@@ -83,7 +83,7 @@ def test_a_value_of_the_wrong_kind_is_refused_with_its_flag_in_one_sentence(line
 def test_a_stray_word_is_refused_in_a_sentence():
     with pytest.raises(UsageError) as refusal:
         check("--enforce-eager", "some-model")
-    assert refusal.value.message == "'some-model' is not expected here."
+    assert refusal.value.message == "'some-model' is not expected behind --enforce-eager, a switch."
     assert refusal.value.hint == "MODEL comes first, once."
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import importlib
 import inspect
+from pathlib import Path
 
 import pytest
 
-from tputtui.engine.vllm_inproc import INTERNALS
+from tputtui.engine import vllm as vllm_room
+from tputtui.engine.vllm.internals import IN_MODULES, IN_THE_ENGINE, NOT_EVERYWHERE
 from tputtui.load.lengths import Uniform
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -25,9 +29,46 @@ def walk(root, path, purpose, version):
     return found
 
 
-@pytest.mark.parametrize(("path", "purpose", "version"), INTERNALS, ids=[i[0] for i in INTERNALS])
+@pytest.mark.parametrize(
+    ("path", "purpose", "version"),
+    IN_THE_ENGINE + NOT_EVERYWHERE,
+    ids=[row[0] for row in IN_THE_ENGINE + NOT_EVERYWHERE],
+)
 def test_vllm_still_has(cpu, path, purpose, version):
     walk(cpu.llm_engine, path, purpose, version)
+
+
+@pytest.mark.parametrize(
+    ("place", "purpose", "version"), IN_MODULES, ids=[row[0] for row in IN_MODULES]
+)
+def test_vllm_and_torch_still_have(cpu, place, purpose, version):
+    module, _, name = place.partition(":")
+    found = importlib.import_module(module)
+    if name:
+        walk(found, name, purpose, version)
+
+
+def test_whatever_is_imported_from_vllm_has_its_row():
+    """What these modules import of vLLM and transformers, by name, is listed."""
+    listed = {place for place, _, _ in IN_MODULES}
+    room = Path(vllm_room.__file__).parent
+    missing = []
+    for source in sorted(room.glob("*.py")):
+        for node in ast.walk(ast.parse(source.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not node.module:
+                continue
+            if node.module.split(".")[0] in ("vllm", "torch", "transformers"):
+                names = [f"{node.module}:{alias.name}" for alias in node.names]
+                missing += [
+                    f"{source.name}: {name}"
+                    for name in names
+                    if not any(
+                        place == name or place.startswith(name.replace(":", ".") + ":")
+                        for place in listed
+                    )
+                ]
+    # Where the parser stood before 0.19.
+    assert missing == ["args.py: vllm.utils:FlexibleArgumentParser"]
 
 
 def test_a_missing_internal_is_named_with_purpose_and_version(cpu):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.test_export import JSON, TEXTS, TUNED, made, run_shell, use_of_env
 from tputtui import profile
 from tputtui.engine import flags, models
-from tputtui.engine.vllm_args import argument_parser, import_vllm, parse_arguments, prepare
+from tputtui.engine.vllm.args import argument_parser, import_vllm, parse_arguments, prepare
 from tputtui.export import export
 from tputtui.export.startup import start_up
 from tputtui.profile import EngineSpec

@@ -14,6 +14,7 @@ import pytest
 from tests import PATIENCE_S
 from tests.engine.conftest import CPU
 from tputtui import profile
+from tputtui.engine.orders import HoldLoad, RunLoad, SetLimits
 from tputtui.engine.protocol import State
 from tputtui.load.generator import RequestSpec
 from tputtui.load.lengths import Uniform
@@ -116,7 +117,7 @@ def test_token_limit_holds_from_the_next_step_and_nothing_is_lost(cpu):
 def test_shorter_length_cuts_what_is_past_it_and_stops_the_rest_on_it(cpu):
     cpu.start(100, Uniform(16, 160), Uniform(8, 96), seed=4)
     cpu.turn(12)
-    cpu.host.pause_load()
+    cpu.host.order(HoldLoad())
     present, before = cpu.lengths(), len(cpu.ended)
     assert len(present) >= 90
     # About 96, and exactly the present length of some request that runs.
@@ -156,7 +157,7 @@ def test_length_raised_again_gives_requests_in_flight_what_they_asked_for(cpu):
     cpu.session.steer.set_knob("max_num_seqs", 32)
     cpu.start(100, Uniform(16, 64), Uniform(40, 72), seed=5)
     cpu.turn(8)
-    cpu.host.pause_load()
+    cpu.host.order(HoldLoad())
     cpu.session.steer.set_knob("max_model_len", 68)
     cpu.turn(8)
     cut = outcomes(cpu)[Outcome.CUT]
@@ -214,7 +215,7 @@ def test_first_tokens_are_as_many_as_requests_that_had_one_and_times_are_in_orde
 def test_open_loop_requests_count_from_when_they_were_due(cpu):
     load = Workload(Poisson(50.0), Uniform(16, 32), Uniform(2, 8), seed=8)
     cpu.session.steer.set_workload(load)
-    cpu.host.run_load()
+    cpu.host.order(RunLoad())
     cpu.turn_until(lambda: len(cpu.ended) >= 10, at_most=5_000_000)
     cpu.drain(at_most=500)
     assert set(outcomes(cpu)) == {Outcome.FINISHED}
@@ -299,7 +300,7 @@ def test_a_prompt_the_engine_refuses_is_rejected_and_the_rest_go_on(cpu, monkeyp
 def test_nothing_above_a_ceiling_reaches_vllm(cpu):
     ceilings = cpu.session.steer.ceilings()
     for name in ceilings.as_dict():
-        cpu.host.set_knobs(ceilings.with_value(name, 1_000_000), "too high")
+        cpu.host.order(SetLimits(ceilings.with_value(name, 1_000_000), "too high"))
     cpu.start(80, Uniform(16, 32), Uniform(4, 8), seed=13)
     cpu.turn(3)
     assert cpu.host.status.knobs == ceilings
@@ -315,12 +316,12 @@ from pathlib import Path
 
 from tests.engine.simulated import executor_class
 from tputtui import profile
-from tputtui.engine.vllm_inproc import VllmEngine
-from tputtui.session import Session
+from tputtui.engine.vllm.inproc import VllmEngine
+from tputtui.session.session import Session
 
 saved = profile.load(Path(sys.argv[1]))
 session = Session(lambda: VllmEngine(executor_class()), saved)
-session.host.boot(saved.engine, saved.knobs, load=True)
+session.host.order(Boot(Start(saved.engine, saved.knobs), load=True))
 for _ in range(30):
     session.host.turn()
 scheduler = session.host._engine._engine.engine_core.engine_core.scheduler

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from tests.engine.conftest import all_whole
+from tputtui.engine.orders import Preempt, ResetPrefixCache, RunLoad
 from tputtui.engine.protocol import State
 from tputtui.errors import CeilingError, KnobError
 from tputtui.knobs import KNOBS
@@ -97,7 +98,7 @@ def test_prefix_look_ups_go_off_and_on(cpu):
     session.steer.set_workload(
         Workload(ClosedLoop(8), Uniform(16, 32), Uniform(2, 4), prefix=Prefix(1.0, 256, 1), seed=5)
     )
-    cpu.host.run_load()
+    cpu.host.order(RunLoad())
     cpu.turn(30)
     assert sum(step.cached_tokens for step in cpu.steps) > 0
     session.steer.set_knob("enable_prefix_caching", "off")
@@ -234,9 +235,9 @@ def test_a_storm_of_turns_ends_on_the_last_with_few_marks_and_nothing_lost(simul
                 # Below what the longest request needs: the storm goes on.
                 continue
         if chance.random() < 0.1:
-            served.host.preempt()
+            served.host.order(Preempt())
         if chance.random() < 0.1:
-            served.host.reset_prefix_cache()
+            served.host.order(ResetPrefixCache())
         served.turn()
         assert served.host.status.knobs == served.session._asked.knobs
     assert len(served.recorder.marks) - marks <= 500

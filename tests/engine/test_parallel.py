@@ -14,7 +14,7 @@ from tests import PATIENCE_S
 from tests.engine import simulated as simulation
 from tputtui.cli import main
 from tputtui.engine.protocol import State
-from tputtui.engine.vllm_inproc import VllmEngine
+from tputtui.engine.vllm.inproc import VllmEngine
 from tputtui.errors import TputError
 from tputtui.load.lengths import Uniform
 from tputtui.measure.samples import Outcome
@@ -119,7 +119,7 @@ def test_what_clears_shared_memory_away_after_us_outlives_the_terminal():
     program = """
 from multiprocessing import resource_tracker as tracker
 from pathlib import Path
-from tputtui.engine.vllm_workers import start_tracker
+from tputtui.engine.vllm.workers import start_tracker
 start_tracker()
 for pid in (tracker._resource_tracker._pid, "self"):
     print(Path(f"/proc/{pid}/status").read_text().partition("SigBlk:")[2].split()[0])

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tputtui.engine.orders import RunLoad
 from tputtui.load.hits import predicted_hits
 from tputtui.load.lengths import Uniform
 from tputtui.load.sections import from_texts
@@ -24,7 +25,7 @@ def served_hits(cpu, load, requests):
     cpu.session.steer.stop_load()
     cpu.turn()
     cpu.begin()
-    cpu.host.run_load()
+    cpu.host.order(RunLoad())
     cpu.turn_until(lambda: len(cpu.ended) >= requests, at_most=requests * 12)
     cpu.drain(at_most=100)
     looked_up = sum(step.looked_up_tokens for step in cpu.steps)

@@ -82,7 +82,7 @@ def test_a_boot_that_fails_goes_back_to_the_arguments_before_and_says_why(own):
     ):
         session.steer.boot_with(args, {})
         own.turn(10)
-        frame = session.frame()
+        frame = session.advance()
         assert frame.status.state is State.RUNNING
         assert says in frame.status.refused.message
         assert session.engine == before
@@ -119,7 +119,7 @@ import psutil
 from tests.engine.conftest import CPU, Served
 from tputtui.engine.memory import give_back
 from tputtui.engine.protocol import State
-from tputtui.engine.vllm_inproc import VllmEngine
+from tputtui.engine.vllm.inproc import VllmEngine
 from tputtui.load.lengths import Uniform
 from tputtui.profile import EngineSpec
 

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from tputtui.engine.orders import Boot, HoldLoad, Start
 from tputtui.engine.protocol import State
 from tputtui.errors import EngineError, UsageError
 from tputtui.load.lengths import Uniform
@@ -80,7 +81,7 @@ def test_shorter_length_stops_running_requests_on_it_exactly(simulated):
     limit = 100
     simulated.start(400, Uniform(16, 120), Uniform(60, 160), seed=21)
     simulated.turn(30)
-    simulated.host.pause_load()
+    simulated.host.order(HoldLoad())
     present, before = simulated.lengths(), len(simulated.ended)
     simulated.session.steer.set_knob("max_model_len", limit)
     simulated.turn()
@@ -105,7 +106,7 @@ def test_shorter_length_stops_running_requests_on_it_exactly(simulated):
 def test_length_raised_before_a_request_reaches_the_limit_is_given_in_full(simulated):
     simulated.start(300, Uniform(16, 64), Uniform(100, 140), seed=22)
     simulated.turn(20)
-    simulated.host.pause_load()
+    simulated.host.order(HoldLoad())
     in_flight = set(simulated.lengths())
     simulated.session.steer.set_knob("max_model_len", 110)
     simulated.turn(10)
@@ -168,7 +169,7 @@ def test_a_full_cache_preempts_and_what_is_computed_again_is_prefill(simulated):
 
 def test_a_boot_that_vllm_refuses_names_the_argument_and_the_next_boot_works(simulated):
     refused = EngineSpec("shape:demo", {"max_num_seqs": 0})
-    simulated.host.boot(refused, {}, load=False)
+    simulated.host.order(Boot(Start(refused, {}), load=False))
     with pytest.raises(UsageError, match=r"max_num_seqs: .* greater than or equal to 1\. "):
         simulated.turn()
     assert simulated.host.status.state is State.FAILED

@@ -30,7 +30,8 @@ from tputtui.attach.poller import Poller
 from tputtui.attach.track import Standing
 from tputtui.cli import main
 from tputtui.engine.host import Host
-from tputtui.engine.served import ServedEngine
+from tputtui.engine.orders import Boot, HoldLoad, Start
+from tputtui.engine.served.engine import ServedEngine
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.recorder import Recorder
@@ -313,9 +314,9 @@ def test_attach_counts_what_a_driven_load_was_served(server):
         while fleet.look().servers[0].standing is not Standing.LIVE:
             time.sleep(0.05)
         before = _generated(fleet.look())
-        host.boot(EngineSpec(f"server:{server.url}"), {}, load=True)
+        host.order(Boot(Start(EngineSpec(f"server:{server.url}"), {}), load=True))
         turned_until(lambda: recorder.accounting.finished >= 60)
-        host.pause_load()
+        host.order(HoldLoad())
         turned_until(lambda: recorder.accounting.in_flight == 0)
         seen = recorder.generated_tokens
         end = time.monotonic() + PATIENCE_S

@@ -11,10 +11,11 @@ import pytest
 from tests import PATIENCE_S
 from tests.made import calibration
 from tputtui.cli.calibrate import calibration_of
+from tputtui.engine.orders import Boot, Start
 from tputtui.engine.protocol import State
 from tputtui.engine.virtual import VirtualHost
-from tputtui.engine.vllm_measured import MeasuredEngine
-from tputtui.engine.vllm_simulated import SimulatedEngine
+from tputtui.engine.vllm.measured import MeasuredEngine
+from tputtui.engine.vllm.simulated import SimulatedEngine
 from tputtui.errors import UsageError
 from tputtui.headless import calibrating
 from tputtui.headless.progress import Progress
@@ -22,7 +23,7 @@ from tputtui.load.lengths import Fixed, LogNormal, Uniform
 from tputtui.load.workload import ClosedLoop, Prefix, Workload
 from tputtui.measure.samples import Outcome
 from tputtui.profile import EngineSpec, Profile
-from tputtui.session import Session
+from tputtui.session.session import Session
 from tputtui.simulate.calibration import save_calibration
 from tputtui.simulate.clock import RealTime, VirtualTime
 from tputtui.simulate.cost import Roofline
@@ -47,7 +48,7 @@ class Simulated:
             make_host=VirtualHost,
         )
         self.host, self.recorder = self.session.host, self.session.recorder
-        self.host.boot(spec, {}, load=True)
+        self.host.order(Boot(Start(spec, {}), load=True))
         self.host.turn()
         if self.host.status.failure:
             raise self.host.status.failure
@@ -66,10 +67,10 @@ class Simulated:
         until_s = self.clock() + seconds
         while self.clock() < until_s:
             self.host.run_for(0.25)
-            self.session.frame()
+            self.session.advance()
             assert self.recorder.accounting.balanced
             assert self.host.status.failure is None, self.host.status.failure
-        return self.session.frame()
+        return self.session.advance()
 
     def ended(self):
         return [each for each in self.recorder.request_log if each.outcome is Outcome.FINISHED]
@@ -241,7 +242,7 @@ def test_real_time_and_virtual_time_agree():
     session = Session(
         lambda: SimulatedEngine(simulation_of("h100"), clock), Profile(spec, load), clock
     )
-    session.host.boot(spec, {}, load=True)
+    session.host.order(Boot(Start(spec, {}), load=True))
     session.host.turn()
     began_s = clock()
     while clock() - began_s < 3.0:

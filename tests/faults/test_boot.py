@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults import fault
 from tests.terminal import Terminal
-from tputtui.engine.vllm_args import sentences
+from tputtui.engine.vllm.args import sentences
 from tputtui.errors import EngineError
 
 pytestmark = [pytest.mark.pty, pytest.mark.engine]
@@ -109,11 +109,11 @@ def test_ctrl_c_leaves_in_every_stage_of_a_boot(tmp_path, stage):
 @pytest.mark.parametrize(
     ("arguments", "leave"),
     [
-        ("--load 8", "q"),
         ("--load 8", "SIGTERM"),
-        ("--load 8 --isolate", "SIGTERM"),
         ("bench --duration 3s", "SIGTERM"),
-        ("bench --duration 3s", "\x03"),
+        pytest.param("--load 8", "q", marks=pytest.mark.long),
+        pytest.param("--load 8 --isolate", "SIGTERM", marks=pytest.mark.long),
+        pytest.param("bench --duration 3s", "\x03", marks=pytest.mark.long),
     ],
 )
 def test_a_boot_that_waits_inside_torch_for_ever_can_be_left(tmp_path, arguments, leave):

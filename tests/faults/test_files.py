@@ -59,7 +59,7 @@ def test_a_full_disk_at_save_is_a_sentence_and_leaves_nothing_half_written(rig, 
     assert sorted(full.iterdir()) == before
     # The run is as it was, and can be saved elsewhere.
     rig.run(1)
-    assert rig.session.frame().figures.generated_per_s > 0
+    assert rig.session.advance().figures.generated_per_s > 0
 
 
 def test_a_full_disk_stops_the_session_log_and_not_the_run(tmp_path):
@@ -73,7 +73,7 @@ def test_a_full_disk_stops_the_session_log_and_not_the_run(tmp_path):
     assert news == "The session log /dev/full stopped: No space left on device."
     rig.run(5)
     assert rig.session.news() == []
-    assert rig.session.frame().figures.generated_per_s > 0
+    assert rig.session.advance().figures.generated_per_s > 0
 
 
 def test_a_disk_that_fills_up_while_it_is_logged_keeps_what_was_written(tmp_path, rig):
@@ -162,7 +162,7 @@ def test_a_wall_clock_that_jumps_changes_no_figure(tmp_path, monkeypatch):
                 rig.run(1)
                 journal.turn()
             journal.turn("left")
-            frame = rig.session.frame()
+            frame = rig.session.advance()
             return frame.figures, frame.latencies, frame.window, read_log(path).length_s
 
     assert measured(False) == measured(True)

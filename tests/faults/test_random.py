@@ -24,18 +24,19 @@ from tests.engine import simulated as simulation
 from tests.test_session import load
 from tputtui import profile
 from tputtui.engine.fake import FakeEngine
+from tputtui.engine.orders import Boot, Start
 from tputtui.engine.protocol import State
-from tputtui.engine.vllm_inproc import VllmEngine
+from tputtui.engine.vllm.inproc import VllmEngine
 from tputtui.errors import EngineError, ProfileError, UsageError
+from tputtui.experiments.tuner.plan import Plan
 from tputtui.goals import parse_goals
 from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop
 from tputtui.profile import EngineSpec, Profile
 from tputtui.record.journal import Journal
 from tputtui.record.reading import read_log
-from tputtui.session import Session
+from tputtui.session.session import Session
 from tputtui.simulate.clock import VirtualTime
-from tputtui.tune.plan import Plan
 
 ARGS = {"max_num_seqs": 64, "max_num_batched_tokens": 512, "max_model_len": 512}
 FAULTS = ("boot", "submit", "step", "end", "apply", "preempt", "reset_prefix_cache", "counts",
@@ -124,7 +125,7 @@ class AnythingGoes(RuleBasedStateMachine):
 
     @rule(loaded=st.booleans())
     def start(self, loaded):
-        self.session.host.boot(self.session.engine, {}, load=loaded)
+        self.session.host.order(Boot(Start(self.session.engine, {}), load=loaded))
 
     @rule()
     def boot_again(self):
@@ -203,7 +204,7 @@ class AnythingGoes(RuleBasedStateMachine):
     def books_balance(self):
         if not hasattr(self, "session"):
             return
-        frame = self.session.frame()
+        frame = self.session.advance()
         books = frame.accounting
         assert books.balanced, books
         for rate in (frame.figures.generated_per_s, frame.now.generated_per_s):
@@ -229,7 +230,7 @@ class AnythingGoes(RuleBasedStateMachine):
         self.session.host.close(0)
         while self.session.host.status.state is not State.STOPPED:
             self.session.host.turn()
-        books = self.session.frame().accounting
+        books = self.session.advance().accounting
         assert books.balanced
         assert books.in_flight == 0
         assert self.session.host._engine is None

@@ -18,7 +18,7 @@ from tputtui import cli, profile
 from tputtui.engine.models import check_no_secret
 from tputtui.errors import EngineError, UsageError
 from tputtui.export.formats import FORMATS, export
-from tputtui.logs import log_through
+from tputtui.process.logs import log_through
 from tputtui.profile import EngineSpec, Profile
 from tputtui.redact import redacted, secret_in
 

@@ -10,12 +10,13 @@ import pytest
 from tests.engine import simulated as simulation
 from tests.rig import Rig
 from tests.test_session import load
+from tputtui.engine.orders import Boot, Start
 from tputtui.engine.protocol import State
-from tputtui.engine.vllm_inproc import VllmEngine
+from tputtui.engine.vllm.inproc import VllmEngine
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.profile import EngineSpec, Profile
-from tputtui.session import Session
+from tputtui.session.session import Session
 
 # A hundred thousand take most of a minute: `make faults`.
 QUEUED = 100_000 if "FAULT_SEQUENCES" in os.environ else 20_000
@@ -33,11 +34,11 @@ def test_a_minute_of_a_thousand_turns_a_second_ends_on_the_last_and_loses_nothin
             turns += 1
             session.steer.set_knob("max_num_seqs", 8 + turns % 57)
         if turns % 200 == 0:
-            session.frame()
+            session.advance()
     assert turns > 55_000
     session.steer.set_knob("max_num_seqs", 21)
     rig.run(2)
-    frame = session.frame()
+    frame = session.advance()
     assert frame.status.knobs.max_num_seqs == 21
     # Requests of one length end together: the batch is full again a step later.
     running = []
@@ -50,7 +51,7 @@ def test_a_minute_of_a_thousand_turns_a_second_ends_on_the_last_and_loses_nothin
     assert len(frame.marks) < 5000
     session.steer.undo()
     rig.turn()
-    assert session.frame().accounting.balanced
+    assert session.advance().accounting.balanced
 
 
 @pytest.mark.engine
@@ -60,7 +61,7 @@ def test_a_great_many_requests_due_at_once_hold_up_neither_steps_nor_orders():
     many = Workload(ClosedLoop(QUEUED), Fixed(16), Fixed(40))
     session = Session(lambda: VllmEngine(simulation.executor_class()), Profile(spec, many))
     host = session.host
-    host.boot(spec, {}, load=True)
+    host.order(Boot(Start(spec, {}), load=True))
     host._carry_out(0)
     assert host.status.failure is None
     longest_s, turns = 0.0, 0
@@ -79,13 +80,13 @@ def test_a_great_many_requests_due_at_once_hold_up_neither_steps_nor_orders():
     host.turn()
     assert host.status.knobs.max_num_seqs == 4
     began_s = time.thread_time()
-    frame = session.frame()
+    frame = session.advance()
     assert time.thread_time() - began_s < 1.0
     assert frame.accounting.waiting > 0.99 * QUEUED
     # All of it can be thrown away.
     session.steer.stop_load()
     host.turn()
-    books = session.frame().accounting
+    books = session.advance().accounting
     assert books.in_flight == 0
     assert books.aborted + books.finished == books.issued >= QUEUED
     host.close(0)

@@ -21,7 +21,7 @@ import pytest
 from tests.engine.conftest import Bench, all_whole
 from tests.terminal import Terminal
 from tputtui.engine.protocol import State
-from tputtui.engine.vllm_inproc import VllmEngine
+from tputtui.engine.vllm.inproc import VllmEngine
 from tputtui.errors import UsageError
 from tputtui.hardware.vendors import GpuReader
 from tputtui.load.lengths import Uniform

@@ -82,7 +82,7 @@ def test_what_follows_a_dot_replaces_the_argument_as_for_vllm():
 
 @pytest.mark.engine
 def test_the_names_and_numbers_are_those_of_vllms_parser():
-    from tputtui.engine.vllm_args import argument_parser, prepare
+    from tputtui.engine.vllm.args import argument_parser, prepare
 
     prepare(EngineSpec("shape:demo"))
     actions = argument_parser()._actions
@@ -97,7 +97,7 @@ def test_the_names_and_numbers_are_those_of_vllms_parser():
 
 @pytest.mark.engine
 def test_the_kinds_of_flags_are_those_of_vllms_parser():
-    from tputtui.engine.vllm_args import argument_parser, prepare
+    from tputtui.engine.vllm.args import argument_parser, prepare
 
     prepare(EngineSpec("shape:demo"))
     for action in argument_parser()._actions:
@@ -128,7 +128,7 @@ def test_the_kinds_of_flags_are_those_of_vllms_parser():
     ],
 )
 def test_the_canonical_spelling_is_to_vllm_what_was_typed(words):
-    from tputtui.engine.vllm_args import argument_parser, prepare
+    from tputtui.engine.vllm.args import argument_parser, prepare
 
     prepare(EngineSpec("shape:demo"))
     argv = shlex.split(words, posix=False)

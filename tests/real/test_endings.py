@@ -10,11 +10,12 @@ from tests import PATIENCE_S
 from tests.rig import Rig
 from tests.terminal import PROGRAM, environment
 from tputtui.engine.dispatch import _SENT_AT_ONCE
+from tputtui.engine.orders import BeginLeg, Boot, Start
 from tputtui.errors import UsageError
+from tputtui.experiments.leg import LegWatch
+from tputtui.experiments.measuring import Measuring, Stage
 from tputtui.load.source import check_trace
 from tputtui.load.workload import ClosedLoop, Poisson, Recorded, TraceFile, Workload
-from tputtui.tune.leg import LegWatch
-from tputtui.tune.measuring import Measuring, Stage
 
 RECORD = '{"at_s": %s, "prompt_tokens": 100, "output_tokens": 10}\n'
 
@@ -63,7 +64,7 @@ def test_a_load_that_began_and_ended_between_two_looks_has_ended(trace, looks):
     for _ in range(looks):
         rig.run(0.5)
     assert rig.session.host.status.load_run.ended
-    measuring.follow(rig.session.frame())
+    measuring.follow(rig.session.advance())
     assert (measuring.stage, measuring.note) == (Stage.DONE, "the load ended")
 
 
@@ -73,10 +74,10 @@ def test_only_the_load_that_is_waited_for_is_measured(trace):
     rig.run(5.0)
     # The one before has ended already: it is not this one.
     measuring = Measuring(10.0, rig.session.steer.restart_load())
-    measuring.follow(rig.session.frame())
+    measuring.follow(rig.session.advance())
     assert measuring.stage is Stage.BOOTING
     rig.run(5.0)
-    measuring.follow(rig.session.frame())
+    measuring.follow(rig.session.advance())
     assert measuring.stage is Stage.DONE
 
 
@@ -84,11 +85,11 @@ def test_a_load_that_is_put_on_anew_warms_up_anew():
     rig = Rig.booted(Workload(ClosedLoop(4), prompt=None, output=None, pairs=((64, 16, 1.0),)))
     measuring = Measuring(10.0)
     rig.run(3.0)
-    assert measuring.follow(rig.session.frame())
+    assert measuring.follow(rig.session.advance())
     assert measuring.stage is Stage.SETTLING
     rig.session.steer.restart_load()
     rig.run(0.5)
-    measuring.follow(rig.session.frame())
+    measuring.follow(rig.session.advance())
     assert measuring.stage is Stage.WARMING
 
 
@@ -98,10 +99,10 @@ def test_a_leg_knows_when_its_load_ended_however_late_it_looks(trace):
     rig.boot()
     rig.run(2.0)
     watch = LegWatch(rig.clock())
-    rig.session.host.begin_leg(rig.session.frame().asked, load, "A, pair 1")
+    rig.session.host.order(BeginLeg(rig.session.advance().asked, load, "A, pair 1"))
     began_s = rig.clock()
     rig.run(20.0)
-    watch.follow(rig.session.frame(), rig.session.recorder)
+    watch.follow(rig.session.advance(), rig.session.recorder)
     assert watch.began_s == began_s
     assert began_s + 0.5 <= watch.ended_s < began_s + 1.0
 
@@ -112,7 +113,7 @@ def test_a_sweep_of_a_trace_that_ends_is_over(trace):
     rig.boot()
     rig.session.steer.sweep()
     rig.run(30.0)
-    frame = rig.session.frame()
+    frame = rig.session.advance()
     assert frame.sweep.level is None
     assert frame.sweep.note == "The load ended: its trace is over."
     assert rig.session.workload == load
@@ -123,7 +124,7 @@ def test_a_boot_keeps_what_is_known_of_the_load_before(trace):
     rig.boot()
     rig.run(2.0)
     run = rig.session.host.status.load_run
-    rig.session.host.boot(rig.session.engine, {}, load=False)
+    rig.session.host.order(Boot(Start(rig.session.engine, {}), load=False))
     rig.turn()
     assert rig.session.host.status.load_run == run
 

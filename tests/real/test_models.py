@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.engine.test_simulated import GEMMA, Simulated, folder_of
-from tputtui.engine.vllm_model import _bits_of_group, _bits_of_method
-from tputtui.engine.vllm_simulated import SimulatedEngine
+from tputtui.engine.vllm.model import _bits_of_group, _bits_of_method
+from tputtui.engine.vllm.simulated import SimulatedEngine
 from tputtui.errors import UsageError
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
@@ -138,7 +138,7 @@ def test_inner_sizes_and_tables_for_each_layer(tmp_path):
 def test_experts_that_a_token_takes_are_found_under_any_name(name):
     from types import SimpleNamespace
 
-    from tputtui.engine.vllm_model import _experts_used
+    from tputtui.engine.vllm.model import _experts_used
 
     assert _experts_used(SimpleNamespace(**{name: 8, "num_experts": 128})) == 8
 

@@ -13,7 +13,7 @@ from tputtui.engine.arguments import value_of
 from tputtui.engine.protocol import Argument
 from tputtui.errors import UsageError
 from tputtui.knobs import parse_value, whole_number
-from tputtui.tune.guard import parse_guard
+from tputtui.session.guard import parse_guard
 
 SCRIPT = """
 import sys
@@ -56,6 +56,22 @@ def test_a_mistyped_word_of_ours_is_named_before_vllm_is_imported(words, said, h
     assert told.count("\n") == 2
     assert said in told
     assert hint in told
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(900)
+def test_what_vllm_says_when_it_is_asked_about_a_flag_reaches_nobody(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "tputtui", "bench", "shape:demo", "--max-num-sqs=3"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(tmp_path),
+        cwd=tmp_path, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "asking vLLM about --max-num-sqs …",
+        "tputtui: vLLM has no flag --max-num-sqs.",
+        "         Did you mean `--max-num-seqs`?",
+    ]
 
 
 @pytest.mark.parametrize("flag", ["--load-format=auto", "--seed=1", "--no-enable-prefix-caching"])

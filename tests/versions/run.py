@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from tputtui.engine.vllm_args import OLDEST
+from tputtui.engine.vllm.args import OLDEST
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent

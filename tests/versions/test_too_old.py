@@ -7,8 +7,8 @@ import os
 import pytest
 
 from tests.engine.conftest import Served
-from tputtui.engine.vllm_args import OLDEST, check_arguments
-from tputtui.engine.vllm_inproc import VllmEngine
+from tputtui.engine.vllm.args import OLDEST, check_arguments
+from tputtui.engine.vllm.inproc import VllmEngine
 from tputtui.errors import EngineError
 from tputtui.profile import EngineSpec
 

@@ -19,17 +19,19 @@ import pytest
 from tests.engine import simulated as simulation
 from tests.engine.conftest import Served
 from tests.engine.test_contract import FIELDS, names
+from tputtui.engine.orders import Boot, HoldLoad, Preempt, ResetPrefixCache, SetLimits, Start
 from tputtui.engine.virtual import VirtualHost
-from tputtui.engine.vllm_args import OLDEST, import_vllm
-from tputtui.engine.vllm_inproc import INTERNALS, VllmEngine
-from tputtui.engine.vllm_simulated import SimulatedEngine
+from tputtui.engine.vllm.args import OLDEST, import_vllm
+from tputtui.engine.vllm.inproc import VllmEngine
+from tputtui.engine.vllm.internals import IN_THE_ENGINE
+from tputtui.engine.vllm.simulated import SimulatedEngine
 from tputtui.errors import EngineError
 from tputtui.knobs import KNOBS, Knobs
 from tputtui.load.lengths import Uniform
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.samples import Outcome
 from tputtui.profile import EngineSpec, Profile
-from tputtui.session import Session
+from tputtui.session.session import Session
 from tputtui.simulate.clock import VirtualTime
 from tputtui.simulate.simulation import simulation_of
 
@@ -84,7 +86,7 @@ class Exact(Served):
     def limit(self, **values: int) -> None:
         """Order limits and turn once; they must be in force exactly as ordered."""
         wanted = self.knobs.overridden(values)
-        self.host.set_knobs(wanted, "")
+        self.host.order(SetLimits(wanted, ""))
         self.turn()
         assert self.knobs == wanted
 
@@ -207,7 +209,7 @@ def test_limits_that_this_release_has_not_are_named_and_no_others(served):
 
 def test_everything_inside_vllm_that_the_adapter_relies_on_is_there(served):
     gone = []
-    for path, purpose, version in INTERNALS:
+    for path, purpose, version in IN_THE_ENGINE:
         found = served.llm_engine
         for part in path.split("."):
             if not hasattr(found, part):
@@ -250,7 +252,7 @@ def test_sequences_and_tokens_turned_under_load(served):
 
 def test_length_lowered_under_load_cuts_exactly_there(served):
     served.load(seed=2, turns=40)
-    served.host.pause_load()
+    served.host.order(HoldLoad())
     present = served.lengths()
     served.limit(max_model_len=150)
     past = {number for number, tokens in present.items() if tokens >= 150}
@@ -278,8 +280,8 @@ def test_long_prompts_take_no_more_of_a_step_than_their_limit(served):
 
 def test_preempted_now_all_are_served_in_full(served):
     served.load(seed=4, turns=30)
-    served.host.set_knobs(served.knobs.with_value("max_num_seqs", 8), "")
-    served.host.preempt()
+    served.host.order(SetLimits(served.knobs.with_value("max_num_seqs", 8), ""))
+    served.host.order(Preempt())
     served.turn()
     assert served.steps[-1].running <= 8
     served.turn(30)
@@ -295,9 +297,9 @@ def test_preempted_and_let_in_again_by_the_very_next_step(served):
     """What was computed in the step under way must neither be lost nor counted twice."""
     served.load(seed=5, turns=30)
     for _ in range(10):
-        served.host.set_knobs(served.knobs.with_value("max_num_seqs", 4), "")
-        served.host.preempt()
-        served.host.set_knobs(served.knobs.with_value("max_num_seqs", 64), "")
+        served.host.order(SetLimits(served.knobs.with_value("max_num_seqs", 4), ""))
+        served.host.order(Preempt())
+        served.host.order(SetLimits(served.knobs.with_value("max_num_seqs", 64), ""))
         served.turn(3)
     assert set(served.drain_and_compare()) == {Outcome.FINISHED}
     assert served.preemptions() >= 300
@@ -336,7 +338,7 @@ def test_prefix_cache_emptied_under_load(served):
     assert served.vllm.reset_prefix_cache() == running
     served.turn(10)
     for _ in range(8):
-        served.host.reset_prefix_cache()
+        served.host.order(ResetPrefixCache())
         served.turn(3)
     assert set(served.drain_and_compare()) == {Outcome.FINISHED}
     assert served.vllm.reset_prefix_cache() == 0
@@ -385,7 +387,7 @@ def test_priority_takes_the_shortest_prompt_of_the_queue(served):
     waiting = [r for r in served.scheduler.requests.values() if r not in served.scheduler.running]
     shortest = min(request.num_prompt_tokens for request in waiting)
     there = {request.request_id for request in waiting}
-    served.host.pause_load()
+    served.host.order(HoldLoad())
     served.turn_until(
         lambda: any(r.request_id in there for r in served.scheduler.running), at_most=300
     )
@@ -421,14 +423,14 @@ def test_a_storm_of_every_limit(served, seed):
     for _ in range(200):
         name = rng.choice([knob.name for knob in KNOBS] + ["preempt", "reset"])
         if name == "preempt":
-            served.host.preempt()
+            served.host.order(Preempt())
         elif name == "reset":
-            served.host.reset_prefix_cache()
+            served.host.order(ResetPrefixCache())
         else:
             value = rng.choice(
                 [booted.get(name), rng.randint(low.get(name, 0), ceilings.get(name))]
             )
-            served.host.set_knobs(served.knobs.with_value(name, value), "")
+            served.host.order(SetLimits(served.knobs.with_value(name, value), ""))
         running = served.scheduler.get_request_counts()[0]
         before = len(served.steps)
         served.turn(rng.randint(1, 4))
@@ -481,7 +483,7 @@ def test_a_simulated_gpu_serves_in_its_own_time():
         make_host=VirtualHost,
     )
     host, began_s = session.host, clock()
-    host.boot(spec, {}, load=True)
+    host.order(Boot(Start(spec, {}), load=True))
     host.run_for(5.0)
     assert host.status.failure is None, host.status.failure
     facts = host.status.facts

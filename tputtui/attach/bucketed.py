@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tputtui.attach.reading import Histogram
-from tputtui.format import MISSING
+from tputtui.text.format import MISSING
 
 __all__ = ["Bucketed", "Latency", "latency_of", "pooled"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tputtui.cli.bench import duration_of
 from tputtui.cli.main import BUG, INTERRUPTED, screen_failed
-from tputtui.settings import THEMES
+from tputtui.cli.settings import THEMES
 
 if TYPE_CHECKING:
     from tputtui.attach.fleet import Fleet
@@ -96,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _screen(poller: Poller, fleet: Fleet, servers: int, theme: str) -> int:
-    from tputtui.terminal import Terminal, open_log
+    from tputtui.process.terminal import Terminal, open_log
     from tputtui.ui.attach_app import AttachApp
 
     with Terminal(open_log()) as terminal:

@@ -13,10 +13,10 @@ from tputtui.cli.main import INTERRUPTED
 from tputtui.cli.options import add_settings, asked_of, new_file, parsed
 
 if TYPE_CHECKING:
+    from tputtui.experiments.measuring import Measuring
     from tputtui.frame import Frame
     from tputtui.headless.results import Result
-    from tputtui.session import Session
-    from tputtui.tune.measuring import Measuring
+    from tputtui.session.session import Session
 
 __all__ = ["add_virtual", "duration_of", "parser", "run"]
 
@@ -90,9 +90,9 @@ def duration_of(
 
 def _bench(headless: Headless, options: argparse.Namespace, duration_s: float) -> int:
     from tputtui.errors import TputError
+    from tputtui.experiments.measuring import Measuring, Stage
     from tputtui.headless.results import result_text, sample_line
     from tputtui.headless.running import Interrupted, measure
-    from tputtui.tune.measuring import Measuring, Stage
 
     session, out, err = headless.session, headless.out, headless.err
     interrupted = Interrupted(lambda: print("left at once", file=err, flush=True))
@@ -135,8 +135,8 @@ def _bench(headless: Headless, options: argparse.Namespace, duration_s: float) -
 def _result(
     measuring: Measuring, session: Session, last: Frame, outcome: str, files: dict[str, str]
 ) -> Result:
+    from tputtui.frame.proof import measured
     from tputtui.headless.results import Result, goals_met
-    from tputtui.proof import measured
 
     frame = measuring.result
     found = measured(frame, session.recorder) if frame is not None else None

@@ -67,12 +67,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _calibrate(spec: EngineSpec, seconds: float, target: Path | None, *, quiet: bool) -> int:
-    from tputtui.engine.vllm_measured import MeasuredEngine
+    from tputtui.engine.vllm.measured import MeasuredEngine
     from tputtui.headless.calibrating import Calibrating
     from tputtui.headless.progress import Progress
     from tputtui.headless.running import Interrupted
-    from tputtui.redirect import Redirected
-    from tputtui.terminal import open_log
+    from tputtui.process.redirect import Redirected
+    from tputtui.process.terminal import open_log
 
     redirected = Redirected(open_log())
     out, err = redirected.file(1), redirected.file(2)

@@ -118,8 +118,8 @@ def _profiles(prefix: str, **_: object) -> list[str]:
 
 
 def _runs(prefix: str, **_: object) -> list[str]:
+    from tputtui.process.state import state_dir
     from tputtui.record.journal import SUFFIX
-    from tputtui.state import state_dir
 
     kept = [str(path) for path in sorted((state_dir() / "sessions").glob(f"*{SUFFIX}"))]
     return [word for word in ("last", *kept) if word.startswith(prefix)] + _files(prefix, (SUFFIX,))
@@ -145,7 +145,7 @@ def _limits(prefix: str, **_: object) -> list[str]:
 
 
 def _searches(prefix: str, **_: object) -> list[str]:
-    from tputtui.tune.proposers import SEARCHES
+    from tputtui.experiments.tuner.proposers import SEARCHES
 
     return [name for name in SEARCHES if name.startswith(prefix)]
 
@@ -158,7 +158,7 @@ def _devices(prefix: str, **_: object) -> list[str]:
 
 
 def _themes(prefix: str, **_: object) -> list[str]:
-    from tputtui.settings import THEMES
+    from tputtui.cli.settings import THEMES
 
     return [name for name in THEMES if name.startswith(prefix)]
 

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from tputtui.cli.options import Asked, add_settings, asked_of, parsed, said_by
-from tputtui.settings import SETTINGS
+from tputtui.cli.settings import SETTINGS
 
 __all__ = ["parser", "run"]
 
@@ -36,7 +36,7 @@ def run(words: list[str]) -> int:
     if options.command == "init":
         return _init(rest)
     if options.command == "path":
-        from tputtui.config import config_path
+        from tputtui.cli.config_file import config_path
 
         print(config_path())
         return 0
@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _init(rest: list[str]) -> int:
-    from tputtui.config import config_path
+    from tputtui.cli.config_file import config_path
     from tputtui.errors import ProfileExists, UsageError
     from tputtui.profile.files import write_whole
 

@@ -8,10 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from tputtui.cli.settings import Value
     from tputtui.engine.protocol import Engine
     from tputtui.hardware import HardwareSampler
     from tputtui.profile import EngineSpec
-    from tputtui.settings import Value
 
 __all__ = ["Hosting", "hosting"]
 
@@ -35,7 +35,7 @@ def hosting(spec: EngineSpec, settings: Mapping[str, Value], *, virtual: bool = 
     virtual: in virtual time, which only a simulation has.
     """
     from tputtui.engine.host import Host
-    from tputtui.engine.isolated import IsolatedHost
+    from tputtui.engine.isolated.host import IsolatedHost
     from tputtui.engine.target import is_server, target_of
     from tputtui.errors import UsageError
     from tputtui.hardware import HardwareSampler
@@ -46,21 +46,21 @@ def hosting(spec: EngineSpec, settings: Mapping[str, Value], *, virtual: bool = 
     if virtual:
         raise UsageError("--virtual is for simulations.", "Add --simulate h100, say.")
     if is_server(spec.model):
-        from tputtui.engine.served import ServedEngine
+        from tputtui.engine.served.engine import ServedEngine
 
         served = partial(ServedEngine, *target_of(spec))
         # A server is apart as it is.
         return Hosting(served, Host, time.monotonic, HardwareSampler())
-    from tputtui.engine.vllm_inproc import VllmEngine
+    from tputtui.engine.vllm.inproc import VllmEngine
 
     return Hosting(VllmEngine, make_host, time.monotonic, HardwareSampler())
 
 
 def _simulated(spec: EngineSpec, text: str, make_host: Any, *, virtual: bool) -> Hosting:
-    from tputtui.engine.isolated import IsolatedHost
+    from tputtui.engine.isolated.host import IsolatedHost
     from tputtui.engine.target import is_server
     from tputtui.engine.virtual import VirtualHost
-    from tputtui.engine.vllm_simulated import SimulatedEngine
+    from tputtui.engine.vllm.simulated import SimulatedEngine
     from tputtui.errors import UsageError
     from tputtui.simulate.clock import RealTime, VirtualTime
     from tputtui.simulate.simulation import simulation_of

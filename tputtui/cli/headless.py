@@ -34,10 +34,10 @@ class Headless:
         virtual: bool = False,
     ) -> None:
         from tputtui.cli.engines import hosting
+        from tputtui.process.redirect import Redirected
+        from tputtui.process.terminal import open_log
         from tputtui.record.journal import open_session_log
-        from tputtui.redirect import Redirected
-        from tputtui.session import Session
-        from tputtui.terminal import open_log
+        from tputtui.session.session import Session
 
         profile = profile or asked.profile
         hosted = hosting(profile.engine, asked.settings, virtual=virtual)

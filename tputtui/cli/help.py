@@ -119,7 +119,7 @@ def _bench() -> str:
 
 
 def _tune() -> str:
-    from tputtui.tune.proposers import SEARCHES
+    from tputtui.experiments.tuner.proposers import SEARCHES
 
     rows = [
         ("--find limits", "the most goodput (tokens/s without goals) under the load as given"),
@@ -233,8 +233,8 @@ def _exit_codes() -> str:
 
 def _files() -> str:
     from tputtui import profile
-    from tputtui.config import config_path
-    from tputtui.state import state_dir
+    from tputtui.cli.config_file import config_path
+    from tputtui.process.state import state_dir
 
     return _rows(
         [
@@ -248,7 +248,7 @@ def _files() -> str:
 
 
 def _environment() -> str:
-    from tputtui.settings import SETTINGS
+    from tputtui.cli.settings import SETTINGS
 
     own = [(s.variable, f"as {s.flag}") for s in SETTINGS]
     return (

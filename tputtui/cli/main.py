@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from tputtui import __version__
-from tputtui.output import speak_through
+from tputtui.process.output import speak_through
 
 __all__ = ["BUG", "COMMANDS", "INTERRUPTED", "main", "program", "say", "screen_failed"]
 
@@ -41,7 +41,7 @@ def program() -> NoReturn:
     _occupy_standard_descriptors()
     speak_through()
     code = main()
-    if (redirect := sys.modules.get("tputtui.redirect")) is not None:
+    if (redirect := sys.modules.get("tputtui.process.redirect")) is not None:
         # An engine was here: what its libraries say as they are torn down is the log's.
         redirect.Redirected.say_no_more()
     sys.exit(code)

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tputtui.cli.pasted import pasted
-from tputtui.settings import SETTINGS, THEMES, Value, resolved
+from tputtui.cli.settings import SETTINGS, THEMES, Value, resolved
 
 if TYPE_CHECKING:
-    from tputtui.config import Config
+    from tputtui.cli.config_file import Config
     from tputtui.load.workload import Workload
-    from tputtui.metrics import Exporter
     from tputtui.profile import EngineSpec, EngineValue, Profile
+    from tputtui.report.prometheus import Exporter
 
 __all__ = ["Asked", "add_settings", "asked_of", "exporter_of", "new_file", "parsed", "said_by"]
 
@@ -137,7 +137,7 @@ def asked_of(options: argparse.Namespace, rest: list[str]) -> Asked:
     import msgspec
 
     from tputtui import profile
-    from tputtui.config import read_config
+    from tputtui.cli.config_file import read_config
     from tputtui.engine import flags, models
     from tputtui.engine.config_file import expanded
     from tputtui.engine.serve_flags import SECRET, gone, parted, told
@@ -291,7 +291,7 @@ def exporter_of(asked: Asked) -> Exporter | None:
     port = asked.settings["metrics_port"].text
     if not port:
         return None
-    from tputtui.metrics import Exporter
+    from tputtui.report.prometheus import Exporter
 
     return Exporter(asked.settings["metrics_host"].text, int(port))
 
@@ -446,8 +446,9 @@ def _check_flags(rest: list[str], engine: EngineSpec) -> None:
     from tputtui.engine import flags
     from tputtui.engine.parallel import check_in_process
     from tputtui.engine.target import is_server
-    from tputtui.engine.vllm_args import INSTALL_HINT, check_arguments
+    from tputtui.engine.vllm.args import INSTALL_HINT, check_arguments
     from tputtui.errors import EngineError
+    from tputtui.process.redirect import silent
 
     if is_server(engine.model):
         return
@@ -462,4 +463,6 @@ def _check_flags(rest: list[str], engine: EngineSpec) -> None:
     ]
     if suspects and known:
         print(f"asking vLLM about {', '.join(suspects)} …", file=sys.stderr)
-        check_arguments(engine)
+        # vLLM has things to say as it is imported.
+        with silent():
+            check_arguments(engine)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from tputtui.cli.main import BUG, INTERRUPTED, screen_failed
-from tputtui.settings import THEMES
+from tputtui.cli.settings import THEMES
 
 __all__ = ["parser", "run", "session_file"]
 
@@ -16,9 +16,9 @@ def run(words: list[str]) -> int:
     """Open it; returns the exit code."""
     options = parser().parse_args(words)
     from tputtui.errors import UsageError
+    from tputtui.process.terminal import Terminal, open_log
     from tputtui.record.reading import read_log
     from tputtui.record.replay import Replay
-    from tputtui.terminal import Terminal, open_log
     from tputtui.ui.replay_app import ReplayApp, seconds_of
 
     recording = read_log(session_file(options.file))
@@ -60,8 +60,8 @@ def parser() -> argparse.ArgumentParser:
 def session_file(name: str) -> Path:
     """The file meant by `name`; "last" is the newest of this person. Raises UsageError."""
     from tputtui.errors import UsageError
+    from tputtui.process.state import state_dir
     from tputtui.record.journal import SUFFIX
-    from tputtui.state import state_dir
 
     if name != "last":
         return Path(name).expanduser()

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tputtui.cli.engines import Hosting
-    from tputtui.metrics import Exporter
-    from tputtui.session import Session
-    from tputtui.terminal import Terminal
-    from tputtui.tune.guard import Guard
+    from tputtui.process.terminal import Terminal
+    from tputtui.report.prometheus import Exporter
+    from tputtui.session.guard import Guard
+    from tputtui.session.session import Session
     from tputtui.ui.app import TputApp
 
 __all__ = ["parser", "run"]
@@ -52,11 +52,11 @@ def run(words: list[str]) -> int:
     options, rest = parsed(parser(), words)
     with uncollected():
         asked = asked_of(options, rest)
-        from tputtui.terminal import Terminal, open_log
+        from tputtui.process.terminal import Terminal, open_log
 
     guard = None
     if guard_text := asked.settings["guard"].text:
-        from tputtui.tune.guard import parse_guard
+        from tputtui.session.guard import parse_guard
 
         guard = parse_guard(guard_text)
     if asked.config.keys:
@@ -112,8 +112,8 @@ def _screen(
     from pathlib import Path
 
     with uncollected():
-        from tputtui.session import Session
-        from tputtui.terminal import thrifty_switching
+        from tputtui.process.terminal import thrifty_switching
+        from tputtui.session.session import Session
         from tputtui.ui.app import TputApp
 
     settings = asked.settings
@@ -154,9 +154,9 @@ def _leave(app: TputApp, session: Session, log_path: Path) -> int:
     """Stop the engine, print the summary, and say how it went as an exit code."""
     from tputtui.cli.main import say, screen_failed
     from tputtui.errors import OutputError
-    from tputtui.summary import summary
+    from tputtui.report.summary import summary
 
-    frame = session.frame()
+    frame = session.advance()
     failure = frame.status.failure
     booting = session.host.booting
     # An import or a model load cannot be interrupted: do not wait for it.

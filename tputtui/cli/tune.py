@@ -12,9 +12,9 @@ from tputtui.cli.main import INTERRUPTED
 from tputtui.cli.options import Asked, add_settings, asked_of, new_file, parsed
 
 if TYPE_CHECKING:
+    from tputtui.experiments.tuner.plan import Plan
     from tputtui.headless.running import Interrupted
     from tputtui.profile import Profile
-    from tputtui.tune.plan import Plan
 
 __all__ = ["parser", "run"]
 
@@ -48,7 +48,7 @@ def run(words: list[str]) -> int:
     duration_s = duration_of(options.measure)
     new_file(options.output or None)
     if options.verify:
-        from tputtui.tune.verifying import check_real
+        from tputtui.experiments.verifying import check_real
 
         check_real(asked.settings["simulate"].text)
     with Headless(asked, duration_s, quiet=options.quiet, virtual=options.virtual) as headless:
@@ -92,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _plan(options: argparse.Namespace, asked: Asked) -> Plan:
-    from tputtui.tune.plan import Plan
+    from tputtui.experiments.tuner.plan import Plan
 
     plan = Plan(
         load=options.find == "load",
@@ -163,8 +163,8 @@ def _settled(
     options: argparse.Namespace,
 ) -> tuple[Profile | None, int]:
     """The profile of what is to be kept, with its evidence; without one, the exit code."""
+    from tputtui.experiments.measuring import Measuring
     from tputtui.headless.running import measure, until, until_up
-    from tputtui.tune.measuring import Measuring
 
     session = headless.session
     if offered:
@@ -176,7 +176,7 @@ def _settled(
     if options.verify and not interrupted.asked.is_set():
         headless.say(session.steer.verify())
         until(session, interrupted, lambda frame: frame.compare is None or frame.compare.done)
-        compare = session.frame().compare
+        compare = session.latest.compare
         if compare is not None:
             headless.say(compare.note)
     if interrupted.asked.is_set() or session.host.status.failure is not None:
@@ -186,14 +186,14 @@ def _settled(
 
 def _why_not(headless: Headless, interrupted: Interrupted) -> int:
     """Say why there is no profile; returns the exit code."""
-    from tputtui.format import counted
-    from tputtui.tune.outcome import limits_text
+    from tputtui.experiments.tuner.outcome import limits_text
+    from tputtui.text.format import counted
 
     session = headless.session
     status = session.host.status
     failure = status.failure or status.refused
     if interrupted.asked.is_set():
-        state = session.frame().tuner
+        state = session.latest.tuner
         told = len(state.trials) if state else 0
         more = "; --resume goes on from there" if told and session.journal else ""
         headless.say(f"interrupted after {counted(told, 'trial')}{more}.")

@@ -77,8 +77,8 @@ def _verify(
 
     from tputtui import profile
     from tputtui.errors import UsageError
+    from tputtui.experiments.verifying import check_real
     from tputtui.export.startup import start_up
-    from tputtui.tune.verifying import check_real
 
     options.profile = str(source)
     asked = asked_of(options, [])
@@ -121,8 +121,8 @@ def _both(
     quiet: bool,
 ) -> tuple[Evidence | None, int]:
     """The figures as tuned (those `known`, or measured first) and as verified; or an exit code."""
+    from tputtui.frame.proof import compared
     from tputtui.headless.running import Interrupted
-    from tputtui.proof import compared
 
     interrupted = Interrupted(lambda: headless.say("left at once"))
     measure = partial(_measured, headless, duration_s, interrupted, quiet)
@@ -145,9 +145,9 @@ def _measured(
     spec: EngineSpec | None = None,
 ) -> tuple[Measured | None, int]:
     """The figures, of an engine booted as `spec` if given; without any, the exit code."""
+    from tputtui.experiments.measuring import Measuring
+    from tputtui.frame.proof import measured
     from tputtui.headless.running import measure, until_up
-    from tputtui.proof import measured
-    from tputtui.tune.measuring import Measuring
 
     session, err = headless.session, headless.err
     load = 0
@@ -155,7 +155,7 @@ def _measured(
         # From its first request on, as it was when it was tuned.
         load = session.steer.restart_load()
     measuring = Measuring(duration_s, load)
-    frame = session.frame()
+    frame = session.advance()
     if spec is None or frame.status.spec == spec:
         frame = measure(session, measuring, interrupted, err, quiet=quiet)
     if interrupted.asked.is_set():

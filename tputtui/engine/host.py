@@ -1,9 +1,9 @@
-"""The loop that hosts an engine: commands in, steps, samples out. Runs on the engine thread.
+"""The loop that hosts an engine: orders in, steps, samples out. Runs on the engine thread.
 
-    UI thread ── command queue ──▶ turn(): drain commands · send what is due · step · record
-                                   status, recorder ──▶ read by anyone, at any time
+    UI thread ── mailbox ──▶ turn(): carry orders out · send what is due · step · record
+                             status, recorder ──▶ read by anyone, at any time
 
-Every command is taken between two steps, so a knob is in force by the next one. Public methods
+Every order is taken between two steps, so a limit is in force by the next one. Public methods
 only queue; the underscored ones run on the engine thread.
 """
 
@@ -14,6 +14,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from typing import assert_never
 
 from tputtui.engine.dispatch import Dispatch
 from tputtui.engine.failure import failure_of
@@ -21,7 +22,27 @@ from tputtui.engine.ledger import Ledger
 from tputtui.engine.mailbox import Mailbox
 from tputtui.engine.marks import Marks
 from tputtui.engine.memory import give_back
-from tputtui.engine.orders import Boot, LoadRun, Orders, Status
+from tputtui.engine.orders import (
+    BeginLeg,
+    Boot,
+    BootAnew,
+    Close,
+    HoldLoad,
+    LoadRun,
+    Order,
+    Orders,
+    Pause,
+    Preempt,
+    ResetPrefixCache,
+    Resume,
+    RunLoad,
+    SetLimits,
+    SetWorkload,
+    Start,
+    Status,
+    StopLoad,
+    Woken,
+)
 from tputtui.engine.protocol import Engine, State
 from tputtui.errors import KnobError, TputError, UsageError
 from tputtui.knobs import Knobs
@@ -82,14 +103,14 @@ class Host(Orders):
 
     def close(self, timeout_s: float) -> bool:
         """Stop load, engine and thread; False if that took longer than `timeout_s`."""
-        self._order("close")
+        self.order(Close())
         if self._thread is None:
             return True
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def _queue(self, number: int, name: str, args: tuple[object, ...]) -> None:
-        self._mailbox.put(number, name, args)
+    def _queue(self, number: int, order: Order) -> None:
+        self._mailbox.put(number, order)
 
     # -- engine thread ---------------------------------------------------------------------
 
@@ -114,15 +135,48 @@ class Host(Orders):
             return math.inf
 
     def _carry_out(self, wait_s: float) -> None:
-        for number, name, args in self._mailbox.take(wait_s):
+        for number, order in self._mailbox.take(wait_s):
             self._number = number
             try:
-                getattr(self, f"_{name}")(*args)
+                self._obey(order)
             except (Exception, SystemExit) as error:
-                logger.exception("a command failed")
+                logger.exception("an order failed")
                 self._fail(error)
             carried_out = max(number, self.status.carried_out)
             self.status = replace(self.status, carried_out=carried_out)
+
+    def _obey(self, order: Order) -> None:
+        match order:
+            case Boot(start, load):
+                self._boot(start, load)
+            case BootAnew(start, fallback):
+                self._boot_anew(start, fallback)
+            case Woken():
+                self._woken()
+            case SetLimits(knobs, why):
+                self._set_limits(knobs, why)
+            case Preempt():
+                self._preempt()
+            case ResetPrefixCache():
+                self._reset_prefix_cache()
+            case SetWorkload(workload, text):
+                self._set_workload(workload, text)
+            case BeginLeg(knobs, workload, text):
+                self._begin_leg(knobs, workload, text)
+            case RunLoad():
+                self._run_load()
+            case HoldLoad():
+                self._hold_load()
+            case StopLoad():
+                self._stop_load()
+            case Pause():
+                self._pause()
+            case Resume():
+                self._resume()
+            case Close():
+                self._close()
+            case _:
+                assert_never(order)
 
     def _serve(self) -> float:
         engine, generator, knobs = self._engine, self._generator, self.status.knobs
@@ -179,22 +233,22 @@ class Host(Orders):
             stages = (*stages, (self.status.stage, now_s - self.status.since_s))
         self.status = replace(self.status, state=state, since_s=now_s, stage=stage, stages=stages)
 
-    def _boot(self, boot: Boot, load: bool) -> None:
+    def _boot(self, start: Start, load: bool) -> None:
         self._release()
         # vLLM leaves by SystemExit in places; on a thread that would be silent.
         try:
-            self._bring_up(boot)
+            self._bring_up(start)
         except (Exception, SystemExit) as error:
             logger.exception("the engine did not boot")
             self._fail(error)
             return
         self._put_under_load(None, load)
 
-    def _boot_anew(self, boot: Boot, fallback: Boot) -> None:
+    def _boot_anew(self, start: Start, fallback: Start) -> None:
         load = self._generator is not None and not self._generator.held
         held = self._withhold()
         try:
-            self._bring_up(boot)
+            self._bring_up(start)
         except (Exception, SystemExit) as error:
             logger.exception("the engine did not boot")
             refused = self._give_up(error)
@@ -217,8 +271,8 @@ class Host(Orders):
             return None
         return generator, facts.vocab_size, self._tokenizer
 
-    def _bring_up(self, boot: Boot) -> None:
-        spec, knobs = boot
+    def _bring_up(self, start: Start) -> None:
+        spec, knobs = start
         self._paused = False
         before = self.status
         self.status = Status(
@@ -250,7 +304,7 @@ class Host(Orders):
         if load:
             self._run_load()
 
-    def _set_knobs(self, knobs: Knobs, why: str) -> None:
+    def _set_limits(self, knobs: Knobs, why: str) -> None:
         if self._engine is None or self.status.facts is None or self.status.knobs is None:
             return
         before = self.status.knobs
@@ -335,7 +389,7 @@ class Host(Orders):
         # Last: whoever reads of it reads of a load that is on, or was.
         self.status = replace(self.status, load_run=LoadRun(self._number, began_s))
 
-    def _pause_load(self) -> None:
+    def _hold_load(self) -> None:
         if self._generator is None or self._generator.held:
             return
         self._generator.hold(self._clock())

@@ -1,6 +1,7 @@
 """What can be ordered of a host, wherever its engine runs, and how that engine stands.
 
-Any thread may give an order; it is queued and carried out between two engine steps.
+Orders are values: the same ones lie in the host's mailbox and cross the pipe to a child. Any thread
+may give one; it is queued and carried out between two engine steps.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from tputtui.engine.protocol import EngineFacts, State
 from tputtui.errors import TputError
@@ -17,10 +18,133 @@ from tputtui.knobs import Knobs
 from tputtui.load.workload import Workload
 from tputtui.profile import EngineSpec
 
-__all__ = ["LoadRun", "Orders", "Status"]
+__all__ = [
+    "BeginLeg",
+    "Boot",
+    "BootAnew",
+    "Close",
+    "HoldLoad",
+    "LoadRun",
+    "Order",
+    "Orders",
+    "Pause",
+    "Preempt",
+    "ResetPrefixCache",
+    "Resume",
+    "RunLoad",
+    "SetLimits",
+    "SetWorkload",
+    "Start",
+    "Status",
+    "StopLoad",
+    "Woken",
+]
 
-Boot = tuple[EngineSpec, Mapping[str, int]]
-"""What to boot, and the limits to start with by name; one left out stands as booted."""
+
+class Start(NamedTuple):
+    """What to boot, and the limits to start with by name; one left out stands as booted."""
+
+    spec: EngineSpec
+    knobs: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """Boot an engine; `load` says whether to start the load at once."""
+
+    start: Start
+    load: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BootAnew:
+    """Boot another engine in place of this one; `fallback` where it will not boot.
+
+    What is in flight is aborted; a load that runs goes on with its next request.
+    """
+
+    start: Start
+    fallback: Start
+
+
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """This process was stopped, and goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetLimits:
+    """Put limits in force before the next step. why: put before what changes, on the mark."""
+
+    knobs: Knobs
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Preempt:
+    """Put what runs above `max_num_seqs` back to the queue, instead of letting it drain."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResetPrefixCache:
+    """Empty the prefix cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetWorkload:
+    """Go on with another workload; `text` goes on the mark."""
+
+    workload: Workload
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class BeginLeg:
+    """From an empty engine: limits, and `workload` from its first request on.
+
+    What is in flight is aborted and the prefix cache emptied.
+    """
+
+    knobs: Knobs
+    workload: Workload
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunLoad:
+    """Let requests arrive."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldLoad:
+    """Let no more requests arrive; those in flight are served to their end."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopLoad:
+    """Abort what is in flight and go back to request 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Run no more steps; what is in flight stands still, what arrives queues up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Run steps again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Stop load, engine and whatever carries orders out: the last order."""
+
+
+Order = (
+    Boot | BootAnew | Woken | SetLimits | Preempt | ResetPrefixCache | SetWorkload | BeginLeg
+    | RunLoad | HoldLoad | StopLoad | Pause | Resume | Close
+)  # fmt: skip
+"""Matched exhaustively by whoever carries them out."""
 
 
 class LoadRun(NamedTuple):
@@ -119,82 +243,40 @@ class Orders(ABC):
         """Stop load, engine and thread; False if that took longer than `timeout_s`."""
 
     @abstractmethod
-    def _queue(self, number: int, name: str, args: tuple[object, ...]) -> None:
-        """Queue the order called `name`: the host's method `_name`."""
+    def _queue(self, number: int, order: Order) -> None:
+        """Queue an order."""
 
-    def _order(self, name: str, *args: object, load: bool | None = None,
-               paused: bool | None = None, boots: bool = False) -> None:  # fmt: skip
-        """Number an order and queue it; load, paused: what it makes of them, None for as it was."""
-        self._load_ordered = self.load_wanted if load is None else load
-        self._pause_ordered = self.pause_wanted if paused is None else paused
+    def order(self, order: Order) -> int:
+        """Give an order; returns its number. Of `SetLimits` in a row the last one counts."""
+        # Wanted so far, before the number is given.
+        load, paused = self.load_wanted, self.pause_wanted
         self._given += 1
-        if boots:
-            self._last_boot = self._given
-        self._queue(self._given, name, args)
+        match order:
+            case Boot(load=load):
+                paused, self._last_boot = False, self._given
+            case BootAnew():
+                paused, self._last_boot = False, self._given
+            case BeginLeg() | RunLoad():
+                load = True
+            case HoldLoad() | StopLoad():
+                load = False
+            case Pause():
+                paused = True
+            case Resume():
+                paused = False
+            case Woken() | SetLimits() | Preempt() | ResetPrefixCache() | SetWorkload() | Close():
+                pass
+            case _:
+                assert_never(order)
+        self._load_ordered, self._pause_ordered = load, paused
+        self._queue(self._given, order)
+        return self._given
 
     def run_for(self, seconds: float) -> bool:
         """Let an engine in virtual time run for so long; False where it runs by itself."""
         return False
 
-    def boot(self, spec: EngineSpec, knobs: Mapping[str, int], *, load: bool) -> None:
-        """Boot an engine; `load` says whether to start the load at once."""
-        self._order("boot", (spec, knobs), load, load=load, paused=False, boots=True)
-
-    def boot_anew(self, boot: Boot, fallback: Boot) -> None:
-        """Boot another engine in place of this one; `fallback` where it will not boot.
-
-        What is in flight is aborted; a load that runs goes on with its next request.
-        """
-        self._order("boot_anew", boot, fallback, paused=False, boots=True)
-
     def woken(self) -> bool:
         """This process was stopped and goes on; whether the engine stood still with it."""
-        self._order("woken")
+        self.order(Woken())
         return True
-
-    def set_knobs(self, knobs: Knobs, why: str = "") -> None:
-        """Put limits in force before the next step. Of several in a row the last one counts.
-
-        why: put before what changes, on the mark.
-        """
-        self._order("set_knobs", knobs, why)
-
-    def preempt(self) -> None:
-        """Put what runs above `max_num_seqs` back to the queue, instead of letting it drain."""
-        self._order("preempt")
-
-    def reset_prefix_cache(self) -> None:
-        """Empty the prefix cache."""
-        self._order("reset_prefix_cache")
-
-    def set_workload(self, workload: Workload, text: str) -> None:
-        """Go on with another workload; `text` goes on the mark."""
-        self._order("set_workload", workload, text)
-
-    def begin_leg(self, knobs: Knobs, workload: Workload, text: str) -> int:
-        """From an empty engine: limits, and `workload` from its first request on.
-
-        What is in flight is aborted and the prefix cache emptied. Returns the order's number.
-        """
-        self._order("begin_leg", knobs, workload, text, load=True)
-        return self._given
-
-    def run_load(self) -> None:
-        """Let requests arrive."""
-        self._order("run_load", load=True)
-
-    def pause_load(self) -> None:
-        """Let no more requests arrive; those in flight are served to their end."""
-        self._order("pause_load", load=False)
-
-    def stop_load(self) -> None:
-        """Abort what is in flight and go back to request 0."""
-        self._order("stop_load", load=False)
-
-    def pause(self) -> None:
-        """Run no more steps; what is in flight stands still, what arrives queues up."""
-        self._order("pause", paused=True)
-
-    def resume(self) -> None:
-        """Run steps again."""
-        self._order("resume", paused=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tputtui.engine.host import Host
+from tputtui.engine.orders import Close
 from tputtui.engine.protocol import Engine
 from tputtui.load.workload import Workload
 from tputtui.measure.recorder import Recorder
@@ -31,7 +32,7 @@ class VirtualHost(Host):
 
     def close(self, timeout_s: float) -> bool:
         """Stop load and engine."""
-        self._order("close")
+        self.order(Close())
         self.turn()
         return True
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tputtui.engine.host import Host
+from tputtui.engine.orders import BeginLeg, Boot, Start, StopLoad
 from tputtui.engine.protocol import Engine, EngineFacts
 from tputtui.errors import EngineError
 from tputtui.headless.progress import Progress
@@ -59,7 +60,7 @@ class Calibrating:
 
     def boot(self, spec: EngineSpec) -> EngineFacts:
         """Boot the engine. Raises what kept it from booting."""
-        self.host.boot(spec, {}, load=False)
+        self.host.order(Boot(Start(spec, {}), load=False))
         self._turn()
         facts = self.host.status.facts
         assert facts is not None
@@ -87,13 +88,13 @@ class Calibrating:
         load, engine, facts = self.loads[number], self._engine, self.host.status.facts
         assert facts is not None
         knobs = facts.booted.overridden(dict(load.knobs))
-        self.host.begin_leg(knobs, load.workload, load.label)
+        self.host.order(BeginLeg(knobs, load.workload, load.label))
         self._go_on(_WARM_S, 0)
         engine.measurements.clear()
         engine.load = number
         self._go_on(self._seconds / PASSES, _FEWEST_STEPS)
         found = engine.measurements[:: max(1, len(engine.measurements) * PASSES // _MOST_STEPS)]
-        self.host.stop_load()
+        self.host.order(StopLoad())
         self._turn()
         return found
 

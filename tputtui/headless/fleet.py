@@ -10,7 +10,7 @@ from typing import Any
 from tputtui.attach.bucketed import Latency
 from tputtui.attach.fleet import Looked
 from tputtui.attach.track import Server
-from tputtui.format import MISSING, compact, percent, rate, seconds
+from tputtui.text.format import MISSING, compact, percent, rate, seconds
 
 __all__ = ["fleet_text"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, TextIO
 
-from tputtui.format import compact, seconds
+from tputtui.experiments.measuring import Measuring, Stage
 from tputtui.frame import Frame
-from tputtui.tune.measuring import Measuring, Stage
+from tputtui.text.format import compact, seconds
 
 __all__ = ["Progress"]
 

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tputtui.format import MISSING, compact, rate, seconds
 from tputtui.frame import Frame
 from tputtui.measure.series import METRICS, MORE
 from tputtui.measure.verdict import Judgement
 from tputtui.profile.evidence import Evidence, Figure, Measured
+from tputtui.text.format import MISSING, compact, rate, seconds
 
 __all__ = ["FORMATS", "Result", "goals_met", "result_text", "sample_line", "verified_text"]
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TextIO
 
+from tputtui.experiments.measuring import Measuring
 from tputtui.frame import SERVING, Frame
 from tputtui.headless.progress import Progress
 from tputtui.profile import EngineSpec
-from tputtui.session import Session
-from tputtui.tune.measuring import Measuring
+from tputtui.session.session import Session
 
 __all__ = ["Interrupted", "measure", "pause", "until", "until_up"]
 
@@ -46,7 +46,7 @@ def pause(session: Session, interrupted: Interrupted) -> bool:
 def until_up(session: Session, spec: EngineSpec, interrupted: Interrupted) -> bool:
     """Wait until the engine `spec` serves; False when it did not boot, or someone interrupted."""
     while not pause(session, interrupted):
-        status = session.frame().status
+        status = session.advance().status
         if status.failure is not None or status.refused is not None:
             return False
         if status.state in SERVING and status.spec == spec:
@@ -56,7 +56,7 @@ def until_up(session: Session, spec: EngineSpec, interrupted: Interrupted) -> bo
 
 def until(session: Session, interrupted: Interrupted, done: Callable[[Frame], bool]) -> Frame:
     """Look at `session` until it is done, or someone interrupted; the last frame."""
-    while not done(frame := session.frame()) and not pause(session, interrupted):
+    while not done(frame := session.advance()) and not pause(session, interrupted):
         pass
     return frame
 
@@ -78,7 +78,7 @@ def measure(
     second = -1
     with Progress(stderr, quiet=quiet) as progress:
         while True:
-            frame = session.frame()
+            frame = session.advance()
             if measuring.follow(frame):
                 session.steer.measure_anew()
             progress.show(measuring, frame)

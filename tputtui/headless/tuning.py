@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from tputtui.format import clock
+from tputtui.experiments.tuner.outcome import gave_text, missed_text
+from tputtui.experiments.tuner.plan import Plan
 from tputtui.frame import Frame, TunerState, TunerTrial
 from tputtui.goals import Goal
 from tputtui.headless.progress import Progress
 from tputtui.headless.running import Interrupted, pause
 from tputtui.knobs import shorthand
-from tputtui.session import Session
-from tputtui.tune.outcome import gave_text, missed_text
-from tputtui.tune.plan import Plan
+from tputtui.session.session import Session
+from tputtui.text.format import clock
 
 __all__ = ["trial_line", "tune"]
 
@@ -28,7 +28,7 @@ def tune(
     told = len(plan.told)
     with Progress(stderr, quiet=quiet) as progress:
         while True:
-            frame = session.frame()
+            frame = session.advance()
             state = frame.tuner
             assert state is not None
             for trial in state.trials[told:]:

@@ -34,10 +34,10 @@ from tputtui.measure.mirror import Changes, Tail
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Outcome
 from tputtui.measure.verdict import Difference
+from tputtui.process.state import fresh_file
 from tputtui.profile import Profile, dump
 from tputtui.record.codec import TABLES, pack
 from tputtui.record.line import FORMAT, Head, Line, TrialLine, plain
-from tputtui.state import fresh_file
 
 __all__ = ["Journal", "open_session_log"]
 

@@ -13,16 +13,16 @@ from dataclasses import replace
 
 from tputtui.engine.protocol import State
 from tputtui.errors import UsageError
+from tputtui.experiments.tuner.plan import Plan
 from tputtui.frame import Frame, Trial
+from tputtui.frame.observer import Observer
 from tputtui.knobs import Knobs
 from tputtui.measure.history import History
 from tputtui.measure.samples import Mark
 from tputtui.measure.splice import Spans, series_of
 from tputtui.measure.window import Phase
-from tputtui.observer import Observer
 from tputtui.record.line import TrialLine, restored
 from tputtui.record.reading import Moment, Recording, differences_of
-from tputtui.tune.plan import Plan
 
 __all__ = ["Replay"]
 
@@ -52,6 +52,7 @@ class Replay:
         self._origin_s = recording.origin_s
         self._times = [moment.t_s for moment in recording.moments]
         self._observer = Observer(recording.recorder, self._origin_s)
+        self._latest: Frame | None = None
         self._all = self._whole_history()
         self._trials: dict[int, tuple[TrialLine, Trial]] = {}
         self.history = History(self._origin_s)
@@ -121,8 +122,13 @@ class Replay:
 
     # -- what a screen reads ---------------------------------------------------------------
 
-    def frame(self) -> Frame:
-        """How everything stood at the time where the replay is."""
+    @property
+    def latest(self) -> Frame:
+        """The picture that was made last; looking moves nothing."""
+        return self._latest or self.advance()
+
+    def advance(self) -> Frame:
+        """Go on as far as time has; how everything stood at the time where the replay is."""
         self._move()
         now_s = self._origin_s + self.at_s
         moment = self._moment(now_s)
@@ -138,7 +144,7 @@ class Replay:
         if self.at_s >= self.length_s:
             # What closed the run told last what came of it.
             moment = self.recording.moments[-1]
-        return replace(
+        self._latest = replace(
             seen,
             trials=tuple(self._trial(line, moment) for line in moment.trials),
             baseline=moment.baseline,
@@ -148,6 +154,7 @@ class Replay:
             points=moment.points,
             guard=moment.guard,
         )
+        return self._latest
 
     def clear_points(self) -> None:
         """What was measured stays."""

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from tputtui.errors import UsageError
+from tputtui.experiments.tuner.plan import Plan
 from tputtui.frame import TunerState
 from tputtui.load.sections import difference
+from tputtui.process.state import state_dir
 from tputtui.profile import Profile
 from tputtui.record.journal import SUFFIX
 from tputtui.record.reading import read_log
-from tputtui.state import state_dir
-from tputtui.tune.plan import Plan
 
 __all__ = ["resumed"]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tputtui.format import clock
 from tputtui.measure.frontier import AXES_X, AXES_Y, Point, knee, pareto
 from tputtui.measure.samples import Mark
 from tputtui.report.content import Curve
+from tputtui.text.format import clock
 
 __all__ = ["frontier_svg", "time_svgs"]
 

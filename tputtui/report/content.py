@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from tputtui.format import clock, compact, counted, rate, seconds
 from tputtui.frame import CompareState, Frame, Trial
+from tputtui.frame.proof import measured
 from tputtui.goals import Goal
 from tputtui.knobs import shorthand, turned
 from tputtui.load.notation import describe_arrivals
@@ -21,9 +21,9 @@ from tputtui.measure.stats import Floats
 from tputtui.measure.verdict import Difference, Judgement
 from tputtui.profile import Profile, dump
 from tputtui.profile.evidence import TUNED, Evidence
-from tputtui.proof import measured
 from tputtui.record.reading import Recording
 from tputtui.record.replay import Replay
+from tputtui.text.format import clock, compact, counted, rate, seconds
 
 __all__ = ["Content", "Curve", "Row", "gather", "interval_text", "last_frame", "value_text",
            "verdict_text"]  # fmt: skip
@@ -91,7 +91,7 @@ def last_frame(recording: Recording) -> Frame:
     """How the run stood at its end, with every setting tried."""
     replay = Replay(recording, lambda: 0.0)
     replay.seek(replay.length_s)
-    return replay.frame()
+    return replay.advance()
 
 
 def gather(recording: Recording) -> Content:

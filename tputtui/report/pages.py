@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tputtui.format import clock
 from tputtui.record.reading import Recording
 from tputtui.report.content import Content, gather
 from tputtui.report.plain import text_charts
+from tputtui.text.format import clock
 
 __all__ = ["html", "markdown"]
 
@@ -89,9 +89,9 @@ def _cells(content: Content, number: int) -> list[str]:
 
 
 def _frontier(content: Content) -> tuple[list[str], list[list[str]]]:
-    from tputtui.format import compact, seconds
     from tputtui.knobs import shorthand
     from tputtui.measure.frontier import AXES_X, AXES_Y, knee, pareto
+    from tputtui.text.format import compact, seconds
 
     points = content.frame.points
     x = next(axis for axis in AXES_X if axis.key == "e2e_p90")

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tputtui.braille import area, nice_top
-from tputtui.format import clock
 from tputtui.measure.samples import Mark
 from tputtui.report.content import Curve
+from tputtui.text.braille import area, nice_top
+from tputtui.text.format import clock
 
 __all__ = ["text_charts"]
 

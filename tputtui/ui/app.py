@@ -1,6 +1,6 @@
 """The application: timers, keys, dialogs, leaving. Main thread.
 
-Everything it knows of the engine comes from `session.frame()`; everything it wants goes through
+Everything it knows of the engine comes from `session.latest`; everything it wants goes through
 the session's methods.
 """
 
@@ -17,13 +17,13 @@ from textual.app import SystemCommand
 from textual.screen import Screen
 
 from tputtui.errors import CeilingError, ProfileExists, TputError, UsageError
+from tputtui.experiments.tuner.plan import Plan
 from tputtui.goals import describe_goals, parse_goals
 from tputtui.knobs import coarse_step, fine_step, knob, parse_value, spoken
 from tputtui.load.workload import Workload, scaled
 from tputtui.profile import EngineValue
-from tputtui.session import Session
-from tputtui.tune.guard import parse_guard
-from tputtui.tune.plan import Plan
+from tputtui.session.guard import parse_guard
+from tputtui.session.session import Session
 from tputtui.ui.board import Board
 from tputtui.ui.commands import commands
 from tputtui.ui.keys import listed_of
@@ -87,17 +87,15 @@ class TputApp(TerminalApp):
         if not self.is_running:
             # Textual takes the screens down while its timers still run.
             return
+        self.session.advance()
         if self.behind:
-            self.session.frame()
+            pass
         elif self.screen is self._board:
             self._board.tick()
         elif isinstance(self.screen, LogScreen):
-            self.session.frame()
             self.screen.add(self._tail.read())
         elif isinstance(self.screen, WatchingScreen):
             self.screen.tick()
-        else:
-            self.session.frame()
         for news in self.session.news():
             self.notify(news, severity="warning", timeout=12)
         status = self.session.host.status
@@ -293,7 +291,7 @@ class TputApp(TerminalApp):
     def action_compare(self) -> None:
         """Run an A/B of the present limits, or stop it."""
         session = self.session
-        compare = session.frame().compare
+        compare = session.latest.compare
         if compare is not None and not compare.done:
             self._try(session.steer.stop_experiment)
         else:

@@ -19,9 +19,9 @@ from textual.screen import Screen
 from textual.widgets import Footer
 
 from tputtui.engine.protocol import State
-from tputtui.format import clock
 from tputtui.frame import Frame
 from tputtui.knobs import KNOBS
+from tputtui.text.format import clock
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.cursor import Page, Trail
 from tputtui.ui.lean import LeanCompositor
@@ -228,19 +228,22 @@ class Board(Screen[None]):
 
     def on_resize(self) -> None:
         """Paint anew once the panels have their sizes."""
-        self.call_after_refresh(self.redraw)
+        self.call_after_refresh(self._repaint)
 
     def tick(self) -> None:
-        """Take a frame and paint what has changed."""
-        frame = self.session.frame()
+        """Paint what has changed."""
+        frame = self.session.latest
         self.tail.read()
         second = self.session.history.total
         self.show(frame, everything=second != self._second)
         self._second = second
 
     def redraw(self) -> None:
-        """Paint everything as it stands."""
-        self.show(self.session.frame(), everything=True)
+        """Paint everything, and what was just done with it."""
+        self.show(self.session.advance(), everything=True)
+
+    def _repaint(self) -> None:
+        self.show(self.session.latest, everything=True)
 
     def show(self, frame: Frame, *, everything: bool) -> None:
         """Paint `frame`: the steering always, the figures when `everything`."""
@@ -271,7 +274,7 @@ class Board(Screen[None]):
 
     def react(self) -> None:
         """Paint what a key may have changed at once, and everything else right after it."""
-        self.show(self.session.frame(), everything=False)
+        self.show(self.session.advance(), everything=False)
         self.call_after_refresh(self._complete)
 
     def _complete(self) -> None:

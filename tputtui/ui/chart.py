@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
-from tputtui.braille import area, nice_top
-from tputtui.format import clock, compact
 from tputtui.measure.history import Bucket, History
 from tputtui.measure.samples import Mark
+from tputtui.text.braille import area, nice_top
+from tputtui.text.format import clock, compact
 from tputtui.ui.cursor import RULES, Page
 from tputtui.ui.rows import Row, spread
 

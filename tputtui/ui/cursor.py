@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tputtui.format import clock
 from tputtui.measure.history import History
 from tputtui.measure.samples import Mark
+from tputtui.text.format import clock
 
 __all__ = ["RULES", "Page", "Trail"]
 

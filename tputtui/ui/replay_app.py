@@ -9,8 +9,8 @@ from textual.app import SystemCommand
 from textual.screen import Screen
 
 from tputtui.errors import UsageError
-from tputtui.format import clock
 from tputtui.record.replay import Replay
+from tputtui.text.format import clock
 from tputtui.ui.keys import listed_of
 from tputtui.ui.log_tail import LogTail
 from tputtui.ui.replay_board import ReplayBoard
@@ -54,14 +54,13 @@ class ReplayApp(TerminalApp):
     def _tick(self) -> None:
         if not self.is_running:
             return
+        self.replay.advance()
         if self.behind:
-            self.replay.frame()
-        elif self.screen is self._board:
+            return
+        if self.screen is self._board:
             self._board.tick()
         elif isinstance(self.screen, WatchingScreen):
             self.screen.tick()
-        else:
-            self.replay.frame()
 
     def action_seek(self) -> None:
         """Ask for a time to go to."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from tputtui.experiments.tuner.plan import Plan
 from tputtui.frame import Frame
 from tputtui.measure.history import History
-from tputtui.tune.plan import Plan
 
 __all__ = ["Steers", "Tunes", "Watched"]
 
@@ -65,8 +65,12 @@ class Watched(Protocol):
     def history(self) -> History:
         """It second by second, for charts."""
 
-    def frame(self) -> Frame:
-        """How everything stands."""
+    @property
+    def latest(self) -> Frame:
+        """How everything stood when it was last moved on."""
+
+    def advance(self) -> Frame:
+        """Move on what goes by itself, and look."""
 
     def clear_points(self) -> None:
         """Forget the points of the frontier."""

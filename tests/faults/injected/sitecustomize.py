@@ -165,7 +165,7 @@ def paced(module):
 class PacedFinder:
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name != "tputtui.engine.vllm_inproc":
+        if name != "tputtui.engine.vllm.inproc":
             return None
         sys.meta_path.remove(PacedFinder)
         spec = importlib.machinery.PathFinder.find_spec(name, path)

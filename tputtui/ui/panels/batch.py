@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from operator import attrgetter
 
-from tputtui.format import bar, compact, percent, seconds
 from tputtui.frame import Frame
 from tputtui.knobs import known
 from tputtui.measure.history import History
+from tputtui.text.format import bar, compact, percent, seconds
 from tputtui.ui.chart import chart
 from tputtui.ui.rows import Row
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 
 from tputtui.engine.protocol import State
-from tputtui.format import seconds
 from tputtui.frame import Frame
+from tputtui.text.format import seconds
 from tputtui.ui.rows import Row
 
 __all__ = ["boot", "trouble"]

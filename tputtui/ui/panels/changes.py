@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from textwrap import wrap
 
-from tputtui.format import counted
+from tputtui.experiments.tuner.outcome import limits_text
 from tputtui.frame import CompareState, Frame, Trial, TunerState
 from tputtui.measure.verdict import Difference
 from tputtui.measure.window import SPAN_S, Phase
-from tputtui.tune.outcome import limits_text
+from tputtui.text.format import counted
 from tputtui.ui.panels.marks import marks
 from tputtui.ui.panels.verdicts import HEAD, NEVER, OVER, difference_row
 from tputtui.ui.rows import Row, shortened

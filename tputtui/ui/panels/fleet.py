@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tputtui.attach.fleet import Looked
 from tputtui.attach.track import Server, Standing
-from tputtui.format import MISSING, clock, compact, counted, percent, rate, seconds
+from tputtui.text.format import MISSING, clock, compact, counted, percent, rate, seconds
 from tputtui.ui.panels.tried import Column, Entry, widened
 from tputtui.ui.rows import Row, fitted, spread
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tputtui.format import compact
 from tputtui.frame import Frame
 from tputtui.knobs import shorthand
 from tputtui.measure.frontier import AXES_X, AXES_Y, Axis, Point, knee, pareto
+from tputtui.text.format import compact
 from tputtui.ui.panels.plot import look_of, plot, value_text
 from tputtui.ui.rows import Row
 

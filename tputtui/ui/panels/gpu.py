@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from tputtui.format import compact, percent, rate, size
 from tputtui.hardware import GpuProcess, GpuSample, MigInstance
 from tputtui.hardware.xid import xid_words
+from tputtui.text.format import compact, percent, rate, size
 from tputtui.ui.rows import Row, shortened, width_of
 
 __all__ = ["Trouble", "block", "figure", "troubles"]

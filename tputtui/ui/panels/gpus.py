@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from tputtui.format import percent, size
 from tputtui.hardware import GpuSample
+from tputtui.text.format import percent, size
 from tputtui.ui.panels.gpu import block, figure, troubles
 from tputtui.ui.rows import Row, fitted
 

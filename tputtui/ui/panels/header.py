@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from tputtui.engine.protocol import State
-from tputtui.format import clock
 from tputtui.frame import Frame
 from tputtui.load.notation import describe_arrivals
 from tputtui.load.sections import describe
+from tputtui.text.format import clock
 from tputtui.ui.rows import Row, spread, width_of
 
 __all__ = ["header"]

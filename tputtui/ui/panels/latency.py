@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tputtui.format import clock, compact, seconds
 from tputtui.frame import Frame
 from tputtui.measure.attainment import Attainment, Verdict
 from tputtui.measure.stats import Quantiles
 from tputtui.measure.window import Phase
+from tputtui.text.format import clock, compact, seconds
 from tputtui.ui.rows import Row, spread
 
 __all__ = ["latency", "window_caption"]

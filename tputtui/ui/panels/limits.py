@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 from typing import NamedTuple
 
-from tputtui.format import bar, size
 from tputtui.frame import Frame
 from tputtui.knobs import KNOBS, UNTOLD, Knob, Knobs, spoken
+from tputtui.text.format import bar, size
 from tputtui.ui.rows import Row, fitted, width_of
 
 __all__ = ["limit_at", "limits", "limits_caption"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from textwrap import wrap
 
-from tputtui.format import bar, percent, size
 from tputtui.frame import Frame
 from tputtui.hardware import HardwareSample, HostSample
+from tputtui.text.format import bar, percent, size
 from tputtui.ui.panels.gpus import gpu_rows
 from tputtui.ui.rows import Row, fitted
 

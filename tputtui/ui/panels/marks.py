@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tputtui.format import clock
 from tputtui.frame import Frame
+from tputtui.text.format import clock
 from tputtui.ui.cursor import RULES
 from tputtui.ui.rows import Row, shortened
 

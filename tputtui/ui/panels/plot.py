@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from tputtui.braille import nice_top
-from tputtui.format import compact, rate, seconds
 from tputtui.measure.frontier import Axis, Point
+from tputtui.text.braille import nice_top
+from tputtui.text.format import compact, rate, seconds
 from tputtui.ui.rows import Row, spread
 
 __all__ = ["look_of", "plot", "value_text"]

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from tputtui.braille import area, nice_top
-from tputtui.format import clock, compact, percent, rate
 from tputtui.load.preview import Preview, Spread
 from tputtui.load.workload import ClosedLoop, Recorded
+from tputtui.text.braille import area, nice_top
+from tputtui.text.format import clock, compact, percent, rate
 from tputtui.ui.rows import Row, fitted, spread
 
 __all__ = ["preview_rows", "preview_title"]

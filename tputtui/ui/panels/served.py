@@ -6,7 +6,7 @@ import math
 from operator import attrgetter
 
 from tputtui.attach.track import LATENCIES, Server
-from tputtui.format import MISSING, bar, compact, percent, rate, seconds
+from tputtui.text.format import MISSING, bar, compact, percent, rate, seconds
 from tputtui.ui.chart import chart
 from tputtui.ui.panels.fleet import badge
 from tputtui.ui.rows import Row, fitted, spread

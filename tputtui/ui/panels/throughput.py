@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from operator import attrgetter
 
-from tputtui.format import compact, percent, rate
 from tputtui.frame import Frame
 from tputtui.load.workload import ClosedLoop, level_of
 from tputtui.measure.history import History
+from tputtui.text.format import compact, percent, rate
 from tputtui.ui.chart import chart
 from tputtui.ui.rows import Row
 

@@ -10,13 +10,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from textwrap import shorten
 
-from tputtui.format import MISSING, clock, compact
 from tputtui.frame import Frame, Trial
 from tputtui.knobs import shorthand, turned
 from tputtui.load.notation import describe_arrivals
 from tputtui.load.workload import level_of
 from tputtui.measure.series import METRICS
 from tputtui.measure.window import Phase
+from tputtui.text.format import MISSING, clock, compact
 from tputtui.ui.panels.verdicts import figure, verdict_sign
 from tputtui.ui.rows import Row, spread
 

@@ -8,17 +8,17 @@ from dataclasses import replace
 from textwrap import wrap
 
 from tputtui.errors import TputError
-from tputtui.format import clock, counted
+from tputtui.experiments.tuner.outcome import gave_text, missed_text
+from tputtui.experiments.tuner.plan import Plan, engines_of, space_of
+from tputtui.experiments.tuner.proposers import SEARCHES
+from tputtui.experiments.tuner.space import Space, describe_axes
 from tputtui.frame import Frame, TunerState, TunerTrial
 from tputtui.goals import Goal, describe_goals
 from tputtui.knobs import shorthand
 from tputtui.load.notation import describe_arrivals
 from tputtui.measure.frontier import AXES_X, AXES_Y, Axis, Point, pareto
 from tputtui.measure.verdict import Difference
-from tputtui.tune.outcome import gave_text, missed_text
-from tputtui.tune.plan import Plan, engines_of, space_of
-from tputtui.tune.proposers import SEARCHES
-from tputtui.tune.space import Space, describe_axes
+from tputtui.text.format import clock, counted
 from tputtui.ui.panels.plot import plot
 from tputtui.ui.panels.verdicts import OVER, difference_row
 from tputtui.ui.rows import Row, fitted, shortened, spread

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tputtui.format import MISSING, rate, seconds
 from tputtui.measure.series import Metric
 from tputtui.measure.verdict import Difference, Judgement
+from tputtui.text.format import MISSING, rate, seconds
 from tputtui.ui.rows import Row
 
 __all__ = ["HEAD", "NEVER", "OVER", "difference_row", "figure", "verdict_sign"]

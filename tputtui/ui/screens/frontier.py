@@ -59,11 +59,12 @@ class FrontierScreen(WatchingScreen):
 
     def action_sweep(self) -> None:
         """Sweep the load, or stop doing so."""
-        sweep, steer = self._session.frame().sweep, self._session.steer
+        sweep, steer = self._session.latest.sweep, self._session.steer
         stops = sweep is not None and sweep.level is not None
         self.attempt(steer.stop_experiment if stops else steer.sweep)
 
     def action_clear(self) -> None:
         """Forget the points."""
         self._session.clear_points()
+        self._session.advance()
         self.tick()

@@ -11,9 +11,9 @@ from textual.widgets import DataTable, Footer
 
 from tputtui.errors import BootNeeded, TputError
 from tputtui.frame import Frame, Trial
+from tputtui.frame.tried import between
 from tputtui.measure.verdict import Difference
 from tputtui.profile import EngineSpec
-from tputtui.tune.trials import between
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.entry_table import EntryTable
 from tputtui.ui.panels.pair import about, pair
@@ -126,7 +126,7 @@ class HistoryScreen(WatchingScreen):
         """Compare with the row from now on; a second time, with the row before again."""
         number = self._table.chosen
         if number is not None:
-            pinned = self._session.frame().baseline == number
+            pinned = self._session.latest.baseline == number
             self.attempt(lambda: self._session.steer.pin(None if pinned else number))
 
     def action_diff(self) -> None:

@@ -12,10 +12,10 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Footer
 
 from tputtui.errors import BootNeeded, TputError, UsageError
-from tputtui.format import counted
+from tputtui.experiments.tuner.plan import Plan, parse_engines, space_of
+from tputtui.experiments.tuner.proposers import SEARCHES
 from tputtui.frame import Frame
-from tputtui.tune.plan import Plan, parse_engines, space_of
-from tputtui.tune.proposers import SEARCHES
+from tputtui.text.format import counted
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.panels.tuner import plan_rows, status_row, tuner_rows
 from tputtui.ui.screens.confirm import Confirm
@@ -65,7 +65,7 @@ class TunerScreen(WatchingScreen):
         self._verify = verify
         self._title = Canvas(id="tuner-title")
         self._canvas = Canvas(id="tuner")
-        self._state = session.frame().tuner
+        self._state = session.latest.tuner
         self._planning = plan is not None and self._state is None
         self._phase = ""
 
@@ -137,7 +137,7 @@ class TunerScreen(WatchingScreen):
         """Ask which limits are turned, and through which values."""
 
         def use(text: str) -> None:
-            frame = self._session.frame()
+            frame = self._session.latest
             facts, asked = frame.status.facts, frame.asked
             if facts is not None and asked is not None:
                 space_of(Plan(vary=text), asked, facts, frame.profile.load)
@@ -183,7 +183,7 @@ class TunerScreen(WatchingScreen):
         # Only here: reading a log takes numpy and a while.
         from tputtui.record.resuming import resumed
 
-        plan, asked = self._plan, self._session.frame().profile
+        plan, asked = self._plan, self._session.latest.profile
         if plan is None:
             return
         try:

@@ -26,8 +26,8 @@ class WatchingScreen(Screen[None]):
         self.call_after_refresh(self.tick)
 
     def tick(self) -> None:
-        """Take a frame and paint it."""
-        self.show(self._session.frame())
+        """Paint how things stand."""
+        self.show(self._session.latest)
 
     @abstractmethod
     def show(self, frame: Frame) -> None:
@@ -45,6 +45,7 @@ class WatchingScreen(Screen[None]):
             return False
         if isinstance(said, str) and said:
             self.notify(said, timeout=shown_s)
+        self._session.advance()
         self.tick()
         return True
 

@@ -1,0 +1,123 @@
+"""One spawned process for an engine, and our end of its pipe: birth, messages, death.
+
+Used by the keeper thread of `engine.isolated`; signals may be sent from any thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+from tputtui.engine.orders import Status
+from tputtui.measure.mirror import Changes
+
+__all__ = ["EngineProcess"]
+
+_LOOK_S = 0.25
+_SILENT_LOOK_S = 0.02
+_SILENT_S = 2.0
+"""A process that has closed the pipe and does not end is overdue after this."""
+_GROUP_S = 1.0
+"""What it leaves running has so long to clean up before it is killed."""
+_PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[3]); "
+    "from tputtui.engine.isolated.child import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+)
+
+
+class EngineProcess:
+    """Python running `engine.child`, with our `sys.path`, environment and descriptors 1 and 2.
+
+    cargo: the first message. status: as it was told last; `told` before anything is.
+    Raises OSError where no process can be started.
+    """
+
+    def __init__(self, cargo: bytes, told: Status) -> None:
+        ours, theirs = socket.socketpair()
+        places = json.dumps([str(place) for place in sys.path])
+        words = ["-u", "-c", _PROGRAM, str(theirs.fileno()), str(os.getpid()), places]
+        with theirs, contextlib.ExitStack() as undo:
+            undo.callback(ours.close)
+            self._process = subprocess.Popen(
+                [sys.executable, *words],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                # The terminal's signals are for the screen.
+                start_new_session=True,
+            )
+            undo.pop_all()
+        self.connection = Connection(ours.detach())
+        self.status = told
+        self._silent_since_s: float | None = None
+        self.send(cargo)
+
+    @property
+    def pid(self) -> int:
+        """Its process id, and that of its process group."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
+    @property
+    def tells(self) -> bool:
+        """Whether its end of the pipe is open."""
+        return self._silent_since_s is None
+
+    @property
+    def overdue(self) -> bool:
+        """Whether it has closed the pipe and should have ended since."""
+        since_s = self._silent_since_s
+        return since_s is not None and time.monotonic() - since_s > _SILENT_S
+
+    @property
+    def look_s(self) -> float:
+        """How long to wait for a message before looking whether it lives.
+
+        The end of the pipe need not come with its death: processes of its own may hold it open.
+        """
+        return _LOOK_S if self.tells else _SILENT_LOOK_S
+
+    def send(self, data: bytes) -> None:
+        """Send an order; one that does not arrive is answered by the death of the process."""
+        with contextlib.suppress(OSError):
+            self.connection.send_bytes(data)
+
+    def receive(self) -> tuple[Changes | None, dict[str, Any]]:
+        """What is new in its recorder and status. Raises EOFError or OSError after the last."""
+        message: tuple[Changes | None, dict[str, Any]]
+        message = pickle.loads(self.connection.recv_bytes())
+        return message
+
+    def fall_silent(self) -> None:
+        """No more messages will come."""
+        self._silent_since_s = time.monotonic()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
+        self._process.send_signal(number)
+
+    def end(self) -> int:
+        """Wait for its end and end what it left running in its group; its exit status."""
+        code = self._process.wait()
+        self.connection.close()
+        until_s = time.monotonic() + _GROUP_S
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            # Gently first: what gives shared memory back is one of those.
+            os.killpg(self.pid, signal.SIGTERM)
+            while time.monotonic() < until_s:
+                os.killpg(self.pid, 0)
+                time.sleep(0.01)
+            os.killpg(self.pid, signal.SIGKILL)
+        return code

@@ -1,0 +1,304 @@
+"""The connection to a server that is driven: requests out, tokens in, on a thread of its own.
+
+An event loop talks to the server; the engine thread sends, hangs up and takes what has come, under
+one lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import aiohttp
+import msgspec
+
+from tputtui.attach.access import Access
+from tputtui.attach.address import Address
+from tputtui.attach.poller import LET_GO_S, connector_to, why_of
+from tputtui.engine.protocol import Ended
+from tputtui.engine.served.sse import Chunk, Refused, stream
+from tputtui.errors import EngineError
+from tputtui.measure.samples import Outcome
+
+__all__ = ["Link", "Tick"]
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_ANSWER_S = 10.0
+_REFUSED_WAIT_S = 0.5
+_COMPLETIONS = "/v1/completions"
+_SURE = 256
+"""Every vocabulary has so many: a token a byte."""
+_TEXT = "The quick brown fox; déjà vu, Ωμέγα, Привет, 漢字かな交じり文, 한국어 🙂🚀 {}()=>[]"
+"""Of many scripts: what is rare has a high id."""
+
+
+class _Tokens(msgspec.Struct):
+    tokens: list[int]
+
+
+_read_tokens = msgspec.json.Decoder(_Tokens).decode
+
+
+@dataclass(slots=True)
+class Tick:
+    """What came since it was last asked. Times are the engine's clock.
+
+    first: (request number, when) of first tokens. gaps: seconds between output events, pooled.
+    """
+
+    first: list[tuple[int, float]] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
+    tokens: int = 0
+    prompt_tokens: int = 0
+
+
+@dataclass(slots=True)
+class _InFlight:
+    """One request on its way. Times are NaN before they come."""
+
+    number: int
+    prompt_tokens: int
+    task: asyncio.Task[None] | None = None
+    first_s: float = math.nan
+    last_s: float = math.nan
+    tokens: int = 0
+    cached: int = 0
+    token_ids: list[int] = field(default_factory=list)
+    ended: bool = False
+
+    @property
+    def streams(self) -> bool:
+        return not self.ended and not math.isnan(self.first_s)
+
+    def end(self, end_s: float, outcome: Outcome | None = None) -> Ended:
+        return Ended(self.number, end_s, self.tokens, math.nan, self.first_s, self.cached, 0,
+                     tuple(self.token_ids), outcome)  # fmt: skip
+
+
+class Link:
+    """Talks to `address`.
+
+    clock: monotonic seconds. failure: why the server is gone, once it is.
+    """
+
+    def __init__(self, address: Address, access: Access, clock: Callable[[], float]) -> None:
+        self._address = address
+        self._access = access
+        self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._lock = threading.Lock()
+        self._tick = Tick()
+        self._in_flight: dict[int, _InFlight] = {}
+        self._streaming = 0
+        self.failure: EngineError | None = None
+
+    # -- the engine thread -----------------------------------------------------------------
+
+    def open(self) -> None:
+        """Begin to talk."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="served", daemon=True)
+        self._thread.start()
+        self._session = self.wait_for(self._open())
+
+    def close(self) -> None:
+        """Hang up on everything."""
+        loop, thread, self._loop = self._loop, self._thread, None
+        if loop is None or thread is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(self._close(), loop).result(_ANSWER_S)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(2.0)
+        if not thread.is_alive():
+            loop.close()
+
+    def vocabulary(self, model: str) -> int:
+        """How many token ids there surely are: one past the highest that its tokenizer makes.
+
+        Never more is sent: a server without a tokenizer looks at no id, and one that the model does
+        not have kills it. Raises EngineError where it takes no ids at all.
+        """
+        return self.wait_for(self._vocabulary(model), 2 * _ANSWER_S)
+
+    def ask(self, method: str, route: str, values: object = None) -> tuple[int, str]:
+        """Status and text of another answer. Raises EngineError when there is none."""
+        return self.wait_for(self._ask(method, route, values))
+
+    def send(self, number: int, prompt_tokens: int, body: bytes) -> None:
+        """Send one request; its tokens will be in a tick."""
+        made = _InFlight(number, prompt_tokens)
+        with self._lock:
+            self._in_flight[number] = made
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._begin, made, body)
+
+    def hang_up(self, numbers: Iterable[int]) -> list[Ended]:
+        """End requests; a server that notices aborts them."""
+        with self._lock:
+            found = [self._in_flight.pop(n) for n in numbers if n in self._in_flight]
+            gone = {request.number for request in found}
+            for request in found:
+                self._streaming -= request.streams
+                request.ended = True
+            self._tick.ended = [e for e in self._tick.ended if e.number not in gone]
+            self._tick.first = [f for f in self._tick.first if f[0] not in gone]
+        for request in found:
+            if request.task is not None and self._loop is not None:
+                self._loop.call_soon_threadsafe(request.task.cancel)
+        now_s = self._clock()
+        return [request.end(now_s) for request in found]
+
+    def take(self) -> tuple[Tick, int, int]:
+        """What has come, and how many requests stream and wait."""
+        with self._lock:
+            tick, self._tick = self._tick, Tick()
+            for ended in tick.ended:
+                self._in_flight.pop(ended.number, None)
+            return tick, self._streaming, len(self._in_flight) - self._streaming
+
+    def counts(self) -> tuple[int, int]:
+        """How many requests stream, and how many have no token yet or are about to be taken."""
+        with self._lock:
+            return self._streaming, len(self._in_flight) - self._streaming
+
+    def wait_for(self, what: Coroutine[Any, Any, T], timeout_s: float = _ANSWER_S) -> T:
+        """Do it on the loop. Raises EngineError where the server does not answer."""
+        assert self._loop is not None
+        future = asyncio.run_coroutine_threadsafe(what, self._loop)
+        try:
+            return future.result(timeout_s)
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            future.cancel()
+            raise EngineError(
+                f"{self._address.name} does not answer: {str(error) or 'too slow'}.",
+                "`tputtui attach` shows whether it is up.",
+            ) from None
+
+    # -- the loop --------------------------------------------------------------------------
+
+    async def _open(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=connector_to(self._address, self._access.tls(), limit=0),
+            headers=self._access.headers,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_ANSWER_S),
+        )
+
+    async def _close(self) -> None:
+        tasks = [each.task for each in self._in_flight.values() if each.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+        await asyncio.sleep(LET_GO_S)
+
+    async def _vocabulary(self, model: str) -> int:
+        status, text = await self._ask("POST", "/tokenize", {"model": model, "prompt": _TEXT}, None)
+        size = _SURE
+        if status == 200:
+            with contextlib.suppress(msgspec.DecodeError, msgspec.ValidationError):
+                size = max([size, *(number + 1 for number in _read_tokens(text).tokens)])
+        body = {"model": model, "prompt": [_SURE - 1], "max_tokens": 1, "stream": True}
+        assert self._session is not None
+        try:
+            async for _ in stream(self._session, self._url, msgspec.json.encode(body)):
+                pass
+        except Refused as refusal:
+            raise EngineError(
+                f"{self._address.name} takes no prompt of token ids: {refusal}.",
+                "vLLM and SGLang do, at /v1/completions.",
+            ) from None
+        return size
+
+    async def _ask(
+        self, method: str, route: str, values: object, most: int | None = 300
+    ) -> tuple[int, str]:
+        assert self._session is not None
+        url = f"{self._address.url}{route}"
+        async with self._session.request(method, url, json=values) as answer:
+            return answer.status, (await answer.text())[:most]
+
+    @property
+    def _url(self) -> str:
+        return f"{self._address.url}{_COMPLETIONS}"
+
+    def _begin(self, request: _InFlight, body: bytes) -> None:
+        if not request.ended:
+            request.task = asyncio.ensure_future(self._serve(request, body))
+
+    async def _serve(self, request: _InFlight, body: bytes) -> None:
+        assert self._session is not None
+        outcome: Outcome | None = None
+        for attempt in range(2):
+            try:
+                async for chunk in stream(self._session, self._url, body):
+                    self._took(request, chunk)
+                break
+            except aiohttp.ClientConnectorError as error:
+                self.failure = _gone(self._address, error)
+                return
+            except (aiohttp.ClientError, EngineError, Refused, OSError) as error:
+                stale = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
+                if stale and not attempt and not request.tokens:
+                    # A connection that was kept open, and closed as we took it up again.
+                    continue
+                logger.warning("request %d: %s", request.number, error)
+                outcome = Outcome.REJECTED if isinstance(error, Refused) else Outcome.FAILED
+                # A closed loop that is refused at once must not ask again at full speed.
+                await asyncio.sleep(_REFUSED_WAIT_S)
+                break
+        self._left(request, outcome)
+
+    def _took(self, request: _InFlight, chunk: Chunk) -> None:
+        now_s = self._clock()
+        with self._lock:
+            if request.ended:
+                return
+            counted = chunk.tokens
+            if counted is None:
+                counted = request.tokens + (len(chunk.token_ids) or 1) * chunk.content
+            request.cached = chunk.cached or request.cached
+            request.token_ids += chunk.token_ids
+            new = counted - request.tokens
+            # The count at the end also puts right what the chunks did not tell.
+            if chunk.done or new > 0:
+                request.tokens = counted
+                self._tick.tokens += new
+            if chunk.done or new <= 0:
+                return
+            if math.isnan(request.first_s):
+                request.first_s = now_s
+                self._streaming += 1
+                self._tick.first.append((request.number, now_s))
+                self._tick.prompt_tokens += request.prompt_tokens
+            else:
+                self._tick.gaps.append(now_s - request.last_s)
+            request.last_s = now_s
+
+    def _left(self, request: _InFlight, outcome: Outcome | None) -> None:
+        with self._lock:
+            if request.ended:
+                return
+            self._streaming -= request.streams
+            request.ended = True
+            last_s = request.last_s if not math.isnan(request.last_s) else self._clock()
+            self._tick.ended.append(request.end(last_s, outcome))
+
+
+def _gone(address: Address, error: aiohttp.ClientConnectorError) -> EngineError:
+    return EngineError(
+        f"{address.name} is gone: {why_of(error.os_error)}.",
+        "`tputtui attach` shows whether it is up.",
+    )

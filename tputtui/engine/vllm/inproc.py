@@ -1,0 +1,384 @@
+"""A real vLLM engine in this process. Engine thread only, from import to shutdown."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tputtui.engine import models
+from tputtui.engine.arguments import arguments as describe
+from tputtui.engine.memory import uncollected
+from tputtui.engine.parallel import check_in_process
+from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, StepReport
+from tputtui.engine.vllm.args import (
+    INSTALL_HINT,
+    argument_parser,
+    given,
+    import_vllm,
+    parse_arguments,
+    prepare,
+    sentences,
+)
+from tputtui.engine.vllm.compiled import forget_compiled
+from tputtui.engine.vllm.facts import block_bytes, config_sha256, device, revision
+from tputtui.engine.vllm.limits import LiveLimits
+from tputtui.engine.vllm.watch import StepWatch
+from tputtui.engine.vllm.workers import Workers, start_tracker
+from tputtui.knobs import Knobs
+from tputtui.load.generator import RequestSpec
+from tputtui.measure.samples import StepSample
+from tputtui.profile import EngineSpec
+
+__all__ = ["VllmEngine"]
+
+_MODEL_HINT = "MODEL is a local folder, a hub id, or shape:NAME; the log has vLLM's own words."
+_LOAD_HINT = "The log has vLLM's own words; lower ceilings or --gpu-memory-utilization if memory."
+
+
+@dataclass(slots=True)
+class _Live:
+    """A request inside the engine."""
+
+    number: int
+    prompt_tokens: int
+    wanted_tokens: int
+
+
+class VllmEngine:
+    """`Engine` on a real `LLMEngine` with its core in process.
+
+    executor_class: a stand-in for the model executor (tests, simulation); None runs the model.
+    clock: monotonic seconds, of steps and requests; wall: seconds that requests arrive at.
+    """
+
+    def __init__(
+        self,
+        executor_class: type | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._executor_class = executor_class
+        self._clock, self._wall = clock, wall
+        self._engine: Any = None
+        self._sampling: Any = None
+        self._refusal: type[Exception] = ValueError
+        self._live: dict[str, _Live] = {}
+        self._names: dict[str, str] = {}
+        self._limits: Any = None
+        self._watch: Any = None
+        self._workers: Workers | None = None
+        self._stats: tuple[Any, Any] = (None, None)
+        self._kv_frac = 0.0
+
+    # -- life ------------------------------------------------------------------------------
+
+    def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
+        """Import vLLM, parse the arguments with its own parser, build the engine.
+
+        Raises UsageError for arguments vLLM refuses, EngineError for everything else.
+        """
+        began_s = time.monotonic()
+        resolved = self._resolved(spec)
+        check_in_process(spec.args)
+        prepare(spec)
+        with uncollected():
+            report(State.IMPORTING, "importing torch")
+            with sentences("torch could not be imported", INSTALL_HINT):
+                import torch  # noqa: F401
+            report(State.IMPORTING, "importing vLLM")
+            version = import_vllm()
+            with sentences("vLLM could not be imported", INSTALL_HINT):
+                import vllm.v1.engine.llm_engine  # noqa: F401
+        # In frames of its own: what an import keeps of a traceback keeps this frame alive.
+        config = self._build(spec, resolved, report)
+        facts = self._facts(spec, config, version)
+        return replace(facts, boot_s=time.monotonic() - began_s)
+
+    def _resolved(self, spec: EngineSpec) -> EngineSpec:
+        """What vLLM is given. Raises UsageError."""
+        return models.resolve(spec)
+
+    def _parsed(self, spec: EngineSpec, arguments: Any) -> None:
+        """vLLM's parser has read the arguments. Raises UsageError for what cannot be had here."""
+        found = given(arguments)
+        models.check_no_secret(found)
+        check_in_process(found)
+
+    def _configured(self, config: Any) -> None:
+        """vLLM has settled its configuration; nothing is built yet."""
+
+    def _scheduled(self, output: Any) -> None:
+        """A step has been scheduled; nothing of it has run."""
+
+    def _build(self, spec: EngineSpec, resolved: EngineSpec, report: Report) -> Any:
+        """Build the engine; its configuration."""
+        from vllm import exceptions
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+        from vllm.usage.usage_lib import UsageContext
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        self._sampling = lambda tokens: SamplingParams(
+            max_tokens=tokens,
+            ignore_eos=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        # Newer versions have a tree of their own for what a client got wrong.
+        self._refusal = getattr(exceptions, "VLLMClientError", ValueError)
+        report(State.LOADING, "checking engine arguments")
+        arguments = parse_arguments(resolved)
+        self._parsed(spec, arguments)
+        arguments.disable_log_stats = False
+        if self._executor_class is not None:
+            arguments.distributed_executor_backend = self._executor_class
+        # As `vllm serve` does: defaults depend on who asks.
+        context = UsageContext.OPENAI_API_SERVER
+        refused = f"vLLM refuses to configure {spec.model}"
+        with sentences(refused, _MODEL_HINT, usage=(ValueError,)):
+            config = arguments.create_engine_config(context)
+        self._configured(config)
+        if config.parallel_config.world_size > 1:
+            start_tracker()
+        report(State.LOADING, "loading the model, sizing the KV cache")
+        with sentences(f"vLLM could not load {spec.model}", _LOAD_HINT):
+            self._engine = LLMEngine.from_vllm_config(
+                config,
+                usage_context=context,
+                stat_loggers=[lambda *_, **__: _stat_logger(self)],
+            )
+        cache, groups = config.cache_config, self._scheduler.kv_cache_config.kv_cache_groups
+        self._limits = LiveLimits(self._scheduler, cache.block_size, len(groups), self._clock)
+        self._watch = StepWatch(self._engine, self._limits, self._clock, self._scheduled)
+        self._workers = Workers(self._engine)
+        return config
+
+    def _facts(self, spec: EngineSpec, config: Any, version: str) -> EngineFacts:
+        import torch
+
+        limits, block_size = self._limits, config.cache_config.block_size
+        groups = self._scheduler.kv_cache_config.kv_cache_groups
+        # What a shape brings with it stands as its default.
+        brought = models.resolve(EngineSpec(spec.model)).args
+        return EngineFacts(
+            model=spec.model,
+            device=device(torch, config),
+            dtype=str(config.model_config.dtype).removeprefix("torch."),
+            ceilings=limits.ceilings,
+            booted=limits.booted,
+            fixed=limits.fixed,
+            # One block is vLLM's placeholder and never holds tokens.
+            kv_tokens=(limits.booted.num_gpu_blocks - 1) * block_size // len(groups),
+            block_size=block_size,
+            kv_block_bytes=block_bytes(groups) * config.parallel_config.world_size,
+            kv_groups=len(groups),
+            overlapped=bool(config.scheduler_config.async_scheduling),
+            vocab_size=config.model_config.get_vocab_size(),
+            boot_s=0.0,
+            # torch's is a subclass of str that YAML does not know.
+            versions={"vllm": version, "torch": str(torch.__version__)},
+            arguments=describe(argument_parser(), brought),
+            revision=revision(config.model_config),
+            config_sha256=config_sha256(config.model_config.hf_config),
+        )
+
+    def shutdown(self) -> None:
+        """Free the engine's memory; nothing of it stays referenced here."""
+        engine, watch, workers = self._engine, self._watch, self._workers
+        self._engine = self._limits = self._watch = self._workers = None
+        self._live.clear()
+        self._names.clear()
+        if watch is not None:
+            watch.remove()
+        if engine is not None:
+            engine.engine_core.shutdown()
+        if workers is not None:
+            workers.clear_away()
+        forget_compiled()
+
+    # -- requests --------------------------------------------------------------------------
+
+    def submit(self, request: RequestSpec) -> None:
+        """Queue one request, counted by vLLM as having arrived when it was due."""
+        arrival_s = self._wall() - (self._clock() - request.due_s)
+        external = f"t{request.number}"
+        try:
+            internal = self._engine.add_request(
+                request_id=external,
+                prompt={"prompt_token_ids": request.token_ids().tolist()},
+                params=self._sampling(request.output_tokens),
+                arrival_time=arrival_s,
+                # Only the policy `priority` looks at it: the shortest prompt first.
+                priority=request.prompt_tokens,
+            )
+        except self._refusal as refusal:
+            raise ValueError(str(refusal)) from refusal
+        # Older versions return nothing and use the id as given.
+        name = internal or external
+        self._names[external] = name
+        self._live[name] = _Live(request.number, request.prompt_tokens, request.output_tokens)
+        self._watch.awaiting.add(name)
+
+    def step(self) -> StepReport:
+        """One engine step, timed from outside. Raises EngineError where a worker has died."""
+        self._stats = (None, None)
+        watch = self._watch
+        watch.begin()
+        began_s = self._clock()
+        try:
+            outputs = self._engine.step()
+        except Exception as error:
+            # All that vLLM says of it is "cancelled".
+            death = self._workers.death() if self._workers else None
+            if death is None:
+                raise
+            raise death from error
+        end_s = self._clock()
+        first = [(self._live[name].number, at_s) for name, at_s in watch.first_tokens]
+        ended = [self._finished(output) for output in outputs if output.finished]
+        scheduler_stats, iteration_stats = self._stats
+        if scheduler_stats is not None:
+            self._kv_frac = self._limits.kv_frac(scheduler_stats.kv_cache_usage)
+        looked_up = cached = generated = preemptions = 0
+        gaps: list[tuple[float, int]] = []
+        if scheduler_stats is not None and scheduler_stats.prefix_cache_stats is not None:
+            looked_up = scheduler_stats.prefix_cache_stats.queries
+            cached = scheduler_stats.prefix_cache_stats.hits
+        if iteration_stats is not None:
+            generated = iteration_stats.num_generation_tokens
+            preemptions = iteration_stats.num_preempted_reqs
+            gaps = list(Counter(iteration_stats.inter_token_latencies_iter).items())
+        done, knobs = watch.scheduled, self._limits.knobs
+        sample = StepSample(
+            end_s=end_s,
+            duration_s=end_s - began_s,
+            running=done.running,
+            waiting=done.waiting,
+            prefill_tokens=done.prefill,
+            decode_tokens=done.decode,
+            generated_tokens=generated,
+            cached_tokens=cached,
+            looked_up_tokens=looked_up,
+            preemptions=preemptions,
+            kv_frac=self._kv_frac,
+            max_num_seqs=knobs.max_num_seqs,
+            max_num_batched_tokens=knobs.max_num_batched_tokens,
+            # All of the step but what was spent in and waiting for the model.
+            host_s=end_s - began_s - watch.core_s + watch.scheduler_s,
+            context_tokens=done.context,
+            kv_blocks=self._limits.kv_blocks,
+        )
+        return StepReport(sample, first, gaps, ended)
+
+    def end(self, numbers: Iterable[int]) -> list[Ended]:
+        """Abort requests by number; what they had generated so far is told."""
+        wanted = set(numbers)
+        names = [name for name, live in self._live.items() if live.number in wanted]
+        return self._end(names)
+
+    def counts(self) -> Counts:
+        """As the scheduler counts them."""
+        running, waiting = self._scheduler.get_request_counts()
+        return Counts(running, waiting, self._limits.kv_blocks)
+
+    # -- limits ----------------------------------------------------------------------------
+
+    def apply(self, knobs: Knobs) -> list[Ended]:
+        """Put limits in force.
+
+        The length is *not* lowered in the scheduler: a running request already past it would never
+        be scheduled again and never stop. Instead every request's own `max_tokens` is shortened,
+        which the normal stop check honours, and those already at the limit end here. Raising it
+        again gives back what was asked for.
+        """
+        scheduler, before = self._scheduler, self._limits.knobs.max_model_len
+        self._limits.apply(knobs)
+        if knobs.max_model_len == before:
+            return []
+        past = []
+        for name, live in self._live.items():
+            request = scheduler.requests.get(name)
+            if request is None:
+                continue
+            if request.num_tokens >= knobs.max_model_len:
+                past.append(name)
+            else:
+                room = knobs.max_model_len - live.prompt_tokens
+                request.max_tokens = min(live.wanted_tokens, room)
+        return self._end(past)
+
+    def preempt(self) -> int:
+        """Put what runs above the limit back to the queue now."""
+        return int(self._limits.preempt())
+
+    def reset_prefix_cache(self) -> int | None:
+        """Empty the prefix cache; None if vLLM would not."""
+        preempted: int | None = self._limits.reset_prefix_cache()
+        return preempted
+
+    # -- inside ----------------------------------------------------------------------------
+
+    @property
+    def _scheduler(self) -> Any:
+        return self._engine.engine_core.engine_core.scheduler
+
+    def _finished(self, output: Any) -> Ended:
+        # The output carries the id we gave; the internal one may have a suffix.
+        external = output.request_id
+        number, name = int(external[1:]), self._names.pop(external)
+        del self._live[name]
+        self._watch.awaiting.discard(name)
+        ids = output.outputs[0].token_ids
+        ended = _ended(number, output.metrics, len(ids), output.num_cached_tokens or 0)
+        return ended._replace(token_ids=ids)
+
+    def _end(self, names: list[str]) -> list[Ended]:
+        states = self._engine.output_processor.request_states
+        ended, external = [], []
+        for name in names:
+            live = self._live.pop(name)
+            self._watch.awaiting.discard(name)
+            external.append(f"t{live.number}")
+            self._names.pop(external[-1], None)
+            state = states.get(name)
+            stats = state.stats if state is not None else None
+            tokens = stats.num_generation_tokens if stats is not None else 0
+            ended.append(_ended(live.number, stats, tokens, 0)._replace(end_s=self._clock()))
+        if external:
+            self._engine.abort_request(external)
+        return ended
+
+
+def _ended(number: int, stats: Any, tokens: int, cached: int) -> Ended:
+    """An `Ended` from vLLM's own request times, which are 0.0 where never reached."""
+
+    def reached(name: str) -> float:
+        return getattr(stats, name, 0.0) or math.nan
+
+    return Ended(
+        number=number,
+        end_s=reached("last_token_ts"),
+        output_tokens=tokens,
+        scheduled_s=reached("scheduled_ts"),
+        first_token_s=reached("first_token_ts"),
+        cached_tokens=cached,
+        preemptions=getattr(stats, "num_preemptions", 0),
+    )
+
+
+def _stat_logger(engine: VllmEngine) -> Any:
+    """vLLM's own hook for statistics, handing each step's to `engine`."""
+    from vllm.v1.metrics.loggers import StatLoggerBase
+
+    class Sink(StatLoggerBase):  # type: ignore[misc]
+        def __init__(self) -> None: ...
+
+        def record(self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any) -> None:
+            engine._stats = (scheduler_stats, iteration_stats)
+
+        def log_engine_initialized(self) -> None: ...
+
+    return Sink()

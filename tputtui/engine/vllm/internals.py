@@ -1,0 +1,93 @@
+"""All that is relied on inside vLLM and torch, in one place: the first thing to read at an upgrade.
+
+Each row: where it is, what it is needed for, the version it was read in. A test looks each of them
+up in the installed vLLM, and finds what the modules of this room use without a row.
+"""
+
+from __future__ import annotations
+
+__all__ = ["IN_MODULES", "IN_THE_ENGINE", "NOT_EVERYWHERE"]
+
+_CORE = "engine_core.engine_core"
+_SCHEDULER = f"{_CORE}.scheduler"
+_POOL = f"{_SCHEDULER}.kv_cache_manager.block_pool"
+
+IN_THE_ENGINE = (
+    # inproc: path from LLMEngine
+    (_SCHEDULER, "the scheduler whose limits are changed", "0.32"),
+    (f"{_SCHEDULER}.requests", "requests by internal id", "0.32"),
+    (f"{_SCHEDULER}.get_request_counts", "running and waiting", "0.32"),
+    (f"{_SCHEDULER}.kv_cache_config.kv_cache_groups", "layers by kind", "0.32"),
+    ("output_processor.request_states", "what a request that is ended early has had", "0.32"),
+    ("vllm_config.model_config.max_model_len", "ceilings", "0.32"),
+    ("vllm_config.model_config.hf_config.to_diff_dict", "which model it is", "0.32"),
+    # watch
+    ("engine_core.get_output", "wrapped: first tokens as they come", "0.32"),
+    (f"{_SCHEDULER}.schedule", "wrapped: what each step schedules", "0.32"),
+    (f"{_SCHEDULER}.update_from_output", "wrapped: its time", "0.32"),
+    (f"{_SCHEDULER}.running", "sequences in the batch", "0.32"),
+    # limits
+    (f"{_SCHEDULER}.max_num_running_reqs", "batch slots booted", "0.32"),
+    (f"{_SCHEDULER}.max_num_scheduled_tokens", "live token limit", "0.32"),
+    (f"{_SCHEDULER}.max_model_len", "length booted", "0.32"),
+    (f"{_SCHEDULER}.scheduler_config.long_prefill_token_threshold", "live, 0 is none", "0.32"),
+    (f"{_SCHEDULER}.policy", "live, with the queues rebuilt", "0.32"),
+    (f"{_SCHEDULER}.waiting", "the queue that a policy orders", "0.32"),
+    (f"{_SCHEDULER}._preempt_request", "preempting now", "0.32"),
+    (f"{_SCHEDULER}.reset_prefix_cache", "emptying the prefix cache", "0.32"),
+    (f"{_SCHEDULER}.kv_cache_manager.enable_caching", "look-ups off and on", "0.32"),
+    (f"{_POOL}.num_gpu_blocks", "KV size", "0.32"),
+    (f"{_POOL}.get_new_blocks", "holding blocks", "0.32"),
+    (f"{_POOL}.free_blocks", "giving them back", "0.32"),
+    (f"{_POOL}.get_num_free_blocks", "what can be held", "0.32"),
+    # workers
+    (f"{_CORE}.model_executor", "worker processes, where it has them", "0.32"),
+)
+"""Paths from a booted LLMEngine."""
+
+NOT_EVERYWHERE = (
+    (f"{_SCHEDULER}.max_num_active_reqs", "live admission limit, 0.31 and newer", "0.32"),
+    (f"{_SCHEDULER}.kv_cache_manager.watermark_blocks", "live watermark", "0.32"),
+    (f"{_SCHEDULER}.scheduler_reserve_full_isl", "live admission rule", "0.32"),
+    (f"{_SCHEDULER}.prev_step_scheduled_req_ids", "what a preempted request leaves", "0.32"),
+)
+"""Not in every version supported: without it the limit is fixed, or changed another way."""
+
+IN_MODULES = (
+    # args
+    ("vllm:__version__", "which vLLM it is", "0.32"),
+    ("vllm.engine.arg_utils:EngineArgs", "what an engine is booted with", "0.32"),
+    ("vllm.utils.argparse_utils:FlexibleArgumentParser", "the parser of `vllm serve`", "0.32"),
+    ("vllm.model_executor.layers.quantization:QUANTIZATION_METHODS", "choices", "0.32"),
+    ("vllm.model_executor.model_loader:LoadFormats", "choices", "0.32"),
+    ("vllm.v1.attention.backends.registry:AttentionBackendEnum", "choices", "0.32"),
+    # inproc
+    ("vllm.v1.engine.llm_engine:LLMEngine", "the engine", "0.32"),
+    ("vllm:exceptions", "what a request that is refused raises", "0.32"),
+    ("vllm.sampling_params:SamplingParams", "a request", "0.32"),
+    ("vllm.sampling_params:RequestOutputKind", "outputs once, at the end", "0.32"),
+    ("vllm.usage.usage_lib:UsageContext", "defaults of a server", "0.32"),
+    ("vllm.v1.metrics.loggers:StatLoggerBase", "statistics of each step", "0.32"),
+    # limits
+    ("vllm.v1.core.sched.request_queue:SchedulingPolicy", "the policy by its name", "0.32"),
+    ("vllm.v1.core.sched.request_queue:create_request_queue", "a queue for it", "0.32"),
+    # executor, model: simulations
+    ("vllm.v1.executor.abstract:Executor", "the class that a stand-in is one of", "0.32"),
+    ("vllm.v1.outputs:EMPTY_MODEL_RUNNER_OUTPUT", "what an empty step gives", "0.32"),
+    ("vllm.v1.outputs:ModelRunnerOutput", "what a step gives", "0.32"),
+    ("vllm.v1.kv_cache_interface:FullAttentionSpec", "the KV cache of a layer", "0.32"),
+    ("vllm.v1.kv_cache_interface:SlidingWindowSpec", "that of a windowed one", "0.32"),
+    ("transformers:PretrainedConfig", "what a model is said to be", "5.19"),
+    ("transformers:AutoModelForCausalLM", "a model's sizes, built without weights", "5.19"),
+    # defaults
+    ("vllm.engine.arg_utils:current_platform", "another device's name and memory", "0.32"),
+    ("vllm.engine.arg_utils:EngineArgs.get_batch_defaults", "defaults by the device", "0.32"),
+    # clock: modules that read the time
+    ("vllm.v1.core.sched.scheduler:time", "another clock for queues", "0.32"),
+    ("vllm.v1.request:time", "another clock for requests", "0.32"),
+    ("vllm.v1.engine.input_processor:time", "another clock for arrivals", "0.32"),
+    # compiled
+    ("torch._dynamo.convert_frame:_bytecode_hooks", "what a compiled model leaves", "torch 2.11"),
+    ("vllm.compilation.wrapper", "whose hooks those are", "0.32"),
+)
+"""`module:name`, or a module."""

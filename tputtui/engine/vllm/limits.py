@@ -1,0 +1,206 @@
+"""vLLM's limits, changed between two steps of a booted engine. Engine thread only.
+
+Nothing in the scheduler locks: everything happens between its steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import signature
+from typing import Any
+
+from tputtui.knobs import Knobs
+
+__all__ = ["LiveLimits"]
+
+_QUEUES = ("waiting", "skipped_waiting", "kv_holding_waiting")
+
+
+class LiveLimits:
+    """The limits of one booted engine.
+
+    booted: as they stand after the boot. ceilings: the highest that each can take.
+    fixed: those that this vLLM cannot turn live, and why.
+    """
+
+    def __init__(
+        self, scheduler: Any, block_size: int, kv_groups: int, clock: Callable[[], float]
+    ) -> None:
+        self._scheduler = scheduler
+        self._clock = clock
+        self._manager = scheduler.kv_cache_manager
+        self._pool = self._manager.block_pool
+        self._held: list[Any] = []
+        self._to_hold = 0
+        self._blocks = int(self._pool.num_gpu_blocks)
+        # Before 0.31 the one limit there is also sizes the batch and is asserted on each step.
+        self._admission_only = hasattr(scheduler, "max_num_active_reqs")
+        drops = "drop_stale_output" in signature(scheduler._preempt_request).parameters
+        self._dropping = {"drop_stale_output": True} if drops else {}
+        self._slots = int(scheduler.max_num_running_reqs)
+        longest = int(scheduler.max_model_len)
+        self._group_blocks = kv_groups / block_size
+        admitted = scheduler.max_num_active_reqs if self._admission_only else self._slots
+        self.booted = self._knobs = Knobs(
+            max_num_seqs=int(admitted),
+            max_num_batched_tokens=int(scheduler.max_num_scheduled_tokens),
+            max_model_len=longest,
+            long_prefill_token_threshold=int(
+                scheduler.scheduler_config.long_prefill_token_threshold
+            ),
+            num_gpu_blocks=self._blocks,
+            watermark_blocks=int(getattr(self._manager, "watermark_blocks", 0)),
+            enable_prefix_caching=int(self._manager.enable_caching),
+            scheduling_policy=int(scheduler.policy.value == "priority"),
+            scheduler_reserve_full_isl=int(getattr(scheduler, "scheduler_reserve_full_isl", 0)),
+        )
+        self.fixed = {
+            name: "this vLLM does not have it"
+            for name, owner, attribute in (
+                ("watermark_blocks", self._manager, "watermark_blocks"),
+                ("scheduler_reserve_full_isl", scheduler, "scheduler_reserve_full_isl"),
+            )
+            if not hasattr(owner, attribute)
+        }
+        self.ceilings = self.booted.overridden(
+            {
+                "max_num_seqs": self._slots,
+                "long_prefill_token_threshold": longest,
+                # Above half of the cache it would be no margin but the limit.
+                "watermark_blocks": 0 if "watermark_blocks" in self.fixed else self._blocks // 2,
+                "scheduling_policy": 1,
+                "scheduler_reserve_full_isl": int("scheduler_reserve_full_isl" not in self.fixed),
+            }
+        )
+
+    # -- turning ---------------------------------------------------------------------------
+
+    @property
+    def knobs(self) -> Knobs:
+        """The limits in force."""
+        return self._knobs
+
+    def apply(self, knobs: Knobs) -> None:
+        """Put limits in force, all but the model length (see `VllmEngine.apply`).
+
+        Lowering only makes batches smaller, so that the buffers and graphs booted suffice. The
+        batch drains to fewer sequences. `scheduler_config` keeps what was booted, but for the long
+        prefill threshold: CUDA graphs and the grammar bitmask read it.
+        """
+        self._knobs = knobs
+        scheduler, manager = self._scheduler, self._manager
+        if self._admission_only:
+            scheduler.max_num_active_reqs = knobs.max_num_seqs
+        scheduler.max_num_scheduled_tokens = knobs.max_num_batched_tokens
+        config = scheduler.scheduler_config
+        config.long_prefill_token_threshold = knobs.long_prefill_token_threshold
+        if "watermark_blocks" not in self.fixed:
+            manager.watermark_blocks = knobs.watermark_blocks
+        if "scheduler_reserve_full_isl" not in self.fixed:
+            scheduler.scheduler_reserve_full_isl = bool(knobs.scheduler_reserve_full_isl)
+        # Look-ups only: the pool itself must never be told, or it serves stale blocks.
+        manager.enable_caching = bool(knobs.enable_prefix_caching)
+        self._set_policy("priority" if knobs.scheduling_policy else "fcfs")
+        # Whatever was asked, one request of the greatest length must fit, or it waits for ever.
+        least = -(-knobs.max_model_len * self._group_blocks // 1) + 1
+        self._to_hold = self._blocks - max(knobs.num_gpu_blocks, int(least))
+        self._hold()
+
+    def before_schedule(self) -> None:
+        """What has to be seen to just before each step is scheduled."""
+        if len(self._held) != self._to_hold:
+            self._hold()
+        if not self._admission_only:
+            scheduler = self._scheduler
+            floor = max(self._knobs.max_num_seqs, len(scheduler.running), 1)
+            scheduler.max_num_running_reqs = min(self._slots, floor)
+
+    def preempt(self) -> int:
+        """Put what runs above `max_num_seqs` back to the queue, the newest first; how many."""
+        running = self._scheduler.running
+        over = max(0, len(running) - self._knobs.max_num_seqs)
+        for _ in range(over):
+            request = running.pop()
+            under_way = getattr(request, "num_output_placeholders", 0)
+            self._scheduler._preempt_request(request, self._clock(), **self._dropping)
+            if not self._dropping:
+                _drop_token_under_way(request, under_way)
+            # It is no longer in the batch that the next step continues.
+            getattr(self._scheduler, "prev_step_scheduled_req_ids", set()).discard(
+                request.request_id
+            )
+        return over
+
+    def reset_prefix_cache(self) -> int | None:
+        """Empty the prefix cache; how many were preempted for it, None if it would not be emptied.
+
+        vLLM refuses while any block is held, by a request or by us.
+        """
+        running = list(self._scheduler.running)
+        under_way = [getattr(request, "num_output_placeholders", 0) > 0 for request in running]
+        self._give_back(len(self._held))
+        done = self._scheduler.reset_prefix_cache(reset_running_requests=bool(running))
+        self._hold()
+        for request, waits in zip(running, under_way, strict=True):
+            # 0.19 discards a token also where none is under way.
+            if hasattr(request, "discard_latest_async_tokens"):
+                request.discard_latest_async_tokens = waits
+        return len(running) if done else None
+
+    # -- the KV cache ----------------------------------------------------------------------
+
+    @property
+    def kv_blocks(self) -> int:
+        """Blocks usable now: all but vLLM's placeholder and those held back."""
+        return self._blocks - 1 - len(self._held)
+
+    def kv_frac(self, usage: float) -> float:
+        """vLLM's usage of the whole cache as a share of what is usable."""
+        used = usage * (self._blocks - 1) - len(self._held)
+        return min(1.0, max(0.0, used / self.kv_blocks)) if self.kv_blocks else 0.0
+
+    def _hold(self) -> None:
+        """Hold as many blocks as are to be held, as far as blocks are free; retried each step."""
+        missing = self._to_hold - len(self._held)
+        if missing < 0:
+            self._give_back(-missing)
+        free = self._pool.get_num_free_blocks()
+        if missing > 0 and free > 0:
+            self._held += self._pool.get_new_blocks(min(missing, free))
+
+    def _give_back(self, blocks: int) -> None:
+        if blocks:
+            given, self._held = self._held[-blocks:], self._held[:-blocks]
+            self._pool.free_blocks(given)
+
+    # -- the queue -------------------------------------------------------------------------
+
+    def _set_policy(self, name: str) -> None:
+        scheduler = self._scheduler
+        if scheduler.policy.value == name:
+            return
+        from vllm.v1.core.sched.request_queue import SchedulingPolicy, create_request_queue
+
+        scheduler.policy = SchedulingPolicy(name)
+        for queue_name in _QUEUES:
+            queue = getattr(scheduler, queue_name, None)
+            if queue is None:
+                continue
+            ordered = create_request_queue(scheduler.policy)
+            # Preempted ones came before those that have not run, so this keeps them in front.
+            for request in sorted(queue, key=lambda request: request.arrival_time):
+                ordered.add_request(request)
+            setattr(scheduler, queue_name, ordered)
+
+
+def _drop_token_under_way(request: Any, under_way: int) -> None:
+    """With asynchronous scheduling, up to 0.26: forget the token that a preempted request awaits.
+
+    It would come after the request has been let in again, and out of order. Newer ones are told
+    (`drop_stale_output`); this is what their `reset_prefix_cache` did before.
+    """
+    request.num_output_placeholders = 0
+    if hasattr(request, "async_tokens_to_discard"):  # 0.22, 0.26
+        request.async_tokens_to_discard += under_way
+    elif under_way:  # 0.19
+        request.discard_latest_async_tokens = True

@@ -1,0 +1,221 @@
+"""vLLM's own engine core, scheduler and KV cache on devices that are not here. Engine thread.
+
+Only the forward pass is replaced: a step's result is there when the cost model says so. Queueing,
+batching, preemption, prefix caching and every limit are vLLM's.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from tputtui.engine.config_file import expanded
+from tputtui.engine.protocol import EngineFacts, Report
+from tputtui.engine.vllm.args import given
+from tputtui.engine.vllm.clock import OtherClock
+from tputtui.engine.vllm.defaults import derive_as_on
+from tputtui.engine.vllm.executor import executor_class
+from tputtui.engine.vllm.inproc import VllmEngine
+from tputtui.engine.vllm.model import check_text_only, kv_cache_specs, sizes_of
+from tputtui.engine.vllm.work import work_of
+from tputtui.errors import EngineError, UsageError
+from tputtui.load.generator import RequestSpec
+from tputtui.profile import EngineSpec, EngineValue
+from tputtui.simulate.clock import Pacer, VirtualTime
+from tputtui.simulate.cost import Cost
+from tputtui.simulate.memory import kv_bytes_available
+from tputtui.simulate.simulation import Simulation
+from tputtui.simulate.sizes import Sizes
+from tputtui.simulate.work import Work
+
+__all__ = ["SimulatedEngine"]
+
+_CANNOT = {
+    "speculative_config": "speculative decoding",
+    "spec_method": "speculative decoding",
+    "spec_model": "speculative decoding",
+    "spec_tokens": "speculative decoding",
+    "enable_lora": "LoRA",
+    "kv_transfer_config": "KV transfer between engines",
+    "ec_transfer_config": "transfer of encoder outputs between engines",
+    "kv_offloading_size": "KV offloading",
+    "offload_backend": "offloading weights",
+    "offload_group_size": "offloading weights",
+    "enable_dbo": "dual batch overlap",
+    "cpu_offload_gb": "offloading weights",
+    "prefill_context_parallel_size": "context parallelism",
+    "decode_context_parallel_size": "context parallelism",
+}
+"""Arguments that change what a step costs in a way that no cost model here knows."""
+
+
+class SimulatedEngine(VllmEngine):
+    """`Engine` whose device is simulated.
+
+    pacer: real time, or a virtual one that then is the clock of vLLM and of whoever hosts this.
+    """
+
+    def __init__(self, simulation: Simulation, pacer: Pacer) -> None:
+        self._virtual = isinstance(pacer, VirtualTime)
+        if self._virtual:
+            super().__init__(clock=pacer, wall=pacer)
+        else:
+            super().__init__(clock=pacer)
+        self._simulation, self._pacer = simulation, pacer
+        self._other_clock = OtherClock(pacer)
+        self._devices = _Devices(simulation, pacer)
+        self._overlapped = True
+
+    def submit(self, request: RequestSpec) -> None:
+        """Queue one request; in virtual time that takes what it would."""
+        if self._virtual:
+            self._pacer.wait_until(self._pacer() + self._devices.cost.submit_s())
+        super().submit(request)
+
+    def shutdown(self) -> None:
+        """Free the engine; vLLM has its clocks back."""
+        super().shutdown()
+        self._other_clock.take_off()
+
+    # -- a boot ----------------------------------------------------------------------------
+
+    def _resolved(self, spec: EngineSpec) -> EngineSpec:
+        _check_possible(spec.args)
+        under: dict[str, EngineValue] = {
+            # Neither weights nor a tokenizer are looked at.
+            "load_format": "dummy",
+            "skip_tokenizer_init": True,
+            **self._simulation.defaults,
+        }
+        return super()._resolved(EngineSpec(spec.model, {**under, **spec.args}))
+
+    def _parsed(self, spec: EngineSpec, arguments: Any) -> None:
+        super()._parsed(spec, arguments)
+        found = given(arguments)
+        _check_possible(found)
+        # Only what a person said: a shape has arguments of its own.
+        said = expanded(spec.args)
+        self._simulation.check(spec.model, {name: found[name] for name in found if name in said})
+        if self._simulation.device is not None:
+            derive_as_on(self._simulation.device, arguments)
+
+    def _build(self, spec: EngineSpec, resolved: EngineSpec, report: Report) -> Any:
+        self._executor_class = executor_class(self._devices)
+        self._overlapped = bool(resolved.args.get("async_scheduling", self._simulation.overlapped))
+        try:
+            config = super()._build(spec, resolved, report)
+        except UsageError:
+            check_text_only(resolved.model)
+            raise
+        if self._virtual:
+            # Only now has all of vLLM's engine been imported.
+            self._other_clock.put_on()
+        return config
+
+    def _configured(self, config: Any) -> None:
+        stages = config.parallel_config.pipeline_parallel_size
+        # vLLM's platform for CPUs turns it off.
+        config.scheduler_config.async_scheduling = self._overlapped and stages == 1
+        self._devices.adopt(sizes_of(config))
+
+    def _facts(self, spec: EngineSpec, config: Any, version: str) -> EngineFacts:
+        facts = super()._facts(spec, config, version)
+        self._simulation.check_configuration(facts.config_sha256)
+        count = config.parallel_config.world_size
+        title = f"simulated {self._simulation.title}"
+        return replace(
+            facts,
+            device=f"{count} × {title}" if count > 1 else title,
+            simulated=self._simulation.badge(version),
+        )
+
+    def _scheduled(self, output: Any) -> None:
+        work = work_of(output)
+        self._devices.due = work
+        if self._virtual:
+            self._pacer.wait_until(self._pacer() + self._devices.cost.host_s(work))
+
+
+def _check_possible(args: Mapping[str, Any]) -> None:
+    """Raise UsageError for an argument that changes what a step costs in an unknown way."""
+    for name, what in _CANNOT.items():
+        value = args.get(name)
+        # A size of 1 splits nothing.
+        if value and value != "auto" and not (name.endswith("_parallel_size") and value == 1):
+            raise UsageError(
+                f"--{name.replace('_', '-')}: {what} cannot be simulated.",
+                "Leave it out, or run without --simulate.",
+            )
+
+
+class _Devices:
+    """The devices as the executor asks for them: `vllm_executor.Stand`.
+
+    due: the work of the step scheduled last.
+    """
+
+    def __init__(self, simulation: Simulation, pacer: Pacer) -> None:
+        self.due = Work()
+        self._simulation, self._pacer = simulation, pacer
+        self._sizes: Sizes | None = None
+        self._cost: Cost | None = None
+        self._free_s: list[float] = [0.0]
+        self._chance = random.Random(0)
+
+    @property
+    def cost(self) -> Cost:
+        assert self._cost is not None
+        return self._cost
+
+    def adopt(self, sizes: Sizes) -> None:
+        """These are of the model that is to run."""
+        self._sizes = sizes
+        self._cost = self._simulation.cost(sizes)
+        self._free_s = [0.0] * sizes.stages
+        self._chance = random.Random(0)
+
+    def kv_cache_specs(self, config: Any) -> dict[str, Any]:
+        return kv_cache_specs(config)
+
+    def kv_cache_bytes(self, config: Any) -> int:
+        cache, scheduler = config.cache_config, config.scheduler_config
+        given, device = int(cache.kv_cache_memory_bytes or 0), self._simulation.device
+        if device is None or self._sizes is None:
+            if given:
+                return given
+            raise UsageError("How large the KV cache was is not in the calibration.")
+        # A size that is given is taken whatever share of the memory may be used; but it has to fit.
+        left = kv_bytes_available(
+            device,
+            self._sizes,
+            1.0 if given else cache.gpu_memory_utilization,
+            scheduler.max_num_seqs,
+            scheduler.max_num_batched_tokens,
+        )
+        if given > left:
+            raise EngineError(
+                f"A KV cache of {given / 2**30:.1f} GiB does not fit: weights and a step leave "
+                f"{left / 2**30:.1f} GiB of {device.title}.",
+                "Give --kv-cache-memory-bytes less, or leave it out.",
+            )
+        return given or left
+
+    def begin(self, scheduled: Any) -> float:
+        at_s = self._pacer()
+        if not scheduled.total_num_scheduled_tokens:
+            return at_s
+        took_s = self.cost.device_s(self.due) * self._chance.choice(self.cost.spread)
+        took_s /= len(self._free_s)
+        # Through the stages of the pipeline, each of which has one batch at a time.
+        for stage, free_s in enumerate(self._free_s):
+            at_s = max(at_s, free_s) + took_s
+            self._free_s[stage] = at_s
+        return at_s
+
+    def there(self, at_s: float) -> bool:
+        return self._pacer() >= at_s
+
+    def wait(self, at_s: float) -> None:
+        self._pacer.wait_until(at_s)

@@ -1,0 +1,162 @@
+"""What came of the tuner, in sentences: what it found, and whether that is to be taken. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from tputtui.experiments.tuner.scoring import SATURATED
+from tputtui.frame import TunerState, TunerTrial
+from tputtui.goals import Goal
+from tputtui.knobs import spoken
+from tputtui.measure.attainment import Attainment, Verdict
+from tputtui.measure.verdict import Difference, Judgement
+from tputtui.text.format import counted, rate, seconds
+
+__all__ = ["gave_text", "limits_text", "missed_text", "outcome"]
+
+_FROM_NONE = 99.0
+"""A change beyond which the factor says nothing any more."""
+
+
+def outcome(
+    state: TunerState,
+    goals: Sequence[Goal],
+    broken: str,
+    start: Sequence[Attainment] = (),
+    found: Sequence[Attainment] = (),
+) -> TunerState:
+    """The state of a tuner that is over, with its verdict, and whether there is one to take.
+
+    broken: why it was broken off, empty where it was not. start, found: how those two kept the
+    goals when they were compared, on other requests than they were chosen by.
+    """
+    said, offered = _judged(state, goals, bool(broken), _missing(start), _missing(found))
+    return replace(state, verdict=f"{broken} {said}".strip(), offered=offered)
+
+
+def _judged(
+    state: TunerState, goals: Sequence[Goal], broken: bool, lost: str, missing: str
+) -> tuple[str, bool]:
+    """What came of it, and whether it is offered. lost, missing: goals that start, found miss."""
+    best = state.best_trial
+    if best is None:
+        return ("" if broken else "Nothing was measured."), False
+    if not state.holds:
+        return f"{_none_met(state)} {_closest(best, state.trials, goals)}", False
+    at = f" at {best.point.load}" if state.load else ""
+    gave = f"{rate(state.value, 0)} {'requests/s within the goals' if goals else 'tokens/s'}"
+    if state.found == state.start and best.engine == 0:
+        if state.load:
+            carried = f"No other limits carry more than the start's: {best.point.load}, {gave}."
+            return carried, not broken
+        start = f"the start, {limits_text(state.start)}: {gave}"
+        if state.tried == 1 and state.settings > 1:
+            return f"There was time for the start only, {start.partition(', ')[2]}.", False
+        return f"Nothing tried is better than {start}.", False
+    setting = limits_text(state.found)
+    if engine := state.engines[best.engine]:
+        setting = f"{setting} on {engine}"
+    if not state.differences or (broken and math.isnan(state.differences[0].low)):
+        return (
+            f"The best so far is {setting}{at}, {gave}; it was not compared with the start.",
+            False,
+        )
+    headline = state.differences[0]
+    name, how = headline.metric.label, _between(headline)
+    better = headline.judgement is Judgement.BETTER
+    if lost and not missing and not broken:
+        # Goodput near none has no ratio worth an interval; that a goal is missed is beyond chance.
+        kept = f"{setting} keeps the goals{at}; the start does not: {lost}."
+        return f"{kept} {name.capitalize()} {how}.", True
+    if missing:
+        said = f"{setting} was the best{at}, but on other requests it misses: {missing}."
+        if better and not broken:
+            return f"{said} Its {name} is better than the start's all the same: {how}.", True
+    elif better:
+        return f"{setting} is better than the start{at}: {name} {how}.", True
+    elif headline.judgement is Judgement.WORSE:
+        said = f"{setting} looked best, but in pairs{at} its {name} is worse, {how}."
+    elif headline.judgement is Judgement.SAME:
+        said = f"{setting} gives the same {name} as the start{at}, within 2 %."
+    else:
+        said = f"{setting} cannot be told from the start{at}: {name} {how or 'unknown'}."
+    return f"{said} The start stays as it is.", False
+
+
+def _none_met(state: TunerState) -> str:
+    """That no goals were met, by how many settings of how many."""
+    if state.tried >= state.settings:
+        return f"None of the {counted(state.tried, 'setting')} met the goals."
+    if state.tried == 1:
+        return f"The start, the only one of {state.settings} settings tried, misses the goals."
+    return f"None of the {state.tried} settings tried (of {state.settings}) met the goals."
+
+
+def limits_text(values: Mapping[str, int]) -> str:
+    """Limits by name, as few words as will do: `max_num_seqs 64, max_num_batched_tokens 2048`."""
+    return ", ".join(f"{name} {spoken(name, value)}" for name, value in values.items())
+
+
+def gave_text(trial: TunerTrial, *, interval: bool = True) -> str:
+    """What a trial gave, with the half-width of its 95 % interval: `32.2 ± 2.12`; 0 for none."""
+    if not trial.value > 0:
+        return "0"
+    half = f" ± {rate(1.96 * trial.error * trial.value, 0)}" if interval else ""
+    return f"{rate(trial.value, 0)}{half}"
+
+
+def missed_text(trial: TunerTrial, goals: Sequence[Goal], observed_s: float | None = None) -> str:
+    """Which goal a trial is nearest to, or misses most, and by how much; empty without goals.
+
+    observed_s: in place of what the trial itself has seen.
+    """
+    if trial.worst == SATURATED:
+        served, offered = trial.point.requests_per_s, trial.point.offered_per_s
+        return f"saturated, {rate(served, 0)} of {rate(offered, 0)} req/s served"
+    goal = next((goal for goal in goals if goal.name == trial.worst), None)
+    if goal is None:
+        return ""
+    limit = seconds(goal.limit_s, 0)
+    seen_s = trial.observed_s if observed_s is None else observed_s
+    return f"{goal.name} {seconds(seen_s, 0)} of {limit}"
+
+
+def _missing(attained: Sequence[Attainment]) -> str:
+    """The goals that are missed beyond chance, with the share that kept them."""
+    return ", ".join(
+        f"{each.goal.name} kept by {each.frac:.1%} of {each.n:,}"
+        for each in attained
+        if each.verdict is Verdict.MISSED
+    )
+
+
+def _closest(trial: TunerTrial, trials: Sequence[TunerTrial], goals: Sequence[Goal]) -> str:
+    """The setting of a trial by all trials of it."""
+    same = [t for t in trials if (t.point.label, t.index) == (trial.point.label, trial.index)]
+    goal = next((goal for goal in goals if goal.name == trial.worst), None)
+    missed = missed_text(trial, goals) or "nothing ended in time"
+    if goal is not None and len(same) > 1:
+        seconds_all = math.fsum(t.point.window_s for t in same)
+        miss = math.fsum(t.miss * t.point.window_s for t in same) / seconds_all
+        missed = missed_text(trial, goals, goal.limit_s * math.exp(miss))
+        missed += f" over its {len(same)} trials"
+    bound = f"; what held it back there: {trial.binding}" if trial.binding else ""
+    return (
+        f"The closest was {limits_text(trial.knobs)} at {trial.point.load}: {missed}{bound}. "
+        "The start stays as it is."
+    )
+
+
+def _between(row: Difference) -> str:
+    if math.isnan(row.low) or math.isnan(row.high):
+        return ""
+    if row.change >= _FROM_NONE:
+        return "from next to none"
+    return f"{_by(row.change)} ({_by(row.low)} to {_by(row.high)})"
+
+
+def _by(change: float) -> str:
+    """A change in percent, from tenfold on as a factor."""
+    return f"×{1 + change:,.0f}" if change >= 9 else f"{change:+.1%}"

@@ -1,0 +1,156 @@
+"""Where the tuner's search takes new points from: in order, at random, or by a model. Pure."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import random
+import threading
+from typing import TYPE_CHECKING, Any
+
+from tputtui.errors import UsageError, nearest
+from tputtui.experiments.tuner.search import Search
+from tputtui.experiments.tuner.space import Point, Space
+
+if TYPE_CHECKING:
+    import optuna
+
+__all__ = ["SEARCHES", "check_search", "search_of"]
+
+SEARCHES = {
+    "model": "a model of what was seen proposes, trials race (the usual one)",
+    "random": "in any order, each measured whole: the baseline",
+    "grid": "every setting in order, each measured whole",
+}
+"""What can be asked for, and what it does."""
+_STARTING = 6
+"""Points at random before the model has its say."""
+_REPEATS = 12
+
+
+def search_of(name: str, space: Space, seed: int) -> Search:
+    """A search by its name. Raises UsageError."""
+    match name:
+        case "model":
+            return Search(space, _Model(space, seed), racing=True)
+        case "random":
+            return Search(space, _Listed(_shuffled(space, seed)), racing=False)
+        case "grid":
+            return Search(space, _Listed(list(space)), racing=False)
+    raise _unknown(name)
+
+
+def check_search(name: str) -> None:
+    """Raises UsageError where there is no search of that name."""
+    if name not in SEARCHES:
+        raise _unknown(name)
+
+
+def _unknown(name: str) -> UsageError:
+    hint = nearest(name, SEARCHES) or f"There are: {', '.join(SEARCHES)}."
+    return UsageError(f"There is no search called {name!r}.", hint)
+
+
+def _shuffled(space: Space, seed: int) -> list[Point]:
+    points = list(space)
+    random.Random(seed).shuffle(points)
+    return points
+
+
+class _Listed:
+    """Points one after another."""
+
+    def __init__(self, points: list[Point]) -> None:
+        self._left = dict.fromkeys(points)
+
+    def __contains__(self, point: Point) -> bool:
+        return point in self._left
+
+    def propose(self, best: Point) -> Point | None:
+        point = next(iter(self._left), None)
+        self._left.pop(point, None)  # type: ignore[arg-type]
+        return point
+
+    def learn(self, point: Point, value: float, miss: float) -> None:
+        self._left.pop(point, None)
+
+
+class _Model:
+    """Optuna's multivariate tree-structured Parzen estimator, which knows that goals constrain it.
+
+    Bergstra et al., NIPS 2011; Falkner et al. (BOHB), ICML 2018; constraints: Watanabe & Hutter,
+    "c-TPE", IJCAI 2023. Points that it repeats are passed over; where it hardly proposes others any
+    more, one is drawn from those that are left.
+    """
+
+    def __init__(self, space: Space, seed: int) -> None:
+        if importlib.util.find_spec("optuna") is None:
+            raise UsageError(
+                "The tuner's usual search needs Optuna.",
+                "pip install 'tputtui[tune]'; or --search random (m on the screen).",
+            )
+        # Half a second of imports, while the first trial runs.
+        threading.Thread(target=importlib.import_module, args=("optuna",), daemon=True).start()
+        self._space = space
+        self._seed = seed
+        self._left = _Listed(_shuffled(space, seed))
+        self._turn = 0
+        self._made: optuna.Study | None = None
+
+    def propose(self, best: Point) -> Point | None:
+        point = self._beside(best) if self._turn % 2 else self._modelled()
+        self._turn += 1
+        point = point or self._modelled() or self._left.propose(best)
+        if point is not None:
+            self._left.learn(point, 0.0, 0.0)
+        return point
+
+    def _beside(self, best: Point) -> Point | None:
+        """A neighbour of the best: no other value of one limit may be forgotten."""
+        for axis in range(len(best)):
+            for step in (-1, 1):
+                point = (*best[:axis], best[axis] + step, *best[axis + 1 :])
+                if point in self._left:
+                    return point
+        return None
+
+    def _modelled(self) -> Point | None:
+        for _ in range(_REPEATS):
+            trial = self._study().ask(self._distributions())
+            point = tuple(trial.params[axis.name] for axis in self._space.axes)
+            # What comes of it is told by `learn`, also of points that were never proposed.
+            self._study().tell(trial, state=self._optuna.trial.TrialState.FAIL)
+            if point in self._left:
+                return point
+        return None
+
+    def learn(self, point: Point, value: float, miss: float) -> None:
+        self._left.learn(point, value, miss)
+        named = {axis.name: i for axis, i in zip(self._space.axes, point, strict=True)}
+        seen = self._optuna.trial.create_trial(
+            params=named,
+            distributions=self._distributions(),
+            value=value,
+            constraints={"goals": miss},
+        )
+        self._study().add_trial(seen)
+
+    @property
+    def _optuna(self) -> Any:
+        import optuna
+
+        return optuna
+
+    def _study(self) -> optuna.Study:
+        if self._made is None:
+            optuna = self._optuna
+            optuna.logging.set_verbosity(optuna.logging.ERROR)
+            sampler = optuna.samplers.TPESampler(
+                seed=self._seed, multivariate=True, n_startup_trials=_STARTING
+            )
+            self._made = optuna.create_study(direction="maximize", sampler=sampler)
+        return self._made
+
+    def _distributions(self) -> dict[str, Any]:
+        whole = self._optuna.distributions.IntDistribution
+        return {axis.name: whole(0, len(axis.values) - 1) for axis in self._space.axes}

@@ -1,0 +1,99 @@
+"""The tuner's search on one engine: its limits, its space, and the load at a level of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from tputtui.engine.protocol import EngineFacts
+from tputtui.experiments.setting import Setting
+from tputtui.experiments.tuner.plan import Plan, space_of
+from tputtui.experiments.tuner.proposers import search_of
+from tputtui.experiments.tuner.search import Search, Seen
+from tputtui.experiments.tuner.space import Point, Space
+from tputtui.frame import TunerTrial
+from tputtui.knobs import Knobs
+from tputtui.load.workload import Workload, with_level
+
+__all__ = ["Found", "Round", "best_of"]
+
+
+@dataclass(slots=True)
+class Round:
+    """engine: its number. base: its limits, with those that are varied. until_s: when to end."""
+
+    engine: int
+    base: Knobs
+    space: Space
+    search: Search
+    until_s: float
+    _workload: Workload
+    _searched: bool
+
+    @classmethod
+    def on(
+        cls,
+        plan: Plan,
+        engine: int,
+        present: Setting,
+        booted: Knobs,
+        facts: EngineFacts,
+        until_s: float,
+    ) -> Round:
+        """A search on the engine that `facts` are of, from the present setting.
+
+        booted: what the present engine booted with: what was turned since stays turned.
+        Trials that the plan tells of are taken in. Raises UsageError or KnobError.
+        """
+        turned = {
+            name: value
+            for name, value in present.knobs.as_dict().items()
+            if value != booted.get(name)
+        }
+        base = facts.booted.overridden(turned).clamped(facts.ceilings)
+        space = space_of(plan, base, facts, present.load)
+        search = search_of(plan.search, space, plan.seed)
+        for told in plan.told:
+            point = space.point_of(told.knobs)
+            if told.engine == engine and point is not None and told.index < len(space.levels):
+                search.tell(point, told.index, _seen(told))
+        return cls(engine, base, space, search, until_s, present.load, plan.load)
+
+    def knobs(self, point: Point) -> Knobs:
+        """All limits at a point."""
+        return self.base.overridden(self.space.values(point))
+
+    def load(self, level: int, seed: int) -> Workload:
+        """The load at a level, with another seed."""
+        arrivals = self._workload.arrivals
+        if self._searched:
+            arrivals = with_level(arrivals, self.space.levels[level])
+        return msgspec.structs.replace(self._workload, arrivals=arrivals, seed=seed % 2**63)
+
+
+class Found(NamedTuple):
+    """A point and a level of one of the engines."""
+
+    round: Round
+    point: Point
+    level: int
+
+    @property
+    def seen(self) -> Seen:
+        """All that was seen of it."""
+        return self.round.search.pooled(self.point, self.level)
+
+
+def best_of(rounds: Iterable[Round]) -> Found | None:
+    """The best of all of them; None while nothing has been measured."""
+    found = [Found(each, *each.search.best) for each in rounds if each.search.best is not None]
+
+    return max(found, key=lambda best: best.round.search.rank(best.point, best.level), default=None)
+
+
+def _seen(trial: TunerTrial) -> Seen:
+    point = trial.point
+    return Seen(trial.value, trial.error, trial.miss, trial.sure, point.window_s, point.n)

@@ -1,0 +1,354 @@
+"""The tuner on the running engine: trial after trial, then the best against the start, in pairs.
+
+Front end's thread; fed frames, answers with the leg to put on next. Every trial serves the same
+requests from an empty engine; the pairs of the confirmation serve others: what was chosen for
+its luck with the first must not win by it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tputtui.engine.protocol import EngineFacts
+from tputtui.errors import TputError
+from tputtui.experiments.compare import FIRST_LOOK, MAX_PAIRS
+from tputtui.experiments.comparing import Comparing, Side
+from tputtui.experiments.leg import LegWatch, LiveLeg
+from tputtui.experiments.setting import Setting
+from tputtui.experiments.tuner.outcome import outcome
+from tputtui.experiments.tuner.plan import LEG_S, Plan, engines_of
+from tputtui.experiments.tuner.rounds import Found, Round, best_of
+from tputtui.experiments.tuner.scoring import Score, score, trial_of
+from tputtui.experiments.tuner.search import Ask
+from tputtui.experiments.tuner.space import describe_axes
+from tputtui.frame import Frame, TunerState
+from tputtui.goals import Goal
+from tputtui.load.workload import ClosedLoop
+from tputtui.measure.recorder import Recorder
+from tputtui.profile import EngineSpec, Profile
+
+__all__ = ["Tuning"]
+
+_LOOK_EVERY_S = 1.0
+_SEED_APART = 1_000_003
+"""Between the trials' requests and those of the confirmation."""
+_HOPELESS_S, _HOPELESS = 10.0, 4.0
+"""A request that has waited for so long, and so many times its TTFT goal, will not be early."""
+_SHORTEST_S = 2.0
+
+
+class Tuning:
+    """Tunes by `plan` from the `present` setting on `engine`, whose facts are `facts`.
+
+    Raises UsageError or KnobError for a plan that cannot be carried out.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        present: Setting,
+        engine: EngineSpec,
+        facts: EngineFacts,
+        goals: Sequence[Goal],
+        now_s: float,
+    ) -> None:
+        plan.check(present.load, tuple(goals))
+        self._plan = plan
+        self._present = present
+        self._goals = tuple(goals)
+        self._engines = engines_of(plan, engine)
+        self._booted = facts.booted
+        self._untried = list(range(1, len(self._engines)))
+        self._booting: int | None = None
+        self._began_s = self._now_s = now_s
+        self._trials = list(plan.told)
+        self._drift = math.nan
+        self._rounds: dict[int, Round] = {}
+        self._ask: Ask | None = None
+        self._asked_s, self._looked_s = now_s, -math.inf
+        self._watch = LegWatch(now_s)
+        self._confirming: Comparing | None = None
+        self._finish = False
+        self._note = self._over = self._broken = ""
+        self._round = self._enter(0, facts)
+        first = self._round.space
+        self._asked_for = TunerState(
+            phase="searching",
+            note="",
+            load=plan.load,
+            search=plan.search,
+            varied=describe_axes(first.axes),
+            boots=plan.engines,
+            engines=tuple(_changed(spec, engine) for spec in self._engines),
+            start=first.values(first.start),
+            settings=len(first) * len(self._engines),
+            of=Profile(engine, present.load, goals=self._goals),
+        )
+        self._next(now_s)
+
+    # -- what is wanted --------------------------------------------------------------------
+
+    @property
+    def leg(self) -> LiveLeg | None:
+        """The leg to be on now; None when it is over."""
+        if self._over:
+            return None
+        if self._confirming is not None:
+            return self._confirming.leg
+        if self._booting is not None:
+            # Its limits are not known before it is up.
+            text = f"engine {self._booting + 1} of {len(self._engines)}"
+            engine = self._engines[self._booting]
+            return LiveLeg(self._present.knobs, self._present.load, text, engine)
+        assert self._ask is not None
+        load = self._round.load(self._ask.level, self._present.load.seed + _SEED_APART)
+        knobs, engine = self._round.knobs(self._ask.point), self._engines[self._round.engine]
+        return LiveLeg(knobs, load, f"trial {self._number}", engine)
+
+    @property
+    def state(self) -> TunerState:
+        """How far it is."""
+        best = self._best()
+        state = replace(
+            self._asked_for,
+            phase="done" if self._over else "confirming" if self._confirming else "searching",
+            note=self._over or self._note,
+            trials=tuple(self._trials),
+            best=self._newest(best) if best else None,
+            holds=best is not None and best.seen.holds,
+            value=best.seen.value if best else math.nan,
+            left_s=self._left_s(),
+            drift=self._drift,
+            found=best.round.space.values(best.point) if best else {},
+            differences=self._confirming.state.differences if self._confirming else (),
+        )
+        if not self._over:
+            return state
+        pairs = self._confirming
+        kept = (pairs.attained("A"), pairs.attained("B")) if pairs else ()
+        return outcome(state, self._goals, self._broken, *kept)
+
+    @property
+    def found(self) -> tuple[EngineSpec, Setting] | None:
+        """Engine and setting that it has settled on, to be taken; None when there are none."""
+        best = self._best()
+        if best is None or not self.state.offered:
+            return None
+        round_, point, level = best
+        setting = Setting(round_.knobs(point), round_.load(level, self._present.load.seed))
+        return self._engines[round_.engine], setting
+
+    def finish(self, now_s: float) -> str:
+        """Try nothing more and confirm the best; a second time, not even that. What is done."""
+        if self._finish or self._confirming is not None:
+            self.stop("Stopped before it was confirmed.")
+            return "The tuner is stopped."
+        self._finish = True
+        if not self._to_confirm():
+            return "No more trials."
+        return "No more trials: the best is compared with the start. Again stops that as well."
+
+    def stop(self, why: str) -> None:
+        """Break it off, if it is not over."""
+        if not self._over:
+            self._broken = self._over = why
+
+    # -- what happens ----------------------------------------------------------------------
+
+    def booted(self, facts: EngineFacts, now_s: float) -> None:
+        """The engine that the leg needs is up."""
+        if self._confirming is not None:
+            self._confirming.put_on(now_s)
+        elif self._booting is not None:
+            number, self._booting = self._booting, None
+            try:
+                self._round = self._enter(number, facts)
+            except TputError as error:
+                self._note = error.message
+            self._next(now_s)
+        else:
+            self._begin(now_s)
+
+    def refused(self, why: TputError, now_s: float) -> None:
+        """The engine that the leg needs does not boot; the one before is up again."""
+        if self._confirming is not None or self._booting is None:
+            self.stop(f"An engine that had booted before does not: {why.message}")
+            return
+        self._booting = None
+        self._note = why.message
+        self._next(now_s)
+
+    def follow(self, frame: Frame, recorder: Recorder) -> bool:
+        """Take in a frame of the leg asked for; whether another leg is to be put on now."""
+        self._now_s = frame.t_s
+        if self._over:
+            # It was stopped since.
+            return True
+        if self._confirming is not None:
+            anew = self._confirming.follow(frame, recorder)
+            note = self._confirming.state.note
+            self._note = note.replace(": A ", ": the start, ").replace(": B ", ": the best, ")
+            if self._confirming.leg is None:
+                self._over = self._confirming.state.note
+            return anew
+        return self._follow_trial(frame, recorder)
+
+    def _follow_trial(self, frame: Frame, recorder: Recorder) -> bool:
+        watch, ask = self._watch, self._ask
+        assert ask is not None
+        if self._finish:
+            self._confirm(frame.t_s)
+            return True
+        watch.follow(frame, recorder)
+        doing = f"measuring, {frame.t_s - watch.cut_s:.0f} s" if watch.warm else watch.note
+        self._note = f"{self._named(ask)} · {doing}"
+        if watch.broken:
+            self.stop(watch.broken)
+            return True
+        now_s, ended = min(frame.t_s, watch.ended_s), watch.ended_s < math.inf
+        if not watch.warm and self._hopeless(frame, recorder):
+            watch.cut_s = frame.t_s
+        if ended and not now_s - watch.cut_s >= _SHORTEST_S:
+            self.stop("The load ended before a trial was measured.")
+            return True
+        if not watch.warm or (frame.t_s - self._looked_s < _LOOK_EVERY_S and not ended):
+            return False
+        self._looked_s = frame.t_s
+        found = score(recorder, watch.cut_s, now_s, self._goals, must_keep_up=self._must_keep_up)
+        why = self._round.search.enough(ask, found.seen)
+        if not (why or ended):
+            return False
+        self._tell(ask, found, why or "the load ended", frame, recorder)
+        self._next(frame.t_s)
+        return True
+
+    # -- trials ----------------------------------------------------------------------------
+
+    def _enter(self, number: int, facts: EngineFacts) -> Round:
+        """Begin the search on an engine that is up. Raises UsageError or KnobError."""
+        share = (number + 1) / len(self._engines)
+        until_s = self._began_s + share * self._plan.budget_s
+        made = Round.on(self._plan, number, self._present, self._booted, facts, until_s)
+        self._rounds[number] = made
+        return made
+
+    def _next(self, now_s: float) -> None:
+        """Choose what to put on next: a trial, another engine, or the confirmation."""
+        late = now_s + FIRST_LOOK * 2 * self._leg_s() >= self._round.until_s
+        self._ask = None if late and self._trials else self._round.search.ask()
+        if self._ask is not None:
+            self._begin(now_s)
+        elif self._untried:
+            self._booting = self._untried.pop(0)
+        else:
+            self._confirm(now_s)
+
+    def _begin(self, now_s: float) -> None:
+        self._asked_s, self._looked_s = now_s, -math.inf
+        self._watch = LegWatch(now_s)
+
+    def _hopeless(self, frame: Frame, recorder: Recorder) -> bool:
+        """Whether something waits for so long that the trial need not get warm."""
+        limits_s = [goal.limit_s for goal in self._goals if goal.metric == "ttft"]
+        if not limits_s or not recorder.oldest_due_s >= self._watch.began_s:
+            return False
+        waited_s = frame.t_s - recorder.oldest_due_s
+        return waited_s >= max(_HOPELESS_S, _HOPELESS * max(limits_s))
+
+    @property
+    def _must_keep_up(self) -> bool:
+        """Whether a load that is not kept up with misses its goals, whatever was seen so far."""
+        arrives = not isinstance(self._present.load.arrivals, ClosedLoop)
+        waits = any(goal.metric != "tpot" for goal in self._goals)
+        return arrives and (self._plan.load or waits)
+
+    def _tell(self, ask: Ask, found: Score, why: str, frame: Frame, recorder: Recorder) -> None:
+        now, watch = self._round, self._watch
+        trial = trial_of(
+            found,
+            recorder,
+            (watch.cut_s, watch.cut_s + found.seen.length_s),
+            self._goals,
+            number=self._number,
+            engine=now.engine,
+            knobs=now.space.values(ask.point),
+            load=now.load(ask.level, 0),
+            index=ask.level,
+            again=ask.again,
+            why=why,
+            binding=frame.binding,
+            took_s=frame.t_s - self._asked_s,
+            known=self._trials,
+        )
+        if ask.again:
+            before = now.search.pooled(ask.point, ask.level).value
+            self._drift = trial.value / before - 1 if before > 0 else math.nan
+        self._trials.append(trial)
+        now.search.tell(ask.point, ask.level, found.seen)
+
+    def _confirm(self, now_s: float) -> None:
+        """The best against the start, in pairs; nothing to confirm where they are the same."""
+        best, first = self._to_confirm(), self._rounds[0]
+        why = self._round.search.over or "The time is up."
+        self._over = "Stopped." if self._finish else why
+        if best is None:
+            return
+        round_, point, level = best
+        fits = int((self._began_s + self._plan.budget_s - now_s) / (2 * self._leg_s()))
+        self._over = ""
+        self._confirming = Comparing(
+            Side(first.base, self._engines[0]),
+            Side(round_.knobs(point), self._engines[round_.engine]),
+            round_.load(level, self._present.load.seed),
+            self._goals,
+            now_s,
+            max_pairs=max(FIRST_LOOK, min(fits, MAX_PAIRS)),
+        )
+
+    # -- figures ---------------------------------------------------------------------------
+
+    @property
+    def _number(self) -> int:
+        return len(self._trials) + 1
+
+    def _best(self) -> Found | None:
+        """The best of all engines."""
+        return best_of(self._rounds.values())
+
+    def _to_confirm(self) -> Found | None:
+        """The best, where it holds and is another setting than the start."""
+        best = self._best()
+        if best is None or not best.seen.holds:
+            return None
+        same = best.round.engine == 0 and best.point == best.round.space.start
+        return None if same else best
+
+    def _newest(self, best: Found) -> int:
+        """The number of its newest trial."""
+        wanted = best.round.engine, best.round.space.values(best.point), best.level
+        return max(t.number for t in self._trials if (t.engine, t.knobs, t.index) == wanted)
+
+    def _named(self, ask: Ask) -> str:
+        again = ", again" if ask.again else ""
+        return f"trial {self._number}{again}"
+
+    def _leg_s(self) -> float:
+        """Seconds that a leg takes, by those so far."""
+        took_s = sorted(trial.took_s for trial in self._trials)
+        return took_s[len(took_s) * 3 // 4] if took_s else LEG_S
+
+    def _left_s(self) -> float:
+        """Seconds left at most."""
+        if self._over:
+            return 0.0
+        left_s = self._began_s + self._plan.budget_s - self._now_s
+        if self._confirming is not None:
+            left_s = self._confirming.left_s(self._leg_s())
+        return max(0.0, left_s)
+
+
+def _changed(spec: EngineSpec, first: EngineSpec) -> str:
+    """What an engine was booted with, beside what the first one was."""
+    return " ".join(f"{k}={v}" for k, v in spec.args.items() if first.args.get(k) != v)

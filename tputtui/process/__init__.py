@@ -1,0 +1,1 @@
+"""This process: its terminal, its standard streams, its log, where it keeps files."""

@@ -1,0 +1,119 @@
+"""Descriptors 1 and 2 belong to the log from here on; what was there stays at hand.
+
+vLLM, its C code and progress bars write to them, some of it only as the process ends (destructors
+in C++). So they are never given back: what we say goes to duplicates of what they were. Main
+thread, before any of that is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from tputtui.process.logs import log_through
+from tputtui.process.output import text_file
+from tputtui.redact import redacted
+
+__all__ = ["Redirected", "silent"]
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """What is written to 1 and 2 meanwhile, by whatever code, reaches nobody."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    kept = (os.dup(1), os.dup(2))
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        for number, descriptor in zip((1, 2), kept, strict=True):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+
+
+class _Log(io.TextIOWrapper):
+    """What Python code prints, without secrets. (Native code writes to the descriptor itself.)"""
+
+    def write(self, text: str, /) -> int:
+        """How many characters were taken."""
+        super().write(redacted(text))
+        return len(text)
+
+
+class Redirected:
+    """From here on 1 and 2 are the log, and until `restore` so are sys.stdout and sys.stderr.
+
+    kept: duplicates of 1 and 2 as they were.
+    """
+
+    def __init__(self, log_path: Path) -> None:
+        self.kept = (os.dup(1), os.dup(2))
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        log = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+        self._streams: tuple[TextIO, TextIO] | None = (sys.stdout, sys.stderr)
+        _print_to_the_log()
+        log_through(logging.FileHandler(log_path, encoding="utf-8"))
+
+    def file(self, number: int) -> io.TextIOWrapper:
+        """A text file of its own that writes where descriptor `number` (1 or 2) wrote before."""
+        return text_file(os.dup(self.kept[number - 1]), figures=number == 1)
+
+    @staticmethod
+    def say_no_more() -> None:
+        """Nothing more of Python's reaches what stood there, to the end of the process."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        _print_to_the_log()
+
+    def restore(self) -> None:
+        """Let Python print where it printed before; safe to call twice.
+
+        The descriptors stay the log's: nothing that native code still has to say comes through.
+        """
+        if self._streams is None:
+            return
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        out, err = self._streams
+        sys.stdout = self._as_before(out, 1)
+        sys.stderr = self._as_before(err, 2)
+        self._streams = None
+
+    def _as_before(self, stream: TextIO, number: int) -> TextIO:
+        """`stream`, or where it wrote to `number` one that writes there still."""
+        try:
+            there = stream.fileno() == number
+        except (OSError, ValueError, AttributeError):
+            # Something else that has been put in its place.
+            return stream
+        if not there:
+            return stream
+        kept = self.file(number)
+        kept.reconfigure(line_buffering=number == 2 or os.isatty(self.kept[number - 1]))
+        return kept
+
+
+def _print_to_the_log() -> None:
+    raw = io.FileIO(1, "w", closefd=False)
+    sys.stdout = sys.stderr = _Log(
+        io.BufferedWriter(raw), encoding="utf-8", errors="replace", line_buffering=True
+    )

@@ -1,0 +1,205 @@
+"""Puts settings on: one place through which limits, load and boots are ordered. Front end's thread.
+
+It checks nothing and remembers no turns; whatever it orders begins the window anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from tputtui.engine.host import Clock
+from tputtui.engine.orders import (
+    BeginLeg,
+    Boot,
+    BootAnew,
+    HoldLoad,
+    Orders,
+    Pause,
+    Preempt,
+    ResetPrefixCache,
+    Resume,
+    RunLoad,
+    SetLimits,
+    SetWorkload,
+    Start,
+)
+from tputtui.engine.protocol import EngineFacts
+from tputtui.errors import UsageError
+from tputtui.experiments.setting import Setting
+from tputtui.experiments.under_way import Warm, Wish
+from tputtui.frame import SERVING
+from tputtui.knobs import Knobs, differing, turned
+from tputtui.load.sections import difference
+from tputtui.load.workload import Workload
+from tputtui.profile import EngineSpec, EngineValue
+from tputtui.session.asked import Asked
+
+__all__ = ["Helm"]
+
+
+class Windows(Protocol):
+    """Where the measuring window is begun anew; times in seconds of the engine's clock."""
+
+    def turned(self, now_s: float, *, own: bool = False, warming: bool = False) -> None:
+        """Something was turned, or (own) nothing was; warming: wait for `begin`."""
+
+    def begin(self, at_s: float) -> None:
+        """A leg is warm from then on."""
+
+
+class Helm:
+    """Orders of `host` what is then `asked` for, and begins `windows` anew."""
+
+    def __init__(self, host: Orders, asked: Asked, clock: Clock, windows: Windows) -> None:
+        self._host = host
+        self._asked = asked
+        self._clock = clock
+        self._windows = windows
+
+    @property
+    def limits(self) -> Knobs:
+        """Those last asked for. Raises KnobError while no engine is up."""
+        return self._asked.limits(self._host.status)
+
+    @property
+    def facts(self) -> EngineFacts:
+        """What the engine that is up is. Raises KnobError while none is."""
+        return self._asked.facts(self._host.status)
+
+    @property
+    def load(self) -> Workload:
+        """The load last asked for."""
+        return self._asked.profile.load
+
+    @property
+    def engine(self) -> EngineSpec:
+        """What was booted, or is being booted."""
+        return self._asked.profile.engine
+
+    @property
+    def present(self) -> Setting:
+        """Limits and load."""
+        return Setting(self.limits, self.load)
+
+    def turned(self) -> None:
+        """Something has been turned: the window begins anew."""
+        self._windows.turned(self._clock())
+
+    def measure_anew(self) -> None:
+        """Nothing has been turned, and still the window begins anew."""
+        self._windows.turned(self._clock(), own=True)
+
+    def ask(self, knobs: Knobs, why: str = "") -> None:
+        """Put limits in force; `why` goes on the mark before what changes."""
+        self._asked.knobs = knobs
+        self.turned()
+        self._host.order(SetLimits(knobs, why))
+
+    def put_load(self, workload: Workload, text: str) -> None:
+        """Go on with another load; `text` goes on the mark."""
+        self._asked.with_load(workload)
+        self.turned()
+        self._host.order(SetWorkload(workload, text))
+
+    def put_on(self, setting: Setting, why: str) -> str:
+        """Limits and load of another setting, as far as they differ; what that is, in words."""
+        said = []
+        if text := differing(self.limits, setting.knobs):
+            self.ask(setting.knobs, why)
+            said.append(text)
+        if setting.load != self.load:
+            text = difference(self.load, setting.load)
+            self.put_load(setting.load, f"{why}: {text}")
+            said.append(text)
+        return ", ".join(said)
+
+    def grant(self, wish: Wish | Warm | None) -> None:
+        """Put on what an experiment wants."""
+        if wish is None:
+            return
+        if isinstance(wish, Warm):
+            self._windows.begin(wish.at_s)
+            return
+        if wish.engine is not None and wish.engine != self.engine:
+            if wish.load != self.load:
+                self.put_load(wish.load, wish.text)
+            kept = turned(wish.knobs, wish.booted) if wish.knobs and wish.booted else {}
+            self.boot(wish.engine.args, kept, only=True)
+            return
+        if wish.fresh and self._host.status.state in SERVING:
+            knobs = wish.knobs or self.limits
+            self._asked.knobs = knobs
+            self._asked.with_load(wish.load)
+            self._windows.turned(self._clock(), warming=wish.warming)
+            self._host.order(BeginLeg(knobs, wish.load, wish.text))
+            return
+        if wish.fresh and wish.knobs:
+            # No engine is up: the next boot begins with them.
+            self._asked.knobs = wish.knobs
+        if wish.load != self.load:
+            self.put_load(wish.load, wish.text)
+
+    def preempt(self, over: int) -> str:
+        """Put the `over` that run above the limit back to the queue; what was done, in words.
+
+        Raises UsageError when there are none.
+        """
+        if not over:
+            raise UsageError("Nothing to preempt.", "No more sequences run than max_num_seqs.")
+        self.turned()
+        self._host.order(Preempt())
+        return f"{over} preempted: they wait, and compute their KV cache again."
+
+    def reset_prefix_cache(self) -> str:
+        """Empty the prefix cache; what was done, in words."""
+        self.turned()
+        self._host.order(ResetPrefixCache())
+        return "Prefix cache emptied; what ran computes its KV cache again."
+
+    def toggle_engine(self) -> str:
+        """Pause the engine between two steps, or let it go on; what was done, in words."""
+        self.turned()
+        if self._host.pause_wanted:
+            self._host.order(Resume())
+            return "The engine goes on."
+        self._host.order(Pause())
+        return "Engine paused: what is in flight stands still, what arrives queues up."
+
+    def toggle_load(self) -> str:
+        """Start the load, or hold it; what was done, in words."""
+        self.turned()
+        if self._host.load_wanted:
+            self._host.order(HoldLoad())
+            return "Load paused: requests in flight are served to their end."
+        self._host.order(RunLoad())
+        return "Load running."
+
+    def restart(self, text: str) -> int:
+        """The load from its first request on, on an empty engine; the number of the order."""
+        self.turned()
+        return self._host.order(BeginLeg(self.limits, self.load, text))
+
+    def boot(
+        self, args: Mapping[str, EngineValue], knobs: Mapping[str, int], *, only: bool
+    ) -> None:
+        """Boot another engine in place of this one; where it does not boot, this one again.
+
+        knobs: limits to start with; the others stay as they were turned, or with `only` do not.
+        """
+        status = self._host.status
+        kept = {} if only else self._asked.kept(status)
+        start, fallback = self._asked.boot(status, args, {**kept, **knobs})
+        self.turned()
+        self._host.order(BootAnew(start, fallback))
+
+    def boot_again(self) -> None:
+        """Boot the same engine anew, with the limits as they were asked for last."""
+        self._host.order(Boot(Start(self.engine, self._asked.kept(self._host.status)), load=True))
+        self._asked.knobs = None
+
+    def boot_cost(self, in_flight: int) -> str:
+        """What another boot costs with so many requests in flight, in a sentence."""
+        also = f"; the {in_flight:,} requests in flight are aborted" if in_flight else ""
+        took_s = self.facts.boot_s
+        return f"The load pauses for about {took_s:.0f} s, as long as the last boot took{also}."

@@ -1,0 +1,227 @@
+"""One run: a hosted engine, its load, what was measured. The only thing a front end talks to.
+
+Called on the front end's thread. Orders go to the engine thread and come into force between two
+steps; `advance()` moves on what goes by itself and says how things stand, as one immutable picture;
+`latest` is the last of those.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from tputtui import profile
+from tputtui.engine.host import Clock, Host
+from tputtui.engine.orders import Boot, Orders, Start
+from tputtui.engine.protocol import Engine
+from tputtui.frame import Frame
+from tputtui.frame.observer import Observer
+from tputtui.frame.points import Points
+from tputtui.frame.proof import tuned
+from tputtui.frame.tried import Trials
+from tputtui.goals import Goal
+from tputtui.hardware import HardwareSampler
+from tputtui.knobs import turned
+from tputtui.load.workload import Workload
+from tputtui.measure.history import History
+from tputtui.measure.recorder import Recorder
+from tputtui.measure.window import SPAN_S
+from tputtui.profile import EngineSpec, Profile
+from tputtui.profile.evidence import TUNED, Evidence
+from tputtui.record.journal import Journal
+from tputtui.session.asked import Asked
+from tputtui.session.guard import Guard
+from tputtui.session.steering import Steering
+
+__all__ = ["Session"]
+
+_JOURNAL_TIMEOUT_S = 3.0
+_PER_DEPTH_S = 240.0
+"""Seconds of 250 steps each that a recorder keeps, once over."""
+
+MakeHost = Callable[[Callable[[], Engine], Recorder, Workload, Clock], Orders]
+
+
+class Session:
+    """Starts, watches and closes one run; `steer` is what turns it.
+
+    make_engine: builds a cold engine. clock: the engine's clock, monotonic seconds.
+    make_host: where the engine's loop runs. guard: what a turn must not break.
+    written: the text of the profile it was started from; what is saved keeps its comments.
+    log_path: where the session log goes; None for none. span_s: what a window grows to.
+    """
+
+    def __init__(
+        self,
+        make_engine: Callable[[], Engine],
+        profile: Profile,
+        clock: Clock = time.monotonic,
+        hardware: HardwareSampler | None = None,
+        make_host: MakeHost = Host,
+        guard: Guard | None = None,
+        written: str = "",
+        log_path: Path | None = None,
+        span_s: float = SPAN_S,
+    ) -> None:
+        self.recorder = Recorder(max(1, math.ceil(span_s / _PER_DEPTH_S)))
+        self.host = make_host(make_engine, self.recorder, profile.load, clock)
+        self._clock = clock
+        started_s = clock()
+        self._observer = Observer(self.recorder, started_s, span_s)
+        self.journal = Journal(log_path, self.recorder, started_s) if log_path else None
+        self._asked = Asked(profile)
+        self._hardware = hardware
+        self._told_crowded = False
+        self._latest: Frame | None = None
+        self._points = Points()
+        self._trials = Trials()
+        self.steer = Steering(
+            self.host,
+            self.recorder,
+            self._asked,
+            self._trials,
+            clock,
+            guard,
+            self._observer,
+            self.advance,
+            self.snapshot,
+        )
+        self._written = written
+        self._watchers: list[Callable[[Frame], None]] = []
+        if self.journal is not None:
+            self.watch(self.journal.see)
+
+    # -- life ------------------------------------------------------------------------------
+
+    def start(self, *, load: bool = True) -> None:
+        """Start the engine thread and the samplers, and boot."""
+        if self._hardware is not None:
+            self._hardware.start()
+        if self.journal is not None:
+            self.journal.start()
+        self.host.order(Boot(Start(self.engine, self._asked.kept(self.host.status)), load=load))
+        self.host.start()
+
+    def close(self, timeout_s: float) -> bool:
+        """Stop everything; False if the engine thread did not end in time."""
+        if self._hardware is not None:
+            self._hardware.stop(min(timeout_s, 1.0))
+        closed = self.host.close(timeout_s)
+        if self.journal is not None:
+            self.advance()
+            self.journal.close(min(timeout_s, _JOURNAL_TIMEOUT_S))
+        return closed
+
+    # -- how things stand ------------------------------------------------------------------
+
+    @property
+    def history(self) -> History:
+        """The run second by second, for charts."""
+        return self._observer.history
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """The goals in force."""
+        return self._asked.profile.goals
+
+    def set_goals(self, goals: tuple[Goal, ...]) -> None:
+        """Judge by other goals from now on; a tuner that searches by the others is broken off."""
+        if goals != self.goals and self.steer.under_way == "the tuner":
+            self.steer.stop_experiment()
+        self._asked.profile = msgspec.structs.replace(self._asked.profile, goals=goals)
+        self._observer.judge_anew()
+
+    @property
+    def workload(self) -> Workload:
+        """The load last asked for."""
+        return self._asked.profile.load
+
+    @property
+    def engine(self) -> EngineSpec:
+        """What was booted, or is being booted."""
+        return self._asked.profile.engine
+
+    @property
+    def latest(self) -> Frame:
+        """How everything stood when it was last moved on; looking moves nothing."""
+        return self._latest or self.advance()
+
+    def advance(self) -> Frame:
+        """Move on what goes by itself (experiments, guard, a verify boot), and look."""
+        now_s, status = self._clock() - self.host.lag_s, self.host.status
+        self.steer.notice(status)
+        hardware = self._hardware.latest() if self._hardware else None
+        profile, asked = self._asked.profile, self._asked.knobs
+        seen = self._observer.frame(now_s, status, profile, asked, hardware)
+        if not self.steer.legs:
+            self._trials.follow(seen, self.recorder)
+            present = self._trials.all()[-1:]
+            self._points.follow(seen, self.recorder, *present, swept=bool(self.steer.under_way))
+        seen = replace(seen, points=self._points.all(), trials=self._trials.all())
+        seen = self.steer.follow(seen)
+        frame = replace(seen, trials=self._trials.all(), baseline=self._trials.baseline)
+        self._latest = frame
+        for see in self._watchers:
+            see(frame)
+        return frame
+
+    def watch(self, see: Callable[[Frame], None]) -> None:
+        """Show every frame to `see` as well; it must return at once."""
+        self._watchers.append(see)
+
+    def woken(self) -> None:
+        """This process was stopped and goes on: what stood still with it is measured anew."""
+        if self.host.woken():
+            self.steer.measure_anew()
+
+    def news(self) -> list[str]:
+        """What happened by itself since this was last asked, in sentences."""
+        news = self.steer.news()
+        if self.journal is not None and (failure := self.journal.told_failure()):
+            news.append(failure)
+        sample = self._hardware.latest() if self._hardware else None
+        host = sample.host if sample else None
+        if host is not None and host.crowded and not self._told_crowded:
+            self._told_crowded = True
+            news.append(
+                f"Other processes take {host.others_cpu_cores:.1f} of {host.cores} cores: what is "
+                "measured now is of a machine that is shared with them."
+            )
+        return news
+
+    def save(self, path: Path, *, overwrite: bool = False) -> Path:
+        """Write limits, load and figures as they stand to a profile; returns its path.
+
+        Comments of the profile that the run was started from stay; with `overwrite`, those of the
+        file that is there. Raises ProfileExists, or ProfileError when it cannot be written.
+        """
+        like = self._written
+        if overwrite and path.expanduser().is_file():
+            like = profile.read(path.expanduser())
+        return profile.save(self.snapshot(), path, overwrite=overwrite, like=like or None)
+
+    def snapshot(self) -> Profile:
+        """The profile that `save` writes."""
+        frame, status = self.advance(), self.host.status
+        found = tuned(frame, self.recorder) if frame.asked else None
+        if found is not None and (how := self.steer.tuner.came_of()):
+            note = "; ".join(filter(None, (found.note, how)))
+            found = msgspec.structs.replace(found, note=note)
+        knobs, load = self._asked.kept(status), self.workload
+        found = self.steer.evidence() or found
+        before = self.steer.stands
+        if before is not None and status.facts is not None:
+            # What the window holds is a level of a sweep or a leg, not this setting.
+            knobs, load = turned(before.knobs, status.facts.booted), before.load
+            found = Evidence(TUNED, note=f"no figures: {self.steer.under_way} was under way")
+        profile = self._asked.profile
+        return msgspec.structs.replace(profile, load=load, knobs=knobs, evidence=found)
+
+    def clear_points(self) -> None:
+        """Forget what was measured at other settings."""
+        self._points.clear()

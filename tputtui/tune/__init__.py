@@ -1,1 +1,0 @@
-"""Which setting to try next, given what the last ones gave. Pure: measures nothing itself."""
