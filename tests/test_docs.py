@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -255,13 +254,3 @@ def test_a_command_that_is_shown_does_what_it_says(command, folder, servers):
     assert "Traceback" not in done.stderr
     written = re.search(r">>? *(\S+)$", command)
     assert (folder / written[1]).read_text() if written else done.stdout
-
-
-def test_the_rooms_of_the_architecture_page_are_those_of_the_contracts():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    contracts = project["tool"]["importlinter"]["contracts"]
-    (layers,) = (each["layers"] for each in contracts if each["name"].startswith("The rooms"))
-    page = (ROOT / "docs" / "architecture.md").read_text()
-    rows = re.findall(r"^\| (`\w+`(?: · `\w+`)*) \|", page, re.M)
-    told = [re.findall(r"`(\w+)`", row) for row in rows]
-    assert told == [layer.split(" | ") for layer in layers]

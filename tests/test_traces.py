@@ -12,7 +12,7 @@ import ijson
 import pytest
 
 from tputtui.errors import UsageError
-from tputtui.load import trace_formats
+from tputtui.load import trace_lines
 from tputtui.load.traces import Trace, TraceRecord
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68,374,44\n"
@@ -474,7 +474,7 @@ def test_sharegpt_says_which_tokenizer_it_needs(write, tokenizer, tmp_path, monk
 
 
 def test_what_would_not_fit_in_memory_is_refused_before_it_is_read(write, tokenizer, monkeypatch):
-    monkeypatch.setattr(trace_formats, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(trace_lines, "MAX_BYTES", 1 << 20)
     monkeypatch.setattr("tputtui.load.sharegpt.MAX_BYTES", 1 << 20)
     path = write(OWN + '{"at_s": 1, "prefix": "' + "x" * 8_000_000)
     with peak_below(3_000_000):

@@ -8,9 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tputtui.cli.asked import asked_of
 from tputtui.cli.headless import Headless
 from tputtui.cli.main import INTERRUPTED
-from tputtui.cli.options import add_settings, asked_of, new_file, parsed
+from tputtui.cli.options import add_settings, new_file, parsed
 
 if TYPE_CHECKING:
     from tputtui.experiments.measuring import Measuring

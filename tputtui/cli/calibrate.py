@@ -7,9 +7,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from tputtui.cli.asked import asked_of
 from tputtui.cli.bench import duration_of
 from tputtui.cli.main import INTERRUPTED
-from tputtui.cli.options import add_settings, asked_of, new_file, parsed
+from tputtui.cli.options import add_settings, new_file, parsed
 
 if TYPE_CHECKING:
     from tputtui.engine.protocol import EngineFacts

@@ -49,7 +49,7 @@ def complete() -> None:
     """Answer a shell that asks for completions; does not return."""
     import argcomplete
 
-    from tputtui.cli.main import COMMANDS
+    from tputtui.cli.words import COMMANDS
 
     words = _typed(os.environ.get("COMP_LINE", ""), int(os.environ.get("COMP_POINT", "0") or 0))
     command = words[1] if len(words) > 2 and words[1] in COMMANDS else ""

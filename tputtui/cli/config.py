@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from tputtui.cli.options import Asked, add_settings, asked_of, parsed, said_by
+from tputtui.cli.asked import Asked, asked_of, said_by
+from tputtui.cli.options import add_settings, parsed
 from tputtui.cli.settings import SETTINGS
 
 __all__ = ["parser", "run"]

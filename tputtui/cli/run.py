@@ -8,8 +8,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from tputtui.cli.asked import Asked, asked_of, exporter_of
 from tputtui.cli.main import INTERRUPTED
-from tputtui.cli.options import Asked, add_settings, asked_of, exporter_of, parsed
+from tputtui.cli.options import add_settings, parsed
 from tputtui.engine.memory import uncollected
 from tputtui.redact import redacted
 
@@ -82,7 +83,7 @@ def run(words: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of the screen."""
-    from tputtui.cli.main import COMMANDS
+    from tputtui.cli.words import COMMANDS
     from tputtui.engine.models import shapes
 
     commands = "\n".join(f"  {word:<11} {what}" for word, what in COMMANDS.items())

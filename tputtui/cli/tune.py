@@ -6,10 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tputtui.cli.asked import Asked, asked_of
 from tputtui.cli.bench import add_virtual, duration_of
 from tputtui.cli.headless import Headless
 from tputtui.cli.main import INTERRUPTED
-from tputtui.cli.options import Asked, add_settings, asked_of, new_file, parsed
+from tputtui.cli.options import add_settings, new_file, parsed
 
 if TYPE_CHECKING:
     from tputtui.experiments.tuner.plan import Plan

@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from tputtui.cli.asked import asked_of
 from tputtui.cli.bench import duration_of
 from tputtui.cli.headless import Headless
 from tputtui.cli.main import INTERRUPTED
-from tputtui.cli.options import add_settings, asked_of
+from tputtui.cli.options import add_settings
 
 if TYPE_CHECKING:
     from tputtui.headless.running import Interrupted

@@ -16,33 +16,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import assert_never
 
+from tputtui.engine import orders
 from tputtui.engine.dispatch import Dispatch
 from tputtui.engine.failure import failure_of
 from tputtui.engine.ledger import Ledger
 from tputtui.engine.mailbox import Mailbox
 from tputtui.engine.marks import Marks
 from tputtui.engine.memory import give_back
-from tputtui.engine.orders import (
-    BeginLeg,
-    Boot,
-    BootAnew,
-    Close,
-    HoldLoad,
-    LoadRun,
-    Order,
-    Orders,
-    Pause,
-    Preempt,
-    ResetPrefixCache,
-    Resume,
-    RunLoad,
-    SetLimits,
-    SetWorkload,
-    Start,
-    Status,
-    StopLoad,
-    Woken,
-)
+from tputtui.engine.orders import LoadRun, Order, Orders, Start, Status
 from tputtui.engine.protocol import Engine, State
 from tputtui.errors import KnobError, TputError, UsageError
 from tputtui.knobs import Knobs
@@ -103,7 +84,7 @@ class Host(Orders):
 
     def close(self, timeout_s: float) -> bool:
         """Stop load, engine and thread; False if that took longer than `timeout_s`."""
-        self.order(Close())
+        self.order(orders.Close())
         if self._thread is None:
             return True
         self._thread.join(timeout_s)
@@ -147,34 +128,36 @@ class Host(Orders):
 
     def _obey(self, order: Order) -> None:
         match order:
-            case Boot(start, load):
+            case orders.Boot(start, load):
                 self._boot(start, load)
-            case BootAnew(start, fallback):
+            case orders.BootAnew(start, fallback):
                 self._boot_anew(start, fallback)
-            case Woken():
+            case orders.Woken():
                 self._woken()
-            case SetLimits(knobs, why):
+            case orders.SetLimits(knobs, why):
                 self._set_limits(knobs, why)
-            case Preempt():
+            case orders.Preempt():
                 self._preempt()
-            case ResetPrefixCache():
+            case orders.ResetPrefixCache():
                 self._reset_prefix_cache()
-            case SetWorkload(workload, text):
+            case orders.SetWorkload(workload, text):
                 self._set_workload(workload, text)
-            case BeginLeg(knobs, workload, text):
+            case orders.BeginLeg(knobs, workload, text):
                 self._begin_leg(knobs, workload, text)
-            case RunLoad():
+            case orders.RunLoad():
                 self._run_load()
-            case HoldLoad():
+            case orders.HoldLoad():
                 self._hold_load()
-            case StopLoad():
-                self._stop_load()
-            case Pause():
-                self._pause()
-            case Resume():
-                self._resume()
-            case Close():
-                self._close()
+            case orders.StopLoad():
+                if self._abort_load() is not None:
+                    self._marks.add("load", "load stopped")
+            case orders.Pause():
+                self._set_paused(True)
+            case orders.Resume():
+                self._set_paused(False)
+            case orders.Close():
+                self._release()
+                self._enter(State.STOPPED)
             case _:
                 assert_never(order)
 
@@ -342,18 +325,11 @@ class Host(Orders):
             self._marks.add("engine", f"prefix cache emptied{also}")
         self._publish(self._engine)
 
-    def _pause(self) -> None:
-        if self._generator is None or self._paused:
+    def _set_paused(self, paused: bool) -> None:
+        if self._generator is None or self._paused is paused:
             return
-        self._paused = True
-        self._marks.add("engine", "engine paused")
-        self._follow_load(self._generator)
-
-    def _resume(self) -> None:
-        if self._generator is None or not self._paused:
-            return
-        self._paused = False
-        self._marks.add("engine", "engine resumed")
+        self._paused = paused
+        self._marks.add("engine", "engine paused" if paused else "engine resumed")
         self._follow_load(self._generator)
 
     def _woken(self) -> None:
@@ -395,10 +371,6 @@ class Host(Orders):
         self._generator.hold(self._clock())
         self._marks.add("load", "load paused")
         self._follow_load(self._generator)
-
-    def _stop_load(self) -> None:
-        if self._abort_load() is not None:
-            self._marks.add("load", "load stopped")
 
     def _begin_leg(self, knobs: Knobs, workload: Workload, text: str) -> None:
         engine = self._engine
@@ -473,7 +445,3 @@ class Host(Orders):
         """Whatever was in flight is so no more."""
         self._ledger.drop_all(outcome, self._clock())
         self._recorder.accounting = self._ledger.accounting(0, 0)
-
-    def _close(self) -> None:
-        self._release()
-        self._enter(State.STOPPED)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import ijson
 
 from tputtui.errors import UsageError
-from tputtui.load.trace_formats import BOM, MAX_BYTES, TraceRecord, misspelt, shown
+from tputtui.load.trace_lines import BOM, MAX_BYTES, TraceRecord, misspelt, shown
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer

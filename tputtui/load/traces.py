@@ -18,7 +18,8 @@ import msgspec
 
 from tputtui.errors import UsageError
 from tputtui.load import sharegpt
-from tputtui.load.trace_formats import BOM, LINE_FORMATS, Lines, TraceRecord
+from tputtui.load.trace_formats import LINE_FORMATS
+from tputtui.load.trace_lines import BOM, Lines, TraceRecord
 
 __all__ = ["Trace", "TraceRecord", "format_of"]
 

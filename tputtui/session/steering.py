@@ -74,10 +74,8 @@ class Steering:
         self._helm = Helm(host, asked, clock, windows)
         self._changes = Changes()
         self._experiments = Experiments()
-        self.tuner = Tuner(
-            host, asked, self._helm, self._experiments, clock,
-            self._limits, self._break_off, self._go_to,
-        )  # fmt: skip
+        self.tuner = Tuner(host, asked, self._helm, self._experiments, clock,
+                           self._limits, self._break_off, self._go_to)  # fmt: skip
         self._guarding = Guarding(guard)
         self._verifying: Verifying | None = None
         self._verify_waits = False

@@ -1,0 +1,163 @@
+"""vLLM's own arguments, from every place where they are given, as one.
+
+    flags  >  --config FILE  >  profile  >  config.yaml
+
+The HTTP server's are told apart here: they have no effect in this process, and are kept for
+exports.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from tputtui.cli.config_file import Config
+    from tputtui.profile import EngineSpec, EngineValue, Profile
+
+__all__ = ["Typed", "together", "typed_arguments"]
+
+Tell = Callable[[str], None]
+
+
+class Typed(NamedTuple):
+    """What a command line gives vLLM: its engine, and its HTTP server.
+
+    of_file: the file of those that no flag gives but `--config FILE`. words: the engine's flags.
+    """
+
+    model: str | None
+    engine: dict[str, EngineValue]
+    serve: dict[str, EngineValue]
+    of_file: dict[str, str]
+    words: list[str]
+
+
+def typed_arguments(line: list[str], tell: Tell) -> Typed:
+    """Of the words that are vLLM's; tell: told in a sentence what is passed over.
+
+    Raises UsageError.
+    """
+    from tputtui.engine import flags
+    from tputtui.engine.config_file import ARGUMENT, expanded
+    from tputtui.engine.serve_flags import SECRET, parted
+    from tputtui.errors import UsageError, nearest
+    from tputtui.redact import conceal, secrets_of
+
+    model, words = flags.positional(line)
+    typed = flags.from_argv(words)
+    short = next((name for name in typed if name.startswith("-")), None)
+    if short is not None:
+        hint = nearest(f"-{short}", flags.known_flags()) or "Flags begin with two dashes."
+        raise UsageError(f"vLLM has no flag {short}.", hint)
+    for secret in secrets_of(typed, SECRET):
+        conceal(secret)
+    args, server = parted(expanded(typed, tell))
+    file = f"--config {typed.get(ARGUMENT)}"
+    of_file = {name: file for name in (*args, *server) if name not in typed}
+    named = args.pop("model", None)
+    if named is not None and model is not None and "model" not in of_file:
+        raise UsageError(f"MODEL is given twice: {model}, and --model {named}.", "Keep one.")
+    model = model or (str(named) if named is not None else None)
+    return Typed(model, args, server, of_file, flags.without(words, {*server, ARGUMENT}))
+
+
+def together(
+    typed: Typed, base: Profile, config: Config, start: str, tell: Tell
+) -> tuple[Profile, dict[str, str]]:
+    """`base` with all arguments in their places, and where each is from.
+
+    start: the profile that `base` is of, empty for none. Raises TputError.
+    """
+    import msgspec
+
+    from tputtui.engine import flags, models
+    from tputtui.engine.config_file import expanded
+    from tputtui.engine.serve_flags import SECRET, gone, parted, told
+    from tputtui.engine.target import is_server, settable
+    from tputtui.profile import EngineSpec
+    from tputtui.redact import conceal, secret_in, secrets_of
+
+    under = {key: value for key, value in config.engine.items() if key != "model"}
+    of_config, config_serve = parted(expanded(under))
+    of_base, base_serve = parted(expanded(base.engine.args))
+    base_serve = {**base.serve, **base_serve}
+    serve = {**config_serve, **base_serve, **typed.serve}
+    for secret in secrets_of(serve, SECRET):
+        conceal(secret)
+    inner = "profile" if start else "default"
+    sources = {f"serve.{name}": "config" for name in config_serve}
+    sources |= {f"serve.{name}": inner for name in base_serve}
+    sources |= {f"serve.{name}": typed.of_file.get(name, "flag") for name in typed.serve}
+    sources |= dict.fromkeys(of_config, "config") | dict.fromkeys(of_base, inner)
+    sources |= {name: typed.of_file.get(name, "flag") for name in typed.engine}
+    lost = gone(serve)
+    if is_server(typed.model or base.engine.model):
+        of_config = {key: value for key, value in of_config.items() if settable(key)}
+    else:
+        _check_names(of_config, f"{config.path}: engine")
+        _check_names(of_base, start)
+        of_file = {name: typed.engine[name] for name in typed.of_file if name in typed.engine}
+        _check_names(of_file, "--config")
+        if lost:
+            tell(f"no flag of the vLLM installed here, and left out: {flags.spoken(lost)}")
+        # Those of a profile's `serve:` have been told when it was made.
+        if new := [name for name in serve if name not in lost and name not in base.serve]:
+            tell(told(new))
+    kept = {
+        name: value
+        for name, value in serve.items()
+        if name not in SECRET and name not in lost and not secret_in({name: value})
+    }
+    engine = EngineSpec(base.engine.model, {**of_config, **of_base})
+    engine = engine.overridden(typed.model, typed.engine)
+    models.resolve(engine)
+    _check_flags(typed.words, engine)
+    return msgspec.structs.replace(base, engine=engine, serve=kept), sources
+
+
+def _check_names(args: Mapping[str, EngineValue], source: str) -> None:
+    """Raise UsageError for an argument that the installed vLLM does not have."""
+    from tputtui.engine import flags
+    from tputtui.errors import UsageError, nearest
+
+    if unknown := flags.unknown(args):
+        name = unknown[0]
+        raise UsageError(
+            f"{source}: the vLLM installed here has no flag --{name.replace('_', '-')}.",
+            nearest(name, [flag.lstrip("-").replace("-", "_") for flag in flags.known_flags()]),
+        )
+
+
+def _check_flags(rest: list[str], engine: EngineSpec) -> None:
+    """Find a misspelt flag before anything is booted.
+
+    The installed vLLM's source is looked through in milliseconds; only when a flag does not
+    stand there is vLLM imported, so that its own parser decides.
+    """
+    from importlib.util import find_spec
+
+    from tputtui.engine import flags
+    from tputtui.engine.parallel import check_in_process
+    from tputtui.engine.target import is_server
+    from tputtui.engine.vllm.args import INSTALL_HINT, check_arguments
+    from tputtui.errors import EngineError
+    from tputtui.process.redirect import silent
+
+    if is_server(engine.model):
+        return
+    check_in_process(engine.args)
+    if find_spec("vllm") is None:
+        raise EngineError("vLLM is not installed here.", INSTALL_HINT)
+    known = flags.known_flags()
+    suspects = [
+        word
+        for word in (w.partition("=")[0].partition(".")[0].replace("_", "-") for w in rest)
+        if word.startswith("--") and word not in known and f"--{word[5:]}" not in known
+    ]
+    if suspects and known:
+        print(f"asking vLLM about {', '.join(suspects)} …", file=sys.stderr)
+        # vLLM has things to say as it is imported.
+        with silent():
+            check_arguments(engine)

@@ -1,0 +1,253 @@
+"""What a run is asked for: settings from every source, and the profile they make together.
+
+Imports nothing heavy until it is asked: commands import it to begin with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from tputtui.cli.arguments import together, typed_arguments
+from tputtui.cli.settings import SETTINGS, THEMES, Value, resolved
+
+if TYPE_CHECKING:
+    from tputtui.cli.config_file import Config
+    from tputtui.load.workload import Workload
+    from tputtui.profile import EngineSpec, Profile
+    from tputtui.report.prometheus import Exporter
+
+__all__ = ["Asked", "asked_of", "exporter_of", "said_by"]
+
+_LOAD_FIELDS = {
+    "load": "arrivals",
+    "prompt_tokens": "prompt",
+    "output_tokens": "output",
+    "length_pairs": "pairs",
+    "prefix": "prefix",
+    "sessions": "sessions",
+    "trace": "trace",
+}
+"""Setting to the field of a load that it is the text of."""
+
+
+class Asked(NamedTuple):
+    """What is to be run.
+
+    settings: every setting's value with its source; engine_sources: likewise of vLLM's arguments.
+    written: the text of the profile file it was started from, empty without one.
+    """
+
+    profile: Profile
+    settings: Mapping[str, Value]
+    engine_sources: Mapping[str, str]
+    config: Config
+    written: str
+
+
+def asked_of(options: argparse.Namespace, rest: list[str]) -> Asked:
+    """The profile asked for, with environment, flags and config in their places.
+
+    rest: what argparse left over: MODEL, and vLLM's own flags. Raises TputError.
+    """
+    from tputtui import profile
+    from tputtui.cli.config_file import read_config
+    from tputtui.engine.target import is_server
+
+    def tell(sentence: str) -> None:
+        if not getattr(options, "quiet", False):
+            print(f"tputtui: {sentence}.", file=sys.stderr)
+
+    config = read_config()
+    flags = _typed(options)
+    typed = typed_arguments(rest, tell)
+    if variables := getattr(options, "variables", {}):
+        tell(f"set for this run, and kept in no profile: {', '.join(variables)}")
+    start = _resolved(flags, {}, config)["profile"].text
+    written = ""
+    if start:
+        path = profile.find(start)
+        written = profile.read(path)
+        base = profile.parse(written, str(path))
+    elif typed.model is None:
+        base = profile.load(profile.shipped()["demo"])
+    else:
+        base = profile.Profile(profile.EngineSpec(typed.model))
+    if is_server(typed.model or base.engine.model):
+        base, left_out = _for_a_server(base)
+        if left_out:
+            tell(f"set where the server is started, so left out of {start}: {left_out}")
+    settings = _resolved(flags, said_by(base) if start else {}, config)
+    base, sources = together(typed, base, config, start, tell)
+    return Asked(_put_on(base, base.engine, settings), settings, sources, config, written)
+
+
+def _for_a_server(base: Profile) -> tuple[Profile, str]:
+    """`base` without what only another engine could be booted with, and what that was, in words.
+
+    The limits of a profile that was saved from a server are that server's, and stay.
+    """
+    import msgspec
+
+    from tputtui.engine.target import is_server, settable
+    from tputtui.profile import EngineSpec
+
+    args = {name: value for name, value in base.engine.args.items() if settable(name)}
+    knobs = base.knobs if is_server(base.engine.model) else {}
+    left_out = [f"engine.{name}" for name in base.engine.args if name not in args]
+    left_out += [f"knobs.{name}" for name in base.knobs if name not in knobs]
+    engine = EngineSpec(base.engine.model, args)
+    return msgspec.structs.replace(base, engine=engine, knobs=knobs), ", ".join(left_out)
+
+
+def exporter_of(asked: Asked) -> Exporter | None:
+    """What serves the figures to Prometheus, if a port was asked for. Raises UsageError."""
+    port = asked.settings["metrics_port"].text
+    if not port:
+        return None
+    from tputtui.report.prometheus import Exporter
+
+    return Exporter(asked.settings["metrics_host"].text, int(port))
+
+
+def _typed(options: argparse.Namespace) -> dict[str, str]:
+    """The flags that were given, as text by name."""
+    found = {}
+    for setting in SETTINGS:
+        value = getattr(options, setting.name, None)
+        if isinstance(value, bool):
+            found[setting.name] = "on" if value else "off"
+        elif isinstance(value, list):
+            found[setting.name] = ",".join(value)
+        elif value is not None:
+            found[setting.name] = value
+    return found
+
+
+def _resolved(
+    typed: Mapping[str, str], profile: Mapping[str, str], config: Config
+) -> dict[str, Value]:
+    from tputtui.errors import UsageError
+
+    try:
+        return resolved(typed, os.environ, profile, config.values)
+    except ValueError as error:
+        raise UsageError(f"{error}.", "Write on or off.") from None
+
+
+def said_by(base: Profile) -> dict[str, str]:
+    """What a profile says of the settings it can say, as text."""
+    from tputtui.goals import describe_goals
+    from tputtui.knobs import spoken
+    from tputtui.load.sections import to_texts
+
+    texts = to_texts(base.load)
+    said = {name: texts[field] for name, field in _LOAD_FIELDS.items()}
+    said["load_seed"] = str(base.load.seed)
+    if base.goals:
+        said["goal"] = describe_goals(base.goals)
+    if base.price_per_hour is not None:
+        said["price_per_hour"] = repr(base.price_per_hour)
+    if base.knobs:
+        said["knob"] = ",".join(f"{name}={spoken(name, v)}" for name, v in base.knobs.items())
+    return said
+
+
+def _put_on(base: Profile, engine: EngineSpec, settings: Mapping[str, Value]) -> Profile:
+    """`base` with every setting that is not its own put on."""
+    import msgspec
+
+    from tputtui.engine.target import LIVE, is_server
+    from tputtui.errors import UsageError
+    from tputtui.goals import parse_goals
+    from tputtui.knobs import knob, parse_value, started_at
+    from tputtui.profile.spelling import ceiling_of
+
+    above = {
+        name: value.text
+        for name, value in settings.items()
+        if value.source not in ("profile", "default")
+    }
+    _check_plain(settings)
+    knobs = dict(base.knobs)
+    for text in filter(None, above.get("knob", "").split(",")):
+        name, _, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        knobs[name] = started_at(name, parse_value(name, value))
+        if is_server(engine.model) and name not in LIVE:
+            raise UsageError(
+                f"--knob {name} is given where the server is started, not here.",
+                f"Only {', '.join(LIVE)} can be turned at some servers.",
+            )
+    # A ceiling given here may lie below what the profile asks for.
+    for limit, asked in knobs.items():
+        ceiling = ceiling_of(engine.args, knob(limit).argument)
+        if knob(limit).boots and ceiling is not None:
+            knobs[limit] = min(asked, ceiling)
+    goals = base.goals if "goal" not in above else parse_goals(above["goal"])
+    price = base.price_per_hour
+    if "price_per_hour" in above:
+        price = _price(above["price_per_hour"])
+    return msgspec.structs.replace(
+        base,
+        engine=engine,
+        load=_load(above, base.load, engine),
+        knobs=knobs,
+        goals=goals,
+        price_per_hour=price,
+        # What was measured is of the profile as it stands in its file.
+        evidence=None,
+    )
+
+
+def _load(above: Mapping[str, str], base: Workload, engine: EngineSpec) -> Workload:
+    """The profile's load with what was asked for put on top; its trace can be opened."""
+    import msgspec
+
+    from tputtui.errors import UsageError
+    from tputtui.load.sections import from_texts
+    from tputtui.profile import tokenizer_of
+
+    typed = {field: above[name] for name, field in _LOAD_FIELDS.items() if name in above}
+    load = from_texts(base, typed)
+    if (seed := above.get("load_seed")) is not None:
+        if not (seed.isascii() and seed.isdigit() and int(seed) < 2**63):
+            raise UsageError(f"--load-seed {seed!r} is not a whole number from 0 to 2⁶³ - 1.")
+        load = msgspec.structs.replace(load, seed=int(seed))
+    if load.trace is not None:
+        # With it comes numpy, for which the first frame does not wait.
+        from tputtui.load.source import check_trace
+
+        check_trace(load, tokenizer_of(engine))
+    return load
+
+
+def _price(text: str) -> float:
+    from tputtui.errors import UsageError
+
+    try:
+        price = float(text)
+    except ValueError:
+        price = math.nan
+    if not 0 < price < math.inf:
+        raise UsageError(f"--price-per-hour {text!r} is not a price.", "Write a number, like 2.50.")
+    return price
+
+
+def _check_plain(settings: Mapping[str, Value]) -> None:
+    """Settings that are neither the load's nor the profile's."""
+    from tputtui.errors import UsageError, nearest
+
+    theme = settings["theme"].text
+    if theme not in THEMES:
+        hint = nearest(theme, THEMES) or f"Known: {', '.join(THEMES)}."
+        raise UsageError(f"There is no theme called {theme!r}.", hint)
+    port = settings["metrics_port"].text
+    if port and not (port.isascii() and port.isdigit() and int(port) < 65536):
+        raise UsageError(
+            f"--metrics-port {port!r} is not a port.", "Write 0 to 65535; 0 takes a free one."
+        )

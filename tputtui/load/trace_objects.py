@@ -1,0 +1,207 @@
+"""Traces as JSON Lines: Mooncake, Bailian, our own."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from tputtui.errors import UsageError, nearest
+from tputtui.load.lengths import LONGEST
+from tputtui.load.trace_lines import (
+    BAILIAN_BLOCK_TOKENS,
+    BLOCK_TOKENS,
+    Lines,
+    TraceClock,
+    TraceRecord,
+    misspelt,
+    shown,
+)
+
+__all__ = ["BailianLine", "MooncakeLine", "OwnLine", "bailian", "mooncake", "own"]
+
+_Tokens = Annotated[int, msgspec.Meta(ge=0, le=LONGEST)]
+_Time = Annotated[float, msgspec.Meta(ge=0)]
+_BlockId = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+
+
+class MooncakeLine(msgspec.Struct, frozen=True, gc=False):
+    timestamp: _Time
+    input_length: _Tokens
+    output_length: _Tokens
+    hash_ids: tuple[_BlockId, ...]
+
+
+class BailianLine(msgspec.Struct, frozen=True, gc=False):
+    chat_id: int
+    timestamp: _Time
+    input_length: _Tokens
+    output_length: _Tokens
+    parent_chat_id: int = -1
+    hash_ids: tuple[_BlockId, ...] = ()
+
+
+class OwnLine(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    output_tokens: _Tokens
+    at_s: _Time | UnsetType = UNSET
+    prompt_tokens: _Tokens | UnsetType = UNSET
+    prompt_token_ids: tuple[_TokenId, ...] | UnsetType = UNSET
+    prefix: str | UnsetType = UNSET
+    prefix_tokens: _Tokens | UnsetType = UNSET
+
+
+def mooncake(lines: Lines) -> Iterator[TraceRecord]:
+    # Its times are milliseconds.
+    rows = _objects(lines, msgspec.json.Decoder(MooncakeLine))
+    return _in_blocks(lines, rows, TraceClock(1000), BLOCK_TOKENS)
+
+
+def bailian(lines: Lines) -> Iterator[TraceRecord]:
+    # Each turn of a conversation has a line with its whole prompt, and its time in seconds.
+    rows = _objects(lines, msgspec.json.Decoder(BailianLine))
+    return _in_blocks(lines, rows, TraceClock(), BAILIAN_BLOCK_TOKENS)
+
+
+def _in_blocks(
+    lines: Lines, rows: Iterable[MooncakeLine | BailianLine], clock: TraceClock, block_tokens: int
+) -> Iterator[TraceRecord]:
+    for row in rows:
+        prompt = max(1, row.input_length)
+        blocks = -(-prompt // block_tokens)
+        if len(row.hash_ids) > blocks:
+            raise lines.bad(
+                f"hash_ids: expected {blocks} for {row.input_length} tokens, "
+                f"found {len(row.hash_ids)}",
+                f"One hash id stands for {block_tokens} tokens of the prompt.",
+            )
+        yield TraceRecord(
+            clock.at_s(row.timestamp),
+            prompt,
+            max(1, row.output_length),
+            row.hash_ids,
+            block_tokens=block_tokens,
+        )
+
+
+def own(lines: Lines) -> Iterator[TraceRecord]:
+    clock = TraceClock()
+    timed: bool | None = None
+    for row in _objects(lines, msgspec.json.Decoder(OwnLine)):
+        if timed is None:
+            timed = row.at_s is not UNSET
+        if timed is (row.at_s is UNSET):
+            raise lines.bad(
+                f"at_s: {'missing' if timed else 'found'}, unlike in the first record",
+                "Give at_s in every record, or in none.",
+            )
+        at_s = math.nan if row.at_s is UNSET else clock.at_s(row.at_s)
+        prompt = _own_prompt(lines, row)
+        prefix_tokens = 0 if row.prefix_tokens is UNSET else row.prefix_tokens
+        prefix = row.prefix if row.prefix is not UNSET and prefix_tokens else ""
+        if prefix_tokens > prompt:
+            raise lines.bad(f"prefix_tokens: expected at most {prompt}, found {prefix_tokens}")
+        token_ids = () if row.prompt_token_ids is UNSET else row.prompt_token_ids
+        output = max(1, row.output_tokens)
+        yield TraceRecord(at_s, prompt, output, (), token_ids, prefix, prefix_tokens)
+
+
+def _own_prompt(lines: Lines, row: OwnLine) -> int:
+    """How long the prompt is, once it is clear that it is given in one way and in full."""
+    if (row.prompt_tokens is UNSET) is (row.prompt_token_ids is UNSET):
+        found = "neither" if row.prompt_tokens is UNSET else "both"
+        raise lines.bad(f"expected prompt_tokens or prompt_token_ids, found {found}")
+    if (row.prefix is UNSET) is not (row.prefix_tokens is UNSET):
+        missing = "prefix" if row.prefix is UNSET else "prefix_tokens"
+        raise lines.bad(f"{missing}: missing", "Give prefix and prefix_tokens together.")
+    if row.prompt_tokens is not UNSET:
+        return max(1, row.prompt_tokens)
+    if row.prefix is not UNSET:
+        raise lines.bad(
+            "prefix: found beside prompt_token_ids", "A prompt given as ids holds its prefix."
+        )
+    return max(1, len(row.prompt_token_ids) if row.prompt_token_ids else 0)
+
+
+_Row = TypeVar("_Row", MooncakeLine, BailianLine, OwnLine)
+
+
+def _objects(lines: Lines, decoder: msgspec.json.Decoder[_Row]) -> Iterator[_Row]:
+    for line in lines:
+        try:
+            row = _row(decoder, line)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise _explained(lines, line, str(error), decoder.type.__struct_fields__) from None
+        yield row
+
+
+def _row(decoder: msgspec.json.Decoder[_Row], line: bytes) -> _Row:
+    try:
+        return decoder.decode(line)
+    except msgspec.ValidationError:
+        try:
+            plain = msgspec.json.decode(line)
+        except (msgspec.DecodeError, RecursionError):
+            plain = None
+        if plain is None:
+            raise
+        # pandas writes the numbers of a column with gaps as floats: 472.0 is 472 all the same.
+        return msgspec.convert(_whole(plain), decoder.type)
+
+
+def _whole(value: object) -> object:
+    """A decoded value with every float that is a whole number as that number."""
+    match value:
+        case float():
+            return int(value) if value.is_integer() else value
+        case list():
+            return [_whole(item) for item in value]
+        case dict():
+            return {key: _whole(item) for key, item in value.items()}
+        case _:
+            return value
+
+
+_KINDS = {"int": "a whole number", "float": "a number", "array": "a list", "str": "text"}
+
+
+def _explained(lines: Lines, line: bytes, error: str, keys: tuple[str, ...]) -> UsageError:
+    """msgspec's `error` with the key it happened at, what was wanted and what stands there."""
+    if match := re.match(r"Object contains unknown field `(.*)`", error, re.DOTALL):
+        return lines.bad(f"{match[1][:40]}: no such key", nearest(match[1], keys))
+    if match := re.match(r"Object missing required field `(\w+)`", error):
+        found = _keys(line)
+        hint = misspelt(found, keys)
+        if match[1] == "timestamp" and "delay" in found:
+            hint = (
+                "Conversations by their delays (AIPerf) are not replayed: give every line a time."
+            )
+        elif match[1] == "input_length" and {"text_input", "messages", "payload"} & set(found):
+            hint = "Prompts of text (AIPerf) are not read: give their lengths in tokens."
+        return lines.bad(f"{match[1]}: missing", hint)
+    if match := re.match(r"Expected `object`, got `(\w+)`$", error):
+        return lines.bad(f"expected an object in braces, found {match[1]}")
+    place = re.search(r" - at `\$\.(\w+)(?:\[(\d+)\])?`$", error)
+    if place is None:
+        return lines.bad(f"bad JSON: {error[:1].lower()}{error[1:]}")
+    what = error[:1].lower() + error[1 : place.start()]
+    if match := re.match(r"expected `(\w+)`, got", what):
+        what = f"expected {_KINDS.get(match[1], match[1])}"
+    elif match := re.match(r"expected `\w+` (>=|<=) (\d+)", what):
+        what = f"expected {match[2]} or {'more' if match[1] == '>=' else 'less'}"
+    # More may be wrong further on in the line; the first fault is told all the same.
+    with suppress(msgspec.DecodeError, RecursionError, LookupError, TypeError):
+        value = msgspec.json.decode(line)[place[1]]
+        what += f", found {shown(value[int(place[2])] if place[2] else value)}"
+    return lines.bad(f"{place[1]}: {what}")
+
+
+def _keys(line: bytes) -> list[str]:
+    with suppress(msgspec.DecodeError, RecursionError):
+        return list(msgspec.json.decode(line, type=dict[str, msgspec.Raw]))
+    return []
