@@ -162,7 +162,7 @@ class Engine(Protocol):
     def apply(self, knobs: Knobs) -> list[Ended]:
         """Put limits in force by the next step; requests already past the new length end now.
 
-        Raises KnobError where it will not take them; those of before stay.
+        Raises KnobError when the engine refuses them; the limits in force then stay as they were.
         """
 
     def end(self, numbers: Iterable[int]) -> list[Ended]:

@@ -3,8 +3,9 @@
     engine thread → Recorder → Tail.take() ── pipe ──▶ Copy.apply() → Recorder → frames
 
 `Tail` reads on a thread of its own beside the engine thread, as any reader of a recorder does,
-and adds nothing to that thread's work. `Copy` is the one writer of its recorder. What `apply` puts
-in last `take` has read first, so that whatever the books count has its rows.
+and adds nothing to that thread's work. `Copy` is the one writer of its recorder. `take` reads the
+books first and the rows after them; `apply` writes the rows first and the books last. So every
+request that the books count has its row.
 
 The recorder is the only buffer: a tail that nobody takes from for long loses the oldest rows, as
 the rings do. Books and totals are told as they stand and so are right again with the next take.

@@ -49,7 +49,7 @@ class Windows(Protocol):
 
 
 class Helm:
-    """Orders of `host` what is then `asked` for, and begins `windows` anew."""
+    """Gives orders to `host`, keeps in `asked` what was ordered, and begins `windows` anew."""
 
     def __init__(self, host: Orders, asked: Asked, clock: Clock, windows: Windows) -> None:
         self._host = host

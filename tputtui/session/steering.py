@@ -1,7 +1,7 @@
-"""Everything that can be turned in a run, and what is under way of it. Front end's thread.
+"""Everything that a person can change in a run, and the experiments under way. Front end's thread.
 
-Orders go to the engine thread through the host and come into force between two steps. What turns
-things by itself (a sweep, an A/B, a verify boot, the guard) is moved on by the frames it is shown.
+Orders go to the engine thread through the host and come into force between two steps. A sweep, an
+A/B, a verify boot and the guard change settings by themselves: each new frame moves them on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How large the KV cache of a device is that is not here. Pure."""
+"""How large the KV cache would be on the simulated device. Pure."""
 
 from __future__ import annotations
 

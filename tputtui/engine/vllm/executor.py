@@ -1,8 +1,8 @@
 """A model executor without a model: vLLM's own engine, scheduler and KV cache on no forward pass.
 
-It keeps vLLM's side of the bargain: which requests are due a token in a step, and that a step's
-result is there when the device is done with it. How large the KV cache is, and when that is, is
-asked of a `Stand`. Engine thread; importing this imports no vLLM.
+It answers vLLM as a real executor does: it gives a token to each request that is due one, and
+returns the result of a step when the device would be done with it. A `Stand` says when that is, and
+how large the KV cache is. Engine thread; importing this imports no vLLM.
 """
 
 from __future__ import annotations
