@@ -20,6 +20,7 @@ from tputtui.cli.pasted import pasted
 from tputtui.engine import flags, models
 from tputtui.engine.config_file import read_config_file
 from tputtui.engine.parallel import check_in_process
+from tputtui.engine.vllm.simulated import check_possible
 from tputtui.errors import ProfileError, UsageError
 from tputtui.export import export
 from tputtui.profile import EngineSpec, Profile
@@ -143,6 +144,40 @@ def test_no_check_looks_at_the_spelling():
             check_in_process(flags.from_argv(argv))
     found = secret_in(flags.from_argv(["--model-loader-extra-config.hf_token", "hush-hush"]))
     assert found == "model_loader_extra_config"
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("--speculative-config.method ngram --speculative-config.num_speculative_tokens 4",
+         "speculative decoding"),
+        ('-sc {"method":"ngram"}', "speculative decoding"),
+        ("-sc.method=ngram", "speculative decoding"),
+        ("--spec-method ngram --spec-tokens 4", "speculative decoding"),
+        ("-dcp 2 -tp 16", "context parallelism"),
+        ("--decode_context_parallel_size=02", "context parallelism"),
+        ("-pcp=2", "context parallelism"),
+        ("--kv-transfer-config.kv_connector NixlConnector", "KV transfer"),
+        ("--ec-transfer-config.role both", "encoder outputs"),
+        ("--offload-backend prefetch", "offloading weights"),
+        ("--cpu-offload-gb 1", "offloading weights"),
+        ("--cpu-offload-gb=0.5", "offloading weights"),
+        ("--kv-offloading-size 1", "KV offloading"),
+        ("--enable-lora", "LoRA"),
+        ("--enable-dbo", "dual batch overlap"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_simulated_is_known_by_any_spelling(line, what):
+    with pytest.raises(UsageError, match=what):
+        check_possible(flags.from_argv(line.split()))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["-dcp 1", "--offload-backend auto", "--no-enable-lora", "--cpu-offload-gb 0", "-tp 8 -pp 2"],
+)
+def test_what_changes_nothing_is_no_reason_to_refuse(line):
+    check_possible(flags.from_argv(line.split()))
 
 
 def test_profiles_that_spell_apart_are_the_same(tmp_path, capsys):

@@ -30,7 +30,7 @@ from tputtui.simulate.simulation import Simulation
 from tputtui.simulate.sizes import Sizes
 from tputtui.simulate.work import Work
 
-__all__ = ["SimulatedEngine"]
+__all__ = ["SimulatedEngine", "check_possible"]
 
 _CANNOT = {
     "speculative_config": "speculative decoding",
@@ -82,7 +82,7 @@ class SimulatedEngine(VllmEngine):
     # -- a boot ----------------------------------------------------------------------------
 
     def _resolved(self, spec: EngineSpec) -> EngineSpec:
-        _check_possible(spec.args)
+        check_possible(spec.args)
         under: dict[str, EngineValue] = {
             # Neither weights nor a tokenizer are looked at.
             "load_format": "dummy",
@@ -94,7 +94,7 @@ class SimulatedEngine(VllmEngine):
     def _parsed(self, spec: EngineSpec, arguments: Any) -> None:
         super()._parsed(spec, arguments)
         found = given(arguments)
-        _check_possible(found)
+        check_possible(found)
         # Only what a person said: a shape has arguments of its own.
         said = expanded(spec.args)
         self._simulation.check(spec.model, {name: found[name] for name in found if name in said})
@@ -138,7 +138,7 @@ class SimulatedEngine(VllmEngine):
             self._pacer.wait_until(self._pacer() + self._devices.cost.host_s(work))
 
 
-def _check_possible(args: Mapping[str, Any]) -> None:
+def check_possible(args: Mapping[str, Any]) -> None:
     """Raise UsageError for an argument that changes what a step costs in an unknown way."""
     for name, what in _CANNOT.items():
         value = args.get(name)
