@@ -54,6 +54,7 @@ LIKE = Screen(long=True)
 SIMULATED = Run(paced=False, long=True)
 UNDECIDED = 1
 """A second is too short for a goal."""
+LONG_BENCH = Run(code=UNDECIDED, long=True)
 SYNOPSIS = Not("a form, whose instances are run")
 INDEX = Not("needs a package index or the repository's address")
 DOCKER = Not("needs Docker and a GPU; the Dockerfile is linted")
@@ -64,8 +65,8 @@ SHOWN: dict[str, Screen | Run | Elsewhere | Not] = {
     "tputtui [MODEL] [options] [any vLLM engine flag]": SYNOPSIS,
     "tputtui vllm serve MODEL --max-num-seqs 256 --port 8000": Screen(),
     "tputtui --simulate h100 shape:llama-3.1-8b": Screen(r"SIMULATED", long=True),
-    "tputtui bench --profile chat --duration 60s": Run(code=UNDECIDED, long=True),
-    "tputtui bench MODEL --goal ttft_p99=500ms --format json > result.json": Run(code=UNDECIDED),
+    "tputtui bench --profile chat --duration 60s": LONG_BENCH,
+    "tputtui bench MODEL --goal ttft_p99=500ms --format json > result.json": LONG_BENCH,
     "tputtui tune chat --goal ttft_p99=500ms,tpot_p99=50ms > tuned.yaml": Elsewhere(
         "tests/test_tune_command.py::test_the_program_is_interrupted_and_goes_on_where_it_was"
     ),
@@ -105,7 +106,7 @@ SHOWN: dict[str, Screen | Run | Elsewhere | Not] = {
     "tputtui attach gpu{1..16}:8000 --every 2s": Screen(r"live"),
     "tputtui attach gpu1:8000 gpu2:8000 --for 30s --format json": Run(),
     "tputtui server:gpu1:8000 --load 8/s --prompt-tokens 400": LIKE,
-    "tputtui bench server:gpu1:8000 --profile chat": Run(code=UNDECIDED, long=True),
+    "tputtui bench server:gpu1:8000 --profile chat": LONG_BENCH,
     # docs/simulate.md
     "tputtui bench --simulate l4 --virtual shape:qwen3-8b --max-model-len 16k": SIMULATED,
     "tputtui tune chat shape:llama-3.1-8b --simulate h100 --virtual": SIMULATED,

@@ -269,7 +269,9 @@ def test_the_same_load_is_measured_without_a_screen(tmp_path):
     assert "4611686018427387904" not in done.stdout
 
 
-@pytest.mark.parametrize(("fate", "how"), [(400, "were rejected"), (500, "failed")])
+@pytest.mark.parametrize(
+    ("fate", "how"), [(400, "were rejected"), pytest.param(500, "failed", marks=pytest.mark.long)]
+)
 def test_a_run_in_which_nothing_was_served_is_no_success(fate, how, tmp_path):
     class Always(dict):
         def get(self, key, default=None):

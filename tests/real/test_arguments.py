@@ -329,6 +329,12 @@ def test_a_script_is_read_as_a_shell_would_and_flags_of_ours_stand_behind(
     assert found.words == ["shape:demo", "--seed", "3", "--simulate", "h100"]
 
 
+def test_what_only_a_shell_knows_may_stand_in_a_flag_of_the_server(tmp_path):
+    file = tmp_path / "start.sh"
+    file.write_text('vllm serve shape:demo --api-key "$(cat key)" --seed 3 --port=$((8000 + 1))\n')
+    assert pasted([f"@{file}"]).words == ["shape:demo", "--seed", "3"]
+
+
 def test_variables_that_the_line_would_find_are_set(tmp_path):
     file = tmp_path / "start.sh"
     file.write_text(

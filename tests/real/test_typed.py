@@ -59,6 +59,7 @@ def test_a_mistyped_word_of_ours_is_named_before_vllm_is_imported(words, said, h
 
 
 @pytest.mark.engine
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_what_vllm_says_when_it_is_asked_about_a_flag_reaches_nobody(tmp_path):
     done = subprocess.run(

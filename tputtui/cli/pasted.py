@@ -155,7 +155,8 @@ def _in_file(path: str) -> Pasted:
         raise UsageError(
             f"@{path} starts several servers, on lines {lines}.", "Give the one line by itself."
         )
-    if any(UNKNOWN in word for word in server.words):
+    words = _without_unknown(server.words)
+    if words is None:
         raise UsageError(
             f"@{path}, line {command.line}: what stands in $(…) only a shell can work out.",
             "Write its value.",
@@ -163,4 +164,17 @@ def _in_file(path: str) -> Pasted:
     exported = _variables([f"{name}={value}" for name, value in command.exported.items()])
     variables = {**systemd, **exported, **server.variables}
     known = {name: value for name, value in variables.items() if UNKNOWN not in value}
-    return Pasted(server.words, known)
+    return Pasted(words, known)
+
+
+def _without_unknown(words: list[str]) -> list[str] | None:
+    """`words` without flags of the HTTP server whose value is not known; None where another's
+    is not."""
+    if not any(UNKNOWN in word for word in words):
+        return words
+    from tputtui.engine.flags import grouped, without
+    from tputtui.engine.serve_flags import is_of_the_server
+    from tputtui.profile.spelling import named
+
+    unknown = {named(flag) for flag, values in grouped(words) if UNKNOWN in "".join(values)}
+    return without(words, unknown) if all(map(is_of_the_server, unknown)) else None

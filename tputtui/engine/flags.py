@@ -29,6 +29,7 @@ from tputtui.profile.spelling import OTHER_NAMES, canonical, from_json, named
 
 __all__ = [
     "from_argv",
+    "grouped",
     "known_flags",
     "positional",
     "respelt",
@@ -47,7 +48,10 @@ def from_argv(argv: Iterable[str]) -> dict[str, EngineValue]:
     word that belongs to no flag, and for a flag without the value that it takes.
     """
     values: dict[str, list[Scalar | dict[str, object]]] = {}
-    for flag, words in _grouped(argv):
+    for flag, words in grouped(argv):
+        head, dot, _ = flag.partition(".")
+        if dot and named(head).startswith("-"):
+            raise UsageError(f"vLLM has no flag {flag}.", "Flags begin with two dashes.")
         if not flag or len(words) > (most := _takes(flag)):
             _refuse_word(flag, words[-1] if flag else words[0], argv)
         if not words and most == 1:
@@ -133,7 +137,7 @@ def respelt(name: str, old: str, new: str) -> str:
     return flag.replace(old, new) + dot + key
 
 
-def _grouped(argv: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+def grouped(argv: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
     """Each flag with the words behind it; "" for words in front of all."""
     flag, words = "", list[str]()
     for word in argv:
