@@ -300,6 +300,12 @@ def test_a_line_in_quotes_is_read_as_its_shell_would(words):
     assert pasted(words).words == ["shape:demo", "--seed", "3"]
 
 
+@pytest.mark.parametrize("words", [["vllm serve 'x"], ["bash", "-c", "vllm serve 'x"]])
+def test_a_quote_that_is_not_closed_is_a_sentence(words):
+    with pytest.raises(UsageError, match="line 1: a ' is opened and not closed"):
+        pasted(words)
+
+
 def test_flags_of_ours_may_stand_in_front():
     words = ["--simulate", "h100", "vllm", "serve", "shape:demo", "--seed", "3"]
     assert pasted(words).words == ["--simulate", "h100", "shape:demo", "--seed", "3"]

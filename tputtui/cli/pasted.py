@@ -51,7 +51,13 @@ def pasted(words: Sequence[str]) -> Pasted:
     if words and words[0].startswith("@"):
         of_file = _in_file(words[0][1:])
         return Pasted([*of_file.words, *words[1:]], of_file.variables)
-    words = list(words)
+    try:
+        return _in_words(list(words))
+    except ValueError as error:
+        raise UsageError(f"The pasted line: {error}.", _LIKE) from None
+
+
+def _in_words(words: list[str]) -> Pasted:
     if len(words) == 1 and re.search(r"\s", words[0]) and "vllm" in words[0]:
         # The whole line in quotes.
         words = next(iter(commands(words[0], os.environ)), Command(words, 1, {})).words
