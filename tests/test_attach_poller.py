@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import shutil
 import ssl
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -121,6 +123,28 @@ def test_sixteen_servers_each_as_it_is():
     assert "500" in why["broken"]
     # It is asked again, and is never left alone for good.
     assert servers["broken"].scraped >= 2
+
+
+def test_it_ends_where_a_time_limit_takes_the_end_for_its_own(monkeypatch):
+    asked, ends = threading.Event(), []
+
+    async def get(*_):
+        asked.set()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            ends.append(1)
+            if len(ends) == 1:
+                # As aiohttp does, when its limit is reached in the moment of the cancellation.
+                raise TimeoutError from None
+            raise
+
+    monkeypatch.setattr(Poller, "_get", get)
+    poller = Poller([Address("a", "http://127.0.0.1:1")], Access(), 0.01)
+    poller.start()
+    assert asked.wait(PATIENCE_S)
+    assert poller.stop(PATIENCE_S)
+    assert len(ends) == 2
 
 
 def test_an_answer_without_end_is_not_read_to_it(monkeypatch):

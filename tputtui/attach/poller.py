@@ -34,6 +34,7 @@ _MOST_TOLD = 4 << 20
 LET_GO_S = 0.05
 """Connections that aiohttp has closed let go of their sockets a little later, while a loop runs."""
 _DEADLINE_S = 5.0
+_CANCEL_AGAIN_S = 0.1
 _LONGEST_WAIT_S = 10.0
 _ASKED_AGAIN_S = 60.0
 _KEPT = 32
@@ -116,8 +117,13 @@ class Poller:
             asyncio.create_task(self._watch(number, tls)) for number in range(len(self._addresses))
         ]
         await self._stopping.wait()
-        for task in tasks:
-            task.cancel()
+        left = set(tasks)
+        while left:
+            # A time limit of aiohttp's that ends in this moment takes the cancellation for its own,
+            # and the task goes on: so again, until it is over.
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.sleep(LET_GO_S)
 
