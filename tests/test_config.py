@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.test_screen import app_after
 from tputtui import cli
-from tputtui.cli.config_file import read_config
 from tputtui.cli.settings import SETTINGS, resolved
+from tputtui.cli.user_config import read_config
 from tputtui.errors import UsageError
 from tputtui.ui.app import TputApp
 from tputtui.ui.keys import bound, check_keys, listed_of

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tputtui import cli, profile
-from tputtui.cli import config_file as config
+from tputtui.cli import user_config as config
 from tputtui.goals import describe_goals
 from tputtui.load.lengths import LogNormal
 from tputtui.load.workload import ClosedLoop

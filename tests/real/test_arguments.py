@@ -250,7 +250,7 @@ def test_a_line_in_a_file_is_taken_whole(tmp_path, capsys, monkeypatch):
         "$ vllm serve shape:demo",
         "env A=b nohup vllm serve shape:demo",
         "uv run vllm serve shape:demo",
-        "/opt/venv/bin/vllm serve shape:demo",
+        "venv/bin/vllm serve shape:demo",
         "python3 -m vllm.entrypoints.openai.api_server --model shape:demo",
         "docker run --rm --gpus all -v a:b -p 1:2 --env A=b vllm/vllm-openai:v0.10.1 shape:demo",
         "docker run --entrypoint vllm vllm/vllm-openai:latest serve shape:demo",
@@ -262,7 +262,7 @@ def test_a_line_in_a_file_is_taken_whole(tmp_path, capsys, monkeypatch):
         "conda run -n vllm vllm serve shape:demo",
         "numactl -N 0 timeout 300 vllm serve shape:demo",
         "python -m vllm serve shape:demo",
-        "ExecStart=/opt/venv/bin/vllm serve shape:demo",
+        "ExecStart=venv/bin/vllm serve shape:demo",
     ],
 )
 def test_what_stands_before_the_model_falls_away(before, monkeypatch):
@@ -497,7 +497,7 @@ def test_profiles_show_and_diff_keep_keys_to_themselves(tmp_path, capsys):
     file = tmp_path / "p.yaml"
     file.write_text(
         "tputtui: 1\nengine: {hf_overrides: {token: hush-hush-1}}\n"
-        "serve: {api_key: [hush-hush-2], port: 1}\n"
+        "serve: {api_key: [hush-hush-2], ssl_keyfile_password: hush-3, port: 1}\n"
     )
     for words in (["show", str(file)], ["show", str(file), "--format", "json"],
                   ["diff", str(file), "demo"]):  # fmt: skip

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from tputtui.cli.config_file import Config
+    from tputtui.cli.user_config import Config
     from tputtui.profile import EngineSpec, EngineValue, Profile
 
 __all__ = ["Typed", "together", "typed_arguments"]
@@ -24,14 +24,13 @@ Tell = Callable[[str], None]
 class Typed(NamedTuple):
     """What a command line gives vLLM: its engine, and its HTTP server.
 
-    of_file: the file of those that no flag gives but `--config FILE`. words: the engine's flags.
+    of_file: the file of those that no flag gives but `--config FILE`.
     """
 
     model: str | None
     engine: dict[str, EngineValue]
     serve: dict[str, EngineValue]
     of_file: dict[str, str]
-    words: list[str]
 
 
 def typed_arguments(line: list[str], tell: Tell) -> Typed:
@@ -60,7 +59,7 @@ def typed_arguments(line: list[str], tell: Tell) -> Typed:
     if named is not None and model is not None and "model" not in of_file:
         raise UsageError(f"MODEL is given twice: {model}, and --model {named}.", "Keep one.")
     model = model or (str(named) if named is not None else None)
-    return Typed(model, args, server, of_file, flags.without(words, {*server, ARGUMENT}))
+    return Typed(model, args, server, of_file)
 
 
 def together(
@@ -113,7 +112,7 @@ def together(
     engine = EngineSpec(base.engine.model, {**of_config, **of_base})
     engine = engine.overridden(typed.model, typed.engine)
     models.resolve(engine)
-    _check_flags(typed.words, engine)
+    _check_flags(typed.engine, engine)
     return msgspec.structs.replace(base, engine=engine, serve=kept), sources
 
 
@@ -121,16 +120,17 @@ def _check_names(args: Mapping[str, EngineValue], source: str) -> None:
     """Raise UsageError for an argument that the installed vLLM does not have."""
     from tputtui.engine import flags
     from tputtui.errors import UsageError, nearest
+    from tputtui.profile.spelling import flag_of
 
     if unknown := flags.unknown(args):
         name = unknown[0]
         raise UsageError(
-            f"{source}: the vLLM installed here has no flag --{name.replace('_', '-')}.",
+            f"{source}: the vLLM installed here has no flag {flag_of(name)}.",
             nearest(name, [flag.lstrip("-").replace("-", "_") for flag in flags.known_flags()]),
         )
 
 
-def _check_flags(rest: list[str], engine: EngineSpec) -> None:
+def _check_flags(typed: Mapping[str, EngineValue], engine: EngineSpec) -> None:
     """Find a misspelt flag before anything is booted.
 
     The installed vLLM's source is looked through in milliseconds; only when a flag does not
@@ -150,14 +150,8 @@ def _check_flags(rest: list[str], engine: EngineSpec) -> None:
     check_in_process(engine.args)
     if find_spec("vllm") is None:
         raise EngineError("vLLM is not installed here.", INSTALL_HINT)
-    known = flags.known_flags()
-    suspects = [
-        word
-        for word in (w.partition("=")[0].partition(".")[0].replace("_", "-") for w in rest)
-        if word.startswith("--") and word not in known and f"--{word[5:]}" not in known
-    ]
-    if suspects and known:
-        print(f"asking vLLM about {', '.join(suspects)} …", file=sys.stderr)
+    if suspects := flags.unknown(typed):
+        print(f"asking vLLM about {flags.spoken(suspects)} …", file=sys.stderr)
         # vLLM has things to say as it is imported.
         with silent():
             check_arguments(engine)

@@ -16,7 +16,7 @@ from tputtui.cli.arguments import together, typed_arguments
 from tputtui.cli.settings import SETTINGS, THEMES, Value, resolved
 
 if TYPE_CHECKING:
-    from tputtui.cli.config_file import Config
+    from tputtui.cli.user_config import Config
     from tputtui.load.workload import Workload
     from tputtui.profile import EngineSpec, Profile
     from tputtui.report.prometheus import Exporter
@@ -55,7 +55,7 @@ def asked_of(options: argparse.Namespace, rest: list[str]) -> Asked:
     rest: what argparse left over: MODEL, and vLLM's own flags. Raises TputError.
     """
     from tputtui import profile
-    from tputtui.cli.config_file import read_config
+    from tputtui.cli.user_config import read_config
     from tputtui.engine.target import is_server
 
     def tell(sentence: str) -> None:

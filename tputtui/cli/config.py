@@ -37,7 +37,7 @@ def run(words: list[str]) -> int:
     if options.command == "init":
         return _init(rest)
     if options.command == "path":
-        from tputtui.cli.config_file import config_path
+        from tputtui.cli.user_config import config_path
 
         print(config_path())
         return 0
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _init(rest: list[str]) -> int:
-    from tputtui.cli.config_file import config_path
+    from tputtui.cli.user_config import config_path
     from tputtui.errors import ProfileExists, UsageError
     from tputtui.profile.files import write_whole
 

@@ -233,7 +233,7 @@ def _exit_codes() -> str:
 
 def _files() -> str:
     from tputtui import profile
-    from tputtui.cli.config_file import config_path
+    from tputtui.cli.user_config import config_path
     from tputtui.process.state import state_dir
 
     return _rows(

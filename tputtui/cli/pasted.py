@@ -83,10 +83,9 @@ def _server_in(words: list[str]) -> Pasted | None:
             for command in commands(after, os.environ):
                 if found := _server_in(command.words):
                     return Pasted(found.words, {**_variables(words[:i]), **found.variables})
-    if at := next((i for i, pair in enumerate(_pairs(words)) if _runs_container(*pair)), None):
+    at = next((i for i, pair in enumerate(_pairs(words)) if _runs_container(*pair)), None)
+    if at is not None:
         return _in_container(words, at)
-    if name in _CONTAINERS and words[1:2] == ["run"]:
-        return _in_container(words, 0)
     if name == "vllm" and len(words) > 1 and not words[1].startswith("-"):
         raise UsageError(
             f"`vllm {words[1]}` is not a line that starts a server.", "Paste `vllm serve MODEL …`."

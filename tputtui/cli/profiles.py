@@ -107,7 +107,9 @@ def _show(options: argparse.Namespace) -> int:
 
 def _without_secrets(found: Profile) -> Profile:
     """From now on the secrets in it are kept out of what is shown."""
-    for secret in secrets_of({**found.engine.args, **found.serve}):
+    from tputtui.engine.serve_flags import SECRET
+
+    for secret in secrets_of({**found.engine.args, **found.serve}, SECRET):
         conceal(secret)
     return found
 
@@ -201,18 +203,18 @@ def _check_engine(found: Profile, source: str) -> None:
     from tputtui.errors import ProfileError, nearest
     from tputtui.load.source import check_trace
     from tputtui.profile import tokenizer_of
+    from tputtui.profile.spelling import flag_of
 
     models.resolve(found.engine)
     check_trace(found.load, tokenizer_of(found.engine))
     known = flags.known_flags()
     own, _ = parted(expanded(found.engine.args))
-    for key in own:
-        flag = f"--{flags.respelt(key, '_', '-').partition('.')[0]}"
-        if known and not key.startswith("-") and flag not in known:
-            raise ProfileError(
-                f"{source}: engine.{key}: the vLLM installed here has no flag {flag}.",
-                nearest(flag, known),
-            )
+    for key in flags.unknown(own):
+        flag = flag_of(key).partition(".")[0]
+        raise ProfileError(
+            f"{source}: engine.{key}: the vLLM installed here has no flag {flag}.",
+            nearest(flag, known),
+        )
     for key in found.serve:
         if gone([key]) and key in server_arguments():
             raise ProfileError(
@@ -221,7 +223,7 @@ def _check_engine(found: Profile, source: str) -> None:
             )
         if key not in server_arguments():
             hint = nearest(key, server_arguments())
-            if key in own or f"--{flags.respelt(key, '_', '-')}" in known:
+            if key in own or flag_of(key) in known:
                 hint = "It is the engine's: write it under `engine:`."
             raise ProfileError(f"{source}: serve.{key}: no flag of vLLM's HTTP server.", hint)
 

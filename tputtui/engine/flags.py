@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
@@ -25,19 +26,21 @@ from tputtui.profile.flag_kinds import (
     SWITCHES,
     WHOLE,
 )
-from tputtui.profile.spelling import OTHER_NAMES, canonical, from_json, named
+from tputtui.profile.spelling import OTHER_NAMES, canonical, flag_of, from_json, named
 
 __all__ = [
     "from_argv",
     "grouped",
     "known_flags",
     "positional",
-    "respelt",
     "spoken",
     "to_argv",
     "unknown",
     "without",
 ]
+
+
+_HINT = "MODEL comes first, once."
 
 
 def from_argv(argv: Iterable[str]) -> dict[str, EngineValue]:
@@ -53,12 +56,12 @@ def from_argv(argv: Iterable[str]) -> dict[str, EngineValue]:
         if dot and named(head).startswith("-"):
             raise UsageError(f"vLLM has no flag {flag}.", "Flags begin with two dashes.")
         if not flag or len(words) > (most := _takes(flag)):
-            _refuse_word(flag, words[-1] if flag else words[0], argv)
+            _refuse_word(flag, words[-1] if flag else words[0])
         if not words and most == 1:
             raise UsageError(f"{flag} takes a value.", "`vllm serve --help=all` says which.")
-        before = values.pop(flag, []) if named(flag) in APPENDED else []
-        values.pop(flag, None)
-        values[flag] = before + [_value(word) for word in words]
+        before = values.pop(flag, [])
+        kept = before if named(flag) in APPENDED else []
+        values[flag] = kept + [_value(word) for word in words]
     return canonical({flag: _told(given) for flag, given in values.items()})
 
 
@@ -94,15 +97,14 @@ def to_argv(args: Mapping[str, EngineValue]) -> list[str]:
     """The mapping as words for vLLM's parser. None leaves a key out: vLLM has no word for it."""
     argv: list[str] = []
     for key, value in args.items():
-        name = respelt(key, "_", "-")
-        flag = key if key.startswith("-") else f"--{name}"
+        flag = flag_of(key)
         match value:
             case None:
                 continue
             case True:
                 argv.append(flag)
             case False:
-                argv.append(f"--no-{name}")
+                argv.append(f"--no-{flag.removeprefix('--')}")
             case list() if key in JSON_LISTS:
                 argv += [flag, json.dumps(value)]
             case list() if key in APPENDED:
@@ -115,6 +117,7 @@ def to_argv(args: Mapping[str, EngineValue]) -> list[str]:
     return argv
 
 
+@cache
 def known_flags() -> frozenset[str]:
     """Flags that stand in the installed vLLM's source ("--max-num-seqs"); empty if none is found.
 
@@ -129,12 +132,6 @@ def known_flags() -> frozenset[str]:
             continue
         return frozenset(re.findall(r"[\"'](--?[A-Za-z][\w-]*)[\"']", text))
     return frozenset()
-
-
-def respelt(name: str, old: str, new: str) -> str:
-    """vLLM takes dashes for underscores in a flag, but not in a key inside its value (--x.a_b)."""
-    flag, dot, key = name.partition(".")
-    return flag.replace(old, new) + dot + key
 
 
 def grouped(argv: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
@@ -167,18 +164,16 @@ def _takes(flag: str) -> float:
     return 0 if glued else math.inf
 
 
-def _refuse_word(flag: str, word: str, argv: Iterable[str]) -> NoReturn:
+def _refuse_word(flag: str, word: str) -> NoReturn:
     if not flag:
-        raise UsageError(f"{word!r} is not expected here.", "MODEL comes first, once.")
+        raise UsageError(f"{word!r} is not expected here.", _HINT)
     if not _takes(flag):
-        hint = "MODEL comes first, once."
+        hint = _HINT
         if word.lower() in ("true", "false"):
             plain = flag.removeprefix("--no-").removeprefix("--")
             hint = f"Off is --no-{plain}." if word.lower() == "false" else f"On is --{plain}."
         raise UsageError(f"{word!r} is not expected behind {flag}, a switch.", hint)
-    raise UsageError(
-        f"{flag} takes one value; {word!r} is one too many.", "MODEL comes first, once."
-    )
+    raise UsageError(f"{flag} takes one value; {word!r} is one too many.", _HINT)
 
 
 def unknown(args: Iterable[str]) -> list[str]:
@@ -186,14 +181,13 @@ def unknown(args: Iterable[str]) -> list[str]:
     known = known_flags()
     return [
         name for name in args
-        if known and not name.startswith("-")
-        and f"--{respelt(name, '_', '-').partition('.')[0]}" not in known
+        if known and not name.startswith("-") and flag_of(name).partition(".")[0] not in known
     ]  # fmt: skip
 
 
 def spoken(names: Iterable[str]) -> str:
     """Arguments as flags, in a row."""
-    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
+    return ", ".join(map(flag_of, names))
 
 
 def _is_flag(word: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tputtui.errors import UsageError
+from tputtui.profile.spelling import flag_of
 
 __all__ = ["check_in_process"]
 
@@ -35,6 +36,6 @@ def check_in_process(args: Mapping[str, Any]) -> None:
         several = value if name in _NEVER else isinstance(value, int) and value > 1
         if several or isinstance(value, list):
             raise UsageError(
-                f"--{name.replace('_', '-')} {value}: {why}.",
+                f"{flag_of(name)} {value}: {why}.",
                 "Tune one engine here; start `vllm serve` with all of them, and `tputtui attach`.",
             )

@@ -8,12 +8,12 @@ source, as text; what stands here is for a machine without one, and for older li
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from tputtui.engine.flags import known_flags, spoken
+from tputtui.engine.flags import spoken, unknown
 from tputtui.profile import EngineValue
 
 __all__ = ["SECRET", "gone", "is_of_the_server", "parted", "server_arguments", "told"]
@@ -58,6 +58,7 @@ def is_of_the_server(name: str) -> bool:
     return name in server_arguments()
 
 
+@cache
 def server_arguments() -> frozenset[str]:
     """The HTTP server's arguments by their names in a profile."""
     return _KNOWN | _installed()
@@ -65,18 +66,12 @@ def server_arguments() -> frozenset[str]:
 
 def gone(names: Iterable[str]) -> list[str]:
     """Those that the installed vLLM has no more; none where none is installed."""
-    known = known_flags() if _installed() else frozenset()
-    return [
-        name for name in names
-        if known and name not in _installed() and f"--{name.replace('_', '-')}" not in known
-    ]  # fmt: skip
+    installed = _installed()
+    return [name for name in unknown(names) if installed and name not in installed]
 
 
-def told(names: Iterable[str]) -> str:
-    """In words, what has no effect here; empty for nothing."""
-    names = list(names)
-    if not names:
-        return ""
+def told(names: Collection[str]) -> str:
+    """In words, what has no effect here: one flag or more."""
     one = len(names) == 1
     kept = [name for name in names if name not in SECRET]
     lost = [name for name in names if name in SECRET]

@@ -6,6 +6,7 @@ from tputtui.attach.access import Access, access_of
 from tputtui.attach.address import Address, parse_addresses
 from tputtui.errors import UsageError, nearest
 from tputtui.profile import EngineSpec
+from tputtui.profile.spelling import flag_of
 
 __all__ = ["FLAGS", "LIVE", "SERVER", "check_arguments", "is_server", "settable", "target_of"]
 
@@ -14,7 +15,7 @@ _ARGUMENTS = ("token_env", "token_file", "token_keyring", "header", "ca", "token
 """What stands in the place of vLLM's arguments: how to get in, and a tokenizer for text."""
 LIVE = ("max_num_seqs",)
 """Limits that some servers let turn while they run; the others are set where one is started."""
-FLAGS = tuple(f"--{name.replace('_', '-')}" for name in _ARGUMENTS)
+FLAGS = tuple(map(flag_of, _ARGUMENTS))
 """The same as flags."""
 
 
@@ -32,7 +33,7 @@ def check_arguments(spec: EngineSpec) -> None:
     """Raise UsageError for an argument that is no matter of getting in."""
     for name in spec.args:
         if name not in _ARGUMENTS:
-            flag = f"--{name.replace('_', '-')}"
+            flag = flag_of(name)
             raise UsageError(
                 f"{flag} is given where the server is started, not here.",
                 nearest(name, _ARGUMENTS) or "Its limits are read-only from here.",

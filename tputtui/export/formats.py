@@ -20,7 +20,7 @@ from tputtui.export.containers import compose, dumped, kubernetes
 from tputtui.export.startup import start_up
 from tputtui.profile import EngineSpec, EngineValue, Profile
 from tputtui.profile.flag_kinds import APPENDED, JSON_LISTS
-from tputtui.profile.spelling import canonical
+from tputtui.profile.spelling import canonical, flag_of
 
 __all__ = ["FORMATS", "export"]
 
@@ -44,7 +44,7 @@ def export(profile: Profile, name: str) -> str:
 def _vllm(spec: EngineSpec, profile: Profile, notes: Sequence[str]) -> str:
     document: dict[str, EngineValue] = {"model": spec.model}
     for key, value in spec.args.items():
-        flag = flags.respelt(key, "_", "-")
+        flag = flag_of(key).removeprefix("--")
         if value is False:
             document[f"no-{flag}"] = True
         elif isinstance(value, str) and len(flags.to_argv({key: value})) == 1:

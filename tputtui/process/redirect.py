@@ -26,8 +26,7 @@ __all__ = ["Redirected", "silent"]
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
     """What is written to 1 and 2 meanwhile, by whatever code, reaches nobody."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    _flush()
     kept = (os.dup(1), os.dup(2))
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -36,8 +35,7 @@ def silent() -> Iterator[None]:
     try:
         yield
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        _flush()
         for number, descriptor in zip((1, 2), kept, strict=True):
             os.dup2(descriptor, number)
             os.close(descriptor)
@@ -60,9 +58,7 @@ class Redirected:
 
     def __init__(self, log_path: Path) -> None:
         self.kept = (os.dup(1), os.dup(2))
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                stream.flush()
+        _flush()
         log = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -78,9 +74,7 @@ class Redirected:
     @staticmethod
     def say_no_more() -> None:
         """Nothing more of Python's reaches what stood there, to the end of the process."""
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                stream.flush()
+        _flush()
         _print_to_the_log()
 
     def restore(self) -> None:
@@ -90,9 +84,7 @@ class Redirected:
         """
         if self._streams is None:
             return
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                stream.flush()
+        _flush()
         out, err = self._streams
         sys.stdout = self._as_before(out, 1)
         sys.stderr = self._as_before(err, 2)
@@ -110,6 +102,12 @@ class Redirected:
         kept = self.file(number)
         kept.reconfigure(line_buffering=number == 2 or os.isatty(self.kept[number - 1]))
         return kept
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
 
 
 def _print_to_the_log() -> None:

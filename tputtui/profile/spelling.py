@@ -19,7 +19,7 @@ from typing import Any, cast
 from tputtui.knobs import whole_number
 from tputtui.profile.flag_kinds import APPENDED, FRACTIONS, JSON_LISTS, SEVERAL, WHOLE
 
-__all__ = ["OTHER_NAMES", "canonical", "ceiling_of", "from_json", "named", "repeated"]
+__all__ = ["OTHER_NAMES", "canonical", "ceiling_of", "flag_of", "from_json", "named", "repeated"]
 
 OTHER_NAMES: Mapping[str, str] = {
     "-O": "optimization_level",
@@ -91,6 +91,15 @@ def named(written: str) -> str:
         return OTHER_NAMES.get(written, written)
     name = written.removeprefix("--").replace("-", "_")
     return OTHER_NAMES.get(name, name)
+
+
+def flag_of(name: str) -> str:
+    """An argument's flag. vLLM takes dashes for underscores in it, not in a key inside its value
+    (`--x.a_b`)."""
+    if name.startswith("-"):
+        return name
+    head, dot, key = name.partition(".")
+    return f"--{head.replace('_', '-')}{dot}{key}"
 
 
 def ceiling_of(args: Mapping[str, Any], argument: str) -> int | None:

@@ -148,7 +148,7 @@ class Session:
 
     @property
     def latest(self) -> Frame:
-        """How everything stood when it was last moved on; looking moves nothing."""
+        """How everything stood when it was moved on last; only the first look moves anything."""
         return self._latest or self.advance()
 
     def advance(self) -> Frame:

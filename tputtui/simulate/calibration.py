@@ -13,6 +13,7 @@ from tputtui.errors import ProfileError, UsageError
 from tputtui.profile import EngineValue
 from tputtui.profile.explain import explain, keys_of, where
 from tputtui.profile.files import read, write_whole
+from tputtui.profile.spelling import flag_of
 from tputtui.profile.yamltext import Inline, read_yaml, write_yaml
 from tputtui.simulate.fitted import Fitted
 
@@ -79,7 +80,7 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name in _OF_THE_MODEL:
             asked, was = args.get(name), self.booted.get(name)
             if asked is not None and asked != was and asked != self.engine.get(name):
-                flag = f"--{name.replace('_', '-')}"
+                flag = flag_of(name)
                 raise UsageError(
                     f"The calibration was made {f'with {flag} {was}' if was else f'without {flag}'}"
                     f", not with {flag} {asked}.",

@@ -23,6 +23,7 @@ from tputtui.engine.vllm.work import work_of
 from tputtui.errors import EngineError, UsageError
 from tputtui.load.generator import RequestSpec
 from tputtui.profile import EngineSpec, EngineValue
+from tputtui.profile.spelling import flag_of
 from tputtui.simulate.clock import Pacer, VirtualTime
 from tputtui.simulate.cost import Cost
 from tputtui.simulate.memory import kv_bytes_available
@@ -145,7 +146,7 @@ def check_possible(args: Mapping[str, Any]) -> None:
         # A size of 1 splits nothing.
         if value and value != "auto" and not (name.endswith("_parallel_size") and value == 1):
             raise UsageError(
-                f"--{name.replace('_', '-')}: {what} cannot be simulated.",
+                f"{flag_of(name)}: {what} cannot be simulated.",
                 "Leave it out, or run without --simulate.",
             )
 

@@ -10,6 +10,7 @@ from tputtui.knobs import differing
 from tputtui.load.sections import describe, difference
 from tputtui.measure.verdict import Difference
 from tputtui.profile import EngineSpec
+from tputtui.profile.spelling import flag_of
 from tputtui.ui.panels.verdicts import HEAD, OVER, difference_row
 from tputtui.ui.rows import Row, shortened
 
@@ -86,7 +87,7 @@ def _between(old: EngineSpec, new: EngineSpec) -> str:
     said = [f"{old.model} → {new.model}"] if old.model != new.model else []
     for name in sorted(old.args.keys() | new.args.keys()):
         if old.args.get(name) != new.args.get(name):
-            flag = name if name.startswith("-") else f"--{name.replace('_', '-')}"
+            flag = flag_of(name)
             before, after = (spec.args.get(name, "not given") for spec in (old, new))
             said.append(f"{flag} {before} → {after}")
     return ", ".join(said)
