@@ -1,16 +1,17 @@
 """What watching costs: the bare vLLM loop against ours under the screen, on one engine.
 
     make overhead                      # 10 pairs at 200x50, then the screen's own cost at 80x24
-    python benchmarks/overhead.py --pairs 16 --seconds 8
+    python benchmarks/overhead.py --pairs 200 --seconds 2     # to a percent: 20 minutes
     python benchmarks/overhead.py --isolate      # the engine in our process against one of its own
     python benchmarks/overhead.py -- shape:qwen3-8b --load 128      # something else than the demo
 
 The `tputtui` command runs in a pseudo-terminal. Legs alternate in that one process, on that one
 engine, with the same arguments, limits, seed and load (A B B A …): a bare leg takes our hooks off
 the engine, stops the screen's timer and runs the least loop there is; a watched leg is the program
-as it is. Separate processes differ by ±10 % from one another on a small machine, whichever loop
-they run, so they cannot show a cost of 1 %. Nothing else may run meanwhile: the CPU backend's
-threads spin, and any other busy process slows a step several times.
+as it is. Two legs of one kind stand next to one another as often as two of both kinds; what those
+differ by is what this machine can tell at all. Separate processes differ by ±10 % from one another
+on a small machine, whichever loop they run, so they cannot show a cost of 1 %. Nothing else may
+run meanwhile.
 
 `--isolate` cannot alternate in one process: there each leg is a process of its own, in-process and
 `--isolate` by turns (A B B A …), so that only many pairs show a difference of a few percent.
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -34,7 +36,7 @@ import time
 
 from tputtui.engine.orders import RunLoad, StopLoad, Woken
 
-SETTLE_S = 3.0
+SETTLE_S = 1.0  # of a leg, before it counts: the load has to fill the batch
 LAG_PERIOD_S = 0.02
 
 
@@ -370,14 +372,33 @@ def machine() -> str:
 
 
 def interval(ratios: list[float]) -> str:
-    """Mean ± the half width of its 95 % t interval."""
-    n = len(ratios)
+    """Mean of the ratios' logarithms as a ratio ± the half width of its 95 % t interval."""
+    logs = [math.log(ratio) for ratio in ratios]
+    n, mean = len(logs), math.exp(statistics.mean(logs))
     if n < 2:
-        return f"{ratios[0]:.3f}"
-    # Student's t, 97.5 %, for n - 1 degrees of freedom; 2.1 from 17 on.
+        return f"{mean:.3f}"
+    # Student's t, 97.5 %, for n - 1 degrees of freedom; an expansion in 1 / (n - 1) from 17 on.
     t = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
-    half = (t[n - 2] if n - 2 < len(t) else 2.1) * statistics.stdev(ratios) / math.sqrt(n)
-    return f"{statistics.mean(ratios):.3f} ± {half:.3f}"
+    times = t[n - 2] if n - 2 < len(t) else 1.960 + 2.372 / (n - 1)
+    return f"{mean:.3f} ± {mean * times * statistics.stdev(logs) / math.sqrt(n):.3f}"
+
+
+def report_ratios(legs: list[tuple[str, float]]) -> None:
+    """Neighbours among `legs` (kind, tokens/s), in the order they ran: A B B A A B B A …"""
+    print("bare / watched tok/s, in the order they ran:")
+    for begin in range(0, len(legs), 12):
+        row = legs[begin : begin + 12]
+        print("  " + " ".join(f"{kind[0]} {tokens_per_s:,.0f}" for kind, tokens_per_s in row))
+    unlike, alike = [], []
+    for at, ((kind, first), (other, second)) in enumerate(itertools.pairwise(legs)):
+        if kind == other:
+            alike.append(second / first)
+        elif at % 2 == 0:
+            unlike.append(second / first if other == "watched" else first / second)
+    for name, ratios in (("watched ÷ bare", unlike), ("the second ÷ the first of a kind", alike)):
+        if ratios:
+            median = statistics.median(ratios)
+            print(f"{name}: {interval(ratios)} (95 %), median {median:.3f}, {len(ratios)} pairs")
 
 
 def screen_cost(name: str, result: dict) -> None:
@@ -398,16 +419,7 @@ def screen_cost(name: str, result: dict) -> None:
 def report(pairs: int, seconds: float, given: list[str], *, small: bool, keys: bool) -> None:
     print(f"{machine()}; {pairs} pairs of {seconds:.0f} s, {' '.join(given) or 'demo profile'}")
     wide = run_program(pairs, seconds, (200, 50), given)
-    bare = [leg for leg in wide["legs"] if leg["kind"] == "bare"]
-    watched = [leg for leg in wide["legs"] if leg["kind"] == "watched"]
-    print("pair   bare tok/s   watched tok/s   ratio   steps/s bare, watched")
-    ratios = [b["tokens_per_s"] / a["tokens_per_s"] for a, b in zip(bare, watched, strict=True)]
-    for pair, (a, b, ratio) in enumerate(zip(bare, watched, ratios, strict=True), 1):
-        print(
-            f"{pair:>4} {a['tokens_per_s']:>12,.0f} {b['tokens_per_s']:>15,.0f} {ratio:>7.3f}"
-            f"   {a['steps_per_s']:.1f}, {b['steps_per_s']:.1f}"
-        )
-    print(f"watched ÷ bare: {interval(ratios)} (95 %), median {statistics.median(ratios):.3f}")
+    report_ratios([(leg["kind"], leg["tokens_per_s"]) for leg in wide["legs"]])
     screen_cost("screen at 200x50", wide)
     if small:
         screen_cost("screen at 80x24", run_program(0, 2 * seconds, (80, 24), given))
