@@ -488,7 +488,7 @@ def main() -> None:
     elif options.isolate:
         report_isolated(pairs, seconds, given)
     else:
-        report_first_frames(max(pairs, 3))
+        report_first_frames(min(max(pairs, 3), 10))
         report(pairs, seconds, given, small=not options.no_small, keys=not options.no_keys)
 
 
