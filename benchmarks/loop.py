@@ -101,7 +101,7 @@ def measured(running: int, queued: int, steps: int) -> tuple[float, float, float
         raise SystemExit(f"{host.status.failure or session.advance().accounting}")
     ran = session.recorder.accounting.running
     began_s = time.monotonic()
-    session.steer.stop_load()
+    session.steer.load.stop()
     host.turn()
     emptying_s = time.monotonic() - began_s
     host.close(0)

@@ -152,7 +152,7 @@ def program(out: pathlib.Path, seconds: float, pairs: int, isolate: bool, words:
             self.action_leave()
 
         async def bare(self) -> dict:
-            self.session.steer.stop_load()
+            self.session.steer.load.stop()
             ticks = [timer for timer in self._timers if timer._interval == app_module._TICK_S]
             for timer in ticks:
                 timer.pause()

@@ -64,26 +64,26 @@ def on_vllm(minutes: float) -> None:
     process, seen = psutil.Process(), Watch(session)
     seen.until(lambda frame: frame.serving, 120)
     steer = session.steer
-    set_load = lambda texts: steer.set_workload(from_texts(demo.load, texts))  # noqa: E731
+    set_load = lambda texts: steer.load.set(from_texts(demo.load, texts))  # noqa: E731
 
     def storm() -> None:
         for turn in range(1000):
-            steer.set_knob("max_num_seqs", 8 + turn % 57)
+            steer.limits.set("max_num_seqs", 8 + turn % 57)
             if turn % 10 == 0:
                 time.sleep(0.01)
 
     plan: list[tuple[str, Callable[[], object]]] = [
-        ("16 sequences", lambda: steer.set_knob("max_num_seqs", 16)),
-        ("256 tokens a step", lambda: steer.set_knob("max_num_batched_tokens", 256)),
+        ("16 sequences", lambda: steer.limits.set("max_num_seqs", 16)),
+        ("256 tokens a step", lambda: steer.limits.set("max_num_batched_tokens", 256)),
         *((f"load {texts}", lambda texts=texts: set_load(texts)) for texts in LOADS),
         ("1,000 turns", storm),
-        ("4 sequences, now", lambda: (steer.set_knob("max_num_seqs", 4), steer.preempt())),
-        ("prefix cache", steer.reset_prefix_cache),
-        ("pause", steer.toggle_engine), ("go on", steer.toggle_engine),
-        ("256 tokens long", lambda: steer.set_knob("max_model_len", 256)),
-        ("stop", steer.stop_load), ("again", steer.toggle_load),
+        ("4 sequences, now", lambda: (steer.limits.set("max_num_seqs", 4), steer.engine.preempt())),
+        ("prefix cache", steer.engine.reset_prefix_cache),
+        ("pause", steer.engine.toggle), ("go on", steer.engine.toggle),
+        ("256 tokens long", lambda: steer.limits.set("max_model_len", 256)),
+        ("stop", steer.load.stop), ("again", steer.load.toggle),
         ("undo", steer.undo), ("redo", steer.redo),
-        ("boot", lambda: steer.boot_with({"max_num_seqs": 128}, {"max_num_seqs": 64})),
+        ("boot", lambda: steer.engine.boot_with({"max_num_seqs": 128}, {"max_num_seqs": 64})),
     ]  # fmt: skip
     began_s, rounds, sizes = time.monotonic(), 0, []
     while time.monotonic() - began_s < minutes * 60:
@@ -106,7 +106,7 @@ def on_vllm(minutes: float) -> None:
             file=out,
             flush=True,
         )
-    steer.stop_load()
+    steer.load.stop()
     seen.look(3)
     books = seen.last.accounting
     closed = session.close(60)
@@ -220,8 +220,8 @@ def soak(steps: int) -> list[tuple[int, float]]:
                 raise SystemExit(f"step {step}: {frame.accounting} does not balance")
         if step % TURN_EVERY == 0:
             turn = step // TURN_EVERY
-            session.steer.set_knob("max_num_seqs", 4 + turn % 7)
-            session.steer.set_workload(loads[turn % len(loads)])
+            session.steer.limits.set("max_num_seqs", 4 + turn % 7)
+            session.steer.load.set(loads[turn % len(loads)])
         if step % CHECK_EVERY == 0 or step == steps:
             gc.collect()
             found.append((step, process.memory_info().rss / 2**20))

@@ -127,7 +127,7 @@ class Virtual:
     def tune(self, plan: Plan, most_s: float = math.inf) -> Searched:
         """Tune until the search is over, or `most_s` have passed; the confirmation left out."""
         began_s, times = self.clock(), []
-        self.session.steer.tuner.start(plan)
+        self.session.steer.experiments.tune(plan)
         while True:
             self.run(1.0)
             state = self.session.advance().tuner
@@ -340,7 +340,7 @@ def wait(session: Session, done) -> None:
 def tuned(session: Session, plan: Plan) -> Searched:
     """Tune until the search is over; the confirmation left out."""
     began_s = time.monotonic()
-    session.steer.tuner.start(plan)
+    session.steer.experiments.tune(plan)
     times = []
     while True:
         time.sleep(0.25)
@@ -351,7 +351,7 @@ def tuned(session: Session, plan: Plan) -> Searched:
             trial = state.best_trial
             times.append((setting(trial.knobs), spent_s))
         if state.phase != "searching":
-            session.steer.stop_experiment()
+            session.steer.experiments.stop()
             session.advance()
             return Searched(state, times)
 

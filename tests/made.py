@@ -168,7 +168,7 @@ class Stub:
     def __init__(self, frame):
         self.shown = frame
         self.asked = []
-        self.steer = self
+        self.steer = self.engine = self
 
     @property
     def latest(self):

@@ -27,13 +27,13 @@ def text_of(rows):
 def rig():
     made = Rig.booted(LOAD, max_num_seqs=32)
     made.run(12.0)
-    made.session.steer.set_knob("max_num_seqs", 16)
+    made.session.steer.limits.set("max_num_seqs", 16)
     made.run(8.0)
     return made
 
 
 def test_panel_header_and_marks_name_both_sides_while_it_runs(rig):
-    rig.session.steer.compare()
+    rig.session.steer.experiments.compare()
     rig.run(8.0)
     frame = rig.session.advance()
     assert NAMED in text_of(changes(frame, 110, 14))
@@ -48,12 +48,12 @@ def test_panel_header_and_marks_name_both_sides_while_it_runs(rig):
 
 
 def test_other_experiments_are_named_in_place_of_running(rig):
-    rig.session.steer.sweep()
+    rig.session.steer.experiments.sweep()
     rig.run(3.0)
     line = text_of([header(rig.session.advance(), 120)])
     assert "SWEEP level 1" in line
     assert "RUNNING" not in line
-    rig.session.steer.stop_experiment()
+    rig.session.steer.experiments.stop()
     rig.run(1.0)
     assert "RUNNING" in text_of([header(rig.session.advance(), 120)])
 
@@ -63,17 +63,17 @@ def test_history_and_report_keep_one_that_was_stopped_and_one_that_ended(rig, tm
     session = rig.session
     journal = session.journal = Journal(path, session.recorder, session._observer._started_s)
     session.watch(journal.see)
-    session.steer.compare()
+    session.steer.experiments.compare()
     for _ in range(20):
         rig.run(1.0)
         journal.turn()
-    session.steer.stop_experiment()
+    session.steer.experiments.stop()
     rig.run(2.0)
     journal.turn()
     row = session.advance().trials[-1]
     assert row.note == f"A/B, {NAMED}: Stopped."
     assert NAMED in text_of(about(row, "", 100, 1000.0))
-    session.steer.compare()
+    session.steer.experiments.compare()
     for _ in range(150):
         rig.run(1.0)
         journal.turn()
@@ -82,7 +82,7 @@ def test_history_and_report_keep_one_that_was_stopped_and_one_that_ended(rig, tm
     rig.run(2.0)
     journal.turn()
     # Turned away: the board shows it no longer, the report does.
-    session.steer.set_knob("max_num_seqs", 8)
+    session.steer.limits.set("max_num_seqs", 8)
     rig.run(3.0)
     journal.turn("left")
     assert session.advance().compare is None
@@ -95,7 +95,7 @@ def test_history_and_report_keep_one_that_was_stopped_and_one_that_ended(rig, tm
 
 
 def test_without_room_for_names_the_figures_come_first(rig):
-    rig.session.steer.compare()
+    rig.session.steer.experiments.compare()
     rig.run(70.0)
     frame = rig.session.advance()
     frame = replace(frame, compare=replace(frame.compare, done=True))
@@ -104,7 +104,7 @@ def test_without_room_for_names_the_figures_come_first(rig):
 
 
 def test_on_a_narrow_screen_the_time_left_gives_way_and_the_state_stays(rig):
-    rig.session.steer.compare()
+    rig.session.steer.experiments.compare()
     rig.run(30.0)
     frame = rig.session.advance()
     assert frame.compare.left_s > 0

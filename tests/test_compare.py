@@ -450,8 +450,8 @@ def test_a_trace_that_ends_too_soon_breaks_it_off(tmp_path):
 def test_stopped_it_asks_for_no_more():
     driven = Driven(CLOSED)
     driven.run(20.0)
-    state = driven.comparing.stop("A limit was turned.")
-    assert (state.done, state.side, state.note) == (True, "", "A limit was turned.")
+    state = driven.comparing.stop("A limit was changed.")
+    assert (state.done, state.side, state.note) == (True, "", "A limit was changed.")
     assert driven.comparing.leg is None
     assert driven.comparing.follow(driven.look(), driven.recorder) is False
 

@@ -192,13 +192,13 @@ async def test_a_remapped_key_does_it_and_the_old_one_does_not():
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
         await pilot.press("u")
-        assert app.session.steer.asked("max_num_seqs") == 32
+        assert app.session.steer.limits.asked("max_num_seqs") == 32
         await pilot.press("z")
-        assert app.session.steer.asked("max_num_seqs") == 64
+        assert app.session.steer.limits.asked("max_num_seqs") == 64
         await pilot.press("left_square_bracket")
-        assert app.session.steer.asked("max_num_seqs") == 64
+        assert app.session.steer.limits.asked("max_num_seqs") == 64
         await pilot.press("f9")
-        assert app.session.steer.asked("max_num_seqs") == 32
+        assert app.session.steer.limits.asked("max_num_seqs") == 32
 
 
 def test_help_shows_the_keys_as_they_are():

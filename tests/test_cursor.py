@@ -149,7 +149,7 @@ def app_after(seconds=60):
     rig = Rig(demo.load, demo.knobs)
     rig.boot()
     rig.run(seconds / 2)
-    rig.session.steer.set_knob("max_num_seqs", 32)
+    rig.session.steer.limits.set("max_num_seqs", 32)
     rig.run(seconds / 2)
     app = TputApp(rig.session, start=lambda: None)
     app.rig = rig
@@ -296,7 +296,7 @@ async def test_a_narrow_panel_gives_its_name_up_for_the_mark_and_then_its_middle
         assert title(app).startswith(" 1 · 0:")
         assert title(app).endswith(f"{TURNED} ")
         await pilot.press("escape")
-        app.session.steer.set_knob("max_num_batched_tokens", 1024)
+        app.session.steer.limits.set("max_num_batched_tokens", 1024)
         app.rig.run(2)
         await settle(pilot)
         await pilot.press("comma")

@@ -137,7 +137,7 @@ def test_rows_are_cut_with_an_ellipsis_and_padded_to_their_width():
 @pytest.mark.parametrize("width", [38, 58, 72])
 def test_no_panel_is_wider_than_it_may_be_nor_loses_a_figure_in_an_ellipsis(width):
     rig = Rig.booted(Workload(ClosedLoop(2000), Fixed(100), Fixed(20)), max_num_seqs=200)
-    rig.session.steer.set_knob("max_num_batched_tokens", 64)
+    rig.session.steer.limits.set("max_num_batched_tokens", 64)
     rig.run(20)
     frame, past = rig.session.advance(), rig.session.history
     panels = [

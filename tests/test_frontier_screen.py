@@ -37,7 +37,7 @@ def judged_rig():
 @functools.cache
 def swept_rig():
     app = judged()
-    app.session.steer.sweep()
+    app.session.steer.experiments.sweep()
     app.rig.run(220.0)
     return app.rig
 

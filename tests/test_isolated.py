@@ -209,9 +209,9 @@ def test_a_copy_equals_its_recorder_whenever_it_is_taken(seed):
     for _ in range(400):
         rig.turn()
         if chance.random() < 0.05:
-            rig.session.steer.set_knob("max_num_seqs", chance.choice((4, 8, 16, 32)))
+            rig.session.steer.limits.set("max_num_seqs", chance.choice((4, 8, 16, 32)))
         if chance.random() < 0.01:
-            rig.session.steer.stop_load()
+            rig.session.steer.load.stop()
             rig.session.host.order(RunLoad())
         if chance.random() < 0.2 and (changes := tail.take()):
             # As through the pipe: nothing of it is shared.
@@ -320,7 +320,7 @@ def test_what_is_seen_here_is_what_was_done_there(start, tmp_path):
 def test_limits_and_load_are_turned_over_there(start):
     session = start()
     running(session)
-    assert session.steer.set_knob("max_num_seqs", 4)
+    assert session.steer.limits.set("max_num_seqs", 4)
     until(lambda: session.advance().status.knobs.max_num_seqs == 4)
     until(lambda: session.advance().accounting.running <= 4)
     assert session.advance().marks[-1].text == "max_num_seqs 256 → 4"
@@ -330,9 +330,9 @@ def test_limits_and_load_are_turned_over_there(start):
     # What has not changed is the same object still.
     assert session.advance().status.facts is facts
     # Long ones, so that some are in the middle whenever the load is stopped.
-    session.steer.set_workload(Workload(ClosedLoop(6), Fixed(100), Fixed(400)))
+    session.steer.load.set(Workload(ClosedLoop(6), Fixed(100), Fixed(400)))
     until(lambda: 0 < session.advance().accounting.in_flight <= 6)
-    session.steer.stop_load()
+    session.steer.load.stop()
     until(lambda: session.advance().accounting.in_flight == 0)
     assert session.advance().accounting.aborted
     assert session.advance().accounting.balanced
@@ -342,7 +342,7 @@ def test_a_storm_of_turns_ends_where_it_was_turned_to(start):
     session = start()
     running(session, finished=0)
     for value in [*range(1, 200), 7]:
-        session.steer.set_knob("max_num_seqs", value)
+        session.steer.limits.set("max_num_seqs", value)
     until(lambda: session.advance().status.knobs.max_num_seqs == 7)
 
 
@@ -353,7 +353,7 @@ def test_a_boot_that_fails_says_why_and_may_be_tried_again(start):
     assert type(failure) is UsageError
     assert (failure.message, failure.hint) == ("No such flag: --no.", "Leave it out.")
     pid = session.host.pid
-    session.steer.boot_again()
+    session.steer.engine.boot_again()
     until(lambda: session.advance().status.failure not in (None, failure))
     assert session.host.pid == pid
 
@@ -385,9 +385,9 @@ def test_a_killed_engine_leaves_the_screen_up_and_boots_again(start):
     assert frame.generated_tokens >= before.generated_tokens
     # Orders to nobody do no harm, and a load turned meanwhile counts.
     with pytest.raises(KnobError, match="failed"):
-        session.steer.set_knob("max_num_seqs", 4)
+        session.steer.limits.set("max_num_seqs", 4)
     session.host.order(SetWorkload(Workload(ClosedLoop(5), Fixed(100), Fixed(20)), "5"))
-    session.steer.boot_again()
+    session.steer.engine.boot_again()
     until(lambda: session.advance().status.failure is None)
     running(session, frame.accounting.finished + 10)
     again = session.advance()
@@ -396,7 +396,7 @@ def test_a_killed_engine_leaves_the_screen_up_and_boots_again(start):
     assert again.accounting.in_flight <= 5
     assert again.accounting.failed == frame.accounting.failed
     assert again.generated_tokens > frame.generated_tokens
-    assert session.steer.set_knob("max_num_seqs", 2)
+    assert session.steer.limits.set("max_num_seqs", 2)
     until(lambda: session.advance().accounting.running <= 2)
 
 
@@ -413,7 +413,7 @@ def test_where_the_new_engine_kills_its_process_the_one_before_comes_back(start)
     session = start(DiesBooting, spec=small)
     running(session)
     pid = session.host.pid
-    session.steer.boot_with({"max_num_seqs": 128}, {})
+    session.steer.engine.boot_with({"max_num_seqs": 128}, {})
     until(lambda: session.advance().status.refused is not None)
     running(session, session.advance().accounting.finished + 10)
     frame = session.advance()
@@ -428,7 +428,7 @@ def test_a_boot_that_dies_before_it_tells_anything_goes_back_as_well(start, load
     small = EngineSpec("shape:demo", {"max_num_seqs": 32})
     session = start(DiesUntold, spec=small)
     running(session)
-    session.steer.boot_with({"max_num_seqs": 128}, {})
+    session.steer.engine.boot_with({"max_num_seqs": 128}, {})
     if not load:
         # Ordered of a process that is dying: it counts all the same.
         session.host.order(HoldLoad())
@@ -439,7 +439,7 @@ def test_a_boot_that_dies_before_it_tells_anything_goes_back_as_well(start, load
     assert status.load_on is load
     assert not session.host.booting
     # And another one dies, and goes back, as if it were the first.
-    session.steer.boot_with({"max_num_seqs": 256}, {})
+    session.steer.engine.boot_with({"max_num_seqs": 256}, {})
     refused = status.refused
     until(lambda: session.advance().status.refused is not refused and session.advance().serving)
     assert session.advance().status.spec == small
@@ -451,17 +451,17 @@ def test_what_was_ordered_is_known_before_it_is_told(start):
     host = session.host
     os.kill(host.pid, signal.SIGSTOP)
     assert host.load_wanted
-    assert "paused" in session.steer.toggle_load()
+    assert "paused" in session.steer.load.toggle()
     assert not host.load_wanted
-    assert session.steer.toggle_load() == "Load running."
-    assert "paused" in session.steer.toggle_engine()
-    assert session.steer.toggle_engine() == "The engine goes on."
+    assert session.steer.load.toggle() == "Load running."
+    assert "paused" in session.steer.engine.toggle()
+    assert session.steer.engine.toggle() == "The engine goes on."
     assert host.load_wanted
     assert not host.pause_wanted
-    session.steer.boot_with({"max_num_seqs": 128}, {})
+    session.steer.engine.boot_with({"max_num_seqs": 128}, {})
     assert host.booting
     with pytest.raises(KnobError, match="about to boot"):
-        session.steer.set_knob("max_num_seqs", 16)
+        session.steer.limits.set("max_num_seqs", 16)
     os.kill(host.pid, signal.SIGCONT)
     until(lambda: not host.booting)
     running(session)
@@ -627,7 +627,7 @@ def test_a_real_engine_is_turned_and_drained(start):
     )
     running(session)
     assert session.advance().status.facts.ceilings.max_num_seqs == 32
-    session.steer.set_knob("max_num_seqs", 4)
+    session.steer.limits.set("max_num_seqs", 4)
     until(lambda: session.advance().accounting.running == 4, 60.0)
     session.host.order(HoldLoad())
     until(lambda: session.advance().status.state is State.READY, 60.0)

@@ -53,7 +53,7 @@ def rig(exporter):
     rig.boot()
     rig.session.set_goals(parse_goals("ttft_p90=5s"))
     rig.run(60.0)
-    rig.session.steer.set_knob("max_num_seqs", 48)
+    rig.session.steer.limits.set("max_num_seqs", 48)
     rig.run(45.0)
     return rig
 

@@ -40,7 +40,7 @@ def test_a_constant_load_settles_is_measured_and_is_steady():
 def test_a_turned_limit_unsettles_and_settles_again():
     rig = rig_with(arrivals="96")
     rig.run(15.0)
-    rig.session.steer.set_knob("max_num_seqs", 16)
+    rig.session.steer.limits.set("max_num_seqs", 16)
     rig.run(0.5)
     assert phase(rig) is Phase.SETTLING
     rig.run(15.0)
@@ -75,7 +75,7 @@ def test_each_step_of_a_staircase_is_a_setting_of_its_own():
 def test_a_load_that_is_held_drains_and_nothing_is_quoted():
     rig = rig_with(arrivals="96")
     rig.run(15.0)
-    rig.session.steer.toggle_load()
+    rig.session.steer.load.toggle()
     rig.turn()
     rig.clock.advance(1.0)
     frame = rig.session.advance()
@@ -87,7 +87,7 @@ def test_a_load_that_is_held_drains_and_nothing_is_quoted():
 
 def test_a_queue_that_grows_is_not_steady_and_says_saturated():
     rig = rig_with(arrivals="400/s")
-    rig.session.steer.set_knob("max_num_seqs", 8)
+    rig.session.steer.limits.set("max_num_seqs", 8)
     rig.run(70.0)
     frame = rig.session.advance()
     assert frame.window.phase is Phase.DRIFTING
@@ -134,7 +134,7 @@ def test_requests_cut_by_a_limit_are_bad_for_a_goal():
     rig = rig_with(arrivals="40")
     rig.session.set_goals(parse_goals("e2e_p50=100s"))
     rig.run(8.0)
-    rig.session.steer.set_knob("max_model_len", 110)
+    rig.session.steer.limits.set("max_model_len", 110)
     rig.turn()
     before = rig.session.advance().accounting
     rig.run(2.0)

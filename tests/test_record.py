@@ -66,13 +66,13 @@ def run(tmp_path_factory):
     path = tmp_path_factory.mktemp("log") / "run.jsonl.zst"
     made = Recorded(path)
     made.run(15)
-    made.session.steer.set_knob("max_num_seqs", 32)
+    made.session.steer.limits.set("max_num_seqs", 32)
     made.run(25)
     made.session.set_goals(parse_goals("ttft_p90=1500ms"))
     made.run(5)
     made.session.steer.undo()
     made.run(20)
-    made.session.steer.set_workload(msgspec.structs.replace(made.session.workload, seed=9))
+    made.session.steer.load.set(msgspec.structs.replace(made.session.workload, seed=9))
     made.run(10)
     return made.end()
 
@@ -291,7 +291,7 @@ class TestTime:
 
     def test_nothing_can_be_turned_but_a_row_leads_to_its_time(self, replay):
         steer = replay.steer
-        for act in (steer.undo, steer.redo, steer.sweep, replay.clear_points):
+        for act in (steer.undo, steer.redo, steer.experiments.sweep, replay.clear_points):
             with pytest.raises(UsageError, match="is over"):
                 act()
         said = steer.jump(2)

@@ -26,7 +26,7 @@ def log(tmp_path_factory):
     made = Recorded(tmp_path_factory.mktemp("log") / "run.jsonl.zst")
     made.session.set_goals(parse_goals("ttft_p90=1500ms"))
     made.run(15)
-    made.session.steer.set_knob("max_num_seqs", 32)
+    made.session.steer.limits.set("max_num_seqs", 32)
     made.run(25)
     made.session.steer.undo()
     made.run(15)

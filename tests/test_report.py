@@ -30,7 +30,7 @@ def recorded(path, turn=None, *, seed=0, load=None, goals=True):
         made.session.set_goals(parse_goals("ttft_p90=1500ms"))
     made.run(30)
     if turn:
-        made.session.steer.set_knob(*turn)
+        made.session.steer.limits.set(*turn)
         made.run(35)
     return made.end().journal.path
 
@@ -247,9 +247,9 @@ def test_facts_are_the_persons_goals_with_their_limits_and_the_persons_seed(tmp_
     made = Recorded(path)
     made.session.set_goals(parse_goals("ttft_p90=1500ms"))
     made.run(12)
-    made.session.steer.set_knob("max_num_seqs", 32)
+    made.session.steer.limits.set("max_num_seqs", 32)
     made.run(8)
-    made.session.steer.compare()
+    made.session.steer.experiments.compare()
     made.run(6)
     leg = made.session.advance().profile.load.seed
     made.end()

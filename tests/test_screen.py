@@ -61,7 +61,7 @@ def app_after(seconds, *, gpus=0, turn=None, load=None, **engine):
         rig.boot()
         rig.run(seconds / 2)
         if turn:
-            rig.session.steer.set_knob(*turn)
+            rig.session.steer.limits.set(*turn)
         rig.run(seconds / 2)
     app = TputApp(rig.session, start=lambda: None)
     app.rig = rig
@@ -181,27 +181,27 @@ async def test_keys_turn_the_selected_limit_and_undo_takes_it_back():
     async with app.run_test(size=(120, 40)) as pilot:
         await paint(pilot)
         await pilot.press("left_square_bracket")
-        assert session.steer.asked("max_num_seqs") == 32
+        assert session.steer.limits.asked("max_num_seqs") == 32
         await pilot.press("right")
-        assert session.steer.asked("max_num_seqs") == 33
+        assert session.steer.limits.asked("max_num_seqs") == 33
         await pilot.press("down", "left")
-        assert session.steer.asked("max_num_batched_tokens") == 1984
+        assert session.steer.limits.asked("max_num_batched_tokens") == 1984
         await pilot.press("down", "left_square_bracket")
-        assert session.steer.asked("max_model_len") == 1024
+        assert session.steer.limits.asked("max_model_len") == 1024
         await pilot.press("u", "u")
-        assert session.steer.asked("max_model_len") == 2048
-        assert session.steer.asked("max_num_batched_tokens") == 2048
-        assert session.steer.asked("max_num_seqs") == 33
+        assert session.steer.limits.asked("max_model_len") == 2048
+        assert session.steer.limits.asked("max_num_batched_tokens") == 2048
+        assert session.steer.limits.asked("max_num_seqs") == 33
         # Turned twice within a second: one turn, and one undo.
         await pilot.press("u")
-        assert session.steer.asked("max_num_seqs") == 64
+        assert session.steer.limits.asked("max_num_seqs") == 64
         await pilot.press("U", "U")
-        assert session.steer.asked("max_num_seqs") == 33
-        assert session.steer.asked("max_num_batched_tokens") == 1984
+        assert session.steer.limits.asked("max_num_seqs") == 33
+        assert session.steer.limits.asked("max_num_batched_tokens") == 1984
         await pilot.press("up", "up", "up", "right")
-        assert session.steer.asked("scheduler_reserve_full_isl") == 1
+        assert session.steer.limits.asked("scheduler_reserve_full_isl") == 1
         await pilot.press("left")
-        assert session.steer.asked("scheduler_reserve_full_isl") == 0
+        assert session.steer.limits.asked("scheduler_reserve_full_isl") == 0
 
 
 async def test_above_the_ceiling_a_boot_is_offered_once_with_its_cost():
@@ -209,7 +209,7 @@ async def test_above_the_ceiling_a_boot_is_offered_once_with_its_cost():
     async with app.run_test(size=(120, 40)) as pilot:
         await paint(pilot)
         await pilot.press("right_square_bracket", "right_square_bracket")
-        assert app.session.steer.asked("max_num_seqs") == 256
+        assert app.session.steer.limits.asked("max_num_seqs") == 256
         await pilot.press("right")
         await pilot.pause()
         assert isinstance(app.screen, Confirm)
@@ -219,13 +219,13 @@ async def test_above_the_ceiling_a_boot_is_offered_once_with_its_cost():
         assert "about 8 s" in said
         assert "requests in flight are aborted" in said
         await pilot.press("escape")
-        assert app.session.steer.ceilings().max_num_seqs == 256
+        assert app.session.steer.limits.ceilings.max_num_seqs == 256
         await pilot.press("right_square_bracket")
         await pilot.pause()
         await pilot.press("enter")
         app.session.host.turn()
-        assert app.session.steer.ceilings().max_num_seqs == 512
-        assert app.session.steer.asked("max_num_seqs") == 512
+        assert app.session.steer.limits.ceilings.max_num_seqs == 512
+        assert app.session.steer.limits.asked("max_num_seqs") == 512
 
 
 async def test_an_exact_value_is_typed_and_refused_in_the_dialog_when_out_of_range():
@@ -242,18 +242,18 @@ async def test_an_exact_value_is_typed_and_refused_in_the_dialog_when_out_of_ran
         app.screen.query_one(Input).value = "48"
         await pilot.press("enter")
         assert app.screen is app._board
-        assert app.session.steer.asked("max_num_seqs") == 48
+        assert app.session.steer.limits.asked("max_num_seqs") == 48
         await pilot.press("enter")
         app.screen.query_one(Input).value = "999"
         await pilot.press("enter")
         await pilot.pause()
         assert isinstance(app.screen, Confirm)
         await pilot.press("escape")
-        assert app.session.steer.asked("max_num_seqs") == 48
+        assert app.session.steer.limits.asked("max_num_seqs") == 48
         await pilot.press(*["down"] * 7, "enter")
         app.screen.query_one(Input).value = "priority"
         await pilot.press("enter")
-        assert app.session.steer.asked("scheduling_policy") == 1
+        assert app.session.steer.limits.asked("scheduling_policy") == 1
 
 
 async def test_the_load_is_edited_scaled_held_and_stopped():

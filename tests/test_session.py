@@ -54,7 +54,7 @@ def test_load_queues_behind_the_limit_and_every_frame_balances(rig):
 
 def test_lowering_sequences_is_in_force_at_once_and_drains(rig):
     rig.run(2.0)
-    assert rig.session.steer.set_knob("max_num_seqs", 16)
+    assert rig.session.steer.limits.set("max_num_seqs", 16)
     rig.turn()
     frame = rig.session.advance()
     assert frame.status.knobs.max_num_seqs == 16
@@ -70,20 +70,20 @@ def test_lowering_sequences_is_in_force_at_once_and_drains(rig):
 
 def test_limits_out_of_bounds_are_refused_with_the_bounds_and_the_flag(rig):
     with pytest.raises(KnobError, match="above its ceiling 256") as refusal:
-        rig.session.steer.set_knob("max_num_seqs", 257)
+        rig.session.steer.limits.set("max_num_seqs", 257)
     assert "--max-num-seqs 257" in refusal.value.hint
     with pytest.raises(KnobError, match="max_num_seqs 99999999999999999999 is above its ceiling"):
-        rig.session.steer.set_knob("max_num_seqs", 99999999999999999999)
+        rig.session.steer.limits.set("max_num_seqs", 99999999999999999999)
     with pytest.raises(KnobError, match="too low"):
-        rig.session.steer.set_knob("max_num_batched_tokens", 0)
+        rig.session.steer.limits.set("max_num_batched_tokens", 0)
     with pytest.raises(KnobError, match="whole number"):
-        rig.session.steer.set_knob("max_num_seqs", 3.5)  # type: ignore[arg-type]
-    assert rig.session.steer.asked("max_num_seqs") == 64
+        rig.session.steer.limits.set("max_num_seqs", 3.5)  # type: ignore[arg-type]
+    assert rig.session.steer.limits.asked("max_num_seqs") == 64
 
 
 def test_nothing_gets_past_the_ceiling_even_from_inside(rig):
     rig.session.host.order(
-        SetLimits(rig.session.steer.ceilings().with_value("max_num_seqs", 10_000), "x")
+        SetLimits(rig.session.steer.limits.ceilings.with_value("max_num_seqs", 10_000), "x")
     )
     rig.turn()
     assert rig.session.advance().status.knobs.max_num_seqs == 256
@@ -92,17 +92,17 @@ def test_nothing_gets_past_the_ceiling_even_from_inside(rig):
 def test_limits_cannot_be_turned_before_the_engine_is_up():
     rig = Rig(load(ClosedLoop(4)))
     with pytest.raises(KnobError, match="The engine is cold"):
-        rig.session.steer.set_knob("max_num_seqs", 4)
+        rig.session.steer.limits.set("max_num_seqs", 4)
     with pytest.raises(KnobError):
         rig.session.steer.undo()
 
 
 def test_undo_takes_back_limits_and_load_in_order(rig):
     session = rig.session
-    session.steer.set_knob("max_num_seqs", 32)
-    session.steer.set_workload(load(ClosedLoop(10)))
-    session.steer.set_knob("max_model_len", 512)
-    assert not session.steer.set_knob("max_model_len", 512)
+    session.steer.limits.set("max_num_seqs", 32)
+    session.steer.load.set(load(ClosedLoop(10)))
+    session.steer.limits.set("max_model_len", 512)
+    assert not session.steer.limits.set("max_model_len", 512)
     assert "max_model_len 512 → 2048" in session.steer.undo()
     assert "10 in flight → 96 in flight" in session.steer.undo()
     assert session.workload == load(ClosedLoop(96))
@@ -116,7 +116,7 @@ def test_undo_takes_back_limits_and_load_in_order(rig):
 def test_a_lowered_length_cuts_and_never_counts_as_finished(rig):
     rig.run(1.0)
     before = rig.session.advance().accounting
-    rig.session.steer.set_knob("max_model_len", 105)
+    rig.session.steer.limits.set("max_model_len", 105)
     rig.run(4.0)
     frame = rig.session.advance()
     assert frame.accounting.cut > 0
@@ -129,7 +129,7 @@ def test_a_lowered_length_cuts_and_never_counts_as_finished(rig):
 
 def test_pause_drains_and_stop_aborts_and_begins_again(rig):
     rig.run(1.0)
-    rig.session.steer.toggle_load()
+    rig.session.steer.load.toggle()
     rig.turn()
     assert rig.session.advance().status.state is State.DRAINING
     rig.run(10.0)
@@ -137,14 +137,14 @@ def test_pause_drains_and_stop_aborts_and_begins_again(rig):
     assert frame.status.state is State.READY
     assert frame.accounting.in_flight == 0
     assert frame.accounting.aborted == 0
-    rig.session.steer.toggle_load()
+    rig.session.steer.load.toggle()
     rig.run(1.0)
-    rig.session.steer.stop_load()
+    rig.session.steer.load.stop()
     rig.turn()
     frame = rig.session.advance()
     assert frame.status.state is State.READY
     assert frame.accounting.aborted == 96
-    rig.session.steer.toggle_load()
+    rig.session.steer.load.toggle()
     rig.turn()
     assert min(s.number for s in list(rig.session.recorder.request_log)[-5:]) >= 0
     assert rig.session.advance().accounting.balanced
@@ -170,9 +170,9 @@ def test_an_engine_that_dies_leaves_a_reason_and_can_boot_again():
     assert frame.accounting.failed == 16
     assert frame.accounting.balanced
     with pytest.raises(KnobError, match="failed"):
-        rig.session.steer.set_knob("max_num_seqs", 3)
+        rig.session.steer.limits.set("max_num_seqs", 3)
     rig.engine_options.clear()
-    rig.session.steer.boot_again()
+    rig.session.steer.engine.boot_again()
     rig.run(12.0)
     frame = rig.session.advance()
     assert frame.status.state is State.RUNNING
@@ -192,7 +192,7 @@ def test_a_boot_that_fails_says_why(error):
 
 
 def test_a_saved_profile_starts_another_session_with_the_same_limits(rig, tmp_path):
-    rig.session.steer.set_knob("max_num_seqs", 24)
+    rig.session.steer.limits.set("max_num_seqs", 24)
     rig.run(6.0)
     path = rig.session.save(tmp_path / "tuned.yaml")
     saved = profile.load(path)
@@ -227,15 +227,15 @@ def test_a_traces_bad_line_stops_the_load_says_where_and_the_engine_goes_on(tmp_
         + "2023-11-16 18:15:48,x,9\n"
     )
     rig = Rig.booted(load(ClosedLoop(4)))
-    rig.session.steer.set_workload(from_texts(load(ClosedLoop(256)), {"trace": str(path)}))
+    rig.session.steer.load.set(from_texts(load(ClosedLoop(256)), {"trace": str(path)}))
     rig.run(60.0)
     frame = rig.session.advance()
     assert "azure.csv: line 1002" in frame.status.load_failure.message
     assert frame.status.state is State.READY
     assert frame.accounting.balanced
     assert frame.marks[-1].text.startswith("load stopped: ")
-    rig.session.steer.set_workload(load(ClosedLoop(4)))
-    rig.session.steer.toggle_load()
+    rig.session.steer.load.set(load(ClosedLoop(4)))
+    rig.session.steer.load.toggle()
     rig.run(2.0)
     frame = rig.session.advance()
     assert frame.status.load_failure is None
@@ -251,14 +251,14 @@ def test_a_trace_that_ends_holds_the_load_and_space_starts_it_again(tmp_path):
     assert frame.accounting.finished == 6
     assert frame.status.state is State.READY
     assert "the trace has ended" in frame.marks[-1].text
-    rig.session.steer.toggle_load()
+    rig.session.steer.load.toggle()
     rig.run(5.0)
     assert rig.session.advance().accounting.finished == 12
 
 
 def test_what_is_saved_during_a_sweep_is_the_load_before_it(rig):
     rig.run(3.0)
-    rig.session.steer.sweep()
+    rig.session.steer.experiments.sweep()
     rig.run(3.0)
     saved = rig.session.snapshot()
     assert saved.load == load(ClosedLoop(96))

@@ -31,7 +31,7 @@ def text_of(rows):
 
 
 def test_goals_begin_no_new_setting_and_judge_what_was_measured(rig):
-    rig.session.steer.set_knob("max_num_seqs", 8)
+    rig.session.steer.limits.set("max_num_seqs", 8)
     rig.run(15.0)
     before = rig.session.advance()
     assert [row.number for row in before.trials] == [1, 2]
@@ -49,7 +49,7 @@ def test_goals_begin_no_new_setting_and_judge_what_was_measured(rig):
 
 
 def test_another_load_is_described_and_not_judged(rig):
-    rig.session.steer.set_workload(from_texts(LOAD, {"arrivals": "4"}))
+    rig.session.steer.load.set(from_texts(LOAD, {"arrivals": "4"}))
     rig.run(15.0)
     frame = rig.session.advance()
     row = frame.trials[-1]
@@ -65,7 +65,7 @@ def test_another_load_is_described_and_not_judged(rig):
 
 def test_the_same_setting_measured_twice_is_one_row_and_one_point_of_both_windows(rig):
     once = rig.session.advance()
-    rig.session.steer.set_knob("max_num_seqs", 8)
+    rig.session.steer.limits.set("max_num_seqs", 8)
     rig.run(15.0)
     rig.session.steer.undo()
     rig.run(15.0)
@@ -87,13 +87,13 @@ def test_the_same_setting_measured_twice_is_one_row_and_one_point_of_both_window
     assert down.differences[0].judgement is Judgement.WORSE
     assert down.differences[0].old == row.value("tokens_per_s")
     # Left once more, it stands as it did.
-    rig.session.steer.set_knob("max_num_seqs", 8)
+    rig.session.steer.limits.set("max_num_seqs", 8)
     rig.run(3.0)
     assert rig.session.advance().trials[-1].number == 2
 
 
 def test_every_place_has_the_same_figures_of_a_setting(rig):
-    rig.session.steer.set_knob("max_num_seqs", 8)
+    rig.session.steer.limits.set("max_num_seqs", 8)
     rig.run(75.0)
     frame = rig.session.advance()
     old, new = frame.trials
@@ -112,7 +112,7 @@ def test_every_place_has_the_same_figures_of_a_setting(rig):
 
 
 def test_a_verdict_that_the_figures_no_longer_bear_is_withdrawn_and_says_when(rig):
-    rig.session.steer.set_knob("max_num_seqs", 28)
+    rig.session.steer.limits.set("max_num_seqs", 28)
     engine = rig.session.host._engine
     engine.STEP_S = 0.012
     rig.run(20.0)
@@ -153,7 +153,7 @@ def test_rows_that_were_spliced_are_those_of_their_windows(rig):
 
 
 def test_a_load_begun_from_another_seed_is_another_load(rig):
-    rig.session.steer.set_workload(msgspec.structs.replace(rig.session.workload, seed=9))
+    rig.session.steer.load.set(msgspec.structs.replace(rig.session.workload, seed=9))
     rig.run(12.0)
     frame = rig.session.advance()
     assert [row.number for row in frame.trials] == [1, 2]

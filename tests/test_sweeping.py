@@ -18,7 +18,7 @@ def booted(arrivals, **knobs):
 
 def swept_to_its_end(rig):
     """The frame in which a sweep is over."""
-    rig.session.steer.sweep()
+    rig.session.steer.experiments.sweep()
     for _ in range(900):
         rig.run(1.0)
         frame = rig.session.advance()
@@ -30,9 +30,9 @@ def swept_to_its_end(rig):
 def test_every_setting_that_was_measured_is_one_point_with_its_limits():
     rig = booted("96", max_num_seqs=64)
     rig.run(20.0)
-    rig.session.steer.set_knob("max_num_seqs", 16)
+    rig.session.steer.limits.set("max_num_seqs", 16)
     rig.run(1.0)
-    rig.session.steer.set_knob("max_num_seqs", 8)
+    rig.session.steer.limits.set("max_num_seqs", 8)
     rig.run(25.0)
     one, two = rig.session.advance().points
     # 16 was never measured long enough to count.
@@ -60,7 +60,7 @@ def test_a_point_is_measured_on_while_its_setting_stands_and_is_closed_by_the_ne
 def test_a_closed_loop_is_swept_to_its_plateau_and_put_back():
     rig = booted("64", max_num_seqs=32)
     rig.run(5.0)
-    rig.session.steer.sweep()
+    rig.session.steer.experiments.sweep()
     levels = set()
     for _ in range(400):
         rig.run(1.0)
@@ -95,28 +95,28 @@ def test_an_open_loop_is_swept_until_it_saturates():
 def test_whatever_the_person_does_breaks_a_sweep_off(order):
     rig = booted("64", max_num_seqs=32)
     session = rig.session
-    session.steer.set_knob("max_num_seqs", 30)
+    session.steer.limits.set("max_num_seqs", 30)
     rig.run(3.0)
-    session.steer.sweep()
+    session.steer.experiments.sweep()
     rig.run(2.0)
     match order:
         case "knob":
-            session.steer.set_knob("max_num_seqs", 16)
+            session.steer.limits.set("max_num_seqs", 16)
         case "load":
-            session.steer.set_workload(from_texts(BASE, {"arrivals": "5"}))
+            session.steer.load.set(from_texts(BASE, {"arrivals": "5"}))
         case "hold":
-            session.steer.toggle_load()
+            session.steer.load.toggle()
         case "undo":
             session.steer.undo()
         case "stop":
-            session.steer.stop_experiment()
+            session.steer.experiments.stop()
         case "again":
-            session.steer.sweep()
+            session.steer.experiments.sweep()
     rig.run(1.0)
     frame = session.advance()
     if order == "again":
         assert frame.sweep.level is not None
-        session.steer.stop_experiment()
+        session.steer.experiments.stop()
         frame = session.advance()
     assert frame.sweep.level is None
     assert session.workload.arrivals == ClosedLoop(5 if order == "load" else 64)
@@ -126,16 +126,16 @@ def test_whatever_the_person_does_breaks_a_sweep_off(order):
 def test_what_cannot_be_swept_is_refused():
     rig = booted("8..90 over 20s")
     with pytest.raises(UsageError, match="constant load"):
-        rig.session.steer.sweep()
+        rig.session.steer.experiments.sweep()
     cold = Rig(BASE)
     with pytest.raises(KnobError):
-        cold.session.steer.sweep()
+        cold.session.steer.experiments.sweep()
 
 
 def test_a_backlog_of_before_is_in_no_level_of_a_sweep_and_in_no_row():
     rig = booted("200/s", max_num_seqs=8)
     rig.run(15.0)
-    rig.session.steer.set_workload(from_texts(BASE, {"arrivals": "8/s"}))
+    rig.session.steer.load.set(from_texts(BASE, {"arrivals": "8/s"}))
     rig.run(5.0)
     frame = rig.session.advance()
     before = frame.accounting.in_flight
@@ -157,7 +157,7 @@ def test_a_backlog_of_before_is_in_no_level_of_a_sweep_and_in_no_row():
 def test_a_backlog_of_before_settles_for_as_long_as_it_takes_and_says_so():
     rig = booted("100/s", max_num_seqs=4)
     rig.run(30.0)
-    rig.session.steer.set_workload(from_texts(BASE, {"arrivals": "2/s"}))
+    rig.session.steer.load.set(from_texts(BASE, {"arrivals": "2/s"}))
     rig.run(70.0)
     frame = rig.session.advance()
     old = frame.window.to_turn_over

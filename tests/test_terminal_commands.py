@@ -39,7 +39,7 @@ def test_servers_are_watched_one_is_opened_and_the_screen_left(tmp_path):
 def log(tmp_path):
     made = Recorded(tmp_path / "run.jsonl.zst")
     made.run(10)
-    made.session.steer.set_knob("max_num_seqs", 32)
+    made.session.steer.limits.set("max_num_seqs", 32)
     made.run(12)
     return made.end().journal.path
 

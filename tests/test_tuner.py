@@ -40,8 +40,8 @@ def tuned_rig(work=CLOSED, goals="tpot_p90=44ms", *, finish=True, **plan):
     rig = Rig.booted(work)
     rig.session.set_goals(parse_goals(goals))
     rig.run(1.0)
-    rig.session.steer.tuner.start(Plan(**{"vary": SMALL, **plan}))
-    while finish and rig.session.steer.under_way:
+    rig.session.steer.experiments.tune(Plan(**{"vary": SMALL, **plan}))
+    while finish and rig.session.steer.experiments.under_way:
         rig.run(2.0)
     return rig
 
@@ -93,8 +93,8 @@ class TestFinding:
 
         rig.session.host.order = watch
         rig.session.set_goals(parse_goals("tpot_p90=44ms"))
-        rig.session.steer.tuner.start(Plan(vary=SMALL))
-        while rig.session.steer.under_way:
+        rig.session.steer.experiments.tune(Plan(vary=SMALL))
+        while rig.session.steer.experiments.under_way:
             rig.run(2.0)
         trials = {seed for text, seed, _ in begun if text.startswith("trial")}
         pairs = [(seed, seqs) for text, seed, seqs in begun if "pair" in text]
@@ -118,7 +118,7 @@ class TestFinding:
         assert state.verdict.startswith("Nothing tried is better than the start, max_num_seqs 256")
         assert "tokens/s" in state.verdict
         with pytest.raises(UsageError, match="nothing to take"):
-            rig.session.steer.tuner.take()
+            rig.session.steer.take()
 
     def test_with_time_for_the_start_only_it_says_so(self):
         # Trials take longer than they are reckoned with before there are any.
@@ -130,7 +130,7 @@ class TestFinding:
     def test_budgets_that_can_try_nothing_are_refused_with_the_least_there_is(self):
         rig = Rig.booted(CLOSED)
         with pytest.raises(UsageError, match="too short to try anything") as refused:
-            rig.session.steer.tuner.start(Plan(budget_s=60.0))
+            rig.session.steer.experiments.tune(Plan(budget_s=60.0))
         assert "120 s at least" in refused.value.hint
 
     def test_goals_that_cannot_be_met_end_with_the_closest_and_what_stood_in_the_way(self):
@@ -166,7 +166,7 @@ class TestFinding:
         assert max(held) == best.level
         assert f"{best.level:g}/s" in state.verdict
         assert state.offered
-        rig.session.steer.tuner.take()
+        rig.session.steer.take()
         assert rig.session.workload.arrivals.rate == best.level
         assert rig.session.workload.seed == 7
         rig.session.steer.undo()
@@ -176,9 +176,9 @@ class TestFinding:
         rig = Rig.booted(CLOSED)
         rig.session.set_goals(parse_goals("tpot_p90=44ms"))
         began_s = rig.clock()
-        rig.session.steer.tuner.start(Plan(budget_s=150.0))
+        rig.session.steer.experiments.tune(Plan(budget_s=150.0))
         left = []
-        while rig.session.steer.under_way:
+        while rig.session.steer.experiments.under_way:
             rig.run(2.0)
             left.append(rig.session.advance().tuner.left_s)
         assert rig.clock() - began_s < 200
@@ -191,11 +191,11 @@ class TestSteering:
     def test_what_was_found_is_taken_and_undone_like_any_turn(self):
         rig = tuned_rig()
         steer = rig.session.steer
-        assert steer.tuner.take() == "max_num_seqs 256 → 24"
+        assert steer.take() == "max_num_seqs 256 → 24"
         rig.run(0.5)
         assert rig.session.host.status.knobs.max_num_seqs == 24
         assert "max_num_seqs 24" in rig.session.snapshot().evidence.note
-        assert steer.tuner.take() == "Already there."
+        assert steer.take() == "Already there."
         steer.undo()
         rig.run(0.5)
         assert rig.session.host.status.knobs.max_num_seqs == 256
@@ -205,11 +205,11 @@ class TestSteering:
         steer = rig.session.steer
         while not any(trial.holds for trial in rig.session.advance().tuner.trials):
             rig.run(1.0)
-        assert "compared with the start" in steer.tuner.finish()
+        assert "compared with the start" in steer.experiments.finish_tuning()
         rig.run(1.0)
         state = rig.session.advance().tuner
         assert state.phase == "confirming"
-        assert steer.tuner.finish() == "The tuner is stopped."
+        assert steer.experiments.finish_tuning() == "The tuner is stopped."
         rig.run(1.0)
         state = rig.session.advance().tuner
         assert state.over
@@ -217,16 +217,16 @@ class TestSteering:
         assert state.verdict.startswith("Stopped before it was confirmed. The best so far is")
         assert rig.session.advance().asked.max_num_seqs == 256
         with pytest.raises(UsageError, match="not under way"):
-            steer.tuner.finish()
+            steer.experiments.finish_tuning()
 
     def test_any_turn_breaks_it_off_from_where_it_was_begun(self):
         rig = tuned_rig(finish=False)
         rig.run(15.0)
-        rig.session.steer.set_knob("max_num_batched_tokens", 1024)
+        rig.session.steer.limits.set("max_num_batched_tokens", 1024)
         rig.run(1.0)
         frame = rig.session.advance()
         assert frame.tuner.over
-        assert "A limit was turned." in frame.tuner.verdict
+        assert "A limit was changed." in frame.tuner.verdict
         assert (frame.asked.max_num_seqs, frame.asked.max_num_batched_tokens) == (256, 1024)
         assert frame.profile.load == CLOSED
 
@@ -234,10 +234,10 @@ class TestSteering:
         rig = tuned_rig(finish=False)
         rig.run(15.0)
         rig.session.set_goals(parse_goals("tpot_p90=44ms"))
-        assert rig.session.steer.under_way == "the tuner"
+        assert rig.session.steer.experiments.under_way == "the tuner"
         rig.session.set_goals(parse_goals("tpot_p90=48ms"))
         rig.run(1.0)
-        assert rig.session.steer.under_way == ""
+        assert rig.session.steer.experiments.under_way == ""
         assert rig.session.advance().tuner.over
 
     def test_a_profile_saved_meanwhile_holds_the_setting_before(self):
@@ -251,9 +251,9 @@ class TestSteering:
     def test_a_held_load_and_a_paused_engine_are_begun_by_it(self):
         rig = Rig.booted(CLOSED)
         rig.session.set_goals(parse_goals("tpot_p90=44ms"))
-        rig.session.steer.toggle_load()
+        rig.session.steer.load.toggle()
         rig.run(5.0)
-        rig.session.steer.tuner.start(Plan(vary=SMALL))
+        rig.session.steer.experiments.tune(Plan(vary=SMALL))
         rig.run(12.0)
         assert rig.session.advance().tuner.trials
 
@@ -263,7 +263,7 @@ class TestSteering:
         rows = "".join(row.format(1000 * i, i) for i in range(3))
         trace.write_text(rows)
         rig = Rig.booted(Workload(Recorded(), trace=TraceFile(str(trace))))
-        rig.session.steer.tuner.start(Plan(vary=SMALL))
+        rig.session.steer.experiments.tune(Plan(vary=SMALL))
         for _ in range(60):
             rig.run(1.0)
         state = rig.session.advance().tuner
@@ -302,8 +302,8 @@ class TestSteering:
         rig = Rig.booted(load)
         rig.session.set_goals(parse_goals(goals))
         with pytest.raises((UsageError, KnobError), match=says):
-            rig.session.steer.tuner.start(Plan(**plan))
-        assert rig.session.steer.under_way == ""
+            rig.session.steer.experiments.tune(Plan(**plan))
+        assert rig.session.steer.experiments.under_way == ""
         assert rig.session.advance().tuner is None
 
 
@@ -345,8 +345,8 @@ class TestEngines:
         rig.session.set_goals(parse_goals("tpot_p90=44ms"))
         rig.run(1.0)
         plan = Plan(vary=SMALL, engines="block_size=64,128", budget_s=900)
-        rig.session.steer.tuner.start(plan)
-        while rig.session.steer.under_way:
+        rig.session.steer.experiments.tune(plan)
+        while rig.session.steer.experiments.under_way:
             rig.run(2.0)
         rig.run(15.0)
         return rig
@@ -380,10 +380,10 @@ class TestEngines:
         rig.session.host._make_engine = lambda: Engine(rig.clock)
         rig.boot()
         rig.run(1.0)
-        rig.session.steer.tuner.start(
+        rig.session.steer.experiments.tune(
             Plan(vary="max_num_seqs=8,48,256", engines="block_size=64", budget_s=900)
         )
-        while rig.session.steer.under_way:
+        while rig.session.steer.experiments.under_way:
             rig.run(2.0)
         rig.run(15.0)
         state = rig.session.advance().tuner
@@ -391,8 +391,8 @@ class TestEngines:
         assert "on block_size=64 is better than the start" in state.verdict
         assert rig.session.engine.args == {}
         with pytest.raises(BootNeeded, match="The tuner's find ran on another engine"):
-            rig.session.steer.tuner.take()
-        rig.session.steer.tuner.take(boot=True)
+            rig.session.steer.take()
+        rig.session.steer.take(boot=True)
         rig.run(15.0)
         assert rig.session.engine.args == {"block_size": 64}
         assert rig.session.advance().serving
@@ -410,7 +410,7 @@ class TestRecorded:
         session.set_goals(parse_goals("tpot_p90=44ms"))
         rig.run(1.0)
         journal.turn()
-        session.steer.tuner.start(Plan(vary=SMALL))
+        session.steer.experiments.tune(Plan(vary=SMALL))
         while len(session.advance().tuner.trials) < 3:
             rig.run(1.0)
             journal.turn()
@@ -434,9 +434,9 @@ class TestRecorded:
         assert plan.vary == state.varied
         rig = Rig.booted(CLOSED)
         rig.session.set_goals(parse_goals("tpot_p90=44ms"))
-        rig.session.steer.tuner.start(plan)
+        rig.session.steer.experiments.tune(plan)
         assert len(rig.session.advance().tuner.trials) == 3
-        while rig.session.steer.under_way:
+        while rig.session.steer.experiments.under_way:
             rig.run(2.0)
         after = rig.session.advance().tuner
         known = [trial.knobs for trial in state.trials]

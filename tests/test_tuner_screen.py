@@ -30,14 +30,14 @@ def planned():
 
 def under_way(seconds=60):
     app = planned()
-    app.session.steer.tuner.start(PLAN)
+    app.session.steer.experiments.tune(PLAN)
     app.rig.run(seconds)
     return app
 
 
 def over():
     app = under_way(0)
-    while app.session.steer.under_way:
+    while app.session.steer.experiments.under_way:
         app.rig.run(5.0)
     return app
 
@@ -116,7 +116,7 @@ async def test_a_plan_is_changed_refused_and_started():
         await pilot.press("enter")
         app.rig.run(1.0)
         await paint(pilot)
-        assert app.session.steer.under_way == "the tuner"
+        assert app.session.steer.experiments.under_way == "the tuner"
         assert "searching trial 1" in text_of(app)
         assert "stop, keep the best" in keys_of(app)
         assert "start" not in keys_of(app)
@@ -131,7 +131,7 @@ async def test_a_plan_is_changed_refused_and_started():
 async def test_without_goals_it_plots_tokens(size):
     app = planned()
     app.session.set_goals(())
-    app.session.steer.tuner.start(PLAN)
+    app.session.steer.experiments.tune(PLAN)
     app.rig.run(45)
     async with app.run_test(size=size) as pilot:
         await shown(pilot)
@@ -205,7 +205,7 @@ async def test_before_an_engine_is_up_it_says_so():
         assert "the tuner needs it up" in text_of(app)
         await pilot.press("enter")
         await paint(pilot)
-        assert app.session.steer.under_way == ""
+        assert app.session.steer.experiments.under_way == ""
 
 
 async def test_it_goes_on_with_the_trials_of_a_run_before(tmp_path, monkeypatch):
@@ -216,7 +216,7 @@ async def test_it_goes_on_with_the_trials_of_a_run_before(tmp_path, monkeypatch)
     log.parent.mkdir(parents=True)
     journal = Journal(log, session.recorder, session._observer._started_s)
     session.watch(journal.see)
-    session.steer.tuner.start(PLAN)
+    session.steer.experiments.tune(PLAN)
     while len(session.advance().tuner.trials) < 2:
         before.rig.run(1.0)
     journal.turn()
@@ -226,7 +226,7 @@ async def test_it_goes_on_with_the_trials_of_a_run_before(tmp_path, monkeypatch)
         await pilot.press("g")
         for _ in range(20):
             await pilot.pause(0.05)
-            if app.session.steer.under_way:
+            if app.session.steer.experiments.under_way:
                 break
         await paint(pilot)
         assert "searching trial 3" in text_of(app)
@@ -246,7 +246,7 @@ async def test_without_any_run_before_it_says_so(tmp_path, monkeypatch):
 async def test_the_load_is_searched_on_it_too():
     app = app_after(5, load=Workload(Poisson(12.0), pairs=((60, 16, 0.5), (120, 24, 0.5))))
     app.session.set_goals(parse_goals("ttft_p90=300ms,tpot_p90=10ms"))
-    app.session.steer.tuner.start(Plan(load=True, vary="max_num_seqs=8,64"))
+    app.session.steer.experiments.tune(Plan(load=True, vary="max_num_seqs=8,64"))
     app.rig.run(90.0)
     async with app.run_test(size=(80, 24)) as pilot:
         await shown(pilot)

@@ -32,7 +32,7 @@ def row(frame, key):
 class TestBeforeAfter:
     def test_a_turn_is_judged_against_the_setting_before(self, rig):
         rig.run(20.0)
-        rig.session.steer.set_knob("max_num_seqs", 16)
+        rig.session.steer.limits.set("max_num_seqs", 16)
         rig.run(1.0)
         frame = rig.session.advance()
         assert [trial.number for trial in frame.trials] == [1, 2]
@@ -58,9 +58,9 @@ class TestBeforeAfter:
     def test_a_pause_of_the_engine_is_not_in_the_figures(self, rig):
         rig.run(70.0)
         before = rig.session.advance().trials[-1].value("tokens_per_s")
-        rig.session.steer.toggle_engine()
+        rig.session.steer.engine.toggle()
         rig.run(30.0)
-        rig.session.steer.toggle_engine()
+        rig.session.steer.engine.toggle()
         rig.run(20.0)
         frame = rig.session.advance()
         assert len(frame.trials) == 1
@@ -72,7 +72,7 @@ class TestBeforeAfter:
         rig.run(10.0)
         marks = len(rig.session.advance().marks)
         for value in range(63, 40, -1):
-            rig.session.steer.set_knob("max_num_seqs", value)
+            rig.session.steer.limits.set("max_num_seqs", value)
             rig.run(0.05)
         rig.run(3.0)
         frame = rig.session.advance()
@@ -84,9 +84,9 @@ class TestBeforeAfter:
 
     def test_a_pinned_baseline_is_what_others_are_compared_with(self, rig):
         rig.run(15.0)
-        rig.session.steer.set_knob("max_num_seqs", 32)
+        rig.session.steer.limits.set("max_num_seqs", 32)
         rig.run(15.0)
-        rig.session.steer.set_knob("max_num_seqs", 16)
+        rig.session.steer.limits.set("max_num_seqs", 16)
         rig.run(15.0)
         assert rig.session.advance().trials[-1].against == 2
         rig.session.steer.pin(1)
@@ -103,10 +103,10 @@ class TestBeforeAfter:
 class TestAB:
     def test_it_finds_a_difference_and_puts_everything_back(self, rig):
         rig.run(5.0)
-        rig.session.steer.set_knob("max_num_seqs", 32)
+        rig.session.steer.limits.set("max_num_seqs", 32)
         rig.run(5.0)
         before = rig.session.workload
-        assert "max_num_seqs 64 → 32" in rig.session.steer.compare()
+        assert "max_num_seqs 64 → 32" in rig.session.steer.experiments.compare()
         rig.run(30.0)
         frame = rig.session.advance()
         assert not frame.compare.done
@@ -133,13 +133,13 @@ class TestAB:
 
     def test_a_turn_breaks_it_off_from_where_it_was_begun(self, rig):
         rig.run(5.0)
-        rig.session.steer.set_knob("max_num_seqs", 32)
+        rig.session.steer.limits.set("max_num_seqs", 32)
         rig.run(5.0)
-        rig.session.steer.compare()
+        rig.session.steer.experiments.compare()
         rig.run(6.0)
         # Whichever leg is on: the person turns what stood when it began.
-        assert rig.session.steer.asked("max_num_seqs") == 32
-        rig.session.steer.set_knob("max_num_batched_tokens", 1024)
+        assert rig.session.steer.limits.asked("max_num_seqs") == 32
+        rig.session.steer.limits.set("max_num_batched_tokens", 1024)
         rig.run(1.0)
         frame = rig.session.advance()
         assert frame.compare is None
@@ -152,14 +152,14 @@ class TestAB:
     def test_with_nothing_to_compare_it_says_what_to_do(self, rig):
         rig.run(2.0)
         with pytest.raises(UsageError, match="nothing to compare") as refusal:
-            rig.session.steer.compare()
-        assert "Turn a limit" in refusal.value.hint
+            rig.session.steer.experiments.compare()
+        assert "Change a limit" in refusal.value.hint
 
     def test_a_profile_saved_meanwhile_holds_the_setting_before(self, rig, tmp_path):
         rig.run(5.0)
-        rig.session.steer.set_knob("max_num_seqs", 32)
+        rig.session.steer.limits.set("max_num_seqs", 32)
         rig.run(5.0)
-        rig.session.steer.compare()
+        rig.session.steer.experiments.compare()
         rig.run(1.0)
         saved = rig.session.snapshot()
         assert saved.knobs["max_num_seqs"] == 32
@@ -170,9 +170,9 @@ class TestAB:
 class TestHistory:
     def test_jump_goes_back_to_any_row_and_undo_takes_that_back(self, rig):
         rig.run(5.0)
-        rig.session.steer.set_knob("max_num_seqs", 32)
+        rig.session.steer.limits.set("max_num_seqs", 32)
         rig.run(5.0)
-        rig.session.steer.set_workload(load(Poisson(5.0)))
+        rig.session.steer.load.set(load(Poisson(5.0)))
         rig.run(5.0)
         assert "max_num_seqs 32 → 64" in rig.session.steer.jump(1)
         rig.run(1.0)
@@ -187,9 +187,9 @@ class TestHistory:
 
     def test_redo_does_again_what_was_undone_until_something_else_is_turned(self, rig):
         session = rig.session
-        session.steer.set_knob("max_num_seqs", 32)
+        session.steer.limits.set("max_num_seqs", 32)
         rig.run(2.0)
-        session.steer.set_knob("max_num_batched_tokens", 512)
+        session.steer.limits.set("max_num_batched_tokens", 512)
         rig.run(2.0)
         session.steer.undo()
         session.steer.undo()
@@ -198,15 +198,15 @@ class TestHistory:
         with pytest.raises(UsageError, match="Nothing to do again"):
             session.steer.redo()
         session.steer.undo()
-        session.steer.set_knob("max_num_seqs", 8)
+        session.steer.limits.set("max_num_seqs", 8)
         with pytest.raises(UsageError):
             session.steer.redo()
 
     def test_a_row_of_another_engine_needs_a_boot(self, rig):
         rig.run(5.0)
         with pytest.raises(CeilingError) as refusal:
-            rig.session.steer.set_knob("max_num_seqs", 300)
-        rig.session.steer.boot_higher(refusal.value.name, refusal.value.value)
+            rig.session.steer.limits.set("max_num_seqs", 300)
+        rig.session.steer.engine.boot_higher(refusal.value.name, refusal.value.value)
         rig.run(5.0)
         frame = rig.session.advance()
         assert frame.trials[-1].turned.startswith("another engine, max_num_seqs 64 → 300")
@@ -222,11 +222,11 @@ class TestHistory:
 class TestBoots:
     def test_limits_turned_stay_the_load_goes_on_and_history_too(self, rig):
         rig.run(5.0)
-        rig.session.steer.set_knob("max_num_batched_tokens", 512)
-        rig.session.steer.set_knob("enable_prefix_caching", "off")
+        rig.session.steer.limits.set("max_num_batched_tokens", 512)
+        rig.session.steer.limits.set("enable_prefix_caching", "off")
         rig.run(5.0)
         before, marks = rig.session.advance().accounting, len(rig.session.advance().marks)
-        rig.session.steer.boot_higher("max_num_seqs", 512)
+        rig.session.steer.engine.boot_higher("max_num_seqs", 512)
         rig.run(20.0)
         frame = rig.session.advance()
         assert frame.status.knobs.max_num_seqs == 512
@@ -240,7 +240,7 @@ class TestBoots:
 
     def test_a_boot_that_fails_goes_back_and_says_why(self, rig):
         rig.run(5.0)
-        rig.session.steer.set_knob("max_num_seqs", 16)
+        rig.session.steer.limits.set("max_num_seqs", 16)
         rig.run(5.0)
         real, boots = rig.session.host._make_engine, []
 
@@ -252,7 +252,7 @@ class TestBoots:
             return real() if len(boots) > 1 else engine
 
         rig.session.host._make_engine = make_engine
-        rig.session.steer.boot_with({"max_num_seqs": 999}, {})
+        rig.session.steer.engine.boot_with({"max_num_seqs": 999}, {})
         rig.run(5.0)
         frame = rig.session.advance()
         assert frame.status.state is State.RUNNING
@@ -260,22 +260,22 @@ class TestBoots:
         assert frame.status.knobs.max_num_seqs == 16
         assert rig.session.engine.args == {}
         assert len(boots) == 2
-        rig.session.steer.set_knob("max_num_seqs", 17)
+        rig.session.steer.limits.set("max_num_seqs", 17)
 
     def test_a_held_load_stays_held(self, rig):
         rig.run(2.0)
-        rig.session.steer.toggle_load()
-        rig.session.steer.boot_higher("max_num_seqs", 512)
+        rig.session.steer.load.toggle()
+        rig.session.steer.engine.boot_higher("max_num_seqs", 512)
         rig.run(2.0)
         assert rig.session.advance().status.state is State.READY
 
     def test_limits_cannot_be_turned_while_it_boots(self, rig):
         rig.run(2.0)
-        rig.session.steer.boot_higher("max_num_seqs", 512)
+        rig.session.steer.engine.boot_higher("max_num_seqs", 512)
         with pytest.raises(KnobError):
-            rig.session.steer.set_knob("max_num_seqs", 3)
+            rig.session.steer.limits.set("max_num_seqs", 3)
         rig.run(2.0)
-        rig.session.steer.set_knob("max_num_seqs", 3)
+        rig.session.steer.limits.set("max_num_seqs", 3)
 
 
 class TestGuard:
@@ -287,7 +287,7 @@ class TestGuard:
 
     def test_a_turn_that_breaks_it_is_undone_by_itself_and_marked(self):
         rig = self.guarded("ttft_p90=500ms")
-        rig.session.steer.set_knob("max_num_seqs", 4)
+        rig.session.steer.limits.set("max_num_seqs", 4)
         rig.run(20.0)
         frame = rig.session.advance()
         assert frame.status.knobs.max_num_seqs == 64
@@ -300,19 +300,19 @@ class TestGuard:
 
     def test_a_turn_that_keeps_it_stands(self):
         rig = self.guarded("ttft_p90=500ms,kv=0.97")
-        rig.session.steer.set_knob("max_num_seqs", 60)
+        rig.session.steer.limits.set("max_num_seqs", 60)
         rig.run(70.0)
         assert rig.session.advance().status.knobs.max_num_seqs == 60
 
     def test_a_turn_that_starves_everything_is_seen_by_who_waits(self):
         rig = self.guarded("ttft_p99=1s")
-        rig.session.steer.set_knob("max_num_batched_tokens", 1)
+        rig.session.steer.limits.set("max_num_batched_tokens", 1)
         rig.run(30.0)
         assert rig.session.advance().status.knobs.max_num_batched_tokens == 2048
 
     def test_the_cache_is_guarded_too(self):
         rig = self.guarded("kv=0.5")
-        rig.session.steer.set_knob("num_gpu_blocks", 100)
+        rig.session.steer.limits.set("num_gpu_blocks", 100)
         rig.run(10.0)
         frame = rig.session.advance()
         assert frame.status.knobs.num_gpu_blocks == 1025
@@ -322,7 +322,7 @@ class TestGuard:
         rig = Rig.booted(load(ClosedLoop(200)), max_num_seqs=8)
         rig.session.steer.set_guard(parse_guard("ttft_p90=500ms"))
         rig.run(20.0)
-        rig.session.steer.set_knob("max_num_seqs", 12)
+        rig.session.steer.limits.set("max_num_seqs", 12)
         rig.run(20.0)
         assert rig.session.advance().status.knobs.max_num_seqs == 12
 
@@ -343,7 +343,7 @@ class TestGuard:
 def test_goals_are_compared_as_well(rig):
     rig.session.set_goals(parse_goals("ttft_p90=300ms"))
     rig.run(15.0)
-    rig.session.steer.set_knob("max_num_seqs", 96)
+    rig.session.steer.limits.set("max_num_seqs", 96)
     rig.run(20.0)
     frame = rig.session.advance()
     assert frame.trials[-1].differences[0].metric.key == "goodput_per_s"
@@ -354,17 +354,17 @@ def test_turns_in_every_state_are_carried_out_or_refused_with_a_sentence(rig):
     sentences = set()
     for step in range(1000):
         act = (
-            partial(session.steer.set_knob, "max_num_seqs", 1 + step * 7 % 256),
-            session.steer.toggle_load,
-            session.steer.toggle_engine,
-            session.steer.preempt,
+            partial(session.steer.limits.set, "max_num_seqs", 1 + step * 7 % 256),
+            session.steer.load.toggle,
+            session.steer.engine.toggle,
+            session.steer.engine.preempt,
             session.steer.undo,
             session.steer.redo,
-            session.steer.compare,
-            session.steer.sweep,
-            session.steer.stop_load,
-            session.steer.reset_prefix_cache,
-            partial(session.steer.boot_higher, "max_num_seqs", 256),
+            session.steer.experiments.compare,
+            session.steer.experiments.sweep,
+            session.steer.load.stop,
+            session.steer.engine.reset_prefix_cache,
+            partial(session.steer.engine.boot_higher, "max_num_seqs", 256),
         )[step * step % 11]
         try:
             act()

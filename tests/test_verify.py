@@ -29,7 +29,7 @@ def rig():
     rig = Rig(DEMO.load, DEMO.knobs)
     rig.boot()
     rig.run(12.0)
-    rig.session.steer.set_knob("max_num_seqs", 48)
+    rig.session.steer.limits.set("max_num_seqs", 48)
     rig.run(25.0)
     return rig
 
@@ -46,7 +46,7 @@ def verified(rig, at_most=200):
 def test_it_boots_with_exactly_these_values_and_measures_the_same_load(rig):
     session = rig.session
     before = session.snapshot()
-    session.steer.verify()
+    session.steer.experiments.verify()
     state = verified(rig)
     frame = session.advance()
     assert frame.status.facts.ceilings.max_num_seqs == 48
@@ -62,7 +62,7 @@ def test_it_boots_with_exactly_these_values_and_measures_the_same_load(rig):
 def test_both_sets_of_figures_and_their_difference_are_saved(rig, tmp_path):
     session = rig.session
     tuned = session.snapshot().evidence.tuned
-    session.steer.verify()
+    session.steer.experiments.verify()
     verified(rig)
     saved = profile.load(session.save(tmp_path / "verified.yaml"))
     evidence = saved.evidence
@@ -81,10 +81,10 @@ def test_both_sets_of_figures_and_their_difference_are_saved(rig, tmp_path):
 
 def test_it_says_nothing_of_another_setting(rig):
     session = rig.session
-    session.steer.verify()
+    session.steer.experiments.verify()
     verified(rig)
     assert session.snapshot().evidence.state == "verified"
-    session.steer.set_knob("max_num_seqs", 40)
+    session.steer.limits.set("max_num_seqs", 40)
     rig.run(10.0)
     assert session.snapshot().evidence.state == "tuned live"
     assert session.advance().compare is None
@@ -92,47 +92,47 @@ def test_it_says_nothing_of_another_setting(rig):
 
 def test_a_turn_breaks_it_off(rig):
     session = rig.session
-    session.steer.verify()
+    session.steer.experiments.verify()
     rig.run(6.0)
     assert not session.advance().compare.done
-    session.steer.set_knob("max_num_seqs", 40)
+    session.steer.limits.set("max_num_seqs", 40)
     rig.run(20.0)
     assert session.advance().compare is None
     assert session.snapshot().evidence.state == "tuned live"
 
 
 def test_there_must_be_figures_to_compare_with(rig):
-    rig.session.steer.set_knob("max_num_seqs", 32)
-    rig.session.steer.toggle_load()
+    rig.session.steer.limits.set("max_num_seqs", 32)
+    rig.session.steer.load.toggle()
     rig.run(1.0)
     with pytest.raises(UsageError, match="the window is draining"):
-        rig.session.steer.verify()
+        rig.session.steer.experiments.verify()
     rig.run(20.0)
     assert rig.session.advance().status.facts.ceilings.max_num_seqs == 256
 
 
 def test_what_would_be_refused_is_known_before_a_person_is_asked(rig):
     steer = rig.session.steer
-    steer.check_verify()
-    steer.toggle_load()
+    steer.experiments.check_verify()
+    steer.load.toggle()
     rig.run(1.0)
     with pytest.raises(UsageError, match="the window is draining"):
-        steer.check_verify()
-    steer.toggle_load()
+        steer.experiments.check_verify()
+    steer.load.toggle()
     rig.run(15.0)
-    steer.check_verify()
-    steer.sweep()
+    steer.experiments.check_verify()
+    steer.experiments.sweep()
     rig.run(12.0)
     with pytest.raises(UsageError, match="A sweep is under way"):
-        steer.check_verify()
-    assert steer.under_way == "a sweep"
+        steer.experiments.check_verify()
+    assert steer.experiments.under_way == "a sweep"
 
 
 def test_a_setting_that_has_only_been_put_on_is_measured_first(rig):
     steer = rig.session.steer
-    steer.set_knob("max_num_seqs", 40)
+    steer.limits.set("max_num_seqs", 40)
     rig.run(1.0)
-    assert "measured for 10 s first" in steer.verify()
+    assert "measured for 10 s first" in steer.experiments.verify()
     rig.run(1.0)
     state = rig.session.advance().compare
     assert (state.title, state.done) == ("verify", False)
@@ -145,9 +145,9 @@ def test_a_setting_that_has_only_been_put_on_is_measured_first(rig):
 
 def test_a_turn_while_it_is_waited_for_breaks_a_verify_boot_off(rig):
     steer = rig.session.steer
-    steer.set_knob("max_num_seqs", 40)
-    steer.verify()
-    steer.set_knob("max_num_seqs", 36)
+    steer.limits.set("max_num_seqs", 40)
+    steer.experiments.verify()
+    steer.limits.set("max_num_seqs", 36)
     rig.run(30.0)
     frame = rig.session.advance()
     assert frame.compare is None
@@ -172,10 +172,10 @@ def test_what_was_simulated_is_refused_before_anything_boots(rig, tmp_path, monk
 
 
 def test_values_that_vllm_does_not_boot_with_are_refused_at_once(rig):
-    rig.session.steer.set_knob("max_num_batched_tokens", 40)
+    rig.session.steer.limits.set("max_num_batched_tokens", 40)
     rig.run(15.0)
     with pytest.raises(UsageError, match=r"fewer batched tokens \(40\) than sequences \(48\)"):
-        rig.session.steer.verify()
+        rig.session.steer.experiments.verify()
     assert rig.session.advance().status.facts.ceilings.max_num_seqs == 256
 
 
@@ -190,7 +190,7 @@ def test_an_engine_that_does_not_boot_so_is_told_and_the_old_one_is_back(rig):
 
     session.host._make_engine = once
     failing.insert(0, False)
-    session.steer.verify()
+    session.steer.experiments.verify()
     state = verified(rig)
     assert "not that few tokens" in state.note
     frame = session.advance()
@@ -210,7 +210,7 @@ class Slower(FakeEngine):
 def test_an_engine_that_is_slower_so_booted_is_told(rig):
     session = rig.session
     session.host._make_engine = lambda: Slower(rig.clock)
-    session.steer.verify()
+    session.steer.experiments.verify()
     state = verified(rig)
     assert "it is worse: tokens/s" in state.note
     evidence = session.snapshot().evidence

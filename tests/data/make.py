@@ -46,13 +46,13 @@ def turned(folder: Path) -> None:
     run = Recorded(folder / "turned.jsonl.zst")
     steer = run.session.steer
     run.run(15)
-    steer.set_knob("max_num_seqs", 32)
+    steer.limits.set("max_num_seqs", 32)
     run.run(20)
     run.session.set_goals(parse_goals("ttft_p90=1500ms"))
     run.run(5)
     steer.undo()
     run.run(15)
-    steer.set_workload(msgspec.structs.replace(run.session.workload, seed=9))
+    steer.load.set(msgspec.structs.replace(run.session.workload, seed=9))
     run.run(15)
     saved = run.session.save(folder / "tuned.yaml")
     run.end()
@@ -71,11 +71,11 @@ def experiments(folder: Path) -> None:
     run = Recorded(folder / "experiments.jsonl.zst", load=load)
     steer = run.session.steer
     run.run(15)
-    steer.sweep()
+    steer.experiments.sweep()
     run_to_the_end(run)
-    steer.set_knob("max_num_seqs", 16)
+    steer.limits.set("max_num_seqs", 16)
     run.run(20)
-    steer.compare()
+    steer.experiments.compare()
     run_to_the_end(run)
     run.end()
 
@@ -83,7 +83,7 @@ def experiments(folder: Path) -> None:
 def run_to_the_end(run: Recorded) -> None:
     """Until the experiment that was begun is over; ten minutes at most."""
     for _ in range(60):
-        if not run.session.steer.under_way:
+        if not run.session.steer.experiments.under_way:
             return
         run.run(10)
 

@@ -98,7 +98,7 @@ class Served:
 
     def start(self, in_flight: int, prompt: Uniform, output: Uniform, seed: int) -> None:
         """Let a closed loop of requests arrive from the next turn on."""
-        self.session.steer.set_workload(Workload(ClosedLoop(in_flight), prompt, output, seed=seed))
+        self.session.steer.load.set(Workload(ClosedLoop(in_flight), prompt, output, seed=seed))
         self.host.order(RunLoad())
 
     def turn(self, times: int = 1) -> None:
@@ -138,13 +138,13 @@ class Served:
     def reset(self) -> None:
         """Abort everything and put every limit back to where it was booted."""
         if self.host.status.state is State.PAUSED:
-            self.session.steer.toggle_engine()
-        self.session.steer.stop_load()
+            self.session.steer.engine.toggle()
+        self.session.steer.load.stop()
         facts = self.host.status.facts
         assert facts is not None
         # The KV budget first: a greater length may need it.
         for name in ("num_gpu_blocks", *facts.booted.as_dict()):
-            self.session.steer.set_knob(name, facts.booted.get(name))
+            self.session.steer.limits.set(name, facts.booted.get(name))
         self.turn()
         self.begin()
 

@@ -37,7 +37,7 @@ def bound(served, last=60, overlapped=False):
 
 
 def test_sequences(simulated):
-    simulated.session.steer.set_knob("max_num_seqs", 16)
+    simulated.session.steer.limits.set("max_num_seqs", 16)
     simulated.start(64, Uniform(16, 32), Uniform(20, 40), seed=41)
     simulated.turn(80)
     found = bound(simulated)
@@ -46,7 +46,7 @@ def test_sequences(simulated):
 
 
 def test_tokens(simulated):
-    simulated.session.steer.set_knob("max_num_batched_tokens", 128)
+    simulated.session.steer.limits.set("max_num_batched_tokens", 128)
     simulated.start(64, Uniform(400, 600), Uniform(2, 6), seed=42)
     simulated.turn(80)
     assert bound(simulated).bound is Bound.TOKENS
@@ -63,8 +63,8 @@ def test_kv(simulated):
 
 def test_kv_with_blocks_held_back(simulated):
     """A fifth of the cache: what it holds is full, and the advice is to give the rest back."""
-    ceiling = simulated.session.steer.ceilings().num_gpu_blocks
-    simulated.session.steer.set_knob("num_gpu_blocks", ceiling // 5)
+    ceiling = simulated.session.steer.limits.ceilings.num_gpu_blocks
+    simulated.session.steer.limits.set("num_gpu_blocks", ceiling // 5)
     simulated.start(200, Uniform(200, 300), Uniform(100, 200), seed=46)
     simulated.turn(120)
     found = bound(simulated)
@@ -74,8 +74,8 @@ def test_kv_with_blocks_held_back(simulated):
 
 def test_kv_by_the_watermark_with_half_of_the_cache_free(simulated):
     """Far from full, and still nothing but the KV cache keeps requests waiting."""
-    watermark = simulated.session.steer.ceilings().watermark_blocks
-    simulated.session.steer.set_knob("watermark_blocks", watermark)
+    watermark = simulated.session.steer.limits.ceilings.watermark_blocks
+    simulated.session.steer.limits.set("watermark_blocks", watermark)
     simulated.start(250, Uniform(300, 500), Uniform(100, 200), seed=47)
     simulated.turn(150)
     found = bound(simulated)
@@ -84,7 +84,7 @@ def test_kv_by_the_watermark_with_half_of_the_cache_free(simulated):
     assert f"{watermark:,} kept free by the watermark" in found.evidence
     assert found.advice.startswith("lower watermark_blocks")
     # The same load with the watermark taken away fills the cache or finds room.
-    simulated.session.steer.set_knob("watermark_blocks", 0)
+    simulated.session.steer.limits.set("watermark_blocks", 0)
     simulated.turn(150)
     later = bound(simulated)
     assert "watermark" not in later.evidence
@@ -95,7 +95,7 @@ def test_kv_by_the_watermark_with_half_of_the_cache_free(simulated):
 )
 def test_limits_that_hold_nobody_back_leave_no_kv(simulated, name, value):
     """Requests are admitted in smaller parts, or sooner: with room in the cache nothing waits."""
-    simulated.session.steer.set_knob(name, value)
+    simulated.session.steer.limits.set(name, value)
     simulated.start(40, Uniform(200, 300), Uniform(10, 20), seed=48)
     simulated.turn(100)
     assert bound(simulated).bound in (Bound.LOAD, Bound.TOKENS)
@@ -103,7 +103,7 @@ def test_limits_that_hold_nobody_back_leave_no_kv(simulated, name, value):
 
 def test_the_host_when_everything_fits(simulated, scheduling):
     """No model, a batch filled to the limit and nothing waiting: vLLM's own Python is all."""
-    limit = simulated.session.steer.ceilings().max_num_seqs
+    limit = simulated.session.steer.limits.ceilings.max_num_seqs
     simulated.start(limit, Uniform(8, 16), Uniform(100, 200), seed=49)
     simulated.turn(80)
     overlapped = scheduling == "async"
@@ -124,14 +124,14 @@ def test_load(simulated):
 def test_length(simulated):
     simulated.start(40, Uniform(30, 40), Uniform(60, 80), seed=45)
     simulated.turn(40)
-    simulated.session.steer.set_knob("max_model_len", 85)
+    simulated.session.steer.limits.set("max_model_len", 85)
     simulated.turn(40)
     assert bound(simulated).bound is Bound.LENGTH
 
 
 def test_a_step_of_the_real_model_is_taken_apart(cpu):
     """Which of the two binds is the machine's affair; that one can be told is ours."""
-    cpu.session.steer.set_knob("max_num_seqs", 32)
+    cpu.session.steer.limits.set("max_num_seqs", 32)
     cpu.start(32, Uniform(20, 1000), Uniform(60, 140), seed=50)
     cpu.turn(60)
     cpu.begin()

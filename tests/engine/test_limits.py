@@ -45,11 +45,11 @@ def test_tokens_are_those_vllm_counted_and_those_the_requests_had(cpu):
     counted = cpu.counted_by_vllm()
     cpu.start(40, Uniform(16, 64), Uniform(4, 48), seed=1)
     cpu.turn(20)
-    cpu.session.steer.stop_load()
+    cpu.session.steer.load.stop()
     cpu.turn()
-    cpu.session.steer.toggle_load()
+    cpu.session.steer.load.toggle()
     cpu.turn(20)
-    cpu.session.steer.set_knob("max_model_len", 60)
+    cpu.session.steer.limits.set("max_model_len", 60)
     cpu.drain(at_most=200)
     assert cpu.generated == cpu.counted_by_vllm() - counted
     assert cpu.generated == sum(sample.output_tokens for sample in cpu.ended)
@@ -65,7 +65,7 @@ def test_fewer_sequences_drain_and_more_fill_up_with_nothing_lost(cpu):
     assert cpu.recorder.accounting.in_flight >= 100
 
     before = len(cpu.steps)
-    cpu.session.steer.set_knob("max_num_seqs", 16)
+    cpu.session.steer.limits.set("max_num_seqs", 16)
     cpu.turn_until(lambda: cpu.steps[-1].running <= 16, at_most=60)
     cpu.turn(5)
     running = cpu.steps[before - 1].running
@@ -77,7 +77,7 @@ def test_fewer_sequences_drain_and_more_fill_up_with_nothing_lost(cpu):
     assert running == 16
 
     before = len(cpu.steps)
-    cpu.session.steer.set_knob("max_num_seqs", 48)
+    cpu.session.steer.limits.set("max_num_seqs", 48)
     cpu.turn_until(lambda: cpu.steps[-1].running == 48, at_most=10)
     cpu.turn(3)
     assert all(step.max_num_seqs == 48 and step.running <= 48 for step in cpu.steps[before:])
@@ -92,9 +92,9 @@ def test_fewer_sequences_drain_and_more_fill_up_with_nothing_lost(cpu):
 def test_token_limit_holds_from_the_next_step_and_nothing_is_lost(cpu):
     cpu.start(120, Uniform(64, 192), Uniform(2, 6), seed=3)
     cpu.turn(3)
-    cpu.session.steer.set_knob("max_num_batched_tokens", 256)
+    cpu.session.steer.limits.set("max_num_batched_tokens", 256)
     cpu.turn(12)
-    cpu.session.steer.set_knob("max_num_batched_tokens", 2048)
+    cpu.session.steer.limits.set("max_num_batched_tokens", 2048)
     cpu.turn(3)
     assert cpu.recorder.accounting.in_flight >= 100
     assert [step.max_num_batched_tokens for step in cpu.steps] == [2048] * 3 + [256] * 12 + [
@@ -124,7 +124,7 @@ def test_shorter_length_cuts_what_is_past_it_and_stops_the_rest_on_it(cpu):
     running = [request.num_tokens for request in cpu.scheduler.running]
     limit = min(running, key=lambda tokens: abs(tokens - 96))
 
-    cpu.session.steer.set_knob("max_model_len", limit)
+    cpu.session.steer.limits.set("max_model_len", limit)
     cpu.turn()
     past = {number for number, tokens in present.items() if tokens >= limit}
     cut = {sample.number: sample for sample in cpu.ended[before:]}
@@ -154,11 +154,11 @@ def test_shorter_length_cuts_what_is_past_it_and_stops_the_rest_on_it(cpu):
 
 
 def test_length_raised_again_gives_requests_in_flight_what_they_asked_for(cpu):
-    cpu.session.steer.set_knob("max_num_seqs", 32)
+    cpu.session.steer.limits.set("max_num_seqs", 32)
     cpu.start(100, Uniform(16, 64), Uniform(40, 72), seed=5)
     cpu.turn(8)
     cpu.host.order(HoldLoad())
-    cpu.session.steer.set_knob("max_model_len", 68)
+    cpu.session.steer.limits.set("max_model_len", 68)
     cpu.turn(8)
     cut = outcomes(cpu)[Outcome.CUT]
     assert cut > 0
@@ -166,7 +166,7 @@ def test_length_raised_again_gives_requests_in_flight_what_they_asked_for(cpu):
 
     before = len(cpu.ended)
     in_flight = set(cpu.lengths())
-    cpu.session.steer.set_knob("max_model_len", 2048)
+    cpu.session.steer.limits.set("max_model_len", 2048)
     cpu.drain(at_most=400)
     late = cpu.ended[before:]
     assert {sample.number for sample in late} == in_flight
@@ -178,7 +178,7 @@ def test_length_raised_again_gives_requests_in_flight_what_they_asked_for(cpu):
 
 def test_requests_that_arrive_under_a_shorter_length_are_clamped_and_finish(cpu):
     clamped = cpu.recorder.accounting.clamped
-    cpu.session.steer.set_knob("max_model_len", 40)
+    cpu.session.steer.limits.set("max_model_len", 40)
     cpu.start(30, Uniform(8, 64), Uniform(8, 48), seed=6)
     cpu.turn(20)
     cpu.drain(at_most=60)
@@ -188,11 +188,11 @@ def test_requests_that_arrive_under_a_shorter_length_are_clamped_and_finish(cpu)
 
 
 def test_first_tokens_are_as_many_as_requests_that_had_one_and_times_are_in_order(cpu):
-    cpu.session.steer.set_knob("max_num_seqs", 24)
+    cpu.session.steer.limits.set("max_num_seqs", 24)
     cpu.start(48, Uniform(16, 96), Uniform(1, 32), seed=7)
     cpu.turn(30)
     assert cpu.recorder.accounting.waiting > 0
-    cpu.session.steer.stop_load()
+    cpu.session.steer.load.stop()
     cpu.turn()
     ended = cpu.ended
     assert len(cpu.first_tokens) == sum(sample.output_tokens > 0 for sample in ended)
@@ -214,7 +214,7 @@ def test_first_tokens_are_as_many_as_requests_that_had_one_and_times_are_in_orde
 
 def test_open_loop_requests_count_from_when_they_were_due(cpu):
     load = Workload(Poisson(50.0), Uniform(16, 32), Uniform(2, 8), seed=8)
-    cpu.session.steer.set_workload(load)
+    cpu.session.steer.load.set(load)
     cpu.host.order(RunLoad())
     cpu.turn_until(lambda: len(cpu.ended) >= 10, at_most=5_000_000)
     cpu.drain(at_most=500)
@@ -235,7 +235,7 @@ def test_inter_token_gaps_are_one_less_than_tokens_for_each_request(cpu):
 
 
 def test_prefill_and_decode_tokens_add_up_to_what_the_requests_needed(cpu):
-    cpu.session.steer.set_knob("max_num_batched_tokens", 100)
+    cpu.session.steer.limits.set("max_num_batched_tokens", 100)
     cpu.start(20, Uniform(64, 256), Uniform(2, 12), seed=10)
     cpu.turn(20)
     cpu.drain(at_most=200)
@@ -253,7 +253,7 @@ def test_stopping_the_load_leaves_the_scheduler_empty(cpu):
     cpu.turn(8)
     in_flight, gone = set(cpu.lengths()), len(cpu.ended)
     assert len(in_flight) == 100
-    cpu.session.steer.stop_load()
+    cpu.session.steer.load.stop()
     cpu.turn()
     aborted = cpu.ended[gone:]
     assert {sample.number for sample in aborted} == in_flight
@@ -265,7 +265,7 @@ def test_stopping_the_load_leaves_the_scheduler_empty(cpu):
     assert not cpu.vllm._watch.awaiting
     assert not cpu.llm_engine.has_unfinished_requests()
     assert cpu.scheduler.kv_cache_manager.usage == 0.0
-    cpu.session.steer.toggle_load()
+    cpu.session.steer.load.toggle()
     cpu.turn(3)
     cpu.drain(at_most=200)
     assert outcomes(cpu)[Outcome.FINISHED] >= 100
@@ -298,7 +298,7 @@ def test_a_prompt_the_engine_refuses_is_rejected_and_the_rest_go_on(cpu, monkeyp
 
 
 def test_nothing_above_a_ceiling_reaches_vllm(cpu):
-    ceilings = cpu.session.steer.ceilings()
+    ceilings = cpu.session.steer.limits.ceilings
     for name in ceilings.as_dict():
         cpu.host.order(SetLimits(ceilings.with_value(name, 1_000_000), "too high"))
     cpu.start(80, Uniform(16, 32), Uniform(4, 8), seed=13)
@@ -329,7 +329,7 @@ steps = session.recorder.steps.between(float("-inf"))
 print(json.dumps({
     "failure": str(session.host.status.failure),
     "knobs": session.host.status.knobs.as_dict(),
-    "ceilings": session.steer.ceilings().as_dict(),
+    "ceilings": session.steer.limits.ceilings.as_dict(),
     "scheduler": [scheduler.max_num_active_reqs, scheduler.max_num_scheduled_tokens],
     "most_running": max(steps[:, 2]),
     "most_tokens": max(steps[:, 4] + steps[:, 5]),
@@ -351,7 +351,7 @@ def test_a_saved_profile_has_the_same_limits_in_force_in_a_new_process(cpu, tmp_
         "enable_prefix_caching": 0,
     }
     for name, value in tuned.items():
-        cpu.session.steer.set_knob(name, value)
+        cpu.session.steer.limits.set(name, value)
     cpu.start(60, Uniform(16, 48), Uniform(4, 32), seed=14)
     cpu.turn(3)
     path = cpu.session.save(tmp_path / "tuned.yaml")
@@ -382,14 +382,14 @@ def test_a_second_boot_in_the_process_works_and_leaves_no_wrapper_behind(cpu):
     scheduler, client = cpu.scheduler, cpu.llm_engine.engine_core
     assert "schedule" in vars(scheduler)
     assert "get_output" in vars(client)
-    cpu.session.steer.set_knob("max_num_seqs", 8)
-    cpu.session.steer.boot_again()
+    cpu.session.steer.limits.set("max_num_seqs", 8)
+    cpu.session.steer.engine.boot_again()
     cpu.turn(10)
     assert "schedule" not in vars(scheduler)
     assert "get_output" not in vars(client)
     assert cpu.scheduler is not scheduler
     assert outcomes(cpu)[Outcome.ABORTED] == 20
-    assert cpu.session.steer.asked("max_num_seqs") == 8
+    assert cpu.session.steer.limits.asked("max_num_seqs") == 8
     assert {step.running for step in cpu.steps[-3:]} == {8}
     cpu.begin()
     cpu.drain(at_most=100)

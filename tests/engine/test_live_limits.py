@@ -20,11 +20,11 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 def test_a_long_prompt_takes_no_more_of_a_step_than_the_threshold(simulated):
     served = simulated
-    served.session.steer.set_knob("long_prefill_token_threshold", 64)
+    served.session.steer.limits.set("long_prefill_token_threshold", 64)
     served.start(8, Uniform(900, 1000), Uniform(2, 4), seed=1)
     served.turn(20)
     assert max(step.prefill_tokens for step in served.steps[:10]) <= 8 * 64
-    served.session.steer.set_knob("long_prefill_token_threshold", 0)
+    served.session.steer.limits.set("long_prefill_token_threshold", 0)
     before = len(served.steps)
     served.turn(20)
     assert max(step.prefill_tokens for step in served.steps[before:]) > 8 * 64
@@ -35,7 +35,7 @@ def test_a_long_prompt_takes_no_more_of_a_step_than_the_threshold(simulated):
 def test_held_blocks_shrink_the_cache_and_the_shown_usage_is_of_what_is_left(simulated):
     served = simulated
     ceiling, block = (
-        served.session.steer.ceilings().num_gpu_blocks,
+        served.session.steer.limits.ceilings.num_gpu_blocks,
         served.host.status.facts.block_size,
     )
     served.start(128, Uniform(200, 300), Uniform(20, 40), seed=2)
@@ -43,7 +43,7 @@ def test_held_blocks_shrink_the_cache_and_the_shown_usage_is_of_what_is_left(sim
     free = served.scheduler.kv_cache_manager.block_pool.get_num_free_blocks
     smallest = served.host.status.facts.floor("num_gpu_blocks", served.host.status.knobs)
     wanted = smallest + 40
-    served.session.steer.set_knob("num_gpu_blocks", wanted)
+    served.session.steer.limits.set("num_gpu_blocks", wanted)
     served.turn_until(lambda: served.recorder.kv_blocks == wanted - 1, at_most=100)
     served.turn(20)
     step = served.steps[-1]
@@ -52,7 +52,7 @@ def test_held_blocks_shrink_the_cache_and_the_shown_usage_is_of_what_is_left(sim
     assert step.kv_frac == pytest.approx(used / (wanted - 1), abs=2 / (wanted - 1))
     assert step.running * 200 / block <= wanted
     assert step.waiting > 0
-    served.session.steer.set_knob("num_gpu_blocks", ceiling)
+    served.session.steer.limits.set("num_gpu_blocks", ceiling)
     served.turn(10)
     assert served.recorder.kv_blocks == ceiling - 1
     assert served.steps[-1].running > step.running
@@ -66,26 +66,26 @@ def test_no_fewer_blocks_than_the_longest_request_needs(cpu):
     least = facts.floor("num_gpu_blocks", cpu.host.status.knobs)
     assert least == -(-2048 // facts.block_size) + 1
     with pytest.raises(KnobError, match="too low"):
-        cpu.session.steer.set_knob("num_gpu_blocks", least - 1)
-    cpu.session.steer.set_knob("num_gpu_blocks", least)
+        cpu.session.steer.limits.set("num_gpu_blocks", least - 1)
+    cpu.session.steer.limits.set("num_gpu_blocks", least)
     # One request of the greatest length still gets through.
     cpu.start(1, Uniform(2040, 2040), Uniform(8, 8), seed=3)
     cpu.turn_until(lambda: len(cpu.ended) >= 1, at_most=60)
-    cpu.session.steer.set_knob("max_model_len", 512)
-    cpu.session.steer.set_knob("num_gpu_blocks", -(-512 // facts.block_size) + 1)
+    cpu.session.steer.limits.set("max_model_len", 512)
+    cpu.session.steer.limits.set("num_gpu_blocks", -(-512 // facts.block_size) + 1)
     with pytest.raises(KnobError, match="One request of 2,048 tokens needs"):
-        cpu.session.steer.set_knob("max_model_len", 2048)
+        cpu.session.steer.limits.set("max_model_len", 2048)
 
 
 def test_a_watermark_keeps_blocks_free_when_requests_are_admitted(simulated):
     served = simulated
-    ceiling = served.session.steer.ceilings()
+    ceiling = served.session.steer.limits.ceilings
     # As high a share of the cache as it takes, so that it is what binds.
-    served.session.steer.set_knob("watermark_blocks", ceiling.watermark_blocks)
+    served.session.steer.limits.set("watermark_blocks", ceiling.watermark_blocks)
     served.start(256, Uniform(700, 900), Uniform(60, 100), seed=4)
     served.turn(40)
     with_mark = max(step.running for step in served.steps)
-    served.session.steer.set_knob("watermark_blocks", 0)
+    served.session.steer.limits.set("watermark_blocks", 0)
     before = len(served.steps)
     served.turn(40)
     assert max(step.running for step in served.steps[before:]) > with_mark * 1.3
@@ -95,18 +95,18 @@ def test_a_watermark_keeps_blocks_free_when_requests_are_admitted(simulated):
 
 def test_prefix_look_ups_go_off_and_on(cpu):
     session = cpu.session
-    session.steer.set_workload(
+    session.steer.load.set(
         Workload(ClosedLoop(8), Uniform(16, 32), Uniform(2, 4), prefix=Prefix(1.0, 256, 1), seed=5)
     )
     cpu.host.order(RunLoad())
     cpu.turn(30)
     assert sum(step.cached_tokens for step in cpu.steps) > 0
-    session.steer.set_knob("enable_prefix_caching", "off")
+    session.steer.limits.set("enable_prefix_caching", "off")
     cpu.turn(2)
     before = len(cpu.steps)
     cpu.turn(20)
     assert sum(step.cached_tokens for step in cpu.steps[before:]) == 0
-    session.steer.set_knob("enable_prefix_caching", "on")
+    session.steer.limits.set("enable_prefix_caching", "on")
     before = len(cpu.steps)
     cpu.turn(20)
     assert sum(step.cached_tokens for step in cpu.steps[before:]) > 0
@@ -116,19 +116,19 @@ def test_prefix_look_ups_go_off_and_on(cpu):
 
 def test_the_policy_puts_the_shortest_prompt_first_and_back(simulated):
     served = simulated
-    served.session.steer.set_knob("max_num_seqs", 2)
+    served.session.steer.limits.set("max_num_seqs", 2)
     served.start(60, Uniform(16, 600), Uniform(4, 8), seed=6)
     served.turn(3)
-    served.session.steer.set_knob("scheduling_policy", "priority")
+    served.session.steer.limits.set("scheduling_policy", "priority")
     served.turn()
     order = [request.num_prompt_tokens for request in served.scheduler.waiting]
     assert order == sorted(order)
     assert len(order) >= 50
-    served.session.steer.set_knob("scheduling_policy", "fcfs")
+    served.session.steer.limits.set("scheduling_policy", "fcfs")
     served.turn()
     arrived = [request.arrival_time for request in served.scheduler.waiting]
     assert arrived == sorted(arrived)
-    served.session.steer.set_knob("max_num_seqs", 256)
+    served.session.steer.limits.set("max_num_seqs", 256)
     served.drain(at_most=300)
     all_whole(served)
 
@@ -139,15 +139,15 @@ def test_preempting_now_shrinks_the_batch_at_once_and_loses_nothing(simulated):
     served.turn(12)
     assert served.steps[-1].running >= 100
     counted = served.counted_by_vllm() - served.generated
-    served.session.steer.set_knob("max_num_seqs", 8)
+    served.session.steer.limits.set("max_num_seqs", 8)
     served.turn()
     assert served.steps[-1].running >= 90
-    served.session.steer.preempt()
+    served.session.steer.engine.preempt()
     served.turn()
     assert served.steps[-1].running == 8
     assert served.recorder.marks[-1].text.endswith("preempted now")
     served.turn(5)
-    served.session.steer.set_knob("max_num_seqs", 256)
+    served.session.steer.limits.set("max_num_seqs", 256)
     served.drain(at_most=800)
     all_whole(served)
     assert sum(sample.preemptions for sample in served.ended) >= 90
@@ -158,27 +158,27 @@ def test_preempting_now_shrinks_the_batch_at_once_and_loses_nothing(simulated):
 def test_preempting_now_on_the_real_model(cpu):
     cpu.start(64, Uniform(20, 40), Uniform(20, 30), seed=8)
     cpu.turn(6)
-    cpu.session.steer.set_knob("max_num_seqs", 8)
+    cpu.session.steer.limits.set("max_num_seqs", 8)
     cpu.turn()
-    cpu.session.steer.preempt()
+    cpu.session.steer.engine.preempt()
     cpu.turn()
     assert cpu.steps[-1].running == 8
-    cpu.session.steer.set_knob("max_num_seqs", 64)
+    cpu.session.steer.limits.set("max_num_seqs", 64)
     cpu.drain(at_most=400)
     all_whole(cpu)
 
 
 def test_emptying_the_prefix_cache_preempts_and_loses_nothing(simulated):
     served = simulated
-    served.session.steer.set_knob(
-        "num_gpu_blocks", served.session.steer.ceilings().num_gpu_blocks - 100
+    served.session.steer.limits.set(
+        "num_gpu_blocks", served.session.steer.limits.ceilings.num_gpu_blocks - 100
     )
     served.start(60, Uniform(50, 100), Uniform(20, 30), seed=9)
     served.turn(8)
-    served.session.steer.reset_prefix_cache()
+    served.session.steer.engine.reset_prefix_cache()
     served.turn()
     assert "prefix cache emptied, 60 preempted" in served.recorder.marks[-1].text
-    assert served.recorder.kv_blocks == served.session.steer.ceilings().num_gpu_blocks - 101
+    assert served.recorder.kv_blocks == served.session.steer.limits.ceilings.num_gpu_blocks - 101
     served.drain(at_most=400)
     all_whole(served)
 
@@ -187,18 +187,18 @@ def test_a_paused_engine_stands_still_and_goes_on_where_it_was(simulated):
     served = simulated
     served.start(40, Uniform(50, 100), Uniform(20, 30), seed=10)
     served.turn(8)
-    served.session.steer.toggle_engine()
+    served.session.steer.engine.toggle()
     served.turn()
     assert served.host.status.state is State.PAUSED
     books, steps = served.recorder.accounting, len(served.steps)
     served.turn(20)
     assert (served.recorder.accounting, len(served.steps)) == (books, steps)
     # A limit turned meanwhile is in force by the first step after.
-    served.session.steer.set_knob("max_num_seqs", 24)
+    served.session.steer.limits.set("max_num_seqs", 24)
     served.turn()
     assert served.host.status.knobs.max_num_seqs == 24
     assert served.host.status.state is State.PAUSED
-    served.session.steer.toggle_engine()
+    served.session.steer.engine.toggle()
     served.turn(2)
     assert served.host.status.state is State.RUNNING
     assert served.steps[steps].max_num_seqs == 24
@@ -207,28 +207,28 @@ def test_a_paused_engine_stands_still_and_goes_on_where_it_was(simulated):
 
 
 def test_every_limit_is_refused_out_of_bounds(cpu):
-    ceilings = cpu.session.steer.ceilings()
+    ceilings = cpu.session.steer.limits.ceilings
     for knob in KNOBS:
         refused = CeilingError if knob.boots else KnobError
         if not knob.choices:
             with pytest.raises(refused, match="above its ceiling"):
-                cpu.session.steer.set_knob(knob.name, ceilings.get(knob.name) + 1)
+                cpu.session.steer.limits.set(knob.name, ceilings.get(knob.name) + 1)
         with pytest.raises(KnobError):
-            cpu.session.steer.set_knob(knob.name, -1)
+            cpu.session.steer.limits.set(knob.name, -1)
         with pytest.raises(KnobError, match="must be"):
-            cpu.session.steer.set_knob(knob.name, "many")
+            cpu.session.steer.limits.set(knob.name, "many")
 
 
 def test_a_storm_of_turns_ends_on_the_last_with_few_marks_and_nothing_lost(simulated):
     served, chance = simulated, random.Random(11)
     served.start(150, Uniform(20, 200), Uniform(10, 40), seed=11)
     served.turn(5)
-    ceilings, marks = served.session.steer.ceilings(), len(served.recorder.marks)
+    ceilings, marks = served.session.steer.limits.ceilings, len(served.recorder.marks)
     for _ in range(100):
         for _ in range(50):
             knob = chance.choice(KNOBS)
             try:
-                served.session.steer.set_knob(
+                served.session.steer.limits.set(
                     knob.name, chance.randint(knob.minimum, ceilings.get(knob.name))
                 )
             except KnobError:
@@ -242,7 +242,7 @@ def test_a_storm_of_turns_ends_on_the_last_with_few_marks_and_nothing_lost(simul
         assert served.host.status.knobs == served.session._asked.knobs
     assert len(served.recorder.marks) - marks <= 500
     for name, ceiling in served.host.status.facts.booted.as_dict().items():
-        served.session.steer.set_knob(name, ceiling)
+        served.session.steer.limits.set(name, ceiling)
     served.drain(at_most=3000)
     cut = [sample for sample in served.ended if sample.outcome is Outcome.CUT]
     rest = [sample for sample in served.ended if sample.outcome is not Outcome.CUT]

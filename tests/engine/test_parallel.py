@@ -56,7 +56,7 @@ def test_two_ranks_are_turned_watched_booted_anew_and_leave_nothing(ranks):
     assert len(workers()) == 2
     ranks.start(24, Uniform(16, 64), Uniform(8, 24), seed=31)
     ranks.turn_until(lambda: ranks.recorder.accounting.running >= 16, 100)
-    session.steer.set_knob("max_num_seqs", 6)
+    session.steer.limits.set("max_num_seqs", 6)
     ranks.turn()
     assert host.status.knobs.max_num_seqs == 6
     ranks.turn_until(lambda: ranks.recorder.accounting.running <= 6, 200)
@@ -70,7 +70,7 @@ def test_two_ranks_are_turned_watched_booted_anew_and_leave_nothing(ranks):
     assert ranks.generated == ranks.counted_by_vllm()
     # Another engine in the same process, on one rank: it needs no workers.
     alone = {k: v for k, v in session.engine.args.items() if k not in RANKS}
-    session.steer.boot_with({**alone, "max_num_seqs": 48}, {})
+    session.steer.engine.boot_with({**alone, "max_num_seqs": 48}, {})
     ranks.turn()
     assert host.status.state is State.READY
     assert host.status.facts.ceilings.max_num_seqs == 48
@@ -86,8 +86,8 @@ def test_pipeline_stages_are_turned_and_lose_nothing(bench):
     staged = bench.serve("staged", lambda: VllmEngine(simulation.executor_class()), spec)
     staged.start(48, Uniform(16, 64), Uniform(8, 24), seed=33)
     staged.turn_until(lambda: staged.recorder.accounting.running >= 32, 100)
-    staged.session.steer.set_knob("max_num_seqs", 6)
-    staged.session.steer.set_knob("max_num_batched_tokens", 128)
+    staged.session.steer.limits.set("max_num_seqs", 6)
+    staged.session.steer.limits.set("max_num_batched_tokens", 128)
     staged.turn_until(lambda: staged.recorder.accounting.running <= 6, 400)
     staged.turn(20)
     assert all(s.prefill_tokens + s.decode_tokens <= 128 for s in staged.steps[-20:])

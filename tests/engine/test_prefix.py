@@ -20,9 +20,9 @@ BASE = Workload(ClosedLoop(1), Uniform(30, 50), Uniform(3, 9), seed=77)
 def served_hits(cpu, load, requests):
     """(hits ÷ tokens looked up, requests) of the first requests of `load` on an empty cache."""
     assert cpu.llm_engine.reset_prefix_cache()
-    cpu.session.steer.set_workload(load)
+    cpu.session.steer.load.set(load)
     # From request 0, with the load's own seed.
-    cpu.session.steer.stop_load()
+    cpu.session.steer.load.stop()
     cpu.turn()
     cpu.begin()
     cpu.host.order(RunLoad())

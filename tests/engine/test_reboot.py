@@ -34,16 +34,16 @@ def test_above_the_ceiling_a_boot_raises_it_and_the_same_load_goes_on(own):
     earlier = own.recorder.accounting.issued
     own.start(40, Uniform(16, 64), Uniform(8, 24), seed=21)
     # A seed counts from request 0 on.
-    session.steer.stop_load()
-    session.steer.toggle_load()
+    session.steer.load.stop()
+    session.steer.load.toggle()
     own.turn(30)
-    session.steer.set_knob("max_num_batched_tokens", 1024)
+    session.steer.limits.set("max_num_batched_tokens", 1024)
     own.turn()
     marks, issued = len(own.recorder.marks), own.recorder.accounting.issued - earlier
     with pytest.raises(CeilingError) as refusal:
-        session.steer.set_knob("max_num_seqs", 96)
-    assert "in flight are aborted" in session.steer.boot_cost
-    session.steer.boot_higher(refusal.value.name, refusal.value.value)
+        session.steer.limits.set("max_num_seqs", 96)
+    assert "in flight are aborted" in session.steer.engine.boot_cost
+    session.steer.engine.boot_higher(refusal.value.name, refusal.value.value)
     own.turn(30)
     status = own.host.status
     assert status.state is State.RUNNING
@@ -73,14 +73,14 @@ def test_a_boot_that_fails_goes_back_to_the_arguments_before_and_says_why(own):
     session = own.session
     own.start(20, Uniform(16, 64), Uniform(8, 24), seed=22)
     own.turn(10)
-    session.steer.set_knob("max_num_seqs", 24)
+    session.steer.limits.set("max_num_seqs", 24)
     own.turn()
     before = session.engine
     for args, says in (
         ({**before.args, "dtype": "float7"}, "float7"),
         ({**before.args, "max_num_batched_tokens": 16}, "max_num_batched_tokens"),
     ):
-        session.steer.boot_with(args, {})
+        session.steer.engine.boot_with(args, {})
         own.turn(10)
         frame = session.advance()
         assert frame.status.state is State.RUNNING
@@ -130,7 +130,7 @@ if __name__ == "__main__":
     served.turn(20)
 
     def boot(tokens):
-        served.session.steer.boot_with({**engine, "max_num_batched_tokens": tokens}, {})
+        served.session.steer.engine.boot_with({**engine, "max_num_batched_tokens": tokens}, {})
         served.turn(20)
         assert served.host.status.state is State.RUNNING
         assert served.host.status.facts.ceilings.max_num_batched_tokens == tokens

@@ -27,7 +27,7 @@ def test_scheduling_is_the_kind_that_was_asked_for(simulated, scheduling):
     core = simulated.llm_engine.engine_core.engine_core
     assert core.async_scheduling == (scheduling == "async")
     assert (core.batch_queue is not None) == (scheduling == "async")
-    assert CEILINGS.items() <= simulated.session.steer.ceilings().as_dict().items()
+    assert CEILINGS.items() <= simulated.session.steer.limits.ceilings.as_dict().items()
 
 
 @pytest.mark.parametrize("turns", [300, pytest.param(1000, marks=pytest.mark.long)])
@@ -44,7 +44,7 @@ def test_turns_of_the_limits_lose_no_request_and_no_token(simulated, turns):
         name = rng.choice(list(CEILINGS))
         # Half of the turns go all the way up, so that work gets done between the others.
         limits[name] = rng.choice([CEILINGS[name], rng.randint(low[name], CEILINGS[name] // 8)])
-        simulated.session.steer.set_knob(name, limits[name])
+        simulated.session.steer.limits.set(name, limits[name])
         steps = len(simulated.steps)
         running = simulated.scheduler.get_request_counts()[0]
         simulated.turn(rng.randint(1, 4))
@@ -60,7 +60,7 @@ def test_turns_of_the_limits_lose_no_request_and_no_token(simulated, turns):
     assert len(simulated.steps) >= 2 * turns
 
     for name, ceiling in CEILINGS.items():
-        simulated.session.steer.set_knob(name, ceiling)
+        simulated.session.steer.limits.set(name, ceiling)
     simulated.drain(at_most=2000)
     assert simulated.scheduler.get_request_counts() == (0, 0)
     assert simulated.scheduler.kv_cache_manager.usage == 0.0
@@ -83,7 +83,7 @@ def test_shorter_length_stops_running_requests_on_it_exactly(simulated):
     simulated.turn(30)
     simulated.host.order(HoldLoad())
     present, before = simulated.lengths(), len(simulated.ended)
-    simulated.session.steer.set_knob("max_model_len", limit)
+    simulated.session.steer.limits.set("max_model_len", limit)
     simulated.turn()
     past = {number for number, tokens in present.items() if tokens >= limit}
     assert 0 < len(past) < len(present)
@@ -108,9 +108,9 @@ def test_length_raised_before_a_request_reaches_the_limit_is_given_in_full(simul
     simulated.turn(20)
     simulated.host.order(HoldLoad())
     in_flight = set(simulated.lengths())
-    simulated.session.steer.set_knob("max_model_len", 110)
+    simulated.session.steer.limits.set("max_model_len", 110)
     simulated.turn(10)
-    simulated.session.steer.set_knob("max_model_len", 2048)
+    simulated.session.steer.limits.set("max_model_len", 2048)
     left = set(simulated.lengths())
     assert len(left) > 100
     simulated.drain(at_most=1000)
@@ -125,7 +125,7 @@ def test_requests_aborted_with_work_under_way_are_gone_and_the_next_load_is_whol
     for seed in range(23, 28):
         simulated.start(400, Uniform(16, 64), Uniform(2, 40), seed=seed)
         simulated.turn(seed - 15)
-        simulated.session.steer.stop_load()
+        simulated.session.steer.load.stop()
         simulated.turn()
         assert simulated.idle
         assert not simulated.scheduler.requests
@@ -141,17 +141,17 @@ def test_requests_aborted_with_work_under_way_are_gone_and_the_next_load_is_whol
 def test_a_token_limit_below_the_running_batch_starves_some_and_loses_none(simulated):
     simulated.start(300, Uniform(16, 32), Uniform(20, 40), seed=29)
     simulated.turn_until(lambda: simulated.steps and simulated.steps[-1].running == 256, 20)
-    simulated.session.steer.set_knob("max_num_batched_tokens", 17)
+    simulated.session.steer.limits.set("max_num_batched_tokens", 17)
     before = len(simulated.steps)
     simulated.turn(60)
     assert {s.prefill_tokens + s.decode_tokens for s in simulated.steps[before:]} == {17}
-    simulated.session.steer.set_knob("max_num_batched_tokens", 2048)
+    simulated.session.steer.limits.set("max_num_batched_tokens", 2048)
     simulated.drain(at_most=500)
     assert {sample.outcome for sample in simulated.ended} == {Outcome.FINISHED}
 
 
 def test_a_full_cache_preempts_and_what_is_computed_again_is_prefill(simulated):
-    simulated.session.steer.set_knob("max_num_batched_tokens", 300)
+    simulated.session.steer.limits.set("max_num_batched_tokens", 300)
     simulated.start(300, Uniform(100, 200), Uniform(100, 200), seed=30)
     simulated.turn_until(lambda: sum(step.preemptions for step in simulated.steps) > 100, 3000)
     simulated.drain(at_most=3000)
@@ -173,7 +173,7 @@ def test_a_boot_that_vllm_refuses_names_the_argument_and_the_next_boot_works(sim
     with pytest.raises(UsageError, match=r"max_num_seqs: .* greater than or equal to 1\. "):
         simulated.turn()
     assert simulated.host.status.state is State.FAILED
-    simulated.session.steer.boot_again()
+    simulated.session.steer.engine.boot_again()
     simulated.start(20, Uniform(8, 16), Uniform(2, 4), seed=31)
     simulated.turn(3)
     simulated.drain(at_most=100)
@@ -196,7 +196,7 @@ def test_an_engine_that_dies_under_load_fails_its_requests_and_boots_again(simul
     assert books.balanced
     assert books.in_flight == 0
     assert books.failed - before.failed == 300
-    simulated.session.steer.boot_again()
+    simulated.session.steer.engine.boot_again()
     simulated.turn(3)
     assert simulated.recorder.accounting.in_flight > 200
     simulated.drain(at_most=500)

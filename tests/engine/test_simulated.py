@@ -143,7 +143,7 @@ def test_scheduling_ahead_hides_the_hosts_time():
 def test_limits_are_turned_as_on_any_engine():
     with Simulated() as run:
         run.run(4.0)
-        run.session.steer.set_knob("max_num_seqs", 8)
+        run.session.steer.limits.set("max_num_seqs", 8)
         frame = run.run(8.0)
         assert frame.accounting.running == 8
         assert frame.accounting.waiting == 56
@@ -305,7 +305,7 @@ def test_a_simulation_verifies_nothing():
         run.run(6.0)
         assert run.session.snapshot().evidence.simulated
         with pytest.raises(UsageError, match="verifies nothing"):
-            run.session.steer.verify()
+            run.session.steer.experiments.verify()
         assert run.host.status.state is State.RUNNING
 
 

@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 import threading
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,9 @@ LOADS = [
     {"pairs": "10/5=1,300/40=2"},
 ]
 PRESSED = (
-    "toggle_load", "stop_load", "toggle_engine", "undo", "redo", "preempt", "reset_prefix_cache",
-    "sweep", "compare", "verify", "stop_experiment", "measure_anew", "restart_load",
+    "load.toggle", "load.stop", "load.restart", "engine.toggle", "engine.preempt",
+    "engine.reset_prefix_cache", "experiments.sweep", "experiments.compare", "experiments.verify",
+    "experiments.stop", "undo", "redo", "measure_anew",
 )  # fmt: skip
 PLANS = (
     Plan(vary="max_num_seqs=2,16", search="random", budget_s=120),
@@ -129,40 +131,40 @@ class AnythingGoes(RuleBasedStateMachine):
 
     @rule()
     def boot_again(self):
-        self.do(self.session.steer.boot_again)
+        self.do(self.session.steer.engine.boot_again)
 
     @rule(seqs=st.integers(1, 96))
     def boot_with(self, seqs):
-        self.do(self.session.steer.boot_with, {**ARGS, "max_num_seqs": seqs}, {})
+        self.do(self.session.steer.engine.boot_with, {**ARGS, "max_num_seqs": seqs}, {})
 
     @rule(turn=KNOBS)
     def turn_a_limit(self, turn):
-        self.do(self.session.steer.set_knob, *turn)
+        self.do(self.session.steer.limits.set, *turn)
 
     @rule(number=st.integers(0, 60))
     def load_closed(self, number):
-        self.do(self.session.steer.set_workload, load(ClosedLoop(number)))
+        self.do(self.session.steer.load.set, load(ClosedLoop(number)))
 
     @rule(texts=st.sampled_from(LOADS))
     def load_other(self, texts):
-        self.do(self.session.steer.set_workload, from_texts(load(ClosedLoop(12)), texts))
+        self.do(self.session.steer.load.set, from_texts(load(ClosedLoop(12)), texts))
 
     @rule(name=st.sampled_from(PRESSED))
     def press(self, name):
-        self.do(getattr(self.session.steer, name))
+        self.do(attrgetter(name)(self.session.steer))
 
     @rule(plan=st.sampled_from(PLANS), goals=st.sampled_from(("", "ttft_p50=1s", "e2e_p90=1ms")))
     def tune(self, plan, goals):
         self.session.set_goals(parse_goals(goals))
-        self.do(self.session.steer.tuner.start, plan)
+        self.do(self.session.steer.experiments.tune, plan)
 
     @rule()
     def finish_tuning(self):
-        self.do(self.session.steer.tuner.finish)
+        self.do(self.session.steer.experiments.finish_tuning)
 
     @rule(boot=st.booleans())
     def take_tuned(self, boot):
-        self.do(lambda: self.session.steer.tuner.take(boot=boot))
+        self.do(lambda: self.session.steer.take(boot=boot))
 
     @rule()
     def save(self):

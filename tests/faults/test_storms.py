@@ -32,11 +32,11 @@ def test_a_minute_of_a_thousand_turns_a_second_ends_on_the_last_and_loses_nothin
         rig.turn()
         for _ in range(round((rig.clock() - began_s) * 1000)):
             turns += 1
-            session.steer.set_knob("max_num_seqs", 8 + turns % 57)
+            session.steer.limits.set("max_num_seqs", 8 + turns % 57)
         if turns % 200 == 0:
             session.advance()
     assert turns > 55_000
-    session.steer.set_knob("max_num_seqs", 21)
+    session.steer.limits.set("max_num_seqs", 21)
     rig.run(2)
     frame = session.advance()
     assert frame.status.knobs.max_num_seqs == 21
@@ -76,7 +76,7 @@ def test_a_great_many_requests_due_at_once_hold_up_neither_steps_nor_orders():
     assert session.recorder.steps.count > 20
     assert longest_s < 2.0
     # An order is in force by the next step, and a frame comes at once.
-    session.steer.set_knob("max_num_seqs", 4)
+    session.steer.limits.set("max_num_seqs", 4)
     host.turn()
     assert host.status.knobs.max_num_seqs == 4
     began_s = time.thread_time()
@@ -84,7 +84,7 @@ def test_a_great_many_requests_due_at_once_hold_up_neither_steps_nor_orders():
     assert time.thread_time() - began_s < 1.0
     assert frame.accounting.waiting > 0.99 * QUEUED
     # All of it can be thrown away.
-    session.steer.stop_load()
+    session.steer.load.stop()
     host.turn()
     books = session.advance().accounting
     assert books.in_flight == 0

@@ -26,7 +26,7 @@ def log(tmp_path_factory):
     """A session log: a replay needs no engine, and has the same screen."""
     made = Recorded(tmp_path_factory.mktemp("log") / "run.jsonl.zst")
     made.run(10)
-    made.session.steer.set_knob("max_num_seqs", 32)
+    made.session.steer.limits.set("max_num_seqs", 32)
     made.run(12)
     return made.end().journal.path
 

@@ -100,7 +100,7 @@ def test_limits_turn_under_cuda_graphs_and_asynchronous_scheduling(large):
     assert facts.overlapped
     assert facts.device.startswith("NVIDIA")
     assert config.compilation_config.cudagraph_mode.name != "NONE"
-    turn = large.session.steer.set_knob
+    turn = large.session.steer.limits.set
     counted = large.counted_by_vllm()
     large.start(128, Uniform(100, 300), Uniform(40, 80), seed=1)
     large.turn_until(lambda: large.steps and large.steps[-1].running == 64, 200)
@@ -127,7 +127,7 @@ def test_limits_turn_under_cuda_graphs_and_asynchronous_scheduling(large):
 
 
 def test_limits_turned_at_random_lose_nothing(large):
-    turn, dice = large.session.steer.set_knob, random.Random(0)
+    turn, dice = large.session.steer.limits.set, random.Random(0)
     counted = large.counted_by_vllm()
     least = large.host.status.facts.floor("num_gpu_blocks", large.host.status.knobs)
     large.start(100, Uniform(10, 600), Uniform(10, 60), seed=2)
@@ -140,9 +140,9 @@ def test_limits_turned_at_random_lose_nothing(large):
         # Refused where there is nothing to do.
         with contextlib.suppress(UsageError):
             if dice.random() < 0.1:
-                large.session.steer.preempt()
+                large.session.steer.engine.preempt()
             if dice.random() < 0.05:
-                large.session.steer.reset_prefix_cache()
+                large.session.steer.engine.reset_prefix_cache()
         large.turn(dice.randint(1, 5))
     for name, value in large.host.status.facts.booted.as_dict().items():
         turn(name, value)
@@ -153,14 +153,14 @@ def test_limits_turned_at_random_lose_nothing(large):
 def test_a_length_lowered_cuts_what_is_past_it_and_the_slots_are_used_again(large):
     large.start(64, Uniform(200, 400), Uniform(200, 400), seed=3)
     large.turn(150)
-    large.session.steer.set_knob("max_model_len", 450)
+    large.session.steer.limits.set("max_model_len", 450)
     large.turn(5)
     assert max(large.lengths().values()) <= 450
     large.turn(200)
     outcomes = {sample.outcome for sample in large.ended}
     assert Outcome.CUT in outcomes
     assert large.steps[-1].running == 64
-    large.session.steer.set_knob("max_model_len", 4096)
+    large.session.steer.limits.set("max_model_len", 4096)
     large.drain(at_most=800)
 
 
@@ -201,7 +201,7 @@ def test_what_is_shown_is_what_nvidia_smi_shows(large, nvml, told):
 def test_boots_give_the_memory_back(large, told):
     used, tokens, seconds = [], [], []
     for again in range(3):
-        large.session.steer.boot_with({**LIMITS, "max_num_seqs": 65 - again % 2}, {})
+        large.session.steer.engine.boot_with({**LIMITS, "max_num_seqs": 65 - again % 2}, {})
         large.turn(2)
         facts = large.host.status.facts
         assert large.host.status.state is State.READY
@@ -231,7 +231,7 @@ def test_a_boot_that_does_not_fit_goes_back_to_what_ran(small, told):
     before = small.host.status.facts
     small.start(32, Uniform(100, 300), Uniform(10, 20), seed=6)
     small.turn(20)
-    small.session.steer.boot_with({**LIMITS, "num_gpu_blocks_override": 10_000_000}, {})
+    small.session.steer.engine.boot_with({**LIMITS, "num_gpu_blocks_override": 10_000_000}, {})
     small.turn(20)
     status = small.host.status
     told("refused", status.refused)

@@ -73,7 +73,7 @@ def test_only_the_load_that_is_waited_for_is_measured(trace):
     rig.boot()
     rig.run(5.0)
     # The one before has ended already: it is not this one.
-    measuring = Measuring(10.0, rig.session.steer.restart_load())
+    measuring = Measuring(10.0, rig.session.steer.load.restart())
     measuring.follow(rig.session.advance())
     assert measuring.stage is Stage.BOOTING
     rig.run(5.0)
@@ -87,7 +87,7 @@ def test_a_load_that_is_put_on_anew_warms_up_anew():
     rig.run(3.0)
     assert measuring.follow(rig.session.advance())
     assert measuring.stage is Stage.SETTLING
-    rig.session.steer.restart_load()
+    rig.session.steer.load.restart()
     rig.run(0.5)
     measuring.follow(rig.session.advance())
     assert measuring.stage is Stage.WARMING
@@ -111,7 +111,7 @@ def test_a_sweep_of_a_trace_that_ends_is_over(trace):
     load = Workload(ClosedLoop(8), trace=trace(*range(40)))
     rig = Rig(load)
     rig.boot()
-    rig.session.steer.sweep()
+    rig.session.steer.experiments.sweep()
     rig.run(30.0)
     frame = rig.session.advance()
     assert frame.sweep.level is None

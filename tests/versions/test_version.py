@@ -449,7 +449,7 @@ def test_a_storm_of_every_limit(served, seed):
 
 def test_aborted_under_load_nothing_is_left(served):
     served.load(seed=14, turns=20)
-    served.session.steer.stop_load()
+    served.session.steer.load.stop()
     served.turn()
     assert served.idle
     assert not served.scheduler.requests
@@ -459,7 +459,7 @@ def test_aborted_under_load_nothing_is_left(served):
 
 def test_shut_down_under_load_and_booted_again(served):
     served.load(seed=15, turns=20)
-    served.session.steer.boot_again()
+    served.session.steer.engine.boot_again()
     served.turn(2)
     assert served.recorder.accounting.in_flight > 0
     served.drain(at_most=2000)

@@ -169,13 +169,13 @@ def _settled(
 
     session = headless.session
     if offered:
-        session.steer.tuner.take(boot=True)
+        session.steer.take(boot=True)
         if not until_up(session, session.engine, interrupted):
             return None, _why_not(headless, interrupted)
-    measuring = Measuring(duration_s, session.steer.restart_load())
+    measuring = Measuring(duration_s, session.steer.load.restart())
     measure(session, measuring, interrupted, headless.err, quiet=options.quiet)
     if options.verify and not interrupted.asked.is_set():
-        headless.say(session.steer.verify())
+        headless.say(session.steer.experiments.verify())
         until(session, interrupted, lambda frame: frame.compare is None or frame.compare.done)
         compare = session.latest.compare
         if compare is not None:

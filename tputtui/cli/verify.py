@@ -132,7 +132,7 @@ def _both(
         known, code = measure()
         if known is None:
             return None, code
-        headless.session.steer.boot_with(exact.args, dict(base.knobs), only=True)
+        headless.session.steer.engine.boot_with(exact.args, dict(base.knobs), only=True)
     headless.say("measuring with exactly these values booted")
     again, code = measure(spec=exact)
     return (compared(known, again) if again is not None else None), code
@@ -154,7 +154,7 @@ def _measured(
     load = 0
     if spec is not None and until_up(session, spec, interrupted):
         # From its first request on, as it was when it was tuned.
-        load = session.steer.restart_load()
+        load = session.steer.load.restart()
     measuring = Measuring(duration_s, load)
     frame = session.advance()
     if spec is None or frame.status.spec == spec:

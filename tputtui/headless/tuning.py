@@ -24,7 +24,7 @@ def tune(
 
     Raises UsageError or KnobError for a plan that cannot be carried out.
     """
-    session.steer.tuner.start(plan)
+    session.steer.experiments.tune(plan)
     told = len(plan.told)
     with Progress(stderr, quiet=quiet) as progress:
         while True:

@@ -248,19 +248,20 @@ class Replay:
 
 
 class _Over:
-    """Steers a run that is over: it leads to the time of a row, and turns nothing."""
+    """Steers a run that is over: it leads to the time of a row, and changes nothing."""
 
     def __init__(self, replay: Replay) -> None:
         self._replay = replay
-
-    @property
-    def boot_cost(self) -> str:
-        """Nothing boots."""
-        raise _over()
+        self.engine = _OverEngine()
+        self.experiments = _OverExperiments()
 
     def jump(self, number: int, *, boot: bool = False) -> str:
         """To the time when row `number` was put on."""
         return self._replay.seek_row(number)
+
+    def take(self, *, boot: bool = False) -> str:
+        """Nothing is put on any more."""
+        raise _over()
 
     def pin(self, number: int | None) -> None:
         """Rows stay compared as they were."""
@@ -274,33 +275,33 @@ class _Over:
         """Nothing is done again."""
         raise _over()
 
+
+class _OverEngine:
+    """The engine of a run that is over: none."""
+
+    @property
+    def boot_cost(self) -> str:
+        """Nothing boots."""
+        raise _over()
+
+
+class _OverExperiments:
+    """The experiments of a run that is over: they refuse."""
+
     def sweep(self) -> None:
         """Nothing is measured any more."""
         raise _over()
 
-    def stop_experiment(self) -> None:
+    def stop(self, why: str = "") -> None:
         """Nothing is under way."""
         raise _over()
 
-    @property
-    def tuner(self) -> _OverTuner:
-        """Only to be looked at."""
-        return _OverTuner()
-
-
-class _OverTuner:
-    """The tuner of a run that is over: it refuses."""
-
-    def start(self, plan: Plan) -> None:
+    def tune(self, plan: Plan) -> None:
         """Nothing is measured any more."""
         raise _over()
 
-    def finish(self) -> str:
+    def finish_tuning(self) -> str:
         """Nothing is under way."""
-        raise _over()
-
-    def take(self, *, boot: bool = False) -> str:
-        """Nothing is turned any more."""
         raise _over()
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+import msgspec
+
 from tputtui.engine.host import Clock
 from tputtui.engine.orders import (
     BeginLeg,
@@ -23,6 +25,8 @@ from tputtui.engine.orders import (
     SetLimits,
     SetWorkload,
     Start,
+    Status,
+    StopLoad,
 )
 from tputtui.engine.protocol import EngineFacts
 from tputtui.errors import UsageError
@@ -32,7 +36,7 @@ from tputtui.frame import SERVING
 from tputtui.knobs import Knobs, differing, turned
 from tputtui.load.sections import difference
 from tputtui.load.workload import Workload
-from tputtui.profile import EngineSpec, EngineValue
+from tputtui.profile import EngineSpec, EngineValue, Profile
 from tputtui.session.asked import Asked
 
 __all__ = ["Helm"]
@@ -49,23 +53,44 @@ class Windows(Protocol):
 
 
 class Helm:
-    """Gives orders to `host`, keeps in `asked` what was ordered, and begins `windows` anew."""
+    """Gives orders to `host`, keeps in `asked` what was ordered, and begins `windows` anew.
+
+    engines: how many engines have come up so far.
+    """
 
     def __init__(self, host: Orders, asked: Asked, clock: Clock, windows: Windows) -> None:
         self._host = host
         self._asked = asked
         self._clock = clock
         self._windows = windows
+        self.engines = 0
+
+    @property
+    def status(self) -> Status:
+        """What the engine thread last published."""
+        return self._host.status
 
     @property
     def limits(self) -> Knobs:
         """Those last asked for. Raises KnobError while no engine is up."""
+        self.notice()
         return self._asked.limits(self._host.status)
 
     @property
     def facts(self) -> EngineFacts:
         """What the engine that is up is. Raises KnobError while none is."""
+        self.notice()
         return self._asked.facts(self._host.status)
+
+    def check_up(self) -> None:
+        """Raise KnobError while no engine is up."""
+        self.notice()
+        self._asked.limits(self._host.status)
+
+    @property
+    def asked(self) -> Knobs | None:
+        """The limits last asked for; None while no engine is up."""
+        return self._asked.knobs
 
     @property
     def load(self) -> Workload:
@@ -81,6 +106,26 @@ class Helm:
     def present(self) -> Setting:
         """Limits and load."""
         return Setting(self.limits, self.load)
+
+    @property
+    def profile(self) -> Profile:
+        """Engine, limits, load and goals as they were asked for last."""
+        asked = self._asked
+        return msgspec.structs.replace(asked.profile, knobs=asked.kept(self._host.status))
+
+    def notice(self) -> None:
+        """Take over an engine that has just come up, and begin its first window."""
+        if self._asked.follow(self._host.status):
+            self.engines += 1
+            self.turned()
+
+    def limits_with(self, setting: Setting, name: str, value: int | str) -> Knobs:
+        """The limits of `setting` with one changed.
+
+        Raises KnobError when it is out of bounds or no engine is up, CeilingError when a boot would
+        let it be so high.
+        """
+        return self._asked.with_limit(self._host.status, setting.knobs, name, value)
 
     def turned(self) -> None:
         """Something has been turned: the window begins anew."""
@@ -174,6 +219,16 @@ class Helm:
             return "Load paused: requests in flight are served to their end."
         self._host.order(RunLoad())
         return "Load running."
+
+    def run_load(self) -> None:
+        """Start the load, unless it runs."""
+        if not self._host.load_wanted:
+            self._host.order(RunLoad())
+
+    def stop_load(self) -> None:
+        """Abort what is in flight and go back to the first request."""
+        self.turned()
+        self._host.order(StopLoad())
 
     def restart(self, text: str) -> int:
         """The load from its first request on, on an empty engine; the number of the order."""

@@ -81,15 +81,7 @@ class Session:
         self._points = Points()
         self._trials = Trials()
         self.steer = Steering(
-            self.host,
-            self.recorder,
-            self._asked,
-            self._trials,
-            clock,
-            guard,
-            self._observer,
-            self.advance,
-            self.snapshot,
+            self.host, self.recorder, self._asked, self._trials, clock, self._observer, guard
         )
         self._written = written
         self._watchers: list[Callable[[Frame], None]] = []
@@ -131,8 +123,8 @@ class Session:
 
     def set_goals(self, goals: tuple[Goal, ...]) -> None:
         """Judge by other goals from now on; a tuner that searches by the others is broken off."""
-        if goals != self.goals and self.steer.under_way == "the tuner":
-            self.steer.stop_experiment()
+        if goals != self.goals and self.steer.experiments.under_way == "the tuner":
+            self.steer.experiments.stop()
         self._asked.profile = msgspec.structs.replace(self._asked.profile, goals=goals)
         self._observer.judge_anew()
 
@@ -154,14 +146,16 @@ class Session:
     def advance(self) -> Frame:
         """Move on what goes by itself (experiments, guard, a verify boot), and look."""
         now_s, status = self._clock() - self.host.lag_s, self.host.status
-        self.steer.notice(status)
+        self.steer.notice()
         hardware = self._hardware.latest() if self._hardware else None
         profile, asked = self._asked.profile, self._asked.knobs
         seen = self._observer.frame(now_s, status, profile, asked, hardware)
-        if not self.steer.legs:
+        if not self.steer.experiments.legs:
             self._trials.follow(seen, self.recorder)
             present = self._trials.all()[-1:]
-            self._points.follow(seen, self.recorder, *present, swept=bool(self.steer.under_way))
+            self._points.follow(
+                seen, self.recorder, *present, swept=bool(self.steer.experiments.under_way)
+            )
         seen = replace(seen, points=self._points.all(), trials=self._trials.all())
         seen = self.steer.follow(seen)
         frame = replace(seen, trials=self._trials.all(), baseline=self._trials.baseline)
@@ -209,16 +203,18 @@ class Session:
         """The profile that `save` writes."""
         frame, status = self.advance(), self.host.status
         found = tuned(frame, self.recorder) if frame.asked else None
-        if found is not None and (how := self.steer.tuner.came_of()):
+        if found is not None and (how := self.steer.experiments.tuner_note):
             note = "; ".join(filter(None, (found.note, how)))
             found = msgspec.structs.replace(found, note=note)
         knobs, load = self._asked.kept(status), self.workload
-        found = self.steer.evidence() or found
-        before = self.steer.stands
+        found = self.steer.experiments.evidence or found
+        before = self.steer.experiments.before
         if before is not None and status.facts is not None:
             # What the window holds is a level of a sweep or a leg, not this setting.
             knobs, load = turned(before.knobs, status.facts.booted), before.load
-            found = Evidence(TUNED, note=f"no figures: {self.steer.under_way} was under way")
+            found = Evidence(
+                TUNED, note=f"no figures: {self.steer.experiments.under_way} was under way"
+            )
         profile = self._asked.profile
         return msgspec.structs.replace(profile, load=load, knobs=knobs, evidence=found)
 

@@ -128,12 +128,12 @@ class TputApp(TerminalApp):
         value = "" if limit.choices else f" {refusal.value}"
         told = [
             f"{refusal.message} Boot again, in this process, with {limit.flag}{value}?",
-            session.steer.boot_cost,
+            session.steer.engine.boot_cost,
             "History, marks and everything else that was turned stay.",
         ]
 
         def boot() -> None:
-            self._try(lambda: session.steer.boot_higher(refusal.name, refusal.value))
+            self._try(lambda: session.steer.engine.boot_higher(refusal.name, refusal.value))
 
         self.push_screen(Confirm("boot with a higher ceiling", told, "boots", boot))
 
@@ -149,15 +149,15 @@ class TputApp(TerminalApp):
         session, name = self.session, self._board.selected
 
         def act() -> str:
-            ceilings, old = session.steer.ceilings(), session.steer.asked(name)
+            ceilings, old = session.steer.limits.ceilings, session.steer.limits.asked(name)
             value = step(name, old, direction, ceilings)
-            if session.steer.set_knob(name, value):
+            if session.steer.limits.set(name, value):
                 return ""
             if direction < 0:
                 return f"{name} is at its minimum."
             # At the ceiling: ask for what a boot would let it be, or hear why not.
             beyond = step(name, old, direction, ceilings.with_value(name, 2 * old + 2))
-            session.steer.set_knob(name, beyond)
+            session.steer.limits.set(name, beyond)
             return ""
 
         self._try(act)
@@ -168,11 +168,11 @@ class TputApp(TerminalApp):
         session, name = self.session, self._board.selected
 
         def open_dialog() -> None:
-            ceilings, value = session.steer.ceilings(), session.steer.asked(name)
+            ceilings, value = session.steer.limits.ceilings, session.steer.limits.asked(name)
 
             def use(texts: list[str]) -> None:
                 try:
-                    session.steer.set_knob(name, parse_value(name, texts[0]))
+                    session.steer.limits.set(name, parse_value(name, texts[0]))
                 except CeilingError as refusal:
                     # Once the dialog has closed.
                     self.call_later(self._offer_boot, refusal)
@@ -196,17 +196,17 @@ class TputApp(TerminalApp):
 
     def action_preempt(self) -> None:
         """Shrink the batch to its limit now."""
-        self._try(self.session.steer.preempt)
+        self._try(self.session.steer.engine.preempt)
 
     # -- the engine ------------------------------------------------------------------------
 
     def action_toggle_engine(self) -> None:
         """Pause the engine, or let it go on."""
-        self._try(self.session.steer.toggle_engine)
+        self._try(self.session.steer.engine.toggle)
 
     def action_reset_prefix_cache(self) -> None:
         """Empty the prefix cache."""
-        self._try(self.session.steer.reset_prefix_cache)
+        self._try(self.session.steer.engine.reset_prefix_cache)
 
     def action_edit_engine(self) -> None:
         """Any argument the engine is booted with."""
@@ -216,11 +216,11 @@ class TputApp(TerminalApp):
         session = self.session
 
         def use(args: dict[str, EngineValue]) -> None:
-            session.steer.boot_with(args, {})
+            session.steer.engine.boot_with(args, {})
             self._board.redraw()
 
         def open_form() -> None:
-            cost, facts = session.steer.boot_cost, session.host.status.facts
+            cost, facts = session.steer.engine.boot_cost, session.host.status.facts
             assert facts is not None
             self.push_screen(EngineForm(facts.arguments, session.engine.args, cost, use))
 
@@ -229,22 +229,22 @@ class TputApp(TerminalApp):
     def action_boot_again(self) -> None:
         """Boot again after a failure."""
         if self.session.host.status.failure is not None:
-            self.session.steer.boot_again()
+            self.session.steer.engine.boot_again()
 
     # -- load ------------------------------------------------------------------------------
 
     def action_toggle_load(self) -> None:
         """Hold the load, or let it run."""
-        self._try(self.session.steer.toggle_load)
+        self._try(self.session.steer.load.toggle)
 
     def action_stop_load(self) -> None:
         """Abort what is in flight."""
-        self._try(self.session.steer.stop_load)
+        self._try(self.session.steer.load.stop)
 
     def action_scale_load(self, direction: int) -> None:
         """A quarter more load, or a fifth less."""
         session = self.session
-        self._try(lambda: session.steer.set_workload(scaled(session.workload, direction)))
+        self._try(lambda: session.steer.load.set(scaled(session.workload, direction)))
 
     def action_edit_load(self) -> None:
         """Every part of the load, and what it amounts to."""
@@ -253,7 +253,7 @@ class TputApp(TerminalApp):
         session = self.session
 
         def use(workload: Workload) -> None:
-            session.steer.set_workload(workload)
+            session.steer.load.set(workload)
             self._board.redraw()
 
         status = session.host.status
@@ -293,23 +293,24 @@ class TputApp(TerminalApp):
         session = self.session
         compare = session.latest.compare
         if compare is not None and not compare.done:
-            self._try(session.steer.stop_experiment)
+            self._try(session.steer.experiments.stop)
         else:
-            self._try(session.steer.compare)
+            self._try(session.steer.experiments.compare)
 
     def action_verify(self) -> None:
         """Ask, then boot with exactly the present values and measure them again."""
         session = self.session
 
         def ask() -> None:
-            session.steer.check_verify()
+            session.advance()  # judged by how it stands now
+            session.steer.experiments.check_verify()
             told = [
                 "Boot again, in this process, with exactly the present limits as ceilings, measure "
                 "under the same load, and compare?",
-                session.steer.boot_cost,
+                session.steer.engine.boot_cost,
                 "What it finds is saved with the profile (s): tuned live becomes verified.",
             ]
-            act = partial(self._try, session.steer.verify)
+            act = partial(self._try, session.steer.experiments.verify)
             self.push_screen(Confirm("verify boot", told, "boots", act))
 
         self._try(ask)

@@ -8,50 +8,58 @@ from tputtui.experiments.tuner.plan import Plan
 from tputtui.frame import Frame
 from tputtui.measure.history import History
 
-__all__ = ["Steers", "Tunes", "Watched"]
+__all__ = ["Steers", "Watched"]
 
 
-class Tunes(Protocol):
-    """What can be done with the tuner."""
+class Boots(Protocol):
+    """The engine, as far as those screens name it."""
 
-    def start(self, plan: Plan) -> None:
+    @property
+    def boot_cost(self) -> str:
+        """What another boot costs, in a sentence."""
+
+
+class Experiments(Protocol):
+    """What changes settings by itself."""
+
+    def sweep(self) -> None:
+        """Sweep the load."""
+
+    def stop(self, why: str = ...) -> None:
+        """End what is under way."""
+
+    def tune(self, plan: Plan) -> None:
         """Search for the best setting."""
 
-    def finish(self) -> str:
-        """Try no more."""
-
-    def take(self, *, boot: bool = False) -> str:
-        """Put on what was found."""
+    def finish_tuning(self) -> str:
+        """Try no more settings."""
 
 
 class Steers(Protocol):
     """What can be done from the screens that list settings; a run that is over refuses."""
 
     @property
-    def boot_cost(self) -> str:
-        """What another boot costs."""
+    def engine(self) -> Boots:
+        """The engine."""
+
+    @property
+    def experiments(self) -> Experiments:
+        """Sweep, A/B, tuner."""
 
     def jump(self, number: int, *, boot: bool = False) -> str:
         """Go back to a row."""
+
+    def take(self, *, boot: bool = False) -> str:
+        """Put on what the tuner settled on."""
 
     def pin(self, number: int | None) -> None:
         """Compare with a row."""
 
     def undo(self) -> str:
-        """Take back the last turn."""
+        """Take back the last change."""
 
     def redo(self) -> str:
         """Do it again."""
-
-    def sweep(self) -> None:
-        """Sweep the load."""
-
-    def stop_experiment(self) -> None:
-        """Break off a sweep or an A/B."""
-
-    @property
-    def tuner(self) -> Tunes:
-        """What searches for a setting."""
 
 
 class Watched(Protocol):
@@ -59,7 +67,7 @@ class Watched(Protocol):
 
     @property
     def steer(self) -> Steers:
-        """What turns it."""
+        """What changes it."""
 
     @property
     def history(self) -> History:

@@ -61,7 +61,7 @@ class FrontierScreen(WatchingScreen):
         """Sweep the load, or stop doing so."""
         sweep, steer = self._session.latest.sweep, self._session.steer
         stops = sweep is not None and sweep.level is not None
-        self.attempt(steer.stop_experiment if stops else steer.sweep)
+        self.attempt(steer.experiments.stop if stops else steer.experiments.sweep)
 
     def action_clear(self) -> None:
         """Forget the points."""

@@ -107,7 +107,7 @@ class HistoryScreen(WatchingScreen):
 
     def _offer_boot(self, number: int, needed: BootNeeded) -> None:
         try:
-            cost = self._session.steer.boot_cost
+            cost = self._session.steer.engine.boot_cost
         except TputError as refusal:
             self.refuse(refusal)
             return

@@ -115,7 +115,7 @@ class TunerScreen(WatchingScreen):
     def action_start(self) -> None:
         """Begin."""
         plan = self._plan
-        if plan is not None and self.attempt(lambda: self._session.steer.tuner.start(plan)):
+        if plan is not None and self.attempt(lambda: self._session.steer.experiments.tune(plan)):
             self._planning = False
             self.tick()
 
@@ -192,7 +192,7 @@ class TunerScreen(WatchingScreen):
             self.refuse(refusal)
             return
         told = len(plan.told)
-        if self.attempt(lambda: self._session.steer.tuner.start(plan)):
+        if self.attempt(lambda: self._session.steer.experiments.tune(plan)):
             self._planning = False
             self.notify(f"Going on after {counted(told, 'trial')}.", timeout=4)
             self.tick()
@@ -201,7 +201,7 @@ class TunerScreen(WatchingScreen):
 
     def action_finish(self) -> None:
         """No more trials; a second time, no confirmation either."""
-        self.attempt(self._session.steer.tuner.finish, shown_s=5.0)
+        self.attempt(self._session.steer.experiments.finish_tuning, shown_s=5.0)
 
     def action_take(self) -> None:
         """Put on what was found; ask first where that takes a boot."""
@@ -226,12 +226,12 @@ class TunerScreen(WatchingScreen):
     def _take(self, then: Callable[[], None]) -> None:
         steer = self._session.steer
         try:
-            said = steer.tuner.take()
+            said = steer.take()
         except BootNeeded as needed:
-            told = [f"{needed.message} Boot that one, in this process?", steer.boot_cost]
+            told = [f"{needed.message} Boot that one, in this process?", steer.engine.boot_cost]
 
             def boot() -> None:
-                self.attempt(lambda: steer.tuner.take(boot=True), shown_s=5.0)
+                self.attempt(lambda: steer.take(boot=True), shown_s=5.0)
 
             self.app.push_screen(Confirm("boot what was found", told, "boots", boot))
         except TputError as refusal:

@@ -1,0 +1,271 @@
+"""What a person can do with experiments: a sweep, an A/B, the tuner, a verify boot.
+
+Front end's thread. Experiments change settings by themselves, one at a time; each new frame moves
+them on. Whatever the person changes meanwhile ends them first.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+from tputtui.engine.host import Clock
+from tputtui.errors import KnobError, UsageError
+from tputtui.experiments.setting import Setting
+from tputtui.experiments.tuner.plan import Plan
+from tputtui.experiments.under_way import Experiments
+from tputtui.experiments.verifying import (
+    Next,
+    Verifying,
+    check_real,
+    check_window,
+    is_measured,
+    waiting,
+)
+from tputtui.export.startup import start_up
+from tputtui.frame import Frame
+from tputtui.frame.tried import Trials
+from tputtui.knobs import differing, turned
+from tputtui.measure.recorder import Recorder
+from tputtui.profile import EngineSpec
+from tputtui.profile.evidence import Evidence
+from tputtui.session.helm import Helm
+
+__all__ = ["ExperimentSteering"]
+
+
+class ExperimentSteering:
+    """Begins, moves on and ends experiments; `helm` puts on what they want.
+
+    trials: every setting tried; what an A/B came to is noted there.
+    """
+
+    def __init__(self, helm: Helm, recorder: Recorder, trials: Trials, clock: Clock) -> None:
+        self._helm = helm
+        self._recorder = recorder
+        self._trials = trials
+        self._clock = clock
+        self._experiments = Experiments()
+        self._verifying: Verifying | None = None
+        self._verify_waits = False
+        self._seen: Frame | None = None
+        self._news: list[str] = []
+
+    # -- how they stand ----------------------------------------------------------------------
+
+    @property
+    def under_way(self) -> str:
+        """What changes things by itself now: "a sweep", "an A/B", "the tuner", or nothing."""
+        return self._experiments.under_way
+
+    @property
+    def legs(self) -> bool:
+        """Whether that puts on legs, which are no settings of the person's."""
+        return self._experiments.legs
+
+    @property
+    def before(self) -> Setting | None:
+        """The person's setting, which will stand again once that is over; None without."""
+        return self._experiments.before
+
+    @property
+    def setting(self) -> Setting:
+        """What stands, or will stand again. Raises KnobError while no engine is up."""
+        present = self._helm.present
+        return self.before or present
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What a verify boot measured of the setting that stands, if it did."""
+        verifying, profile = self._verifying, self._helm.profile
+        if verifying and verifying.is_of(profile.engine, self._helm.asked, profile.load):
+            return verifying.evidence
+        return None
+
+    def news(self) -> list[str]:
+        """What happened by itself since this was last asked, in sentences."""
+        news, self._news = self._news, []
+        return news
+
+    # -- a sweep, an A/B ---------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Step the load up from an eighth until saturation, a point a level; then restore it.
+
+        Raises UsageError for a load without a constant level, KnobError while no engine is up.
+        """
+        self._helm.check_up()
+        self.stop("Started again.")
+        first = self._experiments.sweep(self.setting, self._clock())
+        self._helm.run_load()
+        self._helm.grant(first)
+
+    def compare(self) -> str:
+        """Run an A/B: the pinned baseline, or the limits before these, against these.
+
+        Raises UsageError when there is nothing else to compare these with.
+        """
+        self._helm.check_up()
+        self.stop("Started again.")
+        present = self.setting
+        other = self._trials.other(present.knobs, self._helm.engine)
+        if other is None:
+            raise UsageError(
+                "There is nothing to compare with.", "Change a limit first, or pin a row (h lists)."
+            )
+        goals = self._helm.profile.goals
+        first = self._experiments.compare(other.knobs, present, goals, self._clock())
+        self._helm.grant(first)
+        return f"A/B: {differing(other.knobs, present.knobs)}. Any change breaks it off."
+
+    def stop(self, why: str = "Stopped.") -> None:
+        """End what is under way, `why` in a sentence, and put everything back.
+
+        What it measured stays. Raises KnobError while no engine is up.
+        """
+        self._verify_waits = False
+        if self._verifying is not None:
+            self._verifying.stop(why)
+        under_way = self.under_way
+        self._helm.grant(self._experiments.stop(why))
+        if under_way == "an A/B":
+            self._note_compare()
+
+    def forget(self) -> None:
+        """Another setting is put on: what was compared and verified was not of that."""
+        self._experiments.forget()
+        self._verifying = None
+
+    # -- the tuner ---------------------------------------------------------------------------
+
+    def tune(self, plan: Plan) -> None:
+        """Search for the best setting by `plan`; then everything is put back, to be taken or not.
+
+        Raises UsageError or KnobError for what cannot be carried out.
+        """
+        self._helm.check_up()
+        self.stop("Started again.")
+        goals, status = self._helm.profile.goals, self._helm.status
+        first = self._experiments.tune(plan, self.setting, status, goals, self._clock())
+        self._helm.grant(first)
+
+    def finish_tuning(self) -> str:
+        """Try no more: confirm the best; a second time, end. What is done, in words.
+
+        Raises UsageError when the tuner is not under way.
+        """
+        return self._experiments.finish(self._clock())
+
+    @property
+    def tuned(self) -> tuple[EngineSpec, Setting]:
+        """What the tuner settled on. Raises UsageError when there is nothing to take."""
+        tuned = self._experiments.found
+        if tuned is None or self.under_way == "the tuner":
+            raise UsageError("The tuner has found nothing to take.", "t shows how it stands.")
+        return tuned
+
+    @property
+    def tuner_note(self) -> str:
+        """How the tuner came to the setting that stands; empty for a person's own."""
+        state, profile = self._experiments.tuner_state, self._helm.profile
+        standing = profile.engine, (self._helm.asked, profile.load)
+        return f"tuner: {state.verdict}" if state and self._experiments.found == standing else ""
+
+    # -- a verify boot -----------------------------------------------------------------------
+
+    def check_verify(self) -> EngineSpec:
+        """What `verify` would boot; raises what it would raise, so ask before asking a person."""
+        check_real(self._helm.facts.simulated)
+        if self.under_way:
+            raise UsageError(
+                f"{self.under_way.capitalize()} is under way: no window is of this setting alone.",
+                "Let it end, or stop it; then v.",
+            )
+        if (seen := self._seen_of_present) is not None:
+            check_window(seen)
+        exact, _, refused = start_up(self._helm.profile)
+        if refused:
+            raise UsageError(refused)
+        return exact
+
+    def verify(self) -> str:
+        """Boot with exactly the present values, and measure them again; what is done, in words.
+
+        Where they have not been measured for 10 s, that is waited for.
+        Raises UsageError where there will be no figures to compare with, while an experiment is
+        under way, on a simulated device, or where vLLM would not boot with these values; KnobError
+        with no engine up.
+        """
+        exact = self.check_verify()
+        self._verifying = None
+        seen = self._seen_of_present
+        if seen is None or not is_measured(seen):
+            self._verify_waits = True
+            return "The setting that stands is measured for 10 s first. Any change breaks it off."
+        return self._begin_verify(exact, seen)
+
+    # -- moved on by frames ------------------------------------------------------------------
+
+    def follow(self, seen: Frame) -> None:
+        """Move on what is under way by what is seen. Raises KnobError where the engine is gone."""
+        self._seen = seen
+        under_way = self.under_way
+        with suppress(KnobError):
+            # The engine may be gone since: then there is nothing to put on any more.
+            self._helm.grant(self._experiments.follow(seen, self._recorder))
+        if under_way == "an A/B" and not self.under_way:
+            self._note_compare()
+
+    def follow_verify(self, seen: Frame) -> None:
+        """Move a verify boot on. Raises KnobError where the engine is gone."""
+        if self._verify_waits and is_measured(seen):
+            # First: what is looked at from here on must not begin it again.
+            self._verify_waits = False
+            try:
+                self._news.append(self._begin_verify(self.check_verify(), seen))
+            except UsageError as error:
+                self._news.append(str(error))
+            return
+        if (verifying := self._verifying) is None:
+            return
+        match verifying.follow(seen, self._recorder):
+            case Next.BEGIN:
+                verifying.begun(self._helm.restart("verify: measured again"))
+            case Next.ANEW:
+                self._helm.measure_anew()
+
+    def told(self, seen: Frame) -> Frame:
+        """The frame with how they stand."""
+        verified = self._verifying.state if self._verifying else None
+        if self._verify_waits:
+            verified = waiting(seen)
+        return replace(
+            seen,
+            sweep=self._experiments.sweep_state,
+            compare=verified or self._experiments.compare_state,
+            tuner=self._experiments.tuner_state,
+        )
+
+    # -- inside ------------------------------------------------------------------------------
+
+    @property
+    def _seen_of_present(self) -> Frame | None:
+        """The last frame, if it was of what is asked for now."""
+        seen, asked = self._seen, self._helm.profile
+        if seen is None or seen.asked != self._helm.asked:
+            return None
+        same = seen.profile.engine == asked.engine and seen.profile.load == asked.load
+        return seen if same else None
+
+    def _begin_verify(self, exact: EngineSpec, seen: Frame) -> str:
+        limits, facts, status = self._helm.limits, self._helm.facts, self._helm.status
+        verifying = Verifying(seen, self._recorder, exact, status.refused)
+        self.stop("Another engine is booted.")
+        self._helm.boot(exact.args, turned(limits, facts.booted), only=True)
+        self._verifying = verifying
+        return "Booting with exactly these values, to measure them again."
+
+    def _note_compare(self) -> None:
+        """Keep beside the present row what an A/B of it came to."""
+        if (state := self._experiments.compare_state) is not None:
+            self._trials.note(f"A/B, {state.named}: {state.note}")

@@ -1,0 +1,151 @@
+"""What a person can change: limits, load and engine, each on its own. Front end's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tputtui.engine.models import check_no_secret
+from tputtui.frame import SERVING
+from tputtui.knobs import Knobs, knob
+from tputtui.load.sections import difference
+from tputtui.load.source import check_trace
+from tputtui.load.workload import Workload
+from tputtui.measure.recorder import Recorder
+from tputtui.profile import EngineValue, tokenizer_of
+from tputtui.session.changing import Changing
+from tputtui.session.experimenting import ExperimentSteering
+from tputtui.session.helm import Helm
+
+__all__ = ["EngineSteering", "LimitSteering", "LoadSteering"]
+
+
+class LimitSteering:
+    """Limits, in force by the next step."""
+
+    def __init__(self, helm: Helm, changing: Changing, experiments: ExperimentSteering) -> None:
+        self._helm = helm
+        self._changing = changing
+        self._experiments = experiments
+
+    def set(self, name: str, value: int | str) -> bool:
+        """Ask for a limit; whether it differs from the last asked.
+
+        Raises KnobError when it is out of bounds or no engine is up, CeilingError when a boot would
+        let it be so high.
+        """
+        setting = self._experiments.setting
+        new = self._helm.limits_with(setting, name, value)
+        if new == setting.knobs:
+            return False
+        self._changing.about_to(name, "A limit was changed.")
+        self._helm.ask(new)
+        return True
+
+    def asked(self, name: str) -> int:
+        """A limit as last asked for. Raises KnobError while no engine is up."""
+        return self._experiments.setting.knobs.get(name)
+
+    @property
+    def ceilings(self) -> Knobs:
+        """The highest the engine can take. Raises KnobError while none is up."""
+        return self._helm.facts.ceilings
+
+
+class LoadSteering:
+    """What arrives, and whether it does."""
+
+    def __init__(self, helm: Helm, changing: Changing, experiments: ExperimentSteering) -> None:
+        self._helm = helm
+        self._changing = changing
+        self._experiments = experiments
+
+    def set(self, workload: Workload) -> bool:
+        """Go on with another load; whether it differs.
+
+        Raises UsageError when its trace cannot be opened.
+        """
+        before = self._experiments.before
+        old = before.load if before else self._helm.load
+        if workload == old:
+            return False
+        if workload.trace != old.trace or workload.arrivals != old.arrivals:
+            check_trace(workload, tokenizer_of(self._helm.engine))
+        if self._helm.asked is not None and self._helm.status.state in SERVING:
+            self._changing.about_to("load", "The load was changed.")
+        self._helm.put_load(workload, difference(self._helm.load, workload))
+        return True
+
+    def toggle(self) -> str:
+        """Start the load, or hold it; what was done, in words. Raises KnobError with no engine."""
+        self._helm.check_up()
+        self._experiments.stop("The load was held.")
+        return self._helm.toggle_load()
+
+    def restart(self) -> int:
+        """Begin the load with its first request, on an empty engine; the number of the order."""
+        self._experiments.stop("The load was begun anew.")
+        return self._helm.restart("load begun anew")
+
+    def stop(self) -> None:
+        """Abort what is in flight and go back to the first request. KnobError with no engine."""
+        self._helm.check_up()
+        self._experiments.stop("The load was stopped.")
+        self._helm.stop_load()
+
+
+class EngineSteering:
+    """The engine: paused, emptied, or booted again."""
+
+    def __init__(self, helm: Helm, recorder: Recorder, experiments: ExperimentSteering) -> None:
+        self._helm = helm
+        self._recorder = recorder
+        self._experiments = experiments
+
+    def toggle(self) -> str:
+        """Pause the engine between two steps, or let it go on; what was done, in words."""
+        self._helm.check_up()
+        self._experiments.stop("The engine was paused.")
+        return self._helm.toggle_engine()
+
+    def preempt(self) -> str:
+        """Shrink the batch to `max_num_seqs` now rather than by draining; says so, in words.
+
+        Raises UsageError when nothing runs above the limit.
+        """
+        running = self._recorder.accounting.running
+        return self._helm.preempt(max(0, running - self._helm.limits.max_num_seqs))
+
+    def reset_prefix_cache(self) -> str:
+        """Empty the prefix cache; what was done, in words. Raises KnobError with no engine."""
+        self._helm.check_up()
+        return self._helm.reset_prefix_cache()
+
+    def boot_again(self) -> None:
+        """Boot the same engine anew, with the limits as they were asked for last."""
+        self._helm.boot_again()
+
+    def boot_with(
+        self, args: Mapping[str, EngineValue], knobs: Mapping[str, int], *, only: bool = False
+    ) -> None:
+        """Boot another engine in place of this one, in this process; the load goes on with it.
+
+        args: its engine arguments, all of them. knobs: limits to start with; the others that had
+        been changed stay as they are, as far as the new ceilings let them, or with `only` do not.
+        Where it does not boot, the engine of before is booted again.
+        Raises KnobError while no engine is up, UsageError for an argument that holds a secret.
+        """
+        self._helm.check_up()
+        check_no_secret(args)
+        self._experiments.stop("Another engine is booted.")
+        self._helm.boot(args, knobs, only=only)
+
+    def boot_higher(self, name: str, value: int) -> None:
+        """Boot the same engine with a higher ceiling for one limit, and that limit at it."""
+        limit = knob(name)
+        ceiling = {limit.argument: bool(value) if limit.choices else value}
+        self.boot_with({**self._helm.engine.args, **ceiling}, {name: value})
+
+    @property
+    def boot_cost(self) -> str:
+        """What another boot costs, in a sentence. Raises KnobError while no engine is up."""
+        return self._helm.boot_cost(self._recorder.accounting.in_flight)
