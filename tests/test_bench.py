@@ -286,7 +286,7 @@ def bench(*words, cwd, more=None):
 def test_the_program_measures_with_no_terminal_at_all(tmp_path):
     """On the deterministic engine, in real time; `verify` is tested on the real one."""
     # A goal is met from three generations of requests on, of about a second each.
-    words = ["--duration", "6s", "--load", "32", "--knob", "max_num_seqs=24", "--format", "json"]
+    words = ["--duration", "6s", "--load", "32", "--limit", "max_num_seqs=24", "--format", "json"]
     words += ["--goal", "ttft_p50=60s", "--save", "kept.yaml"]
     done = bench(*words, cwd=tmp_path, more=PACED)
     out, err = done.communicate(timeout=PATIENCE_S)

@@ -97,7 +97,29 @@ def test_engine_arguments_of_the_config_lie_below_those_of_a_profile(home, capsy
 
 def test_a_ceiling_on_the_command_line_lowers_a_profiles_limit(home, capsys):
     found = shown(capsys, "--profile", "chat", "--max-num-seqs", "64")
-    assert "max_num_seqs=64," in found["knob"][0]
+    assert "max_num_seqs=64," in found["limit"][0]
+
+
+def started(capsys, *words, name="max_num_seqs"):
+    return dict(each.split("=") for each in shown(capsys, *words)["limit"][0].split(","))[name]
+
+
+def test_limits_are_read_by_their_former_name_everywhere(home, monkeypatch, capsys):
+    write(home, "knob: max_num_seqs=60\n")
+    assert started(capsys) == "60"
+    monkeypatch.setenv("TPUTTUI_KNOB", "max_num_seqs=50")
+    assert started(capsys) == "50"
+    monkeypatch.setenv("TPUTTUI_LIMIT", "max_num_seqs=40")
+    assert started(capsys) == "40"
+    words = ("--knob", "max_num_seqs=30", "--limit", "max_num_batched_tokens=512")
+    assert started(capsys, *words) == "30"
+    assert started(capsys, *words, name="max_num_batched_tokens") == "512"
+
+
+def test_a_limit_under_both_names_in_the_config_is_refused(home, capsys):
+    write(home, "knob: max_num_seqs=60\nlimit: max_num_seqs=50\n")
+    assert cli.main(["config", "show"]) == 2
+    assert "limit stands twice" in capsys.readouterr().err
 
 
 def test_a_profile_named_in_the_config_is_started_from(home, capsys):
@@ -234,7 +256,7 @@ def completed(line, home):
         ("tputtui --prof", {"--profile"}),
         ("tputtui --profile ch", {"chat"}),
         ("tputtui --theme ", {"dark", "light", "terminal"}),
-        ("tputtui --knob max_m", {"max_model_len="}),
+        ("tputtui --limit max_m", {"max_model_len="}),
         ("tputtui bench --format ", {"table", "json", "jsonl", "csv"}),
         ("tputtui bench shape:demo --max-model", {"--max-model-len"}),
         ("tputtui profiles ", {"list", "show", "diff", "validate", "export", "schema"}),

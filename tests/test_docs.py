@@ -155,7 +155,7 @@ vllm serve shape:demo \\
 PROFILE = """\
 tputtui: 1
 engine: {model: shape:demo, max_num_seqs: 64}
-knobs: {max_num_seqs: 32}
+limits: {max_num_seqs: 32}
 load:
   arrivals: {kind: closed, in_flight: 8}
   prompt: {kind: fixed, tokens: 32}

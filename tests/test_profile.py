@@ -68,8 +68,11 @@ def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "place", "says", "hint"),
     [
-        ("tputtui: 1\nknob: {}", "knob", "no such key", "`knobs`"),
+        ("tputtui: 1\nlimit: {}", "limit", "no such key", "`limits`"),
         ("tputtui: 1\nknobs: {max_num_seq: 3}", "knobs.max_num_seq", "no such", "`max_num_seqs`"),
+        ("tputtui: 1\nlimits: {max_num_seq: 3}", "limits.max_num_seq", "no such", "`max_num_seqs`"),
+        ("tputtui: 1\nlimits: {max_num_seqs: lots}", "limits.max_num_seqs", "found 'lots'", ""),
+        ("tputtui: 1\nlimits: {}\nknobs: {}", "limits", "stands twice, as knobs", ""),
         ("tputtui: 1\nknobs: {max_num_seqs: lots}", "knobs.max_num_seqs", "expected `int", ""),
         ("tputtui: 1\nknobs: {max_num_seqs: 0}", "knobs.max_num_seqs", ">= 1", ""),
         ("tputtui: 1\nload: {arrivals: {kind: closed, in_flight: 4}, output: {kind: fixed, "

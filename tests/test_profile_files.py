@@ -43,7 +43,7 @@ engine:   # what needs a boot
   seed: 0x1F
   cudagraph_capture_sizes: [1, 2,
     4]
-knobs:
+limits:
   # The night's own.
   max_num_seqs: 64   # measured on Tuesday
   max_num_batched_tokens: 2_048
@@ -88,6 +88,15 @@ def test_comments_order_and_spelling_survive_and_only_what_changed_is_touched():
     # What is new stands where a profile has it.
     assert lines.index("  scheduling_policy: priority") < lines.index("load:")
     assert lines[lines.index("price_per_hour: 25e-1") + 1] == "evidence:"
+
+
+def test_a_file_that_calls_its_limits_knobs_is_read_and_keeps_its_word():
+    former = BY_HAND.replace("\nlimits:", "\nknobs:")
+    assert profile.parse(former, "x") == profile.parse(BY_HAND, "x")
+    text = resaved(changed(knobs={"max_num_seqs": 32}), former)
+    assert "knobs:\n  # The night's own.\n  max_num_seqs: 32   # measured on Tuesday" in text
+    assert "limits:" not in text
+    assert "limits:" in profile.dump(changed())
 
 
 def test_what_is_gone_goes_and_another_kind_is_written_anew():
@@ -263,7 +272,7 @@ def test_what_is_read_agrees_with_the_schema(name):
     "text",
     [
         "tputtui: 1\nknob: {}",
-        "tputtui: 1\nknobs: {max_num_seqs: 0}",
+        "tputtui: 1\nlimits: {max_num_seqs: 0}",
         "tputtui: 1\ngoal: {ttft: 3}",
         "tputtui: 2",
         "tputtui: 1\nload: {arrivals: {kind: poison, rate: 4}}",
@@ -285,7 +294,7 @@ def test_the_schema_refuses_what_the_reader_refuses(text):
         ("tputtui: 1\ntputtui: 1", "line 2, column 1: the key 'tputtui' stands twice"),
         ("tputtui: 1\nengine: {a: 1, a: 2}", "the key 'a' stands twice"),
         ("tputtui: 1\nengine: {max-num-seqs: 1, max_num_seqs: 2}", "as max-num-seqs as well"),
-        ("tputtui: 1\nengine: {max_num_seqs: 64}\nknobs: {max_num_seqs: 65}", "above its ceiling"),
+        ("tputtui: 1\nengine: {max_num_seqs: 64}\nlimits: {max_num_seqs: 65}", "above its ceiling"),
         ("tputtui: !!int 1", "takes no tags"),
         ("tputtui: 1\nabout: !!binary aGk=", "takes no tags"),
         ("tputtui: 1\nengine: !!set {a}", "takes no tags"),
@@ -332,7 +341,7 @@ SCALARS = st.one_of(
 )  # fmt: skip
 KEYS = st.one_of(
     st.sampled_from(
-        ["tputtui", "about", "engine", "knobs", "load", "goal", "price_per_hour", "evidence",
+        ["tputtui", "about", "engine", "limits", "load", "goal", "price_per_hour", "evidence",
          "model", "max_num_seqs", "arrivals", "kind", "in_flight", "prompt", "output", "tokens",
          "seed", "tuned", "figures", "state", "window_s", "ttft_s", "versions", "goodput"]
     ),

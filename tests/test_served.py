@@ -332,7 +332,7 @@ def test_of_a_profile_a_server_takes_load_and_goals(name, tmp_path):
     "words",
     [
         ["--max-num-seqs", "4"],
-        ["--knob", "max_model_len=100"],
+        ["--limit", "max_model_len=100"],
     ],
 )
 def test_what_is_typed_for_a_server_and_is_not_its_to_set_is_refused(words, tmp_path):

@@ -18,7 +18,7 @@ ESCAPE = re.compile(r"\x1b\[[0-9;?<>=]*[a-zA-Z]")
 
 
 def test_a_person_boots_turns_a_limit_saves_leaves_and_starts_from_what_was_saved(tmp_path):
-    terminal = Terminal("--load 48 --knob max_num_seqs=32", tmp_path)
+    terminal = Terminal("--load 48 --limit max_num_seqs=32", tmp_path)
     terminal.until(r"importing|loading|starting")
     terminal.until(r"▶ RUNNING")
     terminal.until(r"generated +[1-9][\d,]* tok/s")

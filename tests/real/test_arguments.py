@@ -198,7 +198,7 @@ def test_an_argument_that_stands_twice_is_refused_by_both_names(one):
 
 
 def test_a_ceiling_in_words_is_a_ceiling():
-    text = 'tputtui: 1\nengine: {max_model_len: "8k"}\nknobs: {max_model_len: 32768}\n'
+    text = 'tputtui: 1\nengine: {max_model_len: "8k"}\nlimits: {max_model_len: 32768}\n'
     with pytest.raises(ProfileError, match="above its ceiling"):
         profile.parse(text, "p.yaml")
 

@@ -99,7 +99,7 @@ def _for_a_server(base: Profile) -> tuple[Profile, str]:
     args = {name: value for name, value in base.engine.args.items() if settable(name)}
     knobs = base.knobs if is_server(base.engine.model) else {}
     left_out = [f"engine.{name}" for name in base.engine.args if name not in args]
-    left_out += [f"knobs.{name}" for name in base.knobs if name not in knobs]
+    left_out += [f"limits.{name}" for name in base.knobs if name not in knobs]
     engine = EngineSpec(base.engine.model, args)
     return msgspec.structs.replace(base, engine=engine, knobs=knobs), ", ".join(left_out)
 
@@ -153,7 +153,7 @@ def said_by(base: Profile) -> dict[str, str]:
     if base.price_per_hour is not None:
         said["price_per_hour"] = repr(base.price_per_hour)
     if base.knobs:
-        said["knob"] = ",".join(f"{name}={spoken(name, v)}" for name, v in base.knobs.items())
+        said["limit"] = ",".join(f"{name}={spoken(name, v)}" for name, v in base.knobs.items())
     return said
 
 
@@ -174,13 +174,13 @@ def _put_on(base: Profile, engine: EngineSpec, settings: Mapping[str, Value]) ->
     }
     _check_plain(settings)
     knobs = dict(base.knobs)
-    for text in filter(None, above.get("knob", "").split(",")):
+    for text in filter(None, above.get("limit", "").split(",")):
         name, _, value = text.partition("=")
         name = name.strip().replace("-", "_")
         knobs[name] = started_at(name, parse_value(name, value))
         if is_server(engine.model) and name not in LIVE:
             raise UsageError(
-                f"--knob {name} is given where the server is started, not here.",
+                f"--limit {name} is given where the server is started, not here.",
                 f"Only {', '.join(LIVE)} can be turned at some servers.",
             )
     # A ceiling given here may lie below what the profile asks for.

@@ -106,7 +106,7 @@ def _as_json(found: Sides) -> str:
         assert of.trial.series is not None
         return {
             "run": of.name,
-            "knobs": of.trial.knobs.as_dict(),
+            "limits": of.trial.knobs.as_dict(),
             "window_s": of.trial.series.length_s,
             "requests": of.trial.series.n,
             "phase": of.trial.phase.value,

@@ -182,7 +182,7 @@ _COMPLETERS = {
     "token_file": _any_file,
     "ca": _any_file,
     "save_dir": _any_file,
-    "knob": _limits,
+    "limit": _limits,
     "vary": _limits,
     "search": _searches,
     "resume": _runs,

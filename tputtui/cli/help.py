@@ -94,7 +94,7 @@ def _profiles() -> str:
         about: ...                 a line
         engine: {model: ..., ...}  what needs a boot: any vLLM argument by its long name
         serve: {port: 8000, ...}   flags of vLLM's HTTP server: no effect here, kept for exports
-        knobs: {...}               the live limits, at or below their ceilings
+        limits: {...}              the live limits, at or below their ceilings
         load: {...}                arrivals, lengths, prefixes, conversations, trace, seed
         goal: {ttft_p99: 500ms}    what requests should be served within
         price_per_hour: 2.5        for the cost of a million tokens

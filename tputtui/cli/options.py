@@ -26,8 +26,11 @@ def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
         if setting.switch:
             action = argparse.BooleanOptionalAction
             add(setting.flag, action=action, default=None, help=setting.help)
-        elif setting.name == "knob":
-            add(setting.flag, metavar=setting.metavar, action="append", help=setting.help)
+        elif setting.name == "limit":
+            texts = {setting.flag: setting.help, f"--{setting.former}": argparse.SUPPRESS}
+            for flag, text in texts.items():
+                metavar = setting.metavar
+                add(flag, dest=setting.name, metavar=metavar, action="append", help=text)
         else:
             default = f" (default {setting.default})" if setting.default else ""
             add(setting.flag, metavar=setting.metavar, help=setting.help + default)

@@ -21,7 +21,11 @@ _FALSE = ("", "0", "false", "no", "off")
 
 
 class Setting(NamedTuple):
-    """One setting. metavar: empty for a switch. in_profile: whether a profile can say it."""
+    """One setting.
+
+    metavar: empty for a switch. in_profile: whether a profile can say it. former: a name that it
+    had once, and is still read by.
+    """
 
     name: str
     metavar: str
@@ -29,6 +33,7 @@ class Setting(NamedTuple):
     group: str = "run"
     default: str = ""
     in_profile: bool = False
+    former: str = ""
 
     @property
     def flag(self) -> str:
@@ -39,6 +44,12 @@ class Setting(NamedTuple):
     def variable(self) -> str:
         """In the environment."""
         return f"TPUTTUI_{self.name.upper()}"
+
+    def in_environment(self, environ: Mapping[str, str]) -> str:
+        """What the environment says, by the name of today or the former one; empty for nothing."""
+        return environ.get(self.variable) or (
+            environ.get(f"TPUTTUI_{self.former.upper()}", "") if self.former else ""
+        )
 
     @property
     def switch(self) -> bool:
@@ -67,9 +78,9 @@ SETTINGS = (
             "served within", in_profile=True),
     Setting("price_per_hour", "PRICE", "of the machine: shows the cost of tokens",
             in_profile=True),
-    Setting("knob", "LIMIT=VALUE", "start a live limit below its ceiling, e.g. max_num_seqs=64 "
+    Setting("limit", "LIMIT=VALUE", "start a live limit below its ceiling, e.g. max_num_seqs=64 "
             "(4k is 4,000, 4K is 4,096, as in vLLM's flags)",
-            in_profile=True),
+            in_profile=True, former="knob"),
     Setting("guard", "LIMITS", "ttft_p99=2s,kv=0.97: a turn that breaks it is undone by itself"),
     Setting("simulate", "DEVICE|FILE", "vLLM itself on a GPU that is not here: h100, l4, …, or a "
             "calibration's file"),
@@ -109,7 +120,7 @@ def resolved(
 
     A switch that is neither on nor off raises ValueError with its source and text.
     """
-    from_environ = {s.name: environ[s.variable] for s in SETTINGS if environ.get(s.variable)}
+    from_environ = {s.name: text for s in SETTINGS if (text := s.in_environment(environ))}
     sources = (
         ("flag", flags),
         ("environment", from_environ),

@@ -69,9 +69,11 @@ def _checked(path: Path, raw: Mapping[Any, Any], hint: str) -> Config:
     from tputtui.profile.spelling import canonical, repeated
 
     known = {setting.name: setting for setting in SETTINGS}
+    former = {setting.former: setting.name for setting in SETTINGS if setting.former}
     values: dict[str, str] = {}
     for written, value in raw.items():
         name = str(written).replace("-", "_")
+        name = former.get(name, name)
         if name in _SECTIONS:
             if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
                 raise UsageError(f"{path}: {name}: expected keys and values.", hint)
@@ -83,6 +85,8 @@ def _checked(path: Path, raw: Mapping[Any, Any], hint: str) -> Config:
         ):
             kind = "true or false" if known[name].switch else "a text or a number"
             raise UsageError(f"{path}: {name}: expected {kind}, found {value!r}.", hint)
+        elif name in values:
+            raise UsageError(f"{path}: {name} stands twice, as {written} as well.", "Keep one.")
         elif isinstance(value, bool):
             values[name] = "on" if value else "off"
         else:

@@ -154,7 +154,7 @@ def _csv(result: Result) -> str:
             "simulated": found.machine.simulated,
             "load": found.load,
             "seed": found.seed,
-            **{f"knobs.{name}": value for name, value in found.knobs.items()},
+            **{f"limits.{name}": value for name, value in found.knobs.items()},
             "window": found.window.phase,
             "window_s": found.window.length_s,
             "requests": found.window.requests,

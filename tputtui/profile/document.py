@@ -25,10 +25,10 @@ from tputtui.profile.yamltext import Inline, read_yaml, write_yaml
 
 __all__ = ["Document", "document_of", "dump", "parse"]
 
-SHAPE_HINT = "A profile starts with `tputtui: 1`, then `engine:`, `knobs:` and `load:`."
+SHAPE_HINT = "A profile starts with `tputtui: 1`, then `engine:`, `limits:` and `load:`."
 
 
-class KnobValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class LimitValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The live limits, at or below their ceilings; one left out stands as it is booted."""
 
     max_num_seqs: Annotated[int, msgspec.Meta(ge=1)] | None = None
@@ -50,7 +50,7 @@ class KnobValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         }
 
 
-class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"knobs": "limits"}):
     """A tputtui profile: what to boot, what to load it with, how its limits stand.
 
     tputtui: the version of this format. about: what it is for, in a line.
@@ -64,7 +64,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     about: str = ""
     engine: dict[str, EngineValue] = {}
     serve: dict[str, EngineValue] = {}
-    knobs: KnobValues = KnobValues()
+    knobs: LimitValues = LimitValues()
     load: Workload | None = None
     goal: dict[str, str | float] = {}
     price_per_hour: Annotated[float, msgspec.Meta(gt=0)] | None = None
@@ -72,6 +72,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _SECTIONS = keys_of(Document)
+_SECTIONS |= {"knobs": _SECTIONS["limits"]}
 
 
 def parse(text: str, source: str) -> Profile:
@@ -93,20 +94,28 @@ def parse(text: str, source: str) -> Profile:
             f"{source}: tputtui: this reads up to version {VERSION}, and found {version}.",
             "Upgrade tputtui, or use the one that wrote it.",
         )
+    if "knobs" in raw and "limits" in raw:
+        raise ProfileError(
+            f"{source}: limits: it stands twice, as knobs as well.", "Keep one of them."
+        )
+    section = "knobs" if "knobs" in raw else "limits"
     try:
-        return _profile(migrated(raw, version), source)
+        return _profile(migrated(raw, version), source, section)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise ProfileError(*explain(error, raw, source, _SECTIONS)) from None
+        # The place as it is called in the file.
+        text = str(error).replace("$.limits", f"$.{section}")
+        raise ProfileError(*explain(text, raw, source, _SECTIONS)) from None
 
 
-def _profile(raw: dict[Any, Any], source: str) -> Profile:
+def _profile(raw: dict[Any, Any], source: str, section: str) -> Profile:
+    """section: what the file calls its limits."""
     document = msgspec.convert(raw, Document)
     model = document.engine.get("model", "shape:demo")
     if not isinstance(model, str) or not model:
         raise msgspec.ValidationError(f"Expected `str`, got `{model!r}` - at `$.engine.model`")
     args = _arguments("engine", {k: v for k, v in document.engine.items() if k != "model"})
     knobs = document.knobs.numbers()
-    _check_ceilings(knobs, args, source)
+    _check_ceilings(knobs, args, f"{source}: {section}")
     try:
         goals = goals_from(document.goal)
     except UsageError as error:
@@ -133,15 +142,14 @@ def _arguments(section: str, written: Mapping[str, EngineValue]) -> dict[str, En
     return canonical(written)
 
 
-def _check_ceilings(knobs: dict[str, int], args: dict[str, EngineValue], source: str) -> None:
+def _check_ceilings(knobs: dict[str, int], args: dict[str, EngineValue], section: str) -> None:
     for name, value in knobs.items():
         limit = knob(name)
         ceiling = ceiling_of(args, limit.argument)
         if limit.boots and ceiling is not None and value > ceiling:
             said, above = (spoken(name, value), spoken(name, ceiling))
             raise ProfileError(
-                f"{source}: knobs.{name}: {said} is above its ceiling, engine.{limit.argument} "
-                f"{above}.",
+                f"{section}.{name}: {said} is above its ceiling, engine.{limit.argument} {above}.",
                 "Raise the one or lower the other.",
             )
 
@@ -160,7 +168,7 @@ def document_of(profile: Profile) -> dict[str, Any]:
     if profile.serve:
         document["serve"] = dict(profile.serve)
     if profile.knobs:
-        document["knobs"] = {name: written(name, v) for name, v in profile.knobs.items()}
+        document["limits"] = {name: written(name, v) for name, v in profile.knobs.items()}
     # The seed is said even where it is 0: it is what makes the load repeatable.
     document["load"] = msgspec.to_builtins(profile.load) | {"seed": profile.load.seed}
     if profile.goals:

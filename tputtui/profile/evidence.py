@@ -82,7 +82,7 @@ class Machine(_Part, frozen=True):
     simulated: str = ""
 
 
-class Measured(_Part, frozen=True):
+class Measured(_Part, frozen=True, rename={"knobs": "limits"}):
     """One set of figures and everything they depend on.
 
     knobs: the limits in force; ceilings: what was booted. load: in a person's words; its seed.

@@ -16,14 +16,15 @@ __all__ = ["explain", "keys_of", "where"]
 
 
 def explain(
-    error: Exception, raw: Mapping[Any, Any], source: str, sections: Mapping[str, tuple[str, ...]]
+    error: str, raw: Mapping[Any, Any], source: str, sections: Mapping[str, tuple[str, ...]]
 ) -> tuple[str, str]:
     """A sentence with file, key path and what was expected, and a hint with the nearest key.
 
-    raw: what the file held. sections: the keys there are, by the path of their section.
+    error: what msgspec says. raw: what the file held. sections: the keys there are, by the path of
+    their section.
     """
-    match = re.fullmatch(r"(.*?)(?: - at `(key in )?\$\.?(.*?)`)?", str(error), re.DOTALL)
-    what, place = (match[1], match[3] or "") if match else (str(error), "")
+    match = re.fullmatch(r"(.*?)(?: - at `(key in )?\$\.?(.*?)`)?", error, re.DOTALL)
+    what, place = (match[1], match[3] or "") if match else (error, "")
     place = place.replace("[...]", ".…")
     hint = ""
     if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL):
@@ -79,12 +80,12 @@ _KINDS = {
 
 def keys_of(kind: type[msgspec.Struct], path: str = "") -> dict[str, tuple[str, ...]]:
     """The keys of a section and of the sections in it, by path."""
-    found = {path: kind.__struct_fields__}
+    found = {path: kind.__struct_encode_fields__}
     for field in msgspec.structs.fields(kind):
         for part in (field.type, *get_args(field.type)):
             plain = isinstance(part, type) and issubclass(part, msgspec.Struct)
             if plain and part.__struct_config__.tag is None:
-                found |= keys_of(part, f"{path}.{field.name}".lstrip("."))
+                found |= keys_of(part, f"{path}.{field.encode_name}".lstrip("."))
     return found
 
 

@@ -9,9 +9,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["VERSION", "migrated", "version_of"]
+__all__ = ["FORMER_KEYS", "VERSION", "migrated", "version_of"]
 
 VERSION = 1
+FORMER_KEYS = {"knobs": "limits"}
+"""Keys as they were called once, and are still read, by section or not; to their names."""
 _DRAFT = 0
 """Written before the format was settled: it says 1 as well, and is known by its evidence, which
 stood there without sections."""
@@ -32,7 +34,20 @@ def migrated(raw: dict[Any, Any], version: int) -> dict[Any, Any]:
     """The raw document of `version` as one of the present version; `raw` is left as it is."""
     for step in _STEPS[version:]:
         raw = step(raw)
-    return raw
+    return _with_limits(raw)
+
+
+def _with_limits(raw: dict[Any, Any]) -> dict[Any, Any]:
+    """`knobs`, as limits were called once, under their name of today; in the evidence too."""
+    evidence = raw.get("evidence")
+    if isinstance(evidence, dict):
+        parts = {k: _renamed(v) if isinstance(v, dict) else v for k, v in evidence.items()}
+        raw = {**raw, "evidence": parts}
+    return _renamed(raw)
+
+
+def _renamed(section: dict[Any, Any]) -> dict[Any, Any]:
+    return {FORMER_KEYS.get(key, key): value for key, value in section.items()}
 
 
 def _is_draft(evidence: Mapping[Any, Any]) -> bool:
@@ -88,7 +103,7 @@ def _measured(flat: dict[str, Any], raw: dict[Any, Any]) -> dict[str, Any]:
             "preemptions": flat.get("preemptions", 0),
         },
         "figures": figures,
-        "knobs": raw.get("knobs", {}),
+        "limits": raw.get("limits", raw.get("knobs", {})),
         "ceilings": flat.get("ceilings", {}),
         "load": "",
         "seed": load.get("seed", 0) if isinstance(load, dict) else 0,

@@ -12,6 +12,7 @@ from typing import Any
 
 from tputtui.errors import ProfileError
 from tputtui.profile.document import document_of, dump, laid_out, parse
+from tputtui.profile.migrate import FORMER_KEYS
 from tputtui.profile.spec import Profile
 from tputtui.profile.spelling import named
 from tputtui.profile.yamltext import Inline, is_ambiguous
@@ -43,7 +44,7 @@ def resaved(profile: Profile, old: str) -> str:
 
 def _merge(node: Any, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     """Put into `node`, whose meaning is `before`, what `after` has that differs."""
-    spelt = {named(key): key for key in node if isinstance(key, str)}
+    spelt = {FORMER_KEYS.get(key, named(key)): key for key in node if isinstance(key, str)}
     for key in before.keys() - after.keys():
         if key in spelt:
             del node[spelt[key]]

@@ -45,7 +45,12 @@ def schema_text() -> str:
         for knob in KNOBS
         if knob.boots
     }
-    limits = schema["$defs"]["KnobValues"]["properties"]
+    properties["knobs"] = {
+        **properties["limits"],
+        "description": "As `limits` were called once; still read.",
+        "deprecated": True,
+    }
+    limits = schema["$defs"]["LimitValues"]["properties"]
     for knob in KNOBS:
         limits[knob.name]["description"] = f"{knob.trade} ({knob.flag}, {knob.reach})"
     return (

@@ -112,7 +112,7 @@ def calibration_at(path: str | Path) -> Calibration:
     try:
         return msgspec.convert(raw, Calibration)
     except msgspec.ValidationError as error:
-        raise ProfileError(*explain(error, raw, str(path), _KEYS)) from None
+        raise ProfileError(*explain(str(error), raw, str(path), _KEYS)) from None
 
 
 def calibration_text(calibration: Calibration) -> str:
