@@ -1,0 +1,194 @@
+"""Our plugin inside a server that is driven: its limits, its steps, and the lease on them.
+
+Asks and holds over the link's connection; what comes in waits until the engine thread takes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import logging
+import math
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from tputtui.engine.served.link import Link
+from tputtui.engine.wire import (
+    CONTROL,
+    LEASE,
+    PATH,
+    RENEW_S,
+    VERSION,
+    About,
+    Acted,
+    Change,
+    Problem,
+    Steps,
+    Take,
+)
+from tputtui.errors import KnobError, TputError, UsageError
+
+__all__ = ["Inside", "person"]
+
+logger = logging.getLogger(__name__)
+
+_MOST_BYTES = 1 << 20
+_AGAIN_S = 1.0
+
+
+class Inside:
+    """What the plugin of the server behind `link` offers.
+
+    token: shown to take control; empty to watch only. clock: monotonic seconds, the host's.
+    about: what the server is; None without a plugin of our version.
+    """
+
+    def __init__(self, link: Link, token: str, clock: Callable[[], float]) -> None:
+        self._link = link
+        self._token = token
+        self._clock = clock
+        self._lease = ""
+        self._lock = threading.Lock()
+        self._arrived: list[Steps] = []
+        self._offsets: dict[int, float] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self.about: About | None = None
+        self.lost_control = ""
+
+    # -- the engine thread -------------------------------------------------------------------
+
+    def find(self) -> About | None:
+        """Ask whether there is a plugin, and for what it says."""
+        status, text = self._link.ask("GET", PATH, most=_MOST_BYTES)
+        if status != 200:
+            return None
+        try:
+            about = msgspec.json.decode(text, type=About)
+        except msgspec.MsgspecError:
+            return None
+        if about.version == VERSION and about.engines:
+            self.about = about
+        return self.about
+
+    def take_control(self) -> str:
+        """Take the lease and keep it; why that cannot be, in a sentence, else empty."""
+        assert self.about is not None
+        if not self.about.control.offered:
+            return self.about.control.why
+        if not self._token:
+            return "No control token was given (--control-token-file): it can only be watched."
+        try:
+            self._lease = self._acted("POST", "control", Take(person())).lease
+        except TputError as error:
+            return error.message
+        self._link.spawn(self._keep(), self._tasks)
+        return ""
+
+    def watch(self) -> None:
+        """Have the steps sent."""
+        self._link.spawn(self._listen(), self._tasks)
+
+    def change(self, limits: Mapping[str, int]) -> None:
+        """Put limits in force on every engine. Raises KnobError where the server refuses them."""
+        try:
+            self._acted("PATCH", "limits", Change(dict(limits)))
+        except UsageError as error:
+            raise KnobError(error.message, error.hint) from None
+
+    def act(self, what: str) -> int:
+        """preempt, reset_prefix_cache, pause or resume; how many were preempted. Raises."""
+        return self._acted("POST", what).preempted
+
+    def release(self) -> None:
+        """Give control back: the limits go back to what they were before it was taken."""
+        lease, self._lease = self._lease, ""
+        self._link.cancel(self._tasks)
+        if lease:
+            with contextlib.suppress(TputError):
+                self._ask("DELETE", "control", lease=lease)
+
+    def arrived(self) -> list[Steps]:
+        """What has come since this was last asked."""
+        with self._lock:
+            arrived, self._arrived = self._arrived, []
+        return arrived
+
+    def here_s(self, engine: int, at_s: float) -> float:
+        """A time of the engine's clock on ours, to within the quickest journey seen so far."""
+        return at_s + self._offsets.get(engine, math.nan)
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _acted(self, method: str, route: str, body: object = None) -> Acted:
+        status, text = self._ask(method, route, body)
+        if status == 200:
+            return msgspec.json.decode(text, type=Acted)
+        raise UsageError(*_problem(text, status))
+
+    def _ask(
+        self, method: str, route: str, body: object = None, lease: str = ""
+    ) -> tuple[int, str]:
+        values = msgspec.to_builtins(body) if body is not None else None
+        headers = self._headers(lease)
+        return self._link.ask(method, f"{PATH}/{route}", values, headers, _MOST_BYTES)
+
+    def _headers(self, lease: str = "") -> dict[str, str]:
+        return {CONTROL: self._token, LEASE: lease or self._lease}
+
+    async def _keep(self) -> None:
+        while self._lease:
+            await asyncio.sleep(RENEW_S)
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+                status, text = await self._link.asked(
+                    "PUT", f"{PATH}/control", None, self._headers(), _MOST_BYTES
+                )
+                if status in (403, 409) and self._lease:
+                    self.lost_control, self._lease = _problem(text, status)[0], ""
+
+    async def _listen(self) -> None:
+        """Take in the stream of steps, again where it breaks."""
+        while True:
+            try:
+                async for line in self._link.lines(f"{PATH}/steps", _MOST_BYTES):
+                    self._came(line)
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                logger.warning("steps: %s", error)
+            await asyncio.sleep(_AGAIN_S)
+
+    def _came(self, line: bytes) -> None:
+        now_s = self._clock()
+        try:
+            steps = msgspec.json.decode(line, type=Steps)
+        except msgspec.MsgspecError:
+            logger.warning("steps: %r", line[:200])
+            return
+        offset_s = now_s - steps.now_s
+        # The quickest journey tells best how far the clocks are apart.
+        self._offsets[steps.engine] = min(self._offsets.get(steps.engine, math.inf), offset_s)
+        with self._lock:
+            self._arrived.append(steps)
+
+
+def person() -> str:
+    """Who is here, as `user@host`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        user = "somebody"
+    return f"{user}@{socket.gethostname()}"
+
+
+def _problem(text: str, status: int) -> tuple[str, str]:
+    try:
+        problem: Any = msgspec.json.decode(text, type=Problem)
+    except msgspec.MsgspecError:
+        return f"The server refuses: {status} {text[:200]}.", ""
+    return problem.message, problem.hint
+
+

@@ -1,0 +1,104 @@
+"""What vLLM's scheduler puts into a step, from its `SchedulerOutput`. Imports no vLLM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+__all__ = ["Classifier", "Composition", "Scheduled", "composition"]
+
+
+class Composition(NamedTuple):
+    """Prefill and decode in one step.
+
+    prefills, decodes: requests of which the step computes prompt, or next tokens.
+    prefill_tokens, decode_tokens: tokens scheduled for them.
+    prefill_pairs: pairs of a prefilled token with one it attends to.
+    prefill_context, decode_context: tokens that those requests had computed before.
+    """
+
+    prefills: int
+    prefill_tokens: int
+    prefill_pairs: float
+    prefill_context: int
+    decodes: int
+    decode_tokens: int
+    decode_context: int
+
+
+def composition(output: Any, requests: Mapping[str, Any] | None = None) -> Composition:
+    """What a step of `output` consists of.
+
+    requests: the scheduler's, by id. Without them a request of which one token is scheduled counts
+    as a decode, be it the last of its prompt.
+    """
+    tokens, cached = output.num_scheduled_tokens, output.scheduled_cached_reqs
+    prefills = prefill = prefill_context = 0
+    pairs = 0.0
+    for new in output.scheduled_new_reqs:
+        count, computed = tokens[new.req_id], new.num_computed_tokens
+        prefills += 1
+        prefill += count
+        prefill_context += computed
+        pairs += count * (computed + count / 2)
+    total, decodes = output.total_num_scheduled_tokens, len(cached.req_ids)
+    decode_context = sum(cached.num_computed_tokens)
+    # Nearly always the others decode one token each, and there is nothing to look into.
+    unlike = requests is not None and 0 in cached.num_output_tokens
+    if unlike or total - prefill > decodes:
+        for name, had, computed in zip(
+            cached.req_ids, cached.num_output_tokens, cached.num_computed_tokens, strict=True
+        ):
+            count = tokens[name]
+            if requests is not None:
+                count = _of_prompt(requests[name], count, had, computed)
+            elif count == 1:
+                continue
+            if count:
+                decodes -= 1
+                decode_context -= computed
+                prefills += 1
+                prefill += count
+                prefill_context += computed
+                pairs += count * (computed + count / 2)
+    return Composition(
+        prefills, prefill, pairs, prefill_context, decodes, total - prefill, decode_context
+    )
+
+
+def _of_prompt(request: Any, count: int, had: int, computed: int) -> int:
+    """How many of the `count` tokens scheduled are prefill.
+
+    A preempted request computes all it has again, in chunks. With async scheduling the first decode
+    can be scheduled before the first token is known: then only what is left of the prompt is
+    prefill.
+    """
+    left = (request.num_tokens if had else request.num_prompt_tokens) - computed
+    return max(0, min(count, left)) if not had or left > 1 else 0
+
+
+class Scheduled(NamedTuple):
+    """What the scheduler put into a step: sequences, and tokens.
+
+    context: tokens that those sequences had computed before.
+    """
+
+    running: int = 0
+    waiting: int = 0
+    prefill: int = 0
+    decode: int = 0
+    context: int = 0
+
+
+class Classifier:
+    """Tells for each `SchedulerOutput` of one scheduler what it has put into the step."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self._requests = scheduler.requests
+        self._counts = scheduler.get_request_counts
+
+    def __call__(self, output: Any) -> Scheduled:
+        step = composition(output, self._requests)
+        running, waiting = self._counts()
+        context = step.prefill_context + step.decode_context
+        return Scheduled(running, waiting, step.prefill_tokens, step.decode_tokens, context)

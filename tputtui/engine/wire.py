@@ -1,0 +1,126 @@
+"""What our plugin inside `vllm serve` and the board exchange: JSON over HTTP under `PATH`.
+
+GET    PATH                  About: the engines, their limits, who controls them
+GET    PATH/steps            Steps, one JSON document a line, as they are made
+GET    PATH/requests         Requests that have ended, of everybody, likewise
+POST   PATH/control          Take: the lease, or who has it (409)
+PUT    PATH/control          renew it; DELETE gives it back, `?keep=1` leaves the limits as they are
+PATCH  PATH/limits           Change
+POST   PATH/{preempt,reset_prefix_cache,pause,resume}   Acted
+
+What changes anything needs the control token in the header `CONTROL`, and a lease.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["CONTROL", "HOLD_S", "LEASE", "PATH", "RENEW_S", "VERSION", "About", "Acted", "Change",
+           "Control", "Engine", "Problem", "Requests", "Steps", "Take"]  # fmt: skip
+
+VERSION = 1
+PATH = "/v1/tputtui"
+CONTROL = "X-Tputtui-Control"
+"""The header with the control token; the server's own key stands in `Authorization` beside it."""
+LEASE = "X-Tputtui-Lease"
+"""The header that names the lease."""
+HOLD_S, RENEW_S = 20.0, 2.0
+"""A lease that is not renewed for so long has run out; it is renewed so often."""
+
+
+class Engine(msgspec.Struct, omit_defaults=True):
+    """One engine core of the server.
+
+    ceilings, booted, limits: by the limits' names; the last is in force. fixed: limits that cannot
+    be changed here, and why. bounds: the operator's own, (least, greatest), by name.
+    kv_groups: kinds of layers that take blocks of their own. overlapped: asynchronous scheduling.
+    holder: who controls it, in words; empty for nobody. paused: whether it runs no steps.
+    """
+
+    engine: int
+    ceilings: dict[str, int]
+    booted: dict[str, int]
+    limits: dict[str, int]
+    fixed: dict[str, str] = {}
+    bounds: dict[str, tuple[int, int]] = {}
+    block_size: int = 1
+    kv_groups: int = 1
+    overlapped: bool = False
+    dtype: str = ""
+    vocab_size: int = 0
+    holder: str = ""
+    paused: bool = False
+
+
+class Control(msgspec.Struct, omit_defaults=True):
+    """Whether limits can be changed; `why` not, in a sentence."""
+
+    offered: bool
+    why: str = ""
+
+
+class About(msgspec.Struct):
+    """What the server is. vllm: its version. tputtui: the plugin's."""
+
+    version: int
+    tputtui: str
+    vllm: str
+    model: str
+    engines: list[Engine]
+    control: Control
+
+
+class Steps(msgspec.Struct, omit_defaults=True):
+    """Steps of one engine.
+
+    now_s: of the engine's clock, when this was asked. next: number of the step after the last one
+    here. lost: steps that left the ring before they were asked for. rows: as `StepSample` has it,
+    without generated tokens' owners. limits: in force now.
+    """
+
+    engine: int
+    now_s: float
+    next: int
+    rows: list[list[float]]
+    lost: int = 0
+    limits: dict[str, int] = {}
+    holder: str = ""
+
+
+class Requests(msgspec.Struct):
+    """Requests that have ended, of everybody: `next` as in Steps; rows as `Ended` has them.
+
+    Each: arrival_s, queued_s, first_token_s, end_s (the server's clock), prompt, output, cached
+    tokens, and why it ended.
+    """
+
+    next: int
+    rows: list[list[float | int | str | None]]
+
+
+class Take(msgspec.Struct):
+    """Ask for control. holder: who asks, as `user@host`."""
+
+    holder: str
+
+
+class Change(msgspec.Struct):
+    """New limits by their names; those left out stay."""
+
+    limits: dict[str, int]
+
+
+class Acted(msgspec.Struct, omit_defaults=True):
+    """What came of it: lease (of Take), the limits in force, or how many were preempted."""
+
+    lease: str = ""
+    limits: dict[str, int] = {}
+    preempted: int = 0
+
+
+class Problem(msgspec.Struct, omit_defaults=True):
+    """Why nothing was done, and what helps; holder: who controls the server now."""
+
+    message: str
+    hint: str = ""
+    holder: str = ""

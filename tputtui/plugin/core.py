@@ -1,0 +1,365 @@
+"""The engine process's part: limits, steps and the lease of one engine core. Engine thread only.
+
+vLLM calls `answer` between two steps, with a question from a front process. Hooks are put on the
+scheduler when the first board watches, and taken off again once none has asked for a while: an
+engine that nobody looks at runs vLLM's own code alone. Whatever goes wrong here is logged once,
+switches this part off, and reaches no request.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from tputtui.engine.vllm.limits import LiveLimits
+from tputtui.engine.vllm.scheduled import Classifier, Scheduled
+from tputtui.engine.wire import Acted, Engine, Problem, Steps
+from tputtui.errors import TputError, UsageError
+from tputtui.knobs import differing
+from tputtui.plugin.lease import Lease, parse_bounds, within
+
+__all__ = ["Core", "Question", "Reply", "answer"]
+
+_KEPT_STEPS = 4096
+_UNWATCHED_S = 30.0
+_SHARED = (
+    "it would cut other people's requests short; it is what the server was started with"
+)  # fmt: skip
+
+log = logging.getLogger("vllm.tputtui")
+"""Below vLLM's own, so that it stands in the server's log."""
+
+
+class Question(msgspec.Struct, omit_defaults=True):
+    """What a front process asks. what: the name of the method below; lease: of the asker."""
+
+    what: str
+    lease: str = ""
+    holder: str = ""
+    since: int = 0
+    limits: dict[str, int] = {}
+    keep: bool = False
+
+
+class Reply(msgspec.Struct, omit_defaults=True):
+    """One of them."""
+
+    engine: Engine | None = None
+    steps: Steps | None = None
+    acted: Acted | None = None
+    problem: Problem | None = None
+
+
+def answer(engine_core: Any, question: str) -> str:
+    """The method that `install` puts on vLLM's EngineCore: JSON in, JSON out, never an exception.
+
+    question: a `Question`; what comes back is a `Reply`.
+    """
+    try:
+        core = engine_core.__dict__.get("_tputtui")
+        if core is None:
+            core = engine_core._tputtui = Core(engine_core)
+        reply = core.answer(msgspec.json.decode(question, type=Question))
+    except TputError as error:
+        reply = Reply(problem=Problem(error.message, error.hint))
+    except Exception as error:
+        log.exception("tputtui: a question could not be answered; the engine goes on without us")
+        reply = Reply(problem=Problem(f"The plugin failed: {type(error).__name__}: {error}."))
+    return msgspec.json.encode(reply).decode()
+
+
+class Core:
+    """What the plugin knows of one engine core.
+
+    clock: monotonic seconds; steps carry its time.
+    """
+
+    def __init__(self, engine_core: Any, clock: Callable[[], float] = time.monotonic) -> None:
+        self._engine_core = engine_core
+        self._clock = clock
+        self._scheduler = scheduler = engine_core.scheduler
+        config = engine_core.vllm_config
+        self._config = config
+        groups = len(scheduler.kv_cache_config.kv_cache_groups)
+        self._limits = LiveLimits(scheduler, config.cache_config.block_size, groups, clock)
+        self._groups = groups
+        self._fixed = {**self._limits.fixed, "max_model_len": _SHARED}
+        self._lease = Lease(clock)
+        self._why_not = ""
+        try:
+            self._bounds = parse_bounds(os.environ.get("TPUTTUI_BOUNDS", ""))
+        except TputError as error:
+            self._bounds, self._why_not = {}, error.message
+            log.warning("tputtui: %s Nothing can be changed here.", error.message)
+        self._paused = False
+        self._rows: deque[tuple[float, ...]] = deque(maxlen=_KEPT_STEPS)
+        self._count = 0
+        self._asked_s = clock()
+        self._watch: _Watch | None = None
+
+    # -- what is asked -----------------------------------------------------------------------
+
+    def answer(self, question: Question) -> Reply:
+        """Carry it out. Raises TputError for what cannot be."""
+        self._asked_s = self._clock()
+        self.look_at_lease()
+        match question.what:
+            case "about":
+                return Reply(engine=self._about())
+            case "steps":
+                return Reply(steps=self._steps(question.since))
+            case "take":
+                self._take(question)
+            case "renew":
+                self._lease.renew(question.lease)
+            case "release":
+                self._lease.check(question.lease)
+                self._release(keep=question.keep, why="control was given back")
+            case "change":
+                self._check(question)
+                self._change(question)
+            case "preempt":
+                self._check(question)
+                preempted = self._limits.preempt()
+                self._note(f"{preempted} sequences preempted now")
+                return Reply(acted=Acted(preempted=preempted))
+            case "reset_prefix_cache":
+                self._check(question)
+                emptied = self._limits.reset_prefix_cache()
+                if emptied is None:
+                    raise UsageError("vLLM did not empty the prefix cache.", "Try once more.")
+                self._note(f"prefix cache emptied, {emptied} sequences preempted for it")
+                return Reply(acted=Acted(preempted=emptied))
+            case "pause" | "resume":
+                self._check(question)
+                self._pause(question.what == "pause")
+            case other:
+                raise UsageError(f"This plugin knows no {other!r}.", "It is of another version.")
+        return Reply(acted=Acted(question.lease, self._limits.knobs.as_dict()))
+
+    def look_at_lease(self) -> None:
+        """Put back what a controller changed who is gone."""
+        if self._lease.over:
+            self._release(keep=False, why=f"{self._lease.holder} is gone")
+
+    def _about(self) -> Engine:
+        config, limits = self._config, self._limits
+        return Engine(
+            engine=config.parallel_config.data_parallel_index
+            if hasattr(config.parallel_config, "data_parallel_index")
+            else config.parallel_config.data_parallel_rank,
+            ceilings=limits.ceilings.as_dict(),
+            booted=limits.booted.as_dict(),
+            limits=limits.knobs.as_dict(),
+            fixed=self._fixed,
+            bounds=self._bounds,
+            block_size=config.cache_config.block_size,
+            kv_groups=self._groups,
+            overlapped=bool(config.scheduler_config.async_scheduling),
+            dtype=str(config.model_config.dtype).removeprefix("torch."),
+            vocab_size=config.model_config.get_vocab_size(),
+            holder=self._lease.holder,
+            paused=self._paused,
+        )
+
+    def _steps(self, since: int) -> Steps:
+        if self._watch is None:
+            self._watch = _Watch(self)
+        if since < 0 or since > self._count:
+            since = self._count  # from now on; or the engine is a new one
+        kept = min(len(self._rows), self._count - since)
+        return Steps(
+            engine=self._config.parallel_config.data_parallel_rank,
+            now_s=self._clock(),
+            next=self._count,
+            lost=self._count - since - kept,
+            rows=[list(row) for row in islice(self._rows, len(self._rows) - kept, None)],
+            limits=self._limits.knobs.as_dict(),
+            holder=self._lease.holder,
+        )
+
+    # -- what changes something --------------------------------------------------------------
+
+    def _take(self, question: Question) -> None:
+        if self._why_not:
+            raise UsageError(self._why_not, "The server's operator sets it.")
+        self._lease.take(question.lease, question.holder, self._limits.knobs)
+        self._note("took control")
+
+    def _check(self, question: Question) -> None:
+        self._lease.check(question.lease)
+
+    def _change(self, question: Question) -> None:
+        old, limits = self._limits.knobs, self._limits
+        new = within(old, question.limits, limits.ceilings, self._fixed, self._bounds)
+        if new == old:
+            return
+        if self._watch is None:
+            self._watch = _Watch(self)
+        limits.apply(new)
+        self._note(differing(old, new))
+
+    def _pause(self, pause: bool) -> None:
+        if pause == self._paused:
+            return
+        if pause:
+            # What runs stands still, and nothing is forgotten.
+            self._engine_core.pause_scheduler("keep", False)
+        else:
+            self._engine_core.resume_scheduler()
+        self._paused = pause
+        self._note("paused the engine" if pause else "let the engine go on")
+
+    def _release(self, *, keep: bool, why: str) -> None:
+        before, now = self._lease.before, self._limits.knobs
+        done = "limits stay as they are"
+        if not keep and before is not None and before != now:
+            self._limits.apply(before)
+            done = f"back: {differing(now, before)}"
+        self._note(f"{why}; {done}")
+        self._lease.end()
+        if self._paused:
+            self._engine_core.resume_scheduler()
+            self._paused = False
+            log.info("tputtui: the engine goes on")
+
+    def _note(self, text: str) -> None:
+        log.info("tputtui: %s (control: %s)", text, self._lease.holder)
+
+    # -- told by the hooks -------------------------------------------------------------------
+
+    def before_schedule(self) -> None:
+        """A step is about to be scheduled."""
+        if self._lease.holder:
+            self.look_at_lease()
+        self._limits.before_schedule()
+
+    def note_step(
+        self, began_s: float, end_s: float, host_s: float, done: Scheduled, tokens: _Tokens
+    ) -> None:
+        """A step is over: a row of it, in `StepSample`'s order."""
+        limits = self._limits
+        knobs = limits.knobs
+        manager = self._scheduler.kv_cache_manager
+        self._rows.append(
+            (
+                end_s, end_s - began_s, done.running, done.waiting, done.prefill, done.decode,
+                tokens.generated, tokens.cached, tokens.looked_up, tokens.preempted,
+                limits.kv_frac(manager.usage), knobs.max_num_seqs, knobs.max_num_batched_tokens,
+                host_s, done.context, limits.kv_blocks,
+            )
+        )  # fmt: skip
+        self._count += 1
+
+    def unwatched(self, now_s: float) -> bool:
+        """Whether nobody has asked for a while, and nothing is changed: the hooks can go."""
+        if now_s - self._asked_s < _UNWATCHED_S or self._lease.holder:
+            return False
+        return self._limits.knobs == self._limits.booted
+
+    def unwatch(self) -> None:
+        """Run vLLM's own code alone from here on."""
+        if self._watch is not None:
+            self._watch.remove()
+            self._watch = None
+
+
+class _Tokens(msgspec.Struct):
+    """Tokens of a step: put out, found in the prefix cache, looked up there; and preemptions."""
+
+    generated: int = 0
+    cached: int = 0
+    looked_up: int = 0
+    preempted: int = 0
+
+
+class _Watch:
+    """Hooks on one scheduler: before and after it schedules, and when a step's tokens are in."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._clock = core._clock
+        self._scheduler = core._scheduler
+        self._classify = Classifier(self._scheduler)
+        self._under_way: dict[int, tuple[float, float, Scheduled]] = {}
+        self._end_s = 0.0
+        own = self._scheduler.__dict__
+        self._before = {name: own.get(name) for name in ("schedule", "update_from_output")}
+        self._schedule = self._scheduler.schedule
+        self._update = self._scheduler.update_from_output
+        self._off = False
+        self._scheduler.schedule = self._watched_schedule
+        self._scheduler.update_from_output = self._watched_update
+
+    def remove(self) -> None:
+        """Take the hooks off; what another plugin put there before comes back."""
+        self._off = True
+        own = self._scheduler.__dict__
+        ours = {"schedule": self._watched_schedule, "update_from_output": self._watched_update}
+        for name, hook in ours.items():
+            if own.get(name) != hook:
+                continue  # Somebody hooked on top of us: we only pass on from here.
+            if self._before[name] is None:
+                del own[name]
+            else:
+                own[name] = self._before[name]
+
+    def _watched_schedule(self, *args: Any, **kwargs: Any) -> Any:
+        if self._off:
+            return self._schedule(*args, **kwargs)
+        began_s = self._clock()
+        try:
+            self._core.before_schedule()
+        except Exception:
+            self._fail()
+        output = self._schedule(*args, **kwargs)
+        try:
+            if len(self._under_way) > 64:
+                self._under_way.clear()  # Steps that were scheduled and never run.
+            done = self._classify(output)
+            self._under_way[id(output)] = (began_s, self._clock() - began_s, done)
+        except Exception:
+            self._fail()
+        return output
+
+    def _watched_update(self, *args: Any, **kwargs: Any) -> Any:
+        if self._off:
+            return self._update(*args, **kwargs)
+        came_s = self._clock()
+        outputs = self._update(*args, **kwargs)
+        try:
+            self._note(args[0] if args else kwargs["scheduler_output"], outputs, came_s)
+        except Exception:
+            self._fail()
+        return outputs
+
+    def _note(self, scheduled: Any, outputs: Any, came_s: float) -> None:
+        under_way = self._under_way.pop(id(scheduled), None)
+        end_s = self._clock()
+        if under_way is None:
+            return
+        began_s, schedule_s, done = under_way
+        # Scheduled while the one before was computed: it began where that one ended.
+        began_s, self._end_s = max(began_s, self._end_s), end_s
+        preempted = getattr(scheduled, "preempted_req_ids", None) or ()
+        tokens = _Tokens(preempted=len(preempted))
+        for each in outputs.values():
+            tokens.generated += sum(len(output.new_token_ids) for output in each.outputs)
+            stats = each.scheduler_stats
+            if stats is not None and stats.prefix_cache_stats is not None:
+                tokens.looked_up += stats.prefix_cache_stats.queries
+                tokens.cached += stats.prefix_cache_stats.hits
+        self._core.note_step(began_s, end_s, schedule_s + end_s - came_s, done, tokens)
+        if self._core.unwatched(end_s):
+            self._core.unwatch()
+
+    def _fail(self) -> None:
+        log.exception("tputtui: watching failed and is off; the engine goes on without it")
+        self.remove()

@@ -1,0 +1,314 @@
+"""The front process's part: the routes under `/v1/tputtui`. On vLLM's own event loop.
+
+It asks each engine core what `core` knows there, and keeps nothing itself but the token and the
+requests that have ended: every front of one server gives the same answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from tputtui import __version__
+from tputtui.engine.wire import (
+    CONTROL,
+    HOLD_S,
+    LEASE,
+    PATH,
+    VERSION,
+    About,
+    Acted,
+    Change,
+    Control,
+    Problem,
+    Requests,
+    Steps,
+    Take,
+)
+from tputtui.plugin import NAME
+from tputtui.plugin.core import Question, Reply
+from tputtui.plugin.token import ControlToken
+
+__all__ = ["Endpoint"]
+
+_TOLD_EVERY_S = 0.1
+_KEPT_REQUESTS = 20_000
+_MOST_BYTES = 4096
+_ACTIONS = ("preempt", "reset_prefix_cache", "pause", "resume")
+
+log = logging.getLogger("vllm.tputtui")
+
+
+class _Refused(Exception):
+    """status: HTTP's."""
+
+    def __init__(self, status: int, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.status = status
+        self.problem = problem
+
+
+class Endpoint:
+    """vLLM's `EndpointPlugin`."""
+
+    name = NAME
+    required_tasks = None
+
+    def __init__(self) -> None:
+        self._core: Any = None
+        self._model = ""
+        self._token = ControlToken()
+        self._requests: deque[tuple[float | int | str | None, ...]] = deque(maxlen=_KEPT_REQUESTS)
+        self._ended = 0
+        self._keeping: asyncio.Task[None] | None = None
+
+    # -- what vLLM calls ---------------------------------------------------------------------
+
+    def attach_router(self, app: Any) -> None:
+        """Add the routes; vLLM's own key guards them, as everything under /v1."""
+        add = app.router.add_route
+        add(PATH, self._guarded(self._about), methods=["GET"])
+        add(f"{PATH}/steps", self._steps, methods=["GET"])
+        add(f"{PATH}/requests", self._guarded(self._requests_since), methods=["GET"])
+        add(f"{PATH}/control", self._guarded(self._take), methods=["POST"])
+        add(f"{PATH}/control", self._guarded(self._renew), methods=["PUT"])
+        add(f"{PATH}/control", self._guarded(self._release), methods=["DELETE"])
+        add(f"{PATH}/limits", self._guarded(self._change), methods=["PATCH"])
+        for action in _ACTIONS:
+            add(f"{PATH}/{action}", self._guarded(self._act(action)), methods=["POST"])
+
+    async def init_state(self, engine_client: Any, state: Any, args: Any) -> None:
+        """Keep the way to the engines, and look at the requests that end."""
+        if engine_client is None:
+            return  # vLLM's render server has no engine.
+        try:
+            self._core = engine_client.engine_core
+            self._model = str((getattr(args, "served_model_name", None) or [args.model])[0])
+            if (manager := engine_client.logger_manager) is not None:
+                manager.stat_loggers.append(self._logger())
+        except Exception:
+            log.exception("tputtui: the plugin found no way to the engine, and is off")
+            self._core = None
+            return
+        told = self._token.why_not or "its limits can be changed with the control token"
+        log.info("tputtui: watching at %s; %s", PATH, told)
+
+    # -- routes ------------------------------------------------------------------------------
+
+    async def _about(self, request: Any) -> Any:
+        engines = [reply.engine for reply in await self._ask(Question("about"))]
+        import vllm
+
+        why = self._token.why_not
+        return About(
+            VERSION, __version__, vllm.__version__, self._model,
+            [engine for engine in engines if engine is not None], Control(not why, why),
+        )  # fmt: skip
+
+    async def _steps(self, request: Any) -> Any:
+        """New steps of every engine, a JSON document a line, until the client hangs up."""
+        from starlette.responses import StreamingResponse
+
+        return StreamingResponse(self._lines(), media_type="application/x-ndjson")
+
+    async def _lines(self) -> AsyncIterator[bytes]:
+        since: dict[int, int] = {}
+        while True:
+            try:
+                for at, ident in enumerate(self._idents()):
+                    reply = await self._ask_one(ident, Question("steps", since=since.get(at, -1)))
+                    if reply.problem is not None or reply.steps is None:
+                        raise RuntimeError(reply.problem)
+                    steps: Steps = reply.steps
+                    since[at] = steps.next
+                    steps.engine = at
+                    yield msgspec.json.encode(steps) + b"\n"
+            except Exception as error:
+                problem = Problem(f"The engine no longer tells its steps: {error}.")
+                yield msgspec.json.encode(problem) + b"\n"
+                return
+            await asyncio.sleep(_TOLD_EVERY_S)
+
+    async def _requests_since(self, request: Any) -> Any:
+        text = request.query_params.get("since", "")
+        since = int(text) if text.isdecimal() and len(text) < 19 else self._ended
+        count = min(len(self._requests), max(0, self._ended - since))
+        rows = islice(self._requests, len(self._requests) - count, None)
+        return Requests(self._ended, [list(row) for row in rows])
+
+    async def _take(self, request: Any) -> Any:
+        self._check_token(request)
+        wanted = await _body(request, Take)
+        lease = secrets.token_hex(8)
+        holder = f"{wanted.holder[:80]} from {request.client.host if request.client else 'here'}"
+        holder = "".join(char for char in holder if char.isprintable())
+        question = Question("take", lease, holder)
+        taken = []
+        for ident in self._idents():
+            # In order: the first engine decides between two who ask at once.
+            reply = await self._ask_one(ident, question)
+            if reply.problem is not None:
+                for other in taken:
+                    await self._ask_one(other, Question("release", lease))
+                raise _Refused(409, reply.problem)
+            taken.append(ident)
+        if self._keeping is None or self._keeping.done():
+            self._keeping = asyncio.create_task(self._keep_looking())
+        return Acted(lease)
+
+    async def _renew(self, request: Any) -> Any:
+        return await self._controlled(request, Question("renew"))
+
+    async def _release(self, request: Any) -> Any:
+        keep = request.query_params.get("keep") == "1"
+        return await self._controlled(request, Question("release", keep=keep))
+
+    async def _change(self, request: Any) -> Any:
+        wanted = await _body(request, Change)
+        self._check_token(request)
+        lease = request.headers.get(LEASE, "")
+        idents, before, changed = self._idents(), [], []
+        for reply in await self._ask(Question("about")):
+            if reply.engine is None:
+                raise _Refused(409, reply.problem or Problem("An engine does not answer."))
+            before.append({name: reply.engine.limits[name] for name in wanted.limits
+                           if name in reply.engine.limits})  # fmt: skip
+        question = Question("change", lease, limits=wanted.limits)
+        for at, reply in enumerate(await self._ask(question)):
+            if reply.problem is None:
+                changed.append(at)
+                continue
+            problem = reply.problem
+            if len(idents) > 1:
+                problem = Problem(f"Engine {at}: {problem.message}", problem.hint)
+        if len(changed) < len(idents):
+            # All or none.
+            for at in changed:
+                await self._ask_one(idents[at], Question("change", lease, limits=before[at]))
+            raise _Refused(409, problem)
+        return Acted(lease, wanted.limits)
+
+    def _act(self, action: str) -> Callable[[Any], Awaitable[Any]]:
+        async def act(request: Any) -> Any:
+            return await self._controlled(request, Question(action))
+
+        return act
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _guarded(self, route: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+        """`route` with its answer as JSON; whatever it raises becomes an answer as well."""
+
+        async def answered(request: Any) -> Any:
+            from starlette.responses import Response
+
+            status = 200
+            try:
+                body = await route(request)
+            except _Refused as refused:
+                status, body = refused.status, refused.problem
+            except Exception as error:
+                log.exception("tputtui: a route failed")
+                status, body = 500, Problem(f"{type(error).__name__}: {error}")
+            content = msgspec.json.encode(body)
+            return Response(content, status, media_type="application/json")
+
+        return answered
+
+    def _check_token(self, request: Any) -> None:
+        if self._token.why_not:
+            raise _Refused(403, Problem(self._token.why_not))
+        if not self._token.is_shown(request.headers.get(CONTROL, "")):
+            raise _Refused(403, Problem("The control token is not this server's."))
+
+    async def _controlled(self, request: Any, question: Question) -> Acted:
+        """Ask all engines, for whom holds the lease; what came of it."""
+        self._check_token(request)
+        question.lease = request.headers.get(LEASE, "")
+        replies = await self._ask(question)
+        for reply in replies:
+            if reply.problem is not None:
+                raise _Refused(409, reply.problem)
+        acted = [reply.acted for reply in replies if reply.acted is not None]
+        return Acted(question.lease, acted[0].limits, sum(each.preempted for each in acted))
+
+    def _idents(self) -> list[Any]:
+        """The engines, as vLLM's client calls them."""
+        if self._core is None:
+            raise _Refused(503, Problem("The plugin found no way to the engine of this vLLM."))
+        several = getattr(self._core, "core_engines", None)
+        return list(several) if several else [self._core.core_engine]
+
+    async def _ask(self, question: Question) -> list[Reply]:
+        return await asyncio.gather(
+            *(self._ask_one(ident, question) for ident in self._idents())
+        )  # fmt: skip
+
+    async def _ask_one(self, ident: Any, question: Question) -> Reply:
+        text = msgspec.json.encode(question).decode()
+        told = await self._core._call_utility_async(NAME, text, engine=ident)
+        return msgspec.json.decode(told, type=Reply)
+
+    async def _keep_looking(self) -> None:
+        """While somebody controls: an idle engine notices as well that a lease has run out."""
+        while True:
+            await asyncio.sleep(HOLD_S / 4)
+            try:
+                replies = await self._ask(Question("about"))
+            except Exception:
+                return  # The engines are gone.
+            if not any(reply.engine and reply.engine.holder for reply in replies):
+                return
+
+    def _logger(self) -> Any:
+        """What vLLM's client tells of each iteration: here, of the requests that end in it."""
+        from vllm.v1.metrics.loggers import AggregateStatLoggerBase
+
+        endpoint = self
+
+        class EndedRequests(AggregateStatLoggerBase):  # type: ignore[misc]
+            def __init__(self) -> None: ...
+
+            def record(self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any) -> None:
+                if iteration_stats is not None and iteration_stats.finished_requests:
+                    endpoint._note_ended(iteration_stats.finished_requests)
+
+            def log_engine_initialized(self) -> None: ...
+
+        return EndedRequests()
+
+    def _note_ended(self, finished: list[Any]) -> None:
+        try:
+            now_s = time.monotonic()
+            for each in finished:
+                decode_s, e2e_s = each.decode_time, each.e2e_latency
+                self._requests.append(
+                    (
+                        now_s, e2e_s, e2e_s - decode_s, each.queued_time, each.num_prompt_tokens,
+                        each.num_generation_tokens, each.num_cached_tokens,
+                        str(each.finish_reason),
+                    )
+                )  # fmt: skip
+                self._ended += 1
+        except Exception:
+            log.exception("tputtui: requests that end are noted no more")
+            self._note_ended = lambda finished: None  # type: ignore[method-assign]
+
+
+async def _body(request: Any, kind: Any) -> Any:
+    """The request's body as `kind`, a Struct."""
+    raw = await request.body()
+    if len(raw) > _MOST_BYTES:
+        raise _Refused(413, Problem("That is too long."))
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.MsgspecError as error:
+        raise _Refused(400, Problem(f"Not what is expected here: {error}.")) from None
