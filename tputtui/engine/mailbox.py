@@ -25,7 +25,7 @@ class Mailbox:
         self._orders.put((number, order))
 
     def take(self, wait_s: float) -> list[_Numbered]:
-        """Take all orders; of consecutive `SetLimits` the last. wait_s: longest wait for an order."""
+        """Take all orders; of consecutive `SetLimits` the last. wait_s: longest wait for one."""
         orders: list[_Numbered] = []
         try:
             if wait_s > 0:

@@ -280,6 +280,6 @@ class Orders(ABC):
         return False
 
     def woken(self) -> bool:
-        """Note that this process was suspended and runs again; return whether the engine was too."""
+        """Note that this process was suspended and runs again; whether the engine was, too."""
         self.order(Woken())
         return True

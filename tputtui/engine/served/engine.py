@@ -246,7 +246,7 @@ class ServedEngine:
         return 0 if math.isnan(increase) else int(increase)
 
     def _pooled(self, gaps: Iterable[float], now_s: float, over: bool) -> list[tuple[float, int]]:
-        """Gaps as (seconds, how many), returned a few times a second and once all requests ended."""
+        """Gaps as (seconds, how many), returned a few times a second and once all requests end."""
         for gap_s in gaps:
             self._gaps[math.exp(round(math.log(max(gap_s, 1e-6)) * _GAP_STEPS) / _GAP_STEPS)] += 1
         if not over and now_s - self._pooled_s < _GAPS_EVERY_S:
