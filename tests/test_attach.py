@@ -32,7 +32,7 @@ def track():
 
 def fed(track, *scrapes):
     for at_s, found in scrapes:
-        track.told(at_s, found)
+        track.add(at_s, found)
     return track.view(scrapes[-1][0])
 
 

@@ -1,1 +1,1 @@
-"""Servers that run elsewhere, watched through what they tell. Knows no engine and no screen."""
+"""Watches servers that run elsewhere through what they publish. Knows no engine and no screen."""

@@ -1,7 +1,7 @@
-"""What a server is, as far as it says: model, version, limits. Pure.
+"""What a server publishes about itself: model, version, limits. Pure.
 
-Each answer is optional: a server that has no such route is asked for the next. What it does not
-tell stays unknown; nothing is guessed.
+Each route is optional: where a server lacks one, the next is tried. What the server does not
+publish stays unknown; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ ROUTES = (
     "/get_server_info",
     "/info",
 )
-"""What is asked for, once a server is there: vLLM's, with its developers' routes where those are
-switched on; SGLang's; TGI's."""
+"""Routes to ask once a server answers: those of vLLM (its developer routes included, which only
+some servers enable), of SGLang and of TGI."""
 
 _LIMITS = {
     "max_num_seqs": ("max_num_seqs", "max_running_requests"),
     "max_num_batched_tokens": ("max_num_batched_tokens",),
     "max_model_len": ("max_model_len", "context_length"),
-    # SGLang: what its KV cache holds, not the longest request.
+    # SGLang: the capacity of its KV cache, not the longest request.
     "kv_cache_tokens": ("max_total_num_tokens", "max_total_tokens"),
     "chunked_prefill_size": ("chunked_prefill_size",),
     "tensor_parallel_size": ("tensor_parallel_size", "tp_size"),
@@ -38,17 +38,20 @@ _LIMITS_OF_TGI = {
     "max_model_len": ("max_total_tokens",),
     "max_batch_prefill_tokens": ("max_batch_prefill_tokens",),
     "max_batch_total_tokens": ("max_batch_total_tokens",),
-    # Taken in, waiting ones among them: no size of a batch.
+    # Requests taken in, waiting ones included: this is no batch size.
     "max_concurrent_requests": ("max_concurrent_requests",),
 }
-"""The same word means another thing in TGI's /info; what has no equal keeps its name."""
+"""In TGI's /info some words mean other limits; a limit that only TGI has keeps its name."""
 _DEEP = 6
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What is known. limits: by our names, as the server says them; live: those it lets turn while
-    it runs, with the route for it."""
+    """What is known about a server.
+
+    limits: our name of each limit to the value that the server publishes. live: the limits that
+    the server can change while it runs, from the route that changes them.
+    """
 
     model: str = ""
     version: str = ""
@@ -57,31 +60,31 @@ class About:
 
 
 def with_answer(about: About, route: str, body: bytes) -> About:
-    """`about` with what the answer of one of ROUTES says; unchanged where that is nothing."""
+    """`about` extended by the answer of one of ROUTES; unchanged where the answer adds nothing."""
     try:
-        told: Any = json.loads(body)
+        answer: Any = json.loads(body)
     except ValueError:
         return about
-    if not isinstance(told, dict):
+    if not isinstance(answer, dict):
         return about
     if route == "/v1/models":
-        return _of_models(about, told)
-    version = told.get("version")
+        return _of_models(about, answer)
+    version = answer.get("version")
     if isinstance(version, str) and not about.version:
         about = replace(about, version=version[:40])
-    model = told.get("model_id") or told.get("served_model_name") or told.get("model_path")
+    model = answer.get("model_id") or answer.get("served_model_name") or answer.get("model_path")
     if isinstance(model, str) and not about.model:
         about = replace(about, model=model)
-    limits = _limits_in(told, _LIMITS_OF_TGI if route == "/info" else _LIMITS)
+    limits = _limits_in(answer, _LIMITS_OF_TGI if route == "/info" else _LIMITS)
     if route == "/v1/runtime_config":
-        live = {k: v for k, v in told.items() if isinstance(v, int) and not isinstance(v, bool)}
+        live = {k: v for k, v in answer.items() if isinstance(v, int) and not isinstance(v, bool)}
         about = replace(about, live=live)
-    # The first that tells a limit is the one to ask.
+    # The first route that publishes a limit counts.
     return replace(about, limits={**limits, **about.limits})
 
 
-def _of_models(about: About, told: Mapping[str, Any]) -> About:
-    models = told.get("data")
+def _of_models(about: About, answer: Mapping[str, Any]) -> About:
+    models = answer.get("data")
     if not isinstance(models, list) or not models or not isinstance(models[0], dict):
         return about
     # Adapters are listed behind the model that they belong to.
@@ -94,18 +97,18 @@ def _of_models(about: About, told: Mapping[str, Any]) -> About:
 
 
 def _limits_in(
-    told: object, names_of: Mapping[str, tuple[str, ...]], deep: int = 0
+    answer: object, names_of: Mapping[str, tuple[str, ...]], deep: int = 0
 ) -> dict[str, int]:
-    """Limits wherever they stand in an answer; the outermost counts."""
-    if not isinstance(told, dict) or deep > _DEEP:
+    """The limits at any depth of an answer; the outermost value counts."""
+    if not isinstance(answer, dict) or deep > _DEEP:
         return {}
-    found = {}
+    limits = {}
     for ours, names in names_of.items():
         for name in names:
-            value = told.get(name)
+            value = answer.get(name)
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-                found[ours] = value
+                limits[ours] = value
                 break
-    for inner in told.values():
-        found = {**_limits_in(inner, names_of, deep + 1), **found}
-    return found
+    for inner in answer.values():
+        limits = {**_limits_in(inner, names_of, deep + 1), **limits}
+    return limits

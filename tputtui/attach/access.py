@@ -1,4 +1,4 @@
-"""What a server wants to see before it answers: a token, headers, a certificate to trust. Pure.
+"""What a server needs before it answers: a token, headers, a certificate to trust. Pure.
 
 A token comes from the environment, a file or a keyring: never from the command line, where every
 user of the machine can read it.
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["TOKEN", "Access", "access_of"]
 
 TOKEN = "TPUTTUI_TOKEN"
-"""The variable that a token is taken from without another word."""
+"""The environment variable that holds the token when no other place is named."""
 _TOKEN_HEADER = "Authorization"
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """headers: sent with every request, the token among them. ca: a file of certificates to trust
-    in place of the system's; empty for those."""
+    """headers: sent with every request, the token included. ca: path of a file of certificates to
+    trust instead of the system's; empty for the system's."""
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     ca: str = ""
@@ -39,7 +39,7 @@ class Access:
         return _TOKEN_HEADER in self.headers
 
     def tls(self) -> ssl.SSLContext:
-        """How the other side has to show who it is. It always has to."""
+        """How the server must prove its identity. It always must."""
         import ssl
 
         return ssl.create_default_context(cafile=self.ca or None)
@@ -54,10 +54,10 @@ def access_of(
     ca: str = "",
     environ: Mapping[str, str] = os.environ,
 ) -> Access:
-    """What to send, from where it is kept. Raises UsageError.
+    """Collect the headers to send and the token from its place. Raises UsageError.
 
-    headers: 'NAME: VALUE' each; a value `env:VARIABLE` is that variable's. token_keyring:
-    SERVICE or SERVICE/USER. At most one place for the token.
+    headers: 'NAME: VALUE' each; the value `env:VARIABLE` is read from that variable.
+    token_keyring: SERVICE or SERVICE/USER. At most one place for the token.
     """
     places = [place for place in (token_env, token_file, token_keyring) if place]
     if len(places) > 1:
@@ -74,7 +74,7 @@ def access_of(
         sent[_TOKEN_HEADER] = f"Bearer {token}"
     made = Access(sent, ca)
     try:
-        # Reading the system's own takes a while, and does not fail.
+        # Only `ca` can fail; reading the system's certificates takes a while.
         if ca:
             made.tls()
     except OSError as error:

@@ -23,8 +23,8 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 class Address:
     """One server.
 
-    name: what it is called on the screen. url: what its paths are put after, without a slash at
-    the end. socket: the path of its unix socket; empty where it listens on a port.
+    name: its name on the screen. url: the prefix of its paths, without a slash at the end.
+    socket: the path of its unix socket; empty where it listens on a port.
     """
 
     name: str
@@ -33,34 +33,34 @@ class Address:
 
     @property
     def private(self) -> bool:
-        """Whether what is sent there cannot be read on the way."""
+        """Whether nobody on the network can read what is sent there."""
         split = urlsplit(self.url)
         return bool(self.socket) or split.scheme == "https" or split.hostname in _LOOPBACK
 
 
 def parse_addresses(texts: Iterable[str]) -> tuple[Address, ...]:
-    """The servers meant by `texts`, in their order; `gpu{1..3}` is three, quoted or not.
+    """The servers that `texts` name, in the given order; `gpu{1..3}` names three, quoted or not.
 
-    Raises UsageError where one cannot be used, two are the same, or there are more than MOST.
+    Raises UsageError for an unusable address, for a duplicate, and for more than MOST servers.
     """
-    found: list[Address] = []
+    addresses: list[Address] = []
     for text in (each for written in texts for each in _expanded(written)):
         address = _parsed(text.strip())
-        for other in found:
+        for other in addresses:
             if (other.url, other.socket) == (address.url, address.socket):
                 raise UsageError(f"{text!r} is there twice.", "Name each server once.")
             if other.name == address.name:
                 raise UsageError(f"Two servers are called {address.name!r}.", _FORMS)
-        found.append(address)
-    if not found:
+        addresses.append(address)
+    if not addresses:
         raise UsageError("No server is named.", _FORMS)
-    if len(found) > MOST:
-        raise UsageError(f"{len(found)} servers are more than {MOST}.", "Watch them in groups.")
-    return tuple(found)
+    if len(addresses) > MOST:
+        raise UsageError(f"{len(addresses)} servers are more than {MOST}.", "Watch them in groups.")
+    return tuple(addresses)
 
 
 def _expanded(text: str) -> Iterator[str]:
-    """What a shell makes of `{1..3}`, `{08..10}` and `{a,b}`, where it has not done so."""
+    """Expand `{1..3}`, `{08..10}` and `{a,b}` as a shell does, where no shell has done so."""
     match = _BRACES.search(text)
     if match is None:
         yield text
@@ -118,7 +118,7 @@ def _parsed(text: str) -> Address:
 
 
 def _resolvable(host: str) -> bool:
-    """Whether a name can be looked up at all: no part of it empty, or longer than 63 characters."""
+    """Whether a name can be looked up: no part of it is empty or longer than 63 characters."""
     try:
         host.encode("idna")
     except UnicodeError:

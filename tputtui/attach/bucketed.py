@@ -1,4 +1,4 @@
-"""Percentiles as far as a histogram's buckets let them be known. Pure."""
+"""Percentiles as closely as a histogram's buckets allow. Pure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ _Z95 = 1.959964
 
 @dataclass(frozen=True, slots=True)
 class Bucketed:
-    """A percentile lies above `low` and at or below `high`, with 95 % confidence; NaN without
-    samples, `high` infinite where nothing bounds it."""
+    """A percentile lies above `low` and at or below `high`, with 95 % confidence. Both are NaN
+    without samples; `high` is infinite where nothing bounds it."""
 
     low: float
     high: float
 
-    def told(self, room: int = 0) -> str:
-        """Of seconds: 250–500 ms; the upper end where both do not fit in `room` cells."""
+    def as_text(self, room: int = 0) -> str:
+        """The bounds, read as seconds: 250–500 ms; only the upper one where `room` is too small.
+
+        room: cells on the screen.
+        """
         if math.isnan(self.low):
             return MISSING
         low, high = _edge(self.low), _edge(self.high)
@@ -39,7 +42,7 @@ class Bucketed:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """What a histogram's increase tells of `n` samples, in its unit. mean: exact (sum ÷ count)."""
+    """Mean and percentiles of `n` samples, in the histogram's unit. mean: exact (sum ÷ count)."""
 
     n: float
     mean: float
@@ -48,39 +51,40 @@ class Latency:
     p99: Bucketed
 
 
-def latency_of(found: Histogram) -> Latency:
-    """Mean and percentiles.
+def latency_of(histogram: Histogram) -> Latency:
+    """Mean and percentiles of a histogram's samples.
 
-    A percentile's interval joins the buckets that hold its ranks at either end of the binomial
-    interval, in its normal approximation (Conover, Practical Nonparametric Statistics, 3rd ed.,
-    sec. 3.2): what chance leaves open, and what the buckets do.
+    A percentile's interval reaches from the bucket of its lowest rank to that of its highest. The
+    two ranks bound the binomial interval in its normal approximation (Conover, Practical
+    Nonparametric Statistics, 3rd ed., sec. 3.2). So the interval covers both the uncertainty of
+    chance and that of the buckets.
     """
-    n = found.n
-    mean = found.total / n if n else math.nan
-    return Latency(n, mean, *(_between(found, share) for share in (0.5, 0.9, 0.99)))
+    n = histogram.n
+    mean = histogram.total / n if n else math.nan
+    return Latency(n, mean, *(_between(histogram, share) for share in (0.5, 0.9, 0.99)))
 
 
 def pooled(histograms: Iterable[Histogram]) -> Histogram | None:
-    """The samples of several in one; None without any, or where their buckets differ."""
-    found = list(histograms)
-    if not found or any(each.bounds != found[0].bounds for each in found):
+    """Merge the samples of several histograms; None without any, or where their buckets differ."""
+    parts = list(histograms)
+    if not parts or any(each.bounds != parts[0].bounds for each in parts):
         return None
-    counts = tuple(map(sum, zip(*(each.counts for each in found), strict=True)))
-    return Histogram(found[0].bounds, counts, sum(each.total for each in found))
+    counts = tuple(map(sum, zip(*(each.counts for each in parts), strict=True)))
+    return Histogram(parts[0].bounds, counts, sum(each.total for each in parts))
 
 
 def _edge(bound_s: float) -> str:
-    """A bucket's bound as round as it is: 250 ms, 2.5 s."""
+    """A bucket's bound without needless digits: 250 ms, 2.5 s."""
     return f"{bound_s:g} s" if bound_s >= 1 else f"{bound_s * 1e3:g} ms"
 
 
-def _between(found: Histogram, share: float) -> Bucketed:
-    n = found.n
+def _between(histogram: Histogram, share: float) -> Bucketed:
+    n = histogram.n
     if n <= 0:
         return Bucketed(math.nan, math.nan)
     spread = _Z95 * math.sqrt(n * share * (1 - share))
-    low = bisect_left(found.counts, max(1.0, math.floor(n * share - spread)))
+    low = bisect_left(histogram.counts, max(1.0, math.floor(n * share - spread)))
     rank = math.ceil(n * share + spread)
-    high = bisect_left(found.counts, rank) if rank <= n else len(found.counts) - 1
-    below = found.bounds[low - 1] if low else 0.0
-    return Bucketed(below, found.bounds[high] if rank <= n else math.inf)
+    high = bisect_left(histogram.counts, rank) if rank <= n else len(histogram.counts) - 1
+    below = histogram.bounds[low - 1] if low else 0.0
+    return Bucketed(below, histogram.bounds[high] if rank <= n else math.inf)

@@ -1,4 +1,4 @@
-"""What the servers we know call their figures. Pure tables.
+"""The names that known servers give their figures. Pure tables.
 
 vLLM   docs.vllm.ai, "Production metrics"; names seen in 0.8 to 0.33
 SGLang docs.sglang.ai, "Production metrics"
@@ -13,30 +13,31 @@ from dataclasses import dataclass
 __all__ = ["DIALECTS", "Dialect"]
 
 Names = Mapping[str, tuple[str, ...]]
-"""Our word to their names for it; of several that are there, the first counts."""
+"""Our name of a figure to the server's names for it; the first name that is present counts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dialect:
-    """One kind of server.
+    """One kind of server, with the names and labels of its figures.
 
-    prefixes: what all its names begin with, the one that stands in the tables first. Others come of
-    exporters that have no colons, or put their own word before it (Ray).
-    gauges, counters, histograms: their names, histograms without _bucket. engine: labels that tell
-    engines apart, in groups; of a group, the first that is there counts. rank: labels of parts of
-    one engine, of which the first speaks for all. Any other label tells parts of a figure apart,
-    which add up; where it is told with such a label empty or left out as well, that is their sum.
-    said: what a person has to know of its figures.
+    A label that stands in neither `engine` nor `rank` splits a figure into parts, which add up. A
+    series in which such a label is empty or missing is already the sum of the parts.
     """
 
     name: str
     prefixes: tuple[str, ...]
+    """How all its names begin; the tables here use the first. Exporters without colons, and those
+    that prepend a word of their own (Ray), use the others."""
     gauges: Names
     counters: Names
     histograms: Names
+    """Without the ending `_bucket`."""
     engine: tuple[tuple[str, ...], ...]
+    """Groups of labels that identify an engine; of each group, the first label present counts."""
     rank: tuple[str, ...] = ()
-    said: str = ""
+    """Labels of the parts of one engine; only the series of part 0 are read."""
+    note: str = ""
+    """What a person must know to read its figures; empty if nothing."""
 
 
 VLLM = Dialect(
@@ -58,12 +59,12 @@ VLLM = Dialect(
     histograms={
         "ttft": ("vllm:time_to_first_token_seconds",),
         "tpot": ("vllm:request_time_per_output_token_seconds",),
-        # Until 0.11 the gaps between tokens went by the name of the time per token.
+        # Until 0.11 vLLM named the gap between tokens "time per output token".
         "itl": ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"),
         "e2e": ("vllm:e2e_request_latency_seconds",),
         "queue": ("vllm:request_queue_time_seconds",),
     },
-    # In Ray one process tells of all replicas on its machine.
+    # In Ray one process publishes the figures of all replicas on its machine.
     engine=(("ReplicaId", "WorkerId"), ("engine",)),
 )
 SGLANG = Dialect(
@@ -105,6 +106,6 @@ TGI = Dialect(
         "queue": ("tgi_request_queue_duration",),
     },
     engine=(),
-    said="tokens are counted when their request ends",
+    note="tokens are counted when their request ends",
 )
 DIALECTS = (VLLM, SGLANG, TGI)

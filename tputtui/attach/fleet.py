@@ -1,4 +1,4 @@
-"""All the servers that are watched: what one look at them shows. On the thread that looks."""
+"""All watched servers, and one snapshot of them. Runs on the thread of whoever looks."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ class Scrapes(Protocol):
     """Where the news comes from."""
 
     def news(self) -> list[News]:
-        """What has come since this was last asked."""
+        """The news since the last call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """How all of them stand at `t_s`, in the order in which they were named.
+    """The state of all servers at `t_s`, in the order in which they were named.
 
-    total: of those whose figures are of now, over their last intervals; `counted` of them.
+    total: sums over the last interval of those servers whose figures are current. counted: how
+    many servers that are.
     """
 
     t_s: float
@@ -39,7 +40,7 @@ class Looked:
 class Fleet:
     """Keeps a track of each server.
 
-    clock: monotonic seconds, the one that scrapes are stamped with.
+    clock: monotonic seconds; the same clock stamps the scrapes.
     """
 
     def __init__(
@@ -55,18 +56,18 @@ class Fleet:
         self._tracks = [Track(address, clock(), period_s) for address in addresses]
 
     def take(self) -> None:
-        """Take the news."""
+        """Give each track its news."""
         for news in self._scrapes.news():
             track = self._tracks[news.server]
             if news.reading is not None:
-                track.told(news.at_s, news.reading)
+                track.add(news.at_s, news.reading)
             elif news.about is not None:
                 track.learned(news.about)
             else:
                 track.failed(news.why)
 
     def look(self) -> Looked:
-        """Take the news, and say how everything stands."""
+        """Take the news, and return the state of all servers."""
         self.take()
         now_s = self._clock()
         servers = tuple(track.view(now_s) for track in self._tracks)

@@ -1,7 +1,7 @@
-"""Scrapes servers, each on its own beat, on a thread of its own; whoever looks takes the news.
+"""Scrapes each server at its own pace, on a thread of its own; another thread takes the news.
 
-A server that hangs, drips, redirects or serves without end holds up nobody else: every scrape has
-a deadline and a size, and each server keeps only its newest news.
+A server that hangs, drips, redirects or serves without end holds up no other: every scrape has a
+deadline and a maximal size, and only the newest news of each server are kept.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ __all__ = ["LET_GO_S", "News", "Poller", "connector_to", "why_of"]
 logger = logging.getLogger(__name__)
 
 _MOST_BYTES = 32 << 20
-_MOST_TOLD = 4 << 20
+_MOST_ABOUT_BYTES = 4 << 20
 LET_GO_S = 0.05
-"""Connections that aiohttp has closed let go of their sockets a little later, while a loop runs."""
+"""How long the loop must run, in s, until connections closed by aiohttp release their sockets."""
 _DEADLINE_S = 5.0
 _CANCEL_AGAIN_S = 0.1
 _LONGEST_WAIT_S = 10.0
@@ -42,9 +42,10 @@ _CHUNK = 1 << 16
 
 
 class News(NamedTuple):
-    """What a scrape brought: figures, or why there are none, or what the server says it is.
+    """What a scrape brought: figures, or why there are none, or what the server is.
 
-    server: its place among the addresses. at_s: when the figures were so, on the clock.
+    server: its index among the addresses. at_s: when the server read its figures, in s on the
+    clock.
     """
 
     server: int
@@ -57,8 +58,8 @@ class News(NamedTuple):
 class Poller:
     """Scrapes `addresses` every `period_s` from `start()` to `stop()`.
 
-    clock: monotonic seconds. A scrape is stamped with the middle of the time that the server took
-    to begin its answer, since it is then that it reads its counters.
+    clock: monotonic seconds. The stamp of a scrape is the middle between the request and the
+    beginning of its answer, since the server reads its counters in that time.
     """
 
     def __init__(
@@ -78,12 +79,12 @@ class Poller:
         self._thread = threading.Thread(target=self._run, name="attach", daemon=True)
 
     def start(self) -> None:
-        """Begin to scrape."""
+        """Start the thread that scrapes."""
         self._loop = asyncio.new_event_loop()
         self._thread.start()
 
     def stop(self, timeout_s: float = 2.0) -> bool:
-        """End; False when that took longer than `timeout_s`."""
+        """Stop the thread; False if it still runs after `timeout_s`."""
         if self._loop is None or not self._thread.is_alive():
             return True
         with contextlib.suppress(RuntimeError):
@@ -92,13 +93,13 @@ class Poller:
         return not self._thread.is_alive()
 
     def news(self) -> list[News]:
-        """What has come since this was last asked, server by server."""
-        found = []
+        """The news since the last call, server by server."""
+        taken = []
         for kept in self._news:
             with contextlib.suppress(IndexError):
                 while True:
-                    found.append(kept.popleft())
-        return found
+                    taken.append(kept.popleft())
+        return taken
 
     # -- the thread ------------------------------------------------------------------------
 
@@ -119,8 +120,8 @@ class Poller:
         await self._stopping.wait()
         left = set(tasks)
         while left:
-            # A time limit of aiohttp's that ends in this moment takes the cancellation for its own,
-            # and the task goes on: so again, until it is over.
+            # If a timeout of aiohttp expires at this moment, it swallows the cancellation and the
+            # task goes on. So cancel again until all tasks have ended.
             for task in left:
                 task.cancel()
             _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)
@@ -129,7 +130,7 @@ class Poller:
 
     async def _watch(self, number: int, tls: ssl.SSLContext) -> None:
         address = self._addresses[number]
-        # Not all at once: a scrape that is parsed holds up the stamps of the others.
+        # Spread the servers over a period: parsing one scrape would delay the stamps of others.
         await asyncio.sleep(self._period_s * number / len(self._addresses))
         async with aiohttp.ClientSession(
             connector=connector_to(address, tls, limit=2),
@@ -156,7 +157,7 @@ class Poller:
                 if another or at_s - asked_s >= _ASKED_AGAIN_S:
                     asked_s, started = at_s, reading.started
                     self._tell(News(number, at_s, about=await self._ask(session, address)))
-            # A scrape that took too long moves the beat; one that failed is tried ever less often.
+            # A scrape that took too long delays the following ones; after failures they get rarer.
             due_s = max(due_s + self._period_s, self._clock())
             late_s = min(
                 self._period_s * 2 ** min(failures, 8), max(_LONGEST_WAIT_S, self._period_s)
@@ -166,7 +167,7 @@ class Poller:
     async def _get(
         self, session: aiohttp.ClientSession, url: str, most: int
     ) -> tuple[float, bytes]:
-        """When the answer was made, and the answer. Raises Unreadable, or what aiohttp raises."""
+        """The time of the answer in s, and its body. Raises Unreadable, and what aiohttp raises."""
         sent_s = self._clock()
         async with session.get(url, allow_redirects=False) as answer:
             begun_s = self._clock()
@@ -183,9 +184,9 @@ class Poller:
     async def _ask(self, session: aiohttp.ClientSession, address: Address) -> About:
         about = About()
         for route in ROUTES:
-            # Whatever is wrong with one of these, the figures are there.
+            # The figures do not depend on these routes, so an error in one of them is ignored.
             with contextlib.suppress(Unreadable, aiohttp.ClientError, OSError, TimeoutError):
-                _, body = await self._get(session, f"{address.url}{route}", _MOST_TOLD)
+                _, body = await self._get(session, f"{address.url}{route}", _MOST_ABOUT_BYTES)
                 about = with_answer(about, route, body)
         return about
 
@@ -196,14 +197,14 @@ class Poller:
 def connector_to(
     address: Address, tls: ssl.SSLContext, limit: int
 ) -> aiohttp.TCPConnector | aiohttp.UnixConnector:
-    """Connections to a server, `limit` at once; 0 for any number. In a loop that runs."""
+    """At most `limit` connections to a server; 0 for no maximum. Needs a running event loop."""
     if address.socket:
         return aiohttp.UnixConnector(address.socket, limit=limit)
     return aiohttp.TCPConnector(ssl=tls, limit=limit)
 
 
 def why_of(error: OSError) -> str:
-    """In the system's words."""
+    """The system's text for an error, in lower case."""
     return (os.strerror(error.errno) if error.errno else str(error)).lower()
 
 
@@ -220,7 +221,7 @@ def _of_status(answer: aiohttp.ClientResponse, access: Access) -> str:
 
 
 def _in_words(error: Exception, access: Access) -> str:
-    """Why there are no figures."""
+    """A sentence for why a scrape brought no figures."""
     match error:
         case Unreadable():
             return str(error)

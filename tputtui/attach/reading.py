@@ -1,6 +1,6 @@
-"""One scrape: from the text of /metrics to figures by our own names. Pure.
+"""One scrape: turns the text of /metrics into figures under our own names. Pure.
 
-Only the lines that are known are parsed (prometheus_client's parser); the rest may be megabytes.
+Only lines with a known name are parsed (by prometheus_client); the others may be megabytes.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from tputtui.attach.dialects import DIALECTS, Dialect
 __all__ = ["EngineReading", "Histogram", "Reading", "Unreadable", "read_metrics"]
 
 SAME_START_S = 0.5
-"""Two starts that are further apart are of two runs."""
+"""Start times further apart than this, in s, belong to two runs."""
 
 _Labels = frozenset[tuple[str, str]]
 
 _MOST_SERIES = 20_000
 _MOST_PARTED = 5
 _SUMS = ("", "total", "all")
-"""Values of a label that tell no part apart: beside parts it is their sum."""
+"""Label values that name no part; a series with one of them is the sum of the parts."""
 _STARTED = "process_start_time_seconds"
 _CACHE = "vllm:cache_config_info"
 _AWAKE = "vllm:engine_sleep_state"
 
 
 class Unreadable(ValueError):
-    """What was served are no figures that we know; the message says what is there instead."""
+    """The answer holds no known figures; the message names what it holds instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Buckets as told: `counts[i]` samples are at most `bounds[i]`, the last of which is infinite.
+    """Buckets as published: `counts[i]` samples are at most `bounds[i]`; the last is infinite.
 
-    total: the sum of all samples, in the histogram's unit; NaN where it is not told.
+    total: the sum of all samples, in the histogram's unit; NaN if not published.
     """
 
     bounds: tuple[float, ...]
@@ -49,13 +49,13 @@ class Histogram:
 
     @property
     def n(self) -> float:
-        """How many samples."""
+        """The number of samples."""
         return self.counts[-1] if self.counts else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class EngineReading:
-    """One engine's figures by our own names; what it does not tell is not there."""
+    """One engine's figures under our own names; a figure that it does not publish is absent."""
 
     gauges: Mapping[str, float]
     counters: Mapping[str, float]
@@ -64,25 +64,25 @@ class EngineReading:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one scrape told.
-
-    engines: by their label ("0", "1", …; "" where it tells none apart). model: as it is served;
-    several are joined. started: which run of the server this is: when its process started, or when
-    its first counter was made, seconds since 1970; NaN where it tells neither.
-    info: the KV cache as it was configured. asleep: whether an engine was put to sleep.
-    nonsense: names that held a value which cannot be.
-    """
+    """The figures of one scrape."""
 
     dialect: Dialect
     model: str
+    """The name under which the model is served; several are joined by commas."""
     engines: Mapping[str, EngineReading]
+    """By the label of the engine: "0", "1", …; "" if the server does not label its engines."""
     started: float = math.nan
+    """Identifies the run of the server: the start of its process or the creation of its first
+    counter, in s since 1970; NaN if it publishes neither."""
     info: Mapping[str, str] = field(default_factory=dict)
+    """The configuration of the KV cache; empty if not published."""
     asleep: bool = False
+    """Whether an engine was put to sleep."""
     nonsense: tuple[str, ...] = ()
+    """Names of figures that held an impossible value."""
 
     def configured(self, name: str) -> int | None:
-        """A whole number of `info`; None where it is not told."""
+        """A whole number of `info`; None if not published."""
         text = self.info.get(name, "")
         return int(text) if text.isdecimal() else None
 
@@ -109,7 +109,7 @@ def read_metrics(body: bytes) -> Reading:
 
 
 def _dialect_of(body: bytes) -> tuple[Dialect, str]:
-    """Whose figures these are, and what their names begin with here."""
+    """The kind of server, and the prefix that its names have in `body`. Raises Unreadable."""
     for dialect in DIALECTS:
         for prefix in dialect.prefixes:
             if re.search(rb"^" + prefix.encode(), body, re.M):
@@ -125,8 +125,8 @@ def _dialect_of(body: bytes) -> tuple[Dialect, str]:
 
 @lru_cache
 def _places(dialect: Dialect) -> Mapping[str, tuple[str, str, int]]:
-    """Their name of a series to what it is of, our word for that, and its rank among the names."""
-    found = {}
+    """The server's name of a series to (kind, our name, rank of the name among its synonyms)."""
+    places = {}
     for kind, names in (
         ("gauges", dialect.gauges),
         ("counters", dialect.counters),
@@ -136,27 +136,27 @@ def _places(dialect: Dialect) -> Mapping[str, tuple[str, str, int]]:
         ending = f"_{kind}" if names is dialect.histograms else ""
         for key, theirs in names.items():
             for rank, name in enumerate(theirs):
-                found[name + ending] = (kind, key, rank)
-    return found
+                places[name + ending] = (kind, key, rank)
+    return places
 
 
 @lru_cache
 def _wanted_lines(dialect: Dialect, prefix: str) -> re.Pattern[bytes]:
     names = [*_places(dialect), _STARTED, _CACHE, _AWAKE]
-    # When one counter was made tells which run this is, where the process does not.
+    # Where the process start is not published, the creation of a counter identifies the run.
     names += [name.removesuffix("_total") + "_created" for name in dialect.counters["generated"]]
     own = dialect.prefixes[0]
-    there = [prefix + name.removeprefix(own) if name.startswith(own) else name for name in names]
-    pattern = "|".join(re.escape(name) for name in there)
+    present = [prefix + name.removeprefix(own) if name.startswith(own) else name for name in names]
+    pattern = "|".join(re.escape(name) for name in present)
     return re.compile(rf"^(?:{pattern})[{{ \t][^\n]*".encode(), re.M)
 
 
 def _parts(series: Mapping[_Labels, float]) -> Iterator[_Labels]:
-    """The series that add up: without those that a sum of them is told beside."""
+    """The series that add up: a series is left out where its sum is published beside it."""
     everywhere = [{key for key, _ in labels} for labels in series]
     common = set.intersection(*everywhere) if everywhere else set()
     for labels in series:
-        # What tells it apart, but is not told of every series.
+        # The labels that this series has, but not every series.
         own = [item for item in labels if item[0] not in common][:_MOST_PARTED]
         fewer = (
             labels.difference(left_out)
@@ -168,7 +168,7 @@ def _parts(series: Mapping[_Labels, float]) -> Iterator[_Labels]:
 
 
 class _Collector:
-    """Puts samples in their places."""
+    """Sorts samples into the figures of each engine."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -178,21 +178,21 @@ class _Collector:
         self._nonsense: dict[str, None] = {}
         self._started = self._created = math.nan
         self._asleep = False
-        # Their name, then the engine, to the labels it is told with and its values.
-        self._told: dict[str, dict[str, dict[_Labels, float]]] = {}
-        # (engine, kind, key) to the rank of the name, then what it holds.
+        # The server's name, then the engine, to the labels of each series and its value.
+        self._series: dict[str, dict[str, dict[_Labels, float]]] = {}
+        # (engine, kind, key) to the rank of the name and the value.
         self._values: dict[tuple[str, str, str], tuple[int, float]] = {}
         self._buckets: dict[tuple[str, str], tuple[int, dict[float, float]]] = {}
 
     def collected(self, samples: Iterable[tuple[str, Mapping[str, str], float]]) -> Reading:
         for name, labels, value in samples:
             self._take(name, labels, value)
-        for name, told_of in self._told.items():
-            for engine, series in told_of.items():
-                # Told of single engines and of none in particular: that is all of them together.
-                if engine or len(told_of) == 1:
-                    for told in _parts(series):
-                        self._figure(name, engine, dict(told), series[told])
+        for name, by_engine in self._series.items():
+            for engine, series in by_engine.items():
+                # Beside series of single engines, a series without an engine is their sum.
+                if engine or len(by_engine) == 1:
+                    for part in _parts(series):
+                        self._figure(name, engine, dict(part), series[part])
         engines = {engine for engine, *_ in self._values} | {engine for engine, _ in self._buckets}
         return Reading(
             self._dialect,
@@ -213,16 +213,16 @@ class _Collector:
             self._asleep = self._asleep or (labels.get("sleep_state") != "awake" and value > 0)
         elif name.endswith("_created"):
             self._created = min(value, self._created) if self._created == self._created else value
-        elif any(labels.get(part, "0") not in ("", "0") for part in self._dialect.rank):
+        elif any(labels.get(rank, "0") not in ("", "0") for rank in self._dialect.rank):
             return
         else:
             groups = (next((labels[e] for e in g if e in labels), "") for g in self._dialect.engine)
             engine = "/".join(filter(None, groups))
             apart = {label for group in self._dialect.engine for label in group}
-            told = frozenset((k, v) for k, v in labels.items() if v not in _SUMS and k not in apart)
-            series = self._told.setdefault(name, {}).setdefault(engine, {})
-            # Twice the same, as with a label that is empty and without it, are not two parts.
-            series[told] = max(series.get(told, value), value)
+            part = frozenset((k, v) for k, v in labels.items() if v not in _SUMS and k not in apart)
+            series = self._series.setdefault(name, {}).setdefault(engine, {})
+            # A label that is empty and one that is missing name the same part, not two.
+            series[part] = max(series.get(part, value), value)
 
     def _figure(self, name: str, engine: str, labels: Mapping[str, str], value: float) -> None:
         kind, key, rank = self._places.get(name, ("", "", 0))
@@ -241,7 +241,7 @@ class _Collector:
         if held is None or rank < held[0]:
             self._values[place] = (rank, value)
         elif rank == held[0]:
-            # A share of one cache does not add up over the models that use it.
+            # Shares of one cache do not add up over the models that use the cache.
             both = max(held[1], value) if key == "kv_frac" else held[1] + value
             self._values[place] = (rank, both)
 

@@ -1,7 +1,7 @@
-"""A server second by second, for charts: intervals between scrapes laid over whole seconds. Pure.
+"""A server second by second, for charts: spreads scrape intervals over whole seconds. Pure.
 
-A second is the mean of the intervals that cover it, by how much they do, so that what is drawn adds
-up to what was counted. Where less than half of it is covered it is a gap.
+The figure of a second is the mean of the intervals that cover it, weighted by the covered time, so
+the drawn values add up to the counted total. A second that is less than half covered is a gap.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Seconds"]
 class Seconds:
     """Fills `history` from intervals.
 
-    late_s: how long after a second an interval that covers it may still come.
+    late_s: how long after a second, in s, an interval that covers it may still arrive.
     """
 
     def __init__(self, start_s: float, late_s: float) -> None:
@@ -26,12 +26,12 @@ class Seconds:
         self._intervals: list[tuple[float, float, Figures]] = []
 
     def add(self, from_s: float, to_s: float, figures: Figures) -> None:
-        """What held from one scrape to the next."""
+        """Add the figures between two consecutive scrapes."""
         self._intervals.append((from_s, to_s, figures))
         self._close(to_s)
 
     def pass_by(self, now_s: float) -> None:
-        """What has passed with nothing told is a gap."""
+        """Close the seconds that no interval has covered in time; they become gaps."""
         self._close(now_s - self._late_s)
 
     def _close(self, end_s: float) -> None:
@@ -48,10 +48,12 @@ class Seconds:
         parts = [(share, figures) for share, figures in covered if share > 0]
 
         def mean(name: str) -> float:
-            told = [(share, getattr(figures, name)) for share, figures in parts]
-            told = [(share, value) for share, value in told if not math.isnan(value)]
-            whole = sum(share for share, _ in told)
-            return sum(share * value for share, value in told) / whole if whole >= 0.5 else math.nan
+            values = [(share, getattr(figures, name)) for share, figures in parts]
+            values = [(share, value) for share, value in values if not math.isnan(value)]
+            whole = sum(share for share, _ in values)
+            if whole < 0.5:
+                return math.nan
+            return sum(share * value for share, value in values) / whole
 
         return Bucket(
             start_s,

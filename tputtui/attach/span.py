@@ -1,8 +1,8 @@
 """What happened between scrapes: increases of counters over the true time between them. Pure.
 
 Readings are kept for a span. The rate of a counter is its increase from the earliest reading that
-has it to the latest, over the time between those two. A counter that goes back means that others
-began to count: everything before is dropped, and no rate reaches across.
+has it to the latest, over the time between those two. A counter that goes back shows that the
+server counts anew: the earlier readings are dropped, and no rate spans the restart.
 """
 
 from __future__ import annotations
@@ -22,25 +22,29 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Rates and states; NaN for what is not told.
-
-    running, waiting: requests, at the latest scrape. kv_frac: share of the KV cache in use, the
-    mean over engines; kv_most: of the fullest. hit_frac: cached ÷ looked-up tokens of prompts.
-    """
+    """Rates over a span, and states at its end; NaN for a figure that is not published."""
 
     generated_per_s: float = math.nan
+    """Generated tokens per second."""
     prompt_per_s: float = math.nan
+    """Prompt tokens per second."""
     ended_per_s: float = math.nan
+    """Requests ended per second."""
     preemptions_per_s: float = math.nan
     hit_frac: float = math.nan
+    """Prompt tokens: cached ÷ looked up."""
     running: float = math.nan
+    """Requests that run, at the latest scrape."""
     waiting: float = math.nan
+    """Requests that wait, at the latest scrape."""
     kv_frac: float = math.nan
+    """Share of the KV cache in use; the mean over engines."""
     kv_most: float = math.nan
+    """Share of the KV cache in use on the fullest engine."""
 
 
 class Span:
-    """Readings of one server, up to `length_s` back."""
+    """Readings of one server over the last `length_s` seconds."""
 
     def __init__(self, length_s: float) -> None:
         self._length_s = length_s
@@ -53,26 +57,26 @@ class Span:
 
     @property
     def seconds(self) -> float:
-        """How long it reaches back."""
+        """The time between the oldest and the newest reading, in s."""
         return self._kept[-1][0] - self._kept[0][0] if self._kept else 0.0
 
     def add(self, at_s: float, reading: Reading) -> bool:
-        """Take the next reading; whether it goes on from the one before."""
+        """Take the next reading; return whether it counts on from the previous one."""
         goes_on = self.latest is None or _goes_on(self.latest, reading)
         if not goes_on:
             self._kept.clear()
         self._kept.append((at_s, reading))
-        # The first is kept until the second reaches back far enough.
+        # The oldest is dropped once the second oldest is `length_s` old.
         while len(self._kept) > 2 and at_s - self._kept[1][0] >= self._length_s:
             self._kept.popleft()
         return goes_on
 
     def begin_anew(self) -> None:
-        """Let no rate reach back beyond the next reading."""
+        """Drop all readings, so that no rate reaches back beyond the next one."""
         self._kept.clear()
 
     def last_interval(self) -> Span:
-        """The two newest readings alone."""
+        """A span of only the two newest readings."""
         made = Span(self._length_s)
         made._kept.extend(list(self._kept)[-2:])
         return made
@@ -86,14 +90,14 @@ class Span:
         return self._figures(self._engines())
 
     def increase(self, key: str) -> float:
-        """How much a counter grew over the span, in all engines; NaN where none tells it."""
-        found = (self._counted(engine, key) for engine in self._engines())
-        return added(ends[2] - ends[1] for ends in found if ends is not None)
+        """The increase of a counter over the span, in all engines; NaN where none publishes it."""
+        counted = (self._counted(engine, key) for engine in self._engines())
+        return added(ends[2] - ends[1] for ends in counted if ends is not None)
 
     def histograms(self, key: str) -> list[Histogram]:
-        """Each engine's samples over the span, of those that tell `key`."""
-        found = (self._histogram(engine, key) for engine in self._engines())
-        return [each for each in found if each is not None]
+        """The samples over the span, one histogram for each engine that publishes `key`."""
+        histograms = (self._histogram(engine, key) for engine in self._engines())
+        return [each for each in histograms if each is not None]
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -103,12 +107,12 @@ class Span:
     def _figures(self, engines: list[str]) -> Figures:
         def gauges(key: str) -> list[float]:
             latest = self.latest
-            told = [latest.engines[e].gauges.get(key) for e in engines] if latest else []
-            return [value for value in told if value is not None]
+            values = [latest.engines[e].gauges.get(key) for e in engines] if latest else []
+            return [value for value in values if value is not None]
 
         def rate(key: str) -> float:
-            found = (self._counted(engine, key) for engine in engines)
-            return added((ends[2] - ends[1]) / ends[0] for ends in found if ends is not None)
+            counted = (self._counted(engine, key) for engine in engines)
+            return added((ends[2] - ends[1]) / ends[0] for ends in counted if ends is not None)
 
         looked_up, cached, kv = rate("looked_up"), rate("cached"), gauges("kv_frac")
         return Figures(
@@ -124,10 +128,10 @@ class Span:
         )
 
     def _counted(self, engine: str, key: str) -> tuple[float, float, float] | None:
-        return self._ends(engine, lambda found: found.counters.get(key))
+        return self._ends(engine, lambda reading: reading.counters.get(key))
 
     def _histogram(self, engine: str, key: str) -> Histogram | None:
-        ends = self._ends(engine, lambda found: found.histograms.get(key))
+        ends = self._ends(engine, lambda reading: reading.histograms.get(key))
         if ends is None:
             return None
         _, before, after = ends
@@ -139,11 +143,11 @@ class Span:
     def _ends(
         self, engine: str, pick: Callable[[EngineReading], T | None]
     ) -> tuple[float, T, T] | None:
-        """Seconds between the earliest and the latest reading that have it, and its two values."""
+        """The earliest and the latest value, and the seconds between them, which come first."""
 
         def at(reading: Reading) -> T | None:
-            found = reading.engines.get(engine)
-            return None if found is None else pick(found)
+            of_engine = reading.engines.get(engine)
+            return None if of_engine is None else pick(of_engine)
 
         if len(self._kept) < 2:
             return None
@@ -159,7 +163,7 @@ class Span:
 
 
 def _goes_on(before: Reading, after: Reading) -> bool:
-    """Whether `after` counts on from `before`: the same run of the server, nothing gone back."""
+    """Whether `after` counts on from `before`: the same run, and no counter has decreased."""
     if before.dialect is not after.dialect:
         return False
     if abs(after.started - before.started) > SAME_START_S:
@@ -186,6 +190,6 @@ def _shrank(before: Mapping[str, Histogram], after: Mapping[str, Histogram]) -> 
 
 
 def added(values: Iterable[float]) -> float:
-    """The sum of those that are told; NaN without any."""
-    told = [value for value in values if not math.isnan(value)]
-    return sum(told) if told else math.nan
+    """The sum of the values that are not NaN; NaN without any."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) if known else math.nan

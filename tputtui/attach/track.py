@@ -1,6 +1,6 @@
-"""One server over time: what its scrapes amount to, and whether they can be believed. Pure.
+"""One server over time: figures from its scrapes, and whether they can be trusted. Pure.
 
-Fed and read on one thread. Times are the monotonic clock of whoever scrapes, in seconds.
+Fed and read on one thread. Times are seconds on the monotonic clock of the poller.
 """
 
 from __future__ import annotations
@@ -30,71 +30,77 @@ _MARKS = 200
 
 
 class Standing(StrEnum):
-    """How far a server can be believed."""
+    """How far the figures of a server can be trusted."""
 
     CONNECTING = "connecting"
     LIVE = "live"
     ASLEEP = "asleep"
     MIXED = "mixed"
-    """Several servers answer at the address: their counters are not one."""
+    """Several servers answer at the address, each with counters of its own."""
     STALE = "stale"
-    """It has told figures, and does not any more."""
+    """It has published figures, and no longer does."""
     DOWN = "down"
-    """It has never told any."""
+    """It has never published figures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """How one server stands.
-
-    why: what is wrong, in words. age_s: since the newest figures; infinite before any.
-    restarted_s: since its last restart was seen, NaN without one of late; restarts: how many.
-    now: figures of the last interval, which was `interval_s` long. window: over `window_s`.
-    engines: data-parallel engines by their labels, over the window. latencies: over the window.
-    history: it second by second. marks: when it restarted.
-    """
+    """The state of one server."""
 
     address: Address
     standing: Standing
     why: str
+    """A sentence for what is wrong; empty if nothing."""
     age_s: float
+    """Age of the newest figures in s; infinite before any."""
     about: About
     reading: Reading | None
+    """The newest scrape; None before any."""
     restarted_s: float
+    """Seconds since its last restart; NaN if there was none in the last minute."""
     restarts: int
+    """How many restarts were seen."""
     now: Figures
+    """Figures of the last interval between two scrapes."""
     interval_s: float
+    """Length of that interval in s."""
     window: Figures
+    """Figures of the last minute, at most."""
     window_s: float
+    """Length of that window in s."""
     engines: Mapping[str, Figures]
+    """Figures of each data-parallel engine over the window, by its label."""
     latencies: Mapping[str, Latency]
+    """Latencies over the window, in s, by the names of LATENCIES."""
     history: History
+    """Its figures second by second, for charts."""
     marks: tuple[Mark, ...]
+    """When it restarted."""
 
     @property
     def model(self) -> str:
-        """What it serves, as it calls it."""
+        """The model that it serves, under the name that it uses."""
         return self.about.model or (self.reading.model if self.reading else "")
 
     @property
     def kind(self) -> str:
-        """What serves there; empty before it is known."""
+        """The kind of server; empty before it is known."""
         return self.reading.dialect.name if self.reading else ""
 
     @property
     def counts(self) -> bool:
-        """Whether its figures are of now."""
+        """Whether its figures are current."""
         return self.standing in (Standing.LIVE, Standing.ASLEEP)
 
 
 @dataclass(slots=True)
 class _Runs:
-    """Which runs of a server have been seen, by when they started."""
+    """The runs of a server seen so far, by their start in s since 1970."""
 
     seen: list[float] = field(default_factory=list)
 
     def returns(self, started: float) -> bool:
-        """Whether this run was there before the present one: two servers take turns."""
+        """Whether this run was seen before the present one: two servers answer alternately."""
         if math.isnan(started) or (self.seen and self.seen[-1] == started):
             return False
         known = [other for other in self.seen if abs(started - other) <= SAME_START_S]
@@ -104,7 +110,7 @@ class _Runs:
 
 
 class _Found(NamedTuple):
-    """What the span amounts to: the part of a Server that only a scrape changes."""
+    """The figures of a span: the part of a Server that only a scrape changes."""
 
     now: Figures
     interval_s: float
@@ -118,18 +124,18 @@ def _found_in(span: Span) -> _Found:
     last = span.last_interval()
     latencies = {}
     for key in LATENCIES:
-        found = pooled(span.histograms(key))
-        if found is not None:
-            latencies[key] = latency_of(found)
+        histogram = pooled(span.histograms(key))
+        if histogram is not None:
+            latencies[key] = latency_of(histogram)
     return _Found(
         last.total(), last.seconds, span.total(), span.seconds, span.by_engine(), latencies
     )
 
 
 class Track:
-    """Takes what the scrapes of one server bring.
+    """Collects the scrapes of one server.
 
-    began_s: when the watching began. period_s: how often it is scraped.
+    began_s: when the watching began. period_s: seconds between two scrapes.
     """
 
     def __init__(self, address: Address, began_s: float, period_s: float) -> None:
@@ -140,53 +146,53 @@ class Track:
         self._seconds = Seconds(began_s, _LATE_PERIODS * period_s)
         self._marks: list[Mark] = []
         self._runs = _Runs()
-        self._told_s = -math.inf
+        self._read_s = -math.inf
         self._why = ""
         self._restarted_s = self._mixed_s = -math.inf
         self._restarts = 0
-        self._found: _Found | None = None
+        self._figures: _Found | None = None
 
-    def told(self, at_s: float, reading: Reading) -> None:
-        """A scrape brought figures, which were so at `at_s`."""
-        before_s = self._told_s
+    def add(self, at_s: float, reading: Reading) -> None:
+        """Add the figures of a scrape, which the server read at `at_s`."""
+        before_s = self._read_s
         if self._runs.returns(reading.started):
             self._mixed_s = at_s
         if at_s - self._mixed_s < _RECENT_S:
-            # Which of them the last figures are of is not known: no rate can be worked out.
+            # It is unknown which server the last figures are from, so no rate can be computed.
             self._span.begin_anew()
         if not self._span.add(at_s, reading):
             self._restarted_s = at_s
             self._restarts += 1
             self._marks = [*self._marks[-_MARKS:], Mark(at_s, "engine", "restarted")]
-        self._told_s, self._why, self._found = at_s, "", None
+        self._read_s, self._why, self._figures = at_s, "", None
         if math.isfinite(before_s) and self._span.seconds > 0:
             self._seconds.add(before_s, at_s, self._span.last_interval().total())
 
     def failed(self, why: str) -> None:
-        """A scrape brought nothing; `why` in words."""
+        """Note that a scrape failed; why: a sentence."""
         self._why = why
 
     def learned(self, about: About) -> None:
-        """The server said what it is."""
+        """Note what the server has published about itself."""
         self.about = about
 
     def view(self, now_s: float) -> Server:
-        """How it stands at `now_s`."""
-        if self._found is None:
-            self._found = _found_in(self._span)
-        found, reading = self._found, self._span.latest
+        """The state of the server at `now_s`."""
+        if self._figures is None:
+            self._figures = _found_in(self._span)
+        figures, reading = self._figures, self._span.latest
         self._seconds.pass_by(now_s)
         recent = now_s - self._restarted_s
         return Server(
             self.address,
             self._standing(now_s, reading),
-            self._said(now_s, reading),
-            now_s - self._told_s,
+            self._sentence(now_s, reading),
+            now_s - self._read_s,
             self.about,
             reading,
             recent if recent < _RECENT_S else math.nan,
             self._restarts,
-            *found,
+            *figures,
             self._seconds.history,
             tuple(self._marks),
         )
@@ -196,18 +202,18 @@ class Track:
     def _standing(self, now_s: float, reading: Reading | None) -> Standing:
         if reading is None:
             return Standing.DOWN if self._why else Standing.CONNECTING
-        usual_s = max(self._period_s, self._found.interval_s if self._found else 0.0)
-        if now_s - self._told_s > _STALE_PERIODS * usual_s:
+        usual_s = max(self._period_s, self._figures.interval_s if self._figures else 0.0)
+        if now_s - self._read_s > _STALE_PERIODS * usual_s:
             return Standing.STALE
         if now_s - self._mixed_s < _RECENT_S:
             return Standing.MIXED
         return Standing.ASLEEP if reading.asleep else Standing.LIVE
 
-    def _said(self, now_s: float, reading: Reading | None) -> str:
+    def _sentence(self, now_s: float, reading: Reading | None) -> str:
         if self._why:
             return self._why
         if now_s - self._mixed_s < _RECENT_S:
             return "several servers answer here: attach to each of them"
         if reading is not None and reading.nonsense:
             return f"tells what cannot be: {', '.join(reading.nonsense[:3])}"
-        return reading.dialect.said if reading is not None else ""
+        return reading.dialect.note if reading is not None else ""

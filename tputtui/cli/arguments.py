@@ -73,7 +73,7 @@ def together(
 
     from tputtui.engine import flags, models
     from tputtui.engine.config_file import expanded
-    from tputtui.engine.serve_flags import SECRET, gone, parted, told
+    from tputtui.engine.serve_flags import SECRET, gone, notice, parted
     from tputtui.engine.target import is_server, settable
     from tputtui.profile import EngineSpec
     from tputtui.redact import conceal, secret_in, secrets_of
@@ -103,7 +103,7 @@ def together(
             tell(f"no flag of the vLLM installed here, and left out: {flags.spoken(lost)}")
         # Those of a profile's `serve:` have been told when it was made.
         if new := [name for name in serve if name not in lost and name not in base.serve]:
-            tell(told(new))
+            tell(notice(new))
     kept = {
         name: value
         for name, value in serve.items()

@@ -1,7 +1,7 @@
-"""What an engine can be booted with, read off its own argument parser; typed texts as values.
+"""Reads an engine's boot arguments from its own parser, and turns typed texts into values.
 
-Pure: the parser is given, so this imports no vLLM. The names, kinds, choices and help are the
-parser's; nothing is listed here but what makes no sense in this program.
+Pure: the caller passes the parser, so this module imports no vLLM. Names, kinds, choices and help
+come from the parser; only options that make no sense in this program are listed here.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ LEFT_OUT: Mapping[str, str] = {
     "log_level": "the log is this program's, so that it stays off the screen",
     "log_config_file": "the log is this program's, so that it stays off the screen",
 }
-"""Options that are not offered, and why. One that is given all the same stays given."""
+"""Options that are not offered, with the reason. If a person gives one anyway, it is kept."""
 
 _ON, _OFF = "on", "off"
 _TRUE = frozenset({_ON, "true", "yes"})
 _FALSE = frozenset({_OFF, "false", "no"})
 _MANY = 12
-"""Choices that a hint names one by one."""
+"""The most choices that a hint lists one by one."""
 
 
 def arguments(
@@ -46,16 +46,16 @@ def arguments(
 ) -> tuple[Argument, ...]:
     """Every option of `parser` that a boot can be given, in the parser's order.
 
-    under: what the model brings along; it stands in place of the parser's defaults.
+    under: arguments that the model sets; they replace the parser's defaults.
     """
-    found: dict[str, Argument] = {}
+    options: dict[str, Argument] = {}
     for group in parser._action_groups:
         for action in group._group_actions:
             name = _name(action)
             if name and name not in LEFT_OUT:
                 brought = under is not None and under.get(name) is not None
                 default = under[name] if under and brought else _plain(action.default)
-                found[name] = Argument(
+                options[name] = Argument(
                     name=name,
                     kind=_kind(action),
                     default=text_of(default),
@@ -63,11 +63,11 @@ def arguments(
                     group=group.title or "",
                     choices=tuple(_choices(action)),
                 )
-    return tuple(found.values())
+    return tuple(options.values())
 
 
 def value_of(argument: Argument, text: str) -> EngineValue:
-    """What was typed, as a profile's `engine:` would hold it; None leaves the key out.
+    """The typed text as the value that a profile's `engine:` holds; None leaves the key out.
 
     Empty and "default" mean the engine's own default. Text is read as on a command line: several
     words are a list, quotes keep one together. Raises UsageError for what the kind rules out.
@@ -89,7 +89,7 @@ def value_of(argument: Argument, text: str) -> EngineValue:
 
 
 def text_of(value: object) -> str:
-    """A value as a person would type it: what `value_of` reads back."""
+    """A value as a person would type it; `value_of` turns the text back into the value."""
     match value:
         case None:
             return ""
@@ -109,7 +109,7 @@ def text_of(value: object) -> str:
 
 
 def _name(action: argparse.Action) -> str:
-    """The long option as a profile spells it; empty for what has none."""
+    """The long option as a profile spells it; empty without a long option."""
     for option in action.option_strings:
         if option.startswith("--"):
             return option[2:].replace("-", "_")
@@ -141,7 +141,7 @@ def _innermost(read: Any) -> Any:
 
 
 def _choices(action: argparse.Action) -> Iterable[str]:
-    """All it can be; for text, and whole numbers with a word for one, what is known."""
+    """All possible values of a choice; for text and whole numbers the values that are known."""
     if action.nargs == 0:
         # An option that can only be set has no word for off.
         return (_ON, _OFF) if isinstance(action, argparse.BooleanOptionalAction) else (_ON,)

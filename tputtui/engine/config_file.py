@@ -1,11 +1,11 @@
-"""`--config FILE`, vLLM's own file of arguments: what stands in it, below what is typed beside it.
+"""`--config FILE`, vLLM's own file of arguments; arguments on the command line override it.
 
     model: Qwen/Qwen3-8B
     max-num-seqs: 64
     port: 8000
 
-vLLM reads it only on its way to a boot; here it is opened at the door, so that what is shown,
-checked, saved and exported is what is in force.
+vLLM reads the file only while it boots. Here the file is read before anything else, so the
+arguments that are shown, checked, saved and exported are the ones in force.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _HINT = "It holds keys and values, the flags of `vllm serve` without their dashe
 def expanded(
     args: Mapping[str, EngineValue], tell: Callable[[str], None] | None = None
 ) -> dict[str, EngineValue]:
-    """`args` with what its config file says underneath, instead of the file's name.
+    """`args` with the file's name replaced by the file's arguments, which `args` override.
 
-    tell: told in a sentence what vLLM passes over in it. Raises UsageError for a file that vLLM
-    would not take.
+    tell: receives a sentence about keys of the file that vLLM ignores. Raises UsageError for a
+    file that vLLM would refuse.
     """
     path = args.get(ARGUMENT)
     if path is None:
@@ -42,7 +42,7 @@ def expanded(
 def read_config_file(
     path: str, tell: Callable[[str], None] | None = None
 ) -> dict[str, EngineValue]:
-    """The arguments in a config file by their names. Raises UsageError."""
+    """The arguments in a config file, by name. Raises UsageError."""
     import yaml
 
     from tputtui.profile.explain import where
@@ -74,9 +74,9 @@ def read_config_file(
             f"{', '.join(off)}: `vllm serve` passes over a `false` in its config file, and so does "
             "tputtui; `no-…: true` turns a switch off"
         )
-    # A list without members, too, is no flag at all there.
+    # vLLM ignores an empty list, too.
     given = {key: value for key, value in raw.items() if value is not False and value != []}
-    found = canonical(given)
-    if ARGUMENT in found:
+    args = canonical(given)
+    if ARGUMENT in args:
         raise UsageError(f"--config {path}: a config file cannot name another one.")
-    return found
+    return args

@@ -1,4 +1,7 @@
-"""Requests on their way: from the generator to the engine, and back into both books."""
+"""Moves requests from the generator to the engine, and their ends into ledger and generator.
+
+Runs on the engine thread.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,9 @@ _SENT_AT_ONCE = 10_000
 
 
 class Dispatch:
-    """Hands over what is due, and tells `ledger` and generator of what has ended.
+    """Sends due requests to the engine, and reports ended ones to `ledger` and generator.
 
-    clock: the engine's, monotonic seconds.
+    clock: monotonic seconds, the engine's.
     """
 
     def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
@@ -30,12 +33,12 @@ class Dispatch:
         self._clock = clock
 
     def send(self, engine: Engine, generator: Generator, max_model_len: int) -> bool:
-        """Hand over what is due; whether a request was refused."""
+        """Send the requests that are due; return whether the engine refused one."""
         refused = False
-        # A hundred thousand at once must not hold up the steps, nor the orders; and a clock that
-        # stands still meanwhile (virtual time) ends nothing.
+        # A burst of a hundred thousand requests must delay neither steps nor orders. The count is
+        # needed because a virtual clock does not advance meanwhile.
         enough_s, left = self._clock() + _SENDING_S, _SENT_AT_ONCE
-        # Twice: what became due while the first were sent must not wait for a whole step.
+        # Twice: requests that become due during the first round must not wait for a whole step.
         for _ in range(2):
             now_s, in_flight, sent = self._clock(), self._ledger.in_flight, False
             with closing(generator.arriving(now_s, in_flight, max_model_len)) as arriving:
@@ -55,7 +58,7 @@ class Dispatch:
         ended: Iterable[Ended],
         outcome: Outcome | None = None,
     ) -> None:
-        """Requests have left the engine, as `outcome` or as the ledger finds."""
+        """Book requests that have left the engine; without `outcome` the ledger determines it."""
         for request in ended:
             how = self._ledger.leave(request, outcome)
             if generator is None:
@@ -68,7 +71,7 @@ class Dispatch:
                 generator.lost(request.number, request.end_s)
 
     def _taken(self, engine: Engine, generator: Generator, request: RequestSpec) -> bool:
-        """Hand one request over; whether the engine takes it."""
+        """Send one request; return whether the engine accepted it."""
         self._ledger.issue(request, self._clock())
         try:
             engine.submit(request)

@@ -1,4 +1,4 @@
-"""What is said of an engine that failed: what happened, and what to do. Pure."""
+"""The message and the hint for an engine that failed. Pure."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _SIGNAL_HINTS = {
 
 
 def failure_of(error: BaseException) -> TputError:
-    """`error` as a person is told of it; one of ours stays as it is."""
+    """Turn `error` into a message for a person; a TputError stays as it is."""
     if isinstance(error, TputError):
         return error
     name, text = type(error).__name__, str(error).strip().partition("\n")[0]
-    said = f"{name}: {text}" if text else name
-    ran_out = isinstance(error, MemoryError) or any(word in said.lower() for word in _MEMORY)
-    return EngineError(said, f"{_MEMORY_HINT} {_HINT}" if ran_out else _HINT)
+    message = f"{name}: {text}" if text else name
+    ran_out = isinstance(error, MemoryError) or any(word in message.lower() for word in _MEMORY)
+    return EngineError(message, f"{_MEMORY_HINT} {_HINT}" if ran_out else _HINT)
 
 
 def cause_of(code: int, what: str = "The engine's process") -> EngineError:
-    """What ended `what`, a process with this exit status, as a failure of its engine."""
+    """The failure of an engine whose process, named `what`, ended with the exit status `code`."""
     if code >= 0:
         message = f"{what} ended by itself (exit code {code})."
         return EngineError(message, f"{_HINT} Boot again.")

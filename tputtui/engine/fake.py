@@ -1,7 +1,7 @@
-"""A deterministic engine for tests and pictures of the screen: no vLLM, no time of its own.
+"""A deterministic engine for tests and screenshots, without vLLM and without real time.
 
-It queues, batches, prefills in chunks and decodes as a scheduler does, and moves an injected
-clock by what each step is said to cost. Never used for a person's run.
+It queues, batches, prefills in chunks and decodes as a scheduler does, and advances an injected
+clock by a fixed cost per step and token. No user's run uses it.
 """
 
 from __future__ import annotations
@@ -26,15 +26,21 @@ __all__ = ["FakeEngine"]
 class _Request:
     spec: RequestSpec
     limit: int
+    """Output tokens after which it ends."""
     computed: int = 0
+    """Tokens whose KV entries have been computed since the last preemption."""
     generated: int = 0
+    """Output tokens so far."""
     scheduled_s: float = math.nan
+    """When it first ran; NaN before."""
     first_s: float = math.nan
+    """When its first token came; NaN before."""
     last_s: float = math.nan
+    """When its newest token came; NaN before the first."""
 
     @property
     def todo(self) -> int:
-        """Tokens to compute before the next one comes out; 1 or less while it decodes."""
+        """Tokens to compute before the next output token; 1 or less while it decodes."""
         return self.tokens - self.computed
 
     @property
@@ -43,9 +49,9 @@ class _Request:
 
 
 class FakeEngine:
-    """`Engine` with a made-up step time: 6 ms, 0.15 ms a decode, 12 µs a prefill token.
+    """An engine whose step takes 6 ms, plus 0.15 ms a decode token and 12 µs a prefill token.
 
-    fail_boot, fail_at_step: raise there, for the failure paths.
+    fail_boot: raised by `boot`. fail_at_step: number of the step that raises EngineError.
     """
 
     STEP_S, DECODE_S, PREFILL_S = 0.006, 0.00015, 12e-6
@@ -102,7 +108,7 @@ class FakeEngine:
         self._waiting.append(_Request(request, request.output_tokens))
 
     def step(self) -> StepReport:
-        """Decode what runs, then fill the step with prefill."""
+        """Decode the running requests, then fill the step with prefill."""
         self._make_room()
         self._steps += 1
         if self._steps == self._fail_at_step:
@@ -147,7 +153,7 @@ class FakeEngine:
         return [self._leave(request, self._clock()) for request in past]
 
     def preempt(self) -> int:
-        """Put the newest of those above the limit back to the front of the queue."""
+        """Move the newest running requests above max_num_seqs to the front of the queue."""
         over = len(self._running) - self._knobs.max_num_seqs
         for _ in range(over):
             self._throw_out()
@@ -161,14 +167,14 @@ class FakeEngine:
         return running
 
     def counts(self) -> Counts:
-        """Running and waiting."""
+        """Running and waiting requests, and usable KV blocks."""
         return Counts(len(self._running), len(self._waiting), self._knobs.num_gpu_blocks - 1)
 
     def shutdown(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there is nothing to release."""
 
     def _booted_with(self, spec: EngineSpec) -> dict[str, int]:
-        """The ceilings that are given as engine arguments."""
+        """The ceilings among the engine arguments."""
         return {k: v for k, v in spec.args.items() if k in Knobs.__slots__ and isinstance(v, int)}
 
     def _capacity(self) -> int:

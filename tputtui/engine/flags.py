@@ -1,7 +1,7 @@
-"""vLLM's engine flags as a mapping and back, without importing vLLM. Pure.
+"""Converts vLLM's engine flags to a mapping and back, without importing vLLM. Pure.
 
-The names are vLLM's own and vLLM's parser has the last word on them; what stands here only
-changes the spelling and finds a misspelt flag before the seconds that importing vLLM takes.
+The names are vLLM's own, and vLLM's parser decides about them. This module only changes their
+spelling and reports a misspelt flag before vLLM is imported, which takes seconds.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ _HINT = "MODEL comes first, once."
 def from_argv(argv: Iterable[str]) -> dict[str, EngineValue]:
     """`--max-num-seqs 128 --enforce-eager` as {"max_num_seqs": 128, "enforce_eager": True}.
 
-    A flag without a value is True, `--no-x` is x False, several values are a list; the last of
-    the same flag counts, however it is spelt, but for those that add up. Raises UsageError on a
-    word that belongs to no flag, and for a flag without the value that it takes.
+    A flag without a value is True, `--no-x` is x False, several values are a list. Of a repeated
+    flag, in whatever spelling, the last counts; the values of flags in APPENDED add up. Raises
+    UsageError for a word that belongs to no flag, and for a flag that lacks its value.
     """
     values: dict[str, list[Scalar | dict[str, object]]] = {}
     for flag, words in grouped(argv):
@@ -62,11 +62,11 @@ def from_argv(argv: Iterable[str]) -> dict[str, EngineValue]:
         before = values.pop(flag, [])
         kept = before if named(flag) in APPENDED else []
         values[flag] = kept + [_value(word) for word in words]
-    return canonical({flag: _told(given) for flag, given in values.items()})
+    return canonical({flag: _single_or_list(given) for flag, given in values.items()})
 
 
 def without(argv: Iterable[str], names: Collection[str]) -> list[str]:
-    """`argv` without the flags of these names, and what follows them."""
+    """`argv` without the flags of these names and without their values."""
     kept: list[str] = []
     dropped = False
     for word in argv:
@@ -79,7 +79,7 @@ def without(argv: Iterable[str], names: Collection[str]) -> list[str]:
 
 
 def positional(argv: Iterable[str]) -> tuple[str | None, list[str]]:
-    """MODEL, the first word that belongs to no flag, wherever it stands; and the other words."""
+    """MODEL, which is the first word that belongs to no flag, and the other words."""
     argv = list(argv)
     room = 0.0
     for place, word in enumerate(argv):
@@ -94,7 +94,7 @@ def positional(argv: Iterable[str]) -> tuple[str | None, list[str]]:
 
 
 def to_argv(args: Mapping[str, EngineValue]) -> list[str]:
-    """The mapping as words for vLLM's parser. None leaves a key out: vLLM has no word for it."""
+    """The mapping as words for vLLM's parser. A key with the value None is left out."""
     argv: list[str] = []
     for key, value in args.items():
         flag = flag_of(key)
@@ -119,9 +119,9 @@ def to_argv(args: Mapping[str, EngineValue]) -> list[str]:
 
 @cache
 def known_flags() -> frozenset[str]:
-    """Flags that stand in the installed vLLM's source ("--max-num-seqs"); empty if none is found.
+    """Flags in the source of the installed vLLM ("--max-num-seqs"); empty without a vLLM.
 
-    Read as text, so a name may be missing or too many: only good for a first suspicion.
+    The source is searched as text, so a flag may be missing or superfluous: good for hints only.
     """
     spec = find_spec("vllm")
     for folder in (spec.submodule_search_locations if spec else None) or ():
@@ -135,7 +135,7 @@ def known_flags() -> frozenset[str]:
 
 
 def grouped(argv: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-    """Each flag with the words behind it; "" for words in front of all."""
+    """Each flag with the words that follow it; "" as the flag of words before the first flag."""
     flag, words = "", list[str]()
     for word in argv:
         head, equals, rest = word.partition("=")
@@ -150,7 +150,7 @@ def grouped(argv: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _takes(flag: str) -> float:
-    """How many values a flag takes at most; infinity for one that is not known."""
+    """How many values a flag takes at most; infinity for an unknown flag."""
     if "." in flag:
         return 1
     name = named(flag)
@@ -177,7 +177,7 @@ def _refuse_word(flag: str, word: str) -> NoReturn:
 
 
 def unknown(args: Iterable[str]) -> list[str]:
-    """Arguments, by their names in a profile, that the installed vLLM's source does not name."""
+    """Those of `args` (names as in a profile) that the installed vLLM's source does not contain."""
     known = known_flags()
     return [
         name for name in args
@@ -186,7 +186,7 @@ def unknown(args: Iterable[str]) -> list[str]:
 
 
 def spoken(names: Iterable[str]) -> str:
-    """Arguments as flags, in a row."""
+    """The flags of the arguments, joined by commas."""
     return ", ".join(map(flag_of, names))
 
 
@@ -194,16 +194,16 @@ def _is_flag(word: str) -> bool:
     return word.startswith("--") or bool(re.match(r"-[A-Za-z]", word))
 
 
-def _told(given: list[Scalar | dict[str, object]]) -> object:
+def _single_or_list(given: list[Scalar | dict[str, object]]) -> object:
     return given[0] if len(given) == 1 else list(given) or True
 
 
 def _value(word: str) -> Scalar | dict[str, object]:
-    """Numbers and JSON objects as themselves, everything else as written."""
+    """Numbers and JSON objects as values, any other word as text."""
     if not re.match(r"[-\d{.]", word):
         return word
     value = from_json(word)
-    # A number that would not be written back the same (1.50) stays the text it was.
+    # A number that would be written back differently (1.50) stays text.
     if isinstance(value, dict) or (isinstance(value, int | float) and str(value) == word):
         return value
     return word

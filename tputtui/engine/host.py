@@ -1,10 +1,10 @@
-"""The loop that hosts an engine: orders in, steps, samples out. Runs on the engine thread.
+"""The loop that hosts an engine: takes orders, runs steps, records samples. On the engine thread.
 
-    UI thread ── mailbox ──▶ turn(): carry orders out · send what is due · step · record
-                             status, recorder ──▶ read by anyone, at any time
+    UI thread ── mailbox ──▶ turn(): carry orders out · send due requests · step · record
+                             status, recorder ──▶ read by any thread, at any time
 
-Every order is taken between two steps, so a limit is in force by the next one. Public methods
-only queue; the underscored ones run on the engine thread.
+Orders are carried out between two steps, so a new limit is in force by the next step. Public
+methods only queue an order; the underscored ones run on the engine thread.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Host(Orders):
     """Owns one engine at a time and everything that touches it.
 
     make_engine: builds a cold engine; called again for every boot.
-    clock: monotonic seconds, the same clock the engine stamps with.
+    clock: monotonic seconds; the engine stamps its times with the same clock.
     """
 
     def __init__(
@@ -101,9 +101,10 @@ class Host(Orders):
             wait_s = self.turn(wait_s)
 
     def turn(self, wait_s: float = 0.0) -> float:
-        """Carry out the orders given, send what is due, run one step. Seconds until there is more.
+        """One pass of the loop: carry out orders, send due requests, run one step.
 
-        wait_s: how long to wait for an order first.
+        wait_s: how long to wait for an order first, in s. Returns the seconds until the next pass
+        has work to do.
         """
         self._carry_out(wait_s)
         if self.status.state not in _UP:
@@ -172,7 +173,7 @@ class Host(Orders):
         stuck = False
         if self._ledger.in_flight and not self._paused:
             report = engine.step()
-            # What became due meanwhile goes first: the books can wait, a person would not.
+            # Send what became due before booking the step: a late request distorts latencies.
             refused = self._dispatch.send(engine, generator, knobs.max_model_len) or refused
             self._ledger.first_tokens(report.first_tokens)
             self._dispatch.leave(generator, report.ended)
@@ -183,10 +184,10 @@ class Host(Orders):
         self._recorder.wanted = generator.wanted(self._clock())
         self._follow_load(generator)
         if self._ledger.in_flight and not self._paused:
-            # A step that had nothing to schedule returns at once: do not spin on it.
+            # A step that schedules nothing returns at once; without a wait the loop would spin.
             return _NOTHING_SCHEDULED_WAIT_S if stuck else 0.0
         wait_s = generator.next_due_s(self._ledger.in_flight) - self._clock()
-        # A closed loop whose every request is refused must not ask again at full speed.
+        # A closed loop whose requests are all refused must not retry at full speed.
         return max(_ALL_REFUSED_WAIT_S if refused else 0.0, wait_s)
 
     def _publish(self, engine: Engine) -> None:
@@ -218,7 +219,7 @@ class Host(Orders):
 
     def _boot(self, start: Start, load: bool) -> None:
         self._release()
-        # vLLM leaves by SystemExit in places; on a thread that would be silent.
+        # vLLM raises SystemExit in places; a thread would end from it without a message.
         try:
             self._bring_up(start)
         except (Exception, SystemExit) as error:
@@ -243,7 +244,7 @@ class Host(Orders):
         self._put_under_load(held, load)
 
     def _withhold(self) -> tuple[Generator, int, str] | None:
-        """End what is in flight; the load as it then stands, and what it draws from."""
+        """End the requests in flight; return the generator, its vocabulary size and tokenizer."""
         generator, facts, now_s = self._generator, self.status.facts, self._clock()
         if generator is not None:
             generator.hold(now_s)
@@ -266,15 +267,15 @@ class Host(Orders):
         )
         self._engine = self._make_engine()
         facts = self._engine.boot(spec, self._enter)
-        # What cannot be turned here stands as it was booted, whatever a profile says.
-        turned = {name: value for name, value in knobs.items() if name not in facts.fixed}
-        in_force = facts.booted.overridden(turned).clamped(facts.ceilings)
+        # A limit that this engine cannot change keeps its value from the boot, despite a profile.
+        changeable = {name: value for name, value in knobs.items() if name not in facts.fixed}
+        in_force = facts.booted.overridden(changeable).clamped(facts.ceilings)
         self._engine.apply(in_force)
         self.status = replace(self.status, spec=spec, facts=facts, knobs=in_force)
         self._marks.add("engine", f"booted {facts.model} in {facts.boot_s:.1f} s")
 
     def _put_under_load(self, held: tuple[Generator, int, str] | None, load: bool) -> None:
-        """Give the engine that is up its load: the one `held`, if it draws from the same source."""
+        """Give the booted engine its load: `held`, if vocabulary and tokenizer are the same."""
         facts, spec = self.status.facts, self.status.spec
         assert facts is not None
         assert spec is not None
@@ -292,13 +293,13 @@ class Host(Orders):
             return
         before = self.status.knobs
         self._apply(self._engine, knobs)
-        self._marks.turn(before, self.status.knobs, why)
+        self._marks.change(before, self.status.knobs, why)
         self._publish(self._engine)
 
     def _apply(self, engine: Engine, knobs: Knobs) -> None:
         facts = self.status.facts
         assert facts is not None
-        # The last guard: nothing above what was booted reaches the engine, whoever asked.
+        # The last guard: no limit above its ceiling reaches the engine, whoever ordered it.
         knobs = knobs.clamped(facts.ceilings)
         try:
             self._dispatch.leave(self._generator, engine.apply(knobs), Outcome.CUT)
@@ -342,7 +343,7 @@ class Host(Orders):
         try:
             self._generator.change(workload, self._clock())
         except UsageError as error:
-            # Checked before it was ordered: the file has gone since.
+            # The workload was checked before the order, so its file has disappeared since.
             self._load_failed(error)
             return
         self.status = replace(self.status, load_failure=None)
@@ -357,12 +358,12 @@ class Host(Orders):
         self._let_arrive(self._generator)
 
     def _let_arrive(self, generator: Generator) -> None:
-        """Let requests arrive: a load of its own, by the number of the order under way."""
+        """Let requests arrive. The load takes the number of the order that is being carried out."""
         self.status = replace(self.status, load_failure=None)
         began_s = self._clock()
         generator.resume(began_s)
         self._follow_load(generator)
-        # Last: whoever reads of it reads of a load that is on, or was.
+        # Set last: a reader that sees this load also sees its state, or a later one.
         self.status = replace(self.status, load_run=LoadRun(self._number, began_s))
 
     def _hold_load(self) -> None:
@@ -384,13 +385,13 @@ class Host(Orders):
         self._let_arrive(generator)
 
     def _abort_load(self) -> Generator | None:
-        """Abort what is in flight; a new generator, held at request 0."""
+        """Abort the requests in flight; return a new generator, held at request 0."""
         if self._generator is None or self._engine is None or self.status.facts is None:
             return None
         self._generator.hold(self._clock())
         aborted = self._engine.end(self._ledger.numbers())
         self._dispatch.leave(self._generator, aborted, Outcome.ABORTED)
-        # A new generator: also takes up a seed changed meanwhile.
+        # A new generator also adopts a seed that was changed meanwhile.
         vocab_size = self.status.facts.vocab_size
         self._generator = Generator(self._workload, vocab_size, self._tokenizer)
         self._publish(self._engine)
@@ -413,7 +414,7 @@ class Host(Orders):
         self._marks.add("load", f"load stopped: {error.message}")
 
     def _fail(self, error: BaseException) -> None:
-        # Its death may be noticed long after it.
+        # The failure may be noticed long after the engine's last step.
         died_s = self._recorder.last_step_s(self.status.since_s) or self._clock()
         self._close_books(Outcome.FAILED)
         failure = self._give_up(error)
@@ -422,9 +423,9 @@ class Host(Orders):
         self.status = replace(self.status, failure=failure, since_s=died_s, load_on=False)
 
     def _give_up(self, error: BaseException) -> TputError:
-        """Let the engine go; why, in a sentence."""
+        """Release the engine; return the failure to show."""
         failure = failure_of(error)
-        # A traceback's frames hold the engine, and so its memory.
+        # The frames of a traceback refer to the engine, and so keep its memory.
         error.__traceback__ = error.__context__ = error.__cause__ = None
         self._release()
         return failure
@@ -442,6 +443,6 @@ class Host(Orders):
         give_back()
 
     def _close_books(self, outcome: Outcome) -> None:
-        """Whatever was in flight is so no more."""
+        """Book every request in flight as ended with `outcome`."""
         self._ledger.drop_all(outcome, self._clock())
         self._recorder.accounting = self._ledger.accounting(0, 0)

@@ -1,4 +1,4 @@
-"""The host's own book of requests: what was issued, what is in flight, how the rest ended.
+"""The host's own book of requests: issued, in flight, and ended by outcome.
 
 Engine thread only. The scheduler keeps another book; `Accounting.balanced` compares the two.
 """
@@ -26,11 +26,11 @@ class _InFlight:
 
 
 class Ledger:
-    """Every request issued, exactly once."""
+    """Books every issued request exactly once."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        # Ordered, so that the first is found at once however many have gone before it.
+        # OrderedDict: the first item is cheap to get, however many were removed before it.
         self._in_flight: OrderedDict[int, _InFlight] = OrderedDict()
         self._awaiting: OrderedDict[int, float] = OrderedDict()
         self._ended = dict.fromkeys(Outcome, 0)
@@ -44,20 +44,20 @@ class Ledger:
 
     @property
     def oldest_due_s(self) -> float:
-        """When the first issued of those without a first token was due; NaN without any."""
+        """When the oldest request without a first token was due, in s; NaN without any."""
         return next(iter(self._awaiting.values()), math.nan)
 
     @property
     def oldest_in_flight_s(self) -> float:
-        """When the first issued of those in flight was due; NaN without any."""
+        """When the oldest request in flight was due, in s; NaN without any."""
         return next((request.due_s for request in self._in_flight.values()), math.nan)
 
     def numbers(self) -> list[int]:
-        """The numbers of those."""
+        """The numbers of the requests in flight."""
         return list(self._in_flight)
 
     def issue(self, request: RequestSpec, now_s: float) -> None:
-        """A request goes to the engine."""
+        """Book a request that goes to the engine."""
         self._in_flight[request.number] = _InFlight(
             request.due_s, now_s, request.prompt_tokens, request.output_tokens
         )
@@ -67,14 +67,17 @@ class Ledger:
         self._recorder.issued.append((request.due_s,))
 
     def first_tokens(self, tokens: list[tuple[int, float]]) -> None:
-        """Requests have their first token."""
+        """Book first tokens: (request number, when in s)."""
         for number, at_s in tokens:
             request = self._in_flight[number]
             self._awaiting.pop(number, None)
             self._recorder.add_first_token(at_s, request.due_s, request.submitted_s)
 
     def leave(self, ended: Ended, outcome: Outcome | None = None) -> Outcome:
-        """A request has left the engine; without `outcome`, short of its length means CUT."""
+        """Book a request that has left the engine; return its outcome.
+
+        Without an outcome from caller or engine it is CUT if too short, else FINISHED.
+        """
         request = self._in_flight.pop(ended.number)
         self._awaiting.pop(ended.number, None)
         outcome = outcome or ended.outcome
@@ -101,11 +104,11 @@ class Ledger:
         return outcome
 
     def drop(self, number: int, outcome: Outcome, now_s: float) -> None:
-        """A request is gone without the engine having a word on it."""
+        """Book a request as ended without a report from the engine."""
         self.leave(Ended(number, now_s, 0, math.nan, math.nan, 0, 0), outcome)
 
     def drop_all(self, outcome: Outcome, now_s: float) -> None:
-        """Everything in flight is gone."""
+        """Book every request in flight as ended with `outcome`."""
         for number in self.numbers():
             self.drop(number, outcome, now_s)
 

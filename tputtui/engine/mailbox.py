@@ -1,4 +1,4 @@
-"""Orders on their way to the engine thread: put in on any thread, taken out between two steps."""
+"""Orders for the engine thread: any thread puts them in, the loop takes them between two steps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Mailbox:
         self._orders.put((number, order))
 
     def take(self, wait_s: float) -> list[_Numbered]:
-        """Those there are; of `SetLimits` in a row the last. wait_s: how long to wait for one."""
+        """Take all orders; of consecutive `SetLimits` the last. wait_s: longest wait for one."""
         orders: list[_Numbered] = []
         try:
             if wait_s > 0:
@@ -34,7 +34,7 @@ class Mailbox:
                 orders.append(self._orders.get_nowait())
         except Empty:
             pass
-        # A storm of changes: only the last one is worth the work.
+        # During a burst of changes only the last limits need to be applied.
         return [
             numbered
             for numbered, after in itertools.zip_longest(orders, orders[1:])

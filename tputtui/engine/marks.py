@@ -1,4 +1,4 @@
-"""The marks of one run, as the loop sets them. Engine thread."""
+"""The marks that the loop sets in one run. Engine thread."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from tputtui.measure.samples import Mark
 
 __all__ = ["Marks"]
 
-_ONE_TURN_S = 0.5
-"""Limits turned again within this time are one turn, and one mark."""
+_ONE_CHANGE_S = 0.5
+"""Changes that follow one another within this time, in s, count as one and share a mark."""
 
 
 class Marks:
-    """Appends to `marks`; clock: monotonic seconds."""
+    """Appends marks to `marks`; clock: monotonic seconds."""
 
     def __init__(self, marks: deque[Mark], clock: Callable[[], float]) -> None:
         self._marks = marks
         self._clock = clock
-        self._turned: tuple[Mark, Knobs, str] | None = None
+        self._changed: tuple[Mark, Knobs, str] | None = None
 
     def add(self, kind: str, text: str) -> None:
-        """Something happened now."""
+        """Set a mark at the present time."""
         self._marks.append(Mark(self._clock(), kind, text))
 
-    def turn(self, before: Knobs, after: Knobs, why: str) -> None:
-        """Limits were turned; one mark for turns that follow one another closely.
+    def change(self, before: Knobs, after: Knobs, why: str) -> None:
+        """Mark a change of limits; changes that follow one another closely share one mark.
 
-        why: put before what changed; turns of another kind are apart.
+        why: prefix of the mark's text; changes with different prefixes have marks of their own.
         """
-        now_s, turned = self._clock(), self._turned
-        if turned and turned[2] == why and self._marks and self._marks[-1] is turned[0]:
-            mark, first, _ = turned
-            if now_s - mark.t_s < _ONE_TURN_S:
+        now_s, changed = self._clock(), self._changed
+        if changed and changed[2] == why and self._marks and self._marks[-1] is changed[0]:
+            mark, first, _ = changed
+            if now_s - mark.t_s < _ONE_CHANGE_S:
                 self._marks.pop()
                 before = first
         text = differing(before, after)
@@ -42,4 +42,4 @@ class Marks:
             return
         mark = Mark(now_s, "knob", f"{why}: {text}" if why else text)
         self._marks.append(mark)
-        self._turned = (mark, before, why)
+        self._changed = (mark, before, why)

@@ -1,4 +1,4 @@
-"""When garbage is collected: not while importing, and once an engine is gone. Engine thread."""
+"""Garbage collection: none during imports, a full one after an engine is gone. Engine thread."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["give_back", "uncollected"]
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Imports in here make objects by the million and no garbage to speak of: collect none.
+    """Switch garbage collection off for imports, which make millions of objects and no garbage.
 
-    Measured on 2 cores while vLLM was imported: collections held the interpreter up to 330 ms at a
-    time, and so the screen, and took 1.2 s in all. What was made stays out of later ones.
+    Measured on 2 cores while vLLM was imported: collections blocked the interpreter, and so the
+    screen, for up to 330 ms at a time and 1.2 s in all. Later collections skip these objects.
     """
     collecting = gc.isenabled()
     gc.disable()
@@ -29,18 +29,19 @@ def uncollected() -> Iterator[None]:
 
 
 def give_back() -> None:
-    """Collect what is unreachable, and return what that frees to the GPU and to the kernel.
+    """Collect unreachable objects, and return the freed memory to the GPU and to the kernel.
 
-    vLLM empties torch's cache of GPU memory when its core shuts down, while we still refer to the
-    engine, and not at all when a boot fails; the next boot counts what is free.
+    vLLM empties torch's cache of GPU memory when its core shuts down, while this program still
+    refers to the engine, and it does not empty the cache when a boot fails. The next boot sizes
+    its KV cache by the free memory.
 
-    glibc keeps freed pages between those still in use: over thirty boots on the CPU they came to
-    8 % of the process, and to none with `malloc_trim`. Other C libraries have no such call.
+    glibc keeps freed pages that lie between used ones: after thirty boots on the CPU they were 8 %
+    of the process, and none with `malloc_trim`. Other C libraries have no such call.
     """
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        # After an error on the device every call raises it again.
+        # After an error on the device every call raises that error again.
         with contextlib.suppress(RuntimeError):
             torch.cuda.empty_cache()
     with contextlib.suppress(OSError, AttributeError):

@@ -49,11 +49,11 @@ def shapes() -> dict[str, Path]:
 
 
 def resolve(spec: EngineSpec) -> EngineSpec:
-    """`spec` with a shape's folder as the model and what every shape needs put underneath.
+    """`spec` with a shape's name replaced by its folder, and the shape's arguments as defaults.
 
-    A `--config FILE` is opened, what is the HTTP server's left out. Raises UsageError for a shape
-    or a folder that does not exist, and for an argument that holds a secret; a hub id is left to
-    vLLM.
+    The arguments of a `--config FILE` are added, those of the HTTP server left out. Raises
+    UsageError for a shape or folder that does not exist, and for an argument that holds a secret.
+    vLLM itself checks a hub id.
     """
     own, _ = parted(expanded(spec.args))
     spec = EngineSpec(spec.model, {name: own[name] for name in own if name != "model"})
@@ -76,7 +76,7 @@ def resolve(spec: EngineSpec) -> EngineSpec:
 
 
 def check_no_secret(args: Mapping[str, EngineValue]) -> None:
-    """Raise UsageError where an argument holds a secret; the sentence does not."""
+    """Raise UsageError if an argument holds a secret; the message does not contain the secret."""
     where = secret_in(args)
     if where is not None:
         raise UsageError(
@@ -87,7 +87,7 @@ def check_no_secret(args: Mapping[str, EngineValue]) -> None:
 
 
 def _existing(model: str) -> str:
-    """A path as vLLM wants it; what is not written as a path is returned as it is."""
+    """Check and expand a path; a model that is not written as a path is returned unchanged."""
     if not model.startswith(("/", "./", "../", "~")) and model not in (".", ".."):
         return model
     folder = Path(model).expanduser()

@@ -1,7 +1,7 @@
-"""What can be ordered of a host, wherever its engine runs, and how that engine stands.
+"""The orders that a host takes, wherever its engine runs, and the status of that engine.
 
 Orders are values: the same ones lie in the host's mailbox and cross the pipe to a child. Any thread
-may give one; it is queued and carried out between two engine steps.
+may give an order; it is queued and carried out between two engine steps.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 
 
 class Start(NamedTuple):
-    """What to boot, and the limits to start with by name; one left out stands as booted."""
+    """What to boot, and the first limits by name; other limits keep their value from the boot."""
 
     spec: EngineSpec
     knobs: Mapping[str, int]
@@ -58,9 +58,9 @@ class Boot:
 
 @dataclass(frozen=True, slots=True)
 class BootAnew:
-    """Boot another engine in place of this one; `fallback` where it will not boot.
+    """Boot another engine in place of this one; boot `fallback` if it fails.
 
-    What is in flight is aborted; a load that runs goes on with its next request.
+    Requests in flight are aborted; a load that is on goes on with its next request.
     """
 
     start: Start
@@ -69,12 +69,12 @@ class BootAnew:
 
 @dataclass(frozen=True, slots=True)
 class Woken:
-    """This process was stopped, and goes on."""
+    """Note that this process was suspended and runs again."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetLimits:
-    """Put limits in force before the next step. why: put before what changes, on the mark."""
+    """Put limits in force before the next step. why: prefix of the mark's text."""
 
     knobs: Knobs
     why: str = ""
@@ -82,7 +82,7 @@ class SetLimits:
 
 @dataclass(frozen=True, slots=True)
 class Preempt:
-    """Put what runs above `max_num_seqs` back to the queue, instead of letting it drain."""
+    """Move running requests above `max_num_seqs` back to the queue instead of letting them end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class ResetPrefixCache:
 
 @dataclass(frozen=True, slots=True)
 class SetWorkload:
-    """Go on with another workload; `text` goes on the mark."""
+    """Go on with another workload. text: of the mark."""
 
     workload: Workload
     text: str
@@ -100,9 +100,9 @@ class SetWorkload:
 
 @dataclass(frozen=True, slots=True)
 class BeginLeg:
-    """From an empty engine: limits, and `workload` from its first request on.
+    """Start a leg on an empty engine: put `knobs` in force, start `workload` at its first request.
 
-    What is in flight is aborted and the prefix cache emptied.
+    Requests in flight are aborted, and the prefix cache is emptied. text: of the mark.
     """
 
     knobs: Knobs
@@ -117,17 +117,17 @@ class RunLoad:
 
 @dataclass(frozen=True, slots=True)
 class HoldLoad:
-    """Let no more requests arrive; those in flight are served to their end."""
+    """Let no more requests arrive; requests in flight are served to their end."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopLoad:
-    """Abort what is in flight and go back to request 0."""
+    """Abort the requests in flight and go back to request 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Run no more steps; what is in flight stands still, what arrives queues up."""
+    """Run no more steps: requests in flight stand still, arriving ones queue up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,22 +137,22 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Stop load, engine and whatever carries orders out: the last order."""
+    """Stop the load, the engine and its thread or process. The last order."""
 
 
 Order = (
     Boot | BootAnew | Woken | SetLimits | Preempt | ResetPrefixCache | SetWorkload | BeginLeg
     | RunLoad | HoldLoad | StopLoad | Pause | Resume | Close
 )  # fmt: skip
-"""Matched exhaustively by whoever carries them out."""
+"""Every `match` that carries orders out covers all of them; mypy checks this."""
 
 
 class LoadRun(NamedTuple):
-    """A load that was put on, from when requests began to arrive.
+    """The load that was started last.
 
-    However short it was, it can be read off the status afterwards: nobody has to look meanwhile.
-    number: of the order that put it on, 0 for none yet. began_s: when (engine clock).
-    ended_s: when it ended by itself, with its trace; infinity while it has not.
+    The status keeps it, so a reader learns of a load however short it was.
+    number: of the order that started it, 0 before any. began_s: when requests began to arrive
+    (engine clock). ended_s: when it ended by itself, with its trace; infinity if it has not.
     """
 
     number: int = 0
@@ -161,7 +161,7 @@ class LoadRun(NamedTuple):
 
     @property
     def ended(self) -> bool:
-        """Whether it has come to its end by itself."""
+        """Whether it ended by itself."""
         return self.ended_s < math.inf
 
 
@@ -170,40 +170,43 @@ _NO_LOAD = LoadRun()
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the engine is doing; replaced whole, so that a reader never sees a mixture.
-
-    stage: what a boot is doing. stages: those done, with their seconds.
-    spec: what was booted. knobs: the limits in force; None before the first boot.
-    failure: why it FAILED. refused: why the last boot failed, where the one before was gone back
-    to. load_failure: why the load stopped by itself (a trace's bad line).
-    load_on: whether requests arrive (in a paused engine they queue up). load_run: the load that was
-    put on last; where it is told here, `state` and `load_on` are as it made them, or as of later.
-    carried_out: the number of the last order that has been carried out, a boot to its end. Orders
-    with a higher number are still on their way: until then this says how things stood before them.
-    """
+    """What the engine is doing. Replaced as a whole, so a reader never sees a mixture."""
 
     state: State
     since_s: float
+    """When this state or stage began, in s on the engine clock."""
     stage: str = ""
+    """What a boot is doing; empty outside a boot."""
     stages: tuple[tuple[str, float], ...] = ()
+    """Finished stages of the boot, each with its seconds."""
     spec: EngineSpec | None = None
+    """What was booted; None before the first boot."""
     facts: EngineFacts | None = None
+    """Properties of the booted engine; None before the first boot."""
     knobs: Knobs | None = None
+    """The limits in force; None before the first boot."""
     failure: TputError | None = None
+    """Why the engine FAILED; None if it has not."""
     refused: TputError | None = None
+    """Why the last boot failed, if the engine before it was booted again; else None."""
     load_failure: TputError | None = None
+    """Why the load stopped by itself (a trace's bad line); None if it has not."""
     load_on: bool = False
+    """Whether requests arrive (in a paused engine they queue up)."""
     load_run: LoadRun = _NO_LOAD
+    """The load that was started last; `state` and `load_on` are never older than it."""
     carried_out: int = 0
+    """Number of the last order carried out, a boot to its end. Orders with a higher number are
+    still under way, and this status is from before them."""
 
 
 class Orders(ABC):
-    """Gives orders to one engine and its load; `status` says how they stand.
+    """Gives orders to one engine and its load; `status` holds their state.
 
-    Orders are numbered from 1. What `status` says is always of a little while ago, so whoever
-    decides by what is about to be asks `booting`, `load_wanted` and `pause_wanted`: they follow
-    the orders that were given, until the status has caught up with them.
-    lag_s: how old what is recorded may be, in seconds, before it is known here.
+    Orders are numbered from 1. `status` is always a little old. A caller that needs the state after
+    all orders reads `booting`, `load_wanted` and `pause_wanted`: they follow the orders given until
+    the status has caught up.
+    lag_s: how far recorder and status may lag behind the engine, in s.
     """
 
     status: Status
@@ -215,7 +218,7 @@ class Orders(ABC):
 
     @property
     def booting(self) -> bool:
-        """Whether a boot has been ordered that has not come to its end, well or not."""
+        """Whether an ordered boot has neither succeeded nor failed yet."""
         return self.status.carried_out < self._last_boot
 
     @property
@@ -225,7 +228,7 @@ class Orders(ABC):
 
     @property
     def pause_wanted(self) -> bool:
-        """Whether the engine stands still once all orders are carried out."""
+        """Whether the engine is paused once all orders are carried out."""
         if self._on_their_way:
             return self._pause_ordered
         return self.status.state is State.PAUSED
@@ -248,7 +251,7 @@ class Orders(ABC):
 
     def order(self, order: Order) -> int:
         """Give an order; returns its number. Of `SetLimits` in a row the last one counts."""
-        # Wanted so far, before the number is given.
+        # Read both before the order gets its number: they depend on the last number given.
         load, paused = self.load_wanted, self.pause_wanted
         self._given += 1
         match order:
@@ -273,10 +276,10 @@ class Orders(ABC):
         return self._given
 
     def run_for(self, seconds: float) -> bool:
-        """Let an engine in virtual time run for so long; False where it runs by itself."""
+        """Let an engine in virtual time run for `seconds`; False if it runs in real time."""
         return False
 
     def woken(self) -> bool:
-        """This process was stopped and goes on; whether the engine stood still with it."""
+        """Note that this process was suspended and runs again; whether the engine was, too."""
         self.order(Woken())
         return True

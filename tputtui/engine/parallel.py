@@ -1,4 +1,4 @@
-"""Ways to spread a model that an engine in this process cannot have. Pure."""
+"""Rejects ways to distribute a model that an engine in this process does not support. Pure."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _NEVER = {
     "data_parallel_hybrid_lb": "data-parallel engines do not run in one process",
     "node_rank": "an engine in this process cannot be spread over machines",
 }
-"""Those that say something else than alone."""
+"""Arguments that any value other than 0 or None makes impossible."""
 
 
 def check_in_process(args: Mapping[str, Any]) -> None:
-    """Raise UsageError for data-parallel engines, each of which has a core in a process of its
-    own, and for more than one machine, which would be waited for.
+    """Raise UsageError for data-parallel engines and for more than one machine.
 
-    Tensor and pipeline parallelism are vLLM's to judge: they have one core, which can be here.
-    args: by their names in a profile; of vLLM's own parser as well as of what was typed.
+    Each data-parallel engine has its core in a process of its own, and a boot would wait for the
+    other machines. vLLM checks tensor and pipeline parallelism: they have one core, which can run
+    in this process. args: by their names in a profile; typed ones or those of vLLM's parser.
     """
     for name, why in {**_APART, **_NEVER}.items():
         value = args.get(name)

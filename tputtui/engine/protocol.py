@@ -1,7 +1,7 @@
-"""What the loop asks of an engine, and the values they exchange.
+"""The methods that the loop calls on an engine, and the values they exchange.
 
-An engine is driven by one thread only: `boot`, `submit`, `step`, `apply`, `end` and `shutdown`
-are all called on it (CUDA's current device is per thread).
+One thread makes all calls on an engine: `boot`, `submit`, `step`, `apply`, `end`, `shutdown`
+(CUDA's current device is per thread).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Argument", "Counts", "Ended", "Engine", "EngineFacts", "State", "Ste
 
 
 class State(StrEnum):
-    """Where the engine is in its life."""
+    """The state of an engine, from cold to stopped."""
 
     COLD = "COLD"
     IMPORTING = "IMPORTING"
@@ -30,57 +30,62 @@ class State(StrEnum):
     RUNNING = "RUNNING"
     DRAINING = "DRAINING"
     PAUSED = "PAUSED"
-    """No steps are run: what is in flight stands still, what arrives queues up."""
+    """No steps are run: requests in flight stand still, arriving ones queue up."""
     STOPPED = "STOPPED"
     FAILED = "FAILED"
 
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What a booted engine is.
-
-    ceilings: the highest value each limit can take; booted: the limits as they stood after the
-    boot. fixed: limits that cannot be turned here, and why.
-    kv_tokens: tokens the KV cache holds; kv_block_bytes: bytes of one of its blocks, on all
-    devices, 0 if not known. kv_groups: how many kinds of layers take blocks of their own.
-    overlapped: whether a step is scheduled while the one before it is computed (asynchronous
-    scheduling). kind: what serves. stepped: whether its steps are seen; a server's are not, and
-    what stands for one is a tick. simulated: what is to be said of an engine whose model is only
-    simulated, empty for a real one.
-    versions: of everything worth writing beside a result ("vllm", "torch", …).
-    revision: of the model, as its hub names it; config_sha256: of its configuration.
-    arguments: everything a boot can be given.
-    """
+    """Properties of a booted engine."""
 
     model: str
     device: str
     dtype: str
+    """Empty if not known."""
     ceilings: Knobs
+    """The highest value that each limit can take."""
     kv_tokens: int
+    """Capacity of the KV cache in tokens."""
     block_size: int
+    """Tokens in a block of the KV cache."""
     vocab_size: int
+    """Token ids below this may be sent."""
     boot_s: float
+    """Duration of the boot in s."""
     booted: Knobs
+    """The limits right after the boot."""
     versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions to store beside a result ("vllm", "torch", …)."""
     fixed: Mapping[str, str] = field(default_factory=dict)
+    """Limits that cannot be changed on this engine, with the reason."""
     kv_block_bytes: int = 0
+    """Bytes of one block of the KV cache, on all devices; 0 if not known."""
     kv_groups: int = 1
+    """How many kinds of layers have blocks of their own."""
     overlapped: bool = False
+    """Whether a step is scheduled while the previous one is computed (asynchronous scheduling)."""
     stepped: bool = True
+    """Whether single steps are observed. Those of a server are not; its samples are of ticks."""
     kind: str = "vLLM"
+    """The software that serves."""
     simulated: str = ""
+    """A notice to show where the model is only simulated; empty for a real one."""
     arguments: tuple[Argument, ...] = ()
+    """All arguments that a boot accepts; empty if not known."""
     revision: str = ""
+    """Revision of the model on its hub; empty if not known."""
     config_sha256: str = ""
+    """Hash of the model's configuration; empty if not known."""
 
     def kv_tokens_in(self, blocks: int) -> int:
-        """Tokens that so many blocks hold."""
+        """How many tokens `blocks` blocks hold."""
         return blocks * self.block_size // self.kv_groups
 
     def floor(self, name: str, knobs: Knobs) -> int:
-        """The least that the limit `name` can be beside the other `knobs`.
+        """The lowest possible value of the limit `name` beside the other `knobs`.
 
-        With fewer blocks than one request of the greatest length needs, it would wait for ever.
+        With fewer blocks than the longest request needs, that request would wait forever.
         """
         if name != "num_gpu_blocks":
             return 0
@@ -90,40 +95,41 @@ class EngineFacts:
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One argument an engine can be booted with, as the engine's own parser describes it.
-
-    kind: "switch", "whole", "number", "choice" or "text" (anything else, JSON among it).
-    default: as its text; empty for none. group: the parser's heading.
-    """
+    """One argument that an engine can be booted with, as the engine's own parser describes it."""
 
     name: str
+    """As a profile spells it: "max_num_seqs"."""
     kind: str
+    """"switch", "whole", "number", "choice" or "text" (anything else, JSON included)."""
     default: str
+    """As a person would type it; empty for none."""
     help: str
     group: str
+    """The parser's heading."""
     choices: tuple[str, ...] = ()
+    """Possible values; for kinds other than "choice" those that are known."""
 
 
 class Ended(NamedTuple):
-    """A request that has left the engine, with the engine's own times (NaN if not reached).
-
-    token_ids: what it generated, where the engine tells; conversations go on with it.
-    outcome: how it ended, where the engine knows better than its length tells.
-    """
+    """A request that has left the engine. Times are s on the engine clock, NaN if not reached."""
 
     number: int
     end_s: float
     output_tokens: int
     scheduled_s: float
+    """When it first ran."""
     first_token_s: float
     cached_tokens: int
+    """Prompt tokens that were in the prefix cache."""
     preemptions: int
     token_ids: Sequence[int] = ()
+    """Generated token ids, with which conversations go on; empty if the engine gives none."""
     outcome: Outcome | None = None
+    """How it ended, if the engine knows; None if it follows from the length."""
 
 
 class Counts(NamedTuple):
-    """Running and waiting requests as the scheduler counts them; blocks of the KV cache usable."""
+    """Running and waiting requests by the scheduler's count; usable blocks of the KV cache."""
 
     running: int
     waiting: int
@@ -131,10 +137,10 @@ class Counts(NamedTuple):
 
 
 class StepReport(NamedTuple):
-    """What one step did.
+    """The results of one step.
 
-    first_tokens: (request number, when) of requests that got their first token.
-    gaps: inter-token latencies as (seconds, how many requests had that very gap).
+    first_tokens: (request number, when in s) of requests that got their first token.
+    gaps: inter-token latencies as (seconds, how many tokens had exactly this gap).
     """
 
     sample: StepSample
@@ -144,17 +150,17 @@ class StepReport(NamedTuple):
 
 
 Report = Callable[[State, str], None]
-"""Tells the stage of a boot: the state, and what is being done in a few words."""
+"""Takes the stage of a boot: the state, and a few words for what the boot does."""
 
 
 class Engine(Protocol):
     """One engine, from boot to shutdown."""
 
     def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
-        """Start. Raises UsageError for arguments it refuses, EngineError for the rest."""
+        """Start. Raises UsageError for arguments that the engine refuses, EngineError otherwise."""
 
     def submit(self, request: RequestSpec) -> None:
-        """Queue one request. Raises ValueError when the engine refuses it."""
+        """Queue one request. Raises ValueError if the engine refuses it."""
 
     def step(self) -> StepReport:
         """Run one step. Only called with requests in flight."""
@@ -162,23 +168,23 @@ class Engine(Protocol):
     def apply(self, knobs: Knobs) -> list[Ended]:
         """Put limits in force by the next step; requests already past the new length end now.
 
-        Raises KnobError when the engine refuses them; the limits in force then stay as they were.
+        Raises KnobError if the engine refuses the limits; then the previous ones stay in force.
         """
 
     def end(self, numbers: Iterable[int]) -> list[Ended]:
         """Abort requests."""
 
     def preempt(self) -> int:
-        """Put what runs above `max_num_seqs` back to the queue now; how many that were.
+        """Move running requests above `max_num_seqs` back to the queue; return how many.
 
         They lose their KV cache, not their tokens.
         """
 
     def reset_prefix_cache(self) -> int | None:
-        """Empty the prefix cache; how many were preempted for it, None if it was not emptied."""
+        """Empty the prefix cache; return how many requests that preempted, None if it failed."""
 
     def counts(self) -> Counts:
         """The scheduler's own counts."""
 
     def shutdown(self) -> None:
-        """Give everything back. Safe after a failed boot and when called twice."""
+        """Release everything. Safe after a failed boot and when called twice."""

@@ -1,8 +1,8 @@
-"""The flags of vLLM's HTTP server, which stand in most published command lines. Pure.
+"""The flags of vLLM's HTTP server, which most published command lines contain. Pure.
 
-An engine in this process has no server in front of it: they have no effect here, are kept in a
-profile under `serve:`, and go into what is exported. The names are read off the installed vLLM's
-source, as text; what stands here is for a machine without one, and for older lines.
+An engine in this process has no server in front of it, so these flags have no effect here. A
+profile keeps them under `serve:`, and exports contain them. The names are read from the source of
+the installed vLLM; the list here serves machines without a vLLM and older command lines.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 from tputtui.engine.flags import spoken, unknown
 from tputtui.profile import EngineValue
 
-__all__ = ["SECRET", "gone", "is_of_the_server", "parted", "server_arguments", "told"]
+__all__ = ["SECRET", "gone", "is_of_the_server", "notice", "parted", "server_arguments"]
 
 SECRET = frozenset({"api_key", "ssl_keyfile_password"})
-"""Neither kept nor written anywhere."""
+"""Arguments that are neither kept nor written anywhere."""
 _KNOWN = frozenset({
     "allow_credentials", "allowed_headers", "allowed_methods", "allowed_origins", "api_key",
     "api_server_count", "chat_template", "chat_template_content_format",
@@ -42,7 +42,7 @@ _SOURCES = ("entrypoints/openai/cli_args.py", "entrypoints/launchers/cli_args.py
 def parted(
     args: Mapping[str, EngineValue],
 ) -> tuple[dict[str, EngineValue], dict[str, EngineValue]]:
-    """The engine's arguments, and the server's."""
+    """Split arguments into the engine's and the server's."""
     engine: dict[str, EngineValue] = {}
     server: dict[str, EngineValue] = {}
     for name, value in args.items():
@@ -54,7 +54,7 @@ def parted(
 
 
 def is_of_the_server(name: str) -> bool:
-    """Whether an argument, by its name in a profile, is one of the HTTP server."""
+    """Whether an argument, named as in a profile, belongs to the HTTP server."""
     return name in server_arguments()
 
 
@@ -65,32 +65,32 @@ def server_arguments() -> frozenset[str]:
 
 
 def gone(names: Iterable[str]) -> list[str]:
-    """Those that the installed vLLM has no more; none where none is installed."""
+    """Those of `names` that the installed vLLM no longer has; none without a vLLM."""
     installed = _installed()
     return [name for name in unknown(names) if installed and name not in installed]
 
 
-def told(names: Collection[str]) -> str:
-    """In words, what has no effect here: one flag or more."""
+def notice(names: Collection[str]) -> str:
+    """A sentence about one or more flags of the server that have no effect here."""
     one = len(names) == 1
     kept = [name for name in names if name not in SECRET]
     lost = [name for name in names if name in SECRET]
-    said = f"{spoken(names)} {'is' if one else 'are'} of vLLM's HTTP server, and "
-    said += f"{'has' if one else 'have'} no effect here"
+    sentence = f"{spoken(names)} {'is' if one else 'are'} of vLLM's HTTP server, and "
+    sentence += f"{'has' if one else 'have'} no effect here"
     if kept:
-        said += "; a saved profile and its exports keep " + ("it" if one else "them")
+        sentence += "; a saved profile and its exports keep " + ("it" if one else "them")
     if lost and kept:
-        said += f", but for {spoken(lost)}"
+        sentence += f", but for {spoken(lost)}"
     elif lost:
-        said += f"; {'it is' if one else 'they are'} not kept"
-    return said
+        sentence += f"; {'it is' if one else 'they are'} not kept"
+    return sentence
 
 
 @cache
 def _installed() -> frozenset[str]:
-    """Fields of the server's arguments in the installed vLLM; an engine's own are none of them."""
+    """Names of the server's arguments in the installed vLLM, without the engine's."""
     spec = find_spec("vllm")
-    found: set[str] = set()
+    names: set[str] = set()
     for folder in (spec.submodule_search_locations if spec else None) or ():
         for source in _SOURCES:
             try:
@@ -98,5 +98,5 @@ def _installed() -> frozenset[str]:
             except OSError:
                 continue
             for body in re.findall(r"^class \w*FrontendArgs\b.*?(?=^\S|\Z)", text, re.M | re.S):
-                found.update(re.findall(r"^    ([a-z]\w*): ", body, re.M))
-    return frozenset(found)
+                names.update(re.findall(r"^    ([a-z]\w*): ", body, re.M))
+    return frozenset(names)

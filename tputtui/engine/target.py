@@ -1,4 +1,4 @@
-"""MODEL as `server:URL`: a server that runs elsewhere in place of an engine of our own. Pure."""
+"""MODEL as `server:URL`: a server that runs elsewhere instead of an own engine. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["FLAGS", "LIVE", "SERVER", "check_arguments", "is_server", "settable"
 
 SERVER = "server:"
 _ARGUMENTS = ("token_env", "token_file", "token_keyring", "header", "ca", "tokenizer")
-"""What stands in the place of vLLM's arguments: how to get in, and a tokenizer for text."""
+"""Arguments that a server accepts instead of vLLM's: access, and a tokenizer for text."""
 LIVE = ("max_num_seqs",)
-"""Limits that some servers let turn while they run; the others are set where one is started."""
+"""Limits that some servers can change while they run; others are set when a server starts."""
 FLAGS = tuple(map(flag_of, _ARGUMENTS))
-"""The same as flags."""
+"""The names of these arguments as flags."""
 
 
 def is_server(model: str) -> bool:
@@ -25,12 +25,12 @@ def is_server(model: str) -> bool:
 
 
 def settable(name: str) -> bool:
-    """Whether an engine argument means something for a server that is up already."""
+    """Whether an engine argument applies to a server that already runs."""
     return name in _ARGUMENTS
 
 
 def check_arguments(spec: EngineSpec) -> None:
-    """Raise UsageError for an argument that is no matter of getting in."""
+    """Raise UsageError for an argument that a running server does not accept."""
     for name in spec.args:
         if name not in _ARGUMENTS:
             flag = flag_of(name)
@@ -41,7 +41,7 @@ def check_arguments(spec: EngineSpec) -> None:
 
 
 def target_of(spec: EngineSpec) -> tuple[Address, Access]:
-    """Where it is, and how to get in. Raises UsageError."""
+    """The server's address and the access to it. Raises UsageError."""
     check_arguments(spec)
     address, *others = parse_addresses([spec.model.removeprefix(SERVER)])
     if others:

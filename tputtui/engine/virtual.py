@@ -1,4 +1,4 @@
-"""A host in virtual time: no thread, turned by whoever waits for it."""
+"""A host in virtual time, without a thread: the caller of `run_for` runs its loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["VirtualHost"]
 
 
 class VirtualHost(Host):
-    """Runs as fast as the CPU goes, and only within `run_for`."""
+    """A host that runs as fast as the CPU allows, and only within `run_for`."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class VirtualHost(Host):
         self._time = clock
 
     def start(self) -> None:
-        """Nothing to start."""
+        """Do nothing: there is no thread."""
 
     def close(self, timeout_s: float) -> bool:
         """Stop load and engine."""
@@ -37,7 +37,7 @@ class VirtualHost(Host):
         return True
 
     def run_for(self, seconds: float) -> bool:
-        """Let so much time pass by the clock."""
+        """Run the loop until `seconds` have passed on the virtual clock."""
         until_s = self._time() + seconds
         while self._time() < until_s:
             if (wait_s := self.turn()) > 0:

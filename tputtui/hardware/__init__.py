@@ -1,6 +1,6 @@
-"""GPUs through NVML or AMD SMI and the host through psutil, on threads of their own.
+"""Reads GPUs through NVML or AMD SMI and the host through psutil, on threads of their own.
 
-Importing it loads none of the three: they are imported by the first read.
+Importing this package loads none of the three: the first read imports them.
 """
 
 from tputtui.hardware.gpu import GpuProcess, GpuSample, MigInstance

@@ -1,7 +1,7 @@
-"""Read every AMD GPU of the machine through AMD SMI, if its Python package is there.
+"""Read every AMD GPU of the machine through AMD SMI, if its Python package is installed.
 
-`amdsmi` comes with ROCm and is no dependency: it is imported by the first read, on the sampler's
-GPU thread.
+`amdsmi` comes with ROCm and is no dependency: the first read imports it, on the sampler's GPU
+thread.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tputtui.hardware.queries import Queries
 from tputtui.hardware.users import Users
 from tputtui.hardware.visible import visible_indices
 
-# What AMD calls violations: a limit holds the clocks down at this moment.
+# AMD calls them violations: a limit holds the clocks down at this moment.
 _THROTTLE_WORDS = (
     ("active_ppt_pwr", "power cap"),
     ("active_socket_thrm", "thermal"),
@@ -31,8 +31,8 @@ _THROTTLE_WORDS = (
 class AmdReader:
     """AMD SMI opened on the first read; one thread at a time may use it.
 
-    `status` is "ok", or "AMD SMI: " and why not. `installed` is False once its package was looked
-    for in vain; it is not looked for again. A reading that failed is tried anew by the next.
+    `status` is "ok", or "AMD SMI: " and the reason. `installed` is False once the import of its
+    package has failed, which is not tried again. After a failed reading the next one tries anew.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class AmdReader:
         self._looked = amdsmi is not None
         self._opened = False
         self._names: dict[int, str] = {}
-        self._turn = -1
+        self._asked = -1
         self._throttles: dict[int, tuple[str, ...]] = {}
         self.installed = True
         self.status = "waiting for AMD SMI"
         self.driver_version: str | None = None
 
     def read(self) -> tuple[GpuSample, ...]:
-        """One sample per GPU in AMD SMI's order; () when there is none, and `status` says why."""
+        """One sample per GPU in AMD SMI's order; () if there is none, and `status` says why."""
         if not self._looked:
             self._look()
         smi = self._smi
@@ -97,7 +97,7 @@ class AmdReader:
         )
 
     def close(self) -> None:
-        """Give AMD SMI back; a later `read()` opens it again."""
+        """Close AMD SMI; a later `read()` opens it again."""
         self._names.clear()
         if self._opened:
             self._opened = False
@@ -112,7 +112,7 @@ class AmdReader:
             self.installed = error.name != "amdsmi"
             self.status = _sentence(error)
         except Exception:
-            # It loads ROCm's library as it is imported, and raises what it likes without one.
+            # Its import loads ROCm's library, and raises various exceptions without one.
             self.status = "AMD SMI: its library cannot be loaded"
 
     def _name(self, smi: Queries, gpu: Any, index: int) -> str:
@@ -124,21 +124,21 @@ class AmdReader:
         return self._names[index]
 
     def _setting(self) -> str | None:
-        """Which GPUs HIP shows; vLLM sets either of the first two."""
+        """The variable that selects the GPUs which HIP shows; vLLM sets one of the first two."""
         names = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
         return next((self._environ[name] for name in names if name in self._environ), None)
 
     def _look_at_limits(self, smi: Queries, gpus: list[Any]) -> None:
-        """AMD SMI watches for 0.1 s before it tells: one GPU at each reading, in turn."""
+        """Ask one GPU at each reading, round robin: AMD SMI takes 0.1 s for an answer."""
         if not gpus:
             return
-        self._turn = (self._turn + 1) % len(gpus)
-        told = Answer(smi.ask("amdsmi_get_violation_status", gpus[self._turn]))
-        self._throttles[self._turn] = tuple(
-            word for key, word in _THROTTLE_WORDS if told.get(key) is True
+        self._asked = (self._asked + 1) % len(gpus)
+        answer = Answer(smi.ask("amdsmi_get_violation_status", gpus[self._asked]))
+        self._throttles[self._asked] = tuple(
+            word for key, word in _THROTTLE_WORDS if answer.get(key) is True
         )
 
 
 def _sentence(error: Exception) -> str:
-    """AMD SMI's errors come on several lines."""
+    """AMD SMI's error, which has several lines, as one sentence."""
     return f"AMD SMI: {' '.join(str(error).split()) or type(error).__name__}"

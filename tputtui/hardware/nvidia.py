@@ -1,7 +1,7 @@
-"""What each NVIDIA GPU tells, asked of an NVML that is open. Runs on the GPU thread.
+"""Reads the figures of each NVIDIA GPU from an open NVML. Runs on the GPU thread.
 
-A driver that offers no such figure and a lost device are ordinary states: they show as None in a
-field, and Nones in a sample.
+A figure that the driver does not offer and a lost device are ordinary states: the figure is None,
+and a lost device has None in every figure.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from tputtui.hardware.users import Listed, Usage, Users
 from tputtui.hardware.visible import visible_indices
 from tputtui.hardware.xid import XidWatch
 
-# NVML's clocks-event reasons that mean heat or power. Hardware slowdown stands apart: it is set
-# together with either of the hardware causes, and alone says only that there was one.
+# NVML's clocks-event reasons that mean heat or power. HwSlowdown is no entry: it is set together
+# with a hardware cause; alone it only means that there was one.
 _THROTTLE_WORDS = (
     ("SwPowerCap", "power cap"),
     ("HwPowerBrakeSlowdown", "power brake"),
@@ -52,8 +52,8 @@ class NvidiaGpus:
         self._xids = XidWatch(nvml, handles)
 
     def read(self) -> tuple[GpuSample, ...]:
-        """One sample each."""
-        # A handle for each read: one taken before a device was lost or reset stays dead.
+        """One sample for each GPU."""
+        # New handles at each read: a handle from before a device was lost or reset stays dead.
         gpus = [self._nvml.ask("nvmlDeviceGetHandleByIndex", index) for index in range(self.count)]
         usage = self._users.by_gpu([self._listed(gpu) for gpu in gpus])
         flows = self._traffic.read(gpus)
@@ -64,24 +64,24 @@ class NvidiaGpus:
         )
 
     def close(self) -> None:
-        """To be called before NVML is shut down."""
+        """Stop watching XIDs. Call it before NVML is shut down."""
         self._xids.close()
 
     def _mig_parent(self, uuid: str) -> int | None:
-        """The index of the GPU that a MIG instance is cut from."""
+        """The index of the GPU that a MIG instance is part of; None if unknown."""
         instance = self._nvml.ask("nvmlDeviceGetHandleByUUID", uuid)
         parent = self._nvml.ask("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", instance)
         index: int | None = self._nvml.ask("nvmlDeviceGetIndex", parent)
         return index
 
     def _listed(self, gpu: Any) -> Listed | None:
-        # Under their versions: without one, pynvml answers an older driver with another error.
-        found = self._nvml.ask(
+        # Versioned names: without a version, pynvml raises another error with an older driver.
+        running = self._nvml.ask(
             "nvmlDeviceGetComputeRunningProcesses_v3",
             gpu,
             older="nvmlDeviceGetComputeRunningProcesses_v2",
         )
-        return None if found is None else [(each.pid, each.usedGpuMemory, "") for each in found]
+        return None if running is None else [(each.pid, each.usedGpuMemory, "") for each in running]
 
     def _sample(self, index: int, gpu: Any, usage: Usage, flow: Flow, xid: int | None) -> GpuSample:
         ask, constant = self._nvml.ask, self._nvml.constant
@@ -120,8 +120,8 @@ class NvidiaGpus:
             pcie_tx_bytes_per_s=flow.pcie_tx,
             nvlink_rx_bytes_per_s=flow.nvlink_rx,
             nvlink_tx_bytes_per_s=flow.nvlink_tx,
-            # Volatile: since the driver was loaded. What a board has had in all its life says
-            # nothing of this run.
+            # Volatile: since the driver was loaded. Errors over the whole life of a board say
+            # nothing about this run.
             ecc_corrected=ask(
                 "nvmlDeviceGetTotalEccErrors",
                 gpu,
@@ -158,7 +158,7 @@ class NvidiaGpus:
         return int(bit or older or 0)
 
     def _instances(self, gpu: Any) -> tuple[MigInstance, ...]:
-        found = []
+        instances = []
         for slot in range(self._nvml.ask("nvmlDeviceGetMaxMigDeviceCount", gpu) or 0):
             instance = self._nvml.ask("nvmlDeviceGetMigDeviceHandleByIndex", gpu, slot)
             if instance is None:
@@ -166,18 +166,18 @@ class NvidiaGpus:
             # "NVIDIA H100 80GB HBM3 MIG 1g.10gb"
             name = text(self._nvml.ask("nvmlDeviceGetName", instance)).rpartition("MIG ")[2]
             memory = self._nvml.ask("nvmlDeviceGetMemoryInfo", instance)
-            found.append(
+            instances.append(
                 MigInstance(
                     name=name or f"slot {slot}",
                     mem_used_bytes=None if memory is None else memory.used,
                     mem_total_bytes=None if memory is None else memory.total,
                 )
             )
-        return tuple(found)
+        return tuple(instances)
 
 
 def text(value: bytes | str | None) -> str:
-    """NVML's text, which some pynvml releases hand out as bytes; "" for None."""
+    """NVML's text, which some pynvml releases return as bytes; "" for None."""
     return value.decode(errors="replace") if isinstance(value, bytes) else value or ""
 
 

@@ -1,8 +1,8 @@
 """Open NVML and read every NVIDIA GPU of the machine through it.
 
-A machine without a GPU and a driver that does not answer are ordinary states: they show as an
-empty reading with a sentence in `status`.
-Runs on the sampler's GPU thread; pynvml is imported by the first read, since that takes a while.
+A machine without a GPU and a driver that does not answer are ordinary states: the reading is empty,
+and `status` holds a sentence.
+Runs on the sampler's GPU thread; the first read imports pynvml, since the import takes a while.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ NO_DRIVER = "no NVIDIA driver"
 class NvmlReader:
     """NVML opened on the first read; one thread at a time may use it.
 
-    `status` is "ok", NO_DRIVER, or "NVML: " and the driver's own words. A reading that failed is
-    tried anew by the next `read()`, so a driver that comes back is picked up.
+    `status` is "ok", NO_DRIVER, or "NVML: " and the driver's own words. After a failed reading the
+    next `read()` tries anew, so it notices a driver that comes back.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class NvmlReader:
         self.driver_version: str | None = None
 
     def read(self) -> tuple[GpuSample, ...]:
-        """One sample per GPU in NVML (PCI) order; () when there is none, and `status` says why."""
+        """One sample per GPU in NVML (PCI) order; () if there is none, and `status` says why."""
         if self._nvml is None:
             try:
                 self._nvml = importlib.import_module("pynvml")
@@ -61,25 +61,25 @@ class NvmlReader:
             if not self._opened:
                 nvml.nvmlInit()
                 self._opened = True
-            # Asked on every read: it fails when NVML as a whole is gone, not for one lost device.
+            # Called at each read: it fails if NVML as a whole is gone, not for one lost device.
             count: int = nvml.nvmlDeviceGetCount()
         except nvml.NVMLError as error:
             self.close()
             self.status = self._sentence(error)
             return ()
         self.status = "ok" if count else "NVML: no GPU found"
-        return self._found(count).read()
+        return self._open_gpus(count).read()
 
     def close(self) -> None:
-        """Give NVML back; a later `read()` opens it again."""
+        """Close NVML; a later `read()` opens it again."""
         self._forget()
         if self._opened:
             self._opened = False
             with contextlib.suppress(self._nvml.NVMLError):
                 self._nvml.nvmlShutdown()
 
-    def _found(self, count: int) -> NvidiaGpus:
-        """The GPUs; what stays the same is asked once, while NVML is open and shows as many."""
+    def _open_gpus(self, count: int) -> NvidiaGpus:
+        """The GPUs, whose constant properties are read anew only if their number has changed."""
         if self._gpus is None or self._gpus.count != count:
             self._forget()
             queries = Queries(self._nvml, self._nvml.NVMLError)

@@ -1,4 +1,4 @@
-"""A GPU driver's Python module, asked one thing at a time: a question that fails is None alone."""
+"""Asks a GPU driver's Python module single queries; a failed query only yields None itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Queries:
-    """What `module` answers; `failures` is what it raises when it does not."""
+    """Queries to `module`, which raises `failures` when a query fails."""
 
     def __init__(self, module: Any, failures: type[Exception]) -> None:
         # Any: neither pynvml nor amdsmi carries types.
@@ -15,9 +15,9 @@ class Queries:
         self._failures = failures
 
     def ask(self, query: str, *args: Any, older: str | None = None) -> Any:
-        """The answer, else that to the `older` name of the query, else None.
+        """The answer to `query`, else the answer to its `older` name, else None.
 
-        A query on None (a handle that could not be had, a constant that is missing) is None.
+        The answer is None if an argument is None (a missing handle or constant).
         """
         if any(arg is None for arg in args):
             return None
@@ -40,8 +40,8 @@ class Queries:
         return True
 
     def constant(self, name: str) -> Any:
-        """A constant of the module, or (with a dot) of an enumeration in it; None without one."""
-        found = self._module
+        """A constant of the module, or (with a dot) of an enumeration in it; None if missing."""
+        value = self._module
         for part in name.split("."):
-            found = getattr(found, part, None)
-        return found
+            value = getattr(value, part, None)
+        return value

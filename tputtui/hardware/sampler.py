@@ -1,8 +1,8 @@
-"""Keep the newest hardware figures at hand, taken once a period.
+"""Keeps the newest hardware figures, read once a period.
 
-Two daemon threads, one inside the GPU driver and one inside /proc, so that a hung driver call
-stalls nobody else: past a deadline what was read last is told to be stale, and that is all. Each
-swaps one reference of its own; `latest()` may be called from any thread and takes no lock.
+Two daemon threads read, one from the GPU driver and one from /proc, so a hung driver call stalls
+nothing else: past a deadline the last figures only count as stale. Each thread swaps one reference
+of its own; any thread may call `latest()`, which takes no lock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tputtui.hardware.system import HostReader, HostSample
 from tputtui.hardware.vendors import GpuReader
 
 _DEADLINE_S = 3.0
-"""So soon after a reading of the GPUs the next must be there."""
+"""The longest time between two readings of the GPUs before the last one counts as stale, in s."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,27 +39,28 @@ class _HostSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HardwareSample:
-    """The newest figures of both threads, each with the time it was taken.
-
-    Times are in seconds of the sampler's clock; `t_s` is the later of the two. A part that was
-    never read has None for its time; `gpu_status` says why `gpus` is empty. `driver` is the GPU
-    driver's version.
-    """
+    """The newest figures of both threads. Times are in s on the sampler's clock."""
 
     t_s: float
+    """When the newer part was read."""
     gpus: tuple[GpuSample, ...]
     gpu_status: str
+    """"ok", or why `gpus` is empty."""
     gpu_t_s: float | None
+    """When the GPUs were read; None before the first reading."""
     host: HostSample | None
+    """None before the first reading."""
     host_t_s: float | None
+    """When the host was read; None before the first reading."""
     driver: str | None = None
+    """Version of the GPU driver; None if not known."""
 
     def gpu_age_s(self, now_s: float) -> float | None:
-        """How old the GPU part is; None before the first reading."""
+        """Age of the GPU figures in s; None before the first reading."""
         return None if self.gpu_t_s is None else now_s - self.gpu_t_s
 
     def gpus_stale(self, now_s: float) -> bool:
-        """Whether the driver has not answered within its deadline: what is shown is of before."""
+        """Whether the driver has missed its deadline, so the GPU figures are old."""
         age_s = self.gpu_age_s(now_s)
         return bool(self.gpus) and age_s is not None and age_s > _DEADLINE_S
 
@@ -112,9 +113,9 @@ class HardwareSampler:
             thread.start()
 
     def stop(self, timeout_s: float = 1.0) -> bool:
-        """End both threads; False when one (a hung driver call) did not end within `timeout_s`.
+        """End both threads; False if one (a hung driver call) did not end within `timeout_s`.
 
-        A thread left behind is a daemon: it does not hold up the end of the process.
+        A thread that still runs is a daemon, so it does not delay the end of the process.
         """
         self._stopping.set()
         deadline_s = self._clock() + timeout_s
@@ -140,7 +141,7 @@ class HardwareSampler:
         )
 
     def _waiting(self) -> str:
-        """What there is to say before the first reading of the GPUs."""
+        """The status before the first reading of the GPUs."""
         if self._clock() - self._started_s > _DEADLINE_S:
             return "the GPU driver does not answer"
         return "waiting for the GPU driver"
@@ -161,7 +162,7 @@ class HardwareSampler:
                 read()
                 failing = False
             except Exception:
-                # Once per run of failures: a period is short, and the log is for people.
+                # Logged once for a series of failures: periods are short.
                 if not failing:
                     _log.exception("hardware reading failed; it is tried again every period")
                 failing = True

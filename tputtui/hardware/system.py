@@ -1,6 +1,6 @@
 """Read the host: processor and memory of the machine, and this process's share of both.
 
-Runs on the sampler's host thread; psutil is imported by the first read, so that start-up is quick.
+Runs on the sampler's host thread; the first read imports psutil, so that start-up is quick.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ _CROWDED_CORES = 0.5
 
 @dataclass(frozen=True, slots=True)
 class HostSample:
-    """The host at one moment; rates cover the time since the read before.
-
-    `cpu_frac` is the busy share of all `cores` (logical) of the machine, `process_cpu_cores` what
-    this process and its children use (1.9 keeps nearly two busy); both are None on a first read.
-    `others_cpu_cores` is what everything else on the machine uses, a mean over about 5 s.
-    `process_rss_bytes` is of the children as well. Memory in use is what cannot be reclaimed.
-    Inside a container whose limit is below the machine's memory, total is that limit and used is
-    what counts against it.
-    """
+    """The host at one moment; rates cover the time since the previous read."""
 
     cpu_frac: float | None
+    """Busy share of all cores; None at the first read."""
     cores: int
+    """Logical cores of the machine."""
     mem_used_bytes: int
+    """Memory that cannot be reclaimed; in a container, memory that counts against its limit."""
     mem_total_bytes: int
+    """Memory of the machine; in a container with a lower limit, that limit."""
     process_cpu_cores: float | None
+    """Cores that this process and its children use (1.9: nearly two); None at the first read."""
     process_rss_bytes: int
+    """Resident memory of this process and its children."""
     load1: float
+    """Load average over 1 minute."""
     others_cpu_cores: float | None = None
+    """Cores that all other processes use, a mean over about 5 s; None at the first read."""
 
     @property
     def crowded(self) -> bool:
-        """Whether other processes use half a core and more that ours could have had."""
+        """Whether other processes use half a core or more that this process could have used."""
         others = self.others_cpu_cores
         if others is None or self.process_cpu_cores is None or others < _CROWDED_CORES:
             return False
@@ -51,7 +51,7 @@ class HostSample:
 
 @dataclass(frozen=True, slots=True)
 class _Counters:
-    """What rates are differences of, in seconds."""
+    """Counters in seconds, whose differences give the rates."""
 
     t_s: float
     busy_s: float
@@ -60,7 +60,7 @@ class _Counters:
 
 
 class HostReader:
-    """psutil and the cgroup files behind one `read()`; one thread at a time may use it."""
+    """Reads psutil and the cgroup files; one thread at a time may use it."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class HostReader:
                 busy_frac = (now.busy_s - before.busy_s) / (now.total_s - before.total_s)
                 cpu_frac = min(1.0, max(0.0, busy_frac))
             if now.t_s > before.t_s:
-                # Less than before: a child has gone, and its seconds with it.
+                # A decrease means that a child has ended, and its seconds with it.
                 spent_s = max(0.0, now.process_s - before.process_s)
                 process_cpu_cores = spent_s / (now.t_s - before.t_s)
                 self._take_others(before, now, spent_s)
@@ -111,7 +111,7 @@ class HostReader:
         )
 
     def _take_others(self, before: _Counters, now: _Counters, spent_s: float) -> None:
-        """Bring the mean of what other processes use up to date."""
+        """Update the mean of the cores that other processes use."""
         took_s = now.t_s - before.t_s
         others = max(0.0, now.busy_s - before.busy_s - spent_s) / took_s
         if self._others is None:
@@ -120,15 +120,14 @@ class HostReader:
             self._others += (others - self._others) * -math.expm1(-took_s / _MEAN_OVER_S)
 
     def _count(self) -> _Counters:
-        # Own differences, not psutil.cpu_percent: its "since the last call" belongs to every caller
-        # in the process at once.
+        # Not psutil.cpu_percent: all its callers in the process share one "since the last call".
         times: dict[str, float] = self._ps.cpu_times()._asdict()
-        # Linux counts guest time in user time already; waiting for a disk keeps no core busy.
+        # On Linux user time includes guest time; waiting for a disk keeps no core busy.
         total_s = sum(times.values()) - times.get("guest", 0.0) - times.get("guest_nice", 0.0)
         idle_s = times["idle"] + times.get("iowait", 0.0)
         now_s = self._clock()
         if now_s - self._looked_s >= _CHILDREN_EVERY_S:
-            # Every process of the machine is looked at for that.
+            # Done rarely: psutil looks at every process of the machine for this.
             self._looked_s = now_s
             self._children = self._process.children(recursive=True)
         return _Counters(
@@ -139,14 +138,14 @@ class HostReader:
         )
 
     def _ours(self, read: Callable[[Any], float]) -> Iterator[float]:
-        """Something of this process and of its children: an engine apart, or its workers."""
+        """A figure of this process and of each child (an isolated engine, or workers)."""
         yield read(self._process)
         for child in self._children:
             with contextlib.suppress(self._ps.Error):
                 yield read(child)
 
     def _memory(self) -> tuple[int, int]:
-        """(used, total) in bytes: the tightest cgroup limit below the machine's, else its own."""
+        """(used, total) in bytes, by the tightest cgroup limit if one is below the machine's."""
         machine = self._ps.virtual_memory()
         total_bytes: int = machine.total
         used_bytes: int = machine.total - machine.available
@@ -156,17 +155,17 @@ class HostReader:
             if limit_bytes is None or current_bytes is None or limit_bytes >= total_bytes:
                 continue
             total_bytes = limit_bytes
-            # Page cache that nobody touches counts as current, and goes when memory is needed.
+            # `current` includes inactive page cache, which the kernel frees when needed.
             used_bytes = max(0, current_bytes - _stat_bytes(group / "memory.stat", "inactive_file"))
         return used_bytes, total_bytes
 
     def _cgroups(self) -> Iterator[Path]:
-        """This process's cgroup v2 and its parents, innermost first, up to the mount itself."""
+        """This process's cgroup v2 and its parents, innermost first, the mount last."""
         lines = _lines(self._cgroup_file)
         path = next((line[3:] for line in lines if line.startswith("0::/")), "/")
         parts = [part for part in path.split("/") if part]
         if ".." in parts:
-            parts = []  # outside this container's view of the tree: only the mount is left to ask
+            parts = []  # the path is invisible from this container: only the mount is left
         while parts:
             yield self._cgroup_mount.joinpath(*parts)
             parts.pop()
@@ -187,7 +186,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _int_or_none(path: Path) -> int | None:
-    """The number in a cgroup file; None for "max" (no limit) and for a file that is not there."""
+    """The number in a cgroup file; None for "max" (no limit) and for a missing file."""
     text = "".join(_lines(path)).strip()
     return int(text) if text.isdecimal() else None
 

@@ -1,7 +1,7 @@
-"""Whose memory it is: the processes on each GPU, ours told from others'. Runs on the GPU thread.
+"""Memory of each GPU by owner: this process and its descendants, or others. On the GPU thread.
 
-Kinship and names come from /proc, once for each process that a driver names: looking for our
-descendants instead would mean every process of the machine, every time.
+Parents and names come from /proc, once for each process that a driver lists. A search for our
+descendants would instead read every process of the machine, every time.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from tputtui.hardware.gpu import GpuProcess
 
 _BIGGEST = 4
 _DEEPEST = 64
-"""Parents that are looked at: /proc is read while it changes."""
+"""The most parents to follow: /proc changes while it is read."""
 
 Listed = Sequence[tuple[int, float | None, str]]
-"""(pid, bytes, name) for each process that the driver sees on a GPU; "" for a name not told."""
+"""(pid, bytes, name) of each process that the driver lists on a GPU; "" for an unknown name."""
 
 
 class Usage(NamedTuple):
-    """One GPU's memory by who holds it, in bytes, and its biggest processes."""
+    """Memory of one GPU by owner, in bytes, and its biggest processes; None if unknown."""
 
     ours_bytes: float | None = None
     others_bytes: float | None = None
@@ -36,19 +36,19 @@ class _Known(NamedTuple):
 
 
 class Users:
-    """Tells who uses the GPUs; `pid` is ours."""
+    """Determines who uses the GPUs; `pid` is this process."""
 
     def __init__(self, proc: Path = Path("/proc"), pid: int | None = None) -> None:
         self._proc = proc
         self._pid = os.getpid() if pid is None else pid
         self._known: dict[int, _Known] = {}
-        self._seen = False  # whether a driver has ever named one of ours
+        self._seen = False  # whether a driver has ever listed one of our processes
 
     def by_gpu(self, listed: Sequence[Listed | None]) -> list[Usage]:
-        """What each GPU is used by; None is a GPU whose driver does not list its processes.
+        """The usage of each GPU. listed: None for a GPU whose driver does not list its processes.
 
-        In a container a driver may name processes by numbers that mean nothing here, or none at
-        all. Until it has named one of ours, the memory of such a GPU is nobody's: None.
+        In a container a driver may list processes by pids of another namespace, or none at all.
+        Until it has listed one of our processes, the owners of such a GPU's memory are unknown.
         """
         pids = {pid for gpu in listed for pid, _, _ in gpu or ()}
         self._known = {pid: self._known.get(pid) or self._look(pid) for pid in pids}
@@ -59,7 +59,7 @@ class Users:
         sizes: dict[int, float | None] = {}
         names: dict[int, str] = {}
         for pid, size, name in listed:
-            # A process is listed once for each MIG instance that it uses.
+            # The driver lists a process once for each MIG instance that it uses.
             before = sizes.get(pid, 0)
             sizes[pid] = None if size is None or before is None else before + size
             names[pid] = self._known[pid].name or printable(name)
@@ -79,7 +79,7 @@ class Users:
 
     def _ours(self, pid: int) -> bool | None:
         ours = self._known[pid].ours
-        # Where ours are named by their numbers here, one that is not to be seen is somebody else's.
+        # If the driver lists our pids, an invisible process belongs to somebody else.
         return False if ours is None and self._seen else ours
 
     def _look(self, pid: int) -> _Known:
@@ -102,22 +102,22 @@ class Users:
         return False
 
     def _parent(self, pid: int) -> int | None:
-        """The process that started this one; None when it is not to be seen."""
+        """The parent of a process; None if the process is invisible."""
         try:
             text = (self._proc / str(pid) / "stat").read_text(errors="replace")
-            # The name before it stands in parentheses, and may have some itself.
+            # The name before the parent is in parentheses, and may contain parentheses.
             return int(text.rpartition(")")[2].split()[1])
         except (OSError, ValueError, IndexError):
             return None
 
 
 def printable(text: str) -> str:
-    """Text that somebody else chose, as cells of a terminal: ASCII, each one cell wide."""
+    """Foreign text made safe for a terminal: ASCII, each character one cell wide."""
     return "".join(char if " " <= char <= "~" else "?" for char in text)
 
 
 def _total(sizes: Iterable[float | None]) -> float | None:
-    """The sum; None when one of them is not known."""
-    known = list(sizes)
-    found = [size for size in known if size is not None]
-    return sum(found) if len(found) == len(known) else None
+    """The sum; None if one of the sizes is unknown."""
+    parts = list(sizes)
+    known = [size for size in parts if size is not None]
+    return sum(known) if len(known) == len(parts) else None

@@ -1,4 +1,4 @@
-"""The GPUs of a machine, whoever made them: NVML, and AMD SMI where there is no NVIDIA driver."""
+"""The GPUs of a machine: read through NVML, or through AMD SMI without an NVIDIA driver."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tputtui.hardware.users import Users
 
 
 class GpuReader:
-    """Reads whichever driver is there; one thread at a time may use it.
+    """Reads the driver that is installed; one thread at a time may use it.
 
-    `status` is "ok", or says why there is nothing. Without AMD SMI's package it is NVML's alone.
+    `status` is "ok", or why there are no figures. Without AMD SMI's package it is NVML's status.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class GpuReader:
         self.driver_version: str | None = None
 
     def read(self) -> tuple[GpuSample, ...]:
-        """One sample per GPU; () when there is none."""
+        """One sample per GPU; () if there is none."""
         gpus = self._nvml.read()
         self.status, self.driver_version = self._nvml.status, self._nvml.driver_version
         if self.status != NO_DRIVER:
@@ -43,6 +43,6 @@ class GpuReader:
         return gpus
 
     def close(self) -> None:
-        """Give the drivers back; a later `read()` opens them again."""
+        """Close the drivers; a later `read()` opens them again."""
         self._nvml.close()
         self._amd.close()

@@ -12,8 +12,8 @@ def visible_indices(
 ) -> frozenset[int]:
     """The GPUs that CUDA shows under CUDA_VISIBLE_DEVICES: all when unset, none when empty.
 
-    Entries are indices (in PCI order, as vLLM asks for), GPU UUIDs or the beginnings of them, or
-    MIG instances; as in CUDA, the first entry that names nothing ends the list.
+    Entries are indices (in PCI order, which vLLM sets), GPU UUIDs or beginnings of UUIDs, or MIG
+    instances; as in CUDA, the first entry that names nothing ends the list.
     """
     if setting is None:
         return frozenset(range(len(uuids)))

@@ -1,4 +1,4 @@
-"""XIDs: faults of a GPU that the driver reports, as NVML's events. Runs on the GPU thread."""
+"""XIDs: faults of a GPU that the driver reports as NVML events. Runs on the GPU thread."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from tputtui.hardware.queries import Queries
 
 _AT_ONCE = 64
-"""Events taken at one reading, however many there are."""
+"""The most events that one reading takes."""
 
-# From NVIDIA's catalogue of XIDs: what serving meets, in a few words.
+# The XIDs of NVIDIA's catalogue that occur while serving, in a few words.
 _WORDS = {
     13: "graphics engine exception",
     31: "memory page fault",
@@ -33,12 +33,12 @@ _WORDS = {
 
 
 def xid_words(xid: int) -> str:
-    """What an XID means, in a few words; empty for one that is not known here."""
+    """The meaning of an XID in a few words; empty for an unknown one."""
     return _WORDS.get(xid, "")
 
 
 class XidWatch:
-    """The last XID of each GPU, from when this is made to `close()`."""
+    """The last XID of each GPU, from the creation of this object to `close()`."""
 
     def __init__(self, nvml: Queries, gpus: Sequence[Any]) -> None:
         self._nvml = nvml
@@ -52,9 +52,9 @@ class XidWatch:
                 self._indices[_address(gpu)] = index
 
     def read(self) -> dict[int, int]:
-        """By index of the GPU, 0 before there was one; without those that cannot be watched."""
+        """The last XID by GPU index, 0 before any; without GPUs that cannot be watched."""
         for _ in range(_AT_ONCE):
-            # Without waiting: that there is none is a failure in NVML's eyes, too.
+            # A timeout of 0: NVML reports "no event" as a failure, which yields None.
             event = self._nvml.ask("nvmlEventSetWait", self._events, 0)
             if event is None:
                 break
@@ -64,10 +64,10 @@ class XidWatch:
         return self._last
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._nvml.did("nvmlEventSetFree", self._events)
 
 
 def _address(gpu: Any) -> int | None:
-    """What tells a handle from others: a GPU that has just been lost tells its index no more."""
+    """The address that identifies a handle: NVML gives no index for a GPU that was just lost."""
     return ctypes.cast(gpu, ctypes.c_void_p).value

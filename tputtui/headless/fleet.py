@@ -36,7 +36,7 @@ def _line(server: Server) -> str:
         f"{compact(found.generated_per_s, 8)} {compact(found.prompt_per_s, 8)} "
         f"{rate(found.ended_per_s, 7)} {compact(found.running, 5)} {compact(found.waiting, 5)} "
         f"{percent(found.kv_frac, 5)} {seconds(ttft.mean if ttft else math.nan, 9)} "
-        f"{ttft.p90.told() if ttft else MISSING:>9}"
+        f"{ttft.p90.as_text() if ttft else MISSING:>9}"
     )
     return f"{told}  {server.why}".rstrip()
 

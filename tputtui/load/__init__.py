@@ -1,1 +1,1 @@
-"""The synthetic load: what is asked for (`workload`) and who asks next (`generator`). Pure."""
+"""The synthetic load: its description (`workload`) and the due requests (`generator`). Pure."""

@@ -1,4 +1,4 @@
-"""Conversations that go on: who is thinking, and what has been said. Pure; times are passed in."""
+"""Conversations of several turns: their text so far, and who thinks. Pure; times are passed in."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ __all__ = ["Conversation", "Conversations"]
 
 @dataclass(slots=True)
 class Conversation:
-    """One person's: `said` is all that the next prompt begins with."""
+    """The conversation of one person.
+
+    turn: the present one, from 0. turns: how many there will be. history: all prompts and answers
+    so far, with which the next prompt begins.
+    """
 
     index: int
     turns: int
     turn: int = 0
-    said: tuple[Piece, ...] = ()
+    history: tuple[Piece, ...] = ()
 
 
 class Conversations:
-    """Those with a request in the engine, and those whose next turn is being thought about."""
+    """Conversations that wait for an answer, and those whose person thinks about the next turn."""
 
     def __init__(self) -> None:
         self._answering: dict[int, Conversation] = {}
@@ -34,15 +38,15 @@ class Conversations:
         return len(self._thinking)
 
     def ask(self, number: int, conversation: Conversation, prompt: tuple[Piece, ...]) -> None:
-        """Request `number` carries the conversation's present turn."""
+        """Note that request `number` carries the conversation's present turn."""
         if conversation.turn + 1 < conversation.turns:
-            conversation.said = prompt
+            conversation.history = prompt
             self._answering[number] = conversation
 
     def answered(self, number: int, output_tokens: int, ids: Sequence[int]) -> Conversation | None:
-        """The conversation that goes on now that request `number` has its whole answer.
+        """Add the answer of request `number`; return its conversation, None if it does not go on.
 
-        ids: the answer; where the engine does not tell, as many tokens stand in for it.
+        ids: the answer; if empty, `output_tokens` random tokens replace it.
         """
         conversation = self._answering.pop(number, None)
         if conversation is None:
@@ -53,16 +57,16 @@ class Conversations:
             if ids
             else Piece(output_tokens, Stream.REPLY, conversation.index, turn)
         )
-        conversation.said = (*conversation.said, reply)
+        conversation.history = (*conversation.history, reply)
         conversation.turn += 1
         return conversation
 
     def broken(self, number: int) -> None:
-        """Request `number` did not get its answer: the person leaves."""
+        """End the conversation of request `number`, which got no answer."""
         self._answering.pop(number, None)
 
     def think(self, conversation: Conversation, until_s: float) -> None:
-        """The next turn is due at `until_s`."""
+        """Make the next turn due at `until_s`."""
         heapq.heappush(self._thinking, (until_s, conversation.index, conversation))
 
     def next_due_s(self) -> float:
@@ -78,12 +82,12 @@ class Conversations:
         return due
 
     def leave(self, count: int) -> None:
-        """Let the `count` whose next turn is furthest off go."""
+        """Drop the `count` conversations whose next turn is the latest."""
         if count > 0:
             kept = sorted(self._thinking)[: max(0, len(self._thinking) - count)]
             heapq.heapify(kept)
             self._thinking = kept
 
     def shift(self, seconds: float) -> None:
-        """Leave out that much time (the load was held)."""
+        """Move all due times `seconds` later (the load was held meanwhile)."""
         self._thinking = [(at_s + seconds, i, c) for at_s, i, c in self._thinking]

@@ -1,7 +1,7 @@
-"""The load generator: which requests are due by now. Pure, seeded, clock-free.
+"""The load generator: decides which requests are due. Pure, seeded, without a clock.
 
 Request number i of a seed is always the same request, whatever the timing, the limits or the
-arrival process. The engine thread asks `due(now)` between steps; there is no load thread.
+arrival process. The engine thread calls `arriving` between steps; there is no load thread.
 """
 
 from __future__ import annotations
@@ -26,21 +26,19 @@ __all__ = ["Generator", "RequestSpec"]
 
 
 class RequestSpec(NamedTuple):
-    """One request to send.
-
-    due_s: when the arrival process wanted it sent (the engine's clock, seconds).
-    prompt: made into token ids when someone asks.
-    output_tokens: how many tokens it shall generate, exactly.
-    clamped: whether a length was cut to fit `max_model_len`.
-    turn: which turn of its conversation, from 0.
-    """
+    """One request to send."""
 
     number: int
     due_s: float
+    """When the arrival process wanted it sent, in s on the engine's clock."""
     prompt: Prompt
+    """Its token ids are made only when they are read."""
     output_tokens: int
+    """Exactly how many tokens to generate."""
     clamped: bool
+    """Whether a length was cut to fit `max_model_len`."""
     turn: int = 0
+    """Its turn in the conversation, from 0."""
 
     @property
     def prompt_tokens(self) -> int:
@@ -53,11 +51,11 @@ class RequestSpec(NamedTuple):
 
 
 class Generator:
-    """Says which requests are due; the workload may change at any time without losing or doubling.
+    """Returns the due requests; a change of workload neither loses nor doubles a request.
 
     vocab_size: prompts are drawn from ids 4 … vocab_size - 1.
     tokenizer: of the model, for traces of text; a path or hub id.
-    A trace that cannot be opened or read on ends the load: `exhausted`, with a `failure`.
+    A trace that cannot be opened or read ends the load: `exhausted`, with a `failure`.
     """
 
     def __init__(self, workload: Workload, vocab_size: int, tokenizer: str = "") -> None:
@@ -68,7 +66,7 @@ class Generator:
         self.restart()
 
     def restart(self) -> None:
-        """Begin again at request 0, held."""
+        """Go back to request 0, held."""
         self._open = False
         self._held_s = -math.inf
         self._number = self._index = 0
@@ -98,18 +96,18 @@ class Generator:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the trace has come to its end, or cannot be read on."""
+        """Whether the trace has ended or cannot be read any further."""
         if self._replayed is None:
             return self._unopened is not None
         return self._replayed.next is None
 
     @property
     def failure(self) -> UsageError | None:
-        """Why the trace cannot be read on, with file and line; None while it can."""
+        """Why the trace cannot be read any further, with file and line; None if it can."""
         return self._unopened or (self._replayed.failure if self._replayed else None)
 
     def resume(self, now_s: float) -> None:
-        """Let requests arrive from now on. Time spent held brings no backlog."""
+        """Let requests arrive from now on. The time spent held causes no backlog."""
         self._open = True
         if self._timing is None:
             self._start_timing(now_s)
@@ -119,7 +117,7 @@ class Generator:
         self._talk.shift(held_s)
 
     def hold(self, now_s: float) -> None:
-        """Let no more requests arrive; what was due before is still handed out."""
+        """Let no more requests arrive; requests due before are still returned."""
         if self._open:
             self._backlog += self._overdue(now_s)
             self._open = False
@@ -128,11 +126,11 @@ class Generator:
     def change(self, workload: Workload, now_s: float) -> None:
         """Go on with another workload from `now_s`; a new seed applies from the next restart.
 
-        Raises UsageError, and goes on as before, when the new trace cannot be opened.
+        Raises UsageError, and keeps the old workload, if the new trace cannot be opened.
         """
         timing = self._timing
         new_trace = workload.trace != self.workload.trace
-        # Opened before anything is changed: it may fail.
+        # Opened before anything else is changed, since this can fail.
         opened = Replayed(workload.trace, self._tokenizer) if new_trace and workload.trace else None
         if self._open:
             self._backlog += self._overdue(now_s)
@@ -151,7 +149,10 @@ class Generator:
             self._start_timing(at_s)
 
     def ended(self, number: int, end_s: float, output_tokens: int, ids: Sequence[int]) -> None:
-        """A request has its whole answer (`ids`, or that many tokens): a conversation goes on."""
+        """Note that a request has its whole answer, so that its conversation can go on.
+
+        ids: the answer; if empty, `output_tokens` random tokens replace it.
+        """
         conversation = self._talk.answered(number, output_tokens, ids)
         if conversation is not None:
             think_s = self._drawn.think_s(conversation.index, conversation.turn)
@@ -160,19 +161,19 @@ class Generator:
             self._timing.freed(end_s)
 
     def lost(self, number: int, end_s: float) -> None:
-        """A request has ended otherwise: its place is free, its conversation is over."""
+        """Note that a request ended without an answer: frees its place, ends its conversation."""
         self._talk.broken(number)
         if isinstance(self._timing, ClosedTiming) and self._open:
             self._timing.freed(end_s)
 
     def wanted(self, now_s: float) -> Wanted:
-        """The load wanted at `now_s`; nothing while held."""
+        """The load wanted at `now_s`; zero while held."""
         if self._timing is None or not self._open:
             return Wanted()
         return self._timing.wanted(now_s)
 
     def next_due_s(self, in_flight: int) -> float:
-        """When the next request is due, given how many are in flight; infinity if none will be."""
+        """When the next request is due, given how many are in flight; infinity without one."""
         if self._backlog:
             return self._backlog[0]
         if not self._open:
@@ -197,9 +198,9 @@ class Generator:
     def arriving(
         self, now_s: float, in_flight: int, max_model_len: int
     ) -> abc.Generator[RequestSpec, None, None]:
-        """The same one at a time, so that the first need not wait until the last is made.
+        """The same requests one at a time, so the first need not wait until the last is made.
 
-        Whoever has enough closes it: what was not taken stays due.
+        The caller may close it early: requests not taken stay due.
         """
         before, places = deque(self._backlog), deque[float]()
         turns: deque[tuple[float, Conversation]] = deque()
@@ -214,7 +215,7 @@ class Generator:
             turns.extend(self._talk.pop(now_s))
         try:
             for due_s in starts:
-                # Not lost, should a turn before it be the last that is taken.
+                # Kept for the case that the caller stops at a turn before this start.
                 self._backlog = [due_s]
                 while turns and turns[0][0] <= due_s:
                     yield from self._next_turn(*turns.popleft(), max_model_len)
@@ -238,11 +239,11 @@ class Generator:
     def _start_timing(self, now_s: float) -> None:
         self._timing = timing_of(self.workload.arrivals, self._seed, now_s)
         if isinstance(self._timing, RecordedTiming) and self._replayed and self._replayed.next:
-            # A trace that is already under way goes on with its next request.
+            # A trace that has already begun goes on with its next request.
             self._timing.shift(now_s - self._timing.due_s(self._replayed.next.at_s))
 
     def _overdue(self, now_s: float, in_flight: int | None = None) -> Iterable[float]:
-        """Times of the starts that are due; without `in_flight`, only those of an open loop."""
+        """Due times of new requests; without `in_flight`, only those of an open loop."""
         match self._timing:
             case OpenTiming():
                 return self._timing.pop(now_s)
@@ -255,7 +256,7 @@ class Generator:
     def _recorded(
         self, timing: RecordedTiming, now_s: float, max_model_len: int
     ) -> Iterator[RequestSpec]:
-        """The requests whose recorded time has come."""
+        """The requests whose recorded time is due."""
         while self._replayed is not None and (draft := self._replayed.next) is not None:
             due_s = timing.due_s(draft.at_s)
             if due_s > now_s:
@@ -276,11 +277,11 @@ class Generator:
     def _next_turn(
         self, due_s: float, conversation: Conversation, max_model_len: int
     ) -> Iterator[RequestSpec]:
-        """The conversation's next request; none when it is over."""
+        """The conversation's next request; none if the conversation is over."""
         draft = self._drawn.draft(conversation.index, conversation.turn)
-        pieces = (*conversation.said, *draft.pieces)
+        pieces = (*conversation.history, *draft.pieces)
         if _total(pieces) >= max_model_len:
-            # What was said no longer fits.
+            # The history no longer fits into the model length.
             return
         spec = self._spec(due_s, draft._replace(pieces=pieces), max_model_len, conversation.turn)
         self._talk.ask(spec.number, conversation, pieces)

@@ -1,6 +1,6 @@
-"""What the prefix cache would spare: the requests of a load, walked one after another. Pure.
+"""Predicts prefix-cache hits by walking through the requests of a load one by one. Pure.
 
-Reads a trace, if the load has one, as the walk goes on.
+If the load has a trace, the walk reads it as it goes on.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["Asked", "beginning", "hit_frac", "opened", "predicted_hits", "replay
 
 _NO_LIMIT = 1 << 62
 _MAX_IDS = 400_000
-"""Token ids of a trace that are looked at: more would be felt while typing."""
+"""The most token ids of a trace to read: more would delay typing in the editor."""
 
 
 class Asked(NamedTuple):
-    """One request of a walk, as it is sent.
+    """One request of a walk, with the lengths that are sent.
 
-    cached_tokens: of its prompt, found in the cache; None where a trace does not say what its
-    prompt holds. clamped: cut to fit `max_model_len`. turn: of its conversation, from 0.
+    cached_tokens: prompt tokens in the cache; None if the trace does not contain its prompts.
+    clamped: whether it was cut to fit `max_model_len`. turn: of its conversation, from 0.
     """
 
     prompt_tokens: int
@@ -40,13 +40,13 @@ class Asked(NamedTuple):
 def predicted_hits(workload: Workload, block_size: int, requests: int = 2000) -> float:
     """Cached ÷ prompt tokens over the first `requests`; NaN for a trace of unknown content.
 
-    As vLLM caches: whole blocks of `block_size` tokens, never a prompt's last token. Assumed:
-    nothing is evicted; requests come one after another, so that one sees all of the one before;
-    the cache is empty at first; `max_model_len` cuts nothing. A group's prefix is found once one
-    request had it; a later turn finds all of the turn before but its last token. Of a Mooncake
-    trace the ids of its blocks say what is shared, of our own its prefixes and token ids.
-    So a busy engine, or one with little KV cache, finds less.
-    Raises UsageError when the trace cannot be read.
+    vLLM caches whole blocks of `block_size` tokens, and never a prompt's last token. Assumptions:
+    nothing is evicted; each request comes after the previous one has ended; the cache is empty at
+    first; `max_model_len` cuts nothing. So a busy engine, or one with a small KV cache, has fewer
+    hits. The prefix of a group is cached from its first request on; a later turn hits all of the
+    previous turn except the last token. In a Mooncake trace the block ids show what is shared, in
+    our own traces the prefixes and token ids.
+    Raises UsageError if the trace cannot be read.
     """
     if workload.trace is None:
         return hit_frac(walk(workload, block_size, requests))
@@ -55,7 +55,7 @@ def predicted_hits(workload: Workload, block_size: int, requests: int = 2000) ->
 
 
 def hit_frac(asked: Iterable[Asked]) -> float:
-    """Cached ÷ prompt tokens; NaN when no request is of known content."""
+    """Cached ÷ prompt tokens; NaN if the content of every prompt is unknown."""
     prompt = cached = 0
     known = False
     for request in asked:
@@ -70,7 +70,7 @@ def walk(
 ) -> Iterator[Asked]:
     """The first `requests` of a load without a trace, cut as the generator cuts them.
 
-    A conversation is walked to its end before the next begins.
+    The walk finishes one conversation before the next.
     """
     return islice(_drawn(workload, _Seen(block_size), max_model_len or _NO_LIMIT), requests)
 
@@ -91,7 +91,7 @@ def replay(
 
 
 def beginning(trace: Trace, requests: int) -> Iterator[TraceRecord]:
-    """Its first `requests` records, or fewer where they are long lists of token ids."""
+    """The first `requests` records of `trace`, or fewer if they hold many token ids."""
     ids = 0
     for record in islice(trace, requests):
         yield record
@@ -101,30 +101,30 @@ def beginning(trace: Trace, requests: int) -> Iterator[TraceRecord]:
 
 
 def opened(file: TraceFile) -> Trace | None:
-    """The trace; None for ShareGPT, whose lengths only a tokenizer can tell.
+    """The trace; None for ShareGPT, whose lengths need a tokenizer.
 
-    Loading one may take seconds, or the network: not a thing to do while someone types.
-    Raises UsageError when the file is no trace.
+    Loading a tokenizer can take seconds or the network, which is too slow while someone types.
+    Raises UsageError if the file is no trace.
     """
     path = Path(file.path).expanduser()
     return None if format_of(path) == "sharegpt" else Trace(path)
 
 
 class _Seen:
-    """Beginnings of prompts that a request had already: a tree of named stretches of tokens."""
+    """Beginnings of earlier prompts, as a tree of named stretches of tokens."""
 
     def __init__(self, block_size: int) -> None:
         self._block_size = block_size
-        # (where one is in the tree, name of what follows) → (the next place, tokens of it)
+        # (node, name of the next stretch) → (next node, tokens of that stretch)
         self._tree: dict[tuple[int, Hashable], tuple[int, int]] = {}
 
     def cached(self, shared_tokens: int, prompt_tokens: int) -> int:
-        """What is found of a prompt that shares its first tokens with one before."""
+        """Cached tokens of a prompt whose first `shared_tokens` an earlier prompt had."""
         size = self._block_size
         return min(shared_tokens, prompt_tokens - 1) // size * size
 
     def shared(self, stretches: Iterable[tuple[Hashable, int]]) -> int:
-        """How many tokens of a prompt that begins so were had before; from now on all were."""
+        """How many first tokens of a prompt earlier prompts had; adds the prompt to the tree."""
         place = shared = 0
         along = True
         for name, tokens in stretches:
@@ -142,19 +142,19 @@ def _drawn(workload: Workload, seen: _Seen, limit: int) -> Iterator[Asked]:
     index = -1
     while True:
         index += 1
-        said = 0
+        history = 0
         for turn in range(source.turns(index)):
             draft = source.draft(index, turn)
-            wanted = said + sum(piece.tokens for piece in draft.pieces)
+            wanted = history + sum(piece.tokens for piece in draft.pieces)
             if turn and wanted >= limit:
-                # What was said no longer fits: the conversation is over.
+                # The history no longer fits: the conversation is over.
                 break
             request = _cut(wanted, draft.output_tokens, limit)
             prompt = request.prompt_tokens
-            # The last token that was generated has not been through the model.
-            shared = said - 1 if turn else seen.shared(_groups(draft.pieces, prompt))
+            # The last generated token has no KV entry: the model has not processed it.
+            shared = history - 1 if turn else seen.shared(_groups(draft.pieces, prompt))
             yield request._replace(cached_tokens=seen.cached(shared, prompt), turn=turn)
-            said = wanted + request.output_tokens
+            history = wanted + request.output_tokens
 
 
 def _cut(prompt_tokens: int, output_tokens: int, limit: int) -> Asked:
@@ -173,7 +173,7 @@ def _stretches(record: TraceRecord, left: int, block_size: int) -> Iterator[tupl
     if record.prefix:
         yield record.prefix, min(record.prefix_tokens, left)
     elif record.token_ids:
-        # What is less than a block is never found.
+        # Less than a block is never cached.
         for start in range(0, left - block_size + 1, block_size):
             yield record.token_ids[start : start + block_size], block_size
     for block in record.blocks[: -(-left // record.block_tokens)]:

@@ -1,8 +1,8 @@
-"""How long prompts and outputs are: seven distributions, as plain values and as numbers. Pure.
+"""Lengths of prompts and outputs: seven distributions as plain values, and their quantiles. Pure.
 
-Every distribution is drawn by its inverse: `drawn(lengths, u)` is the length at quantile u. So one
-stream of uniform numbers serves them all, and request i of a seed keeps its rank when the
-distribution is changed.
+Lengths are drawn by the inverse of the distribution: `drawn(lengths, u)` is the length at quantile
+u. So one stream of uniform numbers serves all distributions, and request i of a seed keeps its rank
+when the distribution is changed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _STANDARD = NormalDist()
 
 
 class _Lengths(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
-    """What all distributions have in common: they are told apart by `kind`."""
+    """The base of all distributions; `kind` names which one it is."""
 
 
 class Fixed(_Lengths, frozen=True, tag="fixed"):
@@ -47,7 +47,7 @@ class Uniform(_Lengths, frozen=True, tag="uniform"):
 
 
 class Normal(_Lengths, frozen=True, tag="normal"):
-    """N(`mean`, `sd`²), rounded; what falls outside `min`..`max` is put on the bound."""
+    """N(`mean`, `sd`²), rounded; values outside `min`..`max` are moved to the bound."""
 
     mean: Positive
     sd: Annotated[float, msgspec.Meta(ge=0, le=LONGEST)]
@@ -59,9 +59,9 @@ class Normal(_Lengths, frozen=True, tag="normal"):
 
 
 class LogNormal(_Lengths, frozen=True, tag="lognormal"):
-    """exp(N(ln `median`, `sigma`²)), rounded; what falls outside `min`..`max` is put on the bound.
+    """exp(N(ln `median`, `sigma`²)), rounded; values outside `min`..`max` are moved to the bound.
 
-    sigma: standard deviation of the logarithm; 0.5 spreads the middle 95 % over a factor of 7.
+    sigma: standard deviation of the logarithm; with 0.5 the middle 95 % span a factor of 7.
     """
 
     median: Positive
@@ -74,7 +74,7 @@ class LogNormal(_Lengths, frozen=True, tag="lognormal"):
 
 
 class Zipf(_Lengths, frozen=True, tag="zipf"):
-    """P(n) ∝ n^-`exponent` for n from `min` to `max`: many short ones and a heavy tail."""
+    """P(n) ∝ n^-`exponent` for n from `min` to `max`: many short lengths and a heavy tail."""
 
     exponent: Annotated[float, msgspec.Meta(ge=0, le=20)]
     min: Tokens
@@ -85,7 +85,7 @@ class Zipf(_Lengths, frozen=True, tag="zipf"):
 
 
 class Histogram(_Lengths, frozen=True, tag="histogram"):
-    """`bins` of (from, to, weight): a bin by its weight, then any length in it alike."""
+    """`bins` of (from, to, weight): draws a bin by weight, then any length in it equally likely."""
 
     bins: Annotated[
         tuple[tuple[Tokens, Tokens, Weight], ...], msgspec.Meta(min_length=1, max_length=10_000)
@@ -122,7 +122,7 @@ def drawn(lengths: Lengths, u: float) -> int:
             ends = _ends(bins)
             place = min(bisect_right(ends, u * ends[-1]), len(bins) - 1)
             low, high, weight = bins[place]
-            # What is left of u within the bin is uniform again.
+            # The position of u within the bin is uniform again.
             within = (u * ends[-1] - (ends[place] - weight)) / weight
             return max(low, min(high, low + int(within * (high - low + 1))))
 
@@ -135,7 +135,7 @@ def drawn_pair(pairs: Pairs, u: float) -> tuple[int, int]:
 
 
 def _z(u: float) -> float:
-    # 0 has no quantile; the smallest u that 53 bits hold is as good.
+    # 0 has no quantile, so the smallest u of 53 bits replaces it.
     return _STANDARD.inv_cdf(max(u, 2.0**-54))
 
 

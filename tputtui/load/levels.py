@@ -1,4 +1,4 @@
-"""How much load there is as time goes by: a constant, or one of four curves. Plain values. Pure.
+"""The level of the load over time: a constant, or one of four curves. Plain values. Pure.
 
 A level is requests/s (open loop) or requests in flight (closed loop). Every curve is a list of
 `Segment`s, on which `Curve` computes areas and times without stepping.
@@ -21,11 +21,11 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e7)]
 
 
 class _Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
-    """What all curves have in common: they are told apart by `kind`."""
+    """The base of all curves; `kind` names which one it is."""
 
 
 class Ramp(_Shape, frozen=True, tag="ramp"):
-    """From `start` to `end` within `over_s` seconds, then `end` for good.
+    """From `start` to `end` within `over_s` seconds, then `end` forever.
 
     curve: linear, or exponential (every second by the same factor).
     """
@@ -41,14 +41,14 @@ class Ramp(_Shape, frozen=True, tag="ramp"):
 
 
 class Steps(_Shape, frozen=True, tag="steps"):
-    """A staircase: each of `values` for `each_s` seconds, then the last for good."""
+    """A staircase: each of `values` for `each_s` seconds, then the last one forever."""
 
     values: Annotated[tuple[Amount, ...], msgspec.Meta(min_length=1, max_length=1000)]
     each_s: Seconds
 
 
 class Bursts(_Shape, frozen=True, tag="bursts"):
-    """`on` for `on_s` seconds, `off` for `off_s` seconds, over and over."""
+    """`on` for `on_s` seconds, then `off` for `off_s` seconds, repeated."""
 
     on: Amount
     on_s: Seconds
@@ -57,9 +57,9 @@ class Bursts(_Shape, frozen=True, tag="bursts"):
 
 
 class Diurnal(_Shape, frozen=True, tag="diurnal"):
-    """Straight lines through `points` (second, level), over and over with `period_s`.
+    """Straight lines through `points` (second, level), repeated with the period `period_s`.
 
-    The line from the last point goes on to the first one of the next period.
+    A line joins the last point to the first one of the next period.
     """
 
     points: Annotated[
@@ -80,11 +80,11 @@ Level = Amount | Ramp | Steps | Bursts | Diurnal
 
 
 _HAIR = 1e-12
-"""What rounding may add to an area, as a fraction of it."""
+"""The largest relative error of an area by rounding."""
 
 
 class Segment(NamedTuple):
-    """One piece of a curve: `start` to `end` in `duration_s`, in a line or exponentially."""
+    """One piece of a curve: from `start` to `end` in `duration_s`, linear or exponential."""
 
     duration_s: float
     start: float
@@ -111,13 +111,13 @@ class Segment(NamedTuple):
         return t * (self.start + self.at(t)) / 2
 
     def time_of(self, area: float) -> float:
-        """The t at which the area from 0 is `area` (which the segment has)."""
+        """The t at which the area from 0 is `area`, which the segment must contain."""
         if self.flat:
             return area / self.start if self.start else math.inf
         if self.exponential:
             return math.log1p(area * self._growth / self.start) / self._growth
         slope = (self.end - self.start) / self.duration_s
-        # The root of start·t + slope·t²/2 = area in the form that does not cancel.
+        # The root of start·t + slope·t²/2 = area, in the form without cancellation.
         root = math.sqrt(max(0.0, self.start**2 + 2 * slope * area))
         return 2 * area / (self.start + root) if area else 0.0
 
@@ -137,26 +137,26 @@ class Segment(NamedTuple):
 
 
 class Curve:
-    """A level as a function of t ≥ 0 seconds, with its area and the inverse of that."""
+    """A level as a function of t ≥ 0 seconds, with its area and the inverse of the area."""
 
     def __init__(self, level: Level) -> None:
         self._segments, self.repeats = _segments(level)
         spans = self._segments if self.repeats else self._segments[:-1]
         ends = [0.0, *accumulate(s.duration_s for s in spans)]
         areas = [0.0, *accumulate(s.area(s.duration_s) for s in spans)]
-        # What does not repeat has one piece without an end.
+        # The last segment of a curve that does not repeat has no end.
         count = len(self._segments)
         self._starts, self._areas = ends[:count], areas[:count]
         self._period_s, self._whole = (ends[-1], areas[-1]) if self.repeats else (0.0, 0.0)
 
     @property
     def constant(self) -> float | None:
-        """The one level there is; None for a real curve."""
+        """The level if it is constant; None for a curve."""
         return self._segments[0].start if len(self._segments) == 1 else None
 
     @property
     def timing(self) -> tuple[float, tuple[float, ...]]:
-        """What two curves share that differ only in how high they are."""
+        """Period and segment starts: equal for curves that differ only in height."""
         return self._period_s, tuple(self._starts)
 
     def at(self, t: float) -> float:
@@ -165,20 +165,20 @@ class Curve:
         return self._segments[place].at(within)
 
     def area(self, t: float) -> float:
-        """∫ level from 0 to t: requests expected by then, if it is a rate."""
+        """∫ level from 0 to t; for a rate, the requests expected until t."""
         rounds, place, within = self._find(t)
         return rounds * self._whole + self._areas[place] + self._segments[place].area(within)
 
     def time_of(self, area: float) -> float:
-        """The first t at which that much area has passed; infinity if it never does."""
+        """The first t at which the area from 0 reaches `area`; infinity if it never does."""
         rounds = 0
         if self.repeats:
             if self._whole <= 0:
                 return math.inf if area > 0 else 0.0
-            # A hair over a whole number of rounds is that number: areas are sums of many.
+            # An area just above a whole number of rounds is that number: rounding adds up.
             rounds = max(0, math.ceil(area / self._whole * (1 - _HAIR)) - 1)
             area = min(area - rounds * self._whole, self._whole)
-        # Of several places with this area (the level is 0 between them) the first.
+        # If the level is 0 for a while, several t have this area; the first counts.
         place = max(0, bisect_left(self._areas, area * (1 - _HAIR)) - 1)
         left = area - self._areas[place]
         segment = self._segments[place]
@@ -202,13 +202,13 @@ class Curve:
 
     @property
     def period_s(self) -> float:
-        """After how many seconds it repeats; 0 if it does not."""
+        """The period in s; 0 if the curve does not repeat."""
         return self._period_s
 
     def since(self, t: float) -> float:
-        """When the level that holds at t began to hold: t itself while it is moving.
+        """Since when the level of t has been constant: t itself while the level changes.
 
-        What repeats holds, as a whole, from the start.
+        A curve that repeats counts as constant from its start.
         """
         if self.repeats:
             return 0.0
@@ -226,7 +226,7 @@ class Curve:
 
 
 def _segments(level: Level) -> tuple[Sequence[Segment], bool]:
-    """The pieces of a level, and whether they repeat; what does not repeat ends level for good."""
+    """The pieces of a level, and whether they repeat; if not, the last one is flat and endless."""
     match level:
         case Ramp(start, end, over_s, curve):
             pieces = [Segment(over_s, start, end, curve == "exponential")]
@@ -245,7 +245,7 @@ def _segments(level: Level) -> tuple[Sequence[Segment], bool]:
 def _through(points: Sequence[tuple[float, float]], period_s: float) -> list[Segment]:
     (first_s, first), (last_s, last) = points[0], points[-1]
     pieces = []
-    # The period may begin on the line that comes over from the one before.
+    # The period may begin on the line that starts in the previous period.
     wrap_s = period_s - last_s + first_s
     at_zero = last + (first - last) * (period_s - last_s) / wrap_s
     if first_s > 0:

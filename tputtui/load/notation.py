@@ -1,4 +1,4 @@
-"""A load as a person writes it, and back: on the command line, in the editor, on marks. Pure.
+"""Parses and writes a load as text, for the command line, the editor and marks. Pure.
 
 arrivals   96 · 8/s · constant:8/s · gamma(0.5):8/s · 1..30/s over 60s · recorded x2
 levels     8 · 1..30 over 60s [exp] · 5,10,20 each 30s · 20 for 5s, 2 for 10s ·
@@ -56,7 +56,7 @@ ARRIVALS_HINT = (
 
 
 def parse_lengths(text: str) -> Lengths:
-    """Lengths as typed (the module's docstring has the forms). Raises UsageError with them."""
+    """Parse lengths; the module's docstring lists the forms. Raises UsageError with a hint."""
     plain = text.strip().replace(" ", "").lower()
     lengths: Lengths | None = None
     try:
@@ -82,7 +82,7 @@ def parse_lengths(text: str) -> Lengths:
 
 
 def describe_lengths(lengths: Lengths) -> str:
-    """The text `parse_lengths` reads back as the same lengths."""
+    """The text that `parse_lengths` turns back into the same lengths."""
     match lengths:
         case Fixed(tokens):
             return str(tokens)
@@ -103,7 +103,7 @@ def describe_lengths(lengths: Lengths) -> str:
 
 
 def parse_arrivals(text: str) -> Arrivals:
-    """Arrivals as typed (the module's docstring has the forms). Raises UsageError with them."""
+    """Parse arrivals; the module's docstring lists the forms. Raises UsageError with a hint."""
     plain = re.sub(r"\s+", " ", text.strip().lower())
     plain = plain.replace("in flight", "").replace("req/s", "/s").strip()
     process, shape, level_text = "", None, plain
@@ -118,7 +118,7 @@ def parse_arrivals(text: str) -> Arrivals:
                 "For as much as the engine takes, write a number in flight, such as 1000.",
             )
         else:
-            # "/s" stands wherever a person puts it: behind the number or at the end.
+            # A person may write "/s" after a number or at the end.
             open_loop = "/s" in level_text
             level = _level(re.sub(r" ?/s\b", "", level_text).strip())
             kind = process or ("poisson" if open_loop else "closed")
@@ -137,7 +137,7 @@ def parse_arrivals(text: str) -> Arrivals:
 
 
 def describe_arrivals(arrivals: Arrivals) -> str:
-    """The text `parse_arrivals` reads back as the same arrivals."""
+    """The text that `parse_arrivals` turns back into the same arrivals."""
     match arrivals:
         case ClosedLoop(level):
             return f"{_describe(level, '')} in flight"
@@ -153,7 +153,7 @@ def describe_arrivals(arrivals: Arrivals) -> str:
 
 
 def number(value: float) -> str:
-    """As short as it can be and still be read back as the same number."""
+    """The shortest text that reads back as the same number."""
     short = f"{value:g}"
     return short if float(short) == value and "+" not in short else repr(value).replace("+", "")
 
@@ -204,8 +204,8 @@ def _describe(level: Level, unit: str) -> str:
         case Bursts(on, on_s, off_s, off):
             return f"{number(on)}{unit} for {number(on_s)}s, {number(off)} for {number(off_s)}s"
         case Diurnal(points, period_s):
-            told = ", ".join(f"{number(at)}s={number(value)}" for at, value in points)
-            return f"{told}{unit} every {number(period_s)}s"
+            listed = ", ".join(f"{number(at)}s={number(value)}" for at, value in points)
+            return f"{listed}{unit} every {number(period_s)}s"
         case _:
             return number(level) + unit
 
@@ -229,7 +229,7 @@ def _bin(text: str) -> tuple[int, int, float]:
 
 
 def reason(error: Exception) -> str:
-    """Why a value was refused, in words: msgspec names types and writes bounds as Python does."""
+    """Why msgspec or a parser refused a value, in plain words instead of Python's types."""
     what = str(error).partition(" - at")[0].rstrip(".")
     if bound := re.fullmatch(r"Expected `(?:int|float)` (>=|<=|>|<) ([-\d.e+]+)", what):
         words = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}

@@ -1,6 +1,6 @@
-"""What a load will be like, before it is put on the engine. Pure.
+"""Previews the figures of a load before the engine serves it. Pure.
 
-Cheap enough to be made while someone types: 2,000 requests drawn, or as many records read.
+Fast enough to run while someone types: draws 2,000 requests, or reads as many records.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ REQUESTS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Lengths in tokens, ascending; none where they are not known."""
+    """Lengths in tokens, ascending; empty if unknown."""
 
     lengths: tuple[int, ...]
 
     @property
     def mean(self) -> float:
-        """NaN without lengths."""
+        """The mean length in tokens; NaN without lengths."""
         return fmean(self.lengths) if self.lengths else math.nan
 
     @property
     def p95(self) -> float:
-        """Nearest rank; NaN without lengths."""
+        """The 95th percentile by nearest rank, in tokens; NaN without lengths."""
         count = len(self.lengths)
         return self.lengths[math.ceil(0.95 * count) - 1] if count else math.nan
 
     def counts(self, edges: Sequence[float]) -> list[float]:
-        """How many lengths lie between each two neighbours of `edges`.
+        """How many lengths lie between each pair of neighbouring `edges`.
 
-        A length n is spread evenly over n ± ½, so that narrow columns leave no gaps.
+        A length n is spread evenly over n ± ½, so that narrow columns have no gaps.
         """
         below = [self._below(edge) for edge in edges]
         return [high - low for low, high in pairwise(below)]
@@ -63,7 +63,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class TraceFacts:
-    """What the beginning of a trace says.
+    """Facts from the beginning of a trace.
 
     format: "azure", "mooncake", "bailian", "burstgpt", "sharegpt" or "tputtui".
     timed: whether it has times.
@@ -77,40 +77,40 @@ class TraceFacts:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The figures of a load.
-
-    horizon_s: how much of the arrivals is worth showing.
-    prompt, output: lengths as they are sent, history and prefixes included.
-    clamped_frac: share of requests cut to `max_model_len`; NaN when that is not known.
-    hit_frac: prompt tokens found in the prefix cache if nothing is evicted; NaN if unknown.
-    requests_per_s: in the long run, every turn counted; NaN where the engine sets the pace.
-    times_s: when recorded requests are due, ascending.
-    """
+    """The figures of a load."""
 
     workload: Workload
     horizon_s: float
+    """The part of the arrivals to show, from their start, in s."""
     prompt: Spread
+    """Prompt lengths as sent, with history and prefixes."""
     output: Spread
+    """Output lengths as sent."""
     clamped_frac: float
+    """Share of requests cut to `max_model_len`; NaN if unknown."""
     hit_frac: float
+    """Share of prompt tokens in the prefix cache if nothing is evicted; NaN if unknown."""
     requests_per_s: float
+    """The long-run rate, with every turn counted; NaN if the engine sets the pace."""
     trace: TraceFacts | None = None
+    """None without a trace."""
     times_s: tuple[float, ...] = ()
+    """When recorded requests are due, ascending, in s; empty for other arrivals."""
 
     @property
     def prompt_tokens_per_s(self) -> float:
-        """Offered in the long run; NaN where the engine sets the pace."""
+        """The long-run rate offered; NaN if the engine sets the pace."""
         return self.requests_per_s * self.prompt.mean
 
     @property
     def output_tokens_per_s(self) -> float:
-        """Offered in the long run; NaN where the engine sets the pace."""
+        """The long-run rate offered; NaN if the engine sets the pace."""
         return self.requests_per_s * self.output.mean
 
     def levels(self, columns: int) -> list[float]:
         """The level in the middle of each of `columns` equal parts of the horizon.
 
-        Of recorded arrivals their number in each part, per second.
+        For recorded arrivals, the requests per second in each part.
         """
         width_s = self.horizon_s / columns
         arrivals = self.workload.arrivals
@@ -120,7 +120,7 @@ class Preview:
             return [(high - low) / width_s for low, high in pairwise(at)]
         curve = Curve(level_of(arrivals))
         levels = [curve.at((n + 0.5) * width_s) for n in range(columns)]
-        # Half a request is not in flight.
+        # Requests in flight are whole numbers.
         return [math.floor(v) for v in levels] if isinstance(arrivals, ClosedLoop) else levels
 
 
@@ -131,10 +131,10 @@ def preview(
     block_size: int,
     horizon_s: float | None = None,
 ) -> Preview:
-    """The figures of `workload`. Raises UsageError when its trace cannot be read.
+    """The figures of `workload`. Raises UsageError if its trace cannot be read.
 
-    max_model_len: in force; None when no engine is up. block_size: of its KV cache, in tokens.
-    horizon_s: of the arrivals; two periods, a ramp and a bit, or a minute otherwise.
+    max_model_len: the limit in force; None without an engine. block_size: of its KV cache, tokens.
+    horizon_s: part of the arrivals to show; by default two periods, 1.25 ramps or a minute.
     """
     arrivals = workload.arrivals
     facts, records = _read(workload.trace) if workload.trace else (None, [])
@@ -197,5 +197,5 @@ def _rate(arrivals: Arrivals, times_s: Sequence[float]) -> float:
     curve = Curve(level_of(arrivals))
     if curve.period_s:
         return curve.area(curve.period_s) / curve.period_s
-    # Whatever does not repeat stays, in the end, where it is.
+    # A curve that does not repeat stays at its last level.
     return curve.at(_horizon_s(arrivals, times_s))

@@ -1,8 +1,8 @@
-"""Prompts that are not there until someone reads them: a recipe, and the seed that cooks it. Pure.
+"""Prompts as recipes: their token ids are computed from a seed only when they are read. Pure.
 
 Token ids come from a counter-based generator (Philox, Salmon et al. 2011, "Parallel random
-numbers: as easy as 1, 2, 3") keyed by the seed, with the counter set to what the tokens are for.
-So any piece of any prompt can be made at any time, in any process, and is the same.
+numbers: as easy as 1, 2, 3") keyed by the seed, with the counter set by their purpose. So every
+piece of a prompt can be made at any time, in any process, with the same result.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FIRST_TOKEN = 4
 
 
 class Stream(IntEnum):
-    """What random numbers are for: each has a counter range of its own."""
+    """The purposes of random numbers; each has a counter range of its own."""
 
     OWN = 0
     GROUP = 1
@@ -35,12 +35,12 @@ class Stream(IntEnum):
 
 _SHARED = frozenset({Stream.GROUP, Stream.BLOCK, Stream.NAMED})
 _KEPT_TOKENS = 1 << 20
-"""Prefixes that come again are kept, up to this many tokens (8 MiB)."""
+"""How many tokens of shared pieces are cached (8 MiB)."""
 _SHIFT = np.uint64(32)
 
 
 class Piece(NamedTuple):
-    """`tokens` of one stream; `number` and `turn` say which. Or, with `ids`, just those."""
+    """A part of a prompt: `tokens` tokens of a stream at `number` and `turn`, or the given `ids`."""
 
     tokens: int
     stream: int = Stream.OWN
@@ -50,7 +50,7 @@ class Piece(NamedTuple):
 
 
 class TokenSource:
-    """Makes the tokens of pieces. One per generator; not for two threads at once."""
+    """Makes the tokens of pieces. One per generator; not thread-safe."""
 
     def __init__(self, seed: int, vocab_size: int) -> None:
         self._span = np.uint64(vocab_size - FIRST_TOKEN)
@@ -68,7 +68,7 @@ class TokenSource:
         }
 
     def ids(self, piece: Piece) -> Ids:
-        """The token ids of `piece`, shape (tokens,); a shorter piece is the start of a longer."""
+        """The token ids of `piece`, shape (tokens,); a longer piece begins with a shorter one."""
         if piece.ids:
             return np.array(piece.ids[: piece.tokens], dtype=np.int64)
         if piece.stream not in _SHARED:
@@ -87,7 +87,7 @@ class TokenSource:
         self._counter[:] = (0, piece.turn, piece.stream, piece.number)
         self._bits.state = self._state
         drawn = self._bits.random_raw((piece.tokens + 1) // 2).view(np.uint32)[: piece.tokens]
-        # Scaled to the vocabulary by multiplication: 32 bits make its bias one in millions.
+        # Scaled to the vocabulary by multiplication; with 32 bits the bias is one in millions.
         scaled = np.multiply(drawn, self._span, dtype=np.uint64)
         scaled >>= _SHIFT
         ids = scaled.view(np.int64)
@@ -96,7 +96,7 @@ class TokenSource:
 
 
 class Prompt:
-    """A prompt of `length` tokens made of `pieces`, of which the last ones may be cut off."""
+    """A prompt of `length` tokens made of `pieces`, whose end may be cut off."""
 
     __slots__ = ("_source", "length", "pieces")
 
@@ -106,7 +106,7 @@ class Prompt:
         self.length = length
 
     def token_ids(self) -> Ids:
-        """The token ids, shape (length,), made anew by every call."""
+        """The token ids, shape (length,); each call makes them anew."""
         left, parts = self.length, []
         for piece in self.pieces:
             if left <= 0:
@@ -117,9 +117,9 @@ class Prompt:
 
 
 class Uniforms:
-    """Uniform numbers in [0, 1) for request `index` of turn `turn`: always the same six.
+    """Six uniform numbers in [0, 1) for each `index` and `turn`, always the same ones.
 
-    Made 256 requests at a time; the blocks last made are kept.
+    Made for 256 requests at a time; the newest blocks are cached.
     """
 
     COUNT = 6

@@ -1,4 +1,4 @@
-"""The rest of a load as a person writes it: prefixes, conversations, pairs, traces. Pure.
+"""Parses and writes the other fields of a load: prefixes, conversations, pairs, traces. Pure.
 
 prefix     share=0.8 tokens=256 groups=16 zipf=1
 sessions   turns=1-6 think=5s
@@ -49,9 +49,9 @@ _PAIR = re.compile(rf"(\d+)/(\d+)(?:={NUMBER})?")
 
 
 class Field(msgspec.Struct, frozen=True):
-    """One line of a load as text.
+    """One field of a load as text.
 
-    name: of the Workload field. forms: examples a person can start from, with what each is.
+    name: of the Workload field. forms: (name, example) of each form that a person can start from.
     """
 
     name: str
@@ -112,9 +112,9 @@ FIELDS = (
 
 
 def from_texts(base: Workload, texts: Mapping[str, str]) -> Workload:
-    """`base` with every field in `texts` (name → text) put in its place. Raises UsageError.
+    """`base` with the fields in `texts` (name → text) replaced. Raises UsageError.
 
-    A field that excludes others takes their place: naming a trace drops the lengths of `base`.
+    A field that excludes others removes them: a trace removes the lengths of `base`.
     """
     changes: dict[str, Any] = {name: _PARSERS[name](text) for name, text in texts.items()}
     given = {name for name, value in changes.items() if value is not None}
@@ -135,9 +135,10 @@ def from_texts(base: Workload, texts: Mapping[str, str]) -> Workload:
 
 
 def form_of(name: str, text: str) -> str:
-    """Which form of field `name` a text is of, as FIELDS names it; "" for none of them.
+    """The form that a text of field `name` has, by its name in FIELDS; "" for none of them.
 
-    A curve is named before what arrives along it. Raises UsageError for what cannot be read.
+    For a curve it is the form of the curve, not of the arrivals. Raises UsageError for a text that
+    cannot be parsed.
     """
     value = _PARSERS[name](text)
     if value is None:
@@ -160,7 +161,7 @@ def form_of(name: str, text: str) -> str:
 
 
 def to_texts(workload: Workload) -> dict[str, str]:
-    """Every field of a load as the text `from_texts` reads back."""
+    """Every field of a load as text that `from_texts` can parse."""
     return {
         "arrivals": describe_arrivals(workload.arrivals),
         "prompt": describe_lengths(workload.prompt) if workload.prompt else "",
@@ -173,7 +174,7 @@ def to_texts(workload: Workload) -> dict[str, str]:
 
 
 def describe(workload: Workload) -> str:
-    """The lengths and what comes with them, in one line."""
+    """All fields except the arrivals, in one line."""
     texts = to_texts(workload)
     if workload.trace is not None:
         return f"trace {texts['trace']}"
@@ -188,16 +189,16 @@ def describe(workload: Workload) -> str:
 
 
 def difference(old: Workload, new: Workload) -> str:
-    """What changed from one load to another, as a mark says it."""
+    """The changes from one load to another, as the text of a mark."""
     before, after = to_texts(old), to_texts(new)
-    said = []
+    changes = []
     for name in before:
         if before[name] != after[name]:
             label = "load" if name == "arrivals" else name
-            said.append(f"{label} {before[name] or 'none'} → {after[name] or 'none'}")
+            changes.append(f"{label} {before[name] or 'none'} → {after[name] or 'none'}")
     if old.seed != new.seed:
-        said.append(f"seed {old.seed} → {new.seed} at the next start")
-    return ", ".join(said)
+        changes.append(f"seed {old.seed} → {new.seed} at the next start")
+    return ", ".join(changes)
 
 
 # -- each section --------------------------------------------------------------------------------
@@ -281,7 +282,7 @@ def _trace(text: str) -> TraceFile | None:
         else:
             hint = "Write FILE [repeat] [tokenizer=PATH]."
             if index == 0:
-                # As far as the words that are known, it may be one path.
+                # The text before the first known word may be one path with spaces.
                 known = re.split(r"\s+(?=repeat\b|tokenizer=)", text.strip())[0]
                 hint = f"""A path with spaces takes quotes of its own: --trace "'{known}'"."""
             raise UsageError(
@@ -324,16 +325,16 @@ def _settings(text: str, known: tuple[str, ...], what: str, hint: str) -> dict[s
     plain = text.strip()
     if plain.lower() in _NOTHING:
         return None
-    found: dict[str, str] = {}
-    # A comma between settings is as good as a space; one inside a value stays.
+    settings: dict[str, str] = {}
+    # A comma between settings separates them like a space; a comma inside a value stays.
     for word in re.split(r"[\s,]+(?=[a-z_]+=)|\s+", plain.strip(",")):
         name, equals, value = word.partition("=")
         name = name.lower().removesuffix("_s")
         if not equals or name not in known:
             raise UsageError(f"{what.title()} {text!r}: {word!r} is not known here.",
                              nearest(name, known) or hint)  # fmt: skip
-        found[name] = value.strip(",")
-    return found
+        settings[name] = value.strip(",")
+    return settings
 
 
 def _checked(raw: Any, kind: type[T], what: str, text: str, hint: str) -> T:
@@ -341,5 +342,5 @@ def _checked(raw: Any, kind: type[T], what: str, text: str, hint: str) -> T:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
         name = str(error).partition(" - at `$.")[2].rstrip("`")
-        told = f"{name}: {reason(error)}" if name else reason(error)
-        raise UsageError(f"{what} {text.strip()!r}: {told}.", hint) from None
+        problem = f"{name}: {reason(error)}" if name else reason(error)
+        raise UsageError(f"{what} {text.strip()!r}: {problem}.", hint) from None

@@ -1,8 +1,8 @@
 """ShareGPT: one JSON array of conversations, read an entry at a time.
 
-As `vllm bench` reads it: the prompt is the first turn, the output as many tokens as the second
-has, special tokens counted in both; who speaks a turn does not matter, and an entry with fewer
-than two turns is skipped. Unlike there, no entry is dropped for being short or long.
+Entries are read as in `vllm bench`: the first turn is the prompt, and the second one gives the
+number of output tokens, both with special tokens; the speakers do not matter, and an entry with
+fewer than two turns is skipped. Unlike `vllm bench`, this drops no entry for its length.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def load_tokenizer(name: str, path: Path) -> Tokenizer:
     if local and not place.is_file():
         raise UsageError(f"Tokenizer {name}: no file {place}.", _GIVE)
     try:
-        # What the library raises is Exception itself.
+        # The library raises Exception itself.
         tokenizer = (
             Tokenizer.from_file(str(place)) if place.is_file() else Tokenizer.from_pretrained(name)
         )
     except Exception as error:
         raise UsageError(f"Tokenizer {name}: {_first_line(error)}.", _GIVE) from None
-    # A tokenizer.json may ask for every text to be cut or filled up to one length.
+    # A tokenizer.json may cut or pad every text to one length.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -127,7 +127,7 @@ class _Source:
 
 
 def _turns(entry: object, needed: bool) -> list[object]:
-    """The conversation of `entry`; one without any has no turns, unless it is `needed`."""
+    """The turns of `entry`; without a conversation none, or an error if it is `needed`."""
     if not isinstance(entry, dict):
         raise _BadEntryError(f"expected an object, found {shown(entry)}")
     if "conversations" not in entry and not needed:
@@ -163,6 +163,6 @@ def _encoded(turn: object, number: int, tokenizer: Tokenizer) -> Encoding:
 
 
 def _first_line(error: Exception) -> str:
-    """ijson draws the place under its message, and may pass the whole on as the text of bytes."""
+    """The first line of an error: ijson adds a drawing of the place, and may format it as bytes."""
     text = str(error).removeprefix("b'").replace("\\n", "\n").strip()
     return text.partition("\n")[0].strip().removesuffix(".")

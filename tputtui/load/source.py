@@ -1,4 +1,4 @@
-"""What the requests are: lengths and pieces of prompts, drawn or read from a trace. Pure."""
+"""The source of requests: lengths and prompt pieces, drawn or read from a trace. Pure."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tputtui.load.workload import Prefix, Recorded, TraceFile, Workload
 __all__ = ["Draft", "Drawn", "Replayed", "check_trace", "untimed"]
 
 _CHECKED_RECORDS = 1000
-"""How many records of a trace are read before anything is started: milliseconds."""
+"""How many records of a trace are checked before a start; takes milliseconds."""
 
 
 class Draft(NamedTuple):
-    """A request as it is wanted: nothing is clamped yet. at_s: its time in the trace."""
+    """A request before clamping. at_s: its time in the trace in s; NaN without one."""
 
     pieces: tuple[Piece, ...]
     output_tokens: int
@@ -39,7 +39,7 @@ class Drawn:
         self._uniforms = Uniforms(seed)
 
     def draft(self, index: int, turn: int = 0) -> Draft:
-        """What request `index` adds in `turn`; the prefix stands in front of turn 0."""
+        """The new part of request `index` in `turn`; a shared prefix comes first in turn 0."""
         load = self.workload
         row = self._uniforms.row(index, turn)
         if load.pairs is not None:
@@ -60,17 +60,17 @@ class Drawn:
         return 1 if sessions is None else drawn(sessions.turns, self._uniforms.row(index)[5])
 
     def think_s(self, index: int, turn: int) -> float:
-        """How long the person thinks before that turn: exponential."""
+        """How long the person thinks before that turn, in s; exponentially distributed."""
         sessions = self.workload.sessions
         mean_s = sessions.think_s if sessions else 0.0
         return -mean_s * math.log1p(-self._uniforms.row(index, turn)[4])
 
 
 class Replayed:
-    """Requests as a trace has them, one after another, read as they are needed.
+    """The requests of a trace in order, read when they are needed.
 
-    failure: why the trace cannot be read on, with file and line.
-    Raises UsageError when it cannot be opened, or its first record not be read.
+    failure: why the trace cannot be read any further, with file and line; else None.
+    Raises UsageError if the file cannot be opened or its first record is bad.
     """
 
     def __init__(self, file: TraceFile, tokenizer: str) -> None:
@@ -88,7 +88,7 @@ class Replayed:
         return self._next
 
     def take(self) -> Draft:
-        """The next request, which there is."""
+        """Take the next request; there must be one."""
         draft, self._next = self._next, None
         assert draft is not None
         try:
@@ -104,7 +104,7 @@ class Replayed:
     def _read(self) -> Draft | None:
         record = next(self._records, None)
         if record is None and self.file.repeat:
-            # A round ends one mean gap after its last request.
+            # The next round starts one mean gap after the last request.
             rounds = self._last_s - self._began_s
             self._began_s = self._last_s + rounds / max(1, self._taken - 1)
             self._taken = 0
@@ -118,9 +118,9 @@ class Replayed:
 
 
 def check_trace(workload: Workload, tokenizer: str) -> None:
-    """Read how the workload's trace begins, if it has one. Raises UsageError.
+    """Check the beginning of the workload's trace, if it has one. Raises UsageError.
 
-    What is not as the rest of a file is mostly so from its first lines on.
+    Most unreadable files are unreadable from the first lines on.
     """
     if workload.trace is None:
         return
@@ -142,14 +142,14 @@ def check_trace(workload: Workload, tokenizer: str) -> None:
 
 
 def untimed(file: TraceFile) -> UsageError:
-    """That recorded arrivals were asked of a trace without times."""
+    """The error for recorded arrivals from a trace without times."""
     return UsageError(
         f"{file.path} has no times to replay.", "Give a rate like 8/s, or a number in flight."
     )
 
 
 def _endless(file: TraceFile) -> UsageError:
-    """That a trace which takes no time is to be repeated at its own times."""
+    """The error for repeating a trace of zero duration at its own times."""
     return UsageError(
         f"{file.path}: all its records have one time, so repeating it at its times has no end.",
         "Leave out `repeat`, or give a rate like 8/s, or a number in flight.",
@@ -166,7 +166,7 @@ def _pieces(record: TraceRecord, index: int) -> Iterator[Piece]:
         return
     left = record.prompt_tokens
     if record.prefix:
-        # The name is the content: the same in every process.
+        # The name determines the content, so it is the same in every process.
         yield Piece(record.prefix_tokens, Stream.NAMED, crc32(record.prefix.encode()))
         left -= record.prefix_tokens
     for block in record.blocks:

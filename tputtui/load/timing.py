@@ -1,7 +1,7 @@
-"""When requests are due: the clock side of the generator. Pure; times are passed in.
+"""Due times of requests: the timing part of the generator. Pure; times are passed in.
 
-An open loop's next arrival comes when the area under the rate has grown by one gap of mean 1
-(exponential: Poisson; gamma; or 1: constant). So a rate that changes, by hand or by its curve,
+In an open loop the next arrival is due when the area under the rate has grown by one gap of mean 1
+(exponential: Poisson; gamma; or 1: constant). So a rate that changes, by a person or by its curve,
 needs no stepping and neither loses nor doubles an arrival. (Time change of a renewal process:
 Çınlar 1975, Introduction to Stochastic Processes, sec. 4.7; Lewis & Shedler 1979.)
 """
@@ -28,8 +28,8 @@ class Wanted(NamedTuple):
     """The load wanted at a moment.
 
     level: requests/s, requests in flight, or the speed of a trace.
-    since_s: since when it has been that; the moment itself while it moves.
-    period_s: of a load that repeats, which counts as holding; otherwise 0.
+    since_s: since when the level is constant; the moment itself while the level changes.
+    period_s: of a load that repeats, which counts as constant; otherwise 0.
     """
 
     level: float = 0.0
@@ -38,7 +38,7 @@ class Wanted(NamedTuple):
 
 
 class OpenTiming:
-    """Arrivals by a rate; `began_s` is where its curve starts."""
+    """Arrivals by a rate; its curve starts at `began_s`."""
 
     def __init__(self, arrivals: Arrivals, seed: int, began_s: float) -> None:
         bits = np.random.Philox(key=seed, counter=[0, 0, Stream.ARRIVALS, 0])
@@ -57,15 +57,16 @@ class OpenTiming:
         return self._began_s + self.curve.time_of(self._next_area)
 
     def pop(self, now_s: float) -> Iterator[float]:
-        """Take every arrival due by `now_s`, oldest first, one at a time."""
+        """Take the arrivals due by `now_s`, oldest first, one at a time."""
         while (due_s := self.next_due_s()) <= now_s:
             self._next_area += self._gap()
             yield due_s
 
     def change(self, arrivals: Arrivals, now_s: float) -> bool:
-        """Go on with other arrivals, if by a rate; what has been waited for the next one counts.
+        """Go on with other arrivals; False if they are not by a rate.
 
-        A curve of the same timing goes on where it was, another one starts.
+        The time waited for the next arrival counts. A curve of the same timing goes on at its
+        present position, another one starts from its beginning.
         """
         if isinstance(arrivals, ClosedLoop | Recorded):
             return False
@@ -79,7 +80,7 @@ class OpenTiming:
         return True
 
     def shift(self, seconds: float) -> None:
-        """Leave out that much time (the load was held)."""
+        """Move the timing `seconds` later (the load was held meanwhile)."""
         self._began_s += seconds
 
     def wanted(self, now_s: float) -> Wanted:
@@ -97,7 +98,7 @@ class OpenTiming:
 
 
 class ClosedTiming:
-    """A number of places; one is due to be filled the moment it is free."""
+    """A number of places for requests; a free place is due to be filled at once."""
 
     def __init__(self, arrivals: ClosedLoop, began_s: float) -> None:
         self._began_s = began_s
@@ -111,14 +112,14 @@ class ClosedTiming:
         self._always = None if always is None else int(always)
 
     def target(self, now_s: float) -> int:
-        """Places there are at `now_s`."""
+        """The number of places at `now_s`."""
         if self._always is not None:
             return self._always
-        # A curve that reaches 5 by arithmetic may stand a hair below it.
+        # By rounding, a curve that reaches 5 may be just below 5.
         return int(self.curve.at(max(0.0, now_s - self._began_s)) + 1e-9)
 
     def freed(self, now_s: float) -> None:
-        """A place has become free."""
+        """Note that a place became free at `now_s`."""
         self._freed_s.append(now_s)
 
     def next_due_s(self, taken: int) -> float:
@@ -129,10 +130,10 @@ class ClosedTiming:
         return max(self._looked_s, self._began_s + t)
 
     def pop(self, now_s: float, taken: int) -> list[float]:
-        """Fill every free place: when each became free, or came to be."""
+        """Fill every free place; return since when each was due, ascending."""
         target, before_s = self.target(now_s), self._looked_s
         if taken >= target:
-            # Places freed while too many were taken are not filled again.
+            # Places freed while too many were in use are not filled again.
             self._freed_s.clear()
             self._looked_s = now_s
             return []
@@ -144,19 +145,22 @@ class ClosedTiming:
                 came_s = self._began_s + self.curve.reaches(place + 1, since)
                 due.append(min(now_s, max(before_s, came_s)))
             else:
-                # One that was there and free at the last look has been due since then.
+                # A place that existed and was free at the last look is due since that look.
                 due.append(self._freed_s.popleft() if self._freed_s else before_s)
-        # Places freed while too many were taken are not filled again.
+        # Places freed while too many were in use are not filled again.
         self._freed_s.clear()
         self._looked_s = now_s
         return sorted(due)
 
     def still_free(self, due_s: Iterable[float]) -> None:
-        """Places that were to be filled and have not been: since when each is due."""
+        """Return places that `pop` gave but that were not filled. due_s: since when each is due."""
         self._freed_s.extendleft(reversed(list(due_s)))
 
     def change(self, arrivals: Arrivals, now_s: float) -> bool:
-        """Go on with other places, if so; a curve of the same timing goes on where it was."""
+        """Go on with another number of places; False if the arrivals are no closed loop.
+
+        A curve of the same timing goes on at its present position.
+        """
         if not isinstance(arrivals, ClosedLoop):
             return False
         timing = self.curve.timing
@@ -168,13 +172,13 @@ class ClosedTiming:
         return True
 
     def shift(self, seconds: float) -> None:
-        """Leave out that much time (the load was held)."""
+        """Move the timing `seconds` later (the load was held meanwhile)."""
         self._began_s += seconds
         self._looked_s += seconds
         self._freed_s.clear()
 
     def wanted(self, now_s: float) -> Wanted:
-        """Places at `now_s`."""
+        """The number of places wanted at `now_s`."""
         return _wanted(self.curve, self._began_s, now_s)
 
 
@@ -191,7 +195,7 @@ class RecordedTiming:
         return self._began_s + at_s / self._speed
 
     def change(self, arrivals: Arrivals, now_s: float) -> bool:
-        """Go on at another speed, if so, from where the trace is."""
+        """Go on at another speed from the present position; False if they are not recorded."""
         if not isinstance(arrivals, Recorded):
             return False
         position_s = max(0.0, now_s - self._began_s) * self._speed
@@ -201,11 +205,11 @@ class RecordedTiming:
         return True
 
     def shift(self, seconds: float) -> None:
-        """Leave out that much time (the load was held)."""
+        """Move the timing `seconds` later (the load was held meanwhile)."""
         self._began_s += seconds
 
     def wanted(self, now_s: float) -> Wanted:
-        """The speed."""
+        """The speed of the trace."""
         return Wanted(self._speed, self._changed_s)
 
 

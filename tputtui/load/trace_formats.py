@@ -1,8 +1,8 @@
 """The kinds of trace that are read line by line: Azure, BurstGPT, Mooncake, Bailian, our own JSONL.
 
-Reads a line when the next record is asked for and keeps nothing but the last time. Common to all:
-a length of 0 is read as 1 (logs hold failed requests so, and an engine can be asked for no less),
-and a record earlier than the one before takes that one's time, so times never fall.
+Each record is read when the caller takes it; only the last time is kept. In all formats a length of
+0 is read as 1 (logs contain failed requests with 0, and an engine needs at least 1), and a record
+earlier than the previous one gets the time of that one, so times never decrease.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ __all__ = ["LINE_FORMATS", "LineFormat"]
 class LineFormat(NamedTuple):
     """A kind of trace that is read line by line.
 
-    title: as a person calls it.
-    keys: the columns, or the keys of each object, it is known by.
+    title: the name for a person.
+    keys: the columns, or the keys of each object, that identify it.
     example: a header, or a line.
     """
 

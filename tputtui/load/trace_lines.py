@@ -1,4 +1,4 @@
-"""A trace's records, the lines that they stand on, and the clock that its times go by."""
+"""The records of a trace, its lines, and the conversion of its times."""
 
 from __future__ import annotations
 
@@ -24,39 +24,38 @@ __all__ = [
 
 BOM = b"\xef\xbb\xbf"
 MAX_BYTES = 16 * 1024 * 1024
-"""The longest line (or entry of an array) that is read: what memory one record may cost."""
+"""The longest line (or entry of an array) to read, which bounds the memory for a record."""
 BLOCK_TOKENS = 512
-"""How many tokens one of Mooncake's hash ids stands for."""
+"""Tokens in one block, which has one hash id, in Mooncake's traces."""
 BAILIAN_BLOCK_TOKENS = 16
-"""How many one of Bailian's does."""
+"""Tokens in one block, which has one hash id, in Bailian's traces."""
 
 
 class TraceRecord(NamedTuple):
-    """One request of a trace.
-
-    at_s: seconds since the first record of the trace; NaN when the trace has no times (ShareGPT).
-    prompt_tokens, output_tokens: 1 or more.
-    blocks: Mooncake, Bailian: ids of the blocks of `block_tokens` the prompt consists of. The last
-        block may be partial; a prompt longer than its blocks goes on with tokens of its own.
-    token_ids: the prompt itself where the trace holds it; empty too for a prompt of no tokens.
-    prefix, prefix_tokens: our own JSONL: the name of a shared prefix, and how many of
-        `prompt_tokens` it takes.
-    """
+    """One request of a trace."""
 
     at_s: float
+    """Seconds since the first record; NaN if the trace has no times (ShareGPT)."""
     prompt_tokens: int
+    """1 or more."""
     output_tokens: int
+    """1 or more."""
     blocks: tuple[int, ...] = ()
+    """Mooncake, Bailian: ids of the prompt's blocks of `block_tokens` tokens. The last block may be
+    partial; a prompt longer than its blocks continues with tokens of its own."""
     token_ids: tuple[int, ...] = ()
+    """The prompt itself, if the trace holds it; empty also for a prompt of no tokens."""
     prefix: str = ""
+    """Our own JSONL: the name of a shared prefix."""
     prefix_tokens: int = 0
+    """How many of `prompt_tokens` belong to the prefix."""
     block_tokens: int = BLOCK_TOKENS
 
 
 class Lines:
-    """The lines of `file` that are not blank, without their ends, and errors that name them.
+    """The non-blank lines of `file`, without line ends, and errors that name the line.
 
-    hint: what `bad` advises when it is told nothing better.
+    hint: the hint of `bad` if it gets no other.
     """
 
     def __init__(self, file: BinaryIO, path: Path, hint: str = "") -> None:
@@ -84,7 +83,7 @@ class Lines:
                 yield line
 
     def bad(self, what: str, hint: str = "") -> UsageError:
-        """The error that says `what` is wrong with the line read last."""
+        """The error `what` in the line read last."""
         hints = [hint or self._hint]
         if not self._ended:
             hints.append("The file ends within this line: it may have been cut short.")
@@ -92,21 +91,21 @@ class Lines:
 
 
 def shown(value: object) -> str:
-    """What was found, as an error says it: text in quotes, numbers as JSON, cut to 40 signs."""
+    """A value as an error shows it: text in quotes, numbers as JSON, cut to 40 characters."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     text = repr(value) if isinstance(value, str) else json.dumps(value, default=float)
     return text if len(text) <= 40 else text[:39] + "…"
 
 
-def misspelt(found: Iterable[str], known: Collection[str]) -> str:
-    """A hint for the first name that is none of `known` but close to one; "" if there is none."""
-    hints = (nearest(name, known) for name in found if name not in known)
+def misspelt(names: Iterable[str], known: Collection[str]) -> str:
+    """A hint for the first of `names` that is not in `known` but close to one of it; else ""."""
+    hints = (nearest(name, known) for name in names if name not in known)
     return next(filter(None, hints), "")
 
 
 class TraceClock:
-    """Turns a trace's own times, `per_s` to the second, into seconds since its first record."""
+    """Converts a trace's own times, `per_s` a second, into seconds since its first record."""
 
     def __init__(self, per_s: int = 1) -> None:
         self._per_s = per_s
@@ -114,7 +113,7 @@ class TraceClock:
         self._last: float = -math.inf
 
     def at_s(self, time: float) -> float:
-        """Never less than what it said before."""
+        """Seconds since the first record; never less than the previous result."""
         if self._first is None:
             self._first = time
         if time < self._last:

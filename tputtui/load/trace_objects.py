@@ -57,13 +57,13 @@ class OwnLine(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True)
 
 
 def mooncake(lines: Lines) -> Iterator[TraceRecord]:
-    # Its times are milliseconds.
+    # Mooncake's times are in milliseconds.
     rows = _objects(lines, msgspec.json.Decoder(MooncakeLine))
     return _in_blocks(lines, rows, TraceClock(1000), BLOCK_TOKENS)
 
 
 def bailian(lines: Lines) -> Iterator[TraceRecord]:
-    # Each turn of a conversation has a line with its whole prompt, and its time in seconds.
+    # Each turn of a conversation has its own line with its whole prompt; times are in seconds.
     rows = _objects(lines, msgspec.json.Decoder(BailianLine))
     return _in_blocks(lines, rows, TraceClock(), BAILIAN_BLOCK_TOKENS)
 
@@ -112,10 +112,10 @@ def own(lines: Lines) -> Iterator[TraceRecord]:
 
 
 def _own_prompt(lines: Lines, row: OwnLine) -> int:
-    """How long the prompt is, once it is clear that it is given in one way and in full."""
+    """The length of the prompt in tokens. Raises UsageError if it is given twice or not in full."""
     if (row.prompt_tokens is UNSET) is (row.prompt_token_ids is UNSET):
-        found = "neither" if row.prompt_tokens is UNSET else "both"
-        raise lines.bad(f"expected prompt_tokens or prompt_token_ids, found {found}")
+        which = "neither" if row.prompt_tokens is UNSET else "both"
+        raise lines.bad(f"expected prompt_tokens or prompt_token_ids, found {which}")
     if (row.prefix is UNSET) is not (row.prefix_tokens is UNSET):
         missing = "prefix" if row.prefix is UNSET else "prefix_tokens"
         raise lines.bad(f"{missing}: missing", "Give prefix and prefix_tokens together.")
@@ -150,12 +150,12 @@ def _row(decoder: msgspec.json.Decoder[_Row], line: bytes) -> _Row:
             plain = None
         if plain is None:
             raise
-        # pandas writes the numbers of a column with gaps as floats: 472.0 is 472 all the same.
+        # pandas writes whole numbers of a column with gaps as floats: 472.0 is read as 472.
         return msgspec.convert(_whole(plain), decoder.type)
 
 
 def _whole(value: object) -> object:
-    """A decoded value with every float that is a whole number as that number."""
+    """A decoded value in which every float with a whole value is an int."""
     match value:
         case float():
             return int(value) if value.is_integer() else value
@@ -171,17 +171,17 @@ _KINDS = {"int": "a whole number", "float": "a number", "array": "a list", "str"
 
 
 def _explained(lines: Lines, line: bytes, error: str, keys: tuple[str, ...]) -> UsageError:
-    """msgspec's `error` with the key it happened at, what was wanted and what stands there."""
+    """msgspec's `error` as a sentence with the key, the expected value and the present one."""
     if match := re.match(r"Object contains unknown field `(.*)`", error, re.DOTALL):
         return lines.bad(f"{match[1][:40]}: no such key", nearest(match[1], keys))
     if match := re.match(r"Object missing required field `(\w+)`", error):
-        found = _keys(line)
-        hint = misspelt(found, keys)
-        if match[1] == "timestamp" and "delay" in found:
+        present = _keys(line)
+        hint = misspelt(present, keys)
+        if match[1] == "timestamp" and "delay" in present:
             hint = (
                 "Conversations by their delays (AIPerf) are not replayed: give every line a time."
             )
-        elif match[1] == "input_length" and {"text_input", "messages", "payload"} & set(found):
+        elif match[1] == "input_length" and {"text_input", "messages", "payload"} & set(present):
             hint = "Prompts of text (AIPerf) are not read: give their lengths in tokens."
         return lines.bad(f"{match[1]}: missing", hint)
     if match := re.match(r"Expected `object`, got `(\w+)`$", error):
@@ -194,7 +194,7 @@ def _explained(lines: Lines, line: bytes, error: str, keys: tuple[str, ...]) -> 
         what = f"expected {_KINDS.get(match[1], match[1])}"
     elif match := re.match(r"expected `\w+` (>=|<=) (\d+)", what):
         what = f"expected {match[2]} or {'more' if match[1] == '>=' else 'less'}"
-    # More may be wrong further on in the line; the first fault is told all the same.
+    # The rest of the line may be wrong, too; then the error does not show the value.
     with suppress(msgspec.DecodeError, RecursionError, LookupError, TypeError):
         value = msgspec.json.decode(line)[place[1]]
         what += f", found {shown(value[int(place[2])] if place[2] else value)}"

@@ -20,7 +20,7 @@ BURSTGPT = ("Timestamp", "Request tokens", "Response tokens")
 
 
 def azure(lines: Lines) -> Iterator[TraceRecord]:
-    # Whole nanoseconds: a float of seconds since 1970 is only good to 2.4e-7 s.
+    # Whole nanoseconds: a float of seconds since 1970 has a resolution of only 2.4e-7 s.
     stamp = "a time like 2023-11-16 18:15:46.68"
     return _csv(lines, AZURE, TraceClock(1_000_000_000), _nanoseconds, stamp)
 
@@ -56,8 +56,8 @@ def _rows(lines: Lines, columns: tuple[str, ...]) -> Iterator[tuple[bytes, ...]]
     names = [name.strip().decode() for name in next(rows, [])]
     for column in columns:
         if column not in names:
-            found = ", ".join(f"`{name}`" for name in names)
-            raise lines.bad(f"no column `{column}`: found {found}", misspelt(names, columns))
+            header = ", ".join(f"`{name}`" for name in names)
+            raise lines.bad(f"no column `{column}`: found {header}", misspelt(names, columns))
     pick = itemgetter(*(names.index(column) for column in columns))
     for fields in rows:
         if len(fields) != len(names):
@@ -78,7 +78,7 @@ def _fields(lines: Lines, line: bytes) -> list[bytes]:
 def _tokens(lines: Lines, column: str, field: bytes) -> int:
     # `int` alone would take 1_000 and raise on thousands of digits.
     digits = field.strip()
-    # A column with gaps is one of floats to pandas, which writes 472 as 472.0.
+    # pandas writes whole numbers of a column with gaps as floats: 472.0.
     whole, _, fraction = digits.partition(b".")
     if whole and not fraction.strip(b"0"):
         digits = whole
@@ -110,7 +110,7 @@ _STAMP = re.compile(
 
 
 def _nanoseconds(text: bytes) -> int | None:
-    """Nanoseconds since 1970; no zone is UTC, digits beyond the ninth are dropped."""
+    """Nanoseconds since 1970; without a zone UTC; digits after the ninth are dropped."""
     if not (match := _STAMP.fullmatch(text)):
         return None
     second, fraction, zone = match.groups()

@@ -1,6 +1,6 @@
-"""Traces of real requests: which kind a file is, told by how it begins, and its records.
+"""Traces of real requests: detects the kind of a file by its beginning, and reads its records.
 
-Reads a file as its iterator is advanced, on the thread that does so.
+Reads the file while its iterator advances, on the caller's thread.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ _KNOWN = "Known traces: " + ", ".join(
 
 
 class Trace:
-    """The records of the file at `path`, read as they are asked for, as often as they are.
+    """The records of the file at `path`; each iteration reads the file anew, record by record.
 
     tokenizer: for ShareGPT, which holds text: a tokenizer.json, a folder with one, or a hub id.
 
     format: "azure", "mooncake", "bailian", "burstgpt", "sharegpt" or "tputtui".
     timed: whether records have times.
 
-    Raises UsageError, here when the file is of no known kind or its first record is bad, and from
-    the iterator at any later one, with the file, the line (ShareGPT: the entry) and the column.
+    The constructor raises UsageError if the kind of file is unknown or its first record is bad. The
+    iterator raises it at a later bad record, with file, line (ShareGPT: entry) and column.
     """
 
     def __init__(self, path: Path, tokenizer: str = "") -> None:
@@ -68,13 +68,13 @@ class Trace:
         self.timed = not math.isnan(first.at_s)
 
     def __iter__(self) -> Iterator[TraceRecord]:
-        """From the first record on, however far another iterator has come."""
+        """Start at the first record, whatever other iterators have read."""
         reading = self._read()
         self._reading.add(reading)
         return reading
 
     def close(self) -> None:
-        """End every iterator handed out and close its file; new ones may be asked for."""
+        """End every iterator and close its file; new iterators may be made afterwards."""
         for reading in list(self._reading):
             reading.close()
         self._reading.clear()
@@ -88,7 +88,7 @@ class Trace:
 
 
 def format_of(path: Path) -> str:
-    """Which kind of trace the file at `path` is. Raises UsageError when it is none."""
+    """The kind of trace of the file at `path`. Raises UsageError if it is no trace."""
     with _opened(path) as file:
         return _detected(file, path)
 
@@ -105,7 +105,7 @@ def _opened(path: Path) -> BinaryIO:
         if stat.S_ISDIR(mode):
             raise UsageError(f"{path}: a directory, not a trace.", f"Give a file in it. {_KNOWN}")
         if not stat.S_ISREG(mode):
-            # A pipe cannot be read twice, and opening one may wait for ever.
+            # A pipe cannot be read twice, and opening it may wait forever.
             raise UsageError(f"{path}: not a regular file.", "Save the trace to a file first.")
         return path.open("rb")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
@@ -118,14 +118,14 @@ def _unreadable(path: Path, error: OSError | ValueError) -> UsageError:
 
 
 def _detected(file: BinaryIO, path: Path) -> str:
-    """Which kind of trace `file` is, by its first line that is not blank."""
+    """The kind of trace of `file`, by its first non-blank line."""
     head = file.read(4096)
     for signature, packing in _SIGNATURES.items():
         if head.startswith(signature):
             raise UsageError(
                 f"{path}: {packing}, not plain text.", "Unpack it to UTF-8 text first."
             )
-    # A ShareGPT array may be one line of any length, which is not to be read here.
+    # A ShareGPT array may be one line of any length, so do not read that line here.
     if head.removeprefix(BOM).lstrip().startswith(b"["):
         return "sharegpt"
     file.seek(0)
@@ -137,15 +137,15 @@ def _detected(file: BinaryIO, path: Path) -> str:
     names = _keys(line, lines) if as_json else [n.strip() for n in line.decode().split(",")]
     names = [name.strip('"') for name in names]
     kinds = {name: kind for name, kind in LINE_FORMATS.items() if kind.json is as_json}
-    # One name in common is enough: the parser tells better what is wrong with the others.
+    # One common name is enough: the parser reports better what is wrong with the others.
     best = max(kinds, key=lambda name: len(set(names).intersection(kinds[name].keys)))
     if set(names).intersection(kinds[best].keys):
         return best
-    found = ",".join(names)
+    header = ",".join(names)
     raise lines.bad(
         f"no known kind of trace: found {'the keys' if as_json else 'the header'} "
-        f"`{found[:100] + '…' * (len(found) > 100)}`",
-        _nearest(found) + _KNOWN,
+        f"`{header[:100] + '…' * (len(header) > 100)}`",
+        _nearest(header) + _KNOWN,
     )
 
 
@@ -156,11 +156,11 @@ def _keys(line: bytes, lines: Lines) -> list[str]:
         raise lines.bad(f"bad JSON: {error}", f"A record takes one line. {_KNOWN}") from None
 
 
-def _nearest(found: str) -> str:
-    """A hint naming the kind whose columns or keys are the most like `found`, if any are."""
+def _nearest(header: str) -> str:
+    """A hint that names the kind whose columns or keys are most similar to `header`; else ""."""
     likeness = {
         kind.title: difflib.SequenceMatcher(
-            None, found.lower(), ",".join(kind.keys).lower()
+            None, header.lower(), ",".join(kind.keys).lower()
         ).ratio()
         for kind in LINE_FORMATS.values()
     }

@@ -1,6 +1,6 @@
-"""What load to put on the engine, as plain values that profiles hold. Pure.
+"""The description of a load, as plain values that profiles contain. Pure.
 
-Frozen `msgspec.Struct`s rather than dataclasses: the same types validate profile files.
+Frozen `msgspec.Struct`s instead of dataclasses: the same types validate profile files.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ __all__ = [
 
 
 class _Arrivals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
-    """What all arrival processes have in common: they are told apart by `kind`."""
+    """The base of all arrival processes; `kind` names which one it is."""
 
 
 class ClosedLoop(_Arrivals, frozen=True, tag="closed"):
-    """A number of requests in flight: the next is due the moment one ends.
+    """A number of requests in flight: the next request is due as soon as one ends.
 
-    in_flight: the number, or a curve of it (rounded down). With sessions: people, each in flight
-    or thinking.
+    in_flight: the number, or a curve of it (rounded down). With sessions it is the number of
+    people, each with a request in flight or thinking.
     """
 
     in_flight: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] | Ramp | Steps | Bursts | Diurnal
 
 
 class Constant(_Arrivals, frozen=True, tag="constant"):
-    """Arrivals at even distances: `rate` requests/s, or a curve of it."""
+    """Evenly spaced arrivals: `rate` requests/s, or a curve of it."""
 
     rate: Level
 
@@ -47,9 +47,9 @@ class Poisson(_Arrivals, frozen=True, tag="poisson"):
 class Gamma(_Arrivals, frozen=True, tag="gamma"):
     """Gamma-distributed gaps at `rate` requests/s, or a curve of it.
 
-    burstiness: the shape of the distribution, as `vllm bench serve --burstiness` has it: 1 is
-    Poisson, less comes in clumps, more is more even. The gaps' coefficient of variation is
-    1/√burstiness. Far below 0.001 the gaps are too short for a float: all would arrive at once.
+    burstiness: the shape of the distribution, as in `vllm bench serve --burstiness`: 1 is Poisson,
+    a lower value gives clumps, a higher one more even arrivals. The gaps' coefficient of variation
+    is 1/√burstiness. Far below 0.001 the gaps are too short for a float: all would arrive at once.
     """
 
     rate: Level
@@ -66,10 +66,10 @@ Arrivals = ClosedLoop | Constant | Poisson | Gamma | Recorded
 
 
 class Prefix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Prompts that begin alike: a prefix of `tokens` in front of a `share` of the prompts.
+    """Prompts with a shared beginning: a `share` of them starts with a prefix of `tokens` tokens.
 
-    tokens: added to the prompt's own length. groups: how many different prefixes there are.
-    zipf: the exponent of their popularity; 0 makes all alike, 1 is the classic.
+    tokens: added to the prompt's own length. groups: the number of different prefixes.
+    zipf: the exponent of their popularity; with 0 all are equally popular, 1 is the usual value.
     """
 
     share: Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -79,10 +79,10 @@ class Prefix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Sessions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Conversations: arrivals begin them; each turn's prompt is all that was said, and a bit more.
+    """Conversations: each arrival begins one; each prompt is the history and a new part.
 
     turns: how many requests a conversation has. think_s: mean of the exponentially distributed
-    time from an answer to the next turn. What is said before is the engine's own answers.
+    time from an answer to the next turn. The history contains the engine's own answers.
     """
 
     turns: Lengths
@@ -90,9 +90,9 @@ class Sessions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TraceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Requests taken from a file: lengths, shared prefixes, and, with `recorded`, times.
+    """Requests from a file: lengths, shared prefixes, and, with `recorded`, times.
 
-    tokenizer: for traces of text; the model's own where empty. repeat: begin again at its end.
+    tokenizer: for traces of text; empty means the model's own. repeat: start anew at its end.
     """
 
     path: Annotated[str, msgspec.Meta(min_length=1)]
@@ -101,18 +101,24 @@ class TraceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Arrivals, what the requests are like, and the seed that makes them repeatable.
+    """Arrivals, the requests, and the seed that makes them repeatable.
 
-    prompt, output: lengths in tokens, drawn apart; or `pairs`, drawn together; or a `trace`.
+    The lengths come from `prompt` and `output`, or from `pairs`, or from a `trace`.
     """
 
     arrivals: Arrivals
     prompt: Lengths | None = None
+    """Tokens of a prompt, drawn independently of the output; None with pairs or a trace."""
     output: Lengths | None = None
+    """Tokens of an output, drawn independently of the prompt; None with pairs or a trace."""
     pairs: Pairs | None = None
+    """Lengths of prompt and output, drawn together; None without."""
     prefix: Prefix | None = None
+    """Shared beginnings of prompts; None without."""
     sessions: Sessions | None = None
+    """Conversations of several turns; None for single requests."""
     trace: TraceFile | None = None
+    """The file that the requests come from; None if they are drawn."""
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
 
     def __post_init__(self) -> None:
@@ -142,7 +148,7 @@ def level_of(arrivals: Arrivals) -> Level:
 
 
 def with_level(arrivals: Arrivals, level: Level) -> Arrivals:
-    """The same kind of arrivals at another level; a number in flight is whole and at least 1."""
+    """The same kind of arrivals at another level; a number in flight is rounded, at least to 1."""
     match arrivals:
         case ClosedLoop():
             return ClosedLoop(max(1, round(level)) if isinstance(level, int | float) else level)
@@ -153,7 +159,7 @@ def with_level(arrivals: Arrivals, level: Level) -> Arrivals:
 
 
 def scaled(workload: Workload, direction: int) -> Workload:
-    """The same workload with a quarter more (+1) or a fifth less (-1) load, in round numbers.
+    """The same workload with a quarter more (+1) or a fifth less (-1) load, rounded.
 
     A curve is scaled as a whole.
     """
@@ -178,6 +184,6 @@ def scaled(workload: Workload, direction: int) -> Workload:
         case Diurnal(points, period_s):
             new = Diurnal(tuple((at, times(value)) for at, value in points), period_s)
         case _:
-            # From nothing, plus brings something.
+            # An increase from 0 starts at 1.
             new = times(level or (1 if direction > 0 else 0))
     return msgspec.structs.replace(workload, arrivals=with_level(arrivals, new))

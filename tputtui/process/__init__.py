@@ -1,1 +1,1 @@
-"""This process: its terminal, its standard streams, its log, where it keeps files."""
+"""This process: its terminal, its standard streams, its log, the place of its files."""

@@ -1,4 +1,4 @@
-"""Where Python's loggers write, vLLM's included: one way for both processes."""
+"""Sets up Python's loggers, vLLM's included, in the same way for both processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def log_through(handler: logging.Handler) -> None:
     """Point the root logger and vLLM's own at `handler`, in the log's one format."""
     handler.setFormatter(Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
     vllm = logging.getLogger("vllm")
-    # Otherwise each of its lines would stand there twice.
+    # Otherwise the log would contain each of its lines twice.
     vllm.propagate = False
     for log in (logging.getLogger(), vllm):
         log.addHandler(handler)

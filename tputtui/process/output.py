@@ -1,8 +1,8 @@
-"""Standard output and standard error: what happens to a command when they take nothing more.
+"""Standard output and standard error that handle failed writes.
 
-A figure that could not be printed is a failure of the run and becomes an OutputError (or a
-BrokenPipeError, where the reader has had enough); nothing is written after it. A sentence on
-standard error that cannot be written is dropped: nothing depends on it. Any thread.
+A figure that cannot be printed is a failure of the run: it raises OutputError (or BrokenPipeError,
+if the reader has closed the pipe), and nothing is written after it. A sentence that cannot be
+written to standard error is dropped: nothing depends on it. Any thread.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ __all__ = ["speak_through", "text_file"]
 
 
 class _Descriptor(io.FileIO):
-    """Bytes for a descriptor; `silent` once it has failed, then they go nowhere."""
+    """Writes bytes to a descriptor; after a failed write it is `silent` and drops them."""
 
     silent = False
 
     def write(self, data: Any, /) -> int:
-        """How many bytes were taken."""
+        """Write, and return how many bytes were taken."""
         if self.silent:
             return memoryview(data).nbytes
         try:
-            # None: the descriptor does not block, and has no room now.
+            # None: the descriptor is non-blocking and has no room now.
             while (taken := super().write(data)) is None:
                 select.select([], [self], [])
         except OSError as error:
@@ -35,7 +35,7 @@ class _Descriptor(io.FileIO):
         return taken
 
     def failed(self, error: OSError, size: int) -> int:
-        """Raise what is to be known of it, or say how many bytes were taken."""
+        """Handle a failed write: raise an error, or return how many bytes count as taken."""
         raise NotImplementedError
 
 
@@ -65,7 +65,7 @@ def text_file(
     closes: bool = True,
     line_buffering: bool = False,
 ) -> io.TextIOWrapper:
-    """A text file that writes to a descriptor. figures: whether it matters that they arrive."""
+    """A text file that writes to a descriptor. figures: whether a failed write raises an error."""
     raw = (_Figures if figures else _Sentences)(descriptor, "w", closefd=closes)
     return io.TextIOWrapper(
         io.BufferedWriter(raw), encoding=encoding, errors=errors, line_buffering=line_buffering
@@ -73,7 +73,7 @@ def text_file(
 
 
 def speak_through() -> None:
-    """From here on sys.stdout and sys.stderr are such files."""
+    """Replace sys.stdout and sys.stderr by such files."""
     sys.stdout = _in_place_of(sys.stdout, 1)
     sys.stderr = _in_place_of(sys.stderr, 2)
 
@@ -83,13 +83,13 @@ def _in_place_of(stream: TextIO, number: int) -> TextIO:
         if stream.fileno() != number:
             return stream
     except (OSError, ValueError, AttributeError):
-        # Closed (`>&-`), or something else that was put there.
+        # The stream is closed (`>&-`), or was replaced.
         return stream
     return text_file(
         number,
         figures=number == 1,
         encoding=stream.encoding,
-        # A character that an old locale has not: readable still, and no reason to fail.
+        # A character that the locale lacks is escaped instead of raising an error.
         errors="backslashreplace",
         closes=False,
         line_buffering=number == 2 or os.isatty(number),

@@ -1,8 +1,8 @@
-"""Descriptors 1 and 2 belong to the log from here on; what was there stays at hand.
+"""Points descriptors 1 and 2 at the log, and keeps duplicates of the original ones.
 
-vLLM, its C code and progress bars write to them, some of it only as the process ends (destructors
-in C++). So they are never given back: what we say goes to duplicates of what they were. Main
-thread, before any of that is imported.
+vLLM, its C code and progress bars write to them, some only while the process ends (destructors in
+C++). So they are never restored: this program writes to the duplicates instead. Main thread, before
+any of that is imported.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Redirected", "silent"]
 
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
-    """What is written to 1 and 2 meanwhile, by whatever code, reaches nobody."""
+    """Drop everything that any code writes to descriptors 1 and 2 meanwhile."""
     _flush()
     kept = (os.dup(1), os.dup(2))
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -42,18 +42,18 @@ def silent() -> Iterator[None]:
 
 
 class _Log(io.TextIOWrapper):
-    """What Python code prints, without secrets. (Native code writes to the descriptor itself.)"""
+    """Removes secrets from what Python code prints. (Native code bypasses this file.)"""
 
     def write(self, text: str, /) -> int:
-        """How many characters were taken."""
+        """Write, and return how many characters were taken."""
         super().write(redacted(text))
         return len(text)
 
 
 class Redirected:
-    """From here on 1 and 2 are the log, and until `restore` so are sys.stdout and sys.stderr.
+    """Points 1 and 2 at the log for good, and sys.stdout and sys.stderr until `restore`.
 
-    kept: duplicates of 1 and 2 as they were.
+    kept: duplicates of the original 1 and 2.
     """
 
     def __init__(self, log_path: Path) -> None:
@@ -68,19 +68,19 @@ class Redirected:
         log_through(logging.FileHandler(log_path, encoding="utf-8"))
 
     def file(self, number: int) -> io.TextIOWrapper:
-        """A text file of its own that writes where descriptor `number` (1 or 2) wrote before."""
+        """A new text file that writes where descriptor `number` (1 or 2) wrote originally."""
         return text_file(os.dup(self.kept[number - 1]), figures=number == 1)
 
     @staticmethod
     def say_no_more() -> None:
-        """Nothing more of Python's reaches what stood there, to the end of the process."""
+        """Send all further output of Python to the log, until the process ends."""
         _flush()
         _print_to_the_log()
 
     def restore(self) -> None:
-        """Let Python print where it printed before; safe to call twice.
+        """Let Python print where it printed originally; safe to call twice.
 
-        The descriptors stay the log's: nothing that native code still has to say comes through.
+        The descriptors stay pointed at the log, so late output of native code is not shown.
         """
         if self._streams is None:
             return
@@ -91,11 +91,11 @@ class Redirected:
         self._streams = None
 
     def _as_before(self, stream: TextIO, number: int) -> TextIO:
-        """`stream`, or where it wrote to `number` one that writes there still."""
+        """`stream`, or if it wrote to `number`, a file that writes to the original descriptor."""
         try:
             there = stream.fileno() == number
         except (OSError, ValueError, AttributeError):
-            # Something else that has been put in its place.
+            # The stream was replaced by something else.
             return stream
         if not there:
             return stream

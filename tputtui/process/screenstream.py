@@ -1,14 +1,14 @@
-"""What the screen is painted through, and the helper that gives the terminal back in any case.
+"""The stream that paints the screen, and the helper that restores the terminal in any case.
 
     Textual's writer thread ── write ──▶ ScreenStream ──▶ the terminal
                                              │ "on", "off"
                                              ▼
                                        Restorer: a shell that outlives this process
 
-The stream knows from what goes through it whether the terminal is in the state that a full screen
-needs (alternate screen, mouse and paste reports, no cursor). `leave` ends that state without
-Textual's help and without waiting for anyone. Where this process is killed or crashes, it cannot:
-then the restorer does, which sees its pipe close.
+From the bytes that pass through it, the stream knows whether the terminal is in the state of a full
+screen (alternate screen, mouse and paste reports, no cursor). `leave` ends that state without
+Textual's help and without waiting. If this process is killed or crashes, the restorer ends it: it
+notices that its pipe closes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ __all__ = ["Restorer", "ScreenStream"]
 
 _ENTER, _LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
 _RESTORE = (
-    # End whatever sequence was cut short; mouse, focus, paste and resize reports off, lines wrap,
-    # kitty's keyboard protocol off; then the screen of before, with its cursor and plain colours.
+    # End an incomplete sequence; switch mouse, focus, paste and resize reports off, line wrap on,
+    # kitty's keyboard protocol off; then restore the normal screen, its cursor and plain colours.
     "\x18\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1016l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?2048l"
     "\x1b[?2026l\x1b[?7h\x1b[<u\x1b[?1049l\x1b[?25h\x1b[0m"
 )
@@ -35,7 +35,7 @@ _LOOK_S = 0.1
 _HELPER_ENDS_S = 2.0
 _HELPER = r"""
 state=off
-while read -r told; do state=$told; done
+while read -r word; do state=$word; done
 [ "$state" = on ] || exit 0
 printf '%s\r\n%s\r\n' "$1" "$3"
 stty "$2" <&1 || stty sane <&1
@@ -45,17 +45,17 @@ stty "$2" <&1 || stty sane <&1
 class ScreenStream(io.FileIO):
     """The terminal of `descriptor`, and whether it shows a full screen (`on`).
 
-    The terminal is opened anew, so as to write to it without ever waiting inside the kernel: the
-    descriptor that we were given is shared with the shell, which would not expect that of its own.
-    What is written after a hang-up is taken and dropped: else Textual's writer would die, and the
-    screen wait for it.
+    The terminal is opened anew in non-blocking mode, so that no write waits inside the kernel. The
+    given descriptor is shared with the shell, which does not expect that mode.
+    Writes after a hang-up are accepted and dropped: otherwise Textual's writer would die, and the
+    screen would wait for it.
     """
 
     def __init__(self, descriptor: int, restorer: Restorer) -> None:
         try:
             opened = os.open(os.ttyname(descriptor), os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError:
-            # No name for it in here (a container that was handed one from outside).
+            # The terminal has no name here (a container that got it from outside).
             opened = os.dup(descriptor)
         super().__init__(opened, "w")
         self.on = False
@@ -64,35 +64,35 @@ class ScreenStream(io.FileIO):
         self._restorer = restorer
 
     def write(self, data: Any, /) -> int:
-        """How many bytes were taken."""
+        """Write, and return how many bytes were taken."""
         view = memoryview(data).cast("B")
         taken = len(view)
         if self._silent:
             return taken
         if self.on and not self._tail and bytes(view[: len(_ENTER)]) == _ENTER:
-            # `open_with` has entered it already; a second time would lose the shell's cursor.
+            # `open_with` has entered the screen; entering again would lose the shell's cursor.
             view = view[len(_ENTER) :]
         # A sequence may come in two pieces.
         text = self._tail + bytes(view)
         entered, left = text.rfind(_ENTER), text.rfind(_LEAVE)
         self._tail = text[-len(_ENTER) + 1 :]
         if entered >= 0:
-            self._turn(True)
+            self._switch(True)
         self._write_all(view)
         if left > entered and not self._silent:
-            self._turn(False)
+            self._switch(False)
         return taken
 
     def open_with(self, words: str) -> None:
-        """Enter the full screen with nothing but these words at its top, no cursor."""
+        """Enter the full screen, without a cursor, and show only `words` at its top."""
         self.write(_ENTER + f"\x1b[?25l\x1b[2J\x1b[H{words}".encode())
         self._tail = b""
 
     def leave(self, words: str = "", within_s: float = 2.0) -> bool:
-        """End the full screen, put `words` after it, and write nothing more; any thread.
+        """End the full screen, write `words` after it, and drop all later writes; any thread.
 
-        What the terminal has not read of the last frames is dropped. Returns False for a terminal
-        that takes nothing for so long: then it still shows the screen.
+        Output that the terminal has not read yet is dropped. Returns False if the terminal reads
+        nothing for `within_s` seconds; then it still shows the screen.
         """
         self._silent = True
         data = memoryview((_RESTORE + words).encode())
@@ -106,11 +106,11 @@ class ScreenStream(io.FileIO):
                     with contextlib.suppress(termios.error):
                         termios.tcflush(self.fileno(), termios.TCOFLUSH)
         if not data:
-            self._turn(False)
+            self._switch(False)
         return not data
 
     def _write_all(self, data: memoryview) -> None:
-        """Write it, unless the terminal goes or is left meanwhile."""
+        """Write all of `data`, unless the terminal is lost or left meanwhile."""
         with contextlib.suppress(OSError, ValueError):
             while data and not self._silent:
                 data = data[self._write_some(data) :]
@@ -124,20 +124,20 @@ class ScreenStream(io.FileIO):
             return 0
 
     def _takes_more(self) -> bool:
-        """Wait a moment for the terminal to read; whether it has."""
+        """Wait a moment for the terminal; return whether it can take more."""
         return bool(select.select([], [self], [], _LOOK_S)[1])
 
-    def _turn(self, on: bool) -> None:
+    def _switch(self, on: bool) -> None:
         if self.on is not on:
             self.on = on
             self._restorer.tell(on)
 
 
 class Restorer:
-    """A shell that gives the terminal of `descriptor` back if this process ends with its screen on.
+    """A shell that restores the terminal of `descriptor` if this process ends with its screen on.
 
-    modes: of the terminal, as they were (`termios.tcgetattr`). words: what it says then. Without a
-    shell to be had there is none, and only a process that is killed leaves the screen as it is.
+    modes: the original modes of the terminal (`termios.tcgetattr`). words: printed after a restore.
+    If no shell can be started, a killed process leaves its screen on the terminal.
     """
 
     def __init__(self, descriptor: int, modes: list[Any], words: str) -> None:
@@ -148,22 +148,22 @@ class Restorer:
                 stdin=subprocess.PIPE,
                 stdout=descriptor,
                 stderr=subprocess.DEVNULL,
-                # Neither a hang-up nor a Ctrl+C is for it.
+                # A session of its own: no hang-up and no Ctrl+C reaches the shell.
                 start_new_session=True,
                 bufsize=0,
             )
         if self._shell is not None:
-            # A process forked off this one would hold the pipe open.
+            # Otherwise a fork of this process would keep the pipe open.
             os.register_at_fork(after_in_child=self._hang_up)
 
     def tell(self, on: bool) -> None:
-        """The screen has been switched on, or off."""
+        """Tell the shell whether the screen is on."""
         if self._shell is not None and self._shell.stdin is not None:
             with contextlib.suppress(OSError, ValueError):
                 self._shell.stdin.write(b"on\n" if on else b"off\n")
 
     def close(self) -> None:
-        """Let it end; the terminal is as it should be."""
+        """End the shell; the terminal needs no restoring any more."""
         if self._shell is None:
             return
         self.tell(False)
@@ -178,7 +178,7 @@ class Restorer:
 
 
 def _stty(modes: list[Any]) -> str:
-    """Terminal modes as `stty` reads them back."""
+    """Terminal modes in the form that `stty` accepts."""
     input_, output, control, local, _, _, characters = modes
     flags = [f"{flag:x}" for flag in (input_, output, control, local)]
     codes = [f"{c if isinstance(c, int) else ord(c):x}" for c in characters]

@@ -1,4 +1,4 @@
-"""Where tputtui keeps what it writes by itself: logs and recorded runs."""
+"""The place of files that tputtui writes by itself: logs and recorded runs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["fresh_file", "state_dir"]
 
 
 def state_dir() -> Path:
-    """The XDG state directory's own folder."""
+    """The folder of tputtui in the XDG state directory."""
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(base).expanduser() / "tputtui"
 
 
 def fresh_file(kind: str, suffix: str, *, kept: int, kept_bytes: int = 1 << 62) -> Path:
-    """A new, empty file of this run in the folder `kind`, readable by the person alone.
+    """Make a new, empty file of this run in the folder `kind`, readable only by its owner.
 
-    The oldest files are removed, until at most `kept` with `kept_bytes` in all stay.
-    Raises UsageError when it cannot be made.
+    Old files are removed until at most `kept` files of `kept_bytes` bytes in total remain.
+    Raises UsageError if the file cannot be made.
     """
     folder = state_dir() / kind
     path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}{suffix}"
@@ -41,7 +41,7 @@ def fresh_file(kind: str, suffix: str, *, kept: int, kept_bytes: int = 1 << 62) 
 def _tidy(folder: Path, suffix: str, kept: int, kept_bytes: int) -> None:
     total = 0
     for number, path in enumerate(sorted(folder.glob(f"*{suffix}"), reverse=True), 1):
-        # Another run may be tidying up as well.
+        # Another run may remove the same files.
         with contextlib.suppress(FileNotFoundError):
             total += path.stat().st_size
             if number > kept or total > kept_bytes:

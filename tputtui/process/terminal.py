@@ -1,10 +1,10 @@
-"""Who owns the terminal: we do, and everything else writes to the log. Main thread, at the start.
+"""Owns the terminal: this program writes to it, all other code to the log. Main thread, at start.
 
 vLLM, its C code and progress bars write to file descriptors 1 and 2. Before any of that is
-imported the terminal is duplicated for Textual, and 1 and 2 are pointed at the log file.
+imported, the terminal is duplicated for Textual, and 1 and 2 are pointed at the log file.
 
-Every way out gives it back: `restore` where this process gets so far, `abandon` where it may wait
-for nothing, and the restorer (`screenstream`) where it is killed.
+Every exit restores the terminal: `restore` in a normal end, `abandon` if the process must not wait
+for anything, and the restorer (`screenstream`) if the process is killed.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _LAST_WORDS = "tputtui ended without a word: it was killed, or it crashed. Log: 
 
 
 def open_log() -> Path:
-    """A fresh log file for this run; the oldest beyond twenty are removed.
+    """Make a log file for this run; only the newest twenty are kept.
 
-    Raises UsageError when it cannot be made.
+    Raises UsageError if the file cannot be made.
     """
     return fresh_file("logs", ".log", kept=_KEPT_LOGS)
 
 
 class Terminal:
-    """Holds the terminal while descriptors 1 and 2 belong to the log.
+    """Holds the terminal while descriptors 1 and 2 point at the log.
 
-    As a context manager: on leaving, the terminal is as before, and Python prints to it again.
+    As a context manager it restores the terminal at the end, and Python prints to it again.
     """
 
     def __init__(self, log_path: Path) -> None:
@@ -72,11 +72,11 @@ class Terminal:
         words = redacted(_LAST_WORDS.format(self._log_path))
         self._restorer = Restorer(terminal, self._modes, words)
         self._screen = ScreenStream(terminal, self._restorer)
-        # Textual writes to the one and asks the other for the size.
+        # Textual writes to one of them and reads the size from the other.
         sys.__stdout__ = sys.__stderr__ = io.TextIOWrapper(  # type: ignore[misc]
             io.BufferedWriter(self._screen), encoding="utf-8", errors="replace"
         )
-        # Until Textual's loop takes these over.
+        # These handlers apply until Textual's loop installs its own.
         for number in _LEAVING:
             signal.signal(number, lambda got, _: self.abandon(128 + got))
         return self
@@ -85,28 +85,28 @@ class Terminal:
         self.restore()
 
     def paint(self, words: str) -> None:
-        """Paint a first line, until there is more; keys pressed meanwhile are kept for later."""
+        """Show a first line until the screen is ready; keys pressed meanwhile are kept."""
         assert self._screen is not None
         with contextlib.suppress(termios.error, OSError):
             modes = termios.tcgetattr(0)
-            # Ctrl+C is a signal still, and leaves at once.
+            # Ctrl+C stays a signal, so it still ends the process at once.
             modes[3] &= ~(termios.ECHO | termios.ICANON)
             termios.tcsetattr(0, termios.TCSANOW, modes)
         self._screen.open_with(words)
 
     def hand_over(self) -> None:
-        """The modes as they were, for whoever sets their own: the screen goes on with the rest."""
+        """Restore the original modes; Textual then sets its own. The screen stays on."""
         self._put_modes_back()
 
     def restore(self) -> None:
-        """Give the terminal back, whoever left the screen on; safe to call twice.
+        """Restore the terminal, even if the screen is still on; safe to call twice.
 
-        From then on Ctrl+C, and what else asks to leave, ends the process at once.
+        Afterwards Ctrl+C, SIGTERM and SIGHUP end the process at once.
         """
         with _undisturbed():
             if self._screen is not None and self._screen.on:
                 self._screen.leave()
-            # The file around the screen may be closed by that.
+            # Dropping the file around the screen may close it.
             sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc]
             self._put_modes_back()
             if self._redirected is not None:
@@ -118,14 +118,14 @@ class Terminal:
                     signal.signal(number, signal.SIG_DFL)
 
     def abandon(self, code: int, words: str = "") -> NoReturn:
-        """Give the terminal back and end the process now, whatever hangs; any thread.
+        """Restore the terminal and end the process now, even if something hangs; any thread.
 
-        words: the last there are, left out where the terminal reads nothing any more.
+        words: printed last; not shown if the terminal reads nothing any more.
         """
         if self._screen is not None and (self._screen.on or words):
             self._screen.leave(f"{words}\r\n" if words else "")
         if self._restorer is not None:
-            # All that can be done is done; it would only wait for the same terminal.
+            # The restorer could do no more; it would only wait for the same terminal.
             self._restorer.tell(False)
         self._put_modes_back()
         os._exit(code)
@@ -137,7 +137,7 @@ class Terminal:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """No signal that means to leave comes in between."""
+    """Block the signals that end the process meanwhile."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEAVING)
     try:
         yield
@@ -153,7 +153,7 @@ def _isatty(descriptor: int) -> bool:
 
 @contextlib.contextmanager
 def thrifty_switching() -> Iterator[None]:
-    """Hand the GIL over every millisecond: the engine thread waits less for the screen."""
+    """Switch threads every millisecond, so that the engine thread waits less for the screen."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(0.001)
     try:

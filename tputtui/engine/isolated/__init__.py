@@ -1,1 +1,1 @@
-"""The loop and its engine in a process of their own, which this one outlives."""
+"""The loop and its engine in a child process, whose death this process survives."""

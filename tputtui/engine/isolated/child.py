@@ -1,13 +1,13 @@
-"""The process that hosts the engine under `--isolate`: the host's loop, its orders from a pipe.
+"""The process that hosts the engine under `--isolate`: the host's loop, with orders from a pipe.
 
-    main thread    takes orders from the pipe, hands them to the host
-    engine thread  the host's loop, as in process; it knows of no pipe
-    teller         every 25 ms: what the recorder has new, what the status has changed → pipe
+    main thread    takes orders from the pipe and gives them to the host
+    engine thread  the host's loop, the same as without `--isolate`; it knows no pipe
+    teller         every 25 ms: sends new records and the changed fields of the status
 
-A parent that does not read blocks the teller and nobody else. Times need no translation:
-`time.monotonic()` is one clock for all processes of a Linux machine.
+A parent that does not read blocks only the teller. Times need no conversion: `time.monotonic()` is
+one clock for all processes of a Linux machine.
 
-The process ends with its parent, whichever way that goes; a terminal's Ctrl+C does not reach it.
+The process ends with its parent, however the parent ends; Ctrl+C in the terminal does not reach it.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ logger = logging.getLogger(__name__)
 
 _TELL_EVERY_S = 0.025
 _LONGEST_SHUTDOWN_S = 600.0
-"""The parent kills before; this is for a parent that is gone and has left us alive."""
+"""A living parent kills this process earlier; this limit serves if the parent has died."""
 _STATUS = tuple(field.name for field in fields(Status))
 _PR_SET_PDEATHSIG = 1
 
 
 def main(descriptor: int, parent: int) -> None:
-    """Serve the parent process `parent` over the socket `descriptor`, until it says close."""
+    """Serve the parent process `parent` over the socket `descriptor` until it orders Close."""
     _live_no_longer_than(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A crash in native code leaves a stack in the log.
+    # Makes a crash in native code write a stack to the log.
     faulthandler.enable()
     # Descriptors 1 and 2 are the parent's log.
     log_through(logging.StreamHandler(sys.stderr))
-    # The engine may have processes of its own: they have no business on this pipe.
+    # The engine may start processes; they must not inherit this pipe.
     os.set_inheritable(descriptor, False)
     with Connection(descriptor) as connection:
         make_engine, workload, clock = pickle.loads(connection.recv_bytes())
@@ -65,12 +65,12 @@ def main(descriptor: int, parent: int) -> None:
 def _live_no_longer_than(parent: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # gone before we asked
+    if os.getppid() != parent:  # the parent died before prctl
         os._exit(0)
 
 
 def _take_orders(connection: Connection, host: Host) -> None:
-    """Hand orders over until the parent says close, or is gone."""
+    """Give orders to the host until the parent orders Close or has died."""
     while True:
         try:
             number, order = pickle.loads(connection.recv_bytes())
@@ -82,13 +82,13 @@ def _take_orders(connection: Connection, host: Host) -> None:
 
 
 class _Teller:
-    """Tells the parent what is new, on a thread of its own."""
+    """Sends new records and status to the parent, on a thread of its own."""
 
     def __init__(self, connection: Connection, host: Host, recorder: Recorder) -> None:
         self._connection = connection
         self._host = host
         self._tail = Tail(recorder)
-        self._told = host.status
+        self._sent = host.status
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="teller", daemon=True)
 
@@ -96,7 +96,7 @@ class _Teller:
         self._thread.start()
 
     def stop(self) -> None:
-        """Tell the rest."""
+        """Send the rest, and stop."""
         self._stopping.set()
         self._thread.join()
 
@@ -106,24 +106,25 @@ class _Teller:
                 self._tell()
             self._tell()
         except OSError as error:
-            logger.warning("the parent cannot be told any more: %s", error)
+            logger.warning("the parent does not take messages any more: %s", error)
         except BaseException:
-            # Nobody would see this engine any more.
-            logger.exception("the screen cannot be told any more")
+            # The parent would see this engine no more, so end it.
+            logger.exception("nothing can be sent to the parent any more")
             logging.shutdown()
             os._exit(1)
 
     def _tell(self) -> None:
-        # The status is read first and put in place last: what it says has its marks and books.
-        told, status = self._told, self._host.status
+        # The status is read before the records, and the parent applies it after them. So every
+        # state in it already has its marks and books there.
+        sent, status = self._sent, self._host.status
         changes = self._tail.take()
-        if changes is None and status is told:
+        if changes is None and status is sent:
             return
-        # Field by field, so that what has not changed stays the same object over there.
+        # Only changed fields are sent, so the others stay the same objects in the parent.
         changed = {
             name: getattr(status, name)
             for name in _STATUS
-            if getattr(status, name) is not getattr(told, name)
+            if getattr(status, name) is not getattr(sent, name)
         }
-        self._told = status
+        self._sent = status
         self._connection.send_bytes(pickle.dumps((changes, changed), pickle.HIGHEST_PROTOCOL))

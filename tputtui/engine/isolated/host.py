@@ -1,11 +1,11 @@
-"""The host of `--isolate`: the engine's loop in a process of its own, which this one outlives.
+"""The host of `--isolate`: the engine's loop in a child process, whose death this one survives.
 
     any thread ── order ──▶ keeper ══ pipe ══▶ child: the host's loop
-    status, recorder ◀──── keeper ◀══ pipe ═══ what is new there, every 25 ms
+    status, recorder ◀──── keeper ◀══ pipe ═══ new records and status, every 25 ms
 
-The keeper thread starts the child, sends orders, is the one writer of the recorder here, and
-notices the child's death: then the engine has FAILED, what was in flight with it, and an order to
-boot starts another child. The child is spawned, never forked: CUDA does not survive a fork.
+The keeper thread starts the child, sends orders, is the only writer of the recorder here, and
+notices the child's death. Then the engine and its requests in flight have FAILED, and the next
+order to boot starts another child. The child is spawned: CUDA does not survive a fork.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ _STARTING = "starting a process for the engine"
 
 
 class IsolatedHost(Orders):
-    """Orders for an engine in another process; `recorder` is kept equal to the one over there.
+    """Orders for an engine in a child process; `recorder` is kept equal to the child's recorder.
 
-    make_engine, clock: pickled; a class or a `functools.partial`, and a clock that both processes
-    share, as `time.monotonic` is on Linux.
+    make_engine: a class or a `functools.partial`, since it is pickled. clock: a clock that both
+    processes share, as `time.monotonic` is on Linux.
     """
 
     lag_s = 0.05
-    """Recorder and status may be so far behind: look at what was that long ago."""
+    """How far recorder and status may lag behind the child, in s."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class IsolatedHost(Orders):
         clock: Clock,
     ) -> None:
         super().__init__()
-        # Here, so that what cannot be pickled is told to whoever passes it.
+        # Pickled here so that the caller gets the error if that fails.
         pickle.dumps((make_engine, clock))
         self._make_engine = make_engine
         self._recorder = recorder
@@ -110,19 +110,19 @@ class IsolatedHost(Orders):
         return not (self._killed or self._thread.is_alive())
 
     def woken(self) -> bool:
-        """The engine's process was not stopped with this one."""
+        """False: the engine's process was not stopped together with this one."""
         return False
 
     @property
     def pid(self) -> int | None:
-        """The engine's process; None while there is none."""
+        """Process id of the child; None while there is none."""
         child = self._child
         return child.pid if child else None
 
     def _queue(self, number: int, order: Order) -> None:
         self._orders.put((number, order, pickle.dumps((number, order))))
         if self._bell is not None:
-            # Full: it rings already. Closed: nobody is there to hear it.
+            # Full: the keeper is awake already. Closed: the keeper has ended.
             with contextlib.suppress(OSError):
                 self._bell[1].send(b"!")
 
@@ -140,7 +140,7 @@ class IsolatedHost(Orders):
                     sources.append(child.connection)
                 ready = wait(sources, child.look_s if child else None)
                 if child is not None:
-                    self._follow(child, told=child.connection in ready)
+                    self._follow(child, readable=child.connection in ready)
                 if bell in ready:
                     bell.recv(1 << 12)
                     self._carry_out()
@@ -156,14 +156,14 @@ class IsolatedHost(Orders):
                 end.close()
 
     def _carry_out(self) -> None:
-        """Send the orders given, to a new process if a boot is one of them and there is none."""
+        """Send the queued orders; an order to boot starts a process if there is none."""
         with contextlib.suppress(Empty):
             while True:
                 number, order, data = self._orders.get_nowait()
                 self._taken = number
                 match order:
                     case SetWorkload(workload=load) | BeginLeg(workload=load):
-                        # A later process begins with it.
+                        # A later process starts with this workload.
                         self._workload = load
                     case Boot():
                         self._before = None
@@ -181,26 +181,26 @@ class IsolatedHost(Orders):
                 else:
                     self.status = replace(self.status, carried_out=number)
 
-    def _spawn(self, told: Status) -> None:
+    def _spawn(self, status: Status) -> None:
         cargo = pickle.dumps((self._make_engine, self._workload, self._clock))
         try:
-            self._child = EngineProcess(cargo, told)
+            self._child = EngineProcess(cargo, status)
         except OSError as error:
             failure = EngineError(f"A process for the engine could not be started: {error}.")
             self._fail(failure)
             return
-        self.status = replace(told, state=State.IMPORTING, stage=_STARTING)
+        self.status = replace(status, state=State.IMPORTING, stage=_STARTING)
 
-    def _follow(self, child: EngineProcess, told: bool) -> None:
-        """Take in what `child` tells, or its death."""
+    def _follow(self, child: EngineProcess, readable: bool) -> None:
+        """Take in the messages of `child`, or its death. readable: whether one has arrived."""
         dead = not child.alive
-        if told:
+        if readable:
             self._take_in(child)
         if not dead:
             if child.overdue and not self._closing:
                 child.signal(signal.SIGKILL)
             return
-        # Its last words lie in the pipe still.
+        # Its last messages may still be in the pipe.
         while child.tells and child.connection.poll():
             self._take_in(child)
         self._child = None
@@ -218,9 +218,9 @@ class IsolatedHost(Orders):
             child.status = self.status = replace(child.status, **changed)
 
     def _bury(self, code: int) -> None:
-        """The process is gone: close the books, and boot what ran before if that was meant."""
+        """After the child's death: close the books; boot the fallback if BootAnew was under way."""
         now_s, before = self._clock(), self._before
-        # Its state is told a little later than it is so; what was ordered is known.
+        # The child's state arrives with a delay, but the orders sent to it are known.
         under_way = before is not None and self.status.carried_out < before[0]
         self._before = None
         if self._closing:
@@ -234,7 +234,7 @@ class IsolatedHost(Orders):
             self._fail(failure)
             return
         self._mark(f"boot failed: {failure.message} Back to what ran before.")
-        # What was ordered of the dead process since then is lost with it, but for the load.
+        # Orders sent to the dead process since then are lost, except for the load.
         load, carried_out = self.load_wanted, self.status.carried_out
         self._spawn(Status(State.COLD, now_s, refused=failure, carried_out=carried_out))
         if self._child is not None:

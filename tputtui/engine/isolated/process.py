@@ -1,4 +1,4 @@
-"""One spawned process for an engine, and our end of its pipe: birth, messages, death.
+"""One spawned process for an engine, and the parent's end of its pipe: start, messages, end.
 
 Used by the keeper thread of `engine.isolated`; signals may be sent from any thread.
 """
@@ -25,9 +25,9 @@ __all__ = ["EngineProcess"]
 _LOOK_S = 0.25
 _SILENT_LOOK_S = 0.02
 _SILENT_S = 2.0
-"""A process that has closed the pipe and does not end is overdue after this."""
+"""A process that still runs so many seconds after it closed the pipe is overdue."""
 _GROUP_S = 1.0
-"""What it leaves running has so long to clean up before it is killed."""
+"""How long processes that it leaves behind may clean up before they are killed, in s."""
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[3]); "
     "from tputtui.engine.isolated.child import main; main(int(sys.argv[1]), int(sys.argv[2]))"
@@ -35,13 +35,13 @@ _PROGRAM = (
 
 
 class EngineProcess:
-    """Python running `engine.child`, with our `sys.path`, environment and descriptors 1 and 2.
+    """Python running `isolated.child`, with our `sys.path`, environment and descriptors 1 and 2.
 
-    cargo: the first message. status: as it was told last; `told` before anything is.
-    Raises OSError where no process can be started.
+    cargo: the first message. status: the last status it sent; before the first, the one given.
+    Raises OSError if no process can be started.
     """
 
-    def __init__(self, cargo: bytes, told: Status) -> None:
+    def __init__(self, cargo: bytes, status: Status) -> None:
         ours, theirs = socket.socketpair()
         places = json.dumps([str(place) for place in sys.path])
         words = ["-u", "-c", _PROGRAM, str(theirs.fileno()), str(os.getpid()), places]
@@ -51,12 +51,12 @@ class EngineProcess:
                 [sys.executable, *words],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
-                # The terminal's signals are for the screen.
+                # Signals from the terminal must reach only the screen's process.
                 start_new_session=True,
             )
             undo.pop_all()
         self.connection = Connection(ours.detach())
-        self.status = told
+        self.status = status
         self._silent_since_s: float | None = None
         self.send(cargo)
 
@@ -83,25 +83,25 @@ class EngineProcess:
 
     @property
     def look_s(self) -> float:
-        """How long to wait for a message before looking whether it lives.
+        """How long to wait for a message before checking that it is alive, in s.
 
-        The end of the pipe need not come with its death: processes of its own may hold it open.
+        Its death need not close the pipe: processes that it started may hold the pipe open.
         """
         return _LOOK_S if self.tells else _SILENT_LOOK_S
 
     def send(self, data: bytes) -> None:
-        """Send an order; one that does not arrive is answered by the death of the process."""
+        """Send an order; if it cannot arrive, the death of the process is noticed instead."""
         with contextlib.suppress(OSError):
             self.connection.send_bytes(data)
 
     def receive(self) -> tuple[Changes | None, dict[str, Any]]:
-        """What is new in its recorder and status. Raises EOFError or OSError after the last."""
+        """New records and changed status fields. Raises EOFError or OSError after the last ones."""
         message: tuple[Changes | None, dict[str, Any]]
         message = pickle.loads(self.connection.recv_bytes())
         return message
 
     def fall_silent(self) -> None:
-        """No more messages will come."""
+        """Note that no more messages will come."""
         self._silent_since_s = time.monotonic()
 
     def signal(self, number: signal.Signals) -> None:
@@ -109,12 +109,12 @@ class EngineProcess:
         self._process.send_signal(number)
 
     def end(self) -> int:
-        """Wait for its end and end what it left running in its group; its exit status."""
+        """Wait for its end, and end the rest of its process group; return its exit status."""
         code = self._process.wait()
         self.connection.close()
         until_s = time.monotonic() + _GROUP_S
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            # Gently first: what gives shared memory back is one of those.
+            # SIGTERM first: one of those processes releases shared memory.
             os.killpg(self.pid, signal.SIGTERM)
             while time.monotonic() < until_s:
                 os.killpg(self.pid, 0)

@@ -1,8 +1,8 @@
-"""A server that runs elsewhere, driven like an engine: requests go out over HTTP, tokens come back.
+"""Drives a server that runs elsewhere like an engine: sends requests over HTTP, receives tokens.
 
-Engine thread. A step here is a tick: what has come since the one before. Its limits are the
-server's own, read-only, but for those that it offers to turn (GET and PATCH /v1/runtime_config,
-vllm#54816).
+Engine thread. A step here is a tick: the tokens that arrived since the previous tick. The limits
+are the server's own and read-only, except those that it can change while it runs (GET and PATCH
+/v1/runtime_config, vllm#54816).
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ _TICK_S = 0.004
 _SCRAPED_EVERY_S = 0.5
 _GAPS_EVERY_S = 0.25
 _GAP_STEPS = 200.0
-"""Gaps between tokens are pooled to within half a percent: thousands a second have to be kept."""
+"""Thousands of gaps a second arrive, so gaps that differ by less than half a percent are pooled."""
 _FIRST_ANSWER_S = 15.0
 _LIVE = "max_num_running_seqs"
 _RUNTIME = "/v1/runtime_config"
-_NOTHING_TOLD = Knobs(*[UNTOLD] * len(KNOBS))
+_UNKNOWN_LIMITS = Knobs(*[UNTOLD] * len(KNOBS))
 
 
 class ServedEngine:
     """Serves the requests of one run by sending them to `address`.
 
-    clock: monotonic seconds, the host's. Latencies are what a client sees: from due, over the
-    network, to the first chunk with content. What /metrics tells (KV cache, prefix hits,
-    preemptions) is of everybody's requests.
+    clock: monotonic seconds, the host's. Latencies are those of a client: from due, over the
+    network, to the first chunk with content. Figures from /metrics (KV cache, prefix hits,
+    preemptions) cover the requests of all clients.
     """
 
     def __init__(
@@ -63,17 +63,17 @@ class ServedEngine:
         self._span = Span(0.0)
         """The two newest scrapes."""
         self._model = ""
-        self._knobs = _NOTHING_TOLD
+        self._knobs = _UNKNOWN_LIMITS
         self._kv_blocks = self._spared = 0
         self._kv_frac = math.nan
         self._gaps: Counter[float] = Counter()
         self._stepped_s = self._pooled_s = clock()
 
     def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
-        """Find the server, and what it tells.
+        """Connect to the server and read its figures and properties.
 
-        Raises UsageError for arguments that would be another server's, EngineError when it does
-        not answer.
+        Raises UsageError for arguments that do not apply to a server that already runs, and
+        EngineError if it does not answer.
         """
         check_arguments(spec)
         began_s = self._clock()
@@ -106,13 +106,13 @@ class ServedEngine:
         self._link.send(request.number, request.prompt_tokens, msgspec.json.encode(body))
 
     def step(self) -> StepReport:
-        """What has come in the last few milliseconds. Raises EngineError when it is gone."""
+        """Collect the tokens of the last milliseconds. Raises EngineError if the server is gone."""
         time.sleep(_TICK_S)
         if self._link.failure is not None:
             raise self._link.failure
         cached, looked_up, preempted = self._scraped()
         tick, running, waiting = self._link.take()
-        # What the server found in its cache it did not compute.
+        # The server did not compute the prompt tokens that were in its cache.
         self._spared += cached
         spared = min(self._spared, tick.prompt_tokens)
         self._spared -= spared
@@ -138,42 +138,42 @@ class ServedEngine:
         return StepReport(sample, tick.first, self._pooled(tick.gaps, now_s, over), tick.ended)
 
     def apply(self, knobs: Knobs) -> list[Ended]:
-        """Turn what the server lets turn. Raises KnobError when it refuses."""
+        """Set the limits that the server can change. Raises KnobError if it refuses."""
         if _LIVE in self._about.live and knobs.max_num_seqs != self._knobs.max_num_seqs:
-            status, said = self._link.ask("PATCH", _RUNTIME, {_LIVE: knobs.max_num_seqs})
+            status, reply = self._link.ask("PATCH", _RUNTIME, {_LIVE: knobs.max_num_seqs})
             if status != 200:
-                raise KnobError(f"The server refuses max_num_seqs: {status} {said}.")
+                raise KnobError(f"The server refuses max_num_seqs: {status} {reply}.")
         self._knobs = knobs
         return []
 
     def end(self, numbers: Iterable[int]) -> list[Ended]:
-        """Hang up on requests; a server that notices aborts them."""
+        """Close the connections of requests; a server that notices this aborts them."""
         return self._link.hang_up(numbers)
 
     def preempt(self) -> int:
-        """Nothing: that is the server's to do."""
+        """Do nothing: only the server can preempt."""
         return 0
 
     def reset_prefix_cache(self) -> int | None:
-        """Empty it, where the server has its developers' route for that switched on."""
+        """Empty the prefix cache, if the server has its developer route for that enabled."""
         with contextlib.suppress(EngineError):
             status, _ = self._link.ask("POST", "/reset_prefix_cache")
             return 0 if status == 200 else None
         return None
 
     def counts(self) -> Counts:
-        """What streams, and what has no token yet."""
+        """Requests that stream, requests without a token, and usable KV blocks."""
         return Counts(*self._link.counts(), self._kv_blocks)
 
     def shutdown(self) -> None:
-        """Hang up."""
+        """Close all connections."""
         self._poller.stop(1.0)
         self._link.close()
 
     # -- inside ----------------------------------------------------------------------------
 
     def _first_figures(self) -> Reading:
-        """Wait until the server has told figures and what it is. Raises EngineError."""
+        """Wait for the server's first figures and its properties. Raises EngineError."""
         end_s, why, asked = self._clock() + _FIRST_ANSWER_S, "no answer", False
         while not asked or self._span.latest is None:
             for news in self._poller.news():
@@ -199,7 +199,7 @@ class ServedEngine:
         size = reading.configured("block_size") or 1
         self._kv_blocks = max(0, blocks - 1)
         caching = reading.info.get("enable_prefix_caching")
-        ceilings = _NOTHING_TOLD.overridden(
+        ceilings = _UNKNOWN_LIMITS.overridden(
             {
                 "max_num_seqs": limits.get("max_num_seqs"),
                 "max_num_batched_tokens": limits.get("max_num_batched_tokens"),
@@ -231,7 +231,7 @@ class ServedEngine:
         )
 
     def _scraped(self) -> tuple[int, int, int]:
-        """Tokens cached and looked up, and preemptions, in the scrapes that have come."""
+        """Cached tokens, looked-up tokens and preemptions in the scrapes since the last tick."""
         cached = looked_up = preempted = 0
         for news in self._poller.news():
             if news.reading is not None:
@@ -246,7 +246,7 @@ class ServedEngine:
         return 0 if math.isnan(increase) else int(increase)
 
     def _pooled(self, gaps: Iterable[float], now_s: float, over: bool) -> list[tuple[float, int]]:
-        """Gaps as (seconds, how many), a few times a second, and once all are there."""
+        """Gaps as (seconds, how many), returned a few times a second and once all requests end."""
         for gap_s in gaps:
             self._gaps[math.exp(round(math.log(max(gap_s, 1e-6)) * _GAP_STEPS) / _GAP_STEPS)] += 1
         if not over and now_s - self._pooled_s < _GAPS_EVERY_S:

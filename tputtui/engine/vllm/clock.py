@@ -1,7 +1,7 @@
-"""Gives vLLM's engine another clock, for a simulation that supplies its own. Engine thread.
+"""Replaces the clock of vLLM's engine by that of a simulation. Engine thread.
 
-vLLM stamps requests and statistics with `time.monotonic()` and `time.time()`. In its modules that
-do, and only there, the name `time` is bound to something that answers with the simulation's.
+vLLM stamps requests and statistics with `time.monotonic()` and `time.time()`. Only in those of its
+modules the name `time` is bound to an object that returns the simulated time.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _ROOMS = ("vllm.v1.engine", "vllm.v1.metrics", "vllm.v1.core", "vllm.v1.request"
 
 
 class OtherClock:
-    """While it is on, vLLM's engine reads its clocks, in seconds, from `clock`."""
+    """While on, makes vLLM's engine read its clocks from `clock`, in s."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._changed: list[ModuleType] = []
 
     def put_on(self) -> None:
-        """Change the modules that have been imported."""
+        """Replace the clock in the modules imported so far."""
         answers: Any = _Time(self._clock)
         for name, module in list(sys.modules.items()):
             if name.startswith(_ROOMS) and getattr(module, "time", None) is time:
@@ -33,7 +33,7 @@ class OtherClock:
                 self._changed.append(module)
 
     def take_off(self) -> None:
-        """As it was."""
+        """Restore the real clock."""
         for module in self._changed:
             module.time = time  # type: ignore[attr-defined]
         self._changed.clear()

@@ -1,4 +1,4 @@
-"""What torch.compile would keep of an engine that is gone. Engine thread."""
+"""Frees what torch.compile keeps of an engine that is gone. Engine thread."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _WRAPPERS = "vllm.compilation.wrapper"
 
 
 def forget_compiled() -> None:
-    """Take back the hooks that compiled models have left with torch.
+    """Remove the hooks that compiled models have registered with torch.
 
-    vLLM (0.22 to 0.33) registers a method of every model it compiles and takes none back, so the
-    weights, the KV cache and the CUDA graphs of an engine would stay for as long as the process
-    does: on an H200 136 GB were left of 138, and no second engine booted.
+    vLLM (0.22 to 0.33) registers a method of every model that it compiles and removes none. So the
+    weights, the KV cache and the CUDA graphs of an engine would stay until the process ends: on an
+    H200 136 GB of 138 stayed in use, and no second engine booted.
     """
     frames = sys.modules.get("torch._dynamo.convert_frame")
     hooks = getattr(frames, "_bytecode_hooks", {})

@@ -1,7 +1,7 @@
-"""vLLM's defaults as it would derive them on a device that is not here. Engine thread.
+"""vLLM's defaults for a device that is not in this machine. Engine thread.
 
-What stands in no argument depends on the device's name and memory, on the length, on chunked
-prefill, on `--performance-mode`: vLLM's rule, so vLLM works it out, told of another device.
+The default of a missing argument depends on the device's name and memory, on the length, on chunked
+prefill, on `--performance-mode`. The rule is vLLM's, so vLLM computes it, given another device.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ __all__ = ["derive_as_on"]
 
 
 def derive_as_on(device: Device, arguments: Any) -> None:
-    """Let these EngineArgs settle sequences and batched tokens as on `device`.
+    """Make these EngineArgs derive sequences and batched tokens as on `device`.
 
-    Read in vLLM 0.32: `EngineArgs.get_batch_defaults` asks `current_platform`, and is all of the
-    derivation that does.
+    Read in vLLM 0.32: of the derivation, only `EngineArgs.get_batch_defaults` asks
+    `current_platform`.
     """
     from vllm.engine import arg_utils
 
@@ -31,12 +31,12 @@ def derive_as_on(device: Device, arguments: Any) -> None:
         finally:
             arg_utils.current_platform = real
 
-    # On the instance: no other engine's arguments are touched.
+    # Set on the instance, so other engines' arguments stay untouched.
     arguments.get_batch_defaults = as_there
 
 
 class _Platform:
-    """The platform that vLLM runs on, but for what it says of the device."""
+    """The platform that vLLM runs on, with the properties of another device."""
 
     def __init__(self, device: Device, real: Any) -> None:
         self._device, self._real = device, real

@@ -1,8 +1,8 @@
-"""A model executor without a model: vLLM's own engine, scheduler and KV cache on no forward pass.
+"""A model executor without a model: vLLM's engine, scheduler and KV cache, but no forward pass.
 
-It answers vLLM as a real executor does: it gives a token to each request that is due one, and
-returns the result of a step when the device would be done with it. A `Stand` says when that is, and
-how large the KV cache is. Engine thread; importing this imports no vLLM.
+It answers vLLM as a real executor does: it returns a token for each request that is due one, at the
+time when the device would finish the step. A `Stand` provides that time and the size of the KV
+cache. Engine thread; importing this module does not import vLLM.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from typing import Any, Protocol
 __all__ = ["Stand", "executor_class"]
 
 _FIRST_ID, _IDS = 4, 1000
-"""Token ids that come out: none of the first few, which models keep for marks."""
+"""The range of returned token ids. It skips the first few, which are special tokens."""
 
 
 class Stand(Protocol):
-    """What stands in for the devices."""
+    """The replacement for the devices."""
 
     def kv_cache_specs(self, config: Any) -> dict[str, Any]:
-        """vLLM's `KVCacheSpec` of each layer of a device, by the layer's name."""
+        """vLLM's `KVCacheSpec` of each layer on one device, by the layer's name."""
 
     def kv_cache_bytes(self, config: Any) -> int:
         """Bytes for the KV cache on each device."""
 
     def begin(self, scheduled: Any) -> float:
-        """A step, vLLM's `SchedulerOutput`, is handed over; when its result will be there."""
+        """Begin a step, given as vLLM's `SchedulerOutput`; return when its result is due, in s."""
 
     def there(self, at_s: float) -> bool:
-        """Whether what will be there at `at_s` is."""
+        """Whether a result due at `at_s` is ready."""
 
     def wait(self, at_s: float) -> None:
-        """Return when it is."""
+        """Wait until a result due at `at_s` is ready."""
 
 
 def executor_class(stand: Stand) -> type:
-    """The class for `EngineArgs(distributed_executor_backend=…)`. vLLM has been imported.
+    """The class for `EngineArgs(distributed_executor_backend=…)`. vLLM must be imported.
 
-    Made late and anew for each engine: vLLM takes a class, and passes it nothing but its
-    configuration.
+    Each engine gets a class of its own that holds `stand`: vLLM takes a class and passes it only
+    its configuration.
     """
     from vllm.v1.executor.abstract import Executor
     from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, ModelRunnerOutput
@@ -58,7 +58,7 @@ def executor_class(stand: Stand) -> type:
 
         @property
         def max_concurrent_batches(self) -> int:
-            """Asked of the executor before 0.23, of the configuration since."""
+            """vLLM before 0.23 reads this from the executor, newer ones from the configuration."""
             stages = int(self.parallel_config.pipeline_parallel_size)
             return 2 if self.scheduler_config.async_scheduling else stages
 
@@ -93,7 +93,7 @@ def executor_class(stand: Stand) -> type:
                 return self._result(EMPTY_MODEL_RUNNER_OUTPUT, stand.begin(scheduled), non_block)
             self._at_s = stand.begin(scheduled)
             self._output = self._sampled(scheduled)
-            # The forward pass has no result; the step is waited for where it is sampled.
+            # The forward pass has no result; vLLM waits for the step in `sample_tokens`.
             return _UnderWay(stand, None, self._at_s) if non_block else None
 
         def sample_tokens(self, grammar_output: Any, non_block: bool = False) -> Any:
@@ -122,7 +122,7 @@ def executor_class(stand: Stand) -> type:
                 cached.req_ids, cached.num_computed_tokens, cached.num_output_tokens, strict=True
             ):
                 names.append(name)
-                # Every token it has (or soon will have) is computed: the next one comes out.
+                # Once all its tokens are computed (or about to be), the next token comes out.
                 after = computed + handed[name]
                 tokens.append([_id(after)] if after >= prompt_tokens[name] + had else [])
             return ModelRunnerOutput(
@@ -139,7 +139,7 @@ def _id(position: int) -> int:
 
 
 class _UnderWay(Future[Any]):
-    """Done when the device is, or when it has been waited for."""
+    """A result that is done once the device is done, or once it was waited for."""
 
     def __init__(self, stand: Stand, value: Any, at_s: float) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class _UnderWay(Future[Any]):
 
     def result(self, timeout: float | None = None) -> Any:
         if not super().done():
-            # The forward pass by itself is never waited for.
+            # The forward pass alone has no value, and is not waited for.
             if self._value is not None:
                 self._stand.wait(self._at_s)
             self.set_result(self._value)

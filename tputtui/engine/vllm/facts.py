@@ -1,4 +1,4 @@
-"""What an engine is, read off vLLM's own configuration. Engine thread."""
+"""Reads an engine's properties from vLLM's own configuration. Engine thread."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["block_bytes", "config_sha256", "device", "revision"]
 
 
 def block_bytes(groups: Any) -> int:
-    """Bytes that one block takes on one device, over all layers that share it."""
+    """Bytes of one block on one device, over all layers that share it."""
 
     def of(group: Any) -> int:
         spec = group.kv_cache_spec
-        # Layers that differ are described together, and their pages are summed up already.
+        # A spec of differing layers already holds the sum of their pages.
         layers = 1 if hasattr(spec, "kv_cache_specs") else len(group.layer_names)
         return int(spec.page_size_bytes) * layers
 
@@ -28,7 +28,7 @@ def revision(model_config: Any) -> str:
 
 
 def config_sha256(hf_config: Any) -> str:
-    """A hash of the model's configuration, the same for the same model wherever it lies."""
+    """A hash of the model's configuration; the path of the model does not affect it."""
     settings = {
         name: value
         for name, value in hf_config.to_diff_dict().items()

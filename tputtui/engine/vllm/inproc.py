@@ -49,10 +49,10 @@ class _Live:
 
 
 class VllmEngine:
-    """`Engine` on a real `LLMEngine` with its core in process.
+    """Runs a real `LLMEngine` with its core in this process.
 
-    executor_class: a stand-in for the model executor (tests, simulation); None runs the model.
-    clock: monotonic seconds, of steps and requests; wall: seconds that requests arrive at.
+    executor_class: replaces the model executor (tests, simulation); None runs the model.
+    clock: monotonic seconds, for steps and requests. wall: seconds, for vLLM's arrival times.
     """
 
     def __init__(
@@ -93,29 +93,29 @@ class VllmEngine:
             version = import_vllm()
             with sentences("vLLM could not be imported", INSTALL_HINT):
                 import vllm.v1.engine.llm_engine  # noqa: F401
-        # In frames of its own: what an import keeps of a traceback keeps this frame alive.
+        # Built in other frames: a traceback kept by an import keeps this frame alive.
         config = self._build(spec, resolved, report)
         facts = self._facts(spec, config, version)
         return replace(facts, boot_s=time.monotonic() - began_s)
 
     def _resolved(self, spec: EngineSpec) -> EngineSpec:
-        """What vLLM is given. Raises UsageError."""
+        """The spec that vLLM receives. Raises UsageError."""
         return models.resolve(spec)
 
     def _parsed(self, spec: EngineSpec, arguments: Any) -> None:
-        """vLLM's parser has read the arguments. Raises UsageError for what cannot be had here."""
-        found = given(arguments)
-        models.check_no_secret(found)
-        check_in_process(found)
+        """Check the parsed arguments. Raises UsageError for one that cannot work here."""
+        changed = given(arguments)
+        models.check_no_secret(changed)
+        check_in_process(changed)
 
     def _configured(self, config: Any) -> None:
-        """vLLM has settled its configuration; nothing is built yet."""
+        """Hook: vLLM has made its configuration, and has built nothing yet."""
 
     def _scheduled(self, output: Any) -> None:
-        """A step has been scheduled; nothing of it has run."""
+        """Hook: a step is scheduled and has not run yet."""
 
     def _build(self, spec: EngineSpec, resolved: EngineSpec, report: Report) -> Any:
-        """Build the engine; its configuration."""
+        """Build the engine; return its configuration."""
         from vllm import exceptions
         from vllm.sampling_params import RequestOutputKind, SamplingParams
         from vllm.usage.usage_lib import UsageContext
@@ -127,7 +127,7 @@ class VllmEngine:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        # Newer versions have a tree of their own for what a client got wrong.
+        # Newer versions have an exception class of their own for errors of a client.
         self._refusal = getattr(exceptions, "VLLMClientError", ValueError)
         report(State.LOADING, "checking engine arguments")
         arguments = parse_arguments(resolved)
@@ -135,7 +135,7 @@ class VllmEngine:
         arguments.disable_log_stats = False
         if self._executor_class is not None:
             arguments.distributed_executor_backend = self._executor_class
-        # As `vllm serve` does: defaults depend on who asks.
+        # The context of `vllm serve`: vLLM's defaults depend on it.
         context = UsageContext.OPENAI_API_SERVER
         refused = f"vLLM refuses to configure {spec.model}"
         with sentences(refused, _MODEL_HINT, usage=(ValueError,)):
@@ -161,7 +161,7 @@ class VllmEngine:
 
         limits, block_size = self._limits, config.cache_config.block_size
         groups = self._scheduler.kv_cache_config.kv_cache_groups
-        # What a shape brings with it stands as its default.
+        # Arguments that a shape sets are shown as its defaults.
         brought = models.resolve(EngineSpec(spec.model)).args
         return EngineFacts(
             model=spec.model,
@@ -170,7 +170,7 @@ class VllmEngine:
             ceilings=limits.ceilings,
             booted=limits.booted,
             fixed=limits.fixed,
-            # One block is vLLM's placeholder and never holds tokens.
+            # One block is vLLM's placeholder, which never holds tokens.
             kv_tokens=(limits.booted.num_gpu_blocks - 1) * block_size // len(groups),
             block_size=block_size,
             kv_block_bytes=block_bytes(groups) * config.parallel_config.world_size,
@@ -178,7 +178,7 @@ class VllmEngine:
             overlapped=bool(config.scheduler_config.async_scheduling),
             vocab_size=config.model_config.get_vocab_size(),
             boot_s=0.0,
-            # torch's is a subclass of str that YAML does not know.
+            # torch's version is a subclass of str, which YAML cannot write.
             versions={"vllm": version, "torch": str(torch.__version__)},
             arguments=describe(argument_parser(), brought),
             revision=revision(config.model_config),
@@ -186,7 +186,7 @@ class VllmEngine:
         )
 
     def shutdown(self) -> None:
-        """Free the engine's memory; nothing of it stays referenced here."""
+        """Free the engine's memory, and drop every reference to the engine."""
         engine, watch, workers = self._engine, self._watch, self._workers
         self._engine = self._limits = self._watch = self._workers = None
         self._live.clear()
@@ -202,7 +202,7 @@ class VllmEngine:
     # -- requests --------------------------------------------------------------------------
 
     def submit(self, request: RequestSpec) -> None:
-        """Queue one request, counted by vLLM as having arrived when it was due."""
+        """Queue one request; its arrival time in vLLM is the time when it was due."""
         arrival_s = self._wall() - (self._clock() - request.due_s)
         external = f"t{request.number}"
         try:
@@ -211,7 +211,7 @@ class VllmEngine:
                 prompt={"prompt_token_ids": request.token_ids().tolist()},
                 params=self._sampling(request.output_tokens),
                 arrival_time=arrival_s,
-                # Only the policy `priority` looks at it: the shortest prompt first.
+                # Only the policy `priority` uses this: the shortest prompt comes first.
                 priority=request.prompt_tokens,
             )
         except self._refusal as refusal:
@@ -223,7 +223,7 @@ class VllmEngine:
         self._watch.awaiting.add(name)
 
     def step(self) -> StepReport:
-        """One engine step, timed from outside. Raises EngineError where a worker has died."""
+        """Run one engine step and time it. Raises EngineError if a worker has died."""
         self._stats = (None, None)
         watch = self._watch
         watch.begin()
@@ -231,7 +231,7 @@ class VllmEngine:
         try:
             outputs = self._engine.step()
         except Exception as error:
-            # All that vLLM says of it is "cancelled".
+            # vLLM's own message for a dead worker is only "cancelled".
             death = self._workers.death() if self._workers else None
             if death is None:
                 raise
@@ -266,7 +266,7 @@ class VllmEngine:
             kv_frac=self._kv_frac,
             max_num_seqs=knobs.max_num_seqs,
             max_num_batched_tokens=knobs.max_num_batched_tokens,
-            # All of the step but what was spent in and waiting for the model.
+            # The time of the step without the model and the wait for it.
             host_s=end_s - began_s - watch.core_s + watch.scheduler_s,
             context_tokens=done.context,
             kv_blocks=self._limits.kv_blocks,
@@ -274,13 +274,13 @@ class VllmEngine:
         return StepReport(sample, first, gaps, ended)
 
     def end(self, numbers: Iterable[int]) -> list[Ended]:
-        """Abort requests by number; what they had generated so far is told."""
+        """Abort requests by number; the results contain the tokens generated so far."""
         wanted = set(numbers)
         names = [name for name, live in self._live.items() if live.number in wanted]
         return self._end(names)
 
     def counts(self) -> Counts:
-        """As the scheduler counts them."""
+        """Running and waiting requests by the scheduler's count, and usable KV blocks."""
         running, waiting = self._scheduler.get_request_counts()
         return Counts(running, waiting, self._limits.kv_blocks)
 
@@ -289,10 +289,10 @@ class VllmEngine:
     def apply(self, knobs: Knobs) -> list[Ended]:
         """Put limits in force.
 
-        The length is *not* lowered in the scheduler: a running request already past it would never
-        be scheduled again and never stop. Instead every request's own `max_tokens` is shortened,
-        which the normal stop check honours, and those already at the limit end here. Raising it
-        again gives back what was asked for.
+        The length is *not* lowered in the scheduler: the scheduler would never schedule a running
+        request past it again, so the request would never stop. Instead each request's own
+        `max_tokens` is lowered, which the normal stop check honours, and requests already at the
+        limit end here. Raising the length later restores the requested `max_tokens`.
         """
         scheduler, before = self._scheduler, self._limits.knobs.max_model_len
         self._limits.apply(knobs)
@@ -311,11 +311,11 @@ class VllmEngine:
         return self._end(past)
 
     def preempt(self) -> int:
-        """Put what runs above the limit back to the queue now."""
+        """Move running requests above the limit back to the queue; return how many."""
         return int(self._limits.preempt())
 
     def reset_prefix_cache(self) -> int | None:
-        """Empty the prefix cache; None if vLLM would not."""
+        """Empty the prefix cache; return how many were preempted, None if vLLM refused."""
         preempted: int | None = self._limits.reset_prefix_cache()
         return preempted
 
@@ -326,7 +326,7 @@ class VllmEngine:
         return self._engine.engine_core.engine_core.scheduler
 
     def _finished(self, output: Any) -> Ended:
-        # The output carries the id we gave; the internal one may have a suffix.
+        # The output carries our id; vLLM's internal id may have a suffix.
         external = output.request_id
         number, name = int(external[1:]), self._names.pop(external)
         del self._live[name]
@@ -353,7 +353,7 @@ class VllmEngine:
 
 
 def _ended(number: int, stats: Any, tokens: int, cached: int) -> Ended:
-    """An `Ended` from vLLM's own request times, which are 0.0 where never reached."""
+    """An `Ended` from vLLM's own request times, in which 0.0 means never reached."""
 
     def reached(name: str) -> float:
         return getattr(stats, name, 0.0) or math.nan
@@ -370,7 +370,7 @@ def _ended(number: int, stats: Any, tokens: int, cached: int) -> Ended:
 
 
 def _stat_logger(engine: VllmEngine) -> Any:
-    """vLLM's own hook for statistics, handing each step's to `engine`."""
+    """A logger for vLLM's statistics that gives those of each step to `engine`."""
     from vllm.v1.metrics.loggers import StatLoggerBase
 
     class Sink(StatLoggerBase):  # type: ignore[misc]

@@ -1,7 +1,7 @@
-"""All that is relied on inside vLLM and torch, in one place: the first thing to read at an upgrade.
+"""Every private part of vLLM and torch that this package relies on. Read it first at an upgrade.
 
-Each row: where it is, what it is needed for, the version it was read in. A test looks each of them
-up in the installed vLLM, and finds what the modules of this room use without a row.
+Each row: the path, its purpose, the version in which it was read. A test looks up each row in the
+installed vLLM, and reports private parts that the modules of this package use without a row.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ NOT_EVERYWHERE = (
     (f"{_SCHEDULER}.scheduler_reserve_full_isl", "live admission rule", "0.32"),
     (f"{_SCHEDULER}.prev_step_scheduled_req_ids", "what a preempted request leaves", "0.32"),
 )
-"""Not in every version supported: without it the limit is fixed, or changed another way."""
+"""Paths that some supported versions lack; then the limit is fixed, or changed another way."""
 
 IN_MODULES = (
     # args
@@ -77,7 +77,7 @@ IN_MODULES = (
     ("vllm.v1.outputs:ModelRunnerOutput", "what a step gives", "0.32"),
     ("vllm.v1.kv_cache_interface:FullAttentionSpec", "the KV cache of a layer", "0.32"),
     ("vllm.v1.kv_cache_interface:SlidingWindowSpec", "that of a windowed one", "0.32"),
-    ("transformers:PretrainedConfig", "what a model is said to be", "5.19"),
+    ("transformers:PretrainedConfig", "a model's configuration", "5.19"),
     ("transformers:AutoModelForCausalLM", "a model's sizes, built without weights", "5.19"),
     # defaults
     ("vllm.engine.arg_utils:current_platform", "another device's name and memory", "0.32"),
@@ -90,4 +90,4 @@ IN_MODULES = (
     ("torch._dynamo.convert_frame:_bytecode_hooks", "what a compiled model leaves", "torch 2.11"),
     ("vllm.compilation.wrapper", "whose hooks those are", "0.32"),
 )
-"""`module:name`, or a module."""
+"""Paths as `module:name`, or a module."""

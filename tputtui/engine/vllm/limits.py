@@ -1,6 +1,6 @@
-"""vLLM's limits, changed between two steps of a booted engine. Engine thread only.
+"""Changes vLLM's limits between two steps of a booted engine. Engine thread only.
 
-Nothing in the scheduler locks: everything happens between its steps.
+The scheduler has no locks, so every change happens between its steps.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _QUEUES = ("waiting", "skipped_waiting", "kv_holding_waiting")
 class LiveLimits:
     """The limits of one booted engine.
 
-    booted: as they stand after the boot. ceilings: the highest that each can take.
-    fixed: those that this vLLM cannot turn live, and why.
+    booted: the limits right after the boot. ceilings: the highest value of each.
+    fixed: limits that this vLLM cannot change while it runs, with the reason.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class LiveLimits:
         self._held: list[Any] = []
         self._to_hold = 0
         self._blocks = int(self._pool.num_gpu_blocks)
-        # Before 0.31 the one limit there is also sizes the batch and is asserted on each step.
+        # Before 0.31 the only limit of requests also sizes the batch, and each step asserts it.
         self._admission_only = hasattr(scheduler, "max_num_active_reqs")
         drops = "drop_stale_output" in signature(scheduler._preempt_request).parameters
         self._dropping = {"drop_stale_output": True} if drops else {}
@@ -66,14 +66,14 @@ class LiveLimits:
             {
                 "max_num_seqs": self._slots,
                 "long_prefill_token_threshold": longest,
-                # Above half of the cache it would be no margin but the limit.
+                # A watermark above half of the cache would act as the limit, not as a margin.
                 "watermark_blocks": 0 if "watermark_blocks" in self.fixed else self._blocks // 2,
                 "scheduling_policy": 1,
                 "scheduler_reserve_full_isl": int("scheduler_reserve_full_isl" not in self.fixed),
             }
         )
 
-    # -- turning ---------------------------------------------------------------------------
+    # -- changing --------------------------------------------------------------------------
 
     @property
     def knobs(self) -> Knobs:
@@ -83,9 +83,9 @@ class LiveLimits:
     def apply(self, knobs: Knobs) -> None:
         """Put limits in force, all but the model length (see `VllmEngine.apply`).
 
-        Lowering only makes batches smaller, so that the buffers and graphs booted suffice. The
-        batch drains to fewer sequences. `scheduler_config` keeps what was booted, but for the long
-        prefill threshold: CUDA graphs and the grammar bitmask read it.
+        A lower limit only makes batches smaller, so the buffers and CUDA graphs of the boot
+        suffice; the batch drains to fewer sequences. Except for the long prefill threshold,
+        `scheduler_config` keeps its values: CUDA graphs and the grammar bitmask read them.
         """
         self._knobs = knobs
         scheduler, manager = self._scheduler, self._manager
@@ -98,16 +98,16 @@ class LiveLimits:
             manager.watermark_blocks = knobs.watermark_blocks
         if "scheduler_reserve_full_isl" not in self.fixed:
             scheduler.scheduler_reserve_full_isl = bool(knobs.scheduler_reserve_full_isl)
-        # Look-ups only: the pool itself must never be told, or it serves stale blocks.
+        # This switches only look-ups. If the pool switched too, it would serve stale blocks.
         manager.enable_caching = bool(knobs.enable_prefix_caching)
         self._set_policy("priority" if knobs.scheduling_policy else "fcfs")
-        # Whatever was asked, one request of the greatest length must fit, or it waits for ever.
+        # One request of maximal length must always fit, or it would wait forever.
         least = -(-knobs.max_model_len * self._group_blocks // 1) + 1
         self._to_hold = self._blocks - max(knobs.num_gpu_blocks, int(least))
         self._hold()
 
     def before_schedule(self) -> None:
-        """What has to be seen to just before each step is scheduled."""
+        """Adjust held blocks and the batch size right before each step is scheduled."""
         if len(self._held) != self._to_hold:
             self._hold()
         if not self._admission_only:
@@ -116,7 +116,7 @@ class LiveLimits:
             scheduler.max_num_running_reqs = min(self._slots, floor)
 
     def preempt(self) -> int:
-        """Put what runs above `max_num_seqs` back to the queue, the newest first; how many."""
+        """Move the newest requests above `max_num_seqs` back to the queue; return how many."""
         running = self._scheduler.running
         over = max(0, len(running) - self._knobs.max_num_seqs)
         for _ in range(over):
@@ -125,16 +125,16 @@ class LiveLimits:
             self._scheduler._preempt_request(request, self._clock(), **self._dropping)
             if not self._dropping:
                 _drop_token_under_way(request, under_way)
-            # It is no longer in the batch that the next step continues.
+            # The next step must not treat it as part of the batch that it continues.
             getattr(self._scheduler, "prev_step_scheduled_req_ids", set()).discard(
                 request.request_id
             )
         return over
 
     def reset_prefix_cache(self) -> int | None:
-        """Empty the prefix cache; how many were preempted for it, None if it would not be emptied.
+        """Empty the prefix cache; return how many were preempted for it, None if vLLM refused.
 
-        vLLM refuses while any block is held, by a request or by us.
+        vLLM refuses while a request or this class holds a block.
         """
         running = list(self._scheduler.running)
         under_way = [getattr(request, "num_output_placeholders", 0) > 0 for request in running]
@@ -142,7 +142,7 @@ class LiveLimits:
         done = self._scheduler.reset_prefix_cache(reset_running_requests=bool(running))
         self._hold()
         for request, waits in zip(running, under_way, strict=True):
-            # 0.19 discards a token also where none is under way.
+            # vLLM 0.19 would also discard a token when none is under way.
             if hasattr(request, "discard_latest_async_tokens"):
                 request.discard_latest_async_tokens = waits
         return len(running) if done else None
@@ -151,16 +151,16 @@ class LiveLimits:
 
     @property
     def kv_blocks(self) -> int:
-        """Blocks usable now: all but vLLM's placeholder and those held back."""
+        """Usable blocks: all except vLLM's placeholder and the held ones."""
         return self._blocks - 1 - len(self._held)
 
     def kv_frac(self, usage: float) -> float:
-        """vLLM's usage of the whole cache as a share of what is usable."""
+        """Convert vLLM's usage of the whole cache into a share of the usable blocks."""
         used = usage * (self._blocks - 1) - len(self._held)
         return min(1.0, max(0.0, used / self.kv_blocks)) if self.kv_blocks else 0.0
 
     def _hold(self) -> None:
-        """Hold as many blocks as are to be held, as far as blocks are free; retried each step."""
+        """Hold the wanted number of blocks, as far as blocks are free; retried at each step."""
         missing = self._to_hold - len(self._held)
         if missing < 0:
             self._give_back(-missing)
@@ -187,17 +187,17 @@ class LiveLimits:
             if queue is None:
                 continue
             ordered = create_request_queue(scheduler.policy)
-            # Preempted ones came before those that have not run, so this keeps them in front.
+            # Preempted requests arrived before those that have not run, so they stay in front.
             for request in sorted(queue, key=lambda request: request.arrival_time):
                 ordered.add_request(request)
             setattr(scheduler, queue_name, ordered)
 
 
 def _drop_token_under_way(request: Any, under_way: int) -> None:
-    """With asynchronous scheduling, up to 0.26: forget the token that a preempted request awaits.
+    """Up to 0.26, asynchronous scheduling: drop the token that a preempted request awaits.
 
-    It would come after the request has been let in again, and out of order. Newer ones are told
-    (`drop_stale_output`); this is what their `reset_prefix_cache` did before.
+    The token would arrive out of order, after the request runs again. Newer versions take
+    `drop_stale_output` for this; here the older `reset_prefix_cache` is imitated.
     """
     request.num_output_placeholders = 0
     if hasattr(request, "async_tokens_to_discard"):  # 0.22, 0.26

@@ -1,4 +1,4 @@
-"""A real vLLM engine that writes down what each step was asked to do, and what it took."""
+"""A real vLLM engine that records the work and the time of each step. Engine thread."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ __all__ = ["MeasuredEngine"]
 
 
 class MeasuredEngine(VllmEngine):
-    """`Engine` that measures itself.
+    """An engine that measures its steps.
 
-    measurements: of every step since the list was last emptied. load: written beside each.
+    measurements: one for each step since the caller emptied the list. load: number of the load,
+    stored in each measurement.
     """
 
     def __init__(self) -> None:
@@ -52,7 +53,7 @@ class MeasuredEngine(VllmEngine):
                 )
             )
         self._submitted = 0
-        # With nothing in flight what comes next is waited for.
+        # With nothing in flight, the time until the next step is idle time, not engine time.
         self._ended_s = step.end_s if self._live else math.nan
         return report
 

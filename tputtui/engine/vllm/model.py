@@ -1,7 +1,7 @@
-"""What a model weighs and computes, read off vLLM's configuration; no weights are loaded.
+"""Computes a model's sizes from vLLM's configuration, without loading weights.
 
-The parameters are counted on transformers' own model, built on torch's `meta` device, where it
-takes no memory. Engine thread; importing this imports neither.
+The parameters are counted in transformers' own model, built on torch's `meta` device, where it
+takes no memory. Engine thread; importing this module imports neither library.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _WEIGHT_ONLY_BITS: dict[str, float] = {
     "gptq_marlin": 4.25, "mxfp4": 4.25, "gpt_oss_mxfp4": 4.25, "modelopt_fp4": 4.5,
     "int8_per_channel_weight_only": 8,
 }  # fmt: skip
-"""Bits of one parameter of a matrix, scales included; the first are multiplied as fp8 as well."""
+"""Bits per parameter of a matrix, scales included. Only _FP8_BITS also multiply in fp8."""
 _USED = re.compile(r"expert.*(per_tok|top_?k)|(top_?k|selected|active).*expert")
 _MORE_THAN_TEXT = ("vision", "audio", "image", "video", "speech")
 _FULL, _WINDOWED = "full_attention", "sliding_attention"
 
 
 def sizes_of(config: Any) -> Sizes:
-    """The sizes of the model of a `VllmConfig`. Raises UsageError for one that is not known."""
+    """The sizes of the model of a `VllmConfig`. Raises UsageError for an unsupported model."""
     model, parallel = config.model_config, config.parallel_config
     _check(model)
     text = model.hf_text_config
@@ -69,23 +69,23 @@ def sizes_of(config: Any) -> Sizes:
 
 
 def check_text_only(model: str) -> None:
-    """Raise UsageError where a model's configuration says that it takes more than text.
+    """Raise UsageError if a model's configuration shows that it takes more than text.
 
-    vLLM itself only gets so far as to tell where all is installed that such models need.
+    vLLM itself detects this only if the packages that such models need are installed.
     """
     from transformers import PretrainedConfig
 
     try:
-        told, _ = PretrainedConfig.get_config_dict(model)
+        settings, _ = PretrainedConfig.get_config_dict(model)
     except Exception:
-        # vLLM has said what is wrong with it.
+        # vLLM has already reported what is wrong with the configuration.
         return
-    if any(name.startswith(_MORE_THAN_TEXT) and name.endswith("_config") for name in told):
+    if any(name.startswith(_MORE_THAN_TEXT) and name.endswith("_config") for name in settings):
         raise _unsuitable(model, "takes more than text")
 
 
 def kv_cache_specs(config: Any) -> dict[str, Any]:
-    """vLLM's `KVCacheSpec` of each layer that one device has, and that keeps a cache of its own."""
+    """vLLM's `KVCacheSpec` of each layer on one device that has a KV cache of its own."""
     from vllm.v1.kv_cache_interface import FullAttentionSpec, SlidingWindowSpec
 
     model, parallel = config.model_config, config.parallel_config
@@ -111,7 +111,7 @@ def kv_cache_specs(config: Any) -> dict[str, Any]:
 
 
 def _check(model: Any) -> None:
-    """Raise UsageError for what would be simulated wrongly."""
+    """Raise UsageError for a model that the simulation would get wrong."""
     why = ""
     if model.is_multimodal_model:
         why = "takes more than text"
@@ -135,8 +135,10 @@ def _unsuitable(model: str, why: str) -> UsageError:
 
 
 class _Layer(NamedTuple):
-    """The attention of one layer. cached: whether it has a KV cache of its own, or reads that of
-    a layer before it."""
+    """The attention of one layer.
+
+    cached: whether it has a KV cache of its own; if not, it reads that of an earlier layer.
+    """
 
     windowed: bool
     cached: bool
@@ -146,28 +148,28 @@ class _Layer(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Of its queries."""
+        """Values in the queries of a token."""
         return self.heads * self.head_size
 
     @property
     def kv_values(self) -> int:
-        """Keys and values of a token."""
+        """Values in the keys and values of a token."""
         return 2 * self.kv_heads * self.head_size
 
 
 def _layers(model: Any) -> list[_Layer]:
-    """Every layer's own attention. Raises UsageError for any that is neither full nor windowed."""
+    """The attention of each layer. Raises UsageError for one that is neither full nor windowed."""
     text, window = model.hf_text_config, model.get_sliding_window()
     count = int(text.num_hidden_layers)
     kinds = list(getattr(text, "layer_types", None) or [_WINDOWED] * count)
     if strange := sorted(set(kinds) - {_FULL, _WINDOWED}):
         raise UsageError(f"{model.model} has layers of {strange[0]}, which no cost is known of.")
-    # The last ones of Gemma 3n and 4 read what an earlier layer of their kind keeps.
+    # The last layers of Gemma 3n and 4 read the KV cache of an earlier layer of their kind.
     own_caches = count - int(getattr(text, "num_kv_shared_layers", 0) or 0)
     layers = []
     for i, kind in enumerate(kinds[:count]):
         kv_heads, head_size = _heads_of_layer(model, i, full=kind == _FULL)
-        # Without a window (--disable-sliding-window) a layer of that kind sees everything.
+        # Without a window (--disable-sliding-window) such a layer has full attention.
         windowed = kind == _WINDOWED and bool(window)
         heads = int(text.num_attention_heads)
         layers.append(_Layer(windowed, i < own_caches, heads, kv_heads, head_size))
@@ -175,7 +177,7 @@ def _layers(model: Any) -> list[_Layer]:
 
 
 def _heads_of_layer(model: Any, index: int, *, full: bool) -> tuple[int, int]:
-    """Heads of keys and values, and their size, in one layer: they may differ by its kind."""
+    """Number and size of the key and value heads of one layer; they may depend on its kind."""
     text = model.hf_text_config
     kv_heads, head_size = model.get_total_num_kv_heads(), model.get_head_size()
     if "global_head_dim" not in vars(text) and not getattr(text, "is_heterogeneous", False):
@@ -184,7 +186,7 @@ def _heads_of_layer(model: Any, index: int, *, full: bool) -> tuple[int, int]:
     if each is not None:
         own = each[index]
         return int(own.num_key_value_heads), int(own.head_dim)
-    # As transformers before 5 has them.
+    # The names in transformers before 5.
     if not full:
         return int(text.num_key_value_heads), int(text.head_dim)
     more = getattr(text, "attention_k_eq_v", True) and text.num_global_key_value_heads
@@ -192,9 +194,9 @@ def _heads_of_layer(model: Any, index: int, *, full: bool) -> tuple[int, int]:
 
 
 def _widest(text: Any) -> int:
-    """Of the layers' inner sizes, which may be one for all or one for each."""
-    found = getattr(text, "intermediate_size", 0) or 4 * text.hidden_size
-    return int(max(found) if isinstance(found, list | tuple) else found)
+    """The largest inner size of the layers; the configuration has one for all or one for each."""
+    size = getattr(text, "intermediate_size", 0) or 4 * text.hidden_size
+    return int(max(size) if isinstance(size, list | tuple) else size)
 
 
 def _kv_dtype(config: Any) -> Any:
@@ -205,30 +207,31 @@ def _kv_dtype(config: Any) -> Any:
         return model.dtype
     if name.startswith(("fp8", "int8")):
         return torch.uint8
-    found = getattr(torch, {"half": "float16", "float": "float32"}.get(name, name), None)
-    if not isinstance(found, torch.dtype):
+    dtype = getattr(torch, {"half": "float16", "float": "float32"}.get(name, name), None)
+    if not isinstance(dtype, torch.dtype):
         raise UsageError(f"A KV cache of {name} cannot be simulated.", "Known: auto, fp8.")
-    return found
+    return dtype
 
 
 def _matrices(model: Any) -> tuple[float, bool]:
-    """Bits of a matrix's parameter, and whether it is multiplied as fp8.
+    """Bits per parameter of a matrix, and whether it is multiplied in fp8.
 
-    Raises UsageError for a quantization that is not known.
+    Raises UsageError for an unknown quantization.
     """
     name = model.quantization
     if not name:
         return 8.0 * model.dtype.itemsize, False
     given = getattr(model.hf_config, "quantization_config", None) or {}
-    if told := {_bits_of_group(group) for group in (given.get("config_groups") or {}).values()}:
-        told.discard(None)
-        if len(told) > 1:
+    groups = given.get("config_groups") or {}
+    if precisions := {_bits_of_group(group) for group in groups.values()}:
+        precisions.discard(None)
+        if len(precisions) > 1:
             raise UsageError(
                 f"{model.model} has matrices of more than one precision, which cannot be simulated."
             )
-        for found in told:
-            if found is not None:
-                return found
+        for precision in precisions:
+            if precision is not None:
+                return precision
     if name in _FP8_BITS:
         return _FP8_BITS[name], True
     if name in _WEIGHT_ONLY_BITS:
@@ -238,53 +241,56 @@ def _matrices(model: Any) -> tuple[float, bool]:
 
 
 def _bits_of_group(group: Mapping[str, Any] | None) -> tuple[float, bool] | None:
-    """Of a group of compressed-tensors' or ModelOpt's; None where it leaves the weights alone."""
+    """The same for a group of compressed-tensors or ModelOpt; None if weights are unquantized."""
     weights, inputs = ((group or {}).get(key) or {} for key in ("weights", "input_activations"))
     bits = weights.get("num_bits")
     if not bits:
         return None
     total = float(bits)
-    # A scale for each channel or block of 128 × 128 is next to nothing.
+    # Scales for each channel or block of 128 × 128 are negligible.
     if (size := weights.get("group_size")) and size > 0:
         total += _scale_bits(weights) / size
-        # What an asymmetric group adds to each of its values.
+        # The zero point of an asymmetric group, spread over its values.
         total += 0 if weights.get("symmetric", True) else bits / size
     return total, bits == 8 and weights.get("type") == inputs.get("type") == "float"
 
 
 def _scale_bits(weights: Mapping[str, Any]) -> int:
-    """Of a group's scale: as it says, else as its format has it (NVFP4 and MX: one byte)."""
-    said = str(weights.get("scale_dtype") or "")
-    if found := re.search(r"(?:float|int|bfloat|f)(\d+)", said):
-        return int(found[1])
+    """Bits of a group's scale: as configured, else by its format (NVFP4 and MX: one byte)."""
+    dtype = str(weights.get("scale_dtype") or "")
+    if match := re.search(r"(?:float|int|bfloat|f)(\d+)", dtype):
+        return int(match[1])
     return 8 if weights.get("type") == "float" else 16
 
 
 def _bits_of_method(given: Mapping[str, Any]) -> float | None:
-    """Of a method that says bits and group by itself (AWQ, GPTQ), a zero point for each group."""
+    """Bits per parameter of a method with its own bits and group size (AWQ, GPTQ); None without.
+
+    Each group has a zero point.
+    """
     bits = given.get("bits") or given.get("w_bit")
     if not bits:
         return None
     size = given.get("group_size") or given.get("q_group_size") or 0
-    # -1: a scale for each channel, next to nothing.
+    # -1: one scale for each channel, which is negligible.
     return float(bits) + ((16 + bits) / size if size > 0 else 0)
 
 
 def _experts_used(text: Any) -> int:
     known = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_top_k", "top_k")
-    # Whatever it is called elsewhere, it says of experts how many of them a token takes.
+    # Other models use other names; the pattern matches counts of experts for each token.
     others = [name for name in vars(text) if _USED.search(name)]
     for name in (*known, *others):
-        found = getattr(text, name, None)
-        if isinstance(found, int) and found > 0:
-            return found
+        count = getattr(text, name, None)
+        if isinstance(count, int) and count > 0:
+            return count
     raise UsageError("How many experts a token goes through is not in the model's configuration.")
 
 
 class _Counted:
-    """Parameters of a model by what they are.
+    """Numbers of a model's parameters by their role.
 
-    vectors: norms and biases, which no quantization touches.
+    vectors: norms and biases, which are never quantized.
     """
 
     def __init__(self, hf_config: Any) -> None:
@@ -304,9 +310,9 @@ class _Counted:
             elif ".experts." in name:
                 self.experts += count
         if not self.head:
-            # Tied: the same table is a matrix at the end, and lies in memory once.
+            # Tied: one table in memory is both the embedding and the output head.
             self.head, self.embedding = self.embedding, 0
-        # Tables for each layer are no output head, whatever is tied.
+        # Embedding tables of single layers are never the output head.
         self.embedding += looked_up
 
 

@@ -1,6 +1,6 @@
-"""vLLM's own engine core, scheduler and KV cache on devices that are not here. Engine thread.
+"""vLLM's own engine core, scheduler and KV cache on simulated devices. Engine thread.
 
-Only the forward pass is replaced: a step's result is there when the cost model says so. Queueing,
+Only the forward pass is replaced: the cost model decides when a step's result is ready. Queueing,
 batching, preemption, prefix caching and every limit are vLLM's.
 """
 
@@ -49,13 +49,13 @@ _CANNOT = {
     "prefill_context_parallel_size": "context parallelism",
     "decode_context_parallel_size": "context parallelism",
 }
-"""Arguments that change what a step costs in a way that no cost model here knows."""
+"""Arguments whose effect on the cost of a step no cost model here includes."""
 
 
 class SimulatedEngine(VllmEngine):
-    """`Engine` whose device is simulated.
+    """An engine whose device is simulated.
 
-    pacer: real time, or a virtual one that then is the clock of vLLM and of whoever hosts this.
+    pacer: real time, or virtual time, which is then also the clock of vLLM and of the host.
     """
 
     def __init__(self, simulation: Simulation, pacer: Pacer) -> None:
@@ -70,13 +70,13 @@ class SimulatedEngine(VllmEngine):
         self._overlapped = True
 
     def submit(self, request: RequestSpec) -> None:
-        """Queue one request; in virtual time that takes what it would."""
+        """Queue one request; in virtual time this advances the clock by its real duration."""
         if self._virtual:
             self._pacer.wait_until(self._pacer() + self._devices.cost.submit_s())
         super().submit(request)
 
     def shutdown(self) -> None:
-        """Free the engine; vLLM has its clocks back."""
+        """Free the engine and restore vLLM's clock."""
         super().shutdown()
         self._other_clock.take_off()
 
@@ -85,7 +85,7 @@ class SimulatedEngine(VllmEngine):
     def _resolved(self, spec: EngineSpec) -> EngineSpec:
         check_possible(spec.args)
         under: dict[str, EngineValue] = {
-            # Neither weights nor a tokenizer are looked at.
+            # The simulation uses neither weights nor a tokenizer.
             "load_format": "dummy",
             "skip_tokenizer_init": True,
             **self._simulation.defaults,
@@ -94,11 +94,11 @@ class SimulatedEngine(VllmEngine):
 
     def _parsed(self, spec: EngineSpec, arguments: Any) -> None:
         super()._parsed(spec, arguments)
-        found = given(arguments)
-        check_possible(found)
-        # Only what a person said: a shape has arguments of its own.
-        said = expanded(spec.args)
-        self._simulation.check(spec.model, {name: found[name] for name in found if name in said})
+        args = given(arguments)
+        check_possible(args)
+        # Only arguments of a person are checked: a shape has arguments of its own.
+        typed = expanded(spec.args)
+        self._simulation.check(spec.model, {name: args[name] for name in args if name in typed})
         if self._simulation.device is not None:
             derive_as_on(self._simulation.device, arguments)
 
@@ -111,13 +111,13 @@ class SimulatedEngine(VllmEngine):
             check_text_only(resolved.model)
             raise
         if self._virtual:
-            # Only now has all of vLLM's engine been imported.
+            # Not earlier: only now are all modules of vLLM's engine imported.
             self._other_clock.put_on()
         return config
 
     def _configured(self, config: Any) -> None:
         stages = config.parallel_config.pipeline_parallel_size
-        # vLLM's platform for CPUs turns it off.
+        # vLLM's platform for CPUs has switched this off.
         config.scheduler_config.async_scheduling = self._overlapped and stages == 1
         self._devices.adopt(sizes_of(config))
 
@@ -140,10 +140,10 @@ class SimulatedEngine(VllmEngine):
 
 
 def check_possible(args: Mapping[str, Any]) -> None:
-    """Raise UsageError for an argument that changes what a step costs in an unknown way."""
+    """Raise UsageError for an argument whose effect on the cost of a step is unknown."""
     for name, what in _CANNOT.items():
         value = args.get(name)
-        # A size of 1 splits nothing.
+        # A parallel size of 1 changes nothing.
         if value and value != "auto" and not (name.endswith("_parallel_size") and value == 1):
             raise UsageError(
                 f"{flag_of(name)}: {what} cannot be simulated.",
@@ -152,7 +152,7 @@ def check_possible(args: Mapping[str, Any]) -> None:
 
 
 class _Devices:
-    """The devices as the executor asks for them: `vllm_executor.Stand`.
+    """The simulated devices; a `Stand` for the executor.
 
     due: the work of the step scheduled last.
     """
@@ -171,7 +171,7 @@ class _Devices:
         return self._cost
 
     def adopt(self, sizes: Sizes) -> None:
-        """These are of the model that is to run."""
+        """Take the sizes of the model that is to run, and start with idle devices."""
         self._sizes = sizes
         self._cost = self._simulation.cost(sizes)
         self._free_s = [0.0] * sizes.stages
@@ -187,7 +187,7 @@ class _Devices:
             if given:
                 return given
             raise UsageError("How large the KV cache was is not in the calibration.")
-        # A size that is given is taken whatever share of the memory may be used; but it has to fit.
+        # A given size may exceed the usable share of the memory, but must fit into the memory.
         left = kv_bytes_available(
             device,
             self._sizes,
@@ -209,7 +209,7 @@ class _Devices:
             return at_s
         took_s = self.cost.device_s(self.due) * self._chance.choice(self.cost.spread)
         took_s /= len(self._free_s)
-        # Through the stages of the pipeline, each of which has one batch at a time.
+        # The step passes the pipeline stages in order; each stage computes one batch at a time.
         for stage, free_s in enumerate(self._free_s):
             at_s = max(at_s, free_s) + took_s
             self._free_s[stage] = at_s

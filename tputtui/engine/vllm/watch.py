@@ -1,7 +1,7 @@
-"""Looks at each step of a booted vLLM engine: what is scheduled, what comes out, whose time it is.
+"""Observes each step of a booted vLLM engine: scheduled work, first tokens, times.
 
-Engine thread only. Hooks on the booted instances, taken off again at shutdown; the configuration
-stays as production would have it.
+Engine thread only. The hooks are on the booted instances and are removed at shutdown; the
+configuration stays the same as in production.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ __all__ = ["StepWatch"]
 
 
 class Scheduled(NamedTuple):
-    """What the scheduler put into a step: sequences, and tokens.
+    """What the scheduler put into a step.
 
-    context: tokens that those sequences had computed before.
+    running, waiting: requests. prefill, decode: tokens of the step. context: tokens that its
+    requests had computed before.
     """
 
     running: int = 0
@@ -29,12 +30,12 @@ class Scheduled(NamedTuple):
 
 
 class StepWatch:
-    """Between `begin` and the next: what one step was.
+    """Holds the data of one step, from one `begin` to the next.
 
-    awaiting: internal ids of requests without a first token; whoever submits adds to it.
-    first_tokens: (internal id, when) of those that got it.
-    clock: what seconds are counted by. scheduled: told each step's `SchedulerOutput`.
-    core_s: seconds in the engine core; scheduler_s: of those, in the scheduler's own code.
+    awaiting: internal ids of requests without a first token; the engine adds each new request.
+    first_tokens: (internal id, when in s) of requests that got their first token.
+    clock: monotonic seconds. scheduled: called with each step's `SchedulerOutput`.
+    core_s: seconds in the engine core. scheduler_s: seconds of these in the scheduler's own code.
     """
 
     def __init__(
@@ -55,14 +56,14 @@ class StepWatch:
         self._wrap(limits, clock, scheduled)
 
     def begin(self) -> None:
-        """Another step begins."""
+        """Clear the data for the next step."""
         self.first_tokens = []
         self.core_s = self.scheduler_s = 0.0
         last = self.scheduled
         self.scheduled = Scheduled(last.running, last.waiting)
 
     def remove(self) -> None:
-        """Take the hooks off: they make cycles that vLLM's frozen garbage would keep alive."""
+        """Remove the hooks: they form reference cycles, which vLLM's frozen garbage keeps alive."""
         for owner, name in (
             (self._scheduler, "schedule"),
             (self._scheduler, "update_from_output"),
@@ -114,16 +115,16 @@ class StepWatch:
         prefill = sum(tokens[request.req_id] for request in output.scheduled_new_reqs)
         context = sum(cached.num_computed_tokens)
         context += sum(request.num_computed_tokens for request in output.scheduled_new_reqs)
-        # Nearly always the others decode one token each, and there is nothing to look into.
+        # Usually each other request decodes one token, and needs no closer look.
         if 0 in cached.num_output_tokens or total - prefill > len(cached.req_ids):
             for name, had, computed in zip(
                 cached.req_ids, cached.num_output_tokens, cached.num_computed_tokens, strict=True
             ):
                 request = requests[name]
                 left = (request.num_tokens if had else request.num_prompt_tokens) - computed
-                # A preempted request computes all it has again, in chunks. With async scheduling
-                # the first decode can be scheduled before the first token is known: then only
-                # what is left of the prompt is prefill.
+                # A preempted request computes all its tokens again, in chunks. Asynchronous
+                # scheduling can schedule the first decode before the first token is known; then
+                # only the rest of the prompt is prefill.
                 if not had or left > 1:
                     prefill += max(0, min(tokens[name], left))
         running, waiting = self._counts()

@@ -1,4 +1,4 @@
-"""What vLLM's scheduler has put into a step, as the work that it costs. Imports no vLLM."""
+"""Converts a step of vLLM's scheduler into the work that it costs. Imports no vLLM."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["work_of"]
 
 
 def work_of(scheduled: Any) -> Work:
-    """What a step of vLLM's `SchedulerOutput` is asked to do."""
+    """The work of one step, given as vLLM's `SchedulerOutput`."""
     handed, cached = scheduled.num_scheduled_tokens, scheduled.scheduled_cached_reqs
     prefills, tokens, pairs = 0, 0, 0.0
     for new in scheduled.scheduled_new_reqs:
@@ -19,7 +19,7 @@ def work_of(scheduled: Any) -> Work:
         tokens += count
         pairs += count * (new.num_computed_tokens + count / 2)
     decodes, context = len(cached.req_ids), sum(cached.num_computed_tokens)
-    # Nearly always the others decode one token each, and there is nothing to look into.
+    # Usually each other request decodes one token, and needs no closer look.
     if scheduled.total_num_scheduled_tokens - tokens > decodes:
         for name, computed in zip(cached.req_ids, cached.num_computed_tokens, strict=True):
             count = handed[name]

@@ -1,6 +1,6 @@
-"""The processes that vLLM spreads a model over (tensor and pipeline parallel). Engine thread.
+"""The processes over which vLLM spreads a model (tensor and pipeline parallel). Engine thread.
 
-Without any (one GPU, or Ray's) there is nothing here to watch or to clear away.
+Without such processes (one GPU, or Ray) there is nothing to watch or to clean up.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ __all__ = ["Workers", "start_tracker"]
 
 _SHARED = "/dev/shm/vllm_"
 _ENDED_BY_VLLM = (None, 0, -15)
-"""Exit codes of those that vLLM ends when another has died."""
+"""Exit codes of workers that still run, or that vLLM ended after another worker died."""
 
 
 def start_tracker() -> None:
-    """Start Python's own process that unlinks, after us, what of shared memory is left.
+    """Start Python's resource tracker, which unlinks remaining shared memory after our end.
 
-    It is to survive the SIGHUP that a terminal sends as it closes with us, which ends it before it
-    has unlinked anything (seen: 500 MB left behind): it inherits which signals are blocked.
+    The tracker inherits the blocked signals. So it survives the SIGHUP of a terminal that closes,
+    which would end it before it has unlinked anything (seen: 500 MB left behind).
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
@@ -44,7 +44,7 @@ class Workers:
         self._shared = {path for process in self._processes for path in _mapped(process.pid)}
 
     def death(self) -> EngineError | None:
-        """What ended one of them, if vLLM did not; None where none has died by itself."""
+        """Why a worker died, if vLLM did not end it; None if none has died."""
         for rank, process in enumerate(self._processes):
             if process.exitcode not in _ENDED_BY_VLLM:
                 return cause_of(process.exitcode, f"Worker process {rank} of the engine")
@@ -57,11 +57,11 @@ class Workers:
 
 
 def _mapped(pid: int) -> set[Path]:
-    """vLLM's own segments of shared memory that a process has mapped."""
-    found: set[Path] = set()
+    """vLLM's segments of shared memory that a process has mapped."""
+    segments: set[Path] = set()
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines():
             _, slash, name = line.partition(_SHARED)
             if slash and not name.endswith(" (deleted)"):
-                found.add(Path(_SHARED + name))
-    return found
+                segments.add(Path(_SHARED + name))
+    return segments

@@ -149,7 +149,7 @@ def _entry(
             found = server.latencies.get(column.key.partition("_")[0])
             if found is None or not found.n:
                 return MISSING, "muted", None
-            return found.p90.told(column.width - 1), sure, (found.p90.high, found.p90.low)
+            return found.p90.as_text(column.width - 1), sure, (found.p90.high, found.p90.low)
     value: float = getattr(now, column.key)
     rank = None if math.isnan(value) else (value,)
     match column.key:

@@ -106,7 +106,7 @@ def served_latency(server: Server, width: int, height: int) -> list[Row]:
         found = server.latencies.get(key)
         if found is None:
             continue
-        shown = [each.told(cell - 1) for each in (found.p50, found.p90, found.p99)]
+        shown = [each.as_text(cell - 1) for each in (found.p50, found.p90, found.p99)]
         row: Row = [
             (f"{_LABELS[key]:<6}", "label"),
             (seconds(found.mean, 8) + " ", "value" if server.counts else "muted"),
