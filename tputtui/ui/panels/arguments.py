@@ -56,7 +56,7 @@ def _value(draft: Draft, argument: Argument, width: int) -> Row:
     old, new = draft.old(argument), draft.new(argument)
     if old == new:
         return [(new, "accent")] if new else [(argument.default or NONE, "muted")]
-    was, now = old or argument.default or NONE, new or draft.default_told(argument)
+    was, now = old or argument.default or NONE, new or draft.default_text(argument)
     if len(was) + len(now) + 3 > width:
         was = "…"
     return [(was, "muted"), (" → ", "muted"), (now, "good")]
@@ -101,7 +101,7 @@ def review_rows(draft: Draft, cost: str, width: int) -> list[Row]:
     """What a boot changes and what it costs, before it is done."""
     count = len(draft.changes())
     rows: list[Row] = [[(f"Boot with {count} change{'s' * (count != 1)}?", "value")], []]
-    rows += [[(line, "good")] for line in textwrap.wrap(draft.told(), width)]
+    rows += [[(line, "good")] for line in textwrap.wrap(draft.summary(), width)]
     rows += [[], *([(line, "text")] for line in textwrap.wrap(cost, width))]
     return rows
 

@@ -115,7 +115,7 @@ class EngineForm(ModalScreen[None]):
     def _look(self, keep: str | None = None) -> None:
         """The rows of the view and the filter; `keep` is the name to stay on."""
         words = "" if self._viewed_before else self._filter.value
-        self._list.show(self._draft.found(self._view, words), keep)
+        self._list.show(self._draft.entries(self._view, words), keep)
 
     def _say(self, said: str = "") -> None:
         """Paint, with what has to be said above the help."""
@@ -250,7 +250,7 @@ class EngineForm(ModalScreen[None]):
 
     def action_known(self, direction: int) -> None:
         """The next of the values known into the editor, or the one before."""
-        self._editor.turn(direction)
+        self._editor.cycle(direction)
 
     @on(Input.Changed, "Editor")
     def _typing(self) -> None:
