@@ -321,7 +321,7 @@ class Board(Screen[None]):
             self._canvases[name].border_title = title
 
     def _arrange(self, frame: Frame) -> None:
-        """Show the boot until the engine is up, then the board; with a strip if the engine fails."""
+        """Show the boot until the engine is up, then the board, with a strip once it has failed."""
         state = frame.status.state
         # A boot that fails leaves no facts; an engine that dies later leaves its own.
         strip = state is State.FAILED and frame.status.facts is not None

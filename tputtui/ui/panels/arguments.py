@@ -67,7 +67,7 @@ def about_rows(
 ) -> list[Row]:
     """The help of one argument with its flag, default and choices, in `height` rows.
 
-    typed: what is being typed, to show the choices it fits; None when nothing is.
+    typed: the text in the editor, which marks the choice it equals; None without an editor.
     """
     flag = argument.name if argument.name.startswith("-") else f"--{argument.name}"
     given = draft.new(argument) or argument.default
@@ -116,7 +116,7 @@ def views_row(draft: Draft, view: str) -> Row:
 
 
 def _choices(argument: Argument, typed: str, width: int) -> list[Row]:
-    """All choices in lines; those that what is typed may become stand out."""
+    """All choices in lines; the one that equals `typed` stands out."""
     if not argument.choices or argument.kind == "whole":
         return []
     lines: list[Row] = [[("known: " if argument.kind == "text" else "one of: ", "label")]]
@@ -144,7 +144,7 @@ def _around(lines: list[Row], room: int) -> list[Row]:
 
 
 def _cut(line: str, width: int) -> str:
-    """A last line that says, at the end of a word, that there is more."""
+    """The line cut between words, with an ellipsis, to fit `width`."""
     while len(line) > width - 2 and " " in line:
         line = line.rpartition(" ")[0]
     return f"{line} …"

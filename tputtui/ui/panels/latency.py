@@ -71,7 +71,7 @@ def _row(frame: Frame, label: str, name: str, width: int) -> Row:
     values: Quantiles = getattr(frame.latencies, name)
     gap, last = ("  ", 13) if width >= 46 else (" ", 9)
     p99, look = _p99(values, last)
-    # What is no figure of this setting yet is there to be watched, not to be quoted.
+    # Figures that are not yet this setting's own are muted: to be watched, not quoted.
     sure = frame.window.phase.quotable
     verdict = _verdict(frame, name)
     sign, sign_look = _SIGNS[verdict] if verdict else (" ", "label")
@@ -92,15 +92,15 @@ def _verdict(frame: Frame, name: str) -> Verdict | None:
     """The worst verdict on a latency's goals; None without goals, or while nothing is sure."""
     if not frame.window.phase.quotable:
         return None
-    found = {each.verdict for each in frame.goodput.each if each.goal.metric == name}
+    verdicts = {each.verdict for each in frame.goodput.each if each.goal.metric == name}
     order = (Verdict.MISSED, Verdict.UNRESOLVED, Verdict.MET)
-    return next((verdict for verdict in order if verdict in found), None)
+    return next((verdict for verdict in order if verdict in verdicts), None)
 
 
 def _p99(values: Quantiles, room: int) -> tuple[str, str]:
     """One number from 1,000 samples on; before that the interval it lies in, at 95 %.
 
-    Where the interval does not fit, its upper end.
+    Where the interval does not fit, only its upper end is shown.
     """
     if values.p99_resolved or not values.n:
         return seconds(values.p99), "text"

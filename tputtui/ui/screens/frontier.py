@@ -1,4 +1,4 @@
-"""The frontier screen: settings against each other, axes to choose, a sweep to fill it."""
+"""The frontier screen: settings against each other, with axes to choose and a sweep."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FIRST_X = next(i for i, axis in enumerate(AXES_X) if axis.key == "e2e_p90")
 
 
 class FrontierScreen(WatchingScreen):
-    """Draws the session's points; the engine goes on beneath."""
+    """Draws the session's points; the engine runs on."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,f,q", "leave", "back to the board", key_display="esc"),
@@ -48,17 +48,17 @@ class FrontierScreen(WatchingScreen):
             self._canvas.paint(frontier(frame, y, x, *self._canvas.size))
 
     def action_turn_y(self) -> None:
-        """The next quantity upwards."""
+        """Take the next quantity for the y axis."""
         self._y = (self._y + 1) % len(AXES_Y)
         self.tick()
 
     def action_turn_x(self) -> None:
-        """The next latency."""
+        """Take the next latency for the x axis."""
         self._x = (self._x + 1) % len(AXES_X)
         self.tick()
 
     def action_sweep(self) -> None:
-        """Sweep the load, or stop doing so."""
+        """Sweep the load, or stop the sweep."""
         sweep, steer = self._session.latest.sweep, self._session.steer
         stops = sweep is not None and sweep.level is not None
         self.attempt(steer.experiments.stop if stops else steer.experiments.sweep)

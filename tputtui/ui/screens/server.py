@@ -1,4 +1,4 @@
-"""One server alone: throughput, batch, latencies, and what it says of itself."""
+"""One server alone: throughput, batch, latencies, and what it reports of itself."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ ALWAYS: tuple[BindingType, ...] = (
             tooltip="Give the terminal back to the shell, until `fg`"),
     Binding("q", "app.leave", "quit", tooltip="Leave; so does Ctrl+C"),
 )  # fmt: skip
-"""What both screens of servers can do."""
+"""Keys of both screens of servers."""
 
 
 class ServerScreen(Screen[None]):
-    """Shows the server at `place` of what it is given.
+    """Shows the server at `place`.
 
-    alone: there is no table to go back to.
+    alone: whether it is the only one, without a table to go back to.
     """
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal")]  # noqa: RUF012
@@ -68,7 +68,7 @@ class ServerScreen(Screen[None]):
         yield Footer(show_command_palette=False, compact=True)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Without others there is nothing to go to."""
+        """Show no keys that lead to other servers where there are none."""
         return not (self._alone and action in ("turn", "back"))
 
     def on_resize(self) -> None:
@@ -76,18 +76,18 @@ class ServerScreen(Screen[None]):
         self.call_after_refresh(self._paint)
 
     def show(self, looked: Looked) -> None:
-        """Paint what was seen; only cells that differ are written."""
+        """Paint the server in `looked`; only cells that differ are written."""
         self._looked = looked
         self._paint()
 
     def action_turn(self, direction: int) -> None:
-        """The server before, or the next."""
+        """Show the server before, or the next."""
         if self._looked is not None:
             self._place = (self._place + direction) % len(self._looked.servers)
             self._paint()
 
     def action_back(self) -> None:
-        """Back to the table."""
+        """Go back to the table."""
         self.dismiss()
 
     def _paint(self) -> None:
