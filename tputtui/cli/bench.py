@@ -153,7 +153,7 @@ def _result(
 
 
 def _code(result: Result, last: Frame, headless: Headless) -> int:
-    """The exit code, and on stderr why it is not 0."""
+    """The exit code; says on stderr why it is not 0."""
     failure = last.status.failure or last.status.load_failure
     if result.outcome == "failed":
         headless.say(failure.message if failure else result.note, failure.hint if failure else "")

@@ -17,7 +17,7 @@ __all__ = ["parser", "run"]
 
 
 def run(words: list[str]) -> int:
-    """Print it; returns the exit code."""
+    """Print the comparison; returns the exit code."""
     options = parser().parse_args(words)
     from tputtui.record.reading import read_log
     from tputtui.report.sides import compared_runs

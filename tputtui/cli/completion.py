@@ -55,7 +55,7 @@ def complete() -> None:
     command = words[1] if len(words) > 2 and words[1] in COMMANDS else ""
     made: argparse.ArgumentParser = import_module(f"tputtui.cli.{command or 'run'}").parser()
     if command:
-        # The command is what stands before the words to complete.
+        # The command stands before the words to complete.
         os.environ["_ARGCOMPLETE"] = "2"
     else:
         _add_model(made, COMMANDS)

@@ -32,7 +32,7 @@ _TEMPLATE = """\
 
 
 def run(words: list[str]) -> int:
-    """Show, or make a file; returns the exit code."""
+    """Show the settings, or write a file; returns the exit code."""
     options, rest = parsed(parser(), words, first=1)
     if options.command == "init":
         return _init(rest)

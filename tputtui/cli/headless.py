@@ -20,8 +20,8 @@ _BOOTING_TIMEOUT_S = 0.2
 class Headless:
     """A session of `asked`, or of `profile` in its place; the log takes what the engine prints.
 
-    A context manager: entering starts the session; leaving stops everything and puts descriptors
-    1 and 2 back. out, err: files on the descriptors 1 and 2 of before.
+    A context manager: entering starts the session; leaving stops everything and restores
+    descriptors 1 and 2. out, err: files on the original descriptors 1 and 2.
     span_s: the longest window. virtual: see `hosting`.
     """
 

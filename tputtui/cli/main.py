@@ -87,7 +87,10 @@ def _check_command(word: str) -> None:
 
 
 def _occupy_standard_descriptors() -> None:
-    """Open /dev/null on each of 0, 1 and 2 that is closed (`>&-`), or our next file would be it."""
+    """Open /dev/null on each of the descriptors 0, 1 and 2 that is closed (`>&-`).
+
+    Otherwise the next file that we open would get its number.
+    """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)

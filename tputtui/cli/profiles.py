@@ -18,7 +18,7 @@ __all__ = ["parser", "run"]
 
 
 def run(words: list[str]) -> int:
-    """Run one of them; returns the exit code."""
+    """Run one of the subcommands; returns the exit code."""
     options = parser().parse_args(words)
     code: int = _COMMANDS[options.command](options)
     return code

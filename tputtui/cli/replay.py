@@ -13,7 +13,7 @@ __all__ = ["parser", "run", "session_file"]
 
 
 def run(words: list[str]) -> int:
-    """Open it; returns the exit code."""
+    """Open the recorded run; returns the exit code."""
     options = parser().parse_args(words)
     from tputtui.errors import UsageError
     from tputtui.process.terminal import Terminal, open_log

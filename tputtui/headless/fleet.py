@@ -18,7 +18,7 @@ VERSION = 1
 
 
 def fleet_text(looked: Looked, format: str) -> str:
-    """One text. format: "table" or "json"; figures are over each server's window."""
+    """All servers in one text. format: "table" or "json"; figures are over each server's window."""
     if format == "json":
         document = {"version": VERSION, "servers": [_document(server) for server in looked.servers]}
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -64,7 +64,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Something over time: seconds since the run began, and values; both of shape (m,).
+    """A quantity over time: seconds since the run began, and values; both of shape (m,).
 
     unit: of the values. group: curves of one group share a chart.
     """
@@ -150,7 +150,7 @@ def interval_text(row: Difference) -> str:
 
 
 def verdict_text(row: Difference) -> str:
-    """What is known of a change between two windows that are over."""
+    """The verdict on a change between two windows that are over."""
     return "undecided" if row.judgement is Judgement.OPEN else row.judgement.value
 
 
@@ -225,7 +225,7 @@ def _row(trial: Trial, origin_s: float, engine: int, columns: tuple[tuple[str, s
         verdicts=tuple(
             (row.metric.label, interval_text(row), verdict_text(row))
             for i, row in enumerate(trial.differences)
-            # The headline in any case, the others where there is something to say.
+            # The headline always; the others only where they are decided.
             if i == 0 or row.judgement is not Judgement.OPEN
         ),
         note="; ".join(filter(None, (trial.note, trial.course(origin_s)))),

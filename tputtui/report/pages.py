@@ -37,7 +37,7 @@ def html(recording: Recording) -> str:
 
 
 def markdown(recording: Recording) -> str:
-    """The run as Markdown; charts are text, so that nothing stands beside the file."""
+    """The run as Markdown; charts are text, so that the file needs no other."""
     content = gather(recording)
     lines = [f"# {_cell(content.title)}", ""]
     lines += [f"- **{name}**: {_cell(value)}" for name, value in content.facts]

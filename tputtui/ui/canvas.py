@@ -20,7 +20,7 @@ STYLES = (
 
 
 _CHEAPER_THAN_A_MOVE = 8
-"""Fewer equal cells than this between two changed ones are written again: a move costs more."""
+"""Fewer equal cells than this are written again: moving the terminal's cursor takes more bytes."""
 
 
 class Canvas(Widget):

@@ -114,8 +114,8 @@ class Draft:
     def entries(self, view: str, words: str) -> list[Entry]:
         """Rows of a view under their headings; with words to search for, the best match first.
 
-        Every word must be in the name, or abbreviate it ("mns"), or be in the help. Where no name
-        matches, names of nearly that spelling do.
+        Every word must be in the name, abbreviate it ("mns"), or be in the help. Where no name
+        matches, names of similar spelling are taken.
         """
         shown = self.shown(view)
         if not (wanted := words.lower().replace("-", "_").strip("_ ").split()):

@@ -63,7 +63,7 @@ class TerminalApp(App[None]):
         return VARIABLES
 
     def on_mount(self) -> None:
-        """Leave on the signals that mean it."""
+        """Leave on SIGTERM, SIGHUP and SIGINT."""
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             loop.add_signal_handler(name, self.action_interrupt)

@@ -24,7 +24,10 @@ def name_width(draft: Draft, width: int) -> int:
 def list_rows(
     draft: Draft, entries: Sequence[Entry], top: int, here: int, width: int, height: int
 ) -> list[Row]:
-    """The rows of the list from `top` on; `here` is the chosen one. A bar shows where one is."""
+    """The rows of the list from `top` on, with a scroll bar.
+
+    here: index of the chosen row.
+    """
     names = name_width(draft, width)
     rows: list[Row] = []
     for place, entry in enumerate(entries[top : top + height], top):

@@ -1,4 +1,4 @@
-"""The first line: what runs, under which load, in which state. Pure."""
+"""The first line: model, load, engine and state. Pure."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def header(frame: Frame, width: int) -> Row:
         version = facts.versions.get(facts.kind.lower(), "?")
         parts = (f"{facts.kind} {version}", facts.device, facts.dtype)
         about = [(f"  {' · '.join(filter(None, parts))}", "muted")]
-    # What fits, most telling first.
+    # As much as fits, the most telling first.
     for optional in (middle, more, about):
         if width_of(left) + width_of(optional) + width_of(right) + 1 <= width:
             left += optional
@@ -58,9 +58,9 @@ def header(frame: Frame, width: int) -> Row:
 
 
 def _experiment(frame: Frame) -> tuple[str, float]:
-    """The experiment under way and how far it is, as A/B pair 3; seconds left at most, or NaN.
+    """The experiment under way and how far it is ("A/B pair 3"), and seconds left at most.
 
-    The text is empty without an experiment.
+    An empty text without an experiment; NaN where the time left is not known.
     """
     compare, tuner, sweep = frame.compare, frame.tuner, frame.sweep
     if compare is not None and not compare.done:

@@ -22,7 +22,7 @@ _PARTS = (("late", "lag"), ("wait", "queue"), ("fill", "prefill"), ("gen.", "dec
 
 
 def latency(frame: Frame, width: int, height: int) -> list[Row]:
-    """A head, four rows, and where there is room what they count."""
+    """A head, four rows of latencies; where there is room, counts, notes and goals as well."""
     wide = width >= 46
     head = "          p50      p90            p99" if wide else "          p50     p90       p99"
     rows: list[Row] = [spread([(head, "label")], [("n", "label")], min(width, 46))]
@@ -119,7 +119,7 @@ def window_caption(frame: Frame) -> str:
     if frame.status.failure is not None:
         return "until the engine failed"
     if window.phase.quotable:
-        # In steps: a title that counts would repaint its whole rule.
+        # In steps: a title that counts would repaint the whole border.
         return f"window {window.length_s - window.length_s % 5:.0f} s · {window.phase.value}"
     if window.phase is not Phase.SETTLING:
         return window.phase.value

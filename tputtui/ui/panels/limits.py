@@ -59,7 +59,7 @@ def limits_caption(frame: Frame, width: int) -> str:
 
 
 def limit_at(x: int, y: int, selected: str, width: int, height: int) -> str | None:
-    """The limit shown in that cell of the panel."""
+    """The name of the limit shown in a cell of the panel; None for none."""
     for place in _places(selected, width, height):
         if place.y == y and place.start <= x < place.end:
             return place.knob.name

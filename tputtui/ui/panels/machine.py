@@ -1,4 +1,4 @@
-"""GPUs and host. No GPU is a calm state. Pure."""
+"""GPUs and host; a machine without a GPU is no error. Pure."""
 
 from __future__ import annotations
 

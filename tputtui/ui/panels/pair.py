@@ -1,4 +1,4 @@
-"""One of the settings tried in a few lines, and two of them side by side. Pure."""
+"""One setting tried, in a few lines, and two of them side by side. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A load before it is put on the engine: its arrivals, its lengths, what they amount to. Pure."""
+"""A load before it is put on the engine: its arrivals, lengths and amounts. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One server in four panels: throughput, batch, latencies as bucketed, and what it says. Pure."""
+"""One server in four panels: throughput, batch, latencies as bucketed, and its own report. Pure."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def _plotted(state: TunerState, goals: Sequence[Goal], width: int, height: int) 
 def _axes(goals: Sequence[Goal], *, goodput: bool) -> tuple[Axis, Axis]:
     """Goodput against the first goal's latency, at p90 or p50: p99 needs more than a trial has.
 
-    Where there is no goodput at all, tokens/s; without goals against E2E.
+    Where no trial has goodput, tokens/s; without goals, against E2E.
     """
     key = "goodput_per_s" if goodput else "tokens_per_s"
     latency = "e2e_p90"
@@ -207,7 +207,7 @@ def _trial(trial: TunerTrial, state: TunerState, goals: Sequence[Goal], width: i
     return fitted(row, width)
 
 
-# -- what came of it -----------------------------------------------------------------------------
+# -- the outcome ---------------------------------------------------------------------------------
 
 
 def _verdict(state: TunerState, width: int) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Dialogs that ask for text: they stay open, and say why, until what is typed can be used."""
+"""Dialogs that ask for text: they stay open, and say why, until the text is valid."""
 
 from __future__ import annotations
 

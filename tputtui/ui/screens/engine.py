@@ -157,7 +157,7 @@ class EngineForm(ModalScreen[None]):
             return bool(self._viewed_before)
         if action == "known":
             return bool(self._editor.argument and self._editor.argument.choices)
-        if action in ("boot", "edit", "turn", "reset", "filter"):
+        if action in ("boot", "edit", "cycle", "reset", "filter"):
             return not self._viewed_before
         return action != "view" or not (self._viewed_before or self._editor.argument)
 
@@ -227,12 +227,12 @@ class EngineForm(ModalScreen[None]):
             return
         if argument.kind == "switch":
             self._list.focus()
-            self.action_turn(1)
+            self.action_cycle(1)
             return
         self._editor.open(argument, self._draft.new(argument) or argument.default)
         self._calm()
 
-    def action_turn(self, direction: int) -> None:
+    def action_cycle(self, direction: int) -> None:
         """Take the next of the known values, or the one before."""
         argument = self._list.chosen
         ring = self._draft.ring(argument) if argument else []

@@ -25,8 +25,8 @@ class FrontierScreen(WatchingScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,f,q", "leave", "back to the board", key_display="esc"),
-        Binding("y", "turn_y", "y axis"),
-        Binding("x", "turn_x", "x axis"),
+        Binding("y", "next_y", "y axis"),
+        Binding("x", "next_x", "x axis"),
         Binding("w", "sweep", "sweep, or stop it"),
         Binding("c", "clear", "clear the points"),
     ]
@@ -47,12 +47,12 @@ class FrontierScreen(WatchingScreen):
             y, x = AXES_Y[self._y], AXES_X[self._x]
             self._canvas.paint(frontier(frame, y, x, *self._canvas.size))
 
-    def action_turn_y(self) -> None:
+    def action_next_y(self) -> None:
         """Take the next quantity for the y axis."""
         self._y = (self._y + 1) % len(AXES_Y)
         self.tick()
 
-    def action_turn_x(self) -> None:
+    def action_next_x(self) -> None:
         """Take the next latency for the x axis."""
         self._x = (self._x + 1) % len(AXES_X)
         self.tick()

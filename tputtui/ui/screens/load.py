@@ -34,7 +34,7 @@ _ALONE = {
     "trace": ("prompt", "output", "pairs", "prefix", "sessions"),
     "pairs": ("prompt", "output"),
 }
-"""Field to those that cannot be given beside it."""
+"""Field to the other fields that cannot be given beside it."""
 
 _WHY = {"trace": "as the trace has it", "pairs": "drawn together, as joint lengths"}
 _NEEDED = {field.name: field.forms[0][1] for field in FIELDS if field.name in ("prompt", "output")}
@@ -51,8 +51,8 @@ class Kind(Select[str], inherit_bindings=False):
         Binding("up", "screen.move(-1)", "field", key_display="↑↓"),
         Binding("down", "screen.move(1)", "field", show=False),
         Binding("enter,space", "show_overlay", "list", key_display="⏎"),
-        Binding("left", "turn(-1)", "other kind", key_display="←→"),
-        Binding("right", "turn(1)", "other kind", show=False),
+        Binding("left", "cycle(-1)", "other kind", key_display="←→"),
+        Binding("right", "cycle(1)", "other kind", show=False),
     ]
 
     def __init__(self, field: Field, shown: str) -> None:
@@ -73,7 +73,7 @@ class Kind(Select[str], inherit_bindings=False):
         with self.prevent(Select.Changed):
             self.value = kind
 
-    def action_turn(self, direction: int) -> None:
+    def action_cycle(self, direction: int) -> None:
         """Take the next kind, or the one before."""
         place = self._names.index(self.shown) + direction
         self.value = self._names[place % len(self._names)]

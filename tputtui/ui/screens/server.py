@@ -42,9 +42,9 @@ class ServerScreen(Screen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-short"), (36, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left_square_bracket", "turn(-1)", "server", key_display="[ ]",
+        Binding("left_square_bracket", "cycle(-1)", "server", key_display="[ ]",
                 tooltip="The server before, or the next"),
-        Binding("right_square_bracket", "turn(1)", "next", show=False),
+        Binding("right_square_bracket", "cycle(1)", "next", show=False),
         Binding("escape", "back", "all servers", key_display="esc",
                 tooltip="Back to the table of servers"),
         *ALWAYS,
@@ -69,7 +69,7 @@ class ServerScreen(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Show no keys that lead to other servers where there are none."""
-        return not (self._alone and action in ("turn", "back"))
+        return not (self._alone and action in ("cycle", "back"))
 
     def on_resize(self) -> None:
         """Paint anew once everything has its size."""
@@ -80,7 +80,7 @@ class ServerScreen(Screen[None]):
         self._looked = looked
         self._paint()
 
-    def action_turn(self, direction: int) -> None:
+    def action_cycle(self, direction: int) -> None:
         """Show the server before, or the next."""
         if self._looked is not None:
             self._place = (self._place + direction) % len(self._looked.servers)
