@@ -80,18 +80,18 @@ def test_a_mark_is_read_from_a_column_beside_it_and_no_further():
 
 @pytest.mark.parametrize("kind", RULES)
 def test_a_mark_reads_as_its_time_its_rule_and_its_text(kind):
-    assert trail_of((42, kind, TURNED)).told(42, 40) == f"0:42 {RULES[kind]} {TURNED}"
+    assert trail_of((42, kind, TURNED)).caption(42, 40) == f"0:42 {RULES[kind]} {TURNED}"
 
 
 def test_marks_of_one_second_read_as_the_last_and_how_many_more():
     trail = trail_of((42, "load", "64 in flight"), (42.5, "knob", TURNED))
-    assert trail.told(42, 60) == f"0:42 ┃ {TURNED} (+1)"
+    assert trail.caption(42, 60) == f"0:42 ┃ {TURNED} (+1)"
 
 
 @given(st.integers(0, 60))
 def test_a_long_text_keeps_its_ends(width):
     text = "0:42 ┃ max_num_batched_tokens 2,048 → 1,024"
-    told = trail_of((42, "knob", "max_num_batched_tokens 2,048 → 1,024")).told(42, width)
+    told = trail_of((42, "knob", "max_num_batched_tokens 2,048 → 1,024")).caption(42, width)
     assert len(told) == min(width, len(text))
     if 30 <= width < len(text):
         assert told.startswith("0:42 ┃ max_num")

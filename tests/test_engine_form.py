@@ -122,7 +122,7 @@ def opened():
 
 
 def found(words, view="all"):
-    entries = Draft(ARGUMENTS, CURRENT).found(view, words)
+    entries = Draft(ARGUMENTS, CURRENT).entries(view, words)
     return [entry if isinstance(entry, str) else entry.name for entry in entries]
 
 
@@ -162,7 +162,7 @@ def test_a_value_is_put_reset_and_given_back_exactly():
     assert draft.args == {
         "-cc": {"mode": 0}, "seed": None, "dtype": "auto", "cudagraph_capture_sizes": [1, 2, 4],
     }  # fmt: skip
-    assert draft.told() == (
+    assert draft.summary() == (
         "max_num_seqs 256 → default, cudagraph_capture_sizes unset → 1 2 4, dtype float32 → auto"
     )
     draft.reset(of["max_num_seqs"])

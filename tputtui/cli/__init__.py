@@ -1,4 +1,4 @@
-"""The command line: one module a command. Nothing heavy is imported before it is known which."""
+"""The command line: one module per command. Heavy modules wait until the command is known."""
 
 from tputtui.cli.main import main, program
 

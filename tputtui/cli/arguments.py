@@ -1,8 +1,8 @@
-"""vLLM's own arguments, from every place where they are given, as one.
+"""vLLM's own arguments, merged from every place that gives them.
 
     flags  >  --config FILE  >  profile  >  config.yaml
 
-The HTTP server's are told apart here: they have no effect in this process, and are kept for
+Arguments of vLLM's HTTP server are kept apart: they have no effect in this process, and go into
 exports.
 """
 
@@ -22,9 +22,10 @@ Tell = Callable[[str], None]
 
 
 class Typed(NamedTuple):
-    """What a command line gives vLLM: its engine, and its HTTP server.
+    """vLLM's arguments on a command line.
 
-    of_file: the file of those that no flag gives but `--config FILE`.
+    engine, serve: arguments of the engine and of the HTTP server, by name. of_file: names that
+    only `--config FILE` gives, each with that flag as text.
     """
 
     model: str | None
@@ -34,9 +35,9 @@ class Typed(NamedTuple):
 
 
 def typed_arguments(line: list[str], tell: Tell) -> Typed:
-    """Of the words that are vLLM's; tell: told in a sentence what is passed over.
+    """vLLM's arguments in `line`, the words that argparse left over.
 
-    Raises UsageError.
+    tell: called with one sentence for each thing that is ignored. Raises UsageError.
     """
     from tputtui.engine import flags
     from tputtui.engine.config_file import ARGUMENT, expanded
@@ -65,9 +66,9 @@ def typed_arguments(line: list[str], tell: Tell) -> Typed:
 def together(
     typed: Typed, base: Profile, config: Config, start: str, tell: Tell
 ) -> tuple[Profile, dict[str, str]]:
-    """`base` with all arguments in their places, and where each is from.
+    """`base` with the arguments of every source merged in, and the source of each by name.
 
-    start: the profile that `base` is of, empty for none. Raises TputError.
+    start: the profile that `base` was read from, empty without one. Raises TputError.
     """
     import msgspec
 
@@ -101,7 +102,7 @@ def together(
         _check_names(of_file, "--config")
         if lost:
             tell(f"no flag of the vLLM installed here, and left out: {flags.spoken(lost)}")
-        # Those of a profile's `serve:` have been told when it was made.
+        # Flags in a profile's `serve:` were reported when the profile was made.
         if new := [name for name in serve if name not in lost and name not in base.serve]:
             tell(notice(new))
     kept = {
@@ -133,8 +134,8 @@ def _check_names(args: Mapping[str, EngineValue], source: str) -> None:
 def _check_flags(typed: Mapping[str, EngineValue], engine: EngineSpec) -> None:
     """Find a misspelt flag before anything is booted.
 
-    The installed vLLM's source is looked through in milliseconds; only when a flag does not
-    stand there is vLLM imported, so that its own parser decides.
+    Searching the installed vLLM's source takes milliseconds. vLLM itself is imported only when a
+    flag is not in that source: its own parser then decides.
     """
     from importlib.util import find_spec
 
@@ -152,6 +153,6 @@ def _check_flags(typed: Mapping[str, EngineValue], engine: EngineSpec) -> None:
         raise EngineError("vLLM is not installed here.", INSTALL_HINT)
     if suspects := flags.unknown(typed):
         print(f"asking vLLM about {flags.spoken(suspects)} …", file=sys.stderr)
-        # vLLM has things to say as it is imported.
+        # vLLM prints while it is imported.
         with silent():
             check_arguments(engine)

@@ -1,6 +1,6 @@
-"""What a run is asked for: settings from every source, and the profile they make together.
+"""The settings of a run from every source, and the profile that they make together.
 
-Imports nothing heavy until it is asked: commands import it to begin with.
+Every command imports this module first, so functions import what is heavy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tputtui.profile import EngineSpec, Profile
     from tputtui.report.prometheus import Exporter
 
-__all__ = ["Asked", "asked_of", "exporter_of", "said_by"]
+__all__ = ["Asked", "asked_of", "exporter_of", "profile_settings"]
 
 _LOAD_FIELDS = {
     "load": "arrivals",
@@ -32,25 +32,24 @@ _LOAD_FIELDS = {
     "sessions": "sessions",
     "trace": "trace",
 }
-"""Setting to the field of a load that it is the text of."""
+"""Name of a setting to the field of the load that its text describes."""
 
 
 class Asked(NamedTuple):
-    """What is to be run.
-
-    settings: every setting's value with its source; engine_sources: likewise of vLLM's arguments.
-    written: the text of the profile file it was started from, empty without one.
-    """
+    """What a command is asked to run."""
 
     profile: Profile
     settings: Mapping[str, Value]
+    """Every setting by name, with its value and its source."""
     engine_sources: Mapping[str, str]
+    """Source of each of vLLM's arguments, by name."""
     config: Config
     written: str
+    """Text of the profile file that the run starts from; empty without one."""
 
 
 def asked_of(options: argparse.Namespace, rest: list[str]) -> Asked:
-    """The profile asked for, with environment, flags and config in their places.
+    """The profile to run, with the values of flags, environment and config file put in.
 
     rest: what argparse left over: MODEL, and vLLM's own flags. Raises TputError.
     """
@@ -81,15 +80,15 @@ def asked_of(options: argparse.Namespace, rest: list[str]) -> Asked:
         base, left_out = _for_a_server(base)
         if left_out:
             tell(f"set where the server is started, so left out of {start}: {left_out}")
-    settings = _resolved(flags, said_by(base) if start else {}, config)
+    settings = _resolved(flags, profile_settings(base) if start else {}, config)
     base, sources = together(typed, base, config, start, tell)
     return Asked(_put_on(base, base.engine, settings), settings, sources, config, written)
 
 
 def _for_a_server(base: Profile) -> tuple[Profile, str]:
-    """`base` without what only another engine could be booted with, and what that was, in words.
+    """`base` without the values that only an engine of our own can take, and their names as text.
 
-    The limits of a profile that was saved from a server are that server's, and stay.
+    Limits of a profile that was saved from a server belong to that server, and stay.
     """
     import msgspec
 
@@ -105,7 +104,7 @@ def _for_a_server(base: Profile) -> tuple[Profile, str]:
 
 
 def exporter_of(asked: Asked) -> Exporter | None:
-    """What serves the figures to Prometheus, if a port was asked for. Raises UsageError."""
+    """Serves the figures to Prometheus; None when no port was given. Raises UsageError."""
     port = asked.settings["metrics_port"].text
     if not port:
         return None
@@ -116,16 +115,16 @@ def exporter_of(asked: Asked) -> Exporter | None:
 
 def _typed(options: argparse.Namespace) -> dict[str, str]:
     """The flags that were given, as text by name."""
-    found = {}
+    texts = {}
     for setting in SETTINGS:
         value = getattr(options, setting.name, None)
         if isinstance(value, bool):
-            found[setting.name] = "on" if value else "off"
+            texts[setting.name] = "on" if value else "off"
         elif isinstance(value, list):
-            found[setting.name] = ",".join(value)
+            texts[setting.name] = ",".join(value)
         elif value is not None:
-            found[setting.name] = value
-    return found
+            texts[setting.name] = value
+    return texts
 
 
 def _resolved(
@@ -139,26 +138,26 @@ def _resolved(
         raise UsageError(f"{error}.", "Write on or off.") from None
 
 
-def said_by(base: Profile) -> dict[str, str]:
-    """What a profile says of the settings it can say, as text."""
+def profile_settings(base: Profile) -> dict[str, str]:
+    """The settings that a profile holds, as text by name."""
     from tputtui.goals import describe_goals
     from tputtui.knobs import spoken
     from tputtui.load.sections import to_texts
 
     texts = to_texts(base.load)
-    said = {name: texts[field] for name, field in _LOAD_FIELDS.items()}
-    said["load_seed"] = str(base.load.seed)
+    settings = {name: texts[field] for name, field in _LOAD_FIELDS.items()}
+    settings["load_seed"] = str(base.load.seed)
     if base.goals:
-        said["goal"] = describe_goals(base.goals)
+        settings["goal"] = describe_goals(base.goals)
     if base.price_per_hour is not None:
-        said["price_per_hour"] = repr(base.price_per_hour)
+        settings["price_per_hour"] = repr(base.price_per_hour)
     if base.knobs:
-        said["limit"] = ",".join(f"{name}={spoken(name, v)}" for name, v in base.knobs.items())
-    return said
+        settings["limit"] = ",".join(f"{name}={spoken(name, v)}" for name, v in base.knobs.items())
+    return settings
 
 
 def _put_on(base: Profile, engine: EngineSpec, settings: Mapping[str, Value]) -> Profile:
-    """`base` with every setting that is not its own put on."""
+    """`base` with every setting put in that another source gives."""
     import msgspec
 
     from tputtui.engine.target import LIVE, is_server
@@ -199,13 +198,13 @@ def _put_on(base: Profile, engine: EngineSpec, settings: Mapping[str, Value]) ->
         knobs=knobs,
         goals=goals,
         price_per_hour=price,
-        # What was measured is of the profile as it stands in its file.
+        # The evidence was measured for the profile as its file has it.
         evidence=None,
     )
 
 
 def _load(above: Mapping[str, str], base: Workload, engine: EngineSpec) -> Workload:
-    """The profile's load with what was asked for put on top; its trace can be opened."""
+    """The profile's load with the given settings put in; checks that its trace can be opened."""
     import msgspec
 
     from tputtui.errors import UsageError
@@ -219,7 +218,7 @@ def _load(above: Mapping[str, str], base: Workload, engine: EngineSpec) -> Workl
             raise UsageError(f"--load-seed {seed!r} is not a whole number from 0 to 2⁶³ - 1.")
         load = msgspec.structs.replace(load, seed=int(seed))
     if load.trace is not None:
-        # With it comes numpy, for which the first frame does not wait.
+        # This imports numpy, for which the first frame must not wait.
         from tputtui.load.source import check_trace
 
         check_trace(load, tokenizer_of(engine))
@@ -239,7 +238,7 @@ def _price(text: str) -> float:
 
 
 def _check_plain(settings: Mapping[str, Value]) -> None:
-    """Settings that are neither the load's nor the profile's."""
+    """Check the settings that belong to neither load nor profile. Raises UsageError."""
     from tputtui.errors import UsageError, nearest
 
     theme = settings["theme"].text

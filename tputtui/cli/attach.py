@@ -1,4 +1,4 @@
-"""`tputtui attach`: servers that run elsewhere, live, through what they tell. Needs no vLLM."""
+"""`tputtui attach`: watches servers that run elsewhere through their /metrics. Needs no vLLM."""
 
 from __future__ import annotations
 

@@ -121,12 +121,12 @@ def _bench(headless: Headless, options: argparse.Namespace, duration_s: float) -
         try:
             files["profile"] = str(session.save(Path(options.save)))
         except TputError as error:
-            # What was measured is printed all the same.
+            # The figures are printed all the same.
             unsaved = error
-    found = _result(measuring, session, last, outcome, files)
-    out.write(result_text(found, options.format))
+    result = _result(measuring, session, last, outcome, files)
+    out.write(result_text(result, options.format))
     out.flush()
-    code = _code(found, last, headless)
+    code = _code(result, last, headless)
     if unsaved is not None:
         headless.say(str(unsaved))
         return unsaved.exit_code
@@ -140,31 +140,31 @@ def _result(
     from tputtui.headless.results import Result, goals_met
 
     frame = measuring.result
-    found = measured(frame, session.recorder) if frame is not None else None
+    measurement = measured(frame, session.recorder) if frame is not None else None
     failure = last.status.failure
     return Result(
         outcome=outcome,
-        measured=found,
-        goals_met=goals_met(found, len(last.profile.goals)),
+        measured=measurement,
+        goals_met=goals_met(measurement, len(last.profile.goals)),
         note=str(failure) if failure else measuring.note,
         accounting=asdict(last.accounting),
         files=files,
     )
 
 
-def _code(found: Result, last: Frame, headless: Headless) -> int:
-    """The exit code, and on stderr why it is not 0."""
+def _code(result: Result, last: Frame, headless: Headless) -> int:
+    """The exit code; says on stderr why it is not 0."""
     failure = last.status.failure or last.status.load_failure
-    if found.outcome == "failed":
-        headless.say(failure.message if failure else found.note, failure.hint if failure else "")
+    if result.outcome == "failed":
+        headless.say(failure.message if failure else result.note, failure.hint if failure else "")
         return getattr(failure, "exit_code", _ENGINE_FAILED)
-    if found.outcome == "interrupted":
+    if result.outcome == "interrupted":
         until_then = "the figures are of the time until then"
-        said = until_then if found.measured is not None else "nothing was measured"
-        headless.say(f"interrupted; {said}.")
+        detail = until_then if result.measured is not None else "nothing was measured"
+        headless.say(f"interrupted; {detail}.")
         return INTERRUPTED
-    if found.goals_met is False:
-        verdicts = found.measured.goals if found.measured else {}
+    if result.goals_met is False:
+        verdicts = result.measured.goals if result.measured else {}
         missed = [f"{name} {each.verdict}" for name, each in verdicts.items()
                   if each.verdict != "met"]  # fmt: skip
         headless.say(f"goals not met: {', '.join(missed) or 'no requests'}.")
@@ -176,10 +176,10 @@ def _code(found: Result, last: Frame, headless: Headless) -> int:
 
 
 def _nothing_served(last: Frame) -> str:
-    """One sentence where every request was turned away; empty where one was served at all."""
-    of = last.accounting
-    turned_away = of.rejected + of.failed
-    if not turned_away or of.finished or of.cut or of.running:
+    """A sentence where every request was rejected or failed; empty where one was served."""
+    account = last.accounting
+    turned_away = account.rejected + account.failed
+    if not turned_away or account.finished or account.cut or account.running:
         return ""
-    how = "were rejected" if of.rejected else "failed"
-    return f"nothing was served: {turned_away:,} of {of.issued:,} requests {how}."
+    how = "were rejected" if account.rejected else "failed"
+    return f"nothing was served: {turned_away:,} of {account.issued:,} requests {how}."

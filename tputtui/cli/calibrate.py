@@ -82,16 +82,16 @@ def _calibrate(spec: EngineSpec, seconds: float, target: Path | None, *, quiet: 
     try:
         with Progress(err, quiet=quiet) as progress:
             progress.tell(f"booting {spec.model}", "boot", 0.0)
-            # Only so are the model's time and vLLM's own told apart.
+            # Asynchronous scheduling would mix the model's time with vLLM's own.
             facts = calibrating.boot(spec.overridden(None, {"async_scheduling": False}))
             rows = calibrating.measure(progress)
         calibrating.close()
         if interrupted.asked.is_set():
             print("tputtui: interrupted; nothing was written.", file=err)
             return INTERRUPTED
-        found = calibration_of(spec, facts, rows, calibrating.loads)
-        print(_table(found), file=err)
-        written = _written(found, target, out)
+        calibration = calibration_of(spec, facts, rows, calibrating.loads)
+        print(_table(calibration), file=err)
+        written = _written(calibration, target, out)
         if written is not None:
             print(f"written to {written}", file=err)
     finally:
@@ -103,7 +103,7 @@ def _calibrate(spec: EngineSpec, seconds: float, target: Path | None, *, quiet: 
 def calibration_of(
     spec: EngineSpec, facts: EngineFacts, rows: list[Measurement], loads: list[Load]
 ) -> Calibration:
-    """What is written down of `rows`, measured of `spec`, which came up as `facts`."""
+    """The calibration from `rows`, measured on `spec`, which booted with `facts`."""
     import datetime
 
     from tputtui.headless.calibrating import residuals
@@ -121,7 +121,7 @@ def calibration_of(
         vllm=facts.versions.get("vllm", ""),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         error_frac=float(f"{1.96 * spread:.2g}"),
-        # vLLM's own default, but on a CPU.
+        # vLLM schedules ahead by default, except on a CPU.
         overlapped=facts.device != "cpu",
         engine={
             "max_num_seqs": ceilings.max_num_seqs,
@@ -138,27 +138,29 @@ def calibration_of(
 
 
 def _devices(spec: EngineSpec) -> int:
-    """Over how many the model is spread; what the cache takes is told of all together."""
+    """Number of devices that share the model; `kv_block_bytes` is the sum over all of them."""
     sizes = (spec.args.get(name, 1) for name in ("tensor_parallel_size", "pipeline_parallel_size"))
     return math.prod(size if isinstance(size, int) else 1 for size in sizes)
 
 
-def _written(found: Calibration, target: Path | None, out: TextIO) -> Path | None:
-    """Write it to the file, or without one to `out`; the file."""
+def _written(calibration: Calibration, target: Path | None, out: TextIO) -> Path | None:
+    """Write the calibration to `target`, or to `out` without one; returns the file."""
     from tputtui.simulate.calibration import calibration_text, save_calibration
 
     if target is not None:
-        return save_calibration(found, target)
-    out.write(calibration_text(found))
+        return save_calibration(calibration, target)
+    out.write(calibration_text(calibration))
     out.flush()
     return None
 
 
-def _table(found: Calibration) -> str:
+def _table(calibration: Calibration) -> str:
     lines = [f"{'load':<28}{'steps':>7}{'seconds':>9}   predicted from the others"]
     lines += [
         f"{each.load:<28}{each.steps:>7}{each.seconds:>9.2f}{each.off_frac:>+9.1%}"
-        for each in found.residuals
+        for each in calibration.residuals
     ]
-    lines.append(f"calibrated ±{found.error_frac:.0%}: {found.model} on {found.device}")
+    lines.append(
+        f"calibrated ±{calibration.error_frac:.0%}: {calibration.model} on {calibration.device}"
+    )
     return "\n".join(lines)

@@ -17,7 +17,7 @@ __all__ = ["parser", "run"]
 
 
 def run(words: list[str]) -> int:
-    """Print it; returns the exit code."""
+    """Print the comparison; returns the exit code."""
     options = parser().parse_args(words)
     from tputtui.record.reading import read_log
     from tputtui.report.sides import compared_runs
@@ -25,8 +25,8 @@ def run(words: list[str]) -> int:
     a, b = session_file(options.a), session_file(options.b)
     left = read_log(a)
     right = left if a == b else read_log(b)
-    found = compared_runs(left, right, options.setting_a, options.setting_b)
-    print(_as_json(found) if options.format == "json" else _as_table(found, options.format))
+    sides = compared_runs(left, right, options.setting_a, options.setting_b)
+    print(_as_json(sides) if options.format == "json" else _as_table(sides, options.format))
     return 0
 
 
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _rows(found: Sides) -> list[list[str]]:
+def _rows(sides: Sides) -> list[list[str]]:
     from tputtui.report.content import interval_text, value_text, verdict_text
 
     return [
@@ -58,7 +58,7 @@ def _rows(found: Sides) -> list[list[str]]:
             interval_text(row),
             "" if _unmeasured(row) else verdict_text(row),
         ]
-        for row in found.rows
+        for row in sides.rows
     ]
 
 
@@ -79,12 +79,12 @@ def _about(side: Side) -> str:
     )
 
 
-def _as_table(found: Sides, format: str) -> str:
+def _as_table(sides: Sides, format: str) -> str:
     head = ["", "A", "B", "change [interval]", "verdict"]
-    rows = [head, *_rows(found)]
-    differs = found.turned or "no limit"
-    lines = [f"A  {_about(found.a)}", f"B  {_about(found.b)}", f"   turned: {differs}"]
-    lines += [f"   also differs: {each}" for each in found.apart]
+    rows = [head, *_rows(sides)]
+    differs = sides.changed or "no limit"
+    lines = [f"A  {_about(sides.a)}", f"B  {_about(sides.b)}", f"   turned: {differs}"]
+    lines += [f"   also differs: {each}" for each in sides.apart]
     if format == "md":
         table = [f"| {' | '.join(row)} |" for row in rows]
         table.insert(1, "|---|---:|---:|---|---|")
@@ -98,7 +98,7 @@ def _as_table(found: Sides, format: str) -> str:
     return "\n".join([*lines, "", *aligned])
 
 
-def _as_json(found: Sides) -> str:
+def _as_json(sides: Sides) -> str:
     def number(value: float) -> float | None:
         return value if math.isfinite(value) else None
 
@@ -114,10 +114,10 @@ def _as_json(found: Sides) -> str:
 
     return json.dumps(
         {
-            "a": side(found.a),
-            "b": side(found.b),
-            "turned": found.turned,
-            "also_differs": found.apart,
+            "a": side(sides.a),
+            "b": side(sides.b),
+            "turned": sides.changed,
+            "also_differs": sides.apart,
             "figures": {
                 row.metric.name: {
                     "a": number(row.old),
@@ -127,7 +127,7 @@ def _as_json(found: Sides) -> str:
                     "high": number(row.high),
                     "verdict": row.judgement.value,
                 }
-                for row in found.rows
+                for row in sides.rows
             },
         },
         indent=2,

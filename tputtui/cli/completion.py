@@ -1,7 +1,7 @@
-"""`tputtui completion`: what a shell has to be told; and the completions themselves.
+"""`tputtui completion`: the script that a shell needs, and the completions themselves.
 
-The shell calls this program at each Tab (argcomplete), so that profiles, runs and the flags of the
-vLLM that is installed are those of the moment. It imports neither vLLM nor torch.
+The shell calls this program at each Tab (argcomplete), so it offers the present profiles and runs,
+and the flags of the installed vLLM. It imports neither vLLM nor torch.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def complete() -> None:
     command = words[1] if len(words) > 2 and words[1] in COMMANDS else ""
     made: argparse.ArgumentParser = import_module(f"tputtui.cli.{command or 'run'}").parser()
     if command:
-        # The command is what stands before the words to complete.
+        # The command stands before the words to complete.
         os.environ["_ARGCOMPLETE"] = "2"
     else:
         _add_model(made, COMMANDS)
@@ -66,7 +66,7 @@ def complete() -> None:
 
 
 def _typed(line: str, point: int) -> list[str]:
-    """The words up to the cursor, the one under way included."""
+    """The words up to the cursor, including the one that is being typed."""
     before = line[:point] if point else line
     try:
         words = shlex.split(before)
@@ -95,7 +95,7 @@ def _add_vllm_flags(made: argparse.ArgumentParser) -> None:
 
 
 def _attach(made: argparse.ArgumentParser) -> None:
-    """Give every argument that names something the names there are."""
+    """Give every argument that takes a name the existing names as completions."""
     for action in _actions(made):
         if completer := _COMPLETERS.get(action.dest):
             action.completer = completer
@@ -128,8 +128,8 @@ def _runs(prefix: str, **_: object) -> list[str]:
 def _files(prefix: str, endings: tuple[str, ...]) -> list[str]:
     from argcomplete.completers import FilesCompleter
 
-    found: list[str] = list(FilesCompleter(allowednames=endings)(prefix))
-    return found
+    names: list[str] = list(FilesCompleter(allowednames=endings)(prefix))
+    return names
 
 
 def _any_file(prefix: str, **_: object) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from tputtui.cli.asked import Asked, asked_of, said_by
+from tputtui.cli.asked import Asked, asked_of, profile_settings
 from tputtui.cli.options import add_settings, parsed
 from tputtui.cli.settings import SETTINGS
 
@@ -32,7 +32,7 @@ _TEMPLATE = """\
 
 
 def run(words: list[str]) -> int:
-    """Show, or make a file; returns the exit code."""
+    """Show the settings, or write a file; returns the exit code."""
     options, rest = parsed(parser(), words, first=1)
     if options.command == "init":
         return _init(rest)
@@ -84,9 +84,9 @@ def _init(rest: list[str]) -> int:
 
 def _rows(asked: Asked) -> list[tuple[str, str, str]]:
     """(name, value, source) of everything, vLLM's arguments last."""
-    said = said_by(asked.profile)
+    held = profile_settings(asked.profile)
     rows = [
-        (s.name, said.get(s.name, asked.settings[s.name].text), asked.settings[s.name].source)
+        (s.name, held.get(s.name, asked.settings[s.name].text), asked.settings[s.name].source)
         for s in SETTINGS
     ]
     for name, value in sorted(asked.profile.engine.args.items()):

@@ -17,10 +17,11 @@ __all__ = ["Hosting", "hosting"]
 
 
 class Hosting(NamedTuple):
-    """What a session is made with.
+    """The parts that a session is made of.
 
-    make_engine: builds a cold engine. make_host: where its loop runs. clock: what it runs by.
-    hardware: what watches this machine; None where it is another's that counts.
+    make_engine: makes an engine that is not booted. make_host: makes the host that runs its loop.
+    clock: seconds of the time that the run goes by. hardware: samples this machine; None for a
+    simulation, whose hardware is not here.
     """
 
     make_engine: Callable[[], Engine]
@@ -30,9 +31,9 @@ class Hosting(NamedTuple):
 
 
 def hosting(spec: EngineSpec, settings: Mapping[str, Value], *, virtual: bool = False) -> Hosting:
-    """What hosts `spec`. Raises UsageError where that cannot be.
+    """The parts that host `spec`. Raises UsageError for settings that exclude each other.
 
-    virtual: in virtual time, which only a simulation has.
+    virtual: run in virtual time, which only a simulation has.
     """
     from tputtui.engine.host import Host
     from tputtui.engine.isolated.host import IsolatedHost
@@ -49,7 +50,7 @@ def hosting(spec: EngineSpec, settings: Mapping[str, Value], *, virtual: bool = 
         from tputtui.engine.served.engine import ServedEngine
 
         served = partial(ServedEngine, *target_of(spec))
-        # A server is apart as it is.
+        # A server is a process of its own anyway.
         return Hosting(served, Host, time.monotonic, HardwareSampler())
     from tputtui.engine.vllm.inproc import VllmEngine
 

@@ -1,4 +1,4 @@
-"""A session without a screen, from its start to its end: what `bench` and `verify` share."""
+"""A session without a screen, from start to end: `bench`, `tune` and `verify` share it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ _BOOTING_TIMEOUT_S = 0.2
 
 
 class Headless:
-    """What was asked for, or `profile` in its place, started; the log has what the engine prints.
+    """A session of `asked`, or of `profile` in its place; the log takes what the engine prints.
 
-    As a context manager: on leaving everything is stopped, and descriptors 1 and 2 are as before.
-    out, err: where they wrote. span_s: what a window may grow to. virtual: see `hosting`.
+    A context manager: entering starts the session; leaving stops everything and restores
+    descriptors 1 and 2. out, err: files on the original descriptors 1 and 2.
+    span_s: the longest window. virtual: see `hosting`.
     """
 
     def __init__(
@@ -75,21 +76,21 @@ class Headless:
             error.hint = f"Its figures are not lost: `tputtui report {journal.path}` has them."
 
     def say(self, sentence: str, hint: str = "") -> None:
-        """A sentence on stderr, and under it what to do."""
+        """Print a sentence on stderr, and below it the hint."""
         print(f"tputtui: {sentence}", file=self.err)
         if hint:
             print(f"         {hint}", file=self.err)
         self.err.flush()
 
     def leave(self, code: int) -> int:
-        """Stop everything; `code`, or with an engine that does not stop, the end at once."""
+        """Stop everything and return `code`; if the engine does not stop, end the process."""
         if not self._close():
             os._exit(code)
         return code
 
     def _close(self) -> bool:
         if self._stopped is None:
-            # An import or a load of a model cannot be broken off: do not wait for it.
+            # An import or a model load cannot be interrupted: do not wait for it.
             booting = self.session.host.booting
             self._stopped = self.session.close(_BOOTING_TIMEOUT_S if booting else _CLOSE_TIMEOUT_S)
             if self._exporter is not None:

@@ -17,14 +17,14 @@ def run(words: list[str]) -> int:
 
     if options.topic is None:
         print("tputtui help TOPIC:\n")
-        print(_rows([(name, told) for name, (told, _) in TOPICS.items()], 15))
+        print(_rows([(name, summary) for name, (summary, _) in TOPICS.items()], 15))
         print("\n`tputtui --help` lists the flags, `tputtui COMMAND --help` those of a command.")
         return 0
     if options.topic not in TOPICS:
         hint = nearest(options.topic, TOPICS) or f"Topics: {', '.join(TOPICS)}."
         raise UsageError(f"There is no topic called {options.topic!r}.", hint)
-    told, text = TOPICS[options.topic]
-    page = f"{options.topic}: {told}\n\n{text()}\n"
+    summary, text = TOPICS[options.topic]
+    page = f"{options.topic}: {summary}\n\n{text()}\n"
     if sys.stdout.isatty():
         import pydoc
 
@@ -43,13 +43,13 @@ def parser() -> argparse.ArgumentParser:
 
 def _rows(rows: Iterable[tuple[str, str]], indent: int) -> str:
     lines: list[str] = []
-    for name, told in rows:
+    for name, text in rows:
         head = f"  {name}"
         if len(head) > indent - 2:
             lines.append(head)
             head = ""
         lines += textwrap.wrap(
-            " ".join(told.split()),
+            " ".join(text.split()),
             88,
             initial_indent=f"{head:<{indent}}",
             subsequent_indent=" " * indent,
@@ -297,4 +297,4 @@ TOPICS: dict[str, tuple[str, Callable[[], str]]] = {
     "environment": ("variables", _environment),
     "keys": ("the board's keys, and their names", _keys),
 }
-"""Topic to what it is about, and its text."""
+"""Topic to a summary of one line, and a function that makes its text."""

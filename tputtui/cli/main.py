@@ -1,4 +1,4 @@
-"""The command: which subcommand it is, and exit codes.
+"""The command: picks the subcommand and gives the exit code.
 
 Exit codes: 0 done, goals met; 1 goals missed, or what was compared differs; 2 input that cannot be
 used; 3 the engine failed; 70 a bug of ours; 74 the output could not be written; 130 interrupted.
@@ -22,12 +22,12 @@ BUG, INTERRUPTED = 70, 130
 
 
 def program() -> NoReturn:
-    """Run the command as a process of its own, to its end."""
+    """Run the command as a process of its own, and exit with its code."""
     _occupy_standard_descriptors()
     speak_through()
     code = main()
     if (redirect := sys.modules.get("tputtui.process.redirect")) is not None:
-        # An engine was here: what its libraries say as they are torn down is the log's.
+        # An engine ran here: its libraries print into the log while they are torn down.
         redirect.Redirected.say_no_more()
     sys.exit(code)
 
@@ -45,13 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             code = _run(words)
         finally:
-            # What cannot be written is known of by now, also where argparse ends (`--help`).
+            # A failed write shows here, also when argparse exits (`--help`).
             if sys.stdout is not None:
                 sys.stdout.flush()
     except TputError as error:
         return say(error)
     except BrokenPipeError:
-        # `tputtui … | head`: whoever read has had enough.
+        # `tputtui … | head`: the reader has closed the pipe.
         return 0
     except KeyboardInterrupt:
         print("tputtui: interrupted", file=sys.stderr)
@@ -74,7 +74,7 @@ def _run(words: list[str]) -> int:
 
 
 def _check_command(word: str) -> None:
-    """Raise UsageError where a first word is rather a misspelt command than a MODEL."""
+    """Raise UsageError where a first word looks like a misspelt command, not like a MODEL."""
     from tputtui.errors import UsageError, closest
 
     if word.startswith("-") or not word.isalpha() or os.path.exists(word):
@@ -87,17 +87,20 @@ def _check_command(word: str) -> None:
 
 
 def _occupy_standard_descriptors() -> None:
-    """Where 0, 1 or 2 is closed (`>&-`), no file of ours may come to stand there by chance."""
+    """Open /dev/null on each of the descriptors 0, 1 and 2 that is closed (`>&-`).
+
+    Otherwise the next file that we open would get its number.
+    """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest that is free, so exactly this one.
+            # `open` takes the lowest free descriptor, which is this one.
             os.open(os.devnull, os.O_RDWR)
 
 
 def _bug(error: Exception) -> int:
-    """Print what we did not foresee, without a secret; returns the exit code."""
+    """Print an unexpected error with its traceback, without secrets; returns the exit code."""
     import traceback
 
     from tputtui.redact import redacted

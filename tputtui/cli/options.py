@@ -1,4 +1,4 @@
-"""The flags that commands share, and what is left of a line for vLLM."""
+"""The flags that commands share, and the words of a line that are left for vLLM."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["add_settings", "new_file", "parsed"]
 
 
 def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Add the flags of these settings, of all without names."""
+    """Add the flags of the named settings; without names, of all settings."""
     groups: dict[str, argparse._ArgumentGroup] = {}
     for setting in SETTINGS:
         if names and setting.name not in names:
@@ -39,11 +39,11 @@ def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
 def parsed(
     parser: argparse.ArgumentParser, words: list[str], first: int = 0
 ) -> tuple[argparse.Namespace, list[str]]:
-    """The parser's own options, and what is left for `asked_of`: MODEL and vLLM's flags.
+    """The parser's own options, and the words left for `asked_of`: MODEL and vLLM's flags.
 
-    first: how many words stand before what may be a whole command line that was pasted.
-    Raises UsageError for a flag that is rather a misspelt one of the parser's than one of vLLM's,
-    or that another command has.
+    first: number of words before the part that may be a whole pasted command line.
+    Raises UsageError for a flag that vLLM does not have, if it looks like a misspelt one of the
+    parser's or if another command has it.
     """
     line = pasted(words[first:])
     options, rest = parser.parse_known_args([*words[:first], *line.words])
@@ -63,7 +63,7 @@ def parsed(
         name = flag.partition(".")[0].replace("_", "-")
         if name in theirs or f"--{name[5:]}" in theirs:
             continue
-        # Without the dashes, which would make short names all alike.
+        # Compared without dashes, which would make all short names alike.
         plain = {known.lstrip("-"): known for known in (*theirs, *own)}
         meant = plain.get(closest(name.lstrip("-"), plain), "")
         if meant in own:
@@ -74,13 +74,13 @@ def parsed(
 
 
 def _flags_of(parser: argparse.ArgumentParser) -> set[str]:
-    found: set[str] = set()
+    flags: set[str] = set()
     for action in parser._actions:
-        found.update(option for option in action.option_strings if option.startswith("--"))
+        flags.update(option for option in action.option_strings if option.startswith("--"))
         if isinstance(action, argparse._SubParsersAction):
             for each in action.choices.values():
-                found |= _flags_of(each)
-    return found
+                flags |= _flags_of(each)
+    return flags
 
 
 def _commands_with(flag: str) -> str:
@@ -95,7 +95,7 @@ def _commands_with(flag: str) -> str:
 
 
 def new_file(text: str | None) -> Path | None:
-    """The file called so, None for none. Raises ProfileExists where there is one already."""
+    """The path of a new file, None for None. Raises ProfileExists where the file exists."""
     from tputtui.errors import ProfileExists
 
     if text is None:

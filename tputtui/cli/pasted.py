@@ -4,8 +4,8 @@
     tputtui @start.sh
     docker run … vllm/vllm-openai:latest --model MODEL
 
-What stands in front (variables, what runs a command, docker's own flags) is taken as the shell
-would take it, as far as it concerns vLLM; MODEL and vLLM's flags are what is left.
+Words in front (variables, a command that runs another, docker's own flags) are read as the shell
+reads them, as far as they concern vLLM; MODEL and vLLM's flags remain.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _LIKE = "A file with a line like `vllm serve MODEL --max-num-seqs 256`."
 
 
 class Pasted(NamedTuple):
-    """Words of a command line, without what started vLLM in it.
+    """Words of a command line, without those that start vLLM.
 
-    variables: those that it sets for vLLM.
+    variables: environment variables that the line sets for vLLM.
     """
 
     words: list[str]
@@ -44,7 +44,7 @@ class Pasted(NamedTuple):
 
 
 def pasted(words: Sequence[str]) -> Pasted:
-    """MODEL and vLLM's flags, of words that may be a whole command line; others as they are.
+    """MODEL and vLLM's flags out of a pasted command line; other words are returned as they are.
 
     Raises UsageError for a file without such a line, and for another command of vLLM's.
     """
@@ -69,7 +69,7 @@ def _in_words(words: list[str]) -> Pasted:
 
 
 def _server_in(words: list[str]) -> Pasted | None:
-    """What stands behind the words that start a server; None where there are none."""
+    """The words after those that start a server; None where none start one."""
     name = os.path.basename(words[0]) if words else ""
     if name in _SAYS:
         return None
@@ -81,8 +81,8 @@ def _server_in(words: list[str]) -> Pasted | None:
         if re.fullmatch(r"-\w*c", word) and re.search(r"\bvllm\b", after):
             # bash -c "vllm serve …"
             for command in commands(after, os.environ):
-                if found := _server_in(command.words):
-                    return Pasted(found.words, {**_variables(words[:i]), **found.variables})
+                if inner := _server_in(command.words):
+                    return Pasted(inner.words, {**_variables(words[:i]), **inner.variables})
     at = next((i for i, pair in enumerate(_pairs(words)) if _runs_container(*pair)), None)
     if at is not None:
         return _in_container(words, at)
@@ -98,7 +98,7 @@ def _in_container(words: list[str], start: int) -> Pasted | None:
     if image is None:
         return None
     after = words[image + 1 :]
-    # The image starts a server by itself; with another entry point `serve` is said.
+    # The image starts a server by itself; with another entry point the line has `serve`.
     if after[:1] == ["serve"]:
         after = after[1:]
     return Pasted(after, _variables(words[:image]))
@@ -122,41 +122,43 @@ def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:
 
 def _variables(before: Sequence[str]) -> dict[str, str]:
     """Variables for vLLM among the words in front of it, docker's `-e` and `--env` included."""
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     for word in before:
         word = re.sub(r"^(--env=|-e(?=[A-Za-z_]\w*=)|Environment=)", "", word)
         match = _VARIABLE.fullmatch(word)
         if match and _OURS.fullmatch(match["name"]) and match["value"]:
-            found[match["name"]] = match["value"]
-    return found
+            variables[match["name"]] = match["value"]
+    return variables
 
 
 def _in_file(path: str) -> Pasted:
-    """The line in a script that starts a server; of a file with one command its words, whatever
-    they are. Raises UsageError."""
+    """The line in a script that starts a server; if the file has one command only, its words.
+
+    Raises UsageError.
+    """
     text = read_text(path, f"@{path}", _LIKE)
-    found: list[tuple[Command, Pasted]] = []
+    servers: list[tuple[Command, Pasted]] = []
     others: list[Command] = []
     systemd: dict[str, str] = {}
     try:
         for command in commands(text, os.environ):
             if server := _server_in(command.words):
-                found.append((command, server))
+                servers.append((command, server))
             elif not command.words[0].startswith("["):
                 others.append(command)
                 systemd |= _variables(command.words)
     except ValueError as error:
         raise UsageError(f"@{path}, {error}.", _LIKE) from None
-    if not found and len(others) == 1 and not path.endswith((".yaml", ".yml")):
-        found = [(others[0], Pasted(others[0].words, {}))]
-    if not found:
+    if not servers and len(others) == 1 and not path.endswith((".yaml", ".yml")):
+        servers = [(others[0], Pasted(others[0].words, {}))]
+    if not servers:
         hint = _LIKE
         if path.endswith((".yaml", ".yml")):
             hint = f"vLLM's own file of arguments: --config {path}. A profile: --profile {path}."
         raise UsageError(f"@{path} has no line that starts a server.", hint)
-    command, server = found[0]
-    if any(other.words != server.words for _, other in found[1:]):
-        lines = ", ".join(str(other.line) for other, _ in found)
+    command, server = servers[0]
+    if any(other.words != server.words for _, other in servers[1:]):
+        lines = ", ".join(str(other.line) for other, _ in servers)
         raise UsageError(
             f"@{path} starts several servers, on lines {lines}.", "Give the one line by itself."
         )
@@ -173,8 +175,10 @@ def _in_file(path: str) -> Pasted:
 
 
 def _without_unknown(words: list[str]) -> list[str] | None:
-    """`words` without flags of the HTTP server whose value is not known; None where another's
-    is not."""
+    """`words` without flags of the HTTP server whose value is unknown.
+
+    None where the value of another flag is unknown.
+    """
     if not any(UNKNOWN in word for word in words):
         return words
     from tputtui.engine.flags import grouped, without

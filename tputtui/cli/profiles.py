@@ -18,7 +18,7 @@ __all__ = ["parser", "run"]
 
 
 def run(words: list[str]) -> int:
-    """Run one of them; returns the exit code."""
+    """Run one of the subcommands; returns the exit code."""
     options = parser().parse_args(words)
     code: int = _COMMANDS[options.command](options)
     return code
@@ -35,8 +35,8 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, told: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=told, description=told, allow_abbrev=False)
+    def add(name: str, summary: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
 
     listed = add("list", "every profile that has a name")
     listed.add_argument("--format", choices=("table", "json"), default="table")
@@ -69,14 +69,14 @@ def _list(options: argparse.Namespace) -> int:
         path = profile.find(name)
         row: dict[str, Any] = {"name": name, "from": named[name], "path": str(path)}
         try:
-            found = profile.load(path)
+            loaded = profile.load(path)
         except ProfileError as error:
             row["error"] = str(error)
         else:
             row |= {
-                "model": found.engine.model,
-                "state": found.evidence.standing if found.evidence else "",
-                "about": found.about,
+                "model": loaded.engine.model,
+                "state": loaded.evidence.standing if loaded.evidence else "",
+                "about": loaded.about,
             }
         rows.append(row)
     if options.format == "json":
@@ -96,29 +96,29 @@ def _show(options: argparse.Namespace) -> int:
     from tputtui import profile
     from tputtui.profile.document import document_of
 
-    found = _without_secrets(_found(options.profile))
+    loaded = _without_secrets(_loaded(options.profile))
     if options.format == "json":
-        print(redacted(json.dumps(document_of(found), indent=2, ensure_ascii=False)))
+        print(redacted(json.dumps(document_of(loaded), indent=2, ensure_ascii=False)))
     else:
         print(f"# {profile.find(options.profile)}")
-        print(redacted(profile.dump(found)), end="")
+        print(redacted(profile.dump(loaded)), end="")
     return 0
 
 
-def _without_secrets(found: Profile) -> Profile:
-    """From now on the secrets in it are kept out of what is shown."""
+def _without_secrets(profile: Profile) -> Profile:
+    """The profile itself; from now on its secrets are hidden wherever text is shown."""
     from tputtui.engine.serve_flags import SECRET
 
-    for secret in secrets_of({**found.engine.args, **found.serve}, SECRET):
+    for secret in secrets_of({**profile.engine.args, **profile.serve}, SECRET):
         conceal(secret)
-    return found
+    return profile
 
 
 def _diff(options: argparse.Namespace) -> int:
-    found = [_without_secrets(_found(name)) for name in (options.a, options.b)]
+    both = [_without_secrets(_loaded(name)) for name in (options.a, options.b)]
     rows = [
         (key, redacted(a), redacted(b))
-        for key, a, b in differing(_in_force(found[0]), _in_force(found[1]))
+        for key, a, b in differing(_in_force(both[0]), _in_force(both[1]))
     ]
     if options.format == "json":
         print(
@@ -131,23 +131,23 @@ def _diff(options: argparse.Namespace) -> int:
     return 1 if rows else 0
 
 
-def _in_force(found: Profile) -> Profile:
-    """`found` with what vLLM's own file says in its place, and the server's flags by themselves."""
+def _in_force(profile: Profile) -> Profile:
+    """The profile with vLLM's own config file expanded, and the server's flags in `serve`."""
     import msgspec
 
     from tputtui.engine.config_file import expanded
     from tputtui.engine.serve_flags import parted
 
-    own, server = parted(expanded(found.engine.args))
-    told = {name: value for name, value in own.items() if value is not None and name != "model"}
-    engine = msgspec.structs.replace(found.engine, args=told)
-    return msgspec.structs.replace(found, engine=engine, serve={**server, **found.serve})
+    own, server = parted(expanded(profile.engine.args))
+    args = {name: value for name, value in own.items() if value is not None and name != "model"}
+    engine = msgspec.structs.replace(profile.engine, args=args)
+    return msgspec.structs.replace(profile, engine=engine, serve={**server, **profile.serve})
 
 
 def differing(a: Profile, b: Profile) -> list[tuple[str, str, str]]:
     """(key, value in `a`, value in `b`) of everything that differs; figures come last.
 
-    Of the evidence the figures count, not when they were taken.
+    Evidence differs where its figures differ, not where it was measured at another time.
     """
     from tputtui.profile.document import document_of
 
@@ -182,8 +182,8 @@ def _validate(options: argparse.Namespace) -> int:
     for name in options.profiles:
         try:
             path = profile.find(name)
-            found = profile.parse(profile.read(path), str(path))
-            _check_engine(found, str(path))
+            loaded = profile.parse(profile.read(path), str(path))
+            _check_engine(loaded, str(path))
         except TputError as error:
             if not isinstance(error, ProfileError):
                 error = ProfileError(f"{name}: {error.message}", error.hint)
@@ -194,9 +194,11 @@ def _validate(options: argparse.Namespace) -> int:
     return code
 
 
-def _check_engine(found: Profile, source: str) -> None:
-    """Engine arguments against the vLLM that is installed, if one is; its flags are looked up in
-    its source, which takes milliseconds."""
+def _check_engine(profile: Profile, source: str) -> None:
+    """Check the engine arguments against the installed vLLM. Raises ProfileError.
+
+    Searching vLLM's source for its flags takes milliseconds; without vLLM they are not checked.
+    """
     from tputtui.engine import flags, models
     from tputtui.engine.config_file import expanded
     from tputtui.engine.serve_flags import gone, parted, server_arguments
@@ -205,17 +207,17 @@ def _check_engine(found: Profile, source: str) -> None:
     from tputtui.profile import tokenizer_of
     from tputtui.profile.spelling import flag_of
 
-    models.resolve(found.engine)
-    check_trace(found.load, tokenizer_of(found.engine))
+    models.resolve(profile.engine)
+    check_trace(profile.load, tokenizer_of(profile.engine))
     known = flags.known_flags()
-    own, _ = parted(expanded(found.engine.args))
+    own, _ = parted(expanded(profile.engine.args))
     for key in flags.unknown(own):
         flag = flag_of(key).partition(".")[0]
         raise ProfileError(
             f"{source}: engine.{key}: the vLLM installed here has no flag {flag}.",
             nearest(flag, known),
         )
-    for key in found.serve:
+    for key in profile.serve:
         if gone([key]) and key in server_arguments():
             raise ProfileError(
                 f"{source}: serve.{key}: the vLLM installed here has no such flag any more.",
@@ -232,7 +234,7 @@ def _export(options: argparse.Namespace) -> int:
     from tputtui.export import export
     from tputtui.profile.files import write_whole
 
-    text = export(_found(options.profile), options.format)
+    text = export(_loaded(options.profile), options.format)
     if options.output is None:
         print(text, end="")
         return 0
@@ -264,7 +266,7 @@ _COMMANDS = {
 # -- inside ------------------------------------------------------------------------------------
 
 
-def _found(name: str) -> Profile:
+def _loaded(name: str) -> Profile:
     from tputtui import profile
 
     return profile.load(profile.find(name))

@@ -13,7 +13,7 @@ __all__ = ["parser", "run", "session_file"]
 
 
 def run(words: list[str]) -> int:
-    """Open it; returns the exit code."""
+    """Open the recorded run; returns the exit code."""
     options = parser().parse_args(words)
     from tputtui.errors import UsageError
     from tputtui.process.terminal import Terminal, open_log
@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def session_file(name: str) -> Path:
-    """The file meant by `name`; "last" is the newest of this person. Raises UsageError."""
+    """The session log called `name`; "last" is the newest one. Raises UsageError without any."""
     from tputtui.errors import UsageError
     from tputtui.process.state import state_dir
     from tputtui.record.journal import SUFFIX

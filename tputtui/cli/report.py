@@ -13,7 +13,7 @@ _ENDINGS = {".html": "html", ".htm": "html", ".md": "md", ".markdown": "md"}
 
 
 def run(words: list[str]) -> int:
-    """Write it; returns the exit code."""
+    """Write the page; returns the exit code."""
     options = parser().parse_args(words)
     from tputtui.errors import UsageError
     from tputtui.profile.files import write_whole

@@ -66,7 +66,7 @@ def run(words: list[str]) -> int:
         check_keys(asked.config.keys)
     log_path = open_log()
     with Terminal(log_path) as terminal:
-        # All that was typed is as it should be. The rest takes a few tenths of a second to import.
+        # The command line is valid. Importing the rest takes a few tenths of a second.
         terminal.paint(f" tputtui {redacted(asked.profile.engine.model)}  … starting")
         with uncollected():
             from tputtui.cli.engines import hosting
@@ -109,7 +109,7 @@ def _screen(
     exporter: Exporter | None,
     terminal: Terminal,
 ) -> int:
-    """Run the screen; the summary is printed once the terminal is back."""
+    """Run the screen; prints the summary after the terminal is given back."""
     from pathlib import Path
 
     with uncollected():
@@ -167,7 +167,7 @@ def _leave(app: TputApp, session: Session, log_path: Path) -> int:
         code = screen_failed()
     elif failure is not None:
         code = say(failure)
-    # The terminal itself may be what has gone (SIGHUP).
+    # After SIGHUP the terminal itself is gone.
     with contextlib.suppress(OSError, OutputError):
         journal = session.journal
         recorded = journal.path if journal and not journal.failure else None

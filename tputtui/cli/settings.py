@@ -1,4 +1,4 @@
-"""What can be set for a run, and where from. Pure.
+"""The settings of a run, and the order of their sources. Pure.
 
     flag  >  environment  >  profile  >  config file  >  default
 
@@ -21,28 +21,28 @@ _FALSE = ("", "0", "false", "no", "off")
 
 
 class Setting(NamedTuple):
-    """One setting.
-
-    metavar: empty for a switch. in_profile: whether a profile can say it. former: a name that it
-    had once, and is still read by.
-    """
+    """One setting."""
 
     name: str
     metavar: str
+    """Stands for the value in the help; empty for a switch."""
     help: str
     group: str = "run"
+    """Heading of --help that lists the flag; "run" has none."""
     default: str = ""
     in_profile: bool = False
+    """Whether a profile can hold it."""
     former: str = ""
+    """A name that it had once, and is still read by."""
 
     @property
     def flag(self) -> str:
-        """On the command line."""
+        """Name on the command line."""
         return f"--{self.name.replace('_', '-')}"
 
     @property
     def variable(self) -> str:
-        """In the environment."""
+        """Name in the environment."""
         return f"TPUTTUI_{self.name.upper()}"
 
     def in_environment(self, environ: Mapping[str, str]) -> str:
@@ -116,9 +116,9 @@ def resolved(
     profile: Mapping[str, str],
     config: Mapping[str, str],
 ) -> dict[str, Value]:
-    """Every setting's value by name; each mapping has texts by name, but `environ` by variable.
+    """Every setting's value by name; each mapping gives texts by name, `environ` by variable.
 
-    A switch that is neither on nor off raises ValueError with its source and text.
+    Raises ValueError with source and text for a switch that is neither on nor off.
     """
     from_environ = {s.name: text for s in SETTINGS if (text := s.in_environment(environ))}
     sources = (
@@ -127,7 +127,7 @@ def resolved(
         ("profile", profile),
         ("config", config),
     )
-    found = {}
+    values = {}
     for setting in SETTINGS:
         text, source = next(
             ((given[setting.name], name) for name, given in sources if setting.name in given),
@@ -138,5 +138,5 @@ def resolved(
             if plain not in (*_TRUE, *_FALSE):
                 raise ValueError(f"{source}: {setting.name} is {text!r}, neither on nor off")
             text = "on" if plain in _TRUE else "off"
-        found[setting.name] = Value(text, source)
-    return found
+        values[setting.name] = Value(text, source)
+    return values

@@ -1,4 +1,4 @@
-"""Shell scripts as far as they say which commands would run: words, variables, no more. Pure.
+"""The commands that a shell script would run, with their words and variables. Pure.
 
     N=3                                 →  a variable
     source env && A=1 vllm serve m \\
@@ -27,7 +27,10 @@ _EXPORTS = frozenset({"export", "declare", "typeset", "readonly", "local"})
 
 
 class Command(NamedTuple):
-    """line: where it begins, from 1. exported: variables that it would find set by the script."""
+    """One command of a script.
+
+    line: where it begins, from 1. exported: variables that the script exports to it.
+    """
 
     words: list[str]
     line: int
@@ -35,7 +38,7 @@ class Command(NamedTuple):
 
 
 def commands(text: str, environment: Mapping[str, str]) -> Iterator[Command]:
-    """The commands of a script in order, but for those that only set variables.
+    """The commands of a script in order, without those that only set variables.
 
     Raises ValueError, with the line, for a quote that is not closed.
     """
@@ -63,7 +66,7 @@ class _Reader:
         yield from self._command()
 
     def _next(self) -> Iterator[Command]:
-        """Read on by one character, or what belongs together with it."""
+        """Read one character, or several that belong together."""
         text, at = self._text, self._at
         char = text[at]
         self._at += 1
@@ -106,11 +109,11 @@ class _Reader:
         self._word = (self._word or "") + piece
 
     def _find(self, end: str, start: int | None = None) -> int:
-        """Where `end` stands next; the end of the text for a line's."""
+        """Position of the next `end`; for a line break that is missing, the end of the text."""
         start = self._at if start is None else start
-        found = self._text.find(end, start)
-        if found >= 0:
-            return found
+        position = self._text.find(end, start)
+        if position >= 0:
+            return position
         if end == "\n":
             return len(self._text)
         raise ValueError(f"line {self._line(start)}: a {end} is opened and not closed")
@@ -122,7 +125,7 @@ class _Reader:
         joined = re.compile(r"(?P<space>[ \t]*)\r?\n").match(self._text, self._at)
         if joined:
             self._at = joined.end()
-            # A blank behind the `\` is a slip that everybody makes.
+            # A blank after the `\` is a common slip.
             if joined["space"]:
                 self._end_word()
         elif self._at < len(self._text):
@@ -132,7 +135,7 @@ class _Reader:
     def _double(self) -> None:
         opened = self._at
         if self._text.startswith('$@"', self._at) or self._text.startswith('$*"', self._at):
-            # What the script was called with: nothing.
+            # The script's own arguments: there are none.
             self._at += 3
             return
         self._add("")
@@ -170,7 +173,7 @@ class _Reader:
     # -- variables -------------------------------------------------------------------------
 
     def _expand(self, *, quoted: bool) -> None:
-        """Put in what stands behind a `$`."""
+        """Add the value of what stands after a `$`."""
         text, at = self._text, self._at
         if text.startswith("(", at):
             self._at = self._closing(at, "(", ")") + 1
@@ -183,7 +186,7 @@ class _Reader:
             self._at = match.end()
             self._put(self._value(match[0]) or "", quoted)
         elif match := re.compile(r"[@*#?0-9]").match(text, at):
-            # What the script was called with: nothing.
+            # The script's own arguments: there are none.
             self._at = match.end()
         elif text.startswith("'", at) and not quoted:
             return
@@ -219,7 +222,7 @@ class _Reader:
             if how.endswith("="):
                 self._variables[match["name"]] = value
             if how[-1] in "-=+":
-                # Its own quotes hold.
+                # Quotes in the default hold.
                 self._each([value] if quoted else words)
         elif not how.endswith("+"):
             self._put(value or "", quoted)
@@ -229,7 +232,7 @@ class _Reader:
         return [word for command in inner.commands() for word in command.words]
 
     def _each(self, words: list[str]) -> None:
-        """Put in words that are not split any further."""
+        """Add words that are not split any further."""
         for place, word in enumerate(words):
             if place:
                 self._end_word()
@@ -244,7 +247,7 @@ class _Reader:
         if quoted:
             self._add(value)
             return
-        # Unquoted, it is split; of nothing comes no word.
+        # An unquoted value is split; an empty one makes no word.
         pieces = value.split()
         if not pieces:
             return

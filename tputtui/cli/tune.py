@@ -128,30 +128,30 @@ def _tune(headless: Headless, plan: Plan, options: argparse.Namespace, duration_
     headless.say(state.verdict)
     if not state.holds:
         return _MISSED
-    found, code = _settled(headless, interrupted, state.offered, duration_s, options)
-    if found is None:
+    tuned, code = _settled(headless, interrupted, state.offered, duration_s, options)
+    if tuned is None:
         return code
     from tputtui import profile
 
     if options.output:
         like = profile.read(Path(options.profile))
-        path = profile.save(found, Path(options.output), like=like)
+        path = profile.save(tuned, Path(options.output), like=like)
         headless.say(f"written to {path}")
         if not options.verify:
-            anew = " --anew" if found.evidence and found.evidence.simulated else ""
+            anew = " --anew" if tuned.evidence and tuned.evidence.simulated else ""
             where = ", on the device it is for" if anew else ""
             headless.say(
                 f"`tputtui verify {options.output}{anew}` boots with exactly these values{where}."
             )
     else:
-        headless.out.write(profile.dump(found))
+        headless.out.write(profile.dump(tuned))
         headless.out.flush()
-    return _MISSED if _missed(found) else 0
+    return _MISSED if _missed(tuned) else 0
 
 
-def _missed(found: Profile) -> bool:
-    """Whether it misses a goal beyond chance, when it was measured last."""
-    evidence = found.evidence
+def _missed(profile: Profile) -> bool:
+    """Whether the newest measurement of the profile misses a goal beyond chance."""
+    evidence = profile.evidence
     measured = (evidence.verified or evidence.tuned) if evidence else None
     return measured is not None and bool(measured.missed)
 
@@ -163,7 +163,7 @@ def _settled(
     duration_s: float,
     options: argparse.Namespace,
 ) -> tuple[Profile | None, int]:
-    """The profile of what is to be kept, with its evidence; without one, the exit code."""
+    """The profile to keep, with its evidence; without a profile, the exit code."""
     from tputtui.experiments.measuring import Measuring
     from tputtui.headless.running import measure, until, until_up
 
@@ -195,9 +195,9 @@ def _why_not(headless: Headless, interrupted: Interrupted) -> int:
     failure = status.failure or status.refused
     if interrupted.asked.is_set():
         state = session.latest.tuner
-        told = len(state.trials) if state else 0
-        more = "; --resume goes on from there" if told and session.journal else ""
-        headless.say(f"interrupted after {counted(told, 'trial')}{more}.")
+        count = len(state.trials) if state else 0
+        more = "; --resume goes on from there" if count and session.journal else ""
+        headless.say(f"interrupted after {counted(count, 'trial')}{more}.")
         if state is not None and state.holds:
             headless.say(f"the best so far, not confirmed: {limits_text(state.found)}.")
         return INTERRUPTED

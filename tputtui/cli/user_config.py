@@ -1,4 +1,4 @@
-"""The person's own settings: `config.yaml`, read and checked.
+"""The user's own settings: `config.yaml`, read and checked.
 
 theme: light
 goal: ttft_p99=500ms,tpot_p99=50ms
@@ -25,7 +25,10 @@ _SECTIONS = ("engine", "keys")
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """values: settings by name, as text. engine: vLLM arguments. keys: key by binding name."""
+    """The config file.
+
+    values: settings by name, as text. engine: vLLM arguments. keys: key by binding name.
+    """
 
     path: Path
     values: Mapping[str, str] = field(default_factory=dict)
@@ -34,7 +37,7 @@ class Config:
 
 
 def config_path() -> Path:
-    """Where it is: TPUTTUI_CONFIG, else the XDG config directory's tputtui/config.yaml."""
+    """The config file: TPUTTUI_CONFIG, else the XDG config directory's tputtui/config.yaml."""
     if named := os.environ.get("TPUTTUI_CONFIG"):
         return Path(named).expanduser()
     base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
@@ -42,7 +45,7 @@ def config_path() -> Path:
 
 
 def read_config() -> Config:
-    """What stands there; nothing where there is no file. Raises UsageError for a mistake in it."""
+    """The config file's contents, empty without a file. Raises UsageError for a mistake in it."""
     path = config_path()
     if not path.exists() and "TPUTTUI_CONFIG" not in os.environ:
         return Config(path)
@@ -93,8 +96,8 @@ def _checked(path: Path, raw: Mapping[Any, Any], hint: str) -> Config:
             values[name] = str(value)
     engine = raw.get("engine") or {}
     if twice := repeated(engine):
-        told = f"{path}: engine.{twice[0]} stands twice, as {twice[1]} as well."
-        raise UsageError(told, "Keep one of them.")
+        message = f"{path}: engine.{twice[0]} stands twice, as {twice[1]} as well."
+        raise UsageError(message, "Keep one of them.")
     engine = canonical(engine)
     keys = {key: str(value) for key, value in (raw.get("keys") or {}).items()}
     return Config(path, values, engine, keys)

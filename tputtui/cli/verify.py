@@ -102,7 +102,7 @@ def _verify(
         evidence, code = _both(headless, base, start.spec, known, duration_s, options.quiet)
         if evidence is None:
             return headless.leave(code)
-        # Either is written where the other cannot be.
+        # Each of the two is written even if the other cannot be.
         try:
             headless.out.write(_text(evidence, options.format))
             headless.out.flush()
@@ -121,7 +121,7 @@ def _both(
     duration_s: float,
     quiet: bool,
 ) -> tuple[Evidence | None, int]:
-    """The figures as tuned (those `known`, or measured first) and as verified; or an exit code."""
+    """Figures as tuned (`known`, or measured first) and as verified; without them, an exit code."""
     from tputtui.frame.proof import compared
     from tputtui.headless.running import Interrupted
 
@@ -145,7 +145,7 @@ def _measured(
     quiet: bool,
     spec: EngineSpec | None = None,
 ) -> tuple[Measured | None, int]:
-    """The figures, of an engine booted as `spec` if given; without any, the exit code."""
+    """The figures of the engine, booted as `spec` if given; without figures, the exit code."""
     from tputtui.experiments.measuring import Measuring
     from tputtui.frame.proof import measured
     from tputtui.headless.running import measure, until_up
@@ -153,7 +153,7 @@ def _measured(
     session, err = headless.session, headless.err
     load = 0
     if spec is not None and until_up(session, spec, interrupted):
-        # From its first request on, as it was when it was tuned.
+        # The load begins with its first request, as it did for the tuned figures.
         load = session.steer.load.restart()
     measuring = Measuring(duration_s, load)
     frame = session.advance()
@@ -162,12 +162,12 @@ def _measured(
     if interrupted.asked.is_set():
         headless.say("interrupted; nothing was written.")
         return None, INTERRUPTED
-    found = measured(measuring.result, session.recorder) if measuring.result else None
-    if found is None:
+    figures = measured(measuring.result, session.recorder) if measuring.result else None
+    if figures is None:
         failure = frame.status.failure or frame.status.refused
-        said = failure.message if failure else measuring.note or "nothing could be measured"
-        headless.say(said, failure.hint if failure else "")
-    return found, 3
+        reason = failure.message if failure else measuring.note or "nothing could be measured"
+        headless.say(reason, failure.hint if failure else "")
+    return figures, 3
 
 
 def _text(evidence: Evidence, format: str) -> str:
@@ -181,12 +181,12 @@ def _text(evidence: Evidence, format: str) -> str:
 
 
 def _code(evidence: Evidence, err: TextIO) -> int:
-    """0, or 1 and on stderr why."""
+    """0 if all is well, else 1; then says why on stderr."""
     worse = [name for name, change in evidence.difference.items() if change.verdict == "worse"]
     missed = evidence.verified.missed if evidence.verified else []
     if worse or missed:
-        said = [f"worse than it was tuned: {', '.join(worse)}"] if worse else []
-        said += [f"goals missed: {', '.join(missed)}"] if missed else []
-        print(f"tputtui: {'; '.join(said)}.", file=err, flush=True)
+        reasons = [f"worse than it was tuned: {', '.join(worse)}"] if worse else []
+        reasons += [f"goals missed: {', '.join(missed)}"] if missed else []
+        print(f"tputtui: {'; '.join(reasons)}.", file=err, flush=True)
         return 1
     return 0

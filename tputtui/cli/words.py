@@ -18,4 +18,4 @@ COMMANDS = {
     "completion": "shell completion for bash, zsh or fish",
     "help": "topics: load, goals, profiles, bench, files, environment, exit-codes, keys, …",
 }
-"""Word to what it does; every other first word is a MODEL."""
+"""Command to what it does; every other first word is a MODEL."""

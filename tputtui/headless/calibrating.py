@@ -23,10 +23,10 @@ from tputtui.simulate.fitted import Fitted, Measurement, fitted
 __all__ = ["PASSES", "Calibrating", "Measured", "residuals"]
 
 _MOST_STEPS = 200
-"""Of a load's measurements so many are kept, evenly taken, so that no load counts for more."""
+"""Measurements kept of one load, evenly spaced, so that no load counts for more than another."""
 _FEWEST_STEPS = 8
 PASSES = 4
-"""A shared machine is now faster and now slower: each load sees several of its moods."""
+"""How often each load is put on: the speed of a shared machine drifts over time."""
 _WARM_S = 0.3
 
 
@@ -38,11 +38,12 @@ class Measured(Engine, Protocol):
 
 
 class Calibrating:
-    """One engine, hosted by hand on this thread.
+    """One engine, whose loop this thread runs.
 
-    seconds: for each load, in all. stop: asked between steps whether to give up. clock: the
-    engine's.
-    host, recorder: whose loop it is, and what it writes down. loads: those that there are to be.
+    seconds: measuring time for each load, over all passes. stop: asked between steps whether to
+    give up. clock: the engine's, in seconds.
+    host: runs the loop. recorder: what the host records. loads: those to measure, empty before
+    `boot`.
     """
 
     def __init__(
@@ -59,16 +60,16 @@ class Calibrating:
         self.loads: list[Load] = []
 
     def boot(self, spec: EngineSpec) -> EngineFacts:
-        """Boot the engine. Raises what kept it from booting."""
+        """Boot the engine. Raises the failure that kept it from booting."""
         self.host.order(Boot(Start(spec, {}), load=False))
-        self._turn()
+        self._step()
         facts = self.host.status.facts
         assert facts is not None
         self.loads = designed(facts.ceilings, facts.kv_tokens)
         return facts
 
     def measure(self, progress: Progress) -> list[Measurement]:
-        """Put the loads on, several times over in different orders, as long as nobody stops it."""
+        """Put every load on `PASSES` times, each time in another order, until `stop` says so."""
         rows: list[Measurement] = []
         orders = random.Random(0)
         for again in range(PASSES):
@@ -84,7 +85,7 @@ class Calibrating:
         return rows
 
     def under(self, number: int) -> list[Measurement]:
-        """Steps under one of the loads, for one pass."""
+        """Measurements of the steps under one of the loads, in one pass."""
         load, engine, facts = self.loads[number], self._engine, self.host.status.facts
         assert facts is not None
         knobs = facts.booted.overridden(dict(load.knobs))
@@ -93,10 +94,10 @@ class Calibrating:
         engine.measurements.clear()
         engine.load = number
         self._go_on(self._seconds / PASSES, _FEWEST_STEPS)
-        found = engine.measurements[:: max(1, len(engine.measurements) * PASSES // _MOST_STEPS)]
+        kept = engine.measurements[:: max(1, len(engine.measurements) * PASSES // _MOST_STEPS)]
         self.host.order(StopLoad())
-        self._turn()
-        return found
+        self._step()
+        return kept
 
     def close(self) -> None:
         """Give the engine's memory back."""
@@ -104,27 +105,27 @@ class Calibrating:
         self.host.turn()
 
     def _go_on(self, seconds: float, steps: int) -> None:
-        """For so long, and for so many steps, but not for ever."""
+        """Run for `seconds` and `steps` steps, but never longer than 20 × `seconds`."""
         began_s = self._clock()
         while not self._stop():
             spent_s = self._clock() - began_s
             few = len(self._engine.measurements) < steps
             if spent_s > seconds and (not few or spent_s > 20 * seconds):
                 return
-            self._turn()
+            self._step()
 
-    def _turn(self) -> None:
+    def _step(self) -> None:
         self.host.turn()
         if (failure := self.host.status.failure) is not None:
             raise failure
 
 
 def residuals(rows: Sequence[Measurement], loads: Sequence[Load]) -> list[Residual]:
-    """Each load's time as a fit to all the others predicts it.
+    """How far a fit to all other loads is off in predicting each load's time.
 
-    Raises EngineError where there is not enough to leave one out.
+    Raises EngineError where fewer than three loads were measured.
     """
-    found = []
+    errors = []
     numbers = sorted({row.load for row in rows})
     if len(numbers) < 3:
         raise EngineError("Too little was measured to fit anything.", "Give it more time.")
@@ -133,10 +134,10 @@ def residuals(rows: Sequence[Measurement], loads: Sequence[Load]) -> list[Residu
         cost = fitted([row for row in rows if row.load != number])
         took_s = sum(row.device_s + row.host_s for row in own)
         off = _predicted_s(cost, own) / took_s - 1
-        found.append(
+        errors.append(
             Residual(loads[number].label, len(own), float(f"{took_s:.3g}"), float(f"{off:.3g}"))
         )
-    return found
+    return errors
 
 
 def _predicted_s(cost: Fitted, rows: Sequence[Measurement]) -> float:

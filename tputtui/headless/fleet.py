@@ -1,4 +1,4 @@
-"""What `attach --for` prints of servers: a table for people, JSON for programs. Pure."""
+"""What `attach --for` prints about servers: a table for people, JSON for programs. Pure."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ VERSION = 1
 
 
 def fleet_text(looked: Looked, format: str) -> str:
-    """One text. format: "table" or "json"; figures are over each server's window."""
+    """All servers in one text. format: "table" or "json"; figures are over each server's window."""
     if format == "json":
-        told = {"version": VERSION, "servers": [_told(server) for server in looked.servers]}
-        return json.dumps(told, indent=2, ensure_ascii=False) + "\n"
+        document = {"version": VERSION, "servers": [_document(server) for server in looked.servers]}
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     head = (
         f"{'server':<28} {'state':<10} {'tok/s':>8} {'prompt/s':>8} {'req/s':>7} {'run':>5} "
         f"{'wait':>5} {'KV':>5} {'TTFT mean':>9} {'p90':>9}"
@@ -30,18 +30,18 @@ def fleet_text(looked: Looked, format: str) -> str:
 
 
 def _line(server: Server) -> str:
-    found, ttft = server.window, server.latencies.get("ttft")
-    told = (
+    window, ttft = server.window, server.latencies.get("ttft")
+    line = (
         f"{server.address.name[:28]:<28} {server.standing.value:<10} "
-        f"{compact(found.generated_per_s, 8)} {compact(found.prompt_per_s, 8)} "
-        f"{rate(found.ended_per_s, 7)} {compact(found.running, 5)} {compact(found.waiting, 5)} "
-        f"{percent(found.kv_frac, 5)} {seconds(ttft.mean if ttft else math.nan, 9)} "
+        f"{compact(window.generated_per_s, 8)} {compact(window.prompt_per_s, 8)} "
+        f"{rate(window.ended_per_s, 7)} {compact(window.running, 5)} {compact(window.waiting, 5)} "
+        f"{percent(window.kv_frac, 5)} {seconds(ttft.mean if ttft else math.nan, 9)} "
         f"{ttft.p90.as_text() if ttft else MISSING:>9}"
     )
-    return f"{told}  {server.why}".rstrip()
+    return f"{line}  {server.why}".rstrip()
 
 
-def _told(server: Server) -> dict[str, Any]:
+def _document(server: Server) -> dict[str, Any]:
     return {
         "name": server.address.name,
         "url": server.address.url,
@@ -61,13 +61,13 @@ def _told(server: Server) -> dict[str, Any]:
     }
 
 
-def _latency(found: Latency) -> dict[str, Any]:
-    """Seconds; a percentile as the two bounds that it lies between."""
-    told: dict[str, Any] = {"n": found.n, "mean_s": _number(found.mean)}
+def _latency(latency: Latency) -> dict[str, Any]:
+    """A latency in seconds; each percentile as the two bounds that it lies between."""
+    document: dict[str, Any] = {"n": latency.n, "mean_s": _number(latency.mean)}
     for name in ("p50", "p90", "p99"):
-        each = getattr(found, name)
-        told[f"{name}_bucketed_s"] = [_number(each.low), _number(each.high)]
-    return told
+        each = getattr(latency, name)
+        document[f"{name}_bucketed_s"] = [_number(each.low), _number(each.high)]
+    return document
 
 
 def _plain(figures: dict[str, float]) -> dict[str, float | None]:
@@ -75,5 +75,5 @@ def _plain(figures: dict[str, float]) -> dict[str, float | None]:
 
 
 def _number(value: float) -> float | None:
-    """JSON has neither NaN nor infinity."""
+    """`value`, or None for NaN and infinity, which JSON does not have."""
     return value if math.isfinite(value) else None

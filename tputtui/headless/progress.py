@@ -14,21 +14,21 @@ _EVERY_S = 10.0
 
 
 class Progress:
-    """As a context manager. file: where to; quiet: not at all."""
+    """Shows on `file` how far a headless run is; a context manager. quiet: shows nothing."""
 
     def __init__(self, file: TextIO, *, quiet: bool = False) -> None:
         self._file = file
         self._quiet = quiet
-        self._said: object = None
-        self._said_s = -_EVERY_S
+        self._shown_stage: object = None
+        self._shown_s = -_EVERY_S
         self._live: Any = None
         if not quiet and file.isatty():
-            # Only here: rich takes a tenth of a second to import.
+            # Imported only here: rich takes a tenth of a second to import.
             from rich.console import Console
             from rich.live import Live
 
             console = Console(file=file)
-            # The cursor stays: who is left at once, or killed, would not show it again.
+            # The cursor stays visible: a process that is killed could not show it again.
             console.show_cursor = lambda show=True: False  # type: ignore[method-assign]
             self._live = Live(console=console, transient=True, refresh_per_second=4)
 
@@ -42,14 +42,17 @@ class Progress:
             self._live.stop()
 
     def show(self, measuring: Measuring, frame: Frame) -> None:
-        """How it stands now."""
+        """Show how far the measurement is."""
         stage = (measuring.stage, frame.status.stage)
         repeat = measuring.stage is Stage.MEASURING
         self.tell(self._line(measuring, frame), stage, frame.elapsed_s, repeat=repeat)
 
     def tell(self, line: str, stage: object, now_s: float, *, repeat: bool = False) -> None:
-        """The line of the moment; not on a terminal only when `stage` is another than last, and
-        with `repeat` every ten seconds."""
+        """Show `line` as the present state.
+
+        Where there is no terminal, print it only when `stage` differs from the last one, and with
+        `repeat` every ten seconds.
+        """
         if self._quiet:
             return
         if self._live is not None:
@@ -57,12 +60,12 @@ class Progress:
 
             self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
             return
-        if stage != self._said or (repeat and now_s - self._said_s >= _EVERY_S):
-            self._said, self._said_s = stage, now_s
+        if stage != self._shown_stage or (repeat and now_s - self._shown_s >= _EVERY_S):
+            self._shown_stage, self._shown_s = stage, now_s
             self.keep(f"tputtui: {line}")
 
     def keep(self, line: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         if self._quiet:
             return
         if self._live is not None:

@@ -37,18 +37,20 @@ _LABELS = {metric.name: metric.label for metric in (*METRICS, *MORE)} | {
 
 
 class Result(NamedTuple):
-    """A measurement that is over.
-
-    outcome: "complete", "interrupted" or "failed". goals_met: None without goals. note: what was
-    out of the ordinary, or why it failed. accounting: requests by what became of them.
-    """
+    """A measurement that is over."""
 
     outcome: str
+    """"complete", "interrupted" or "failed"."""
     measured: Measured | None
+    """The figures; None where nothing was measured."""
     goals_met: bool | None
+    """Whether every goal is met beyond chance; None without goals."""
     note: str
+    """What was unusual, or why it failed; empty for nothing."""
     accounting: Mapping[str, int]
+    """Number of requests by their outcome."""
     files: Mapping[str, str]
+    """Paths of the files written, by kind ("log", "session", "profile")."""
 
 
 def goals_met(measured: Measured | None, goals: int) -> bool | None:
@@ -74,9 +76,9 @@ def result_text(result: Result, format: str) -> str:
 
 
 def sample_line(frame: Frame) -> str:
-    """One second of the run as a line of JSON Lines; what is not known is null."""
+    """One second of the run as a line of JSON Lines; an unknown figure is null."""
     now, accounting = frame.now, frame.accounting
-    found = {
+    sample = {
         "t_s": round(frame.elapsed_s, 3),
         "state": frame.status.state.value,
         "window": frame.window.phase.value,
@@ -91,12 +93,12 @@ def sample_line(frame: Frame) -> str:
         "tpot_p50_s": frame.latencies.tpot.p50,
         "finished": accounting.finished,
     }
-    plain = {name: None if _is_nan(value) else value for name, value in found.items()}
+    plain = {name: None if _is_nan(value) else value for name, value in sample.items()}
     return json.dumps({"sample": plain}) + "\n"
 
 
 def verified_text(evidence: Evidence) -> str:
-    """A verify boot as a table: each figure as tuned, as booted, and what that changes."""
+    """A verify boot as a table: each figure as tuned, as booted, and its change."""
     tuned, verified = evidence.tuned, evidence.verified
     if tuned is None or verified is None:
         return f"{evidence.state}\n"
@@ -143,30 +145,30 @@ def _document(result: Result) -> dict[str, Any]:
 
 
 def _csv(result: Result) -> str:
-    """A head and a row: every figure with its interval and n."""
+    """A head and a row: every figure with its interval."""
     row: dict[str, Any] = {"outcome": result.outcome, "goals_met": result.goals_met}
-    if (found := result.measured) is not None:
+    if (measured := result.measured) is not None:
         row |= {
-            "date": found.date,
-            "model": found.model.name,
-            "vllm": found.machine.versions.get("vllm", ""),
-            "device": ", ".join(found.machine.gpus) or found.machine.device,
-            "simulated": found.machine.simulated,
-            "load": found.load,
-            "seed": found.seed,
-            **{f"limits.{name}": value for name, value in found.knobs.items()},
-            "window": found.window.phase,
-            "window_s": found.window.length_s,
-            "requests": found.window.requests,
-            "saturated": found.window.saturated,
+            "date": measured.date,
+            "model": measured.model.name,
+            "vllm": measured.machine.versions.get("vllm", ""),
+            "device": ", ".join(measured.machine.gpus) or measured.machine.device,
+            "simulated": measured.machine.simulated,
+            "load": measured.load,
+            "seed": measured.seed,
+            **{f"limits.{name}": value for name, value in measured.knobs.items()},
+            "window": measured.window.phase,
+            "window_s": measured.window.length_s,
+            "requests": measured.window.requests,
+            "saturated": measured.window.saturated,
         }
         for name in _LABELS:
-            figure = found.figures.get(name)
+            figure = measured.figures.get(name)
             row[name] = figure.value if figure else None
             if not name.endswith("_frac"):
                 row[f"{name}.low"] = figure.low if figure else None
                 row[f"{name}.high"] = figure.high if figure else None
-        for name, goal in found.goals.items():
+        for name, goal in measured.goals.items():
             row[f"goal.{name}"] = goal.verdict
     text = io.StringIO()
     writer = csv.DictWriter(text, row.keys(), lineterminator="\n")
@@ -176,18 +178,18 @@ def _csv(result: Result) -> str:
 
 
 def _table(result: Result) -> str:
-    found = result.measured
+    measured = result.measured
     account = ", ".join(f"{n:,} {name}" for name, n in result.accounting.items() if n)
-    if found is None:
+    if measured is None:
         served = f"requests  {account}\n" if account else ""
         return f"no figures: {result.note or result.outcome}\n{served}"
-    window = found.window
-    limits = "  ".join(f"{name} {found.knobs.get(name, MISSING)}" for name in _MAIN)
+    window = measured.window
+    limits = "  ".join(f"{name} {measured.knobs.get(name, MISSING)}" for name in _MAIN)
     saturated = ", saturated" if window.saturated else ""
     lines = [
-        f"{found.model.name}   {_where(found)}",
-        *([found.machine.simulated] if found.machine.simulated else []),
-        f"load      {found.load}  (seed {found.seed})",
+        f"{measured.model.name}   {_where(measured)}",
+        *([measured.machine.simulated] if measured.machine.simulated else []),
+        f"load      {measured.load}  (seed {measured.seed})",
         f"limits    {limits}",
         f"window    {window.length_s:.0f} s, {window.phase}{saturated}; "
         f"{window.requests:,} requests, {window.preemptions:,} preemptions",
@@ -197,14 +199,14 @@ def _table(result: Result) -> str:
     lines += [
         _row(_LABELS[name], name, figure)
         for name in _LABELS
-        if (figure := found.figures.get(name)) is not None
+        if (figure := measured.figures.get(name)) is not None
     ]
-    if found.goals:
+    if measured.goals:
         lines += ["", f"{'goal':<14}{'':>10}   {'share that kept it':<22}{'n':>9}"]
         lines += [
             f"{name:<14}{each.verdict:>10}   "
             f"{f'{each.met_frac:.1%} [{each.low:.1%}, {each.high:.1%}]':<22}{each.n:>9,}"
-            for name, each in found.goals.items()
+            for name, each in measured.goals.items()
         ]
     lines += ["", f"requests  {account}"]
     lines += [f"{name:<9} {path}" for name, path in result.files.items()]

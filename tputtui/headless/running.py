@@ -38,13 +38,13 @@ class Interrupted:
 
 
 def pause(session: Session, interrupted: Interrupted) -> bool:
-    """Let it go on until it is to be looked at again; whether someone interrupted."""
+    """Let the run go on for a quarter of a second; returns whether someone interrupted."""
     went_on = session.host.run_for(_LOOK_S)
     return interrupted.asked.wait(0 if went_on else _LOOK_S)
 
 
 def until_up(session: Session, spec: EngineSpec, interrupted: Interrupted) -> bool:
-    """Wait until the engine `spec` serves; False when it did not boot, or someone interrupted."""
+    """Wait until engine `spec` serves; False where it did not boot, or someone interrupted."""
     while not pause(session, interrupted):
         status = session.advance().status
         if status.failure is not None or status.refused is not None:
@@ -55,7 +55,7 @@ def until_up(session: Session, spec: EngineSpec, interrupted: Interrupted) -> bo
 
 
 def until(session: Session, interrupted: Interrupted, done: Callable[[Frame], bool]) -> Frame:
-    """Look at `session` until it is done, or someone interrupted; the last frame."""
+    """Advance `session` until `done`, or until someone interrupts; returns the last frame."""
     while not done(frame := session.advance()) and not pause(session, interrupted):
         pass
     return frame
@@ -70,10 +70,10 @@ def measure(
     quiet: bool = False,
     each_second: Callable[[Frame], None] | None = None,
 ) -> Frame:
-    """Look at `session`, once started, until it is measured or interrupted; the last frame.
+    """Advance `session`, once started, until it is measured or interrupted; the last frame.
 
-    Of a load that has ended by itself, what is in flight is served first: it is in the books then.
-    each_second: told a frame once a second of the run.
+    When a load has ended by itself, requests in flight are served first, so that they are counted.
+    each_second: called with a frame once a second of the run.
     """
     second = -1
     with Progress(stderr, quiet=quiet) as progress:

@@ -1,4 +1,4 @@
-"""Runs the tuner without a screen: each trial a line on stderr, then what it found. Main thread."""
+"""Runs the tuner without a screen, and prints each trial as a line on stderr. Main thread."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def tune(
     Raises UsageError or KnobError for a plan that cannot be carried out.
     """
     session.steer.experiments.tune(plan)
-    told = len(plan.told)
+    printed = len(plan.told)
     with Progress(stderr, quiet=quiet) as progress:
         while True:
             frame = session.advance()
             state = frame.tuner
             assert state is not None
-            for trial in state.trials[told:]:
+            for trial in state.trials[printed:]:
                 progress.keep(trial_line(trial, state, frame.profile.goals))
-            told = len(state.trials)
+            printed = len(state.trials)
             if state.over or interrupted.asked.is_set():
                 return frame
             confirming = state.phase == "confirming"

@@ -16,13 +16,13 @@ from tputtui.text.format import clock
 
 __all__ = ["frontier_svg", "time_svgs"]
 
-# Okabe & Ito's colours: told apart by the colour-blind as well; dashes and markers help in print.
+# Okabe & Ito's colours, which the colour-blind can distinguish; dashes and markers help in print.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _DASHES = ("-", "--", ":", "-.")
 _MARK = "#B07D00"
 _MARK_LINES = 3
 _MARK_WIDTH = 0.012
-"""Of a digit above the chart, as a share of its width."""
+"""Width of a digit above the chart, as a share of the chart's width."""
 _GREY = "#6b7280"
 _X = next(axis for axis in AXES_X if axis.key == "e2e_p90")
 _Y = AXES_Y[0]
@@ -36,8 +36,8 @@ def time_svgs(
     for curve in curves:
         groups.setdefault(curve.group, []).append(curve)
     return [
-        (title, _time_svg(title, found, marks, origin_s, length_s))
-        for title, found in groups.items()
+        (title, _time_svg(title, group, marks, origin_s, length_s))
+        for title, group in groups.items()
     ]
 
 
@@ -73,9 +73,9 @@ def _time_svg(
 
 
 def _free_line(taken: list[float], at_s: float, width_s: float) -> int | None:
-    """The lowest line above the chart where a number fits beside those before; None for none.
+    """The lowest line above the chart with room for a number at `at_s`; None where none has room.
 
-    taken: until when each line is; the one that is found is taken further.
+    taken: for each line, up to when it is full; the entry of the chosen line is updated.
     """
     for line, until_s in enumerate(taken):
         if at_s - width_s / 2 > until_s:
@@ -85,7 +85,7 @@ def _free_line(taken: list[float], at_s: float, width_s: float) -> int | None:
 
 
 def frontier_svg(points: Sequence[Point]) -> str:
-    """Generated tokens/s against E2E p90, a point a setting; empty without two to compare."""
+    """Generated tokens/s against E2E p90, one point per setting; empty with fewer than two."""
     there = [point for point in points if math.isfinite(_X.value(point))]
     if len(there) < 2:
         return ""

@@ -1,4 +1,4 @@
-"""What there is to say of a recorded run: gathered once, for every form of a report. Pure."""
+"""The contents of a report on a recorded run, gathered once for all its forms. Pure."""
 
 from __future__ import annotations
 
@@ -32,26 +32,31 @@ _COLUMNS = ("tokens_per_s", "goodput_per_s", "ttft_p50", "ttft_p90", "tpot_p50",
             "e2e_p50", "e2e_p90")  # fmt: skip
 _BY_KEY = {metric.key: metric for metric in (*METRICS, *MORE)}
 _POINTS = 600
-"""As many points as a curve is drawn with, at most."""
+"""Most points that a curve is drawn with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One setting tried: what was turned, its limits and load, its figures, how it compares.
-
-    cells: by column (see `Content.columns`), value and interval as text.
-    """
+    """One setting tried, as text: its change, limits, load, figures, and how it compares."""
 
     number: int
     at: str
-    turned: str
+    """Time since the run began."""
+    change: str
+    """What was changed to get this setting."""
     setting: str
+    """The limits in short form."""
     load: str
     engine: int
+    """Which of the run's engines served it, from 1."""
     window: str
+    """Length and phase of the window."""
     n: int
+    """Requests in the window."""
     cells: dict[str, tuple[str, str]]
+    """(value, interval) by key of a column; the interval is empty where it is not known."""
     against: int | None
+    """Number of the setting it is compared with; None for none."""
     verdicts: tuple[tuple[str, str, str], ...]
     """(metric, change with its interval, verdict)"""
     note: str
@@ -59,7 +64,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Something over time: seconds since the run began, and values; both of shape (m,).
+    """A quantity over time: seconds since the run began, and values; both of shape (m,).
 
     unit: of the values. group: curves of one group share a chart.
     """
@@ -73,22 +78,28 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A whole report. facts: (name, value) lines of what ran."""
+    """A whole report."""
 
     title: str
     facts: tuple[tuple[str, str], ...]
+    """(name, value) of what ran, one a line."""
     columns: tuple[tuple[str, str], ...]
+    """(key, label) of the columns of figures."""
     rows: tuple[Row, ...]
     experiments: tuple[str, ...]
+    """A sentence on each A/B and verify boot."""
     curves: tuple[Curve, ...]
     marks: tuple[Mark, ...]
     origin_s: float
+    """When the run began, on the engine's clock."""
     frame: Frame
+    """The last frame of the run."""
     profile: str
+    """The last setting as a profile, YAML."""
 
 
 def last_frame(recording: Recording) -> Frame:
-    """How the run stood at its end, with every setting tried."""
+    """The last frame of the run, which has every setting tried."""
     replay = Replay(recording, lambda: 0.0)
     replay.seek(replay.length_s)
     return replay.advance()
@@ -139,7 +150,7 @@ def interval_text(row: Difference) -> str:
 
 
 def verdict_text(row: Difference) -> str:
-    """What is known of a change between two windows that are over."""
+    """The verdict on a change between two windows that are over."""
     return "undecided" if row.judgement is Judgement.OPEN else row.judgement.value
 
 
@@ -154,7 +165,7 @@ def _change(value: float) -> str:
 
 def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
     facts, status = frame.status.facts, frame.status
-    # A leg's load has a seed of its own: the row of the history has the person's.
+    # A leg's load has a seed of its own; the last setting has the seed that the person set.
     load = frame.trials[-1].load if frame.trials else frame.profile.load
     account = frame.accounting
     versions = facts.versions if facts else {}
@@ -163,7 +174,7 @@ def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
     ended = recording.ended or "cut off"
     if status.failure is not None:
         ended = f"the engine failed: {status.failure.message}"
-    found = [
+    lines = [
         ("model", frame.profile.engine.model),
         ("engine", f"vLLM {versions.get('vllm', '?')}, torch {versions.get('torch', '?')}"),
         *([("simulated", facts.simulated)] if facts and facts.simulated else []),
@@ -179,7 +190,7 @@ def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
          + (", thinned" if recording.thinned else "")
          + (f", {recording.damaged} places damaged" if recording.damaged else "")),
     ]  # fmt: skip
-    return tuple(found)
+    return tuple(lines)
 
 
 def _goal(goal: Goal) -> str:
@@ -201,7 +212,7 @@ def _row(trial: Trial, origin_s: float, engine: int, columns: tuple[tuple[str, s
     return Row(
         number=trial.number,
         at=clock(trial.t_s - origin_s),
-        turned=trial.turned,
+        change=trial.turned,
         setting=shorthand(turned(trial.knobs, trial.booted)),
         load=describe_arrivals(trial.load.arrivals),
         engine=engine,
@@ -214,7 +225,7 @@ def _row(trial: Trial, origin_s: float, engine: int, columns: tuple[tuple[str, s
         verdicts=tuple(
             (row.metric.label, interval_text(row), verdict_text(row))
             for i, row in enumerate(trial.differences)
-            # The headline in any case, the others where there is something to say.
+            # The headline always; the others only where they are decided.
             if i == 0 or row.judgement is not Judgement.OPEN
         ),
         note="; ".join(filter(None, (trial.note, trial.course(origin_s)))),
@@ -222,7 +233,7 @@ def _row(trial: Trial, origin_s: float, engine: int, columns: tuple[tuple[str, s
 
 
 def _experiments(recording: Recording) -> Iterator[str]:
-    """What each A/B and verify boot of the run came to, also one that was stopped."""
+    """The outcome of each A/B and verify boot of the run, including one that was stopped."""
     under_way = None
     for moment in recording.moments:
         compare = moment.compare
@@ -236,7 +247,7 @@ def _experiments(recording: Recording) -> Iterator[str]:
 
 
 def _experiment(compare: CompareState) -> str:
-    """One of them, in words."""
+    """The outcome of one experiment in words."""
     clear = [
         f"{row.metric.label} {interval_text(row)} {row.judgement.value}"
         for row in compare.differences
@@ -248,18 +259,18 @@ def _experiment(compare: CompareState) -> str:
 
 
 def _profile(recording: Recording, frame: Frame) -> Profile:
-    """The setting that stood at the end, with what was measured of it."""
+    """The last setting as a profile, with its figures as evidence."""
     facts, knobs = frame.status.facts, frame.asked
-    found = measured(frame, recording.recorder)
+    figures = measured(frame, recording.recorder)
     return msgspec.structs.replace(
         frame.profile,
         knobs=turned(knobs, facts.booted) if knobs and facts else frame.profile.knobs,
-        evidence=Evidence(TUNED, tuned=found) if found else None,
+        evidence=Evidence(TUNED, tuned=figures) if figures else None,
     )
 
 
 def _curves(recording: Recording) -> list[Curve]:
-    """What is drawn over time; means over equal stretches where seconds are too many."""
+    """The curves over time; in a long run, means over equal stretches of more than a second."""
     length_s, origin_s = recording.length_s, recording.origin_s
     stretch_s = max(1.0, math.ceil(length_s / _POINTS))
     edges: Floats = np.arange(0.0, length_s + stretch_s, stretch_s, dtype=np.float64)
@@ -297,8 +308,8 @@ def _curves(recording: Recording) -> list[Curve]:
     ):
         unit, scale = ("ms", 1e3) if group == "TPOT" else ("s", 1.0)
         for share in (50, 90):
-            found = _quantiles(times - origin_s, values * scale, edges, share)
-            add(group, f"{group} p{share}", unit, found)
+            quantiles = _quantiles(times - origin_s, values * scale, edges, share)
+            add(group, f"{group} p{share}", unit, quantiles)
     for label, unit, pick in (
         ("GPU", "%", lambda gpu: None if gpu.util_frac is None else gpu.util_frac * 100),
         ("power", "W", lambda gpu: gpu.power_w),
@@ -312,20 +323,20 @@ def _curves(recording: Recording) -> list[Curve]:
 def _quantiles(times: Floats, values: Floats, edges: Floats, share: int) -> Floats:
     kept = ~np.isnan(values)
     place = np.digitize(times[kept], edges) - 1
-    found = np.full(len(edges) - 1, np.nan)
+    quantiles = np.full(len(edges) - 1, np.nan)
     order = np.argsort(place, kind="stable")
     places, ordered = place[order], values[kept][order]
     if not len(places):
-        return found
+        return quantiles
     starts = np.flatnonzero(np.diff(places, prepend=places[0] - 1))
     for begin, end in zip(starts, [*starts[1:], len(places)], strict=True):
-        if 0 <= places[begin] < len(found):
-            found[places[begin]] = np.percentile(ordered[begin:end], share)
-    return found
+        if 0 <= places[begin] < len(quantiles):
+            quantiles[places[begin]] = np.percentile(ordered[begin:end], share)
+    return quantiles
 
 
 def _hardware(recording: Recording, pick: object) -> tuple[Floats, Floats]:
-    """The mean over the GPUs that the run could see."""
+    """Times, and the mean of `pick` over the GPUs that the run could see; both of shape (m,)."""
     assert callable(pick)
     times, values = [], []
     for moment in recording.moments:

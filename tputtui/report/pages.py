@@ -37,7 +37,7 @@ def html(recording: Recording) -> str:
 
 
 def markdown(recording: Recording) -> str:
-    """The run as Markdown; charts are text, so that nothing stands beside the file."""
+    """The run as Markdown; charts are text, so that the file needs no other."""
     content = gather(recording)
     lines = [f"# {_cell(content.title)}", ""]
     lines += [f"- **{name}**: {_cell(value)}" for name, value in content.facts]
@@ -52,7 +52,7 @@ def markdown(recording: Recording) -> str:
         lines += _table(
             ["#", "turned", "against", "figure", "change", "verdict"],
             [
-                [str(row.number), row.turned, str(row.against), metric, change, verdict]
+                [str(row.number), row.change, str(row.against), metric, change, verdict]
                 for row in verdicts
                 for metric, change, verdict in row.verdicts
             ],
@@ -120,7 +120,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """Text that means nothing to Markdown or HTML."""
+    """`text` with everything escaped that Markdown or HTML would interpret."""
     plain = " ".join(text.split())
     for char in "\\|`*_<>[]":
         plain = plain.replace(char, f"\\{char}" if char not in "<>" else f"&#{ord(char)};")

@@ -42,14 +42,14 @@ def text_charts(
 
 
 def _columns(curve: Curve, length_s: float) -> list[float]:
-    """Two values a cell: means of what falls into each."""
+    """Two values for each cell: means of the samples that fall into its halves."""
     place = np.minimum((curve.times_s / max(length_s, 1e-9) * 2 * _WIDTH).astype(int), 191)
     known = ~np.isnan(curve.values)
     sums = np.bincount(place[known], weights=curve.values[known], minlength=2 * _WIDTH)
     counts = np.bincount(place[known], minlength=2 * _WIDTH)
     means = np.divide(sums, counts, out=np.full(2 * _WIDTH, np.nan), where=counts > 0)
     filled = means.copy()
-    # A run shorter than the chart is wide has cells between its seconds.
+    # In a run shorter than the chart is wide, some cells lie between two seconds.
     for i in range(1, len(filled)):
         if math.isnan(filled[i]) and i < place.max(initial=0):
             filled[i] = filled[i - 1]

@@ -1,8 +1,8 @@
-"""The figures for Prometheus: ours, exact, beside vLLM's own names. Off unless a port is asked for.
+"""The figures for Prometheus: ours, exact, beside vLLM's own names. Off unless a port is given.
 
-A scrape reads the newest frame; it takes none, and so stalls nothing. With the engine in this
-process vLLM's own metrics are in the default registry and are passed on as they are. Where they are
-not (the engine is apart, or not up yet), the commonest of its names are told from our books.
+A scrape only reads the newest frame, and so stalls nothing. With the engine in this process,
+vLLM's own metrics are in the default registry and are passed on as they are. Otherwise (the engine
+is in another process, or not up yet) our books give the most common of vLLM's names.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ _GPU_FIELDS = (
 class Exporter:
     """Serves /metrics on `host`:`port` from now on; 0 takes a free port.
 
-    theirs: the registry that vLLM's own metrics are in, the default one without.
-    Raises UsageError when the port cannot be had.
+    theirs: the registry with vLLM's own metrics; None for the default one.
+    Raises UsageError when the port cannot be opened.
     """
 
     def __init__(self, host: str, port: int, theirs: Any = None) -> None:
@@ -68,11 +68,11 @@ class Exporter:
 
     @property
     def address(self) -> str:
-        """Where it is to be scraped."""
+        """The URL to scrape."""
         return f"http://{self._host}:{self._server.server_port}/metrics"
 
     def see(self, frame: Frame) -> None:
-        """How things stand now."""
+        """Keep `frame` for the next scrape."""
         self._frame = frame
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Exporter:
         self._thread.join(1.0)
 
     def describe(self) -> Iterable[Any]:
-        """Nothing beforehand: what there is depends on the run."""
+        """No metric in advance: which ones there are depends on the run."""
         return ()
 
     def collect(self) -> Iterator[Any]:
@@ -101,40 +101,47 @@ class Exporter:
         yield from _gpus(frame)
 
 
-def _gauge(name: str, told: str, value: float) -> Any:
+def _gauge(name: str, description: str, value: float) -> Any:
     from prometheus_client.core import GaugeMetricFamily
 
-    return GaugeMetricFamily(name, told, value=value)
+    return GaugeMetricFamily(name, description, value=value)
 
 
-def _counter(name: str, told: str, value: float) -> Any:
+def _counter(name: str, description: str, value: float) -> Any:
     from prometheus_client.core import CounterMetricFamily
 
-    return CounterMetricFamily(name, told, value=value)
+    return CounterMetricFamily(name, description, value=value)
 
 
 def _labelled(
-    name: str, told: str, label: str, values: Iterable[tuple[str, float]], *, counter: bool = False
+    name: str,
+    description: str,
+    label: str,
+    values: Iterable[tuple[str, float]],
+    *,
+    counter: bool = False,
 ) -> Any:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-    family = (CounterMetricFamily if counter else GaugeMetricFamily)(name, told, labels=[label])
+    family = (CounterMetricFamily if counter else GaugeMetricFamily)(
+        name, description, labels=[label]
+    )
     for key, value in values:
         family.add_metric([key], value)
     return family
 
 
 def _by_their_names(frame: Frame) -> Iterator[Any]:
-    """vLLM's own names for what our books have as well."""
+    """Metrics under vLLM's own names, with values from our books."""
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     account, model = frame.accounting, frame.profile.engine.model
-    for name, told, value in (
+    for name, description, value in (
         ("vllm:num_requests_running", "Requests in the batch.", account.running),
         ("vllm:num_requests_waiting", "Requests waiting.", account.waiting),
         ("vllm:kv_cache_usage_perc", "KV-cache usage, 1 is all of it.", frame.kv_frac),
     ):
-        family = GaugeMetricFamily(name, told, labels=["model_name"])
+        family = GaugeMetricFamily(name, description, labels=["model_name"])
         family.add_metric([model], value)
         yield family
     tokens = CounterMetricFamily(
@@ -203,7 +210,7 @@ def _window(frame: Frame) -> Iterator[Any]:
     """Figures of the present setting, exact over their window."""
     from prometheus_client.core import GaugeMetricFamily
 
-    window, found = frame.window, frame.figures
+    window, figures = frame.window, frame.figures
     yield _labelled(
         "tputtui_window_seconds",
         "Length of the window that the figures are about, by what it is worth.",
@@ -214,14 +221,14 @@ def _window(frame: Frame) -> Iterator[Any]:
         "tputtui_window_requests_per_second",
         "Requests due, and requests finished, a second over the window.",
         "kind",
-        [("offered", found.offered_per_s), ("achieved", found.achieved_per_s)],
+        [("offered", figures.offered_per_s), ("achieved", figures.achieved_per_s)],
     )
     yield _gauge(
         "tputtui_window_generated_tokens_per_second",
         "Generated tokens a second over the window.",
-        found.generated_per_s,
+        figures.generated_per_s,
     )
-    yield _gauge("tputtui_saturated", "1 if more was due than served.", float(found.saturated))
+    yield _gauge("tputtui_saturated", "1 if more was due than served.", float(figures.saturated))
     latency = GaugeMetricFamily(
         "tputtui_latency_seconds",
         "Exact quantiles over the window; TTFT and E2E from when a request was due.",
@@ -271,11 +278,11 @@ def _gpus(frame: Frame) -> Iterator[Any]:
     if hardware is None or not hardware.gpus:
         return
     gpus = hardware.gpus
-    for field, told in _GPU_FIELDS:
+    for field, description in _GPU_FIELDS:
         values = [(str(gpu.index), getattr(gpu, field)) for gpu in gpus]
         known = [(index, float(value)) for index, value in values if value is not None]
         if known:
-            yield _labelled(f"tputtui_gpu_{field}", told, "gpu", known)
+            yield _labelled(f"tputtui_gpu_{field}", description, "gpu", known)
     yield _labelled(
         "tputtui_gpu_throttled",
         "1 while heat or power holds the clocks down.",

@@ -1,4 +1,4 @@
-"""Two runs, or two settings of one, side by side: figures, and what they differ by. Pure."""
+"""Two runs, or two settings of one run, side by side: their figures and differences. Pure."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """B against A. rows: the headline first; all of them together hold with 95 %.
+    """B against A.
 
-    apart: what else differs than the limits, in sentences: a verdict is about all of it.
+    rows: the headline first; all of them together hold with 95 %. changed: the limits that differ.
+    apart: what differs besides the limits, in sentences; a verdict is about all of it.
     """
 
     a: Side
     b: Side
     rows: tuple[Difference, ...]
-    turned: str
+    changed: str
     apart: tuple[str, ...]
 
 
 def compared_runs(
     a: Recording, b: Recording, setting_a: int | None = None, setting_b: int | None = None
 ) -> Sides:
-    """Setting `setting_a` of run `a` against `setting_b` of `b`; without a number, the last one
-    that was measured.
+    """Setting `setting_a` of run `a` against `setting_b` of `b`; None takes the last measured one.
 
     Raises UsageError where there is no such setting, or nothing was measured of it.
     """
@@ -69,24 +69,24 @@ def _side(run: Recording, number: int | None) -> Side:
 
 
 def _apart(a: Side, b: Side) -> list[str]:
-    said = []
+    differences = []
     old, new = a.trial, b.trial
     if old.engine.model != new.engine.model:
-        said.append(f"model {old.engine.model} → {new.engine.model}")
+        differences.append(f"model {old.engine.model} → {new.engine.model}")
     for key in sorted({*old.engine.args, *new.engine.args}):
         before, after = (t.engine.args.get(key, "not given") for t in (old, new))
         if before != after:
-            said.append(f"engine {key} {before} → {after}")
+            differences.append(f"engine {key} {before} → {after}")
     if old.load != new.load:
-        said.append(difference(old.load, new.load))
+        differences.append(difference(old.load, new.load))
     for name in ("device", "dtype"):
         before, after = (getattr(s.frame.status.facts, name, "?") for s in (a, b))
         if before != after:
-            said.append(f"{name} {before} → {after}")
+            differences.append(f"{name} {before} → {after}")
     versions = [side.frame.status.facts.versions if side.frame.status.facts else {}
                 for side in (a, b)]  # fmt: skip
     for name in sorted({*versions[0], *versions[1]}):
-        before, after = (found.get(name, "?") for found in versions)
+        before, after = (each.get(name, "?") for each in versions)
         if before != after:
-            said.append(f"{name} {before} → {after}")
-    return said
+            differences.append(f"{name} {before} → {after}")
+    return differences

@@ -15,7 +15,7 @@ __all__ = ["summary"]
 def summary(
     frame: Frame, saved: list[Path], log_path: Path, recorded: Path | None = None
 ) -> list[str]:
-    """What ran, what it gave, which limits stood; then where profile, session and log are."""
+    """Lines with model, figures and limits, then the paths of profile, session log and log."""
     facts, account = frame.status.facts, frame.accounting
     vllm = f" · vLLM {facts.versions.get('vllm', '?')} on {facts.device}" if facts else ""
     bad = account.cut + account.rejected + account.failed
@@ -41,13 +41,13 @@ def summary(
 
 
 def _figures(frame: Frame) -> list[str]:
-    """Of the window if it may be quoted, else of the setting measured last."""
-    found, latencies, phase = frame.figures, frame.latencies, frame.window.phase
-    begun = not math.isnan(found.generated_per_s)
+    """Lines on the window if it may be quoted, else on the setting measured last."""
+    figures, latencies, phase = frame.figures, frame.latencies, frame.window.phase
+    begun = not math.isnan(figures.generated_per_s)
     if phase.quotable and begun:
         lines = [
-            f"  figures   {compact(found.generated_per_s, 0)} tok/s generated, "
-            f"{compact(found.prompt_computed_per_s, 0)} tok/s prompt, "
+            f"  figures   {compact(figures.generated_per_s, 0)} tok/s generated, "
+            f"{compact(figures.prompt_computed_per_s, 0)} tok/s prompt, "
             f"over the last {frame.window.length_s:.0f} s ({phase.value})",
             f"  latency   TTFT p50 {seconds(latencies.ttft.p50, 0)}, "
             f"TPOT p50 {seconds(latencies.tpot.p50, 0)}, E2E p50 {seconds(latencies.e2e.p50, 0)}",

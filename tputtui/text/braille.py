@@ -38,7 +38,7 @@ def _column(left: int, right: int, height: int) -> tuple[str, ...]:
 
 
 def nice_top(value: float) -> float:
-    """The smallest of 1, 2, 2.5, 4, 5, 8 × 10ⁿ that is at least `value`; 1 for nothing."""
+    """The smallest of 1, 2, 2.5, 4, 5, 8 × 10ⁿ that is at least `value`; 1 for 0, less and NaN."""
     if not math.isfinite(value) or value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))

@@ -10,7 +10,7 @@ MISSING = "–"
 
 
 def compact(value: float, width: int = 6) -> str:
-    """A count, right-aligned: 7, 3,221, 123k, 4.57M; a dash for NaN. Width 0: as short as it is."""
+    """A count, right-aligned: 7, 3,221, 123k, 4.57M; a dash for NaN. Width 0: no padding."""
     if not math.isfinite(value):
         return MISSING.rjust(width)
     text = f"{value:,.0f}"
@@ -58,7 +58,7 @@ def seconds(value: float, width: int = 7) -> str:
 
 
 def percent(fraction: float, width: int = 4) -> str:
-    """A fraction as whole percent, right-aligned; <1% rather than 0% for what is not nothing."""
+    """A fraction as whole percent, right-aligned; above 0 it is <1% at least."""
     if not math.isfinite(fraction):
         return MISSING.rjust(width)
     if 0 < fraction < 0.005:
@@ -67,7 +67,7 @@ def percent(fraction: float, width: int = 4) -> str:
 
 
 def counted(number: int, thing: str) -> str:
-    """How many there are: 1 trial, 2 trials."""
+    """A number with its noun: 1 trial, 2 trials."""
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 

@@ -1,1 +1,1 @@
-"""The screen. Main thread (asyncio); reads frames, gives orders to the session, nothing else."""
+"""The screen. Main thread (asyncio): it reads frames and calls the session, nothing else."""

@@ -1,7 +1,6 @@
 """The application: timers, keys, dialogs, leaving. Main thread.
 
-Everything it knows of the engine comes from `session.latest`; everything it wants goes through
-the session's methods.
+It reads the engine only through `session.latest`, and acts only through the session's methods.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ class TputApp(TerminalApp):
     """The board of one session.
 
     start: called once the first frame is on the screen; boots the engine.
-    log_path: the file that holds all that the engine prints. save_dir: where `s` saves.
-    keys: key by binding name, in place of the usual ones.
+    log_path: the file with all that the engine prints. save_dir: where `s` saves.
+    keys: key by binding name; they replace the default keys.
     leave_now: see `TerminalApp`.
     """
 
@@ -66,7 +65,7 @@ class TputApp(TerminalApp):
         self._start = start
         self._log_path = log_path
         self._save_dir = save_dir or Path.cwd()
-        self._told: set[TputError] = set()
+        self._notified: set[TputError] = set()
         self._tail = LogTail(log_path)
         self._board = Board(session, self._tail)
         self._plan = Plan()
@@ -85,7 +84,7 @@ class TputApp(TerminalApp):
 
     def _tick(self) -> None:
         if not self.is_running:
-            # Textual takes the screens down while its timers still run.
+            # Textual removes the screens while its timers still run.
             return
         self.session.advance()
         if self.behind:
@@ -100,33 +99,33 @@ class TputApp(TerminalApp):
             self.notify(news, severity="warning", timeout=12)
         status = self.session.host.status
         for failure in (status.load_failure, status.refused):
-            if failure is not None and failure not in self._told:
-                self._told.add(failure)
+            if failure is not None and failure not in self._notified:
+                self._notified.add(failure)
                 self.notify(failure.hint, title=failure.message, severity="error", timeout=12)
         if isinstance(status.failure, UsageError) and status.facts is None:
-            # Arguments that vLLM refuses: nothing to look at, say it on the terminal.
+            # vLLM refuses the arguments: there is nothing to watch, so the terminal shows why.
             self.exit()
 
     # -- limits ----------------------------------------------------------------------------
 
     def _try(self, act: Callable[[], object]) -> None:
-        """Do it and paint, or say in a sentence why not; above a ceiling, ask for a boot."""
+        """Call `act` and paint, or notify why it failed; above a ceiling, offer a boot."""
         try:
-            said = act()
+            message = act()
         except CeilingError as refusal:
             self._offer_boot(refusal)
             return
         except TputError as refusal:
             self.notify(refusal.hint, title=refusal.message, severity="warning", timeout=6)
             return
-        if isinstance(said, str) and said:
-            self.notify(said, timeout=3)
+        if isinstance(message, str) and message:
+            self.notify(message, timeout=3)
         self._board.react()
 
     def _offer_boot(self, refusal: CeilingError) -> None:
         session, limit = self.session, knob(refusal.name)
         value = "" if limit.choices else f" {refusal.value}"
-        told = [
+        sentences = [
             f"{refusal.message} Boot again, in this process, with {limit.flag}{value}?",
             session.steer.engine.boot_cost,
             "History, marks and everything else that was turned stay.",
@@ -135,17 +134,17 @@ class TputApp(TerminalApp):
         def boot() -> None:
             self._try(lambda: session.steer.engine.boot_higher(refusal.name, refusal.value))
 
-        self.push_screen(Confirm("boot with a higher ceiling", told, "boots", boot))
+        self.push_screen(Confirm("boot with a higher ceiling", sentences, "boots", boot))
 
     def action_step(self, direction: int) -> None:
-        """One small step of the selected limit."""
-        self._turn(fine_step, direction)
+        """Change the selected limit by one small step."""
+        self._change(fine_step, direction)
 
     def action_leap(self, direction: int) -> None:
         """Halve or double the selected limit."""
-        self._turn(coarse_step, direction)
+        self._change(coarse_step, direction)
 
-    def _turn(self, step: Callable[..., int], direction: int) -> None:
+    def _change(self, step: Callable[..., int], direction: int) -> None:
         session, name = self.session, self._board.selected
 
         def act() -> str:
@@ -155,7 +154,7 @@ class TputApp(TerminalApp):
                 return ""
             if direction < 0:
                 return f"{name} is at its minimum."
-            # At the ceiling: ask for what a boot would let it be, or hear why not.
+            # At the ceiling: setting a value beyond it offers a boot, or says why it cannot be.
             beyond = step(name, old, direction, ceilings.with_value(name, 2 * old + 2))
             session.steer.limits.set(name, beyond)
             return ""
@@ -187,11 +186,11 @@ class TputApp(TerminalApp):
         self._try(open_dialog)
 
     def action_undo(self) -> None:
-        """Take back the last turn of a limit or of the load."""
+        """Undo the last change of a limit or of the load."""
         self._try(lambda: f"Undone: {self.session.steer.undo()}")
 
     def action_redo(self) -> None:
-        """Do again what was undone last."""
+        """Redo the change that was undone last."""
         self._try(lambda: f"Done again: {self.session.steer.redo()}")
 
     def action_preempt(self) -> None:
@@ -201,7 +200,7 @@ class TputApp(TerminalApp):
     # -- the engine ------------------------------------------------------------------------
 
     def action_toggle_engine(self) -> None:
-        """Pause the engine, or let it go on."""
+        """Pause the engine, or let it run on."""
         self._try(self.session.steer.engine.toggle)
 
     def action_reset_prefix_cache(self) -> None:
@@ -209,8 +208,8 @@ class TputApp(TerminalApp):
         self._try(self.session.steer.engine.reset_prefix_cache)
 
     def action_edit_engine(self) -> None:
-        """Any argument the engine is booted with."""
-        # The larger screens are imported when they are opened: the first frame waits for none.
+        """Edit any argument of the engine, and boot with it."""
+        # Larger screens are imported when they are opened: the first frame must not wait for them.
         from tputtui.ui.screens.engine import EngineForm
 
         session = self.session
@@ -242,12 +241,12 @@ class TputApp(TerminalApp):
         self._try(self.session.steer.load.stop)
 
     def action_scale_load(self, direction: int) -> None:
-        """A quarter more load, or a fifth less."""
+        """Raise the load by a quarter, or lower it by a fifth."""
         session = self.session
         self._try(lambda: session.steer.load.set(scaled(session.workload, direction)))
 
     def action_edit_load(self) -> None:
-        """Every part of the load, and what it amounts to."""
+        """Edit every part of the load."""
         from tputtui.ui.screens.load import LoadEditor
 
         session = self.session
@@ -261,7 +260,7 @@ class TputApp(TerminalApp):
             session.workload,
             use,
             max_model_len=status.knobs.max_model_len if status.knobs else None,
-            # Before an engine is up, what vLLM takes on most machines.
+            # Before an engine is up, vLLM's default on most machines.
             block_size=status.facts.block_size if status.facts else 16,
         )
         self.push_screen(editor)
@@ -278,7 +277,7 @@ class TputApp(TerminalApp):
         self.push_screen(Dialog("goals", [("", describe_goals(session.goals))], hint, use))
 
     def action_edit_guard(self) -> None:
-        """Ask for what a turn must not break."""
+        """Ask for the guard: what a change must not break."""
         session = self.session
 
         def use(texts: list[str]) -> None:
@@ -302,34 +301,34 @@ class TputApp(TerminalApp):
         session = self.session
 
         def ask() -> None:
-            session.advance()  # judged by how it stands now
+            session.advance()  # the check is about the present state
             session.steer.experiments.check_verify()
-            told = [
+            sentences = [
                 "Boot again, in this process, with exactly the present limits as ceilings, measure "
                 "under the same load, and compare?",
                 session.steer.engine.boot_cost,
                 "What it finds is saved with the profile (s): tuned live becomes verified.",
             ]
             act = partial(self._try, session.steer.experiments.verify)
-            self.push_screen(Confirm("verify boot", told, "boots", act))
+            self.push_screen(Confirm("verify boot", sentences, "boots", act))
 
         self._try(ask)
 
     def action_show_tuner(self) -> None:
-        """Ask for a goal, get a setting."""
+        """Open the tuner's screen."""
         from tputtui.ui.screens.tuner import TunerScreen
 
         keep = partial(setattr, self, "_plan")
         self.push_screen(TunerScreen(self.session, self._plan, keep, self.action_verify))
 
     def action_show_history(self) -> None:
-        """Every setting tried."""
+        """Open the table of all settings tried."""
         from tputtui.ui.screens.history import HistoryScreen
 
         self.push_screen(HistoryScreen(self.session))
 
     def action_show_frontier(self) -> None:
-        """Every setting measured so far, throughput against latency."""
+        """Plot every setting measured so far, throughput against latency."""
         from tputtui.ui.screens.frontier import FrontierScreen
 
         self.push_screen(FrontierScreen(self.session))
@@ -337,7 +336,7 @@ class TputApp(TerminalApp):
     # -- the rest --------------------------------------------------------------------------
 
     def action_save(self) -> None:
-        """Ask where, and save a profile; over an existing file only when asked for once more."""
+        """Ask for a name and save a profile; only a second Enter replaces an existing file."""
         there: list[str] = []
 
         def use(texts: list[str]) -> None:
@@ -362,20 +361,20 @@ class TputApp(TerminalApp):
         return self._save_dir / f"tputtui-{stem}-{stamp}.yaml"
 
     def action_show_log(self) -> None:
-        """The engine's log, whole."""
+        """Show the engine's whole log."""
         self.push_screen(LogScreen(self._tail, str(self._log_path or "")))
 
     def action_show_help(self) -> None:
-        """Keys and meanings."""
+        """Show keys and meanings."""
         self.push_screen(HelpScreen(listed_of(Board.BINDINGS, self._keys)))
 
     def woken(self) -> None:
-        """The process was stopped and goes on: nothing of before belongs into the same window."""
+        """Begin a new window after the process was stopped, so that none spans the gap."""
         super().woken()
         self.session.woken()
 
     async def action_quit(self) -> None:
-        """The palette's Quit."""
+        """Leave: the palette's Quit."""
         self.action_leave()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
@@ -383,5 +382,5 @@ class TputApp(TerminalApp):
         return commands(self)
 
     def zoom(self, number: int) -> None:
-        """One panel over the whole screen, or back."""
+        """Show one panel over the whole screen, or the board again."""
         self._board.action_zoom(number)

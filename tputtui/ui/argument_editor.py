@@ -1,4 +1,4 @@
-"""The two inputs of the engine form: words to look for, and the value of one argument."""
+"""The two inputs of the engine form: words to search for, and the value of one argument."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Editor", "Filter"]
 
 
 class Filter(Input):
-    """Words to look for; arrows go on into the list."""
+    """Words to search for; the arrow keys move in the list."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "submit", "edit", key_display="⏎"),
@@ -25,14 +25,14 @@ class Filter(Input):
     ]
 
     def __init__(self) -> None:
-        # Selected on focus, the first letter typed on the list would be typed over.
+        # Focus must not select: the second letter typed on the list would replace the first.
         hint = "type a name, or words of the help"
         super().__init__(placeholder=hint, compact=True, select_on_focus=False)
         self.cursor_blink = False
 
 
 class Editor(Input):
-    """The value of `argument`, in the place where the list shows it; None while it is closed."""
+    """The value of `argument`, over its place in the list; None while the editor is closed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "submit", "take", key_display="⏎"),
@@ -48,7 +48,7 @@ class Editor(Input):
 
     @property
     def text(self) -> str:
-        """What is typed; the beginning of a single choice is that choice."""
+        """The text typed; the beginning of one choice only stands for that choice."""
         text = self.value.strip()
         if self.argument is None or self.argument.kind != "choice" or not text:
             return text
@@ -68,18 +68,18 @@ class Editor(Input):
         self.select_all()
 
     def place(self, column: int, row: int, width: int) -> None:
-        """Stand over the value in the list."""
+        """Move the editor over the value in the list."""
         if self.argument is not None:
             self.styles.offset = (column, row)
             self.styles.width = width
 
     def close(self) -> None:
-        """Back out of sight."""
+        """Hide the editor."""
         self.argument = None
         self.display = False
 
-    def turn(self, direction: int) -> None:
-        """The next of the values known, or the one before."""
+    def cycle(self, direction: int) -> None:
+        """Put in the next known value, or the previous one."""
         if self.argument is None or not (known := list(self.argument.choices)):
             return
         lower, now = [value.lower() for value in known], self.value.strip().lower()

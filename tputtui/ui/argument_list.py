@@ -1,4 +1,4 @@
-"""The list of the engine's arguments: which one is chosen, what of it is in sight. Main thread."""
+"""The list of the engine's arguments: the chosen one, and the rows in sight. Main thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["ArgumentList"]
 
 
 class ArgumentList(Canvas, can_focus=True):
-    """Rows of `draft`, one of them chosen; its keys are actions of the screen it is on."""
+    """The rows of `draft`, one of them chosen; its keys call actions of its screen."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         f"canvas--{look}-here" for look in ("text", "muted", "accent", "good")
@@ -26,8 +26,8 @@ class ArgumentList(Canvas, can_focus=True):
     ALLOW_MAXIMIZE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,space", "screen.edit", "edit", key_display="⏎"),
-        Binding("left", "screen.turn(-1)", "turn", key_display="←→"),
-        Binding("right", "screen.turn(1)", "turn", show=False),
+        Binding("left", "screen.cycle(-1)", "turn", key_display="←→"),
+        Binding("right", "screen.cycle(1)", "turn", show=False),
         Binding("backspace,delete", "screen.reset", "default", key_display="⌫"),
         Binding("up", "screen.move(-1)", show=False),
         Binding("down", "screen.move(1)", show=False),
@@ -39,7 +39,7 @@ class ArgumentList(Canvas, can_focus=True):
     ]
 
     class Clicked(Message):
-        """A row was chosen by the mouse; twice: to be edited."""
+        """A row was clicked; `twice`: to edit it."""
 
         def __init__(self, twice: bool) -> None:
             super().__init__()
@@ -53,13 +53,13 @@ class ArgumentList(Canvas, can_focus=True):
 
     @property
     def chosen(self) -> Argument | None:
-        """The argument one is on."""
+        """The chosen argument; None where the list has none."""
         entry = self._entries[self._here] if self._here < len(self._entries) else ""
         return None if isinstance(entry, str) else entry
 
     @property
     def name_here(self) -> str:
-        """Its name; empty for none."""
+        """Name of the chosen argument; empty for none."""
         return self.chosen.name if self.chosen else ""
 
     @property
@@ -69,7 +69,10 @@ class ArgumentList(Canvas, can_focus=True):
         return names, self._here - self._top, max(8, self.size.width - names - 2)
 
     def show(self, entries: Sequence[Entry], keep: str | None = None) -> None:
-        """Other rows. keep: the name to stay on; gone, its neighbour; None: from the top."""
+        """Show other rows.
+
+        keep: name of the argument to stay on, or its neighbour if it is gone; None goes to the top.
+        """
         self._entries = entries
         places = self._places()
         if keep is None:
@@ -85,7 +88,7 @@ class ArgumentList(Canvas, can_focus=True):
             self._here = places[max(0, min(len(places) - 1, wanted))]
 
     def redraw(self) -> None:
-        """Paint what is in sight, the chosen row and the heading above it always."""
+        """Paint the rows in sight; the chosen row and the heading above it always are."""
         width, height = self.size
         if not width or not height:
             return

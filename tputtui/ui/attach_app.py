@@ -42,7 +42,7 @@ _MEANINGS = (
 
 
 class AttachApp(TerminalApp):
-    """A table of servers, or the one there is."""
+    """Shows a table of servers, or the server itself if there is one only."""
 
     def __init__(
         self,
@@ -59,11 +59,11 @@ class AttachApp(TerminalApp):
         )
 
     def get_default_screen(self) -> Screen[None]:
-        """The table, or the one server."""
+        """The table, or the only server."""
         return self._first
 
     def on_ready(self) -> None:
-        """The first frame is out: look four times a second."""
+        """The first frame is out: now paint four times a second."""
         self._tick()
         self.set_interval(_TICK_S, self._tick)
 

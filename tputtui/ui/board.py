@@ -41,11 +41,11 @@ __all__ = ["Board"]
 
 
 Painters = dict[str, Callable[[int, int], list[Row]]]
-"""Panel to what draws it in a width and a height."""
+"""Name of a panel to the function that draws it in a width and a height."""
 
 
 class Panel(Canvas):
-    """A canvas that tells which of its cells was clicked, and where its charts are pointed at."""
+    """A canvas that posts which of its cells was clicked, and which column is pointed at."""
 
     class Clicked(Message):
         """A cell of a panel was clicked; `twice` when it was clicked already."""
@@ -58,7 +58,7 @@ class Panel(Canvas):
             self.twice = twice
 
     class Pointed(Message):
-        """The pointer is over column `x` of a panel's charts; over none of them: None."""
+        """The pointer is over column `x` of a panel's charts; None: over none of them."""
 
         def __init__(self, panel: Panel, x: int | None) -> None:
             super().__init__()
@@ -66,18 +66,18 @@ class Panel(Canvas):
             self.x = x
 
         def can_replace(self, message: Message) -> bool:
-            """Of many moves only the last one counts."""
+            """Of many moves in a row only the last one counts."""
             return isinstance(message, Panel.Pointed) and message.panel is self.panel
 
     _pointed_x: int | None = None
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """Pass the column on, once."""
+        """Post the column, if it is another one."""
         offset = event.get_content_offset(self)
         self._point(offset.x if offset is not None and self._charted(offset.y) else None)
 
     def on_leave(self) -> None:
-        """The pointer has gone."""
+        """Post that the pointer has gone."""
         self._point(None)
 
     def _point(self, x: int | None) -> None:
@@ -86,12 +86,12 @@ class Panel(Canvas):
             self.post_message(self.Pointed(self, x))
 
     def _charted(self, y: int) -> bool:
-        """Whether the charts have begun by row `y`; their first row is a caption."""
+        """Whether row `y` is on the charts or below; their first row is a caption."""
         rows = self._rows[: y + 2]
         return any(style in ("chart", "limit") for row in rows for _, style in row)
 
     def on_click(self, event: events.Click) -> None:
-        """Pass the cell on."""
+        """Post the cell."""
         offset = event.get_content_offset(self)
         if offset is not None:
             self.post_message(self.Clicked(self, offset.x, offset.y, event.chain > 1))
@@ -181,10 +181,10 @@ class Board(Screen[None]):
     PANELS = ("throughput", "batch", "latency", "machine", "limits", "changes")
     CHARTED = PANELS[:2]
     over = False
-    """Whether what is shown is a run that is over."""
+    """Whether the board shows a run that is over."""
 
     class Typed(Message):
-        """The exact value of a limit is to be typed."""
+        """The exact value of a limit is asked for."""
 
     def __init__(self, session: Watched, tail: LogTail) -> None:
         super().__init__()
@@ -198,7 +198,7 @@ class Board(Screen[None]):
         self._shown: Frame | None = None
         self._figured: Frame | None = None
         self._second = -1
-        # Held, not looked up: a tick may come while Textual is taking the screen down.
+        # Kept, not queried: a tick may come while Textual is removing the screen.
         self._grid = Container(id="board")
         self._canvases: dict[str, Canvas] = {
             "header": Canvas(id="header"),
@@ -222,7 +222,7 @@ class Board(Screen[None]):
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
-        """Nothing but the boot is to be seen at first."""
+        """Show nothing but the boot at first."""
         self._grid.display = False
         self._canvases["trouble"].display = False
 
@@ -239,14 +239,14 @@ class Board(Screen[None]):
         self._second = second
 
     def redraw(self) -> None:
-        """Paint everything, and what was just done with it."""
+        """Advance the run, and paint everything."""
         self.show(self.session.advance(), everything=True)
 
     def _repaint(self) -> None:
         self.show(self.session.latest, everything=True)
 
     def show(self, frame: Frame, *, everything: bool) -> None:
-        """Paint `frame`: the steering always, the figures when `everything`."""
+        """Paint `frame`: limits and state always, figures and charts when `everything`."""
         self._shown = frame
         self._arrange(frame)
         painters: Painters = {
@@ -273,7 +273,7 @@ class Board(Screen[None]):
         self._paint(painters)
 
     def react(self) -> None:
-        """Paint what a key may have changed at once, and everything else right after it."""
+        """Paint at once what a key may have changed, and everything else right after it."""
         self.show(self.session.advance(), everything=False)
         self.call_after_refresh(self._complete)
 
@@ -294,14 +294,16 @@ class Board(Screen[None]):
                 canvas.paint(draw(*canvas.size))
 
     def _charts(self, frame: Frame) -> Painters:
-        """The panels with charts, read at the cursor; the mark there goes into one title."""
+        """The panels with charts, read at the cursor; one title shows the mark there."""
         history, cursor = self.session.history, self.cursor
         read = self.maximized.id if self.maximized else self._pointed or self.CHARTED[0]
         for name in self.CHARTED:
-            # Textual keeps a cell of the rule at either end.
+            # Textual keeps a cell of the border at either end.
             room = self._canvases[name].outer_size.width - 2 - len(" 1 ·  ")
-            told = "" if cursor is None or name != read else self._trail(frame).told(cursor, room)
-            self._entitle(name, told, named=len(told) + len(name) < room)
+            caption = (
+                "" if cursor is None or name != read else self._trail(frame).caption(cursor, room)
+            )
+            self._entitle(name, caption, named=len(caption) + len(name) < room)
         return {
             "throughput": lambda w, h: throughput(frame, history, w, h, cursor=cursor),
             "batch": lambda w, h: batch(frame, history, w, h, cursor=cursor),
@@ -311,7 +313,7 @@ class Board(Screen[None]):
         return Trail(frame.marks, self.session.history)
 
     def _entitle(self, name: str, caption: str, *, named: bool = True) -> None:
-        """A panel's title, if it has changed: it repaints the whole rule."""
+        """Set a panel's title if it differs: a new title repaints the whole border."""
         number = f"{self.PANELS.index(name) + 1}{f' {name}' if named else ''}"
         # Content, not markup: a caption may have brackets.
         title = Content(f" {number} · {caption} " if caption else f" {number} ")
@@ -319,7 +321,7 @@ class Board(Screen[None]):
             self._canvases[name].border_title = title
 
     def _arrange(self, frame: Frame) -> None:
-        """Boot view until the engine is up; then the board, with a strip if it fails."""
+        """Show the boot until the engine is up, then the board, with a strip once it has failed."""
         state = frame.status.state
         # A boot that fails leaves no facts; an engine that dies later leaves its own.
         strip = state is State.FAILED and frame.status.facts is not None
@@ -340,7 +342,7 @@ class Board(Screen[None]):
         self._select(names[(names.index(self.selected) + direction) % len(names)])
 
     def _select(self, name: str) -> None:
-        """Only the limits show which it is."""
+        """Select a limit; only the panel of limits shows which."""
         self.selected = name
         if self._shown is not None and self._grid.display:
             self._paint(self._limits(self._shown))
@@ -357,7 +359,7 @@ class Board(Screen[None]):
             self.post_message(self.Typed())
 
     def _put_cursor(self, second: int | None, pointed: str = "") -> None:
-        """Move the cursor of the charts, or take it away; only they are painted, as they stood."""
+        """Move the charts' cursor, or remove it; paints only the charts, from the last frame."""
         if (second, pointed) == (self.cursor, self._pointed):
             return
         self.cursor, self._pointed = second, pointed
@@ -368,7 +370,7 @@ class Board(Screen[None]):
     def _chart_pointed(self, event: Panel.Pointed) -> None:
         name, frame = event.panel.id or "", self._figured
         if event.x is None or frame is None or name not in self.CHARTED:
-            # What the keys have put stays when the pointer goes.
+            # A cursor that keys have set stays when the pointer goes.
             if name == self._pointed:
                 self._put_cursor(None)
             return
@@ -379,12 +381,12 @@ class Board(Screen[None]):
         self._put_cursor(second if known and marked is None else marked, name)
 
     def action_seek(self, direction: int) -> None:
-        """The cursor to the mark before or after it; to the newest one at first."""
+        """Move the cursor to the mark before or after it; from no cursor to the newest mark."""
         if self._figured is not None:
             self._put_cursor(self._trail(self._figured).beside(self.cursor, direction))
 
     def action_shift(self, direction: int) -> None:
-        """The cursor by a column; to the newest second at first."""
+        """Move the cursor by a column; from no cursor to the newest second."""
         history = self.session.history
         last = history.total - 1
         second = last if self.cursor is None else self.cursor + 2 * direction
@@ -392,11 +394,11 @@ class Board(Screen[None]):
             self._put_cursor(max(history.total - len(history.buckets), min(last, second)))
 
     def action_put_down(self) -> None:
-        """No cursor."""
+        """Remove the cursor."""
         self._put_cursor(None)
 
     def action_zoom(self, number: int) -> None:
-        """One panel over the whole screen, or back."""
+        """Show one panel over the whole screen, or the board again."""
         panel = self._canvases[self.PANELS[number]]
         if self.maximized is panel:
             self.minimize()

@@ -20,7 +20,7 @@ STYLES = (
 
 
 _CHEAPER_THAN_A_MOVE = 8
-"""Equal cells between two changed ones that are written again rather than stepped over."""
+"""Fewer equal cells than this are written again: moving the terminal's cursor takes more bytes."""
 
 
 class Canvas(Widget):
@@ -63,7 +63,7 @@ class Canvas(Widget):
         return Strip.blank(self.size.width, self.visual_style.rich_style)
 
     def notify_style_update(self) -> None:
-        """A theme or a class has changed: colours are looked up anew."""
+        """Look the colours up anew after a theme or a class has changed."""
         super().notify_style_update()
         self._looks.clear()
         self._strips = [self._strip(row) for row in self._rows]
@@ -81,7 +81,7 @@ class Canvas(Widget):
 
 
 def _changed(before: Row, after: Row) -> list[tuple[int, int]]:
-    """Spans (first, one past the last) of cells that differ, in rows of one width."""
+    """Spans (first, one past the last) of cells that differ, in two rows of one width."""
     old = [(char, style) for text, style in before for char in text]
     new = [(char, style) for text, style in after for char in text]
     spans: list[tuple[int, int]] = []

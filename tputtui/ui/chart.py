@@ -1,7 +1,7 @@
 """A chart of one quantity per second, as rows of styled text. Pure.
 
-It fills from left to right and stands still; when it is full it moves left by a quarter. So two
-seconds cost a column, not a picture, and nothing moves that has not changed.
+It fills from left to right; when it is full, it moves left by a quarter. So every two seconds only
+one column is painted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Overlay = dict[int, tuple[str, str]]
 """Column to (character, style), in one line."""
 
 _CURSOR = "║"
-"""No mark is drawn with it, so that it is told from one without colour."""
+"""No mark is drawn with it, so the cursor differs from marks without colour."""
 
 
 def chart(
@@ -40,8 +40,8 @@ def chart(
 ) -> list[Row]:
     """`height` rows of `width` cells: a caption with the scale, then the area, oldest left.
 
-    pick: the quantity of one second. limit: drawn as a line over it, and kept in the scale.
-    marks: drawn as rules: ┃ a knob, ╎ the load, │ the engine, ┊ a leg of an A/B, ┇ the guard.
+    pick: the quantity of one second. limit: drawn as a line over the area; the scale covers it.
+    marks: drawn as rules: ┃ a limit, ╎ the load, │ the engine, ┊ a leg of an A/B, ┇ the guard.
     top: fixes the scale. cursor: a second of the run; the caption then reads its values.
     """
     plot_height = height - 1
@@ -49,7 +49,7 @@ def chart(
         return []
     page = Page.of(history, width)
     buckets = list(history.buckets)[max(0, page.first - _oldest(history)) :]
-    # A cell is two seconds: it is drawn once, when both are known.
+    # A cell is two seconds: it is drawn once, when both have been measured.
     buckets = buckets[: len(buckets) // 2 * 2]
     values = [pick(bucket) for bucket in buckets]
     limits = [limit(bucket) for bucket in buckets] if limit else []
@@ -60,11 +60,11 @@ def chart(
     _draw_limit(lines, overlay, limits, scale)
     _draw_marks(overlay, marks, history, page)
     if cursor is None:
-        told = [(f"{clock(page.first)}–{clock(page.end)}  0–{label(scale)}", "muted")]
+        readout = [(f"{clock(page.first)}–{clock(page.end)}  0–{label(scale)}", "muted")]
     else:
         _draw_rule(overlay, page.column(cursor), _CURSOR, "value")
-        told = _read(history, page, cursor, pick, limit, label, len(label(scale)))
-    caption = spread([(title, "label")], told, width)
+        readout = _read(history, page, cursor, pick, limit, label, len(label(scale)))
+    caption = spread([(title, "label")], readout, width)
     return [caption, *(_runs(line, over) for line, over in zip(lines, overlay, strict=True))]
 
 
@@ -82,7 +82,7 @@ def _read(
     label: Callable[[float], str],
     cells: int,
 ) -> Row:
-    """What was at `second`, ◂ where that is before the page; `cells` keep the time in place."""
+    """The values at `second`, with ◂ before the page; `cells` wide, to keep the time in place."""
     at = second - _oldest(history)
     bucket = history.buckets[at] if 0 <= at < len(history.buckets) else None
     value = pick(bucket) if bucket else math.nan

@@ -1,4 +1,4 @@
-"""The palette: everything that has a key, by name. Main thread."""
+"""The palette: every action that has a key, by name. Main thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a second of the run stands on a chart, and what was marked there. Pure."""
+"""Where a second of the run is on a chart, and which marks are near it. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RULES = {"knob": "┃", "load": "╎", "engine": "│", "trial": "┊", "guard":
 """The rule a mark of each kind is drawn with."""
 
 _REACH_S = 3
-"""How far from a mark the cursor still reads it: a column to either side."""
+"""How far from a mark the cursor still reads it, in seconds: a column to either side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Page:
 
     @classmethod
     def of(cls, history: History, width: int) -> Page:
-        """It stands still until it is full, then moves by a quarter."""
+        """The page for the present: it stands still until it is full, then moves by a quarter."""
         seconds = width * 2
         quarter = max(1, seconds // 4)
         over = history.total - history.first - seconds
@@ -50,7 +50,7 @@ class Page:
 
 
 class Trail:
-    """The marks of a run as stops for a cursor; those of one second are one stop."""
+    """The marks of a run as stops for a cursor; marks of one second are one stop."""
 
     def __init__(self, marks: Iterable[Mark], history: History) -> None:
         self._stops: dict[int, list[Mark]] = {}
@@ -58,9 +58,9 @@ class Trail:
             self._stops.setdefault(history.index(mark.t_s), []).append(mark)
 
     def beside(self, second: int | None, direction: int) -> int | None:
-        """The stop before (-1) or after (1) `second`, at the ends itself; the newest from None.
+        """The stop before (-1) or after (1) `second`, or `second` itself where there is none.
 
-        None where nothing has been marked.
+        From None, the newest stop; None where nothing has been marked.
         """
         if second is None:
             return max(self._stops, default=None)
@@ -69,18 +69,18 @@ class Trail:
         return min((stop for stop in self._stops if stop > second), default=second)
 
     def within(self, start: int, end: int) -> int | None:
-        """The newest stop from `start` up to `end`: the one whose rule is seen in a cell."""
+        """The newest stop from `start` to before `end`: its rule is the one seen in a cell."""
         return max((stop for stop in self._stops if start <= stop < end), default=None)
 
     def near(self, second: int) -> int | None:
-        """The stop that is read at `second`: the nearest one, if it is a column off at most."""
+        """The stop read at `second`: the nearest, if it is at most a column away."""
         stop = min(self._stops, key=lambda stop: abs(stop - second), default=None)
         return None if stop is None or abs(stop - second) > _REACH_S else stop
 
-    def told(self, second: int, width: int) -> str:
+    def caption(self, second: int, width: int) -> str:
         """The mark near `second` in a line: 0:42 ┃ max_num_seqs 64 → 32; empty without one.
 
-        Cut in the middle to fit `width`: what was turned stands first, and what to last.
+        Cut in the middle to fit `width`: the limit stands first, and its new value last.
         """
         stop = self.near(second)
         if stop is None:

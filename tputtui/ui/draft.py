@@ -1,6 +1,6 @@
-"""What a boot is given, and what is about to be changed in it: a draft, to search and edit. Pure.
+"""The engine's arguments for the next boot: a draft, to search and edit. Pure.
 
-Nothing here is in force; the form hands `Draft.args` on when the engine is to be booted.
+Nothing here is in force; the form passes `Draft.args` on when the engine is booted.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _FIRST = (
     "SchedulerConfig", "CacheConfig", "ParallelConfig", "CompilationConfig", "KernelConfig",
     "AttentionConfig", "ModelConfig",
 )  # fmt: skip
-"""What decides throughput stands first; the rest as the parser has it."""
+"""Groups that decide throughput come first; the others keep the parser's order."""
 
 
 class Draft:
-    """The arguments a boot has been given, and what is about to be changed in them.
+    """The arguments of the last boot, and the changes that the next one is to make.
 
-    args: the whole new mapping, keys that no row shows included.
+    args: the whole new mapping, including keys that no row shows.
     """
 
     def __init__(self, arguments: Sequence[Argument], current: Mapping[str, EngineValue]) -> None:
         self._current = dict(current)
         self.args: dict[str, EngineValue] = dict(current)
         ranks = {group: rank for rank, group in enumerate(_FIRST, -len(_FIRST))}
-        # argparse's own heading, for what vLLM puts under none.
+        # argparse's own heading for arguments that vLLM puts under none.
         ranks |= {"options": 1, "optional arguments": 1, ELSEWHERE: 2}
         known = {argument.name for argument in arguments}
         every = [_unlisted(n, v) for n, v in current.items() if n not in known and v is not None]
@@ -49,19 +49,19 @@ class Draft:
         self.arguments = {argument.name: argument for argument in every}
 
     def old(self, argument: Argument) -> str:
-        """What is given at present, as text; empty for nothing."""
+        """The value at present, as text; empty without one."""
         return text_of(self._current.get(argument.name))
 
     def new(self, argument: Argument) -> str:
-        """What is to be given, as text; empty for nothing."""
+        """The value of the draft, as text; empty without one."""
         return text_of(self.args.get(argument.name))
 
     def changed(self, argument: Argument) -> bool:
-        """Whether a boot would be given something else."""
+        """Whether the draft changes the argument."""
         return self.old(argument) != self.new(argument)
 
     def put(self, argument: Argument, text: str) -> None:
-        """Give what was typed. Raises UsageError, and changes nothing, when it cannot be."""
+        """Take the typed text. Raises UsageError, and changes nothing, where it is invalid."""
         value = value_of(argument, text)
         same = text_of(value)
         name = argument.name
@@ -73,14 +73,14 @@ class Draft:
             self.args[name] = value
 
     def ring(self, argument: Argument) -> list[str]:
-        """The texts an argument can be turned through, the default among them; else empty."""
+        """The texts of all known values, including the default; empty without known values."""
         if not argument.choices or argument.kind == "whole":
             return []
         ring = list(argument.choices)
         return ring if argument.default in ring else [argument.default, *ring]
 
     def reset(self, argument: Argument) -> None:
-        """Back to the engine's default; from there, back to what was given."""
+        """Go to the engine's default; from the default, back to the present value."""
         name = argument.name
         if self.args.get(name) is not None:
             del self.args[name]
@@ -88,19 +88,19 @@ class Draft:
             self.args[name] = self._current[name]
 
     def changes(self) -> list[Argument]:
-        """What a boot would change, in the list's order."""
+        """The arguments that a boot would change, in the list's order."""
         return [each for each in self.arguments.values() if self.changed(each)]
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """The changes in a sentence: "dtype auto → bfloat16, block_size 16 → 32"."""
         return ", ".join(
             f"{each.name} {self.old(each) or each.default or 'unset'} → "
-            f"{self.new(each) or self.default_told(each)}"
+            f"{self.new(each) or self.default_text(each)}"
             for each in self.changes()
         )
 
-    def default_told(self, argument: Argument) -> str:
-        """The default as what comes after an arrow."""
+    def default_text(self, argument: Argument) -> str:
+        """The default, as the right side of an arrow."""
         return f"{argument.default} (default)" if argument.default else "default"
 
     def shown(self, view: str) -> list[Argument]:
@@ -111,11 +111,11 @@ class Draft:
             return self.changes()
         return [each for each in self.arguments.values() if self.old(each) or self.changed(each)]
 
-    def found(self, view: str, words: str) -> list[Entry]:
-        """Rows of a view under their headings; with words to look for, the best match first.
+    def entries(self, view: str, words: str) -> list[Entry]:
+        """Rows of a view under their headings; with words to search for, the best match first.
 
-        Every word must be in the name, or be short for it ("mns"), or be in the help; failing
-        all that, names spelt nearly so.
+        Every word must be in the name, abbreviate it ("mns"), or be in the help. Where no name
+        matches, names of similar spelling are taken.
         """
         shown = self.shown(view)
         if not (wanted := words.lower().replace("-", "_").strip("_ ").split()):
@@ -131,8 +131,8 @@ class Draft:
             ]  # fmt: skip
         named.sort(key=lambda pair: (pair[0], len(pair[1].name)))
         entries: list[Entry] = [each for _, each in named]
-        told = [each for rank, each in ranked if rank == _IN_HELP and each not in entries]
-        return [*entries, "in the help", *told] if told else entries
+        in_help = [each for rank, each in ranked if rank == _IN_HELP and each not in entries]
+        return [*entries, "in the help", *in_help] if in_help else entries
 
 
 _INITIALS, _IN_HELP, _NOWHERE = 4, 5, 6

@@ -21,10 +21,10 @@ Entries = Mapping[str, Entry]
 
 
 class EntryTable(DataTable[Text]):
-    """Shows rows of entries; a cell is written when it differs, and the cursor stays on its row.
+    """Shows rows of entries; only cells that differ are written, and the cursor stays on its row.
 
-    descending: whether the highest number comes first. rising: how the keys of columns begin that
-    are sorted with the least first.
+    descending: whether the highest number comes first. rising: prefixes of the keys of columns
+    that are sorted with the least first.
     """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = Canvas.COMPONENT_CLASSES
@@ -76,7 +76,7 @@ class EntryTable(DataTable[Text]):
         self._arrange(chosen)
 
     def sort_by(self, key: str, *, descending: bool) -> None:
-        """Sort by another column, or the other way round."""
+        """Sort by column `key`."""
         chosen = self.chosen
         self.sorted_by, self.descending = key, descending
         for column in self._shown:
@@ -102,7 +102,7 @@ class EntryTable(DataTable[Text]):
             self._sort_afresh(key)
 
     def notify_style_update(self) -> None:
-        """A theme has changed: every cell is written anew when it is next shown."""
+        """A theme has changed: write every cell anew when it is next shown."""
         super().notify_style_update()
         self._written = {number: {} for number in self._written}
         for column in self._shown:
@@ -111,12 +111,12 @@ class EntryTable(DataTable[Text]):
     # -- inside ----------------------------------------------------------------------------
 
     def _sort_afresh(self, key: str) -> None:
-        # What is best, or most, comes first.
+        # The best, or the most, comes first.
         first = self._first if key == "number" else not key.startswith(self._rising)
         self.sort_by(key, descending=first)
 
     def _write(self, number: int, entries: Entries) -> None:
-        """A row's cells, as far as they have changed."""
+        """Write the cells of a row that have changed."""
         written = self._written.get(number)
         if written is entries:
             return
@@ -129,7 +129,7 @@ class EntryTable(DataTable[Text]):
                 self.update_cell(str(number), key, self._text(entries[key]))
 
     def _arrange(self, chosen: int | None, *, anew: bool = False) -> None:
-        """Put the rows in order, and the cursor back on its own."""
+        """Put the rows in order, and the cursor back on its row."""
         order = self._order()
         if anew or [int(str(row.key.value)) for row in self.ordered_rows] != order:
             place = {number: i for i, number in enumerate(order)}
@@ -138,7 +138,7 @@ class EntryTable(DataTable[Text]):
             self.move_cursor(row=self.get_row_index(str(chosen)), animate=False)
 
     def _order(self) -> list[int]:
-        """The rows' numbers in order; the newest of equals first, what has no rank last."""
+        """Numbers of the rows in order: of equal rows the newest first, rows without rank last."""
         newest: Sequence[int] = sorted(self._entries, reverse=True)
         ranks = {n: self._entries[n][self.sorted_by].rank for n in newest}
         there = [n for n in newest if ranks[n] is not None]

@@ -1,4 +1,4 @@
-"""The board's keys by name: what there is to remap, and whether a remapping can be used. Pure."""
+"""The board's keys by name, and the check of a remapping. Pure."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def bound() -> dict[str, Binding]:
 def listed_of(
     bindings: Iterable[BindingType], keys: Mapping[str, str] | None = None
 ) -> list[tuple[str, str]]:
-    """(key as it is shown, what it does) of those with a tooltip, remapped by `keys`."""
-    found = []
+    """(key as shown, what it does) of the bindings with a tooltip, remapped by `keys`."""
+    listed = []
     for binding in bindings:
         if isinstance(binding, Binding) and binding.tooltip:
             remapped = (keys or {}).get(binding.id or "")
             shown = _shown(remapped) if remapped else binding.key_display or binding.key
-            found.append((shown, binding.tooltip))
-    return found
+            listed.append((shown, binding.tooltip))
+    return listed
 
 
 def check_keys(keys: Mapping[str, str]) -> None:
-    """Raises UsageError for a name that there is not, or a key that two would have."""
+    """Raise UsageError for an unknown name, no key, or a key that two bindings would have."""
     known = bound()
     for name in keys:
         if name not in known:

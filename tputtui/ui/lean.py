@@ -28,7 +28,7 @@ class LeanCompositor(Compositor):
     """A compositor whose partial updates are lean."""
 
     def render_partial_update(self) -> ChopsUpdate | None:
-        """The same cells as Textual's, or none."""
+        """The cells of Textual's own update; None where nothing has changed."""
         update = super().render_partial_update()
         if update is None:
             return None

@@ -1,4 +1,4 @@
-"""The application of a run that is over. Main thread."""
+"""The application that replays a recorded run. Main thread."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ReplayApp(TerminalApp):
         return self._board
 
     def on_ready(self) -> None:
-        """The first frame is out: look four times a second."""
+        """The first frame is out: now paint four times a second."""
         self._board.redraw()
         self.set_interval(_TICK_S, self._tick)
 
@@ -73,19 +73,19 @@ class ReplayApp(TerminalApp):
         self.push_screen(Dialog("seek", [("", clock(self.replay.at_s))], hint, use))
 
     def action_show_history(self) -> None:
-        """Every setting tried."""
+        """Open the table of all settings tried."""
         self.push_screen(HistoryScreen(self.replay))
 
     def action_show_tuner(self) -> None:
-        """What the tuner had tried by then."""
+        """Show the tuner as it stood at this time of the run."""
         self.push_screen(TunerScreen(self.replay, None))
 
     def action_show_frontier(self) -> None:
-        """Settings against each other."""
+        """Plot the settings against each other."""
         self.push_screen(FrontierScreen(self.replay))
 
     def action_show_help(self) -> None:
-        """Keys and meanings."""
+        """Show keys and meanings."""
         self.push_screen(HelpScreen(listed_of(ReplayBoard.BINDINGS)))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:

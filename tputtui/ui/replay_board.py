@@ -1,4 +1,4 @@
-"""The board of a run that is over: the same panels, and keys for time in place of limits."""
+"""The board of a recorded run: the same panels, and keys for time in place of limits."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class ReplayBoard(Board, inherit_bindings=False):
         self.beneath = (self._timebar,)
 
     def show(self, frame: Frame, *, everything: bool) -> None:
-        """Paint `frame`, and where it is."""
+        """Paint `frame`, and its time in the bar."""
         super().show(frame, everything=everything)
         if self._timebar.size.area:
             self._timebar.paint([timebar(self._replay, self._timebar.size.width)])
@@ -84,7 +84,7 @@ class ReplayBoard(Board, inherit_bindings=False):
     # -- time ------------------------------------------------------------------------------
 
     def _move(self, act: Callable[[], object]) -> None:
-        """Do it and paint; say in a sentence why not."""
+        """Call `act` and paint, or notify why it failed."""
         try:
             act()
         except UsageError as refusal:
@@ -93,21 +93,21 @@ class ReplayBoard(Board, inherit_bindings=False):
         self.redraw()
 
     def action_play(self) -> None:
-        """Play, or stand still."""
+        """Play, or pause."""
         self._move(self._replay.toggle)
 
     def action_speed(self, direction: int) -> None:
-        """Faster or slower."""
+        """Play faster or slower."""
         self._move(lambda: self._replay.change_speed(direction))
 
     def action_skip(self, seconds: int) -> None:
-        """Back or on by so much."""
+        """Go back or on by `seconds`."""
         self._move(lambda: self._replay.seek(self._replay.at_s + seconds))
 
     def action_mark(self, direction: int) -> None:
-        """To the next mark, or the one before."""
+        """Go to the next mark, or to the one before."""
         self._move(lambda: self._replay.seek_mark(direction))
 
     def action_end(self, which: int) -> None:
-        """To the beginning (0) or the end (1)."""
+        """Go to the beginning (0) or the end (1)."""
         self._move(lambda: self._replay.seek(which * self._replay.length_s))

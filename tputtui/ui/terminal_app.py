@@ -1,4 +1,4 @@
-"""What both applications do with the terminal: themes, ways of leaving, Ctrl+Z. Main thread."""
+"""What all applications do with the terminal: themes, ways of leaving, Ctrl+Z. Main thread."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 _BACKLOG = 4
 _LAST_WRITE_S = 2.0
 _HELD_UP_S = 10.0
-"""So long Python may be held up by an engine that boots, while the terminal goes on reading."""
+"""How long a booting engine may hold Python up while the terminal goes on reading."""
 
 
 class TerminalApp(App[None]):
@@ -50,8 +50,8 @@ class TerminalApp(App[None]):
         super().__init__(driver_class=_Driver)
         self.leave_now = leave_now
         self._leaving = False
-        # The log, as things are while a screen is up. Textual's own stand-ins for the two have no
-        # descriptor, and without one no process can be spawned: tensor parallel would not boot.
+        # While a screen is up, both are the log. Textual's own replacements have no descriptor,
+        # and without one no process can be spawned: tensor parallel would not boot.
         self._capture_stdout, self._capture_stderr = sys.stdout, sys.stderr  # type: ignore[assignment]
         for own in THEMES:
             self.register_theme(own)
@@ -63,13 +63,13 @@ class TerminalApp(App[None]):
         return VARIABLES
 
     def on_mount(self) -> None:
-        """Leave on the signals that mean it."""
+        """Leave on SIGTERM, SIGHUP and SIGINT."""
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             loop.add_signal_handler(name, self.action_interrupt)
 
     def action_leave(self) -> None:
-        """Leave; what is to be stopped is stopped once the terminal is given back."""
+        """Leave; everything else is stopped once the terminal is given back."""
         self._leaving = True
         self.exit()
 
@@ -80,23 +80,23 @@ class TerminalApp(App[None]):
         self.action_leave()
 
     def woken(self) -> None:
-        """The process was stopped (Ctrl+Z, SIGSTOP) and goes on: paint everything anew."""
+        """Paint everything anew after the process was stopped (Ctrl+Z, SIGSTOP)."""
         self.screen.refresh(layout=True)
 
     @property
     def behind(self) -> bool:
-        """Whether the terminal has yet to read what was painted: painting more would not show."""
+        """Whether the terminal has not read the last paints yet: more would not show."""
         driver = self._driver
         return isinstance(driver, _Driver) and driver.backlog > _BACKLOG
 
     @property
     def gone(self) -> bool:
-        """Whether the terminal did not even read the last of it: nothing can be said there."""
+        """Whether the terminal did not read the last output: it will show no message either."""
         driver = self._driver
         return isinstance(driver, _Driver) and driver.gone
 
     def _fatal_error(self) -> None:
-        # After a bug of ours Textual would print every frame's locals, and so what is secret.
+        # Textual would print the locals of every stack frame, secrets included.
         logger.exception("the screen failed")
         self._close_messages_no_wait()
 
@@ -109,12 +109,12 @@ def _writable(file: TextIO | None) -> bool:
 
 
 class _Driver(LinuxDriver):
-    """Textual's, but for two things.
+    """Textual's driver, with three differences.
 
-    It takes every SIGCONT for the end of a Ctrl+Z: after a plain SIGSTOP a second thread would read
-    the keys, and outlive the screen. And it waits for ever for a terminal that reads no more.
+    Textual takes every SIGCONT for the end of a Ctrl+Z: after a plain SIGSTOP a second thread would
+    read the keys, and outlive the screen. And it waits for ever for a terminal that reads no more.
 
-    A second Ctrl+C leaves from the thread that reads the keys: the screen may be what hangs.
+    A second Ctrl+C leaves from the thread that reads the keys, since the screen may hang.
     """
 
     gone = False
@@ -128,21 +128,21 @@ class _Driver(LinuxDriver):
         return thread._queue.qsize() if thread is not None else 0
 
     def close(self) -> None:
-        """Write the last, if the terminal takes it."""
+        """Write the last output, if the terminal reads it."""
         thread = self._writer_thread
         if thread is None:
             return
         with contextlib.suppress(queue.Full):
             thread._queue.put(None, timeout=_LAST_WRITE_S)
         thread.join(_LAST_WRITE_S)
-        # One that takes more has not gone: it is the thread that does not get on.
+        # A terminal that takes more is not gone: our thread is held up.
         end_s = time.monotonic() + _HELD_UP_S
         while thread.is_alive() and time.monotonic() < end_s and _writable(self._file):
             thread.join(_LAST_WRITE_S / 10)
         self.gone = thread.is_alive()
 
     def process_message(self, message: Message) -> None:
-        """Hand a key on; input thread."""
+        """Pass a key on; input thread."""
         if isinstance(message, events.Key) and message.key == "ctrl+c":
             self._interrupts += 1
             app = self._app

@@ -1,4 +1,4 @@
-"""What a screen needs of a run, whether it goes on or is over."""
+"""What a screen needs of a run, live or recorded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Steers", "Watched"]
 
 
 class Boots(Protocol):
-    """The engine, as far as those screens name it."""
+    """The engine, as far as these screens use it."""
 
     @property
     def boot_cost(self) -> str:
@@ -20,23 +20,23 @@ class Boots(Protocol):
 
 
 class Experiments(Protocol):
-    """What changes settings by itself."""
+    """The experiments that these screens start and end."""
 
     def sweep(self) -> None:
         """Sweep the load."""
 
     def stop(self, why: str = ...) -> None:
-        """End what is under way."""
+        """End the experiment under way."""
 
     def tune(self, plan: Plan) -> None:
         """Search for the best setting."""
 
     def finish_tuning(self) -> str:
-        """Try no more settings."""
+        """Try no more settings; returns what happens next, in a sentence."""
 
 
 class Steers(Protocol):
-    """What can be done from the screens that list settings; a run that is over refuses."""
+    """What can be done from the screens that list settings; a recorded run refuses it."""
 
     @property
     def engine(self) -> Boots:
@@ -47,23 +47,23 @@ class Steers(Protocol):
         """Sweep, A/B, tuner."""
 
     def jump(self, number: int, *, boot: bool = False) -> str:
-        """Go back to a row."""
+        """Apply the setting of row `number` again; returns a sentence."""
 
     def take(self, *, boot: bool = False) -> str:
-        """Put on what the tuner settled on."""
+        """Apply the setting that the tuner chose; returns a sentence."""
 
     def pin(self, number: int | None) -> None:
-        """Compare with a row."""
+        """Compare with row `number` from now on; None: with the row before."""
 
     def undo(self) -> str:
-        """Take back the last change."""
+        """Undo the last change; returns it in words."""
 
     def redo(self) -> str:
-        """Do it again."""
+        """Redo the change that was undone last; returns it in words."""
 
 
 class Watched(Protocol):
-    """A run that can be looked at."""
+    """A run that a screen can show."""
 
     @property
     def steer(self) -> Steers:
@@ -71,14 +71,14 @@ class Watched(Protocol):
 
     @property
     def history(self) -> History:
-        """It second by second, for charts."""
+        """The run second by second, for charts."""
 
     @property
     def latest(self) -> Frame:
-        """How everything stood when it was last moved on."""
+        """The frame that `advance` made last."""
 
     def advance(self) -> Frame:
-        """Move on what goes by itself, and look."""
+        """Let experiments and guard act on the newest samples; returns the new frame."""
 
     def clear_points(self) -> None:
         """Forget the points of the frontier."""

@@ -1,1 +1,1 @@
-"""What the panels say: pure functions from a frame to rows, one file per visible thing."""
+"""What the panels show: pure functions from a frame to rows, one file per visible thing."""

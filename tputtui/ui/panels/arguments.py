@@ -24,7 +24,10 @@ def name_width(draft: Draft, width: int) -> int:
 def list_rows(
     draft: Draft, entries: Sequence[Entry], top: int, here: int, width: int, height: int
 ) -> list[Row]:
-    """The rows of the list from `top` on; `here` is the chosen one. A bar shows where one is."""
+    """The rows of the list from `top` on, with a scroll bar.
+
+    here: index of the chosen row.
+    """
     names = name_width(draft, width)
     rows: list[Row] = []
     for place, entry in enumerate(entries[top : top + height], top):
@@ -56,7 +59,7 @@ def _value(draft: Draft, argument: Argument, width: int) -> Row:
     old, new = draft.old(argument), draft.new(argument)
     if old == new:
         return [(new, "accent")] if new else [(argument.default or NONE, "muted")]
-    was, now = old or argument.default or NONE, new or draft.default_told(argument)
+    was, now = old or argument.default or NONE, new or draft.default_text(argument)
     if len(was) + len(now) + 3 > width:
         was = "…"
     return [(was, "muted"), (" → ", "muted"), (now, "good")]
@@ -67,7 +70,7 @@ def about_rows(
 ) -> list[Row]:
     """The help of one argument with its flag, default and choices, in `height` rows.
 
-    typed: what is being typed, to show the choices it fits; None when nothing is.
+    typed: the text in the editor, which marks the choice it equals; None without an editor.
     """
     flag = argument.name if argument.name.startswith("-") else f"--{argument.name}"
     given = draft.new(argument) or argument.default
@@ -101,7 +104,7 @@ def review_rows(draft: Draft, cost: str, width: int) -> list[Row]:
     """What a boot changes and what it costs, before it is done."""
     count = len(draft.changes())
     rows: list[Row] = [[(f"Boot with {count} change{'s' * (count != 1)}?", "value")], []]
-    rows += [[(line, "good")] for line in textwrap.wrap(draft.told(), width)]
+    rows += [[(line, "good")] for line in textwrap.wrap(draft.summary(), width)]
     rows += [[], *([(line, "text")] for line in textwrap.wrap(cost, width))]
     return rows
 
@@ -116,7 +119,7 @@ def views_row(draft: Draft, view: str) -> Row:
 
 
 def _choices(argument: Argument, typed: str, width: int) -> list[Row]:
-    """All choices in lines; those that what is typed may become stand out."""
+    """All choices in lines; the one that equals `typed` stands out."""
     if not argument.choices or argument.kind == "whole":
         return []
     lines: list[Row] = [[("known: " if argument.kind == "text" else "one of: ", "label")]]
@@ -144,7 +147,7 @@ def _around(lines: list[Row], room: int) -> list[Row]:
 
 
 def _cut(line: str, width: int) -> str:
-    """A last line that says, at the end of a word, that there is more."""
+    """The line cut between words, with an ellipsis, to fit `width`."""
     while len(line) > width - 2 and " " in line:
         line = line.rpartition(" ")[0]
     return f"{line} …"

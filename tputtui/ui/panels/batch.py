@@ -18,21 +18,21 @@ def batch(
     frame: Frame, history: History, width: int, height: int, *, cursor: int | None = None
 ) -> list[Row]:
     """Six rows of figures, then charts in what is left, read at second `cursor`."""
-    knobs, facts, found = frame.status.knobs, frame.status.facts, frame.now
+    knobs, facts, now = frame.status.knobs, frame.status.facts, frame.now
     account = frame.accounting
     seqs = known(knobs.max_num_seqs) if knobs else 0
     tokens = known(knobs.max_num_batched_tokens) if knobs else 0
-    # What is held back is no part of the cache.
+    # Blocks that are held back are no part of the cache.
     kv_tokens = facts.kv_tokens_in(frame.kv_blocks) if facts else 0
-    step_tokens = found.tokens_frac * tokens
+    step_tokens = now.tokens_frac * tokens
     rows: list[Row] = [
         _gauge("sequences", account.running, seqs, account.running / max(seqs, 1), width),
-        _gauge("step tokens", step_tokens, tokens, found.tokens_frac, width),
+        _gauge("step tokens", step_tokens, tokens, now.tokens_frac, width),
         [
             ("prefill", "label"),
-            (percent(found.prefill_frac), "text"),
+            (percent(now.prefill_frac), "text"),
             (" decode", "label"),
-            (percent(found.decode_frac), "text"),
+            (percent(now.decode_frac), "text"),
             ("  prefix hit", "label"),
             (percent(frame.figures.cached_frac), "text"),
         ],
@@ -41,7 +41,7 @@ def batch(
             ("waiting", "label"),
             (compact(account.waiting, 6), "warn" if account.waiting else "text"),
             ("  preempted", "label"),
-            (compact(found.preemptions, 4), "warn" if found.preemptions else "text"),
+            (compact(now.preemptions, 4), "warn" if now.preemptions else "text"),
             (" /s", "label"),
         ],
         _step(frame, width),
@@ -88,15 +88,15 @@ def batch(
 
 
 def _step(frame: Frame, width: int) -> Row:
-    facts, found = frame.status.facts, frame.now
+    facts, now = frame.status.facts, frame.now
     if facts is not None and not facts.stepped:
         return [("step", "label"), ("  a server's are not seen from here", "muted")]
     row: Row = [
         ("step", "label"),
-        (seconds(found.step.p50, 9), "text"),
-        (f"  {compact(found.steps_per_s, 4)}/s", "text"),
+        (seconds(now.step.p50, 9), "text"),
+        (f"  {compact(now.steps_per_s, 4)}/s", "text"),
         ("  busy", "label"),
-        (percent(found.busy_frac, 5), "text"),
+        (percent(now.busy_frac, 5), "text"),
     ]
     if width >= 64:
         row += [

@@ -1,4 +1,4 @@
-"""What is seen while there is no engine: the stages of a boot, or why it failed. Pure."""
+"""What stands on the screen without an engine: the stages of a boot, or why it failed. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["boot", "trouble"]
 def boot(frame: Frame, log: list[str], width: int, height: int, *, over: bool = False) -> list[Row]:
     """Stages done and under way, then the failure if any, then the newest log lines.
 
-    over: as in `trouble`; the engine's log is no part of a recorded run.
+    over: as in `trouble`; a recorded run has no engine log.
     """
     status = frame.status
     rows: list[Row] = [[]]
@@ -44,7 +44,7 @@ def boot(frame: Frame, log: list[str], width: int, height: int, *, over: bool = 
 def trouble(frame: Frame, width: int, *, over: bool = False) -> list[Row]:
     """Why the engine failed, what to do about it, and the keys that do it.
 
-    over: of a run that is over, where nothing can be done any more.
+    over: whether the run is over; no key can do anything then.
     """
     failure = frame.status.failure
     if failure is None:

@@ -1,4 +1,4 @@
-"""What the last turn did, metric by metric, or an A/B as far as it is; then the marks. Pure."""
+"""The effect of the last change, metric by metric, or the state of an A/B; then the marks. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["changes", "changes_caption"]
 _BY_COMPARING = (f"{NEVER[0]}, c runs an A/B", "undecided, c runs an A/B", "c: A/B")
 _BY_NO_PAIR = ("undecided: more pairs will hardly decide it", *OVER)
 _ROOMY = 7
-"""Rows besides the differences from which on they get a head, and a line below them."""
+"""Spare rows from which on the differences get a head, and an empty row below them."""
 _WAITING = {
     Phase.RAMPING: "Nothing is compared while the load ramps: a curve is no setting.",
     Phase.DRAINING: "Nothing is compared while the load is held: it drains.",
@@ -31,14 +31,14 @@ _WAITING = {
 def changes(frame: Frame, width: int, height: int) -> list[Row]:
     """Differences, the headline first, and the newest marks in the rows left: one at least.
 
-    Where not all of them fit, the headline and what is most telling beside it.
+    Where not all differences fit: the headline, and the most telling others.
     """
     if frame.tuner is not None and not frame.tuner.over:
         rows = _tuned(frame.tuner, width)
     elif frame.compare is not None:
         rows = _compared(frame.compare, width, height)
     else:
-        rows = _turned(frame, width, height - 1 if height > 1 else 1)
+        rows = _last_change(frame, width, height - 1 if height > 1 else 1)
     if height - len(rows) >= _ROOMY:
         rows.append([])
     left = height - len(rows)
@@ -50,7 +50,7 @@ def changes_caption(frame: Frame, width: int) -> str:
     compare = frame.compare
     if compare is not None:
         pairs = counted(compare.pair, "pair")
-        # A running one's note begins with how far it is.
+        # The note of a running A/B begins with how far it is.
         caption = f"A/B over, {pairs}" if compare.done else f"A/B {compare.note.partition(':')[0]}"
         if compare.title != "A/B":
             caption = f"{compare.title}{' over' if compare.done else ''}"
@@ -62,28 +62,28 @@ def changes_caption(frame: Frame, width: int) -> str:
         return _fitted(_listed(present.turned), width) if present.number > 1 else ""
     against = f" · against {other.number}"
     whats = _listed(present.differs(other))
-    said = [f"{what}{against}" for what in whats] + [against[3:]]
+    captions = [f"{what}{against}" for what in whats] + [against[3:]]
     if present.unjudged:
-        said = [f"{text} · {why}" for why in _shorter(present.unjudged) for text in said[:1]] + said
+        captions = [
+            f"{text} · {why}" for why in _shorter(present.unjudged) for text in captions[:1]
+        ] + captions
     if other.number == frame.baseline:
-        said = [text for plain in said for text in (f"{plain} (baseline)", plain)]
+        captions = [text for plain in captions for text in (f"{plain} (baseline)", plain)]
     if frame.guard:
-        said.insert(0, f"{said[0]} · guard {frame.guard}")
-    return _fitted(said, width)
+        captions.insert(0, f"{captions[0]} · guard {frame.guard}")
+    return _fitted(captions, width)
 
 
 # -- inside ------------------------------------------------------------------------------------
 
 
-def _turned(frame: Frame, width: int, height: int) -> list[Row]:
+def _last_change(frame: Frame, width: int, height: int) -> list[Row]:
     """The present setting against the one it is compared with."""
     present = frame.trials[-1] if frame.trials else None
     if present is None or not present.differences:
-        said = _waits_for(frame)
+        why = _waits_for(frame)
         # The first sentence alone, where both do not fit.
-        return [
-            [(said if len(said) <= width else shortened(said.partition(":")[0], width), "muted")]
-        ]
+        return [[(why if len(why) <= width else shortened(why.partition(":")[0], width), "muted")]]
     other = _other(frame)
     length_s = present.series.length_s if present.series else 0.0
     # A setting is measured for a minute, or for two of the load's periods.
@@ -99,10 +99,10 @@ def _turned(frame: Frame, width: int, height: int) -> list[Row]:
 
 
 def _tuned(tuner: TunerState, width: int) -> list[Row]:
-    """What the tuner does, and its best so far; the rest stands on its own screen."""
+    """What the tuner does, and its best so far; its own screen shows the rest."""
     head = "tuner  "
-    said = shortened(f"{tuner.phase} {tuner.note}", width - len(head))
-    rows: list[Row] = [[(head, "accent"), (said, "text")]]
+    doing = shortened(f"{tuner.phase} {tuner.note}", width - len(head))
+    rows: list[Row] = [[(head, "accent"), (doing, "text")]]
     if (best := tuner.best_trial) is not None:
         met = "meets the goals" if tuner.holds else "misses a goal"
         text = f"best of {len(tuner.trials)} trials: {limits_text(best.knobs)}, {met} (t shows all)"
@@ -115,7 +115,7 @@ def _compared(compare: CompareState, width: int, height: int) -> list[Row]:
     head = f"{compare.title}  "
     indent = len(head)
     if compare.done:
-        # The whole reason where there is room for it, and for all that it is about.
+        # The whole reason where there is room for it and for all differences.
         lines = wrap(compare.note, max(20, width - indent)) or [""]
         if len(lines) > max(1, height - 1 - len(compare.differences)):
             lines = [shortened(compare.note, width - indent)]
@@ -144,12 +144,15 @@ def _table(
 ) -> list[Row]:
     roomy = height - len(differences) >= _ROOMY and width >= len(HEAD) + 8
     head: list[Row] = [[(HEAD, "label")]] if roomy else []
-    told = _most_telling(differences, height)
-    return head + [difference_row(row, width, left_s, beyond) for row in told]
+    shown = _most_telling(differences, height)
+    return head + [difference_row(row, width, left_s, beyond) for row in shown]
 
 
 def _most_telling(differences: Sequence[Difference], most: int) -> list[Difference]:
-    """The headline, and as many others: what it is paid with first, in the order they came."""
+    """The headline and the most telling others, `most` rows in all, in the order they came.
+
+    Clear verdicts that differ from the headline's come first: they are what the change costs.
+    """
     headline, *others = differences
 
     def rank(row: Difference) -> int:
@@ -162,7 +165,7 @@ def _most_telling(differences: Sequence[Difference], most: int) -> list[Differen
 
 
 def _waits_for(frame: Frame) -> str:
-    """Why there is nothing to be compared yet."""
+    """Why nothing is compared yet."""
     if not frame.trials:
         return "Once the engine serves, what a turn changes stands here."
     window, present = frame.window, frame.trials[-1]
@@ -183,7 +186,7 @@ def _other(frame: Frame) -> Trial | None:
 
 
 def _listed(text: str) -> list[str]:
-    """Ways to say what was turned: all of it, then ever fewer with the number left out."""
+    """Ways to write a list of changes: all of it, then ever fewer and the number left out."""
     parts = text.split(", ")
     fewer = range(len(parts) - 1, 0, -1)
     return [text, *(f"{', '.join(parts[:kept])} +{len(parts) - kept}" for kept in fewer)]
@@ -194,6 +197,6 @@ def _shorter(why: str) -> list[str]:
     return [why, why.partition(":")[0]]
 
 
-def _fitted(said: Sequence[str], width: int) -> str:
-    """The first that fits; nothing where none does."""
-    return next((text for text in said if len(text) <= width), "")
+def _fitted(texts: Sequence[str], width: int) -> str:
+    """The first text that fits; empty where none does."""
+    return next((text for text in texts if len(text) <= width), "")

@@ -1,4 +1,4 @@
-"""The table of servers: its columns, what stands in them, and the line above it. Pure."""
+"""The table of servers: its columns, its cells, and the line above it. Pure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ORDER = (_NUMBER, _STATE, _NAME, _MODEL, _TOKENS, _PROMPT, _ENDED, _RUNNING, _W
           _TTFT, _TPOT, _WHY)  # fmt: skip
 _FIRST = (_NUMBER, _STATE, _NAME, _TOKENS, _RUNNING, _WAITING, _KV, _TTFT)
 _THEN = (_TPOT, _MODEL, _ENDED, _PROMPT, _HIT, _WHY)
-"""What comes where there is room for it, the most telling first."""
+"""Columns that are added where there is room, the most telling first."""
 _MOST = {"name": 40, "model": 40}
 
 
@@ -58,7 +58,7 @@ def columns(width: int) -> tuple[Column, ...]:
 
 
 def entries(number: int, server: Server, shown: Sequence[Column]) -> dict[str, Entry]:
-    """What stands in every column that is shown, by its key."""
+    """The cell of every column that is shown, by the column's key."""
     made = {}
     for column in shown:
         text, look, rank = _entry(number, server, column)
@@ -71,11 +71,11 @@ def entries(number: int, server: Server, shown: Sequence[Column]) -> dict[str, E
 
 
 def badge(server: Server) -> tuple[str, str, str]:
-    """Sign, word and style of how a server stands."""
+    """Sign, word and style for the state of a server."""
     sign, look = _SIGNS[server.standing]
     word = server.standing.value
     if server.standing is Standing.STALE:
-        # Steps, so that the table does not count along.
+        # In steps of 5 s, so that the table does not change each second.
         steps_s = server.age_s // 5 * 5
         word += f" {steps_s:.0f}s" if steps_s < 60 else f" {seconds(steps_s, 0)}"
     elif server.counts and not math.isnan(server.restarted_s):
@@ -84,7 +84,7 @@ def badge(server: Server) -> tuple[str, str, str]:
 
 
 def title(looked: Looked, shown: int, text: str, width: int) -> Row:
-    """The line above the table: how many there are and what they do together."""
+    """The line above the table: how many servers there are, and their sums."""
     total, servers = looked.total, looked.servers
     left: Row = [(" servers ", "accent"), (str(len(servers)), "value")]
     if text:
@@ -106,22 +106,22 @@ def title(looked: Looked, shown: int, text: str, width: int) -> Row:
 
 
 def about(server: Server, width: int) -> list[Row]:
-    """Two lines on one server: where it is and what is wrong, what it says of itself."""
+    """Two lines on a server: address and trouble, then its kind, model and limits."""
     sign, word, look = badge(server)
     where = server.address.socket or server.address.url
     first: Row = [(f"{sign} {word}  ", look), (where, "text")]
-    told = server.why or _restarts(server)
-    if told:
-        first.append((f"  {told}", "muted" if server.counts else "warn"))
+    trouble = server.why or _restarts(server)
+    if trouble:
+        first.append((f"  {trouble}", "muted" if server.counts else "warn"))
     limits = [f"{name} {value:,}" for name, value in server.about.limits.items()]
     parts = [f"{server.kind} {server.about.version}".strip(), server.model, *limits]
     return [fitted(first, width), fitted([(" · ".join(filter(None, parts)), "muted")], width)]
 
 
 def matches(server: Server, text: str) -> bool:
-    """Whether every word of `text` stands somewhere in what is said of a server."""
-    told = " ".join((server.address.name, server.model, badge(server)[1], server.why)).lower()
-    return all(word in told for word in text.lower().split())
+    """Whether every word of `text` is in the server's name, model, state or trouble."""
+    searched = " ".join((server.address.name, server.model, badge(server)[1], server.why)).lower()
+    return all(word in searched for word in text.lower().split())
 
 
 # -- inside ------------------------------------------------------------------------------------
@@ -146,10 +146,10 @@ def _entry(
             look = "muted" if server.counts else "warn"
             return server.why or _restarts(server), look, (len(server.why),)
         case "ttft_p90" | "tpot_p90":
-            found = server.latencies.get(column.key.partition("_")[0])
-            if found is None or not found.n:
+            latency = server.latencies.get(column.key.partition("_")[0])
+            if latency is None or not latency.n:
                 return MISSING, "muted", None
-            return found.p90.as_text(column.width - 1), sure, (found.p90.high, found.p90.low)
+            return latency.p90.as_text(column.width - 1), sure, (latency.p90.high, latency.p90.low)
     value: float = getattr(now, column.key)
     rank = None if math.isnan(value) else (value,)
     match column.key:
@@ -161,7 +161,7 @@ def _entry(
 
 
 def _alphabetical(text: str) -> tuple[float, ...] | None:
-    """Sorted with the highest first, the earliest in the alphabet comes first."""
+    """A rank that, with the highest first, puts the texts in alphabetical order."""
     return tuple(-float(ord(char)) for char in text) or None
 
 

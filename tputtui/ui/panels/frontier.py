@@ -14,7 +14,7 @@ from tputtui.ui.rows import Row
 __all__ = ["frontier"]
 
 _NOISE = 0.01
-"""A gain upwards that is less is within what equal windows differ by."""
+"""Relative gain that is no more than equal windows differ by."""
 _ALSO = ("requests_per_s", "ttft_p50", "tpot_p50")
 """Columns of the table besides the two axes, where there is room."""
 
@@ -24,13 +24,13 @@ def frontier(frame: Frame, y: Axis, x: Axis, width: int, height: int) -> list[Ro
     points = frame.points
     rows: list[Row] = [_status(frame)]
     best = pareto([point for point in points if point.steady], y, x, _NOISE)
-    turn = knee([point for point in points if point.steady and not point.saturated])
+    at_knee = knee([point for point in points if point.steady and not point.saturated])
     lines = min(len(points) + 1, max(4, height // 3))
     rows += plot(points, best, y, x, width, max(4, height - len(rows) - lines - 1))
     rows.append([])
     also = [axis for axis in (*AXES_Y, *AXES_X) if axis.key in _ALSO and axis not in (y, x)]
     axes = [y, x, *also] if width >= 110 else [y, x]
-    return rows + _table(points, best, turn, axes, lines)
+    return rows + _table(points, best, at_knee, axes, lines)
 
 
 def _status(frame: Frame) -> Row:
@@ -51,7 +51,7 @@ def _status(frame: Frame) -> Row:
 def _table(
     points: Sequence[Point],
     best: Sequence[Point],
-    turn: Point | None,
+    at_knee: Point | None,
     axes: Sequence[Axis],
     lines: int,
 ) -> list[Row]:
@@ -66,15 +66,15 @@ def _table(
                 (f"{point.load:<16.15}", "text"),
                 *((f"{value_text(axis, axis.value(point)):>11}", "value") for axis in axes),
                 (compact(point.n, 8), "muted"),
-                *_notes(point, best, turn),
+                *_notes(point, best, at_knee),
             ]
         )
     return rows
 
 
-def _notes(point: Point, best: Sequence[Point], turn: Point | None) -> Row:
+def _notes(point: Point, best: Sequence[Point], at_knee: Point | None) -> Row:
     notes: Row = []
-    if point is turn:
+    if point is at_knee:
         notes.append(("  knee", "accent"))
     elif point in best:
         notes.append(("  best", "good"))

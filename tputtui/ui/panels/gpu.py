@@ -1,4 +1,4 @@
-"""One GPU in as many rows as there is something to say in, and what is wrong with it. Pure."""
+"""One GPU in as many rows as it has values for, and what is wrong with it. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["Trouble", "block", "figure", "troubles"]
 
 _INDENT = " " * 6
 _NAME = 6
-"""Cells below which a GPU's name says nothing."""
+"""Fewest cells in which a GPU's name can be recognised."""
 
-# By NVML's and AMD's word: in 7 cells, and in 4.
+# NVML's or AMD's word for a cause, to its name in 7 cells and in 4.
 _THROTTLES = {
     "power cap": ("pwr cap", "cap"),
     "power brake": ("pwr brk", "brk"),
@@ -41,24 +41,24 @@ class Trouble(NamedTuple):
 
 
 def troubles(gpu: GpuSample) -> list[Trouble]:
-    """The gravest first; heat and power, which only slow it down, last."""
-    found = []
+    """What is wrong, the gravest first; heat and power, which only slow the GPU down, come last."""
+    wrong = []
     if gpu.lost:
-        found.append(Trouble("lost: it does not answer", "lost", "lost", "bad"))
+        wrong.append(Trouble("lost: it does not answer", "lost", "lost", "bad"))
     if gpu.xid:
-        found.append(Trouble(f"XID {gpu.xid}", f"XID {gpu.xid}"[:7], "XID", "bad"))
+        wrong.append(Trouble(f"XID {gpu.xid}", f"XID {gpu.xid}"[:7], "XID", "bad"))
     if gpu.ecc_uncorrected:
         errors = compact(gpu.ecc_uncorrected, 0)
         short = f"ECC {errors}" if len(errors) <= 3 else "ECC"
-        found.append(Trouble(f"{errors} uncorrected ECC", short, "ECC", "bad"))
+        wrong.append(Trouble(f"{errors} uncorrected ECC", short, "ECC", "bad"))
     for reason in gpu.throttle:
         short, word = _THROTTLES.get(reason, (reason[:7], reason[:4]))
-        found.append(Trouble(reason, short, word, "warn"))
-    return found
+        wrong.append(Trouble(reason, short, word, "warn"))
+    return wrong
 
 
 def block(gpu: GpuSample, width: int) -> list[Row]:
-    """Two rows, and one for each further matter that the driver tells of; the foremost first."""
+    """Two rows, then one for each further group of values that the driver reports."""
     rows = [_first(gpu, width), _second(gpu, width)]
     rows += [
         _kept([(0, [(_INDENT, "label")]), *parts], width)
@@ -70,9 +70,9 @@ def block(gpu: GpuSample, width: int) -> list[Row]:
     return rows
 
 
-def figure(value: float | None, told: Callable[[float, int], str], width: int) -> str:
+def figure(value: float | None, shown: Callable[[float, int], str], width: int) -> str:
     """A number in `width` cells, a dash where there is none."""
-    return "–".rjust(width) if value is None else told(value, width)
+    return "–".rjust(width) if value is None else shown(value, width)
 
 
 def _first(gpu: GpuSample, width: int) -> Row:
@@ -103,14 +103,14 @@ def _second(gpu: GpuSample, width: int) -> Row:
     ]
     wrong = troubles(gpu)
     words = sum(len(trouble.words) + 2 for trouble in wrong)
-    # Its words are told in full only where power and temperature have room beside them.
+    # Troubles have their full words only where power and temperature have room beside them.
     full = words + sum(width_of(row) for _, row in parts) <= width
     parts.append((5, [(f"  {figure(gpu.sm_clock_mhz, _whole, 4)} MHz", "text")]))
     if mem_clock is not None:
         parts.append((6, [("  mem", "label"), (f"{_whole(mem_clock, 5)} MHz", "text")]))
     for number, trouble in enumerate(wrong):
-        told = trouble.words if full else trouble.short
-        parts.append((4 if number else 1, [(f"  {told}", trouble.style)]))
+        text = trouble.words if full else trouble.short
+        parts.append((4 if number else 1, [(f"  {text}", trouble.style)]))
     return _kept(parts, width)
 
 
@@ -152,8 +152,8 @@ def _links(gpu: GpuSample) -> Parts:
     ):
         if rx is None and tx is None:
             continue
-        told = f"{figure(rx, _giga, 5)} in {figure(tx, _giga, 5)} out"
-        parts.append((rank, [(f" {name}", "label"), (told, "text")]))
+        text = f"{figure(rx, _giga, 5)} in {figure(tx, _giga, 5)} out"
+        parts.append((rank, [(f" {name}", "label"), (text, "text")]))
     return [(0, [("GB/s", "label")]), *parts] if parts else []
 
 
@@ -168,8 +168,8 @@ def _instances(gpu: GpuSample) -> list[Row]:
 
 def _instance(instance: MigInstance) -> Row:
     used, total = instance.mem_used_bytes, instance.mem_total_bytes
-    told = f" {figure(used, size, 5)}/{figure(total, size, 0)}"
-    return [(f" {instance.name}", "label"), (told, "text")]
+    text = f" {figure(used, size, 5)}/{figure(total, size, 0)}"
+    return [(f" {instance.name}", "label"), (text, "text")]
 
 
 def _process(process: GpuProcess, width: int) -> Row:

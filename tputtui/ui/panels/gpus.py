@@ -16,16 +16,16 @@ from tputtui.ui.rows import Row, fitted
 __all__ = ["gpu_rows"]
 
 _BLOCK = 58
-"""Cells that two GPUs side by side want each."""
+"""Cells that each of two GPUs side by side needs."""
 _LEAST = 2
-"""Rows of a GPU that has more than one."""
+"""Fewest rows of a GPU that has more than one."""
 
 
 def gpu_rows(gpus: Sequence[GpuSample], width: int, room: int) -> list[Row]:
     """At most `room` rows (at least one).
 
-    Two rows a GPU or more, as many as there is room for; else one; else a grid of cells that grow
-    narrower; and only then are some left out, and their number told.
+    Each GPU has two rows or more, as many as fit; else one row; else a cell of a grid whose columns
+    grow narrower. Only then are GPUs left out, and the last row says how many.
     """
     if blocks := _blocks(gpus, width, room):
         return blocks
@@ -41,24 +41,24 @@ def gpu_rows(gpus: Sequence[GpuSample], width: int, room: int) -> list[Row]:
 
 
 def _blocks(gpus: Sequence[GpuSample], width: int, room: int) -> list[Row]:
-    """Side by side only where that shows more; nothing where not even two rows each fit."""
-    found: list[Row] = []
+    """Blocks side by side only where that shows more; empty where two rows each do not fit."""
+    laid_out: list[Row] = []
     for columns in range(1, max(1, width // _BLOCK) + 1):
         each = room // -(-len(gpus) // columns)
         if each < _LEAST:
             continue
         cells = (width + 1) // columns - 1
         whole = [block(gpu, cells) for gpu in gpus]
-        found = _beside([rows[:each] for rows in whole], columns, width)
+        laid_out = _beside([rows[:each] for rows in whole], columns, width)
         if all(len(rows) <= each for rows in whole):
             break
-    return found
+    return laid_out
 
 
 def _beside(blocks: Sequence[list[Row]], columns: int, width: int) -> list[Row]:
     """Blocks of rows side by side, line by line."""
     cells = (width + 1) // columns - 1
-    found = []
+    lines = []
     for start in range(0, len(blocks), columns):
         line = blocks[start : start + columns]
         for y in range(max(len(rows) for rows in line)):
@@ -66,15 +66,15 @@ def _beside(blocks: Sequence[list[Row]], columns: int, width: int) -> list[Row]:
             for rows in line:
                 row += fitted(rows[y] if y < len(rows) else [], cells)
                 row.append((" ", "text"))
-            found.append(fitted(row[:-1], width))
-    return found
+            lines.append(fitted(row[:-1], width))
+    return lines
 
 
 # -- one GPU in one row ------------------------------------------------------------------------
 
 
 def _line(gpu: GpuSample) -> Row:
-    """In 38 cells; one in trouble says so in place of its clock."""
+    """A GPU in 38 cells; a trouble takes the place of its clock."""
     used, total = figure(gpu.mem_used_bytes, size, 5), figure(gpu.mem_total_bytes, size, 0)
     return [
         *_head(gpu),
@@ -86,7 +86,7 @@ def _line(gpu: GpuSample) -> Row:
 
 
 def _cell(gpu: GpuSample) -> Row:
-    """In 26 cells; one in trouble says so in place of its power."""
+    """A GPU in 26 cells; a trouble takes the place of its power."""
     return [
         *_head(gpu),
         (f" {figure(gpu.mem_used_bytes, size, 5)}", "text"),
@@ -96,7 +96,7 @@ def _cell(gpu: GpuSample) -> Row:
 
 
 def _dot(gpu: GpuSample) -> Row:
-    """In 12 cells; one in trouble says so in place of its memory."""
+    """A GPU in 12 cells; a trouble takes the place of its memory."""
     for trouble in troubles(gpu):
         return [*_head(gpu), (f" {trouble.word:<4}", trouble.style)]
     used, total = gpu.mem_used_bytes, gpu.mem_total_bytes
@@ -115,9 +115,9 @@ def _trouble_or(gpu: GpuSample, otherwise: str) -> tuple[str, str]:
 
 
 def _celsius(value: float, width: int) -> str:
-    told = f"{value:.0f}°C"
-    # Three digits take the unit's place, never that of what stands before.
-    return told.rjust(width) if len(told) < width else told[:-1].rjust(width)
+    text = f"{value:.0f}°C"
+    # Three digits take the place of the unit, never that of the value to the left.
+    return text.rjust(width) if len(text) < width else text[:-1].rjust(width)
 
 
 def _whole(value: float | None, width: int) -> str:

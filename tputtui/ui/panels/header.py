@@ -1,4 +1,4 @@
-"""The first line: what runs, under which load, in which state. Pure."""
+"""The first line: model, load, engine and state. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOOK = {
 
 
 def header(frame: Frame, width: int) -> Row:
-    """One row."""
+    """One row: model, load and engine on the left, the state on the right."""
     facts, state = frame.status.facts, frame.status.state
     sign, look = _LOOK.get(state, ("…", "accent"))
     load = frame.profile.load
@@ -36,10 +36,10 @@ def header(frame: Frame, width: int) -> Row:
     if state in (State.READY, State.DRAINING) and not doing:
         right.append((" load held", "muted"))
     if simulated:
-        # Always there, in full where that leaves room for what runs.
+        # Always shown, in full where that leaves room for the model.
         spare = width - width_of(left) - width_of(right) - 3
         left.append((f"  {simulated if len(simulated) <= spare else _brief(simulated)}", "warn"))
-    # The time left gives way to what runs, and never takes the state with it.
+    # The time left is shown only where model and state have their room.
     time_left = f", {clock(left_s)} left at most" if math.isfinite(left_s) else ""
     if time_left and width_of(left) + width_of(right) + len(time_left) < width:
         right.append((time_left, "accent"))
@@ -50,7 +50,7 @@ def header(frame: Frame, width: int) -> Row:
         version = facts.versions.get(facts.kind.lower(), "?")
         parts = (f"{facts.kind} {version}", facts.device, facts.dtype)
         about = [(f"  {' · '.join(filter(None, parts))}", "muted")]
-    # What fits, most telling first.
+    # As much as fits, the most telling first.
     for optional in (middle, more, about):
         if width_of(left) + width_of(optional) + width_of(right) + 1 <= width:
             left += optional
@@ -58,9 +58,9 @@ def header(frame: Frame, width: int) -> Row:
 
 
 def _experiment(frame: Frame) -> tuple[str, float]:
-    """What turns things by itself and how far it is, as A/B pair 3; seconds left at most, or NaN.
+    """The experiment under way and how far it is ("A/B pair 3"), and seconds left at most.
 
-    Empty where nothing does.
+    An empty text without an experiment; NaN where the time left is not known.
     """
     compare, tuner, sweep = frame.compare, frame.tuner, frame.sweep
     if compare is not None and not compare.done:
@@ -74,6 +74,6 @@ def _experiment(frame: Frame) -> tuple[str, float]:
 
 
 def _brief(simulated: str) -> str:
-    """SIMULATED and what it is worth."""
+    """The first and the last part of the text: SIMULATED, and how far it can be trusted."""
     first, *_, last = simulated.split(", ")
     return f"{first}, {last}"

@@ -22,7 +22,7 @@ _PARTS = (("late", "lag"), ("wait", "queue"), ("fill", "prefill"), ("gen.", "dec
 
 
 def latency(frame: Frame, width: int, height: int) -> list[Row]:
-    """A head, four rows, and where there is room what they count."""
+    """A head, four rows of latencies; where there is room, counts, notes and goals as well."""
     wide = width >= 46
     head = "          p50      p90            p99" if wide else "          p50     p90       p99"
     rows: list[Row] = [spread([(head, "label")], [("n", "label")], min(width, 46))]
@@ -71,7 +71,7 @@ def _row(frame: Frame, label: str, name: str, width: int) -> Row:
     values: Quantiles = getattr(frame.latencies, name)
     gap, last = ("  ", 13) if width >= 46 else (" ", 9)
     p99, look = _p99(values, last)
-    # What is no figure of this setting yet is there to be watched, not to be quoted.
+    # Figures that are not yet this setting's own are muted: to be watched, not quoted.
     sure = frame.window.phase.quotable
     verdict = _verdict(frame, name)
     sign, sign_look = _SIGNS[verdict] if verdict else (" ", "label")
@@ -92,15 +92,15 @@ def _verdict(frame: Frame, name: str) -> Verdict | None:
     """The worst verdict on a latency's goals; None without goals, or while nothing is sure."""
     if not frame.window.phase.quotable:
         return None
-    found = {each.verdict for each in frame.goodput.each if each.goal.metric == name}
+    verdicts = {each.verdict for each in frame.goodput.each if each.goal.metric == name}
     order = (Verdict.MISSED, Verdict.UNRESOLVED, Verdict.MET)
-    return next((verdict for verdict in order if verdict in found), None)
+    return next((verdict for verdict in order if verdict in verdicts), None)
 
 
 def _p99(values: Quantiles, room: int) -> tuple[str, str]:
     """One number from 1,000 samples on; before that the interval it lies in, at 95 %.
 
-    Where the interval does not fit, its upper end.
+    Where the interval does not fit, only its upper end is shown.
     """
     if values.p99_resolved or not values.n:
         return seconds(values.p99), "text"
@@ -119,7 +119,7 @@ def window_caption(frame: Frame) -> str:
     if frame.status.failure is not None:
         return "until the engine failed"
     if window.phase.quotable:
-        # In steps: a title that counts would repaint its whole rule.
+        # In steps: a title that counts would repaint the whole border.
         return f"window {window.length_s - window.length_s % 5:.0f} s · {window.phase.value}"
     if window.phase is not Phase.SETTLING:
         return window.phase.value

@@ -1,4 +1,4 @@
-"""The live limits: asked, in force, ceiling, draining; and what the selected one trades. Pure."""
+"""The live limits: asked for, in force, ceiling, draining; what the selected one trades. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAME = max(len(knob.name) for knob in KNOBS) + 1
 
 
 class _Place(NamedTuple):
-    """Where a limit stands: row, and columns from `start` up to `end`."""
+    """Where a limit is shown: its row, and columns from `start` to before `end`."""
 
     knob: Knob
     y: int
@@ -29,7 +29,7 @@ class _Place(NamedTuple):
 
 
 def limits(frame: Frame, selected: str, width: int, height: int) -> list[Row]:
-    """The limits as they fit, then what the selected one trades in what is left."""
+    """The limits in as many rows as fit; rows left say what the selected limit trades."""
     places = _places(selected, width, height)
     rows: list[Row] = [[] for _ in range(max(place.y for place in places) + 1)] if places else []
     for place in places:
@@ -40,18 +40,18 @@ def limits(frame: Frame, selected: str, width: int, height: int) -> list[Row]:
             rows[place.y] += fitted(_cell(frame, place.knob, chosen), place.end - place.start)
     room = height - len(rows)
     if room > 0:
-        lines = _whole(_told(frame, selected, len(places)), max(20, width - 4), room)
+        lines = _whole(_description(frame, selected, len(places)), max(20, width - 4), room)
         rows += [[(f"  {line}", "muted")] for line in lines]
     return rows
 
 
 def limits_caption(frame: Frame, width: int) -> str:
-    """What binds now, for the panel's title: evidence and advice as far as they fit."""
-    found = frame.binding
-    if found is None:
+    """The limit that binds now, for the panel's title: evidence and advice as far as they fit."""
+    binding = frame.binding
+    if binding is None:
         return ""
-    caption = f"bound by {found.bound.value}"
-    for more in (f": {found.evidence}", f" → {found.advice}"):
+    caption = f"bound by {binding.bound.value}"
+    for more in (f": {binding.evidence}", f" → {binding.advice}"):
         if len(caption) + len(more) > width:
             break
         caption += more
@@ -59,7 +59,7 @@ def limits_caption(frame: Frame, width: int) -> str:
 
 
 def limit_at(x: int, y: int, selected: str, width: int, height: int) -> str | None:
-    """The limit shown in that cell of the panel."""
+    """The name of the limit shown in a cell of the panel; None for none."""
     for place in _places(selected, width, height):
         if place.y == y and place.start <= x < place.end:
             return place.knob.name
@@ -67,7 +67,7 @@ def limit_at(x: int, y: int, selected: str, width: int, height: int) -> str | No
 
 
 def _places(selected: str, width: int, height: int) -> list[_Place]:
-    """All of them where they fit beside one another, else the selected one's page, a row each."""
+    """All limits where they fit beside one another, else the selected one's page, a row each."""
     columns = max(1, width // _CELL)
     others = KNOBS[_MAIN:]
     if height > _MAIN + -(-len(others) // columns):
@@ -84,8 +84,8 @@ def _places(selected: str, width: int, height: int) -> list[_Place]:
     return [_Place(knob, y, 0, width) for y, knob in enumerate(KNOBS[first : first + a_page])]
 
 
-def _told(frame: Frame, selected: str, shown: int) -> str:
-    """The selected limit in a sentence: its name where it is not in a row, its size, its trade."""
+def _description(frame: Frame, selected: str, shown: int) -> str:
+    """The selected limit in a sentence: its name where no row shows it, its size, its trade."""
     index, knob = next((i, k) for i, k in enumerate(KNOBS) if k.name == selected)
     facts = frame.status.facts
     parts = [f"{index + 1}/{len(KNOBS)}"] if shown < len(KNOBS) else []
@@ -104,7 +104,7 @@ def _told(frame: Frame, selected: str, shown: int) -> str:
 
 
 def _whole(text: str, width: int, lines: int) -> list[str]:
-    """The text wrapped, without its last clauses where all of them are more than so many lines."""
+    """The text wrapped; its last clauses are left out where it has more than `lines` lines."""
     while len(wrapped := textwrap.wrap(text, width)) > lines:
         end = max(text.rfind(sign) for sign in ",;:·")
         if end <= 0:
@@ -159,7 +159,7 @@ def _row(frame: Frame, knob: Knob, selected: bool, width: int) -> Row:
 
 
 def _ceiling_width(ceilings: Knobs) -> int:
-    """Cells for a ceiling, with one after it."""
+    """Cells for the widest ceiling, with an empty one after it."""
     numbers = (ceilings.get(knob.name) for knob in KNOBS if not knob.choices)
     return max(7, *(len(_number(number)) + 1 for number in numbers))
 
@@ -169,7 +169,7 @@ def _number(value: int) -> str:
 
 
 def _state(frame: Frame, knob: Knob, knobs: Knobs | None, asked: Knobs) -> tuple[str, str]:
-    """How far what was asked has come into force."""
+    """Whether the value asked for is in force, or what it waits for; and the style."""
     value = asked.get(knob.name)
     in_force = knobs.get(knob.name) if knobs else value
     running = frame.accounting.running

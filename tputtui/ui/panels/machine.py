@@ -1,4 +1,4 @@
-"""GPUs and host. No GPU is a calm state. Pure."""
+"""GPUs and host; a machine without a GPU is no error. Pure."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ def machine(frame: Frame, width: int, height: int) -> list[Row]:
 
 
 def _simulated(device: str, badge: str, width: int) -> list[Row]:
-    """What is not here has no figures of its own."""
-    told = "Power and clocks are not simulated, and this machine's do not count."
+    """A simulated device, which has no figures of its own."""
+    note = "Power and clocks are not simulated, and this machine's do not count."
     return [
         [(device, "value")],
         *([(line, "warn")] for line in wrap(badge, width)),
-        *([(line, "muted")] for line in wrap(told, width)),
+        *([(line, "muted")] for line in wrap(note, width)),
     ]
 
 
 def _stale(sample: HardwareSample, now_s: float, width: int) -> list[Row]:
-    """That the figures are of before, if they are."""
+    """A row that says that GPU figures are stale; empty while they are not."""
     if not sample.gpus_stale(now_s):
         return []
     age = f"{sample.gpu_age_s(now_s) or 0.0:.0f} s"
-    told = f"GPU figures are stale: no answer from the driver for {age}"
-    return [[(told if len(told) <= width else f"GPUs stale: no answer for {age}", "warn")]]
+    warning = f"GPU figures are stale: no answer from the driver for {age}"
+    return [[(warning if len(warning) <= width else f"GPUs stale: no answer for {age}", "warn")]]
 
 
 def _host(host: HostSample, width: int) -> list[Row]:
@@ -73,7 +73,7 @@ def _host(host: HostSample, width: int) -> list[Row]:
             (percent(cpu), "value"),
             (f"  ours {used}", "text"),
             *shared,
-            # Beside who else is there, there is not room for everything.
+            # The load of other processes leaves no room for everything.
             *([] if shared and width < 48 else [(f" of {host.cores} cores", "text")]),
             *([] if shared and width < 60 else gauge(cpu)),
         ],

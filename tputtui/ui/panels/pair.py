@@ -1,4 +1,4 @@
-"""One of the settings tried in a few lines, and two of them side by side. Pure."""
+"""One setting tried, in a few lines, and two of them side by side. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["about", "pair"]
 
 
 def about(trial: Trial, signs: str, width: int, started_s: float) -> list[Row]:
-    """Three lines: what was turned, its headline, and what became of it or what it was tried on.
+    """Three lines: the change, its headline, and what became of it or what it was tried on.
 
     signs: what the row is, in words. started_s: the engine's clock when the run began.
     """
@@ -48,10 +48,10 @@ def about(trial: Trial, signs: str, width: int, started_s: float) -> list[Row]:
 def pair(
     old: Trial, new: Trial, differences: tuple[Difference, ...], width: int, height: int
 ) -> list[Row]:
-    """What differs between two settings in limits, load and engine, and what they gave.
+    """What differs between two settings in limits, load and engine, and in figures.
 
     differences: of the figures, the headline first; empty where one of them was not measured.
-    They come whole: what was turned is cut first where `height` is not enough.
+    All of them are shown: the limits, load and engine are cut first where `height` is too small.
     """
     rows: list[Row] = []
     texts = {
@@ -59,7 +59,7 @@ def pair(
         "load": difference(old.load, new.load) if old.load != new.load else "",
         "engine": _between(old.engine, new.engine),
     }
-    # Of the rows there are: the figures, their head, and the line of what is the same.
+    # Rows that remain beside the figures, their head, and the line of what is the same.
     room = max(1, (height - max(1, len(differences)) - 2) // max(1, sum(map(bool, texts.values()))))
     for name, text in texts.items():
         lines = wrap(text, max(20, width - 8))
@@ -84,10 +84,10 @@ def pair(
 
 def _between(old: EngineSpec, new: EngineSpec) -> str:
     """What differs in the engines' arguments, as their flags."""
-    said = [f"{old.model} → {new.model}"] if old.model != new.model else []
+    differences = [f"{old.model} → {new.model}"] if old.model != new.model else []
     for name in sorted(old.args.keys() | new.args.keys()):
         if old.args.get(name) != new.args.get(name):
             flag = flag_of(name)
             before, after = (spec.args.get(name, "not given") for spec in (old, new))
-            said.append(f"{flag} {before} → {after}")
-    return ", ".join(said)
+            differences.append(f"{flag} {before} → {after}")
+    return ", ".join(differences)

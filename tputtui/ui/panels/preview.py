@@ -1,4 +1,4 @@
-"""A load before it is put on the engine: its arrivals, its lengths, what they amount to. Pure."""
+"""A load before it is put on the engine: its arrivals, lengths and amounts. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def preview_rows(
 ) -> list[Row]:
     """Three charts side by side with their figures beneath, and a row about the whole.
 
-    stale: what is typed now cannot be used; all of it is muted.
+    stale: whether the text typed now is invalid; all rows are muted then.
     """
     each = max(8, (width - 2 * _GAP) // 3)
     plot = max(1, height - _UNDER - 2)
@@ -44,7 +44,7 @@ def preview_rows(
 
 
 def preview_title(preview: Preview, *, stale: bool = False) -> str:
-    """What is shown, and what the beginning of a trace says."""
+    """The title; for a trace with its format and what its first records hold."""
     title = "preview of what was valid last" if stale else "preview"
     trace = preview.trace
     if trace is not None:

@@ -1,4 +1,4 @@
-"""One server in four panels: throughput, batch, latencies as bucketed, and what it says. Pure."""
+"""One server in four panels: throughput, batch, latencies as bucketed, and its own report. Pure."""
 
 from __future__ import annotations
 
@@ -97,22 +97,22 @@ def served_batch(server: Server, width: int, height: int) -> list[Row]:
 
 
 def served_latency(server: Server, width: int, height: int) -> list[Row]:
-    """Means, and percentiles as their buckets bound them."""
+    """Means, and the bounds that the buckets give for percentiles."""
     cell = max(9, min(15, (min(width, 76) - 24) // 3))
     head = f"{'':6}{'mean':>8} " + "".join(f"{name:>{cell}}" for name in ("p50", "p90", "p99"))
     rows: list[Row] = [spread([(head, "label")], [("n", "label")], min(width, 76))]
     sure = "text" if server.counts else "muted"
     for key in LATENCIES:
-        found = server.latencies.get(key)
-        if found is None:
+        latency = server.latencies.get(key)
+        if latency is None:
             continue
-        shown = [each.as_text(cell - 1) for each in (found.p50, found.p90, found.p99)]
+        shown = [each.as_text(cell - 1) for each in (latency.p50, latency.p90, latency.p99)]
         row: Row = [
             (f"{_LABELS[key]:<6}", "label"),
-            (seconds(found.mean, 8) + " ", "value" if server.counts else "muted"),
+            (seconds(latency.mean, 8) + " ", "value" if server.counts else "muted"),
             *((f"{text:>{cell}}", sure) for text in shown),
         ]
-        rows.append(spread(row, [(compact(found.n), "muted")], min(width, 76)))
+        rows.append(spread(row, [(compact(latency.n), "muted")], min(width, 76)))
     if len(rows) == 1:
         rows.append([("it tells no latencies" if server.reading else "–", "muted")])
     rows.append([("bucketed: p lies between these bounds (95 %) · mean exact", "muted")])
@@ -121,7 +121,7 @@ def served_latency(server: Server, width: int, height: int) -> list[Row]:
 
 
 def served_about(server: Server, width: int, height: int) -> list[Row]:
-    """Why it is not believed, its limits, its engines."""
+    """Why its figures do not count, its limits, its engines."""
     rows: list[Row] = []
     if server.why:
         rows.append([(server.why, "muted" if server.counts else "warn")])
@@ -135,12 +135,12 @@ def served_about(server: Server, width: int, height: int) -> list[Row]:
     rows.append([("       ", "label"), (fixed, "muted")])
     if len(server.engines) > 1:
         rows.append([(f"{'engine':<8}{'tok/s':>8}{'run':>6}{'wait':>6}{'KV':>6}", "label")])
-        for name, found in server.engines.items():
-            told = (
-                f"{name:<8}{compact(found.generated_per_s, 8)}{compact(found.running, 6)}"
-                f"{compact(found.waiting, 6)}{percent(found.kv_frac, 6)}"
+        for name, engine in server.engines.items():
+            line = (
+                f"{name:<8}{compact(engine.generated_per_s, 8)}{compact(engine.running, 6)}"
+                f"{compact(engine.waiting, 6)}{percent(engine.kv_frac, 6)}"
             )
-            rows.append([(told, "text")])
+            rows.append([(line, "text")])
     seen = f"scraped every {server.interval_s:.1f} s · window {server.window_s // 5 * 5:.0f} s"
     if server.restarts:
         seen += f" · restarts seen {server.restarts}"
@@ -170,11 +170,11 @@ def _fullest(server: Server) -> Row:
 
 
 def _cache_limits(server: Server) -> dict[str, int]:
-    """What vLLM tells of its KV cache in /metrics."""
+    """Limits of the KV cache that vLLM reports in /metrics."""
     if server.reading is None:
         return {}
-    told = {name: server.reading.configured(name) for name in ("num_gpu_blocks", "block_size")}
-    return {name: value for name, value in told.items() if value is not None}
+    reported = {name: server.reading.configured(name) for name in ("num_gpu_blocks", "block_size")}
+    return {name: value for name, value in reported.items() if value is not None}
 
 
 def _wrapped(label: str, parts: list[str], width: int) -> list[Row]:

@@ -20,7 +20,7 @@ def throughput(
 ) -> list[Row]:
     """Three rows of figures, then charts in what is left, read at second `cursor`."""
     now, window = frame.now, frame.figures
-    # What is no figure of this setting yet is there to be watched, not to be quoted.
+    # Figures that are not yet this setting's own are muted: to be watched, not quoted.
     sure = "text" if frame.window.phase.quotable else "muted"
     rows: list[Row] = [
         [
@@ -91,12 +91,12 @@ def _requests(frame: Frame, sure: str) -> Row:
         (rate(window.offered_per_s), "value"),
         (" /s", "label"),
     ]
-    said = (" saturated", "warn") if window.saturated else (" offered", "label")
-    return [*row, said, *_wanted(frame, "/s")]
+    suffix = (" saturated", "warn") if window.saturated else (" offered", "label")
+    return [*row, suffix, *_wanted(frame, "/s")]
 
 
 def _wanted(frame: Frame, unit: str) -> Row:
-    """Where a load that moves stands now."""
+    """The present level of a load that changes over time; empty for a constant load."""
     if isinstance(level_of(frame.profile.load.arrivals), int | float):
         return []
     return [(f"  now {rate(frame.wanted.level, 0)}{unit} wanted", "muted")]
@@ -105,17 +105,17 @@ def _wanted(frame: Frame, unit: str) -> Row:
 def _goodput(frame: Frame) -> list[Row]:
     if not frame.profile.goals:
         return []
-    found = frame.goodput
+    goodput = frame.goodput
     row: Row = [("goodput   ", "label")]
     if not frame.window.phase.quotable:
         return [[*row, (f"     – while {frame.window.phase.value}", "muted")]]
     return [
         [
             *row,
-            (rate(found.per_s), "value"),
+            (rate(goodput.per_s), "value"),
             (" /s ", "label"),
-            (f"{percent(found.frac)} met ", "text"),
-            (f"[{percent(found.low, 0).rstrip('%')}–{percent(found.high, 0)}]", "muted"),
+            (f"{percent(goodput.frac)} met ", "text"),
+            (f"[{percent(goodput.low, 0).rstrip('%')}–{percent(goodput.high, 0)}]", "muted"),
         ]
     ]
 

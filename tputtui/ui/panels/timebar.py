@@ -1,4 +1,4 @@
-"""Where a replay is: its speed, the whole run with its marks, the mark passed last. Pure."""
+"""The time bar of a replay: its speed, the whole run with its marks, the mark passed last. Pure."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ def timebar(replay: Replay, width: int) -> Row:
         (f"{clock(replay.at_s):>7} ", "value"),
     ]
     end: Row = [(f" {clock(replay.length_s)}", "label")]
-    said = _passed(replay)
+    note = _passed(replay)
     if replay.recording.damaged or not replay.recording.ended:
-        said = said or "the run was cut off"
-    told = shortened(said, max(12, width // 3)) if said else ""
-    cells = width - sum(len(text) for text, _ in (*left, *end)) - (len(told) + 2 if told else 0)
+        note = note or "the run was cut off"
+    caption = shortened(note, max(12, width // 3)) if note else ""
+    cells = (
+        width - sum(len(text) for text, _ in (*left, *end)) - (len(caption) + 2 if caption else 0)
+    )
     row = [*left, *_bar(replay, max(4, cells)), *end]
-    return fitted([*row, (f"  {told}", "text")] if told else row, width)
+    return fitted([*row, (f"  {caption}", "text")] if caption else row, width)
 
 
 def _bar(replay: Replay, cells: int) -> Row:

@@ -1,4 +1,4 @@
-"""The table of settings tried: its columns, and what stands in them. Pure.
+"""The table of settings tried: its columns, and their cells. Pure.
 
 Every text is as wide as its column, so that nothing moves; `rank` is what a column is sorted by.
 """
@@ -34,7 +34,7 @@ Rank = tuple[float, ...] | None
 class Column:
     """One column. `label`: one or two lines. width: cells, the gap to the left among them.
 
-    gap: cells in front of a text on the left; 0 for a column whose text is on the right.
+    gap: cells in front of left-aligned text; 0 for a column with right-aligned text.
     """
 
     key: str
@@ -56,7 +56,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What stands in a cell, in which style, and where it belongs; None is last in any order."""
+    """Text, style and rank of a cell; a cell with rank None is last in any order."""
 
     text: str
     look: str
@@ -82,7 +82,7 @@ _VERDICT = Column("verdict", "verdict", 11, gap=2)
 _NOTE = Column("note", "what was turned", 32, gap=2)
 
 _MOST = {"setting": 30, "load": 24, "verdict": 18}
-"""How wide columns of text become before there is one for notes."""
+"""Cells that columns of text grow to before there is a column for notes."""
 
 
 def columns(width: int, goals: bool) -> tuple[Column, ...]:
@@ -107,7 +107,7 @@ def columns(width: int, goals: bool) -> tuple[Column, ...]:
 def entries(
     trial: Trial, shown: Sequence[Column], *, started_s: float, engine: int, signs: str
 ) -> dict[str, Entry]:
-    """What stands in every column that is shown, by its key.
+    """The cell of every column that is shown, by the column's key.
 
     started_s: the engine's clock when the run began. engine: which of the engines it ran on,
     from 1. signs: what the row is (the present one, the baseline, marked).
@@ -124,7 +124,7 @@ def entries(
 def widened(
     chosen: Sequence[Column], width: int, most: Mapping[str, int]
 ) -> tuple[list[Column], int]:
-    """Columns of text, up to `most` cells by key, in what `width` leaves; cells left after that."""
+    """`chosen`, widened up to `most` cells by key as far as `width` allows; and the cells left."""
     slack, made = width - sum(column.width for column in chosen), []
     for column in chosen:
         more = max(0, min(slack, most.get(column.key, 0) - column.width))
@@ -134,7 +134,7 @@ def widened(
 
 
 def signs(frame: Frame, number: int, marked: Collection[int | None]) -> str:
-    """What a row is: the present one, the baseline, marked to be compared."""
+    """Signs for what a row is: the present one, the baseline, marked to be compared."""
     return (
         (_NOW if number == frame.trials[-1].number else "")
         + (_BASELINE if number == frame.baseline else "")
@@ -143,7 +143,7 @@ def signs(frame: Frame, number: int, marked: Collection[int | None]) -> str:
 
 
 def title(frame: Frame, marked: int | None, width: int) -> Row:
-    """The line above the table: how many rows, what is asked for next, what the signs mean."""
+    """The line above the table: how many rows, what the next key does, what the signs mean."""
     left: Row = [(" settings tried ", "accent"), (str(len(frame.trials)), "value")]
     if marked is not None:
         left.append((f"  {marked} marked: d on another row shows both", "text"))
@@ -159,7 +159,7 @@ def _entry(
     trial: Trial, column: Column, started_s: float, engine: int, signs: str
 ) -> tuple[str, str, Rank]:
     """Text, style and rank of one cell."""
-    found, knobs = trial.series, trial.knobs
+    series, knobs = trial.series, trial.knobs
     match column.key:
         case "number":
             return str(trial.number), "label", (trial.number,)
@@ -183,10 +183,14 @@ def _entry(
                 text = text.replace(" in flight", " in fl.")
             return text, "text", rank
         case "window":
-            text = compact(found.length_s, 0) if found else MISSING
-            return text, "muted", (found.length_s,) if found else None
+            text = compact(series.length_s, 0) if series else MISSING
+            return text, "muted", (series.length_s,) if series else None
         case "n":
-            return compact(found.n, 5) if found else MISSING, "muted", (found.n,) if found else None
+            return (
+                compact(series.n, 5) if series else MISSING,
+                "muted",
+                (series.n,) if series else None,
+            )
         case "phase":
             look = "text" if trial.phase is Phase.STEADY else "muted"
             return trial.phase.value, look, (list(Phase).index(trial.phase),)
@@ -207,7 +211,7 @@ def _entry(
 
 
 def _setting(values: Mapping[str, int], room: int) -> str:
-    """Limits in few words: 64/2048/2048 +1 (another one is turned); 256/8k/128k if need be."""
+    """Limits in few cells: 64/2048/2048 +1 (another one is changed); 256/8k/128k if need be."""
     text = shorthand(values)
     if len(text) <= room:
         return text

@@ -1,4 +1,4 @@
-"""The tuner: what it is to search, its trials as they come, and what came of it. Pure."""
+"""The tuner: its plan, its trials as they come, and its outcome. Pure."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ __all__ = ["plan_rows", "status_row", "tuner_rows"]
 
 _WIDE = 110
 _PLOT_FROM = 20
-"""Rows from which on there is room for the plot."""
+"""Fewest rows that have room for the plot."""
 _SETTING, _LOAD, _VALUE, _BARE, _GOAL = 15, 13, 17, 8, 28
 """Cells of the trials' columns; `_BARE` of a value without its interval."""
 
 
 def status_row(frame: Frame, plan: Plan | None, width: int) -> Row:
-    """What the tuner does, its best so far, and the time that is left. plan: none has begun yet."""
+    """What the tuner does, its best so far, and the time left. plan: None once it has begun."""
     state = frame.tuner
     if plan is not None or state is None:
         return fitted([(" tuner ", "accent"), ("what is to be searched", "text")], width)
     if state.over:
-        said = "a better setting was found" if state.offered else "over"
-        said = f"{said} · {counted(len(state.trials), 'trial')}"
-        return fitted([(" tuner ", "accent"), (said, "text")], width)
+        outcome = "a better setting was found" if state.offered else "over"
+        outcome = f"{outcome} · {counted(len(state.trials), 'trial')}"
+        return fitted([(" tuner ", "accent"), (outcome, "text")], width)
     left: Row = [(f" {state.phase} ", "accent"), (state.note, "text")]
     right: Row = [(f"at most {clock(state.left_s)} left ", "value")]
     if not math.isnan(state.drift) and width >= _WIDE:
@@ -50,13 +50,13 @@ def status_row(frame: Frame, plan: Plan | None, width: int) -> Row:
 
 
 def plan_rows(frame: Frame, plan: Plan, width: int) -> list[Row]:
-    """What a tuner would do, with the key that changes each part; why it could not, if so."""
+    """The plan, with the key that changes each part; and why it cannot be carried out, if so."""
     load, goals = frame.profile.load, frame.profile.goals
     space, refusal = _space(frame, plan)
     find = "the best limits for the load as it is"
     if plan.load:
         find = "the most load that meets the goals, and the limits for it"
-    told = [
+    parts = [
         ("o", "goals", describe_goals(goals).replace(",", ", ") or "none: most tokens/s"),
         ("f", "find", find),
         ("", "load", describe_arrivals(load.arrivals)),
@@ -67,25 +67,25 @@ def plan_rows(frame: Frame, plan: Plan, width: int) -> list[Row]:
         ("g", "go on", "with the trials of the newest run of this engine, load and goals"),
     ]
     rows: list[Row] = []
-    for key, label, text in told:
+    for key, label, text in parts:
         lines = wrap(text, max(20, width - 14)) or [""]
         rows.append([(f" {key:<2}", "accent"), (f"{label:<10}", "label"), (lines[0], "text")])
         rows += [[(" " * 13, "text"), (line, "text")] for line in lines[1:]]
     rows.append([])
-    said = (
+    intro = (
         "Enter starts. Each trial begins on an empty engine and serves the same requests; it ends "
         "as soon as it is surely worse. The best is then compared with the present setting, in "
         "pairs, on other requests; and everything is put back until you take it."
     )
     style = "bad" if refusal else "muted"
-    return rows + [[(f" {line}", style)] for line in wrap(refusal or said, max(20, width - 2))]
+    return rows + [[(f" {line}", style)] for line in wrap(refusal or intro, max(20, width - 2))]
 
 
 def tuner_rows(frame: Frame, width: int, height: int) -> list[Row]:
-    """The plot of its trials, the trials, and what came of it."""
+    """The plot of the trials, the trials, and the outcome."""
     state = frame.tuner
     assert state is not None
-    # Its own: they may be others by now.
+    # The goals that it began with: the profile's may have changed since.
     goals = state.of.goals if state.of else ()
     below = _verdict(state, width)
     room = height - len(below)
@@ -102,7 +102,7 @@ def tuner_rows(frame: Frame, width: int, height: int) -> list[Row]:
 
 
 def _space(frame: Frame, plan: Plan) -> tuple[Space | None, str]:
-    """What would be searched; or None, and why the plan cannot be carried out, in a sentence."""
+    """The space to search, or None; and why the plan cannot be carried out, in a sentence."""
     facts, asked = frame.status.facts, frame.asked
     if facts is None or asked is None or not frame.serving:
         return None, f"The engine is {frame.status.state.lower()}: the tuner needs it up."
@@ -140,7 +140,7 @@ def _plotted(state: TunerState, goals: Sequence[Goal], width: int, height: int) 
     y, x = _axes(goals, goodput=bool(goals) and kept)
     newest: dict[tuple[str, float], Point] = {}
     for trial in state.trials:
-        # What misses a goal is there to be seen, and leads nowhere.
+        # A trial that misses a goal is shown, but is no part of the frontier.
         newest[trial.point.label, trial.level] = replace(trial.point, steady=trial.holds)
     points = list(newest.values())
     best = pareto([point for point in points if point.steady], y, x, 0.01)
@@ -150,7 +150,7 @@ def _plotted(state: TunerState, goals: Sequence[Goal], width: int, height: int) 
 def _axes(goals: Sequence[Goal], *, goodput: bool) -> tuple[Axis, Axis]:
     """Goodput against the first goal's latency, at p90 or p50: p99 needs more than a trial has.
 
-    Where there is no goodput at all, tokens/s; without goals against E2E.
+    Where no trial has goodput, tokens/s; without goals, against E2E.
     """
     key = "goodput_per_s" if goodput else "tokens_per_s"
     latency = "e2e_p90"
@@ -207,7 +207,7 @@ def _trial(trial: TunerTrial, state: TunerState, goals: Sequence[Goal], width: i
     return fitted(row, width)
 
 
-# -- what came of it -----------------------------------------------------------------------------
+# -- the outcome ---------------------------------------------------------------------------------
 
 
 def _verdict(state: TunerState, width: int) -> list[Row]:
@@ -218,9 +218,9 @@ def _verdict(state: TunerState, width: int) -> list[Row]:
     if state.offered:
         keys = " Enter takes it (u undoes that), v takes and verifies it, r leaves it."
         rows.append([(shortened(keys, width), "muted")])
-    told = state.differences[:6] if any(map(_known, state.differences)) else ()
+    shown = state.differences[:6] if any(map(_known, state.differences)) else ()
     return rows + [
-        [(" ", "text"), *difference_row(row, width - 1, -math.inf, OVER)] for row in told
+        [(" ", "text"), *difference_row(row, width - 1, -math.inf, OVER)] for row in shown
     ]
 
 

@@ -13,9 +13,9 @@ from tputtui.ui.rows import Row
 __all__ = ["HEAD", "NEVER", "OVER", "difference_row", "figure", "verdict_sign"]
 
 NEVER = ("undecided: waiting will not decide it", "undecided", "open")
-"""What is said of a row that waiting will not decide."""
+"""Words for a row that waiting will not decide, the longest first."""
 OVER = ("undecided", "open")
-"""What is said of a row that will not be measured any further."""
+"""Words for a row that will not be measured any further, the longest first."""
 _SIGNS = {
     Judgement.BETTER: ("▲", "good"),
     Judgement.WORSE: ("▼", "bad"),
@@ -25,7 +25,7 @@ _SIGNS = {
     Judgement.UNJUDGED: ("·", "label"),
 }
 _ROUND_S = (5, 10, 15, 20, 30, 40, 60, 90, 120, 180, 300, 600, 900, 1200, 1800, 3600)
-"""What is foretold is said in these steps: a number that counts down cannot be read."""
+"""A forecast is rounded up to one of these: a number that counts down cannot be read."""
 
 HEAD = f"{'before':>17}{'after':>10}{'change':>10} interval (95 %, all rows)"
 """Names the columns of rows of 72 cells and more."""
@@ -39,9 +39,9 @@ def difference_row(
 ) -> Row:
     """One metric: before → after, the change with its interval, what is known of it, in words.
 
-    left_s: seconds that will still be measured at most. beyond: what is said where it would take
-    more, from the longest way to one of six cells. The interval is left out below 58 cells, old
-    and new below 43.
+    left_s: seconds that will still be measured at most. beyond: words for a verdict that would take
+    longer, from the longest to one of six cells. The interval is left out below 58 cells, old and
+    new below 43.
     """
     metric = row.metric
     if width >= _WIDE:
@@ -62,8 +62,8 @@ def difference_row(
             parts.append((f"{_interval(row):<16}", "muted"))
     room = width - sum(len(text) for text, _ in parts)
     words = _words(row, left_s, beyond)
-    said = next((word for word in words if len(word) <= room), words[-1])
-    return [*parts, (said, _look(row))]
+    verdict = next((word for word in words if len(word) <= room), words[-1])
+    return [*parts, (verdict, _look(row))]
 
 
 def verdict_sign(row: Difference) -> tuple[str, str]:
@@ -91,7 +91,7 @@ def _percent(change: float) -> str:
 
 
 def _points(change: float) -> str:
-    """In percent, without the sign of it; five cells at most."""
+    """A change in percent, without the percent sign; five cells at most."""
     if math.isinf(change):
         return "∞"
     if change >= 9.995:
@@ -123,7 +123,7 @@ def _look(row: Difference) -> str:
 
 
 def _words(row: Difference, left_s: float, beyond: Sequence[str]) -> list[str]:
-    """What is known, from the longest way to say it to one of eight cells."""
+    """The verdict in words, from the longest way to one of eight cells."""
     sign, known = _SIGNS[row.judgement][0], row.judgement.value
     if row.judgement is Judgement.SAME:
         return [f"{sign} {known}, within 2 %", f"{sign} {known}", f"{sign} same"]

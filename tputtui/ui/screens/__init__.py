@@ -1,1 +1,1 @@
-"""Screens that lie over the board: dialogs, the engine log, help."""
+"""Screens over the board: dialogs, forms, tables, the engine log, help."""

@@ -1,4 +1,4 @@
-"""Asks once before something that costs: Enter does it, Esc leaves everything as it is."""
+"""Asks before something that costs: Enter does it, Esc leaves everything as it is."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["Confirm"]
 
 
 class Confirm(ModalScreen[None]):
-    """A question, the sentences that belong to it, and what Enter does.
+    """A question with the sentences that explain it.
 
-    verb: names that in a word or two. act: called once, when it is wanted.
+    verb: what Enter does, in a word or two. act: called once, when Enter is pressed.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -26,11 +26,11 @@ class Confirm(ModalScreen[None]):
     ]
 
     def __init__(
-        self, question: str, told: Sequence[str], verb: str, act: Callable[[], None]
+        self, question: str, sentences: Sequence[str], verb: str, act: Callable[[], None]
     ) -> None:
         super().__init__()
         self._question = question
-        self._told = told
+        self._sentences = sentences
         self._verb = verb
         self._act = act
 
@@ -38,16 +38,16 @@ class Confirm(ModalScreen[None]):
         """A box of text."""
         with Vertical(id="box"):
             yield Label(self._question, classes="title", markup=False)
-            for sentence in self._told:
+            for sentence in self._sentences:
                 yield Label(sentence, markup=False)
             yield Label("")
             yield Label(f"Enter {self._verb}, Esc leaves everything as it is.", classes="hint")
 
     def action_act(self) -> None:
-        """Yes."""
+        """Close, and call `act`."""
         self.dismiss()
         self._act()
 
     def action_leave(self) -> None:
-        """No."""
+        """Close."""
         self.dismiss()

@@ -1,4 +1,4 @@
-"""Dialogs that ask for text: they stay open, and say why, until what is typed can be used."""
+"""Dialogs that ask for text: they stay open, and say why, until the text is valid."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Dialog(ModalScreen[None]):
         self._use = use
 
     def compose(self) -> ComposeResult:
-        """A box with a label and an input a field."""
+        """A box with a label and an input for each field."""
         with Vertical(id="box"):
             yield Label(self._title, classes="title", markup=False)
             for label, text in self._fields:
@@ -49,13 +49,13 @@ class Dialog(ModalScreen[None]):
             yield Label("Enter applies, Esc leaves everything as it is.", classes="hint")
 
     def on_mount(self) -> None:
-        """Type at once; no blinking."""
+        """Focus the first input; no cursor blinks."""
         for field in self.query(Input):
             field.cursor_blink = False
         self.query(Input).first().focus()
 
     def on_input_submitted(self) -> None:
-        """Try what was typed."""
+        """Pass what was typed to `use`."""
         try:
             self._use([field.value for field in self.query(Input)])
         except UsageError as refusal:

@@ -1,6 +1,6 @@
-"""The engine form: every argument of a boot, to find, to edit, and to boot with. Main thread.
+"""The engine form: find and edit any argument of a boot, and boot. Main thread.
 
-Nothing is in force before the engine is booted with it, so all is a draft until then.
+Arguments come into force only with a boot, so all is a draft until then.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ __all__ = ["EngineForm"]
 
 
 class EngineForm(ModalScreen[None]):
-    """Edits the arguments `current`; F5, after a look at the changes, hands all to `use`.
+    """Edits the arguments `current`; F5 shows the changes, then hands all arguments to `use`.
 
-    cost: what booting again costs, in a sentence. use, check: a UsageError keeps the form open
-    and is shown; check is asked before the changes are, use boots.
-    preset: texts by name, as if they had been typed already.
+    cost: what booting again costs, in a sentence. check: called before the changes are shown.
+    use: boots. A UsageError from either keeps the form open, and is shown.
+    preset: texts by name, put in as if they had been typed.
     """
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal"), (160, "-wide")]  # noqa: RUF012
@@ -72,7 +72,7 @@ class EngineForm(ModalScreen[None]):
         self._view = VIEWS[0]
         self._viewed_before = ""
         """The view to go back to while the changes are shown before a boot; else empty."""
-        self._said = ""
+        self._notice = ""
         self._doing: tuple[object, ...] = ()
         self._touched = self._leaving = False
 
@@ -95,16 +95,16 @@ class EngineForm(ModalScreen[None]):
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
-        """What was preset stands there as if typed."""
-        said = ""
+        """Put the preset texts in as if they had been typed."""
+        notice = ""
         for name, text in self._preset.items():
             if argument := self._draft.arguments.get(name):
                 try:
                     self._draft.put(argument, text)
                 except UsageError as error:
-                    said = said or str(error)
+                    notice = notice or str(error)
         self._look(keep=next(iter(self._preset), None))
-        self._say(said)
+        self._say(notice)
 
     def on_resize(self) -> None:
         """Paint anew once the list has its size."""
@@ -113,15 +113,15 @@ class EngineForm(ModalScreen[None]):
     # -- what is shown ---------------------------------------------------------------------
 
     def _look(self, keep: str | None = None) -> None:
-        """The rows of the view and the filter; `keep` is the name to stay on."""
+        """Show the rows of the view and the filter; `keep` is the name to stay on."""
         words = "" if self._viewed_before else self._filter.value
-        self._list.show(self._draft.found(self._view, words), keep)
+        self._list.show(self._draft.entries(self._view, words), keep)
 
-    def _say(self, said: str = "") -> None:
-        """Paint, with what has to be said above the help."""
-        self._said = said
+    def _say(self, notice: str = "") -> None:
+        """Paint, with `notice` above the help."""
+        self._notice = notice
         self._paint()
-        # A footer made anew is a layout made anew: only where its keys are others.
+        # A new footer costs a new layout: only where its keys are others.
         doing = (self._editor.argument, self._viewed_before)
         if doing != self._doing:
             self._doing = doing
@@ -139,43 +139,43 @@ class EngineForm(ModalScreen[None]):
 
     def _paint_about(self) -> None:
         width, height = self._about.size
-        said = [fitted([(line, "bad")], width) for line in _wrapped(self._said, width)]
+        notice = [fitted([(line, "bad")], width) for line in _wrapped(self._notice, width)]
         argument = self._editor.argument or self._list.chosen
         if self._viewed_before:
             rows = review_rows(self._draft, self._cost, width)
         elif argument is not None:
             typed = self._editor.value.strip() if self._editor.argument else None
-            rows = about_rows(self._draft, argument, typed, width, max(1, height - len(said)))
+            rows = about_rows(self._draft, argument, typed, width, max(1, height - len(notice)))
         else:
             rows = []
-        self._about.paint([*said, *rows])
+        self._about.paint([*notice, *rows])
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Only what can be done now has its key in the footer."""
+        """Show only the keys of what can be done now."""
         del parameters
         if action == "really":
             return bool(self._viewed_before)
         if action == "known":
             return bool(self._editor.argument and self._editor.argument.choices)
-        if action in ("boot", "edit", "turn", "reset", "filter"):
+        if action in ("boot", "edit", "cycle", "reset", "filter"):
             return not self._viewed_before
         return action != "view" or not (self._viewed_before or self._editor.argument)
 
     # -- moving ----------------------------------------------------------------------------
 
     def action_move(self, steps: int) -> None:
-        """Up or down the list."""
+        """Move up or down the list."""
         if self._editor.argument is None:
             self._list.move(steps)
         self._list.focus()
         self._calm()
 
     def action_page(self, direction: int) -> None:
-        """A page up or down."""
+        """Move a page up or down."""
         self.action_move(direction * max(1, self._list.size.height - 2))
 
     def action_view(self, direction: int) -> None:
-        """The next view, or the one before."""
+        """Show the next view, or the one before."""
         name = self._list.name_here
         self._view = VIEWS[(VIEWS.index(self._view) + direction) % len(VIEWS)]
         self._look(keep=name)
@@ -183,14 +183,14 @@ class EngineForm(ModalScreen[None]):
         self._calm()
 
     def action_filter(self) -> None:
-        """To the filter, what it holds selected."""
+        """Focus the filter, and select its text."""
         self._filter.focus()
         self._filter.select_all()
         self._calm()
 
     def on_key(self, event: events.Key) -> None:
-        """What is typed on the list begins a new filter."""
-        # Keys come here before they are looked up among the bindings.
+        """Begin a new filter with a character typed on the list."""
+        # A key comes here before Textual looks for its binding.
         bound = event.key in ("space", "slash")
         if self._list.has_focus and event.is_printable and event.character and not bound:
             event.stop()
@@ -213,7 +213,7 @@ class EngineForm(ModalScreen[None]):
             self._calm()
 
     def _calm(self) -> None:
-        """Whatever was said has been read."""
+        """Paint without a notice."""
         self._leaving = False
         self._say()
 
@@ -221,19 +221,19 @@ class EngineForm(ModalScreen[None]):
 
     @on(Input.Submitted, "Filter")
     def action_edit(self) -> None:
-        """Type a value in its place; a switch is turned."""
+        """Edit the value in its place; a switch goes to its other value."""
         argument = self._list.chosen
         if argument is None:
             return
         if argument.kind == "switch":
             self._list.focus()
-            self.action_turn(1)
+            self.action_cycle(1)
             return
         self._editor.open(argument, self._draft.new(argument) or argument.default)
         self._calm()
 
-    def action_turn(self, direction: int) -> None:
-        """The next of the values there are, or the one before."""
+    def action_cycle(self, direction: int) -> None:
+        """Take the next of the known values, or the one before."""
         argument = self._list.chosen
         ring = self._draft.ring(argument) if argument else []
         if argument and ring:
@@ -243,23 +243,23 @@ class EngineForm(ModalScreen[None]):
             self._done(argument)
 
     def action_reset(self) -> None:
-        """To the engine's default; once there, back to what was given."""
+        """Go to the engine's default; from the default, back to the present value."""
         if (argument := self._list.chosen) is not None:
             self._draft.reset(argument)
             self._done(argument)
 
     def action_known(self, direction: int) -> None:
-        """The next of the values known into the editor, or the one before."""
-        self._editor.turn(direction)
+        """Put the next known value into the editor, or the one before."""
+        self._editor.cycle(direction)
 
     @on(Input.Changed, "Editor")
     def _typing(self) -> None:
-        self._said = ""
+        self._notice = ""
         self._paint_about()
 
     @on(Input.Submitted, "Editor")
     def _take(self) -> bool:
-        """Put what is typed into the draft; False, and why, when it cannot be."""
+        """Put the typed text into the draft; False, with a notice, where it is invalid."""
         argument = self._editor.argument
         if argument is not None:
             try:
@@ -284,7 +284,7 @@ class EngineForm(ModalScreen[None]):
     # -- booting and leaving ---------------------------------------------------------------
 
     def action_boot(self) -> None:
-        """Show what changes and what that costs; the same key again boots."""
+        """Show the changes and what a boot costs; the same key again boots."""
         if not self._take():
             return
         if not self._draft.changes():
@@ -312,7 +312,7 @@ class EngineForm(ModalScreen[None]):
         self.dismiss()
 
     def _refused(self, error: UsageError) -> None:
-        """Say why not, on the argument that the refusal names if it names one."""
+        """Show the refusal, on the argument that it names if it names one."""
         words = re.findall(r"--[\w-]+|\w+_\w+", error.message)
         names = [word.removeprefix("--").replace("-", "_") for word in words]
         name = next((name for name in names if name in self._draft.arguments), "")
@@ -333,7 +333,7 @@ class EngineForm(ModalScreen[None]):
             self._filter.value = ""
 
     def action_back(self) -> None:
-        """One step back: from editing, from the boot, from the filter, then from the form."""
+        """Go one step back: from editing, from the review, from the filter, then from the form."""
         count = len(self._draft.changes())
         if self._editor.argument is not None:
             self._close()

@@ -1,4 +1,4 @@
-"""The servers that are watched, one a row: sorted by any column, filtered by words."""
+"""The table of watched servers, one a row: sorted by any column, filtered by words."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class ServerTable(EntryTable):
 
 
 class FleetScreen(Screen[None]):
-    """Shows what it is given; Enter asks for one server alone."""
+    """Shows the servers; Enter asks for one of them alone."""
 
     class Opened(Message):
-        """A server was chosen: `place` among those that are watched."""
+        """The server at `place` was chosen."""
 
         def __init__(self, place: int) -> None:
             super().__init__()
@@ -62,7 +62,7 @@ class FleetScreen(Screen[None]):
         self._looked: Looked | None = None
 
     def compose(self) -> ComposeResult:
-        """A line on all of them, the table, the one under the cursor, what it is filtered by."""
+        """The line on all servers, the table, the lines on the chosen one, the filter."""
         yield self._title
         yield self._table
         yield self._about
@@ -70,7 +70,7 @@ class FleetScreen(Screen[None]):
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
-        """The filter is there when it is wanted."""
+        """Hide the filter until it is wanted."""
         self._filter.display = False
         self._filter.cursor_blink = False
 
@@ -79,22 +79,22 @@ class FleetScreen(Screen[None]):
         self.call_after_refresh(self._paint)
 
     def show(self, looked: Looked) -> None:
-        """Paint what was seen; only cells that differ are written."""
+        """Paint `looked`; only cells that differ are written."""
         self._looked = looked
         self._paint()
 
     def action_open(self) -> None:
-        """One server alone."""
+        """Ask for the chosen server alone."""
         if self._table.chosen is not None:
             self.post_message(self.Opened(self._table.chosen - 1))
 
     def action_filter(self) -> None:
-        """Type what to filter by."""
+        """Show and focus the filter."""
         self._filter.display = True
         self._filter.focus()
 
     def action_clear(self) -> None:
-        """Show all of them again."""
+        """Show all servers again."""
         self._filter.value = ""
         self._filter.display = False
         self._table.focus()
@@ -104,7 +104,7 @@ class FleetScreen(Screen[None]):
         self._table.sort_beside(direction)
 
     def action_invert(self) -> None:
-        """The other way round."""
+        """Sort the other way round."""
         self._table.invert()
 
     @on(Input.Changed)

@@ -1,4 +1,4 @@
-"""The frontier screen: settings against each other, axes to choose, a sweep to fill it."""
+"""The frontier screen: settings against each other, with axes to choose and a sweep."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _FIRST_X = next(i for i, axis in enumerate(AXES_X) if axis.key == "e2e_p90")
 
 
 class FrontierScreen(WatchingScreen):
-    """Draws the session's points; the engine goes on beneath."""
+    """Draws the session's points; the engine runs on."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,f,q", "leave", "back to the board", key_display="esc"),
-        Binding("y", "turn_y", "y axis"),
-        Binding("x", "turn_x", "x axis"),
+        Binding("y", "next_y", "y axis"),
+        Binding("x", "next_x", "x axis"),
         Binding("w", "sweep", "sweep, or stop it"),
         Binding("c", "clear", "clear the points"),
     ]
@@ -47,18 +47,18 @@ class FrontierScreen(WatchingScreen):
             y, x = AXES_Y[self._y], AXES_X[self._x]
             self._canvas.paint(frontier(frame, y, x, *self._canvas.size))
 
-    def action_turn_y(self) -> None:
-        """The next quantity upwards."""
+    def action_next_y(self) -> None:
+        """Take the next quantity for the y axis."""
         self._y = (self._y + 1) % len(AXES_Y)
         self.tick()
 
-    def action_turn_x(self) -> None:
-        """The next latency."""
+    def action_next_x(self) -> None:
+        """Take the next latency for the x axis."""
         self._x = (self._x + 1) % len(AXES_X)
         self.tick()
 
     def action_sweep(self) -> None:
-        """Sweep the load, or stop doing so."""
+        """Sweep the load, or stop the sweep."""
         sweep, steer = self._session.latest.sweep, self._session.steer
         stops = sweep is not None and sweep.level is not None
         self.attempt(steer.experiments.stop if stops else steer.experiments.sweep)

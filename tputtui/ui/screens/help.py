@@ -57,10 +57,10 @@ _MEANINGS = (
 
 
 class HelpScreen(ModalScreen[None]):
-    """One page.
+    """One page of keys and meanings.
 
-    keys: (key, what it does). meanings: (what stands there, what it means); those of the board and
-    of the limits without.
+    keys: (key, what it does). meanings: (text on the screen, what it means); empty for those of
+    the board and of the limits.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -1,4 +1,4 @@
-"""Every setting tried in this run: what it gave, against what; back to it, or two side by side."""
+"""The screen of all settings tried: their figures, going back to one, and two side by side."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class TrialTable(EntryTable):
     """The settings, by their numbers."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        # Not `select_cursor`: a click on the row of the cursor would turn limits as well.
+        # Not `select_cursor`: a click on the cursor's row would change limits as well.
         Binding("enter", "screen.jump", "jump to it", key_display="⏎"),
     ]
 
 
 class HistoryScreen(WatchingScreen):
-    """A row a setting; the engine goes on beneath."""
+    """A row for each setting; the engine runs on."""
 
     AUTO_FOCUS = "#trials"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -60,10 +60,10 @@ class HistoryScreen(WatchingScreen):
         self._marked: int | None = None
         self._pair: tuple[int, int] | None = None
         self._made: dict[int, tuple[object, dict[str, Entry]]] = {}
-        self._found: tuple[Trial, Trial, tuple[Difference, ...]] | None = None
+        self._compared: tuple[Trial, Trial, tuple[Difference, ...]] | None = None
 
     def compose(self) -> ComposeResult:
-        """A line on the table, the table, what is to be said of a row or of two."""
+        """The line on the table, the table, the lines on one row, the pane for two."""
         yield self._title
         yield self._table
         yield self._about
@@ -71,11 +71,11 @@ class HistoryScreen(WatchingScreen):
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
-        """Two rows are compared when they are wanted."""
+        """Hide the pane for two rows until it is wanted."""
         self._pane.display = False
 
     def show(self, frame: Frame) -> None:
-        """Paint `frame`: cells that differ, and the lines about the row of the cursor."""
+        """Paint `frame`: cells that differ, and the lines on the chosen row."""
         if not self._table.size.area:
             return
         trials = {trial.number: trial for trial in frame.trials}
@@ -91,18 +91,18 @@ class HistoryScreen(WatchingScreen):
     # -- what the person does --------------------------------------------------------------
 
     def action_jump(self) -> None:
-        """Put the setting of the row on again; ask first when that takes a boot."""
+        """Apply the setting of the row again; ask first where that needs a boot."""
         number = self._table.chosen
         if number is None:
             return
         try:
-            said = self._session.steer.jump(number)
+            message = self._session.steer.jump(number)
         except BootNeeded as needed:
             self._offer_boot(number, needed)
         except TputError as refusal:
             self.refuse(refusal)
         else:
-            self.notify(said, timeout=3)
+            self.notify(message, timeout=3)
             self.tick()
 
     def _offer_boot(self, number: int, needed: BootNeeded) -> None:
@@ -111,7 +111,7 @@ class HistoryScreen(WatchingScreen):
         except TputError as refusal:
             self.refuse(refusal)
             return
-        told = [
+        sentences = [
             f"{needed.message} Boot that one, in this process?",
             cost,
             "History, marks and this table stay.",
@@ -120,10 +120,10 @@ class HistoryScreen(WatchingScreen):
         def boot() -> None:
             self.attempt(lambda: self._session.steer.jump(number, boot=True))
 
-        self.app.push_screen(Confirm(f"boot the engine of row {number}", told, "boots", boot))
+        self.app.push_screen(Confirm(f"boot the engine of row {number}", sentences, "boots", boot))
 
     def action_pin(self) -> None:
-        """Compare with the row from now on; a second time, with the row before again."""
+        """Compare with the chosen row from now on; a second time, with the row before again."""
         number = self._table.chosen
         if number is not None:
             pinned = self._session.latest.baseline == number
@@ -147,7 +147,7 @@ class HistoryScreen(WatchingScreen):
         self._table.sort_beside(direction)
 
     def action_reverse(self) -> None:
-        """The other way round."""
+        """Sort the other way round."""
         self._table.invert()
 
     @on(DataTable.RowHighlighted)
@@ -155,15 +155,15 @@ class HistoryScreen(WatchingScreen):
         self.tick()
 
     def action_undo(self) -> None:
-        """Take back the last turn."""
+        """Undo the last change."""
         self.attempt(lambda: f"Undone: {self._session.steer.undo()}")
 
     def action_redo(self) -> None:
-        """Do again what was undone last."""
+        """Redo the change that was undone last."""
         self.attempt(lambda: f"Done again: {self._session.steer.redo()}")
 
     def action_leave(self) -> None:
-        """Away with the two rows, else back to the board."""
+        """Hide the pane for two rows, or go back to the board."""
         if self._pair is not None:
             self._pair = None
             self.tick()
@@ -173,7 +173,7 @@ class HistoryScreen(WatchingScreen):
     # -- inside ----------------------------------------------------------------------------
 
     def _rows(self, frame: Frame, shown: tuple[Column, ...]) -> dict[int, dict[str, Entry]]:
-        """Every row's cells; those of a row that has not changed are the same object again."""
+        """Every row's cells; an unchanged row gives the same object as before."""
         started_s = frame.t_s - frame.elapsed_s
         engines: list[EngineSpec] = []
         made: dict[int, tuple[object, dict[str, Entry]]] = {}
@@ -191,7 +191,7 @@ class HistoryScreen(WatchingScreen):
         return {number: cells for number, (_, cells) in made.items()}
 
     def _paint_below(self, frame: Frame, trials: dict[int, Trial]) -> None:
-        """Two rows side by side, else a few lines about the one under the cursor."""
+        """Paint two rows side by side, or a few lines on the chosen row."""
         both = self._pair
         self._pane.display = both is not None
         self._about.display = both is None
@@ -202,7 +202,7 @@ class HistoryScreen(WatchingScreen):
             rows = pair(old, new, self._differences(old, new), width, height)
             self._pane.border_title = f" {old.number} → {new.number} "
             self._pane.styles.height = len(rows) + 1
-            # Once it has its height.
+            # After the pane has its height.
             self.call_after_refresh(self._pane.paint, rows)
             return
         trial = trials.get(self._table.chosen or 0)
@@ -211,13 +211,13 @@ class HistoryScreen(WatchingScreen):
         self._about.paint(about(trial, words, width, started_s) if trial else [])
 
     def _words(self, frame: Frame, number: int) -> str:
-        said = " · now" if number == frame.trials[-1].number else ""
-        return said + (" · baseline" if number == frame.baseline else "")
+        words = " · now" if number == frame.trials[-1].number else ""
+        return words + (" · baseline" if number == frame.baseline else "")
 
     def _differences(self, old: Trial, new: Trial) -> tuple[Difference, ...]:
-        """What the figures differ by; worked out anew when one of them has grown."""
+        """How the figures differ; computed anew only for other or newer settings."""
         if old.series is None or new.series is None:
             return ()
-        if self._found is None or self._found[0] is not old or self._found[1] is not new:
-            self._found = (old, new, between(old, new)[0])
-        return self._found[2]
+        if self._compared is None or self._compared[0] is not old or self._compared[1] is not new:
+            self._compared = (old, new, between(old, new)[0])
+        return self._compared[2]

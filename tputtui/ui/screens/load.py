@@ -1,7 +1,7 @@
-"""The load editor: every part of a load as text, with its kinds, and what it amounts to.
+"""The load editor: every part of a load as text, with its kinds and a preview.
 
-Main thread. What is typed is parsed at once; the preview waits until the typing stops, since the
-engine's thread has to share the interpreter with it.
+Main thread. What is typed is parsed at once; the preview waits until the typing stops, since it
+takes time of the interpreter from the engine's thread.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from tputtui.ui.panels.preview import preview_rows, preview_title
 __all__ = ["LoadEditor"]
 
 _QUIET_S = 0.15
-"""How long nothing is typed before the preview is made."""
+"""How long nothing must be typed before the preview is made."""
 
 _ALONE = {
     "trace": ("prompt", "output", "pairs", "prefix", "sessions"),
     "pairs": ("prompt", "output"),
 }
-"""Fields that, once given, leave no room for others."""
+"""Field to the other fields that cannot be given beside it."""
 
 _WHY = {"trace": "as the trace has it", "pairs": "drawn together, as joint lengths"}
 _NEEDED = {field.name: field.forms[0][1] for field in FIELDS if field.name in ("prompt", "output")}
-"""What to begin with when a field that must be given comes back empty."""
+"""Text of a field that must be given, when it opens again and was empty before."""
 
 
 class Kind(Select[str], inherit_bindings=False):
     """The kinds of one field; ↑ and ↓ stay free to move between fields.
 
-    shown: the kind of what is typed; a value that differs is one that was chosen.
+    shown: the kind of the typed text; a `value` that differs was chosen in the list.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "screen.move(-1)", "field", key_display="↑↓"),
         Binding("down", "screen.move(1)", "field", show=False),
         Binding("enter,space", "show_overlay", "list", key_display="⏎"),
-        Binding("left", "turn(-1)", "other kind", key_display="←→"),
-        Binding("right", "turn(1)", "other kind", show=False),
+        Binding("left", "cycle(-1)", "other kind", key_display="←→"),
+        Binding("right", "cycle(1)", "other kind", show=False),
     ]
 
     def __init__(self, field: Field, shown: str) -> None:
@@ -68,13 +68,13 @@ class Kind(Select[str], inherit_bindings=False):
         )
 
     def show(self, kind: str) -> None:
-        """Say which kind is typed, without putting its example there."""
+        """Show the kind of the typed text, without putting its example there."""
         self.shown = kind
         with self.prevent(Select.Changed):
             self.value = kind
 
-    def action_turn(self, direction: int) -> None:
-        """The next kind, or the one before."""
+    def action_cycle(self, direction: int) -> None:
+        """Take the next kind, or the one before."""
         place = self._names.index(self.shown) + direction
         self.value = self._names[place % len(self._names)]
 
@@ -83,7 +83,7 @@ class Text(Input):
     """The text of one field."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        # Else an input of one row would scroll.
+        # Otherwise an input of one row would scroll.
         Binding("up", "screen.move(-1)", "field", key_display="↑↓"),
         Binding("down", "screen.move(1)", "field", show=False),
         Binding("enter", "submit", "apply", key_display="⏎"),
@@ -130,7 +130,7 @@ class LoadEditor(ModalScreen[None]):
         self._labels = {field.name: Label(markup=False, classes="label") for field in FIELDS}
         self._message = Label(markup=False, id="message")
         self._canvas = Canvas(id="preview")
-        # What a field held before another took its place; what was last typed of each kind.
+        # Text of a field before another field closed it; text typed last, by field and kind.
         self._kept: dict[str, str] = {}
         self._typed: dict[tuple[str, str], str] = {}
         self._workload: Workload | None = workload
@@ -142,7 +142,7 @@ class LoadEditor(ModalScreen[None]):
     # -- layout ----------------------------------------------------------------------------
 
     def compose(self) -> ComposeResult:
-        """A row a field, what is wrong or possible, the preview."""
+        """A row for each field, the message, the preview."""
         with Vertical(id="box") as box:
             box.border_title = " load "
             for field in FIELDS:
@@ -155,7 +155,7 @@ class LoadEditor(ModalScreen[None]):
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
-        """Nothing blinks; the preview stands from the first look on."""
+        """Show the preview at once; no cursor blinks."""
         for text in self._inputs.values():
             text.cursor_blink = False
         self._read()
@@ -182,11 +182,11 @@ class LoadEditor(ModalScreen[None]):
         text.cursor_position = len(text.value)
 
     def on_descendant_focus(self) -> None:
-        """The row one is in shows its marker, and how it is written."""
+        """Mark the focused row, and show how its field is written."""
         self._say()
 
     def _read(self) -> None:
-        """Take what is typed: which fields are open, of which kind each is, what is wrong."""
+        """Parse what is typed: which fields are open, the kind of each, the first error."""
         self._open_and_close()
         self._error, self._bad = None, ""
         for name, text in self._inputs.items():
@@ -210,9 +210,9 @@ class LoadEditor(ModalScreen[None]):
         self._wait()
 
     def _open_and_close(self) -> None:
-        """Fields that another leaves no room for are emptied and shut, and come back as they were.
+        """Empty and close the fields that another excludes; opened again, they get their text back.
 
-        Even a text that cannot be read yet counts: what is half typed must not flap.
+        A text that cannot be parsed yet excludes others too: fields must not flap while one types.
         """
         shut: dict[str, str] = {}
         for name, others in _ALONE.items():
@@ -271,12 +271,12 @@ class LoadEditor(ModalScreen[None]):
             marker = "✗" if field.name == self._bad else "▸" if field.name == here else " "
             self._labels[field.name].update(f"{marker} {field.label}")
         if self._error is not None:
-            told = f"✗ {self._error}"
+            message = f"✗ {self._error}"
         else:
             forms = next((field.forms for field in FIELDS if field.name == here), ())
-            told = " · ".join(text for _, text in forms)
+            message = " · ".join(text for _, text in forms)
         self._message.set_class(self._error is not None, "-refused")
-        self._message.update(told)
+        self._message.update(message)
         # A long hint takes rows from the preview, a short one gives them back.
         self.call_after_refresh(self._paint)
 
@@ -289,7 +289,7 @@ class LoadEditor(ModalScreen[None]):
     # -- keys ------------------------------------------------------------------------------
 
     def action_move(self, direction: int) -> None:
-        """The next field that is open, or the one before, in the same column."""
+        """Go to the next open field in the same column, or to the one before."""
         column: dict[str, Widget] = {**self._inputs}
         if isinstance(self.focused, Kind):
             column = {**self._kinds}

@@ -1,4 +1,4 @@
-"""The engine's log, whole, following its end."""
+"""The engine's whole log; the screen follows its end."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class LogScreen(ModalScreen[None]):
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        """Show what there is, then what comes."""
+        """Show the lines so far."""
         log = self.query_one(Log)
         log.write_lines(self._tail.lines)
         log.focus()
 
     def add(self, lines: list[str]) -> None:
-        """Lines that have just come."""
+        """Append new lines."""
         if lines:
             self.query_one(Log).write_lines(lines)
 

@@ -1,4 +1,4 @@
-"""One server alone: throughput, batch, latencies, and what it says of itself."""
+"""One server alone: throughput, batch, latencies, and what it reports of itself."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ ALWAYS: tuple[BindingType, ...] = (
             tooltip="Give the terminal back to the shell, until `fg`"),
     Binding("q", "app.leave", "quit", tooltip="Leave; so does Ctrl+C"),
 )  # fmt: skip
-"""What both screens of servers can do."""
+"""Keys of both screens of servers."""
 
 
 class ServerScreen(Screen[None]):
-    """Shows the server at `place` of what it is given.
+    """Shows the server at `place`.
 
-    alone: there is no table to go back to.
+    alone: whether it is the only one, without a table to go back to.
     """
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-short"), (36, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left_square_bracket", "turn(-1)", "server", key_display="[ ]",
+        Binding("left_square_bracket", "cycle(-1)", "server", key_display="[ ]",
                 tooltip="The server before, or the next"),
-        Binding("right_square_bracket", "turn(1)", "next", show=False),
+        Binding("right_square_bracket", "cycle(1)", "next", show=False),
         Binding("escape", "back", "all servers", key_display="esc",
                 tooltip="Back to the table of servers"),
         *ALWAYS,
@@ -68,26 +68,26 @@ class ServerScreen(Screen[None]):
         yield Footer(show_command_palette=False, compact=True)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Without others there is nothing to go to."""
-        return not (self._alone and action in ("turn", "back"))
+        """Show no keys that lead to other servers where there are none."""
+        return not (self._alone and action in ("cycle", "back"))
 
     def on_resize(self) -> None:
         """Paint anew once everything has its size."""
         self.call_after_refresh(self._paint)
 
     def show(self, looked: Looked) -> None:
-        """Paint what was seen; only cells that differ are written."""
+        """Paint the server in `looked`; only cells that differ are written."""
         self._looked = looked
         self._paint()
 
-    def action_turn(self, direction: int) -> None:
-        """The server before, or the next."""
+    def action_cycle(self, direction: int) -> None:
+        """Show the server before, or the next."""
         if self._looked is not None:
             self._place = (self._place + direction) % len(self._looked.servers)
             self._paint()
 
     def action_back(self) -> None:
-        """Back to the table."""
+        """Go back to the table."""
         self.dismiss()
 
     def _paint(self) -> None:

@@ -1,4 +1,4 @@
-"""The tuner's screen: what to search, the trials as they come, what to take. The engine goes on."""
+"""The tuner's screen: the plan, the trials as they come, the outcome. The engine runs on."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _PLANNING = ("start", "find", "vary", "boots", "search", "budget", "goals", "res
 
 
 class TunerScreen(WatchingScreen):
-    """Shows the plan until it is started, then what comes of it.
+    """Shows the plan until the search starts, then the trials and the outcome.
 
-    plan: to start from. keep: told of every change to it. verify: asks for a verify boot.
-    A run that is over (`plan` None) is only looked at.
+    plan: to start from; None for a recorded run, which can only be looked at. keep: called with
+    every changed plan. verify: called to ask for a verify boot.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -70,7 +70,7 @@ class TunerScreen(WatchingScreen):
         self._phase = ""
 
     def compose(self) -> ComposeResult:
-        """A line on how it stands, and everything else."""
+        """The line on the tuner's state, and everything else."""
         yield self._title
         yield self._canvas
         yield Footer(show_command_palette=False, compact=True)
@@ -92,13 +92,13 @@ class TunerScreen(WatchingScreen):
         self._canvas.paint(rows)
         phase = f"{self._planning} {frame.tuner and (frame.tuner.phase, frame.tuner.offered)}"
         if phase != self._phase:
-            # Other keys are of use now.
+            # Other keys can be used now.
             self._phase = phase
             self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Only keys that do something now are shown."""
-        # What was shown last: to look is also to move the run on.
+        """Show only keys that do something now."""
+        # The state shown last: another look would move the run on.
         state = self._state
         over = state is not None and state.over and not self._planning
         match action:
@@ -113,7 +113,7 @@ class TunerScreen(WatchingScreen):
     # -- the plan --------------------------------------------------------------------------
 
     def action_start(self) -> None:
-        """Begin."""
+        """Start the search."""
         plan = self._plan
         if plan is not None and self.attempt(lambda: self._session.steer.experiments.tune(plan)):
             self._planning = False
@@ -124,17 +124,17 @@ class TunerScreen(WatchingScreen):
         await self.app.run_action("edit_goals")
 
     def action_find(self) -> None:
-        """Limits for the load as it is, or the load as well."""
+        """Search limits for the load as it is, or the load as well."""
         self._change(load=not self._plan.load if self._plan else False)
 
     def action_search(self) -> None:
-        """The next way to search."""
+        """Take the next way to search."""
         names = list(SEARCHES)
         at = names.index(self._plan.search) if self._plan else -1
         self._change(search=names[(at + 1) % len(names)])
 
     def action_vary(self) -> None:
-        """Ask which limits are turned, and through which values."""
+        """Ask which limits to vary, and through which values."""
 
         def use(text: str) -> None:
             frame = self._session.latest
@@ -164,7 +164,7 @@ class TunerScreen(WatchingScreen):
                   hint, use)  # fmt: skip
 
     def action_budget(self) -> None:
-        """Ask for how long it may take."""
+        """Ask how long the search may take."""
 
         def use(text: str) -> None:
             try:
@@ -179,8 +179,8 @@ class TunerScreen(WatchingScreen):
         self._ask("budget", f"{self._plan.budget_s / 60:g}" if self._plan else "", hint, use)
 
     async def action_resume(self) -> None:
-        """Begin with the trials of the newest run that has any, if they are about this setting."""
-        # Only here: reading a log takes numpy and a while.
+        """Go on with the trials of the newest run that has any, if they are about this setting."""
+        # Imported only here: reading a log needs numpy and takes a while.
         from tputtui.record.resuming import resumed
 
         plan, asked = self._plan, self._session.latest.profile
@@ -191,33 +191,33 @@ class TunerScreen(WatchingScreen):
         except TputError as refusal:
             self.refuse(refusal)
             return
-        told = len(plan.told)
+        count = len(plan.told)
         if self.attempt(lambda: self._session.steer.experiments.tune(plan)):
             self._planning = False
-            self.notify(f"Going on after {counted(told, 'trial')}.", timeout=4)
+            self.notify(f"Going on after {counted(count, 'trial')}.", timeout=4)
             self.tick()
 
     # -- while it runs, and after ----------------------------------------------------------
 
     def action_finish(self) -> None:
-        """No more trials; a second time, no confirmation either."""
+        """Try no more settings; a second time, skip the confirmation as well."""
         self.attempt(self._session.steer.experiments.finish_tuning, shown_s=5.0)
 
     def action_take(self) -> None:
-        """Put on what was found; ask first where that takes a boot."""
+        """Apply the better setting; ask first where that needs a boot."""
         self._take(lambda: None)
 
     def action_verify(self) -> None:
-        """Put it on, and ask for a verify boot of it."""
+        """Apply the better setting, and ask for a verify boot of it."""
         self._take(self._verify)
 
     def action_reject(self) -> None:
-        """Leave everything as it is, back to the plan."""
+        """Leave everything as it is, and go back to the plan."""
         self.notify("Everything stays as it was.", timeout=3)
         self.action_anew()
 
     def action_anew(self) -> None:
-        """Back to the plan."""
+        """Go back to the plan."""
         self._planning = True
         self.tick()
 
@@ -226,18 +226,23 @@ class TunerScreen(WatchingScreen):
     def _take(self, then: Callable[[], None]) -> None:
         steer = self._session.steer
         try:
-            said = steer.take()
+            message = steer.take()
         except BootNeeded as needed:
-            told = [f"{needed.message} Boot that one, in this process?", steer.engine.boot_cost]
+            sentences = [
+                f"{needed.message} Boot that one, in this process?",
+                steer.engine.boot_cost,
+            ]
 
             def boot() -> None:
                 self.attempt(lambda: steer.take(boot=True), shown_s=5.0)
 
-            self.app.push_screen(Confirm("boot what was found", told, "boots", boot))
+            self.app.push_screen(Confirm("boot what was found", sentences, "boots", boot))
         except TputError as refusal:
             self.refuse(refusal)
         else:
-            self.notify(f"{said}. u on the board undoes it, s saves it.", title="Taken", timeout=6)
+            self.notify(
+                f"{message}. u on the board undoes it, s saves it.", title="Taken", timeout=6
+            )
             self.dismiss()
             then()
 

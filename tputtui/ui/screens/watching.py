@@ -1,4 +1,4 @@
-"""What the screens over the board have in common: they look at the run, and the engine goes on."""
+"""The base of the screens over the board: they show the run, and the engine runs on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["WatchingScreen"]
 
 
 class WatchingScreen(Screen[None]):
-    """Paints frames of `session`: when it has its size, and at each tick of the app."""
+    """Paints frames of `session`: when the screen has its size, and at each tick of the app."""
 
     def __init__(self, session: Watched) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class WatchingScreen(Screen[None]):
         self.call_after_refresh(self.tick)
 
     def tick(self) -> None:
-        """Paint how things stand."""
+        """Paint the latest frame."""
         self.show(self._session.latest)
 
     @abstractmethod
@@ -34,25 +34,25 @@ class WatchingScreen(Screen[None]):
         """Paint `frame`; only cells that differ are written."""
 
     def attempt(self, act: Callable[[], object], *, shown_s: float = 3.0) -> bool:
-        """Do it, say what was done where `act` gives that in words, and paint; or say why not.
+        """Call `act`, show the sentence it returns, if any, and paint; or show why it failed.
 
-        shown_s: how long what was done is shown, in seconds. Whether it was done.
+        shown_s: how long the sentence is shown, in seconds. Returns whether `act` succeeded.
         """
         try:
-            said = act()
+            message = act()
         except TputError as refusal:
             self.refuse(refusal)
             return False
-        if isinstance(said, str) and said:
-            self.notify(said, timeout=shown_s)
+        if isinstance(message, str) and message:
+            self.notify(message, timeout=shown_s)
         self._session.advance()
         self.tick()
         return True
 
     def refuse(self, refusal: TputError) -> None:
-        """Say why something is not done, and what to do."""
+        """Show why something is not done, and what to do."""
         self.notify(refusal.hint, title=refusal.message, severity="warning", timeout=6)
 
     def action_leave(self) -> None:
-        """Back to the board; what is under way goes on."""
+        """Go back to the board; what is under way goes on."""
         self.dismiss()
