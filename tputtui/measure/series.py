@@ -1,4 +1,4 @@
-"""What a window of one setting gave: an estimate of every metric, and batches to estimate its error.
+"""What a window of one setting gave: an estimate of every metric, and batches for its error.
 
 Pure; called on the front end's thread. Compact: at most thirty floats a metric and no raw samples,
 so that hundreds of settings can be kept.

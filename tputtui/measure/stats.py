@@ -91,8 +91,9 @@ def quantiles(values: Floats, counts: Floats | None = None) -> Quantiles:
 
 
 def anytime_bound(level: float, part: float) -> float:
-    """How many standard errors an estimate stays within at every look, with probability 1 - `level`.
+    """The number of standard errors that an estimate stays within at every look.
 
+    level: the probability that it does not, at one look or more.
     part: information so far ÷ a fixed amount of information, above 0. While data accumulate, the
     error of an estimate is a Brownian motion in its information. Such a motion ever crosses
     Robbins' mixture boundary √((1 + ρ/part) · ln((part/ρ + 1) / level²)) with probability `level`

@@ -61,7 +61,7 @@ class StepTime:
 
     @property
     def resolved(self) -> bool:
-        """Whether compute is separated from memory: its share to ± 15 points, r2 of at least 0.5."""
+        """Whether compute is separated from memory: its share to ± 15 points, r2 at least 0.5."""
         return self.compute_error <= _SURE and self.r2 >= _EXPLAINED
 
     @property
