@@ -187,7 +187,7 @@ class CompareState:
     differences: tuple[Difference, ...]
     """B against A so far, the headline first."""
     title: str = "A/B"
-    """"A/B", or "verify": a boot with exactly the tuned values, compared with the tuned engine."""
+    """`A/B`, or `verify`: a boot with exactly the tuned values, compared with the tuned engine."""
     sides: tuple[str, str] = ("", "")
     """A and B by the limits in which they differ."""
     left_s: float = math.nan
@@ -220,7 +220,7 @@ class TunerTrial:
     point: Point
     """What was measured. Its letter belongs to the setting, also when that is measured again."""
     value: float
-    """What the tuner maximises: goodput with goals, else tokens/s; per second."""
+    """What the tuner maximises, per second: goodput with goals, else tokens/s."""
     error: float
     """Relative standard error of `value`."""
     miss: float
@@ -251,7 +251,7 @@ class TunerState:
     """The tuner: what it searches, what it has tried, and its result."""
 
     phase: str
-    """"searching", "confirming" or "done"."""
+    """`searching`, `confirming` or `done`."""
     note: str
     """What it does now, or why it ended."""
     load: bool

@@ -31,7 +31,7 @@ _NOW_S = 1.0
 _BINDING_S = 10.0
 """What binds is computed from the last seconds only, so that a change shows soon."""
 _REST_S = 0.5
-"""A load on a curve changes at every step: one that has not changed for so long has come to rest."""
+"""A load on a curve changes at every step: without a change for so long, it has come to rest."""
 _LONGEST_OWN_S = 60.0
 """A new window without a change waits no longer than this: its older requests are of the same
 setting."""

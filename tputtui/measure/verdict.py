@@ -303,7 +303,7 @@ class _Ranks:
         return (-math.inf, nearest) if self._falls else (-nearest, math.inf)
 
     def needs_s(self, new_s: float, level: float) -> float:
-        """Seconds more until the test decides, if the rates stay as they are; infinite for never."""
+        """Seconds more until the test decides, if rates stay as they are; infinite for never."""
         later = [look for look in self._looks if look > self._k and self.tell(level, look)]
         return new_s * (later[0] / self._k - 1) if later else math.inf
 

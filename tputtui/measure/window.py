@@ -128,7 +128,7 @@ class Settling:
         self._warming = warming
 
     def begin(self, at_s: float) -> None:
-        """Start the window at `at_s`: from then on requests are warm, and of the present setting."""
+        """Start the window at `at_s`: requests are warm from then on, and of this setting."""
         self._settled_s = max(at_s, self._changed_s)
         self._warming = False
 
