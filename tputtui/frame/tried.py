@@ -40,7 +40,7 @@ _NO_LONGER_SURE = "no change is within its interval again"
 
 
 class Trials:
-    """The rows, in the order in which they were last put on; the last one is the present setting."""
+    """The rows, in the order in which they were last put on; the present setting is last."""
 
     def __init__(self) -> None:
         self._rows: list[Trial] = []
@@ -141,7 +141,7 @@ class Trials:
         del self._rows[:-_KEPT]
 
     def _leave(self, recorder: Recorder, now_s: float) -> None:
-        """The present setting is left: compare the rows against it once more, by all that it gave."""
+        """The present setting is left: compare rows with all that it gave, once more."""
         if self._rows:
             present = self._rows[-1].number
             self._rows = [
