@@ -118,8 +118,8 @@ def _tune(headless: Headless, plan: Plan, options: argparse.Namespace, duration_
     interrupted = Interrupted(lambda: headless.say("left at once"))
     if not until_up(session, session.engine, interrupted):
         return _why_not(headless, interrupted)
-    if plan.told and not options.quiet:
-        headless.say(f"going on after {len(plan.told)} trials")
+    if plan.earlier_trials and not options.quiet:
+        headless.say(f"going on after {len(plan.earlier_trials)} trials")
     last = tune(session, plan, interrupted, headless.err, quiet=options.quiet)
     state = last.tuner
     assert state is not None

@@ -1,1 +1,1 @@
-"""What changes settings by itself and measures them: sweep, A/B, legs, verify boots, the tuner."""
+"""Experiments change settings by themselves and measure them: sweep, A/B, verify boot, tuner."""

@@ -1,16 +1,15 @@
-"""Two settings in turns on a warm engine, until it is clear which is better. Pure.
+"""Two settings alternately on a warm engine, until it is clear which one is better. Pure.
 
-An ask/tell machine: `ask` says which leg to run next, `tell` what it gave.
+An ask/tell machine: `ask` returns the leg to run next, `tell` takes what the leg gave.
 
-A warm engine drifts, so that legs alternate, A B B A A B …: whatever drifts in a straight line
-cancels out. Both legs of a pair serve the same requests, and the pair's difference is one
-observation. Looking after every pair from the 3rd to the 12th, each time at a sixth of the level,
-keeps the whole comparison at its level (group-sequential t-test with equal nominal levels: Pocock,
-"Group sequential methods in the design and analysis of clinical trials", Biometrika 64, 1977,
-191-199).
+A warm engine drifts. So the legs alternate, A B B A A B …, and a drift in a straight line cancels
+out. Both legs of a pair serve the same requests, and the pair's difference is one observation.
+Testing after every pair from the 3rd to the 12th, each time at a sixth of the level, keeps the
+whole comparison at its level (group-sequential t-test with equal nominal levels: Pocock, "Group
+sequential methods in the design and analysis of clinical trials", Biometrika 64, 1977, 191-199).
 
-Three pairs say little about how much pairs differ by chance. What varies inside the legs says
-something too: where it is the smaller of the two, it counts as two degrees of freedom more.
+Three pairs are a poor estimate of how much pairs differ by chance. The variance inside the legs is
+a second estimate: where it is the smaller of the two, it adds two degrees of freedom.
 """
 
 from __future__ import annotations
@@ -42,18 +41,18 @@ _FIRST_GIVING_UP = 6
 _NOMINAL = 1 / 6
 """Level of each look ÷ level of all looks from the 3rd pair to the 12th.
 
-300,000 simulated comparisons without a difference: 0.82 of the overall level is used up at 0.05,
-0.88 at 0.025, 0.99 at 0.005. So it holds for every level that a row can get.
+In 300,000 simulated comparisons without a difference, 0.82 of the overall level is used at 0.05,
+0.88 at 0.025, 0.99 at 0.005. So the level holds for every level that a row can get.
 """
 _PSEUDO_FREEDOM = 2
-"""Degrees of freedom that the variance inside the legs counts for, where it is the smaller."""
+"""Degrees of freedom that the variance inside the legs adds, where it is the smaller one."""
 _TELLING_FRAC = 0.001
-"""Stalls that take less of the time are not mentioned."""
+"""Stalls that take a smaller share of the time are not mentioned."""
 _GIVE_UP = 0.05
 
 
 class Leg(NamedTuple):
-    """One stretch of one setting. side: A or B. pair: from 0; both its legs share a seed."""
+    """One stretch of one setting. side: A or B. pair: from 0; both legs of a pair share a seed."""
 
     side: str
     pair: int
@@ -61,31 +60,31 @@ class Leg(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LegFigures:
-    """What a leg gave, by a metric's key; one that is absent, NaN or negative is left out.
-
-    errors: standard errors of the values' logarithms by what varies inside the leg; least: half an
-    event, which stands in for a rate of none beside one that is not.
-    smooth, smooth_errors: values and errors with the machine's stalls taken out, where they are
-    known; stalls: those.
-    """
+    """What a leg gave, by the key of a metric; an absent, NaN or negative value is ignored."""
 
     values: Mapping[str, float]
+    """In the unit of the metric."""
     errors: Mapping[str, float] = field(default_factory=dict)
+    """Standard errors of the values' logarithms, from the variance inside the leg."""
     least: Mapping[str, float] = field(default_factory=dict)
+    """Half an event per second of a rate: replaces a rate of 0 where the other side has none."""
     smooth: Mapping[str, float] | None = None
+    """The values without the machine's stalls; None where the stalls are not known."""
     smooth_errors: Mapping[str, float] = field(default_factory=dict)
+    """Standard errors of the logarithms of `smooth`."""
     stalls: Stalls = field(default_factory=Stalls)
+    """The machine's stalls in this leg."""
 
 
 class Comparison:
     """Compares settings A and B by `metrics`, the headline first, in `max_pairs` pairs at most.
 
-    It ends when every row is decided or without hope: that is when what was seen so far leaves a
+    It ends when every row is decided or hopeless. A row is hopeless when the pairs so far leave a
     chance below 5 % that the remaining pairs decide it (predictive power: Spiegelhalter, Freedman
     & Blackburn, Controlled Clinical Trials 7, 1986, 8-17).
 
-    The machine's stalls are taken out of both sides, unless one has more of them than chance
-    explains: then they may be the setting's own doing, and count.
+    The machine's stalls are taken out of both sides, unless one side has more of them than chance
+    explains: then the setting may cause them, and they count.
     """
 
     def __init__(self, metrics: Sequence[Metric], *, max_pairs: int = MAX_PAIRS) -> None:
@@ -93,57 +92,57 @@ class Comparison:
             raise ValueError(f"no comparison of {len(metrics)} metrics in {max_pairs} pairs")
         self._metrics = tuple(metrics)
         self._max_pairs = max_pairs
-        self._told: list[LegFigures] = []
+        self._legs: list[LegFigures] = []
         self._took_s = 0.0
         self._reason = ""
         self._result = self._judged()
 
     def ask(self) -> Leg | None:
-        """The leg to run next, the same until it is told; None when it is over."""
+        """The leg to run next, the same until `tell` has it; None when the comparison is over."""
         if self._reason:
             return None
-        return _leg(len(self._told))
+        return _leg(len(self._legs))
 
     def tell(self, leg: Leg, figures: LegFigures, took_s: float = math.nan) -> None:
-        """What `leg` gave.
+        """Take in what `leg` gave.
 
-        took_s: how long the leg took in all, to say how long the rest will.
+        took_s: seconds the leg took in all, for an estimate of the time left.
         Raises ValueError when `leg` is not the one asked for.
         """
         if leg != self.ask():
-            raise ValueError(f"told of {leg}, asked for {self.ask()}")
-        self._told.append(figures)
+            raise ValueError(f"got {leg}, asked for {self.ask()}")
+        self._legs.append(figures)
         self._took_s += took_s
-        if len(self._told) % 2 == 0:
+        if len(self._legs) % 2 == 0:
             self._result = self._judged()
             self._reason = self._why_over()
 
     @property
     def pairs(self) -> int:
-        """Pairs that are complete."""
-        return len(self._told) // 2
+        """Number of complete pairs."""
+        return len(self._legs) // 2
 
     @property
     def leg_s(self) -> float:
-        """Seconds that a leg took so far, on average; NaN before the first."""
-        return self._took_s / len(self._told) if self._told else math.nan
+        """Mean seconds of a leg so far; NaN before the first."""
+        return self._took_s / len(self._legs) if self._legs else math.nan
 
     @property
     def result(self) -> tuple[Difference, ...]:
-        """B against A by the pairs so far (old: A, new: B, geometric means); no interval before 3.
+        """B against A by the pairs so far (old: A, new: B, geometric means).
 
-        needs_s: until the end of the comparison at most.
+        There is no interval before the 3rd pair. needs_s: seconds to the end of the comparison.
         """
         return self._result
 
     @property
     def reason(self) -> str:
-        """Why it is over, in one sentence; empty while it is not."""
+        """Why the comparison is over, in one sentence; empty while it is not."""
         return self._reason
 
     @property
     def progress(self) -> str:
-        """How far it is: `pair 3 of at most 12`."""
+        """How far the comparison is: `pair 3 of at most 12`."""
         leg = self.ask()
         if leg is None:
             return f"{self.pairs} pairs"
@@ -158,46 +157,46 @@ class Comparison:
     def stalls(self) -> tuple[Stalls, Stalls]:
         """The machine's stalls in the legs of A and of B so far."""
         sides = {"A": Stalls(), "B": Stalls()}
-        for i, told in enumerate(self._told):
-            sides[_leg(i).side] += told.stalls
+        for i, leg in enumerate(self._legs):
+            sides[_leg(i).side] += leg.stalls
         return sides["A"], sides["B"]
 
     @property
     def smooth(self) -> bool:
-        """Whether the stalls are taken out."""
-        known = all(told.smooth is not None for told in self._told)
+        """Whether the stalls are taken out of the values."""
+        known = all(leg.smooth is not None for leg in self._legs)
         a, b = self.stalls
         return known and a.like(b)
 
     def _values(self, metric: Metric) -> list[tuple[float, float]]:
-        """Of each leg of the pairs that are complete: value, and its error inside the leg."""
+        """The value and its error of each leg of a complete pair."""
         key, smooth = metric.key, self.smooth
-        found = []
-        for told in self._told[: 2 * self.pairs]:
-            values, errors = told.values, told.errors
-            if smooth and told.smooth is not None:
-                values, errors = told.smooth, told.smooth_errors
-            found.append((values.get(key, math.nan), errors.get(key, math.nan)))
-        return found
+        measured = []
+        for leg in self._legs[: 2 * self.pairs]:
+            values, errors = leg.values, leg.errors
+            if smooth and leg.smooth is not None:
+                values, errors = leg.smooth, leg.smooth_errors
+            measured.append((values.get(key, math.nan), errors.get(key, math.nan)))
+        return measured
 
     def _pairs_of(self, metric: Metric) -> _Pairs:
-        """Every pair that has both sides."""
+        """Every pair with a value on both sides."""
         legs = self._values(metric)
-        found = _Pairs([], [], [], 0)
+        pairs = _Pairs([], [], [], 0)
         for i in range(0, len(legs), 2):
             first = i if _leg(i).side == "A" else i + 1
             (a, error_a), (b, error_b) = legs[first], legs[2 * i + 1 - first]
             if a == b == 0:
-                found = found._replace(nones=found.nones + 1)
+                pairs = pairs._replace(nones=pairs.nones + 1)
                 continue
             if a == 0 or b == 0:
-                least = self._told[i].least.get(metric.key, math.nan)
+                least = self._legs[i].least.get(metric.key, math.nan)
                 a, b = a or least, b or least
             if a > 0 and b > 0:
-                found.a.append(a)
-                found.b.append(b)
-                found.inside.append(error_a**2 + error_b**2)
-        return found
+                pairs.a.append(a)
+                pairs.b.append(b)
+                pairs.inside.append(error_a**2 + error_b**2)
+        return pairs
 
     def _estimate(self, metric: Metric) -> Estimate:
         pairs = self._pairs_of(metric)
@@ -216,13 +215,13 @@ class Comparison:
         return left * self._took_s / self.pairs
 
     def _hopeless(self, moments: _Moments, level: float) -> bool:
-        """Whether the pairs that are left will hardly decide it."""
+        """Whether the remaining pairs are unlikely to decide the row."""
         n, last = moments.n, moments.n + self._max_pairs - self.pairs
         if self.pairs < _FIRST_GIVING_UP:
             return False
         mean, spread = moments.mean, math.sqrt(moments.variance)
         half = moments._replace(n=last, freedom=moments.freedom + last - n).half_width(level)
-        # Where the mean of all pairs will lie, by those so far.
+        # The distribution of the mean of all pairs, predicted from the pairs so far.
         ahead = NormalDist(mean, max(1e-12, spread * math.sqrt(1 / n - 1 / last)))
         clear = ahead.cdf(-half) + 1 - ahead.cdf(half)
         room = math.log1p(SAME) - half
@@ -234,10 +233,10 @@ class Comparison:
             return "Nothing could be measured."
         if self.pairs < self._max_pairs and not all(map(self._settled, self._result)):
             return ""
-        return self._said() + self._said_of_stalls()
+        return self._sentence() + self._stalls_sentence()
 
-    def _said(self) -> str:
-        """What came of it, in one sentence."""
+    def _sentence(self) -> str:
+        """The result, in one sentence."""
         headline, *others = self._result
         name = headline.metric.label
         clear = [row for row in others if row.judgement.clear]
@@ -255,8 +254,8 @@ class Comparison:
             how += f", and {self._max_pairs} would hardly decide it"
         return f"{how}: B's {name} changes by {_between(headline)}{besides}."
 
-    def _said_of_stalls(self) -> str:
-        """The share of the machine's stalls on both sides, where there were any."""
+    def _stalls_sentence(self) -> str:
+        """The share of the machine's stalls on both sides, in a sentence; empty without stalls."""
         a, b = self.stalls
         if max(a.frac, b.frac) < _TELLING_FRAC:
             return ""
@@ -264,7 +263,7 @@ class Comparison:
         return f" Stalls took {a.frac:.1%} of A's time and {b.frac:.1%} of B's; {done}."
 
     def _settled(self, row: Difference) -> bool:
-        """Whether a row is decided, without hope, or never measured."""
+        """Whether a row is decided, hopeless, or never measured."""
         if row.judgement is not Judgement.OPEN or row.needs_s == math.inf:
             return True
         return self.pairs >= _FIRST_GIVING_UP and math.isnan(row.low)
@@ -279,26 +278,27 @@ class _Moments(NamedTuple):
     freedom: float
 
     def half_width(self, level: float) -> float:
-        """Of the mean's t interval, at one look's share of `level`."""
+        """Half the width of the mean's t interval, at one look's share of `level`."""
         return t_quantile(level * _NOMINAL, self.freedom) * math.sqrt(self.variance / self.n)
 
     def interval(self, level: float) -> tuple[float, float]:
-        """The same."""
+        """The mean's t interval, at one look's share of `level`."""
         half = self.half_width(level)
         return self.mean - half, self.mean + half
 
 
 class _Pairs(NamedTuple):
-    """A and B of each pair; the variance of their log ratio by what varies inside the legs, NaN
-    where that is not known; and how many pairs had none on both sides."""
+    """The values of a metric in the complete pairs."""
 
     a: list[float]
     b: list[float]
     inside: list[float]
+    """Variance of each pair's log ratio, from the variance inside the legs; NaN: not known."""
     nones: int
+    """Pairs with a value of 0 on both sides; they are not in the lists."""
 
     def moments(self) -> _Moments:
-        """Of the logarithms of their ratios; for two pairs and more."""
+        """The moments of the logarithms of B ÷ A; for two pairs or more."""
         logs = [math.log(b / a) for a, b in zip(self.a, self.b, strict=True)]
         n, freedom, seen = len(logs), len(logs) - 1, variance(logs)
         known = [each for each in self.inside if math.isfinite(each)]

@@ -1,6 +1,6 @@
-"""Two settings compared on the running engine: one leg after another, each warmed up and measured.
+"""Compares two settings on the running engine: leg after leg, each warmed up and measured.
 
-Front end's thread; fed frames, answers with the leg to put on next.
+Front end's thread; receives frames and returns the leg to put on next.
 """
 
 from __future__ import annotations
@@ -32,22 +32,23 @@ _MEASURED_S = 10.0
 _REQUESTS = 30
 _LONGEST_MEASURED_S = 60.0
 _SHORTEST_S = 2.0
-"""A load that ends within a leg must have left so much to measure."""
+"""Fewest seconds to measure before a load ends within a leg."""
 
 
 class Side(NamedTuple):
-    """Limits, and the engine that they are of; None: the one that is up."""
+    """Limits, and the engine that they belong to; None: the engine that is up."""
 
     knobs: Knobs
     engine: EngineSpec | None = None
 
 
 class Comparing:
-    """Compares `a` and `b` under `workload`, by its goals where there are any.
+    """Compares `a` and `b` under `workload`, by `goals` where there are any.
 
-    The first leg of a pair is measured, once it is warm, for 10 s, or until 30 requests have ended,
-    for a minute at most; the second for as long, and from no earlier on. Of a load that repeats,
-    whole periods are measured. max_pairs: 3 to 12.
+    The first leg of a pair is measured from when it is warm: for at least 10 s, until 30 requests
+    have ended, for a minute at most. The second leg is measured for as long as the first, and
+    starts no earlier after its beginning. Of a load that repeats, whole periods are measured.
+    max_pairs: 3 to 12.
     """
 
     def __init__(
@@ -76,26 +77,26 @@ class Comparing:
 
     @property
     def leg(self) -> LiveLeg | None:
-        """The leg to be on now; None when the comparison is over."""
+        """The leg that should run now; None when the comparison is over."""
         leg = self._leg()
         if leg is None:
             return None
-        # Never the seed the load had before: its requests may be known to a cache.
+        # Never the seed of the load before: the prefix cache may hold its requests.
         seed = (self._workload.seed + 1 + leg.pair) % 2**63
         workload = msgspec.structs.replace(self._workload, seed=seed)
         knobs, engine = self._sides[leg.side]
         name = self._names["AB".index(leg.side)]
-        said = f"pair {leg.pair + 1}, {leg.side}{f': {name}' if name else ''}"
-        return LiveLeg(knobs, workload, said, engine)
+        text = f"pair {leg.pair + 1}, {leg.side}{f': {name}' if name else ''}"
+        return LiveLeg(knobs, workload, text, engine)
 
     @property
     def state(self) -> CompareState:
-        """How far it is."""
+        """How far the comparison is."""
         leg = self._leg()
         if leg is None:
             note = self._broken or self._comparison.reason
-            pairs, found = self._comparison.pairs, self._comparison.result
-            return CompareState("", pairs, note, True, found, sides=self._names)
+            pairs, differences = self._comparison.pairs, self._comparison.result
+            return CompareState("", pairs, note, True, differences, sides=self._names)
         note = f"{self._comparison.progress}: {leg.side} {self._note}"
         return CompareState(
             leg.side,
@@ -108,12 +109,12 @@ class Comparing:
         )
 
     def stop(self, note: str) -> CompareState:
-        """Its last state, when it is broken off."""
+        """End the comparison early, for the reason in `note`; its last state."""
         self._broken = note
         return self.state
 
     def attained(self, side: str) -> tuple[Attainment, ...]:
-        """How side A or B kept each goal, over all its legs."""
+        """How side A or B kept each goal, over all legs of that side."""
         none = np.zeros(0)
         spans = self._spans[side]
         batches = min(MOST, sum(span.batches for span in spans))
@@ -129,16 +130,16 @@ class Comparing:
         )
 
     def put_on(self, now_s: float) -> None:
-        """The leg is put on only now: an engine had to be booted for it."""
+        """The leg starts only now, because an engine had to be booted for it."""
         self._watch = LegWatch(now_s, earliest_s=self._earliest_s)
 
     def left_s(self, leg_s: float) -> float:
-        """Seconds left at most, if a leg takes `leg_s`."""
+        """Seconds left at most, if a leg takes `leg_s` seconds."""
         legs = 2 * (self._max_pairs - self._comparison.pairs) - self._second
         return 0.0 if self._leg() is None else legs * leg_s
 
     def follow(self, frame: Frame, recorder: Recorder) -> bool:
-        """Take in a frame of the leg asked for; whether another leg is to be put on now."""
+        """Take in a frame of the leg asked for; whether another leg must start now."""
         leg = self._leg()
         if leg is None:
             return False
@@ -169,7 +170,7 @@ class Comparing:
         return None if self._broken else self._comparison.ask()
 
     def _end_s(self, frame: Frame, recorder: Recorder, now_s: float) -> float:
-        """When the measured part ends, as far as can be told."""
+        """When the measured part ends, by what is known now."""
         start_s, elapsed_s = self._watch.cut_s, now_s - self._watch.cut_s
         if self._second:
             return start_s + self._length_s
@@ -204,17 +205,19 @@ class Comparing:
 
 
 class _Span(NamedTuple):
-    """The measured part of a leg: each goal's latencies, turnovers, and seconds."""
+    """The measured part of a leg."""
 
     values_s: tuple[Floats, ...]
+    """For each goal, the latencies that it bounds, in seconds (see `attainment.judged_s`)."""
     batches: int
+    """Number of turnovers."""
     length_s: float
 
 
 def leg_figures(
     recorder: Recorder, start_s: float, end_s: float, goals: Sequence[Goal]
 ) -> LegFigures:
-    """What a leg gave in start_s < time ≤ end_s, with the machine's stalls and without."""
+    """What a leg gave in start_s < time ≤ end_s, with the machine's stalls and without them."""
     plain = series(recorder, start_s, end_s, goals).values
     made, (begins_s, ends_s), stalls = without_stalls(recorder, start_s, end_s)
     smooth = series(made, begins_s, ends_s, goals).values

@@ -1,8 +1,8 @@
-"""One leg on the running engine: when it began, from when on it is warm, whether its load ended.
+"""One leg on the running engine: when it began, when it is warm, and whether its load ended.
 
-Front end's thread; fed frames. A leg begins with an empty engine, and so, in a closed loop, with a
-burst of prefills. It is warm once as many requests have ended as were in flight at most, and 3 s
-have passed; an overloaded engine never gets so far, and is taken as it is after a while.
+Front end's thread; receives frames. A leg begins with an empty engine; in a closed loop that causes
+a burst of prefills. A leg is warm once 3 s have passed and as many requests have ended as were in
+flight at most. An overloaded engine never gets so far: it counts as warm after a while.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _BEGINS_WITHIN_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class LiveLeg:
-    """A leg to put on: from an empty engine, `knobs`, and `workload` from its first request.
+    """A leg to put on: an empty engine with limits `knobs` and `workload` from its first request.
 
-    engine: to be booted for it, where that is another than is up.
+    text: for the mark. engine: the engine to boot for the leg; None or the running one: no boot.
     """
 
     knobs: Knobs
@@ -40,10 +40,11 @@ class LiveLeg:
 class LegWatch:
     """Watches the leg that was asked for at `asked_s`.
 
-    earliest_s: seconds after its beginning before which it is not measured. longest_s: seconds
-    after which it is taken as warm in any case.
-    began_s, cut_s, ended_s: when it began, when measuring begins, when its load ended by itself;
-    NaN, NaN, infinite until then. note: what it waits for. broken: why nothing comes of it.
+    earliest_s: seconds after the leg's beginning before which it is not measured. longest_s:
+    seconds after which it counts as warm in any case.
+    began_s: when the leg began, NaN before. cut_s: when measuring begins, NaN before. ended_s: when
+    its load ended by itself, infinite before. note: what the leg waits for. broken: why the leg
+    gives no result; empty while it may.
     """
 
     def __init__(self, asked_s: float, *, earliest_s: float = 0.0, longest_s: float = 30.0) -> None:
@@ -59,7 +60,7 @@ class LegWatch:
 
     @property
     def warm(self) -> bool:
-        """Whether it is being measured."""
+        """Whether the leg is being measured."""
         return not math.isnan(self.cut_s)
 
     def follow(self, frame: Frame, recorder: Recorder) -> None:
@@ -72,13 +73,13 @@ class LegWatch:
         if status.load_failure is not None:
             self.broken = f"The load stopped: {status.load_failure.message}"
         if status.load_run.began_s >= self.began_s:
-            # Where a trace has come to its end, what is in flight still is no part of the leg.
+            # When a trace has ended, the requests still in flight do not belong to the leg.
             self.ended_s = status.load_run.ended_s
         if not self.warm:
             self._warm_up(frame, recorder)
 
     def _look_for_its_mark(self, frame: Frame) -> None:
-        """The host sets a mark when it begins a leg."""
+        """Set `began_s` from the mark that the host makes when it begins a leg."""
         at_s = [m.t_s for m in frame.marks if m.kind == "trial" and m.t_s >= self._asked_s]
         if at_s:
             self.began_s = at_s[-1]
@@ -94,12 +95,12 @@ class LegWatch:
         self.note = f"warming up, {min(turned_over, most)} of {most} requests"
         whole = turned_over >= max(1, self._most_in_flight)
         if (whole and waited_s >= self._earliest_s) or waited_s >= self._longest_s:
-            # Where the other leg was cut, if a frame has only just gone by.
+            # Exactly where the other leg was cut, unless this frame comes more than 1 s late.
             late = whole and waited_s > self._earliest_s + 1.0
             self.cut_s = frame.t_s if late or not whole else self.began_s + self._earliest_s
 
 
 def ended_between(recorder: Recorder, start_s: float, end_s: float) -> int:
-    """Requests that ran to their end, aborted ones left out."""
+    """Number of requests that finished or were cut; aborted ones do not count."""
     ended = recorder.ended.between(start_s, end_s)
     return int(np.count_nonzero(ended[:, ENDED["good"]] + ended[:, ENDED["cut"]]))

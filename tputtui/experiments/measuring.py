@@ -1,8 +1,8 @@
-"""Measures one setting: warm up, settle, measure. Front end's thread; fed frames.
+"""Measures one setting: warm up, settle, measure. Front end's thread; receives frames.
 
-A load begins on an empty engine, in a closed loop with a burst of prefills. So two seconds in the
-window is begun anew: it settles until all that was in flight then has left, and only from there on
-are figures taken.
+A load begins on an empty engine; in a closed loop that causes a burst of prefills. So the window is
+started anew after two seconds: it settles until all requests then in flight have left, and figures
+count only from there on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WARM_UP_S = 2.0
 
 
 class Stage(StrEnum):
-    """How far it is."""
+    """How far the measurement is."""
 
     BOOTING = "booting"
     WARMING = "warming up"
@@ -31,10 +31,10 @@ class Stage(StrEnum):
 class Measuring:
     """Waits for figures over `duration_s` seconds.
 
-    load: the number of the order that puts the load on; with 0 any load will do. One that is put
-    on later is measured in its place.
-    A load that ends before is measured until then. result: the newest frame with figures, None
-    before there are any. measured_s: seconds measured. note: what was out of the ordinary.
+    load: the number of the order that starts the load; 0 accepts any load. A load that starts later
+    is measured instead. A load that ends earlier is measured until its end.
+    result: the newest frame with figures, None before there are any. measured_s: seconds measured.
+    note: why it ended early or failed; empty otherwise.
     """
 
     def __init__(self, duration_s: float, load: int = 0) -> None:
@@ -52,7 +52,7 @@ class Measuring:
         return self.stage in (Stage.DONE, Stage.FAILED)
 
     def follow(self, frame: Frame) -> bool:
-        """Take in a frame; whether the window is to be begun anew now."""
+        """Take in a frame; whether the window must be started anew now."""
         status = frame.status
         if status.state is State.FAILED or status.load_failure is not None:
             failure = status.failure or status.load_failure
@@ -68,8 +68,8 @@ class Measuring:
         if run.number != self._followed:
             self._followed, self.stage, self.result = run.number, Stage.WARMING, None
         if frame.status.state is not State.RUNNING:
-            # It may have begun and ended since the last look. What is in flight still is no part
-            # of it.
+            # The load may have begun and ended since the last frame. Requests that are still in
+            # flight are not measured.
             self.stage, self.note = Stage.DONE, "the load ended"
             return False
         if self.stage is Stage.WARMING:
@@ -79,7 +79,7 @@ class Measuring:
             return True
         window = frame.window
         if not (window.settled and window.phase.quotable):
-            # Still, or again: a load that has moved on to another level.
+            # Not settled yet, or no longer: the load has moved on to another level.
             self.stage, self.result = Stage.SETTLING, None
             return False
         self.stage, self.result = Stage.MEASURING, frame

@@ -1,4 +1,4 @@
-"""A setting: what is measured, and goes back to what it was. Pure."""
+"""A setting: the limits and the load. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Setting"]
 
 
 class Setting(NamedTuple):
-    """Everything that can be changed while an engine runs."""
+    """Limits and load: all that can be changed while an engine runs."""
 
     knobs: Knobs
     load: Workload

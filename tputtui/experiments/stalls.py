@@ -1,9 +1,9 @@
 """What a leg would have given without the machine's stalls. Pure.
 
-Now and then a machine does something else for half a second. A stall that falls into the one leg
-of a pair and not into the other is most of their difference. It shows in the steps: one that takes
-2.5 times as long as its tokens explain has waited for something. That time is taken out of the
-leg, as if the clock had stood still.
+Now and then a machine does something else for half a second. A stall in only one leg of a pair is
+most of the pair's difference. The steps show it: a step that takes at least 2.5 times as long as
+its tokens explain has stalled. The excess time is taken out of the leg, as if the clock had stood
+still.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from tputtui.measure.stats import Floats
 __all__ = ["Stalls", "without_stalls"]
 
 _TIMES = 2.5
-"""A step takes as many times the median share of its cost, or more, where it has stalled."""
+"""A step has stalled where time ÷ fitted cost exceeds its median by this factor."""
 _FEWEST = 30
-"""Steps that a cost is fitted to, at least."""
+"""Fewest steps for a fit of the cost."""
 _BEFORE_S = 60.0
-"""Requests of a leg were due at most so long before it is measured."""
+"""Requests of a leg were due at most so long before its measured part."""
 
 
 class Stalls(NamedTuple):
-    """Stalls of a leg that is `length_s` seconds long: `total_s` of it in all.
+    """The stalls of a leg that is `length_s` seconds long; together they take `total_s` seconds.
 
-    squares: sum of their squares, in s²: how much their total varies where each comes by chance.
+    squares: sum of the squares of their lengths, in s²: the variance of their total by chance.
     """
 
     length_s: float = 0.0
@@ -41,20 +41,20 @@ class Stalls(NamedTuple):
     squares: float = 0.0
 
     def __add__(self, other: object) -> Stalls:
-        """Those of two legs."""
+        """The stalls of two legs together."""
         assert isinstance(other, Stalls)
         return Stalls(*(a + b for a, b in zip(self, other, strict=True)))
 
     @property
     def frac(self) -> float:
-        """Their part of the time."""
+        """The share of the time that the stalls take."""
         return self.total_s / self.length_s if self.length_s > 0 else 0.0
 
     def like(self, other: Stalls) -> bool:
-        """Whether chance explains how they differ.
+        """Whether chance explains the difference of the two totals.
 
-        The total of stalls that come one by one at random (a compound Poisson process) has as its
-        variance the sum of their squares, on average: two standard errors of the difference.
+        The total of stalls that occur at random (a compound Poisson process) has a variance of the
+        sum of their squares, on average. The difference may be two standard errors.
         """
         apart = abs(self.total_s - other.total_s)
         return apart <= 2 * math.sqrt(self.squares + other.squares)
@@ -63,24 +63,24 @@ class Stalls(NamedTuple):
 def without_stalls(
     recorder: Recorder, start_s: float, end_s: float
 ) -> tuple[Recorder, tuple[float, float], Stalls]:
-    """What start_s < time ≤ end_s recorded with the stalls taken out; its window; and the stalls.
+    """The rows of start_s < time ≤ end_s without the stalls; their window; and the stalls.
 
-    The cost of a step is fitted as a sum of a constant, its decodes and its prefill tokens. A step
-    in which a request was preempted keeps its time.
+    The cost of a step is fitted as a sum of a constant, its decode tokens and its prefill tokens.
+    A step in which a request was preempted keeps its time.
     """
     steps = recorder.steps.between(start_s - _BEFORE_S, end_s)
     inside = steps[:, 0] > start_s
     excess_s = _excess(steps, inside)
     mine = excess_s[inside]
-    found = Stalls(end_s - start_s, float(mine.sum()), float(mine @ mine))
+    stalls = Stalls(end_s - start_s, float(mine.sum()), float(mine @ mine))
     over = np.flatnonzero(excess_s)
     ends = steps[over, 0]
-    # How much of the time before a moment was stalled: a line through each stall's two ends.
+    # Stalled time before each moment: piecewise linear through both ends of each stall.
     knots = np.maximum.accumulate(np.ravel(np.column_stack((ends - excess_s[over], ends))))
     lost = np.concatenate(([0.0], np.repeat(np.cumsum(excess_s[over]), 2)[:-1]))
 
     def moved(times: Floats) -> Floats:
-        """Times on the clock that stands still in a stall."""
+        """`times` on a clock that stands still during a stall."""
         if not len(over):
             return times
         shifted: Floats = times - np.interp(times, knots, lost)
@@ -99,14 +99,14 @@ def without_stalls(
     made.first_tokens = Table(first)
     made.ended = Table(_ended(recorder.ended.between(start_s, end_s), moved))
     window = moved(np.array([start_s, end_s]))
-    return made, (float(window[0]), float(window[1])), found
+    return made, (float(window[0]), float(window[1])), stalls
 
 
 # -- inside ------------------------------------------------------------------------------------
 
 
 def _excess(steps: Floats, inside: NDArray[np.bool_]) -> Floats:
-    """Seconds that each step was stalled, shape (k,); the fit is to those `inside`."""
+    """Seconds that each step was stalled, shape (k,); the cost is fitted to the steps `inside`."""
     durations = steps[:, STEP["duration_s"]]
     none = np.zeros(len(steps))
     fitting = inside & (durations > 0)
@@ -127,7 +127,7 @@ def _excess(steps: Floats, inside: NDArray[np.bool_]) -> Floats:
 
 
 def _ended(ended: Floats, moved: Callable[[Floats], Floats]) -> Floats:
-    """Requests that have left, on the other clock."""
+    """Rows of requests that have left, with their times on the clock without stalls."""
     ended = ended.copy()
     end_s, ttft_s, e2e_s = (ended[:, ENDED[name]] for name in ("end_s", "ttft_s", "e2e_s"))
     due, first, last = moved(end_s - e2e_s), moved(end_s - e2e_s + ttft_s), moved(end_s)

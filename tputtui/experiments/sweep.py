@@ -1,6 +1,6 @@
-"""Steps the load up until the engine gives no more, then looks closer at the knee. Pure.
+"""Steps the load up until the engine gives no more, then measures more levels at the knee. Pure.
 
-An ask/tell machine: `ask` says which load to measure next, `tell` what it gave.
+An ask/tell machine: `ask` returns the load to measure next, `tell` takes what it gave.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 __all__ = ["Sweep"]
 
 _DOWN = 4
-"""Steps down from a first level that is already too much."""
+"""Most steps down from a first level that saturates."""
 
 
 class _Told(NamedTuple):
@@ -25,13 +25,13 @@ class Sweep:
     """Load levels from `start` up: requests in flight when `whole`, else requests/s.
 
     growth: factor from one level to the next. ceiling: the highest level to ask for.
-    gain: throughput must rise by this fraction over the best so far; when it fails to twice in a
-    row (once may be chance), or a level saturates, the climb ends. A first level that saturates
-    is stepped down from, four times at most.
-    Then, while the lowest level has the greatest power, lower ones are asked, four at most.
-    refine: how many levels are at last put in between, at geometric means: if a level saturated, by
-    bisection between the highest that did not and the lowest that did; otherwise beside the level
-    of greatest power, throughput ÷ latency (Kleinrock, ICC 1979).
+    gain: throughput must rise by this fraction over the best so far. The climb ends when it does
+    not do so twice in a row (once may be chance), or when a level saturates. If the first level
+    saturates, the sweep steps down from it, four times at most.
+    Then, while the lowest level has the greatest power, lower levels are asked for, four at most.
+    refine: how many levels between others are measured at the end, at geometric means. If a level
+    saturated: by bisection between the highest level that did not and the lowest that did.
+    Otherwise: beside the level of greatest power, throughput ÷ latency (Kleinrock, ICC 1979).
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Sweep:
         self._whole, self._growth, self._gain = whole, growth, gain
         self._ceiling = float(math.floor(ceiling)) if whole and ceiling < math.inf else ceiling
         self._refine = refine
-        self._told: list[_Told] = []
+        self._measured: list[_Told] = []
         self._best = 0.0
         self._flat = 0
         self._climbing = True
@@ -71,27 +71,27 @@ class Sweep:
 
     @property
     def levels(self) -> tuple[float, ...]:
-        """The levels told so far, in that order."""
-        return tuple(told.level for told in self._told)
+        """The levels measured so far, in the order of their measurement."""
+        return tuple(row.level for row in self._measured)
 
     def ask(self) -> float | None:
-        """The level to measure next, the same until it is told; None when done."""
+        """The level to measure next, the same until `tell` has it; None when done."""
         return self._next
 
     def tell(self, level: float, throughput: float, latency_s: float, saturated: bool) -> None:
-        """What `level` gave: throughput in any unit, a typical E2E latency in seconds.
+        """Take in what `level` gave: throughput in any unit, a typical E2E latency in seconds.
 
-        saturated: more was offered than served, so that a queue grew for as long as it lasted.
+        saturated: more was offered than served, so that the queue kept growing.
         Raises ValueError when `level` is not the one asked for.
         """
         if level != self._next:
-            raise ValueError(f"told of level {level}, asked for {self._next}")
+            raise ValueError(f"got level {level}, asked for {self._next}")
         power = throughput / latency_s if latency_s > 0 and throughput > 0 else 0.0
-        self._told.append(_Told(level, power, saturated))
+        self._measured.append(_Told(level, power, saturated))
         if self._climbing:
             self._climbing = not self._ends(level, throughput, saturated)
         if self._climbing:
-            up = any(not told.saturated for told in self._told)
+            up = any(not row.saturated for row in self._measured)
             self._next = self._step(level, up)
         elif (lower := self._below()) is not None:
             self._next = lower
@@ -100,24 +100,24 @@ class Sweep:
             self._refine -= 1
 
     def _ends(self, level: float, throughput: float, saturated: bool) -> bool:
-        """Whether this ends the climb, or the way down from a first level too high; says why."""
-        first = len(self._told) == 1
-        came_down = not first and self._told[0].saturated
-        # A throughput that is not a number has gained nothing either.
+        """Whether this ends the climb, or the way down from a first level too high; sets why."""
+        first = len(self._measured) == 1
+        came_down = not first and self._measured[0].saturated
+        # A throughput of NaN is no gain either.
         gained = first or (throughput >= self._best * (1 + self._gain) and throughput > self._best)
         self._flat = 0 if gained else self._flat + 1
         self._best = max(self._best, throughput) if throughput > 0 else self._best
         if saturated and (first or came_down):
-            if len(self._told) <= _DOWN and self._step(level, up=False) < level:
+            if len(self._measured) <= _DOWN and self._step(level, up=False) < level:
                 return False
-            highest = self._named(self._told[0].level)
+            highest = self._named(self._measured[0].level)
             above = "" if first else f", and at every level up to {highest}"
             self._reason = f"Saturated even at {self._named(level)}{above}."
             self._refine = 0
         elif saturated:
             self._reason = f"Saturated at {self._named(level)}."
         elif came_down:
-            higher = self._told[-2].level
+            higher = self._measured[-2].level
             self._reason = f"Saturated at {self._named(higher)}, not at {self._named(level)}."
         elif self._flat == 2:
             self._reason = (
@@ -137,11 +137,11 @@ class Sweep:
         return min(rounded, self._ceiling) if math.isfinite(target) else level
 
     def _below(self) -> float | None:
-        """The level beneath all told, while the lowest of them has the greatest power."""
-        lowest = min(self._told, key=lambda told: told.level)
-        best = max(self._told, key=lambda told: told.power)
-        # Where it came down from the first level, it has looked there already.
-        if len(self._told) < 2 or self._told[0].saturated or self._came_down == _DOWN:
+        """The level below all measured ones, while the lowest of them has the greatest power."""
+        lowest = min(self._measured, key=lambda row: row.level)
+        best = max(self._measured, key=lambda row: row.power)
+        # Where the sweep stepped down from the first level, it has measured lower ones already.
+        if len(self._measured) < 2 or self._measured[0].saturated or self._came_down == _DOWN:
             return None
         if lowest.saturated or lowest is not best:
             return None
@@ -152,17 +152,17 @@ class Sweep:
         return level
 
     def _between(self) -> float | None:
-        """A level not told yet beside the knee, in its wider gap; None when there is none."""
-        told = sorted(self._told)
-        too_much = min((t.level for t in told if t.saturated), default=math.inf)
+        """A level not measured yet beside the knee, in its wider gap; None when there is none."""
+        rows = sorted(self._measured)
+        too_much = min((row.level for row in rows if row.saturated), default=math.inf)
         if too_much < math.inf:
-            below = [t.level for t in told if t.level < too_much]
-            # Nothing below it held: a level that was fine on the way up, and not now.
+            below = [row.level for row in rows if row.level < too_much]
+            # Empty where a level saturates that did not saturate on the way up.
             gaps = [(max(below), too_much)] if below else []
         else:
-            powers = [t.power for t in told]
+            powers = [row.power for row in rows]
             at = powers.index(max(powers))
-            near = [t.level for t in told[max(0, at - 1) : at + 2]]
+            near = [row.level for row in rows[max(0, at - 1) : at + 2]]
             gaps = sorted(itertools.pairwise(near), key=lambda gap: gap[0] / gap[1])
         for low, high in gaps:
             middle = self._rounded(math.sqrt(low) * math.sqrt(high))
@@ -171,7 +171,7 @@ class Sweep:
         return None
 
     def _rounded(self, level: float) -> float:
-        # Three digits: the level that is measured is then the one that is shown.
+        # Three digits, so that the measured level is exactly the one shown.
         if not math.isfinite(level):
             return level
         return float(round(level)) if self._whole else float(f"{level:.3g}")

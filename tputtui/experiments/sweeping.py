@@ -1,7 +1,7 @@
-"""A sweep of the load on the running engine: one level after another, each warm and measured.
+"""A sweep of the load on the running engine: level after level, each warmed up and measured.
 
-Front end's thread; fed frames, answers with the load to put on next. A level begins on an empty
-engine, as a leg does: what the level before left queued up is no part of its figures.
+Front end's thread; receives frames and returns the load to put on next. A level begins on an empty
+engine, as a leg does: the queue of the level before must not enter its figures.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tputtui.measure.window import Phase
 __all__ = ["Sweeping"]
 
 _LONGEST_S = 90.0
-"""A level that will not settle or steady down by then is taken as it is."""
+"""A level that is not steady after so many seconds counts as it is."""
 
 
 class Sweeping:
@@ -54,17 +54,17 @@ class Sweeping:
 
     @property
     def cut_s(self) -> float:
-        """Since when; NaN while it is not."""
+        """When the measurement of the present level began; NaN before."""
         return self._watch.cut_s
 
     @property
     def broken(self) -> str:
-        """Why nothing comes of the sweep, in a sentence; empty while something may."""
+        """Why the sweep gives no result, in a sentence; empty while it may."""
         return self._watch.broken
 
     @property
     def load(self) -> Workload | None:
-        """The load to be on now; None when the sweep is over."""
+        """The load that should run now; None when the sweep is over."""
         level = self._level()
         if level is None:
             return None
@@ -73,26 +73,26 @@ class Sweeping:
 
     @property
     def state(self) -> SweepState:
-        """How far it is."""
+        """How far the sweep is."""
         return SweepState(self._level(), len(self._sweep.levels), self._note)
 
     def stop(self, note: str) -> SweepState:
-        """Its last state, when it is broken off."""
+        """End the sweep early, for the reason in `note`; its last state."""
         return SweepState(None, len(self._sweep.levels), note)
 
     def follow(self, frame: Frame, recorder: Recorder) -> bool:
-        """Take in a frame of the load asked for; whether another load is to be put on now."""
+        """Take in a frame of the load asked for; whether another load must start now."""
         level = self._level()
         if level is None:
             return False
         was_warm = self.warm
         self._watch.follow(frame, recorder)
         if self._watch.ended_s < math.inf:
-            # Nothing would ever be measured of this level, nor of another one.
+            # Neither this level nor another one can be measured any more.
             self._ended, self._note = True, "The load ended: its trace is over."
             return True
         if not was_warm:
-            # The frame's own window is still that of before.
+            # The frame's window is still the one before the level.
             self._note = self._watch.note
             return False
         point = self._measured(frame)
@@ -101,11 +101,11 @@ class Sweeping:
             self._note = self._waiting(frame)
             return False
         if point is not None:
-            found = point.tokens_per_s, point.latency["e2e"].p50, point.saturated
+            figures = point.tokens_per_s, point.latency["e2e"].p50, point.saturated
         else:
             seen = frame.figures
-            found = seen.generated_per_s, frame.latencies.e2e.p50, seen.saturated
-        tokens_per_s, e2e_s, saturated = found
+            figures = seen.generated_per_s, frame.latencies.e2e.p50, seen.saturated
+        tokens_per_s, e2e_s, saturated = figures
         self._sweep.tell(level, tokens_per_s, e2e_s, saturated and not self._whole)
         self._asked_s = frame.t_s
         self._watch = LegWatch(frame.t_s)
@@ -113,7 +113,7 @@ class Sweeping:
         return True
 
     def _measured(self, frame: Frame) -> Point | None:
-        """The level's point, once this leg is long enough in it."""
+        """The point of the level, once enough of this leg is in it."""
         row = frame.trials[-1] if frame.trials else None
         if row is None or row.load != self.load or not row.spans:
             return None

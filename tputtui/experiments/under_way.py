@@ -1,6 +1,7 @@
-"""What turns things by itself, one at a time: a sweep of the load, an A/B, the tuner.
+"""The experiment under way: a sweep of the load, an A/B or the tuner, one at a time.
 
-Front end's thread. It never gives orders: each call answers with what the session is to put on.
+Front end's thread. It never gives orders: each call returns the setting that the session must put
+on.
 """
 
 from __future__ import annotations
@@ -27,33 +28,34 @@ __all__ = ["Experiments", "Warm", "Wish"]
 
 
 class Wish(NamedTuple):
-    """A setting to be put on; `text` goes on its mark.
-
-    knobs: None leaves the limits as they are. fresh: from an empty engine, the load from its
-    first request on; warming: of which the first part is not measured. engine: to be booted, where
-    it is another than is up; booted: the limits that those in `knobs` were turned from.
-    """
+    """A setting that an experiment wants to be put on."""
 
     text: str
+    """For the mark."""
     load: Workload
     knobs: Knobs | None = None
+    """None leaves the limits as they are."""
     fresh: bool = False
+    """Whether to begin with an empty engine and the first request of the load."""
     warming: bool = False
+    """Whether the first part is not measured: the window waits for `Warm`."""
     engine: EngineSpec | None = None
+    """The engine to boot; None or the running one: no boot."""
     booted: Knobs | None = None
+    """The limits as booted, from which those in `knobs` were changed."""
 
 
 class Warm(NamedTuple):
-    """The leg that was put on last is warm from `at_s` on: its window begins there."""
+    """The leg that was put on last is warm: its window begins at `at_s`."""
 
     at_s: float
 
 
 class Experiments:
-    """Starts, follows and ends them; a new one breaks off the one before.
+    """Starts, moves on and ends experiments; a new one ends the one before.
 
-    before: the setting that will be put back; None while nothing is under way.
-    sweep_state, compare_state, tuner_state: of the one under way, or the last one.
+    before: the setting that will be put back; None while no experiment is under way.
+    sweep_state, compare_state, tuner_state: of the experiment under way, or the last one.
     """
 
     def __init__(self) -> None:
@@ -72,20 +74,20 @@ class Experiments:
 
     @property
     def under_way(self) -> str:
-        """Which of them is: "a sweep", "an A/B", "the tuner", or nothing."""
+        """The experiment under way: "a sweep", "an A/B", "the tuner", or empty."""
         if self._tuning:
             return "the tuner"
         return "a sweep" if self._sweeping else "an A/B" if self._comparing else ""
 
     @property
     def legs(self) -> bool:
-        """Whether what is under way consists of legs, which are no settings of the person's."""
+        """Whether the experiment under way puts on legs: these are not settings of the person."""
         return self._comparing is not None or self._tuning is not None
 
     @property
-    def found(self) -> tuple[EngineSpec, Setting] | None:
-        """What the tuner settled on, to be taken; None when there is nothing."""
-        return self._tuned.found if self._tuned else None
+    def tuned(self) -> tuple[EngineSpec, Setting] | None:
+        """Engine and setting that the tuner offers; None when there is nothing to take."""
+        return self._tuned.offer if self._tuned else None
 
     def sweep(self, present: Setting, now_s: float) -> Wish:
         """Begin a sweep. Raises UsageError for a load without a level to sweep."""
@@ -111,7 +113,7 @@ class Experiments:
         goals: Sequence[Goal],
         now_s: float,
     ) -> Wish:
-        """Begin to tune from the present setting, on an engine that is up.
+        """Start the tuner from the present setting, on an engine that is up.
 
         Raises UsageError or KnobError for a plan that cannot be carried out.
         """
@@ -126,13 +128,13 @@ class Experiments:
         return wish
 
     def finish(self, now_s: float) -> str:
-        """The tuner is to try nothing more; what it does instead. Raises UsageError without one."""
+        """End the tuner's search; what it does instead. Raises UsageError without a tuner."""
         if self._tuning is None:
             raise UsageError("The tuner is not under way.")
         return self._tuning.finish(now_s)
 
     def follow(self, frame: Frame, recorder: Recorder) -> Wish | Warm | None:
-        """Take in a frame; what is to be put on now, if anything."""
+        """Take in a frame; what must be put on now, None for nothing."""
         if self.before is None:
             return None
         if self._awaited is not None:
@@ -146,7 +148,7 @@ class Experiments:
         return self._follow_sweeping(frame, recorder)
 
     def stop(self, why: str) -> Wish | None:
-        """Break off what is under way; what is to be put back."""
+        """End the experiment under way early; the setting to put back."""
         if self._sweeping is not None:
             self.sweep_state = self._sweeping.stop(why)
             return self._put_back("sweep stopped", self._sweeping.before)
@@ -160,7 +162,7 @@ class Experiments:
         return None
 
     def forget(self) -> None:
-        """What the last A/B found is about another setting now."""
+        """Drop the last A/B's result: another setting is in force now."""
         if self._comparing is None:
             self.compare_state = None
 
@@ -226,7 +228,7 @@ class Experiments:
         return Wish(leg.text, leg.workload, leg.knobs, engine=leg.engine, booted=self._booted)
 
     def _put_back(self, why: str, load: Workload | None = None) -> Wish | None:
-        """Everything as it was; of a sweep, that is the load alone."""
+        """The setting before the experiment; `load` alone after a sweep."""
         before, self.before = self.before, None
         fresh, engine = self.legs, self._engine
         self._sweeping = self._comparing = self._tuning = None
@@ -239,6 +241,6 @@ class Experiments:
 
 
 def _level(load: Workload) -> Wish:
-    """A level of a sweep, put on: with the limits that are, from an empty engine."""
+    """The wish for a level of a sweep: the present limits, from an empty engine."""
     text = f"sweep: {describe_arrivals(load.arrivals)}"
     return Wish(text, load, fresh=True, warming=True)

@@ -1,8 +1,8 @@
-"""A verify boot: the tuned values as what is booted, the same load, and what that changes.
+"""A verify boot: boots an engine with exactly the tuned values and measures the same load again.
 
-Ceilings shape an engine: memory is profiled and CUDA graphs are captured for them. So one booted
-with exactly the tuned values may differ from the one that they were tuned on. Front end's thread;
-fed frames.
+Ceilings shape an engine: vLLM profiles memory and captures CUDA graphs for them. So an engine
+booted with exactly the tuned values may perform differently from the engine on which they were
+tuned. Front end's thread; receives frames.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SHORTEST_S, _LONGEST_S = 10.0, 60.0
 
 
 def check_real(simulated: str) -> None:
-    """Raise UsageError where what is to be verified runs, as this says, on a simulated device."""
+    """Raise UsageError on a simulated device: `simulated` names it, and is empty on a real one."""
     if simulated:
         raise UsageError(
             "A simulation verifies nothing.",
@@ -38,7 +38,7 @@ def check_real(simulated: str) -> None:
 
 
 def check_window(frame: Frame) -> None:
-    """Raise UsageError where the setting that stands will get no figures to compare with."""
+    """Raise UsageError where the present setting will not get figures to compare with."""
     phase = frame.window.phase
     if not (phase.quotable or phase is Phase.SETTLING):
         raise UsageError(
@@ -48,32 +48,33 @@ def check_window(frame: Frame) -> None:
 
 
 def is_measured(frame: Frame) -> bool:
-    """Whether the setting that stands has figures to compare with."""
+    """Whether the present setting has figures to compare with."""
     return frame.window.phase.quotable and frame.window.length_s >= _SHORTEST_S
 
 
 def waiting(frame: Frame) -> CompareState:
-    """How far it is while those figures are waited for."""
+    """The state while the verify boot waits for the figures of the present setting."""
     doing = frame.window.turnover or f"measured for {frame.window.length_s:.0f} s"
     note = f"the setting is measured first: {doing}"
     return CompareState("", 0, note, False, (), "verify")
 
 
 class Next(Enum):
-    """What is to be done now."""
+    """What the session must do now."""
 
     NOTHING = "nothing"
     BEGIN = "begin"
-    """Empty the engine, and begin the load with its first request."""
+    """Empty the engine, and start the load with its first request."""
     ANEW = "anew"
-    """Begin the window anew."""
+    """Start the window anew."""
 
 
 class Verifying:
-    """Compares `spec`, once it is up, with what `frame` says of the same values and load.
+    """Compares engine `spec`, once it is up, with the figures of `frame`.
 
-    refused: of a boot before this one, if it stands in the status still.
-    evidence: both sets of figures and their difference, once it is over.
+    Values and load are the same as in `frame`.
+    refused: the error of an earlier boot that the status still contains; None for none.
+    evidence: both sets of figures and their difference, once the comparison is over.
     Raises UsageError when the frame has no figures to compare with.
     """
 
@@ -98,29 +99,29 @@ class Verifying:
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing more to wait for."""
+        """Whether the comparison is over."""
         return self._over
 
     @property
     def state(self) -> CompareState:
-        """How far it is."""
+        """How far the comparison is."""
         return CompareState("", 0, self._note, self._over, self._differences, "verify")
 
     def stop(self, why: str) -> None:
-        """Break it off, if it is not over."""
+        """End the comparison early, if it is not over."""
         if not self._over:
             self._end(f"Broken off. {why}")
 
     def is_of(self, engine: EngineSpec, knobs: Knobs | None, load: Workload) -> bool:
-        """Whether what it found is about this setting."""
+        """Whether the result is about this setting."""
         return (engine, knobs, load) == (self.spec, self.knobs, self.load)
 
     def begun(self, order: int) -> None:
-        """The load begins with its first request by the order of that number."""
+        """The order with the number `order` starts the load with its first request."""
         self._measuring.load = order
 
     def follow(self, frame: Frame, recorder: Recorder) -> Next:
-        """Take in a frame; what is to be done now."""
+        """Take in a frame; what the session must do now."""
         if self._over:
             return Next.NOTHING
         refused = frame.status.refused
@@ -134,7 +135,7 @@ class Verifying:
             return Next.NOTHING
         anew = self._measuring.follow(frame)
         stage = self._measuring.stage
-        self._note = self._told(frame)
+        self._note = self._progress(frame)
         if stage is Stage.MEASURING or stage is Stage.DONE:
             self._compare(recorder)
         if stage is Stage.FAILED:
@@ -143,7 +144,7 @@ class Verifying:
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _told(self, frame: Frame) -> str:
+    def _progress(self, frame: Frame) -> str:
         measuring = self._measuring
         if measuring.stage is Stage.MEASURING:
             return f"measuring, {measuring.measured_s:.0f} of {measuring.duration_s:.0f} s"
@@ -158,13 +159,13 @@ class Verifying:
             return
         if self._measuring.stage is not Stage.DONE:
             return
-        found = measured(frame, recorder)
-        if found is None:
+        verified = measured(frame, recorder)
+        if verified is None:
             self._end("Nothing could be measured.")
             return
         self._after = _series(frame, recorder)
         self._differences = once(self._before, self._after)
-        self.evidence = compared(self._tuned, found)
+        self.evidence = compared(self._tuned, verified)
         self._end(self._verdict())
 
     def _verdict(self) -> str:
@@ -185,7 +186,7 @@ class Verifying:
         )
 
     def _drift(self) -> str:
-        """By how much the headline drifted within either window, in words."""
+        """The larger drift of the headline within the two windows, in words; empty if unknown."""
         if not self._differences or self._after is None:
             return ""
         metric = self._differences[0].metric

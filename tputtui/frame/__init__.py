@@ -1,4 +1,4 @@
-"""One picture of a run: what it is made of, and how it is made from what was measured."""
+"""One picture of a run: its parts, and how they are computed from the samples."""
 
 from tputtui.frame.frame import (
     SERVING,

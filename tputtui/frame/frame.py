@@ -30,54 +30,62 @@ SERVING = (State.READY, State.RUNNING, State.DRAINING, State.PAUSED)
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """How everything stood at `t_s` (engine clock, seconds).
-
-    asked: the knobs last asked for; None before the engine is up. In force: `status.knobs`.
-    now: figures over the last second. window: figures over `window`.
-    latencies: over `window`, renewed once a second.
-    goodput: of the requests that ended in `window`, against the profile's goals.
-    tokens_per_joule, cost_per_mtok: over `window`; NaN without a counter, without a price.
-    binding: which limit holds the engine back, over the last 10 s of the window.
-    kv_blocks: blocks of the KV cache usable now; kv_frac: the share of them in use.
-    wanted: the load as it was meant to be at the last step.
-    marks: newest last. points: settings measured so far, the present one last where it counts.
-    sweep: a sweep under way, or the last one. compare: an A/B likewise. tuner: likewise.
-    trials: every setting tried, in the order they were put on last, so that the present one is
-    last. baseline: the number of the one that is pinned, for the others to be compared with.
-    guard: what a turn must not break, in words.
-    """
+    """How everything stood at one moment of a run."""
 
     t_s: float
+    """The moment, in seconds of the engine clock."""
     elapsed_s: float
+    """Seconds since the run began."""
     status: Status
     profile: Profile
     asked: Knobs | None
+    """The limits last ordered; None before the engine is up. `status.knobs` are those in force."""
     accounting: Accounting
     generated_tokens: int
+    """Tokens since the start of the run."""
     now: Figures
+    """Figures over the last second."""
     window: Window
     figures: Figures
+    """Figures over `window`."""
     latencies: Latencies
+    """Latencies over `window`, computed once a second."""
     goodput: Goodput
+    """How the requests that ended in `window` kept the profile's goals."""
     tokens_per_joule: float
+    """Generated tokens per joule over `window`; NaN without an energy counter."""
     cost_per_mtok: float
+    """Cost of a million generated tokens over `window`; NaN without a price."""
     binding: Binding | None
+    """What holds the engine back, over the last 10 s of the window; None where it is not known."""
     kv_frac: float
+    """Share of the usable KV blocks in use, 0 to 1."""
     kv_blocks: int
+    """Blocks of the KV cache usable now."""
     wanted: Wanted
+    """The load as it was planned at the last step."""
     hardware: HardwareSample | None
+    """The last sample of GPUs and host; None without a sampler."""
     marks: tuple[Mark, ...]
+    """Newest last."""
     points: tuple[Point, ...] = ()
+    """Settings measured so far, by letter."""
     sweep: SweepState | None = None
+    """The sweep under way, or the last one."""
     trials: tuple[Trial, ...] = ()
+    """Every setting tried; the one put on last (the present one) is last."""
     baseline: int | None = None
+    """Number of the pinned trial, with which the others are compared; None for none."""
     compare: CompareState | None = None
+    """The A/B or verify boot under way, or the last one."""
     guard: str = ""
+    """What a change must not break, as it was written; empty without a guard."""
     tuner: TunerState | None = None
+    """The tuner under way, or the last one."""
 
     @property
     def serving(self) -> bool:
-        """Whether the engine is up and its limits can be turned."""
+        """Whether the engine is up and its limits can be changed."""
         return self.status.state in SERVING
 
     @property
@@ -89,52 +97,55 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class SweepState:
-    """A sweep: `level` being measured (None when it is over), `told` levels behind it.
-
-    note: what it is waiting for, or why it ended.
-    """
+    """How far a sweep is."""
 
     level: float | None
+    """The level being measured; None when the sweep is over."""
     told: int
+    """How many levels have been measured."""
     note: str
+    """What it is waiting for, or why it ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One setting that was tried: limits, load and engine, and what they gave.
-
-    number: from 1; a setting that is put on again keeps its own. t_s: when it was put on last.
-    turned: what that changed, in words.
-    series: what was measured of it; None before anything counts. spans: when that was, (start, end)
-    each time that the setting stood, a minute of each at most, oldest first.
-    phase: what the newest of them is worth; without any, what the window is.
-    against: the number of the trial it is compared with, None without one to compare with.
-    differences: against that, the headline first, by what both have given so far.
-    unjudged: why those are described and not judged; empty where they are.
-    decided_s, withdrawn_s: when the headline was found better or worse, and no longer so; NaN until
-    then. withdrawn: why. note: what else became of it ("undone by the guard: …").
-    """
+    """One setting that was tried: limits, load and engine, and what they gave."""
 
     number: int
+    """From 1; a setting that is put on again keeps its number."""
     t_s: float
+    """When it was put on last, in seconds of the engine clock."""
     turned: str
+    """What that changed, in words."""
     knobs: Knobs
     load: Workload
     engine: EngineSpec
     booted: Knobs
+    """The limits with which the engine booted."""
     series: Series | None = None
+    """What was measured of it; None before anything counts."""
     phase: Phase = Phase.SETTLING
+    """Phase of the newest span; without a span, of the window."""
     against: int | None = None
+    """Number of the trial that it is compared with; None for none."""
     differences: tuple[Difference, ...] = ()
+    """From that trial, the headline first, by all that both have given so far."""
     note: str = ""
+    """What else happened to it ("undone by the guard: …")."""
     spans: tuple[tuple[float, float], ...] = ()
+    """When it was measured, oldest first: (start, end) in seconds of the engine clock, one for each
+    time that the setting was in force, a minute at most."""
     unjudged: str = ""
+    """Why the differences are shown but not judged; empty where they are judged."""
     decided_s: float = math.nan
+    """When the headline was judged better or worse; NaN until then."""
     withdrawn_s: float = math.nan
+    """When that judgement was withdrawn; NaN where it holds."""
     withdrawn: str = ""
+    """Why it was withdrawn."""
 
     def differs(self, other: Trial) -> str:
-        """What this setting changes of another one, in words; empty when nothing does."""
+        """How this setting differs from another one, in words; empty where it does not."""
         engine = "another engine" if other.engine != self.engine else ""
         load = difference(other.load, self.load) if other.load != self.load else ""
         return ", ".join(filter(None, (engine, differing(other.knobs, self.knobs), load)))
@@ -142,42 +153,45 @@ class Trial:
     def course(self, started_s: float) -> str:
         """When its verdict was decided and withdrawn, why it has none, and when it was measured.
 
-        started_s: the engine's clock when the run began. Empty where there is nothing to say.
+        In words; empty where none of these applies. started_s: the engine's clock when the run
+        began.
         """
-        said = []
+        clauses = []
         if not math.isnan(self.withdrawn_s):
             decided, withdrawn = (clock(t - started_s) for t in (self.decided_s, self.withdrawn_s))
-            said.append(f"decided at {decided}, withdrawn at {withdrawn}: {self.withdrawn}")
+            clauses.append(f"decided at {decided}, withdrawn at {withdrawn}: {self.withdrawn}")
         elif self.unjudged:
-            said.append(self.unjudged)
+            clauses.append(self.unjudged)
         if len(self.spans) > 1:
             times = [f"{clock(a - started_s)}–{clock(b - started_s)}" for a, b in self.spans]
-            said.append(f"measured {', '.join(times[:-1])} and {times[-1]}, pooled")
-        return "; ".join(said)
+            clauses.append(f"measured {', '.join(times[:-1])} and {times[-1]}, pooled")
+        return "; ".join(clauses)
 
     def value(self, key: str) -> float:
         """A metric of `measure.series.METRICS`; NaN where it was not measured."""
-        found = self.series.values.get(key) if self.series else None
-        return found.value if found else math.nan
+        batched = self.series.values.get(key) if self.series else None
+        return batched.value if batched else math.nan
 
 
 @dataclass(frozen=True, slots=True)
 class CompareState:
-    """A comparison: the leg under way (side "" when it is over), and B against A so far.
-
-    pair: which one, from 0. note: what it is doing, or why it ended. title: "A/B", or "verify" for
-    a boot with exactly the tuned values against the engine that they were tuned on.
-    sides: A and B by the limits they differ in. left_s: seconds left at most; NaN where unknown.
-    """
+    """How far a comparison is, and what it has measured so far."""
 
     side: str
+    """Side of the leg under way, "A" or "B"; empty when the comparison is over."""
     pair: int
+    """Number of the pair under way, from 0."""
     note: str
+    """What it is doing, or why it ended."""
     done: bool
     differences: tuple[Difference, ...]
+    """B against A so far, the headline first."""
     title: str = "A/B"
+    """`A/B`, or `verify`: a boot with exactly the tuned values, compared with the tuned engine."""
     sides: tuple[str, str] = ("", "")
+    """A and B by the limits in which they differ."""
     left_s: float = math.nan
+    """Seconds left at most; NaN where it is not known."""
 
     @property
     def named(self) -> str:
@@ -189,34 +203,42 @@ class CompareState:
 
 @dataclass(frozen=True, slots=True)
 class TunerTrial:
-    """One trial of the tuner: a setting under a load, measured for a while.
-
-    number: from 1. engine: which of those it tries, 0 the one that stood. knobs: the limits it
-    varies. level: of the load, as in Point. index: of that level among those it tries.
-    point: what was measured; its letter is the setting's, the same whenever that is measured again.
-    value, error: of what is maximised (goodput with goals, else tokens/s), per second, and its
-    relative standard error. miss: logarithm of `observed_s` ÷ limit of the goal named `worst`,
-    above 0 it is missed; sure: beyond chance. again: it had been measured before.
-    why: why it was measured no longer. binding: what held the engine back. took_s: with warm-up.
-    """
+    """One trial of the tuner: a setting under a load, measured for a while."""
 
     number: int
+    """From 1."""
     t_s: float
+    """When it ended, in seconds of the engine clock."""
     engine: int
+    """Number of the engine among those that the tuner tries; 0 is the one it began with."""
     knobs: Mapping[str, int]
+    """The limits that the tuner varies, by name."""
     level: float
+    """Level of the load, as in `Point`."""
     index: int
+    """Index of that level among those that the tuner tries."""
     point: Point
+    """What was measured. Its letter belongs to the setting, also when that is measured again."""
     value: float
+    """What the tuner maximises, per second: goodput with goals, else tokens/s."""
     error: float
+    """Relative standard error of `value`."""
     miss: float
+    """ln(`observed_s` ÷ limit) of the goal `worst`; the goal is missed above 0."""
     sure: bool
+    """Whether a goal is missed by more than chance explains."""
     worst: str
+    """Name of the goal with the greatest miss; "saturated" where not everything was served."""
     observed_s: float
+    """That goal's percentile, in seconds; NaN without goals or requests."""
     again: bool
+    """Whether the setting had been measured before."""
     why: str
+    """Why it was not measured longer."""
     binding: str
+    """What held the engine back, in words."""
     took_s: float
+    """Seconds that it took, with warm-up."""
 
     @property
     def holds(self) -> bool:
@@ -226,41 +248,47 @@ class TunerTrial:
 
 @dataclass(frozen=True, slots=True)
 class TunerState:
-    """The tuner: what it searches, what it has tried, and what came of it.
-
-    of: engine, load and goals it began with. settings: how many there are to try, as far as its
-    first engine tells. phase: "searching", "confirming" or "done".
-    note: what it does, or why it ended.
-    load: whether the load is searched too. search, varied, boots: how and what it searches, as
-    in its plan. engines: what each was booted with beside the first.
-    best: number of the newest trial of the best setting so far; None before there is one.
-    holds, value: whether that met every goal, and what it gave, over all its trials.
-    left_s: seconds left at most. drift: the best measured again ÷ before - 1; NaN before that.
-    start: the limits of before, and found: those it settled on, as far as they are varied.
-    differences: found against start, in pairs, the headline first. verdict: what came of it, in
-    sentences. offered: whether there is a setting to take: what was found beats the start.
-    """
+    """The tuner: what it searches, what it has tried, and its result."""
 
     phase: str
+    """`searching`, `confirming` or `done`."""
     note: str
+    """What it does now, or why it ended."""
     load: bool
+    """Whether the load is searched too."""
     search: str
+    """How it searches, one of `SEARCHES`."""
     varied: str
+    """The limits that it varies with their values, as text."""
     boots: str
+    """The engine arguments that it varies with their values, as text."""
     engines: tuple[str, ...]
+    """Of each engine, the arguments that differ from the first one's."""
     trials: tuple[TunerTrial, ...] = ()
     best: int | None = None
+    """Number of the newest trial of the best setting so far; None before there is one."""
     holds: bool = False
+    """Whether the best setting met every goal, over all its trials."""
     value: float = math.nan
+    """What the best setting gave per second, over all its trials."""
     left_s: float = math.nan
+    """Seconds left at most."""
     drift: float = math.nan
+    """The best setting measured again ÷ before - 1; NaN before that."""
     start: Mapping[str, int] = field(default_factory=dict)
+    """The limits at the start, as far as they are varied."""
     found: Mapping[str, int] = field(default_factory=dict)
+    """The limits of the best setting, as far as they are varied."""
     differences: tuple[Difference, ...] = ()
+    """The best setting against the start, in pairs, the headline first."""
     verdict: str = ""
+    """The result, in sentences."""
     offered: bool = False
+    """Whether there is a setting to take: the best one beats the start."""
     of: Profile | None = None
+    """Engine, load and goals that it began with; None in logs that do not have them."""
     settings: int = 0
+    """How many settings there are to try, by its first engine."""
 
     @property
     def tried(self) -> int:
@@ -274,5 +302,5 @@ class TunerState:
 
     @property
     def over(self) -> bool:
-        """Whether nothing is under way any more."""
+        """Whether the tuner has ended."""
         return self.phase == "done"

@@ -1,6 +1,6 @@
-"""Turns what was recorded into a `Frame`: windows, figures, phases, verdicts. Front end's thread.
+"""Makes a `Frame` of the recorded samples: windows, figures, phases. Front end's thread.
 
-It only looks: orders are the session's.
+It only reads; the session gives the orders.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ __all__ = ["Observer"]
 
 _NOW_S = 1.0
 _BINDING_S = 10.0
-"""What binds is told from the last seconds: a turn should show in it soon."""
+"""What binds is computed from the last seconds only, so that a change shows soon."""
 _REST_S = 0.5
-"""A load that has not moved for so long has come to rest; while it moves, every step moves it."""
+"""A load on a curve changes at every step: without a change for so long, it has come to rest."""
 _LONGEST_OWN_S = 60.0
-"""Requests of the setting itself are waited for no longer: they make its figures no one else's."""
+"""A new window without a change waits no longer than this: its older requests are of the same
+setting."""
 _SLOW_EVERY_S = 1.0
-"""Quantiles, goals and the test for a trend are taken once a second."""
+"""Quantiles, goals and the test for a trend are computed once a second."""
 
 
 class Observer:
-    """Sees one run from `started_s` on; a window grows to `span_s`."""
+    """Observes one run from `started_s` on; a window grows to `span_s` seconds."""
 
     def __init__(self, recorder: Recorder, started_s: float, span_s: float = SPAN_S) -> None:
         self.history = History(started_s)
@@ -54,10 +55,10 @@ class Observer:
         self._binding: Binding | None = None
 
     def turned(self, now_s: float, *, own: bool = False, warming: bool = False) -> None:
-        """A limit or the load has been turned: the window starts anew.
+        """A limit or the load has changed: start the window anew.
 
-        own: nothing has, what is in flight is of the same setting. warming: a leg warms up, and
-        `begin` says when it is warm.
+        own: nothing has changed; the requests in flight are of the same setting. warming: a leg
+        warms up, and `begin` is called when it is warm.
         """
         in_flight = self._recorder.accounting.in_flight
         longest_s = _LONGEST_OWN_S if own else math.inf
@@ -65,12 +66,12 @@ class Observer:
         self._slow_s = -math.inf
 
     def begin(self, at_s: float) -> None:
-        """A leg is warm: the window starts there."""
+        """A leg is warm: start the window at `at_s`."""
         self._settling.begin(at_s)
         self._slow_s = -math.inf
 
     def judge_anew(self) -> None:
-        """The goals have changed: count again at the next look."""
+        """The goals have changed: judge by them with the next frame."""
         self._slow_s = -math.inf
 
     def frame(
@@ -110,7 +111,7 @@ class Observer:
             self._slow_s = now_s
             self._look_closely(window, profile)
             self._binding = self._bound(window, status, hardware)
-        found = figures(recorder, window.start_s, until_s)
+        over_window = figures(recorder, window.start_s, until_s)
         last = recorder.steps.between(until_s - _NOW_S, until_s)
         return Frame(
             t_s=now_s,
@@ -122,11 +123,11 @@ class Observer:
             generated_tokens=recorder.generated_tokens,
             now=figures(recorder, until_s - _NOW_S, until_s),
             window=window,
-            figures=found,
+            figures=over_window,
             latencies=self._latencies,
             goodput=self._goodput,
             tokens_per_joule=self._energy.tokens_per_joule(recorder, window.start_s, until_s),
-            cost_per_mtok=cost_per_mtok(profile.price_per_hour, found.generated_per_s),
+            cost_per_mtok=cost_per_mtok(profile.price_per_hour, over_window.generated_per_s),
             binding=self._binding,
             kv_frac=float(last[-1, STEP["kv_frac"]]) if len(last) and accounting.in_flight else 0.0,
             kv_blocks=recorder.kv_blocks,
@@ -138,7 +139,7 @@ class Observer:
     # -- inside ----------------------------------------------------------------------------
 
     def _follow_load(self, now_s: float) -> bool:
-        """Whether the load is moving on a curve; one that has come to rest is a change."""
+        """Whether the load is changing along a curve; when it comes to rest, that is a change."""
         since_s = self._recorder.wanted.since_s
         if since_s <= self._settling.changed_s:
             return False
@@ -154,7 +155,7 @@ class Observer:
         in_force = knobs is not None and knobs == asked and accounting.running <= knobs.max_num_seqs
         recorder, settling = self._recorder, self._settling
         due_s = recorder.ended.between(settling.changed_s, until_s)[:, ENDED["due_s"]]
-        # Those whose process died with them have no such time, and were there before.
+        # Requests that died with their process have no due time (NaN); they count as older.
         left = int(np.count_nonzero(~(due_s > settling.older_s)))
         oldest_s, period_s = recorder.oldest_in_flight_s, recorder.wanted.period_s
         return settling.window(until_s, accounting, left, oldest_s, in_force, period_s)
@@ -177,14 +178,14 @@ class Observer:
     def _bound(
         self, window: Window, status: Status, hardware: HardwareSample | None
     ) -> Binding | None:
-        """What binds over the last seconds of the window; nothing while the load is held."""
+        """What binds over the last seconds of the window; None while the load is held."""
         if status.state is not State.RUNNING or status.knobs is None or status.facts is None:
             return None
         if not status.facts.stepped:
             return None
         start_s = max(window.start_s, window.end_s - _BINDING_S)
         ended = self._recorder.ended.between(start_s, window.end_s)
-        # What a driver that hangs told last says nothing of these seconds.
+        # The last answer of a driver that hangs is not about these seconds.
         answered = hardware is not None and not hardware.gpus_stale(window.end_s)
         gpus = hardware.gpus if hardware and answered else ()
         return binding(
@@ -208,5 +209,5 @@ class Observer:
 
 
 def _until(now_s: float, status: Status) -> float:
-    """Until when figures go: a dead engine's stay as they were."""
+    """The end of the figures' time: those of a failed engine end when it failed."""
     return status.since_s if status.state is State.FAILED else now_s

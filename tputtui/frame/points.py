@@ -1,7 +1,7 @@
 """Collects one point for every setting that was measured: the throughput-latency frontier.
 
-Front end's thread; fed one frame after another. A point is of the very windows that its row of the
-history is of, so that both say the same.
+Front end's thread; receives one frame after another. A point covers the same spans of time as its
+row of the history, so that both show the same figures.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def ended(frame: Frame) -> int:
 
 
 class Points:
-    """The settings measured in one run, in the order of their letters."""
+    """The points of one run, in the order of their letters."""
 
     def __init__(self) -> None:
         self._points: dict[tuple[int, float], Point] = {}
@@ -48,7 +48,7 @@ class Points:
         )
 
     def clear(self) -> None:
-        """Forget every point; the present setting gets one again as it is measured on."""
+        """Drop every point; the present setting gets one again while it is measured."""
         self._points.clear()
         self._spans.clear()
         self._letters.clear()
@@ -56,7 +56,10 @@ class Points:
     def follow(
         self, frame: Frame, recorder: Recorder, row: Trial | None = None, *, swept: bool
     ) -> None:
-        """Take in a frame, and the row of the history that is the present setting's."""
+        """Take in a frame, and the history's row of the present setting.
+
+        swept: whether a sweep puts the setting on.
+        """
         if frame.profile.goals != self._goals:
             self._goals = frame.profile.goals
             self._judge_anew(recorder)
@@ -65,19 +68,19 @@ class Points:
         self._seen = row
         length_s = length_of(row.spans)
         window = view(recorder, row.spans)
-        found = figures(*window)
-        # A staircase has a setting on each of its steps.
+        pooled = figures(*window)
+        # Each step of a staircase of loads is a setting of its own.
         level = frame.wanted.level if frame.wanted.period_s == 0 else math.nan
         key = (row.number, -1.0 if math.isnan(level) else float(f"{level:g}"))
         known = self._points.get(key)
-        if not _counts(row.phase, found, length_s):
+        if not _counts(row.phase, pooled, length_s):
             if known is not None:
-                # It says what its row said before: the row goes on, and counts no longer.
+                # The row has grown since, and its window no longer counts.
                 del self._points[key], self._spans[key]
             return
         swept = swept if known is None else known.swept
         label = self._letters.setdefault(key, letter(len(self._letters)))
-        point = _point(frame, row, found, latencies(*window), label, swept=swept)
+        point = _point(frame, row, pooled, latencies(*window), label, swept=swept)
         per_s = _goodput_per_s(recorder, row.spans, self._goals)
         self._points[key] = replace(point, goodput_per_s=per_s)
         self._spans[key] = row.spans
@@ -85,7 +88,7 @@ class Points:
             del self._points[oldest], self._spans[oldest]
 
     def _judge_anew(self, recorder: Recorder) -> None:
-        """Goals have changed, not the settings: the same windows by the new ones."""
+        """The goals have changed: judge the same spans by the new goals."""
         for key, spans in self._spans.items():
             per_s = math.nan
             if holds(recorder, spans[0][0]):
@@ -93,23 +96,23 @@ class Points:
             self._points[key] = replace(self._points[key], goodput_per_s=per_s)
 
 
-def _counts(phase: Phase, found: Figures, length_s: float) -> bool:
-    """Whether a window is worth a point: long enough, with requests enough, and of one piece.
+def _counts(phase: Phase, pooled: Figures, length_s: float) -> bool:
+    """Whether a window gets a point: it is long enough, has enough requests, and is steady.
 
-    One that is saturated counts as well: its throughput holds, and its latencies say how long
-    they have grown for.
+    A saturated window counts as well: its throughput is valid, and its latencies show how long the
+    queue has grown.
     """
-    whole = phase is Phase.STEADY or (phase is Phase.DRIFTING and found.saturated)
-    return whole and length_s >= MIN_WINDOW_S and _finished(found, length_s) >= MIN_REQUESTS
+    whole = phase is Phase.STEADY or (phase is Phase.DRIFTING and pooled.saturated)
+    return whole and length_s >= MIN_WINDOW_S and _finished(pooled, length_s) >= MIN_REQUESTS
 
 
-def _finished(found: Figures, length_s: float) -> int:
-    rate = found.achieved_per_s
+def _finished(pooled: Figures, length_s: float) -> int:
+    rate = pooled.achieved_per_s
     return 0 if math.isnan(rate) else round(rate * length_s)
 
 
 def _point(
-    frame: Frame, row: Trial, found: Figures, seen: Latencies, label: str, *, swept: bool
+    frame: Frame, row: Trial, pooled: Figures, waits: Latencies, label: str, *, swept: bool
 ) -> Point:
     length_s = length_of(row.spans)
     return Point(
@@ -117,15 +120,15 @@ def _point(
         knobs=turned(row.knobs, row.booted),
         load=describe_arrivals(row.load.arrivals),
         level=frame.wanted.level,
-        tokens_per_s=found.generated_per_s,
-        requests_per_s=found.achieved_per_s,
-        latency={"ttft": seen.ttft, "tpot": seen.tpot, "e2e": seen.e2e},
-        n=_finished(found, length_s),
+        tokens_per_s=pooled.generated_per_s,
+        requests_per_s=pooled.achieved_per_s,
+        latency={"ttft": waits.ttft, "tpot": waits.tpot, "e2e": waits.e2e},
+        n=_finished(pooled, length_s),
         window_s=length_s,
-        offered_per_s=found.offered_per_s,
+        offered_per_s=pooled.offered_per_s,
         tokens_per_joule=frame.tokens_per_joule,
         cost_per_mtok=frame.cost_per_mtok,
-        saturated=found.saturated,
+        saturated=pooled.saturated,
         steady=row.phase is Phase.STEADY,
         swept=swept,
         trial=row.number,
@@ -133,5 +136,5 @@ def _point(
 
 
 def _goodput_per_s(recorder: Recorder, spans: Spans, goals: Sequence[Goal]) -> float:
-    """Requests that met every goal, a second; NaN without goals."""
+    """Requests that met every goal, per second; NaN without goals."""
     return goodput_of(recorder, spans, goals).per_s if goals else math.nan

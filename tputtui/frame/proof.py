@@ -1,6 +1,6 @@
-"""What was measured of a setting, as a profile keeps it. Pure.
+"""What was measured of a setting, in the form that a profile stores (its evidence). Pure.
 
-A window that may not be quoted gives no figures: one of a ramp or a drain is about no setting.
+A window that may not be quoted gives no figures: during a ramp or a drain no setting is measured.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ __all__ = ["compared", "measured", "tuned"]
 
 
 def tuned(frame: Frame, recorder: Recorder) -> Evidence:
-    """The evidence of the setting that stands, as far as its window may be quoted."""
-    found = measured(frame, recorder, _spans(frame))
-    if found is None:
+    """The evidence of the present setting; without figures where its window may not be quoted."""
+    figures_now = measured(frame, recorder, _spans(frame))
+    if figures_now is None:
         return Evidence(TUNED, note=f"no figures: the window was {frame.window.phase.value}")
-    return Evidence(TUNED, tuned=found)
+    return Evidence(TUNED, tuned=figures_now)
 
 
 def measured(frame: Frame, recorder: Recorder, spans: Spans = ()) -> Measured | None:
-    """The figures of the frame's window, and all they depend on; None when it may not be quoted.
+    """The figures of the frame's window, and all that they depend on.
 
-    spans: of these stretches of the run in its place. Rounded to four significant digits. A figure
-    without samples is left out.
+    None where the window may not be quoted. spans: stretches of the run that replace the window.
+    Figures have four significant digits. A figure without samples is left out.
     """
     window, status = frame.window, frame.status
     facts, knobs = status.facts, status.knobs
@@ -63,18 +63,18 @@ def measured(frame: Frame, recorder: Recorder, spans: Spans = ()) -> Measured | 
         frame = _of(frame, recorder, spans)
     else:
         spans = ((window.start_s, window.end_s),)
-    found = series_of(recorder, spans, goals, every=True)
+    series = series_of(recorder, spans, goals, every=True)
     load = frame.profile.load
     return Measured(
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         window=Span(
             phase=frame.window.phase.value,
             length_s=_rounded(length_of(spans)),
-            requests=found.n,
+            requests=series.n,
             saturated=frame.figures.saturated,
             preemptions=frame.figures.preemptions,
         ),
-        figures=_figures(found) | _shares(frame),
+        figures=_figures(series) | _shares(frame),
         knobs=_limits(knobs),
         ceilings={k: v for k, v in _limits(facts.ceilings).items() if _BOOTS[k]},
         load=f"{describe_arrivals(load.arrivals)} · {describe(load)}",
@@ -88,8 +88,9 @@ def measured(frame: Frame, recorder: Recorder, spans: Spans = ()) -> Measured | 
 def compared(tuned: Measured, verified: Measured) -> Evidence:
     """The evidence of a setting that was booted with exactly its values and measured again.
 
-    The interval of each change is made of the figures' own and of the drift that either window has
-    shown, since a boot lay between them; it holds by itself with 95 %.
+    The interval of each change follows from the intervals of its two figures. It is wider by the
+    larger drift of the two windows, because a boot lies between them. Each interval holds by itself
+    with 95 %.
     """
     changes = {}
     for metric in (*METRICS, *MORE):
@@ -103,7 +104,7 @@ def compared(tuned: Measured, verified: Measured) -> Evidence:
 
 
 def _spans(frame: Frame) -> Spans:
-    """When the setting that stands was measured, as its row of the history has it."""
+    """When the present setting was measured, from its row of the history; empty without a row."""
     row = frame.trials[-1] if frame.trials else None
     if row is None or (row.knobs, row.load) != (frame.asked, frame.profile.load):
         return ()
@@ -111,24 +112,24 @@ def _spans(frame: Frame) -> Spans:
 
 
 def _of(frame: Frame, recorder: Recorder, spans: Spans) -> Frame:
-    """The frame with its figures over `spans` in place of its window."""
-    found = figures(*view(recorder, spans))
+    """The frame with its figures over `spans` instead of its window."""
+    pooled = figures(*view(recorder, spans))
     return replace(
         frame,
         window=replace(frame.window, phase=frame.trials[-1].phase),
-        figures=found,
+        figures=pooled,
         goodput=goodput_of(recorder, spans, frame.profile.goals),
-        cost_per_mtok=cost_per_mtok(frame.profile.price_per_hour, found.generated_per_s),
+        cost_per_mtok=cost_per_mtok(frame.profile.price_per_hour, pooled.generated_per_s),
     )
 
 
 _BOOTS = {knob.name: knob.boots for knob in KNOBS}
 
 
-def _figures(found: Series) -> dict[str, Figure]:
+def _figures(series: Series) -> dict[str, Figure]:
     figures = {}
     for metric in (*METRICS, *MORE):
-        if batched := found.values.get(metric.key):
+        if batched := series.values.get(metric.key):
             low, high = batched.interval()
             figures[metric.name] = Figure(
                 _rounded(batched.value),
@@ -141,14 +142,14 @@ def _figures(found: Series) -> dict[str, Figure]:
 
 
 def _shares(frame: Frame) -> dict[str, Figure]:
-    """What has no interval: shares of limits, what was offered, energy and money."""
-    found = frame.figures
+    """The figures without an interval: shares of limits, offered requests, energy and cost."""
+    over_window = frame.figures
     values = {
-        "offered_per_s": found.offered_per_s,
-        "sequences_frac": found.sequences_frac,
-        "batched_tokens_frac": found.tokens_frac,
-        "kv_frac": found.kv_frac,
-        "prefix_hit_frac": found.cached_frac,
+        "offered_per_s": over_window.offered_per_s,
+        "sequences_frac": over_window.sequences_frac,
+        "batched_tokens_frac": over_window.tokens_frac,
+        "kv_frac": over_window.kv_frac,
+        "prefix_hit_frac": over_window.cached_frac,
         "tokens_per_joule": frame.tokens_per_joule,
         "cost_per_million_tokens": frame.cost_per_mtok,
     }
@@ -203,7 +204,7 @@ def _log(bound: float | None) -> float:
 
 
 def _or_none(value: float) -> float | None:
-    """A bound; one at nothing, or at no end, bounds nothing."""
+    """A bound, rounded; None where it is 0, below 0, infinite or NaN, and so bounds nothing."""
     return _rounded(value) if math.isfinite(value) and value > 0 else None
 
 

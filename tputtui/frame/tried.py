@@ -1,11 +1,12 @@
-"""Every setting tried in one run, with what it gave and how that compares. Front end's thread.
+"""Every setting tried in one run, its figures and how they compare. Front end's thread.
 
-Fed one frame after another. A setting is limits, load and engine; put on again it is the same row,
-measured on. Each time that it stands it is measured from when it has settled, for a minute at most:
-what stands beside a row must not slide away while other rows are compared with it.
+Receives one frame after another. A setting is limits, load and engine. A setting that is put on
+again keeps its row, and is measured further. Each time that it is in force it is measured from the
+moment it has settled, for a minute at most: a row's figures must not move while other rows are
+compared with it.
 
-The figures of a row are the ones that everything shows of its setting: table, diff, changes,
-frontier, report, profile. A verdict that they no longer bear is withdrawn.
+Table, diff, changes, frontier, report and profile all show these figures of a row. A verdict that
+the figures no longer support is withdrawn.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ __all__ = ["Trials", "between"]
 _EVERY_S = 1.0
 _MEASURED_S = 60.0
 _SHORT_S = 2.0
-"""A setting left again so soon, and never measured, is no row: a key was held down."""
+"""A setting that is left again so soon, and was not measured, gets no row: a key was held down."""
 _KEPT = 500
 _COMPARED_ANEW = 8
-"""Rows, the newest, that are compared anew with the present one while it is measured."""
+"""Newest rows that are compared with the present one again while it is measured."""
 _ANOTHER_LOAD = "another load: described, not judged"
 _ANOTHER_BOOT = "across a boot: undecided, the machine may have drifted"
 _NOT_STEADY = "not steady"
@@ -39,7 +40,7 @@ _NO_LONGER_SURE = "no change is within its interval again"
 
 
 class Trials:
-    """The rows, in the order they were put on last; the last one is the present setting."""
+    """The rows, in the order in which they were last put on; the present setting is last."""
 
     def __init__(self) -> None:
         self._rows: list[Trial] = []
@@ -49,7 +50,7 @@ class Trials:
         self._since_s = math.nan
         self._levels: dict[int, float] = {}
         self._before: dict[int, int] = {}
-        """Of each row, by number, the one that had been measured last when it was put on."""
+        """By the number of a row: the row measured last before that row was put on."""
         self._looked_s = -math.inf
         self.baseline: int | None = None
 
@@ -58,21 +59,21 @@ class Trials:
         return tuple(self._rows)
 
     def find(self, number: int) -> Trial:
-        """The row of that number. Raises UsageError when there is none."""
+        """The row with that number. Raises UsageError when there is none."""
         for row in self._rows:
             if row.number == number:
                 return row
         raise UsageError(f"There is no row {number}.", "h lists what was tried.")
 
     def pin(self, number: int | None, now_s: float) -> None:
-        """Compare with that row from now on; None compares with the row before again."""
+        """Compare with that row from now on; None: each with the row before it again."""
         if number is not None:
             self.find(number)
         self.baseline = number
         self._rows = [self._compared(_unjudged_yet(row), now_s) for row in self._rows]
 
     def note(self, text: str) -> None:
-        """Write something beside the present setting."""
+        """Write `text` beside the present setting."""
         if self._rows:
             self._rows[-1] = replace(self._rows[-1], note=text)
 
@@ -94,9 +95,9 @@ class Trials:
             self._look(frame, recorder)
 
     def other(self, knobs: Knobs, engine: EngineSpec) -> Trial | None:
-        """What an A/B of `knobs` is run against: the baseline, else the last other limits.
+        """The row that an A/B compares `knobs` with: the baseline, else the last other limits.
 
-        None where there are none, or only of another engine.
+        None where no other limits were tried on this engine.
         """
         others = [row for row in self._rows if row.knobs != knobs and row.engine == engine]
         pinned = [row for row in others if row.number == self.baseline]
@@ -105,7 +106,7 @@ class Trials:
     # -- inside ----------------------------------------------------------------------------
 
     def _begin(self, frame: Frame, spec: EngineSpec) -> None:
-        """Put the row of this setting last: its own of before, or a new one."""
+        """Put the row of this setting last: its earlier row, or a new one."""
         assert frame.asked is not None
         assert frame.status.facts is not None
         last = self._rows[-1] if self._rows else None
@@ -140,7 +141,7 @@ class Trials:
         del self._rows[:-_KEPT]
 
     def _leave(self, recorder: Recorder, now_s: float) -> None:
-        """The present setting is left: what was compared with it is so with all that it gave."""
+        """The present setting is left: compare rows with all that it gave, once more."""
         if self._rows:
             present = self._rows[-1].number
             self._rows = [
@@ -165,7 +166,7 @@ class Trials:
             spans = self._kept(row, frame, recorder)
             self._since_s = window.since_s
         elif spans and spans[-1][1] - spans[-1][0] >= _MEASURED_S - _EVERY_S:
-            # What is whole stays.
+            # The span has its full length.
             return
         else:
             spans = spans[:-1]
@@ -179,30 +180,30 @@ class Trials:
                 self._rows[i] = self._compared(self._rows[i], frame.t_s)
 
     def _kept(self, row: Trial, frame: Frame, recorder: Recorder) -> Spans:
-        """What was measured of it before, and a new span goes on with."""
+        """The earlier spans of a row that a new span adds to."""
         level = frame.wanted.level if frame.wanted.period_s == 0 else math.nan
         before, self._levels[row.number] = self._levels.get(row.number, math.nan), level
         if not (math.isnan(before) or math.isnan(level) or before == level):
-            # A staircase of loads has a setting on each of its steps.
+            # Each step of a staircase of loads is a setting of its own.
             return ()
         kept = row.spans[:-1] if row.phase is Phase.DRIFTING else row.spans
         return tuple(span for span in kept if holds(recorder, span[0]))
 
     def _judge_anew(self, recorder: Recorder, now_s: float) -> None:
-        """Goals have changed, not the settings: the same windows by the new ones."""
+        """The goals have changed: judge the same spans by the new goals."""
         for i, row in enumerate(self._rows):
             if row.series is None:
                 continue
             if holds(recorder, row.spans[0][0]):
-                found = series_of(recorder, row.spans, self._goals)
+                series = series_of(recorder, row.spans, self._goals)
             else:
                 values = {k: v for k, v in row.series.values.items() if k != "goodput_per_s"}
-                found = replace(row.series, values=values)
-            self._rows[i] = replace(_unjudged_yet(row), series=found)
+                series = replace(row.series, values=values)
+            self._rows[i] = replace(_unjudged_yet(row), series=series)
         self._rows = [self._compared(row, now_s) for row in self._rows]
 
     def _compared(self, row: Trial, now_s: float) -> Trial:
-        """The row with its differences from what it is compared with."""
+        """The row with its differences from the row that it is compared with."""
         other = self._other(row)
         if row.series is None or other is None or other.series is None:
             return replace(_unjudged_yet(row), against=None)
@@ -213,7 +214,7 @@ class Trials:
         return _decided(row, now_s)
 
     def _other(self, row: Trial) -> Trial | None:
-        """What it is compared with: the baseline, else what had been measured last before it."""
+        """The row to compare with: the baseline, else the row measured last before this one."""
         measured = {other.number: other for other in self._rows if other.series is not None}
         if self.baseline in measured and self.baseline != row.number:
             return measured[self.baseline]
@@ -221,23 +222,23 @@ class Trials:
 
 
 def between(old: Trial, new: Trial) -> tuple[tuple[Difference, ...], str]:
-    """How `new` differs from `old`, and why that is not judged; empty where it is.
+    """The differences of `new` from `old`, and why they are not judged; empty where they are.
 
-    No differences where one of them was not measured.
+    There are no differences where one of the two was not measured.
     """
     if old.series is None or new.series is None:
         return (), ""
     seen, why = differences(old.series, new.series), _unjudged(old, new)
     if why:
-        seen = tuple(replace(each, judgement=_told(each), needs_s=math.nan) for each in seen)
+        seen = tuple(replace(each, judgement=_described(each), needs_s=math.nan) for each in seen)
     return seen, why
 
 
 def _unjudged(old: Trial, new: Trial) -> str:
-    """Why a difference is described only.
+    """Why a difference is shown without a judgement; empty where it is judged.
 
-    Another load is no change of the engine. Across a boot lie minutes in which the machine drifts
-    by as much. A window with a trend in it is no one thing.
+    Another load explains a difference by itself. During the minutes of a boot the machine can drift
+    by as much as the settings differ. A window with a trend has no single value.
     """
     if old.load != new.load:
         return _ANOTHER_LOAD
@@ -248,7 +249,7 @@ def _unjudged(old: Trial, new: Trial) -> str:
     return f"{old.number} was not steady" if old.phase is Phase.DRIFTING else ""
 
 
-def _told(row: Difference) -> Judgement:
+def _described(row: Difference) -> Judgement:
     known = row.judgement is not Judgement.NOTHING and not math.isnan(row.change)
     return Judgement.UNJUDGED if known else row.judgement
 
@@ -260,7 +261,7 @@ def _unjudged_yet(row: Trial) -> Trial:
 
 
 def _decided(row: Trial, now_s: float) -> Trial:
-    """The row, with when its headline was decided, and when and why that was withdrawn."""
+    """The row with the time its headline was decided, and the time and reason of a withdrawal."""
     clear = row.differences[0].judgement.clear
     stands = not math.isnan(row.decided_s) and math.isnan(row.withdrawn_s)
     if clear and not stands:

@@ -25,7 +25,7 @@ def tune(
     Raises UsageError or KnobError for a plan that cannot be carried out.
     """
     session.steer.experiments.tune(plan)
-    printed = len(plan.told)
+    printed = len(plan.earlier_trials)
     with Progress(stderr, quiet=quiet) as progress:
         while True:
             frame = session.advance()

@@ -1,1 +1,1 @@
-"""What was measured: samples in (engine thread), frames out (whoever looks)."""
+"""What was measured: the engine thread records samples, the front end computes figures of them."""

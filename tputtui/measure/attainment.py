@@ -1,9 +1,9 @@
-"""How many requests met the goals, and whether that is enough of them to say so. Pure.
+"""How many requests met the goals, and whether they are enough to decide. Pure.
 
-Requests are no independent tries: those that wait out one stall together are late together, and a
-goal looked at every second would be found met or missed by chance sooner or later. So a share
-counts for as many independent requests as its turnover batches say (`batches.py`), and its
-interval holds at every look (`stats.anytime_bound`).
+Requests are not independent trials: requests that wait through one stall are late together. And a
+goal that is tested every second is met or missed by chance sooner or later. So a share counts for
+as many independent requests as its turnover batches show (`batches.py`), and its interval holds at
+every look (`stats.anytime_bound`).
 """
 
 from __future__ import annotations
@@ -31,69 +31,75 @@ Flags = NDArray[np.bool_]
 _Z95 = 1.959964
 _LEVEL = 0.05
 _LONG_S = 60.0
-"""Seconds after which the boundary is about as narrow as it gets."""
+"""Seconds after which the boundary hardly becomes narrower."""
 _REQUESTS = 10
-"""Requests in a batch, at least."""
+"""Fewest requests in a batch."""
 _PRIOR_FREEDOM = 0.25
-"""Degrees of freedom that "the requests of a turnover count as one" has against what was seen."""
+"""Degrees of freedom of the prior assumption that all requests of a turnover count as one."""
 _WIDEST = 0.3
-"""Standard deviation of the logarithms of turnovers' levels that no steady engine goes beyond."""
+"""Largest standard deviation of the logarithms of turnovers' levels on a steady engine."""
 _NORMAL = NormalDist()
 _HAIR_S = 1e-9
-"""Times that differ by less are the same: some are sums and differences of others."""
+"""Times that differ by less are equal: some are sums and differences of others (rounding)."""
 
 
 class Verdict(StrEnum):
-    """Whether a goal is met, beyond chance."""
+    """Whether a goal is met by more than chance explains."""
 
     MET = "met"
     MISSED = "missed"
     UNRESOLVED = "unresolved"
-    """The interval straddles the target: more requests are needed to tell."""
+    """The interval contains the target: more requests are needed to decide."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attainment:
-    """One goal: `met` of the `n` requests that ended, or are late already, kept within its limit.
-
-    frac: met ÷ n, NaN for n = 0; low, high: its 95 % interval, which holds at every look.
-    observed_s: the goal's percentile over the good requests, in seconds; NaN when there are none.
-    """
+    """How one goal was kept by the requests that ended, or that are late already."""
 
     goal: Goal
     met: int
+    """Requests that kept within the goal's limit."""
     n: int
+    """Requests that count: those that ended, and those in flight that are late already."""
     frac: float
+    """met ÷ n; NaN for n = 0."""
     low: float
+    """Lower end of the 95 % interval of `frac`, which holds at every look."""
     high: float
+    """Upper end of the same interval."""
     verdict: Verdict
     observed_s: float
+    """The goal's percentile over the good requests, in seconds; NaN without good requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Goodput:
-    """Requests that met every goal: `met` of `n`, `per_s` of them a second (NaN without time).
-
-    frac, low, high: as in Attainment. each: one goal at a time, in the order given.
-    """
+    """The requests that met every goal at once."""
 
     per_s: float
+    """Requests that met every goal, per second; NaN for a window of no length."""
     met: int
+    """Requests that met every goal."""
     n: int
+    """Requests that count, as in `Attainment`."""
     frac: float
+    """met ÷ n; NaN for n = 0."""
     low: float
+    """Lower end of the 95 % interval of `frac`, which holds at every look."""
     high: float
+    """Upper end of the same interval."""
     each: tuple[Attainment, ...]
+    """Every goal by itself, in the order in which the goals were given."""
 
 
 def goodput(recorder: Recorder, goals: Sequence[Goal], start_s: float, end_s: float) -> Goodput:
-    """Attainment of `goals` by what ended in start_s < time ≤ end_s, or is late by its end.
+    """How requests that ended in start_s < time ≤ end_s, or are late at its end, kept `goals`.
 
-    One request that is not good (cut, aborted, rejected, failed) misses every goal; so does one
-    that is in flight still and has waited past the limit. A good one with a single token has no
-    TPOT (NaN) and meets any TPOT goal. Without goals, every good request counts.
+    A request that is not good (cut, aborted, rejected, failed) misses every goal. A request in
+    flight that has waited longer than a limit misses that goal. A good request with a single token
+    has no TPOT (NaN) and meets any TPOT goal. Without goals, every good request counts.
 
-    Goodput: Zhong et al., DistServe, OSDI 2024; `vllm bench serve --goodput` counts alike.
+    Goodput: Zhong et al., DistServe, OSDI 2024; `vllm bench serve --goodput` counts the same way.
     """
     ended = recorder.ended.between(start_s, end_s)
     length_s, batches = end_s - start_s, turnover_batches(recorder, start_s, end_s)
@@ -109,7 +115,7 @@ def goodput(recorder: Recorder, goals: Sequence[Goal], start_s: float, end_s: fl
     every = np.concatenate((every, np.zeros(most_late, dtype=np.bool_)))
     met, n = int(np.count_nonzero(every)), len(every)
     low, high = share_interval(every, batches, length_s)
-    # Who keeps every goal keeps each.
+    # A request that keeps every goal also keeps each one, so each goal's bound holds here too.
     high = min([high, *(goal.high for goal in each)])
     return Goodput(
         met / length_s if length_s > 0 else math.nan,
@@ -123,10 +129,10 @@ def goodput(recorder: Recorder, goals: Sequence[Goal], start_s: float, end_s: fl
 
 
 def attainment(goal: Goal, values_s: Floats, batches: int, length_s: float) -> Attainment:
-    """How a goal was kept by requests in order of time, and what that says of it.
+    """How requests in order of time kept a goal, and whether the goal is met.
 
-    values_s: shape (n,), as `judged_s` has them. batches: as many turnovers they were, in
-    `length_s` seconds.
+    values_s: latencies as `judged_s` returns them, shape (n,). batches: the number of turnovers
+    in the window. length_s: the window's length in seconds.
     """
     kept: Flags = (values_s <= goal.limit_s) | np.isnan(values_s)
     met, n = int(np.count_nonzero(kept)), len(kept)
@@ -150,15 +156,15 @@ def attainment(goal: Goal, values_s: Floats, batches: int, length_s: float) -> A
 
 
 def share_interval(kept: Flags, batches: int, length_s: float) -> tuple[float, float]:
-    """95 % interval, at every look, of the share of requests that kept something.
+    """95 % interval, valid at every look, of the share of requests that kept a goal.
 
     kept: shape (n,), in order of time; batches, length_s: as in `attainment`. (0, 1) below three
     batches of ten requests.
 
     Wilson's interval for n ÷ (variance of the share over batches ÷ its binomial variance) requests
-    (the design effect: Kish, Survey Sampling, 1965, sec. 8.2), of which Student's t takes into
-    account how many batches tell it. The binomial variance is that of Wilson's centre, which is
-    not none where all kept or none did.
+    (the design effect: Kish, Survey Sampling, 1965, sec. 8.2). Student's t accounts for the small
+    number of batches from which that variance is estimated. The binomial variance is taken at
+    Wilson's centre, where it is above 0 even if all requests kept the goal, or none did.
     """
     n = len(kept)
     parts = min(batches, n // _REQUESTS)
@@ -166,20 +172,21 @@ def share_interval(kept: Flags, batches: int, length_s: float) -> tuple[float, f
         return 0.0, 1.0
     size = n // parts
     shares = kept[n - parts * size :].reshape(parts, size).mean(axis=1)
-    found = spread(shares)
+    observed = spread(shares)
     frac = float(kept.mean())
     centre = (frac * n + _Z95**2 / 2) / (n + _Z95**2)
-    seen = found.variance * size / (centre * (1 - centre))
-    freedom = found.freedom + _PRIOR_FREEDOM
-    effect = max(1.0, (found.freedom * seen + _PRIOR_FREEDOM * size) / freedom)
+    seen = observed.variance * size / (centre * (1 - centre))
+    freedom = observed.freedom + _PRIOR_FREEDOM
+    effect = max(1.0, (observed.freedom * seen + _PRIOR_FREEDOM * size) / freedom)
     return wilson(frac * n / effect, n / effect, _errors(length_s, freedom))
 
 
 def keeping(ended: Floats, goal: Goal) -> Flags:
-    """Which of the requests that have left kept a goal, shape (k,); one that is not good did not.
+    """Which of the requests that have left kept a goal, shape (k,).
 
-    ended: rows as `ENDED` names the columns, shape (k, columns). A single token has no TPOT (NaN),
-    and meets any.
+    A request that is not good did not keep it.
+    ended: rows with the columns that `ENDED` names, shape (k, columns). A request with a single
+    token has no TPOT (NaN), and meets any TPOT goal.
     """
     values_s = judged_s(ended, goal)
     kept: Flags = (values_s <= goal.limit_s) | np.isnan(values_s)
@@ -187,24 +194,25 @@ def keeping(ended: Floats, goal: Goal) -> Flags:
 
 
 def judged_s(ended: Floats, goal: Goal) -> Floats:
-    """A goal's latency of requests that have left, shape (k,), in seconds.
+    """The latency that a goal bounds, for requests that have left: shape (k,), in seconds.
 
-    ended: as in `keeping`. Infinite for one that is not good, NaN for a single token's TPOT.
+    ended: as in `keeping`. Infinite for a request that is not good; NaN for the TPOT of a request
+    with a single token.
     """
     return np.where(ended[:, ENDED["good"]] > 0, ended[:, ENDED[f"{goal.metric}_s"]], np.inf)
 
 
 def overdue(recorder: Recorder, goal: Goal, now_s: float) -> int:
-    """Requests in flight at `now_s` that have missed a goal of TTFT or E2E by waiting already.
+    """Requests in flight at `now_s` that have already waited longer than a TTFT or E2E goal allows.
 
-    For TTFT: without a first token. Those due longer ago than the recorder's rows go back are not
-    counted.
+    For TTFT only requests without a first token count. Requests that were due before the oldest
+    row that the recorder still has are not counted.
     """
     if goal.metric == "tpot":
         return 0
     ended = recorder.ended.between(-np.inf, now_s)
     over_s, due_s = ended[:, 0], ended[:, ENDED["due_s"]]
-    # Where it is lost when requests were due, all of them had left by then.
+    # Where due times are lost (NaN), every request of that time had left by then.
     since_s = float(np.max(over_s[np.isnan(due_s)], initial=-np.inf))
     if goal.metric == "ttft":
         first = recorder.first_tokens.between(-np.inf, now_s)
@@ -219,12 +227,12 @@ def overdue(recorder: Recorder, goal: Goal, now_s: float) -> int:
 
 
 def wilson(met: float, n: float, z: float = _Z95) -> tuple[float, float]:
-    """Interval for a proportion of which `met` of `n` were seen; (0, 1) for n = 0.
+    """Interval of a proportion when `met` of `n` trials had it; (0, 1) for n = 0.
 
     The score interval, centre and half-width
     (p + z²/2n) / (1 + z²/n)  and  z √(p(1 - p)/n + z²/4n²) / (1 + z²/n)
     (Wilson, Journal of the American Statistical Association 22, 1927, 209-212). z: 1.96 for a
-    plain interval of 95 %, of independent tries and for one look.
+    plain 95 % interval of independent trials, for one look.
     """
     if n == 0:
         return 0.0, 1.0
@@ -240,36 +248,37 @@ def wilson(met: float, n: float, z: float = _Z95) -> tuple[float, float]:
 
 
 def _bound(length_s: float) -> float:
-    """Standard errors that an estimate keeps within at every look, but in 5 %."""
+    """How many standard errors an estimate stays within at every look, except with 5 % chance."""
     return anytime_bound(_LEVEL, length_s / _LONG_S)
 
 
 def _errors(length_s: float, freedom: float) -> float:
-    """The same where the standard error itself is estimated, on some degrees of freedom."""
+    """`_bound` for a standard error that is itself estimated, with `freedom` degrees of freedom."""
     return t_quantile(max(1e-300, 2 * _NORMAL.cdf(-_bound(length_s))), freedom)
 
 
 class _Levels(NamedTuple):
-    """Turnovers of a window, `parts` of them, by the logarithms of their latencies.
-
-    apart: from the limit down to the mean of their own percentiles of the goal. deviation: of
-    those or of their medians, the smaller; inflation, freedom: of its square (`batches.spread`).
-    """
+    """The turnovers of a window, by the logarithms of their latencies."""
 
     parts: int
+    """Number of turnovers."""
     apart: float
+    """Logarithm of the limit less the mean logarithm of the turnovers' own percentiles."""
     deviation: float
+    """Standard deviation of those percentiles or of the turnovers' medians, the smaller one."""
     inflation: float
+    """Factor by which the correlation of neighbours inflates the variance (`batches.spread`)."""
     freedom: float
+    """Degrees of freedom of that variance."""
 
     def within(self, length_s: float) -> float:
         """Lower bound of the share of turnovers whose own percentile keeps within the limit.
 
-        Where the whole engine is now quicker and now slower, a while may pass without a miss, and
-        then whole turnovers miss together. How their levels vary tells so before any does: the
-        logarithms are taken as normal. The standard error of u standard deviations is
-        √(1/m + u²/2f) (Johnson & Welch, "Applications of the non-central t-distribution",
-        Biometrika 31, 1940, 362-389).
+        An engine that is sometimes faster and sometimes slower may run for a while without a miss,
+        and then whole turnovers miss together. The spread of the turnovers' levels shows this
+        before the first miss: the logarithms are assumed to be normal. The standard error of u
+        standard deviations is √(1/m + u²/2f) (Johnson & Welch, "Applications of the non-central
+        t-distribution", Biometrika 31, 1940, 362-389).
         """
         if self.deviation < _HAIR_S:
             return 1.0
@@ -278,9 +287,12 @@ class _Levels(NamedTuple):
         return _NORMAL.cdf(distance - _errors(length_s, self.freedom) * error)
 
     def far(self, length_s: float) -> float:
-        """The same for turnovers that would differ by `_WIDEST`, though they are seen to differ
-        by half of that at most: few of them are enough for a limit that is far away. Above it,
-        negative `apart`: an upper bound."""
+        """The bound of `within` for turnovers that are assumed to differ by `_WIDEST`.
+
+        NaN where they are observed to differ by more than half of that. Under this assumption few
+        turnovers are enough for a limit that is far away. With latencies above the limit (`apart`
+        below 0) it is an upper bound.
+        """
         if self.deviation > _WIDEST / 2:
             return math.nan
         error = _bound(length_s) * math.sqrt(self.inflation / self.parts)
@@ -289,7 +301,7 @@ class _Levels(NamedTuple):
 
 
 def _levels(goal: Goal, values_s: Floats, batches: int) -> _Levels | None:
-    """Of latencies as `judged_s` has them; None where they cannot be told."""
+    """The turnovers' levels of latencies as `judged_s` returns them; None where there are none."""
     n = len(values_s)
     parts = min(batches, n // _REQUESTS)
     if parts < FEWEST:
@@ -299,16 +311,16 @@ def _levels(goal: Goal, values_s: Floats, batches: int) -> _Levels | None:
     at, middle = np.quantile(runs, (goal.target, 0.5), axis=1, method="inverted_cdf")
     if not (np.isfinite(at).all() and (middle > 0).all() and (at > 0).all()):
         return None
-    # Percentiles far out vary by chance, medians where requests are of two kinds.
+    # High percentiles vary by chance; medians vary where requests are of two kinds.
     levels = min(np.log(at), np.log(middle), key=np.std)
-    found, deviation = spread(levels), float(levels.std(ddof=1))
-    # Of levels that all tie, by the degrees of freedom that they would have.
-    inflation = parts / (found.freedom + 1)
+    observed, deviation = spread(levels), float(levels.std(ddof=1))
+    # Levels that are all equal have no variance, so the inflation follows from the freedom.
+    inflation = parts / (observed.freedom + 1)
     apart = math.log(goal.limit_s) - float(np.log(at).mean())
-    return _Levels(parts, apart, deviation, inflation, found.freedom)
+    return _Levels(parts, apart, deviation, inflation, observed.freedom)
 
 
 def _known_since(rows: Rows, seen: Floats) -> float:
-    """From when on all rows are there: where some are gone, from the oldest one's time."""
+    """The time from which on every row is kept; -∞ where no row was dropped. seen: rows by time."""
     gone = rows.count > len(rows.since(0, rows.count))
     return float(seen[0, 0]) if gone and len(seen) else -math.inf

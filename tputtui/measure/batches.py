@@ -1,13 +1,13 @@
-"""Turnover batches: how much a window's figures vary, told by its generations of requests. Pure.
+"""Turnover batches: how much a window's figures vary from one generation of requests to the next.
 
-What an engine gives in one second resembles what it gave in the second before: the same requests
-are in it. A *turnover* is the time in which they have all left and others have taken their places,
-about the mean E2E latency. Batches of at least a turnover have little in common with their
-neighbours; what is left is the correlation of neighbours, φ, by which their variance is inflated:
+Pure. What an engine gives in one second resembles what it gave in the second before, because the
+same requests are in it. A *turnover* is the time in which all of them have left and others have
+taken their places: about the mean E2E latency. Batches of at least a turnover have little in common
+with their neighbours. The remaining correlation of neighbours, φ, inflates the variance by
 (1 + φ) / (1 - φ), as Skart does (Tafazzoli & Wilson, "Skart: A skewness- and autoregression-
 adjusted batch-means procedure for simulation analysis", IIE Transactions 43, 2011, 110-128).
 
-Few batches say little about φ. So it is shrunk towards 0.3, which is worth eight batches.
+Few batches say little about φ. So φ is shrunk towards 0.3 with the weight of eight batches.
 """
 
 from __future__ import annotations
@@ -23,34 +23,33 @@ from tputtui.measure.stats import Floats
 __all__ = ["FEWEST", "MOST", "Spread", "spread", "turnover_batches"]
 
 MOST = 30
-"""Batches of a window, at most."""
+"""Most batches of a window."""
 FEWEST = 3
 """Fewer batches give no interval."""
 _SHORTEST_S = 1.0
 _PRIOR_PHI, _PRIOR_BATCHES = 0.3, 8
 _LARGEST_PHI = 0.8
 _ROUNDING = 1e-12
-"""Batches are logarithms, relative deviations or shares: what differs by less does not differ."""
+"""Batches are logarithms, relative deviations or shares: smaller differences are rounding."""
 _TELLING = 5
-"""Batches from which on φ is estimated at all."""
+"""Fewest batches from which φ is estimated."""
 
 
 class Spread(NamedTuple):
-    """variance: of one batch, in its unit squared, inflated by the correlation of neighbours.
-
-    freedom: degrees of freedom that the variance rests on.
-    """
+    """How much batches vary."""
 
     variance: float
+    """Variance of one batch, in its unit squared, inflated by the correlation of neighbours."""
     freedom: float
+    """Degrees of freedom of that variance."""
 
 
 def turnover_batches(recorder: Recorder, start_s: float, end_s: float) -> int:
-    """Turnovers in start_s < time ≤ end_s, a second long at least: from 1 to 30.
+    """Number of turnovers in start_s < time ≤ end_s, each at least a second long: from 1 to 30.
 
-    A turnover takes the mean E2E latency of the requests that ended well. Where none did, Little's
-    law gives the time that a request spends in the engine: requests in it ÷ those that leave it a
-    second (Operations Research 9, 1961, 383-387). Where none has left, no turnover is over.
+    A turnover takes the mean E2E latency of the good requests that ended. Without good requests,
+    Little's law gives the time that a request spends in the engine: requests inside ÷ requests that
+    leave per second (Operations Research 9, 1961, 383-387). 1 where no request has left.
     """
     ended = recorder.ended.between(start_s, end_s)
     if not len(ended):
@@ -67,12 +66,13 @@ def turnover_batches(recorder: Recorder, start_s: float, end_s: float) -> int:
 
 
 def spread(batches: Floats) -> Spread:
-    """Variance of a batch, and what it rests on; `batches` in order of time, shape (m,), m ≥ 2.
+    """Variance of a batch, and its degrees of freedom.
+
+    batches: in order of time, shape (m,), m ≥ 2.
 
     φ is corrected for its bias, -(1 + 3φ)/m (Kendall, Biometrika 41, 1954, 403-404), and kept
-    within 0 … 0.8. Of m batches as many as m (1 - φ) / (1 + φ) would be worth as much were they
-    independent; one less are the degrees of freedom (Zwiers & von Storch, Journal of Climate 8,
-    1995, 336-351), and at least one.
+    within 0 … 0.8. m batches are worth m (1 - φ) / (1 + φ) independent ones; the degrees of freedom
+    are one less (Zwiers & von Storch, Journal of Climate 8, 1995, 336-351), and at least one.
     """
     m = len(batches)
     centred = batches - batches.mean()

@@ -1,4 +1,4 @@
-"""What holds the engine back now, with its evidence and the next thing to try. Pure."""
+"""What holds the engine back now, the evidence for it, and what to try next. Pure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tputtui.measure.steptime import StepTime, step_time
 __all__ = ["Binding", "Bound", "binding"]
 
 _MATTERS = 0.2
-"""What was so for less of the time, or of the requests, than this does not bind."""
+"""A bound that holds for a smaller share of the time, or of the requests, does not bind."""
 _IDLE = 0.1
 _FEWEST = 20
 _BATCH_FULL = 0.9
 _GROWS = 0.8
-"""Where so much of the busy time grows with the batch, more load gains a quarter at most."""
+"""Where at least this share of the busy time grows with the batch, more load gains ≤ a quarter."""
 
 
 def binding(
@@ -34,17 +34,17 @@ def binding(
     throttled: Sequence[str] = (),
     overlapped: bool = False,
 ) -> Binding | None:
-    """What binds over a window; None with fewer than 20 steps to go by.
+    """What binds over a window; None with fewer than 20 steps.
 
     steps: rows of `StepSample`, shape (n, fields), of a window `length_s` seconds long.
-    ended, cut_short: requests that ended in it, and those of them that the length limit cut.
-    throttled: NVML's reasons why clocks are held down, of any GPU.
+    ended: requests that ended in the window. cut_short: those of them that max_model_len cut.
+    throttled: NVML's reasons why the clocks of any GPU are held down.
     overlapped: whether the host works while the model does (async scheduling).
 
-    First the limits that keep requests from running: see `limit_bound`. Else LENGTH, when it cut a
-    fifth of the requests; LOAD, when the engine idles, or when nothing waits, the batch has room
-    and more load would gain more than a quarter; then what each step's time goes to: see
-    `step_bound`.
+    The first of these that holds: a limit that keeps requests from running (`limit_bound`); LENGTH,
+    where max_model_len cut a fifth of the requests; LOAD, where the engine idles, or where nothing
+    waits, the batch has room and more load would gain more than a quarter; otherwise what each
+    step's time goes to (`step_bound`).
     """
     if len(steps) < _FEWEST or length_s <= 0:
         return None
@@ -73,7 +73,7 @@ def binding(
 
 
 def _growing(fit: StepTime | None) -> float:
-    """The share of the model's time that surely grows with the batch."""
+    """The share of the model's time that grows with the batch; 0 where the fit does not show it."""
     if fit is None or not fit.resolved:
         return 0.0
     return fit.compute_share + (fit.context_share if fit.split else 0.0)

@@ -1,4 +1,4 @@
-"""What can bind, and the finding that something does. Pure data."""
+"""What can bind, and the record that something does. Pure data."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ class Bound(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What binds, and why: `evidence` says what was seen, `advice` what to try next.
-
-    share: of the busy time in which it did (of the whole time for LOAD, of the requests for
-    LENGTH); for HOST, COMPUTE and MEMORY, its part of a step.
-    """
+    """What binds, and why."""
 
     bound: Bound
     share: float
+    """Share of the busy time in which it bound (LOAD: of the whole time; LENGTH: of the requests;
+    HOST, COMPUTE, MEMORY: its part of a step)."""
     evidence: str
+    """What was observed, in words."""
     advice: str
+    """What to try next, in words."""
 
 
 def raising(name: str, knobs: Knobs, ceilings: Knobs, called: str = "it") -> str:
-    """How to raise a limit that binds, in words: live while it can, else by a boot."""
+    """How to raise a limit that binds, in words: live below its ceiling, otherwise by a boot."""
     now, ceiling = knobs.get(name), ceilings.get(name)
     if now < ceiling:
         return f"raise {called} to {min(ceiling, now * 2):,}"

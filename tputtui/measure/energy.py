@@ -14,15 +14,15 @@ _GENERATED = StepSample._fields.index("generated_tokens")
 
 
 class EnergyMeter:
-    """Readings of an energy counter, the last few minutes."""
+    """The readings of an energy counter over the last few minutes (600 readings)."""
 
     def __init__(self) -> None:
         self._readings: deque[tuple[float, float]] = deque(maxlen=600)
 
     def add(self, t_s: float, joules: float) -> None:
-        """A reading at `t_s`; one that is no newer than the last is left out.
+        """Add a reading of `t_s`; one that is not newer than the last is ignored.
 
-        A counter that has fallen (driver reloaded, a GPU lost) starts afresh.
+        A counter that has fallen (driver reloaded, a GPU lost) drops the earlier readings.
         """
         if self._readings:
             last_s, last = self._readings[-1]
@@ -35,7 +35,7 @@ class EnergyMeter:
     def tokens_per_joule(self, recorder: Recorder, start_s: float, end_s: float) -> float:
         """Generated tokens ÷ joules between the first and the last reading in the window.
 
-        NaN without two readings in it, or when the counter has not moved.
+        NaN with fewer than two readings in it, or when the counter has not moved.
         """
         inside = [reading for reading in self._readings if start_s <= reading[0] <= end_s]
         if len(inside) < 2:

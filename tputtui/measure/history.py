@@ -1,4 +1,4 @@
-"""One-second buckets of a run, for charts and for "now". Pure; owned by whoever looks."""
+"""One-second buckets of a run, for charts. Pure; used on one thread, the front end's."""
 
 from __future__ import annotations
 
@@ -20,28 +20,36 @@ _KEPT = 3600
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """One second of the engine.
+    """One second of the engine: sums and means over the steps that ended in it.
 
-    Token rates are per second; running, waiting, kv_frac and the limit are means over the steps
-    that ended in the second (the last known value when none did); step_s is their mean length.
+    Without a step, means keep the last known value.
     """
 
     start_s: float
+    """Start of the second, engine clock."""
     generated: float
+    """Generated tokens."""
     prefill: float
+    """Prompt tokens computed."""
     running: float
+    """Mean number of running requests."""
     waiting: float
+    """Mean number of waiting requests."""
     max_num_seqs: float
+    """The limit in force at the last step; NaN where it is not known."""
     kv_frac: float
+    """Mean share of the KV cache in use, 0 to 1."""
     step_s: float
+    """Mean length of a step in seconds; NaN without a step."""
     preemptions: float
+    """Requests preempted."""
 
 
 class History:
-    """Buckets of a run that began at `start_s`, an hour at most.
+    """The buckets of a run that began at `start_s`: the last hour at most.
 
-    Second i of the run is bucket i. Nothing is kept before `begin`; `first` is the first second
-    kept, `total` one past the last.
+    Second i of the run is bucket i. No second before `begin` is kept. first: the number of the
+    first second kept; total: one past the number of the last.
     """
 
     def __init__(self, start_s: float) -> None:
@@ -51,18 +59,18 @@ class History:
         self.total = 0
 
     def begin(self, now_s: float) -> None:
-        """Leave out what came before `now_s`, unless something has been kept already."""
+        """Leave out the seconds before `now_s`, unless some seconds are kept already."""
         if not self.buckets:
             self.first = self.total = max(0, self.index(now_s))
 
     def advance(self, recorder: Recorder, now_s: float) -> bool:
-        """Close every second that has passed with what was recorded; whether there was one."""
+        """Add a bucket of `recorder` for every second that has passed; whether there was one."""
         return self.close(now_s, lambda start_s: self._bucket(recorder, start_s))
 
     def close(self, now_s: float, bucket_of: Callable[[float], Bucket]) -> bool:
-        """Close every second that is over by `now_s` with its bucket; whether there was one."""
+        """Add the bucket of every second that is over by `now_s`; whether there was one."""
         before = self.total
-        # A long pause (the process was stopped) closes empty seconds without walking each.
+        # After a long pause (the process was stopped) empty seconds are skipped at once.
         missing = math.floor(now_s - self.start_s) - self.total
         if missing > _KEPT:
             self.total += missing - _KEPT

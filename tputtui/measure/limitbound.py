@@ -1,13 +1,14 @@
-"""Which limit keeps requests from running: from the scheduler's own state, step by step. Pure.
+"""Which limit keeps requests from running, from the scheduler's own state at every step. Pure.
 
-That something waits is counted just after a step is scheduled. vLLM 0.32 admits waiting requests,
-a part of a prompt if need be, until the batch is full, the step is, or blocks cannot be allocated
-for the next one (`Scheduler.schedule`, `KVCacheManager.allocate_slots`): for its tokens in this
-step, with scheduler_reserve_full_isl for its whole prompt, and the watermark on top unless nothing
-runs. So with room in batch and step it was the KV cache, however much of that is free.
-long_prefill_token_threshold only makes a request's part smaller. What else holds requests back,
-ours have nothing of: LoRA, grammars, encoders, KV connectors, data parallelism. With chunked
-prefill off, a prompt longer than what is left of a step waits too, and looks like KV.
+Waiting requests are counted just after a step is scheduled. vLLM 0.32 admits waiting requests (a
+part of a prompt if need be) until the batch is full, the step is full, or the blocks for the next
+request cannot be allocated (`Scheduler.schedule`, `KVCacheManager.allocate_slots`): the blocks for
+its tokens in this step (with scheduler_reserve_full_isl: for its whole prompt), plus the watermark
+unless nothing runs. So if batch and step have room and a request waits, the KV cache was the
+reason, however much of it is free. long_prefill_token_threshold only makes a request's part
+smaller. Our requests use nothing else that could hold them back: LoRA, grammars, encoders, KV
+connectors, data parallelism. With chunked prefill off, a prompt longer than what is left of a step
+waits too, and is counted as KV.
 """
 
 from __future__ import annotations
@@ -23,19 +24,20 @@ from tputtui.measure.stats import Floats
 __all__ = ["limit_bound"]
 
 _MATTERS = 0.2
-"""A limit that was reached for less of the busy time than this does not bind."""
+"""A limit that was reached for a smaller share of the busy time does not bind."""
 _FULL = 0.98
-"""What drafts or block alignment leave of a step is of no use to anyone."""
+"""A step is full from this share on: drafts or block alignment can leave an unusable rest."""
 _OFTEN = 0.02
 
 
 def limit_bound(steps: Floats, knobs: Knobs, ceilings: Knobs) -> Binding | None:
-    """The limit that the scheduler ran into for a fifth of the busy time, the most if several.
+    """The limit that the scheduler ran into for at least a fifth of the busy time; None for none.
 
-    steps: rows of `StepSample`, shape (n, fields), with some duration in them.
+    Of several limits, the one that it ran into for the longest time.
+    steps: rows of `StepSample`, shape (n, fields), with a total duration above 0.
 
-    SEQUENCES: something waited with the batch at max_num_seqs. TOKENS: the step was full to 98 %.
-    KV: requests were preempted, or something waited with room in batch and step.
+    SEQUENCES: requests waited and the batch was at max_num_seqs. TOKENS: the step was full to 98 %.
+    KV: requests were preempted, or requests waited although batch and step had room.
     """
 
     def column(name: str) -> Floats:
@@ -51,19 +53,19 @@ def limit_bound(steps: Floats, knobs: Knobs, ceilings: Knobs) -> Binding | None:
     at_limit = running >= column("max_num_seqs")
     used = column("prefill_tokens") + column("decode_tokens")
     full = used >= _FULL * column("max_num_batched_tokens")
-    # With nothing scheduled for a batch, vLLM only waited for the tokens of an earlier step.
+    # A step that schedules nothing while requests run only waits for the tokens of an earlier step.
     held_back = waiting & ~at_limit & ~full & ((used > 0) | (running == 0))
     preempted = int(column("preemptions").sum())
     of_kv = share(held_back | (column("preemptions") > 0))
-    found = {
+    shares = {
         Bound.SEQUENCES: share(waiting & at_limit),
         Bound.TOKENS: share(full),
-        # A request that is thrown out costs far more than the step it happens in.
+        # A preempted request costs far more than the step in which it is preempted.
         Bound.KV: max(of_kv, _MATTERS) if preempted > len(steps) * _OFTEN else of_kv,
     }
-    bound, most = max(found.items(), key=lambda pair: pair[1])
-    if found[Bound.KV] >= _MATTERS and preempted:
-        bound, most = Bound.KV, found[Bound.KV]
+    bound, most = max(shares.items(), key=lambda pair: pair[1])
+    if shares[Bound.KV] >= _MATTERS and preempted:
+        bound, most = Bound.KV, shares[Bound.KV]
     if most < _MATTERS:
         return None
     waits = float(column("waiting").mean())
@@ -75,7 +77,7 @@ def limit_bound(steps: Floats, knobs: Knobs, ceilings: Knobs) -> Binding | None:
         return Binding(bound, most, evidence, raising("max_num_batched_tokens", knobs, ceilings))
     thrown = f", {preempted} preempted" if preempted else ""
     kept = _kept_free(steps[held_back], knobs.watermark_blocks)
-    # As full as it was when it held something back, not on average.
+    # The KV cache's use at the steps in which it held requests back, not its mean over all steps.
     short = column("kv_frac")[held_back | (column("preemptions") > 0)]
     evidence = f"{float(short.mean()):.0%} used, {waits:.0f} wait{thrown}"
     if kept:
@@ -84,10 +86,10 @@ def limit_bound(steps: Floats, knobs: Knobs, ceilings: Knobs) -> Binding | None:
 
 
 def _kept_free(held_back: Floats, watermark_blocks: int) -> bool:
-    """Whether for most of the time held back it was the watermark that did it.
+    """Whether the watermark held requests back for at least half of the time in which any were.
 
-    That is, blocks enough for a request like those running were free, but not with the watermark
-    on top. What the one that waited would have taken is not known.
+    That is: enough blocks were free for a request like the running ones, but not enough for the
+    request and the watermark. How many blocks the waiting request needed is not known.
     """
     running = held_back[:, STEP["running"]]
     blocks, used = held_back[:, STEP["kv_blocks"]], held_back[:, STEP["kv_frac"]]

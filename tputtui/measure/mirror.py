@@ -1,14 +1,14 @@
-"""What is new in one recorder, and the same put into another: a run watched from elsewhere.
+"""Copies a recorder into another one, so that another process or thread can watch the run.
 
     engine thread → Recorder → Tail.take() ── pipe ──▶ Copy.apply() → Recorder → frames
 
-`Tail` reads on a thread of its own beside the engine thread, as any reader of a recorder does,
-and adds nothing to that thread's work. `Copy` is the one writer of its recorder. `take` reads the
+`Tail` reads on a thread of its own beside the engine thread, as every reader of a recorder does,
+and adds no work to the engine thread. `Copy` is the only writer of its recorder. `take` reads the
 books first and the rows after them; `apply` writes the rows first and the books last. So every
 request that the books count has its row.
 
-The recorder is the only buffer: a tail that nobody takes from for long loses the oldest rows, as
-the rings do. Books and totals are told as they stand and so are right again with the next take.
+The recorder is the only buffer: where `take` is not called for long, the oldest rows are lost, as
+the rings drop them. Books and totals are copied as absolute values, so the next take corrects them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Changes", "Copy", "Tail"]
 _T = TypeVar("_T")
 
 RINGS = ("steps", "gaps", "first_tokens", "issued")
-"""Told row by row. The ring of ended requests follows from their samples."""
+"""Rings that are copied row by row. The ring of ended requests is derived from their samples."""
 
 _BOOKS = tuple(field.name for field in fields(Accounting))
 _books = attrgetter(*_BOOKS)
@@ -39,29 +39,37 @@ _LOST = dict.fromkeys(ENDED, np.nan) | {"good": 0.0, "cut": 0.0, "began": 0.0}
 
 
 class Changes(NamedTuple):
-    """What a recorder has new since the take before; books and totals as they stand.
+    """What is new in a recorder since the take before; books and totals are absolute values.
 
     Plain tuples and bytes: pickling arrays, enums and named tuples takes several times as long.
-    books: the fields of `Accounting`. wanted: those of `Wanted`. marks_gone: how many of the
-    marks told before were taken back, newest first. ended: the fields of `RequestSample`, the
-    outcome as its word. rows: of the rings that have new ones, how many and their float64s.
     """
 
     books: tuple[int, ...]
+    """The fields of `Accounting`."""
     wanted: tuple[float, ...]
+    """The fields of `Wanted`."""
     kv_blocks: int
+    """Usable blocks of the KV cache."""
     oldest_due_s: float
+    """When the oldest request without a first token was due; NaN without such a request."""
     oldest_in_flight_s: float
+    """When the oldest request in flight was due; NaN with none in flight."""
     generated_tokens: int
+    """Tokens since the start of the run."""
     preemptions: int
+    """Preemptions since the start of the run."""
     marks_gone: int
+    """How many of the marks of earlier takes no longer exist; the newest ones."""
     marks: list[Mark]
+    """New marks, oldest first."""
     ended: list[tuple[Any, ...]]
+    """The fields of `RequestSample` of each request that ended, the outcome as its text."""
     rows: Mapping[str, tuple[int, bytes]]
+    """By the name of a ring with new rows: the number of rows, and their float64 values."""
 
 
 class Tail:
-    """Follows `recorder`, from its start. One thread takes."""
+    """Reads what is new in `recorder`, from its start. Only one thread may call `take`."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -72,7 +80,7 @@ class Tail:
         self._stood: tuple[object, ...] = ()
 
     def take(self) -> Changes | None:
-        """What is new; None when nothing is."""
+        """What is new since the last call; None when nothing is."""
         recorder = self._recorder
         accounting, wanted = recorder.accounting, recorder.wanted
         standing = (
@@ -98,15 +106,15 @@ class Tail:
         return Changes(_books(accounting), tuple(wanted), *standing, gone, marks, plain, rows)
 
     def _new_marks(self) -> tuple[int, list[Mark]]:
-        told, marks = self._marks, self._recorder.marks
-        if _newest(marks) is (told[-1] if told else None):
+        before, marks = self._marks, self._recorder.marks
+        if _newest(marks) is (before[-1] if before else None):
             return 0, []
         now = _listed(marks)
-        known = {id(mark): i for i, mark in enumerate(told, 1)}
+        known = {id(mark): i for i, mark in enumerate(before, 1)}
         new = list(takewhile(lambda mark: id(mark) not in known, reversed(now)))[::-1]
         kept = known[id(now[-len(new) - 1])] if len(new) < len(now) else 0
         self._marks = now
-        return len(told) - kept, new
+        return len(before) - kept, new
 
     def _new_ended(self) -> list[RequestSample]:
         log, last = self._recorder.request_log, self._last_ended
@@ -115,14 +123,14 @@ class Tail:
         while True:
             try:
                 new = list(takewhile(lambda sample: sample is not last, reversed(log)))[::-1]
-            except RuntimeError:  # one more ended meanwhile
+            except RuntimeError:  # another request ended during the iteration
                 continue
             self._last_ended = new[-1]
             return new
 
 
 class Copy:
-    """Keeps `recorder` equal to others, one after the other; totals go on over all of them."""
+    """Writes into `recorder` what one recorder after another has; totals add up over all."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -130,7 +138,7 @@ class Copy:
         self._generated_before = self._preemptions_before = 0
 
     def apply(self, changes: Changes) -> None:
-        """Put in what another recorder has new."""
+        """Write what is new in the other recorder."""
         recorder = self._recorder
         for name, (n, rows) in changes.rows.items():
             ring: Ring = getattr(recorder, name)
@@ -151,9 +159,10 @@ class Copy:
         recorder.accounting = Accounting(*(before + now for before, now in pairs))
 
     def break_off(self, now_s: float, outcome: Outcome) -> None:
-        """The other recorder is gone: what was in flight has ended so, and the next one adds up.
+        """The other recorder is gone: count its requests in flight as ended with `outcome`.
 
-        The log of requests has nothing on those: what they were was known over there.
+        Totals of the next recorder add to these. The log of requests has no entry for the requests
+        that were in flight: only the other side knew them.
         """
         recorder, books = self._recorder, self._recorder.accounting
         for _ in range(books.in_flight):
@@ -177,5 +186,5 @@ def _listed(log: deque[_T]) -> list[_T]:
     while True:
         try:
             return list(log)
-        except RuntimeError:  # one more meanwhile
+        except RuntimeError:  # another one was added during the iteration
             continue

@@ -1,4 +1,4 @@
-"""What a window is worth: whether what happened in it was one steady thing. Pure."""
+"""The phase of a window: whether the engine ran steadily in it, and if not, why. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tputtui.measure.window import Phase, Window
 __all__ = ["phase_of"]
 
 _SHORTEST_S = 5.0
-"""Below this a window has too few steps for its hundred bins."""
+"""A shorter window has too few steps for its hundred bins."""
 
 
 def phase_of(
@@ -20,9 +20,10 @@ def phase_of(
 ) -> Phase:
     """The phase of `window`, by the first rule that holds.
 
-    held: no requests arrive; then it is DRAINING, or IDLE with nothing in flight.
-    SETTLING until the window is settled. moving: the load is on a curve, RAMPING.
-    MEASURING below 5 s, or two of the load's periods, or with too little to go by.
+    held: no requests arrive. Then DRAINING, or IDLE with nothing in flight.
+    moving: the load changes along a curve. Then RAMPING.
+    SETTLING until the window is settled.
+    MEASURING below 5 s, below two periods of the load (`period_s`), or with too few steps.
     DRIFTING when tokens/s or requests in flight show a trend (`measure.steady`), else STEADY.
     """
     if held:
@@ -38,7 +39,7 @@ def phase_of(
     inside = steps[:, STEP["running"]] + steps[:, STEP["waiting"]]
     span = window.start_s, window.end_s
     tokens = binned(times, steps[:, STEP["generated_tokens"]], *span)
-    # Weighted by time, so that an idle stretch counts as nothing in flight.
+    # Weighted by time: while the engine is idle, no request is in flight.
     flying = binned(times, inside * busy_s, *span)
     if np.count_nonzero(tokens) < len(tokens) // 4:
         return Phase.MEASURING

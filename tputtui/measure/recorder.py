@@ -1,7 +1,7 @@
-"""The recorder: the engine thread appends, anyone reads. Bounded, never blocks, no locks.
+"""The recorder: the engine thread appends, every other thread may read. Bounded, without locks.
 
-One writer (the engine thread). A row is written first and counted after, and readers stay clear
-of the rows that would be overwritten next, so that a reader never sees half a row.
+There is one writer, the engine thread, and it never waits. It writes a row first and counts it
+afterwards, and readers avoid the rows that are overwritten next. So a reader never sees half a row.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ __all__ = ["ENDED", "Recorder", "Ring", "Rows", "Table", "ended_row"]
 
 _LATENCIES = ("ttft_s", "tpot_s", "e2e_s", "queue_s", "prefill_s", "decode_s")
 ENDED = {name: i for i, name in enumerate(("end_s", *_LATENCIES, "good", "cut", "due_s", "began"))}
-"""Columns of a request that has left; latencies are NaN unless it is good (1.0).
+"""Columns of a request that has left the engine. Latencies are NaN unless good is 1.0.
 
-cut: 1.0 if a lowered `max_model_len` ended it. due_s: when it should have been sent, NaN where that
-is lost. began: 1.0 if it had its first token.
+good: 1.0 if it finished. cut: 1.0 if a lowered `max_model_len` ended it. due_s: when it should have
+been sent; NaN where that is lost. began: 1.0 if it had its first token.
 """
 _NO_LATENCIES = (np.nan,) * len(_LATENCIES)
 
@@ -37,8 +37,7 @@ class Rows(ABC):
 
     @abstractmethod
     def since(self, seen: int, count: int) -> Floats:
-        """View of the rows after the first `seen` of `count`, oldest first: the newest of them
-        where they are more than are kept."""
+        """View of rows `seen` … `count` - 1, oldest first; without those that were dropped."""
 
     @abstractmethod
     def append(self, row: Sequence[float]) -> None:
@@ -51,10 +50,10 @@ class Rows(ABC):
 
 
 class Ring(Rows):
-    """The newest rows.
+    """A table that keeps only its newest rows.
 
     Every row is written twice, `capacity` apart, so that the newest rows are always one
-    contiguous view: reading copies nothing.
+    contiguous view and reading them copies nothing.
     """
 
     _MARGIN = 1024
@@ -71,56 +70,55 @@ class Ring(Rows):
         self.count += 1
 
     def since(self, seen: int, count: int) -> Floats:
-        """View of the rows after the first `seen` of `count`, oldest first: the newest of them
-        where they are more than are kept."""
+        """View of rows `seen` … `count` - 1, oldest first; without those that were dropped."""
         n = min(count - seen, self._capacity - self._MARGIN)
         end = (count - 1) % self._capacity + self._capacity + 1 if count else 0
         return self._rows[end - n : end]
 
     def clear(self) -> None:
-        """Forget all rows. Only for the writer."""
+        """Drop all rows. Only the writer may call this."""
         self.count = 0
 
 
 class Table(Rows):
-    """Rows that are all there already, of a run that is over."""
+    """The rows of a run that is over: none is added any more."""
 
     def __init__(self, rows: Floats) -> None:
         self._rows = rows
         self.count = len(rows)
 
     def append(self, row: Sequence[float]) -> None:
-        """Not of a run that is over."""
+        """Raise TypeError: a run that is over gets no more rows."""
         raise TypeError("a run that is over gets no more rows")
 
     def since(self, seen: int, count: int) -> Floats:
-        """View of the rows after the first `seen` of `count`."""
+        """View of rows `seen` … `count` - 1."""
         return self._rows[seen:count]
 
 
 class Recorder:
     """Everything measured in one run.
 
-    depth: as many times 65,000 steps are kept, and other rows likewise. Memory is taken as rows
-    come.
+    depth: 65,536 steps are kept for each unit of depth, and other rows in proportion. The system
+    provides the memory as rows are written.
     """
 
     def __init__(self, depth: int = 1) -> None:
         self.steps: Rows = Ring(len(StepSample._fields), depth << 16)
         self.gaps: Rows = Ring(3, depth << 16)
-        """Inter-token latencies: (step end, gap, how many requests had that very gap)."""
+        """Inter-token latencies: (end of the step, gap, number of requests with that gap)."""
         self.first_tokens: Rows = Ring(3, depth << 15)
-        """(when, TTFT from due, TTFT from submit)."""
+        """(time of the first token, TTFT from due, TTFT from submitted), in seconds."""
         self.ended: Rows = Ring(len(ENDED), depth << 15)
-        """Requests that have left, as `ENDED` names the columns."""
+        """Requests that have left, with the columns that `ENDED` names."""
         self.issued: Rows = Ring(1, depth << 17)
-        """When each request was due to be sent."""
+        """When each request was due."""
         self.accounting = Accounting()
         self.wanted = Wanted()
         self.kv_blocks = 0
-        """Blocks of the KV cache usable now, those held back left out."""
+        """Usable blocks of the KV cache, without those held back."""
         self.oldest_due_s = np.nan
-        """When the oldest request that still waits for its first token was due."""
+        """When the oldest request without a first token was due; NaN without such a request."""
         self.oldest_in_flight_s = np.nan
         """When the oldest request in flight was due; NaN with none in flight."""
         self.generated_tokens = 0
@@ -129,7 +127,7 @@ class Recorder:
         self.request_log: deque[RequestSample] = deque(maxlen=1 << 14)
 
     def add_step(self, step: StepSample, gaps: Iterable[tuple[float, int]]) -> None:
-        """One step, and the inter-token latencies it ended as (gap in seconds, requests)."""
+        """Add a step, and the inter-token latencies that it ended: (gap in seconds, requests)."""
         for gap_s, requests in gaps:
             self.gaps.append((step.end_s, gap_s, requests))
         self.generated_tokens += step.generated_tokens
@@ -137,22 +135,22 @@ class Recorder:
         self.steps.append(step)
 
     def last_step_s(self, since_s: float) -> float | None:
-        """When the last step ended; None without one after `since_s`."""
+        """When the last step ended; None without a step after `since_s`."""
         steps = self.steps.between(since_s)
         return float(steps[-1, 0]) if len(steps) else None
 
     def add_first_token(self, at_s: float, due_s: float, submitted_s: float) -> None:
-        """A request has its first token."""
+        """Add the first token of a request."""
         self.first_tokens.append((at_s, at_s - due_s, at_s - submitted_s))
 
     def add_ended(self, sample: RequestSample) -> None:
-        """A request has left; only good ones count for latency."""
+        """Add a request that has left; only good ones count for latency."""
         self.ended.append(ended_row(sample))
         self.request_log.append(sample)
 
 
 def ended_row(sample: RequestSample) -> tuple[float, ...]:
-    """A request that has left as a row of `ended`."""
+    """The row of `Recorder.ended` for a request that has left."""
     good = sample.outcome == "finished"
     latencies = _NO_LATENCIES
     if good:

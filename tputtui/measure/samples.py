@@ -1,4 +1,4 @@
-"""The facts that cross from the engine thread to whoever looks. Pure values.
+"""The samples that the engine thread records and other threads read. Pure values.
 
 All times are seconds on the engine's monotonic clock. `StepSample` is a tuple rather than a
 dataclass because one is made for every engine step and goes straight into a row of a ring.
@@ -14,40 +14,42 @@ __all__ = ["STEP", "Accounting", "Mark", "Outcome", "RequestSample", "StepSample
 
 
 class StepSample(NamedTuple):
-    """One engine step.
-
-    running: sequences in the batch when the step was scheduled.
-    waiting: requests the scheduler holds back, those deferred by a constraint included.
-    prefill_tokens, decode_tokens: tokens scheduled, by whether the request had output yet.
-    generated_tokens: tokens that came out, as vLLM counts them.
-    cached_tokens, looked_up_tokens: prefix-cache hits and queries of requests first scheduled.
-    kv_frac: blocks used ÷ blocks usable, after the step.
-    max_num_seqs, max_num_batched_tokens: limits in force when the step was scheduled.
-    host_s: the part of duration_s spent in vLLM's own Python around the model.
-    context_tokens: tokens that the scheduled sequences had computed before the step.
-    kv_blocks: blocks of the KV cache usable in the step, those held back left out.
-    """
+    """One engine step."""
 
     end_s: float
     duration_s: float
     running: int
+    """Sequences in the batch when the step was scheduled."""
     waiting: int
+    """Requests that the scheduler holds back, including those deferred by a constraint."""
     prefill_tokens: int
+    """Tokens scheduled for requests that had no output yet."""
     decode_tokens: int
+    """Tokens scheduled for requests that had output already."""
     generated_tokens: int
+    """Tokens that came out, as vLLM counts them."""
     cached_tokens: int
+    """Prefix-cache hits of the requests scheduled for the first time, in tokens."""
     looked_up_tokens: int
+    """Tokens that those requests looked up in the prefix cache."""
     preemptions: int
+    """Requests that the scheduler preempted."""
     kv_frac: float
+    """Blocks used ÷ blocks usable, after the step."""
     max_num_seqs: int
+    """The limit in force when the step was scheduled."""
     max_num_batched_tokens: int
+    """The limit in force when the step was scheduled."""
     host_s: float = 0.0
+    """The part of duration_s spent in vLLM's own Python around the model."""
     context_tokens: int = 0
+    """Tokens that the scheduled sequences had computed before the step."""
     kv_blocks: int = 0
+    """Usable blocks of the KV cache, without those held back."""
 
 
 STEP = {name: column for column, name in enumerate(StepSample._fields)}
-"""Where each of its fields stands in a row of a ring."""
+"""The column of each field of `StepSample` in a row of `Recorder.steps`."""
 
 
 class Outcome(StrEnum):
@@ -62,24 +64,27 @@ class Outcome(StrEnum):
 
 
 class RequestSample(NamedTuple):
-    """One request that has ended. Times it did not reach are NaN.
-
-    due_s: when it should have been sent; latencies count from here.
-    submitted_s: when the engine was given it; the gap is the dispatch lag.
-    """
+    """One request that has ended. Times that it did not reach are NaN."""
 
     number: int
     outcome: Outcome
     due_s: float
+    """When it should have been sent; latencies count from here."""
     submitted_s: float
+    """When the engine received it; submitted_s - due_s is the dispatch lag."""
     scheduled_s: float
+    """When the scheduler admitted it for the first time."""
     first_token_s: float
     end_s: float
+    """When it ended: with the last token, or when it was cut or aborted."""
     prompt_tokens: int
     output_tokens: int
     wanted_tokens: int
+    """Output tokens that the load asked for."""
     cached_tokens: int
+    """Prompt tokens that the prefix cache supplied."""
     preemptions: int
+    """How many times it was preempted."""
 
     @property
     def ttft_s(self) -> float:
@@ -88,29 +93,29 @@ class RequestSample(NamedTuple):
 
     @property
     def queue_s(self) -> float:
-        """From handed to the engine until first scheduled."""
+        """From submitted until first scheduled."""
         return self.scheduled_s - self.submitted_s
 
     @property
     def prefill_s(self) -> float:
-        """From first scheduled to first token."""
+        """From first scheduled to the first token."""
         return self.first_token_s - self.scheduled_s
 
     @property
     def decode_s(self) -> float:
-        """From first token to last."""
+        """From the first token to the last."""
         return self.end_s - self.first_token_s
 
     @property
     def e2e_s(self) -> float:
-        """Last token, from due."""
+        """From due to the last token."""
         return self.end_s - self.due_s
 
     @property
     def tpot_s(self) -> float:
         """Time per output token after the first; NaN for fewer than two tokens.
 
-        (last token - first token) / (n_out - 1), as `vllm bench serve` has it.
+        (last token - first token) / (n_out - 1), as `vllm bench serve` computes it.
         """
         if self.output_tokens < 2:
             return float("nan")
@@ -121,20 +126,25 @@ class RequestSample(NamedTuple):
 class Accounting:
     """Where every issued request is, counted between two steps.
 
-    running and waiting are the scheduler's own counts; the rest is the host's ledger, so
+    running and waiting are the scheduler's own counts; the rest is the host's ledger. So
     `balanced` compares two independent books.
     """
 
     issued: int = 0
+    """Requests sent to the engine so far."""
     running: int = 0
     waiting: int = 0
     finished: int = 0
+    """Requests that ended with all their tokens."""
     cut: int = 0
+    """Requests ended short by a lowered `max_model_len`."""
     aborted: int = 0
     rejected: int = 0
+    """Requests that the engine did not accept."""
     failed: int = 0
+    """Requests that an error of the engine ended."""
     clamped: int = 0
-    """Issued with a length cut to fit `max_model_len`; also counted by how they ended."""
+    """Requests issued with a length cut to fit `max_model_len`; also counted by how they ended."""
 
     @property
     def in_flight(self) -> int:
@@ -150,7 +160,7 @@ class Accounting:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that changed the figures: drawn as a vertical rule, listed in the log of marks.
+    """An event that changed the figures: drawn as a vertical rule, listed in the log of marks.
 
     kind: "knob", "load", "engine" or "trial" (a leg of an A/B).
     """

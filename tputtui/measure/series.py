@@ -1,17 +1,19 @@
-"""What a window of one setting gave: every metric's estimate, and batches to tell its error by.
+"""What a window of one setting gave: an estimate of every metric, and batches for its error.
 
-Pure. Called by whoever looks (the front end's thread). Compact: thirty floats a metric at most and
-no raw samples, so that hundreds of settings can be kept.
+Pure; called on the front end's thread. Compact: at most thirty floats a metric and no raw samples,
+so that hundreds of settings can be kept.
 
-A window is cut into turnover batches (`batches.py`), about one generation of requests each. Of a
-rate a batch is its relative deviation, of a latency the logarithm of the batch's own quantile. So
-that what moves a whole distribution is seen as what it is, a shift, however narrow the
-distribution; shares of requests below the window's quantile, by which percentiles are often given
-an interval (Woodruff, "Confidence intervals for medians and other position measures", Journal of
-the American Statistical Association 47, 1952, 635-646), then swing between none and all.
+A window is cut into turnover batches (`batches.py`), about one generation of requests each. The
+batch of a rate is its relative deviation; the batch of a latency is the logarithm of the batch's
+own quantile. So a change that moves a whole distribution appears as a shift, however narrow the
+distribution is. Percentiles are often given an interval by the share of requests below the window's
+quantile (Woodruff, "Confidence intervals for medians and other position measures", Journal of the
+American Statistical Association 47, 1952, 635-646); with such a change, that share swings between
+0 and 1.
 
-Woodruff's interval stays as a floor. TTFT comes in whole steps of the engine, and the quantiles of
-a few batches can tie by chance where the window's own lies at the edge between two of them.
+Woodruff's interval remains as a lower bound of the error. TTFT comes in whole steps of the engine,
+and the quantiles of a few batches can be equal by chance where the window's own quantile lies at
+the edge between two steps.
 """
 
 from __future__ import annotations
@@ -34,16 +36,16 @@ __all__ = ["METRICS", "MORE", "Batched", "Metric", "Series", "rows", "series"]
 
 _LEAST_S = 1e-3
 _REQUESTS = 10
-"""Samples in a batch of a latency, at least; for p99 as many as one lies above."""
+"""Fewest samples in a batch of a latency; for p99 so many that one of them lies above it."""
 _LARGEST = 700.0
 """Largest logarithm whose exponential is a float."""
 _LEAST_LATENCY_S = 1e-9
-"""Stands in for none where a logarithm is needed."""
+"""Replaces a latency of 0 where a logarithm is needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What is compared. `unit`: per second, or seconds. `key`: its name in a `Series`."""
+    """A figure that is compared. unit: "1/s" or "s". key: its name in a `Series`."""
 
     key: str
     label: str
@@ -52,7 +54,7 @@ class Metric:
 
     @property
     def name(self) -> str:
-        """Its key with the unit, as figures are named in files: `ttft_p50_s`."""
+        """The key with its unit, as files name it: `ttft_p50_s`."""
         return f"{self.key}_s" if self.unit == "s" else self.key
 
 
@@ -64,7 +66,7 @@ METRICS = (
     Metric("tpot_p50", "TPOT p50", "s", True),
     Metric("tpot_p90", "TPOT p90", "s", True),
 )
-"""What is compared while a run goes on, in the order shown. Goodput is there only with goals."""
+"""Metrics compared during a run, in the order shown. Goodput is there only with goals."""
 MORE = (
     Metric("requests_per_s", "requests/s", "1/s", False),
     Metric("prompt_tokens_per_s", "prompt tok/s", "1/s", False),
@@ -76,58 +78,58 @@ MORE = (
         for share in ("p50", "p90", "p99")
     ),
 )
-"""What is kept beside those of a run that is over."""
+"""Further metrics that are kept of a run that is over."""
 _SHARES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batched:
-    """A metric over one window: its `value`, and turnover batches in order of time, shape (m,).
-
-    batches: of a rate, that of equal parts of the window ÷ the window's - 1 (all -1 for a rate of
-    none); of a latency, the natural logarithm of the quantile of equal runs of requests.
-    tied_error: of a latency, the standard error of its logarithm were requests independent: the
-    least there can be; 0 for a rate.
-    floor: half an event in all of the window, which stands in for a rate of none where a logarithm
-    is needed (Haldane, Annals of Human Genetics 20, 1956, 309-311); NaN for a latency.
-    n: the samples it rests on: steps or requests of a rate, requests of a latency, gaps of an ITL.
-    """
+    """A metric over one window, with its turnover batches."""
 
     value: float
+    """The rate per second, or the latency in seconds, of the whole window."""
     batches: Floats
+    """In order of time, shape (m,). Of a rate: the rate in equal parts of the window ÷ the window's
+    rate - 1 (all -1 for a rate of 0). Of a latency: the natural logarithm of the quantile in equal
+    runs of requests."""
     floor: float = math.nan
+    """Half an event in the whole window, per second: replaces a rate of 0 where a logarithm is
+    needed (Haldane, Annals of Human Genetics 20, 1956, 309-311). NaN for a latency."""
     tied_error: float = 0.0
+    """Standard error of a latency's logarithm if requests were independent, a lower bound of the
+    true one; 0 for a rate."""
     n: int = 0
+    """Samples: steps or requests for a rate, requests for a latency, gaps for an ITL."""
 
     @property
     def is_rate(self) -> bool:
-        """Whether it is a rate, rather than a latency."""
+        """Whether the metric is a rate rather than a latency."""
         return not math.isnan(self.floor)
 
     @property
     def centre(self) -> float:
-        """What differences are taken of: the logarithm of a rate, the mean of a latency's batches.
+        """The logarithm that differences are taken of: of a rate, or mean of a latency's batches.
 
-        NaN for a rate of none.
+        NaN for a rate of 0.
         """
         if not self.is_rate:
             return float(self.batches.mean())
         return math.log(self.value) if self.value > 0 else math.nan
 
     def spread(self) -> Spread | None:
-        """How much its batches vary; None below 3 of them and for a rate of none."""
+        """How much the batches vary; None with fewer than 3 of them, and for a rate of 0."""
         m = len(self.batches)
         if m < FEWEST or not self.value > 0:
             return None
-        found = spread(self.batches)
-        return found._replace(variance=max(found.variance, m * self.tied_error**2))
+        observed = spread(self.batches)
+        return observed._replace(variance=max(observed.variance, m * self.tied_error**2))
 
     @property
     def drift(self) -> float:
-        """How far the window has drifted: of its thirds, the highest mean above the lowest.
+        """How far the window has drifted: the highest mean of its thirds less the lowest.
 
-        In the unit of `batches`, so about a fraction of the value. Below six batches, of the
-        batches themselves; NaN below three.
+        In the unit of `batches`, so about a fraction of the value. Below six batches, the largest
+        batch less the smallest; NaN below three.
         """
         m = len(self.batches)
         if m < FEWEST:
@@ -137,15 +139,15 @@ class Batched:
 
     def error(self) -> tuple[float, float]:
         """Standard error of the value's logarithm, and degrees of freedom; NaN without a spread."""
-        found = self.spread()
-        if found is None:
+        observed = self.spread()
+        if observed is None:
             return math.nan, math.nan
-        return math.sqrt(found.variance / len(self.batches)), found.freedom
+        return math.sqrt(observed.variance / len(self.batches)), observed.freedom
 
     def interval(self, level: float = 0.05) -> tuple[float, float]:
-        """Interval of `value` that holds but with probability `level`; NaN where unknown.
+        """Interval of `value` that fails with probability `level`; NaN where it is not known.
 
-        Student's t on the degrees of freedom that `error` leaves. For one look, decided on before.
+        Student's t with the degrees of freedom of `error`. Valid for one look planned beforehand.
         """
         error, freedom = self.error()
         if math.isnan(error):
@@ -156,9 +158,9 @@ class Batched:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """What a window gave: `length_s` seconds from `start_s` on, in which `n` requests ended.
+    """What a window of `length_s` seconds from `start_s` gave; `n` requests ended in it.
 
-    values: by a metric's key; one that could not be measured is not there.
+    values: by a metric's key; a metric that could not be measured is not there.
     """
 
     length_s: float
@@ -183,9 +185,9 @@ def series(
     *,
     every: bool = False,
 ) -> Series:
-    """What start_s < time ≤ end_s gave; goodput against `goals`, if there are any.
+    """The metrics over start_s < time ≤ end_s; goodput by `goals`, if there are any.
 
-    every: what `MORE` names as well. A p99 is there from 1,000 samples on.
+    every: with the metrics of `MORE`. A p99 is there from 1,000 samples on.
     """
     length_s = end_s - start_s
     ended = recorder.ended.between(start_s, end_s)
@@ -217,23 +219,23 @@ def series(
         values["prompt_tokens_per_s"] = rate(steps[:, 0], prompt, len(steps))
     shares = ("p50", "p90", "p99") if every else ("p50", "p90")
     for name, seconds in latencies.items():
-        found = _quantiles(seconds, shares, batches)
-        values |= {f"{name}_{share}": quantile for share, quantile in found.items()}
+        quantiles = _quantiles(seconds, shares, batches)
+        values |= {f"{name}_{share}": quantile for share, quantile in quantiles.items()}
     return Series(length_s, len(ended), values, start_s)
 
 
 def _quantiles(seconds: Floats, shares: Sequence[str], batches: int) -> dict[str, Batched]:
     """Quantiles of `seconds`, shape (k,), in order of time; NaN are left out.
 
-    batches: as many, where there are samples enough. The oldest samples are left out of them where
-    their number does not divide.
+    batches: the number of batches where there are enough samples, otherwise fewer. Where the
+    samples do not divide evenly, the oldest ones belong to no batch.
     """
     there = seconds[~np.isnan(seconds)]
     n = len(there)
     if not n:
         return {}
     there = np.maximum(there, _LEAST_LATENCY_S)
-    found = {}
+    quantiles = {}
     for name in shares:
         if name == "p99" and n < P99_MIN_N:
             continue
@@ -245,19 +247,19 @@ def _quantiles(seconds: Floats, shares: Sequence[str], batches: int) -> dict[str
         low, value, high = np.quantile(
             there, [max(0.0, share - step), share, min(1.0, share + step)]
         )
-        found[name] = Batched(
+        quantiles[name] = Batched(
             float(value),
             np.log(np.quantile(runs, share, axis=1)),
             tied_error=float(np.log(high / low)) / 2,
             n=n,
         )
-    return found
+    return quantiles
 
 
 def _met(ended: Floats, goals: Sequence[Goal]) -> Floats:
-    """1.0 for each request that met every goal, else 0.0: shape (k,), as `goodput` counts them.
+    """1.0 for each request that met every goal, else 0.0: shape (k,), counted as in `goodput`.
 
-    ended: rows as `ENDED` names the columns, shape (k, columns).
+    ended: rows with the columns that `ENDED` names, shape (k, columns).
     """
     met = ended[:, ENDED["good"]] > 0
     for goal in goals:

@@ -1,4 +1,4 @@
-"""Several stretches of a run as one: what a setting gave each time that it stood. Pure."""
+"""Several stretches of a run as one window: all the times that a setting was in force. Pure."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tputtui.measure.series import Series, series
 __all__ = ["Spans", "goodput_of", "holds", "length_of", "series_of", "spliced", "view"]
 
 Spans = tuple[tuple[float, float], ...]
-"""Stretches of a run, (start, end) in seconds, in order of time and apart."""
+"""Stretches of a run, (start, end) in seconds of the engine clock: in order, without overlap."""
 _TABLES = ("steps", "gaps", "first_tokens", "ended", "issued")
 
 
 def spliced(recorder: Recorder, spans: Spans) -> Recorder:
-    """What was recorded in `spans`, one after the other, as a run of its own that begins at 0 s.
+    """The rows recorded in `spans`, one span after the other, as a run that begins at 0 s.
 
-    A row belongs to the span with start < its time ≤ end. Only the times that rows are found by are
-    moved, and when those that ended were due.
+    A row belongs to the span with start < its time ≤ end. Only the first column of each table (the
+    time by which rows are selected) is moved, and the due time of requests that ended.
     """
     run = Recorder()
     for name in _TABLES:
@@ -44,7 +44,7 @@ def spliced(recorder: Recorder, spans: Spans) -> Recorder:
 
 
 def view(recorder: Recorder, spans: Spans) -> tuple[Recorder, float, float]:
-    """A run in which the spans are one window, and that window: of one span nothing is copied."""
+    """A run in which the spans are one window, and that window; a single span copies nothing."""
     if len(spans) == 1:
         return (recorder, *spans[0])
     return spliced(recorder, spans), 0.0, length_of(spans)
@@ -53,18 +53,18 @@ def view(recorder: Recorder, spans: Spans) -> tuple[Recorder, float, float]:
 def series_of(
     recorder: Recorder, spans: Spans, goals: Sequence[Goal], *, every: bool = False
 ) -> Series:
-    """What all of them gave, pooled; as `measure.series.series` gives it of one."""
-    found = series(*view(recorder, spans), goals, every=every)
-    return replace(found, start_s=spans[0][0])
+    """The metrics over all spans together, as `measure.series.series` computes them for one."""
+    pooled = series(*view(recorder, spans), goals, every=every)
+    return replace(pooled, start_s=spans[0][0])
 
 
 def length_of(spans: Spans) -> float:
-    """Seconds in all of them together."""
+    """Seconds in all spans together."""
     return sum(end_s - start_s for start_s, end_s in spans)
 
 
 def holds(recorder: Recorder, since_s: float) -> bool:
-    """Whether every row later than `since_s` is still there: the rings keep the newest."""
+    """Whether every row later than `since_s` is still there; the rings keep only the newest."""
     for name in _TABLES:
         rows = getattr(recorder, name)
         kept = rows.since(0, rows.count)
@@ -74,10 +74,10 @@ def holds(recorder: Recorder, since_s: float) -> bool:
 
 
 def goodput_of(recorder: Recorder, spans: Spans, goals: Sequence[Goal]) -> Goodput:
-    """How all of them kept the goals, pooled.
+    """How the requests of all spans together kept the goals.
 
-    Requests that were late at the end of a span and had not ended are counted of one span alone: in
-    several, they end in none or in another.
+    Requests in flight that are late at the end of a span count only where there is a single span.
+    With several, such a request may end in another span, or in none.
     """
     run, start_s, end_s = view(recorder, spans)
     if run is not recorder:

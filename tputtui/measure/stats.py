@@ -16,29 +16,28 @@ Floats = NDArray[np.float64]
 _NORMAL = NormalDist()
 _Z95 = 1.959964
 _RHO = 0.05
-"""Tunes the boundary: at level 0.025 it is tightest about where `part` is a half."""
+"""Tunes the boundary: at level 0.025 it is narrowest where `part` is about 0.5."""
 P99_MIN_N = 1000
-"""Below this many samples p99 rests on fewer than ten of them: it is shown as an interval."""
+"""With fewer samples, fewer than ten lie above p99: it is shown as an interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """p50, p90 and p99 of `n` samples, in the samples' unit; NaN when there are none.
-
-    p99_low, p99_high: 95 % interval for p99 (order statistics; `p99_high` is infinite when the
-    sample is too small to bound it).
-    """
+    """p50, p90 and p99 in the samples' unit; NaN without samples."""
 
     n: int
+    """Number of samples."""
     p50: float
     p90: float
     p99: float
     p99_low: float
+    """Lower end of the 95 % interval of p99, by order statistics."""
     p99_high: float
+    """Upper end of that interval; infinite where the sample is too small to bound it."""
 
     @property
     def p99_resolved(self) -> bool:
-        """Whether there are samples enough to show p99 as one number."""
+        """Whether there are enough samples to show p99 as one number."""
         return self.n >= P99_MIN_N
 
 
@@ -92,24 +91,25 @@ def quantiles(values: Floats, counts: Floats | None = None) -> Quantiles:
 
 
 def anytime_bound(level: float, part: float) -> float:
-    """Standard errors that an estimate keeps within at every look, but with probability `level`.
+    """The number of standard errors that an estimate stays within at every look.
 
-    part: information so far ÷ a fixed amount of it, above 0. The error of an estimate that grows
-    more exact is a Brownian motion in its information; such a motion crosses Robbins' mixture
-    boundary √((1 + ρ/part) · ln((part/ρ + 1) / level²)) with that chance at most, ever
-    ("Statistical methods related to the law of the iterated logarithm", Annals of Mathematical
-    Statistics 41, 1970, 1397-1409; for means of any distribution Waudby-Smith et al., Annals of
-    Statistics 52, 2024, 2613-2640).
+    level: the probability that it does not, at one look or more.
+    part: information so far ÷ a fixed amount of information, above 0. While data accumulate, the
+    error of an estimate is a Brownian motion in its information. Such a motion ever crosses
+    Robbins' mixture boundary √((1 + ρ/part) · ln((part/ρ + 1) / level²)) with probability `level`
+    at most ("Statistical methods related to the law of the iterated logarithm", Annals of
+    Mathematical Statistics 41, 1970, 1397-1409; for means of any distribution Waudby-Smith et al.,
+    Annals of Statistics 52, 2024, 2613-2640).
     """
     return math.sqrt((1 + _RHO / part) * math.log((part / _RHO + 1) / level**2))
 
 
 def t_quantile(level: float, freedom: float) -> float:
-    """What |Student's t| exceeds with probability `level`, for `freedom` ≥ 1, whole or not.
+    """The value that |Student's t| exceeds with probability `level`; freedom: ≥ 1, whole or not.
 
     Hill, "Algorithm 396: Student's t-quantiles", Communications of the ACM 13 (1970), 619-620;
-    right to about four digits, and to six from five degrees of freedom on. Between one and two
-    degrees of freedom, where it does not reach, the logarithm is taken as linear in 1/freedom.
+    exact to about four digits, and to six from five degrees of freedom on. The algorithm does not
+    cover one to two degrees of freedom: there the logarithm is interpolated linearly in 1/freedom.
     """
     n = max(1.0, freedom)
     if n < 2.0:

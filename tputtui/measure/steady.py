@@ -1,8 +1,8 @@
-"""Whether a window is of one piece: no figure in it still drifts up or down. Pure.
+"""Whether a window is steady: no figure in it drifts up or down. Pure.
 
 After Kelton & Law, "A new approach for dealing with the startup problem in discrete event
 simulation", Naval Research Logistics Quarterly 30 (1983), 641-658: batch means are regressed on
-time, and a stretch whose slope differs from zero is not yet steady. They average over
+time, and a stretch whose slope differs from zero is not yet steady. Their method averages over
 replications; here there is one run, so the batches must be long enough to be nearly independent.
 """
 
@@ -21,7 +21,7 @@ _BATCHES = 20
 _T99 = 2.878
 """Student's t, two-sided 1 %, for 18 degrees of freedom: 20 batches less slope and intercept."""
 _MARGIN = 0.10
-"""A drift that moves the mean by less is nobody's concern, however surely it is there."""
+"""A drift that is a smaller fraction of the mean does not matter, even where it is significant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Trend:
     """The straight line through a series.
 
     slope_frac: its change from the window's start to its end ÷ the series' mean.
-    resolved: whether that differs from zero by more than chance (1 % level).
+    resolved: whether that change differs from zero by more than chance explains (1 % level).
     """
 
     slope_frac: float
@@ -37,25 +37,25 @@ class Trend:
 
     @property
     def drifting(self) -> bool:
-        """Whether the window must be refused: a change that is sure, and at least 10 %."""
+        """Whether the series is not steady: its change is resolved, and at least 10 %."""
         return self.resolved and abs(self.slope_frac) >= _MARGIN
 
 
 def trend(values: Floats) -> Trend | None:
     """The trend of evenly spaced observations, shape (m,); None for m < 20 or with gaps (NaN).
 
-    Ordinary least squares on 20 batch means, t-test of the slope. Chance refuses 1 % of windows
-    whose observations are independent, about 2 % at 5 observations a batch and a correlation of
-    0.5 between neighbours, about 20 % at 0.9 (all three without the margin's help). Shrinking
-    the sample for that correlation would let drains pass: the bend a straight line leaves in
-    them looks just like it.
+    Ordinary least squares on 20 batch means, t-test of the slope. The test wrongly refuses 1 % of
+    steady windows whose observations are independent, about 2 % at 5 observations a batch and a
+    correlation of 0.5 between neighbours, about 20 % at 0.9 (all three without the 10 % margin).
+    Shrinking the sample size for that correlation would accept drains: their curvature around the
+    straight line looks like such a correlation.
     """
     if len(values) < _BATCHES or not np.isfinite(values).all():
         return None
     if np.ptp(values) == 0:
         return Trend(0.0, False)
     indices = np.array_split(np.arange(len(values)), _BATCHES)
-    # Batches of unequal length (m is no multiple of 20) are placed at their own centres.
+    # Each batch stands at its own centre: where m is no multiple of 20, batches differ in length.
     times = np.array([batch.mean() for batch in indices])
     means = np.array([values[batch].mean() for batch in indices])
     times -= times.mean()
@@ -72,9 +72,9 @@ def trend(values: Floats) -> Trend | None:
 
 
 def steady(*series: Floats) -> bool | None:
-    """Whether none of the series drifts; None when none does but one is too short to tell."""
+    """Whether none of the series drifts; None where none drifts but one is too short to decide."""
     trends = [trend(values) for values in series]
-    if any(found is not None and found.drifting for found in trends):
+    if any(each is not None and each.drifting for each in trends):
         return False
     return None if None in trends else True
 
@@ -82,12 +82,12 @@ def steady(*series: Floats) -> bool | None:
 def binned(times: Floats, weights: Floats, start: float, end: float, bins: int = 100) -> Floats:
     """Sum of `weights` in each of `bins` equal parts of start < time ≤ end, shape (bins,).
 
-    times, weights: shape (k,), in any order; what lies outside is left out.
+    times, weights: shape (k,), in any order; times outside are left out.
     """
     if end <= start:
         return np.zeros(bins)
     inside = (times > start) & (times <= end)
     place = np.ceil((times[inside] - start) * (bins / (end - start))).astype(np.intp) - 1
-    # Rounding can carry a time at either end one bin too far.
+    # Rounding can put a time at either end one bin too far.
     place = np.clip(place, 0, bins - 1)
     return np.bincount(place, weights=weights[inside], minlength=bins).astype(np.float64)

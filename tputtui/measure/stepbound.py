@@ -1,4 +1,4 @@
-"""What binds when no limit does: what a step itself spends its time on. Pure."""
+"""What binds when no limit does: what a step spends its time on. Pure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tputtui.measure.steptime import StepTime
 __all__ = ["step_bound"]
 
 _HOST = 0.5
-"""From here on the host outweighs all the model does, and hiding it behind the model (asynchronous
-scheduling: the greater of the two instead of their sum) gains most, at best a factor of two."""
+"""From this share on the host takes longer than the model. Then overlapping the two (asynchronous
+scheduling: a step takes the greater of both instead of their sum) gains most, at best twofold."""
 _HOST_OVERLAPPED = 0.9
-"""Hidden behind the model already, the host binds only when next to nothing is waited for."""
+"""With overlap, the host binds only from this share on: it hardly waits for the model."""
 
 
 def step_bound(
@@ -30,13 +30,13 @@ def step_bound(
     throttled: Sequence[str] = (),
     overlapped: bool = False,
 ) -> Binding:
-    """What a step's time goes to: the host, a throttled GPU, compute, memory, or not to be told.
+    """What a step's time goes to: the host, a throttled GPU, compute, memory, or unknown (STEP).
 
-    steps, throttled, overlapped: as `binding` takes them, steps not empty. fit: of these steps.
+    steps, throttled, overlapped: as in `binding`; at least one step. fit: of these steps.
 
     HOST: vLLM's own Python takes half of the time (nine tenths where it overlaps the model).
-    POWER, THERMAL: clocks are held down. COMPUTE, MEMORY: as `StepTime` has it, whichever is the
-    greater by more than the fit's error. Else STEP.
+    POWER, THERMAL: clocks are held down. COMPUTE, MEMORY: by `StepTime`, the larger of the two
+    where it exceeds the other by more than the fit's error. Otherwise STEP.
     """
     busy_s = float(steps[:, STEP["duration_s"]].sum())
     host = float(steps[:, STEP["host_s"]].sum()) / busy_s

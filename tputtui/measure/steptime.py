@@ -1,14 +1,14 @@
-"""Where a model's step time goes, from how it varies with what was scheduled. Pure.
+"""What a model's step time consists of, from how it varies with what was scheduled. Pure.
 
 model time ≈ fixed + per_token · scheduled tokens + per_context · tokens computed before
 
-Read with the roofline model (Williams, Waterman, Patterson, "Roofline: an insightful visual
+Interpreted by the roofline model (Williams, Waterman, Patterson, "Roofline: an insightful visual
 performance model for multicore architectures", CACM 52(4), 2009): arithmetic grows with the tokens
-scheduled; the weights are read from memory once a step however many those are; attention reads the
-keys and values of what was computed before. So the part that grows with tokens is put down to
-compute, the other two to memory bandwidth. That is inferred from timing, not counted by hardware:
-the fixed part also holds launches and whatever else each step costs, and the roofline is the
-greater of both, of which a sum is an approximation.
+scheduled; the weights are read from memory once per step, whatever the number of tokens; attention
+reads the keys and values of the tokens computed before. So the part that grows with tokens counts
+as compute, the other two as memory bandwidth. This is inferred from timing, not from hardware
+counters: the fixed part also contains kernel launches and every other fixed cost of a step. And the
+roofline is the greater of compute and memory time; the sum is an approximation of it.
 """
 
 from __future__ import annotations
@@ -32,52 +32,55 @@ _EXPLAINED = 0.5
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """The model of a step's time, and how far it can be trusted.
-
-    fixed_s, per_token_s, per_context_s: seconds a step, a scheduled token, a token of context.
-    fixed_share, compute_share, context_share: of the model time of all steps fitted; sum to 1.
-    compute_error, context_error: half the width of their 95 % intervals (steps taken as
-    independent); infinite where the window does not tell.
-    r2: part of the variance of model time explained, outliers weighted down.
-    """
+    """The fitted model of a step's time, and its errors. The three shares sum to 1."""
 
     fixed_s: float
+    """Seconds that every step takes."""
     per_token_s: float
+    """Seconds per scheduled token."""
     per_context_s: float
+    """Seconds per token of context."""
     fixed_share: float
+    """Part of the model time of all fitted steps that is fixed (weights)."""
     compute_share: float
+    """Part that grows with scheduled tokens (compute)."""
     context_share: float
+    """Part that grows with context (KV cache)."""
     compute_error: float
+    """Half the width of compute_share's 95 % interval, steps assumed independent; infinite where
+    scheduled tokens hardly varied by themselves."""
     context_error: float
+    """The same for context_share."""
     r2: float
+    """Part of the variance of model time explained, outliers weighted down."""
 
     @property
     def varied(self) -> bool:
-        """Whether scheduled tokens varied enough by themselves to say anything of compute."""
+        """Whether scheduled tokens varied enough by themselves to estimate compute."""
         return math.isfinite(self.compute_error)
 
     @property
     def resolved(self) -> bool:
-        """Whether compute is told from memory: its share to ± 15 points, half explained."""
+        """Whether compute is separated from memory: its share to ± 15 points, r2 at least 0.5."""
         return self.compute_error <= _SURE and self.r2 >= _EXPLAINED
 
     @property
     def split(self) -> bool:
-        """Whether the weights (fixed) are told from the KV cache (context) as well."""
+        """Whether the weights (fixed) are separated from the KV cache (context) as well."""
         return self.resolved and self.context_error <= _SURE
 
     def seconds(self, tokens: float, context: float) -> float:
-        """Model time of a step that schedules `tokens` of sequences with `context` before them."""
+        """Seconds of a step that schedules `tokens` for sequences with `context` tokens before."""
         return self.fixed_s + self.per_token_s * tokens + self.per_context_s * context
 
 
 def step_time(steps: Floats, *, overlapped: bool = False) -> StepTime | None:
     """Fit the steps, rows of `StepSample` in order; None with fewer than 20 that ran the model.
 
-    overlapped: async scheduling. Then a step's duration is the model's time for what the step
-    before it scheduled; else it is the model's after the host's time for what itself did.
+    overlapped: async scheduling. Then a step's duration is the model's time for the tokens that the
+    step before scheduled. Otherwise it is the host's time plus the model's time for its own tokens.
 
-    Prefill's attention grows with tokens × context, which is not in the model.
+    Prefill's attention grows with tokens × context; the model does not contain that term.
     """
     tokens = steps[:, STEP["prefill_tokens"]] + steps[:, STEP["decode_tokens"]]
     context, took_s = steps[:, STEP["context_tokens"]], steps[:, STEP["duration_s"]]
@@ -94,7 +97,7 @@ def step_time(steps: Floats, *, overlapped: bool = False) -> StepTime | None:
     total = float(means @ fit.coefficients)
     fixed_s, per_token_s, per_context_s = fit.coefficients.tolist()
     fixed, compute, of_context = (means * fit.coefficients / total).tolist()
-    # A window without any context has nothing to tell of it.
+    # A window without any context gives no estimate of its cost.
     _, compute_error, context_error = (
         _Z95 * mean * error / total if mean > 0 else math.inf
         for mean, error in zip(means.tolist(), fit.errors.tolist(), strict=True)

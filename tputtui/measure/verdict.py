@@ -1,16 +1,16 @@
-"""What a turn did: better, worse, the same, or not to be told yet. Pure.
+"""What a change did: better, worse, the same, or undecided so far. Pure.
 
 Called once a second while the window grows, for several metrics at once. Two things would make
-chance look like an effect, and both are paid for in the width of the intervals:
+chance look like an effect, and wider intervals account for both:
 
-- *Many looks.* A plain 95 % interval looked at sixty times excludes the truth far more often than
+- *Many looks.* A plain 95 % interval tested sixty times excludes the truth far more often than
   once in twenty. Robbins' mixture boundary (`stats.anytime_bound`) holds at every look.
-- *Many rows.* Of the 5 % the headline has half, the others share the rest; a row that is resolved
-  leaves its part to those that are not (Holm's step-down test with weights: Holm, Scandinavian
-  Journal of Statistics 6, 1979, 65-70).
+- *Many rows.* The headline gets half of the 5 %, the other rows share the rest; a row that is
+  decided passes its part on to the undecided ones (Holm's step-down test with weights: Holm,
+  Scandinavian Journal of Statistics 6, 1979, 65-70).
 
-One thing cannot be paid for: an engine that drifts as slowly as the windows are long. Of that two
-windows side by side know nothing; `tune.compare` does.
+One thing no interval accounts for: an engine that drifts as slowly as the windows are long. Two
+windows side by side do not show such a drift; `experiments.compare` alternates settings instead.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ SAME = 0.02
 _HEADLINE = 0.5
 """The headline's part of ALPHA."""
 _POOLED_FREEDOM = 4
-"""Degrees of freedom that the pooled variance counts for in each window's own."""
+"""Degrees of freedom with which the pooled variance enters each window's own variance."""
 _RANK_SUM_LOOKS = (3, 5, 8, 13, 21)
-"""Batches of the new window at which goodput of none is tested, each time at a fifth of the level.
-"""
+"""Numbers of batches of the new window at which a rate with batches of 0 is tested, each time at a
+fifth of the level."""
 _LONGEST_S = 3600.0
 _FINEST = 1.05
 _NORMAL = NormalDist()
@@ -53,70 +53,69 @@ class Judgement(StrEnum):
     """The whole interval lies within ±2 %."""
     OPEN = "cannot tell yet"
     NOTHING = "nothing to compare"
-    """Both are none."""
+    """Both values are 0."""
     UNJUDGED = "not judged"
-    """A change that was not the setting's, or a window that is not of one piece."""
+    """Something else than the limits changed too, or a window is not steady."""
 
     @property
     def clear(self) -> bool:
-        """Whether it is better or worse: the interval excludes no change."""
+        """Whether it is better or worse: the interval does not contain 0."""
         return self in (Judgement.BETTER, Judgement.WORSE)
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One metric under two settings; change = new ÷ old - 1, NaN where both are none.
-
-    low, high: interval of the change. All rows' intervals together, at all looks together, hold
-    with 95 %; NaN where there is none.
-    needs_s: seconds more that will likely decide it; infinite where no time will, NaN where it is
-    decided or unknown.
-    """
+    """One metric under two settings."""
 
     metric: Metric
     old: float
+    """Its value under the old setting, in the metric's unit; NaN where it was not measured."""
     new: float
+    """Its value under the new setting."""
     change: float
+    """new ÷ old - 1; infinite where only `old` is 0, NaN where both are."""
     low: float
+    """Lower end of the interval of the change; NaN without an interval. The intervals of all rows
+    hold together, at all looks, with 95 %."""
     high: float
+    """Upper end of the same interval."""
     judgement: Judgement
     needs_s: float
+    """Seconds more that will likely decide it; infinite where waiting will not decide it, NaN where
+    it is decided or the time is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """An estimate of a change, before it is judged.
-
-    interval: bounds of the natural logarithm of new ÷ old, at an error probability; NaN where
-    there are none.
-    needs_s: seconds more, given that probability, as in Difference.
-    """
+    """An estimate of a change, before it is judged."""
 
     metric: Metric
     old: float
     new: float
     interval: Callable[[float], tuple[float, float]]
+    """By error probability: bounds of the natural logarithm of new ÷ old; NaN without bounds."""
     needs_s: Callable[[float], float]
+    """By error probability: seconds more, as in `Difference`."""
 
 
 def differences(old: Series, new: Series) -> tuple[Difference, ...]:
-    """What `new` changed against `old`, the headline first.
+    """The differences of `new` from `old`, the headline first.
 
-    old: the whole window of the setting before, as it stood when it was turned. new: from a fixed
-    start to now; only then do the intervals hold at every look. (A window that slides begins a
-    new series of looks whenever it has moved on by its own length.)
+    old: the whole window of the setting before, up to the change. new: from a fixed start to now;
+    only then do the intervals hold at every look. (A sliding window begins a new series of looks
+    each time it has moved on by its own length.)
     """
     goals = "goodput_per_s" in old.values or "goodput_per_s" in new.values
     return judged([_estimate(metric, old, new, growing=True) for metric in rows(goals)])
 
 
 def once(old: Series, new: Series, *, every: bool = False) -> tuple[Difference, ...]:
-    """What `new` changed against `old`, windows of two boots or runs, both over; headline first.
+    """The differences of `new` from `old`, complete windows of two boots or runs; headline first.
 
-    For one look, where those of `differences` may be looked at while they grow. All rows together
-    hold with 95 %. Between the two lay a boot at least, in which the machine drifts: so each
-    interval is wider on both sides by the larger drift that either window has shown.
-    every: with the rows kept of a run that is over.
+    Valid for one look, whereas `differences` may be called while the window grows. All rows
+    together hold with 95 %. At least one boot lies between the windows, and the machine drifts
+    meanwhile: so each interval is wider on both sides by the larger of the two windows' drifts.
+    every: with the metrics that are kept of a run that is over (`series.MORE`).
     """
     goals = "goodput_per_s" in old.values and "goodput_per_s" in new.values
     shown = rows(goals, every=every)
@@ -126,7 +125,7 @@ def once(old: Series, new: Series, *, every: bool = False) -> tuple[Difference, 
 def ratio_interval(
     old: float, old_bounds: tuple[float, float], new: float, new_bounds: tuple[float, float]
 ) -> tuple[float, float]:
-    """Interval of new - old from the two numbers' own intervals (all of them logarithms).
+    """Interval of new - old from the intervals of the two numbers (all of them logarithms).
 
     MOVER: Zou & Donner, Statistics in Medicine 27, 2008, 1693-1702.
     """
@@ -138,24 +137,24 @@ def ratio_interval(
 
 
 def judged(estimates: Sequence[Estimate]) -> tuple[Difference, ...]:
-    """Judge estimates together, the headline first: any of them is wrong with 5 % at most.
+    """Judge estimates together, the headline first: with 95 % probability all are right.
 
-    Each row's interval is the one it was judged by, at the level that Holm's procedure left it.
+    Each row's interval is the one it was judged by, at the level that Holm's procedure gave it.
     """
     others = (1 - _HEADLINE) / max(1, len(estimates) - 1)
     weights = [_HEADLINE] + [others] * (len(estimates) - 1)
-    found: dict[int, Difference] = {}
+    rated: dict[int, Difference] = {}
     left = list(range(len(estimates)))
     total = math.fsum(weights)
     while True:
         level = {i: ALPHA * weights[i] / total for i in left}
         for i in left:
-            found[i] = _difference(estimates[i], level[i])
-        resolved = [i for i in left if found[i].low > 0 or found[i].high < 0]
+            rated[i] = _difference(estimates[i], level[i])
+        resolved = [i for i in left if rated[i].low > 0 or rated[i].high < 0]
         left = [i for i in left if i not in resolved]
         total = math.fsum(weights[i] for i in left)
         if not resolved or not left:
-            return tuple(found[i] for i in range(len(estimates)))
+            return tuple(rated[i] for i in range(len(estimates)))
 
 
 # -- inside ------------------------------------------------------------------------------------
@@ -180,7 +179,7 @@ def _difference(estimate: Estimate, level: float) -> Difference:
 
 
 def judgement(low: float, high: float, less_is_better: bool) -> Judgement:
-    """What an interval of a change, as a fraction, says."""
+    """The judgement for an interval of a change, as a fraction."""
     if low >= -SAME and high <= SAME:
         return Judgement.SAME
     if low > 0:
@@ -191,7 +190,7 @@ def judgement(low: float, high: float, less_is_better: bool) -> Judgement:
 
 
 def _estimate(metric: Metric, old: Series, new: Series, *, growing: bool) -> Estimate:
-    """One row of two windows; growing: the new one is looked at while it grows."""
+    """The estimate of one metric; growing: the new window is tested while it grows."""
     before, after = old.values.get(metric.key), new.values.get(metric.key)
     if before is None or after is None or before.value == after.value == 0:
         return _unknown(metric, before, after)
@@ -211,7 +210,7 @@ def _estimate(metric: Metric, old: Series, new: Series, *, growing: bool) -> Est
         half = part.half_width(level, length_s if growing else math.inf)
         half += 0.0 if growing else max(before.drift, after.drift)
         middle = after.centre - before.centre
-        # Of a latency the batches' mean can lie apart from the figures shown.
+        # The mean of a latency's batches can differ from the figures shown: include both.
         shown = math.log(after.value / before.value)
         return min(middle - half, shown), max(middle + half, shown)
 
@@ -224,21 +223,23 @@ def _estimate(metric: Metric, old: Series, new: Series, *, growing: bool) -> Est
 
 
 class _Widths(NamedTuple):
-    """Two windows of a metric, to tell how wide the interval of their difference is."""
+    """Two windows of a metric, for the width of the interval of their difference."""
 
     before: Batched
     after: Batched
     spread_old: Spread
     spread_new: Spread
     old_s: float
+    """Length of the old window in seconds."""
     new_s: float
+    """Length of the new window in seconds."""
 
     def half_width(self, level: float, length_s: float) -> float:
-        """Of the logarithm of new ÷ old, once the new window is `length_s` long.
+        """Half the width of the interval of ln(new ÷ old), once the new window is `length_s` long.
 
-        Infinite: the new window is over, and this is the only look.
-        Variances of a batch are pooled: if nothing changed they are the same, and a few batches
-        cannot know their own. Each window keeps its own where it is the more restless.
+        length_s: infinite where the new window is over and this is the only look.
+        The variances of a batch are pooled: they are equal if nothing changed, and a few batches
+        give a poor estimate of their own. A window keeps its own variance where that is larger.
         """
         m_old, m_new = len(self.before.batches), len(self.after.batches)
         (v_old, f_old), (v_new, f_new) = self.spread_old, self.spread_new
@@ -250,26 +251,26 @@ class _Widths(NamedTuple):
         if length_s == math.inf:
             error = math.sqrt(v_old / m_old + v_new / m_new)
             return t_quantile(level, f_old + f_new) * error
-        # The part of the information there is that an endless new window would bring.
+        # The information so far ÷ that of an endless new window.
         bound = anytime_bound(level, length_s / (length_s + self.old_s))
-        # A window that has grown has more batches, up to their number.
+        # A longer window has more batches, up to MOST.
         grown = length_s / self.new_s
         freedom = f_old + max(f_new, (f_new + 1) * max(1.0, min(grown, MOST / m_new)) - 1)
-        # Few degrees of freedom: t at the normal's own probability (Pocock, Biometrika 64, 1977).
+        # With few degrees of freedom: t at the normal's probability (Pocock, Biometrika 64, 1977).
         t = t_quantile(max(1e-300, 2 * _NORMAL.cdf(-bound)), freedom)
         return t * math.sqrt(v_old / m_old + v_new / (m_new * grown))
 
 
 class _Ranks:
-    """A rate with batches of none: they have no logarithm, but ranks.
+    """Compares a rate with batches of 0: these have no logarithm, but they have ranks.
 
-    Where one window has a batch of none, and all batches of the one lie below all of the other's:
-    that has probability 2 / C(m + k, k) if their order is chance, m and k their numbers
-    (Wilcoxon's rank-sum test, Biometrics Bulletin 1, 1945, 80-83). While the new window grows it
-    is tested at 3, 5, 8, 13 and 21 batches, each time at a fifth of the level.
+    It applies where one window has a batch of 0, and all its batches lie below all batches of the
+    other window. If their order is chance, that has probability 2 / C(m + k, k) with m and k
+    batches (Wilcoxon's rank-sum test, Biometrics Bulletin 1, 1945, 80-83). While the new window
+    grows, this is tested at 3, 5, 8, 13 and 21 batches, each time at a fifth of the level.
 
-    The interval has all factors between the windows that the test does not refuse; and of m
-    batches without any, the share that would have some is below 1 - level^(1/m) only (Clopper &
+    The interval contains all factors between the windows that the test does not refuse. And if m
+    batches are 0, the share of batches above 0 is known only to be below 1 - level^(1/m) (Clopper &
     Pearson, Biometrika 26, 1934, 404-413).
     """
 
@@ -285,7 +286,7 @@ class _Ranks:
         self._log_most = math.log(most / least) if self._separate and most > 0 else -math.inf
 
     def tell(self, level: float, count: int = 0) -> bool:
-        """Whether the order is no chance, by now or once the new window has `count` batches."""
+        """Whether the order exceeds chance, now or once the new window has `count` batches."""
         share, count = level / len(self._looks), count or self._k
         looks = [look for look in self._looks if look <= count]
         return (
@@ -302,15 +303,15 @@ class _Ranks:
         return (-math.inf, nearest) if self._falls else (-nearest, math.inf)
 
     def needs_s(self, new_s: float, level: float) -> float:
-        """Seconds more until it can tell, if it goes on as it does; infinite: never."""
+        """Seconds more until the test decides, if rates stay as they are; infinite for never."""
         later = [look for look in self._looks if look > self._k and self.tell(level, look)]
         return new_s * (later[0] / self._k - 1) if later else math.inf
 
 
 def _seconds_until(new_s: float, decided: Callable[[float], bool]) -> float:
-    """Seconds more until `decided` says so of a window's length, to 5 %; infinite: not in an hour.
+    """Seconds more until `decided(length of the window)` is true, to 5 %; infinite beyond an hour.
 
-    The longer the window, the narrower the interval: so it is found by bisection.
+    Bisection: the longer the window, the narrower the interval.
     """
     low, high = new_s, new_s + _LONGEST_S
     if not decided(high):
@@ -343,7 +344,7 @@ def _expm1(value: float) -> float:
 
 
 def no_interval(level: float) -> tuple[float, float]:
-    """The interval of what is not known."""
+    """The interval of a change that is not known: NaN at every level."""
     return math.nan, math.nan
 
 

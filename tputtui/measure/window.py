@@ -1,6 +1,6 @@
 """From samples to figures: the measuring window and the latencies and rates inside it.
 
-Pure: times are passed in. Called by whoever looks (the UI thread), never by the engine thread.
+Pure: times are passed in. Called on the front end's thread, never by the engine thread.
 """
 
 from __future__ import annotations
@@ -23,67 +23,69 @@ _MIN_SETTLE_S = 2.0
 
 
 class Phase(StrEnum):
-    """What a window is worth. See `phase_of` for the rules."""
+    """Whether a window's figures are of one steady setting. `phase_of` has the rules."""
 
     SETTLING = "settling"
-    """Older requests, or an older limit, are still at work."""
+    """Requests from before the change, or an older limit, still have an effect."""
     RAMPING = "ramping"
-    """The load is on its way up or down a curve."""
+    """The load changes along a curve."""
     DRAINING = "draining"
-    """The load is held and what is in flight runs out."""
+    """The load is held and the requests in flight run out."""
     IDLE = "idle"
+    """The load is held and nothing is in flight."""
     MEASURING = "measuring"
-    """Too short a time to tell whether it is steady."""
+    """The window is too short to decide whether it is steady."""
     DRIFTING = "not steady"
     """Tokens/s or requests in flight show a trend."""
     STEADY = "steady"
 
     @property
     def quotable(self) -> bool:
-        """Whether a figure of this window may be quoted at all (with what it is worth)."""
+        """Whether a figure of this window may be quoted, together with its phase."""
         return self in (Phase.MEASURING, Phase.DRIFTING, Phase.STEADY)
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The time the figures are about.
-
-    settled: whether the figures belong to the present setting alone; until then the window
-    starts at the change and `turned_over` of `to_turn_over` older requests have left, no younger
-    one counted.
-    since_s: from when on everything is of the present setting; a long window has moved on from it.
-    """
+    """The time that the figures are about, in seconds of the engine clock."""
 
     start_s: float
+    """Until the window is settled, the time of the change."""
     end_s: float
     settled: bool
+    """Whether the figures belong to the present setting alone."""
     turned_over: int
+    """Requests from before the change that have left; younger ones are not counted."""
     to_turn_over: int
+    """Requests from before the change that must leave before the window is settled."""
     phase: Phase = Phase.SETTLING
     since_s: float = math.nan
+    """When the present setting settled, else when it changed; a long window starts later. NaN:
+    not recorded."""
 
     @property
     def length_s(self) -> float:
-        """Seconds covered."""
+        """Seconds from start to end."""
         return max(0.0, self.end_s - self.start_s)
 
     @property
     def turnover(self) -> str:
-        """How many of the older requests have left, in words; empty where there were none."""
+        """How many requests from before the change have left, in words; empty for none."""
         if not self.to_turn_over:
             return ""
         return f"{self.turned_over} of {self.to_turn_over} old requests finished"
 
 
 class Settling:
-    """Decides what the window covers after a knob or the load has changed.
+    """Decides what the window covers after a limit or the load has changed.
 
-    A change is settled when the limit is in force, every request that was due before it was made
-    has left, however long that takes (so that none carries the old setting), and at least 2 s have
-    passed. If a queue from before has become shorter meanwhile and is there still, those in flight
-    have waited behind it: they are older ones too, and so on until it is gone or shrinks no more
-    (by more than its square root: arrivals by chance). Then the window starts anew and grows to
-    `span_s`; under a load that repeats it covers whole periods, two at least once it is that long.
+    A change is settled when the limit is in force, every request that was due before the change has
+    left, however long that takes (so that no request carries the old setting), and at least 2 s
+    have passed. If requests still wait then, and the queue has become shorter meanwhile, the
+    requests in flight waited behind the old queue. So they count as older requests too. This
+    repeats until the queue is gone or no longer shrinks (by more than its square root, which
+    chance explains). Then the window starts anew and grows to `span_s`. Under a load that repeats
+    it covers whole periods, at least two once it is long enough.
     """
 
     def __init__(self, now_s: float, span_s: float = SPAN_S) -> None:
@@ -102,7 +104,7 @@ class Settling:
 
     @property
     def older_s(self) -> float:
-        """Requests due until then are not of the present setting alone."""
+        """Requests due until this time do not belong to the present setting alone."""
         return self._older_s
 
     def change(
@@ -113,10 +115,10 @@ class Settling:
         longest_s: float = math.inf,
         warming: bool = False,
     ) -> None:
-        """A setting changed with `in_flight` requests in the engine.
+        """A setting changed while `in_flight` requests were in the engine.
 
-        longest_s: seconds after which it is taken as settled in any case: only where those are of
-        the same setting. warming: it does not settle before `begin` says so.
+        longest_s: seconds after which the change counts as settled in any case; only for requests
+        that are of the same setting. warming: the change does not settle before `begin` is called.
         """
         self._changed_s = now_s
         self._older_s = now_s
@@ -126,7 +128,7 @@ class Settling:
         self._warming = warming
 
     def begin(self, at_s: float) -> None:
-        """What is in flight is warm, and of the present setting: the window starts there."""
+        """Start the window at `at_s`: requests are warm from then on, and of this setting."""
         self._settled_s = max(at_s, self._changed_s)
         self._warming = False
 
@@ -142,8 +144,8 @@ class Settling:
         """The window at `now_s`.
 
         left: requests due until `older_s` that have left since the change. oldest_s: when the
-        oldest in flight was due; NaN with none. period_s: after how many seconds the load repeats
-        itself.
+        oldest request in flight was due; NaN with none. in_force: whether the engine applies the
+        limits that were set. period_s: seconds after which the load repeats; 0 if it does not.
         """
         if self._settled_s is None and not self._warming:
             waited_s = now_s - self._changed_s
@@ -168,33 +170,41 @@ def _shrunk(before: int, now: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Rates and shares over one window. Rates are counts ÷ window length; NaN when it is empty.
+    """Rates and shares over one window; NaN where the window or its steps are missing.
 
-    sequences_frac: running ÷ max_num_seqs in force, weighted by step time.
-    tokens_frac: scheduled tokens ÷ max_num_batched_tokens in force, likewise; prefill_frac and
-    decode_frac are its two parts.
-    kv_frac: blocks of the KV cache used ÷ usable, likewise.
-    cached_frac: prefix-cache hits ÷ tokens looked up in this window; NaN without look-ups.
-    offered_per_s, achieved_per_s: requests due, requests that finished.
-    saturated: more were due than ended, by more than chance (twice the square root) explains.
+    Rates are counts ÷ window length. Shares of a limit and kv_frac are weighted by step time.
     """
 
     generated_per_s: float
+    """Generated tokens per second."""
     prompt_computed_per_s: float
+    """Prompt tokens computed per second."""
     prompt_cached_per_s: float
+    """Prompt tokens taken from the prefix cache per second."""
     offered_per_s: float
+    """Requests due per second."""
     achieved_per_s: float
+    """Requests finished per second."""
     saturated: bool
+    """Whether more requests were due than ended, by more than chance (2 √due) explains."""
     sequences_frac: float
+    """Running sequences ÷ max_num_seqs in force."""
     tokens_frac: float
+    """Scheduled tokens ÷ max_num_batched_tokens in force."""
     prefill_frac: float
+    """The part of tokens_frac that prefill takes."""
     decode_frac: float
+    """The part of tokens_frac that decode takes."""
     kv_frac: float
+    """Blocks of the KV cache used ÷ usable."""
     cached_frac: float
+    """Prefix-cache hits ÷ tokens looked up; NaN without look-ups."""
     preemptions: int
     step: Quantiles
+    """Step time in seconds."""
     steps_per_s: float
     busy_frac: float
+    """Share of the window in which a step ran, 0 to 1."""
 
 
 def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
@@ -213,14 +223,13 @@ def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
 
     duration = column("duration_s")
     busy_s = float(duration.sum())
-    # One limit is nearly always in force for a whole window; dividing per step keeps it exact
-    # when it is not.
+    # A limit can change within the window: dividing step by step keeps the shares exact then.
     weight = duration / busy_s if busy_s > 0 else duration
-    per_token = weight / np.maximum(_told(column("max_num_batched_tokens")), 1)
+    per_token = weight / np.maximum(_reported(column("max_num_batched_tokens")), 1)
     prefill = float(per_token @ column("prefill_tokens")) if busy_s > 0 else math.nan
     decode = float(per_token @ column("decode_tokens")) if busy_s > 0 else math.nan
     sequences = (
-        float(weight @ (column("running") / np.maximum(_told(column("max_num_seqs")), 1)))
+        float(weight @ (column("running") / np.maximum(_reported(column("max_num_seqs")), 1)))
         if busy_s > 0
         else math.nan
     )
@@ -246,8 +255,8 @@ def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
     )
 
 
-def _told(limits: Floats) -> Floats:
-    """Limits, NaN where a server keeps them to itself: there is no share of what is not known."""
+def _reported(limits: Floats) -> Floats:
+    """`limits` with NaN where a server does not report one: the share of it is then not known."""
     return np.where(limits < UNTOLD, limits, math.nan)
 
 
@@ -255,21 +264,26 @@ def _told(limits: Floats) -> Floats:
 class Latencies:
     """Quantiles over one window, in seconds.
 
-    ttft: first token - due, of requests whose first token came in the window.
-    itl: gap between consecutive output events, pooled over requests.
-    tpot, e2e: of requests that finished in the window as asked for; e2e from due.
-    queue, prefill, decode: of the same; from submitted to first scheduled, on to the first token,
-    on to the last. lag: submitted - due, of those in ttft.
+    ttft and lag are of requests whose first token came in the window; itl is of its output events;
+    the others are of requests that finished in it.
     """
 
     ttft: Quantiles
+    """From due to the first token."""
     tpot: Quantiles
+    """Time per output token after the first."""
     itl: Quantiles
+    """Gap between consecutive output events, pooled over requests."""
     e2e: Quantiles
+    """From due to the last token."""
     queue: Quantiles
+    """From submitted to first scheduled."""
     prefill: Quantiles
+    """From first scheduled to the first token."""
     decode: Quantiles
+    """From the first token to the last."""
     lag: Quantiles
+    """From due to submitted."""
 
 
 def latencies(recorder: Recorder, start_s: float, end_s: float) -> Latencies:

@@ -41,7 +41,7 @@ def resumed(plan: Plan, asked: Profile, path: str) -> Plan:
         vary=plan.vary or state.varied,
         engines=plan.engines or state.boots,
         search=plan.search if plan.search != "model" else state.search,
-        told=state.trials,
+        earlier_trials=state.trials,
     )
 
 

@@ -1,1 +1,1 @@
-"""One run, and what a person can do with it: all that a front end talks to."""
+"""One run, and everything a person can do with it. Front ends talk only to this room."""

@@ -1,6 +1,6 @@
-"""What a session has asked for: engine, limits, load and goals, with all checks. Gives no orders.
+"""The engine, limits, load and goals that a session has asked for, with all checks.
 
-Front end's thread.
+Front end's thread. It gives no orders.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ __all__ = ["Asked"]
 
 
 class Asked:
-    """profile: what was asked for last. knobs: its limits; None while no engine is up."""
+    """What was asked for last.
+
+    profile: engine, load and goals. knobs: the limits; None while no engine is up.
+    """
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
@@ -29,36 +32,37 @@ class Asked:
         self._facts: EngineFacts | None = None
 
     def follow(self, status: Status) -> bool:
-        """Take over an engine that has just come up, with its limits; whether there was one."""
+        """Take over an engine that has just come up, with its limits; whether one has."""
         facts = status.facts
         if facts is None or facts is self._facts or status.state not in SERVING:
             return False
         if status.knobs is None or status.spec is None:
             return False
         self._facts = facts
-        # A boot that failed has gone back to another engine than was asked for.
+        # After a failed boot, the engine is the one before, not the one asked for.
         self.profile = msgspec.structs.replace(self.profile, engine=status.spec)
         self.knobs = status.knobs
         return True
 
     def limits(self, status: Status) -> Knobs:
-        """The limits. Raises KnobError while no engine is up."""
+        """The limits asked for last. Raises KnobError while no engine is up."""
         if self.knobs is None or status.state not in SERVING:
-            # Until the boot that was ordered begins, the status is that of the engine before it.
+            # Until the ordered boot begins, the status is still that of the engine before.
             state = "about to boot" if status.state in SERVING else status.state.lower()
             raise KnobError(f"The engine is {state}.", "Its limits can be turned once it is up.")
         return self.knobs
 
     def facts(self, status: Status) -> EngineFacts:
-        """What the engine that is up is. Raises KnobError while none is."""
+        """The facts of the engine that is up. Raises KnobError while none is."""
         self.limits(status)
         assert status.facts is not None
         return status.facts
 
     def with_limit(self, status: Status, asked: Knobs, name: str, value: int | str) -> Knobs:
-        """`asked` with one limit turned.
+        """`asked` with one limit changed.
 
-        Raises KnobError when it is out of bounds, CeilingError when a boot would let it be so high.
+        Raises KnobError when the value is out of bounds, CeilingError when it needs a boot with a
+        higher ceiling.
         """
         facts = self.facts(status)
         if name in facts.fixed:
@@ -74,11 +78,11 @@ class Asked:
         return new
 
     def with_load(self, workload: Workload) -> None:
-        """Another load; what was measured is not of it."""
+        """Set another load, and drop the evidence, which is about the load before."""
         self.profile = msgspec.structs.replace(self.profile, load=workload, evidence=None)
 
     def kept(self, status: Status) -> dict[str, int]:
-        """Limits worth keeping for another boot, or a file: none before an engine was up."""
+        """The limits to keep for another boot or a file; before an engine is up, the profile's."""
         if self.knobs is None or status.facts is None:
             return self.profile.knobs
         return turned(self.knobs, status.facts.booted)
@@ -86,7 +90,7 @@ class Asked:
     def boot(
         self, status: Status, args: Mapping[str, EngineValue], knobs: Mapping[str, int]
     ) -> tuple[Start, Start]:
-        """Another engine to boot, and the present one to go back to; asked for from now on."""
+        """Ask for an engine with `args`; the start of it, and of the present one to fall back to."""
         old, kept = self.profile.engine, self.kept(status)
         spec = msgspec.structs.replace(old, args=dict(args))
         self.profile = msgspec.structs.replace(self.profile, engine=spec, evidence=None)

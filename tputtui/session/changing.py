@@ -1,7 +1,7 @@
-"""What every change of the person's entails, whatever is changed. Front end's thread.
+"""What happens with every change that a person makes, whatever is changed. Front end's thread.
 
-Before it, experiments end and what stands is remembered, to be taken back; after it the guard
-watches, and takes back by itself what breaks its rule.
+Before the change, experiments end, and the present setting is remembered for undo. After it the
+guard watches, and undoes a change that breaks its rule.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ __all__ = ["Changing"]
 
 
 class Changing:
-    """Remembers the changes of a person, and takes them back.
+    """Remembers the changes of a person, and undoes them.
 
-    trials: every setting tried. guard: what a change must not break; None for nothing.
+    trials: every setting tried. guard: what a change must not break; None for no guard.
     """
 
     def __init__(
@@ -47,28 +47,28 @@ class Changing:
 
     @property
     def guard(self) -> str:
-        """What a change must not break, as it was written; empty for nothing."""
+        """What a change must not break, as it was written; empty without a guard."""
         return self._guarding.text
 
     def set_guard(self, guard: Guard | None) -> None:
-        """Guard changes from now on by this; None: no more."""
+        """Guard changes by `guard` from now on; None: without a guard."""
         self._guarding = Guarding(guard)
 
     def about_to(self, what: str, why: str) -> None:
-        """The person is about to change `what` (a limit's name, "load", …).
+        """Prepare for a change by the person of `what` (a limit's name, "load", …).
 
-        Ends experiments, telling them `why` in a sentence, and remembers what stands.
+        Ends experiments for the reason `why`, a sentence, and remembers the present setting.
         Raises KnobError while no engine is up.
         """
         self._experiments.stop(why)
         self._experiments.forget()
         self._changes.made(self._experiments.setting, what, self._clock())
-        self._guarding.turned(self._recorder, self._clock())
+        self._guarding.about_to_change(self._recorder, self._clock())
 
     def undo(self) -> str:
-        """Take back the last change of a limit or of the load; what was done, in words.
+        """Undo the last change of a limit or of the load; what was done, in words.
 
-        Raises UsageError when there is nothing to take back.
+        Raises UsageError when there is nothing to undo.
         """
         self._experiments.stop("Undone.")
         before = self._changes.undo(self._experiments.setting)
@@ -77,7 +77,7 @@ class Changing:
         return self._helm.put_on(before, "undo")
 
     def redo(self) -> str:
-        """Do again what was undone last; what was done, in words.
+        """Redo the change that was undone last; what was done, in words.
 
         Raises UsageError when nothing was undone since the last change.
         """
@@ -88,7 +88,7 @@ class Changing:
         return self._helm.put_on(after, "redo")
 
     def follow(self, seen: Frame) -> None:
-        """Take back the last change where `seen` breaks the guard's rule.
+        """Undo the last change where the frame `seen` breaks the guard's rule.
 
         Raises KnobError where the engine is gone.
         """
@@ -101,13 +101,13 @@ class Changing:
             self._news.append(f"The guard took it back: {broken}. {done}")
 
     def news(self) -> list[str]:
-        """What happened by itself since this was last asked, in sentences."""
+        """What happened by itself since the last call, in sentences."""
         news, self._news = self._news, []
         return news
 
     @property
     def _changes(self) -> Changes:
-        """Those made on the engine that is up: nothing of another one can be taken back."""
+        """The changes on the engine that is up; those on another engine cannot be undone."""
         self._helm.notice()
         if self._helm.engines != self._engines:
             self._engines = self._helm.engines

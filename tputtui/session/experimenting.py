@@ -1,7 +1,7 @@
 """What a person can do with experiments: a sweep, an A/B, the tuner, a verify boot.
 
-Front end's thread. Experiments change settings by themselves, one at a time; each new frame moves
-them on. Whatever the person changes meanwhile ends them first.
+Front end's thread. Experiments change settings by themselves, one experiment at a time; each new
+frame moves them on. A change by the person ends the experiment under way first.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ __all__ = ["ExperimentSteering"]
 
 
 class ExperimentSteering:
-    """Begins, moves on and ends experiments; `helm` puts on what they want.
+    """Starts, moves on and ends experiments; `helm` puts on the settings that they want.
 
-    trials: every setting tried; what an A/B came to is noted there.
+    trials: every setting tried; the result of an A/B is noted there.
     """
 
     def __init__(self, helm: Helm, recorder: Recorder, trials: Trials, clock: Clock) -> None:
@@ -55,42 +55,47 @@ class ExperimentSteering:
 
     @property
     def under_way(self) -> str:
-        """What changes things by itself now: "a sweep", "an A/B", "the tuner", or nothing."""
+        """The experiment under way: "a sweep", "an A/B", "the tuner", or empty."""
         return self._experiments.under_way
 
     @property
     def legs(self) -> bool:
-        """Whether that puts on legs, which are no settings of the person's."""
+        """Whether the experiment under way puts on legs: these are not settings of the person."""
         return self._experiments.legs
 
     @property
     def before(self) -> Setting | None:
-        """The person's setting, which will stand again once that is over; None without."""
+        """The person's setting, which returns after the experiment; None without an experiment."""
         return self._experiments.before
 
     @property
     def setting(self) -> Setting:
-        """What stands, or will stand again. Raises KnobError while no engine is up."""
+        """The person's setting, in force now or again after the experiment.
+
+        Raises KnobError while no engine is up.
+        """
         present = self._helm.present
         return self.before or present
 
     @property
     def evidence(self) -> Evidence | None:
-        """What a verify boot measured of the setting that stands, if it did."""
+        """What a verify boot measured of the present setting; None without one."""
         verifying, profile = self._verifying, self._helm.profile
         if verifying and verifying.is_of(profile.engine, self._helm.asked, profile.load):
             return verifying.evidence
         return None
 
     def news(self) -> list[str]:
-        """What happened by itself since this was last asked, in sentences."""
+        """What happened by itself since the last call, in sentences."""
         news, self._news = self._news, []
         return news
 
     # -- a sweep, an A/B ---------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Step the load up from an eighth until saturation, a point a level; then restore it.
+        """Step the load up from an eighth of it until saturation; then restore it.
+
+        Each level gives a point.
 
         Raises UsageError for a load without a constant level, KnobError while no engine is up.
         """
@@ -101,9 +106,9 @@ class ExperimentSteering:
         self._helm.grant(first)
 
     def compare(self) -> str:
-        """Run an A/B: the pinned baseline, or the limits before these, against these.
+        """Run an A/B of the present limits against the pinned baseline, or the last other limits.
 
-        Raises UsageError when there is nothing else to compare these with.
+        Returns what is compared, in words. Raises UsageError when there are no other limits.
         """
         self._helm.check_up()
         self.stop("Started again.")
@@ -119,9 +124,9 @@ class ExperimentSteering:
         return f"A/B: {differing(other.knobs, present.knobs)}. Any change breaks it off."
 
     def stop(self, why: str = "Stopped.") -> None:
-        """End what is under way, `why` in a sentence, and put everything back.
+        """End the experiment under way for the reason `why`, a sentence, and put everything back.
 
-        What it measured stays. Raises KnobError while no engine is up.
+        Its results stay. Raises KnobError while no engine is up.
         """
         self._verify_waits = False
         if self._verifying is not None:
@@ -132,16 +137,17 @@ class ExperimentSteering:
             self._note_compare()
 
     def forget(self) -> None:
-        """Another setting is put on: what was compared and verified was not of that."""
+        """Drop the results of A/B and verify boot: another setting is put on."""
         self._experiments.forget()
         self._verifying = None
 
     # -- the tuner ---------------------------------------------------------------------------
 
     def tune(self, plan: Plan) -> None:
-        """Search for the best setting by `plan`; then everything is put back, to be taken or not.
+        """Search for the best setting by `plan`; at the end the setting before is put back.
 
-        Raises UsageError or KnobError for what cannot be carried out.
+        `Steering.take` puts on the best one. Raises UsageError or KnobError for a plan that cannot
+        be carried out.
         """
         self._helm.check_up()
         self.stop("Started again.")
@@ -150,7 +156,7 @@ class ExperimentSteering:
         self._helm.grant(first)
 
     def finish_tuning(self) -> str:
-        """Try no more: confirm the best; a second time, end. What is done, in words.
+        """End the search and confirm the best; on a second call, end. What is done, in words.
 
         Raises UsageError when the tuner is not under way.
         """
@@ -158,23 +164,26 @@ class ExperimentSteering:
 
     @property
     def tuned(self) -> tuple[EngineSpec, Setting]:
-        """What the tuner settled on. Raises UsageError when there is nothing to take."""
-        tuned = self._experiments.found
+        """Engine and setting that the tuner offers. Raises UsageError when there are none."""
+        tuned = self._experiments.tuned
         if tuned is None or self.under_way == "the tuner":
             raise UsageError("The tuner has found nothing to take.", "t shows how it stands.")
         return tuned
 
     @property
     def tuner_note(self) -> str:
-        """How the tuner came to the setting that stands; empty for a person's own."""
+        """The tuner's verdict, if the present setting is the one it offers; empty otherwise."""
         state, profile = self._experiments.tuner_state, self._helm.profile
         standing = profile.engine, (self._helm.asked, profile.load)
-        return f"tuner: {state.verdict}" if state and self._experiments.found == standing else ""
+        return f"tuner: {state.verdict}" if state and self._experiments.tuned == standing else ""
 
     # -- a verify boot -----------------------------------------------------------------------
 
     def check_verify(self) -> EngineSpec:
-        """What `verify` would boot; raises what it would raise, so ask before asking a person."""
+        """The engine that `verify` would boot. Raises the errors that `verify` would raise.
+
+        Call it before the person is asked to confirm.
+        """
         check_real(self._helm.facts.simulated)
         if self.under_way:
             raise UsageError(
@@ -191,7 +200,7 @@ class ExperimentSteering:
     def verify(self) -> str:
         """Boot with exactly the present values, and measure them again; what is done, in words.
 
-        Where they have not been measured for 10 s, that is waited for.
+        Where the present setting has been measured for less than 10 s, the boot waits for that.
         Raises UsageError where there will be no figures to compare with, while an experiment is
         under way, on a simulated device, or where vLLM would not boot with these values; KnobError
         with no engine up.
@@ -207,19 +216,19 @@ class ExperimentSteering:
     # -- moved on by frames ------------------------------------------------------------------
 
     def follow(self, seen: Frame) -> None:
-        """Move on what is under way by what is seen. Raises KnobError where the engine is gone."""
+        """Move the experiment under way on by the frame `seen`."""
         self._seen = seen
         under_way = self.under_way
         with suppress(KnobError):
-            # The engine may be gone since: then there is nothing to put on any more.
+            # The engine may be gone since the frame: then there is nothing to put on.
             self._helm.grant(self._experiments.follow(seen, self._recorder))
         if under_way == "an A/B" and not self.under_way:
             self._note_compare()
 
     def follow_verify(self, seen: Frame) -> None:
-        """Move a verify boot on. Raises KnobError where the engine is gone."""
+        """Move a verify boot on by the frame `seen`. Raises KnobError where the engine is gone."""
         if self._verify_waits and is_measured(seen):
-            # First: what is looked at from here on must not begin it again.
+            # Before the boot: the frames that it makes must not start a second one.
             self._verify_waits = False
             try:
                 self._news.append(self._begin_verify(self.check_verify(), seen))
@@ -234,8 +243,8 @@ class ExperimentSteering:
             case Next.ANEW:
                 self._helm.measure_anew()
 
-    def told(self, seen: Frame) -> Frame:
-        """The frame with how they stand."""
+    def with_states(self, seen: Frame) -> Frame:
+        """The frame `seen` with the states of sweep, A/B, verify boot and tuner."""
         verified = self._verifying.state if self._verifying else None
         if self._verify_waits:
             verified = waiting(seen)
@@ -250,7 +259,7 @@ class ExperimentSteering:
 
     @property
     def _seen_of_present(self) -> Frame | None:
-        """The last frame, if it was of what is asked for now."""
+        """The last frame, if it shows the engine, limits and load that are asked for now."""
         seen, asked = self._seen, self._helm.profile
         if seen is None or seen.asked != self._helm.asked:
             return None
@@ -266,6 +275,6 @@ class ExperimentSteering:
         return "Booting with exactly these values, to measure them again."
 
     def _note_compare(self) -> None:
-        """Keep beside the present row what an A/B of it came to."""
+        """Write the result of an A/B beside the row of the present setting."""
         if (state := self._experiments.compare_state) is not None:
             self._trials.note(f"A/B, {state.named}: {state.note}")

@@ -1,6 +1,6 @@
-"""What a turn must not break: latency goals and a share of the KV cache. Pure.
+"""What a change must not break: latency goals and a share of the KV cache. Pure.
 
-A guard judges the present setting alone, by what was due since it was turned.
+A guard judges the present setting alone, by the requests that were due since the change.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ _HINT = "A guard takes goals (ttft, tpot, e2e) and a share of the KV cache: ttft
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Goals, as those of a load, and the highest mean use of the KV cache (None: any).
+    """A rule that a change must not break.
 
-    text: as it was written.
+    goals: as those of a load. kv_frac: the highest mean use of the KV cache, 0 to 1; None: any.
+    text: the rule as it was written.
     """
 
     goals: tuple[Goal, ...]
@@ -35,17 +36,17 @@ class Guard:
     text: str
 
     def broken(self, recorder: Recorder, since_s: float, now_s: float) -> str:
-        """What was broken between `since_s` and `now_s`, in a sentence; empty while nothing is.
+        """What was broken between `since_s` and `now_s`, in a sentence; empty for nothing.
 
-        A goal is broken when, of 30 requests or more that were due since, beyond chance (95 %
-        Wilson) too few kept within it; and when the oldest request that waits for its first token
-        has waited twice a TTFT limit: where nothing comes out there is nothing to count.
-        The KV cache: its mean use over the last 2 s.
+        A goal is broken when, of at least 30 requests that were due since `since_s`, fewer kept it
+        than chance explains (95 % Wilson interval). A TTFT goal is also broken when the oldest
+        request without a first token has waited twice the limit: where no tokens come out, there
+        are no requests to count. The KV cache is judged by its mean use over the last 2 s.
         """
         for goal in self.goals:
-            found = self._goal(goal, recorder, since_s, now_s)
-            if found:
-                return found
+            sentence = self._goal(goal, recorder, since_s, now_s)
+            if sentence:
+                return sentence
         if self.kv_frac is not None and now_s - since_s >= _KV_OVER_S:
             steps = recorder.steps.between(now_s - _KV_OVER_S, now_s)
             used = float(steps[:, STEP["kv_frac"]].mean()) if len(steps) else 0.0
@@ -74,7 +75,7 @@ class Guard:
 
 
 def parse_guard(text: str) -> Guard:
-    """A guard from "ttft_p99=2s,kv=0.97". Raises UsageError with what was expected."""
+    """A guard from "ttft_p99=2s,kv=0.97". Raises UsageError with the expected form as its hint."""
     goals, kv = [], None
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = part.partition("=")

@@ -1,4 +1,4 @@
-"""Stands guard after each turn, until the window that it opened is full. Front end's thread."""
+"""Guards the setting after each change, until its window is full. Front end's thread."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOOK_BACK_S = 10.0
 
 
 class Guarding:
-    """Watches turns with `guard`; None lets everything pass."""
+    """Watches changes by `guard`; None lets everything pass."""
 
     def __init__(self, guard: Guard | None) -> None:
         self.guard = guard
@@ -24,24 +24,24 @@ class Guarding:
 
     @property
     def text(self) -> str:
-        """What must not be broken, as it was written."""
+        """What must not be broken, as it was written; empty without a guard."""
         return self.guard.text if self.guard else ""
 
-    def turned(self, recorder: Recorder, now_s: float) -> None:
-        """Something is being turned now: stand guard, unless all was broken before that."""
+    def about_to_change(self, recorder: Recorder, now_s: float) -> None:
+        """A change is made now: watch it, unless the rule was broken before it."""
         if self.guard is None:
             return
-        # A setting left at once tells nothing of itself: what held before it still does.
+        # A setting that is left at once cannot be judged: the judgement before it still holds.
         if not self._standing or now_s - self._since_s >= _LOOK_BACK_S:
             self._standing = not self.guard.broken(recorder, now_s - _LOOK_BACK_S, now_s)
         self._since_s = now_s
 
     def stand_down(self) -> None:
-        """What stands now is not to be undone."""
+        """Stop watching: the present setting must not be undone."""
         self._standing = False
 
     def follow(self, frame: Frame, recorder: Recorder) -> str:
-        """What the last turn has broken, in a sentence; empty while it has not."""
+        """What the last change has broken, in a sentence; empty for nothing."""
         if self.guard is None or not self._standing or not frame.serving:
             return ""
         window = frame.window

@@ -1,1 +1,1 @@
-"""The tuner: which setting to measure next, for how long, and what came of it."""
+"""The tuner: which setting to measure next, for how long, and the result."""

@@ -1,4 +1,4 @@
-"""What came of the tuner, in sentences: what it found, and whether that is to be taken. Pure."""
+"""The tuner's result in sentences: the best setting, and whether it is offered. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tputtui.text.format import counted, rate, seconds
 __all__ = ["gave_text", "limits_text", "missed_text", "outcome"]
 
 _FROM_NONE = 99.0
-"""A change beyond which the factor says nothing any more."""
+"""From this change on its factor has no meaning: the old value is close to 0."""
 
 
 def outcome(
@@ -25,21 +25,21 @@ def outcome(
     goals: Sequence[Goal],
     broken: str,
     start: Sequence[Attainment] = (),
-    found: Sequence[Attainment] = (),
+    best: Sequence[Attainment] = (),
 ) -> TunerState:
-    """The state of a tuner that is over, with its verdict, and whether there is one to take.
+    """The state of a tuner that has ended, with its verdict, and whether there is one to take.
 
-    broken: why it was broken off, empty where it was not. start, found: how those two kept the
-    goals when they were compared, on other requests than they were chosen by.
+    broken: why it ended early, empty where it did not. start, best: how the start and the best
+    setting kept the goals in the comparison, on other requests than those of the search.
     """
-    said, offered = _judged(state, goals, bool(broken), _missing(start), _missing(found))
-    return replace(state, verdict=f"{broken} {said}".strip(), offered=offered)
+    text, offered = _judged(state, goals, bool(broken), _missing(start), _missing(best))
+    return replace(state, verdict=f"{broken} {text}".strip(), offered=offered)
 
 
 def _judged(
     state: TunerState, goals: Sequence[Goal], broken: bool, lost: str, missing: str
 ) -> tuple[str, bool]:
-    """What came of it, and whether it is offered. lost, missing: goals that start, found miss."""
+    """The verdict, and whether the best is offered. lost, missing: goals that start, best miss."""
     best = state.best_trial
     if best is None:
         return ("" if broken else "Nothing was measured."), False
@@ -67,26 +67,26 @@ def _judged(
     name, how = headline.metric.label, _between(headline)
     better = headline.judgement is Judgement.BETTER
     if lost and not missing and not broken:
-        # Goodput near none has no ratio worth an interval; that a goal is missed is beyond chance.
+        # A goodput near 0 gives no useful ratio; but more than chance explains the missed goal.
         kept = f"{setting} keeps the goals{at}; the start does not: {lost}."
         return f"{kept} {name.capitalize()} {how}.", True
     if missing:
-        said = f"{setting} was the best{at}, but on other requests it misses: {missing}."
+        text = f"{setting} was the best{at}, but on other requests it misses: {missing}."
         if better and not broken:
-            return f"{said} Its {name} is better than the start's all the same: {how}.", True
+            return f"{text} Its {name} is better than the start's all the same: {how}.", True
     elif better:
         return f"{setting} is better than the start{at}: {name} {how}.", True
     elif headline.judgement is Judgement.WORSE:
-        said = f"{setting} looked best, but in pairs{at} its {name} is worse, {how}."
+        text = f"{setting} looked best, but in pairs{at} its {name} is worse, {how}."
     elif headline.judgement is Judgement.SAME:
-        said = f"{setting} gives the same {name} as the start{at}, within 2 %."
+        text = f"{setting} gives the same {name} as the start{at}, within 2 %."
     else:
-        said = f"{setting} cannot be told from the start{at}: {name} {how or 'unknown'}."
-    return f"{said} The start stays as it is.", False
+        text = f"{setting} cannot be told from the start{at}: {name} {how or 'unknown'}."
+    return f"{text} The start stays as it is.", False
 
 
 def _none_met(state: TunerState) -> str:
-    """That no goals were met, by how many settings of how many."""
+    """The sentence that no setting met the goals, with the number of settings tried."""
     if state.tried >= state.settings:
         return f"None of the {counted(state.tried, 'setting')} met the goals."
     if state.tried == 1:
@@ -95,7 +95,7 @@ def _none_met(state: TunerState) -> str:
 
 
 def limits_text(values: Mapping[str, int]) -> str:
-    """Limits by name, as few words as will do: `max_num_seqs 64, max_num_batched_tokens 2048`."""
+    """Limits by name, in few words: `max_num_seqs 64, max_num_batched_tokens 2048`."""
     return ", ".join(f"{name} {spoken(name, value)}" for name, value in values.items())
 
 
@@ -108,9 +108,9 @@ def gave_text(trial: TunerTrial, *, interval: bool = True) -> str:
 
 
 def missed_text(trial: TunerTrial, goals: Sequence[Goal], observed_s: float | None = None) -> str:
-    """Which goal a trial is nearest to, or misses most, and by how much; empty without goals.
+    """The goal with a trial's greatest miss, what it observed and the limit; empty without goals.
 
-    observed_s: in place of what the trial itself has seen.
+    observed_s: replaces the trial's own observation.
     """
     if trial.worst == SATURATED:
         served, offered = trial.point.requests_per_s, trial.point.offered_per_s
@@ -124,7 +124,7 @@ def missed_text(trial: TunerTrial, goals: Sequence[Goal], observed_s: float | No
 
 
 def _missing(attained: Sequence[Attainment]) -> str:
-    """The goals that are missed beyond chance, with the share that kept them."""
+    """The goals missed by more than chance explains, with the share of requests that kept them."""
     return ", ".join(
         f"{each.goal.name} kept by {each.frac:.1%} of {each.n:,}"
         for each in attained
@@ -133,7 +133,7 @@ def _missing(attained: Sequence[Attainment]) -> str:
 
 
 def _closest(trial: TunerTrial, trials: Sequence[TunerTrial], goals: Sequence[Goal]) -> str:
-    """The setting of a trial by all trials of it."""
+    """The sentence on the setting that comes closest to the goals, over all its trials."""
     same = [t for t in trials if (t.point.label, t.index) == (trial.point.label, trial.index)]
     goal = next((goal for goal in goals if goal.name == trial.worst), None)
     missed = missed_text(trial, goals) or "nothing ended in time"
@@ -158,5 +158,5 @@ def _between(row: Difference) -> str:
 
 
 def _by(change: float) -> str:
-    """A change in percent, from tenfold on as a factor."""
+    """A change in percent; from tenfold on as a factor."""
     return f"×{1 + change:,.0f}" if change >= 9 else f"{change:+.1%}"

@@ -1,4 +1,4 @@
-"""What the tuner is asked to do, as a person writes it, and what that is on an engine. Pure."""
+"""What the tuner has to search, as a person writes it, and as values on an engine. Pure."""
 
 from __future__ import annotations
 
@@ -24,33 +24,32 @@ __all__ = ["Plan", "engines_of", "parse_engines", "space_of"]
 
 BUDGET_S = 600.0
 LEG_S = 15.0
-"""What a trial takes where requests are short: seconds, with its warm-up."""
+"""Seconds of a trial with short requests, warm-up included."""
 _LEAST_LEGS = 2 + 2 * FIRST_LOOK
-"""The start and one other setting, then both against each other until a first look."""
+"""Legs for the start, one other setting, and the pairs of both until the first look."""
 _MOST_ENGINES = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is searched, how, and for how long.
-
-    load: whether the load is searched too: the most that meets the goals, at the best limits.
-    vary: limits and values as text (see `parse_axes`); empty: sequences and batched tokens.
-    engines: engine arguments to boot with, as text (see `parse_engines`); empty: no other engine.
-    search: one of `SEARCHES`. budget_s: seconds for search and confirmation together.
-    told: trials of a run that was broken off, to go on from.
-    """
+    """What the tuner searches, how, and for how long."""
 
     load: bool = False
+    """Whether to search the load too: the highest level that meets the goals."""
     vary: str = ""
+    """Limits and values as text (see `parse_axes`); empty: sequences and batched tokens."""
     engines: str = ""
+    """Engine arguments to boot with, as text (see `parse_engines`); empty: no other engine."""
     search: str = "model"
+    """One of `SEARCHES`."""
     budget_s: float = BUDGET_S
+    """Seconds for search and confirmation together."""
     seed: int = 0
-    told: tuple[TunerTrial, ...] = ()
+    earlier_trials: tuple[TunerTrial, ...] = ()
+    """Trials of an earlier run that was interrupted; the search continues from them."""
 
     def check(self, workload: Workload, goals: tuple[Goal, ...]) -> None:
-        """Raises UsageError where it cannot be carried out, whatever the engine."""
+        """Raise UsageError where the plan cannot be carried out on any engine."""
         check_search(self.search)
         if self.budget_s < _LEAST_LEGS * LEG_S:
             raise UsageError(
@@ -76,7 +75,7 @@ class Plan:
 def space_of(plan: Plan, limits: Knobs, facts: EngineFacts, workload: Workload) -> Space:
     """The limits and levels to search on an engine that has come up with `limits`.
 
-    Raises UsageError or KnobError for values it cannot take.
+    Raises UsageError or KnobError for values that the engine cannot take.
     """
     closed = isinstance(workload.arrivals, ClosedLoop)
     level = level_of(workload.arrivals)

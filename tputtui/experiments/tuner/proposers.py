@@ -1,4 +1,4 @@
-"""Where the tuner's search takes new points from: in order, at random, or by a model. Pure."""
+"""Proposers of new points for the tuner's search: in order, at random, or by a model. Pure."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SEARCHES = {
     "random": "in any order, each measured whole: the baseline",
     "grid": "every setting in order, each measured whole",
 }
-"""What can be asked for, and what it does."""
+"""Each search by name, and what it does."""
 _STARTING = 6
-"""Points at random before the model has its say."""
+"""Random points before the model proposes any."""
 _REPEATS = 12
 
 
@@ -41,7 +41,7 @@ def search_of(name: str, space: Space, seed: int) -> Search:
 
 
 def check_search(name: str) -> None:
-    """Raises UsageError where there is no search of that name."""
+    """Raise UsageError where there is no search of that name."""
     if name not in SEARCHES:
         raise _unknown(name)
 
@@ -58,7 +58,7 @@ def _shuffled(space: Space, seed: int) -> list[Point]:
 
 
 class _Listed:
-    """Points one after another."""
+    """Proposes points in the order of a list."""
 
     def __init__(self, points: list[Point]) -> None:
         self._left = dict.fromkeys(points)
@@ -76,11 +76,11 @@ class _Listed:
 
 
 class _Model:
-    """Optuna's multivariate tree-structured Parzen estimator, which knows that goals constrain it.
+    """Optuna's multivariate tree-structured Parzen estimator, with the goals as constraints.
 
     Bergstra et al., NIPS 2011; Falkner et al. (BOHB), ICML 2018; constraints: Watanabe & Hutter,
-    "c-TPE", IJCAI 2023. Points that it repeats are passed over; where it hardly proposes others any
-    more, one is drawn from those that are left.
+    "c-TPE", IJCAI 2023. Every second proposal is a neighbour of the best point. Repeated points are
+    skipped; where the estimator proposes hardly any others, a remaining point is drawn at random.
     """
 
     def __init__(self, space: Space, seed: int) -> None:
@@ -89,24 +89,24 @@ class _Model:
                 "The tuner's usual search needs Optuna.",
                 "pip install 'tputtui[tune]'; or --search random (m on the screen).",
             )
-        # Half a second of imports, while the first trial runs.
+        # The import takes half a second; it runs during the first trial.
         threading.Thread(target=importlib.import_module, args=("optuna",), daemon=True).start()
         self._space = space
         self._seed = seed
         self._left = _Listed(_shuffled(space, seed))
-        self._turn = 0
+        self._proposals = 0
         self._made: optuna.Study | None = None
 
     def propose(self, best: Point) -> Point | None:
-        point = self._beside(best) if self._turn % 2 else self._modelled()
-        self._turn += 1
+        point = self._beside(best) if self._proposals % 2 else self._modelled()
+        self._proposals += 1
         point = point or self._modelled() or self._left.propose(best)
         if point is not None:
             self._left.learn(point, 0.0, 0.0)
         return point
 
     def _beside(self, best: Point) -> Point | None:
-        """A neighbour of the best: no other value of one limit may be forgotten."""
+        """A remaining point that differs from the best in one step of one limit; None for none."""
         for axis in range(len(best)):
             for step in (-1, 1):
                 point = (*best[:axis], best[axis] + step, *best[axis + 1 :])
@@ -118,7 +118,7 @@ class _Model:
         for _ in range(_REPEATS):
             trial = self._study().ask(self._distributions())
             point = tuple(trial.params[axis.name] for axis in self._space.axes)
-            # What comes of it is told by `learn`, also of points that were never proposed.
+            # `learn` adds every result as a trial of its own, also for points not proposed here.
             self._study().tell(trial, state=self._optuna.trial.TrialState.FAIL)
             if point in self._left:
                 return point

@@ -23,15 +23,19 @@ __all__ = ["Found", "Round", "best_of"]
 
 @dataclass(slots=True)
 class Round:
-    """engine: its number. base: its limits, with those that are varied. until_s: when to end."""
+    """The search on one engine."""
 
     engine: int
+    """Number of the engine."""
     base: Knobs
+    """All limits of the engine at the start of the search."""
     space: Space
     search: Search
     until_s: float
+    """When to end the search, in seconds of the engine clock."""
     _workload: Workload
     _searched: bool
+    """Whether the load is searched too."""
 
     @classmethod
     def on(
@@ -43,23 +47,23 @@ class Round:
         facts: EngineFacts,
         until_s: float,
     ) -> Round:
-        """A search on the engine that `facts` are of, from the present setting.
+        """A search on the engine that `facts` describe, from the present setting.
 
-        booted: what the present engine booted with: what was turned since stays turned.
-        Trials that the plan tells of are taken in. Raises UsageError or KnobError.
+        booted: the limits with which the present engine booted; limits changed since stay changed.
+        The search takes in the plan's earlier trials. Raises UsageError or KnobError.
         """
-        turned = {
+        changed = {
             name: value
             for name, value in present.knobs.as_dict().items()
             if value != booted.get(name)
         }
-        base = facts.booted.overridden(turned).clamped(facts.ceilings)
+        base = facts.booted.overridden(changed).clamped(facts.ceilings)
         space = space_of(plan, base, facts, present.load)
         search = search_of(plan.search, space, plan.seed)
-        for told in plan.told:
-            point = space.point_of(told.knobs)
-            if told.engine == engine and point is not None and told.index < len(space.levels):
-                search.tell(point, told.index, _seen(told))
+        for trial in plan.earlier_trials:
+            point = space.point_of(trial.knobs)
+            if trial.engine == engine and point is not None and trial.index < len(space.levels):
+                search.tell(point, trial.index, _seen(trial))
         return cls(engine, base, space, search, until_s, present.load, plan.load)
 
     def knobs(self, point: Point) -> Knobs:
@@ -67,7 +71,7 @@ class Round:
         return self.base.overridden(self.space.values(point))
 
     def load(self, level: int, seed: int) -> Workload:
-        """The load at a level, with another seed."""
+        """The load at a level, with that seed."""
         arrivals = self._workload.arrivals
         if self._searched:
             arrivals = with_level(arrivals, self.space.levels[level])
@@ -75,7 +79,7 @@ class Round:
 
 
 class Found(NamedTuple):
-    """A point and a level of one of the engines."""
+    """A point and a level on one of the engines."""
 
     round: Round
     point: Point
@@ -83,15 +87,15 @@ class Found(NamedTuple):
 
     @property
     def seen(self) -> Seen:
-        """All that was seen of it."""
+        """All its trials together."""
         return self.round.search.pooled(self.point, self.level)
 
 
 def best_of(rounds: Iterable[Round]) -> Found | None:
-    """The best of all of them; None while nothing has been measured."""
-    found = [Found(each, *each.search.best) for each in rounds if each.search.best is not None]
+    """The best point of all rounds; None while nothing has been measured."""
+    best = [Found(each, *each.search.best) for each in rounds if each.search.best is not None]
 
-    return max(found, key=lambda best: best.round.search.rank(best.point, best.level), default=None)
+    return max(best, key=lambda best: best.round.search.rank(best.point, best.level), default=None)
 
 
 def _seen(trial: TunerTrial) -> Seen:

@@ -1,6 +1,6 @@
-"""What a stretch of one setting is worth to the tuner: its headline, and how far from its goals.
+"""The score of a stretch of one setting for the tuner: its headline, and its distance to the goals.
 
-Pure. Called by whoever looks (the front end's thread).
+Pure; called on the front end's thread.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ __all__ = ["SATURATED", "Score", "score", "trial_of"]
 
 SATURATED = "saturated"
 _FARTHEST = 10.0
-"""The largest miss, either way: a factor of 22,000."""
+"""The largest miss in either direction: a factor of 22,000."""
 _Z = 1.96
 _ONE_SIGMA = 0.3173
-"""What a normal deviate exceeds one standard deviation with, either way."""
+"""Probability that a normal deviate exceeds one standard deviation, in either direction."""
 _NOTHING_S = 10.0
-"""Where no request ends for so long, none will meet anything."""
+"""Where no request ends for so long, the goals count as missed."""
 
 
 class Score(NamedTuple):
-    """seen: for the search.
-
-    worst: the goal nearest to its limit, or farthest beyond it, by its name; "saturated" where more
-    arrived than was served; empty without goals. observed_s: its percentile over all requests that
-    ended, bad ones taken as endless.
-    """
+    """The score of a stretch of one setting."""
 
     seen: Seen
+    """For the search."""
     worst: str
+    """Name of the goal with the greatest miss; "saturated" where more arrived than was served;
+    empty without goals."""
     observed_s: float
+    """That goal's percentile over all requests that ended, in seconds; a request that is not good
+    counts as infinite. NaN without goals or requests."""
 
 
 def score(
@@ -57,31 +57,31 @@ def score(
     *,
     must_keep_up: bool,
 ) -> Score:
-    """What start_s < time ≤ end_s was worth.
+    """The score of start_s < time ≤ end_s.
 
-    must_keep_up: what arrives must be served, or no goal counts as met.
+    must_keep_up: where the engine serves less than arrives, no goal counts as met.
     """
-    found = series(recorder, start_s, end_s, goals)
-    headline = found.values.get(rows(bool(goals))[0].key)
+    metrics = series(recorder, start_s, end_s, goals)
+    headline = metrics.values.get(rows(bool(goals))[0].key)
     value = headline.value if headline else math.nan
     error = _error(headline) if headline else math.nan
     if math.isnan(error):
-        # Too few batches: as if every request were a coin's throw.
-        error = 1 / math.sqrt(max(1, found.n))
+        # Too few batches: the error of a Poisson count of the requests.
+        error = 1 / math.sqrt(max(1, metrics.n))
     miss, sure, worst, observed_s = _nearest(recorder, start_s, end_s, goals, error)
     if must_keep_up and goals:
         rates = figures(recorder, start_s, end_s)
         if rates.saturated:
             behind = math.log(rates.offered_per_s / max(rates.achieved_per_s, 1e-9))
             miss, sure, worst = max(miss, min(behind, _FARTHEST), 1e-9), True, SATURATED
-    if goals and not found.n and found.length_s >= _NOTHING_S:
+    if goals and not metrics.n and metrics.length_s >= _NOTHING_S:
         miss, sure = _FARTHEST, True
-    seen = Seen(value, error, miss, sure, found.length_s, found.n)
+    seen = Seen(value, error, miss, sure, metrics.length_s, metrics.n)
     return Score(seen, worst, observed_s)
 
 
 def trial_of(
-    found: Score,
+    scored: Score,
     recorder: Recorder,
     span_s: tuple[float, float],
     goals: Sequence[Goal],
@@ -97,10 +97,13 @@ def trial_of(
     took_s: float,
     known: Sequence[TunerTrial],
 ) -> TunerTrial:
-    """A trial that is over, measured over `span_s`; a setting that is `known` keeps its letter."""
+    """A trial that has ended, measured over `span_s`.
+
+    known: the trials before it; a setting that is in them keeps its letter.
+    """
     start_s, end_s = span_s
     rates, waits = figures(recorder, start_s, end_s), latencies(recorder, start_s, end_s)
-    seen, level = found.seen, level_of(load.arrivals)
+    seen, level = scored.seen, level_of(load.arrivals)
     before = [trial for trial in known if (trial.engine, trial.knobs) == (engine, knobs)]
     settings = {trial.point.label for trial in known}
     point = Point(
@@ -129,8 +132,8 @@ def trial_of(
         error=seen.error,
         miss=seen.miss,
         sure=seen.sure,
-        worst=found.worst,
-        observed_s=found.observed_s,
+        worst=scored.worst,
+        observed_s=scored.observed_s,
         again=again,
         why=why,
         binding=f"{binding.bound}: {binding.evidence}" if binding else "",
@@ -139,10 +142,10 @@ def trial_of(
 
 
 def _error(headline: Batched) -> float:
-    """Half the 68 % interval of its logarithm: a standard error that knows its few batches.
+    """Half the 68 % interval of the headline's logarithm: it allows for a small number of batches.
 
-    NaN without batches enough. Half an event stands in for a rate of none: a Poisson count's
-    logarithm has variance 1/count.
+    NaN with too few batches. A rate of 0 counts as half an event: the logarithm of a Poisson count
+    has variance 1/count.
     """
     if headline.value <= 0:
         return math.sqrt(2)
@@ -153,11 +156,11 @@ def _error(headline: Batched) -> float:
 def _nearest(
     recorder: Recorder, start_s: float, end_s: float, goals: Sequence[Goal], error: float
 ) -> tuple[float, bool, str, float]:
-    """Miss, whether any goal is missed beyond chance, and the goal it is worst with.
+    """The greatest miss, whether chance cannot explain one, its goal's name, and what it observed.
 
-    error: the relative one of goodput. A trial is looked at a few times only, and given up where
-    chance is no likely reason; a goal that is said to be met or missed has the wider interval of
-    `goodput`.
+    error: the relative error of goodput. These plain intervals suffice here, because a trial is
+    tested only a few times and only given up where chance is unlikely; the verdict on a goal uses
+    the wider intervals of `goodput`.
     """
     ended = recorder.ended.between(start_s, end_s)
     if not goals or not len(ended):
@@ -170,7 +173,7 @@ def _nearest(
     misses = []
     for goal in goals:
         value = np.where(good > 0, np.nan_to_num(column(f"{goal.metric}_s")), np.inf)
-        # The least latency that as many as must keep it do keep: at most the limit, if it is met.
+        # The latency that the required share of requests keeps: if it is ≤ limit, the goal is met.
         at = float(np.quantile(value, goal.target, method="inverted_cdf"))
         miss = (
             math.log(at / goal.limit_s) if 0 < at < math.inf else math.copysign(_FARTHEST, at - 1)

@@ -1,17 +1,17 @@
 """The tuner's search: which setting to measure next, for how long, and which is best. Pure.
 
-An ask/tell machine without a clock: `ask` names a trial, `enough` says while it is measured
-whether that will do, `tell` takes what it gave. Where new settings come from is a proposer's
-affair; the rest is the same for all of them:
+An ask/tell machine without a clock: `ask` returns a trial, `enough` decides during the trial
+whether it has been measured for long enough, `tell` takes what it gave. A proposer supplies new
+settings; the rest is the same for all proposers:
 
-- *The load climbs.* Where it is searched too, a setting is first tried just above the best load
-  that any setting has held: one that fails there is done with after a single trial. One that holds
-  gallops up by 1, 2, 4 … levels and bisects (Bentley & Yao, "An almost optimal algorithm for
-  unbounded searching", Information Processing Letters 5, 1976, 82-87).
-- *Trials race* (where `racing`). Each is measured until it is surely worse than the best, or surely
-  misses a goal; one that may be the best is measured longer (Maron & Moore, "Hoeffding races",
-  NIPS 1993). The best is measured again in between, because a warm engine drifts; and in the end
-  those that come near it, longer and in turns.
+- *The load climbs.* Where the load is searched too, a setting is first tried just above the highest
+  load that any setting has held: a setting that fails there is dropped after a single trial. For
+  one that holds, the load rises by 1, 2, 4 … levels and is then bisected (Bentley & Yao, "An almost
+  optimal algorithm for unbounded searching", Information Processing Letters 5, 1976, 82-87).
+- *Trials race* (where `racing`). A trial is measured until it is surely worse than the best, or
+  surely misses a goal; one that may be the best is measured longer (Maron & Moore, "Hoeffding
+  races", NIPS 1993). The best setting is measured again in between, because a warm engine drifts.
+  At the end the settings close to the best are measured alternately, for longer.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ __all__ = ["Ask", "Proposer", "Search", "Seen"]
 
 _FIRST_LOOK_S, _WHOLE_S, _LONG_S = 5.0, 10.0, 20.0
 _FEWEST = 20
-"""Requests that a look takes at least."""
+"""Fewest requests for a decision on a trial."""
 _FRUITLESS, _LEAST = 8, 10
-"""The search is over after so many settings without gain, of so many in all at least."""
+"""The search ends after `_FRUITLESS` settings without gain, but not before `_LEAST` settings."""
 _AGAIN_EVERY = 5
 _FINALISTS, _FINAL_S = 4, 30.0
 _STRIDE = 4
-"""Levels that a first load is missed by, at a guess."""
+"""Levels of the first step up or down from the start's load."""
 _Z = 1.96
 
 
 class Seen(NamedTuple):
-    """What a trial gave, or has given so far.
-
-    value: what is maximised, NaN before anything is known. error: its relative standard error.
-    miss: the logarithm of the worst goal's latency ÷ its limit; above 0 it is missed, far below
-    without goals. sure: whether it is missed beyond chance. length_s: seconds measured.
-    n: requests that ended in them.
-    """
+    """What a trial gave, or has given so far."""
 
     value: float
+    """What the tuner maximises, per second; NaN before anything is known."""
     error: float
+    """Relative standard error of `value`."""
     miss: float
+    """ln(latency ÷ limit) of the worst goal: missed above 0; far below 0 without goals."""
     sure: bool
+    """Whether a goal is missed by more than chance explains."""
     length_s: float
+    """Seconds measured."""
     n: int
+    """Requests that ended in that time."""
 
     @property
     def holds(self) -> bool:
@@ -58,12 +58,12 @@ class Seen(NamedTuple):
 
     @property
     def may_hold(self) -> bool:
-        """Whether every goal was met, or may be: one stall can be all that a miss is made of."""
+        """Whether every goal was met, or may be met: a single stall can cause a miss."""
         return self.holds or not self.sure
 
 
 class Ask(NamedTuple):
-    """A trial: a point at a level of the load; again: it has been measured before."""
+    """A trial to run: a point at a level of the load. again: whether it was measured before."""
 
     point: Point
     level: int
@@ -71,30 +71,30 @@ class Ask(NamedTuple):
 
 
 class Proposer(Protocol):
-    """Where new points come from."""
+    """Supplies new points."""
 
     def propose(self, best: Point) -> Point | None:
-        """A point that was neither proposed nor learnt of before; None when there is none left.
+        """A point that was neither proposed nor learnt before; None when there is none left.
 
-        best: the best one so far.
+        best: the best point so far.
         """
 
     def learn(self, point: Point, value: float, miss: float) -> None:
-        """What a point gave, proposed or not, as in `Seen`."""
+        """Take in what a point gave, as in `Seen`; also a point that was not proposed."""
 
 
 class Search:
-    """Searches `space` by trials; the first is the start.
+    """Searches `space` by trials; the first trial is the start.
 
-    racing: end trials early, measure the best again, and play the last ones off.
-    best: the point and level that gave most of those that hold; else the closest miss.
+    racing: end trials early, measure the best again, and play off the best settings at the end.
+    best: the point and level that gave most among those that hold; if none holds, the closest miss.
     """
 
     def __init__(self, space: Space, proposer: Proposer, *, racing: bool) -> None:
         self._space = space
         self._proposer = proposer
         self._racing = racing
-        self._told: dict[tuple[Point, int], list[Seen]] = {}
+        self._trials: dict[tuple[Point, int], list[Seen]] = {}
         self._pooled: dict[tuple[Point, int], Seen] = {}
         self.best: tuple[Point, int] | None = None
         self._climbing: Point | None = space.start
@@ -106,15 +106,15 @@ class Search:
     # -- ask and tell ----------------------------------------------------------------------
 
     def ask(self) -> Ask | None:
-        """The trial to run next, the same until something is told; None when it is over."""
+        """The trial to run next, the same until `tell` is called; None when the search is over."""
         if self._next is None:
             self._next = self._choose()
         return self._next
 
     def enough(self, ask: Ask, seen: Seen) -> str:
-        """Why a trial need not be measured on, in a few words; empty while it must be."""
+        """Why a trial need not be measured longer, in a few words; empty while it must be."""
         if seen.length_s < _FIRST_LOOK_S or seen.n < _FEWEST:
-            # Where hardly anything ends, a minute says so.
+            # A minute with hardly any requests is enough to drop the trial.
             return "too few requests ended" if seen.length_s >= 3 * _LONG_S else ""
         if not self._racing or ask.again:
             return "measured" if seen.length_s >= _LONG_S else ""
@@ -132,12 +132,12 @@ class Search:
         return "measured" if seen.length_s >= (_LONG_S if close else _WHOLE_S) else ""
 
     def tell(self, point: Point, level: int, seen: Seen) -> None:
-        """What a trial gave, whether it was asked for or is known from before."""
-        before, again = self.best, (point, level) in self._told
-        self._fruitless += all(known != point for known, _ in self._told)
-        self._told.setdefault((point, level), []).append(seen)
-        self._pooled[point, level] = _pooled(self._told[point, level])
-        self.best = max(self._told, key=lambda trial: self.rank(*trial))
+        """Take in what a trial gave; also a trial that is known from an earlier run."""
+        before, again = self.best, (point, level) in self._trials
+        self._fruitless += all(known != point for known, _ in self._trials)
+        self._trials.setdefault((point, level), []).append(seen)
+        self._pooled[point, level] = _pooled(self._trials[point, level])
+        self.best = max(self._trials, key=lambda trial: self.rank(*trial))
         self._next = None
         if again:
             self._since_again = 0
@@ -147,17 +147,17 @@ class Search:
             self._fruitless = 0
         if self._ahead(point) is None:
             level = max(
-                (at for p, at in self._told if p == point), key=lambda at: self.rank(point, at)
+                (at for p, at in self._trials if p == point), key=lambda at: self.rank(point, at)
             )
-            found = self.pooled(point, level)
-            value = self._space.levels[level] if self._space.capped else found.value
-            self._proposer.learn(point, value if math.isfinite(value) else 0.0, found.miss)
+            pooled = self.pooled(point, level)
+            value = self._space.levels[level] if self._space.capped else pooled.value
+            self._proposer.learn(point, value if math.isfinite(value) else 0.0, pooled.miss)
 
-    # -- what was found --------------------------------------------------------------------
+    # -- the result ------------------------------------------------------------------------
 
     @property
     def over(self) -> str:
-        """Why there is nothing more to try, in a sentence; empty while there is."""
+        """Why the search is over, in a sentence; empty while it is not."""
         if self.ask() is not None:
             return ""
         if self._exhausted:
@@ -165,13 +165,18 @@ class Search:
         return f"The last {_FRUITLESS} settings gave nothing better."
 
     def pooled(self, point: Point, level: int) -> Seen:
-        """All that was seen of a trial, weighted by length. Raises KeyError when it was not run."""
+        """All measurements of a trial together, weighted by length.
+
+        Raises KeyError when the trial was not run.
+        """
         return self._pooled[point, level]
 
     def rank(self, point: Point, level: int) -> tuple[bool, float, float]:
-        """What is better sorts higher: what holds, at a higher rate, with more of what counts.
+        """A sort key; the better trial has the greater one.
 
-        Of what misses a goal, what misses less.
+        A trial that holds is better than one that does not; then one at a higher level (if levels
+        are capped) or with a higher value. Among trials that miss a goal, the smaller miss is
+        better.
         """
         seen = self.pooled(point, level)
         if not seen.holds:
@@ -202,7 +207,7 @@ class Search:
     def _given_up(self) -> bool:
         best = self.best
         patience = _FRUITLESS if best and self.pooled(*best).holds else 2 * _FRUITLESS
-        tried = len({point for point, _ in self._told})
+        tried = len({point for point, _ in self._trials})
         return self._racing and tried >= _LEAST and self._fruitless >= patience
 
     def _play_off(self) -> Ask | None:
@@ -210,7 +215,7 @@ class Search:
         best = self.best
         if not self._racing or best is None:
             return None
-        near = [trial for trial in self._told if trial == best or self._comes_near(trial, best)]
+        near = [trial for trial in self._trials if trial == best or self._comes_near(trial, best)]
         if len(near) == 1 and self.pooled(*best).holds:
             return None
         near.sort(key=self._promise, reverse=True)
@@ -224,7 +229,7 @@ class Search:
         return seen.value * (1 + _Z * seen.error) >= rival.value * (1 - _Z * rival.error)
 
     def _comes_near(self, trial: tuple[Point, int], best: tuple[Point, int]) -> bool:
-        """Whether another trial may yet turn out as good as the best."""
+        """Whether another trial may still turn out as good as the best."""
         seen, top = self.pooled(*trial), self.pooled(*best)
         if not seen.may_hold:
             return False
@@ -233,7 +238,7 @@ class Search:
         return not top.holds or self._can_beat(seen, top)
 
     def _promise(self, trial: tuple[Point, int]) -> tuple[float, float]:
-        """What promises most sorts highest, whether it has met its goals or may yet."""
+        """A sort key for the play-off: greater for a trial that may give more."""
         point, level = trial
         rate = self._space.levels[level] if self._space.capped else 0.0
         return rate, self.pooled(point, level).value
@@ -241,31 +246,31 @@ class Search:
     # -- the load --------------------------------------------------------------------------
 
     def _ahead(self, point: Point) -> int | None:
-        """The level to try a point at next; None when it has shown what it can."""
+        """The level at which to try a point next; None when the point needs no further trial."""
         highest = len(self._space.levels) - 1
         if highest == 0:
-            return None if (point, 0) in self._told else 0
-        told = {level: self.pooled(p, level) for p, level in self._told if p == point}
-        if not told:
+            return None if (point, 0) in self._trials else 0
+        tried = {level: self.pooled(p, level) for p, level in self._trials if p == point}
+        if not tried:
             return self._entry()
-        good = [level for level, seen in told.items() if self._gains(level, told)]
-        bad = [level for level in told if level not in good]
+        good = [level for level, seen in tried.items() if self._gains(level, tried)]
+        bad = [level for level in tried if level not in good]
         if not good:
             lowest = min(bad)
             if lowest <= max(0, self._floor(point) + self._space.capped):
-                # Further down it is no better than another one, or there is no further down.
+                # At a lower level the point is no better than another, or there is no lower level.
                 return None
-            return max(0, self._floor(point), lowest - max(_STRIDE, max(told) - lowest))
+            return max(0, self._floor(point), lowest - max(_STRIDE, max(tried) - lowest))
         held = max(good)
         above = [level for level in bad if level > held]
         if above:
             middle = (held + min(above)) // 2
             return middle if middle > held else None
         stride = _STRIDE if point == self._space.start else 1
-        return min(highest, held + max(stride, held - min(told))) if held < highest else None
+        return min(highest, held + max(stride, held - min(tried))) if held < highest else None
 
     def _entry(self) -> int:
-        """The level a new point has to hold."""
+        """The level that a new point must hold."""
         best = self.best
         if best is None:
             return self._space.start_level
@@ -273,19 +278,19 @@ class Search:
         return min(best[1] + higher, len(self._space.levels) - 1)
 
     def _floor(self, point: Point) -> int:
-        """Below this level a point would be no better than another one."""
-        others = [t for t in self._told if t[0] != point and self.pooled(*t).holds]
+        """The highest level that another point holds; below it, `point` is no better. -1 for none."""
+        others = [t for t in self._trials if t[0] != point and self.pooled(*t).holds]
         return max((level for _, level in others), default=-1)
 
-    def _gains(self, level: int, told: dict[int, Seen]) -> bool:
+    def _gains(self, level: int, tried: dict[int, Seen]) -> bool:
         """Whether a level holds, and gives no less than the levels below it that hold."""
-        seen = told[level]
-        lower = [s.value for at, s in told.items() if at < level and s.holds]
+        seen = tried[level]
+        lower = [s.value for at, s in tried.items() if at < level and s.holds]
         return seen.holds and seen.value >= 0.98 * max(lower, default=0.0)
 
 
 def _pooled(trials: list[Seen]) -> Seen:
-    """Trials of one point and level as one, weighted by length."""
+    """All trials of one point and level as one, weighted by length."""
     length_s = math.fsum(each.length_s for each in trials)
 
     def mean(name: str) -> float:

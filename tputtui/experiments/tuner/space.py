@@ -1,4 +1,4 @@
-"""What the tuner may turn, through which values: a grid of limits, and levels of the load. Pure.
+"""What the tuner may change: a grid of limits with their values, and levels of the load. Pure.
 
 A point of the grid is a tuple of indices, one for each axis; a level is an index as well.
 """
@@ -16,10 +16,10 @@ from tputtui.knobs import KNOBS, Knobs, checked, knob, parse_value, spoken
 __all__ = ["Axis", "Point", "Space", "describe_axes", "levels_around", "parse_axes", "usual_axes"]
 
 Point = tuple[int, ...]
-"""Which value of each axis."""
+"""For each axis, the index of its value."""
 
 _USUAL = {"max_num_seqs": 4, "max_num_batched_tokens": 128}
-"""What is varied when nothing is said, and the least of it worth trying."""
+"""The limits that are varied by default, and the smallest value worth trying of each."""
 _MOST_VALUES = 7
 _FORM = "Write max_num_seqs=16..256 (doubling), or max_num_seqs=16,64,256."
 _LEVELS_EACH_WAY = 60
@@ -28,7 +28,7 @@ _LEVEL_FACTOR = 1.05
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A limit and the values it is tried at, ascending."""
+    """A limit and the values to try, ascending."""
 
     name: str
     values: tuple[int, ...]
@@ -38,10 +38,10 @@ class Axis:
 class Space:
     """Every combination of `axes` that vLLM would boot with, at any of `levels`.
 
-    start: the point that stands when the search begins; start_level likewise.
-    levels: loads, ascending, in requests in flight or requests/s; one when it is not searched.
-    capped: whether goodput cannot exceed the level (arrivals at a rate), so that a lower level
-    than one that holds is of no use.
+    start, start_level: the point and level in force when the search begins.
+    levels: loads, ascending, in requests in flight or requests/s; one where it is not searched.
+    capped: whether goodput cannot exceed the level (arrivals at a rate); then no level below one
+    that holds is worth trying.
     """
 
     axes: tuple[Axis, ...]
@@ -51,7 +51,7 @@ class Space:
     capped: bool = False
 
     def __iter__(self) -> Iterator[Point]:
-        """Every point, the last axis fastest."""
+        """Every point that boots; the last axis varies fastest."""
         for point in itertools.product(*(range(len(axis.values)) for axis in self.axes)):
             if self.boots(point):
                 yield point
@@ -64,14 +64,14 @@ class Space:
         return {axis.name: axis.values[i] for axis, i in zip(self.axes, point, strict=True)}
 
     def boots(self, point: Point) -> bool:
-        """Whether vLLM takes it as ceilings: a step must have room for every sequence."""
+        """Whether vLLM boots with a point's limits: a step must have room for every sequence."""
         values = self.values(point)
         tokens = values.get("max_num_batched_tokens")
         sequences = values.get("max_num_seqs")
         return tokens is None or sequences is None or tokens >= sequences
 
     def point_of(self, values: Mapping[str, int]) -> Point | None:
-        """The point with these values; None when it is not of the grid."""
+        """The point with these values; None when the grid does not contain it."""
         try:
             return tuple(axis.values.index(values[axis.name]) for axis in self.axes)
         except (KeyError, ValueError):
@@ -79,9 +79,9 @@ class Space:
 
 
 def usual_axes(limits: Knobs, ceilings: Knobs, in_flight: int | None = None) -> tuple[Axis, ...]:
-    """Sequences and batched tokens, halved down from their ceilings.
+    """The axes max_num_seqs and max_num_batched_tokens, halved down from their ceilings.
 
-    in_flight: no more requests than that are ever there: more sequences are all the same.
+    in_flight: the most requests that are ever in flight; more sequences than that change nothing.
     """
     axes = []
     for name, least in _USUAL.items():
@@ -97,11 +97,11 @@ def usual_axes(limits: Knobs, ceilings: Knobs, in_flight: int | None = None) -> 
 def parse_axes(
     text: str, limits: Knobs, ceilings: Knobs, floor: Callable[[str], int] = lambda name: 0
 ) -> tuple[Axis, ...]:
-    """Axes as typed: `max_num_seqs=16..256, scheduling_policy`; the present value joins each.
+    """Axes as typed: `max_num_seqs=16..256, scheduling_policy`; each gets the present value too.
 
-    Without values: all there are of a choice, else halved down from the ceiling.
-    floor: the least that the other limits allow a limit to be.
-    Raises UsageError, or KnobError for a value the engine cannot take.
+    An axis without values gets all words of a choice, or values halved down from the ceiling.
+    floor: by name, the smallest value that the other limits allow.
+    Raises UsageError, or KnobError for a value that the engine cannot take.
     """
     axes: list[Axis] = []
     for item in _items(text):
@@ -134,7 +134,7 @@ def describe_axes(axes: Sequence[Axis]) -> str:
 
 
 def levels_around(level: float, *, whole: bool) -> tuple[tuple[float, ...], int]:
-    """Levels 5 % apart, up to 18 times lower and higher than `level`, and its own index.
+    """Levels 5 % apart, up to 18 times lower and higher than `level`, and the index of `level`.
 
     whole: requests in flight, which are whole numbers.
     """
@@ -150,7 +150,7 @@ def levels_around(level: float, *, whole: bool) -> tuple[tuple[float, ...], int]
 
 
 def _halved(ceiling: int, least: int) -> list[int]:
-    """Ascending, `ceiling` last."""
+    """`ceiling` halved again and again, not below `least`: ascending, 7 values at most."""
     values = [ceiling]
     while len(values) < _MOST_VALUES and values[0] // 2 >= max(1, least):
         values.insert(0, values[0] // 2)
@@ -162,7 +162,7 @@ def _with(axis: Axis, value: int) -> Axis:
 
 
 def _items(text: str) -> list[str]:
-    """What stands between commas; a comma before a bare value goes on with the item before."""
+    """The items between commas; a bare value that names no limit belongs to the item before it."""
     items: list[str] = []
     for part in text.replace(";", ",").split(","):
         bare = part.strip()

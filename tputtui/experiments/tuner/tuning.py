@@ -1,8 +1,8 @@
 """The tuner on the running engine: trial after trial, then the best against the start, in pairs.
 
-Front end's thread; fed frames, answers with the leg to put on next. Every trial serves the same
-requests from an empty engine; the pairs of the confirmation serve others: what was chosen for
-its luck with the first must not win by it.
+Front end's thread; receives frames and returns the leg to put on next. Every trial serves the same
+requests from an empty engine. The pairs of the confirmation serve other requests, so that a setting
+that was chosen because it had luck with the first ones does not win by that luck.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ __all__ = ["Tuning"]
 
 _LOOK_EVERY_S = 1.0
 _SEED_APART = 1_000_003
-"""Between the trials' requests and those of the confirmation."""
+"""Difference of the trials' seed from the confirmation's."""
 _HOPELESS_S, _HOPELESS = 10.0, 4.0
-"""A request that has waited for so long, and so many times its TTFT goal, will not be early."""
+"""A trial is hopeless when a request has waited for so many seconds, and so many TTFT limits."""
 _SHORTEST_S = 2.0
 
 
 class Tuning:
-    """Tunes by `plan` from the `present` setting on `engine`, whose facts are `facts`.
+    """Tunes by `plan` from the `present` setting on `engine`; facts: of that engine.
 
     Raises UsageError or KnobError for a plan that cannot be carried out.
     """
@@ -63,7 +63,7 @@ class Tuning:
         self._untried = list(range(1, len(self._engines)))
         self._booting: int | None = None
         self._began_s = self._now_s = now_s
-        self._trials = list(plan.told)
+        self._trials = list(plan.earlier_trials)
         self._drift = math.nan
         self._rounds: dict[int, Round] = {}
         self._ask: Ask | None = None
@@ -92,7 +92,7 @@ class Tuning:
 
     @property
     def leg(self) -> LiveLeg | None:
-        """The leg to be on now; None when it is over."""
+        """The leg that should run now; None when the tuner has ended."""
         if self._over:
             return None
         if self._confirming is not None:
@@ -109,7 +109,7 @@ class Tuning:
 
     @property
     def state(self) -> TunerState:
-        """How far it is."""
+        """How far the tuner is."""
         best = self._best()
         state = replace(
             self._asked_for,
@@ -131,8 +131,8 @@ class Tuning:
         return outcome(state, self._goals, self._broken, *kept)
 
     @property
-    def found(self) -> tuple[EngineSpec, Setting] | None:
-        """Engine and setting that it has settled on, to be taken; None when there are none."""
+    def offer(self) -> tuple[EngineSpec, Setting] | None:
+        """Engine and setting that the tuner offers to take; None when there are none."""
         best = self._best()
         if best is None or not self.state.offered:
             return None
@@ -141,7 +141,10 @@ class Tuning:
         return self._engines[round_.engine], setting
 
     def finish(self, now_s: float) -> str:
-        """Try nothing more and confirm the best; a second time, not even that. What is done."""
+        """End the search and confirm the best; on a second call, end at once. Returns what is done.
+
+        In words.
+        """
         if self._finish or self._confirming is not None:
             self.stop("Stopped before it was confirmed.")
             return "The tuner is stopped."
@@ -151,7 +154,7 @@ class Tuning:
         return "No more trials: the best is compared with the start. Again stops that as well."
 
     def stop(self, why: str) -> None:
-        """Break it off, if it is not over."""
+        """End the tuner early, if it has not ended."""
         if not self._over:
             self._broken = self._over = why
 
@@ -172,7 +175,7 @@ class Tuning:
             self._begin(now_s)
 
     def refused(self, why: TputError, now_s: float) -> None:
-        """The engine that the leg needs does not boot; the one before is up again."""
+        """The engine that the leg needs does not boot; the engine before it is up again."""
         if self._confirming is not None or self._booting is None:
             self.stop(f"An engine that had booted before does not: {why.message}")
             return
@@ -181,10 +184,10 @@ class Tuning:
         self._next(now_s)
 
     def follow(self, frame: Frame, recorder: Recorder) -> bool:
-        """Take in a frame of the leg asked for; whether another leg is to be put on now."""
+        """Take in a frame of the leg asked for; whether another leg must start now."""
         self._now_s = frame.t_s
         if self._over:
-            # It was stopped since.
+            # The tuner was stopped since the last frame.
             return True
         if self._confirming is not None:
             anew = self._confirming.follow(frame, recorder)
@@ -216,11 +219,11 @@ class Tuning:
         if not watch.warm or (frame.t_s - self._looked_s < _LOOK_EVERY_S and not ended):
             return False
         self._looked_s = frame.t_s
-        found = score(recorder, watch.cut_s, now_s, self._goals, must_keep_up=self._must_keep_up)
-        why = self._round.search.enough(ask, found.seen)
+        scored = score(recorder, watch.cut_s, now_s, self._goals, must_keep_up=self._must_keep_up)
+        why = self._round.search.enough(ask, scored.seen)
         if not (why or ended):
             return False
-        self._tell(ask, found, why or "the load ended", frame, recorder)
+        self._tell(ask, scored, why or "the load ended", frame, recorder)
         self._next(frame.t_s)
         return True
 
@@ -250,7 +253,7 @@ class Tuning:
         self._watch = LegWatch(now_s)
 
     def _hopeless(self, frame: Frame, recorder: Recorder) -> bool:
-        """Whether something waits for so long that the trial need not get warm."""
+        """Whether a request has waited for so long that the trial need not get warm."""
         limits_s = [goal.limit_s for goal in self._goals if goal.metric == "ttft"]
         if not limits_s or not recorder.oldest_due_s >= self._watch.began_s:
             return False
@@ -259,17 +262,17 @@ class Tuning:
 
     @property
     def _must_keep_up(self) -> bool:
-        """Whether a load that is not kept up with misses its goals, whatever was seen so far."""
+        """Whether a load that arrives faster than it is served counts as missing its goals."""
         arrives = not isinstance(self._present.load.arrivals, ClosedLoop)
         waits = any(goal.metric != "tpot" for goal in self._goals)
         return arrives and (self._plan.load or waits)
 
-    def _tell(self, ask: Ask, found: Score, why: str, frame: Frame, recorder: Recorder) -> None:
+    def _tell(self, ask: Ask, scored: Score, why: str, frame: Frame, recorder: Recorder) -> None:
         now, watch = self._round, self._watch
         trial = trial_of(
-            found,
+            scored,
             recorder,
-            (watch.cut_s, watch.cut_s + found.seen.length_s),
+            (watch.cut_s, watch.cut_s + scored.seen.length_s),
             self._goals,
             number=self._number,
             engine=now.engine,
@@ -286,10 +289,10 @@ class Tuning:
             before = now.search.pooled(ask.point, ask.level).value
             self._drift = trial.value / before - 1 if before > 0 else math.nan
         self._trials.append(trial)
-        now.search.tell(ask.point, ask.level, found.seen)
+        now.search.tell(ask.point, ask.level, scored.seen)
 
     def _confirm(self, now_s: float) -> None:
-        """The best against the start, in pairs; nothing to confirm where they are the same."""
+        """Compare the best with the start, in pairs; end where they are the same."""
         best, first = self._to_confirm(), self._rounds[0]
         why = self._round.search.over or "The time is up."
         self._over = "Stopped." if self._finish else why
@@ -314,11 +317,11 @@ class Tuning:
         return len(self._trials) + 1
 
     def _best(self) -> Found | None:
-        """The best of all engines."""
+        """The best point of all engines."""
         return best_of(self._rounds.values())
 
     def _to_confirm(self) -> Found | None:
-        """The best, where it holds and is another setting than the start."""
+        """The best point, where it holds and differs from the start; None otherwise."""
         best = self._best()
         if best is None or not best.seen.holds:
             return None
@@ -326,7 +329,7 @@ class Tuning:
         return None if same else best
 
     def _newest(self, best: Found) -> int:
-        """The number of its newest trial."""
+        """The number of the newest trial of `best`."""
         wanted = best.round.engine, best.round.space.values(best.point), best.level
         return max(t.number for t in self._trials if (t.engine, t.knobs, t.index) == wanted)
 
@@ -335,7 +338,7 @@ class Tuning:
         return f"trial {self._number}{again}"
 
     def _leg_s(self) -> float:
-        """Seconds that a leg takes, by those so far."""
+        """Seconds that a leg takes: the upper quartile of the trials so far."""
         took_s = sorted(trial.took_s for trial in self._trials)
         return took_s[len(took_s) * 3 // 4] if took_s else LEG_S
 
@@ -350,5 +353,5 @@ class Tuning:
 
 
 def _changed(spec: EngineSpec, first: EngineSpec) -> str:
-    """What an engine was booted with, beside what the first one was."""
+    """The arguments of an engine that differ from those of the first one."""
     return " ".join(f"{k}={v}" for k, v in spec.args.items() if first.args.get(k) != v)

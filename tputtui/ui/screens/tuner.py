@@ -191,7 +191,7 @@ class TunerScreen(WatchingScreen):
         except TputError as refusal:
             self.refuse(refusal)
             return
-        count = len(plan.told)
+        count = len(plan.earlier_trials)
         if self.attempt(lambda: self._session.steer.experiments.tune(plan)):
             self._planning = False
             self.notify(f"Going on after {counted(count, 'trial')}.", timeout=4)
