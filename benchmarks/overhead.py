@@ -33,6 +33,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 
 from tputtui.engine.orders import RunLoad, StopLoad, Woken
 
@@ -196,7 +197,7 @@ def program(out: pathlib.Path, seconds: float, pairs: int, isolate: bool, words:
                 "window": [begin, time.time()],
             }
 
-        async def lags(self, done) -> list[float]:
+        async def lags(self, done: Callable[[], bool]) -> list[float]:
             found = []
             while not done():
                 asked = time.monotonic()

@@ -121,7 +121,9 @@ class Lengths:
 class Engine:
     """Queues, prefills in chunks and decodes; `recorder` has what one would have of it."""
 
-    def __init__(self, load: str, machine: Machine, lengths: Lengths, seed: int, now_s: float):
+    def __init__(
+        self, load: str, machine: Machine, lengths: Lengths, seed: int, now_s: float
+    ) -> None:
         self.now_s = now_s
         self.seqs, self.slower = SEQS, 1.0
         self._closed = load == "closed"

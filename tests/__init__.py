@@ -6,4 +6,4 @@ PATIENCE_S = 600.0
 """How long a test waits for an event before it says what it waited for in vain."""
 
 SnapCompare = Callable[..., bool]
-"""The fixture `snap_compare` (pytest-textual-snapshot): an app, its size and the keys it is sent."""
+"""The fixture `snap_compare`: takes an app, its size and the keys it is sent."""

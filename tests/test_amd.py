@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -26,23 +27,23 @@ class FakeAmdSmi:
     AmdSmiTemperatureType = SimpleNamespace(EDGE=0, HOTSPOT=1, VRAM=2)
     AmdSmiTemperatureMetric = SimpleNamespace(CURRENT=0)
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.answers = {}
         self.opened = 0
         self.failing = None
 
-    def told(self, query, gpu, value):
+    def told(self, query: str, gpu, value):
         value = self.answers.get((query, gpu), self.answers.get(query, value))
         if isinstance(value, Exception):
             raise value
         return value
 
-    def amdsmi_init(self):
+    def amdsmi_init(self) -> None:
         if self.failing:
             raise self.failing
         self.opened += 1
 
-    def amdsmi_shut_down(self):
+    def amdsmi_shut_down(self) -> None:
         self.opened -= 1
 
     def amdsmi_get_processor_handles(self):
@@ -98,15 +99,15 @@ class FakeAmdSmi:
 
 
 @pytest.fixture
-def smi():
+def smi() -> FakeAmdSmi:
     return FakeAmdSmi()
 
 
-def reader(smi, **environ):
+def reader(smi, **environ: str) -> AmdReader:
     return AmdReader(smi, environ)
 
 
-def test_two_gpus_in_plain_units(smi):
+def test_two_gpus_in_plain_units(smi: FakeAmdSmi) -> None:
     read = reader(smi)
     first, second = read.read()
     assert (read.status, read.driver_version) == ("ok", "6.12.12")
@@ -122,7 +123,7 @@ def test_two_gpus_in_plain_units(smi):
     assert (first.process_count, [each.ours for each in first.processes]) == (1, [True])
 
 
-def test_limits_are_watched_on_one_gpu_at_each_reading(smi):
+def test_limits_are_watched_on_one_gpu_at_each_reading(smi: FakeAmdSmi) -> None:
     read = reader(smi)
     assert [gpu.throttle for gpu in read.read()] == [(), ()]
     assert [gpu.throttle for gpu in read.read()] == [(), ("power cap",)]
@@ -145,7 +146,9 @@ def test_limits_are_watched_on_one_gpu_at_each_reading(smi):
 @pytest.mark.parametrize(
     "answer", [AmdSmiError("no"), TypeError("another signature"), {}, None, "N/A"], ids=repr
 )
-def test_a_query_that_fails_empties_its_own_field_only(smi, query, field, answer):
+def test_a_query_that_fails_empties_its_own_field_only(
+    smi: FakeAmdSmi, query: str, field: str, answer
+) -> None:
     whole = reader(FakeAmdSmi()).read()
     smi.answers[query, "gpu1"] = answer
     first, second = reader(smi).read()
@@ -154,7 +157,7 @@ def test_a_query_that_fails_empties_its_own_field_only(smi, query, field, answer
     assert second.name == "AMD Instinct MI300X"
 
 
-def test_keys_of_older_releases_are_known(smi):
+def test_keys_of_older_releases_are_known(smi: FakeAmdSmi) -> None:
     smi.answers |= {
         "power": {"current_socket_power": 0xFFFF, "average_socket_power": 300},
         "cap": {"power_cap": 560},
@@ -169,13 +172,13 @@ def test_keys_of_older_releases_are_known(smi):
     assert gpu.util_frac is None
 
 
-def test_hips_variable_marks_which_are_used(smi):
+def test_hips_variable_marks_which_are_used(smi: FakeAmdSmi) -> None:
     assert [gpu.visible for gpu in reader(smi).read()] == [True, True]
     assert [gpu.visible for gpu in reader(smi, HIP_VISIBLE_DEVICES="1").read()] == [False, True]
     assert [gpu.visible for gpu in reader(smi, CUDA_VISIBLE_DEVICES="0").read()] == [True, False]
 
 
-def test_a_driver_that_is_not_there_says_why_and_is_tried_again(smi):
+def test_a_driver_that_is_not_there_says_why_and_is_tried_again(smi: FakeAmdSmi) -> None:
     smi.failing = AmdSmiError("Error code:\n\t34 | DRIVER_NOT_LOADED")
     read = reader(smi)
     assert read.read() == ()
@@ -189,7 +192,7 @@ def test_a_driver_that_is_not_there_says_why_and_is_tried_again(smi):
     assert smi.opened == 0
 
 
-def test_without_the_package_nothing_is_looked_for_twice(monkeypatch):
+def test_without_the_package_nothing_is_looked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "amdsmi", None)
     read = AmdReader()
     assert read.read() == ()
@@ -198,7 +201,9 @@ def test_without_the_package_nothing_is_looked_for_twice(monkeypatch):
     assert read.read() == ()
 
 
-def test_a_package_without_its_library_is_a_sentence(tmp_path, monkeypatch):
+def test_a_package_without_its_library_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # As amdsmi 7.0 fails where there is no ROCm.
     (tmp_path / "amdsmi.py").write_text("raise KeyError('libamd_smi.so')")
     monkeypatch.syspath_prepend(tmp_path)
@@ -215,18 +220,18 @@ def test_a_package_without_its_library_is_a_sentence(tmp_path, monkeypatch):
 class Nvml:
     """An NVML reader that has found so much."""
 
-    def __init__(self, status, gpus=()):
+    def __init__(self, status: str, gpus: tuple[str] | tuple[(), ...] = ()) -> None:
         self.status, self._gpus, self.driver_version = status, gpus, None
         self.closed = False
 
     def read(self):
         return self._gpus
 
-    def close(self):
+    def close(self) -> None:
         self.closed = True
 
 
-def test_amds_are_read_where_there_is_no_nvidia_driver(smi):
+def test_amds_are_read_where_there_is_no_nvidia_driver(smi: FakeAmdSmi) -> None:
     nvml = Nvml(NO_DRIVER)
     both = GpuReader(nvml=nvml, amd=reader(smi))
     assert [gpu.name for gpu in both.read()] == ["AMD Instinct MI300X"] * 2
@@ -235,14 +240,14 @@ def test_amds_are_read_where_there_is_no_nvidia_driver(smi):
     assert (smi.opened, nvml.closed) == (0, True)
 
 
-def test_amds_are_not_asked_for_where_nvml_has_something_to_say(smi):
+def test_amds_are_not_asked_for_where_nvml_has_something_to_say(smi: FakeAmdSmi) -> None:
     for status, gpus in (("ok", ("a GPU",)), ("NVML: Unknown Error", ())):
         both = GpuReader(nvml=Nvml(status, gpus), amd=reader(smi))
         assert (both.read(), both.status) == (gpus, status)
     assert smi.opened == 0
 
 
-def test_neither_driver_is_a_sentence(smi, monkeypatch):
+def test_neither_driver_is_a_sentence(smi: FakeAmdSmi, monkeypatch: pytest.MonkeyPatch) -> None:
     smi.failing = AmdSmiError("no driver")
     both = GpuReader(nvml=Nvml(NO_DRIVER), amd=reader(smi))
     assert both.read() == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from argparse import ArgumentParser
 from enum import Enum
 from importlib import metadata
 
@@ -34,15 +35,15 @@ def optional(read):
     return _optional
 
 
-def human_readable_int(text):
+def human_readable_int(text) -> int:
     return int(text)
 
 
-def human_readable_int_or_auto(text):
+def human_readable_int_or_auto(text) -> int:
     return -1 if text == "auto" else int(text)
 
 
-def parser():
+def parser() -> ArgumentParser:
     made = argparse.ArgumentParser(allow_abbrev=False)
     made.add_argument("--quiet", action="store_true", help="Say less.")
     group = made.add_argument_group("ModelConfig")
@@ -74,7 +75,7 @@ def known():
     return {argument.name: argument for argument in arguments(parser())}
 
 
-def test_every_option_is_there_but_those_left_out_for_a_reason(known):
+def test_every_option_is_there_but_those_left_out_for_a_reason(known) -> None:
     assert "model" not in known
     assert "help" not in known
     assert all(LEFT_OUT.values())
@@ -105,18 +106,20 @@ def test_every_option_is_there_but_those_left_out_for_a_reason(known):
         ("hidden", "text", "", ()),
     ],
 )
-def test_kind_default_and_choices(known, name, kind, default, choices):
+def test_kind_default_and_choices(
+    known, name: str, kind: str, default: str, choices: tuple[str, ...]
+) -> None:
     found = known[name]
     assert (found.kind, found.default, found.choices) == (kind, default, choices)
 
 
-def test_the_help_is_one_paragraph_with_the_other_spellings(known):
+def test_the_help_is_one_paragraph_with_the_other_spellings(known) -> None:
     assert known["utilization"].help == "To 50% of it. • one Also -u, --share."
     assert known["overlap"].help == "Also -o."
     assert known["dtype"].help == ""
 
 
-def test_what_a_model_brings_along_stands_in_place_of_the_defaults():
+def test_what_a_model_brings_along_stands_in_place_of_the_defaults() -> None:
     found = {each.name: each for each in arguments(parser(), {"dtype": "half", "eager": True})}
     assert (found["dtype"].default, found["eager"].default) == ("half", "on")
     assert found["rank"].default == "16"
@@ -154,7 +157,7 @@ def test_what_a_model_brings_along_stands_in_place_of_the_defaults():
         ("format", "default", None),
     ],
 )  # fmt: skip
-def test_what_is_typed_is_what_a_profile_would_hold(known, name, text, value):
+def test_what_is_typed_is_what_a_profile_would_hold(known, name: str, text: str, value) -> None:
     found = value_of(known[name], text)
     assert found == value
     assert type(found) is type(value)
@@ -180,7 +183,9 @@ def test_what_is_typed_is_what_a_profile_would_hold(known, name, text, value):
         ("format", "'open", "a quote is opened", "two words"),
     ],
 )
-def test_what_the_kind_rules_out_is_refused_in_a_sentence(known, name, text, says, hint):
+def test_what_the_kind_rules_out_is_refused_in_a_sentence(
+    known, name: str, text: str, says: str, hint: str
+) -> None:
     with pytest.raises(UsageError) as refusal:
         value_of(known[name], text)
     assert says in refusal.value.message
@@ -212,7 +217,7 @@ def installed(vllm_parser):
 class TestInstalled:
     def test_every_option_of_the_engine_is_there_or_left_out_for_a_reason(
         self, vllm_parser, installed
-    ):
+    ) -> None:
         options = {
             option.removeprefix("--").replace("-", "_")
             for action in vllm_parser._actions
@@ -246,20 +251,22 @@ class TestInstalled:
             ("compilation_config", "text", "{}", set()),
         ],
     )
-    def test_kinds_defaults_and_choices(self, installed, name, kind, default, some):
+    def test_kinds_defaults_and_choices(
+        self, installed, name: str, kind: str, default: str | None, some
+    ) -> None:
         found = installed[name]
         assert found.kind == kind
         assert default is None or found.default == default
         assert some <= set(found.choices)
 
-    def test_vllm_s_own_help_is_there_as_one_paragraph(self, installed):
+    def test_vllm_s_own_help_is_there_as_one_paragraph(self, installed) -> None:
         without = [name for name, argument in installed.items() if not argument.help]
         assert len(without) < 5, without
         assert "\n" not in "".join(argument.help for argument in installed.values())
         assert "Data type for model weights" in installed["dtype"].help
         assert "-tp" in installed["tensor_parallel_size"].help
 
-    def test_every_default_can_be_typed(self, installed):
+    def test_every_default_can_be_typed(self, installed) -> None:
         for argument in installed.values():
             value = value_of(argument, argument.default)
             if value is not None:
@@ -282,7 +289,7 @@ class TestInstalled:
             ("attention_backend", "TRITON_ATTN"),
         ],
     )
-    def test_what_is_typed_is_taken_by_vllm(self, installed, name, text):
+    def test_what_is_typed_is_taken_by_vllm(self, installed, name: str, text: str) -> None:
         value = value_of(installed[name], text)
         spec = EngineSpec("shape:demo", {name: value})
         vllm_args.check_arguments(spec)
@@ -308,8 +315,8 @@ class TestInstalled:
     ],
 )
 def test_threads_of_the_cpu_engine_spin_briefly_unless_told_otherwise(
-    monkeypatch, installed, theirs, set_
-):
+    monkeypatch: pytest.MonkeyPatch, installed, theirs, set_
+) -> None:
     def version(name):
         if name not in installed:
             raise metadata.PackageNotFoundError(name)

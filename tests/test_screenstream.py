@@ -56,7 +56,7 @@ def read_all(ours: int, until: bytes) -> bytes:
     return data
 
 
-def test_what_goes_through_says_whether_a_screen_is_on(ends):
+def test_what_goes_through_says_whether_a_screen_is_on(ends) -> None:
     ours, theirs = ends
     told = Told()
     with ScreenStream(theirs, told) as stream:
@@ -74,7 +74,7 @@ def test_what_goes_through_says_whether_a_screen_is_on(ends):
     assert b"a frame" in read_all(ours, b"summary")
 
 
-def test_a_terminal_that_nobody_reads_is_left_all_the_same(ends):
+def test_a_terminal_that_nobody_reads_is_left_all_the_same(ends) -> None:
     ours, theirs = ends
     with ScreenStream(theirs, Told()) as stream:
         stream.write(ENTER)
@@ -93,7 +93,7 @@ def test_a_terminal_that_nobody_reads_is_left_all_the_same(ends):
     assert b"late" not in data
 
 
-def test_a_terminal_that_has_gone_keeps_nobody():
+def test_a_terminal_that_has_gone_keeps_nobody() -> None:
     ours, theirs = pty.openpty()
     with ScreenStream(theirs, Told()) as stream:
         stream.write(ENTER)
@@ -127,7 +127,9 @@ os.kill(os.getpid(), {signal})
     ("pieces", "on"), [((ENTER, b"frame"), True), ((ENTER, LEAVE), False), ((), False)],
     ids=["screen on", "screen left", "before the screen"],
 )  # fmt: skip
-def test_a_process_that_is_killed_gives_the_terminal_back(number, pieces, on):
+def test_a_process_that_is_killed_gives_the_terminal_back(
+    number, pieces: tuple[bytes, ...], on: bool
+) -> None:
     ours, theirs = pty.openpty()
     before = termios.tcgetattr(theirs)
     script = textwrap.dedent(SCRIPT).replace("{signal}", str(int(number)))
@@ -158,8 +160,10 @@ def test_a_process_that_is_killed_gives_the_terminal_back(number, pieces, on):
         os.close(theirs)
 
 
-def test_without_a_shell_there_is_none_and_nothing_breaks(ends, monkeypatch):
-    def nowhere(*_, **__):
+def test_without_a_shell_there_is_none_and_nothing_breaks(
+    ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere(*_, **__) -> None:
         raise FileNotFoundError("/bin/sh")
 
     monkeypatch.setattr(subprocess, "Popen", nowhere)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import pytest
 import yaml
@@ -23,7 +24,7 @@ DEMO = str(models.shapes()["demo"])
 
 
 @pytest.fixture(scope="module", autouse=True)
-def vllm(environment):
+def vllm(environment: None) -> None:
     prepare(EngineSpec("shape:demo"))
     import_vllm()
 
@@ -40,7 +41,7 @@ def serve_parser():
     parser = FlexibleArgumentParser(prog="vllm serve")
     serve = parser.add_subparsers(dest="subparser").add_parser("serve")
 
-    def refuse(message):
+    def refuse(message) -> None:
         raise ValueError(message)
 
     parser.error = serve.error = refuse
@@ -58,7 +59,7 @@ def served(words):
     return EngineArgs.from_cli_args(found)
 
 
-def served_by(found, name, folder):
+def served_by(found, name: str, folder):
     """EngineArgs of a production that starts from `found` exported in that format."""
     text = export(found, name)
     if name == "vllm":
@@ -83,7 +84,7 @@ def agree(found, folder):
     return booted
 
 
-def test_every_tuned_value_reaches_vllm(tmp_path):
+def test_every_tuned_value_reaches_vllm(tmp_path: Path) -> None:
     booted = agree(made(knobs=TUNED, model=DEMO), tmp_path)
     assert booted.model == DEMO
     assert booted.max_num_seqs == 48
@@ -97,7 +98,7 @@ def test_every_tuned_value_reaches_vllm(tmp_path):
     assert booted.scheduler_reserve_full_isl is False
 
 
-def test_arguments_that_differ_are_not_equal():
+def test_arguments_that_differ_are_not_equal() -> None:
     # What the other tests rest on.
     one = direct(made({"compilation_config": {"cudagraph_mode": "NONE"}}, model=DEMO))
     other = direct(made({"compilation_config": {"cudagraph_mode": "FULL"}}, model=DEMO))
@@ -106,7 +107,7 @@ def test_arguments_that_differ_are_not_equal():
     assert direct(made({"seed": 1}, model=DEMO)) != direct(made({"seed": 2}, model=DEMO))
 
 
-def test_what_a_file_of_false_and_null_would_do_and_ours_does_not(tmp_path):
+def test_what_a_file_of_false_and_null_would_do_and_ours_does_not(tmp_path: Path) -> None:
     # The traps themselves, so that it is noticed should vLLM mend them.
     path = tmp_path / "naive.yaml"
     off = {"enable_prefix_caching": False, "load_format": None}
@@ -122,7 +123,7 @@ def test_what_a_file_of_false_and_null_would_do_and_ours_does_not(tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted(profile.shipped()))
-def test_a_shipped_profile_is_the_same_in_every_format(name, tmp_path):
+def test_a_shipped_profile_is_the_same_in_every_format(name: str, tmp_path: Path) -> None:
     found = profile.load(profile.shipped()[name])
     assert agree(found, tmp_path).max_num_seqs == found.knobs["max_num_seqs"]
 
@@ -145,7 +146,7 @@ def test_a_shipped_profile_is_the_same_in_every_format(name, tmp_path):
         {"device_ids": "0,1", "ignore_patterns": ["*.pt", "a b"]},
     ],
 )
-def test_what_is_hard_to_spell_comes_to_the_same(args, tmp_path):
+def test_what_is_hard_to_spell_comes_to_the_same(args, tmp_path: Path) -> None:
     written = {key: value for key, value in args.items() if "." not in key}
     found = made(args, model=DEMO)
     if written == args:
@@ -165,7 +166,7 @@ def test_what_is_hard_to_spell_comes_to_the_same(args, tmp_path):
         assert served_by(found, name, tmp_path) == booted, name
 
 
-def test_a_policy_and_switches_reach_vllm_both_ways(tmp_path):
+def test_a_policy_and_switches_reach_vllm_both_ways(tmp_path: Path) -> None:
     for value in (0, 1):
         knobs = {
             "enable_prefix_caching": value,
@@ -178,7 +179,7 @@ def test_a_policy_and_switches_reach_vllm_both_ways(tmp_path):
         assert booted.scheduler_reserve_full_isl is bool(value)
 
 
-def test_the_module_of_the_server_takes_the_file_as_well(tmp_path):
+def test_the_module_of_the_server_takes_the_file_as_well(tmp_path: Path) -> None:
     # `python -m vllm.entrypoints.openai.api_server --config FILE`, with no word `serve` in front.
     from vllm.engine.arg_utils import EngineArgs
 
@@ -248,7 +249,9 @@ LIMITS = st.fixed_dictionaries(
 @given(ARGS, LIMITS)
 @example({}, TUNED)
 @settings(max_examples=150, deadline=None)
-def test_any_profile_is_the_same_to_vllm_in_every_format(tmp_path_factory, args, knobs):
+def test_any_profile_is_the_same_to_vllm_in_every_format(
+    tmp_path_factory: pytest.TempPathFactory, args, knobs
+) -> None:
     booted = agree(made(args, knobs, DEMO), tmp_path_factory.getbasetemp())
     for name, value in knobs.items():
         match name:
@@ -267,7 +270,7 @@ def test_any_profile_is_the_same_to_vllm_in_every_format(tmp_path_factory, args,
                 assert booted.long_prefill_token_threshold == min(value, longest)
 
 
-def test_a_key_that_vllm_does_not_know_is_refused_by_all(tmp_path):
+def test_a_key_that_vllm_does_not_know_is_refused_by_all(tmp_path: Path) -> None:
     found = made({"max_num_sqs": 3}, model=DEMO)
     assert flags.to_argv(found.engine.args) == ["--max-num-sqs", "3"]
     for name in ("vllm", "command", "env"):

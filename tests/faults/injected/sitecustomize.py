@@ -20,13 +20,14 @@ import os
 import sys
 import time
 import types
+from collections.abc import Callable
 
 FAULT, _, COUNT = os.environ.get("FAULT", "").partition(":")
 SCHEDULER = "vllm.v1.core.sched.scheduler"
 HELP = "tputtui.ui.screens.help"
 
 
-def at_call(function, number, act):
+def at_call(function, number: int, act):
     calls = [0]
 
     def wrapper(*args, **options):
@@ -38,17 +39,17 @@ def at_call(function, number, act):
     return wrapper
 
 
-def raise_error():
+def raise_error() -> None:
     raise RuntimeError("told to fail by a test")
 
 
-def ask_for_a_petabyte():
+def ask_for_a_petabyte() -> None:
     import torch
 
     torch.empty(1 << 50, dtype=torch.uint8)
 
 
-def wait_for_a_rank(*_, **__):
+def wait_for_a_rank(*_, **__) -> None:
     import datetime
 
     from torch.distributed import TCPStore
@@ -65,7 +66,7 @@ class Finder:
             spec = importlib.machinery.PathFinder.find_spec(name, path)
             run = spec.loader.exec_module
 
-            def exec_module(module):
+            def exec_module(module) -> None:
                 run(module)
                 if FAULT == "boot-waits":
                     module.Scheduler.__init__ = wait_for_a_rank
@@ -79,7 +80,7 @@ class Finder:
             spec = importlib.machinery.PathFinder.find_spec(name, path)
             load = spec.loader.exec_module
 
-            def hang(module):
+            def hang(module) -> None:
                 load(module)
                 module.HelpScreen.__init__ = lambda *_: time.sleep(10**6)
 
@@ -98,24 +99,24 @@ class Loader:
         return types.ModuleType(spec.name)
 
     @staticmethod
-    def exec_module(module):
+    def exec_module(module) -> None:
         BODIES[FAULT][module.__name__](module)
 
 
-def old(module):
+def old(module) -> None:
     module.__version__ = "0.9.2"
 
 
-def broken(module):
+def broken(module) -> None:
     raise ImportError("libcudart.so.99: cannot open shared object file: No such file or directory")
 
 
-def dying(module):
+def dying(module) -> None:
     sys.exit("this build of vLLM does not run here")
 
 
 def nvml_that(act):
-    def build(module):
+    def build(module) -> None:
         class NVMLError(Exception):
             pass
 
@@ -127,13 +128,13 @@ def nvml_that(act):
 
 
 def failing(error):
-    def init(*_):
+    def init(*_) -> None:
         raise error("Unknown Error")
 
     return init
 
 
-def hanging(error):
+def hanging(error) -> Callable[..., None]:
     return lambda *_: time.sleep(10**6)
 
 
@@ -146,17 +147,17 @@ BODIES = {
 }
 
 
-def paced(module):
+def paced(module) -> None:
     from tputtui.engine.fake import FakeEngine
     from tputtui.simulate.clock import VirtualTime
 
     longest_s = float(os.environ.get("PACED_LONGEST_S", "0.1"))
 
     class Paced(VirtualTime):
-        def __call__(self):
+        def __call__(self) -> float:
             return time.monotonic()
 
-        def advance(self, seconds):
+        def advance(self, seconds) -> None:
             time.sleep(min(seconds, longest_s))
 
     module.VllmEngine = lambda: FakeEngine(Paced())
@@ -171,7 +172,7 @@ class PacedFinder:
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         run = spec.loader.exec_module
 
-        def exec_module(module):
+        def exec_module(module) -> None:
             run(module)
             paced(module)
 
