@@ -31,11 +31,11 @@ OTHER_ENGINE = EngineSpec("shape:demo", {"max_num_seqs": 512, "enforce_eager": T
 def series_of(
     tokens: int,
     ttft_s: float,
-    tpot_s,
+    tpot_s: float,
     *,
     length_s: float = 60.0,
     seed: int = 0,
-    noise=0.02,
+    noise: float = 0.02,
     goodput=None,
 ) -> Series:
     """A window's series around the given values, of turnovers two seconds long."""
@@ -66,8 +66,8 @@ def trial_of(
     load: Workload,
     *,
     t_s: float,
-    found=None,
-    other=None,
+    found: Series | None = None,
+    other: Trial | None = None,
     **more: EngineSpec | Knobs | str | Phase,
 ) -> Trial:
     """A row, compared with `other` where both were measured."""
@@ -82,7 +82,7 @@ def trial_of(
     )  # fmt: skip
 
 
-def six_trials(goals: bool = False):
+def six_trials(goals: bool = False) -> tuple[Trial, ...]:
     """A run: twice turned down, an engine booted, the guard at work, and one that settles."""
     load = profile.load(profile.shipped()["demo"]).load
     goodput = (lambda value: value) if goals else (lambda value: None)
@@ -144,7 +144,7 @@ def six_trials(goals: bool = False):
 
 
 def difference_of(
-    key: str, old: float, new, low, high, judgement: str, needs_s=math.nan
+    key: str, old: float, new: float, low, high, judgement: str, needs_s: float = math.nan
 ) -> Difference:
     """One row as it is told."""
     metric = next(metric for metric in METRICS if metric.key == key)

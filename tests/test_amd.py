@@ -103,7 +103,7 @@ def smi() -> FakeAmdSmi:
     return FakeAmdSmi()
 
 
-def reader(smi, **environ: str) -> AmdReader:
+def reader(smi: FakeAmdSmi, **environ: str) -> AmdReader:
     return AmdReader(smi, environ)
 
 

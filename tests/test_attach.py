@@ -30,7 +30,7 @@ def track() -> Track:
     return Track(HERE, 100.0, 1.0)
 
 
-def fed(track, *scrapes: tuple[float, Reading]):
+def fed(track: Track, *scrapes: tuple[float, Reading]):
     for at_s, found in scrapes:
         track.told(at_s, found)
     return track.view(scrapes[-1][0])

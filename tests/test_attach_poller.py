@@ -94,7 +94,7 @@ def test_sixteen_servers_each_as_it_is() -> None:
         ]
         done = {"killed": False}
 
-        def until(looked: Looked):
+        def until(looked: Looked) -> Literal[0] | bool:
             found = dict(zip(names, looked.servers, strict=True))
             seen = (found["dies"], found["restarts"])
             if not done["killed"] and all(each.now.generated_per_s > 0 for each in seen):

@@ -41,7 +41,7 @@ from tputtui.profile.evidence import TUNED
 DEMO = profile.load(profile.shipped()["demo"])
 
 
-def measured_on(rig, duration_s: float, *, at_most: int = 400) -> Measuring:
+def measured_on(rig: Rig, duration_s: float, *, at_most: int = 400) -> Measuring:
     """What a headless run does, by hand: look, and begin the window anew when it is asked for."""
     measuring = Measuring(duration_s)
     for _ in range(at_most):
@@ -275,7 +275,7 @@ def test_a_run_without_a_screen_imports_no_textual() -> None:
 # -- the program ---------------------------------------------------------------------------------
 
 
-def bench(*words: str, cwd, more: dict[str, str | None] | None = None) -> Popen[str]:
+def bench(*words: str, cwd: Path, more: dict[str, str | None] | None = None) -> Popen[str]:
     env = os.environ | {"XDG_STATE_HOME": str(cwd / "state"), "XDG_CONFIG_HOME": str(cwd / "conf")}
     env |= more or {}
     return subprocess.Popen(

@@ -15,7 +15,7 @@ KNOBS, CEILINGS = Knobs(64, 2048, 2048), Knobs(256, 2048, 4096)
 COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
 
 
-def steps(n=100, **values: float) -> NDArray[np.float64]:
+def steps(n: int = 100, **values: float) -> NDArray[np.float64]:
     base = dict.fromkeys(StepSample._fields, 0) | {
         "duration_s": 0.01, "running": 30, "decode_tokens": 30, "generated_tokens": 30,
         "kv_frac": 0.3, "max_num_seqs": 64, "max_num_batched_tokens": 2048,
@@ -25,8 +25,13 @@ def steps(n=100, **values: float) -> NDArray[np.float64]:
 
 
 def varied(
-    fixed_s: float, per_token_s, per_context_s: float = 0.0, host_s=0.0, n: int = 200, **values
-):
+    fixed_s: float,
+    per_token_s: float,
+    per_context_s: float = 0.0,
+    host_s: float = 0.0,
+    n: int = 200,
+    **values,
+) -> NDArray[np.float64]:
     """A full batch, a quarter of whose steps also prefill; their durations by the three costs."""
     rng = np.random.default_rng(5)
     rows = steps(n, running=62, decode_tokens=62, **values)

@@ -18,6 +18,7 @@ from tests.made import (
     six_trials,
 )
 from tputtui.frame import CompareState
+from tputtui.frame.frame import Frame
 from tputtui.measure.window import Phase
 from tputtui.ui.panels.changes import changes, changes_caption
 from tputtui.ui.panels.verdicts import difference_row
@@ -31,7 +32,7 @@ def lines(frame, width: int = 118, height: int = 6):
 
 
 @pytest.fixture(scope="module")
-def frame():
+def frame() -> Frame:
     """The third setting, under way for 20 s, against the second, which is pinned."""
     trials = six_trials()[:3]
     present = replace(
@@ -52,7 +53,7 @@ def comparing(
     return replace(frame, compare=CompareState("" if done else "B", 2, note, done, rows))
 
 
-def test_before_and_after_of_every_judgement(frame) -> None:
+def test_before_and_after_of_every_judgement(frame: Frame) -> None:
     assert lines(frame, 118, 6) == [
         "tokens/s    2,316 →   2,541    +9.7 % [+8.1 … +11.3]   ▲ better",
         "TTFT p50   302 ms →  441 ms   +46.1 % [+31.0 … +58.0]  ▼ worse",
@@ -65,7 +66,7 @@ def test_before_and_after_of_every_judgement(frame) -> None:
     ]
 
 
-def test_the_wide_screens_narrow_column(frame) -> None:
+def test_the_wide_screens_narrow_column(frame: Frame) -> None:
     assert lines(frame, 58, 6)[:5] == [
         "tokens/s    2,316 → 2,541  +9.7 % [+8.1 … +11.3]  ▲ better",
         "TTFT p50     302 → 441 ms +46.1 % [+31.0 … +58.0] ▼ worse",
@@ -75,7 +76,7 @@ def test_the_wide_screens_narrow_column(frame) -> None:
     ]
 
 
-def test_where_there_is_little_room_the_headline_and_what_it_was_paid_with(frame) -> None:
+def test_where_there_is_little_room_the_headline_and_what_it_was_paid_with(frame: Frame) -> None:
     assert [line[:8] for line in lines(frame, 78, 3)] == ["tokens/s", "TTFT p50", "   6:20 "]
     later = (*EVERY_JUDGEMENT[:1], *EVERY_JUDGEMENT[2:])
     worse = difference_of("tpot_p90", 0.0221, 0.03, 0.3, 0.4, "worse")
@@ -84,7 +85,7 @@ def test_where_there_is_little_room_the_headline_and_what_it_was_paid_with(frame
     assert shown[1].startswith("TPOT p90")
 
 
-def test_a_whole_screen_has_a_head_and_every_mark(frame) -> None:
+def test_a_whole_screen_has_a_head_and_every_mark(frame: Frame) -> None:
     shown = lines(frame, 118, 30)
     assert "change interval (95 %" in shown[0]
     assert len(shown) == 1 + 5 + 1 + len(MARKS)
@@ -95,7 +96,7 @@ def test_a_whole_screen_has_a_head_and_every_mark(frame) -> None:
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("state", ["turned", "settling", "alone", "empty", "comparing", "compared"])
 def test_no_row_is_wider_than_the_panel_and_no_number_is_cut(
-    frame, size: tuple[int, int], state: str
+    frame: Frame, size: tuple[int, int], state: str
 ) -> None:
     frame = {
         "turned": lambda: frame,
@@ -116,7 +117,7 @@ def test_no_row_is_wider_than_the_panel_and_no_number_is_cut(
     assert len(changes_caption(frame, size[0] - 14)) <= size[0] - 14
 
 
-def test_numbers_keep_their_places_whatever_they_are(frame) -> None:
+def test_numbers_keep_their_places_whatever_they_are(frame: Frame) -> None:
     rows = [
         difference_of("tokens_per_s", 9.99, 101_234.0, 9_000.0, math.inf, "better"),
         difference_of("tokens_per_s", 123_456.0, 0.0, -1.0, -0.99, "worse"),
@@ -132,7 +133,7 @@ def test_numbers_keep_their_places_whatever_they_are(frame) -> None:
         assert len({sign.search(line).start() for line in shown}) == 1, shown
 
 
-def test_signs_are_never_told_by_colour_alone(frame) -> None:
+def test_signs_are_never_told_by_colour_alone(frame: Frame) -> None:
     for row in EVERY_JUDGEMENT:
         text, look = difference_row(row, 118)[-1]
         assert text.startswith(WORDS[row.judgement.value])
@@ -148,7 +149,7 @@ def test_how_long_it_takes_is_said_in_round_steps(needs_s: float, said: str) -> 
     assert f"(needs {said} more)" in difference_row(row, 118)[-1][0]
 
 
-def test_what_takes_longer_than_a_setting_is_measured_is_left_to_an_ab(frame) -> None:
+def test_what_takes_longer_than_a_setting_is_measured_is_left_to_an_ab(frame: Frame) -> None:
     whole = replace(frame.trials[-1], series=series_of(2330, 0.52, 0.0166, length_s=60.0))
     shown = lines(replace(frame, trials=(*frame.trials[:-1], whole)))
     assert "needs" not in shown[2]
@@ -170,7 +171,7 @@ def settling(frame):
     return replace(frame, window=window, trials=(*frame.trials[:-1], present))
 
 
-def test_while_it_settles_and_without_anything_to_compare_with(frame) -> None:
+def test_while_it_settles_and_without_anything_to_compare_with(frame: Frame) -> None:
     settles = settling(frame)
     assert lines(settles)[0] == "settling: 45 of 96 old requests finished"
     assert changes(settles, 118, 6)[0][0][1] == "muted"
@@ -184,7 +185,7 @@ def test_while_it_settles_and_without_anything_to_compare_with(frame) -> None:
     assert "while the load is held" in lines(held)[0]
 
 
-def test_the_caption_says_what_is_compared_and_gives_way_in_whole_words(frame) -> None:
+def test_the_caption_says_what_is_compared_and_gives_way_in_whole_words(frame: Frame) -> None:
     whole = "max_num_seqs 32 → 64, max_num_batched_tokens 2048 → 1024 · against 2 (baseline)"
     assert changes_caption(frame, 104) == whole
     assert changes_caption(frame, 64) == "max_num_seqs 32 → 64 +1 · against 2 (baseline)"
@@ -195,7 +196,7 @@ def test_the_caption_says_what_is_compared_and_gives_way_in_whole_words(frame) -
     assert changes_caption(guarded, 110) == f"{whole} · guard ttft_p99=2s"
 
 
-def test_an_ab_takes_the_place_until_it_is_over(frame) -> None:
+def test_an_ab_takes_the_place_until_it_is_over(frame: Frame) -> None:
     running = comparing(frame)
     assert changes_caption(running, 60) == "A/B pair 3 of at most 12"
     shown = lines(running)

@@ -58,7 +58,7 @@ def noisy(seed: int, ratio: float = 1.0, noise: float = 0.02):
     rng = np.random.default_rng(seed)
     legs = {}
 
-    def figure(leg, key):
+    def figure(leg, key: str):
         if leg not in legs:
             legs[leg] = math.exp(rng.normal(0, noise)) * (1 - 0.01 * len(legs))
         speed = legs[leg] * (ratio if leg.side == "B" else 1.0)
@@ -129,7 +129,7 @@ def test_equal_legs_are_the_same() -> None:
 def test_the_same_goes_on_for_rows_that_are_still_open() -> None:
     rng = np.random.default_rng(4)
 
-    def figure(leg, key) -> float:
+    def figure(leg, key: str) -> float:
         if key != "ttft_p90":
             return 100.0
         return (80 if leg.side == "B" else 100) * math.exp(rng.normal(0, 0.08))
@@ -144,7 +144,7 @@ def test_the_same_goes_on_for_rows_that_are_still_open() -> None:
 def test_a_clear_headline_goes_on_for_latency_rows_that_are_still_open() -> None:
     logs = [0.0, 0.3, 0.15, 0.25, 0.1, 0.2] * 2
 
-    def figure(leg, key) -> float:
+    def figure(leg, key: str) -> float:
         if key != "tpot_p90":
             return (110 if leg.side == "B" else 100) + 0.01 * leg.pair
         return 100 * math.exp(logs[leg.pair] if leg.side == "B" else 0.0)
@@ -197,7 +197,7 @@ def test_what_varies_inside_the_legs_counts_as_two_degrees_of_freedom() -> None:
     assert width(0.5) == width(math.nan)
 
 
-def stalled(a_s: float, b_s) -> Comparison:
+def stalled(a_s: float, b_s: float) -> Comparison:
     """Three pairs whose smooth values are equal, with stalls of so many seconds on each side."""
     comparison = Comparison(ROWS[:1])
     for _ in range(6):
@@ -359,7 +359,9 @@ CLOSED = Workload(ClosedLoop(24), pairs=((60, 12, 0.5), (100, 30, 0.5)), seed=5)
 class Driven:
     """A comparison on the deterministic engine, turned by hand, seen four times a second."""
 
-    def __init__(self, load, a: Knobs = A, b: Knobs = B, goals: tuple[Goal, ...] = ()) -> None:
+    def __init__(
+        self, load: Workload, a: Knobs = A, b: Knobs = B, goals: tuple[Goal, ...] = ()
+    ) -> None:
         self.clock, self.recorder = VirtualTime(), Recorder()
         self.host = Host(lambda: FakeEngine(self.clock), self.recorder, load, self.clock)
         self.host.order(Boot(Start(EngineSpec("shape:demo"), a.as_dict()), load=True))

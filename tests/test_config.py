@@ -25,7 +25,7 @@ SWITCHES = [setting for setting in SETTINGS if setting.switch]
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for setting in SETTINGS:
         monkeypatch.delenv(setting.variable, raising=False)
     monkeypatch.delenv("TPUTTUI_CONFIG", raising=False)
@@ -38,7 +38,7 @@ def write(home, text: str) -> None:
     (home / "tputtui" / "config.yaml").write_text(text)
 
 
-def shown(capsys, *words: str):
+def shown(capsys: pytest.CaptureFixture[str], *words: str):
     """`config show` as name → (value, source)."""
     assert cli.main(["config", "show", "--format", "json", *words]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -66,7 +66,7 @@ def test_switches_take_the_usual_words_and_no_others(setting) -> None:
 
 
 def test_precedence_from_end_to_end_is_shown(
-    home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(home, "theme: light\ngoal: ttft_p90=9s\nprice_per_hour: 4\nguard: kv=0.9\n")
     found = shown(capsys)
@@ -91,7 +91,7 @@ def test_precedence_from_end_to_end_is_shown(
 
 
 def test_engine_arguments_of_the_config_lie_below_those_of_a_profile(
-    home, capsys: pytest.CaptureFixture[str]
+    home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(home, "engine: {max-num-seqs: 7, gpu_memory_utilization: 0.8}\n")
     found = shown(capsys, "--profile", "chat", "--seed", "3")
@@ -101,14 +101,14 @@ def test_engine_arguments_of_the_config_lie_below_those_of_a_profile(
 
 
 def test_a_ceiling_on_the_command_line_lowers_a_profiles_limit(
-    home, capsys: pytest.CaptureFixture[str]
+    home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = shown(capsys, "--profile", "chat", "--max-num-seqs", "64")
     assert "max_num_seqs=64," in found["knob"][0]
 
 
 def test_a_profile_named_in_the_config_is_started_from(
-    home, capsys: pytest.CaptureFixture[str]
+    home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(home, "profile: rag\n")
     found = shown(capsys)
@@ -117,7 +117,7 @@ def test_a_profile_named_in_the_config_is_started_from(
 
 
 def test_the_table_names_the_file_and_every_setting(
-    home, capsys: pytest.CaptureFixture[str]
+    home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(home, "keys: {undo: z}\n")
     assert cli.main(["config", "show"]) == 0
@@ -149,7 +149,7 @@ def test_the_table_names_the_file_and_every_setting(
     ],
 )
 def test_what_is_wrong_in_it_is_a_sentence_and_code_2(
-    home, capsys: pytest.CaptureFixture[str], text: str, says: str
+    home: Path, capsys: pytest.CaptureFixture[str], text: str, says: str
 ) -> None:
     write(home, text)
     assert cli.main(["config", "show"]) == 2
@@ -159,7 +159,7 @@ def test_what_is_wrong_in_it_is_a_sentence_and_code_2(
 
 
 def test_init_writes_a_file_that_says_nothing_yet_and_keeps_an_existing_one(
-    home, capsys: pytest.CaptureFixture[str]
+    home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["config", "init"]) == 0
     path = home / "tputtui" / "config.yaml"
@@ -177,7 +177,7 @@ def test_init_writes_a_file_that_says_nothing_yet_and_keeps_an_existing_one(
 
 
 def test_a_file_named_in_the_environment_must_be_there(
-    home, monkeypatch: pytest.MonkeyPatch
+    home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TPUTTUI_CONFIG", str(home / "gone.yaml"))
     with pytest.raises(UsageError, match="No such file"):
@@ -230,7 +230,7 @@ def test_help_shows_the_keys_as_they_are() -> None:
 # -- completion and help -------------------------------------------------------------------------
 
 
-def completed(line, home):
+def completed(line: str, home):
     """What the program answers a shell."""
     env = os.environ | {
         "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9", "_ARGCOMPLETE": "1",
@@ -264,11 +264,11 @@ def completed(line, home):
         ("tputtui help exi", {"exit-codes"}),
     ],
 )
-def test_completions(home, line: str, among: set[str]) -> None:
+def test_completions(home: Path, line: str, among: set[str]) -> None:
     assert among <= set(completed(line, home))
 
 
-def test_completions_of_a_run_are_those_that_were_recorded(home) -> None:
+def test_completions_of_a_run_are_those_that_were_recorded(home: Path) -> None:
     folder = home / "tputtui" / "sessions"
     folder.mkdir(parents=True)
     (folder / "20260101-000000-1.jsonl.zst").touch()
@@ -284,7 +284,7 @@ def test_a_script_for_each_shell(shell: str, capsys: pytest.CaptureFixture[str])
 
 
 def test_every_topic_has_a_text_and_an_unknown_one_a_hint(
-    home, capsys: pytest.CaptureFixture[str]
+    home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tputtui.cli.help import TOPICS
 

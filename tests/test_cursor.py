@@ -20,7 +20,7 @@ from tputtui.ui.cursor import RULES, Page, Trail
 TURNED = "max_num_seqs 64 → 32"
 
 
-def history_of(seconds, start_s: float = 100.0) -> History:
+def history_of(seconds: int, start_s: float = 100.0) -> History:
     """A run whose second i generated i tokens with 2 i running, under a limit of 64."""
     history = History(start_s)
     for i in range(seconds):
@@ -31,7 +31,7 @@ def history_of(seconds, start_s: float = 100.0) -> History:
     return history
 
 
-def trail_of(*marks, start_s: float = 100.0) -> Trail:
+def trail_of(*marks: tuple[float, str, str], start_s: float = 100.0) -> Trail:
     """Marks given as (second, kind, text)."""
     return Trail((Mark(start_s + s, kind, text) for s, kind, text in marks), History(start_s))
 
@@ -43,7 +43,7 @@ def plain(rows: list[list[tuple[str, str]]]):
 def drawn(
     cursor: int | None = None,
     seconds: int = 40,
-    width=40,
+    width: int = 40,
     marks: tuple[()] | list[Mark] = (),
     **options,
 ):
@@ -168,17 +168,17 @@ async def settle(pilot) -> None:
     await pilot.pause()
 
 
-def lines(app, name: str):
+def lines(app: TputApp, name: str):
     canvas = app._board.query_one(f"#{name}")
     return [canvas.render_line(y).text for y in range(canvas.size.height)]
 
 
-def columns(app, name: str):
+def columns(app: TputApp, name: str):
     """Where the cursor is drawn in a panel."""
     return {line.index("║") for line in lines(app, name) if "║" in line}
 
 
-def title(app, name: str = "throughput"):
+def title(app: TputApp, name: str = "throughput"):
     return app._board.query_one(f"#{name}").border_title
 
 

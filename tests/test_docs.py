@@ -203,7 +203,7 @@ def test_every_picture_and_page_that_is_linked_exists() -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path):
+def folder(tmp_path: Path) -> Path:
     (tmp_path / "start.sh").write_text(SCRIPT)
     (tmp_path / "c.yaml").write_text("max-num-seqs: 64\nport: 8000\n")
     (tmp_path / "tuned.yaml").write_text(PROFILE)
@@ -229,7 +229,7 @@ def as_run(command: str, servers: list[str]) -> str:
 
 @pytest.mark.pty
 @pytest.mark.parametrize("command", run_by(Screen))
-def test_a_screen_that_is_shown_comes_up(command, folder, servers) -> None:
+def test_a_screen_that_is_shown_comes_up(command, folder: Path, servers) -> None:
     simulated = "--simulate" in command
     arguments = as_run(command, servers).removeprefix("tputtui ")
     terminal = Terminal(arguments, folder, env=None if simulated else PACED)
@@ -243,7 +243,7 @@ def test_a_screen_that_is_shown_comes_up(command, folder, servers) -> None:
 
 @pytest.mark.pty
 @pytest.mark.parametrize("command", run_by(Run))
-def test_a_command_that_is_shown_does_what_it_says(command, folder, servers) -> None:
+def test_a_command_that_is_shown_does_what_it_says(command, folder: Path, servers) -> None:
     how = SHOWN[command]
     env = environment(folder, PACED if how.paced else None)
     env["PATH"] = f"{PROGRAM.parent}:{env['PATH']}"

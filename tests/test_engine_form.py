@@ -110,7 +110,9 @@ def opened():
     """Opens the form at a size, with the constructor's options."""
 
     @contextlib.asynccontextmanager
-    async def opened(size=(80, 24), **options: dict[str, str]) -> AsyncIterator[Form]:
+    async def opened(
+        size: tuple[int, int] = (80, 24), **options: dict[str, str]
+    ) -> AsyncIterator[Form]:
         app = FormApp(**options)
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
@@ -122,7 +124,7 @@ def opened():
 # -- the draft -----------------------------------------------------------------------------------
 
 
-def found(words, view: str = "all"):
+def found(words: str, view: str = "all"):
     entries = Draft(ARGUMENTS, CURRENT).found(view, words)
     return [entry if isinstance(entry, str) else entry.name for entry in entries]
 

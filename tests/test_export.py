@@ -55,7 +55,7 @@ HOSTILE = (
 )
 
 
-def made(args=None, knobs=None, model="org/model", **others) -> Profile:
+def made(args=None, knobs=None, model: str = "org/model", **others) -> Profile:
     return Profile(EngineSpec(model, args or {}), knobs=knobs or {}, **others)
 
 
@@ -70,7 +70,7 @@ def measured(vllm: str = "0.32.0", **changes) -> Evidence:
 # -- reading them as production does ---------------------------------------------------------------
 
 
-def run_shell(script, shell="bash", folder=None):
+def run_shell(script, shell: str = "bash", folder: Path | None = None):
     """What `script` calls `vllm` with; it must print nothing else."""
     told = "vllm() { printf '%s\\0' \"$@\"; }\n" + script
     done = subprocess.run(
@@ -81,7 +81,7 @@ def run_shell(script, shell="bash", folder=None):
     return done.stdout.decode().split("\0")[:-1]
 
 
-def use_of_env(text: str, folder, name: str = "served.env"):
+def use_of_env(text: str, folder: Path, name: str = "served.env") -> str:
     """A file of the format env in `folder`, and what its first line says to do with it."""
     (folder / name).write_text(text, encoding="utf-8")
     return text.partition("\n")[0].removeprefix("# ").replace("THIS_FILE", name)
@@ -113,7 +113,7 @@ def interpolated(word):
     return word.replace("$$", "$")
 
 
-def documents(text):
+def documents(text: str):
     """Read as YAML 1.1 and as 1.2, which take different words for numbers: both must be one."""
     old = list(yaml.safe_load_all(text))
     assert old == list(YAML(typ="safe", pure=True).load_all(text))
@@ -132,7 +132,7 @@ def container_of(text: str):
     return container
 
 
-def words_of(text: str, name, folder):
+def words_of(text: str, name: str, folder: Path):
     """[model, *flags] that production starts vLLM with."""
     match name:
         case "vllm":
@@ -157,7 +157,7 @@ def body_of(text: str) -> str:
     return "\n".join(lines)
 
 
-def comment_of(text: str):
+def comment_of(text: str) -> str:
     return text.removesuffix(body_of(text))
 
 
@@ -244,7 +244,7 @@ def test_all_formats_say_the_same_words(
 # -- the watermark ---------------------------------------------------------------------------------
 
 
-def fraction_of(found) -> float | None:
+def fraction_of(found: Profile) -> float | None:
     """The watermark as vLLM gets it from an exported file, None for none."""
     words = flags_of_config(export(found, "vllm"))
     return float(words[words.index("--watermark") + 1]) if "--watermark" in words else None
@@ -290,7 +290,7 @@ def test_no_watermark_needs_no_size_of_the_cache() -> None:
 # -- vLLM's config file ----------------------------------------------------------------------------
 
 
-def config_of(args, **others):
+def config_of(args, **others: dict[str, int] | str):
     return yaml.safe_load(export(made(args, **others), "vllm"))
 
 
@@ -581,7 +581,7 @@ def test_a_compose_service_is_reached_watched_and_restarted() -> None:
     assert service["environment"] == {"HF_TOKEN": "${HF_TOKEN:-}"}
 
 
-def model_folder(parent, name: str):
+def model_folder(parent: Path, name: str):
     folder = parent / name
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
@@ -804,7 +804,7 @@ def saved(tmp_path: Path) -> str:
     return str(profile.save(made({"seed": 1}, TUNED), tmp_path / "mine.yaml"))
 
 
-def run(capsys, *words: str):
+def run(capsys: pytest.CaptureFixture[str], *words: str):
     code = main(["profiles", "export", *words])
     told = capsys.readouterr()
     return code, told.out, told.err

@@ -84,7 +84,7 @@ def test_a_scale_holds_its_value_and_wastes_at_most_three_fifths(value) -> None:
     assert top <= value * 2.5 * (1 + 1e-9)
 
 
-def history(n, start: int = 0) -> History:
+def history(n: int, start: int = 0) -> History:
     made = History(0.0)
     made.first = start
     made.total = start + n

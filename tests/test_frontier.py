@@ -28,7 +28,7 @@ def labels(points: list[Point]) -> str:
     return "".join(found.label for found in points)
 
 
-def front(points, y: str = "tokens_per_s", x: str = "e2e_p50"):
+def front(points, y: str = "tokens_per_s", x: str = "e2e_p50") -> str:
     return labels(pareto(points, Y[y], X[x]))
 
 

@@ -19,7 +19,7 @@ SIZES = [(80, 24), (120, 40), (200, 50)]
 GOALS = "ttft_p99=2s,tpot_p99=16ms,e2e_p90=3s"
 
 
-def judged(seconds: int = 40):
+def judged(seconds: int = 40) -> TputApp:
     """An app whose session has goals and a price and has been served for `seconds`."""
     app = app_after(seconds)
     session = app.session

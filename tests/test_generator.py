@@ -21,14 +21,14 @@ VOCAB = 8192
 
 def workload(
     arrivals: Arrivals,
-    prompt: Lengths = Fixed(32),  # noqa: B008
-    output: Lengths = Fixed(8),  # noqa: B008
+    prompt: Lengths = Fixed(32),  # noqa: B008 - frozen value
+    output: Lengths = Fixed(8),  # noqa: B008 - frozen value
     seed: int = 0,
 ) -> Workload:
     return Workload(arrivals=arrivals, prompt=prompt, output=output, seed=seed)
 
 
-def started(load, now_s: float = 0.0) -> Generator:
+def started(load: Workload, now_s: float = 0.0) -> Generator:
     generator = Generator(load, VOCAB)
     generator.resume(now_s)
     return generator
@@ -205,7 +205,7 @@ def test_other_lengths_are_refused_with_a_sentence(text: str) -> None:
 def test_whoever_takes_a_few_at_a_time_gets_the_same_requests_with_the_same_due_times(
     texts: dict[str, str], at_once: int
 ) -> None:
-    def played(at_once) -> list[tuple[int, float, int, int]]:
+    def played(at_once: int | None) -> list[tuple[int, float, int, int]]:
         generator = Generator(from_texts(workload(ClosedLoop(1)), texts), vocab_size=1000)
         generator.resume(0.0)
         seen, flying = [], []

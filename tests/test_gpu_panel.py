@@ -49,7 +49,13 @@ FULL = [
 
 
 def machine_of(
-    gpus, width, height: int, *, age_s: float = 0.0, status: str = "ok", host: HostSample = HOST
+    gpus,
+    width: int,
+    height: int,
+    *,
+    age_s: float = 0.0,
+    status: str = "ok",
+    host: HostSample = HOST,
 ) -> list[list[tuple[str, str]]]:
     sample = HardwareSample(
         t_s=100.0, gpus=tuple(gpus), gpu_status=status, gpu_t_s=100.0, host=host, host_t_s=100.0
@@ -58,11 +64,11 @@ def machine_of(
     return machine(frame, width, height)
 
 
-def text(rows):
+def text(rows: list[list[tuple[str, str]]]):
     return ["".join(piece for piece, _ in row) for row in rows]
 
 
-def styled(rows, style: str):
+def styled(rows: list[list[tuple[str, str]]], style: str):
     """All that is shown in that style."""
     return [piece.strip() for row in rows for piece, name in row if name == style]
 
@@ -178,7 +184,7 @@ def test_a_wide_screen_has_them_side_by_side_where_that_shows_more() -> None:
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_faults_are_words_in_the_style_of_faults(width: int, height: int) -> None:
-    def bad(*gpus) -> str:
+    def bad(*gpus: GpuSample) -> str:
         return " ".join(styled(machine_of(gpus, width, height), "bad"))
 
     assert "XID 79" in bad(gpu(0, xid=79))

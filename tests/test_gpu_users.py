@@ -10,7 +10,7 @@ from tputtui.hardware.users import Usage, Users, printable
 
 
 @pytest.fixture
-def proc(tmp_path: Path):
+def proc(tmp_path: Path) -> Path:
     """Ours is 10; 11 and, through it, 12 descend from it; 20 is another's."""
     for pid, parent, name in (
         (1, 0, "init"), (10, 1, "tputtui"), (11, 10, "a) R 1 (b"), (12, 11, "VLLM::Worker"),
@@ -24,7 +24,7 @@ def proc(tmp_path: Path):
 
 
 @pytest.fixture
-def users(proc) -> Users:
+def users(proc: Path) -> Users:
     return Users(proc, 10)
 
 
@@ -78,7 +78,7 @@ def test_a_driver_that_lists_none_says_nothing(users: Users) -> None:
 
 
 def test_a_process_is_looked_up_once_and_anew_when_its_number_comes_back(
-    users: Users, proc
+    users: Users, proc: Path
 ) -> None:
     assert users.by_gpu([[(20, 7, "")]])[0].biggest[0].name == "jupyter"
     (proc / "20" / "comm").write_text("other\n")

@@ -10,14 +10,16 @@ import pytest
 
 from tests.made import MARKS, Stub, frame_of, six_trials
 from tests.test_screen import app_after
+from tputtui.frame.frame import Frame
 from tputtui.goals import parse_goals
+from tputtui.ui.app import TputApp
 from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.screens.history import HistoryScreen, TrialTable
 
 SIZES = [(80, 24), (120, 40), (200, 50)]
 
 
-def shown_by(frame):
+def shown_by(frame: Frame) -> TputApp:
     """An app on the engine that is none, and the stub its table shows."""
     app = app_after(5)
     app.stub = Stub(frame)

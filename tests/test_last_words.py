@@ -41,7 +41,7 @@ cli.program()
 """
 
 
-def bench(*words: str, cwd) -> subprocess.CompletedProcess[str]:
+def bench(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(PROGRAM), "bench", "shape:demo", *words, "--duration", "2s", "--quiet"],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(cwd), cwd=cwd,

@@ -8,6 +8,7 @@ import pytest
 from tputtui.load.lengths import (
     Fixed,
     Histogram,
+    Lengths,
     LogNormal,
     Normal,
     Uniform,
@@ -39,7 +40,7 @@ from tputtui.load.lengths import (
         (Histogram(((1, 10, 3.0), (101, 200, 1.0))), 0.875, 151),
     ],
 )
-def test_quantiles_by_hand(lengths, u: float, tokens: int) -> None:
+def test_quantiles_by_hand(lengths: Lengths, u: float, tokens: int) -> None:
     assert drawn(lengths, u) == tokens
 
 
@@ -50,7 +51,7 @@ def test_quantiles_by_hand(lengths, u: float, tokens: int) -> None:
         Histogram(((1, 4, 1.0), (9, 9, 2.0))),
     ],
 )  # fmt: skip
-def test_draws_rise_with_the_quantile_and_stay_within_their_bounds(lengths) -> None:
+def test_draws_rise_with_the_quantile_and_stay_within_their_bounds(lengths: Lengths) -> None:
     ends = [drawn(lengths, u) for u in (0.0, 1 - 2**-53)]
     draws = [drawn(lengths, u) for u in np.linspace(0, 1, 2001)[:-1]]
     assert draws == sorted(draws)

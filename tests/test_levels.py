@@ -30,7 +30,7 @@ DAY = Diurnal(((2.0, 1.0), (5.0, 3.0)), 8.0)
         (DAY, 8.0, 1.8, (1.8 + 1) / 2 * 2 + 2 * 3 + (3 + 1.8) / 2 * 3),
     ],
 )
-def test_levels_and_areas_by_hand(level, t: float, value, area: int) -> None:
+def test_levels_and_areas_by_hand(level, t: float, value: float, area: int) -> None:
     curve = Curve(level)
     assert curve.at(t) == pytest.approx(value)
     assert curve.area(t) == pytest.approx(area)
@@ -90,7 +90,7 @@ def test_the_area_is_the_integral_and_time_of_is_its_inverse(level, end_s) -> No
     ],
 )
 def test_when_a_level_is_reached(
-    level: Ramp | Steps | Bursts | float, wanted: int, after: float, at
+    level: Ramp | Steps | Bursts | float, wanted: int, after: float, at: float
 ) -> None:
     assert Curve(level).reaches(wanted, after) == pytest.approx(at)
 

@@ -37,7 +37,7 @@ PLAIN = Workload(ClosedLoop(96), Fixed(100), Fixed(50))
 
 @pytest.fixture
 def write(tmp_path: Path):
-    def write(text) -> TraceFile:
+    def write(text: str) -> TraceFile:
         path = tmp_path / "trace.txt"
         path.write_text(text)
         return TraceFile(str(path))
@@ -45,7 +45,7 @@ def write(tmp_path: Path):
     return write
 
 
-def look(workload, max_model_len: int | None = 2048, block_size: int = 16) -> Preview:
+def look(workload: Workload, max_model_len: int | None = 2048, block_size: int = 16) -> Preview:
     return preview(workload, max_model_len=max_model_len, block_size=block_size)
 
 

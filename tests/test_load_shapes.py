@@ -26,13 +26,13 @@ def load(**texts) -> Workload:
     return from_texts(BASE, {"prompt": "20", "output": "10"} | texts)
 
 
-def started(now_s: float = 0.0, **texts) -> Generator:
+def started(now_s: float = 0.0, **texts: str) -> Generator:
     generator = Generator(load(**texts), VOCAB)
     generator.resume(now_s)
     return generator
 
 
-def dues(generator, until_s: float, in_flight: int = 0) -> NDArray[np.float64]:
+def dues(generator: Generator, until_s: float, in_flight: int = 0) -> NDArray[np.float64]:
     return np.array([spec.due_s for spec in generator.due(until_s, in_flight, 4096)])
 
 
@@ -231,7 +231,7 @@ def test_a_lowered_closed_loop_lets_thinking_people_go() -> None:
 
 
 @pytest.fixture
-def azure(tmp_path: Path):
+def azure(tmp_path: Path) -> Path:
     path = tmp_path / "azure.csv"
     path.write_text(
         "TIMESTAMP,ContextTokens,GeneratedTokens\n"
@@ -242,7 +242,7 @@ def azure(tmp_path: Path):
     return path
 
 
-def test_a_trace_comes_at_its_own_times_and_then_ends(azure) -> None:
+def test_a_trace_comes_at_its_own_times_and_then_ends(azure: Path) -> None:
     generator = started(now_s=100.0, trace=str(azure), prompt="none", output="none")
     assert dues(generator, 101.0).tolist() == [100.0]
     assert generator.next_due_s(1) == 102.5
@@ -256,7 +256,7 @@ def test_a_trace_comes_at_its_own_times_and_then_ends(azure) -> None:
     assert generator.next_due_s(0) == math.inf
 
 
-def test_a_trace_is_replayed_faster_at_a_rate_or_in_flight_and_over_and_over(azure) -> None:
+def test_a_trace_is_replayed_faster_at_a_rate_or_in_flight_and_over_and_over(azure: Path) -> None:
     def of(arrivals: str, until_s: float, extra: str = ""):
         return started(
             arrivals=arrivals, trace=f"{azure}{extra}", prompt="none", output="none"
@@ -270,7 +270,9 @@ def test_a_trace_is_replayed_faster_at_a_rate_or_in_flight_and_over_and_over(azu
     assert again == [0.0, 2.5, 6.0, 9.0, 11.5, 15.0]
 
 
-def test_a_held_trace_goes_on_where_it_was_and_a_new_speed_takes_effect_at_once(azure) -> None:
+def test_a_held_trace_goes_on_where_it_was_and_a_new_speed_takes_effect_at_once(
+    azure: Path,
+) -> None:
     generator = started(trace=str(azure), prompt="none", output="none")
     generator.due(1.0, 0, 4096)
     generator.hold(1.0)
@@ -310,7 +312,7 @@ def test_two_processes_make_the_same_prompts_of_a_trace(tmp_path: Path) -> None:
     assert made.pop().startswith("40 ")
 
 
-def test_a_bad_line_ends_the_load_and_names_file_and_line(azure) -> None:
+def test_a_bad_line_ends_the_load_and_names_file_and_line(azure: Path) -> None:
     azure.write_text(azure.read_text() + "2023-11-16 18:15:53.0000000,many,3\n")
     generator = started(trace=str(azure), prompt="none", output="none")
     assert len(generator.due(50.0, 0, 4096)) == 3
@@ -318,7 +320,9 @@ def test_a_bad_line_ends_the_load_and_names_file_and_line(azure) -> None:
     assert "azure.csv: line 5" in str(generator.failure)
 
 
-def test_a_trace_that_has_gone_ends_the_load_and_one_that_is_new_leaves_it_alone(azure) -> None:
+def test_a_trace_that_has_gone_ends_the_load_and_one_that_is_new_leaves_it_alone(
+    azure: Path,
+) -> None:
     replay = load(trace=str(azure), prompt="none", output="none")
     azure.unlink()
     gone = Generator(replay, VOCAB)

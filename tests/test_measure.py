@@ -26,7 +26,7 @@ def step(end_s: float, duration_s: float = 0.1, running: int = 4, **values: int)
 def request(
     end_s: float,
     due_s: float = 0.0,
-    first_s=0.5,
+    first_s: float = 0.5,
     tokens: int = 11,
     outcome: Outcome = Outcome.FINISHED,
 ):

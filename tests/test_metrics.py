@@ -19,11 +19,12 @@ from tputtui.errors import UsageError
 from tputtui.goals import parse_goals
 from tputtui.hardware import GpuSample, HardwareSample
 from tputtui.report.prometheus import Exporter
+from tputtui.simulate.clock import VirtualTime
 
 DEMO = profile.load(profile.shipped()["demo"])
 
 
-def scraped(exporter):
+def scraped(exporter: Exporter):
     """(name, sorted labels) → value."""
     with urllib.request.urlopen(exporter.address, timeout=PATIENCE_S) as answer:
         text = answer.read().decode()
@@ -159,7 +160,7 @@ def test_our_names_follow_the_conventions(rig: Rig, exporter: Exporter) -> None:
 class Gpus:
     """A machine with GPUs, last read `age_s` ago."""
 
-    def __init__(self, clock, gpus, age_s: float = 0.0) -> None:
+    def __init__(self, clock: VirtualTime, gpus, age_s: float = 0.0) -> None:
         self._clock, self._gpus, self._age_s = clock, gpus, age_s
 
     def latest(self) -> HardwareSample:

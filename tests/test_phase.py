@@ -15,6 +15,7 @@ from tputtui.measure.energy import EnergyMeter, cost_per_mtok
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import StepSample
 from tputtui.measure.window import Phase
+from tputtui.simulate.clock import VirtualTime
 
 BASE = Workload(ClosedLoop(96), pairs=((100, 20, 1.0),))
 
@@ -23,7 +24,7 @@ def rig_with(**texts: str) -> Rig:
     return Rig.booted(from_texts(BASE, {"prompt": "100", "output": "20"} | texts), max_num_seqs=64)
 
 
-def phase(rig):
+def phase(rig: Rig):
     return rig.session.advance().window.phase
 
 
@@ -163,7 +164,7 @@ def test_tokens_per_joule_by_hand() -> None:
 class Machine:
     """One whose GPUs count energy at so many watts each; None does not count."""
 
-    def __init__(self, clock, *watts: float | None) -> None:
+    def __init__(self, clock: VirtualTime, *watts: float | None) -> None:
         self._clock, self._watts = clock, watts
 
     def latest(self) -> HardwareSample:

@@ -63,7 +63,7 @@ class Recorded:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory):
+def run(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """Turned down, goals, undone, another load: about a minute and a half."""
     path = tmp_path_factory.mktemp("log") / "run.jsonl.zst"
     made = Recorded(path)
@@ -80,7 +80,7 @@ def run(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture
-def log(run):
+def log(run: Recorded):
     return run.journal.path
 
 
@@ -145,7 +145,7 @@ def same(a, b, *, rel: float = 1e-4):
     return a == b
 
 
-def test_every_second_of_a_run_is_seen_again_as_it_was(run, log) -> None:
+def test_every_second_of_a_run_is_seen_again_as_it_was(run: Recorded, log) -> None:
     replay = replay_of(log)
     for live in run.frames:
         replay.seek(live.t_s - replay.recording.origin_s)
@@ -173,7 +173,7 @@ def test_every_second_of_a_run_is_seen_again_as_it_was(run, log) -> None:
                 assert same(before, after), (at, name, field.name, before, after)
 
 
-def test_latencies_goodput_and_verdicts_are_those_that_were_shown(run, log) -> None:
+def test_latencies_goodput_and_verdicts_are_those_that_were_shown(run: Recorded, log) -> None:
     live = run.frames[-1]
     replay = replay_of(log)
     replay.seek(replay.length_s)
@@ -198,7 +198,7 @@ def test_latencies_goodput_and_verdicts_are_those_that_were_shown(run, log) -> N
             assert after.value("ttft_p90") == pytest.approx(before.value("ttft_p90"), abs=3e-6)
 
 
-def test_the_charts_are_those_that_were_shown(run, log) -> None:
+def test_the_charts_are_those_that_were_shown(run: Recorded, log) -> None:
     replay = replay_of(log)
     replay.seek(replay.length_s)
     replay.advance()
@@ -216,7 +216,7 @@ def test_the_charts_are_those_that_were_shown(run, log) -> None:
     assert replay.history.total == 30
 
 
-def test_every_request_is_read_back(run, log) -> None:
+def test_every_request_is_read_back(run: Recorded, log) -> None:
     recorder = read_log(log).recorder
     told = {sample.number: sample for sample in recorder.request_log}
     for sample in run.session.recorder.request_log:
@@ -436,7 +436,7 @@ def test_the_writer_thread_writes_by_itself_and_ends(tmp_path: Path) -> None:
 # -- how large it becomes ------------------------------------------------------------------------
 
 
-def written(path, steps_per_s: int, requests_per_s: int, seconds: int = 60):
+def written(path: Path, steps_per_s: int, requests_per_s: int, seconds: int = 60):
     """Bytes of a minute of a made-up engine, with all the noise that rows can have."""
     chance, recorder = np.random.default_rng(0), Recorder()
     made = Recorded(path.with_suffix(".other"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.test_record import Recorded
@@ -22,7 +24,7 @@ class Clock:
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory):
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = Recorded(tmp_path_factory.mktemp("log") / "run.jsonl.zst")
     made.session.set_goals(parse_goals("ttft_p90=1500ms"))
     made.run(15)
@@ -34,7 +36,7 @@ def log(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture
-def app(log) -> ReplayApp:
+def app(log: Path) -> ReplayApp:
     recording = read_log(log)
     # Wall time is no part of a picture.
     recording.began = "2026-11-25T14:00:00+00:00"
@@ -45,7 +47,7 @@ def app(log) -> ReplayApp:
     return made
 
 
-def text_of(app) -> str:
+def text_of(app: ReplayApp) -> str:
     lines = []
     for y in range(app.size.height):
         strip = app.screen._compositor.render_strips()[y]

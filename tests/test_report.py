@@ -25,8 +25,8 @@ from tputtui.report.sides import compared_runs
 
 
 def recorded(
-    path, turn: tuple[str, int] | None = None, *, seed: int = 0, load=None, goals: bool = True
-):
+    path: Path, turn: tuple[str, int] | None = None, *, seed: int = 0, load=None, goals: bool = True
+) -> Path:
     demo = profile.load(profile.shipped()["demo"]).load
     made = Recorded(path, load=msgspec.structs.replace(load or demo, seed=seed))
     if goals:

@@ -25,7 +25,7 @@ from tputtui.ui.screens.log import LogScreen
 class Machine:
     """A machine that always reads the same."""
 
-    def __init__(self, clock: VirtualTime, gpus=0) -> None:
+    def __init__(self, clock: VirtualTime, gpus: int = 0) -> None:
         self._clock = clock
         self._gpus = tuple(
             GpuSample(
@@ -55,7 +55,12 @@ class Machine:
 
 
 def app_after(
-    seconds, *, gpus: int = 0, turn: tuple[str, int] | None = None, load: Workload = None, **engine
+    seconds: float,
+    *,
+    gpus: int = 0,
+    turn: tuple[str, int] | None = None,
+    load: Workload = None,
+    **engine,
 ) -> TputApp:
     """An app over an engine that has served for `seconds`, and its rig."""
     demo = profile.load(profile.shipped()["demo"])

@@ -31,7 +31,7 @@ GRID = Space((Axis("max_num_seqs", SEQS), Axis("max_num_batched_tokens", TOKENS)
 class World:
     """Capacity and latency as an engine's limits make them, with noise of `noise` a 10 s trial."""
 
-    def __init__(self, seed: int = 0, noise=0.03, limit=1.0) -> None:
+    def __init__(self, seed: int = 0, noise: float = 0.03, limit=1.0) -> None:
         self.random = random.Random(seed)
         self.noise, self.limit = noise, limit
         self.best_seqs = self.random.choice(SEQS[2:])
@@ -61,7 +61,7 @@ class World:
         return Seen(value, noise, miss, miss > 2 * noise, length_s, int(20 * length_s))
 
 
-def run(search: Search, space, world: World, most: int = 400):
+def run(search: Search, space: Space, world: World, most: int = 400):
     """Every trial, as (ask, what ended it, seconds); the search is over."""
     trials = []
     while (ask := search.ask()) is not None:
@@ -253,7 +253,7 @@ class TestRacing:
 
 
 class TestLoad:
-    def space(self, level=20.0, *, capped: bool = True) -> Space:
+    def space(self, level: float = 20.0, *, capped: bool = True) -> Space:
         levels, at = levels_around(level, whole=not capped)
         return Space(GRID.axes, GRID.start, levels, at, capped)
 

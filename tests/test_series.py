@@ -44,7 +44,7 @@ def recorded(tokens, requests=()) -> Recorder:
     return recorder
 
 
-def autoregressive(rng: np.random.Generator, phi, size: int):
+def autoregressive(rng: np.random.Generator, phi, size: int) -> NDArray[np.float64]:
     """AR(1) of mean 0 and variance 1."""
     values = np.empty(size)
     values[0] = rng.standard_normal()
@@ -70,7 +70,9 @@ def test_a_rate_by_hand() -> None:
     ("e2e_s", "length_s", "batches"),
     [(2.0, 40.0, 20), (2.0, 5.9, 2), (0.1, 12.0, 12), (0.1, 300.0, 30), (50.0, 40.0, 1)],
 )
-def test_a_batch_is_a_turnover_and_a_second_at_least(e2e_s: float, length_s, batches: int) -> None:
+def test_a_batch_is_a_turnover_and_a_second_at_least(
+    e2e_s: float, length_s: float, batches: int
+) -> None:
     ends = np.linspace(0.5, length_s, 50)
     requests = [(end_s, e2e_s / 2, e2e_s / 20) for end_s in ends]
     steps = [5] * math.ceil(length_s * 10)
@@ -141,7 +143,7 @@ def test_the_headline_comes_first() -> None:
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.0, 0.0), (5.0, 1.0), (100.0, 200.0), (0.0, 0.05)])
-def test_a_window_with_nothing_in_it(start: float, end) -> None:
+def test_a_window_with_nothing_in_it(start: float, end: float) -> None:
     found = series(recorded([5] * 20, [(1.0, 0.1, 0.01)]), start, end, GOALS)
     assert all(math.isnan(metric.error()[0]) for metric in found.values.values())
     assert not {"ttft_p50", "tpot_p90"} & set(found.values)
@@ -181,7 +183,7 @@ def test_the_spread_by_hand() -> None:
     assert spread(np.array([0.0, 1.0, 2.0])) == pytest.approx((13 / 7, 1.0))
 
 
-def coverage(phi, sizes: int, corrected: bool = True, runs: int = 400):
+def coverage(phi: float, sizes: int, corrected: bool = True, runs: int = 400) -> float:
     """How often an interval of 95 % about a rate's mean holds the truth."""
     rng = np.random.default_rng(17)
     held = 0
@@ -196,7 +198,7 @@ def coverage(phi, sizes: int, corrected: bool = True, runs: int = 400):
 
 @pytest.mark.parametrize("sizes", [3, 5, 10, 30])
 @pytest.mark.parametrize(("phi", "least"), [(0.0, 0.92), (0.3, 0.92), (0.5, 0.89)])
-def test_intervals_hold_where_neighbours_are_alike(phi: float, least, sizes: int) -> None:
+def test_intervals_hold_where_neighbours_are_alike(phi: float, least: float, sizes: int) -> None:
     # Turnovers next to each other seldom have more than 0.3 in common.
     assert coverage(phi, sizes) > least
 

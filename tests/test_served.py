@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -41,7 +42,7 @@ def server(**more) -> FakeServer:
 class Driven:
     """A host that drives a fake server, turned here."""
 
-    def __init__(self, servers: Servers, load=LOAD) -> None:
+    def __init__(self, servers: Servers, load: Workload = LOAD) -> None:
         self.recorder = Recorder()
         (address,) = servers.addresses
         self.host = Host(
@@ -57,7 +58,7 @@ class Driven:
             self.host.turn(min(0.01, max(0.0, self.host.turn())))
         return self
 
-    def ended(self, n: int):
+    def ended(self, n: int) -> Driven:
         account = lambda: self.recorder.accounting  # noqa: E731
         self.until(lambda: account().issued - account().in_flight >= n)
         self.host.order(HoldLoad())
@@ -69,7 +70,7 @@ class Driven:
 
 
 @pytest.fixture
-def driven(request: pytest.FixtureRequest):
+def driven(request: pytest.FixtureRequest) -> Iterator[Callable[..., Driven]]:
     made = []
 
     def drive(fake, load: Workload = LOAD) -> Driven:
@@ -94,7 +95,7 @@ def driven(request: pytest.FixtureRequest):
         {"usage": ""},
     ],
 )
-def test_every_token_is_counted_as_the_server_counts_it(driven, how) -> None:
+def test_every_token_is_counted_as_the_server_counts_it(driven: Callable[..., Driven], how) -> None:
     fake = server(**how)
     run = driven(fake).ended(20)
     account = run.recorder.accounting
@@ -117,7 +118,7 @@ def test_every_token_is_counted_as_the_server_counts_it(driven, how) -> None:
     ],
 )
 def test_no_token_is_sent_that_the_model_may_not_have(
-    driven, tokenize: bytes | None, size: int
+    driven: Callable[..., Driven], tokenize: bytes | None, size: int
 ) -> None:
     """A server without a tokenizer looks at no id: one too high would kill it."""
     fake = server(routes={"/tokenize": tokenize} if tokenize else {})
@@ -126,7 +127,7 @@ def test_no_token_is_sent_that_the_model_may_not_have(
     assert size // 2 < fake.completions.highest < size
 
 
-def test_what_the_server_tells_is_known_and_the_rest_is_not(driven) -> None:
+def test_what_the_server_tells_is_known_and_the_rest_is_not(driven: Callable[..., Driven]) -> None:
     run = driven(server())
     run.until(lambda: run.host.status.facts is not None)
     facts = run.host.status.facts
@@ -139,14 +140,14 @@ def test_what_the_server_tells_is_known_and_the_rest_is_not(driven) -> None:
     assert "server" in facts.fixed["max_num_seqs"]
 
 
-def test_a_chunk_with_nothing_in_it_is_no_first_token(driven) -> None:
+def test_a_chunk_with_nothing_in_it_is_no_first_token(driven: Callable[..., Driven]) -> None:
     run = driven(server(empty_first=True, first_s=0.1, usage="final")).ended(4)
     first = run.recorder.first_tokens.between(0)
     assert len(first) == run.recorder.accounting.issued
     assert (first[:, 2] >= 0.1).all()
 
 
-def test_latencies_are_those_of_the_stream(driven) -> None:
+def test_latencies_are_those_of_the_stream(driven: Callable[..., Driven]) -> None:
     run = driven(server(first_s=0.05, every_s=0.02)).ended(12)
     found = latencies(run.recorder, 0.0, time.monotonic())
     assert found.itl.n == 5 * run.recorder.accounting.issued
@@ -162,7 +163,7 @@ def test_latencies_are_those_of_the_stream(driven) -> None:
     assert seen.sequences_frac != seen.sequences_frac
 
 
-def test_what_becomes_of_a_request_is_told_apart(driven) -> None:
+def test_what_becomes_of_a_request_is_told_apart(driven: Callable[..., Driven]) -> None:
     fake = server(fails={2: 400, 3: 503, 4: 500, 5: "broken", 6: "late"})
     account = driven(fake).ended(9).recorder.accounting
     assert account.rejected == 3
@@ -171,7 +172,7 @@ def test_what_becomes_of_a_request_is_told_apart(driven) -> None:
     assert account.finished == account.issued - 5
 
 
-def test_a_load_that_is_stopped_hangs_up(driven) -> None:
+def test_a_load_that_is_stopped_hangs_up(driven: Callable[..., Driven]) -> None:
     fake = server(every_s=0.5)
     run = driven(fake)
     run.until(lambda: run.recorder.accounting.running == 4)
@@ -181,7 +182,7 @@ def test_a_load_that_is_stopped_hangs_up(driven) -> None:
     assert run.recorder.accounting.balanced
 
 
-def test_a_server_that_is_gone_is_a_failure_in_a_sentence(driven) -> None:
+def test_a_server_that_is_gone_is_a_failure_in_a_sentence(driven: Callable[..., Driven]) -> None:
     fake = server(every_s=0.01)
     with Servers(fake) as servers:
         run = Driven(servers)
@@ -204,7 +205,7 @@ def test_a_server_that_is_not_there_does_not_boot(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.long
-def test_a_thousand_streams_at_once(driven) -> None:
+def test_a_thousand_streams_at_once(driven: Callable[..., Driven]) -> None:
     load = Workload(ClosedLoop(1000), prompt=Fixed(4), output=Fixed(4))
     fake = server(first_s=1.0)
     run = driven(fake, load)
@@ -219,7 +220,7 @@ def test_a_thousand_streams_at_once(driven) -> None:
 RUNTIME = {"/v1/runtime_config": b'{"max_num_seqs": 256, "max_num_running_seqs": 64}'}
 
 
-def test_a_limit_that_the_server_offers_is_turned_there(driven) -> None:
+def test_a_limit_that_the_server_offers_is_turned_there(driven: Callable[..., Driven]) -> None:
     fake = server(routes=RUNTIME)
     run = driven(fake)
     run.until(lambda: run.host.status.facts is not None)
@@ -231,7 +232,7 @@ def test_a_limit_that_the_server_offers_is_turned_there(driven) -> None:
     assert fake.patched == [{"max_num_running_seqs": 16}]
 
 
-def test_a_limit_that_the_server_refuses_stays(driven) -> None:
+def test_a_limit_that_the_server_refuses_stays(driven: Callable[..., Driven]) -> None:
     fake = server(routes=RUNTIME)
     fake.patch_status = 403
     run = driven(fake)
@@ -278,7 +279,7 @@ def test_a_run_in_which_nothing_was_served_is_no_success(
     fate: int, how: str, tmp_path: Path
 ) -> None:
     class Always(dict):
-        def get(self, key, default=None):
+        def get(self, key, default=None) -> int | None:
             return fate if key else None
 
     with Servers(server(fails=Always())) as servers:

@@ -16,7 +16,7 @@ from tputtui.simulate.clock import VirtualTime
 from tputtui.simulate.cost import BANDWIDTH_REACHED, COMPUTE_REACHED, Roofline
 from tputtui.simulate.design import designed
 from tputtui.simulate.devices import DEVICES, device_named
-from tputtui.simulate.fitted import Measurement, fitted
+from tputtui.simulate.fitted import Fitted, Measurement, fitted
 from tputtui.simulate.memory import kv_bytes_available
 from tputtui.simulate.simulation import simulation_of
 from tputtui.simulate.sizes import Sizes
@@ -133,7 +133,7 @@ def test_the_cache_is_what_the_weights_leave() -> None:
         kv_bytes_available(H100, large, 0.9, 256, 2048)
 
 
-def steps(seed, cost, n: int = 60) -> list[Measurement]:
+def steps(seed, cost: Fitted, n: int = 60) -> list[Measurement]:
     """Measurements of loads of all sizes by known costs, with noise and outliers."""
     rng = np.random.default_rng(seed)
     rows = []

@@ -35,7 +35,7 @@ def steps(
     return rows
 
 
-def model(costs, tokens, context):
+def model(costs, tokens, context: NDArray[np.float64]):
     return costs[0] + costs[1] * tokens + costs[2] * context
 
 
@@ -204,7 +204,7 @@ def test_no_other_non_negative_costs_fit_better(seed) -> None:
     assert np.abs(downhill[fit.coefficients > 0] / size[fit.coefficients > 0]).max() < 0.02
 
 
-def _weights(columns, values: NDArray[np.float64], coefficients):
+def _weights(columns, values: NDArray[np.float64], coefficients: NDArray[np.float64]):
     """The weights the fit ends with: Huber's, of relative errors."""
     fitted = columns @ coefficients
     off = np.abs(values - fitted) / fitted

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tputtui.experiments.sweep import Sweep
 
 
-def run(sweep: Sweep, engine):
+def run(sweep: Sweep, engine) -> tuple[float, ...]:
     """Ask and tell to the end; the levels asked."""
     while (level := sweep.ask()) is not None:
         assert sweep.ask() == level
@@ -24,7 +24,7 @@ def run(sweep: Sweep, engine):
 def queue(capacity: float):
     """M/M/1: serves what is offered, or its capacity; response time 1/(μ - λ)."""
 
-    def engine(rate):
+    def engine(rate: float):
         if rate >= capacity:
             return capacity, math.inf, True
         return rate, 1 / (capacity - rate), False
@@ -35,7 +35,7 @@ def queue(capacity: float):
 def batching(cap: int, half: int):
     """Closed loop: throughput cap·N/(N + half), response time by Little's law."""
 
-    def engine(n):
+    def engine(n: float):
         return cap * n / (n + half), (n + half) / cap, False
 
     return engine

@@ -16,7 +16,7 @@ def booted(arrivals: str, **knobs: int) -> Rig:
     return Rig.booted(from_texts(BASE, {"arrivals": arrivals}), **knobs)
 
 
-def swept_to_its_end(rig):
+def swept_to_its_end(rig: Rig):
     """The frame in which a sweep is over."""
     rig.session.steer.experiments.sweep()
     for _ in range(900):

@@ -66,7 +66,7 @@ def test_a_person_boots_turns_a_limit_saves_leaves_and_starts_from_what_was_save
     again.restored()
 
 
-def nothing_printed_reached(terminal: Terminal, tmp_path) -> None:
+def nothing_printed_reached(terminal: Terminal, tmp_path: Path) -> None:
     """What the engine prints is in the log, and nothing of it on the screen."""
     seen = terminal.raw.decode(errors="replace")
     assert "\x1b[?1049h" in seen

@@ -54,7 +54,7 @@ def test_only_the_screen_writes_to_the_terminal_and_the_log_has_the_rest(tmp_pat
 class Writer(threading.Thread):
     """Textual's thread that writes to the terminal, with so many seconds still to go."""
 
-    def __init__(self, seconds) -> None:
+    def __init__(self, seconds: float) -> None:
         super().__init__(daemon=True)
         self._queue = queue.Queue()
         self._over, self._seconds = threading.Event(), seconds

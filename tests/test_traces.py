@@ -26,7 +26,7 @@ TALK = {"conversations": [{"value": "one two"}, {"value": "three"}]}
 
 @pytest.fixture
 def write(tmp_path: Path):
-    def write(content):
+    def write(content: str | bytes) -> Path:
         path = tmp_path / "trace.txt"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path

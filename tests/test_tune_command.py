@@ -48,7 +48,7 @@ class Run:
 
     def __init__(
         self,
-        monkeypatch,
+        monkeypatch: pytest.MonkeyPatch,
         *words: str,
         start: str = "demo",
         load: Workload = CLOSED,

@@ -57,13 +57,13 @@ def tuned_rig(
 
 
 @pytest.fixture(scope="module")
-def found():
+def found() -> Rig:
     """48 in flight with a goal on TPOT that only fewer sequences keep."""
     return tuned_rig()
 
 
 class TestFinding:
-    def test_it_finds_what_meets_the_goal_and_offers_it(self, found) -> None:
+    def test_it_finds_what_meets_the_goal_and_offers_it(self, found: Rig) -> None:
         state = found.session.advance().tuner
         assert state.phase == "done"
         assert state.offered
@@ -73,7 +73,7 @@ class TestFinding:
         assert headline.metric.key == "goodput_per_s"
         assert headline.judgement is Judgement.BETTER
 
-    def test_every_trial_says_what_it_gave_and_why_it_ended(self, found) -> None:
+    def test_every_trial_says_what_it_gave_and_why_it_ended(self, found: Rig) -> None:
         trials = found.session.advance().tuner.trials
         assert [trial.number for trial in trials] == list(range(1, len(trials) + 1))
         start, *rest = trials
@@ -113,7 +113,7 @@ class TestFinding:
         assert begun[-1][:2] == ("tuner done", 7)
 
     def test_everything_is_put_back_and_nothing_of_it_is_a_trial_or_point_of_the_person(
-        self, found
+        self, found: Rig
     ) -> None:
         frame = found.session.advance()
         assert frame.asked.max_num_seqs == 256

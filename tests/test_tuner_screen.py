@@ -22,7 +22,7 @@ GOALS = "ttft_p90=3s,tpot_p90=13ms"
 PLAN = Plan(vary="max_num_seqs=16,32,64")
 
 
-def planned():
+def planned() -> TputApp:
     app = app_after(5)
     app.session.set_goals(parse_goals(GOALS))
     app._plan = PLAN

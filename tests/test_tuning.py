@@ -10,6 +10,7 @@ import pytest
 from tests.rig import Rig
 from tputtui.engine.protocol import State
 from tputtui.errors import BootNeeded, CeilingError, EngineError, KnobError, UsageError
+from tputtui.frame.frame import Frame
 from tputtui.goals import parse_goals
 from tputtui.load.lengths import Fixed, Uniform
 from tputtui.load.workload import ClosedLoop, Poisson, Workload
@@ -26,7 +27,7 @@ def rig() -> Rig:
     return Rig.booted(Workload(ClosedLoop(96), Uniform(60, 140), Uniform(15, 25)), max_num_seqs=64)
 
 
-def row(frame, key: str):
+def row(frame: Frame, key: str):
     return next(d for d in frame.trials[-1].differences if d.metric.key == key)
 
 

@@ -32,7 +32,9 @@ CLEAR = (Judgement.BETTER, Judgement.WORSE)
         (0.05, 1e9, 1.95996),
     ],
 )
-def test_students_quantiles_as_the_tables_have_them(level: float, freedom: int, value) -> None:
+def test_students_quantiles_as_the_tables_have_them(
+    level: float, freedom: int, value: float
+) -> None:
     assert t_quantile(level, freedom) == pytest.approx(value, rel=2e-4)
 
 
@@ -42,7 +44,7 @@ def test_a_smaller_level_or_fewer_degrees_of_freedom_ask_for_more(level, freedom
     assert t_quantile(level, freedom) >= t_quantile(level, freedom + 1) * (1 - 1e-3)
 
 
-def t_tail(q: float, freedom) -> float:
+def t_tail(q: float, freedom: float) -> float:
     """P(|T| > q) by the trapezoidal rule over u = 1/t."""
     u = np.linspace(1e-9, 1 / q, 200_001)
     density = (1 + 1 / (freedom * u * u)) ** (-(freedom + 1) / 2) / (u * u)
@@ -67,7 +69,7 @@ def of(values, length_s: float = 60.0, key: str = "tokens_per_s") -> Series:
 
 
 def latency(
-    seconds: float, deviation: float = 0.01, m: int = 30, length_s=60.0, tied_error=0.0
+    seconds: float, deviation: float = 0.01, m: int = 30, length_s: float = 60.0, tied_error=0.0
 ) -> Series:
     """A window of TTFT p50 whose batches go to and fro about `seconds`."""
     logs = math.log(seconds) + deviation * np.resize([1.0, -1.0], m)
@@ -75,11 +77,11 @@ def latency(
     return Series(length_s, 20 * m, {"ttft_p50": metric})
 
 
-def zigzag(mean: float, size: float = 0.01, n: int = 30):
+def zigzag(mean: float, size: float = 0.01, n: int = 30) -> NDArray[np.float64]:
     return mean * (1 + size * np.tile([1.0, -1.0], n // 2))
 
 
-def row(old, new: Series, key: str = "tokens_per_s") -> Difference:
+def row(old: Series, new: Series, key: str = "tokens_per_s") -> Difference:
     return next(found for found in differences(old, new) if found.metric.key == key)
 
 
@@ -105,7 +107,7 @@ def test_judgements_by_hand() -> None:
     assert rough.low < 0 < rough.high
 
 
-def anytime_t(level: float, part, freedom) -> float:
+def anytime_t(level: float, part: float, freedom) -> float:
     return t_quantile(2 * NormalDist().cdf(-anytime_bound(level, part)), freedom)
 
 
@@ -172,7 +174,7 @@ def test_what_is_missing_or_too_short_is_open() -> None:
     assert row(of(zigzag(100)), short).change == pytest.approx(0.0)
 
 
-def goodput_row(old: NDArray[np.float64], new: NDArray[np.float64]):
+def goodput_row(old: NDArray[np.float64], new: NDArray[np.float64]) -> Difference:
     return row(of(old, key="goodput_per_s"), of(new, key="goodput_per_s"), "goodput_per_s")
 
 
@@ -275,7 +277,9 @@ def test_levels_are_handed_on_as_rows_are_resolved() -> None:
     assert sum(levels[0] for levels in asked.values()) == pytest.approx(0.05)
 
 
-def verdicts(ratio: float, runs: int, phi: float = 0.8, noise=0.03, turnover_s: int = 2):
+def verdicts(
+    ratio: float, runs: int, phi: float = 0.8, noise: float = 0.03, turnover_s: int = 2
+) -> float:
     """How often anything is said at looks every 4 s, at five rows that vary together.
 
     phi: correlation from one second to the next.
@@ -287,7 +291,7 @@ def verdicts(ratio: float, runs: int, phi: float = 0.8, noise=0.03, turnover_s: 
         drift = 0.02 * autoregressive(rng, phi, 124)
         paths = {key: 1 + drift + noise * rng.standard_normal(124) for key in keys}
 
-        def part(start: int, end: int, paths=paths, scale=1.0) -> Series:
+        def part(start: int, end: int, paths=paths, scale: float = 1.0) -> Series:
             values = {}
             for key, path in paths.items():
                 each = scale * path[start:end].reshape(-1, turnover_s).mean(axis=1)

@@ -21,7 +21,7 @@ from tputtui.engine.protocol import State
 from tputtui.errors import EngineError, UsageError
 from tputtui.export.startup import start_up
 from tputtui.frame.proof import compared
-from tputtui.profile.evidence import Figure
+from tputtui.profile.evidence import Figure, Measured
 
 DEMO = profile.load(profile.shipped()["demo"])
 
@@ -36,7 +36,7 @@ def rig() -> Rig:
     return rig
 
 
-def verified(rig, at_most: int = 200):
+def verified(rig: Rig, at_most: int = 200):
     for _ in range(at_most):
         rig.run(1.0)
         state = rig.session.advance().compare
@@ -230,7 +230,7 @@ def test_differences_of_figures_by_hand() -> None:
 
     measured = evidence_of(tokens_per_s=100.0).tuned
 
-    def with_figure(value: float, low, high):
+    def with_figure(value: float, low: float | None, high) -> Measured | None:
         return msgspec.structs.replace(
             measured, figures={"tokens_per_s": Figure(value, low, high, 60)}
         )
@@ -249,7 +249,7 @@ def test_differences_of_figures_by_hand() -> None:
 # -- the command ---------------------------------------------------------------------------------
 
 
-def verify(*words: str, cwd) -> CompletedProcess[str]:
+def verify(*words: str, cwd: Path) -> CompletedProcess[str]:
     env = os.environ | {"XDG_STATE_HOME": str(cwd / "state"), "XDG_CONFIG_HOME": str(cwd / "conf")}
     return subprocess.run(
         [sys.executable, "-m", "tputtui", "verify", *words],

@@ -12,7 +12,7 @@ from tputtui.profile import EngineSpec
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 
-def check(*words) -> None:
+def check(*words: str) -> None:
     check_arguments(EngineSpec("shape:demo", flags.from_argv(words)))
 
 

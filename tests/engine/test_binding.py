@@ -21,7 +21,7 @@ def rows_of(served, last: int = 60) -> NDArray[np.float64]:
     return np.array(served.steps[-last:], dtype=float)
 
 
-def bound(served, last: int = 60, overlapped: bool = False) -> Binding | None:
+def bound(served: Served, last: int = 60, overlapped: bool = False) -> Binding | None:
     """What binds in the last steps."""
     rows = rows_of(served, last)
     ended = served.ended

@@ -18,7 +18,7 @@ from tputtui.load.lengths import Uniform
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 
-def walk(root, path, purpose: str, version: str):
+def walk(root, path: str, purpose: str, version: str):
     """What stands at a dotted path; fails naming the part that is gone."""
     found = root
     for name in path.split("."):

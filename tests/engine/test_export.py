@@ -16,7 +16,7 @@ from tputtui.engine import flags, models
 from tputtui.engine.vllm.args import argument_parser, import_vllm, parse_arguments, prepare
 from tputtui.export import export
 from tputtui.export.startup import start_up
-from tputtui.profile import EngineSpec
+from tputtui.profile import EngineSpec, Profile
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
@@ -59,7 +59,7 @@ def served(words):
     return EngineArgs.from_cli_args(found)
 
 
-def served_by(found, name: str, folder):
+def served_by(found, name: str, folder: Path):
     """EngineArgs of a production that starts from `found` exported in that format."""
     text = export(found, name)
     if name == "vllm":
@@ -76,7 +76,7 @@ def direct(found):
     return parse_arguments(models.resolve(start_up(found).spec))
 
 
-def agree(found, folder):
+def agree(found: Profile, folder: Path):
     """All of them agree; what they agree on."""
     booted = direct(found)
     for name in ("vllm", "command", "env"):

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def outcomes(served):
+def outcomes(served: Served):
     return Counter(sample.outcome for sample in served.ended)
 
 

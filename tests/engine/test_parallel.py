@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -12,7 +13,7 @@ import pytest
 
 from tests import PATIENCE_S
 from tests.engine import simulated as simulation
-from tests.engine.conftest import Bench
+from tests.engine.conftest import Bench, Served
 from tputtui.cli import main
 from tputtui.engine.protocol import State
 from tputtui.engine.vllm.inproc import VllmEngine
@@ -38,7 +39,7 @@ def shared():
 
 
 @pytest.fixture
-def ranks(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+def ranks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """Two ranks on the CPU, which asks for a NUMA node each unless it is told not to bind."""
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     # Two ranks of two threads each would wait for each other on two cores.
@@ -52,7 +53,7 @@ def ranks(bench: Bench, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.long
-def test_two_ranks_are_turned_watched_booted_anew_and_leave_nothing(ranks) -> None:
+def test_two_ranks_are_turned_watched_booted_anew_and_leave_nothing(ranks: Served) -> None:
     session, host = ranks.session, ranks.host
     assert len(workers()) == 2
     ranks.start(24, Uniform(16, 64), Uniform(8, 24), seed=31)

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 BASE = Workload(ClosedLoop(1), Uniform(30, 50), Uniform(3, 9), seed=77)
 
 
-def served_hits(cpu, load: Workload, requests: int):
+def served_hits(cpu: Served, load: Workload, requests: int):
     """(hits ÷ tokens looked up, requests) of the first requests of `load` on an empty cache."""
     assert cpu.llm_engine.reset_prefix_cache()
     cpu.session.steer.load.set(load)

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,13 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
-def own(bench: Bench, cpu: Served):
+def own(bench: Bench, cpu: Served) -> Iterator[Served]:
     """The CPU engine, given up afterwards: its arguments are no longer what others expect."""
     yield cpu
     bench.close()
 
 
-def test_above_the_ceiling_a_boot_raises_it_and_the_same_load_goes_on(own) -> None:
+def test_above_the_ceiling_a_boot_raises_it_and_the_same_load_goes_on(own: Served) -> None:
     session = own.session
     earlier = own.recorder.accounting.issued
     own.start(40, Uniform(16, 64), Uniform(8, 24), seed=21)
@@ -70,7 +71,7 @@ def test_above_the_ceiling_a_boot_raises_it_and_the_same_load_goes_on(own) -> No
     assert outcomes == {Outcome.FINISHED, Outcome.ABORTED}
 
 
-def test_a_boot_that_fails_goes_back_to_the_arguments_before_and_says_why(own) -> None:
+def test_a_boot_that_fails_goes_back_to_the_arguments_before_and_says_why(own: Served) -> None:
     session = own.session
     own.start(20, Uniform(16, 64), Uniform(8, 24), seed=22)
     own.turn(10)
@@ -92,7 +93,7 @@ def test_a_boot_that_fails_goes_back_to_the_arguments_before_and_says_why(own) -
     own.drain(at_most=300)
 
 
-def test_a_compiled_model_goes_with_its_engine(own) -> None:
+def test_a_compiled_model_goes_with_its_engine(own: Served) -> None:
     """What vLLM does as it compiles a model, without the 40 s that this takes on a CPU."""
     from torch._dynamo.convert_frame import register_bytecode_hook
     from vllm.compilation.wrapper import TorchCompileWithNoGuardsWrapper

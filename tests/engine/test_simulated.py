@@ -43,7 +43,11 @@ class Simulated:
     """A session on a simulated device in virtual time."""
 
     def __init__(
-        self, spec=LLAMA, load: Workload = LOAD, simulation: Simulation | None = None, **args: int
+        self,
+        spec: EngineSpec = LLAMA,
+        load: Workload = LOAD,
+        simulation: Simulation | None = None,
+        **args: int,
     ) -> None:
         simulation = simulation or simulation_of("h100")
         self.clock = VirtualTime()
@@ -139,7 +143,7 @@ def test_a_step_takes_what_the_model_of_its_cost_says() -> None:
 
 
 def test_scheduling_ahead_hides_the_hosts_time() -> None:
-    def tokens_per_s(**args: bool):
+    def tokens_per_s(**args: bool) -> float:
         with Simulated(**args) as run:
             return run.run(5.0).figures.generated_per_s
 
@@ -235,7 +239,7 @@ def test_a_quantization_makes_the_weights_lighter_and_the_cache_larger() -> None
 def test_real_time_and_virtual_time_agree() -> None:
     load = Workload(ClosedLoop(8), Uniform(20, 200), Uniform(8, 40), seed=9)
 
-    def medians(session, began_s: float):
+    def medians(session: Session, began_s: float):
         ended = [each for each in session.recorder.request_log if each.end_s > began_s + 0.5]
         assert len(ended) > 50
         return [statistics.median(values) for values in

@@ -10,6 +10,7 @@ import resource
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ NO_DAC = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
 
 
 @pytest.fixture
-def full(tmp_path: Path):
+def full(tmp_path: Path) -> Iterator[Path]:
     """A folder on a disk that takes 64 KiB; a limit on the size of files where none can be had."""
     folder = tmp_path / "full"
     folder.mkdir()
@@ -52,7 +53,9 @@ def rig() -> Rig:
     return rig
 
 
-def test_a_full_disk_at_save_is_a_sentence_and_leaves_nothing_half_written(rig: Rig, full) -> None:
+def test_a_full_disk_at_save_is_a_sentence_and_leaves_nothing_half_written(
+    rig: Rig, full: Path
+) -> None:
     before = sorted(full.iterdir())
     with pytest.raises(ProfileError, match=r"could not be written: (No space|File too large)"):
         rig.session.save(full / "tuned.yaml")

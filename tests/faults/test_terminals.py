@@ -24,7 +24,7 @@ pytestmark = pytest.mark.pty
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory):
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A session log: a replay needs no engine, and has the same screen."""
     made = Recorded(tmp_path_factory.mktemp("log") / "run.jsonl.zst")
     made.run(10)
@@ -85,7 +85,7 @@ def state_of(pid: int) -> str:
         return "X"
 
 
-def test_with_its_shell_killed_it_leaves_as_well(tmp_path: Path, log) -> None:
+def test_with_its_shell_killed_it_leaves_as_well(tmp_path: Path, log: Path) -> None:
     terminal = Terminal(f"replay {log}", tmp_path)
     terminal.until(r"REPLAY")
     os.kill(terminal.child.pid, signal.SIGKILL)
@@ -131,7 +131,7 @@ def busy() -> Iterator[None]:
     ],
 )
 def test_every_way_out_gives_the_terminal_back(
-    tmp_path: Path, log, busy: None, way, codes: list[int]
+    tmp_path: Path, log: Path, busy: None, way, codes: list[int]
 ) -> None:
     terminal = Terminal(f"replay {log}", tmp_path, before="ulimit -c 0")
     terminal.until(r"REPLAY")
@@ -157,7 +157,7 @@ def test_every_way_out_gives_the_terminal_back(
     ],
 )
 def test_a_signal_before_the_first_frame_leaves_the_terminal_as_it_was(
-    tmp_path: Path, log, busy: None, command: str, number
+    tmp_path: Path, log: Path, busy: None, command: str, number
 ) -> None:
     terminal = Terminal(f"replay {log}" if command == "replay" else "", tmp_path, env=PACED)
     # The screen has been entered, and Textual's loop may not have the signals yet.
@@ -189,7 +189,7 @@ def test_what_is_painted_first_and_the_board_are_one_screen(tmp_path: Path) -> N
 
 
 def test_a_terminal_that_stopped_reading_is_left_by_ctrl_c_twice(
-    tmp_path: Path, log, busy: None
+    tmp_path: Path, log: Path, busy: None
 ) -> None:
     """Its buffer is full of frames; once it reads again, the last that it reads is a way out."""
     terminal = Terminal(f"replay {log} --speed 64", tmp_path, columns=200, rows=50)
@@ -208,7 +208,9 @@ def test_a_terminal_that_stopped_reading_is_left_by_ctrl_c_twice(
 
 
 @pytest.mark.parametrize("command", ["replay", "attach"])
-def test_with_a_screen_that_hangs_ctrl_c_twice_leaves(tmp_path: Path, log, command: str) -> None:
+def test_with_a_screen_that_hangs_ctrl_c_twice_leaves(
+    tmp_path: Path, log: Path, command: str
+) -> None:
     what = log if command == "replay" else "one=127.0.0.1:9"
     terminal = Terminal(f"{command} {what}", tmp_path, env=fault("screen-hangs"))
     terminal.until(r"REPLAY|one")
@@ -234,7 +236,7 @@ def test_with_a_screen_that_hangs_ctrl_c_twice_leaves(tmp_path: Path, log, comma
     ids=lambda env: ",".join(f"{name}={value}" for name, value in env.items()),
 )
 def test_poor_terminals_and_locales_show_the_same_screen(
-    tmp_path: Path, log, env: dict[str, str]
+    tmp_path: Path, log: Path, env: dict[str, str]
 ) -> None:
     terminal = Terminal(f"replay {log}", tmp_path, env=env)
     terminal.until(r"REPLAY")
@@ -251,7 +253,7 @@ def test_a_terminal_that_cannot_show_a_screen_is_told(tmp_path: Path, kind: str 
 
 
 @pytest.mark.parametrize("size", [(20, 5), (500, 150)])
-def test_a_terminal_of_any_size(tmp_path: Path, log, size: tuple[int, int]) -> None:
+def test_a_terminal_of_any_size(tmp_path: Path, log: Path, size: tuple[int, int]) -> None:
     terminal = Terminal(f"replay {log}", tmp_path, columns=size[0], rows=size[1])
     terminal.until(r"REPLAY")
     terminal.press("q")
@@ -262,7 +264,9 @@ def test_a_terminal_of_any_size(tmp_path: Path, log, size: tuple[int, int]) -> N
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-"])
-def test_one_closed_stream_leaves_the_screen_on_the_other(tmp_path: Path, log, closed: str) -> None:
+def test_one_closed_stream_leaves_the_screen_on_the_other(
+    tmp_path: Path, log: Path, closed: str
+) -> None:
     terminal = Terminal(f"replay {log} {closed}", tmp_path)
     terminal.until(r"REPLAY")
     terminal.until(r"␣ play")
@@ -278,7 +282,7 @@ def test_without_a_terminal_it_ends_with_code_2(tmp_path: Path, closed: str) -> 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
 def test_commands_without_a_screen_go_on_with_streams_closed(
-    tmp_path: Path, log, closed: str
+    tmp_path: Path, log: Path, closed: str
 ) -> None:
     words = f"{PROGRAM} report {log} -o page.md {closed}"
     done = subprocess.run(
@@ -292,7 +296,7 @@ def test_commands_without_a_screen_go_on_with_streams_closed(
 # -- inside another ------------------------------------------------------------------------------
 
 
-def in_multiplexer(program: str, log, cwd) -> tuple[str, ...]:
+def in_multiplexer(program: str, log, cwd: Path) -> tuple[str, ...]:
     command = f"{PROGRAM} replay {log}; echo exit=$?"
     if program == "tmux":
         return ("tmux", "-L", f"test{os.getpid()}", "-f", "/dev/null", "new", command + "; sleep 1")
@@ -300,7 +304,7 @@ def in_multiplexer(program: str, log, cwd) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("program", ["tmux", "screen"])
-def test_inside_a_multiplexer(tmp_path: Path, log, program: str) -> None:
+def test_inside_a_multiplexer(tmp_path: Path, log: Path, program: str) -> None:
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
     import pexpect

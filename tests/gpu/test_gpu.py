@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.engine.conftest import Bench, all_whole
+from tests.engine.conftest import Bench, Served, all_whole
 from tests.terminal import Terminal
 from tputtui.engine.protocol import State
 from tputtui.engine.vllm.inproc import VllmEngine
@@ -55,12 +55,12 @@ def nvml() -> Iterator[GpuReader]:
 
 
 @pytest.fixture
-def large(bench: Bench):
+def large(bench: Bench) -> Served:
     return bench.serve("large", VllmEngine, LARGE)
 
 
 @pytest.fixture
-def small(bench: Bench):
+def small(bench: Bench) -> Served:
     return bench.serve("small", VllmEngine, SMALL)
 
 
@@ -96,7 +96,7 @@ def whole(served, counted) -> None:
     assert served.generated == served.counted_by_vllm() - counted
 
 
-def test_limits_turn_under_cuda_graphs_and_asynchronous_scheduling(large) -> None:
+def test_limits_turn_under_cuda_graphs_and_asynchronous_scheduling(large: Served) -> None:
     config, facts = large.llm_engine.vllm_config, large.host.status.facts
     assert facts.overlapped
     assert facts.device.startswith("NVIDIA")
@@ -127,7 +127,7 @@ def test_limits_turn_under_cuda_graphs_and_asynchronous_scheduling(large) -> Non
     whole(large, counted)
 
 
-def test_limits_turned_at_random_lose_nothing(large) -> None:
+def test_limits_turned_at_random_lose_nothing(large: Served) -> None:
     turn, dice = large.session.steer.limits.set, random.Random(0)
     counted = large.counted_by_vllm()
     least = large.host.status.facts.floor("num_gpu_blocks", large.host.status.knobs)
@@ -151,7 +151,7 @@ def test_limits_turned_at_random_lose_nothing(large) -> None:
     whole(large, counted)
 
 
-def test_a_length_lowered_cuts_what_is_past_it_and_the_slots_are_used_again(large) -> None:
+def test_a_length_lowered_cuts_what_is_past_it_and_the_slots_are_used_again(large: Served) -> None:
     large.start(64, Uniform(200, 400), Uniform(200, 400), seed=3)
     large.turn(150)
     large.session.steer.limits.set("max_model_len", 450)
@@ -165,7 +165,7 @@ def test_a_length_lowered_cuts_what_is_past_it_and_the_slots_are_used_again(larg
     large.drain(at_most=800)
 
 
-def test_what_is_shown_is_what_nvidia_smi_shows(large, nvml: GpuReader, told) -> None:
+def test_what_is_shown_is_what_nvidia_smi_shows(large: Served, nvml: GpuReader, told) -> None:
     large.start(64, Uniform(100, 300), Uniform(100, 200), seed=4)
     found = []
     for _ in range(4):
@@ -199,7 +199,7 @@ def test_what_is_shown_is_what_nvidia_smi_shows(large, nvml: GpuReader, told) ->
     large.drain(at_most=600)
 
 
-def test_boots_give_the_memory_back(large, told) -> None:
+def test_boots_give_the_memory_back(large: Served, told) -> None:
     used, tokens, seconds = [], [], []
     for again in range(3):
         large.session.steer.engine.boot_with({**LIMITS, "max_num_seqs": 65 - again % 2}, {})
@@ -221,14 +221,16 @@ def test_boots_give_the_memory_back(large, told) -> None:
     assert tokens == pytest.approx([tokens[0]] * 3, rel=0.01)
 
 
-def test_an_engine_that_is_closed_leaves_its_context_only(large, bench: Bench, told) -> None:
+def test_an_engine_that_is_closed_leaves_its_context_only(
+    large: Served, bench: Bench, told
+) -> None:
     assert used_bytes() > 20 * GB
     bench.close()
     told("left GB", used_bytes() / GB)
     assert used_bytes() < 3 * GB
 
 
-def test_a_boot_that_does_not_fit_goes_back_to_what_ran(small, told) -> None:
+def test_a_boot_that_does_not_fit_goes_back_to_what_ran(small: Served, told) -> None:
     before = small.host.status.facts
     small.start(32, Uniform(100, 300), Uniform(10, 20), seed=6)
     small.turn(20)

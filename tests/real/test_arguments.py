@@ -217,7 +217,7 @@ def test_automatic_is_no_number(automatic: str) -> None:
 # -- files and lines -----------------------------------------------------------------------------
 
 
-def shown(*words: str, capsys):
+def shown(*words: str, capsys: pytest.CaptureFixture[str]):
     """(rows of `config show`, what went to stderr)"""
     assert main(["config", "show", *words]) == 0
     out, err = capsys.readouterr()

@@ -29,12 +29,12 @@ GEMMA4 = {
 }  # fmt: skip
 
 
-def simulated(config: dict[str, object], folder, **args: int) -> Simulated:
+def simulated(config: dict[str, object], folder: Path, **args: int) -> Simulated:
     spec = folder_of(config, folder)
     return Simulated(EngineSpec(spec.model, spec.args | args), LOAD, simulation_of("l4"))
 
 
-def sizes_of(run):
+def sizes_of(run: Simulated):
     return run.host._engine._devices._sizes
 
 
@@ -165,7 +165,7 @@ def test_without_its_window_a_layer_sees_everything(tmp_path: Path) -> None:
 # -- what cannot be ------------------------------------------------------------------------------
 
 
-def refusal(config, folder, **args: int) -> Exception:
+def refusal(config, folder: Path, **args: int) -> Exception:
     spec = folder_of(config, folder)
     clock = VirtualTime()
     engine = SimulatedEngine(simulation_of("l4"), clock)

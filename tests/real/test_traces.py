@@ -21,7 +21,7 @@ BAILIAN = (
 )
 
 
-def replayed(path) -> Workload:
+def replayed(path: Path) -> Workload:
     return Workload(Recorded(), trace=TraceFile(str(path)))
 
 

@@ -25,7 +25,7 @@ sys.exit(code)
 """
 
 
-def refused(*words: str, tmp_path) -> str:
+def refused(*words: str, tmp_path: Path) -> str:
     """What is said of words that are refused, without vLLM having been imported."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *words], stdin=subprocess.DEVNULL, capture_output=True,

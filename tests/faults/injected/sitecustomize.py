@@ -27,7 +27,7 @@ SCHEDULER = "vllm.v1.core.sched.scheduler"
 HELP = "tputtui.ui.screens.help"
 
 
-def at_call(function, number: int, act):
+def at_call(function, number: int, act: Callable[[], None]):
     calls = [0]
 
     def wrapper(*args, **options):
@@ -127,7 +127,7 @@ def nvml_that(act):
     return build
 
 
-def failing(error):
+def failing(error) -> Callable[..., None]:
     def init(*_) -> None:
         raise error("Unknown Error")
 
