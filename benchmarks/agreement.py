@@ -118,7 +118,7 @@ def leg_of(engine, sampling, figures) -> dict:
     return {"figures": list(map(float, figures)), "settings": found, "counted": counted(engine)}
 
 
-def vllm_leg(kind: str, options, folder: pathlib.Path) -> dict:
+def vllm_leg(kind: str, options: argparse.Namespace, folder: pathlib.Path) -> dict:
     """vLLM's own benchmark, through its parser and its main."""
     from vllm import LLM
     from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -146,7 +146,7 @@ def vllm_leg(kind: str, options, folder: pathlib.Path) -> dict:
     return leg_of(engine, sampling, figures)
 
 
-def boot(options, folder: pathlib.Path):
+def boot(options: argparse.Namespace, folder: pathlib.Path):
     """Our host on a booted engine, idle; and its recorder. A pass hands over all that is due,
     however busy the machine: so does vLLM's benchmark."""
     dispatch._SENDING_S = math.inf
@@ -178,7 +178,7 @@ def wave(host, recorder, requests: int) -> list:
     return samples
 
 
-def our_leg(kind: str, options, host, recorder) -> dict:
+def our_leg(kind: str, options: argparse.Namespace, host, recorder) -> dict:
     """The same through our loop."""
     if kind == "throughput":
         samples = [wave(host, recorder, n) for n in (WARM_UP, options.requests)][1]
@@ -193,7 +193,9 @@ def our_leg(kind: str, options, host, recorder) -> dict:
     return leg_of(host._engine._engine, host._engine._sampling(options.output), figures)
 
 
-def legs_here(sides: list[str], kind: str, options, folder: pathlib.Path) -> list[dict]:
+def legs_here(
+    sides: list[str], kind: str, options: argparse.Namespace, folder: pathlib.Path
+) -> list[dict]:
     """Legs on one engine, ours; our hooks are off while vLLM's benchmark runs."""
     host, recorder = boot(options, folder)
     engine, scheduler = host._engine._engine, host._engine._scheduler
@@ -220,7 +222,7 @@ def order(pairs: int) -> list[str]:
     return [s for i in range(pairs) for s in (("vllm", "ours") if i % 2 == 0 else ("ours", "vllm"))]
 
 
-def legs_of(side: str, kind: str, options, folder: pathlib.Path) -> list[dict]:
+def legs_of(side: str, kind: str, options: argparse.Namespace, folder: pathlib.Path) -> list[dict]:
     """What a new process finds: one leg, or `both` for all of them."""
     apart = side == "vllm" and options.own_process_core
     env = os.environ | ENVIRONMENT | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1" if apart else "0"}
@@ -245,7 +247,7 @@ def verdict(ratios: list[float], band: float) -> str:
     return f"{told}, median {statistics.median(ratios):.3f}: {where}"
 
 
-def compare(kind: str, options, folder: pathlib.Path) -> None:
+def compare(kind: str, options: argparse.Namespace, folder: pathlib.Path) -> None:
     """Run and print all pairs of one kind."""
     names, band, sides = FIGURES[kind], BAND[kind], order(options.pairs)
     batches = f"batches of {options.batch}, {options.iters} a leg after {options.warmup}"

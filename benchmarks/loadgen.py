@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class StandIn:
         self._step_s = step_s
         self._waiting: list = []
 
-    def boot(self, spec, report):
+    def boot(self, spec: tputtui.profile.EngineSpec, report: tputtui.engine.protocol.Report):
         from tputtui.engine.protocol import EngineFacts
         from tputtui.knobs import Knobs
 
@@ -73,10 +74,10 @@ class StandIn:
             "stand-in", "none", "none", Knobs(1024, 8192, 4096), 10**6, 16, 8192, 0.0
         )
 
-    def submit(self, request) -> None:
+    def submit(self, request: tputtui.load.generator.RequestSpec) -> None:
         self._waiting.append((request.number, request.token_ids().tolist(), request.output_tokens))
 
-    def step(self):
+    def step(self) -> tputtui.engine.protocol.StepReport:
         from tputtui.engine.protocol import Ended, StepReport
         from tputtui.measure.samples import StepSample
 
@@ -91,13 +92,13 @@ class StandIn:
         }  # fmt: skip
         return StepReport(StepSample(**values), [(e.number, end_s) for e in ended], [], ended)
 
-    def apply(self, knobs):
+    def apply(self, knobs: tputtui.knobs.Knobs) -> list[tputtui.engine.protocol.Ended]:
         return []
 
-    def end(self, numbers):
+    def end(self, numbers: Iterable[int]) -> list[tputtui.engine.protocol.Ended]:
         return []
 
-    def counts(self):
+    def counts(self) -> tputtui.engine.protocol.Counts:
         return 0, len(self._waiting)
 
     def shutdown(self) -> None: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 import msgspec
@@ -36,13 +37,13 @@ def series_of(
     length_s: float = 60.0,
     seed: int = 0,
     noise: float = 0.02,
-    goodput=None,
+    goodput: float | None = None,
 ) -> Series:
     """A window's series around the given values, of turnovers two seconds long."""
     random = np.random.default_rng(seed)
     count, n = max(1, int(length_s / 2)), max(1, int(length_s)) * 15
 
-    def rate(value) -> Batched:
+    def rate(value: float) -> Batched:
         seconds = value * (1 + noise * random.standard_normal(max(1, int(length_s))))
         mean = float(seconds.mean())
         batches = seconds[: 2 * count].reshape(count, -1).mean(axis=1)
@@ -144,7 +145,13 @@ def six_trials(goals: bool = False) -> tuple[Trial, ...]:
 
 
 def difference_of(
-    key: str, old: float, new: float, low, high, judgement: str, needs_s: float = math.nan
+    key: str,
+    old: float,
+    new: float,
+    low: float,
+    high: float,
+    judgement: str,
+    needs_s: float = math.nan,
 ) -> Difference:
     """One row as it is told."""
     metric = next(metric for metric in METRICS if metric.key == key)
@@ -161,7 +168,7 @@ EVERY_JUDGEMENT = (
 )
 
 
-def frame_of(trials, *, marks: tuple[Mark, ...] = (), **more: int) -> Frame:
+def frame_of(trials: Iterable[Trial], *, marks: tuple[Mark, ...] = (), **more: int) -> Frame:
     """A real frame of an engine that serves, with `trials` in it."""
     demo = profile.load(profile.shipped()["demo"])
     rig = Rig(demo.load, demo.knobs)
@@ -187,26 +194,26 @@ class Stub:
 
     boot_cost = "The load pauses for about 9 s, as long as the last boot took."
 
-    def __init__(self, frame) -> None:
+    def __init__(self, frame: Frame) -> None:
         self.shown = frame
         self.asked = []
         self.steer = self.engine = self
 
     @property
-    def latest(self):
+    def latest(self) -> Frame:
         return self.advance()
 
-    def advance(self):
+    def advance(self) -> Frame:
         return self.shown
 
-    def jump(self, number, *, boot: bool = False) -> str:
+    def jump(self, number: int, *, boot: bool = False) -> str:
         trial = next(trial for trial in self.shown.trials if trial.number == number)
         if trial.engine != self.shown.trials[-1].engine and not boot:
             raise BootNeeded(f"Row {number} ran on another engine.", self.boot_cost)
         self.asked.append(("jump", number, boot))
         return f"max_num_seqs back to that of row {number}"
 
-    def pin(self, number) -> None:
+    def pin(self, number: int) -> None:
         self.asked.append(("pin", number))
         self.shown = replace(self.shown, baseline=number)
 

@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ class FakeAmdSmi:
         self.opened = 0
         self.failing = None
 
-    def told(self, query: str, gpu, value):
+    def told(self, query: str, gpu: str | None, value: object) -> Any:
         value = self.answers.get((query, gpu), self.answers.get(query, value))
         if isinstance(value, Exception):
             raise value
@@ -46,53 +47,53 @@ class FakeAmdSmi:
     def amdsmi_shut_down(self) -> None:
         self.opened -= 1
 
-    def amdsmi_get_processor_handles(self):
+    def amdsmi_get_processor_handles(self) -> Any:
         return self.told("handles", None, ["gpu0", "gpu1"])
 
-    def amdsmi_get_gpu_driver_info(self, gpu):
+    def amdsmi_get_gpu_driver_info(self, gpu: str) -> Any:
         return {"driver_name": "amdgpu", "driver_version": "6.12.12"}
 
-    def amdsmi_get_gpu_asic_info(self, gpu):
+    def amdsmi_get_gpu_asic_info(self, gpu: str) -> Any:
         return self.told("asic", gpu, {"market_name": "AMD Instinct MI300X"})
 
-    def amdsmi_get_gpu_board_info(self, gpu):
+    def amdsmi_get_gpu_board_info(self, gpu: str) -> Any:
         return {"product_name": "AMD Instinct MI300X OAM"}
 
-    def amdsmi_get_gpu_activity(self, gpu):
+    def amdsmi_get_gpu_activity(self, gpu: str) -> Any:
         told = {"gfx_activity": 93, "umc_activity": 40, "mm_activity": "N/A"}
         return self.told("activity", gpu, told)
 
-    def amdsmi_get_gpu_vram_usage(self, gpu):
+    def amdsmi_get_gpu_vram_usage(self, gpu: str) -> Any:
         return self.told("vram", gpu, {"vram_total": 196592, "vram_used": 102400})
 
-    def amdsmi_get_power_info(self, gpu):
+    def amdsmi_get_power_info(self, gpu: str) -> Any:
         told = {"socket_power": 712, "current_socket_power": 712, "average_socket_power": "N/A"}
         return self.told("power", gpu, told)
 
-    def amdsmi_get_power_cap_info(self, gpu):
+    def amdsmi_get_power_cap_info(self, gpu: str) -> Any:
         return self.told("cap", gpu, {"power_cap": 750_000_000})
 
-    def amdsmi_get_temp_metric(self, gpu, kind, metric):
+    def amdsmi_get_temp_metric(self, gpu: str, kind: int, metric: int) -> Any:
         if kind == self.AmdSmiTemperatureType.EDGE:
             raise AmdSmiError("not supported")
         return self.told("temperature", gpu, 61)
 
-    def amdsmi_get_clock_info(self, gpu, kind):
+    def amdsmi_get_clock_info(self, gpu: str, kind: int) -> Any:
         told = {"clk": 2100, "max_clk": 2100} if kind == 1 else {"clk": 1300, "max_clk": 1300}
         return self.told("clock", gpu, told)
 
-    def amdsmi_get_gpu_total_ecc_count(self, gpu):
+    def amdsmi_get_gpu_total_ecc_count(self, gpu: str) -> Any:
         return self.told("ecc", gpu, {"correctable_count": 4, "uncorrectable_count": 1})
 
-    def amdsmi_get_energy_count(self, gpu):
+    def amdsmi_get_energy_count(self, gpu: str) -> Any:
         told = {"energy_accumulator": 1_000_000, "counter_resolution": 15.3, "timestamp": 1}
         return self.told("energy", gpu, told)
 
-    def amdsmi_get_violation_status(self, gpu):
+    def amdsmi_get_violation_status(self, gpu: str) -> Any:
         told = {"active_ppt_pwr": gpu == "gpu1", "active_socket_thrm": "N/A"}
         return self.told("violation", gpu, told)
 
-    def amdsmi_get_gpu_process_list(self, gpu):
+    def amdsmi_get_gpu_process_list(self, gpu: str) -> Any:
         ours = {"name": "python", "pid": os.getpid(), "memory_usage": {"vram_mem": 90 * GIB}}
         bystander = {"name": "rvs", "pid": 1, "memory_usage": {"vram_mem": 0}}
         return self.told("processes", gpu, [ours, bystander])

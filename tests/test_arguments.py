@@ -6,13 +6,16 @@ import argparse
 import json
 import os
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from enum import Enum
 from importlib import metadata
+from typing import Any
 
 import pytest
 
 from tputtui.engine import flags
 from tputtui.engine.arguments import LEFT_OUT, arguments, text_of, value_of
+from tputtui.engine.protocol import Argument
 from tputtui.engine.vllm import args as vllm_args
 from tputtui.engine.vllm.args import BRIEFLY, prepare
 from tputtui.errors import UsageError
@@ -71,11 +74,11 @@ def parser() -> ArgumentParser:
 
 
 @pytest.fixture(scope="module")
-def known():
+def known() -> dict[str, Argument]:
     return {argument.name: argument for argument in arguments(parser())}
 
 
-def test_every_option_is_there_but_those_left_out_for_a_reason(known) -> None:
+def test_every_option_is_there_but_those_left_out_for_a_reason(known: dict[str, Argument]) -> None:
     assert "model" not in known
     assert "help" not in known
     assert all(LEFT_OUT.values())
@@ -107,13 +110,13 @@ def test_every_option_is_there_but_those_left_out_for_a_reason(known) -> None:
     ],
 )
 def test_kind_default_and_choices(
-    known, name: str, kind: str, default: str, choices: tuple[str, ...]
+    known: dict[str, Argument], name: str, kind: str, default: str, choices: tuple[str, ...]
 ) -> None:
     found = known[name]
     assert (found.kind, found.default, found.choices) == (kind, default, choices)
 
 
-def test_the_help_is_one_paragraph_with_the_other_spellings(known) -> None:
+def test_the_help_is_one_paragraph_with_the_other_spellings(known: dict[str, Argument]) -> None:
     assert known["utilization"].help == "To 50% of it. • one Also -u, --share."
     assert known["overlap"].help == "Also -o."
     assert known["dtype"].help == ""
@@ -157,7 +160,9 @@ def test_what_a_model_brings_along_stands_in_place_of_the_defaults() -> None:
         ("format", "default", None),
     ],
 )  # fmt: skip
-def test_what_is_typed_is_what_a_profile_would_hold(known, name: str, text: str, value) -> None:
+def test_what_is_typed_is_what_a_profile_would_hold(
+    known: dict[str, Argument], name: str, text: str, value
+) -> None:
     found = value_of(known[name], text)
     assert found == value
     assert type(found) is type(value)
@@ -184,7 +189,7 @@ def test_what_is_typed_is_what_a_profile_would_hold(known, name: str, text: str,
     ],
 )
 def test_what_the_kind_rules_out_is_refused_in_a_sentence(
-    known, name: str, text: str, says: str, hint: str
+    known: dict[str, Argument], name: str, text: str, says: str, hint: str
 ) -> None:
     with pytest.raises(UsageError) as refusal:
         value_of(known[name], text)
@@ -197,7 +202,7 @@ def test_what_the_kind_rules_out_is_refused_in_a_sentence(
 
 
 @pytest.fixture(scope="module")
-def vllm_parser():
+def vllm_parser() -> Iterator[Any]:
     """vLLM's parser; what it puts into the environment ends with this module."""
     before = dict(os.environ)
     vllm_args.prepare(EngineSpec("shape:demo"))
@@ -208,7 +213,7 @@ def vllm_parser():
 
 
 @pytest.fixture(scope="module")
-def installed(vllm_parser):
+def installed(vllm_parser: Any) -> dict[str, Argument]:
     return {argument.name: argument for argument in arguments(vllm_parser)}
 
 
@@ -216,7 +221,7 @@ def installed(vllm_parser):
 @pytest.mark.timeout(900)
 class TestInstalled:
     def test_every_option_of_the_engine_is_there_or_left_out_for_a_reason(
-        self, vllm_parser, installed
+        self, vllm_parser: Any, installed: dict[str, Argument]
     ) -> None:
         options = {
             option.removeprefix("--").replace("-", "_")
@@ -252,21 +257,23 @@ class TestInstalled:
         ],
     )
     def test_kinds_defaults_and_choices(
-        self, installed, name: str, kind: str, default: str | None, some
+        self, installed: dict[str, Argument], name: str, kind: str, default: str | None, some
     ) -> None:
         found = installed[name]
         assert found.kind == kind
         assert default is None or found.default == default
         assert some <= set(found.choices)
 
-    def test_vllm_s_own_help_is_there_as_one_paragraph(self, installed) -> None:
+    def test_vllm_s_own_help_is_there_as_one_paragraph(
+        self, installed: dict[str, Argument]
+    ) -> None:
         without = [name for name, argument in installed.items() if not argument.help]
         assert len(without) < 5, without
         assert "\n" not in "".join(argument.help for argument in installed.values())
         assert "Data type for model weights" in installed["dtype"].help
         assert "-tp" in installed["tensor_parallel_size"].help
 
-    def test_every_default_can_be_typed(self, installed) -> None:
+    def test_every_default_can_be_typed(self, installed: dict[str, Argument]) -> None:
         for argument in installed.values():
             value = value_of(argument, argument.default)
             if value is not None:
@@ -289,7 +296,9 @@ class TestInstalled:
             ("attention_backend", "TRITON_ATTN"),
         ],
     )
-    def test_what_is_typed_is_taken_by_vllm(self, installed, name: str, text: str) -> None:
+    def test_what_is_typed_is_taken_by_vllm(
+        self, installed: dict[str, Argument], name: str, text: str
+    ) -> None:
         value = value_of(installed[name], text)
         spec = EngineSpec("shape:demo", {name: value})
         vllm_args.check_arguments(spec)

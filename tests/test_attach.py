@@ -18,7 +18,7 @@ from tputtui.attach.bucketed import latency_of
 from tputtui.attach.fleet import Fleet
 from tputtui.attach.poller import News
 from tputtui.attach.reading import Histogram, Reading, Unreadable, read_metrics
-from tputtui.attach.track import Standing, Track
+from tputtui.attach.track import Server, Standing, Track
 from tputtui.errors import UsageError
 from tputtui.redact import redacted
 
@@ -30,7 +30,7 @@ def track() -> Track:
     return Track(HERE, 100.0, 1.0)
 
 
-def fed(track: Track, *scrapes: tuple[float, Reading]):
+def fed(track: Track, *scrapes: tuple[float, Reading]) -> Server:
     for at_s, found in scrapes:
         track.told(at_s, found)
     return track.view(scrapes[-1][0])

@@ -94,7 +94,7 @@ def test_sixteen_servers_each_as_it_is() -> None:
         ]
         done = {"killed": False}
 
-        def until(looked: Looked) -> Literal[0] | bool:
+        def until(looked: Looked) -> bool:
             found = dict(zip(names, looked.servers, strict=True))
             seen = (found["dies"], found["restarts"])
             if not done["killed"] and all(each.now.generated_per_s > 0 for each in seen):
@@ -196,7 +196,7 @@ def test_a_unix_socket_is_scraped(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def certificate(tmp_path: Path):
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
     """A certificate for 127.0.0.1 that nobody knows, and its key."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl, which makes a certificate, is not installed")
@@ -210,7 +210,7 @@ def certificate(tmp_path: Path):
     return certificate, key
 
 
-def test_a_server_has_to_show_who_it_is(certificate) -> None:
+def test_a_server_has_to_show_who_it_is(certificate: tuple[Path, Path]) -> None:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(*certificate)
     with Servers(FakeServer(), tls=tls) as servers:

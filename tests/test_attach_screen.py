@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from tests import SnapCompare
 from tests.served import reading
 from tputtui.attach.about import About
 from tputtui.attach.address import Address
@@ -46,7 +49,7 @@ def fleet_of(servers: int) -> Fleet:
     return fleet
 
 
-def _history(server: int):
+def _history(server: int) -> Iterator[News]:
     about = About("meta-llama/Llama-3.1-8B-Instruct" if server % 2 else "Qwen/Qwen3-32B",
                   "0.33.0", {"max_model_len": 32768, "max_num_seqs": 256})  # fmt: skip
     yield News(server, 100.0, about=about)
@@ -65,12 +68,12 @@ def _history(server: int):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_table_is_drawn(snap_compare, size: tuple[int, int]) -> None:
+def test_the_table_is_drawn(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     assert snap_compare(AttachApp(fleet_of(6), 6), terminal_size=size)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_one_server_is_drawn(snap_compare, size: tuple[int, int]) -> None:
+def test_one_server_is_drawn(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     assert snap_compare(AttachApp(fleet_of(1), 1), terminal_size=size)
 
 

@@ -143,7 +143,7 @@ class TestMeasuring:
 
 
 @pytest.fixture(scope="module")
-def result():
+def result() -> Result:
     rig = Rig(DEMO.load, DEMO.knobs)
     rig.boot()
     rig.session.set_goals(parse_goals("ttft_p90=5s,tpot_p50=1ms"))
@@ -153,7 +153,7 @@ def result():
     return Result("complete", found, goals_met(found, 2), "", account, {"log": "/tmp/x.log"})
 
 
-def test_every_format_holds_the_same_figures(result) -> None:
+def test_every_format_holds_the_same_figures(result: Result) -> None:
     figure = result.measured.figures["ttft_p90_s"]
     found = json.loads(result_text(result, "json"))
     assert found["measured"]["figures"]["ttft_p90_s"]["value"] == figure.value
@@ -173,7 +173,7 @@ def test_every_format_holds_the_same_figures(result) -> None:
     assert max(map(len, table.splitlines())) <= 100
 
 
-def test_a_csv_row_has_its_columns_whether_or_not_a_figure_is_there(result) -> None:
+def test_a_csv_row_has_its_columns_whether_or_not_a_figure_is_there(result: Result) -> None:
     fewer = msgspec.structs.replace(
         result.measured,
         figures={k: v for k, v in result.measured.figures.items() if not k.startswith("itl")},
@@ -190,7 +190,7 @@ def test_no_figures_are_said_in_every_format() -> None:
         assert result_text(nothing, format)
 
 
-def test_goals_are_met_only_beyond_chance(result) -> None:
+def test_goals_are_met_only_beyond_chance(result: Result) -> None:
     assert goals_met(None, 0) is None
     assert goals_met(None, 1) is False
     assert goals_met(result.measured, 2) is False
@@ -214,7 +214,7 @@ def test_a_line_a_second_is_json_without_nan(rig: Rig) -> None:
     assert 90 <= found["running"] + found["waiting"] <= 96
 
 
-def test_a_verify_boot_as_a_table(result) -> None:
+def test_a_verify_boot_as_a_table(result: Result) -> None:
     figures_ = {
         name: msgspec.structs.replace(f, value=f.value * 1.5, low=None, high=None)
         for name, f in result.measured.figures.items()

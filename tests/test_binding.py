@@ -47,7 +47,7 @@ def varied(
 
 
 def bound(
-    rows,
+    rows: NDArray[np.float64],
     length_s: float | None = None,
     knobs: Knobs = KNOBS,
     ceilings: Knobs = CEILINGS,

@@ -11,6 +11,7 @@ from tests.made import calibration
 from tputtui.cli.calibrate import calibration_of
 from tputtui.cli.main import main
 from tputtui.engine.fake import FakeEngine
+from tputtui.engine.protocol import StepReport
 from tputtui.headless.calibrating import Calibrating
 from tputtui.headless.progress import Progress
 from tputtui.profile import EngineSpec
@@ -30,7 +31,7 @@ class Measuring(FakeEngine):
         self.measurements = []
         self.load = 0
 
-    def step(self):
+    def step(self) -> StepReport:
         report = super().step()
         step = report.sample
         decodes = step.decode_tokens

@@ -27,7 +27,7 @@ SIZES = [(78, 3), (118, 6), (58, 6), (78, 22), (198, 48), (40, 4)]
 WORDS = {"better": "▲", "worse": "▼", "the same": "=", "cannot tell yet": "?"}
 
 
-def lines(frame, width: int = 118, height: int = 6):
+def lines(frame: Frame, width: int = 118, height: int = 6) -> list[str]:
     return ["".join(text for text, _ in row) for row in changes(frame, width, height)]
 
 
@@ -44,11 +44,11 @@ def frame() -> Frame:
 
 
 def comparing(
-    frame,
+    frame: Frame,
     *,
     done: bool = False,
     note: str = "pair 3 of at most 12: B warming up, 31 of 96 requests",
-):
+) -> Frame:
     rows = EVERY_JUDGEMENT
     return replace(frame, compare=CompareState("" if done else "B", 2, note, done, rows))
 
@@ -161,7 +161,7 @@ def test_what_takes_longer_than_a_setting_is_measured_is_left_to_an_ab(frame: Fr
     )
 
 
-def settling(frame):
+def settling(frame: Frame) -> Frame:
     window = replace(
         frame.window, phase=Phase.SETTLING, settled=False, turned_over=45, to_turn_over=96
     )

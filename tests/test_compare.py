@@ -58,7 +58,7 @@ def noisy(seed: int, ratio: float = 1.0, noise: float = 0.02):
     rng = np.random.default_rng(seed)
     legs = {}
 
-    def figure(leg, key: str):
+    def figure(leg: Leg, key: str):
         if leg not in legs:
             legs[leg] = math.exp(rng.normal(0, noise)) * (1 - 0.01 * len(legs))
         speed = legs[leg] * (ratio if leg.side == "B" else 1.0)
@@ -129,7 +129,7 @@ def test_equal_legs_are_the_same() -> None:
 def test_the_same_goes_on_for_rows_that_are_still_open() -> None:
     rng = np.random.default_rng(4)
 
-    def figure(leg, key: str) -> float:
+    def figure(leg: Leg, key: str) -> float:
         if key != "ttft_p90":
             return 100.0
         return (80 if leg.side == "B" else 100) * math.exp(rng.normal(0, 0.08))
@@ -144,7 +144,7 @@ def test_the_same_goes_on_for_rows_that_are_still_open() -> None:
 def test_a_clear_headline_goes_on_for_latency_rows_that_are_still_open() -> None:
     logs = [0.0, 0.3, 0.15, 0.25, 0.1, 0.2] * 2
 
-    def figure(leg, key: str) -> float:
+    def figure(leg: Leg, key: str) -> float:
         if key != "tpot_p90":
             return (110 if leg.side == "B" else 100) + 0.01 * leg.pair
         return 100 * math.exp(logs[leg.pair] if leg.side == "B" else 0.0)
@@ -331,7 +331,7 @@ def test_a_leg_of_few_steps_keeps_its_time() -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 1000))
-def test_without_stalls_nothing_takes_longer_and_order_stays(seed) -> None:
+def test_without_stalls_nothing_takes_longer_and_order_stays(seed: int) -> None:
     rng = np.random.default_rng(seed)
     recorder = Recorder()
     slow = dict(zip(rng.integers(0, 1000, 20).tolist(), rng.exponential(0.5, 20).tolist(),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.test_screen import app_after
 from tputtui import cli
-from tputtui.cli.settings import SETTINGS, resolved
+from tputtui.cli.settings import SETTINGS, Setting, resolved
 from tputtui.cli.user_config import read_config
 from tputtui.errors import UsageError
 from tputtui.ui.app import TputApp
@@ -34,7 +34,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write(home, text: str) -> None:
+def write(home: Path, text: str) -> None:
     (home / "tputtui" / "config.yaml").write_text(text)
 
 
@@ -46,7 +46,7 @@ def shown(capsys: pytest.CaptureFixture[str], *words: str):
 
 
 @given(st.sampled_from([s for s in SETTINGS if not s.switch]), st.sets(st.sampled_from(SOURCES)))
-def test_the_first_source_that_says_something_wins(setting, sources) -> None:
+def test_the_first_source_that_says_something_wins(setting: Setting, sources: set[str]) -> None:
     said = {name: {setting.name: f"from the {name}"} for name in SOURCES if name in sources}
     environ = {setting.variable: said["environment"][setting.name]} if "environment" in said else {}
     found = resolved(
@@ -58,7 +58,7 @@ def test_the_first_source_that_says_something_wins(setting, sources) -> None:
 
 
 @pytest.mark.parametrize("setting", SWITCHES, ids=lambda s: s.name)
-def test_switches_take_the_usual_words_and_no_others(setting) -> None:
+def test_switches_take_the_usual_words_and_no_others(setting: Setting) -> None:
     for text, on in (("1", True), ("YES", True), ("off", False), ("0", False), ("false", False)):
         assert resolved({}, {setting.variable: text}, {}, {})[setting.name].on is on
     with pytest.raises(ValueError, match="neither on nor off"):
@@ -230,7 +230,7 @@ def test_help_shows_the_keys_as_they_are() -> None:
 # -- completion and help -------------------------------------------------------------------------
 
 
-def completed(line: str, home):
+def completed(line: str, home: Path):
     """What the program answers a shell."""
     env = os.environ | {
         "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9", "_ARGCOMPLETE": "1",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from operator import attrgetter
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from textual.pilot import Pilot
 
 from tests.rig import Rig
 from tputtui import profile
@@ -57,7 +59,7 @@ def drawn(
 
 
 @given(st.integers(0, 5000), st.integers(4, 200))
-def test_a_column_and_its_seconds_are_one_another(total, width) -> None:
+def test_a_column_and_its_seconds_are_one_another(total: int, width) -> None:
     history = History(0.0)
     history.total = total
     page = Page.of(history, width)
@@ -95,7 +97,7 @@ def test_marks_of_one_second_read_as_the_last_and_how_many_more() -> None:
 
 
 @given(st.integers(0, 60))
-def test_a_long_text_keeps_its_ends(width) -> None:
+def test_a_long_text_keeps_its_ends(width: int) -> None:
     text = "0:42 ┃ max_num_batched_tokens 2,048 → 1,024"
     told = trail_of((42, "knob", "max_num_batched_tokens 2,048 → 1,024")).told(42, width)
     assert len(told) == min(width, len(text))
@@ -162,7 +164,7 @@ def app_after(seconds: int = 60) -> TputApp:
     return app
 
 
-async def settle(pilot) -> None:
+async def settle(pilot: Pilot[Any]) -> None:
     await pilot.pause()
     pilot.app._board.redraw()
     await pilot.pause()
@@ -178,7 +180,7 @@ def columns(app: TputApp, name: str):
     return {line.index("║") for line in lines(app, name) if "║" in line}
 
 
-def title(app: TputApp, name: str = "throughput"):
+def title(app: TputApp, name: str = "throughput") -> str | None:
     return app._board.query_one(f"#{name}").border_title
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from textual.app import App
+from textual.pilot import Pilot
 
 from tests.test_screen import SIZES
 from tputtui.engine.protocol import Argument
@@ -65,10 +67,10 @@ class FormApp(App[None]):
 class Form:
     """An open form: press keys, read what it shows."""
 
-    def __init__(self, app: FormApp, pilot) -> None:
+    def __init__(self, app: FormApp, pilot: Pilot[Any]) -> None:
         self.app, self.pilot = app, pilot
 
-    async def press(self, *keys) -> None:
+    async def press(self, *keys: str) -> None:
         """Keys by name; a text in angle brackets is typed."""
         for key in keys:
             if key.startswith("<"):
@@ -106,7 +108,7 @@ class Form:
 
 
 @pytest.fixture
-def opened():
+def opened() -> Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]]:
     """Opens the form at a size, with the constructor's options."""
 
     @contextlib.asynccontextmanager
@@ -179,7 +181,8 @@ def test_a_value_is_put_reset_and_given_back_exactly() -> None:
 
 @pytest.mark.parametrize("size", SIZES[::2], ids=lambda size: f"{size[0]}x{size[1]}")
 async def test_every_kind_is_edited_and_use_gets_the_whole_mapping(
-    opened, size: tuple[int, int]
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+    size: tuple[int, int],
 ) -> None:
     async with opened(size) as form:
         await form.press("<max_num_s>", "enter", "<512>", "enter")
@@ -208,7 +211,9 @@ async def test_every_kind_is_edited_and_use_gets_the_whole_mapping(
         ]  # fmt: skip
 
 
-async def test_a_boot_says_what_changes_and_costs_and_can_be_stepped_back_from(opened) -> None:
+async def test_a_boot_says_what_changes_and_costs_and_can_be_stepped_back_from(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened() as form:
         await form.press("f5")
         assert "Nothing is changed" in form.about
@@ -221,7 +226,9 @@ async def test_a_boot_says_what_changes_and_costs_and_can_be_stepped_back_from(o
         assert [args["dtype"] for args in form.app.used] == ["bfloat16"]
 
 
-async def test_a_bad_value_stays_in_the_editor_and_says_why(opened) -> None:
+async def test_a_bad_value_stays_in_the_editor_and_says_why(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened() as form:
         await form.press("<max_num_s>", "enter", "<many>", "enter")
         assert "max_num_seqs is a whole number, and 'many' is none. Such as 256" in form.about
@@ -234,7 +241,9 @@ async def test_a_bad_value_stays_in_the_editor_and_says_why(opened) -> None:
         assert form.here == ["max_num_seqs", "256"]
 
 
-async def test_switches_and_choices_are_turned_in_place(opened) -> None:
+async def test_switches_and_choices_are_turned_in_place(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened() as form:
         assert form.here == ["async_scheduling", "—"]
         seen = []
@@ -248,7 +257,9 @@ async def test_switches_and_choices_are_turned_in_place(opened) -> None:
         assert form.here == ["dtype", "float32 → float16"]
 
 
-async def test_known_values_are_stepped_through_while_editing(opened) -> None:
+async def test_known_values_are_stepped_through_while_editing(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened() as form:
         await form.press("<quanti>", "enter", "down", "down")
         assert form.app.form._editor.value == "fp8"
@@ -258,7 +269,9 @@ async def test_known_values_are_stepped_through_while_editing(opened) -> None:
 
 
 @pytest.mark.parametrize("key", ["delete", "backspace"])
-async def test_a_row_is_reset_to_the_default_and_back(opened, key: str) -> None:
+async def test_a_row_is_reset_to_the_default_and_back(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]], key: str
+) -> None:
     async with opened() as form:
         await form.press("<max_num_s>", "down", "up", key)
         assert form.here == ["max_num_seqs", "256 → default"]
@@ -266,7 +279,9 @@ async def test_a_row_is_reset_to_the_default_and_back(opened, key: str) -> None:
         assert form.here == ["max_num_seqs", "256"]
 
 
-async def test_the_views_show_what_is_given_and_what_is_changed(opened) -> None:
+async def test_the_views_show_what_is_given_and_what_is_changed(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened() as form:
         await form.press("<util>", "enter", "<0.5>", "enter", "escape", "tab")
         assert form.views == ["all", "212", "[given", "4]", "changed", "1"]
@@ -280,7 +295,9 @@ async def test_the_views_show_what_is_given_and_what_is_changed(opened) -> None:
         assert form.listed == ["max_num_seqs", "dtype", "-cc"]
 
 
-async def test_escape_steps_back_from_the_editor_the_filter_and_the_form(opened) -> None:
+async def test_escape_steps_back_from_the_editor_the_filter_and_the_form(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened() as form:
         await form.press("<dtype>", "enter", "<bf>")
         await form.press("escape")
@@ -296,7 +313,9 @@ async def test_escape_steps_back_from_the_editor_the_filter_and_the_form(opened)
         assert form.app.used == []
 
 
-async def test_leaving_with_changes_asks_once(opened) -> None:
+async def test_leaving_with_changes_asks_once(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened() as form:
         await form.press("enter", "escape")
         assert "F5 boots with 1 change. Esc again drops it." in form.about
@@ -307,7 +326,9 @@ async def test_leaving_with_changes_asks_once(opened) -> None:
         assert form.app.used == []
 
 
-async def test_presets_stand_there_as_if_typed_and_need_no_asking(opened) -> None:
+async def test_presets_stand_there_as_if_typed_and_need_no_asking(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened(preset={"max_num_seqs": "512"}) as form:
         assert form.here == ["max_num_seqs", "256 → 512"]
         assert form.views[-1] == "1"
@@ -316,7 +337,9 @@ async def test_presets_stand_there_as_if_typed_and_need_no_asking(opened) -> Non
 
 
 @pytest.mark.parametrize("by", ["check", "use"])
-async def test_a_refusal_keeps_the_form_open_on_the_argument_it_names(opened, by: str) -> None:
+async def test_a_refusal_keeps_the_form_open_on_the_argument_it_names(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]], by: str
+) -> None:
     def refuse(args) -> None:
         if args["max_num_seqs"] == 1:
             raise UsageError("vLLM refuses the flags: argument --dtype: no.", "Try another.")
@@ -334,7 +357,9 @@ async def test_a_refusal_keeps_the_form_open_on_the_argument_it_names(opened, by
         assert used[-1]["max_num_seqs"] == 2
 
 
-async def test_the_list_is_walked_by_pages_and_to_its_ends(opened) -> None:
+async def test_the_list_is_walked_by_pages_and_to_its_ends(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened() as form:
         await form.press("end")
         assert form.here[0] == "-cc"
@@ -347,7 +372,9 @@ async def test_the_list_is_walked_by_pages_and_to_its_ends(opened) -> None:
         assert form.here[0] == "async_scheduling"
 
 
-async def test_a_click_chooses_and_a_second_one_edits(opened) -> None:
+async def test_a_click_chooses_and_a_second_one_edits(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened() as form:
         await form.pilot.click("ArgumentList", offset=(5, 2))
         await form.pilot.pause()
@@ -363,7 +390,8 @@ async def test_a_click_chooses_and_a_second_one_edits(opened) -> None:
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 async def test_every_row_is_as_wide_as_the_list_and_no_word_is_cut(
-    opened, size: tuple[int, int]
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+    size: tuple[int, int],
 ) -> None:
     async with opened(size) as form:
         for keys in ([], ["<e>"], ["down", "down"], ["escape", "tab"], ["tab"]):
@@ -378,7 +406,9 @@ async def test_every_row_is_as_wide_as_the_list_and_no_word_is_cut(
         assert words <= {*ARGUMENTS[1].help.split(), "…"}
 
 
-async def test_nothing_matching_is_said_and_nothing_breaks(opened) -> None:
+async def test_nothing_matching_is_said_and_nothing_breaks(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened() as form:
         await form.press("<xyzzy>", "enter", "f5", "delete", "down", "right", "delete")
         assert "Nothing here has that" in " ".join(form.rows("ArgumentList"))
@@ -388,7 +418,9 @@ async def test_nothing_matching_is_said_and_nothing_breaks(opened) -> None:
         assert form.app.closed
 
 
-async def test_a_resize_between_layouts_paints_anew(opened) -> None:
+async def test_a_resize_between_layouts_paints_anew(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened((80, 24)) as form:
         await form.press("<dtype>", "enter")
         for size in SIZES[::-1]:

@@ -26,6 +26,7 @@ from tputtui.export.startup import start_up
 from tputtui.knobs import KNOBS
 from tputtui.profile import EngineSpec, Profile
 from tputtui.profile.evidence import Change, Evidence
+from tputtui.profile.spec import EngineValue
 from tputtui.profile.spelling import canonical
 
 TUNED = {
@@ -70,7 +71,7 @@ def measured(vllm: str = "0.32.0", **changes) -> Evidence:
 # -- reading them as production does ---------------------------------------------------------------
 
 
-def run_shell(script, shell: str = "bash", folder: Path | None = None):
+def run_shell(script: str, shell: str = "bash", folder: Path | None = None):
     """What `script` calls `vllm` with; it must print nothing else."""
     told = "vllm() { printf '%s\\0' \"$@\"; }\n" + script
     done = subprocess.run(
@@ -107,7 +108,7 @@ def expanded(word) -> str:
     return re.sub(r"\$(\$|\([^)]*\)?)?", lambda m: "$" if m[0] == "$$" else m[0], word)
 
 
-def interpolated(word):
+def interpolated(word: str) -> str:
     """What Compose makes of a word; a single dollar sign would be a variable, or an error."""
     assert "$" not in word.replace("$$", "")
     return word.replace("$$", "$")
@@ -224,7 +225,10 @@ KEYS = st.from_regex(r"x_[a-z_]{1,8}(\.[a-z_]{1,8})?", fullmatch=True)
 @example({"x_a": ["y", "1e3", "0o17", "~", "2026-11-25"]}, {}, "yes")
 @settings(max_examples=80, deadline=None)
 def test_all_formats_say_the_same_words(
-    tmp_path_factory: pytest.TempPathFactory, args, knobs, model
+    tmp_path_factory: pytest.TempPathFactory,
+    args: dict[str, EngineValue],
+    knobs: dict[str, int],
+    model: str,
 ) -> None:
     model = "org/" + model
     folder = tmp_path_factory.getbasetemp()
@@ -254,7 +258,9 @@ def fraction_of(found: Profile) -> float | None:
 @example((1, 30_000))
 @example((131_071, 262_144))
 @settings(max_examples=200, deadline=None)
-def test_the_fraction_comes_to_the_same_blocks_by_vllms_own_rounding(blocks_of) -> None:
+def test_the_fraction_comes_to_the_same_blocks_by_vllms_own_rounding(
+    blocks_of: tuple[int, int],
+) -> None:
     blocks, total = blocks_of
     fraction = fraction_of(made(knobs={"watermark_blocks": blocks, "num_gpu_blocks": total}))
     # As vLLM takes it (0.32, config/scheduler.py), and rounds it (v1/core/kv_cache_manager.py).
@@ -290,7 +296,7 @@ def test_no_watermark_needs_no_size_of_the_cache() -> None:
 # -- vLLM's config file ----------------------------------------------------------------------------
 
 
-def config_of(args, **others: dict[str, int] | str):
+def config_of(args: dict[str, EngineValue], **others: dict[str, int] | str):
     return yaml.safe_load(export(made(args, **others), "vllm"))
 
 
@@ -380,7 +386,7 @@ def test_a_profile_with_everything_exports_vllms_keys_alone() -> None:
 @example(HOSTILE)
 @example("bell \x07, null \0, delete \x7f, lone \ud800, none \uffff")
 @settings(max_examples=50, deadline=None)
-def test_nothing_a_profile_says_of_itself_gets_out_of_the_comment(name: str, about) -> None:
+def test_nothing_a_profile_says_of_itself_gets_out_of_the_comment(name: str, about: str) -> None:
     plain = export(made({"seed": 1}, TUNED), name)
     text = export(made({"seed": 1}, TUNED, about=about), name)
     assert body_of(text) == body_of(plain)
@@ -581,7 +587,7 @@ def test_a_compose_service_is_reached_watched_and_restarted() -> None:
     assert service["environment"] == {"HF_TOKEN": "${HF_TOKEN:-}"}
 
 
-def model_folder(parent: Path, name: str):
+def model_folder(parent: Path, name: str) -> Path:
     folder = parent / name
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
@@ -669,7 +675,7 @@ def test_kubernetes_gets_a_deployment_with_three_probes_and_a_service_in_front()
 @example("...")
 @example("Übermodell/ÄÖ")
 @settings(max_examples=120, deadline=None)
-def test_every_model_makes_a_name_that_kubernetes_takes(model) -> None:
+def test_every_model_makes_a_name_that_kubernetes_takes(model: str) -> None:
     # A hub id is written unlike a path.
     deployment, service = documents(export(made(model=f"org/{model}"), "k8s"))
     names = [deployment["metadata"]["name"], service["metadata"]["name"],

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tputtui.engine.flags import from_argv, known_flags, to_argv
 from tputtui.errors import UsageError
+from tputtui.profile.spec import EngineValue
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_a_word_before_any_flag_is_told_apart(argv: list[str]) -> None:
         ({"-tp": 2}, ["-tp", "2"]),
     ],
 )
-def test_a_mapping_becomes_words(args, argv) -> None:
+def test_a_mapping_becomes_words(args: dict[str, EngineValue], argv) -> None:
     assert to_argv(args) == argv
 
 
@@ -104,7 +105,9 @@ values = st.one_of(
 
 
 @given(st.dictionaries(names, values, max_size=6))
-def test_words_made_of_a_mapping_read_back_as_the_same_mapping(args) -> None:
+def test_words_made_of_a_mapping_read_back_as_the_same_mapping(
+    args: dict[str, EngineValue],
+) -> None:
     again = from_argv(to_argv(args))
     assert again == args
     assert {key: type(value) for key, value in again.items()} == {
@@ -123,7 +126,7 @@ anything = st.one_of(
 
 
 @given(flags, st.lists(anything, max_size=8))
-def test_reading_what_was_written_changes_nothing_more(first, rest) -> None:
+def test_reading_what_was_written_changes_nothing_more(first: str, rest: list[str]) -> None:
     try:
         args = from_argv([first, *rest])
     except UsageError:

@@ -58,14 +58,14 @@ def test_numbers_read_as_a_person_writes_them(text: str, expected: str) -> None:
 
 
 @given(st.floats(0, 1e15))
-def test_no_number_outgrows_its_column(value) -> None:
+def test_no_number_outgrows_its_column(value: float) -> None:
     assert len(compact(value)) == 6
     assert len(rate(value)) == 6
     assert len(seconds(min(value, 3.5e6))) == 7
 
 
 @given(st.floats(-1, 2), st.integers(0, 60))
-def test_a_gauge_fills_its_width(fraction, width) -> None:
+def test_a_gauge_fills_its_width(fraction: float, width: int) -> None:
     filled, empty = bar(fraction, width)
     assert len(filled) + len(empty) == width
 
@@ -78,7 +78,7 @@ def test_an_area_fills_from_below_in_quarters_of_a_cell() -> None:
 
 
 @given(st.floats(1e-9, 1e12))
-def test_a_scale_holds_its_value_and_wastes_at_most_three_fifths(value) -> None:
+def test_a_scale_holds_its_value_and_wastes_at_most_three_fifths(value: float) -> None:
     top = nice_top(value)
     assert value <= top * (1 + 1e-9)
     assert top <= value * 2.5 * (1 + 1e-9)

@@ -15,7 +15,7 @@ Y = {axis.key: axis for axis in AXES_Y}
 X = {axis.key: axis for axis in AXES_X}
 
 
-def point(label: str, tokens_per_s, e2e_s: float, n: int = 1, **more) -> Point:
+def point(label: str, tokens_per_s: float, e2e_s: float, n: int = 1, **more) -> Point:
     latency = {"e2e": quantiles(np.full(n, e2e_s))}
     base = Point(
         label, {"max_num_seqs": 8}, "8 in flight", 8, tokens_per_s, tokens_per_s / 10,
@@ -80,7 +80,7 @@ def test_a_p99_of_too_few_requests_wins_nothing() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(1, 6)), max_size=30))
-def test_the_front_is_what_nothing_dominates(pairs) -> None:
+def test_the_front_is_what_nothing_dominates(pairs: list[tuple[int, int]]) -> None:
     points = [point(letter(i), y, x) for i, (y, x) in enumerate(pairs)]
     kept = {found.label for found in pareto(points, Y["tokens_per_s"], X["e2e_p50"])}
     for i, (y, x) in enumerate(pairs):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import msgspec
 import pytest
+from textual.pilot import Pilot
 from textual.widgets import Input, Label
 
+from tests import SnapCompare
 from tests.test_screen import app_after, paint
 from tputtui.goals import parse_goals
 from tputtui.load.workload import ClosedLoop
@@ -47,25 +50,25 @@ def swept() -> TputApp:
     return TputApp(swept_rig().session, start=lambda: None)
 
 
-async def shown(pilot) -> None:
+async def shown(pilot: Pilot[Any]) -> None:
     await paint(pilot)
     await pilot.press("f")
     await paint(pilot)
 
 
-def text_of(app) -> str:
+def text_of(app: TputApp) -> str:
     canvas = app.screen.query_one("#frontier")
     return "\n".join(canvas.render_line(y).text for y in range(canvas.size.height))
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_the_board_with_goals(snap_compare, size: tuple[int, int]) -> None:
+def test_the_board_with_goals(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     app = TputApp(judged_rig().session, start=lambda: None)
     assert snap_compare(app, terminal_size=size, run_before=paint)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_the_frontier_after_a_sweep(snap_compare, size: tuple[int, int]) -> None:
+def test_the_frontier_after_a_sweep(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     assert snap_compare(swept(), terminal_size=size, run_before=shown)
 
 

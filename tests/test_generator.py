@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tputtui.errors import UsageError
-from tputtui.load.generator import Generator
+from tputtui.load.generator import Generator, RequestSpec
 from tputtui.load.lengths import Fixed, Lengths, LogNormal, Uniform
 from tputtui.load.notation import describe_lengths, parse_lengths
 from tputtui.load.sections import from_texts
@@ -34,7 +34,7 @@ def started(load: Workload, now_s: float = 0.0) -> Generator:
     return generator
 
 
-def ids(specs):
+def ids(specs: list[RequestSpec]):
     return [spec.token_ids().tolist() for spec in specs]
 
 

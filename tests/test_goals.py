@@ -62,7 +62,7 @@ def test_goals_are_written_in_the_unit_a_person_would_use() -> None:
 
 
 @given(GOALS)
-def test_what_is_written_is_read_back_the_same(goals) -> None:
+def test_what_is_written_is_read_back_the_same(goals: tuple[Goal, ...]) -> None:
     assert parse_goals(describe_goals(goals)) == goals
     assert goals_from(goals_to(goals)) == goals
 
@@ -103,7 +103,7 @@ def test_a_profiles_limit_without_a_unit_is_refused(limit: float | bool | list[s
 
 
 @given(st.text(alphabet="tpoe2_ .=<≤,mµs19e+-", max_size=30))
-def test_any_text_is_goals_or_a_sentence(text) -> None:
+def test_any_text_is_goals_or_a_sentence(text: str) -> None:
     try:
         goals = parse_goals(text)
     except UsageError:
@@ -121,7 +121,7 @@ def test_wilson_by_hand() -> None:
 
 
 @given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_the_interval_holds_the_proportion_and_mirrors(counts) -> None:
+def test_the_interval_holds_the_proportion_and_mirrors(counts: tuple[int, int]) -> None:
     met, n = counts
     low, high = wilson(met, n)
     assert 0 <= low <= met / n <= high <= 1

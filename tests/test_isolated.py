@@ -28,7 +28,7 @@ from tputtui.engine.fake import FakeEngine
 from tputtui.engine.isolated import child
 from tputtui.engine.isolated.host import IsolatedHost
 from tputtui.engine.orders import HoldLoad, RunLoad, SetLimits, SetWorkload
-from tputtui.engine.protocol import EngineFacts, State
+from tputtui.engine.protocol import EngineFacts, Report, State, StepReport
 from tputtui.errors import (
     CeilingError,
     EngineError,
@@ -72,7 +72,7 @@ class Tallied(FakeEngine):
         self.tally = tally
         self.done = dict.fromkeys(("steps", "generated", "first_tokens", "gaps", "preempted"), 0)
 
-    def step(self):
+    def step(self) -> StepReport:
         report = super().step()
         self.done["steps"] += 1
         self.done["generated"] += report.sample.generated_tokens
@@ -95,7 +95,7 @@ def die() -> None:
 class DiesBooting(Tallied):
     """Boots, unless it is given more than 64 sequences: then its process is gone."""
 
-    def boot(self, spec, report) -> EngineFacts:
+    def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
         facts = super().boot(spec, report)
         if facts.ceilings.max_num_seqs > 64:
             die()
@@ -105,7 +105,7 @@ class DiesBooting(Tallied):
 class DiesUntold(Tallied):
     """As `DiesBooting`, but its process tells nothing of the boot before it is gone."""
 
-    def boot(self, spec, report) -> EngineFacts:
+    def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
         if spec.args["max_num_seqs"] > 64:
             child._Teller._tell = lambda teller: None
             die()
@@ -115,7 +115,7 @@ class DiesUntold(Tallied):
 class Stuck(Tallied):
     """Never gets through a boot, nor ends when asked to."""
 
-    def boot(self, spec, report) -> None:
+    def boot(self, spec: EngineSpec, report: Report) -> None:
         signal_ignored = partial(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGTERM})
         signal_ignored()
         report(State.LOADING, "for ever")
@@ -126,7 +126,7 @@ class Stuck(Tallied):
 class Daemonic(Tallied):
     """Has a process of its own, which holds on to whatever it was handed."""
 
-    def boot(self, spec, report) -> EngineFacts:
+    def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
         if os.fork() == 0:
             while True:
                 time.sleep(1.0)
@@ -610,7 +610,7 @@ def test_a_screen_stopped_for_a_while_does_not_hold_the_engine_up(parent) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_the_engine_dies_with_its_parent(parent, number) -> None:
+def test_the_engine_dies_with_its_parent(parent, number: signal.Signals) -> None:
     process, engine = parent
     process.send_signal(number)
     until(lambda: gone(engine))

@@ -63,7 +63,7 @@ tame = levels_of(st.just(0.0) | st.floats(0.1, 50))
 
 @settings(max_examples=300, deadline=None)
 @given(tame, st.floats(0.01, 120))
-def test_the_area_is_the_integral_and_time_of_is_its_inverse(level, end_s) -> None:
+def test_the_area_is_the_integral_and_time_of_is_its_inverse(level, end_s: float) -> None:
     curve = Curve(level)
     middles = (np.arange(2000) + 0.5) * end_s / 2000
     by_sums = sum(curve.at(t) for t in middles) * end_s / 2000

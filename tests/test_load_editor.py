@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from textual.pilot import Pilot
+from textual.screen import Screen
 from textual.widgets import Input, Label
 
+from tests import SnapCompare
 from tests.test_screen import SIZES, app_after, paint
 from tputtui.errors import UsageError
 from tputtui.load.generator import Generator
@@ -25,6 +30,7 @@ from tputtui.load.workload import (
     TraceFile,
     Workload,
 )
+from tputtui.ui.app import TputApp
 from tputtui.ui.panels.preview import preview_rows
 from tputtui.ui.rows import width_of
 from tputtui.ui.screens.load import Kind, LoadEditor
@@ -36,7 +42,7 @@ PLAIN = Workload(ClosedLoop(96), Fixed(100), Fixed(50))
 
 
 @pytest.fixture
-def write(tmp_path: Path):
+def write(tmp_path: Path) -> Callable[[str], Path]:
     def write(text: str) -> TraceFile:
         path = tmp_path / "trace.txt"
         path.write_text(text)
@@ -78,7 +84,9 @@ def test_without_anything_shared_nothing_is_found() -> None:
     assert predicted_hits(PLAIN, 16) == 0
 
 
-def test_blocks_of_a_mooncake_trace_are_found_behind_the_same_blocks(write) -> None:
+def test_blocks_of_a_mooncake_trace_are_found_behind_the_same_blocks(
+    write: Callable[[str], Path],
+) -> None:
     file = write(
         MOONCAKE % (0, 1200, 5, [1, 2, 3])
         + MOONCAKE % (1, 1100, 5, [1, 2, 9])
@@ -92,7 +100,7 @@ def test_blocks_of_a_mooncake_trace_are_found_behind_the_same_blocks(write) -> N
     assert predicted_hits(load, 16) == sum(found) / (1200 + 1100 + 1024 + 1024 + 1100)
 
 
-def test_prefixes_and_token_ids_of_our_own_traces_are_found(write) -> None:
+def test_prefixes_and_token_ids_of_our_own_traces_are_found(write: Callable[[str], Path]) -> None:
     named = '{"prompt_tokens": 100, "output_tokens": 3, "prefix": "a", "prefix_tokens": 40}\n'
     load = Workload(ClosedLoop(1), trace=write(named * 2))
     assert predicted_hits(load, 16) == 32 / 200
@@ -104,7 +112,9 @@ def test_prefixes_and_token_ids_of_our_own_traces_are_found(write) -> None:
 
 
 @pytest.mark.parametrize("text", [AZURE, SHAREGPT])
-def test_a_trace_of_unknown_content_has_no_predicted_hits(write, text: str) -> None:
+def test_a_trace_of_unknown_content_has_no_predicted_hits(
+    write: Callable[[str], Path], text: str
+) -> None:
     assert math.isnan(predicted_hits(Workload(ClosedLoop(1), trace=write(text)), 16))
 
 
@@ -196,7 +206,7 @@ def test_curves_are_shown_for_two_periods_or_a_bit_beyond_their_end() -> None:
     assert look(typed(arrivals="1..3 over 10s")).levels(2) == [1, 2]
 
 
-def test_a_trace_says_its_format_times_and_first_lengths(write) -> None:
+def test_a_trace_says_its_format_times_and_first_lengths(write: Callable[[str], Path]) -> None:
     file = write("".join(MOONCAKE % (n * 500, 600 + n % 2, 10, [1, 2]) for n in range(2100)))
     seen = look(Workload(Recorded(2.0), trace=file))
     assert (seen.trace.format, seen.trace.timed, seen.trace.records) == ("mooncake", True, 2000)
@@ -205,7 +215,7 @@ def test_a_trace_says_its_format_times_and_first_lengths(write) -> None:
     assert sum(seen.levels(10)) * seen.horizon_s / 10 == pytest.approx(2000)
 
 
-def test_a_trace_of_text_is_not_read_and_has_no_times(write) -> None:
+def test_a_trace_of_text_is_not_read_and_has_no_times(write: Callable[[str], Path]) -> None:
     file = write(SHAREGPT)
     seen = look(Workload(Poisson(8.0), trace=file))
     assert (seen.trace.format, seen.trace.records, seen.prompt.lengths) == ("sharegpt", 0, ())
@@ -237,11 +247,11 @@ def test_the_preview_is_drawn_at_any_size(texts, size: tuple[int, int]) -> None:
 class Editing:
     """An open editor: set fields, read what it says."""
 
-    def __init__(self, app, pilot) -> None:
+    def __init__(self, app: TputApp, pilot: Pilot[Any]) -> None:
         self.app, self.pilot = app, pilot
 
     @property
-    def screen(self):
+    def screen(self) -> Screen[object]:
         return self.app.screen
 
     def field(self, name: str):
@@ -250,7 +260,7 @@ class Editing:
     def kind(self, name: str):
         return self.screen.query_one(f"#{name}-kind", Kind)
 
-    async def write(self, **texts) -> None:
+    async def write(self, **texts: str) -> None:
         for name, text in texts.items():
             self.field(name).value = text
         await self.pilot.pause()
@@ -264,7 +274,7 @@ class Editing:
         return str(self.screen.query_one("#preview").border_title)
 
 
-async def opened(pilot) -> Editing:
+async def opened(pilot: Pilot[Any]) -> Editing:
     await paint(pilot)
     await pilot.press("l")
     await pilot.pause()
@@ -390,7 +400,9 @@ async def test_pairs_take_the_place_of_the_lengths_and_give_it_back() -> None:
         assert app.session.workload.prompt == Fixed(256)
 
 
-async def test_a_trace_shuts_all_that_it_brings_and_gives_it_back(write) -> None:
+async def test_a_trace_shuts_all_that_it_brings_and_gives_it_back(
+    write: Callable[[str], Path],
+) -> None:
     file = write(MOONCAKE % (0, 600, 5, [1, 2]) + MOONCAKE % (500, 700, 5, [1, 3]))
     app = app_after(5)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -419,7 +431,7 @@ async def test_a_trace_shuts_all_that_it_brings_and_gives_it_back(write) -> None
         assert app.session.workload == Workload(Recorded(2.0), trace=file)
 
 
-async def test_a_load_that_is_refused_keeps_the_editor_open(write) -> None:
+async def test_a_load_that_is_refused_keeps_the_editor_open(write: Callable[[str], Path]) -> None:
     def refuse(workload) -> None:
         raise UsageError("The engine is asleep.", "Wake it.")
 
@@ -477,8 +489,8 @@ async def test_nothing_is_hidden_on_the_smallest_screen() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_the_editor(snap_compare, size: tuple[int, int]) -> None:
-    async def edit(pilot) -> None:
+def test_the_editor(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
+    async def edit(pilot: Pilot[Any]) -> None:
         editing = await opened(pilot)
         await editing.write(
             arrivals="0s=2, 40s=12, 80s=4/s every 120s",
@@ -493,8 +505,8 @@ def test_the_editor(snap_compare, size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-def test_the_editor_with_what_was_refused(snap_compare, theme: str) -> None:
-    async def edit(pilot) -> None:
+def test_the_editor_with_what_was_refused(snap_compare: SnapCompare, theme: str) -> None:
+    async def edit(pilot: Pilot[Any]) -> None:
         editing = await opened(pilot)
         await editing.write(arrivals="many", pairs="100/50=3,800/100=1")
 
@@ -503,8 +515,8 @@ def test_the_editor_with_what_was_refused(snap_compare, theme: str) -> None:
     assert snap_compare(app, terminal_size=(80, 24), run_before=edit)
 
 
-def test_a_long_hint_takes_rows_from_the_preview(snap_compare) -> None:
-    async def edit(pilot) -> None:
+def test_a_long_hint_takes_rows_from_the_preview(snap_compare: SnapCompare) -> None:
+    async def edit(pilot: Pilot[Any]) -> None:
         editing = await opened(pilot)
         await editing.write(trace="/traces/azure-2023-conv.csv")
         editing.screen.look()
@@ -513,8 +525,8 @@ def test_a_long_hint_takes_rows_from_the_preview(snap_compare) -> None:
     assert snap_compare(app_after(30), terminal_size=(80, 24), run_before=edit)
 
 
-def test_the_editor_with_a_list_of_kinds(snap_compare) -> None:
-    async def edit(pilot) -> None:
+def test_the_editor_with_a_list_of_kinds(snap_compare: SnapCompare) -> None:
+    async def edit(pilot: Pilot[Any]) -> None:
         await opened(pilot)
         await pilot.press("shift+tab", "enter")
         await pilot.pause()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tests.test_generator import SAME_BYTES
 from tputtui.errors import UsageError
-from tputtui.load.generator import Generator
+from tputtui.load.generator import Generator, RequestSpec
 from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop, Workload
 
@@ -22,7 +22,7 @@ VOCAB = 8192
 BASE = Workload(ClosedLoop(4), pairs=((20, 10, 1.0),))
 
 
-def load(**texts) -> Workload:
+def load(**texts: str) -> Workload:
     return from_texts(BASE, {"prompt": "20", "output": "10"} | texts)
 
 
@@ -124,7 +124,9 @@ def test_what_was_due_before_a_change_or_a_hold_is_still_handed_out() -> None:
         max_size=12,
     )
 )
-def test_whatever_the_changes_as_many_arrive_as_the_area_under_the_rates(plan) -> None:
+def test_whatever_the_changes_as_many_arrive_as_the_area_under_the_rates(
+    plan: list[tuple[float, str]],
+) -> None:
     """Constant arrivals have no chance in them: the count is the area, to the last one."""
     from tputtui.load.levels import Curve
     from tputtui.load.workload import level_of
@@ -257,7 +259,7 @@ def test_a_trace_comes_at_its_own_times_and_then_ends(azure: Path) -> None:
 
 
 def test_a_trace_is_replayed_faster_at_a_rate_or_in_flight_and_over_and_over(azure: Path) -> None:
-    def of(arrivals: str, until_s: float, extra: str = ""):
+    def of(arrivals: str, until_s: float, extra: str = "") -> list[RequestSpec]:
         return started(
             arrivals=arrivals, trace=f"{azure}{extra}", prompt="none", output="none"
         ).due(until_s, 0, 4096)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tputtui.engine.protocol import StepReport
 from tputtui.measure.history import History
 from tputtui.measure.recorder import Recorder, Ring
 from tputtui.measure.samples import Accounting, Outcome, RequestSample, StepSample
@@ -14,7 +15,7 @@ from tputtui.measure.stats import quantiles
 from tputtui.measure.window import Settling, figures, latencies
 
 
-def step(end_s: float, duration_s: float = 0.1, running: int = 4, **values: int):
+def step(end_s: float, duration_s: float = 0.1, running: int = 4, **values: int) -> StepReport:
     base = {
         "waiting": 0, "prefill_tokens": 0, "decode_tokens": 4, "generated_tokens": 4,
         "cached_tokens": 0, "looked_up_tokens": 0, "preemptions": 0, "kv_frac": 0.5,
@@ -29,7 +30,7 @@ def request(
     first_s: float = 0.5,
     tokens: int = 11,
     outcome: Outcome = Outcome.FINISHED,
-):
+) -> RequestSample:
     return RequestSample(0, outcome, due_s, due_s, due_s, first_s, end_s, 100, tokens, tokens, 0, 0)
 
 
@@ -65,7 +66,9 @@ def test_accounting_balances_only_when_every_request_is_in_one_place() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 10), st.integers(1, 50)), min_size=1, max_size=60))
-def test_weighted_quantiles_equal_numpy_on_the_repeated_values(pairs) -> None:
+def test_weighted_quantiles_equal_numpy_on_the_repeated_values(
+    pairs: list[tuple[float, int]],
+) -> None:
     values = np.array([value for value, _ in pairs])
     counts = np.array([count for _, count in pairs], dtype=float)
     found = quantiles(values, counts)

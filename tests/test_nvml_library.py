@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,7 +21,7 @@ STUB = Path(__file__).with_name("nvml") / "libnvidia-ml.c"
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory):
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What `tests/nvml/probe.py` printed."""
     pytest.importorskip("pynvml")
     compiler = shutil.which("cc") or shutil.which("gcc")
@@ -43,12 +44,14 @@ def seen(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="module")
-def gpus(seen) -> tuple[GpuSample, ...]:
+def gpus(seen: dict[str, Any]) -> tuple[GpuSample, ...]:
     """The last of ten readings: every GPU's turn has come."""
     return msgspec.convert(seen["last"], tuple[GpuSample, ...])
 
 
-def test_all_eight_are_there_in_their_order(seen, gpus: tuple[GpuSample, ...]) -> None:
+def test_all_eight_are_there_in_their_order(
+    seen: dict[str, Any], gpus: tuple[GpuSample, ...]
+) -> None:
     assert (seen["status"], seen["driver"]) == ("ok", "580.65.06")
     assert [gpu.index for gpu in gpus] == list(range(8))
     assert [gpu.visible for gpu in gpus] == [True] * 3 + [False] * 5
@@ -81,7 +84,7 @@ def test_memory_is_told_apart_by_who_holds_it(gpus: tuple[GpuSample, ...]) -> No
     assert (idle.mem_ours_bytes, idle.mem_others_bytes, idle.process_count) == (0, 0, 0)
 
 
-def test_nvlink_is_a_rate_over_all_links_and_the_time_between(seen) -> None:
+def test_nvlink_is_a_rate_over_all_links_and_the_time_between(seen: dict[str, Any]) -> None:
     first = msgspec.convert(seen["first"], tuple[GpuSample, ...])
     second = msgspec.convert(seen["second"], tuple[GpuSample, ...])
     assert {gpu.nvlink_rx_bytes_per_s for gpu in first} == {None}
@@ -91,7 +94,9 @@ def test_nvlink_is_a_rate_over_all_links_and_the_time_between(seen) -> None:
         assert gpu.nvlink_tx_bytes_per_s == 500 * 1024 * (gpu.index + 1)
 
 
-def test_pcie_is_measured_on_one_gpu_at_each_reading(seen, gpus: tuple[GpuSample, ...]) -> None:
+def test_pcie_is_measured_on_one_gpu_at_each_reading(
+    seen: dict[str, Any], gpus: tuple[GpuSample, ...]
+) -> None:
     first = msgspec.convert(seen["first"], tuple[GpuSample, ...])
     second = msgspec.convert(seen["second"], tuple[GpuSample, ...])
     assert [gpu.pcie_rx_bytes_per_s is not None for gpu in first] == [True] + [False] * 7
@@ -129,7 +134,9 @@ def test_one_that_is_lost_keeps_its_place(gpus: tuple[GpuSample, ...]) -> None:
     assert [gpu.index for gpu in gpus if gpu.lost] == [6]
 
 
-def test_a_call_that_hangs_leaves_what_was_read_last_stale_and_stalls_nothing(seen) -> None:
+def test_a_call_that_hangs_leaves_what_was_read_last_stale_and_stalls_nothing(
+    seen: dict[str, Any],
+) -> None:
     hang = seen["hang"]
     assert (hang["gpus"], hang["age_s"], hang["stale"]) == (8, 10.0, True)
     # It comes back by itself; and one that does not holds up no end.

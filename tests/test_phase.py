@@ -24,7 +24,7 @@ def rig_with(**texts: str) -> Rig:
     return Rig.booted(from_texts(BASE, {"prompt": "100", "output": "20"} | texts), max_num_seqs=64)
 
 
-def phase(rig: Rig):
+def phase(rig: Rig) -> Phase:
     return rig.session.advance().window.phase
 
 

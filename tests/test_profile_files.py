@@ -349,7 +349,7 @@ TREES = st.recursive(
 )
 
 
-def told_cleanly(text, *, over=False) -> None:
+def told_cleanly(text: str, *, over: bool = False) -> None:
     """A valid profile that is written and read back the same, or a sentence."""
     try:
         found = profile.parse(text, "x.yaml")
@@ -366,7 +366,7 @@ def told_cleanly(text, *, over=False) -> None:
 
 @settings(max_examples=MANY, deadline=None, suppress_health_check=list(HealthCheck))
 @given(TEXTS)
-def test_any_text_is_a_profile_or_a_sentence(text) -> None:
+def test_any_text_is_a_profile_or_a_sentence(text: str) -> None:
     told_cleanly(text)
 
 
@@ -379,7 +379,9 @@ def test_any_yaml_is_a_profile_or_a_sentence(tree) -> None:
 @settings(max_examples=MANY, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from([BY_HAND, DRAFT, *(p.read_text() for p in profile.shipped().values())]),
        st.randoms(use_true_random=False))  # fmt: skip
-def test_a_profile_with_anything_wrong_in_it_is_a_profile_or_a_sentence(text, chance) -> None:
+def test_a_profile_with_anything_wrong_in_it_is_a_profile_or_a_sentence(
+    text: str, chance: random.Random
+) -> None:
     told_cleanly(_spoilt(text, chance), over=chance.random() < 0.2)
 
 

@@ -23,6 +23,7 @@ from tputtui.engine.protocol import State
 from tputtui.errors import UsageError
 from tputtui.goals import parse_goals
 from tputtui.hardware import GpuProcess, GpuSample, HardwareSample, MigInstance
+from tputtui.load.workload import Workload
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import STEP, Outcome, RequestSample, StepSample
 from tputtui.measure.window import latencies
@@ -37,7 +38,9 @@ from tputtui.simulate.clock import VirtualTime
 class Recorded:
     """A run on the deterministic engine whose log is written line by line."""
 
-    def __init__(self, path, *, load=None, before_boot: bool = False, **engine: int) -> None:
+    def __init__(
+        self, path: Path, *, load: Workload | None = None, before_boot: bool = False, **engine: int
+    ) -> None:
         demo = profile.load(profile.shipped()["demo"])
         self.rig = Rig(load or demo.load, demo.knobs, **engine)
         self.session = self.rig.session
@@ -80,18 +83,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
 
 
 @pytest.fixture
-def log(run: Recorded):
+def log(run: Recorded) -> Path:
     return run.journal.path
 
 
-def replay_of(path) -> Replay:
+def replay_of(path: Path) -> Replay:
     return Replay(read_log(path), lambda: 0.0)
 
 
 # -- what is read back ---------------------------------------------------------------------------
 
 
-def of_gpus(count: int):
+def of_gpus(count: int) -> tuple[GpuSample, ...]:
     return tuple(
         GpuSample(
             index=n, name="NVIDIA H100 80GB HBM3", util_frac=0.93, mem_used_bytes=71.0 * 2**30,
@@ -108,7 +111,7 @@ def of_gpus(count: int):
 
 
 class Machine:
-    def __init__(self, clock: VirtualTime, gpus) -> None:
+    def __init__(self, clock: VirtualTime, gpus: tuple[GpuSample, ...]) -> None:
         self._clock, self._gpus = clock, gpus
 
     def latest(self) -> HardwareSample:
@@ -138,14 +141,14 @@ def test_a_log_of_before_there_were_so_many_figures_is_read(tmp_path: Path) -> N
     assert restored(sample, HardwareSample).gpus == (GpuSample(0, "A", util_frac=0.5),)
 
 
-def same(a, b, *, rel: float = 1e-4):
+def same(a, b, *, rel: float = 1e-4) -> bool:
     """Equal to four digits: times are kept to a microsecond."""
     if isinstance(a, float):
         return (math.isnan(a) and math.isnan(b)) or a == pytest.approx(b, rel=rel, abs=2e-6)
     return a == b
 
 
-def test_every_second_of_a_run_is_seen_again_as_it_was(run: Recorded, log) -> None:
+def test_every_second_of_a_run_is_seen_again_as_it_was(run: Recorded, log: Path) -> None:
     replay = replay_of(log)
     for live in run.frames:
         replay.seek(live.t_s - replay.recording.origin_s)
@@ -173,7 +176,7 @@ def test_every_second_of_a_run_is_seen_again_as_it_was(run: Recorded, log) -> No
                 assert same(before, after), (at, name, field.name, before, after)
 
 
-def test_latencies_goodput_and_verdicts_are_those_that_were_shown(run: Recorded, log) -> None:
+def test_latencies_goodput_and_verdicts_are_those_that_were_shown(run: Recorded, log: Path) -> None:
     live = run.frames[-1]
     replay = replay_of(log)
     replay.seek(replay.length_s)
@@ -198,7 +201,7 @@ def test_latencies_goodput_and_verdicts_are_those_that_were_shown(run: Recorded,
             assert after.value("ttft_p90") == pytest.approx(before.value("ttft_p90"), abs=3e-6)
 
 
-def test_the_charts_are_those_that_were_shown(run: Recorded, log) -> None:
+def test_the_charts_are_those_that_were_shown(run: Recorded, log: Path) -> None:
     replay = replay_of(log)
     replay.seek(replay.length_s)
     replay.advance()
@@ -216,7 +219,7 @@ def test_the_charts_are_those_that_were_shown(run: Recorded, log) -> None:
     assert replay.history.total == 30
 
 
-def test_every_request_is_read_back(run: Recorded, log) -> None:
+def test_every_request_is_read_back(run: Recorded, log: Path) -> None:
     recorder = read_log(log).recorder
     told = {sample.number: sample for sample in recorder.request_log}
     for sample in run.session.recorder.request_log:
@@ -243,7 +246,7 @@ def test_a_failed_engine_is_seen_again(tmp_path: Path) -> None:
 
 class TestTime:
     @pytest.fixture
-    def replay(self, log) -> Replay:
+    def replay(self, log: Path) -> Replay:
         self.now_s = 0.0
         return Replay(read_log(log), lambda: self.now_s)
 
@@ -304,7 +307,7 @@ class TestTime:
 # -- wherever it ends ----------------------------------------------------------------------------
 
 
-def frames_of(data) -> list[int]:
+def frames_of(data: bytes) -> list[int]:
     """Where each of the file's Zstandard frames ends."""
     ends, at = [], 0
     while at < len(data):
@@ -315,7 +318,7 @@ def frames_of(data) -> list[int]:
     return ends
 
 
-def test_cut_anywhere_all_whole_lines_are_read_back(log, tmp_path: Path) -> None:
+def test_cut_anywhere_all_whole_lines_are_read_back(log: Path, tmp_path: Path) -> None:
     data = log.read_bytes()
     ends = frames_of(data)
     whole = len(read_log(log).moments)
@@ -337,7 +340,7 @@ def test_cut_anywhere_all_whole_lines_are_read_back(log, tmp_path: Path) -> None
         assert found.ended == ("left" if len(found.moments) == whole else "")
 
 
-def test_a_spoilt_place_takes_its_own_line_and_no_other(log, tmp_path: Path) -> None:
+def test_a_spoilt_place_takes_its_own_line_and_no_other(log: Path, tmp_path: Path) -> None:
     data = log.read_bytes()
     whole = len(read_log(log).moments)
     ends = frames_of(data)
@@ -355,7 +358,9 @@ def test_a_spoilt_place_takes_its_own_line_and_no_other(log, tmp_path: Path) -> 
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300))
-def test_what_is_no_log_is_a_sentence(tmp_path_factory: pytest.TempPathFactory, data) -> None:
+def test_what_is_no_log_is_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
     path = tmp_path_factory.getbasetemp() / "no-log"
     path.write_bytes(data)
     with pytest.raises(UsageError):
@@ -405,11 +410,11 @@ def test_a_full_disk_stops_the_log_not_the_run_and_is_told_once(
     assert made.session.advance().accounting.balanced
 
 
-def test_the_log_can_be_read_by_its_person_alone(log) -> None:
+def test_the_log_can_be_read_by_its_person_alone(log: Path) -> None:
     assert log.stat().st_mode & 0o777 == 0o600
 
 
-def test_it_is_json_lines_for_anyone(log) -> None:
+def test_it_is_json_lines_for_anyone(log: Path) -> None:
     with zstandard.ZstdDecompressor().stream_reader(
         log.open("rb"), read_across_frames=True
     ) as file:
@@ -436,7 +441,7 @@ def test_the_writer_thread_writes_by_itself_and_ends(tmp_path: Path) -> None:
 # -- how large it becomes ------------------------------------------------------------------------
 
 
-def written(path: Path, steps_per_s: int, requests_per_s: int, seconds: int = 60):
+def written(path: Path, steps_per_s: int, requests_per_s: int, seconds: int = 60) -> float:
     """Bytes of a minute of a made-up engine, with all the noise that rows can have."""
     chance, recorder = np.random.default_rng(0), Recorder()
     made = Recorded(path.with_suffix(".other"))
@@ -488,7 +493,7 @@ numbers = {
 
 
 @given(st.lists(kinds, min_size=1, max_size=6), st.data(), st.sampled_from([1e-6, 1e-4, 1e-3]))
-def test_columns_are_read_back_to_their_precision(kinds, data, quantum_s) -> None:
+def test_columns_are_read_back_to_their_precision(kinds: list[str], data, quantum_s: float) -> None:
     n = data.draw(st.integers(1, 12))
     columns = [data.draw(st.lists(numbers[kind], min_size=n, max_size=n)) for kind in kinds]
     for kind, column in zip(kinds, columns, strict=True):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from textual.pilot import Pilot
 
+from tests import SnapCompare
 from tests.test_record import Recorded
 from tputtui.errors import UsageError
 from tputtui.goals import parse_goals
@@ -130,8 +133,8 @@ async def test_escape_does_not_leave_and_q_does(app: ReplayApp) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
-def test_pictures(app: ReplayApp, snap_compare, size: tuple[int, int]) -> None:
-    async def look(pilot) -> None:
+def test_pictures(app: ReplayApp, snap_compare: SnapCompare, size: tuple[int, int]) -> None:
+    async def look(pilot: Pilot[Any]) -> None:
         app.replay.seek(44.0)
         app._board.redraw()
         await pilot.pause()

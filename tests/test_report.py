@@ -15,7 +15,7 @@ from tests.test_record import Recorded
 from tputtui import cli, profile
 from tputtui.errors import UsageError
 from tputtui.goals import parse_goals
-from tputtui.load.workload import ClosedLoop
+from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.verdict import Judgement
 from tputtui.record.reading import Recording, read_log
 from tputtui.report.charts import _free_line
@@ -25,7 +25,12 @@ from tputtui.report.sides import compared_runs
 
 
 def recorded(
-    path: Path, turn: tuple[str, int] | None = None, *, seed: int = 0, load=None, goals: bool = True
+    path: Path,
+    turn: tuple[str, int] | None = None,
+    *,
+    seed: int = 0,
+    load: Workload | None = None,
+    goals: bool = True,
 ) -> Path:
     demo = profile.load(profile.shipped()["demo"]).load
     made = Recorded(path, load=msgspec.structs.replace(load or demo, seed=seed))
@@ -39,7 +44,7 @@ def recorded(
 
 
 @pytest.fixture(scope="module")
-def logs(tmp_path_factory: pytest.TempPathFactory):
+def logs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("logs")
     return {
         "turned": recorded(folder / "turned.jsonl.zst", ("max_num_seqs", 32)),
@@ -49,7 +54,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture
-def turned(logs) -> Recording:
+def turned(logs: dict[str, Path]) -> Recording:
     return read_log(logs["turned"])
 
 
@@ -60,10 +65,10 @@ class Tags(HTMLParser):
         super().__init__()
         self.tags, self.text, self.open = [], [], []
 
-    def handle_starttag(self, tag, attributes) -> None:
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attributes)))
 
-    def handle_data(self, data) -> None:
+    def handle_data(self, data: str) -> None:
         self.text.append(data)
 
 
@@ -161,7 +166,7 @@ def test_curves_add_up_to_what_was_generated(turned: Recording) -> None:
 # -- side by side --------------------------------------------------------------------------------
 
 
-def test_a_lower_limit_is_told_from_another_runs(logs) -> None:
+def test_a_lower_limit_is_told_from_another_runs(logs: dict[str, Path]) -> None:
     sides = compared_runs(read_log(logs["plain"]), read_log(logs["turned"]))
     found = {row.metric.key: row.judgement for row in sides.rows}
     assert found["tokens_per_s"] is Judgement.WORSE
@@ -171,14 +176,14 @@ def test_a_lower_limit_is_told_from_another_runs(logs) -> None:
     assert "e2e_p90" in found
 
 
-def test_two_equal_runs_are_not_told_apart(logs) -> None:
+def test_two_equal_runs_are_not_told_apart(logs: dict[str, Path]) -> None:
     sides = compared_runs(read_log(logs["plain"]), read_log(logs["again"]))
     assert not [row for row in sides.rows if row.judgement.clear]
     assert sides.turned == ""
     assert any("seed" in each for each in sides.apart)
 
 
-def test_settings_of_one_run_by_their_numbers(logs) -> None:
+def test_settings_of_one_run_by_their_numbers(logs: dict[str, Path]) -> None:
     run = read_log(logs["turned"])
     there, back = compared_runs(run, run, 1, 2), compared_runs(run, run, 2, 1)
     for a, b in zip(there.rows, back.rows, strict=True):
@@ -189,7 +194,7 @@ def test_settings_of_one_run_by_their_numbers(logs) -> None:
 
 
 def test_the_commands_write_and_print(
-    logs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    logs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = str(logs["turned"])
     page, text = tmp_path / "page.html", tmp_path / "page.md"
@@ -218,7 +223,10 @@ def test_the_commands_write_and_print(
 
 
 def test_the_last_run_is_found_by_that_word(
-    logs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    logs: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert cli.main(["report"]) == 2

@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from textual.pilot import Pilot
 from textual.widgets import Input, Label
 
+from tests import SnapCompare
 from tests.rig import Rig
 from tputtui import profile
 from tputtui.hardware import GpuSample, HardwareSample, HostSample
@@ -77,7 +80,7 @@ def app_after(
     return app
 
 
-async def paint(pilot) -> None:
+async def paint(pilot: Pilot[Any]) -> None:
     """Let the app settle, then look once."""
     await pilot.pause()
     pilot.app._board.tick()
@@ -100,7 +103,7 @@ def saturated_rig():
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_the_board_while_serving(snap_compare, size: tuple[int, int]) -> None:
+def test_the_board_while_serving(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     app = TputApp(serving_rig().session, start=lambda: None)
     assert snap_compare(app, terminal_size=size, run_before=paint)
 
@@ -124,39 +127,43 @@ async def test_a_simulated_device_is_always_said_to_be_one(size: tuple[int, int]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_an_open_loop_that_saturates_without_a_gpu(snap_compare, size: tuple[int, int]) -> None:
+def test_an_open_loop_that_saturates_without_a_gpu(
+    snap_compare: SnapCompare, size: tuple[int, int]
+) -> None:
     app = TputApp(saturated_rig().session, start=lambda: None)
     assert snap_compare(app, terminal_size=size, run_before=paint)
 
 
-def test_before_the_engine_is_up(snap_compare) -> None:
+def test_before_the_engine_is_up(snap_compare: SnapCompare) -> None:
     assert snap_compare(app_after(0), terminal_size=(80, 24), run_before=paint)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_an_engine_that_died_while_serving(snap_compare, size: tuple[int, int]) -> None:
+def test_an_engine_that_died_while_serving(
+    snap_compare: SnapCompare, size: tuple[int, int]
+) -> None:
     app = app_after(20, fail_at_step=400)
     assert snap_compare(app, terminal_size=size, run_before=paint)
 
 
-def test_an_engine_that_did_not_boot(snap_compare) -> None:
+def test_an_engine_that_did_not_boot(snap_compare: SnapCompare) -> None:
     app = app_after(1, fail_boot=RuntimeError("CUDA out of memory"))
     assert snap_compare(app, terminal_size=(80, 24), run_before=paint)
 
 
 @pytest.mark.parametrize("theme", ["light", "terminal"])
-def test_other_themes(snap_compare, theme: str) -> None:
+def test_other_themes(snap_compare: SnapCompare, theme: str) -> None:
     app = app_after(30)
     app.theme = {"light": "light", "terminal": "ansi-dark"}[theme]
     assert snap_compare(app, terminal_size=(80, 24), run_before=paint)
 
 
-def test_no_color_is_monochrome(snap_compare, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color_is_monochrome(snap_compare: SnapCompare, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     assert snap_compare(app_after(30), terminal_size=(80, 24), run_before=paint)
 
 
-def test_help(snap_compare) -> None:
+def test_help(snap_compare: SnapCompare) -> None:
     assert snap_compare(app_after(30), terminal_size=(80, 24), press=["question_mark"])
 
 

@@ -31,25 +31,25 @@ GRID = Space((Axis("max_num_seqs", SEQS), Axis("max_num_batched_tokens", TOKENS)
 class World:
     """Capacity and latency as an engine's limits make them, with noise of `noise` a 10 s trial."""
 
-    def __init__(self, seed: int = 0, noise: float = 0.03, limit=1.0) -> None:
+    def __init__(self, seed: int = 0, noise: float = 0.03, limit: float = 1.0) -> None:
         self.random = random.Random(seed)
         self.noise, self.limit = noise, limit
         self.best_seqs = self.random.choice(SEQS[2:])
         self.best_tokens = self.random.choice(TOKENS[1:])
         self.slow = self.random.uniform(0.05, 0.2)
 
-    def value(self, space, point) -> float:
+    def value(self, space: Space, point) -> float:
         values = space.values(point)
         away = math.log2(values["max_num_seqs"] / self.best_seqs)
         off = math.log2(values["max_num_batched_tokens"] / self.best_tokens)
         return 50 * math.exp(-self.slow * (away**2 + off**2))
 
-    def miss(self, space, point, level) -> float:
+    def miss(self, space: Space, point, level) -> float:
         """Latency rises with the load on a setting of that capacity."""
         rho = space.levels[level] / self.value(space, point)
         return math.log(max(0.2, rho) / self.limit)
 
-    def seen(self, space, ask, length_s: float):
+    def seen(self, space: Space, ask: Ask | None, length_s: float) -> Seen:
         noise = self.noise * math.sqrt(10 / length_s)
         value = self.value(space, ask.point)
         miss = -1.0
@@ -61,7 +61,9 @@ class World:
         return Seen(value, noise, miss, miss > 2 * noise, length_s, int(20 * length_s))
 
 
-def run(search: Search, space: Space, world: World, most: int = 400):
+def run(
+    search: Search, space: Space, world: World, most: int = 400
+) -> list[tuple[Ask, str, float]]:
     """Every trial, as (ask, what ended it, seconds); the search is over."""
     trials = []
     while (ask := search.ask()) is not None:
@@ -305,7 +307,9 @@ class TestLoad:
     load=st.booleans(),
     data=st.data(),
 )
-def test_whatever_is_told_it_asks_within_the_space_and_ends(name, seed, load, data) -> None:
+def test_whatever_is_told_it_asks_within_the_space_and_ends(
+    name: str, seed: int, load: bool, data
+) -> None:
     axes = (Axis("max_num_seqs", (4, 8, 16)), Axis("max_num_batched_tokens", (8, 64)))
     levels, at = levels_around(8.0, whole=False) if load else ((math.nan,), 0)
     space = Space(axes, (2, 1), levels, at, capped=load and data.draw(st.booleans()))

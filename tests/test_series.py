@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tputtui.engine.protocol import StepReport
 from tputtui.goals import parse_goals
 from tputtui.measure.attainment import goodput
 from tputtui.measure.batches import spread, turnover_batches
@@ -19,18 +20,22 @@ from tputtui.measure.stats import t_quantile
 GOALS = parse_goals("ttft_p90=200ms, tpot_p90=20ms")
 
 
-def step(end_s, tokens):
+def step(end_s, tokens: int) -> StepReport:
     values = dict.fromkeys(StepSample._fields, 1)
     return StepSample(**values | {"end_s": end_s, "duration_s": 0.1, "generated_tokens": tokens})
 
 
-def request(end_s, ttft_s, tpot_s, outcome=Outcome.FINISHED, tokens: int = 11):
+def request(
+    end_s: float, ttft_s: float, tpot_s, outcome: Outcome = Outcome.FINISHED, tokens: int = 11
+) -> RequestSample:
     first_s = end_s - tpot_s * (tokens - 1)
     due_s = first_s - ttft_s
     return RequestSample(0, outcome, due_s, due_s, due_s, first_s, end_s, 9, tokens, tokens, 0, 0)
 
 
-def recorded(tokens, requests=()) -> Recorder:
+def recorded(
+    tokens: list[int], requests: tuple[()] | list[tuple[int, float, float]] = ()
+) -> Recorder:
     """Steps a tenth of a second apart from 0 on, and requests (end, TTFT, TPOT).
 
     In every step one request runs and one waits.
@@ -44,7 +49,7 @@ def recorded(tokens, requests=()) -> Recorder:
     return recorder
 
 
-def autoregressive(rng: np.random.Generator, phi, size: int) -> NDArray[np.float64]:
+def autoregressive(rng: np.random.Generator, phi: float, size: int) -> NDArray[np.float64]:
     """AR(1) of mean 0 and variance 1."""
     values = np.empty(size)
     values[0] = rng.standard_normal()
@@ -160,7 +165,7 @@ def test_a_rate_of_none_has_batches_of_none_and_no_error() -> None:
     assert math.isnan(metric.error()[0])
 
 
-def rate_of(values) -> Batched:
+def rate_of(values: NDArray[np.float64]) -> Batched:
     values = np.asarray(values, dtype=float)
     mean = float(values.mean())
     return Batched(mean, values / mean - 1, floor=0.01)
@@ -261,7 +266,9 @@ def test_quantiles_that_tie_keep_the_error_of_independent_requests() -> None:
     st.floats(-1, 12),
     st.floats(0, 12),
 )
-def test_any_window_has_a_series(tokens, requests, start_s, length_s) -> None:
+def test_any_window_has_a_series(
+    tokens: list[int], requests: list[tuple[float, float, float]], start_s: float, length_s: float
+) -> None:
     recorder = recorded(tokens, sorted(requests))
     found = series(recorder, start_s, start_s + length_s, GOALS)
     for metric in found.values.values():

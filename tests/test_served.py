@@ -34,7 +34,7 @@ MODELS = msgspec.json.encode({"data": [{"id": "the-model", "max_model_len": 4096
 LOAD = Workload(ClosedLoop(4), prompt=Fixed(10), output=Fixed(6))
 
 
-def server(**more) -> FakeServer:
+def server(**more: float) -> FakeServer:
     routes = {"/v1/models": MODELS, "/version": b'{"version": "0.33.0"}', **more.pop("routes", {})}
     return FakeServer(completions=Completions(**more), routes=routes)
 
@@ -300,7 +300,7 @@ def test_a_run_in_which_nothing_was_served_is_no_success(
         ({"token_file": "/nowhere"}, "cannot be read"),
     ],
 )
-def test_arguments_that_are_not_for_a_server_are_refused(args, said: str) -> None:
+def test_arguments_that_are_not_for_a_server_are_refused(args: dict[str, str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         resolve(EngineSpec("server:h:1", args))
     with pytest.raises(UsageError):

@@ -111,7 +111,9 @@ def test_what_has_not_settled_is_nearly_always_refused(
     hnp.arrays(float, st.integers(20, 130), elements=st.integers(0, 1000).map(float)),
     st.sampled_from([0.25, 4.0, 1024.0]),
 )
-def test_a_trend_has_no_unit_and_turns_round_with_time(values, scale) -> None:
+def test_a_trend_has_no_unit_and_turns_round_with_time(
+    values: NDArray[np.float64], scale: float
+) -> None:
     found, scaled = trend(values), trend(values * scale)
     assert scaled.resolved == found.resolved
     assert scaled.slope_frac == pytest.approx(found.slope_frac)
@@ -129,7 +131,7 @@ def test_bins_by_hand() -> None:
 
 
 @given(st.lists(st.floats(-5, 15), max_size=50), st.floats(-4, 4), st.floats(0.1, 10))
-def test_no_weight_in_the_window_is_lost(times, start, length) -> None:
+def test_no_weight_in_the_window_is_lost(times: list[float], start: float, length) -> None:
     when = np.array(times, dtype=float)
     sums = binned(when, np.ones(len(when)), start, start + length, bins=7)
     assert sums.shape == (7,)

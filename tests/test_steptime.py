@@ -23,7 +23,10 @@ def load(rng: np.random.Generator, n: int = 400, prefill: float = 0.15):
 
 
 def steps(
-    tokens, context: NDArray[np.float64], model_s, host_s: float = 0.0
+    tokens: NDArray[np.float64],
+    context: NDArray[np.float64],
+    model_s: NDArray[np.float64],
+    host_s: float = 0.0,
 ) -> NDArray[np.float64]:
     rows = np.zeros((len(tokens), len(COLUMN)))
     rows[:, COLUMN["decode_tokens"]] = tokens // 2
@@ -35,7 +38,9 @@ def steps(
     return rows
 
 
-def model(costs, tokens, context: NDArray[np.float64]):
+def model(
+    costs: tuple[float, float, float], tokens: NDArray[np.float64], context: NDArray[np.float64]
+) -> NDArray[np.float64]:
     return costs[0] + costs[1] * tokens + costs[2] * context
 
 
@@ -173,7 +178,9 @@ COST = st.floats(0.0, 1.0)
     noise=st.floats(0.0, 0.3),
     seed=st.integers(0, 1 << 16),
 )
-def test_whatever_the_steps_costs_and_shares_are_in_bounds(costs, noise, seed) -> None:
+def test_whatever_the_steps_costs_and_shares_are_in_bounds(
+    costs: tuple[float, float, float], noise: float, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     tokens, context = load(rng, n=60)
     costs = np.array(costs) * (1e-2, 1e-5, 1e-7)
@@ -191,7 +198,7 @@ def test_whatever_the_steps_costs_and_shares_are_in_bounds(costs, noise, seed) -
 
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 1 << 16))
-def test_no_other_non_negative_costs_fit_better(seed) -> None:
+def test_no_other_non_negative_costs_fit_better(seed: int) -> None:
     """Karush-Kuhn-Tucker: at a minimum no gradient points into the allowed side."""
     rng = np.random.default_rng(seed)
     columns = np.column_stack([np.ones(40), rng.random((40, 2))])

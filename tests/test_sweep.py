@@ -141,7 +141,12 @@ def test_a_sweep_that_could_not_move_is_refused(wrong: dict[str, float]) -> None
     ),
 )
 def test_whatever_it_is_told_it_ends_and_never_asks_twice(
-    start, whole, growth, refine, ceiling, answers
+    start: float,
+    whole: bool,
+    growth: float,
+    refine: int,
+    ceiling: float,
+    answers: list[tuple[float, float, bool]],
 ) -> None:
     sweep = Sweep(start, whole=whole, growth=growth, refine=refine, ceiling=ceiling)
     told = itertools.chain(answers, itertools.repeat((1.0, 1.0, False)))
@@ -154,7 +159,7 @@ def test_whatever_it_is_told_it_ends_and_never_asks_twice(
 
 
 @given(st.floats(1, 1e6), st.floats(0.01, 1e3))
-def test_a_queues_capacity_is_bracketed_within_a_fifth(capacity, start) -> None:
+def test_a_queues_capacity_is_bracketed_within_a_fifth(capacity: float, start) -> None:
     levels = run(Sweep(start, whole=False), queue(capacity))
     held = [level for level in levels if level < capacity]
     if held:

@@ -4,6 +4,7 @@ import pytest
 
 from tests.rig import Rig
 from tputtui.errors import KnobError, UsageError
+from tputtui.frame.frame import Frame
 from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.frontier import knee
@@ -16,7 +17,7 @@ def booted(arrivals: str, **knobs: int) -> Rig:
     return Rig.booted(from_texts(BASE, {"arrivals": arrivals}), **knobs)
 
 
-def swept_to_its_end(rig: Rig):
+def swept_to_its_end(rig: Rig) -> Frame:
     """The frame in which a sweep is over."""
     rig.session.steer.experiments.sweep()
     for _ in range(900):

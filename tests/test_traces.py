@@ -5,7 +5,7 @@ import json
 import math
 import os
 import tracemalloc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -25,7 +25,7 @@ TALK = {"conversations": [{"value": "one two"}, {"value": "three"}]}
 
 
 @pytest.fixture
-def write(tmp_path: Path):
+def write(tmp_path: Path) -> Callable[[str | bytes], Path]:
     def write(content: str | bytes) -> Path:
         path = tmp_path / "trace.txt"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -50,7 +50,7 @@ def tokenizer(tmp_path: Path) -> str:
     return str(folder)
 
 
-def fault(path, tokenizer: str = "") -> UsageError:
+def fault(path: Path, tokenizer: str = "") -> UsageError:
     """The error of reading the whole trace; it names the file and gives advice."""
     with pytest.raises(UsageError) as caught:
         list(Trace(path, tokenizer))
@@ -59,7 +59,7 @@ def fault(path, tokenizer: str = "") -> UsageError:
     return caught.value
 
 
-def test_azure_2023_with_all_seven_digits(write) -> None:
+def test_azure_2023_with_all_seven_digits(write: Callable[[str | bytes], Path]) -> None:
     trace = Trace(
         write(
             "TIMESTAMP,ContextTokens,GeneratedTokens\n"
@@ -78,7 +78,7 @@ def test_azure_2023_with_all_seven_digits(write) -> None:
     ]
 
 
-def test_azure_2024_with_zones(write) -> None:
+def test_azure_2024_with_zones(write: Callable[[str | bytes], Path]) -> None:
     trace = Trace(
         write(
             "TIMESTAMP,ContextTokens,GeneratedTokens\n"
@@ -104,13 +104,17 @@ def test_azure_2024_with_zones(write) -> None:
         '"Response tokens", "Timestamp",Request tokens\n18,5, 472\n0, 45.5,1087\n',
     ],
 )
-def test_burstgpt_columns_are_found_by_name_and_a_failure_is_one_token(write, text: str) -> None:
+def test_burstgpt_columns_are_found_by_name_and_a_failure_is_one_token(
+    write: Callable[[str | bytes], Path], text: str
+) -> None:
     trace = Trace(write(text))
     assert (trace.format, trace.timed) == ("burstgpt", True)
     assert list(trace) == [TraceRecord(0.0, 472, 18), TraceRecord(40.5, 1087, 1)]
 
 
-def test_mooncake_is_blocks_of_512_tokens_and_a_rest_of_its_own(write) -> None:
+def test_mooncake_is_blocks_of_512_tokens_and_a_rest_of_its_own(
+    write: Callable[[str | bytes], Path],
+) -> None:
     trace = Trace(
         write(
             '{"timestamp": 27482, "input_length": 1025, "output_length": 52,'
@@ -128,7 +132,7 @@ def test_mooncake_is_blocks_of_512_tokens_and_a_rest_of_its_own(write) -> None:
     ]
 
 
-def test_our_own_lines(write) -> None:
+def test_our_own_lines(write: Callable[[str | bytes], Path]) -> None:
     trace = Trace(
         write(
             '{"at_s": 0.5, "prompt_tokens": 128, "output_tokens": 64}\n'
@@ -150,14 +154,16 @@ def test_our_own_lines(write) -> None:
     ]
 
 
-def test_our_own_lines_without_times(write) -> None:
+def test_our_own_lines_without_times(write: Callable[[str | bytes], Path]) -> None:
     trace = Trace(write('{"prompt_tokens": 12, "output_tokens": 3}\n' * 2))
     assert not trace.timed
     assert [math.isnan(r.at_s) for r in trace] == [True, True]
     assert [r[1:3] for r in trace] == [(12, 3)] * 2
 
 
-def test_sharegpt_is_the_first_two_turns_in_tokens(write, tokenizer: str) -> None:
+def test_sharegpt_is_the_first_two_turns_in_tokens(
+    write: Callable[[str | bytes], Path], tokenizer: str
+) -> None:
     entries = [
         {"id": "a", "conversations": []},
         {"id": "b", "conversations": [{"from": "human", "value": "one"}]},
@@ -183,13 +189,15 @@ def test_sharegpt_is_the_first_two_turns_in_tokens(write, tokenizer: str) -> Non
     assert all(math.isnan(r.at_s) for r in trace)
 
 
-def test_a_tokenizer_may_be_named_by_its_file(write, tokenizer: str) -> None:
+def test_a_tokenizer_may_be_named_by_its_file(
+    write: Callable[[str | bytes], Path], tokenizer: str
+) -> None:
     trace = Trace(write(json.dumps([TALK])), f"{tokenizer}/tokenizer.json")
     assert [r.prompt_tokens for r in trace] == [2]
 
 
 def test_the_pure_python_json_reader_tells_the_same(
-    write, tokenizer: str, monkeypatch: pytest.MonkeyPatch
+    write: Callable[[str | bytes], Path], tokenizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pure = importlib.import_module("ijson.backends.python")
     monkeypatch.setattr(ijson, "basic_parse", pure.basic_parse)
@@ -205,7 +213,7 @@ def test_the_pure_python_json_reader_tells_the_same(
 
 @pytest.mark.parametrize("good", [AZURE, BURSTGPT, MOONCAKE, OWN, json.dumps([TALK])])
 def test_byte_order_marks_carriage_returns_and_blank_lines_change_nothing(
-    write, tokenizer: str, good: str
+    write: Callable[[str | bytes], Path], tokenizer: str, good: str
 ) -> None:
     plain = [r[1:] for r in Trace(write(good), tokenizer)]
     assert len(plain) == 1
@@ -214,7 +222,9 @@ def test_byte_order_marks_carriage_returns_and_blank_lines_change_nothing(
     assert [r[1:] for r in Trace(write(good.rstrip("\n")), tokenizer)] == plain
 
 
-def test_any_number_of_readings_are_the_same_and_independent(write) -> None:
+def test_any_number_of_readings_are_the_same_and_independent(
+    write: Callable[[str | bytes], Path],
+) -> None:
     trace = Trace(write(BURSTGPT + "7,ChatGPT,1,2\n9,ChatGPT,3,4\n"))
     half_read = iter(trace)
     next(half_read)
@@ -225,7 +235,9 @@ def test_any_number_of_readings_are_the_same_and_independent(write) -> None:
     assert list(zip(trace, trace, strict=True)) == [(r, r) for r in first]
 
 
-def test_closing_lets_go_of_the_file_and_a_new_reading_begins_at_the_first_record(write) -> None:
+def test_closing_lets_go_of_the_file_and_a_new_reading_begins_at_the_first_record(
+    write: Callable[[str | bytes], Path],
+) -> None:
     path = write(OWN * 3)
     trace = Trace(path)
     assert open_descriptors(path) == 0
@@ -240,12 +252,12 @@ def test_closing_lets_go_of_the_file_and_a_new_reading_begins_at_the_first_recor
     trace.close()
 
 
-def open_descriptors(path) -> int:
+def open_descriptors(path: Path) -> int:
     links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
     return sum(os.path.exists(link) and os.path.samefile(link, path) for link in links)
 
 
-def test_a_file_is_read_as_it_is_needed(write) -> None:
+def test_a_file_is_read_as_it_is_needed(write: Callable[[str | bytes], Path]) -> None:
     path = write(OWN * 1_000 + "rubbish\n")
     records = iter(Trace(path))
     assert len(list(islice(records, 1_000))) == 1_000
@@ -253,7 +265,7 @@ def test_a_file_is_read_as_it_is_needed(write) -> None:
         next(records)
 
 
-def test_a_file_that_is_gone_is_told_when_it_is_read(write) -> None:
+def test_a_file_that_is_gone_is_told_when_it_is_read(write: Callable[[str | bytes], Path]) -> None:
     path = write(OWN)
     trace = Trace(path)
     path.unlink()
@@ -270,7 +282,7 @@ def test_a_file_that_is_gone_is_told_when_it_is_read(write) -> None:
         (OWN.replace("0,", "9,", 1) + OWN + OWN.replace("0,", "10,", 1), [0, 0, 1]),
     ],
 )
-def test_times_never_fall(write, text: str, at_s: list[int]) -> None:
+def test_times_never_fall(write: Callable[[str | bytes], Path], text: str, at_s: list[int]) -> None:
     assert [r.at_s for r in Trace(write(text))] == at_s
 
 
@@ -349,7 +361,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("good", "bad", "what"), FAULTS)
 def test_a_bad_line_is_told_with_its_number_and_column(
-    write, good: str, bad: Sequence[object], what: str
+    write: Callable[[str | bytes], Path], good: str, bad: Sequence[object], what: str
 ) -> None:
     bad = bad if isinstance(bad, bytes) else bad.encode()
     number = good.count("\n") + 2
@@ -363,7 +375,9 @@ def test_a_bad_line_is_told_with_its_number_and_column(
         Trace(write(kept.encode() + bad + b"\n"))
 
 
-def test_a_last_line_that_just_ends_may_have_been_cut_short(write) -> None:
+def test_a_last_line_that_just_ends_may_have_been_cut_short(
+    write: Callable[[str | bytes], Path],
+) -> None:
     assert "cut short" in fault(write(AZURE + "2023-11-16 18:1")).hint
     assert "cut short" not in fault(write(AZURE + "2023-11-16 18:1\n")).hint
     assert "cut short" in fault(write(OWN + OWN[:20])).hint
@@ -393,7 +407,7 @@ def test_a_last_line_that_just_ends_may_have_been_cut_short(write) -> None:
     ],
 )
 def test_a_file_of_no_known_kind_is_told_with_the_kinds_there_are(
-    write, text: str | bytes, what: str, hint: str
+    write: Callable[[str | bytes], Path], text: str | bytes, what: str, hint: str
 ) -> None:
     path = write(text)
     with pytest.raises(UsageError) as caught:
@@ -431,7 +445,7 @@ SHAREGPT_FAULTS = [
 
 @pytest.mark.parametrize(("bad", "what"), SHAREGPT_FAULTS)
 def test_a_bad_entry_is_told_with_its_number(
-    write, tokenizer: str, bad: Sequence[object], what: str
+    write: Callable[[str | bytes], Path], tokenizer: str, bad: Sequence[object], what: str
 ) -> None:
     bad = bad if isinstance(bad, bytes) else bad.encode()
     good = json.dumps(TALK).encode()
@@ -441,7 +455,9 @@ def test_a_bad_entry_is_told_with_its_number(
         Trace(write(b"[" + bad + b"]"), tokenizer)
 
 
-def test_an_array_that_ends_too_soon_or_goes_on_is_told(write, tokenizer: str) -> None:
+def test_an_array_that_ends_too_soon_or_goes_on_is_told(
+    write: Callable[[str | bytes], Path], tokenizer: str
+) -> None:
     good = json.dumps([TALK] * 2)
     error = fault(write(good[:-1]), tokenizer)
     assert "entry 3: bad JSON" in error.message
@@ -453,14 +469,19 @@ def test_an_array_that_ends_too_soon_or_goes_on_is_told(write, tokenizer: str) -
     assert "no records" in fault(write("[]"), tokenizer).message
 
 
-def test_an_array_of_something_else_is_told(write, tokenizer: str) -> None:
+def test_an_array_of_something_else_is_told(
+    write: Callable[[str | bytes], Path], tokenizer: str
+) -> None:
     error = fault(write('[{"conversation": [1, 2]}]'), tokenizer)
     assert "entry 1: conversations: missing, found `conversation`" in error.message
     assert "`conversations`?" in error.hint
 
 
 def test_sharegpt_says_which_tokenizer_it_needs(
-    write, tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write: Callable[[str | bytes], Path],
+    tokenizer: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = write(json.dumps([TALK]))
     error = fault(path)
@@ -488,7 +509,7 @@ def test_sharegpt_says_which_tokenizer_it_needs(
 
 
 def test_what_would_not_fit_in_memory_is_refused_before_it_is_read(
-    write, tokenizer: str, monkeypatch: pytest.MonkeyPatch
+    write: Callable[[str | bytes], Path], tokenizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trace_lines, "MAX_BYTES", 1 << 20)
     monkeypatch.setattr("tputtui.load.sharegpt.MAX_BYTES", 1 << 20)

@@ -12,12 +12,14 @@ from tests.rig import Rig
 from tputtui import profile
 from tputtui.engine.fake import FakeEngine
 from tputtui.engine.orders import BeginLeg
-from tputtui.engine.protocol import EngineFacts
+from tputtui.engine.protocol import EngineFacts, Report, StepReport
 from tputtui.errors import BootNeeded, EngineError, KnobError, UsageError
 from tputtui.experiments.tuner.plan import Plan, parse_engines
+from tputtui.frame import TunerState
 from tputtui.goals import parse_goals
 from tputtui.load.workload import Bursts, ClosedLoop, Poisson, Recorded, TraceFile, Workload
 from tputtui.measure.verdict import Judgement
+from tputtui.profile import EngineSpec
 from tputtui.record.journal import Journal
 from tputtui.record.reading import read_log
 from tputtui.record.resuming import resumed
@@ -338,14 +340,14 @@ class TestEngines:
         made = []
 
         class Engine(FakeEngine):
-            def boot(self, spec, report) -> EngineFacts:
+            def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
                 made.append(dict(spec.args))
                 self.slow = spec.args.get("block_size") == 64
                 if spec.args.get("block_size") == 128:
                     raise EngineError("Too large.")
                 return super().boot(spec, report)
 
-            def step(self):
+            def step(self) -> StepReport:
                 self._clock.advance(0.08 if self.slow else 0.0)
                 return super().step()
 
@@ -379,11 +381,11 @@ class TestEngines:
         rig = Rig(CLOSED)
 
         class Engine(FakeEngine):
-            def boot(self, spec, report) -> EngineFacts:
+            def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
                 self.slow = spec.args.get("block_size") != 64
                 return super().boot(spec, report)
 
-            def step(self):
+            def step(self) -> StepReport:
                 self._clock.advance(0.04 if self.slow else 0.0)
                 return super().step()
 
@@ -410,7 +412,7 @@ class TestEngines:
 
 class TestRecorded:
     @pytest.fixture(scope="class")
-    def log(self, tmp_path_factory: pytest.TempPathFactory):
+    def log(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TunerState, Rig]:
         """A run broken off after a few trials, as a crash leaves it."""
         path = tmp_path_factory.mktemp("log") / "run.jsonl.zst"
         rig = Rig.booted(CLOSED)
@@ -428,7 +430,7 @@ class TestRecorded:
         rig.asked = profile.Profile(session.engine, CLOSED, {}, goals=session.goals)
         return path, session.advance().tuner, rig
 
-    def test_every_trial_is_read_back_as_it_was(self, log) -> None:
+    def test_every_trial_is_read_back_as_it_was(self, log: tuple[Path, TunerState, Rig]) -> None:
         path, state, _ = log
         read = read_log(path).moments[-1].tuner
         assert len(read.trials) == len(state.trials)
@@ -438,7 +440,7 @@ class TestRecorded:
             assert theirs.point.tokens_per_s == mine.point.tokens_per_s
         assert read.varied == state.varied
 
-    def test_a_run_goes_on_from_its_trials(self, log) -> None:
+    def test_a_run_goes_on_from_its_trials(self, log: tuple[Path, TunerState, Rig]) -> None:
         path, state, before = log
         plan = resumed(Plan(), before.asked, str(path))
         assert plan.vary == state.varied
@@ -454,7 +456,7 @@ class TestRecorded:
         assert after.offered
         assert after.found == {"max_num_seqs": 24}
 
-    def test_a_run_of_something_else_is_refused(self, log) -> None:
+    def test_a_run_of_something_else_is_refused(self, log: tuple[Path, TunerState, Rig]) -> None:
         path, _, before = log
         other = msgspec.structs.replace(before.asked, load=ARRIVING)
         with pytest.raises(UsageError, match="of another load"):

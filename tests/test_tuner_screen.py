@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import pytest
+from textual.pilot import Pilot
 from textual.widgets import Input
 
+from tests import SnapCompare
 from tests.test_screen import app_after
 from tputtui.experiments.tuner.plan import Plan
 from tputtui.goals import parse_goals
@@ -29,7 +32,7 @@ def planned() -> TputApp:
     return app
 
 
-def under_way(seconds: int = 60):
+def under_way(seconds: int = 60) -> TputApp:
     app = planned()
     app.session.steer.experiments.tune(PLAN)
     app.rig.run(seconds)
@@ -43,20 +46,20 @@ def over():
     return app
 
 
-async def paint(pilot) -> None:
+async def paint(pilot: Pilot[Any]) -> None:
     """Let the app settle, then look once, at whatever screen there is."""
     await pilot.pause()
     getattr(pilot.app.screen, "tick", lambda: None)()
     await pilot.pause()
 
 
-async def shown(pilot) -> None:
+async def shown(pilot: Pilot[Any]) -> None:
     await paint(pilot)
     await pilot.press("t")
     await paint(pilot)
 
 
-def text_of(app) -> str:
+def text_of(app: TputApp) -> str:
     return "\n".join(
         canvas.render_line(y).text
         for canvas in (app.screen.query_one("#tuner-title"), app.screen.query_one("#tuner"))
@@ -64,7 +67,7 @@ def text_of(app) -> str:
     )
 
 
-def keys_of(app):
+def keys_of(app: TputApp):
     return {bound.binding.description for bound in app.screen.active_bindings.values()
             if bound.binding.show}  # fmt: skip
 
@@ -76,7 +79,7 @@ def session_of(state):
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("state", [planned, under_way, over], ids=lambda state: state.__name__)
-def test_the_tuner(snap_compare, state, size: tuple[int, int]) -> None:
+def test_the_tuner(snap_compare: SnapCompare, state, size: tuple[int, int]) -> None:
     # Looking at it changes nothing of it.
     app = TputApp(session_of(state), start=lambda: None)
     app._plan = PLAN

@@ -14,7 +14,7 @@ from tputtui.frame.frame import Frame
 from tputtui.goals import parse_goals
 from tputtui.load.lengths import Fixed, Uniform
 from tputtui.load.workload import ClosedLoop, Poisson, Workload
-from tputtui.measure.verdict import Judgement
+from tputtui.measure.verdict import Difference, Judgement
 from tputtui.session.guard import parse_guard
 
 
@@ -27,7 +27,7 @@ def rig() -> Rig:
     return Rig.booted(Workload(ClosedLoop(96), Uniform(60, 140), Uniform(15, 25)), max_num_seqs=64)
 
 
-def row(frame: Frame, key: str):
+def row(frame: Frame, key: str) -> Difference:
     return next(d for d in frame.trials[-1].differences if d.metric.key == key)
 
 

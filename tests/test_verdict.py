@@ -39,7 +39,7 @@ def test_students_quantiles_as_the_tables_have_them(
 
 
 @given(st.floats(1e-12, 0.5), st.floats(1, 500))
-def test_a_smaller_level_or_fewer_degrees_of_freedom_ask_for_more(level, freedom) -> None:
+def test_a_smaller_level_or_fewer_degrees_of_freedom_ask_for_more(level: float, freedom) -> None:
     assert t_quantile(level / 2, freedom) > t_quantile(level, freedom)
     assert t_quantile(level, freedom) >= t_quantile(level, freedom + 1) * (1 - 1e-3)
 
@@ -69,7 +69,11 @@ def of(values, length_s: float = 60.0, key: str = "tokens_per_s") -> Series:
 
 
 def latency(
-    seconds: float, deviation: float = 0.01, m: int = 30, length_s: float = 60.0, tied_error=0.0
+    seconds: float,
+    deviation: float = 0.01,
+    m: int = 30,
+    length_s: float = 60.0,
+    tied_error: float = 0.0,
 ) -> Series:
     """A window of TTFT p50 whose batches go to and fro about `seconds`."""
     logs = math.log(seconds) + deviation * np.resize([1.0, -1.0], m)
@@ -107,7 +111,7 @@ def test_judgements_by_hand() -> None:
     assert rough.low < 0 < rough.high
 
 
-def anytime_t(level: float, part: float, freedom) -> float:
+def anytime_t(level: float, part: float, freedom: float) -> float:
     return t_quantile(2 * NormalDist().cdf(-anytime_bound(level, part)), freedom)
 
 
@@ -291,7 +295,9 @@ def verdicts(
         drift = 0.02 * autoregressive(rng, phi, 124)
         paths = {key: 1 + drift + noise * rng.standard_normal(124) for key in keys}
 
-        def part(start: int, end: int, paths=paths, scale: float = 1.0) -> Series:
+        def part(
+            start: int, end: int, paths: dict[str, NDArray[np.float64]] = paths, scale: float = 1.0
+        ) -> Series:
             values = {}
             for key, path in paths.items():
                 each = scale * path[start:end].reshape(-1, turnover_s).mean(axis=1)
@@ -319,7 +325,9 @@ def test_a_tenth_is_found() -> None:
     st.floats(0.01, 1e4),
     st.floats(0.01, 1e4),
 )
-def test_any_two_windows_can_be_compared(old, new, old_s, new_s) -> None:
+def test_any_two_windows_can_be_compared(
+    old: list[float], new: list[float], old_s: float, new_s: float
+) -> None:
     first, second = (
         of(values, length_s) if values else Series(length_s, 0, {})
         for values, length_s in ((old, old_s), (new, new_s))

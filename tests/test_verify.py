@@ -17,9 +17,10 @@ from tests.rig import Rig
 from tputtui import profile
 from tputtui.cli.main import main
 from tputtui.engine.fake import FakeEngine
-from tputtui.engine.protocol import State
+from tputtui.engine.protocol import State, StepReport
 from tputtui.errors import EngineError, UsageError
 from tputtui.export.startup import start_up
+from tputtui.frame import CompareState
 from tputtui.frame.proof import compared
 from tputtui.profile.evidence import Figure, Measured
 
@@ -36,7 +37,7 @@ def rig() -> Rig:
     return rig
 
 
-def verified(rig: Rig, at_most: int = 200):
+def verified(rig: Rig, at_most: int = 200) -> CompareState:
     for _ in range(at_most):
         rig.run(1.0)
         state = rig.session.advance().compare
@@ -187,7 +188,7 @@ def test_an_engine_that_does_not_boot_so_is_told_and_the_old_one_is_back(rig: Ri
     session = rig.session
     make, failing = session.host._make_engine, [True]
 
-    def once():
+    def once() -> FakeEngine:
         if failing.pop():
             return FakeEngine(rig.clock, fail_boot=EngineError("not that few tokens", "more"))
         return make()
@@ -206,7 +207,7 @@ def test_an_engine_that_does_not_boot_so_is_told_and_the_old_one_is_back(rig: Ri
 class Slower(FakeEngine):
     """As an engine is whose graphs do not fit its batches."""
 
-    def step(self):
+    def step(self) -> StepReport:
         self._clock.advance(0.004)
         return super().step()
 
@@ -230,7 +231,7 @@ def test_differences_of_figures_by_hand() -> None:
 
     measured = evidence_of(tokens_per_s=100.0).tuned
 
-    def with_figure(value: float, low: float | None, high) -> Measured | None:
+    def with_figure(value: float, low: float | None, high: float | None) -> Measured | None:
         return msgspec.structs.replace(
             measured, figures={"tokens_per_s": Figure(value, low, high, 60)}
         )

@@ -17,7 +17,7 @@ COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 
-def rows_of(served, last: int = 60) -> NDArray[np.float64]:
+def rows_of(served: Served, last: int = 60) -> NDArray[np.float64]:
     return np.array(served.steps[-last:], dtype=float)
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import inspect
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -18,7 +19,7 @@ from tputtui.load.lengths import Uniform
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 
-def walk(root, path: str, purpose: str, version: str):
+def walk(root: ModuleType, path: str, purpose: str, version: str) -> ModuleType:
     """What stands at a dotted path; fails naming the part that is gone."""
     found = root
     for name in path.split("."):

@@ -17,6 +17,7 @@ from tputtui.engine.vllm.args import argument_parser, import_vllm, parse_argumen
 from tputtui.export import export
 from tputtui.export.startup import start_up
 from tputtui.profile import EngineSpec, Profile
+from tputtui.profile.spec import EngineValue
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
@@ -59,7 +60,7 @@ def served(words):
     return EngineArgs.from_cli_args(found)
 
 
-def served_by(found, name: str, folder: Path):
+def served_by(found: Profile, name: str, folder: Path):
     """EngineArgs of a production that starts from `found` exported in that format."""
     text = export(found, name)
     if name == "vllm":
@@ -71,7 +72,7 @@ def served_by(found, name: str, folder: Path):
     return served(run_shell(text))
 
 
-def direct(found):
+def direct(found: Profile):
     """EngineArgs of a boot in process with the profile's own values."""
     return parse_arguments(models.resolve(start_up(found).spec))
 
@@ -250,7 +251,7 @@ LIMITS = st.fixed_dictionaries(
 @example({}, TUNED)
 @settings(max_examples=150, deadline=None)
 def test_any_profile_is_the_same_to_vllm_in_every_format(
-    tmp_path_factory: pytest.TempPathFactory, args, knobs
+    tmp_path_factory: pytest.TempPathFactory, args: dict[str, EngineValue], knobs: dict[str, int]
 ) -> None:
     booted = agree(made(args, knobs, DEMO), tmp_path_factory.getbasetemp())
     for name, value in knobs.items():

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -279,7 +280,7 @@ def test_a_prompt_the_engine_refuses_is_rejected_and_the_rest_go_on(
     generator = cpu.host._generator
     due = generator.arriving
 
-    def with_one_too_long(now_s, in_flight, max_model_len):
+    def with_one_too_long(now_s, in_flight, max_model_len) -> Iterator[RequestSpec]:
         monkeypatch.setattr(generator, "arriving", due)
         too_long = RequestSpec(
             1_000_000, now_s, Prompt(TokenSource(0, 8192), (Piece(3000),), 3000), 4, False

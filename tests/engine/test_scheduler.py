@@ -12,7 +12,7 @@ from tputtui.engine.orders import Boot, HoldLoad, Start
 from tputtui.engine.protocol import State
 from tputtui.errors import EngineError, UsageError
 from tputtui.load.lengths import Uniform
-from tputtui.measure.samples import Outcome
+from tputtui.measure.samples import Outcome, RequestSample
 from tputtui.profile import EngineSpec
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 CEILINGS = {"max_num_seqs": 256, "max_num_batched_tokens": 2048, "max_model_len": 2048}
 
 
-def totals(samples):
+def totals(samples: list[RequestSample]):
     return {sample.number: sample.prompt_tokens + sample.output_tokens for sample in samples}
 
 

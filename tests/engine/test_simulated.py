@@ -194,7 +194,7 @@ GEMMA = {
 }  # fmt: skip
 
 
-def folder_of(config, folder) -> EngineSpec:
+def folder_of(config: dict[str, object], folder: Path) -> EngineSpec:
     (folder / "config.json").write_text(json.dumps(config))
     return EngineSpec(str(folder), {"max_model_len": 2048})
 

@@ -131,7 +131,7 @@ def busy() -> Iterator[None]:
     ],
 )
 def test_every_way_out_gives_the_terminal_back(
-    tmp_path: Path, log: Path, busy: None, way, codes: list[int]
+    tmp_path: Path, log: Path, busy: None, way: str | signal.Signals, codes: list[int]
 ) -> None:
     terminal = Terminal(f"replay {log}", tmp_path, before="ulimit -c 0")
     terminal.until(r"REPLAY")
@@ -157,7 +157,7 @@ def test_every_way_out_gives_the_terminal_back(
     ],
 )
 def test_a_signal_before_the_first_frame_leaves_the_terminal_as_it_was(
-    tmp_path: Path, log: Path, busy: None, command: str, number
+    tmp_path: Path, log: Path, busy: None, command: str, number: signal.Signals
 ) -> None:
     terminal = Terminal(f"replay {log}" if command == "replay" else "", tmp_path, env=PACED)
     # The screen has been entered, and Textual's loop may not have the signals yet.
@@ -296,7 +296,7 @@ def test_commands_without_a_screen_go_on_with_streams_closed(
 # -- inside another ------------------------------------------------------------------------------
 
 
-def in_multiplexer(program: str, log, cwd: Path) -> tuple[str, ...]:
+def in_multiplexer(program: str, log: Path, cwd: Path) -> tuple[str, ...]:
     command = f"{PROGRAM} replay {log}; echo exit=$?"
     if program == "tmux":
         return ("tmux", "-L", f"test{os.getpid()}", "-f", "/dev/null", "new", command + "; sleep 1")

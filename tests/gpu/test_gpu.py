@@ -65,7 +65,7 @@ def small(bench: Bench) -> Served:
 
 
 @pytest.fixture
-def told(record_property: Callable[[str, object], None]):
+def told(record_property: Callable[[str, object], None]) -> Callable[[str, object], None]:
     """Figures for a report (--junitxml), beside what is asserted of them."""
     return record_property
 
@@ -89,7 +89,7 @@ def used_bytes() -> float:
     return float(smi("memory.used")["memory.used"]) * 2**20
 
 
-def whole(served, counted) -> None:
+def whole(served: Served, counted: int) -> None:
     """Nothing was lost, by our count and by vLLM's, which stood at `counted` before."""
     all_whole(served)
     assert served.generated == sum(sample.output_tokens for sample in served.ended)
@@ -165,7 +165,9 @@ def test_a_length_lowered_cuts_what_is_past_it_and_the_slots_are_used_again(larg
     large.drain(at_most=800)
 
 
-def test_what_is_shown_is_what_nvidia_smi_shows(large: Served, nvml: GpuReader, told) -> None:
+def test_what_is_shown_is_what_nvidia_smi_shows(
+    large: Served, nvml: GpuReader, told: Callable[[str, object], None]
+) -> None:
     large.start(64, Uniform(100, 300), Uniform(100, 200), seed=4)
     found = []
     for _ in range(4):
@@ -199,7 +201,7 @@ def test_what_is_shown_is_what_nvidia_smi_shows(large: Served, nvml: GpuReader, 
     large.drain(at_most=600)
 
 
-def test_boots_give_the_memory_back(large: Served, told) -> None:
+def test_boots_give_the_memory_back(large: Served, told: Callable[[str, object], None]) -> None:
     used, tokens, seconds = [], [], []
     for again in range(3):
         large.session.steer.engine.boot_with({**LIMITS, "max_num_seqs": 65 - again % 2}, {})
@@ -222,7 +224,7 @@ def test_boots_give_the_memory_back(large: Served, told) -> None:
 
 
 def test_an_engine_that_is_closed_leaves_its_context_only(
-    large: Served, bench: Bench, told
+    large: Served, bench: Bench, told: Callable[[str, object], None]
 ) -> None:
     assert used_bytes() > 20 * GB
     bench.close()
@@ -230,7 +232,9 @@ def test_an_engine_that_is_closed_leaves_its_context_only(
     assert used_bytes() < 3 * GB
 
 
-def test_a_boot_that_does_not_fit_goes_back_to_what_ran(small: Served, told) -> None:
+def test_a_boot_that_does_not_fit_goes_back_to_what_ran(
+    small: Served, told: Callable[[str, object], None]
+) -> None:
     before = small.host.status.facts
     small.start(32, Uniform(100, 300), Uniform(10, 20), seed=6)
     small.turn(20)
@@ -247,7 +251,7 @@ def test_a_boot_that_does_not_fit_goes_back_to_what_ran(small: Served, told) -> 
 @pytest.mark.parametrize("isolate", ["", " --isolate"], ids=["in process", "isolated"])
 @pytest.mark.parametrize("signalled", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
 def test_a_program_that_dies_leaves_nothing_on_the_gpu(
-    nobody: None, tmp_path: Path, isolate: str, signalled
+    nobody: None, tmp_path: Path, isolate: str, signalled: signal.Signals
 ) -> None:
     before = used_bytes()
     cache = "--kv-cache-memory-bytes 20000000000"
@@ -266,7 +270,7 @@ def test_a_program_that_dies_leaves_nothing_on_the_gpu(
 
 
 def test_a_tuned_profile_is_verified_by_a_boot_with_its_values(
-    nobody: None, tmp_path: Path, told
+    nobody: None, tmp_path: Path, told: Callable[[str, object], None]
 ) -> None:
     profile = tmp_path / "tuned.yaml"
     tputtui = [str(Path(sys.executable).parent / "tputtui")]

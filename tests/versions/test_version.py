@@ -20,7 +20,7 @@ from tests.engine import simulated as simulation
 from tests.engine.conftest import Served
 from tests.engine.test_contract import FIELDS, names
 from tputtui.engine.orders import Boot, HoldLoad, Preempt, ResetPrefixCache, SetLimits, Start
-from tputtui.engine.protocol import EngineFacts
+from tputtui.engine.protocol import EngineFacts, StepReport
 from tputtui.engine.virtual import VirtualHost
 from tputtui.engine.vllm.args import OLDEST, import_vllm
 from tputtui.engine.vllm.inproc import VllmEngine
@@ -68,7 +68,7 @@ class Exact(Served):
         super().__init__(lambda: VllmEngine(simulation.executor_class()), SPEC)
         step = self.vllm.step
 
-        def kept():
+        def kept() -> StepReport:
             report = step()
             self.tokens |= {ended.number: list(ended.token_ids) for ended in report.ended}
             return report

@@ -21,6 +21,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from typing import Any
 
 FAULT, _, COUNT = os.environ.get("FAULT", "").partition(":")
 SCHEDULER = "vllm.v1.core.sched.scheduler"
@@ -61,12 +62,12 @@ class Finder:
     """Asked before every other finder."""
 
     @staticmethod
-    def find_spec(name, path=None, target=None):
+    def find_spec(name: str, path=None, target=None):
         if name == SCHEDULER and FAULT in ("step", "allocation", "boot-waits"):
             spec = importlib.machinery.PathFinder.find_spec(name, path)
             run = spec.loader.exec_module
 
-            def exec_module(module) -> None:
+            def exec_module(module: types.ModuleType) -> None:
                 run(module)
                 if FAULT == "boot-waits":
                     module.Scheduler.__init__ = wait_for_a_rank
@@ -80,7 +81,7 @@ class Finder:
             spec = importlib.machinery.PathFinder.find_spec(name, path)
             load = spec.loader.exec_module
 
-            def hang(module) -> None:
+            def hang(module: Any) -> None:
                 load(module)
                 module.HelpScreen.__init__ = lambda *_: time.sleep(10**6)
 
@@ -95,28 +96,28 @@ class Loader:
     """Makes the module that stands in another's place."""
 
     @staticmethod
-    def create_module(spec):
+    def create_module(spec) -> types.ModuleType:
         return types.ModuleType(spec.name)
 
     @staticmethod
-    def exec_module(module) -> None:
+    def exec_module(module: types.ModuleType) -> None:
         BODIES[FAULT][module.__name__](module)
 
 
-def old(module) -> None:
+def old(module: Any) -> None:
     module.__version__ = "0.9.2"
 
 
-def broken(module) -> None:
+def broken(module: Any) -> None:
     raise ImportError("libcudart.so.99: cannot open shared object file: No such file or directory")
 
 
-def dying(module) -> None:
+def dying(module: Any) -> None:
     sys.exit("this build of vLLM does not run here")
 
 
-def nvml_that(act):
-    def build(module) -> None:
+def nvml_that(act: Callable[..., None]):
+    def build(module: Any) -> None:
         class NVMLError(Exception):
             pass
 
@@ -147,7 +148,7 @@ BODIES = {
 }
 
 
-def paced(module) -> None:
+def paced(module: Any) -> None:
     from tputtui.engine.fake import FakeEngine
     from tputtui.simulate.clock import VirtualTime
 
@@ -165,14 +166,14 @@ def paced(module) -> None:
 
 class PacedFinder:
     @staticmethod
-    def find_spec(name, path=None, target=None):
+    def find_spec(name: str, path=None, target=None):
         if name != "tputtui.engine.vllm.inproc":
             return None
         sys.meta_path.remove(PacedFinder)
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         run = spec.loader.exec_module
 
-        def exec_module(module) -> None:
+        def exec_module(module: types.ModuleType) -> None:
             run(module)
             paced(module)
 
