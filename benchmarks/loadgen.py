@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -167,7 +168,7 @@ def main() -> None:
         print(f"  {name:<40} spec {spec:5.1f}   with its tokens {tokens:5.1f}")
     print("\ndispatch (aim: p99 lag ≤ one step)")
     for step_ms in (5, 20, 50):
-        lags, steps = dispatch(lambda s=step_ms: StandIn(s / 1e3), AIM_RATE, options.seconds)
+        lags, steps = dispatch(partial(StandIn, step_ms / 1e3), AIM_RATE, options.seconds)
         report(f"  stand-in, {AIM_RATE:,.0f}/s, steps of {step_ms} ms", lags, steps)
     if not options.no_engine:
         from tputtui.engine.vllm.inproc import VllmEngine

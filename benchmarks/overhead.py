@@ -134,7 +134,7 @@ def program(out: pathlib.Path, seconds: float, pairs: int, isolate: bool, words:
             told[0] += len(data)
             return data
 
-    process.Connection = CountingConnection  # type: ignore[attr-defined, misc]
+    process.Connection = CountingConnection  # type: ignore[attr-defined]
 
     class Probe(app_module.TputApp):
         def on_ready(self) -> None:
@@ -424,7 +424,7 @@ def screen_cost(name: str, result: dict[str, Any]) -> None:
     legs = [leg for leg in result["legs"] if leg["kind"] == "watched"]
 
     def mid(key: str) -> float:
-        return statistics.median(leg[key] for leg in legs)
+        return float(statistics.median(leg[key] for leg in legs))
 
     print(f"\n{name} ({len(legs)} legs, medians)")
     print(f"  UI thread        {mid('ui_cpu_frac') * 100:6.2f} % of a core")
@@ -479,7 +479,7 @@ def report_isolated(pairs: int, seconds: float, given: list[str]) -> None:
     for name, isolate in (("in process", False), ("isolated", True)):
 
         def mid(key: str, legs: list[dict[str, Any]] = found[isolate]) -> float:
-            return statistics.median(leg[key] for leg in legs)
+            return float(statistics.median(leg[key] for leg in legs))
 
         print(f"\n{name} (medians)")
         print(f"  our process      {mid('cpu_frac') * 100:6.2f} % of a core")

@@ -70,7 +70,7 @@ def on_vllm(minutes: float) -> None:
     seen.until(lambda frame: frame.serving, 120)
     steer = session.steer
 
-    def set_load(texts: dict[str, str]) -> str:
+    def set_load(texts: dict[str, str]) -> bool:
         return steer.load.set(from_texts(demo.load, texts))
 
     def storm() -> None:

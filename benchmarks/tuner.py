@@ -273,6 +273,7 @@ def real(options: argparse.Namespace) -> None:
             break
         runs.append(tuned(session, Plan(vary=options.vary, budget_s=1800, seed=seed)))
         state, times = runs[-1]
+        assert state.best_trial is not None
         print(
             f"seed {seed}: {setting(state.best_trial.knobs)} {state.value:.1f} req/s, "
             f"{len(state.trials)} trials, {times[-1][1]:.0f} s",
@@ -306,6 +307,7 @@ def judged(grids: list[TunerState], runs: list[Searched], grid_s: float, start_s
     reached = []
     for run in runs:
         reached.append(run.reached_s(good))
+        assert run.state.best_trial is not None
         gives = gave.get(setting(run.state.best_trial.knobs), 0.0) / best
         print(f"  {gives:4.0%} of the best, reached after {reached[-1]:.0f} s")
     there = sorted(each for each in reached if math.isfinite(each))

@@ -59,7 +59,7 @@ def drawn(
 
 
 @given(st.integers(0, 5000), st.integers(4, 200))
-def test_a_column_and_its_seconds_are_one_another(total: int, width) -> None:
+def test_a_column_and_its_seconds_are_one_another(total: int, width: int) -> None:
     history = History(0.0)
     history.total = total
     page = Page.of(history, width)

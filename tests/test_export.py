@@ -71,7 +71,7 @@ def measured(vllm: str = "0.32.0", **changes) -> Evidence:
 # -- reading them as production does ---------------------------------------------------------------
 
 
-def run_shell(script: str, shell: str = "bash", folder: Path | None = None):
+def run_shell(script: str, shell: str = "bash", folder: Path | None = None) -> list[str]:
     """What `script` calls `vllm` with; it must print nothing else."""
     told = "vllm() { printf '%s\\0' \"$@\"; }\n" + script
     done = subprocess.run(

@@ -47,20 +47,20 @@ async def opened(pilot: Pilot[Any], *keys: str) -> Screen[object]:
     return pilot.app.screen
 
 
-def order(screen):
+def order(screen: Screen[object]):
     return [int(row.key.value) for row in screen.query_one(TrialTable).ordered_rows]
 
 
-def chosen(screen):
+def chosen(screen: Screen[object]):
     return screen.query_one(TrialTable).chosen
 
 
-def text_of(screen, name: str) -> str:
+def text_of(screen: Screen[object], name: str) -> str:
     canvas = screen.query_one(name)
     return "\n".join(canvas.render_line(y).text for y in range(canvas.size.height))
 
 
-def table_text(screen):
+def table_text(screen: Screen[object]):
     table = screen.query_one(TrialTable)
     return [table.render_line(y).text for y in range(table.size.height)]
 

@@ -254,10 +254,10 @@ class Editing:
     def screen(self) -> Screen[object]:
         return self.app.screen
 
-    def field(self, name: str):
+    def field(self, name: str) -> Input:
         return self.screen.query_one(f"#{name}", Input)
 
-    def kind(self, name: str):
+    def kind(self, name: str) -> Kind:
         return self.screen.query_one(f"#{name}-kind", Kind)
 
     async def write(self, **texts: str) -> None:

@@ -26,7 +26,11 @@ def step(end_s, tokens: int) -> StepReport:
 
 
 def request(
-    end_s: float, ttft_s: float, tpot_s, outcome: Outcome = Outcome.FINISHED, tokens: int = 11
+    end_s: float,
+    ttft_s: float,
+    tpot_s: float,
+    outcome: Outcome = Outcome.FINISHED,
+    tokens: int = 11,
 ) -> RequestSample:
     first_s = end_s - tpot_s * (tokens - 1)
     due_s = first_s - ttft_s

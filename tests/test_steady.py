@@ -131,7 +131,7 @@ def test_bins_by_hand() -> None:
 
 
 @given(st.lists(st.floats(-5, 15), max_size=50), st.floats(-4, 4), st.floats(0.1, 10))
-def test_no_weight_in_the_window_is_lost(times: list[float], start: float, length) -> None:
+def test_no_weight_in_the_window_is_lost(times: list[float], start: float, length: float) -> None:
     when = np.array(times, dtype=float)
     sums = binned(when, np.ones(len(when)), start, start + length, bins=7)
     assert sums.shape == (7,)

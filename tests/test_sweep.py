@@ -159,7 +159,7 @@ def test_whatever_it_is_told_it_ends_and_never_asks_twice(
 
 
 @given(st.floats(1, 1e6), st.floats(0.01, 1e3))
-def test_a_queues_capacity_is_bracketed_within_a_fifth(capacity: float, start) -> None:
+def test_a_queues_capacity_is_bracketed_within_a_fifth(capacity: float, start: float) -> None:
     levels = run(Sweep(start, whole=False), queue(capacity))
     held = [level for level in levels if level < capacity]
     if held:

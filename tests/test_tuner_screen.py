@@ -39,7 +39,7 @@ def under_way(seconds: int = 60) -> TputApp:
     return app
 
 
-def over():
+def over() -> TputApp:
     app = under_way(0)
     while app.session.steer.experiments.under_way:
         app.rig.run(5.0)

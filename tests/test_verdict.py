@@ -39,7 +39,9 @@ def test_students_quantiles_as_the_tables_have_them(
 
 
 @given(st.floats(1e-12, 0.5), st.floats(1, 500))
-def test_a_smaller_level_or_fewer_degrees_of_freedom_ask_for_more(level: float, freedom) -> None:
+def test_a_smaller_level_or_fewer_degrees_of_freedom_ask_for_more(
+    level: float, freedom: float
+) -> None:
     assert t_quantile(level / 2, freedom) > t_quantile(level, freedom)
     assert t_quantile(level, freedom) >= t_quantile(level, freedom + 1) * (1 - 1e-3)
 
