@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -69,7 +70,7 @@ def trial_of(
     t_s: float,
     found: Series | None = None,
     other: Trial | None = None,
-    **more: EngineSpec | Knobs | str | Phase,
+    **more: Any,
 ) -> Trial:
     """A row, compared with `other` where both were measured."""
     told = ()
@@ -168,7 +169,7 @@ EVERY_JUDGEMENT = (
 )
 
 
-def frame_of(trials: Iterable[Trial], *, marks: tuple[Mark, ...] = (), **more: int) -> Frame:
+def frame_of(trials: Iterable[Trial], *, marks: tuple[Mark, ...] = (), **more: Any) -> Frame:
     """A real frame of an engine that serves, with `trials` in it."""
     demo = profile.load(profile.shipped()["demo"])
     rig = Rig(demo.load, demo.knobs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tputtui.engine.fake import FakeEngine
 from tputtui.engine.orders import Boot, Start
 from tputtui.errors import EngineError
@@ -19,7 +21,7 @@ class Rig:
         load: Workload,
         knobs: dict[str, int] | None = None,
         span_s: float = 60.0,
-        **engine: int | EngineError,
+        **engine: Any,
     ) -> None:
         self.clock = VirtualTime()
         self.engine_options = engine

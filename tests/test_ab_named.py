@@ -20,7 +20,7 @@ LOAD = Workload(ClosedLoop(48), pairs=((60, 20, 1.0),))
 NAMED = "A max_num_seqs 32 · B max_num_seqs 16"
 
 
-def text_of(rows) -> str:
+def text_of(rows: list[list[tuple[str, str]]]) -> str:
     return "\n".join("".join(text for text, _ in row) for row in rows)
 
 

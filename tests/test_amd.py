@@ -148,7 +148,7 @@ def test_limits_are_watched_on_one_gpu_at_each_reading(smi: FakeAmdSmi) -> None:
     "answer", [AmdSmiError("no"), TypeError("another signature"), {}, None, "N/A"], ids=repr
 )
 def test_a_query_that_fails_empties_its_own_field_only(
-    smi: FakeAmdSmi, query: str, field: str, answer
+    smi: FakeAmdSmi, query: str, field: str, answer: object
 ) -> None:
     whole = reader(FakeAmdSmi()).read()
     smi.answers[query, "gpu1"] = answer
@@ -221,11 +221,11 @@ def test_a_package_without_its_library_is_a_sentence(
 class Nvml:
     """An NVML reader that has found so much."""
 
-    def __init__(self, status: str, gpus: tuple[str] | tuple[(), ...] = ()) -> None:
+    def __init__(self, status: str, gpus: tuple[str, ...] = ()) -> None:
         self.status, self._gpus, self.driver_version = status, gpus, None
         self.closed = False
 
-    def read(self):
+    def read(self) -> tuple[str, ...]:
         return self._gpus
 
     def close(self) -> None:

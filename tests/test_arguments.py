@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from importlib import metadata
 from typing import Any
@@ -31,18 +31,18 @@ class Section:
     """Stands for one of vLLM's configuration classes as a default."""
 
 
-def optional(read):
-    def _optional(text):
+def optional(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    def _optional(text: str) -> Any:
         return None if text == "None" else read(text)
 
     return _optional
 
 
-def human_readable_int(text) -> int:
+def human_readable_int(text: str) -> int:
     return int(text)
 
 
-def human_readable_int_or_auto(text) -> int:
+def human_readable_int_or_auto(text: str) -> int:
     return -1 if text == "auto" else int(text)
 
 
@@ -161,7 +161,7 @@ def test_what_a_model_brings_along_stands_in_place_of_the_defaults() -> None:
     ],
 )  # fmt: skip
 def test_what_is_typed_is_what_a_profile_would_hold(
-    known: dict[str, Argument], name: str, text: str, value
+    known: dict[str, Argument], name: str, text: str, value: object
 ) -> None:
     found = value_of(known[name], text)
     assert found == value
@@ -257,7 +257,12 @@ class TestInstalled:
         ],
     )
     def test_kinds_defaults_and_choices(
-        self, installed: dict[str, Argument], name: str, kind: str, default: str | None, some
+        self,
+        installed: dict[str, Argument],
+        name: str,
+        kind: str,
+        default: str | None,
+        some: set[str],
     ) -> None:
         found = installed[name]
         assert found.kind == kind
@@ -324,9 +329,12 @@ class TestInstalled:
     ],
 )
 def test_threads_of_the_cpu_engine_spin_briefly_unless_told_otherwise(
-    monkeypatch: pytest.MonkeyPatch, installed, theirs, set_
+    monkeypatch: pytest.MonkeyPatch,
+    installed: dict[str, str],
+    theirs: dict[str, str],
+    set_: dict[str, str],
 ) -> None:
-    def version(name):
+    def version(name: str) -> str:
         if name not in installed:
             raise metadata.PackageNotFoundError(name)
         return installed[name]

@@ -67,7 +67,7 @@ def test_a_unix_socket_is_an_address() -> None:
      ["a b:1"], ["h:1", "http://h:1"], ["a=h:1", "a=g:1"], ["unix:"], ["unix:run"],
      [f"h{i}:1" for i in range(65)]],
 )  # fmt: skip
-def test_what_is_no_address_is_refused(texts) -> None:
+def test_what_is_no_address_is_refused(texts: list[str]) -> None:
     with pytest.raises(UsageError):
         parse_addresses(texts)
 
@@ -114,7 +114,7 @@ def test_a_token_comes_from_environment_or_file_and_is_kept_out_of_what_is_shown
         ([], {"token_keyring": "no such service"}),
     ],
 )
-def test_what_cannot_be_sent_is_refused(headers, more) -> None:
+def test_what_cannot_be_sent_is_refused(headers: list[str], more: dict[str, str]) -> None:
     with pytest.raises(UsageError):
         access_of(headers, environ={}, **more)
 
@@ -138,7 +138,7 @@ def test_a_token_comes_from_the_keyring_where_there_is_one(monkeypatch: pytest.M
     with pytest.raises(UsageError, match="nothing for other/token"):
         access_of(token_keyring="other", environ={})
 
-    def locked(service, user) -> None:
+    def locked(service: str, user: str) -> None:
         raise KeyringError("it is locked")
 
     keyring.get_password = locked
@@ -255,7 +255,7 @@ def test_data_parallel_engines_add_up_and_stand_apart(track: Track) -> None:
 
 
 @pytest.mark.parametrize("more", [{"started": 2000.0}, {"started": None}])
-def test_no_rate_reaches_across_a_restart(track: Track, more) -> None:
+def test_no_rate_reaches_across_a_restart(track: Track, more: dict[str, float | None]) -> None:
     before = fed(track, (100.0, reading(5000.0)), (101.0, reading(6000.0)))
     assert before.restarts == 0
     # As much as before, or more: only when it started tells that it is another run.
@@ -422,7 +422,7 @@ class _Scrapes:
     def __init__(self) -> None:
         self.waiting = []
 
-    def news(self):
+    def news(self) -> list[News]:
         found, self.waiting = self.waiting, []
         return found
 

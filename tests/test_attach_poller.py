@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def watch(
     addresses: list[Address] | tuple[Address, ...] | tuple[Address],
-    until,
+    until: Callable[[Looked], object],
     access: Access | None = None,
     most_s: float = PATIENCE_S,
 ) -> Looked:
@@ -94,7 +95,7 @@ def test_sixteen_servers_each_as_it_is() -> None:
         ]
         done = {"killed": False}
 
-        def until(looked: Looked) -> bool:
+        def until(looked: Looked) -> object:
             found = dict(zip(names, looked.servers, strict=True))
             seen = (found["dies"], found["restarts"])
             if not done["killed"] and all(each.now.generated_per_s > 0 for each in seen):
@@ -136,7 +137,7 @@ def test_it_ends_where_a_time_limit_takes_the_end_for_its_own(
 ) -> None:
     asked, ends = threading.Event(), []
 
-    async def get(*_) -> None:
+    async def get(*_: object) -> None:
         asked.set()
         try:
             await asyncio.sleep(3600)
@@ -259,7 +260,9 @@ def test_figures_without_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
     [[], ["h:1", "h:1"], ["h:1", "--every", "0"], ["h:1", "--for", "1s", "--every", "1s"],
      ["h:1", "--token-file", "/nowhere"], ["h:1", "--every", "soon"]],
 )  # fmt: skip
-def test_what_cannot_be_watched_is_refused(words, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_watched_is_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     try:
         code = main(["attach", *words])
     except SystemExit as left:

@@ -31,11 +31,11 @@ class Scraped:
     def __call__(self) -> float:
         return self.now_s
 
-    def news(self):
+    def news(self) -> list[News]:
         found, self.waiting = self.waiting, []
         return found
 
-    def tell(self, *news) -> None:
+    def tell(self, *news: News) -> None:
         self.waiting += news
 
 
@@ -119,7 +119,7 @@ async def test_any_column_sorts() -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         table = app.screen.query_one(ServerTable)
 
-        def order():
+        def order() -> list[int]:
             return [int(row.key.value) for row in table.ordered_rows]
 
         assert order() == [1, 2, 3, 4, 5, 6]

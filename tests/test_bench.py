@@ -95,7 +95,7 @@ class TestMeasuring:
         assert kept["tokens_per_s"] == found["tokens_per_s"]
 
     def test_the_same_seed_gives_the_same_figures(self) -> None:
-        def once():
+        def once() -> object:
             rig = Rig(DEMO.load, DEMO.knobs)
             rig.boot()
             frame = measured_on(rig, 8.0).result

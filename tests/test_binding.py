@@ -1,6 +1,7 @@
 """What binds, from steps made by hand."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def varied(
     per_context_s: float = 0.0,
     host_s: float = 0.0,
     n: int = 200,
-    **values,
+    **values: float,
 ) -> NDArray[np.float64]:
     """A full batch, a quarter of whose steps also prefill; their durations by the three costs."""
     rng = np.random.default_rng(5)
@@ -51,7 +52,7 @@ def bound(
     length_s: float | None = None,
     knobs: Knobs = KNOBS,
     ceilings: Knobs = CEILINGS,
-    **more: int,
+    **more: Any,
 ) -> Binding | None:
     values = {"ended": 100, "cut_short": 0} | more
     length_s = rows[:, COLUMN["duration_s"]].sum() if length_s is None else length_s

@@ -14,7 +14,7 @@ from tputtui import __version__
 ROOT = Path(__file__).parent.parent
 
 
-def run(*words: str, env=None) -> CompletedProcess[str]:
+def run(*words: str, env: dict[str, str] | None = None) -> CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "tputtui", *words],
         capture_output=True,
@@ -86,7 +86,9 @@ def test_help_imports_nothing_that_takes_long() -> None:
         ([], "needs a terminal", 2),
     ],
 )
-def test_bad_input_is_a_sentence_and_code_2(words, says: str, code: int, tmp_path: Path) -> None:
+def test_bad_input_is_a_sentence_and_code_2(
+    words: list[str], says: str, code: int, tmp_path: Path
+) -> None:
     bad, untimed = tmp_path / "bad.csv", tmp_path / "untimed.jsonl"
     bad.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,many,3\n")
     untimed.write_text('{"prompt_tokens": 5, "output_tokens": 5}\n')

@@ -2,8 +2,10 @@
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +38,9 @@ KEYS = [metric.key for metric in ROWS]
 CLEAR = (Judgement.BETTER, Judgement.WORSE)
 
 
-def played(figure, metrics: tuple[Metric, ...] = ROWS, **options) -> Comparison:
+def played(
+    figure: Callable[[Leg, str], float], metrics: tuple[Metric, ...] = ROWS, **options: Any
+) -> Comparison:
     """A comparison to its end; `figure(leg, key)` is what a leg gives."""
     comparison = Comparison(metrics, **options)
     while (leg := comparison.ask()) is not None:
@@ -50,7 +54,7 @@ def alike(value: float) -> LegFigures:
     return LegFigures(dict.fromkeys(KEYS, value))
 
 
-def noisy(seed: int, ratio: float = 1.0, noise: float = 0.02):
+def noisy(seed: int, ratio: float = 1.0, noise: float = 0.02) -> Callable[[Leg, str], float]:
     """Legs that wander by `noise`, a drift over the whole, B at `ratio` of A; rows vary together.
 
     Latencies are the other way round.
@@ -58,7 +62,7 @@ def noisy(seed: int, ratio: float = 1.0, noise: float = 0.02):
     rng = np.random.default_rng(seed)
     legs = {}
 
-    def figure(leg: Leg, key: str):
+    def figure(leg: Leg, key: str) -> float:
         if leg not in legs:
             legs[leg] = math.exp(rng.normal(0, noise)) * (1 - 0.01 * len(legs))
         speed = legs[leg] * (ratio if leg.side == "B" else 1.0)
@@ -260,7 +264,7 @@ def test_a_pair_with_a_missing_side_is_left_out_of_that_row() -> None:
     assert comparison.result[0].judgement is Judgement.BETTER
 
 
-def said(ratio: float, runs: int, **options):
+def said(ratio: float, runs: int, **options: Any) -> list[tuple[Difference, ...]]:
     return [played(noisy(seed, ratio, **options)).result for seed in range(runs)]
 
 
@@ -277,7 +281,7 @@ def test_a_tenth_is_found() -> None:
 
 @settings(deadline=None)
 @given(st.data())
-def test_it_always_ends(data) -> None:
+def test_it_always_ends(data: st.DataObject) -> None:
     figures = st.one_of(st.just(math.nan), st.just(0.0), st.floats(1e-6, 1e6))
     comparison = played(lambda leg, key: data.draw(figures), ROWS[:2])
     assert 1 <= comparison.pairs <= 12
@@ -286,7 +290,7 @@ def test_it_always_ends(data) -> None:
         assert math.isnan(found.low) or found.low <= found.high
 
 
-def steps_of(recorder: Recorder, slow) -> float:
+def steps_of(recorder: Recorder, slow: dict[int, float]) -> float:
     """A hundred seconds of steps of 0.1 s and ten tokens; those in `slow` take so much longer."""
     now_s = 0.0
     for i in range(1000):

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -38,7 +39,7 @@ def write(home: Path, text: str) -> None:
     (home / "tputtui" / "config.yaml").write_text(text)
 
 
-def shown(capsys: pytest.CaptureFixture[str], *words: str):
+def shown(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, tuple[Any, str]]:
     """`config show` as name → (value, source)."""
     assert cli.main(["config", "show", "--format", "json", *words]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -230,7 +231,7 @@ def test_help_shows_the_keys_as_they_are() -> None:
 # -- completion and help -------------------------------------------------------------------------
 
 
-def completed(line: str, home: Path):
+def completed(line: str, home: Path) -> list[str]:
     """What the program answers a shell."""
     env = os.environ | {
         "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9", "_ARGCOMPLETE": "1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any
@@ -38,7 +39,7 @@ def trail_of(*marks: tuple[float, str, str], start_s: float = 100.0) -> Trail:
     return Trail((Mark(start_s + s, kind, text) for s, kind, text in marks), History(start_s))
 
 
-def plain(rows: list[list[tuple[str, str]]]):
+def plain(rows: list[list[tuple[str, str]]]) -> list[str]:
     return ["".join(text for text, _ in row) for row in rows]
 
 
@@ -46,9 +47,9 @@ def drawn(
     cursor: int | None = None,
     seconds: int = 40,
     width: int = 40,
-    marks: tuple[()] | list[Mark] = (),
-    **options,
-):
+    marks: Sequence[Mark] = (),
+    **options: Any,
+) -> list[str]:
     return plain(
         chart("generated", history_of(seconds), attrgetter("generated"), marks, width, 6,
               cursor=cursor, **options)
@@ -170,12 +171,12 @@ async def settle(pilot: Pilot[Any]) -> None:
     await pilot.pause()
 
 
-def lines(app: TputApp, name: str):
+def lines(app: TputApp, name: str) -> list[str]:
     canvas = app._board.query_one(f"#{name}")
     return [canvas.render_line(y).text for y in range(canvas.size.height)]
 
 
-def columns(app: TputApp, name: str):
+def columns(app: TputApp, name: str) -> set[int]:
     """Where the cursor is drawn in a panel."""
     return {line.index("║") for line in lines(app, name) if "║" in line}
 

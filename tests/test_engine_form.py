@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 from tests.test_screen import SIZES
 from tputtui.engine.protocol import Argument
 from tputtui.errors import UsageError
+from tputtui.profile.spec import EngineValue
 from tputtui.ui.app import TputApp
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.draft import Draft
@@ -46,7 +47,7 @@ class FormApp(App[None]):
     CSS_PATH = TputApp.CSS_PATH
     get_theme_variable_defaults = TputApp.get_theme_variable_defaults
 
-    def __init__(self, **options) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__()
         for own in THEMES:
             self.register_theme(own)
@@ -81,7 +82,7 @@ class Form:
                 await self.pilot.press(key)
         await self.pilot.pause()
 
-    def rows(self, which: str):
+    def rows(self, which: str) -> list[str]:
         canvas = self.app.form.query_one(which, Canvas)
         return [
             "".join(segment.text for segment in canvas.render_line(y)).rstrip()
@@ -89,12 +90,12 @@ class Form:
         ]
 
     @property
-    def here(self):
+    def here(self) -> list[str]:
         (row,) = (row for row in self.rows("ArgumentList") if row.startswith("▸"))
         return row.rstrip("│┃ ")[2:].split(maxsplit=1)
 
     @property
-    def listed(self):
+    def listed(self) -> list[str]:
         rows = [row.rstrip("│┃ ")[2:] for row in self.rows("ArgumentList")]
         return [row.split()[0] for row in rows if row and "  " in row]
 
@@ -112,9 +113,7 @@ def opened() -> Callable[..., contextlib._AsyncGeneratorContextManager[Form, Non
     """Opens the form at a size, with the constructor's options."""
 
     @contextlib.asynccontextmanager
-    async def opened(
-        size: tuple[int, int] = (80, 24), **options: dict[str, str]
-    ) -> AsyncIterator[Form]:
+    async def opened(size: tuple[int, int] = (80, 24), **options: Any) -> AsyncIterator[Form]:
         app = FormApp(**options)
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
@@ -126,7 +125,7 @@ def opened() -> Callable[..., contextlib._AsyncGeneratorContextManager[Form, Non
 # -- the draft -----------------------------------------------------------------------------------
 
 
-def found(words: str, view: str = "all"):
+def found(words: str, view: str = "all") -> list[str]:
     entries = Draft(ARGUMENTS, CURRENT).found(view, words)
     return [entry if isinstance(entry, str) else entry.name for entry in entries]
 
@@ -145,7 +144,7 @@ def found(words: str, view: str = "all"):
     ],
 )
 def test_words_are_found_in_names_by_initials_in_the_help_or_nearly_spelt(
-    words: str, names
+    words: str, names: list[str]
 ) -> None:
     assert found(words) == names
 
@@ -340,7 +339,7 @@ async def test_presets_stand_there_as_if_typed_and_need_no_asking(
 async def test_a_refusal_keeps_the_form_open_on_the_argument_it_names(
     opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]], by: str
 ) -> None:
-    def refuse(args) -> None:
+    def refuse(args: dict[str, EngineValue]) -> None:
         if args["max_num_seqs"] == 1:
             raise UsageError("vLLM refuses the flags: argument --dtype: no.", "Try another.")
         used.append(args)

@@ -6,7 +6,9 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -56,11 +58,16 @@ HOSTILE = (
 )
 
 
-def made(args=None, knobs=None, model: str = "org/model", **others) -> Profile:
+def made(
+    args: Mapping[str, Any] | None = None,
+    knobs: dict[str, int] | None = None,
+    model: str = "org/model",
+    **others: Any,
+) -> Profile:
     return Profile(EngineSpec(model, args or {}), knobs=knobs or {}, **others)
 
 
-def measured(vllm: str = "0.32.0", **changes) -> Evidence:
+def measured(vllm: str = "0.32.0", **changes: Any) -> Evidence:
     """Evidence of an engine of that version, its one measurement changed."""
     found = evidence_of(tokens_per_s=1234.5)
     machine = msgspec.structs.replace(found.tuned.machine, versions={"vllm": vllm})
@@ -103,7 +110,7 @@ def flags_of_config(text: str) -> list[str]:
     return words[1:]
 
 
-def expanded(word) -> str:
+def expanded(word: str) -> str:
     """What Kubernetes makes of a word of `args`, with no variable of that name: `$$` is `$`."""
     return re.sub(r"\$(\$|\([^)]*\)?)?", lambda m: "$" if m[0] == "$$" else m[0], word)
 
@@ -114,26 +121,26 @@ def interpolated(word: str) -> str:
     return word.replace("$$", "$")
 
 
-def documents(text: str):
+def documents(text: str) -> list[Any]:
     """Read as YAML 1.1 and as 1.2, which take different words for numbers: both must be one."""
     old = list(yaml.safe_load_all(text))
     assert old == list(YAML(typ="safe", pure=True).load_all(text))
     return old
 
 
-def service_of(text: str):
+def service_of(text: str) -> dict[str, Any]:
     (document,) = documents(text)
     assert document.keys() == {"services", "volumes"}
     assert document["services"].keys() == {"vllm"}
     return document["services"]["vllm"]
 
 
-def container_of(text: str):
+def container_of(text: str) -> dict[str, Any]:
     (container,) = documents(text)[0]["spec"]["template"]["spec"]["containers"]
     return container
 
 
-def words_of(text: str, name: str, folder: Path):
+def words_of(text: str, name: str, folder: Path) -> list[str]:
     """[model, *flags] that production starts vLLM with."""
     match name:
         case "vllm":
@@ -296,7 +303,7 @@ def test_no_watermark_needs_no_size_of_the_cache() -> None:
 # -- vLLM's config file ----------------------------------------------------------------------------
 
 
-def config_of(args: dict[str, EngineValue], **others: dict[str, int] | str):
+def config_of(args: Mapping[str, Any], **others: Any) -> Any:
     return yaml.safe_load(export(made(args, **others), "vllm"))
 
 
@@ -325,7 +332,7 @@ def test_mappings_and_lists_survive_and_keys_inside_become_a_mapping() -> None:
     ("value", "word"), [(True, "true"), (False, "false"), ([1, 2], "[1, 2]"), ({}, "{}"), (7, "7")]
 )
 def test_a_key_inside_an_argument_always_has_a_value(
-    name: str, value, word: str, tmp_path: Path
+    name: str, value: object, word: str, tmp_path: Path
 ) -> None:
     # `--compilation-config.x` alone would swallow the next flag.
     key = "compilation_config.pass_config"
@@ -541,7 +548,9 @@ def test_a_key_that_is_no_name_of_a_variable_is_no_variable(key: str, tmp_path: 
         ({"tensor_parallel_size": None}, 1),
     ],
 )
-def test_one_copy_takes_as_many_gpus_as_its_parallelism(args, gpus: int) -> None:
+def test_one_copy_takes_as_many_gpus_as_its_parallelism(
+    args: dict[str, int | None], gpus: int
+) -> None:
     resources = service_of(export(made(args), "compose"))["deploy"]["resources"]
     (device,) = resources["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": gpus, "capabilities": ["gpu"]}
@@ -752,7 +761,7 @@ IMAGE, SELECTOR = ("image", "vllm=other"), ("selector", "app=other")
 """What is changed of a Deployment and of a Service, so that kubectl reads and writes them."""
 
 
-def _assert_within(part, whole, place: str) -> None:
+def _assert_within(part: Any, whole: Any, place: str) -> None:
     """All of `part` stands in `whole`, which may have more."""
     if isinstance(part, dict):
         for key, value in part.items():
@@ -810,7 +819,7 @@ def saved(tmp_path: Path) -> str:
     return str(profile.save(made({"seed": 1}, TUNED), tmp_path / "mine.yaml"))
 
 
-def run(capsys: pytest.CaptureFixture[str], *words: str):
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     code = main(["profiles", "export", *words])
     told = capsys.readouterr()
     return code, told.out, told.err

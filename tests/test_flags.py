@@ -35,7 +35,7 @@ from tputtui.profile.spec import EngineValue
         ),
     ],
 )
-def test_flags_become_keys_and_values(line: str, args) -> None:
+def test_flags_become_keys_and_values(line: str, args: dict[str, EngineValue]) -> None:
     assert from_argv(line.split()) == args
 
 
@@ -82,7 +82,7 @@ def test_a_word_before_any_flag_is_told_apart(argv: list[str]) -> None:
         ({"-tp": 2}, ["-tp", "2"]),
     ],
 )
-def test_a_mapping_becomes_words(args: dict[str, EngineValue], argv) -> None:
+def test_a_mapping_becomes_words(args: dict[str, EngineValue], argv: list[str]) -> None:
     assert to_argv(args) == argv
 
 

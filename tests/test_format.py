@@ -94,12 +94,12 @@ def history(n: int, start: int = 0) -> History:
     return made
 
 
-def plain(rows):
+def plain(rows: list[list[tuple[str, str]]]) -> list[str]:
     return ["".join(text for text, _ in row) for row in rows]
 
 
 def test_a_chart_stands_still_until_it_is_full_and_then_moves_by_a_quarter() -> None:
-    def left_edge(n: int):
+    def left_edge(n: int) -> str:
         caption = plain(chart("x", history(n), lambda b: 1.0, [], 20, 3))[0]
         return caption.partition("–")[0].rpartition(" ")[2]
 
@@ -116,10 +116,10 @@ def test_a_chart_starts_where_the_history_does_and_marks_where_things_changed() 
 
 
 def test_two_seconds_more_change_one_column_of_a_chart_and_one_none() -> None:
-    def drawn(n: int):
+    def drawn(n: int) -> list[str]:
         return plain(chart("x", history(n), lambda b: 5.0, [], 40, 6))
 
-    def changed(before, after):
+    def changed(before: list[str], after: list[str]) -> set[int]:
         pairs = zip(before, after, strict=True)
         return {x for a, b in pairs for x in range(40) if a[x] != b[x]}
 

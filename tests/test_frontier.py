@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ Y = {axis.key: axis for axis in AXES_Y}
 X = {axis.key: axis for axis in AXES_X}
 
 
-def point(label: str, tokens_per_s: float, e2e_s: float, n: int = 1, **more) -> Point:
+def point(label: str, tokens_per_s: float, e2e_s: float, n: int = 1, **more: Any) -> Point:
     latency = {"e2e": quantiles(np.full(n, e2e_s))}
     base = Point(
         label, {"max_num_seqs": 8}, "8 in flight", 8, tokens_per_s, tokens_per_s / 10,
@@ -28,7 +29,7 @@ def labels(points: list[Point]) -> str:
     return "".join(found.label for found in points)
 
 
-def front(points, y: str = "tokens_per_s", x: str = "e2e_p50") -> str:
+def front(points: list[Point], y: str = "tokens_per_s", x: str = "e2e_p50") -> str:
     return labels(pareto(points, Y[y], X[x]))
 
 

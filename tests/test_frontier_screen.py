@@ -33,12 +33,12 @@ def judged(seconds: int = 40) -> TputApp:
 
 
 @functools.cache
-def judged_rig():
+def judged_rig() -> Rig:
     return judged().rig
 
 
 @functools.cache
-def swept_rig():
+def swept_rig() -> Rig:
     app = judged()
     app.session.steer.experiments.sweep()
     app.rig.run(220.0)

@@ -34,7 +34,7 @@ def started(load: Workload, now_s: float = 0.0) -> Generator:
     return generator
 
 
-def ids(specs: list[RequestSpec]):
+def ids(specs: list[RequestSpec]) -> list[list[int]]:
     return [spec.token_ids().tolist() for spec in specs]
 
 

@@ -1,11 +1,13 @@
 """Goals as they are written, and how many requests met them, against figures done by hand."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tputtui.errors import UsageError
 from tputtui.goals import METRICS, Goal, describe_goals, goals_from, goals_to, parse_goals
@@ -201,7 +203,7 @@ def test_goodput_of_nothing_and_without_goals() -> None:
 
 
 @given(st.data())
-def test_no_more_requests_meet_every_goal_than_meet_any_one(data) -> None:
+def test_no_more_requests_meet_every_goal_than_meet_any_one(data: st.DataObject) -> None:
     n = data.draw(st.integers(0, 40))
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
     recorder = Recorder()
@@ -270,7 +272,7 @@ def test_a_p99_can_be_met_within_a_minute_where_nothing_misses_it() -> None:
 def test_a_goal_at_its_target_is_hardly_ever_said_to_be_met_or_missed() -> None:
     # Requests of one turnover share their luck, and someone looks every second for a minute.
     # An interval of independent requests for one look is wrong in half of the runs and more.
-    def false(interval) -> float:
+    def false(interval: Callable[[NDArray[np.bool_], int], tuple[float, float]]) -> float:
         rng = np.random.default_rng(8)
         wrong = 0
         for _ in range(100):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ HOST = HostSample(
 BOOTING = SimpleNamespace(facts=None)
 
 
-def gpu(index: int = 0, **others) -> GpuSample:
+def gpu(index: int = 0, **others: Any) -> GpuSample:
     figures = {
         "name": "NVIDIA H100 80GB HBM3", "util_frac": 0.93, "mem_used_bytes": 71 * GIB,
         "mem_total_bytes": 80 * GIB, "power_w": 612.0, "power_limit_w": 700.0, "temp_c": 64.0,
@@ -49,7 +51,7 @@ FULL = [
 
 
 def machine_of(
-    gpus,
+    gpus: Iterable[GpuSample],
     width: int,
     height: int,
     *,
@@ -64,11 +66,11 @@ def machine_of(
     return machine(frame, width, height)
 
 
-def text(rows: list[list[tuple[str, str]]]):
+def text(rows: list[list[tuple[str, str]]]) -> list[str]:
     return ["".join(piece for piece, _ in row) for row in rows]
 
 
-def styled(rows: list[list[tuple[str, str]]], style: str):
+def styled(rows: list[list[tuple[str, str]]], style: str) -> list[str]:
     """All that is shown in that style."""
     return [piece.strip() for row in rows for piece, name in row if name == style]
 

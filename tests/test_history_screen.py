@@ -47,25 +47,25 @@ async def opened(pilot: Pilot[Any], *keys: str) -> Screen[object]:
     return pilot.app.screen
 
 
-def order(screen: Screen[object]):
+def order(screen: Screen[Any]) -> list[int]:
     return [int(row.key.value) for row in screen.query_one(TrialTable).ordered_rows]
 
 
-def chosen(screen: Screen[object]):
+def chosen(screen: Screen[Any]) -> int:
     return screen.query_one(TrialTable).chosen
 
 
-def text_of(screen: Screen[object], name: str) -> str:
+def text_of(screen: Screen[Any], name: str) -> str:
     canvas = screen.query_one(name)
     return "\n".join(canvas.render_line(y).text for y in range(canvas.size.height))
 
 
-def table_text(screen: Screen[object]):
+def table_text(screen: Screen[Any]) -> list[str]:
     table = screen.query_one(TrialTable)
     return [table.render_line(y).text for y in range(table.size.height)]
 
 
-def with_goals(frame):
+def with_goals(frame: Frame) -> Frame:
     goals = parse_goals("ttft_p99=2s")
     told = msgspec.structs.replace(frame.profile, goals=goals)
     return replace(frame, profile=told, trials=six_trials(True), guard="ttft_p99=2s,kv=0.97")

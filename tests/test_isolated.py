@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -67,7 +68,7 @@ class RealTime:
 class Tallied(FakeEngine):
     """Writes down what it did when it is shut down."""
 
-    def __init__(self, tally: str = "", **options) -> None:
+    def __init__(self, tally: str = "", **options: Any) -> None:
         super().__init__(RealTime(), **options)
         self.tally = tally
         self.done = dict.fromkeys(("steps", "generated", "first_tokens", "gaps", "preempted"), 0)
@@ -115,7 +116,7 @@ class DiesUntold(Tallied):
 class Stuck(Tallied):
     """Never gets through a boot, nor ends when asked to."""
 
-    def boot(self, spec: EngineSpec, report: Report) -> None:
+    def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
         signal_ignored = partial(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGTERM})
         signal_ignored()
         report(State.LOADING, "for ever")
@@ -140,7 +141,7 @@ def refuses() -> FakeEngine:
 # -- help ---------------------------------------------------------------------------------------
 
 
-def until(reached, seconds: float = PATIENCE_S) -> None:
+def until(reached: Callable[[], object], seconds: float = PATIENCE_S) -> None:
     """Wait for it, within bounds."""
     end_s = time.monotonic() + seconds
     while not reached():
@@ -157,7 +158,7 @@ def start() -> Iterator[Callable[..., Session]]:
 
     def starts(
         make_engine: Callable[..., Tallied] = Tallied,
-        knobs=None,
+        knobs: dict[str, int] | None = None,
         spec: EngineSpec = SPEC,
         load: Workload = LOAD,
     ) -> Session:
@@ -207,7 +208,7 @@ def equal(a: Recorder, b: Recorder) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_copy_equals_its_recorder_whenever_it_is_taken(seed) -> None:
+def test_a_copy_equals_its_recorder_whenever_it_is_taken(seed: int) -> None:
     chance = random.Random(seed)
     rig = Rig.booted(LOAD, max_num_seqs=16)
     recorder, copied = rig.session.recorder, Recorder()
@@ -233,7 +234,7 @@ def test_a_copy_equals_its_recorder_whenever_it_is_taken(seed) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_marks_taken_back_are_taken_back(seed) -> None:
+def test_marks_taken_back_are_taken_back(seed: int) -> None:
     chance, recorder, copied = random.Random(seed), Recorder(), Recorder()
     tail, copy = Tail(recorder), Copy(copied)
     for i in range(2000):
@@ -286,7 +287,7 @@ def test_totals_go_on_over_several_recorders() -> None:
 
 
 @pytest.mark.parametrize("kind", [TputError, UsageError, ProfileError, KnobError, EngineError])
-def test_failures_survive_the_pipe(kind) -> None:
+def test_failures_survive_the_pipe(kind: type[TputError]) -> None:
     for told in (kind("What.", "Do."), kind("What.")):
         heard = pickle.loads(pickle.dumps(told))
         assert (type(heard), heard.message, heard.hint) == (kind, told.message, told.hint)
@@ -557,7 +558,7 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def parent(tmp_path: Path):
+def parent(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], psutil.Process]]:
     """A process with a session in it: its engine's process id, and a way to ask for its figures."""
     script = tmp_path / "parent.py"
     script.write_text(textwrap.dedent(PARENT))
@@ -580,7 +581,9 @@ def gone(process: psutil.Process) -> bool:
         return True
 
 
-def asked(process, start_s: float = 0.0, end_s: float = 0.0) -> tuple[int, int]:
+def asked(
+    process: subprocess.Popen[str], start_s: float = 0.0, end_s: float = 0.0
+) -> tuple[int, int]:
     """How many requests have finished, and how many steps ended between the two times."""
     process.stdin.write(f"{start_s} {end_s}\n")
     process.stdin.flush()
@@ -588,7 +591,9 @@ def asked(process, start_s: float = 0.0, end_s: float = 0.0) -> tuple[int, int]:
     return int(finished), int(steps)
 
 
-def test_a_screen_stopped_for_a_while_does_not_hold_the_engine_up(parent) -> None:
+def test_a_screen_stopped_for_a_while_does_not_hold_the_engine_up(
+    parent: tuple[subprocess.Popen[str], psutil.Process],
+) -> None:
     process, engine = parent
     before, _ = asked(process)
     process.send_signal(signal.SIGSTOP)
@@ -610,13 +615,15 @@ def test_a_screen_stopped_for_a_while_does_not_hold_the_engine_up(parent) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_the_engine_dies_with_its_parent(parent, number: signal.Signals) -> None:
+def test_the_engine_dies_with_its_parent(
+    parent: tuple[subprocess.Popen[str], psutil.Process], number: signal.Signals
+) -> None:
     process, engine = parent
     process.send_signal(number)
     until(lambda: gone(engine))
 
 
-def test_ctrl_c_is_not_for_the_engine(parent) -> None:
+def test_ctrl_c_is_not_for_the_engine(parent: tuple[subprocess.Popen[str], psutil.Process]) -> None:
     process, engine = parent
     engine.send_signal(signal.SIGINT)
     assert os.getsid(engine.pid) == engine.pid != os.getsid(process.pid)

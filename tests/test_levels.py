@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tputtui.load.levels import Bursts, Curve, Diurnal, Ramp, Steps
+from tputtui.load.levels import Bursts, Curve, Diurnal, Level, Ramp, Steps
 from tputtui.load.workload import ClosedLoop, Poisson, Workload, scaled
 
 DAY = Diurnal(((2.0, 1.0), (5.0, 3.0)), 8.0)
@@ -30,7 +30,7 @@ DAY = Diurnal(((2.0, 1.0), (5.0, 3.0)), 8.0)
         (DAY, 8.0, 1.8, (1.8 + 1) / 2 * 2 + 2 * 3 + (3 + 1.8) / 2 * 3),
     ],
 )
-def test_levels_and_areas_by_hand(level, t: float, value: float, area: int) -> None:
+def test_levels_and_areas_by_hand(level: Level, t: float, value: float, area: float) -> None:
     curve = Curve(level)
     assert curve.at(t) == pytest.approx(value)
     assert curve.area(t) == pytest.approx(area)
@@ -39,7 +39,7 @@ def test_levels_and_areas_by_hand(level, t: float, value: float, area: int) -> N
 spans = st.floats(0.5, 30)
 
 
-def levels_of(amounts):
+def levels_of(amounts: st.SearchStrategy[float]) -> st.SearchStrategy[Level]:
     return st.one_of(
         amounts,
         st.builds(Ramp, amounts, amounts, spans),
@@ -63,7 +63,7 @@ tame = levels_of(st.just(0.0) | st.floats(0.1, 50))
 
 @settings(max_examples=300, deadline=None)
 @given(tame, st.floats(0.01, 120))
-def test_the_area_is_the_integral_and_time_of_is_its_inverse(level, end_s: float) -> None:
+def test_the_area_is_the_integral_and_time_of_is_its_inverse(level: Level, end_s: float) -> None:
     curve = Curve(level)
     middles = (np.arange(2000) + 0.5) * end_s / 2000
     by_sums = sum(curve.at(t) for t in middles) * end_s / 2000

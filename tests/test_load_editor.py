@@ -235,7 +235,7 @@ def test_a_trace_of_text_is_not_read_and_has_no_times(write: Callable[[str], Pat
     ],
 )
 @pytest.mark.parametrize("size", [(76, 10), (104, 16), (10, 3), (132, 30)])
-def test_the_preview_is_drawn_at_any_size(texts, size: tuple[int, int]) -> None:
+def test_the_preview_is_drawn_at_any_size(texts: dict[str, str], size: tuple[int, int]) -> None:
     rows = preview_rows(look(typed(**texts)), 2048, *size)
     assert len(rows) == max(size[1], 6)
     assert all(width_of(row) <= max(size[0], 30) for row in rows[:-1])
@@ -432,7 +432,7 @@ async def test_a_trace_shuts_all_that_it_brings_and_gives_it_back(
 
 
 async def test_a_load_that_is_refused_keeps_the_editor_open(write: Callable[[str], Path]) -> None:
-    def refuse(workload) -> None:
+    def refuse(workload: Workload) -> None:
         raise UsageError("The engine is asleep.", "Wake it.")
 
     app = app_after(5)

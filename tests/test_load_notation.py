@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.test_levels import levels
 from tputtui.errors import UsageError
-from tputtui.load.lengths import Fixed, Histogram, LogNormal, Normal, Uniform, Zipf
+from tputtui.load.lengths import Fixed, Histogram, Lengths, LogNormal, Normal, Uniform, Zipf
 from tputtui.load.notation import (
     describe_arrivals,
     describe_lengths,
@@ -16,6 +16,7 @@ from tputtui.load.notation import (
 )
 from tputtui.load.sections import FIELDS, Field, describe, difference, from_texts, to_texts
 from tputtui.load.workload import (
+    Arrivals,
     ClosedLoop,
     Constant,
     Gamma,
@@ -52,7 +53,7 @@ lengths = st.one_of(
 
 @settings(max_examples=400, deadline=None)
 @given(arrivals)
-def test_arrivals_read_back_as_written(value) -> None:
+def test_arrivals_read_back_as_written(value: Arrivals) -> None:
     assert parse_arrivals(describe_arrivals(value)) == msgspec.convert(
         msgspec.to_builtins(value), type(value)
     )
@@ -60,7 +61,7 @@ def test_arrivals_read_back_as_written(value) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(lengths)
-def test_lengths_read_back_as_written(value) -> None:
+def test_lengths_read_back_as_written(value: Lengths) -> None:
     assert parse_lengths(describe_lengths(value)) == value
 
 

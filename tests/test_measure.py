@@ -15,7 +15,7 @@ from tputtui.measure.stats import quantiles
 from tputtui.measure.window import Settling, figures, latencies
 
 
-def step(end_s: float, duration_s: float = 0.1, running: int = 4, **values: int) -> StepReport:
+def step(end_s: float, duration_s: float = 0.1, running: int = 4, **values: int) -> StepSample:
     base = {
         "waiting": 0, "prefill_tokens": 0, "decode_tokens": 4, "generated_tokens": 4,
         "cached_tokens": 0, "looked_up_tokens": 0, "preemptions": 0, "kv_frac": 0.5,

@@ -6,7 +6,8 @@ import math
 import socket
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
@@ -24,7 +25,7 @@ from tputtui.simulate.clock import VirtualTime
 DEMO = profile.load(profile.shipped()["demo"])
 
 
-def scraped(exporter: Exporter):
+def scraped(exporter: Exporter) -> dict[str, Any]:
     """(name, sorted labels) → value."""
     with urllib.request.urlopen(exporter.address, timeout=PATIENCE_S) as answer:
         text = answer.read().decode()
@@ -160,7 +161,9 @@ def test_our_names_follow_the_conventions(rig: Rig, exporter: Exporter) -> None:
 class Gpus:
     """A machine with GPUs, last read `age_s` ago."""
 
-    def __init__(self, clock: VirtualTime, gpus, age_s: float = 0.0) -> None:
+    def __init__(
+        self, clock: VirtualTime, gpus: Callable[[float], tuple[GpuSample, ...]], age_s: float = 0.0
+    ) -> None:
         self._clock, self._gpus, self._age_s = clock, gpus, age_s
 
     def latest(self) -> HardwareSample:
@@ -180,7 +183,7 @@ def young(exporter: Exporter) -> Rig:
 def test_gpus_are_told_one_by_one_and_what_one_lacks_is_left_out(
     young: Rig, exporter: Exporter
 ) -> None:
-    def read(now_s) -> tuple[GpuSample, GpuSample, GpuSample]:
+    def read(now_s: float) -> tuple[GpuSample, GpuSample, GpuSample]:
         return (
             GpuSample(
                 0, "A", util_frac=0.5, mem_ours_bytes=6e10, pcie_rx_bytes_per_s=1e9, xid=79,
@@ -195,7 +198,7 @@ def test_gpus_are_told_one_by_one_and_what_one_lacks_is_left_out(
     frame = young.session.advance()
     found = scraped(exporter)
 
-    def told(name: str):
+    def told(name: str) -> dict[str, Any]:
         return {labels[0][1]: value for (key, labels), value in found.items() if key == name}
 
     assert told("tputtui_gpu_util_frac") == {"0": 0.5, "1": 0.25}

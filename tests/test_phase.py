@@ -209,9 +209,9 @@ def test_cost_of_a_million_tokens_by_hand() -> None:
 
 @pytest.mark.parametrize(("age_s", "told"), [(1.0, ["thermal"]), (10.0, [])])
 def test_a_driver_that_hangs_says_nothing_of_what_binds_now(
-    monkeypatch: pytest.MonkeyPatch, age_s: float, told
+    monkeypatch: pytest.MonkeyPatch, age_s: float, told: list[str]
 ) -> None:
-    def spy(*_, throttled, **__) -> None:
+    def spy(*_: object, throttled: list[str], **__: object) -> None:
         seen.append(throttled)
 
     class Hot(Machine):

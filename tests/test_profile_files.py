@@ -7,6 +7,7 @@ import os
 import random
 import threading
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import msgspec
@@ -58,7 +59,7 @@ price_per_hour: 25e-1
 """
 
 
-def changed(**changes) -> Profile:
+def changed(**changes: Any) -> Profile:
     return msgspec.structs.replace(profile.parse(BY_HAND, "x"), **changes)
 
 
@@ -144,7 +145,7 @@ def test_a_crash_while_saving_leaves_the_old_file_whole(
     file = tmp_path / "a.yaml"
     profile.save(changed(about="old"), file)
 
-    def full(descriptor) -> None:
+    def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
@@ -159,7 +160,7 @@ def test_of_many_that_save_one_name_at_once_one_wins_and_the_others_are_told(
 ) -> None:
     said, gate = [], threading.Barrier(8)
 
-    def save(number) -> None:
+    def save(number: int) -> None:
         gate.wait()
         try:
             profile.save(changed(about=str(number)), tmp_path / "a.yaml")
@@ -372,7 +373,7 @@ def test_any_text_is_a_profile_or_a_sentence(text: str) -> None:
 
 @settings(max_examples=MANY // 4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(KEYS, TREES, max_size=6))
-def test_any_yaml_is_a_profile_or_a_sentence(tree) -> None:
+def test_any_yaml_is_a_profile_or_a_sentence(tree: dict[str, Any]) -> None:
     told_cleanly(yaml.safe_dump({"tputtui": 1, **tree}, allow_unicode=True))
 
 

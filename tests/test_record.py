@@ -53,7 +53,7 @@ class Recorded:
             self.journal.turn()
         self.rig.boot()
 
-    def run(self, seconds: list[str] | float) -> None:
+    def run(self, seconds: int) -> None:
         for _ in range(seconds):
             self.rig.run(1.0)
             self.frames.append(self.session.advance())
@@ -141,7 +141,7 @@ def test_a_log_of_before_there_were_so_many_figures_is_read(tmp_path: Path) -> N
     assert restored(sample, HardwareSample).gpus == (GpuSample(0, "A", util_frac=0.5),)
 
 
-def same(a, b, *, rel: float = 1e-4) -> bool:
+def same(a: object, b: object, *, rel: float = 1e-4) -> bool:
     """Equal to four digits: times are kept to a microsecond."""
     if isinstance(a, float):
         return (math.isnan(a) and math.isnan(b)) or a == pytest.approx(b, rel=rel, abs=2e-6)
@@ -393,7 +393,7 @@ def test_a_full_disk_stops_the_log_not_the_run_and_is_told_once(
     before = made.journal.path.stat().st_size
     write = os.write
 
-    def full(descriptor, data) -> None:
+    def full(descriptor: int, data: bytes) -> None:
         # Half a line fits.
         write(descriptor, bytes(data[: len(data) // 2]))
         raise OSError(28, "No space left on device")
@@ -493,7 +493,9 @@ numbers = {
 
 
 @given(st.lists(kinds, min_size=1, max_size=6), st.data(), st.sampled_from([1e-6, 1e-4, 1e-3]))
-def test_columns_are_read_back_to_their_precision(kinds: list[str], data, quantum_s: float) -> None:
+def test_columns_are_read_back_to_their_precision(
+    kinds: list[str], data: st.DataObject, quantum_s: float
+) -> None:
     n = data.draw(st.integers(1, 12))
     columns = [data.draw(st.lists(numbers[kind], min_size=n, max_size=n)) for kind in kinds]
     for kind, column in zip(kinds, columns, strict=True):

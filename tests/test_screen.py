@@ -62,8 +62,8 @@ def app_after(
     *,
     gpus: int = 0,
     turn: tuple[str, int] | None = None,
-    load: Workload = None,
-    **engine,
+    load: Workload | None = None,
+    **engine: Any,
 ) -> TputApp:
     """An app over an engine that has served for `seconds`, and its rig."""
     demo = profile.load(profile.shipped()["demo"])
@@ -93,12 +93,12 @@ SIZES = [(80, 24), (120, 40), (200, 50)]
 
 # Looking at them changes nothing of them.
 @functools.cache
-def serving_rig():
+def serving_rig() -> Rig:
     return app_after(60, gpus=2, turn=("max_num_seqs", 32)).rig
 
 
 @functools.cache
-def saturated_rig():
+def saturated_rig() -> Rig:
     return app_after(40, load=Workload(Poisson(200.0), Fixed(200), Fixed(40))).rig
 
 

@@ -164,7 +164,7 @@ def test_a_process_that_is_killed_gives_the_terminal_back(
 def test_without_a_shell_there_is_none_and_nothing_breaks(
     ends: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def nowhere(*_, **__) -> None:
+    def nowhere(*_: object, **__: object) -> None:
         raise FileNotFoundError("/bin/sh")
 
     monkeypatch.setattr(subprocess, "Popen", nowhere)

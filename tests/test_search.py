@@ -38,18 +38,18 @@ class World:
         self.best_tokens = self.random.choice(TOKENS[1:])
         self.slow = self.random.uniform(0.05, 0.2)
 
-    def value(self, space: Space, point) -> float:
+    def value(self, space: Space, point: tuple[int, ...]) -> float:
         values = space.values(point)
         away = math.log2(values["max_num_seqs"] / self.best_seqs)
         off = math.log2(values["max_num_batched_tokens"] / self.best_tokens)
         return 50 * math.exp(-self.slow * (away**2 + off**2))
 
-    def miss(self, space: Space, point, level) -> float:
+    def miss(self, space: Space, point: tuple[int, ...], level: int) -> float:
         """Latency rises with the load on a setting of that capacity."""
         rho = space.levels[level] / self.value(space, point)
         return math.log(max(0.2, rho) / self.limit)
 
-    def seen(self, space: Space, ask: Ask | None, length_s: float) -> Seen:
+    def seen(self, space: Space, ask: Ask, length_s: float) -> Seen:
         noise = self.noise * math.sqrt(10 / length_s)
         value = self.value(space, ask.point)
         miss = -1.0
@@ -105,7 +105,9 @@ class TestSpace:
             ("watermark_blocks=0,16", {"watermark_blocks": (0, 16)}),
         ],
     )
-    def test_axes_as_typed_with_the_present_value(self, text: str, values) -> None:
+    def test_axes_as_typed_with_the_present_value(
+        self, text: str, values: dict[str, tuple[int, ...]]
+    ) -> None:
         axes = parse_axes(text, BOOTED, CEILINGS)
         assert {axis.name: axis.values for axis in axes} == values
         assert parse_axes(describe_axes(axes), BOOTED, CEILINGS) == axes
@@ -129,7 +131,7 @@ class TestSpace:
     def test_no_fewer_blocks_are_tried_than_one_request_needs(self) -> None:
         """It would wait for ever."""
 
-        def floor(name) -> int:
+        def floor(name: str) -> int:
             return 65 if name == "num_gpu_blocks" else 0
 
         (blocks,) = parse_axes("num_gpu_blocks", BOOTED, CEILINGS, floor)
@@ -163,7 +165,7 @@ class TestProposals:
         assert search.over == "Every setting was tried."
 
     def test_at_random_is_every_setting_by_its_seed(self) -> None:
-        def points(seed: int):
+        def points(seed: int) -> list[tuple[int, ...]]:
             trials = run(search_of("random", GRID, seed), GRID, World())
             return [ask.point for ask, _, _ in trials]
 
@@ -308,7 +310,7 @@ class TestLoad:
     data=st.data(),
 )
 def test_whatever_is_told_it_asks_within_the_space_and_ends(
-    name: str, seed: int, load: bool, data
+    name: str, seed: int, load: bool, data: st.DataObject
 ) -> None:
     axes = (Axis("max_num_seqs", (4, 8, 16)), Axis("max_num_batched_tokens", (8, 64)))
     levels, at = levels_around(8.0, whole=False) if load else ((math.nan,), 0)

@@ -1,6 +1,7 @@
 """What a window gave: estimates by hand, and errors that hold where values resemble their past."""
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from tputtui.measure.stats import t_quantile
 GOALS = parse_goals("ttft_p90=200ms, tpot_p90=20ms")
 
 
-def step(end_s, tokens: int) -> StepReport:
+def step(end_s: float, tokens: int) -> StepSample:
     values = dict.fromkeys(StepSample._fields, 1)
     return StepSample(**values | {"end_s": end_s, "duration_s": 0.1, "generated_tokens": tokens})
 
@@ -37,9 +38,7 @@ def request(
     return RequestSample(0, outcome, due_s, due_s, due_s, first_s, end_s, 9, tokens, tokens, 0, 0)
 
 
-def recorded(
-    tokens: list[int], requests: tuple[()] | list[tuple[int, float, float]] = ()
-) -> Recorder:
+def recorded(tokens: list[int], requests: Iterable[tuple[float, float, float]] = ()) -> Recorder:
     """Steps a tenth of a second apart from 0 on, and requests (end, TTFT, TPOT).
 
     In every step one request runs and one waits.

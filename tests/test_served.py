@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -34,7 +35,7 @@ MODELS = msgspec.json.encode({"data": [{"id": "the-model", "max_model_len": 4096
 LOAD = Workload(ClosedLoop(4), prompt=Fixed(10), output=Fixed(6))
 
 
-def server(**more: float) -> FakeServer:
+def server(**more: Any) -> FakeServer:
     routes = {"/v1/models": MODELS, "/version": b'{"version": "0.33.0"}', **more.pop("routes", {})}
     return FakeServer(completions=Completions(**more), routes=routes)
 
@@ -51,7 +52,7 @@ class Driven:
         self.host.order(Boot(Start(EngineSpec("server:x"), {}), load=True))
         self.began_s = time.monotonic()
 
-    def until(self, done, most_s: float = PATIENCE_S) -> Driven:
+    def until(self, done: Callable[[], bool], most_s: float = PATIENCE_S) -> Driven:
         end_s = time.monotonic() + most_s
         while not done():
             assert time.monotonic() < end_s, self.host.status
@@ -73,7 +74,7 @@ class Driven:
 def driven(request: pytest.FixtureRequest) -> Iterator[Callable[..., Driven]]:
     made = []
 
-    def drive(fake, load: Workload = LOAD) -> Driven:
+    def drive(fake: FakeServer, load: Workload = LOAD) -> Driven:
         servers = Servers(fake)
         servers.__enter__()
         made.append((servers, Driven(servers, load)))
@@ -95,7 +96,9 @@ def driven(request: pytest.FixtureRequest) -> Iterator[Callable[..., Driven]]:
         {"usage": ""},
     ],
 )
-def test_every_token_is_counted_as_the_server_counts_it(driven: Callable[..., Driven], how) -> None:
+def test_every_token_is_counted_as_the_server_counts_it(
+    driven: Callable[..., Driven], how: dict[str, Any]
+) -> None:
     fake = server(**how)
     run = driven(fake).ended(20)
     account = run.recorder.accounting
@@ -279,7 +282,7 @@ def test_a_run_in_which_nothing_was_served_is_no_success(
     fate: int, how: str, tmp_path: Path
 ) -> None:
     class Always(dict):
-        def get(self, key, default=None) -> int | None:
+        def get(self, key: object, default: object = None) -> int | None:
             return fate if key else None
 
     with Servers(server(fails=Always())) as servers:

@@ -13,12 +13,12 @@ from tputtui.engine.protocol import State
 from tputtui.errors import EngineError, KnobError, UsageError
 from tputtui.load.lengths import Fixed
 from tputtui.load.sections import from_texts
-from tputtui.load.workload import ClosedLoop, Poisson, Workload
+from tputtui.load.workload import Arrivals, ClosedLoop, Poisson, Workload
 from tputtui.measure.samples import Outcome
 from tputtui.report.summary import summary
 
 
-def load(arrivals: ClosedLoop | Path | Poisson, prompt: int = 100, output: int = 20) -> Workload:
+def load(arrivals: Arrivals, prompt: int = 100, output: int = 20) -> Workload:
     return Workload(arrivals, Fixed(prompt), Fixed(output))
 
 
@@ -183,7 +183,7 @@ def test_an_engine_that_dies_leaves_a_reason_and_can_boot_again() -> None:
 @pytest.mark.parametrize(
     "error", [EngineError("no memory", "less"), RuntimeError("bad\nworse"), SystemExit("bad")]
 )
-def test_a_boot_that_fails_says_why(error) -> None:
+def test_a_boot_that_fails_says_why(error: BaseException) -> None:
     rig = Rig(load(ClosedLoop(4)), fail_boot=error)
     rig.boot()
     status = rig.session.advance().status

@@ -31,7 +31,7 @@ SCRIPTS = {
 BEFORE = 'show() { printf "%s\\037" "$@" >> "$OUT"; printf "\\036" >> "$OUT"; }\n'
 
 
-def shown(script: str):
+def shown(script: str) -> list[list[str]]:
     return [each.words for each in commands(script, ENVIRONMENT)]
 
 

@@ -1,6 +1,7 @@
 """What a step costs on a device that is not here, from its datasheet and from a calibration."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -133,7 +134,7 @@ def test_the_cache_is_what_the_weights_leave() -> None:
         kv_bytes_available(H100, large, 0.9, 256, 2048)
 
 
-def steps(seed, cost: Fitted, n: int = 60) -> list[Measurement]:
+def steps(seed: int, cost: Fitted, n: int = 60) -> list[Measurement]:
     """Measurements of loads of all sizes by known costs, with noise and outliers."""
     rng = np.random.default_rng(seed)
     rows = []
@@ -160,7 +161,7 @@ def steps(seed, cost: Fitted, n: int = 60) -> list[Measurement]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_costs_come_back_under_noise_and_outliers(seed) -> None:
+def test_the_costs_come_back_under_noise_and_outliers(seed: int) -> None:
     true = calibration().fitted
     found = fitted(steps(seed, true))
     for work in (
@@ -197,7 +198,7 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_is_no_calibration_is_refused_in_a_sentence(
-    tmp_path: Path, change, said: str
+    tmp_path: Path, change: Callable[[str], str], said: str
 ) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(change(calibration_text(calibration())))

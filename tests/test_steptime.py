@@ -14,7 +14,7 @@ COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
 COSTS = (0.004, 2e-5, 5e-8)
 
 
-def load(rng: np.random.Generator, n: int = 400, prefill: float = 0.15):
+def load(rng: np.random.Generator, n: int = 400, prefill: float = 0.15) -> NDArray[np.float64]:
     """Tokens and context of `n` steps: decoding of 40 to 64, now and then with a prompt."""
     sequences = rng.integers(40, 65, n)
     prompts = rng.integers(100, 2000, n) * (rng.random(n) < prefill)
@@ -65,7 +65,7 @@ def test_known_costs_come_back_exactly_without_noise() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_known_costs_come_back_under_noise_and_outliers(seed) -> None:
+def test_known_costs_come_back_under_noise_and_outliers(seed: int) -> None:
     rng = np.random.default_rng(seed)
     tokens, context = load(rng)
     took_s = model(COSTS, tokens, context) * np.exp(rng.normal(0, 0.05, len(tokens)))
@@ -211,7 +211,9 @@ def test_no_other_non_negative_costs_fit_better(seed: int) -> None:
     assert np.abs(downhill[fit.coefficients > 0] / size[fit.coefficients > 0]).max() < 0.02
 
 
-def _weights(columns, values: NDArray[np.float64], coefficients: NDArray[np.float64]):
+def _weights(
+    columns: NDArray[np.float64], values: NDArray[np.float64], coefficients: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """The weights the fit ends with: Huber's, of relative errors."""
     fitted = columns @ coefficients
     off = np.abs(values - fitted) / fitted

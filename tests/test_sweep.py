@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from tputtui.experiments.sweep import Sweep
 
 
-def run(sweep: Sweep, engine) -> tuple[float, ...]:
+def run(sweep: Sweep, engine: Callable[[float], tuple[float, float, bool]]) -> tuple[float, ...]:
     """Ask and tell to the end; the levels asked."""
     while (level := sweep.ask()) is not None:
         assert sweep.ask() == level
@@ -21,10 +22,10 @@ def run(sweep: Sweep, engine) -> tuple[float, ...]:
     return sweep.levels
 
 
-def queue(capacity: float):
+def queue(capacity: float) -> Callable[[float], tuple[float, float, bool]]:
     """M/M/1: serves what is offered, or its capacity; response time 1/(μ - λ)."""
 
-    def engine(rate: float):
+    def engine(rate: float) -> tuple[float, float, bool]:
         if rate >= capacity:
             return capacity, math.inf, True
         return rate, 1 / (capacity - rate), False
@@ -32,10 +33,10 @@ def queue(capacity: float):
     return engine
 
 
-def batching(cap: int, half: int):
+def batching(cap: int, half: int) -> Callable[[float], tuple[float, float, bool]]:
     """Closed loop: throughput cap·N/(N + half), response time by Little's law."""
 
-    def engine(n: float):
+    def engine(n: float) -> tuple[float, float, bool]:
         return cap * n / (n + half), (n + half) / cap, False
 
     return engine

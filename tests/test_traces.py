@@ -501,7 +501,7 @@ def test_sharegpt_says_which_tokenizer_it_needs(
 
     from tokenizers import Tokenizer
 
-    def unreachable(name) -> None:
+    def unreachable(name: str) -> None:
         raise OSError(f"cannot reach {name}\nfor a long reason")
 
     monkeypatch.setattr(Tokenizer, "from_pretrained", unreachable)
@@ -524,22 +524,22 @@ def test_what_would_not_fit_in_memory_is_refused_before_it_is_read(
     assert len(list(Trace(write(f"[{talk}, {long * 9} {talk}]"), tokenizer))) == 2
 
 
-def azure_lines(i) -> str:
+def azure_lines(i: int) -> str:
     return (
         f"2023-11-16 {i // 36000:02}:{i // 600 % 60:02}:{i // 10 % 60:02}.{i % 10}805900,9{i},7\n"
     )
 
 
-def burstgpt_lines(i) -> str:
+def burstgpt_lines(i: int) -> str:
     return f"{i * 0.5},{'a long name ' * 20},{i % 4000 + 1},{i % 400}\n"
 
 
-def mooncake_lines(i) -> str:
+def mooncake_lines(i: int) -> str:
     ids = ", ".join(str(block + i) for block in range(14))
     return f'{{"timestamp": {i}, "input_length": 6955, "output_length": 9, "hash_ids": [{ids}]}}\n'
 
 
-def our_lines(i) -> str:
+def our_lines(i: int) -> str:
     return (
         f'{{"at_s": {i}, "prompt_tokens": 300, "output_tokens": 64,'
         f' "prefix": "sys-{i}", "prefix_tokens": 100}}\n'
@@ -558,7 +558,7 @@ def our_lines(i) -> str:
 )
 @pytest.mark.long
 def test_memory_stays_flat_however_long_the_trace(
-    tmp_path: Path, header: str, line, n: int
+    tmp_path: Path, header: str, line: Callable[[int], str], n: int
 ) -> None:
     path = tmp_path / "trace"
     with path.open("w") as file:

@@ -38,7 +38,7 @@ class Hand:
     def is_set(self) -> bool:
         return False
 
-    def wait(self, seconds) -> bool:
+    def wait(self, seconds: float) -> bool:
         self._rig.run(2.0)
         return False
 

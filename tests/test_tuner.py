@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from tests.rig import Rig
 from tputtui import profile
 from tputtui.engine.fake import FakeEngine
-from tputtui.engine.orders import BeginLeg
+from tputtui.engine.orders import BeginLeg, Order
 from tputtui.engine.protocol import EngineFacts, Report, StepReport
 from tputtui.errors import BootNeeded, EngineError, KnobError, UsageError
 from tputtui.experiments.tuner.plan import Plan, parse_engines
@@ -47,7 +48,7 @@ def tuned_rig(
     goals: str = "tpot_p90=44ms",
     *,
     finish: bool = True,
-    **plan: str | float | bool,
+    **plan: Any,
 ) -> Rig:
     rig = Rig.booted(work)
     rig.session.set_goals(parse_goals(goals))
@@ -98,7 +99,7 @@ class TestFinding:
         rig = Rig.booted(CLOSED)
         begun, give = [], rig.session.host.order
 
-        def watch(order) -> int:
+        def watch(order: Order) -> int:
             if isinstance(order, BeginLeg):
                 begun.append((order.text, order.workload.seed, order.knobs.max_num_seqs))
             return give(order)
@@ -309,7 +310,7 @@ class TestSteering:
         ],
     )
     def test_what_cannot_be_carried_out_is_a_sentence_and_changes_nothing(
-        self, load: Workload, goals: str, plan, says: str
+        self, load: Workload, goals: str, plan: dict[str, Any], says: str
     ) -> None:
         rig = Rig.booted(load)
         rig.session.set_goals(parse_goals(goals))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,19 +68,21 @@ def text_of(app: TputApp) -> str:
     )
 
 
-def keys_of(app: TputApp):
+def keys_of(app: TputApp) -> set[str]:
     return {bound.binding.description for bound in app.screen.active_bindings.values()
             if bound.binding.show}  # fmt: skip
 
 
 @functools.cache
-def session_of(state):
+def session_of(state: Callable[[], TputApp]) -> Session:
     return state().session
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("state", [planned, under_way, over], ids=lambda state: state.__name__)
-def test_the_tuner(snap_compare: SnapCompare, state, size: tuple[int, int]) -> None:
+def test_the_tuner(
+    snap_compare: SnapCompare, state: Callable[[], TputApp], size: tuple[int, int]
+) -> None:
     # Looking at it changes nothing of it.
     app = TputApp(session_of(state), start=lambda: None)
     app._plan = PLAN

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from tests.rig import Rig
-from tputtui.engine.protocol import State
+from tputtui.engine.protocol import Engine, State
 from tputtui.errors import BootNeeded, CeilingError, EngineError, KnobError, UsageError
 from tputtui.frame.frame import Frame
 from tputtui.goals import parse_goals
 from tputtui.load.lengths import Fixed, Uniform
-from tputtui.load.workload import ClosedLoop, Poisson, Workload
+from tputtui.load.workload import Arrivals, ClosedLoop, Poisson, Workload
 from tputtui.measure.verdict import Difference, Judgement
 from tputtui.session.guard import parse_guard
 
 
-def load(arrivals, prompt: int = 100, output: int = 20, seed: int = 0) -> Workload:
+def load(arrivals: Arrivals, prompt: int = 100, output: int = 20, seed: int = 0) -> Workload:
     return Workload(arrivals, Fixed(prompt), Fixed(output), seed=seed)
 
 
@@ -248,7 +248,7 @@ class TestBoots:
         rig.run(5.0)
         real, boots = rig.session.host._make_engine, []
 
-        def make_engine():
+        def make_engine() -> Engine:
             boots.append(1)
             rig.engine_options = {"fail_boot": EngineError("no memory", "less")}
             engine = real()
@@ -283,7 +283,7 @@ class TestBoots:
 
 
 class TestGuard:
-    def guarded(self, text: str, arrivals=None) -> Rig:
+    def guarded(self, text: str, arrivals: Arrivals | None = None) -> Rig:
         rig = Rig.booted(load(arrivals or ClosedLoop(48)), max_num_seqs=64)
         rig.session.steer.set_guard(parse_guard(text))
         rig.run(12.0)

@@ -61,7 +61,7 @@ def test_students_quantiles_between_one_and_two_degrees_of_freedom(level: float)
         assert t_tail(t_quantile(level, freedom), freedom) == pytest.approx(level, rel=0.1)
 
 
-def of(values, length_s: float = 60.0, key: str = "tokens_per_s") -> Series:
+def of(values: ArrayLike, length_s: float = 60.0, key: str = "tokens_per_s") -> Series:
     """A window of a rate from its turnover batches."""
     values = np.asarray(values, dtype=float)
     mean = float(values.mean())
@@ -267,7 +267,7 @@ def test_levels_are_handed_on_as_rows_are_resolved() -> None:
     asked = {}
 
     def estimate(metric: Metric, clear: bool) -> Estimate:
-        def interval(level) -> tuple[float, float]:
+        def interval(level: float) -> tuple[float, float]:
             asked.setdefault(metric.key, []).append(level)
             return (0.1, 0.2) if clear else (-0.1, 0.2)
 

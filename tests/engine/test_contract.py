@@ -8,6 +8,7 @@ import importlib
 import inspect
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -93,7 +94,7 @@ def test_limits_are_plain_numbers_that_the_scheduler_reads_at_each_step(cpu: Ser
     assert "self.max_num_scheduled_tokens" in source
 
 
-def names(kind):
+def names(kind: type[Any]) -> set[str]:
     """Fields of a dataclass or a msgspec struct."""
     if dataclasses.is_dataclass(kind):
         return {field.name for field in dataclasses.fields(kind)}
@@ -159,7 +160,7 @@ def test_requests_and_outputs_in_flight_still_have_what_we_read(cpu: Served) -> 
     outputs = []
     step = cpu.llm_engine.step
 
-    def seen():
+    def seen() -> list[Any]:
         new = step()
         outputs.extend(new)
         return new

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -31,7 +32,7 @@ def vllm(environment: None) -> None:
 
 
 @functools.cache
-def serve_parser():
+def serve_parser() -> Any:
     """The parser of the command `vllm serve` (0.32; its own module before was another)."""
     try:
         from vllm.entrypoints.launchers.cli_args import make_arg_parser
@@ -42,7 +43,7 @@ def serve_parser():
     parser = FlexibleArgumentParser(prog="vllm serve")
     serve = parser.add_subparsers(dest="subparser").add_parser("serve")
 
-    def refuse(message) -> None:
+    def refuse(message: str) -> None:
         raise ValueError(message)
 
     parser.error = serve.error = refuse
@@ -50,7 +51,7 @@ def serve_parser():
     return parser
 
 
-def served(words):
+def served(words: list[str]) -> Any:
     """EngineArgs that `vllm serve` makes of these words; the model may be in front."""
     from vllm.engine.arg_utils import EngineArgs
 
@@ -60,7 +61,7 @@ def served(words):
     return EngineArgs.from_cli_args(found)
 
 
-def served_by(found: Profile, name: str, folder: Path):
+def served_by(found: Profile, name: str, folder: Path) -> Any:
     """EngineArgs of a production that starts from `found` exported in that format."""
     text = export(found, name)
     if name == "vllm":
@@ -72,12 +73,12 @@ def served_by(found: Profile, name: str, folder: Path):
     return served(run_shell(text))
 
 
-def direct(found: Profile):
+def direct(found: Profile) -> Any:
     """EngineArgs of a boot in process with the profile's own values."""
     return parse_arguments(models.resolve(start_up(found).spec))
 
 
-def agree(found: Profile, folder: Path):
+def agree(found: Profile, folder: Path) -> Any:
     """All of them agree; what they agree on."""
     booted = direct(found)
     for name in ("vllm", "command", "env"):
@@ -147,7 +148,9 @@ def test_a_shipped_profile_is_the_same_in_every_format(name: str, tmp_path: Path
         {"device_ids": "0,1", "ignore_patterns": ["*.pt", "a b"]},
     ],
 )
-def test_what_is_hard_to_spell_comes_to_the_same(args, tmp_path: Path) -> None:
+def test_what_is_hard_to_spell_comes_to_the_same(
+    args: dict[str, EngineValue], tmp_path: Path
+) -> None:
     written = {key: value for key, value in args.items() if "." not in key}
     found = made(args, model=DEMO)
     if written == args:

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def outcomes(served: Served):
+def outcomes(served: Served) -> Counter[Outcome]:
     return Counter(sample.outcome for sample in served.ended)
 
 
@@ -280,7 +280,9 @@ def test_a_prompt_the_engine_refuses_is_rejected_and_the_rest_go_on(
     generator = cpu.host._generator
     due = generator.arriving
 
-    def with_one_too_long(now_s, in_flight, max_model_len) -> Iterator[RequestSpec]:
+    def with_one_too_long(
+        now_s: float, in_flight: int, max_model_len: int
+    ) -> Iterator[RequestSpec]:
         monkeypatch.setattr(generator, "arriving", due)
         too_long = RequestSpec(
             1_000_000, now_s, Prompt(TokenSource(0, 8192), (Piece(3000),), 3000), 4, False

@@ -28,13 +28,13 @@ LIMITS = {"max_num_seqs": 32, "max_num_batched_tokens": 1024, "max_model_len": 5
 RANKS = {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"}
 
 
-def workers():
+def workers() -> list[psutil.Process]:
     """The processes that vLLM spreads a model over."""
     children = psutil.Process().children(recursive=True)
     return [child for child in children if "Worker" in " ".join(child.cmdline())]
 
 
-def shared():
+def shared() -> set[str]:
     return {path.name for path in Path("/dev/shm").iterdir()}
 
 

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 BASE = Workload(ClosedLoop(1), Uniform(30, 50), Uniform(3, 9), seed=77)
 
 
-def served_hits(cpu: Served, load: Workload, requests: int):
+def served_hits(cpu: Served, load: Workload, requests: int) -> tuple[float, int]:
     """(hits ÷ tokens looked up, requests) of the first requests of `load` on an empty cache."""
     assert cpu.llm_engine.reset_prefix_cache()
     cpu.session.steer.load.set(load)
@@ -48,7 +48,7 @@ def served_hits(cpu: Served, load: Workload, requests: int):
     ],
 )
 def test_one_after_another_the_cache_hits_exactly_as_predicted(
-    cpu: Served, texts, requests: int
+    cpu: Served, texts: dict[str, str], requests: int
 ) -> None:
     load = from_texts(BASE, texts)
     found, n = served_hits(cpu, load, requests)

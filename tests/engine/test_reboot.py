@@ -164,7 +164,7 @@ if __name__ == "__main__":
     )),
 ])  # fmt: skip
 def test_many_boots_leave_memory_threads_and_children_as_they_were(
-    args, growth_frac: float
+    args: dict[str, bool], growth_frac: float
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-c", MANY_BOOTS, str(BOOTS), json.dumps(args)],

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 CEILINGS = {"max_num_seqs": 256, "max_num_batched_tokens": 2048, "max_model_len": 2048}
 
 
-def totals(samples: list[RequestSample]):
+def totals(samples: list[RequestSample]) -> dict[int, int]:
     return {sample.number: sample.prompt_tokens + sample.output_tokens for sample in samples}
 
 
@@ -196,7 +196,7 @@ def test_an_engine_that_dies_under_load_fails_its_requests_and_boots_again(
     simulated.turn(10)
     before = simulated.recorder.accounting
 
-    def die(*_, **__) -> None:
+    def die(*_: object, **__: object) -> None:
         raise MemoryError("no more")
 
     simulated.llm_engine.model_executor.execute_model = die

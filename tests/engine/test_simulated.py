@@ -8,6 +8,7 @@ import math
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,8 +27,9 @@ from tputtui.headless import calibrating
 from tputtui.headless.progress import Progress
 from tputtui.load.lengths import Fixed, LogNormal, Uniform
 from tputtui.load.workload import ClosedLoop, Prefix, Workload
-from tputtui.measure.samples import Outcome
+from tputtui.measure.samples import Outcome, RequestSample
 from tputtui.profile import EngineSpec, Profile
+from tputtui.profile.spec import EngineValue
 from tputtui.session.session import Session
 from tputtui.simulate.calibration import save_calibration
 from tputtui.simulate.clock import RealTime, VirtualTime
@@ -47,7 +49,7 @@ class Simulated:
         spec: EngineSpec = LLAMA,
         load: Workload = LOAD,
         simulation: Simulation | None = None,
-        **args: int,
+        **args: EngineValue,
     ) -> None:
         simulation = simulation or simulation_of("h100")
         self.clock = VirtualTime()
@@ -67,7 +69,7 @@ class Simulated:
     def __enter__(self) -> Simulated:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         assert self.session.close(PATIENCE_S)
 
     @property
@@ -83,7 +85,7 @@ class Simulated:
             assert self.host.status.failure is None, self.host.status.failure
         return self.session.advance()
 
-    def ended(self):
+    def ended(self) -> list[RequestSample]:
         return [each for each in self.recorder.request_log if each.outcome is Outcome.FINISHED]
 
 
@@ -115,7 +117,7 @@ def test_a_gpu_that_is_not_here_serves_in_its_own_time() -> None:
 
 
 def test_the_same_run_gives_the_same_figures_to_the_last_digit() -> None:
-    def figures():
+    def figures() -> list[tuple[int, float, float]]:
         with Simulated() as run:
             run.run(2.0)
             return [(r.number, r.first_token_s, r.end_s) for r in run.recorder.request_log]
@@ -224,7 +226,7 @@ def test_layers_that_see_a_window_hold_less(tmp_path: Path) -> None:
 
 
 def test_a_quantization_makes_the_weights_lighter_and_the_cache_larger() -> None:
-    def of(**args: str):
+    def of(**args: str) -> tuple[Any, int]:
         with Simulated(**args) as run:
             return run.host._engine._devices._sizes, run.facts.kv_tokens
 
@@ -239,7 +241,7 @@ def test_a_quantization_makes_the_weights_lighter_and_the_cache_larger() -> None
 def test_real_time_and_virtual_time_agree() -> None:
     load = Workload(ClosedLoop(8), Uniform(20, 200), Uniform(8, 40), seed=9)
 
-    def medians(session: Session, began_s: float):
+    def medians(session: Session, began_s: float) -> list[float]:
         ended = [each for each in session.recorder.request_log if each.end_s > began_s + 0.5]
         assert len(ended) > 50
         return [statistics.median(values) for values in
@@ -300,7 +302,9 @@ def test_vllm_has_its_own_clocks_back_afterwards() -> None:
         ("shape:qwen3-8b", {}, "is of shape:demo, not of shape:qwen3-8b"),
     ],
 )
-def test_what_cannot_be_simulated_is_refused_in_a_sentence(model: str, args, said: str) -> None:
+def test_what_cannot_be_simulated_is_refused_in_a_sentence(
+    model: str, args: dict[str, EngineValue], said: str
+) -> None:
     calibrated = "is of shape" in said
     simulation = Simulation(calibration=calibration()) if calibrated else simulation_of("h100")
     engine = SimulatedEngine(simulation, VirtualTime())

@@ -101,7 +101,9 @@ def test_a_disk_that_fills_up_while_it_is_logged_keeps_what_was_written(
         subprocess.run(["umount", "-l", str(small)], check=True)
 
 
-def run_as_nobody_special(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+def run_as_nobody_special(
+    *words: str, cwd: Path, **env: str | None
+) -> subprocess.CompletedProcess[str]:
     """The program without root's leave to write anywhere."""
     prefix = NO_DAC if os.geteuid() == 0 and shutil.which("setpriv") else ()
     return subprocess.run(
@@ -153,7 +155,7 @@ def test_two_instances_that_save_one_name_keep_both_results(rig: Rig, tmp_path: 
 def test_a_wall_clock_that_jumps_changes_no_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measured(jumping: bool):
+    def measured(jumping: bool) -> tuple[object, ...]:
         with contextlib.ExitStack() as undo:
             if jumping:
                 calls = iter(range(10**9))
@@ -181,7 +183,7 @@ def test_exit_codes_are_those_that_are_documented(
     """A bug of ours is 70 with where it is; an interrupt before anything runs is 130."""
     import tputtui.cli.profiles as module
 
-    def broken(_) -> None:
+    def broken(_: object) -> None:
         raise LookupError("nobody thought of this")
 
     monkeypatch.setattr(module, "run", broken)
@@ -190,7 +192,7 @@ def test_exit_codes_are_those_that_are_documented(
     assert "LookupError: nobody thought of this" in said
     assert "bug of ours" in said
 
-    def interrupted(_) -> None:
+    def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "run", interrupted)

@@ -20,6 +20,7 @@ from tputtui.errors import EngineError, UsageError
 from tputtui.export.formats import FORMATS, export
 from tputtui.process.logs import log_through
 from tputtui.profile import EngineSpec, Profile
+from tputtui.profile.spec import EngineValue
 from tputtui.redact import redacted, secret_in
 
 CANARY = "canary-4b1f0c77e9"
@@ -70,7 +71,7 @@ def test_what_is_none_stays_as_it_is(text: str, monkeypatch: pytest.MonkeyPatch)
     ],
     ids=lambda args: next(iter(args)),
 )  # fmt: skip
-def test_an_argument_that_holds_one_is_refused_without_it(args) -> None:
+def test_an_argument_that_holds_one_is_refused_without_it(args: dict[str, EngineValue]) -> None:
     assert secret_in(args) == next(iter(args))
     with pytest.raises(UsageError) as refused:
         check_no_secret(args)
@@ -130,7 +131,7 @@ def test_a_bug_of_ours_is_told_without_one(
 ) -> None:
     import tputtui.cli.profiles as module
 
-    def broken(_) -> None:
+    def broken(_: object) -> None:
         raise LookupError(f"no entry for {CANARY}")
 
     monkeypatch.setattr(module, "run", broken)

@@ -76,7 +76,7 @@ def nobody(bench: Bench) -> None:
     bench.close()
 
 
-def smi(*fields: str):
+def smi(*fields: str) -> dict[str, str]:
     """What nvidia-smi says of the first GPU."""
     asked = ["nvidia-smi", "-i", "0", f"--query-gpu={','.join(fields)}"]
     done = subprocess.run(

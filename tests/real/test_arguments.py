@@ -217,7 +217,7 @@ def test_automatic_is_no_number(automatic: str) -> None:
 # -- files and lines -----------------------------------------------------------------------------
 
 
-def shown(*words: str, capsys: pytest.CaptureFixture[str]):
+def shown(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, str], str]:
     """(rows of `config show`, what went to stderr)"""
     assert main(["config", "show", *words]) == 0
     out, err = capsys.readouterr()
@@ -558,7 +558,7 @@ def test_lists_reach_vllm_as_it_takes_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [[], ["demo"], ["org/vllm", "--seed", "1"], ["vllm"]])
-def test_what_is_no_line_of_vllms_is_left_alone(words) -> None:
+def test_what_is_no_line_of_vllms_is_left_alone(words: list[str]) -> None:
     assert pasted(words) == (words, {})
 
 

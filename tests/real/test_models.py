@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +36,7 @@ def simulated(config: dict[str, object], folder: Path, **args: int) -> Simulated
     return Simulated(EngineSpec(spec.model, spec.args | args), LOAD, simulation_of("l4"))
 
 
-def sizes_of(run: Simulated):
+def sizes_of(run: Simulated) -> Any:
     return run.host._engine._devices._sizes
 
 
@@ -60,7 +62,7 @@ def sizes_of(run: Simulated):
     ],
 )  # fmt: skip
 def test_bits_group_and_scale_are_the_configurations_own(
-    weights: dict[str, object], inputs, bits: float, fp8: bool
+    weights: dict[str, object], inputs: dict[str, object] | None, bits: float, fp8: bool
 ) -> None:
     assert _bits_of_group({"weights": weights, "input_activations": inputs}) == (bits, fp8)
 
@@ -75,7 +77,7 @@ def test_bits_group_and_scale_are_the_configurations_own(
         ({}, None),
     ],
 )
-def test_awq_and_gptq_say_their_bits_themselves(given, bits: float | None) -> None:
+def test_awq_and_gptq_say_their_bits_themselves(given: dict[str, int], bits: float | None) -> None:
     assert _bits_of_method(given) == bits
 
 
@@ -165,7 +167,7 @@ def test_without_its_window_a_layer_sees_everything(tmp_path: Path) -> None:
 # -- what cannot be ------------------------------------------------------------------------------
 
 
-def refusal(config, folder: Path, **args: int) -> Exception:
+def refusal(config: Mapping[str, object], folder: Path, **args: int) -> Exception:
     spec = folder_of(config, folder)
     clock = VirtualTime()
     engine = SimulatedEngine(simulation_of("l4"), clock)

@@ -15,7 +15,11 @@ from tests.terminal import PROGRAM, environment
 
 
 def started(
-    *words: str, tmp_path: Path, stdout, stderr: int = subprocess.PIPE, **variables: str
+    *words: str,
+    tmp_path: Path,
+    stdout: int | IO[str],
+    stderr: int | IO[str] = subprocess.PIPE,
+    **variables: str,
 ) -> Popen[str]:
     return subprocess.Popen(
         [str(PROGRAM), *words], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, text=True,

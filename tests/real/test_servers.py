@@ -14,7 +14,7 @@ from tputtui.errors import UsageError
 from tputtui.profile import EngineSpec
 
 
-def figures(*lines: str):
+def figures(*lines: str) -> tuple[dict[str, dict[str, float]], Reading]:
     found = read_metrics(("\n".join(lines) + "\n").encode())
     return {
         name: {**engine.gauges, **engine.counters} for name, engine in found.engines.items()
@@ -152,7 +152,7 @@ def test_the_same_word_is_another_limit_in_another_server() -> None:
         ("unix:/run/v{1..2}.sock", ["/run/v1.sock", "/run/v2.sock"]),
     ],
 )
-def test_braces_that_the_shell_left_are_expanded_as_it_would(text: str, names) -> None:
+def test_braces_that_the_shell_left_are_expanded_as_it_would(text: str, names: list[str]) -> None:
     if not names:
         with pytest.raises(UsageError, match="Two servers are called"):
             parse_addresses([text])

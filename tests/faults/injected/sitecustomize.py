@@ -21,6 +21,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 FAULT, _, COUNT = os.environ.get("FAULT", "").partition(":")
@@ -28,10 +29,12 @@ SCHEDULER = "vllm.v1.core.sched.scheduler"
 HELP = "tputtui.ui.screens.help"
 
 
-def at_call(function, number: int, act: Callable[[], None]):
+def at_call(
+    function: Callable[..., Any], number: int, act: Callable[[], None]
+) -> Callable[..., Any]:
     calls = [0]
 
-    def wrapper(*args, **options):
+    def wrapper(*args: Any, **options: Any) -> Any:
         calls[0] += 1
         if calls[0] == number:
             act()
@@ -50,7 +53,7 @@ def ask_for_a_petabyte() -> None:
     torch.empty(1 << 50, dtype=torch.uint8)
 
 
-def wait_for_a_rank(*_, **__) -> None:
+def wait_for_a_rank(*_: object, **__: object) -> None:
     import datetime
 
     from torch.distributed import TCPStore
@@ -62,7 +65,7 @@ class Finder:
     """Asked before every other finder."""
 
     @staticmethod
-    def find_spec(name: str, path=None, target=None):
+    def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
         if name == SCHEDULER and FAULT in ("step", "allocation", "boot-waits"):
             spec = importlib.machinery.PathFinder.find_spec(name, path)
             run = spec.loader.exec_module
@@ -96,7 +99,7 @@ class Loader:
     """Makes the module that stands in another's place."""
 
     @staticmethod
-    def create_module(spec) -> types.ModuleType:
+    def create_module(spec: ModuleSpec) -> types.ModuleType:
         return types.ModuleType(spec.name)
 
     @staticmethod
@@ -116,7 +119,7 @@ def dying(module: Any) -> None:
     sys.exit("this build of vLLM does not run here")
 
 
-def nvml_that(act: Callable[..., None]):
+def nvml_that(act: Callable[[type[Exception]], Callable[..., None]]) -> Callable[[Any], None]:
     def build(module: Any) -> None:
         class NVMLError(Exception):
             pass
@@ -128,14 +131,14 @@ def nvml_that(act: Callable[..., None]):
     return build
 
 
-def failing(error) -> Callable[..., None]:
-    def init(*_) -> None:
+def failing(error: type[Exception]) -> Callable[..., None]:
+    def init(*_: object) -> None:
         raise error("Unknown Error")
 
     return init
 
 
-def hanging(error) -> Callable[..., None]:
+def hanging(error: type[Exception]) -> Callable[..., None]:
     return lambda *_: time.sleep(10**6)
 
 
@@ -158,7 +161,7 @@ def paced(module: Any) -> None:
         def __call__(self) -> float:
             return time.monotonic()
 
-        def advance(self, seconds) -> None:
+        def advance(self, seconds: float) -> None:
             time.sleep(min(seconds, longest_s))
 
     module.VllmEngine = lambda: FakeEngine(Paced())
@@ -166,7 +169,7 @@ def paced(module: Any) -> None:
 
 class PacedFinder:
     @staticmethod
-    def find_spec(name: str, path=None, target=None):
+    def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
         if name != "tputtui.engine.vllm.inproc":
             return None
         sys.meta_path.remove(PacedFinder)
