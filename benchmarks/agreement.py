@@ -40,6 +40,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 from unittest import mock
 
 import msgspec
@@ -57,6 +58,7 @@ from tputtui.engine.vllm.inproc import VllmEngine
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.recorder import Recorder
+from tputtui.measure.samples import RequestSample
 from tputtui.profile import EngineSpec
 
 VOCABULARY = 12_288
@@ -89,21 +91,22 @@ def write_model(folder: pathlib.Path) -> None:
     words = ["<unk>", "<eos>", *(f"t{i}" for i in range(2, VOCABULARY))]
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, "<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<eos>")
+    make: Any = PreTrainedTokenizerFast
+    fast = make(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<eos>")
     fast.save_pretrained(folder)
 
 
 # -- inside a leg's process ----------------------------------------------------------------------
 
 
-def counted(engine) -> dict:
+def counted(engine: Any) -> dict[str, int]:
     """vLLM's own counts since the engine booted."""
     named = {metric.name.removeprefix("vllm:"): metric for metric in engine.get_metrics()}
     names = ("prompt_tokens", "generation_tokens", "num_preemptions")
     return {"steps": named["iteration_tokens_total"].count} | {n: named[n].value for n in names}
 
 
-def leg_of(engine, sampling, figures) -> dict:
+def leg_of(engine: Any, sampling: Any, figures: list[float]) -> dict[str, Any]:
     """A leg's figures; what its LLMEngine was booted with and how it sampled; its counts."""
     config = engine.vllm_config
     places = (
@@ -118,7 +121,7 @@ def leg_of(engine, sampling, figures) -> dict:
     return {"figures": list(map(float, figures)), "settings": found, "counted": counted(engine)}
 
 
-def vllm_leg(kind: str, options, folder: pathlib.Path) -> dict:
+def vllm_leg(kind: str, options: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
     """vLLM's own benchmark, through its parser and its main."""
     from vllm import LLM
     from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -128,9 +131,11 @@ def vllm_leg(kind: str, options, folder: pathlib.Path) -> dict:
     words += ["--model", str(folder), "--output-json", str(out)]
     benchmark = importlib.import_module(f"vllm.benchmarks.{kind}")
     benchmark.add_cli_args(parser := FlexibleArgumentParser())
-    generate, seen = LLM.generate, {}
+    generate = LLM.generate
+    seen: dict[str, Any] = {}
 
-    def noted(llm, prompts, sampling_params, **rest):  # once a wave: no step is touched
+    # once a wave: no step is touched
+    def noted(llm: Any, prompts: Any, sampling_params: Any, **rest: Any) -> Any:
         seen.update(llm=llm, sampling=sampling_params)
         return generate(llm, prompts, sampling_params, **rest)
 
@@ -146,7 +151,7 @@ def vllm_leg(kind: str, options, folder: pathlib.Path) -> dict:
     return leg_of(engine, sampling, figures)
 
 
-def boot(options, folder: pathlib.Path):
+def boot(options: argparse.Namespace, folder: pathlib.Path) -> tuple[Host, Recorder]:
     """Our host on a booted engine, idle; and its recorder. A pass hands over all that is due,
     however busy the machine: so does vLLM's benchmark."""
     dispatch._SENDING_S = math.inf
@@ -159,7 +164,7 @@ def boot(options, folder: pathlib.Path):
     return host, recorder
 
 
-def wave(host, recorder, requests: int) -> list:
+def wave(host: Host, recorder: Recorder, requests: int) -> list[RequestSample]:
     """`requests` all due at once and served to the end: their samples."""
     issued, generated = recorder.issued.count, recorder.generated_tokens
     host.order(
@@ -178,7 +183,9 @@ def wave(host, recorder, requests: int) -> list:
     return samples
 
 
-def our_leg(kind: str, options, host, recorder) -> dict:
+def our_leg(
+    kind: str, options: argparse.Namespace, host: Host, recorder: Recorder
+) -> dict[str, Any]:
     """The same through our loop."""
     if kind == "throughput":
         samples = [wave(host, recorder, n) for n in (WARM_UP, options.requests)][1]
@@ -189,14 +196,18 @@ def our_leg(kind: str, options, host, recorder) -> dict:
     else:
         waves = [wave(host, recorder, options.batch) for _ in range(options.warmup + options.iters)]
         took = [max(s.e2e_s for s in samples) for samples in waves[options.warmup :]]
-        figures = [np.mean(took), *np.percentile(took, [50, 90, 99])]
-    return leg_of(host._engine._engine, host._engine._sampling(options.output), figures)
+        figures = [float(np.mean(took)), *np.percentile(took, [50, 90, 99])]
+    engine: Any = host._engine
+    return leg_of(engine._engine, engine._sampling(options.output), figures)
 
 
-def legs_here(sides: list[str], kind: str, options, folder: pathlib.Path) -> list[dict]:
+def legs_here(
+    sides: list[str], kind: str, options: argparse.Namespace, folder: pathlib.Path
+) -> list[dict[str, Any]]:
     """Legs on one engine, ours; our hooks are off while vLLM's benchmark runs."""
     host, recorder = boot(options, folder)
-    engine, scheduler = host._engine._engine, host._engine._scheduler
+    ours: Any = host._engine
+    engine, scheduler = ours._engine, ours._scheduler
     found = []
     for side in sides:
         before = counted(engine)
@@ -220,7 +231,9 @@ def order(pairs: int) -> list[str]:
     return [s for i in range(pairs) for s in (("vllm", "ours") if i % 2 == 0 else ("ours", "vllm"))]
 
 
-def legs_of(side: str, kind: str, options, folder: pathlib.Path) -> list[dict]:
+def legs_of(
+    side: str, kind: str, options: argparse.Namespace, folder: pathlib.Path
+) -> list[dict[str, Any]]:
     """What a new process finds: one leg, or `both` for all of them."""
     apart = side == "vllm" and options.own_process_core
     env = os.environ | ENVIRONMENT | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1" if apart else "0"}
@@ -231,7 +244,8 @@ def legs_of(side: str, kind: str, options, folder: pathlib.Path) -> list[dict]:
         subprocess.run(words, env=env, stdout=file, stderr=file)
     if not out.exists():
         raise SystemExit(f"{log.read_text()[-3000:]}\nno result: {' '.join(words)}")
-    return json.loads(out.read_text())
+    legs: list[dict[str, Any]] = json.loads(out.read_text())
+    return legs
 
 
 def verdict(ratios: list[float], band: float) -> str:
@@ -245,7 +259,7 @@ def verdict(ratios: list[float], band: float) -> str:
     return f"{told}, median {statistics.median(ratios):.3f}: {where}"
 
 
-def compare(kind: str, options, folder: pathlib.Path) -> None:
+def compare(kind: str, options: argparse.Namespace, folder: pathlib.Path) -> None:
     """Run and print all pairs of one kind."""
     names, band, sides = FIGURES[kind], BAND[kind], order(options.pairs)
     batches = f"batches of {options.batch}, {options.iters} a leg after {options.warmup}"
@@ -288,7 +302,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} ({default})")
     options = parser.parse_args()
     if options.inside:
-        side, kind, folder = *options.inside[:2], pathlib.Path(options.inside[2])
+        side, kind, where = options.inside
+        folder = pathlib.Path(where)
         sides = order(options.pairs) if side == "both" else [side]
         alone = [vllm_leg(kind, options, folder)] if side == "vllm" else []
         found = alone or legs_here(sides, kind, options, folder)

@@ -18,8 +18,18 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tputtui.engine.protocol import Counts, Ended, Engine, EngineFacts, Report, StepReport
+    from tputtui.knobs import Knobs
+    from tputtui.load.generator import RequestSpec
+    from tputtui.profile import EngineSpec
 
 SHAPES = {
     "demo: lognormal lengths, Poisson": {"arrivals": "5000/s"},
@@ -33,6 +43,7 @@ SHAPES = {
     "conversations": {"sessions": "turns=1-6 think=0s"},
 }  # fmt: skip
 AIM_US, AIM_RATE = 20.0, 5000.0
+KV_TOKENS, BLOCK = 10**6, 16  # of the stand-in
 
 
 def cost_of(texts: dict[str, str], tokens: bool, requests: int) -> float:
@@ -63,20 +74,19 @@ class StandIn:
 
     def __init__(self, step_s: float) -> None:
         self._step_s = step_s
-        self._waiting: list = []
+        self._waiting: list[tuple[int, list[int], int]] = []
 
-    def boot(self, spec, report):
+    def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
         from tputtui.engine.protocol import EngineFacts
         from tputtui.knobs import Knobs
 
-        return EngineFacts(
-            "stand-in", "none", "none", Knobs(1024, 8192, 4096), 10**6, 16, 8192, 0.0
-        )
+        knobs = Knobs(1024, 8192, 4096)
+        return EngineFacts("stand-in", "none", "none", knobs, KV_TOKENS, BLOCK, 8192, 0.0, knobs)
 
-    def submit(self, request) -> None:
+    def submit(self, request: RequestSpec) -> None:
         self._waiting.append((request.number, request.token_ids().tolist(), request.output_tokens))
 
-    def step(self):
+    def step(self) -> StepReport:
         from tputtui.engine.protocol import Ended, StepReport
         from tputtui.measure.samples import StepSample
 
@@ -85,25 +95,35 @@ class StandIn:
         end_s, batch = time.monotonic(), self._waiting
         self._waiting = []
         ended = [Ended(n, end_s, out, began_s, end_s, 0, 0) for n, _, out in batch]
-        values = dict.fromkeys(StepSample._fields, 0) | {
+        values: dict[str, Any] = dict.fromkeys(StepSample._fields, 0) | {
             "end_s": end_s, "duration_s": end_s - began_s, "running": len(batch),
             "generated_tokens": len(batch), "max_num_seqs": 1024, "max_num_batched_tokens": 8192,
         }  # fmt: skip
         return StepReport(StepSample(**values), [(e.number, end_s) for e in ended], [], ended)
 
-    def apply(self, knobs):
+    def apply(self, knobs: Knobs) -> list[Ended]:
         return []
 
-    def end(self, numbers):
+    def end(self, numbers: Iterable[int]) -> list[Ended]:
         return []
 
-    def counts(self):
-        return 0, len(self._waiting)
+    def counts(self) -> Counts:
+        from tputtui.engine.protocol import Counts
+
+        return Counts(0, len(self._waiting), KV_TOKENS // BLOCK)
+
+    def preempt(self) -> int:
+        return 0
+
+    def reset_prefix_cache(self) -> int | None:
+        return None
 
     def shutdown(self) -> None: ...
 
 
-def dispatch(make_engine, rate: float, seconds: float) -> tuple[np.ndarray, np.ndarray]:
+def dispatch(
+    make_engine: Callable[[], Engine], rate: float, seconds: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(lags from due to submitted, step durations), in seconds, at `rate` Poisson arrivals/s."""
     from tputtui import profile
     from tputtui.load.sections import from_texts
@@ -128,7 +148,7 @@ def dispatch(make_engine, rate: float, seconds: float) -> tuple[np.ndarray, np.n
     return np.array([s.submitted_s - s.due_s for s in log]), durations
 
 
-def report(title: str, lags: np.ndarray, steps: np.ndarray) -> None:
+def report(title: str, lags: NDArray[np.float64], steps: NDArray[np.float64]) -> None:
     lag, step = (np.percentile(values, [50, 99]) * 1e3 for values in (lags, steps))
     print(
         f"{title:<44} n {len(lags):>6,}  lag p50 {lag[0]:6.2f}  p99 {lag[1]:6.2f} ms"
@@ -148,7 +168,7 @@ def main() -> None:
         print(f"  {name:<40} spec {spec:5.1f}   with its tokens {tokens:5.1f}")
     print("\ndispatch (aim: p99 lag ≤ one step)")
     for step_ms in (5, 20, 50):
-        lags, steps = dispatch(lambda s=step_ms: StandIn(s / 1e3), AIM_RATE, options.seconds)
+        lags, steps = dispatch(partial(StandIn, step_ms / 1e3), AIM_RATE, options.seconds)
         report(f"  stand-in, {AIM_RATE:,.0f}/s, steps of {step_ms} ms", lags, steps)
     if not options.no_engine:
         from tputtui.engine.vllm.inproc import VllmEngine

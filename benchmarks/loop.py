@@ -18,7 +18,9 @@ import math
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tputtui.engine.orders import Boot, Start
 
@@ -39,8 +41,8 @@ class Inside:
         for name in names:
             setattr(owner, name, self._timed(getattr(owner, name)))
 
-    def _timed(self, call):
-        def timed(*words, **options):
+    def _timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*words: Any, **options: Any) -> Any:
             self._depth += 1
             began_s = time.thread_time()
             try:
@@ -56,6 +58,7 @@ class Inside:
 def measured(running: int, queued: int, steps: int) -> tuple[float, float, float, int]:
     """Our µs a turn (median, p99), vLLM's µs a turn, and how many ran."""
     from tests.engine import simulated
+    from tputtui.engine.host import Host
     from tputtui.engine.vllm.inproc import VllmEngine
     from tputtui.load.lengths import Fixed
     from tputtui.load.workload import ClosedLoop, Workload
@@ -74,13 +77,16 @@ def measured(running: int, queued: int, steps: int) -> tuple[float, float, float
     )  # fmt: skip
     session = Session(lambda: VllmEngine(simulated.executor_class()), Profile(spec, load))
     host = session.host
+    assert isinstance(host, Host)
     host.order(Boot(Start(spec, {}), load=True))
     host._carry_out(0.0)
     if host.status.failure:
         raise SystemExit(str(host.status.failure))
     inside = Inside()
-    inside.watch(host._engine._engine, "step", "add_request", "abort_request")
-    inside.watch(host._engine._scheduler, "get_request_counts")
+    engine = host._engine
+    assert isinstance(engine, VllmEngine)
+    inside.watch(engine._engine, "step", "add_request", "abort_request")
+    inside.watch(engine._scheduler, "get_request_counts")
     began_s = time.monotonic()
     while session.recorder.accounting.in_flight < running + queued:
         host.turn()

@@ -89,8 +89,9 @@ def main() -> None:
         return
     engines = {}
     for way in asked.ways:
-        engines[way] = start(WAYS[way])
-        if engines[way].stdout.readline() != "up\n":
+        engines[way] = engine = start(WAYS[way])
+        assert engine.stdout is not None
+        if engine.stdout.readline() != "up\n":
             raise SystemExit(f"{way}: the engine did not boot")
         print(f"{way}: up", flush=True)
     found: dict[tuple[str, int], list[float]] = {}
@@ -99,12 +100,16 @@ def main() -> None:
             beside = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(busy)]
             # There and back, so that a drift of the machine falls on all alike.
             for way in asked.ways[:: 1 if turn % 2 == 0 else -1]:
-                engines[way].stdin.write(f"{asked.seconds}\n")
-                found.setdefault((way, busy), []).append(float(engines[way].stdout.readline()))
+                engine = engines[way]
+                assert engine.stdin is not None
+                assert engine.stdout is not None
+                engine.stdin.write(f"{asked.seconds}\n")
+                found.setdefault((way, busy), []).append(float(engine.stdout.readline()))
             for process in beside:
                 process.kill()
                 process.wait()
     for engine in engines.values():
+        assert engine.stdin is not None
         engine.stdin.close()
         engine.wait()
     print(f"\ntok/s, median of {asked.rounds} turns of {asked.seconds:g} s (lowest to highest)")

@@ -33,8 +33,15 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from tputtui.engine.orders import RunLoad, StopLoad, Woken
+
+if TYPE_CHECKING:
+    from tputtui.engine.host import Host
+    from tputtui.session.session import Session
+    from tputtui.ui.app import TputApp
 
 SETTLE_S = 1.0  # of a leg, before it counts: the load has to fill the batch
 LAG_PERIOD_S = 0.02
@@ -43,20 +50,22 @@ LAG_PERIOD_S = 0.02
 # -- inside the program ------------------------------------------------------------------------
 
 
-def bare_loop(host, seconds: float) -> dict:
+def bare_loop(host: Host, seconds: float) -> dict[str, float]:
     """The least loop that serves the load; on the engine thread, between two of our turns."""
     from vllm.sampling_params import RequestOutputKind, SamplingParams
 
     from tputtui.load.generator import Generator
 
-    engine = host._engine._engine
-    scheduler, client = host._engine._scheduler, engine.engine_core
+    ours: Any = host._engine
+    engine, scheduler = ours._engine, ours._scheduler
+    client = engine.engine_core
     hooks = [
         (owner, name, owner.__dict__.pop(name))
         for owner, name in (
             (scheduler, "schedule"), (scheduler, "update_from_output"), (client, "get_output"),
         )
     ]  # fmt: skip
+    assert host.status.facts is not None
     generator = Generator(host._workload, host.status.facts.vocab_size)
     generator.resume(time.monotonic())
     in_flight: set[str] = set()
@@ -84,7 +93,7 @@ def bare_loop(host, seconds: float) -> dict:
 
     def generated() -> float:
         metrics = engine.get_metrics()
-        return sum(m.value for m in metrics if m.name == "vllm:generation_tokens")
+        return float(sum(m.value for m in metrics if m.name == "vllm:generation_tokens"))
 
     start_s = time.monotonic()
     while time.monotonic() - start_s < SETTLE_S:
@@ -109,6 +118,7 @@ def program(out: pathlib.Path, seconds: float, pairs: int, isolate: bool, words:
 
     from tputtui import cli
     from tputtui.cli import run as cli_run
+    from tputtui.engine.host import Host
     from tputtui.engine.isolated import process
     from tputtui.engine.protocol import State
     from tputtui.measure.samples import StepSample
@@ -116,14 +126,15 @@ def program(out: pathlib.Path, seconds: float, pairs: int, isolate: bool, words:
 
     tokens_column = StepSample._fields.index("generated_tokens")
     told = [0]
+    probed: dict[str, Any] = {}
 
     class CountingConnection(Connection):
-        def recv_bytes(self, *words) -> bytes:
-            data = super().recv_bytes(*words)
+        def recv_bytes(self, maxlength: int | None = None) -> bytes:
+            data = super().recv_bytes(maxlength)
             told[0] += len(data)
             return data
 
-    process.Connection = CountingConnection
+    process.Connection = CountingConnection  # type: ignore[attr-defined]
 
     class Probe(app_module.TputApp):
         def on_ready(self) -> None:
@@ -133,7 +144,7 @@ def program(out: pathlib.Path, seconds: float, pairs: int, isolate: bool, words:
 
         async def measure(self) -> None:
             boot = await self.lags(lambda: self.session.host.status.state is State.RUNNING)
-            legs: list[dict] = []
+            legs: list[dict[str, Any]] = []
             for pair in range(max(pairs, 1)):
                 order = ("bare", "watched") if pair % 2 == 0 else ("watched", "bare")
                 for kind in order if pairs else ("watched",):
@@ -143,41 +154,46 @@ def program(out: pathlib.Path, seconds: float, pairs: int, isolate: bool, words:
             await asyncio.sleep(SETTLE_S)
             end_s = time.monotonic() + 2 * seconds
             run = await self.lags(lambda: time.monotonic() >= end_s)
-            self.session.probe = {
-                "legs": legs,
-                "lag_run_s": quantiles(run),
-                "first_frame_s": self.first_frame_s,
-                "lag_boot_s": quantiles(boot),
-            }
+            probed.update(
+                legs=legs,
+                lag_run_s=quantiles(run),
+                first_frame_s=self.first_frame_s,
+                lag_boot_s=quantiles(boot),
+            )
             self.action_leave()
 
-        async def bare(self) -> dict:
+        async def bare(self) -> dict[str, float]:
             self.session.steer.load.stop()
             ticks = [timer for timer in self._timers if timer._interval == app_module._TICK_S]
             for timer in ticks:
                 timer.pause()
-            done, found = threading.Event(), {}
+            done = threading.Event()
+            found: dict[str, float] = {}
             host = self.session.host
+            assert isinstance(host, Host)
 
             def run() -> None:
                 found.update(bare_loop(host, seconds))
                 done.set()
 
             # In an order's place: what the loop does meanwhile is this and nothing else.
-            host._woken = run
+            host._woken = run  # type: ignore[method-assign]
             host.order(Woken())
             await asyncio.to_thread(done.wait)
             for timer in ticks:
                 timer.resume()
             return found
 
-        async def watched(self) -> dict:
+        async def watched(self) -> dict[str, Any]:
             self.session.host.order(StopLoad())
             self.session.host.order(RunLoad())
             await asyncio.sleep(SETTLE_S)
             pid = getattr(self.session.host, "pid", None)
             engine = psutil.Process(pid) if pid else None
-            engine_cpu = lambda: sum(engine.cpu_times()[:2]) if engine else 0.0  # noqa: E731
+
+            def engine_cpu() -> float:
+                return sum(engine.cpu_times()[:2]) if engine else 0.0
+
             began_s, cpu_s, begin = time.monotonic(), time.thread_time(), time.time()
             all_s, engine_s, bytes_before = time.process_time(), engine_cpu(), told[0]
             await asyncio.sleep(seconds)
@@ -196,7 +212,7 @@ def program(out: pathlib.Path, seconds: float, pairs: int, isolate: bool, words:
                 "window": [begin, time.time()],
             }
 
-        async def lags(self, done) -> list[float]:
+        async def lags(self, done: Callable[[], bool]) -> list[float]:
             found = []
             while not done():
                 asked = time.monotonic()
@@ -204,12 +220,12 @@ def program(out: pathlib.Path, seconds: float, pairs: int, isolate: bool, words:
                 found.append(time.monotonic() - asked - LAG_PERIOD_S)
             return found
 
-    app_module.TputApp = Probe
+    app_module.TputApp = Probe  # type: ignore[misc]
     leave = cli_run._leave
 
-    def write_and_leave(app, session, log_path) -> int:
-        if hasattr(session, "probe"):
-            out.write_text(json.dumps(session.probe))
+    def write_and_leave(app: TputApp, session: Session, log_path: pathlib.Path) -> int:
+        if probed:
+            out.write_text(json.dumps(probed))
         return leave(app, session, log_path)
 
     cli_run._leave = write_and_leave
@@ -218,7 +234,10 @@ def program(out: pathlib.Path, seconds: float, pairs: int, isolate: bool, words:
 
 def quantiles(values: list[float]) -> dict[str, float]:
     ordered = sorted(values)
-    at = lambda q: ordered[min(len(ordered) - 1, int(q * len(ordered)))]  # noqa: E731
+
+    def at(q: float) -> float:
+        return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
+
     return {"p50": at(0.5), "p99": at(0.99), "max": ordered[-1], "n": len(ordered)}
 
 
@@ -227,7 +246,7 @@ def quantiles(values: list[float]) -> dict[str, float]:
 
 def run_program(
     pairs: int, seconds: float, size: tuple[int, int], given: list[str], isolate: bool = False
-) -> dict:
+) -> dict[str, Any]:
     """Run the program in a pseudo-terminal of `size` (columns, rows); its legs and bytes.
 
     given: words of its command line.
@@ -256,7 +275,7 @@ def run_program(
             child.close()
         if not out.exists():
             raise SystemExit(f"{tail.decode(errors='replace')}\nno result ({child.exitstatus})")
-        result = json.loads(out.read_text())
+        result: dict[str, Any] = json.loads(out.read_text())
     for leg in result["legs"]:
         if "window" in leg:
             begin, end = leg.pop("window")
@@ -401,12 +420,15 @@ def report_ratios(legs: list[tuple[str, float]]) -> None:
             print(f"{name}: {interval(ratios)} (95 %), median {median:.3f}, {len(ratios)} pairs")
 
 
-def screen_cost(name: str, result: dict) -> None:
+def screen_cost(name: str, result: dict[str, Any]) -> None:
     legs = [leg for leg in result["legs"] if leg["kind"] == "watched"]
-    mid = lambda pick: statistics.median(pick(leg) for leg in legs)  # noqa: E731
+
+    def mid(key: str) -> float:
+        return float(statistics.median(leg[key] for leg in legs))
+
     print(f"\n{name} ({len(legs)} legs, medians)")
-    print(f"  UI thread        {mid(lambda leg: leg['ui_cpu_frac']) * 100:6.2f} % of a core")
-    print(f"  terminal         {mid(lambda leg: leg['bytes_per_s']) / 1000:6.2f} kB/s")
+    print(f"  UI thread        {mid('ui_cpu_frac') * 100:6.2f} % of a core")
+    print(f"  terminal         {mid('bytes_per_s') / 1000:6.2f} kB/s")
     print(f"  first frame      {result['first_frame_s'] * 1000:6.0f} ms")
     for phase in ("boot", "run"):
         lag = result[f"lag_{phase}_s"]
@@ -438,7 +460,7 @@ def report_isolated(pairs: int, seconds: float, given: list[str]) -> None:
     what = " ".join(given) or "demo profile"
     print(f"{machine()}; {pairs} pairs of {seconds:.0f} s, {what}, 200x50")
     print("pair   in process tok/s   isolated tok/s   ratio   steps/s in process, isolated")
-    found: dict[bool, list[dict]] = {False: [], True: []}
+    found: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
     for pair in range(pairs):
         for isolate in (False, True) if pair % 2 == 0 else (True, False):
             found[isolate] += run_program(0, seconds, (200, 50), given, isolate)["legs"]
@@ -455,7 +477,10 @@ def report_isolated(pairs: int, seconds: float, given: list[str]) -> None:
         f"isolated ÷ in process: {interval(ratios)} (95 %), median {statistics.median(ratios):.3f}"
     )
     for name, isolate in (("in process", False), ("isolated", True)):
-        mid = lambda key, legs=found[isolate]: statistics.median(leg[key] for leg in legs)  # noqa: E731
+
+        def mid(key: str, legs: list[dict[str, Any]] = found[isolate]) -> float:
+            return float(statistics.median(leg[key] for leg in legs))
+
         print(f"\n{name} (medians)")
         print(f"  our process      {mid('cpu_frac') * 100:6.2f} % of a core")
         print(f"  its UI thread    {mid('ui_cpu_frac') * 100:6.2f} % of a core")

@@ -32,6 +32,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,7 +52,7 @@ from tputtui.knobs import Knobs
 from tputtui.load.lengths import Fixed, LogNormal, Uniform
 from tputtui.load.workload import ClosedLoop, Constant, Gamma, Poisson, Prefix, Sessions, Workload
 from tputtui.measure.recorder import Recorder
-from tputtui.measure.samples import STEP, Outcome
+from tputtui.measure.samples import STEP, Outcome, RequestSample
 from tputtui.profile import EngineSpec
 from tputtui.simulate.calibration import Calibration
 from tputtui.simulate.clock import VirtualTime
@@ -169,7 +170,9 @@ def boot(host: Any, spec: EngineSpec, *, load: bool = False) -> None:
 def put_on(host: Any, name: str, again: int, faster: float) -> None:
     workload, limits = HELD_OUT[name]
     if isinstance(workload.arrivals, Poisson | Gamma | Constant):
-        arrivals = msgspec.structs.replace(workload.arrivals, rate=faster * workload.arrivals.rate)
+        rate = workload.arrivals.rate
+        assert isinstance(rate, float | int)
+        arrivals = msgspec.structs.replace(workload.arrivals, rate=faster * rate)
         workload = msgspec.structs.replace(workload, arrivals=arrivals)
     knobs: Knobs = host.status.facts.booted.overridden(limits)
     seed = 100 * list(HELD_OUT).index(name) + again
@@ -196,12 +199,13 @@ def measured(passes: int) -> Reality:
     calibrating = Calibrating(MeasuredEngine(), 2.0 if on_gpu else 4.0, lambda: False)
     facts = calibrating.boot(spec.overridden(None, {"async_scheduling": False}))
     orders, among = random.Random(1), range(len(calibrating.loads))
-    turns = [(again, what) for again in range(PASSES) for what in among]
+    turns: list[tuple[int, int | str]] = [(n, what) for n in range(PASSES) for what in among]
     held_out = [(again, name) for again in range(passes) for name in HELD_OUT]
     if not on_gpu:
-        turns += held_out
+        turns.extend(held_out)
     turns.sort(key=lambda turn: (turn[0], orders.random()))
-    rows, found = [], {name: [] for name in HELD_OUT}
+    rows = []
+    found: dict[str, list[Found]] = {name: [] for name in HELD_OUT}
 
     def hold_out(host: Any, recorder: Recorder, again: int, name: str) -> None:
         def go_on(seconds: float) -> None:
@@ -377,12 +381,14 @@ def served(entry: Published, folder: Path) -> dict[str, float]:
     simulation = simulation_of(entry.device)
     host = VirtualHost(lambda: SimulatedEngine(simulation, clock), recorder, load, clock)
     boot(host, spec, load=True)
-    began_s, ended = clock() - 1e-9, []
+    began_s = clock() - 1e-9
+    ended: list[RequestSample] = []
     while len(ended) < entry.requests:
         host.turn()
         if recorder.accounting.issued >= entry.requests:
             host.order(HoldLoad())
         ended = list(recorder.request_log)
+    assert host.status.facts is not None
     tokens_held = host.status.facts.kv_tokens
     first_s = min(request.due_s for request in ended)
     took_s = max(request.end_s for request in ended) - min(first_s, began_s)
@@ -431,9 +437,8 @@ def cost(options: argparse.Namespace) -> None:
     for running in (16, 64, 256):
         clock, recorder = VirtualTime(), Recorder()
         load = Workload(ClosedLoop(running), Fixed(64), Uniform(100, 300))
-        host = VirtualHost(
-            lambda clock=clock: SimulatedEngine(simulation_of("h100"), clock), recorder, load, clock
-        )
+        engine = partial(SimulatedEngine, simulation_of("h100"), clock)
+        host = VirtualHost(engine, recorder, load, clock)
         boot(host, EngineSpec("shape:llama-3.1-8b", {"max_model_len": 8192}), load=True)
         host.run_for(2.0)
         spent = _timed(simulated, host._engine)

@@ -26,10 +26,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from tputtui.engine.orders import Boot, Start
+
+if TYPE_CHECKING:
+    from tputtui.frame import Frame
+    from tputtui.session.session import Session
 
 LOOK_EVERY, TURN_EVERY, CHECK_EVERY = 50, 20_000, 250_000
 AIM_US = 50.0
@@ -64,7 +69,9 @@ def on_vllm(minutes: float) -> None:
     process, seen = psutil.Process(), Watch(session)
     seen.until(lambda frame: frame.serving, 120)
     steer = session.steer
-    set_load = lambda texts: steer.load.set(from_texts(demo.load, texts))  # noqa: E731
+
+    def set_load(texts: dict[str, str]) -> bool:
+        return steer.load.set(from_texts(demo.load, texts))
 
     def storm() -> None:
         for turn in range(1000):
@@ -134,7 +141,7 @@ def on_vllm(minutes: float) -> None:
 class Watch:
     """Looks at a session four times a second; every frame must balance."""
 
-    def __init__(self, session) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
         self.frames = 0
         self.last = session.advance()
@@ -150,7 +157,7 @@ class Watch:
                 raise SystemExit(str(self.last.status.failure))
             time.sleep(0.25)
 
-    def until(self, reached, at_most_s: float) -> None:
+    def until(self, reached: Callable[[Frame], bool], at_most_s: float) -> None:
         end_s = time.monotonic() + at_most_s
         while not reached(self.last):
             if time.monotonic() > end_s:
@@ -175,7 +182,7 @@ def cost_us(steps: int = 20_000) -> float:
     prompt = Prompt(TokenSource(0, 8192), (Piece(120),), 120)
     specs = [RequestSpec(i, i * 0.02, prompt, 80, False) for i in range(steps)]
     ended = [Ended(i, i * 0.02 + 0.01, 80, i * 0.02, i * 0.02 + 0.005, 0, 0) for i in range(steps)]
-    values = dict.fromkeys(StepSample._fields, 1)
+    values: dict[str, Any] = dict.fromkeys(StepSample._fields, 1)
     samples = [StepSample(**values | {"end_s": i * 0.02}) for i in range(steps)]
     gaps = [(0.019, 60), (0.020, 3)]
     began_s = time.thread_time()
@@ -192,6 +199,7 @@ def cost_us(steps: int = 20_000) -> float:
 def soak(steps: int) -> list[tuple[int, float]]:
     """(step, resident MiB) every quarter million steps. Raises where the accounting is off."""
     from tputtui.engine.fake import FakeEngine
+    from tputtui.engine.host import Host
     from tputtui.load.sections import from_texts
     from tputtui.load.workload import ClosedLoop, Workload
     from tputtui.profile import EngineSpec, Profile
@@ -208,10 +216,12 @@ def soak(steps: int) -> list[tuple[int, float]]:
         )
     ]  # fmt: skip
     session = Session(lambda: FakeEngine(clock), Profile(EngineSpec("shape:demo"), base), clock)
-    session.host.order(Boot(Start(EngineSpec("shape:demo"), {"max_num_seqs": 8}), load=True))
+    host = session.host
+    assert isinstance(host, Host)
+    host.order(Boot(Start(EngineSpec("shape:demo"), {"max_num_seqs": 8}), load=True))
     found: list[tuple[int, float]] = []
     for step in range(1, steps + 1):
-        wait_s = session.host.turn()
+        wait_s = host.turn()
         if wait_s > 0:
             clock.advance(min(wait_s, 0.05))
         if step % LOOK_EVERY == 0:

@@ -35,6 +35,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -43,10 +44,11 @@ from restless import SLOWER, Restless
 from tputtui import profile
 from tputtui.engine.fake import FakeEngine
 from tputtui.engine.flags import to_argv
+from tputtui.engine.host import Host
 from tputtui.engine.models import resolve
 from tputtui.engine.orders import Boot, Start
 from tputtui.experiments.tuner.plan import Plan
-from tputtui.frame import SERVING, TunerState
+from tputtui.frame import SERVING, Frame, TunerState, TunerTrial
 from tputtui.goals import Goal, describe_goals, parse_goals
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.attainment import wilson
@@ -107,17 +109,20 @@ class Virtual:
         self.clock = VirtualTime()
         restless = Restless(self.clock, noise, 0.02, 5.0)
         self.session = Session(
-            lambda: Engine(restless, world),  # type: ignore[arg-type]
+            lambda: Engine(restless, world),
             Profile(EngineSpec("shape:demo"), world.load, {}, goals=world.goals),
             self.clock,
         )
-        self.session.host.order(Boot(Start(EngineSpec("shape:demo"), {}), load=True))
+        host = self.session.host
+        assert isinstance(host, Host)
+        self._host = host
+        host.order(Boot(Start(EngineSpec("shape:demo"), {}), load=True))
         self.run(1.0)
 
     def run(self, seconds: float) -> None:
         until_s, look_s = self.clock() + seconds, self.clock()
         while self.clock() < until_s:
-            wait_s = self.session.host.turn()
+            wait_s = self._host.turn()
             if wait_s > 0:
                 self.clock.advance(min(wait_s, 0.05))
             if self.clock() >= look_s:
@@ -126,7 +131,8 @@ class Virtual:
 
     def tune(self, plan: Plan, most_s: float = math.inf) -> Searched:
         """Tune until the search is over, or `most_s` have passed; the confirmation left out."""
-        began_s, times = self.clock(), []
+        began_s = self.clock()
+        times: list[tuple[tuple[int, ...], float]] = []
         self.session.steer.experiments.tune(plan)
         while True:
             self.run(1.0)
@@ -134,7 +140,9 @@ class Virtual:
             assert state is not None
             spent_s = self.clock() - began_s
             if len(state.trials) > len(times):
-                times.append((setting(state.best_trial.knobs), spent_s))
+                trial = state.best_trial
+                assert trial is not None
+                times.append((setting(trial.knobs), spent_s))
             if state.phase != "searching" or spent_s >= most_s:
                 return Searched(state, times)
 
@@ -160,7 +168,7 @@ def truth(world: World) -> tuple[dict[tuple[int, ...], float], bool, float]:
     It is not where a setting that could be the best lies at a goal's limit: whether it meets the
     goals is then a toss-up, in this window and in the next.
     """
-    found: dict[tuple[int, ...], list] = {}
+    found: dict[tuple[int, ...], list[TunerTrial]] = {}
     for number in range(PASSES):
         virtual = world.session(10_000 + 100 * world.seed + number)
         grid = virtual.tune(Plan(vary=VARY, search="grid", budget_s=1e6))
@@ -177,7 +185,7 @@ def truth(world: World) -> tuple[dict[tuple[int, ...], float], bool, float]:
 
 
 def judged_true(
-    found: dict[tuple[int, ...], list], edge: float
+    found: dict[tuple[int, ...], list[TunerTrial]], edge: float
 ) -> tuple[dict[tuple[int, ...], float], bool]:
     """What each setting gives by its trials, and whether none that may be the best lies within
     `edge` of a goal's limit."""
@@ -188,7 +196,7 @@ def judged_true(
     return gave, all(abs(miss[s]) >= edge or value[s] < GOOD * best for s in found)
 
 
-def setting(knobs) -> tuple[int, ...]:
+def setting(knobs: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(knobs.values())
 
 
@@ -258,13 +266,14 @@ def real(options: argparse.Namespace) -> None:
     grid_s = statistics.fmean(times[-1][1] for _, times in passes)
     size = len(passes[0][1])
     print(f"the grid, {size} settings measured whole on a warm engine: {grid_s:.0f} s", flush=True)
-    runs: list = []
+    runs: list[Searched] = []
     began_s = time.monotonic()
     for seed in range(options.seeds):
         if time.monotonic() - began_s > 60 * options.minutes:
             break
         runs.append(tuned(session, Plan(vary=options.vary, budget_s=1800, seed=seed)))
         state, times = runs[-1]
+        assert state.best_trial is not None
         print(
             f"seed {seed}: {setting(state.best_trial.knobs)} {state.value:.1f} req/s, "
             f"{len(state.trials)} trials, {times[-1][1]:.0f} s",
@@ -277,9 +286,9 @@ def real(options: argparse.Namespace) -> None:
     judged([state for state, _ in passes], runs, grid_s, statistics.median(start_s))
 
 
-def judged(grids: list[TunerState], runs: list, grid_s: float, start_s: float) -> None:
+def judged(grids: list[TunerState], runs: list[Searched], grid_s: float, start_s: float) -> None:
     """What each setting gave in all trials measured whole, and when each run had a good one."""
-    whole: dict[tuple[int, ...], list] = {}
+    whole: dict[tuple[int, ...], list[TunerTrial]] = {}
     for state in [*grids, *(state for state, _ in runs)]:
         for trial in state.trials:
             if trial.why == "measured":
@@ -298,6 +307,7 @@ def judged(grids: list[TunerState], runs: list, grid_s: float, start_s: float) -
     reached = []
     for run in runs:
         reached.append(run.reached_s(good))
+        assert run.state.best_trial is not None
         gives = gave.get(setting(run.state.best_trial.knobs), 0.0) / best
         print(f"  {gives:4.0%} of the best, reached after {reached[-1]:.0f} s")
     there = sorted(each for each in reached if math.isfinite(each))
@@ -311,7 +321,7 @@ def judged(grids: list[TunerState], runs: list, grid_s: float, start_s: float) -
     print(f"in any order, each measured whole: after {at_random(trials, good):.0f} s (median)")
 
 
-def at_random(trials, good: set[tuple[int, ...]]) -> float:
+def at_random(trials: tuple[TunerTrial, ...], good: set[tuple[int, ...]]) -> float:
     """Seconds until a good setting has been measured, the median over orders of the trials."""
     draw, found = random.Random(0), []
     for _ in range(1001):
@@ -324,13 +334,13 @@ def at_random(trials, good: set[tuple[int, ...]]) -> float:
     return statistics.median(found)
 
 
-def weighted(trials: list, name: str) -> float:
+def weighted(trials: list[TunerTrial], name: str) -> float:
     """The mean of trials, by their lengths."""
     lengths = [trial.point.window_s for trial in trials]
     return statistics.fmean([getattr(trial, name) for trial in trials], weights=lengths)
 
 
-def wait(session: Session, done) -> None:
+def wait(session: Session, done: Callable[[Frame], bool]) -> None:
     while not done(frame := session.advance()):
         if frame.status.failure:
             raise SystemExit(str(frame.status.failure))
@@ -341,7 +351,7 @@ def tuned(session: Session, plan: Plan) -> Searched:
     """Tune until the search is over; the confirmation left out."""
     began_s = time.monotonic()
     session.steer.experiments.tune(plan)
-    times = []
+    times: list[tuple[tuple[int, ...], float]] = []
     while True:
         time.sleep(0.25)
         state = session.advance().tuner
@@ -349,6 +359,7 @@ def tuned(session: Session, plan: Plan) -> Searched:
         spent_s = time.monotonic() - began_s
         if len(state.trials) > len(times):
             trial = state.best_trial
+            assert trial is not None
             times.append((setting(trial.knobs), spent_s))
         if state.phase != "searching":
             session.steer.experiments.stop()

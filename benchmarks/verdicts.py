@@ -40,6 +40,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -113,30 +114,36 @@ class Lengths:
         self._next = 0
 
     def __next__(self) -> tuple[int, int]:
-        pair = self._pairs[self._next % len(self._pairs)]
+        prompt, output = self._pairs[self._next % len(self._pairs)]
         self._next += 1
-        return pair
+        return prompt, output
+
+
+Request = list[Any]
+"""When it was due, prompt tokens left, output tokens, its number, when its first token came."""
 
 
 class Engine:
     """Queues, prefills in chunks and decodes; `recorder` has what one would have of it."""
 
-    def __init__(self, load: str, machine: Machine, lengths: Lengths, seed: int, now_s: float):
+    def __init__(
+        self, load: str, machine: Machine, lengths: Lengths, seed: int, now_s: float
+    ) -> None:
         self.now_s = now_s
         self.seqs, self.slower = SEQS, 1.0
         self._closed = load == "closed"
         self._machine, self._lengths = machine, lengths
         self._arrivals = random.Random(seed * 7919 + 3)
-        self._waiting: deque[list] = deque()
-        self._filling: deque[list] = deque()
-        self._ends: list[tuple[int, int, list]] = []
+        self._waiting: deque[Request] = deque()
+        self._filling: deque[Request] = deque()
+        self._ends: list[tuple[int, int, Request]] = []
         self._number = self._steps_done = 0
         self._next_due_s = now_s if self._closed else now_s + self._arrivals.expovariate(PER_S)
-        self.steps: list[tuple] = []
-        self.first_tokens: list[tuple] = []
-        self.ended: list[tuple] = []
-        self.issued: list[tuple] = []
-        self._gone: list[tuple] = []
+        self.steps: list[tuple[float, ...]] = []
+        self.first_tokens: list[tuple[float, ...]] = []
+        self.ended: list[tuple[float, ...]] = []
+        self.issued: list[tuple[float, ...]] = []
+        self._gone: list[tuple[float, ...]] = []
         if self._closed:
             for _ in range(IN_FLIGHT):
                 self._issue(now_s)
@@ -178,7 +185,7 @@ class Engine:
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _all(self) -> Iterator[list]:
+    def _all(self) -> Iterator[Request]:
         yield from self._waiting
         yield from self._filling
         for _, _, request in self._ends:
@@ -200,7 +207,7 @@ class Engine:
         waiting, filling, ends = self._waiting, self._filling, self._ends
         decodes = len(ends)
         budget, prefill = BATCHED_TOKENS - decodes, 0
-        started: list[list] = []
+        started: list[Request] = []
         running = decodes + len(filling)
         while waiting and running < self.seqs:
             filling.append(waiting.popleft())
@@ -233,7 +240,7 @@ class Engine:
             for _ in range(left):
                 self._issue(now_s)
 
-    def _leave(self, request: list) -> None:
+    def _leave(self, request: Request) -> None:
         due_s, _, output, number, first_s = request
         tpot_s = (self.now_s - first_s) / (output - 1) if output > 1 else math.nan
         self.ended.append(

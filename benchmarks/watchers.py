@@ -94,7 +94,7 @@ def installed(name: str, version: str) -> str:
 def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
+        return int(taken.getsockname()[1])
 
 
 def until_served(port: int, ours: Watched) -> None:

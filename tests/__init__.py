@@ -1,4 +1,9 @@
 """Tests. They wait for events, never for a time: a machine may be as busy as it likes."""
 
+from collections.abc import Callable
+
 PATIENCE_S = 600.0
 """How long a test waits for an event before it says what it waited for in vain."""
+
+SnapCompare = Callable[..., bool]
+"""The fixture `snap_compare`: takes an app, its size and the keys it is sent."""

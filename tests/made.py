@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,8 +14,9 @@ from tests.rig import Rig
 from tputtui import profile
 from tputtui.errors import BootNeeded, UsageError
 from tputtui.frame import Trial
+from tputtui.frame.frame import Frame
 from tputtui.knobs import Knobs
-from tputtui.load.workload import ClosedLoop
+from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.samples import Mark
 from tputtui.measure.series import METRICS, Batched, Series
 from tputtui.measure.verdict import Difference, Judgement, differences
@@ -27,12 +30,21 @@ ENGINE = EngineSpec("shape:demo", {"max_num_seqs": 256})
 OTHER_ENGINE = EngineSpec("shape:demo", {"max_num_seqs": 512, "enforce_eager": True})
 
 
-def series_of(tokens, ttft_s, tpot_s, *, length_s=60.0, seed=0, noise=0.02, goodput=None):
+def series_of(
+    tokens: int,
+    ttft_s: float,
+    tpot_s: float,
+    *,
+    length_s: float = 60.0,
+    seed: int = 0,
+    noise: float = 0.02,
+    goodput: float | None = None,
+) -> Series:
     """A window's series around the given values, of turnovers two seconds long."""
     random = np.random.default_rng(seed)
     count, n = max(1, int(length_s / 2)), max(1, int(length_s)) * 15
 
-    def rate(value):
+    def rate(value: float) -> Batched:
         seconds = value * (1 + noise * random.standard_normal(max(1, int(length_s))))
         mean = float(seconds.mean())
         batches = seconds[: 2 * count].reshape(count, -1).mean(axis=1)
@@ -49,7 +61,17 @@ def series_of(tokens, ttft_s, tpot_s, *, length_s=60.0, seed=0, noise=0.02, good
     return Series(length_s, n, values)
 
 
-def trial_of(number, turned, knobs, load, *, t_s, found=None, other=None, **more):
+def trial_of(
+    number: int,
+    turned: str,
+    knobs: Knobs,
+    load: Workload,
+    *,
+    t_s: float,
+    found: Series | None = None,
+    other: Trial | None = None,
+    **more: Any,
+) -> Trial:
     """A row, compared with `other` where both were measured."""
     told = ()
     if found is not None and other is not None and other.series is not None:
@@ -62,7 +84,7 @@ def trial_of(number, turned, knobs, load, *, t_s, found=None, other=None, **more
     )  # fmt: skip
 
 
-def six_trials(goals=False):
+def six_trials(goals: bool = False) -> tuple[Trial, ...]:
     """A run: twice turned down, an engine booted, the guard at work, and one that settles."""
     load = profile.load(profile.shipped()["demo"]).load
     goodput = (lambda value: value) if goals else (lambda value: None)
@@ -123,7 +145,15 @@ def six_trials(goals=False):
     return (one, two, three, four, five, six)
 
 
-def difference_of(key, old, new, low, high, judgement, needs_s=math.nan):
+def difference_of(
+    key: str,
+    old: float,
+    new: float,
+    low: float,
+    high: float,
+    judgement: str,
+    needs_s: float = math.nan,
+) -> Difference:
     """One row as it is told."""
     metric = next(metric for metric in METRICS if metric.key == key)
     change = new / old - 1 if old else math.nan
@@ -139,7 +169,7 @@ EVERY_JUDGEMENT = (
 )
 
 
-def frame_of(trials, *, marks=(), **more):
+def frame_of(trials: Iterable[Trial], *, marks: tuple[Mark, ...] = (), **more: Any) -> Frame:
     """A real frame of an engine that serves, with `trials` in it."""
     demo = profile.load(profile.shipped()["demo"])
     rig = Rig(demo.load, demo.knobs)
@@ -165,38 +195,38 @@ class Stub:
 
     boot_cost = "The load pauses for about 9 s, as long as the last boot took."
 
-    def __init__(self, frame):
+    def __init__(self, frame: Frame) -> None:
         self.shown = frame
         self.asked = []
         self.steer = self.engine = self
 
     @property
-    def latest(self):
+    def latest(self) -> Frame:
         return self.advance()
 
-    def advance(self):
+    def advance(self) -> Frame:
         return self.shown
 
-    def jump(self, number, *, boot=False):
+    def jump(self, number: int, *, boot: bool = False) -> str:
         trial = next(trial for trial in self.shown.trials if trial.number == number)
         if trial.engine != self.shown.trials[-1].engine and not boot:
             raise BootNeeded(f"Row {number} ran on another engine.", self.boot_cost)
         self.asked.append(("jump", number, boot))
         return f"max_num_seqs back to that of row {number}"
 
-    def pin(self, number):
+    def pin(self, number: int) -> None:
         self.asked.append(("pin", number))
         self.shown = replace(self.shown, baseline=number)
 
-    def undo(self):
+    def undo(self) -> None:
         raise UsageError("Nothing to undo.", "Limits and load stand as they were started.")
 
-    def redo(self):
+    def redo(self) -> str:
         self.asked.append(("redo",))
         return "max_num_seqs 64 → 32"
 
 
-def calibration(**changes):
+def calibration(**changes: dict[str, float]) -> Calibration:
     """One of the demo on a CPU, with costs about as a laptop has them."""
     known = {
         "fixed": 4e-3, "prefilling": 5e-4, "mixed": 1e-3, "decode": 2e-5, "decode_context": 3e-8,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tputtui.engine.fake import FakeEngine
 from tputtui.engine.orders import Boot, Start
+from tputtui.errors import EngineError
 from tputtui.load.workload import Workload
 from tputtui.profile import EngineSpec, Profile
 from tputtui.session.session import Session
@@ -14,7 +17,11 @@ class Rig:
     """`session` and the `clock` it lives by."""
 
     def __init__(
-        self, load: Workload, knobs: dict[str, int] | None = None, span_s: float = 60.0, **engine
+        self,
+        load: Workload,
+        knobs: dict[str, int] | None = None,
+        span_s: float = 60.0,
+        **engine: Any,
     ) -> None:
         self.clock = VirtualTime()
         self.engine_options = engine

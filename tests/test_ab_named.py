@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -19,12 +20,12 @@ LOAD = Workload(ClosedLoop(48), pairs=((60, 20, 1.0),))
 NAMED = "A max_num_seqs 32 · B max_num_seqs 16"
 
 
-def text_of(rows):
+def text_of(rows: list[list[tuple[str, str]]]) -> str:
     return "\n".join("".join(text for text, _ in row) for row in rows)
 
 
 @pytest.fixture
-def rig():
+def rig() -> Rig:
     made = Rig.booted(LOAD, max_num_seqs=32)
     made.run(12.0)
     made.session.steer.limits.set("max_num_seqs", 16)
@@ -32,7 +33,7 @@ def rig():
     return made
 
 
-def test_panel_header_and_marks_name_both_sides_while_it_runs(rig):
+def test_panel_header_and_marks_name_both_sides_while_it_runs(rig: Rig) -> None:
     rig.session.steer.experiments.compare()
     rig.run(8.0)
     frame = rig.session.advance()
@@ -47,7 +48,7 @@ def test_panel_header_and_marks_name_both_sides_while_it_runs(rig):
     assert 0 < frame.compare.left_s < 12 * 2 * 20
 
 
-def test_other_experiments_are_named_in_place_of_running(rig):
+def test_other_experiments_are_named_in_place_of_running(rig: Rig) -> None:
     rig.session.steer.experiments.sweep()
     rig.run(3.0)
     line = text_of([header(rig.session.advance(), 120)])
@@ -58,7 +59,9 @@ def test_other_experiments_are_named_in_place_of_running(rig):
     assert "RUNNING" in text_of([header(rig.session.advance(), 120)])
 
 
-def test_history_and_report_keep_one_that_was_stopped_and_one_that_ended(rig, tmp_path):
+def test_history_and_report_keep_one_that_was_stopped_and_one_that_ended(
+    rig: Rig, tmp_path: Path
+) -> None:
     path = tmp_path / "run.jsonl.zst"
     session = rig.session
     journal = session.journal = Journal(path, session.recorder, session._observer._started_s)
@@ -94,7 +97,7 @@ def test_history_and_report_keep_one_that_was_stopped_and_one_that_ended(rig, tm
     assert "## Experiments" in markdown(recording)
 
 
-def test_without_room_for_names_the_figures_come_first(rig):
+def test_without_room_for_names_the_figures_come_first(rig: Rig) -> None:
     rig.session.steer.experiments.compare()
     rig.run(70.0)
     frame = rig.session.advance()
@@ -103,7 +106,7 @@ def test_without_room_for_names_the_figures_come_first(rig):
     assert "tokens/s" in rows
 
 
-def test_on_a_narrow_screen_the_time_left_gives_way_and_the_state_stays(rig):
+def test_on_a_narrow_screen_the_time_left_gives_way_and_the_state_stays(rig: Rig) -> None:
     rig.session.steer.experiments.compare()
     rig.run(30.0)
     frame = rig.session.advance()

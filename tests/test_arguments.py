@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
 from enum import Enum
 from importlib import metadata
+from typing import Any
 
 import pytest
 
 from tputtui.engine import flags
 from tputtui.engine.arguments import LEFT_OUT, arguments, text_of, value_of
+from tputtui.engine.protocol import Argument
 from tputtui.engine.vllm import args as vllm_args
 from tputtui.engine.vllm.args import BRIEFLY, prepare
 from tputtui.errors import UsageError
@@ -27,22 +31,22 @@ class Section:
     """Stands for one of vLLM's configuration classes as a default."""
 
 
-def optional(read):
-    def _optional(text):
+def optional(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    def _optional(text: str) -> Any:
         return None if text == "None" else read(text)
 
     return _optional
 
 
-def human_readable_int(text):
+def human_readable_int(text: str) -> int:
     return int(text)
 
 
-def human_readable_int_or_auto(text):
+def human_readable_int_or_auto(text: str) -> int:
     return -1 if text == "auto" else int(text)
 
 
-def parser():
+def parser() -> ArgumentParser:
     made = argparse.ArgumentParser(allow_abbrev=False)
     made.add_argument("--quiet", action="store_true", help="Say less.")
     group = made.add_argument_group("ModelConfig")
@@ -70,11 +74,11 @@ def parser():
 
 
 @pytest.fixture(scope="module")
-def known():
+def known() -> dict[str, Argument]:
     return {argument.name: argument for argument in arguments(parser())}
 
 
-def test_every_option_is_there_but_those_left_out_for_a_reason(known):
+def test_every_option_is_there_but_those_left_out_for_a_reason(known: dict[str, Argument]) -> None:
     assert "model" not in known
     assert "help" not in known
     assert all(LEFT_OUT.values())
@@ -105,18 +109,20 @@ def test_every_option_is_there_but_those_left_out_for_a_reason(known):
         ("hidden", "text", "", ()),
     ],
 )
-def test_kind_default_and_choices(known, name, kind, default, choices):
+def test_kind_default_and_choices(
+    known: dict[str, Argument], name: str, kind: str, default: str, choices: tuple[str, ...]
+) -> None:
     found = known[name]
     assert (found.kind, found.default, found.choices) == (kind, default, choices)
 
 
-def test_the_help_is_one_paragraph_with_the_other_spellings(known):
+def test_the_help_is_one_paragraph_with_the_other_spellings(known: dict[str, Argument]) -> None:
     assert known["utilization"].help == "To 50% of it. • one Also -u, --share."
     assert known["overlap"].help == "Also -o."
     assert known["dtype"].help == ""
 
 
-def test_what_a_model_brings_along_stands_in_place_of_the_defaults():
+def test_what_a_model_brings_along_stands_in_place_of_the_defaults() -> None:
     found = {each.name: each for each in arguments(parser(), {"dtype": "half", "eager": True})}
     assert (found["dtype"].default, found["eager"].default) == ("half", "on")
     assert found["rank"].default == "16"
@@ -154,7 +160,9 @@ def test_what_a_model_brings_along_stands_in_place_of_the_defaults():
         ("format", "default", None),
     ],
 )  # fmt: skip
-def test_what_is_typed_is_what_a_profile_would_hold(known, name, text, value):
+def test_what_is_typed_is_what_a_profile_would_hold(
+    known: dict[str, Argument], name: str, text: str, value: object
+) -> None:
     found = value_of(known[name], text)
     assert found == value
     assert type(found) is type(value)
@@ -180,7 +188,9 @@ def test_what_is_typed_is_what_a_profile_would_hold(known, name, text, value):
         ("format", "'open", "a quote is opened", "two words"),
     ],
 )
-def test_what_the_kind_rules_out_is_refused_in_a_sentence(known, name, text, says, hint):
+def test_what_the_kind_rules_out_is_refused_in_a_sentence(
+    known: dict[str, Argument], name: str, text: str, says: str, hint: str
+) -> None:
     with pytest.raises(UsageError) as refusal:
         value_of(known[name], text)
     assert says in refusal.value.message
@@ -192,7 +202,7 @@ def test_what_the_kind_rules_out_is_refused_in_a_sentence(known, name, text, say
 
 
 @pytest.fixture(scope="module")
-def vllm_parser():
+def vllm_parser() -> Iterator[Any]:
     """vLLM's parser; what it puts into the environment ends with this module."""
     before = dict(os.environ)
     vllm_args.prepare(EngineSpec("shape:demo"))
@@ -203,7 +213,7 @@ def vllm_parser():
 
 
 @pytest.fixture(scope="module")
-def installed(vllm_parser):
+def installed(vllm_parser: Any) -> dict[str, Argument]:
     return {argument.name: argument for argument in arguments(vllm_parser)}
 
 
@@ -211,8 +221,8 @@ def installed(vllm_parser):
 @pytest.mark.timeout(900)
 class TestInstalled:
     def test_every_option_of_the_engine_is_there_or_left_out_for_a_reason(
-        self, vllm_parser, installed
-    ):
+        self, vllm_parser: Any, installed: dict[str, Argument]
+    ) -> None:
         options = {
             option.removeprefix("--").replace("-", "_")
             for action in vllm_parser._actions
@@ -246,20 +256,29 @@ class TestInstalled:
             ("compilation_config", "text", "{}", set()),
         ],
     )
-    def test_kinds_defaults_and_choices(self, installed, name, kind, default, some):
+    def test_kinds_defaults_and_choices(
+        self,
+        installed: dict[str, Argument],
+        name: str,
+        kind: str,
+        default: str | None,
+        some: set[str],
+    ) -> None:
         found = installed[name]
         assert found.kind == kind
         assert default is None or found.default == default
         assert some <= set(found.choices)
 
-    def test_vllm_s_own_help_is_there_as_one_paragraph(self, installed):
+    def test_vllm_s_own_help_is_there_as_one_paragraph(
+        self, installed: dict[str, Argument]
+    ) -> None:
         without = [name for name, argument in installed.items() if not argument.help]
         assert len(without) < 5, without
         assert "\n" not in "".join(argument.help for argument in installed.values())
         assert "Data type for model weights" in installed["dtype"].help
         assert "-tp" in installed["tensor_parallel_size"].help
 
-    def test_every_default_can_be_typed(self, installed):
+    def test_every_default_can_be_typed(self, installed: dict[str, Argument]) -> None:
         for argument in installed.values():
             value = value_of(argument, argument.default)
             if value is not None:
@@ -282,7 +301,9 @@ class TestInstalled:
             ("attention_backend", "TRITON_ATTN"),
         ],
     )
-    def test_what_is_typed_is_taken_by_vllm(self, installed, name, text):
+    def test_what_is_typed_is_taken_by_vllm(
+        self, installed: dict[str, Argument], name: str, text: str
+    ) -> None:
         value = value_of(installed[name], text)
         spec = EngineSpec("shape:demo", {name: value})
         vllm_args.check_arguments(spec)
@@ -308,9 +329,12 @@ class TestInstalled:
     ],
 )
 def test_threads_of_the_cpu_engine_spin_briefly_unless_told_otherwise(
-    monkeypatch, installed, theirs, set_
-):
-    def version(name):
+    monkeypatch: pytest.MonkeyPatch,
+    installed: dict[str, str],
+    theirs: dict[str, str],
+    set_: dict[str, str],
+) -> None:
+    def version(name: str) -> str:
         if name not in installed:
             raise metadata.PackageNotFoundError(name)
         return installed[name]

@@ -17,8 +17,8 @@ from tputtui.attach.address import Address, parse_addresses
 from tputtui.attach.bucketed import latency_of
 from tputtui.attach.fleet import Fleet
 from tputtui.attach.poller import News
-from tputtui.attach.reading import Histogram, Unreadable, read_metrics
-from tputtui.attach.track import Standing, Track
+from tputtui.attach.reading import Histogram, Reading, Unreadable, read_metrics
+from tputtui.attach.track import Server, Standing, Track
 from tputtui.errors import UsageError
 from tputtui.redact import redacted
 
@@ -26,11 +26,11 @@ HERE = Address("here", "http://here:8000")
 
 
 @pytest.fixture
-def track():
+def track() -> Track:
     return Track(HERE, 100.0, 1.0)
 
 
-def fed(track, *scrapes):
+def fed(track: Track, *scrapes: tuple[float, Reading]) -> Server:
     for at_s, found in scrapes:
         track.add(at_s, found)
     return track.view(scrapes[-1][0])
@@ -49,12 +49,12 @@ def fed(track, *scrapes):
         ("http://[::1]:8000", "http://[::1]:8000", "[::1]:8000"),
     ],
 )
-def test_an_address_is_read_as_it_is_written(text, url, name):
+def test_an_address_is_read_as_it_is_written(text: str, url: str, name: str) -> None:
     (found,) = parse_addresses([text])
     assert (found.url, found.name, found.socket) == (url, name, "")
 
 
-def test_a_unix_socket_is_an_address():
+def test_a_unix_socket_is_an_address() -> None:
     assert parse_addresses(["unix:/run/v.sock"])[0].socket == "/run/v.sock"
     assert parse_addresses(["n=unix:///run/v.sock"])[0] == Address(
         "n", "http://localhost", "/run/v.sock"
@@ -67,24 +67,26 @@ def test_a_unix_socket_is_an_address():
      ["a b:1"], ["h:1", "http://h:1"], ["a=h:1", "a=g:1"], ["unix:"], ["unix:run"],
      [f"h{i}:1" for i in range(65)]],
 )  # fmt: skip
-def test_what_is_no_address_is_refused(texts):
+def test_what_is_no_address_is_refused(texts: list[str]) -> None:
     with pytest.raises(UsageError):
         parse_addresses(texts)
 
 
-def test_a_password_in_an_address_is_not_repeated():
+def test_a_password_in_an_address_is_not_repeated() -> None:
     with pytest.raises(UsageError) as refused:
         parse_addresses(["https://me:hunter2@h"])
     assert "hunter2" not in str(refused.value)
     assert "--token-file" in refused.value.hint
 
 
-def test_only_what_nobody_can_read_on_the_way_is_private():
+def test_only_what_nobody_can_read_on_the_way_is_private() -> None:
     found = parse_addresses(["https://a", "localhost:1", "127.0.0.1:2", "unix:/s", "b:3"])
     assert [address.private for address in found] == [True, True, True, True, False]
 
 
-def test_a_token_comes_from_environment_or_file_and_is_kept_out_of_what_is_shown(tmp_path):
+def test_a_token_comes_from_environment_or_file_and_is_kept_out_of_what_is_shown(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "token"
     path.write_text("from-a-file-5309\n")
     found = access_of(["X-Team: a"], token_file=str(path), environ={})
@@ -112,12 +114,12 @@ def test_a_token_comes_from_environment_or_file_and_is_kept_out_of_what_is_shown
         ([], {"token_keyring": "no such service"}),
     ],
 )
-def test_what_cannot_be_sent_is_refused(headers, more):
+def test_what_cannot_be_sent_is_refused(headers: list[str], more: dict[str, str]) -> None:
     with pytest.raises(UsageError):
         access_of(headers, environ={}, **more)
 
 
-def test_a_token_comes_from_the_keyring_where_there_is_one(monkeypatch):
+def test_a_token_comes_from_the_keyring_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = {("vllm", "me"): "from-a-keyring-1", ("vllm", "token"): "from-a-keyring-2"}
 
     class KeyringError(Exception):
@@ -136,7 +138,7 @@ def test_a_token_comes_from_the_keyring_where_there_is_one(monkeypatch):
     with pytest.raises(UsageError, match="nothing for other/token"):
         access_of(token_keyring="other", environ={})
 
-    def locked(service, user):
+    def locked(service: str, user: str) -> None:
         raise KeyringError("it is locked")
 
     keyring.get_password = locked
@@ -147,7 +149,7 @@ def test_a_token_comes_from_the_keyring_where_there_is_one(monkeypatch):
 # -- reading -----------------------------------------------------------------------------------
 
 
-def test_a_real_scrape_of_vllm_is_read():
+def test_a_real_scrape_of_vllm_is_read() -> None:
     found = read_metrics((Path(__file__).parent / "data" / "vllm-0.32-metrics.txt").read_bytes())
     assert found.dialect.name == "vLLM"
     assert found.model == "shape:demo"
@@ -163,20 +165,20 @@ def test_a_real_scrape_of_vllm_is_read():
     assert not found.nonsense
 
 
-def test_engines_are_told_apart_and_finish_reasons_summed():
+def test_engines_are_told_apart_and_finish_reasons_summed() -> None:
     found = reading(100.0, engines=2)
     assert list(found.engines) == ["0", "1"]
     assert found.engines["1"].counters["ended"] == 10.0
 
 
-def test_an_older_name_counts_only_where_the_newer_is_not():
+def test_an_older_name_counts_only_where_the_newer_is_not() -> None:
     old = b'vllm:gpu_cache_usage_perc{model_name="m"} 0.5\n'
     assert read_metrics(old).engines[""].gauges["kv_frac"] == 0.5
     both = old + b'vllm:kv_cache_usage_perc{model_name="m"} 0.7\n'
     assert read_metrics(both).engines[""].gauges["kv_frac"] == 0.7
 
 
-def test_of_the_ranks_of_one_engine_the_first_speaks():
+def test_of_the_ranks_of_one_engine_the_first_speaks() -> None:
     body = b"".join(
         b'sglang:generation_tokens_total{model_name="m",tp_rank="%d"} 50\n' % rank
         for rank in range(4)
@@ -186,7 +188,7 @@ def test_of_the_ranks_of_one_engine_the_first_speaks():
     assert found.engines[""].counters["generated"] == 50.0
 
 
-def test_tgi_is_read_from_its_histograms():
+def test_tgi_is_read_from_its_histograms() -> None:
     found = read_metrics(b"tgi_queue_size 4\ntgi_request_generated_tokens_sum 123\n")
     assert found.engines[""].counters["generated"] == 123.0
     assert found.engines[""].gauges["waiting"] == 4.0
@@ -203,24 +205,24 @@ def test_tgi_is_read_from_its_histograms():
         (b"\x00\xff\xfe", "no figures"),
     ],
 )
-def test_what_are_no_figures_is_said_in_words(body, said):
+def test_what_are_no_figures_is_said_in_words(body: bytes, said: str) -> None:
     with pytest.raises(Unreadable, match=said):
         read_metrics(body)
 
 
-def test_ten_megabytes_of_other_figures_are_passed_over():
+def test_ten_megabytes_of_other_figures_are_passed_over() -> None:
     other = b"".join(b'go_thing{number="%d"} 1\n' % i for i in range(400_000))
     assert len(other) > 10_000_000
     assert read_metrics(other + exposition(7.0)).engines["0"].counters["generated"] == 7.0
 
 
-def test_too_many_series_of_its_own_are_refused():
+def test_too_many_series_of_its_own_are_refused() -> None:
     body = b"".join(b'vllm:num_requests_running{e="%d"} 1\n' % i for i in range(20_001))
     with pytest.raises(Unreadable, match="series"):
         read_metrics(body)
 
 
-def test_what_cannot_be_is_left_out_and_named():
+def test_what_cannot_be_is_left_out_and_named() -> None:
     found = read_metrics(exposition(-5.0, kv=7.0, ttft=(5, 4, 3, 2, 1)))
     assert "generated" not in found.engines["0"].counters
     assert "kv_frac" not in found.engines["0"].gauges
@@ -231,7 +233,7 @@ def test_what_cannot_be_is_left_out_and_named():
 # -- rates -------------------------------------------------------------------------------------
 
 
-def test_a_rate_is_the_increase_over_the_true_interval(track):
+def test_a_rate_is_the_increase_over_the_true_interval(track: Track) -> None:
     found = fed(track, (100.0, reading(0.0)), (100.8, reading(80.0)), (103.0, reading(520.0)))
     assert found.now.generated_per_s == pytest.approx(200.0)
     assert found.interval_s == pytest.approx(2.2)
@@ -240,7 +242,7 @@ def test_a_rate_is_the_increase_over_the_true_interval(track):
     assert found.standing is Standing.LIVE
 
 
-def test_data_parallel_engines_add_up_and_stand_apart(track):
+def test_data_parallel_engines_add_up_and_stand_apart(track: Track) -> None:
     found = fed(
         track,
         (100.0, reading(0.0, engines=4)),
@@ -253,7 +255,7 @@ def test_data_parallel_engines_add_up_and_stand_apart(track):
 
 
 @pytest.mark.parametrize("more", [{"started": 2000.0}, {"started": None}])
-def test_no_rate_reaches_across_a_restart(track, more):
+def test_no_rate_reaches_across_a_restart(track: Track, more: dict[str, float | None]) -> None:
     before = fed(track, (100.0, reading(5000.0)), (101.0, reading(6000.0)))
     assert before.restarts == 0
     # As much as before, or more: only when it started tells that it is another run.
@@ -268,7 +270,7 @@ def test_no_rate_reaches_across_a_restart(track, more):
     assert math.isnan(track.view(170.0).restarted_s)
 
 
-def test_a_counter_that_was_not_told_once_makes_no_spike(track):
+def test_a_counter_that_was_not_told_once_makes_no_spike(track: Track) -> None:
     started = b"process_start_time_seconds 1000\n"
     gap = read_metrics(started + b'vllm:num_requests_running{engine="0"} 1\n')
     found = fed(track, (100.0, reading(900.0)), (101.0, gap), (102.0, reading(1000.0)))
@@ -276,13 +278,13 @@ def test_a_counter_that_was_not_told_once_makes_no_spike(track):
     assert found.window.generated_per_s == pytest.approx(50.0)
 
 
-def test_the_window_is_a_minute_at_most(track):
+def test_the_window_is_a_minute_at_most(track: Track) -> None:
     found = fed(track, *((100.0 + t, reading(t * 10.0 + (t > 50) * 100)) for t in range(151)))
     assert 60.0 <= found.window_s <= 61.0
     assert found.window.generated_per_s == pytest.approx(10.0)
 
 
-def test_several_servers_behind_one_address_are_found_out(track):
+def test_several_servers_behind_one_address_are_found_out(track: Track) -> None:
     one, two = reading(100.0, started=1000.0), reading(9000.0, started=2000.0)
     found = fed(track, (100.0, one), (101.0, two))
     assert found.standing is Standing.LIVE
@@ -293,7 +295,7 @@ def test_several_servers_behind_one_address_are_found_out(track):
     assert math.isnan(found.window.generated_per_s)
 
 
-def test_a_server_that_falls_silent_is_stale_and_comes_back_without_a_spike(track):
+def test_a_server_that_falls_silent_is_stale_and_comes_back_without_a_spike(track: Track) -> None:
     fed(track, (100.0, reading(0.0)), (101.0, reading(10.0)))
     track.failed("no answer within 5 s")
     assert track.view(103.9).standing is Standing.LIVE
@@ -307,19 +309,19 @@ def test_a_server_that_falls_silent_is_stale_and_comes_back_without_a_spike(trac
     assert found.now.generated_per_s == pytest.approx(10.0)
 
 
-def test_a_server_that_never_told_anything_is_down(track):
+def test_a_server_that_never_told_anything_is_down(track: Track) -> None:
     assert track.view(100.0).standing is Standing.CONNECTING
     track.failed("cannot be reached: connection refused")
     assert track.view(100.0).standing is Standing.DOWN
     assert track.view(100.0).age_s == math.inf
 
 
-def test_sleep_is_told(track):
+def test_sleep_is_told(track: Track) -> None:
     asleep = reading(0.0, more='vllm:engine_sleep_state{engine="0",sleep_state="discard_all"} 1.0')
     assert fed(track, (100.0, asleep)).standing is Standing.ASLEEP
 
 
-def test_what_is_charted_adds_up_to_what_was_counted(track):
+def test_what_is_charted_adds_up_to_what_was_counted(track: Track) -> None:
     times = [100.0, 100.7, 101.9, 103.4, 104.1, 105.0]
     counts = [0.0, 70.0, 130.0, 430.0, 500.0, 590.0]
     found = fed(track, *((t, reading(c)) for t, c in zip(times, counts, strict=True)))
@@ -327,7 +329,7 @@ def test_what_is_charted_adds_up_to_what_was_counted(track):
     assert len(found.history.buckets) == 5
 
 
-def test_a_silence_is_a_gap_on_the_chart(track):
+def test_a_silence_is_a_gap_on_the_chart(track: Track) -> None:
     fed(track, (100.0, reading(0.0)), (101.0, reading(10.0)))
     found = track.view(120.0)
     assert found.history.total == 15
@@ -337,7 +339,7 @@ def test_a_silence_is_a_gap_on_the_chart(track):
 # -- buckets -----------------------------------------------------------------------------------
 
 
-def test_a_percentile_lies_between_the_bounds_of_its_buckets():
+def test_a_percentile_lies_between_the_bounds_of_its_buckets() -> None:
     found = latency_of(Histogram((0.1, 0.25, 0.5, math.inf), (0, 9000, 10000, 10000), 2100.0))
     assert found.mean == pytest.approx(0.21)
     assert (found.p50.low, found.p50.high) == (0.1, 0.25)
@@ -346,13 +348,13 @@ def test_a_percentile_lies_between_the_bounds_of_its_buckets():
     assert (found.p99.low, found.p99.high) == (0.25, 0.5)
 
 
-def test_few_samples_bound_a_high_percentile_on_one_side_only():
+def test_few_samples_bound_a_high_percentile_on_one_side_only() -> None:
     found = latency_of(Histogram((0.1, 0.25, math.inf), (0, 20, 20), 4.0))
     assert (found.p99.low, found.p99.high) == (0.1, math.inf)
     assert math.isnan(latency_of(Histogram((0.1, math.inf), (0, 0), 0.0)).p50.low)
 
 
-def test_bounds_hold_the_true_percentile_as_often_as_they_say():
+def test_bounds_hold_the_true_percentile_as_often_as_they_say() -> None:
     import numpy as np
 
     rng = np.random.default_rng(5)
@@ -368,7 +370,7 @@ def test_bounds_hold_the_true_percentile_as_often_as_they_say():
     assert all(hit >= 0.95 * 400 for hit in hits.values()), hits
 
 
-def test_latencies_are_of_the_window_and_of_all_engines(track):
+def test_latencies_are_of_the_window_and_of_all_engines(track: Track) -> None:
     found = fed(
         track,
         (100.0, reading(0.0, engines=2, ttft=(50, 50, 50, 50, 50))),
@@ -383,7 +385,7 @@ def test_latencies_are_of_the_window_and_of_all_engines(track):
 # -- what a server says of itself --------------------------------------------------------------
 
 
-def test_limits_are_found_where_each_kind_tells_them():
+def test_limits_are_found_where_each_kind_tells_them() -> None:
     about = with_answer(About(), "/version", b'{"version": "0.33.0"}')
     about = with_answer(
         about, "/v1/models", json.dumps({"data": [{"id": "m", "max_model_len": 4096}]}).encode()
@@ -402,13 +404,13 @@ def test_limits_are_found_where_each_kind_tells_them():
     assert sglang.limits == {"max_num_seqs": 32, "tensor_parallel_size": 2}
 
 
-def test_a_route_for_live_limits_is_noticed():
+def test_a_route_for_live_limits_is_noticed() -> None:
     about = with_answer(About(), "/v1/runtime_config", b'{"max_num_running_seqs": 64, "on": true}')
     assert about.live == {"max_num_running_seqs": 64}
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b'{"version": 3}', b'{"data": [1]}'])
-def test_nonsense_about_itself_changes_nothing(body):
+def test_nonsense_about_itself_changes_nothing(body: bytes) -> None:
     for route in ("/version", "/v1/models"):
         assert with_answer(About(), route, body) == About()
 
@@ -417,15 +419,15 @@ def test_nonsense_about_itself_changes_nothing(body):
 
 
 class _Scrapes:
-    def __init__(self):
+    def __init__(self) -> None:
         self.waiting = []
 
-    def news(self):
+    def news(self) -> list[News]:
         found, self.waiting = self.waiting, []
         return found
 
 
-def test_only_what_is_of_now_is_counted_together():
+def test_only_what_is_of_now_is_counted_together() -> None:
     scrapes, now = _Scrapes(), [100.0]
     fleet = Fleet([HERE, Address("there", "http://there")], scrapes, 1.0, lambda: now[0])
     scrapes.waiting = [

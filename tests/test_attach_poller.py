@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +20,7 @@ from tests import PATIENCE_S
 from tests.served import FakeServer, Servers, exposition
 from tputtui.attach.access import Access, access_of
 from tputtui.attach.address import Address
-from tputtui.attach.fleet import Fleet
+from tputtui.attach.fleet import Fleet, Looked
 from tputtui.attach.poller import Poller
 from tputtui.attach.track import Standing
 from tputtui.cli import main
@@ -28,11 +30,16 @@ OTHERS = b"".join(b'go_thing{number="%d"} 1\n' % i for i in range(400_000))
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tputtui.attach.poller._DEADLINE_S", 0.5)
 
 
-def watch(addresses, until, access=None, most_s=PATIENCE_S):
+def watch(
+    addresses: list[Address] | tuple[Address, ...] | tuple[Address],
+    until: Callable[[Looked], object],
+    access: Access | None = None,
+    most_s: float = PATIENCE_S,
+) -> Looked:
     """Look at a fleet until `until` holds of what is seen."""
     poller = Poller(addresses, access or Access(), _PERIOD_S)
     fleet = Fleet(addresses, poller, _PERIOD_S)
@@ -79,7 +86,7 @@ STANDING = {
 }  # fmt: skip
 
 
-def test_sixteen_servers_each_as_it_is():
+def test_sixteen_servers_each_as_it_is() -> None:
     servers = _misbehaved()
     names = list(servers)
     with Servers(*servers.values()) as serving:
@@ -88,7 +95,7 @@ def test_sixteen_servers_each_as_it_is():
         ]
         done = {"killed": False}
 
-        def until(looked):
+        def until(looked: Looked) -> object:
             found = dict(zip(names, looked.servers, strict=True))
             seen = (found["dies"], found["restarts"])
             if not done["killed"] and all(each.now.generated_per_s > 0 for each in seen):
@@ -125,10 +132,12 @@ def test_sixteen_servers_each_as_it_is():
     assert servers["broken"].scraped >= 2
 
 
-def test_it_ends_where_a_time_limit_takes_the_end_for_its_own(monkeypatch):
+def test_it_ends_where_a_time_limit_takes_the_end_for_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked, ends = threading.Event(), []
 
-    async def get(*_):
+    async def get(*_: object) -> None:
         asked.set()
         try:
             await asyncio.sleep(3600)
@@ -147,14 +156,14 @@ def test_it_ends_where_a_time_limit_takes_the_end_for_its_own(monkeypatch):
     assert len(ends) == 2
 
 
-def test_an_answer_without_end_is_not_read_to_it(monkeypatch):
+def test_an_answer_without_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tputtui.attach.poller._MOST_BYTES", 2 << 20)
     with Servers(FakeServer(metrics=lambda own: OTHERS)) as servers:
         looked = watch(servers.addresses, lambda looked: looked.servers[0].why)
     assert "more than 2 MiB" in looked.servers[0].why
 
 
-def test_token_and_headers_reach_the_server_and_a_redirect_gets_nothing(tmp_path):
+def test_token_and_headers_reach_the_server_and_a_redirect_gets_nothing(tmp_path: Path) -> None:
     secret = tmp_path / "token"
     secret.write_text("s3cret-token")
     other = FakeServer()
@@ -179,7 +188,7 @@ def test_token_and_headers_reach_the_server_and_a_redirect_gets_nothing(tmp_path
     assert other.scraped == 0
 
 
-def test_a_unix_socket_is_scraped(tmp_path):
+def test_a_unix_socket_is_scraped(tmp_path: Path) -> None:
     with Servers(FakeServer(), socket=str(tmp_path / "s")) as servers:
         looked = watch(
             servers.addresses, lambda looked: looked.servers[0].standing is Standing.LIVE
@@ -188,7 +197,7 @@ def test_a_unix_socket_is_scraped(tmp_path):
 
 
 @pytest.fixture
-def certificate(tmp_path):
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
     """A certificate for 127.0.0.1 that nobody knows, and its key."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl, which makes a certificate, is not installed")
@@ -202,7 +211,7 @@ def certificate(tmp_path):
     return certificate, key
 
 
-def test_a_server_has_to_show_who_it_is(certificate):
+def test_a_server_has_to_show_who_it_is(certificate: tuple[Path, Path]) -> None:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(*certificate)
     with Servers(FakeServer(), tls=tls) as servers:
@@ -219,7 +228,7 @@ def test_a_server_has_to_show_who_it_is(certificate):
         assert watch((plain,), lambda looked: looked.servers[0].why)
 
 
-def test_nothing_of_an_engine_is_imported():
+def test_nothing_of_an_engine_is_imported() -> None:
     with Servers(FakeServer()) as servers:
         script = (
             "import sys; from tputtui.cli import main\n"
@@ -233,7 +242,7 @@ def test_nothing_of_an_engine_is_imported():
     assert " live " in done.stdout
 
 
-def test_figures_without_a_screen(capsys):
+def test_figures_without_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
     with Servers(FakeServer(), FakeServer(status=503)) as servers:
         urls = [f"a={servers.addresses[0].url}", f"b={servers.addresses[1].url}"]
         code = main(["attach", *urls, "--every", "0.25s", "--for", "1.5s", "--format", "json"])
@@ -251,7 +260,9 @@ def test_figures_without_a_screen(capsys):
     [[], ["h:1", "h:1"], ["h:1", "--every", "0"], ["h:1", "--for", "1s", "--every", "1s"],
      ["h:1", "--token-file", "/nowhere"], ["h:1", "--every", "soon"]],
 )  # fmt: skip
-def test_what_cannot_be_watched_is_refused(words, capsys):
+def test_what_cannot_be_watched_is_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     try:
         code = main(["attach", *words])
     except SystemExit as left:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from tests import SnapCompare
 from tests.served import reading
 from tputtui.attach.about import About
 from tputtui.attach.address import Address
@@ -21,22 +24,22 @@ END_S = 190.0
 class Scraped:
     """What 90 s of six servers brought."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.waiting = []
         self.now_s = 100.0
 
-    def __call__(self):
+    def __call__(self) -> float:
         return self.now_s
 
-    def news(self):
+    def news(self) -> list[News]:
         found, self.waiting = self.waiting, []
         return found
 
-    def tell(self, *news):
+    def tell(self, *news: News) -> None:
         self.waiting += news
 
 
-def fleet_of(servers):
+def fleet_of(servers: int) -> Fleet:
     scraped = Scraped()
     addresses = [Address(name, f"http://{name}") for name in NAMES[:servers]]
     fleet = Fleet(addresses, scraped, 1.0, scraped)
@@ -46,7 +49,7 @@ def fleet_of(servers):
     return fleet
 
 
-def _history(server):
+def _history(server: int) -> Iterator[News]:
     about = About("meta-llama/Llama-3.1-8B-Instruct" if server % 2 else "Qwen/Qwen3-32B",
                   "0.33.0", {"max_model_len": 32768, "max_num_seqs": 256})  # fmt: skip
     yield News(server, 100.0, about=about)
@@ -65,16 +68,16 @@ def _history(server):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_table_is_drawn(snap_compare, size):
+def test_the_table_is_drawn(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     assert snap_compare(AttachApp(fleet_of(6), 6), terminal_size=size)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_one_server_is_drawn(snap_compare, size):
+def test_one_server_is_drawn(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     assert snap_compare(AttachApp(fleet_of(1), 1), terminal_size=size)
 
 
-async def test_enter_opens_a_server_brackets_turn_and_escape_goes_back():
+async def test_enter_opens_a_server_brackets_turn_and_escape_goes_back() -> None:
     app = AttachApp(fleet_of(6), 6)
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("down", "enter")
@@ -90,7 +93,7 @@ async def test_enter_opens_a_server_brackets_turn_and_escape_goes_back():
         assert app.is_running
 
 
-async def test_words_filter_and_escape_shows_all():
+async def test_words_filter_and_escape_shows_all() -> None:
     app = AttachApp(fleet_of(6), 6)
     async with app.run_test(size=(120, 40)) as pilot:
         table = app.screen.query_one(ServerTable)
@@ -111,12 +114,12 @@ async def test_words_filter_and_escape_shows_all():
         assert app.focused is table
 
 
-async def test_any_column_sorts():
+async def test_any_column_sorts() -> None:
     app = AttachApp(fleet_of(6), 6)
     async with app.run_test(size=(120, 40)) as pilot:
         table = app.screen.query_one(ServerTable)
 
-        def order():
+        def order() -> list[int]:
             return [int(row.key.value) for row in table.ordered_rows]
 
         assert order() == [1, 2, 3, 4, 5, 6]
@@ -128,7 +131,7 @@ async def test_any_column_sorts():
         assert order()[0] == 1
 
 
-async def test_alone_there_is_nothing_to_go_back_to():
+async def test_alone_there_is_nothing_to_go_back_to() -> None:
     app = AttachApp(fleet_of(1), 1)
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("escape", "]")

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
+from subprocess import Popen
 
 import msgspec
 import pytest
@@ -39,7 +41,7 @@ from tputtui.profile.evidence import TUNED
 DEMO = profile.load(profile.shipped()["demo"])
 
 
-def measured_on(rig, duration_s, *, at_most=400):
+def measured_on(rig: Rig, duration_s: float, *, at_most: int = 400) -> Measuring:
     """What a headless run does, by hand: look, and begin the window anew when it is asked for."""
     measuring = Measuring(duration_s)
     for _ in range(at_most):
@@ -52,14 +54,14 @@ def measured_on(rig, duration_s, *, at_most=400):
 
 
 @pytest.fixture
-def rig():
+def rig() -> Rig:
     rig = Rig(DEMO.load, DEMO.knobs)
     rig.boot()
     return rig
 
 
 class TestMeasuring:
-    def test_it_warms_up_settles_measures_and_stops(self, rig):
+    def test_it_warms_up_settles_measures_and_stops(self, rig: Rig) -> None:
         seen = []
         measuring = Measuring(10.0)
         while not measuring.over:
@@ -75,7 +77,7 @@ class TestMeasuring:
         # Nothing of the first burst is in it.
         assert window.start_s >= rig.session.recorder.marks[-1].t_s + 2
 
-    def test_its_figures_are_those_of_the_screen(self, rig):
+    def test_its_figures_are_those_of_the_screen(self, rig: Rig) -> None:
         frame = measured_on(rig, 10.0).result
         window, recorder = frame.window, rig.session.recorder
         on_screen = figures(recorder, window.start_s, window.end_s)
@@ -92,8 +94,8 @@ class TestMeasuring:
         kept = rig.session.snapshot().evidence.tuned.figures
         assert kept["tokens_per_s"] == found["tokens_per_s"]
 
-    def test_the_same_seed_gives_the_same_figures(self):
-        def once():
+    def test_the_same_seed_gives_the_same_figures(self) -> None:
+        def once() -> object:
             rig = Rig(DEMO.load, DEMO.knobs)
             rig.boot()
             frame = measured_on(rig, 8.0).result
@@ -101,21 +103,21 @@ class TestMeasuring:
 
         assert once() == once()
 
-    def test_a_longer_measurement_than_a_screens_window(self):
+    def test_a_longer_measurement_than_a_screens_window(self) -> None:
         rig = Rig(DEMO.load, DEMO.knobs, span_s=90.0)
         rig.boot()
         frame = measured_on(rig, 90.0).result
         assert frame.window.length_s == pytest.approx(90.0, abs=0.6)
         assert measured(frame, rig.session.recorder).window.requests > 2500
 
-    def test_a_ramp_is_waited_for(self):
+    def test_a_ramp_is_waited_for(self) -> None:
         rig = Rig(from_texts(DEMO.load, {"arrivals": "8..64 over 20s"}), DEMO.knobs)
         rig.boot()
         measuring = measured_on(rig, 6.0)
         assert measuring.stage is Stage.DONE
         assert measuring.result.window.start_s > rig.session.recorder.marks[-1].t_s + 20
 
-    def test_a_trace_that_ends_is_measured_until_then(self, tmp_path):
+    def test_a_trace_that_ends_is_measured_until_then(self, tmp_path: Path) -> None:
         lines = [json.dumps({"prompt_tokens": 40, "output_tokens": 200})] * 400
         (tmp_path / "t.jsonl").write_text("\n".join(lines))
         load = from_texts(DEMO.load, {"trace": str(tmp_path / "t.jsonl"), "arrivals": "64"})
@@ -126,7 +128,7 @@ class TestMeasuring:
         assert 0 < measuring.measured_s < 1000
         assert measuring.result.window.phase.quotable
 
-    def test_an_engine_that_fails_ends_it_with_its_words(self):
+    def test_an_engine_that_fails_ends_it_with_its_words(self) -> None:
         rig = Rig(DEMO.load, DEMO.knobs, fail_at_step=300)
         rig.boot()
         measuring = measured_on(rig, 30.0)
@@ -141,7 +143,7 @@ class TestMeasuring:
 
 
 @pytest.fixture(scope="module")
-def result():
+def result() -> Result:
     rig = Rig(DEMO.load, DEMO.knobs)
     rig.boot()
     rig.session.set_goals(parse_goals("ttft_p90=5s,tpot_p50=1ms"))
@@ -151,7 +153,7 @@ def result():
     return Result("complete", found, goals_met(found, 2), "", account, {"log": "/tmp/x.log"})
 
 
-def test_every_format_holds_the_same_figures(result):
+def test_every_format_holds_the_same_figures(result: Result) -> None:
     figure = result.measured.figures["ttft_p90_s"]
     found = json.loads(result_text(result, "json"))
     assert found["measured"]["figures"]["ttft_p90_s"]["value"] == figure.value
@@ -171,7 +173,7 @@ def test_every_format_holds_the_same_figures(result):
     assert max(map(len, table.splitlines())) <= 100
 
 
-def test_a_csv_row_has_its_columns_whether_or_not_a_figure_is_there(result):
+def test_a_csv_row_has_its_columns_whether_or_not_a_figure_is_there(result: Result) -> None:
     fewer = msgspec.structs.replace(
         result.measured,
         figures={k: v for k, v in result.measured.figures.items() if not k.startswith("itl")},
@@ -180,7 +182,7 @@ def test_a_csv_row_has_its_columns_whether_or_not_a_figure_is_there(result):
     assert result_text(result._replace(measured=fewer), "csv").splitlines()[0] == head
 
 
-def test_no_figures_are_said_in_every_format():
+def test_no_figures_are_said_in_every_format() -> None:
     nothing = Result("failed", None, None, "no memory", {}, {})
     assert result_text(nothing, "table") == "no figures: no memory\n"
     assert json.loads(result_text(nothing, "json"))["measured"] is None
@@ -188,7 +190,7 @@ def test_no_figures_are_said_in_every_format():
         assert result_text(nothing, format)
 
 
-def test_goals_are_met_only_beyond_chance(result):
+def test_goals_are_met_only_beyond_chance(result: Result) -> None:
     assert goals_met(None, 0) is None
     assert goals_met(None, 1) is False
     assert goals_met(result.measured, 2) is False
@@ -203,7 +205,7 @@ def test_goals_are_met_only_beyond_chance(result):
     assert goals_met(open_, 1) is False
 
 
-def test_a_line_a_second_is_json_without_nan(rig):
+def test_a_line_a_second_is_json_without_nan(rig: Rig) -> None:
     rig.run(1.0)
     found = json.loads(sample_line(rig.session.advance()), parse_constant=pytest.fail)["sample"]
     assert found["state"] == "RUNNING"
@@ -212,7 +214,7 @@ def test_a_line_a_second_is_json_without_nan(rig):
     assert 90 <= found["running"] + found["waiting"] <= 96
 
 
-def test_a_verify_boot_as_a_table(result):
+def test_a_verify_boot_as_a_table(result: Result) -> None:
     figures_ = {
         name: msgspec.structs.replace(f, value=f.value * 1.5, low=None, high=None)
         for name, f in result.measured.figures.items()
@@ -226,7 +228,7 @@ def test_a_verify_boot_as_a_table(result):
     ) == (f"{TUNED}\n")
 
 
-def test_progress_is_a_few_lines_where_there_is_no_terminal(rig):
+def test_progress_is_a_few_lines_where_there_is_no_terminal(rig: Rig) -> None:
     said, measuring = io.StringIO(), Measuring(30.0)
     with Progress(said) as progress:
         while not measuring.over:
@@ -248,17 +250,17 @@ def test_progress_is_a_few_lines_where_there_is_no_terminal(rig):
 @pytest.mark.parametrize(
     ("text", "seconds"), [("60", 60), ("90s", 90), ("5min", 300), ("1.5h", 5400), ("2m", 120)]
 )
-def test_durations(text, seconds):
+def test_durations(text: str, seconds: int) -> None:
     assert duration_of(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "x", "-3s", "0", "2d", "99h"])
-def test_what_is_no_duration_is_a_sentence(text):
+def test_what_is_no_duration_is_a_sentence(text: str) -> None:
     with pytest.raises(UsageError, match="--duration"):
         duration_of(text)
 
 
-def test_a_run_without_a_screen_imports_no_textual():
+def test_a_run_without_a_screen_imports_no_textual() -> None:
     code = (
         "import sys\n"
         "import tputtui.cli.bench, tputtui.cli.verify, tputtui.cli.report, tputtui.cli.compare\n"
@@ -273,7 +275,7 @@ def test_a_run_without_a_screen_imports_no_textual():
 # -- the program ---------------------------------------------------------------------------------
 
 
-def bench(*words, cwd, more=None):
+def bench(*words: str, cwd: Path, more: dict[str, str | None] | None = None) -> Popen[str]:
     env = os.environ | {"XDG_STATE_HOME": str(cwd / "state"), "XDG_CONFIG_HOME": str(cwd / "conf")}
     env |= more or {}
     return subprocess.Popen(
@@ -283,7 +285,7 @@ def bench(*words, cwd, more=None):
     )  # fmt: skip
 
 
-def test_the_program_measures_with_no_terminal_at_all(tmp_path):
+def test_the_program_measures_with_no_terminal_at_all(tmp_path: Path) -> None:
     """On the deterministic engine, in real time; `verify` is tested on the real one."""
     # A goal is met from three generations of requests on, of about a second each.
     words = ["--duration", "6s", "--load", "32", "--limit", "max_num_seqs=24", "--format", "json"]
@@ -309,7 +311,7 @@ def test_the_program_measures_with_no_terminal_at_all(tmp_path):
     assert cli.main(["compare", found["files"]["session"], found["files"]["session"]]) == 0
 
 
-def test_a_run_that_is_interrupted_gives_what_it_has_and_its_code(tmp_path):
+def test_a_run_that_is_interrupted_gives_what_it_has_and_its_code(tmp_path: Path) -> None:
     words = ["--duration", "10min", "--load", "32", "--format", "jsonl"]
     done = bench(*words, cwd=tmp_path, more=PACED)
     settled = False
@@ -333,7 +335,7 @@ def test_a_run_that_is_interrupted_gives_what_it_has_and_its_code(tmp_path):
 
 @pytest.mark.engine
 @pytest.mark.long
-def test_an_engine_that_will_not_boot_is_code_3_and_bad_flags_code_2(tmp_path):
+def test_an_engine_that_will_not_boot_is_code_3_and_bad_flags_code_2(tmp_path: Path) -> None:
     done = bench("--kv-cache-memory-bytes", str(10**15), "--duration", "2s", cwd=tmp_path)
     out, err = done.communicate(timeout=PATIENCE_S)
     assert done.returncode == 3, (out, err)

@@ -1,19 +1,22 @@
 """What binds, from steps made by hand."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tputtui.knobs import Knobs
 from tputtui.measure.binding import Bound, binding
+from tputtui.measure.bounds import Binding
 from tputtui.measure.samples import StepSample
 
 KNOBS, CEILINGS = Knobs(64, 2048, 2048), Knobs(256, 2048, 4096)
 COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
 
 
-def steps(n=100, **values):
+def steps(n: int = 100, **values: float) -> NDArray[np.float64]:
     base = dict.fromkeys(StepSample._fields, 0) | {
         "duration_s": 0.01, "running": 30, "decode_tokens": 30, "generated_tokens": 30,
         "kv_frac": 0.3, "max_num_seqs": 64, "max_num_batched_tokens": 2048,
@@ -22,7 +25,14 @@ def steps(n=100, **values):
     return np.array(rows, dtype=float)
 
 
-def varied(fixed_s, per_token_s, per_context_s=0.0, host_s=0.0, n=200, **values):
+def varied(
+    fixed_s: float,
+    per_token_s: float,
+    per_context_s: float = 0.0,
+    host_s: float = 0.0,
+    n: int = 200,
+    **values: float,
+) -> NDArray[np.float64]:
     """A full batch, a quarter of whose steps also prefill; their durations by the three costs."""
     rng = np.random.default_rng(5)
     rows = steps(n, running=62, decode_tokens=62, **values)
@@ -37,13 +47,19 @@ def varied(fixed_s, per_token_s, per_context_s=0.0, host_s=0.0, n=200, **values)
     return rows
 
 
-def bound(rows, length_s=None, knobs=KNOBS, ceilings=CEILINGS, **more):
+def bound(
+    rows: NDArray[np.float64],
+    length_s: float | None = None,
+    knobs: Knobs = KNOBS,
+    ceilings: Knobs = CEILINGS,
+    **more: Any,
+) -> Binding | None:
     values = {"ended": 100, "cut_short": 0} | more
     length_s = rows[:, COLUMN["duration_s"]].sum() if length_s is None else length_s
     return binding(rows, length_s, knobs, ceilings, **values)
 
 
-def test_sequences_bind_when_something_waits_behind_a_full_batch():
+def test_sequences_bind_when_something_waits_behind_a_full_batch() -> None:
     found = bound(steps(running=64, decode_tokens=64, waiting=32))
     assert found.bound is Bound.SEQUENCES
     assert found.share == pytest.approx(1.0)
@@ -53,7 +69,7 @@ def test_sequences_bind_when_something_waits_behind_a_full_batch():
     assert full.bound is not Bound.SEQUENCES
 
 
-def test_tokens_bind_when_steps_are_full_and_at_the_ceiling_it_says_to_boot():
+def test_tokens_bind_when_steps_are_full_and_at_the_ceiling_it_says_to_boot() -> None:
     rows = np.concatenate([steps(70, prefill_tokens=2018, waiting=5), steps(30)])
     found = bound(rows)
     assert found.bound is Bound.TOKENS
@@ -61,7 +77,7 @@ def test_tokens_bind_when_steps_are_full_and_at_the_ceiling_it_says_to_boot():
     assert found.advice == "boot with --max-num-batched-tokens 4096"
 
 
-def test_the_greater_share_binds():
+def test_the_greater_share_binds() -> None:
     both = np.concatenate(
         [steps(40, running=64, waiting=9), steps(60, prefill_tokens=2018, waiting=9)]
     )
@@ -69,7 +85,7 @@ def test_the_greater_share_binds():
     assert bound(both[:70]).bound is Bound.SEQUENCES
 
 
-def test_kv_binds_when_requests_wait_with_room_or_are_preempted():
+def test_kv_binds_when_requests_wait_with_room_or_are_preempted() -> None:
     found = bound(steps(waiting=12, kv_frac=0.97))
     assert found.bound is Bound.KV
     assert found.evidence == "97% used, 12 wait"
@@ -83,7 +99,7 @@ def test_kv_binds_when_requests_wait_with_room_or_are_preempted():
     assert found.evidence.startswith("97% used")
 
 
-def test_kv_binds_however_much_of_the_cache_is_free():
+def test_kv_binds_however_much_of_the_cache_is_free() -> None:
     """With room in batch and step, nothing else keeps vLLM from admitting what waits."""
     assert bound(steps(waiting=1, kv_frac=0.1)).bound is Bound.KV
     # Nothing runs at all, so that nothing was scheduled either.
@@ -92,12 +108,12 @@ def test_kv_binds_however_much_of_the_cache_is_free():
     assert bound(steps(waiting=1, decode_tokens=0)).bound is not Bound.KV
 
 
-def test_a_step_that_is_full_is_not_held_back_by_the_kv_cache():
+def test_a_step_that_is_full_is_not_held_back_by_the_kv_cache() -> None:
     found = bound(steps(waiting=12, prefill_tokens=1980, kv_frac=0.99))
     assert found.bound is Bound.TOKENS
 
 
-def test_kv_with_blocks_held_back_says_to_give_them_back():
+def test_kv_with_blocks_held_back_says_to_give_them_back() -> None:
     knobs, ceilings = replace(KNOBS, num_gpu_blocks=500), replace(CEILINGS, num_gpu_blocks=3000)
     found = bound(steps(waiting=12, kv_frac=0.97), knobs=knobs, ceilings=ceilings)
     assert found.advice == "give blocks back: raise num_gpu_blocks to 1,000"
@@ -108,7 +124,7 @@ def test_kv_with_blocks_held_back_says_to_give_them_back():
     assert found.advice == "fewer sequences, or boot with more KV memory"
 
 
-def test_the_watermark_is_named_when_a_request_would_have_fitted_without_it():
+def test_the_watermark_is_named_when_a_request_would_have_fitted_without_it() -> None:
     """Thirty run on 900 of 1,000 blocks: another would take about 30."""
     knobs = replace(KNOBS, watermark_blocks=100)
     found = bound(steps(waiting=12, kv_frac=0.9, kv_blocks=1000), knobs=knobs)
@@ -129,14 +145,14 @@ def test_the_watermark_is_named_when_a_request_would_have_fitted_without_it():
         (0.95, 10, "neither"),
     ],
 )
-def test_the_watermark_is_not_named(kv_frac, watermark, why):
+def test_the_watermark_is_not_named(kv_frac: float, watermark: int, why: str) -> None:
     knobs = replace(KNOBS, watermark_blocks=watermark)
     found = bound(steps(waiting=12, kv_frac=kv_frac, kv_blocks=1000), knobs=knobs)
     assert found.bound is Bound.KV
     assert "watermark" not in found.evidence + found.advice, why
 
 
-def test_only_steps_that_held_something_back_tell_of_the_watermark():
+def test_only_steps_that_held_something_back_tell_of_the_watermark() -> None:
     knobs = replace(KNOBS, watermark_blocks=100)
     both = np.concatenate(
         [
@@ -151,20 +167,20 @@ def test_only_steps_that_held_something_back_tell_of_the_watermark():
     assert "watermark" not in bound(alone, knobs=replace(knobs, watermark_blocks=2000)).evidence
 
 
-def test_length_binds_when_it_cuts_requests_short():
+def test_length_binds_when_it_cuts_requests_short() -> None:
     found = bound(steps(), cut_short=30)
     assert found.bound is Bound.LENGTH
     assert found.advice == "raise it to 4,096"
 
 
-def test_the_load_binds_when_nothing_waits_or_the_engine_is_idle():
+def test_the_load_binds_when_nothing_waits_or_the_engine_is_idle() -> None:
     found = bound(steps())
     assert found.bound is Bound.LOAD
     assert found.evidence == "nothing waits, 30/64 run"
     assert bound(steps(), length_s=2.0).evidence == "idle 50% of the time, 30/64 run"
 
 
-def test_the_host_binds_from_half_of_a_step_on():
+def test_the_host_binds_from_half_of_a_step_on() -> None:
     found = bound(steps(running=64, duration_s=0.0053, host_s=0.0031))
     assert found.bound is Bound.HOST
     assert found.share == pytest.approx(0.585, abs=0.001)
@@ -178,7 +194,7 @@ def test_the_host_binds_from_half_of_a_step_on():
     assert bound(mixed).bound is Bound.STEP
 
 
-def test_a_host_that_overlaps_the_model_binds_only_when_it_never_waits():
+def test_a_host_that_overlaps_the_model_binds_only_when_it_never_waits() -> None:
     rows = steps(running=64, host_s=0.008)
     assert bound(rows).bound is Bound.HOST
     assert bound(rows, overlapped=True).bound is not Bound.HOST
@@ -187,7 +203,7 @@ def test_a_host_that_overlaps_the_model_binds_only_when_it_never_waits():
     assert found.advice == "fewer and larger steps"
 
 
-def test_compute_binds_when_most_of_the_time_grows_with_the_tokens():
+def test_compute_binds_when_most_of_the_time_grows_with_the_tokens() -> None:
     found = bound(varied(0.002, 5e-5))
     assert found.bound is Bound.COMPUTE
     assert found.share == pytest.approx(0.88, abs=0.01)
@@ -197,7 +213,7 @@ def test_compute_binds_when_most_of_the_time_grows_with_the_tokens():
     assert found.advice == "quantisation, more GPUs; smaller prompts"
 
 
-def test_the_host_takes_its_part_of_the_step_from_the_model():
+def test_the_host_takes_its_part_of_the_step_from_the_model() -> None:
     alone = bound(varied(0.002, 5e-5))
     rows = varied(0.002, 5e-5, host_s=0.008)
     found = bound(rows)
@@ -207,7 +223,7 @@ def test_the_host_takes_its_part_of_the_step_from_the_model():
     assert found.share == pytest.approx(alone.share * (1 - host))
 
 
-def test_overlapped_steps_took_the_time_of_what_the_step_before_them_scheduled():
+def test_overlapped_steps_took_the_time_of_what_the_step_before_them_scheduled() -> None:
     rows = varied(0.002, 5e-5)
     rows[1:, COLUMN["duration_s"]] = rows[:-1, COLUMN["duration_s"]].copy()
     rows[:, COLUMN["host_s"]] = rows[:, COLUMN["duration_s"]] * 0.4
@@ -217,7 +233,7 @@ def test_overlapped_steps_took_the_time_of_what_the_step_before_them_scheduled()
     assert found.share == pytest.approx(0.88, abs=0.01)
 
 
-def test_memory_binds_when_weights_are_read_for_few_tokens():
+def test_memory_binds_when_weights_are_read_for_few_tokens() -> None:
     found = bound(varied(0.02, 1e-5))
     assert found.bound is Bound.MEMORY
     assert found.evidence == "weights 87%, KV 0% of the step, compute 12%, by timing"
@@ -228,14 +244,14 @@ def test_memory_binds_when_weights_are_read_for_few_tokens():
     assert "boot with --max-num-seqs 128" in at_ceiling.advice
 
 
-def test_memory_binds_when_much_context_is_read():
+def test_memory_binds_when_much_context_is_read() -> None:
     found = bound(varied(0.001, 1e-6, 1e-6))
     assert found.bound is Bound.MEMORY
     assert found.evidence == "weights 3%, KV 97% of the step, compute 1%, by timing"
     assert found.advice == "quantise the KV cache; shorter contexts"
 
 
-def test_weights_and_kv_that_cannot_be_told_apart_are_one():
+def test_weights_and_kv_that_cannot_be_told_apart_are_one() -> None:
     rows = varied(0.02, 1e-5)
     rows[:, COLUMN["context_tokens"]] = 30_000
     found = bound(rows)
@@ -244,7 +260,7 @@ def test_weights_and_kv_that_cannot_be_told_apart_are_one():
     assert found.advice.endswith("or quantise weights or KV")
 
 
-def test_steps_that_are_all_alike_or_weigh_alike_tell_nothing_of_compute_and_memory():
+def test_steps_that_are_all_alike_or_weigh_alike_tell_nothing_of_compute_and_memory() -> None:
     alike = bound(steps(running=64))
     assert alike.bound is Bound.STEP
     assert alike.evidence == (
@@ -258,7 +274,7 @@ def test_steps_that_are_all_alike_or_weigh_alike_tell_nothing_of_compute_and_mem
     assert even.evidence.endswith("compute 50% ± 0% of it, memory the rest")
 
 
-def test_more_load_is_no_help_where_the_steps_grow_with_it():
+def test_more_load_is_no_help_where_the_steps_grow_with_it() -> None:
     """Nothing waits and the batch has room, but a larger one would be slower in proportion."""
     roomy = replace(KNOBS, max_num_seqs=128)
     assert bound(varied(0.02, 1e-5), knobs=roomy).bound is Bound.LOAD
@@ -278,12 +294,14 @@ def test_more_load_is_no_help_where_the_steps_grow_with_it():
         (("power cap", "hw thermal"), Bound.THERMAL, "cool the GPU"),
     ],
 )
-def test_clocks_held_down_bind_before_what_they_slow(throttled, binds, advice):
+def test_clocks_held_down_bind_before_what_they_slow(
+    throttled: tuple[str, ...], binds: Bound, advice: str
+) -> None:
     found = bound(varied(0.002, 5e-5), throttled=throttled)
     assert (found.bound, found.advice) == (binds, advice)
     assert bound(steps(running=64, host_s=0.008), throttled=throttled).bound is Bound.HOST
 
 
-def test_too_little_says_nothing():
+def test_too_little_says_nothing() -> None:
     assert bound(steps(19)) is None
     assert bound(steps(), length_s=0.0) is None

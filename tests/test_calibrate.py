@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 
@@ -10,10 +11,11 @@ from tests.made import calibration
 from tputtui.cli.calibrate import calibration_of
 from tputtui.cli.main import main
 from tputtui.engine.fake import FakeEngine
+from tputtui.engine.protocol import StepReport
 from tputtui.headless.calibrating import Calibrating
 from tputtui.headless.progress import Progress
 from tputtui.profile import EngineSpec
-from tputtui.simulate.calibration import calibration_at, save_calibration
+from tputtui.simulate.calibration import Calibration, calibration_at, save_calibration
 from tputtui.simulate.clock import VirtualTime
 from tputtui.simulate.fitted import Measurement
 from tputtui.simulate.work import Work
@@ -24,12 +26,12 @@ QUIET = Progress(io.StringIO(), quiet=True)
 class Measuring(FakeEngine):
     """The deterministic engine, as `MeasuredEngine` measures the real one."""
 
-    def __init__(self, clock):
+    def __init__(self, clock: VirtualTime) -> None:
         super().__init__(clock)
         self.measurements = []
         self.load = 0
 
-    def step(self):
+    def step(self) -> StepReport:
         report = super().step()
         step = report.sample
         decodes = step.decode_tokens
@@ -44,7 +46,7 @@ class Measuring(FakeEngine):
         return report
 
 
-def calibrated():
+def calibrated() -> Calibration:
     clock = VirtualTime()
     calibrating = Calibrating(Measuring(clock), 2.0, lambda: False, clock)
     spec = EngineSpec("shape:demo")
@@ -54,7 +56,7 @@ def calibrated():
     return calibration_of(spec, facts, rows, calibrating.loads)
 
 
-def test_an_engine_of_known_costs_is_predicted_by_what_was_measured_of_it(tmp_path):
+def test_an_engine_of_known_costs_is_predicted_by_what_was_measured_of_it(tmp_path: Path) -> None:
     found = calibrated()
     assert len(found.residuals) >= 15
     assert found.error_frac < 0.02
@@ -74,7 +76,7 @@ def test_an_engine_of_known_costs_is_predicted_by_what_was_measured_of_it(tmp_pa
     assert calibration_at(save_calibration(found, tmp_path / "c.yaml")) == found
 
 
-def test_it_is_broken_off_when_someone_asks():
+def test_it_is_broken_off_when_someone_asks() -> None:
     clock, asked = VirtualTime(), []
     calibrating = Calibrating(Measuring(clock), 2.0, lambda: bool(asked), clock)
     calibrating.boot(EngineSpec("shape:demo"))
@@ -93,8 +95,12 @@ def test_it_is_broken_off_when_someone_asks():
     ],
 )
 def test_what_cannot_be_calibrated_is_refused_before_anything_is_booted(
-    words, said, tmp_path, monkeypatch, capsys
-):
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there.yaml").write_text("mine")
     assert main(["calibrate", *words]) == 2
@@ -118,15 +124,21 @@ def test_what_cannot_be_calibrated_is_refused_before_anything_is_booted(
     ],
 )
 def test_a_simulation_that_cannot_be_is_refused_before_anything_is_booted(
-    words, said, tmp_path, monkeypatch, capsys
-):
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     save_calibration(calibration(), tmp_path / "cpu.yaml")
     assert main(words) == 2
     assert said in capsys.readouterr().err
 
 
-def test_verify_refuses_to_be_simulated(tmp_path, monkeypatch, capsys):
+def test_verify_refuses_to_be_simulated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("TPUTTUI_SIMULATE", "h100")
     assert main(["verify", "demo", "-o", str(tmp_path / "out.yaml")]) == 2
     assert "A simulation verifies nothing" in capsys.readouterr().err

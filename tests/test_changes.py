@@ -18,6 +18,7 @@ from tests.made import (
     six_trials,
 )
 from tputtui.frame import CompareState
+from tputtui.frame.frame import Frame
 from tputtui.measure.window import Phase
 from tputtui.ui.panels.changes import changes, changes_caption
 from tputtui.ui.panels.verdicts import difference_row
@@ -26,12 +27,12 @@ SIZES = [(78, 3), (118, 6), (58, 6), (78, 22), (198, 48), (40, 4)]
 WORDS = {"better": "▲", "worse": "▼", "the same": "=", "cannot tell yet": "?"}
 
 
-def lines(frame, width=118, height=6):
+def lines(frame: Frame, width: int = 118, height: int = 6) -> list[str]:
     return ["".join(text for text, _ in row) for row in changes(frame, width, height)]
 
 
 @pytest.fixture(scope="module")
-def frame():
+def frame() -> Frame:
     """The third setting, under way for 20 s, against the second, which is pinned."""
     trials = six_trials()[:3]
     present = replace(
@@ -42,12 +43,17 @@ def frame():
     return frame_of((*trials[:2], present), marks=MARKS, baseline=2)
 
 
-def comparing(frame, *, done=False, note="pair 3 of at most 12: B warming up, 31 of 96 requests"):
+def comparing(
+    frame: Frame,
+    *,
+    done: bool = False,
+    note: str = "pair 3 of at most 12: B warming up, 31 of 96 requests",
+) -> Frame:
     rows = EVERY_JUDGEMENT
     return replace(frame, compare=CompareState("" if done else "B", 2, note, done, rows))
 
 
-def test_before_and_after_of_every_judgement(frame):
+def test_before_and_after_of_every_judgement(frame: Frame) -> None:
     assert lines(frame, 118, 6) == [
         "tokens/s    2,316 →   2,541    +9.7 % [+8.1 … +11.3]   ▲ better",
         "TTFT p50   302 ms →  441 ms   +46.1 % [+31.0 … +58.0]  ▼ worse",
@@ -60,7 +66,7 @@ def test_before_and_after_of_every_judgement(frame):
     ]
 
 
-def test_the_wide_screens_narrow_column(frame):
+def test_the_wide_screens_narrow_column(frame: Frame) -> None:
     assert lines(frame, 58, 6)[:5] == [
         "tokens/s    2,316 → 2,541  +9.7 % [+8.1 … +11.3]  ▲ better",
         "TTFT p50     302 → 441 ms +46.1 % [+31.0 … +58.0] ▼ worse",
@@ -70,7 +76,7 @@ def test_the_wide_screens_narrow_column(frame):
     ]
 
 
-def test_where_there_is_little_room_the_headline_and_what_it_was_paid_with(frame):
+def test_where_there_is_little_room_the_headline_and_what_it_was_paid_with(frame: Frame) -> None:
     assert [line[:8] for line in lines(frame, 78, 3)] == ["tokens/s", "TTFT p50", "   6:20 "]
     later = (*EVERY_JUDGEMENT[:1], *EVERY_JUDGEMENT[2:])
     worse = difference_of("tpot_p90", 0.0221, 0.03, 0.3, 0.4, "worse")
@@ -79,7 +85,7 @@ def test_where_there_is_little_room_the_headline_and_what_it_was_paid_with(frame
     assert shown[1].startswith("TPOT p90")
 
 
-def test_a_whole_screen_has_a_head_and_every_mark(frame):
+def test_a_whole_screen_has_a_head_and_every_mark(frame: Frame) -> None:
     shown = lines(frame, 118, 30)
     assert "change interval (95 %" in shown[0]
     assert len(shown) == 1 + 5 + 1 + len(MARKS)
@@ -89,7 +95,9 @@ def test_a_whole_screen_has_a_head_and_every_mark(frame):
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("state", ["turned", "settling", "alone", "empty", "comparing", "compared"])
-def test_no_row_is_wider_than_the_panel_and_no_number_is_cut(frame, size, state):
+def test_no_row_is_wider_than_the_panel_and_no_number_is_cut(
+    frame: Frame, size: tuple[int, int], state: str
+) -> None:
     frame = {
         "turned": lambda: frame,
         "settling": lambda: settling(frame),
@@ -109,7 +117,7 @@ def test_no_row_is_wider_than_the_panel_and_no_number_is_cut(frame, size, state)
     assert len(changes_caption(frame, size[0] - 14)) <= size[0] - 14
 
 
-def test_numbers_keep_their_places_whatever_they_are(frame):
+def test_numbers_keep_their_places_whatever_they_are(frame: Frame) -> None:
     rows = [
         difference_of("tokens_per_s", 9.99, 101_234.0, 9_000.0, math.inf, "better"),
         difference_of("tokens_per_s", 123_456.0, 0.0, -1.0, -0.99, "worse"),
@@ -125,7 +133,7 @@ def test_numbers_keep_their_places_whatever_they_are(frame):
         assert len({sign.search(line).start() for line in shown}) == 1, shown
 
 
-def test_signs_are_never_told_by_colour_alone(frame):
+def test_signs_are_never_told_by_colour_alone(frame: Frame) -> None:
     for row in EVERY_JUDGEMENT:
         text, look = difference_row(row, 118)[-1]
         assert text.startswith(WORDS[row.judgement.value])
@@ -136,12 +144,12 @@ def test_signs_are_never_told_by_colour_alone(frame):
     ("needs_s", "said"),
     [(3.0, "~5 s"), (33.0, "~40 s"), (61.0, "~90 s"), (100.0, "~2 min"), (1000.0, "~20 min")],
 )
-def test_how_long_it_takes_is_said_in_round_steps(needs_s, said):
+def test_how_long_it_takes_is_said_in_round_steps(needs_s: float, said: str) -> None:
     row = difference_of("ttft_p90", 1.0, 1.1, -0.1, 0.3, "cannot tell yet", needs_s)
     assert f"(needs {said} more)" in difference_row(row, 118)[-1][0]
 
 
-def test_what_takes_longer_than_a_setting_is_measured_is_left_to_an_ab(frame):
+def test_what_takes_longer_than_a_setting_is_measured_is_left_to_an_ab(frame: Frame) -> None:
     whole = replace(frame.trials[-1], series=series_of(2330, 0.52, 0.0166, length_s=60.0))
     shown = lines(replace(frame, trials=(*frame.trials[:-1], whole)))
     assert "needs" not in shown[2]
@@ -153,7 +161,7 @@ def test_what_takes_longer_than_a_setting_is_measured_is_left_to_an_ab(frame):
     )
 
 
-def settling(frame):
+def settling(frame: Frame) -> Frame:
     window = replace(
         frame.window, phase=Phase.SETTLING, settled=False, turned_over=45, to_turn_over=96
     )
@@ -163,7 +171,7 @@ def settling(frame):
     return replace(frame, window=window, trials=(*frame.trials[:-1], present))
 
 
-def test_while_it_settles_and_without_anything_to_compare_with(frame):
+def test_while_it_settles_and_without_anything_to_compare_with(frame: Frame) -> None:
     settles = settling(frame)
     assert lines(settles)[0] == "settling: 45 of 96 old requests finished"
     assert changes(settles, 118, 6)[0][0][1] == "muted"
@@ -177,7 +185,7 @@ def test_while_it_settles_and_without_anything_to_compare_with(frame):
     assert "while the load is held" in lines(held)[0]
 
 
-def test_the_caption_says_what_is_compared_and_gives_way_in_whole_words(frame):
+def test_the_caption_says_what_is_compared_and_gives_way_in_whole_words(frame: Frame) -> None:
     whole = "max_num_seqs 32 → 64, max_num_batched_tokens 2048 → 1024 · against 2 (baseline)"
     assert changes_caption(frame, 104) == whole
     assert changes_caption(frame, 64) == "max_num_seqs 32 → 64 +1 · against 2 (baseline)"
@@ -188,7 +196,7 @@ def test_the_caption_says_what_is_compared_and_gives_way_in_whole_words(frame):
     assert changes_caption(guarded, 110) == f"{whole} · guard ttft_p99=2s"
 
 
-def test_an_ab_takes_the_place_until_it_is_over(frame):
+def test_an_ab_takes_the_place_until_it_is_over(frame: Frame) -> None:
     running = comparing(frame)
     assert changes_caption(running, 60) == "A/B pair 3 of at most 12"
     shown = lines(running)

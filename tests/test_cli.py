@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -13,7 +14,7 @@ from tputtui import __version__
 ROOT = Path(__file__).parent.parent
 
 
-def run(*words, env=None):
+def run(*words: str, env: dict[str, str] | None = None) -> CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "tputtui", *words],
         capture_output=True,
@@ -24,7 +25,7 @@ def run(*words, env=None):
     )
 
 
-def test_version_and_help_answer_without_torch_vllm_textual_or_numpy():
+def test_version_and_help_answer_without_torch_vllm_textual_or_numpy() -> None:
     for words, says in ((["--version"], __version__), (["--help"], "MODEL")):
         code = (
             f"import sys; sys.argv = ['tputtui', *{words}]\n"
@@ -38,7 +39,7 @@ def test_version_and_help_answer_without_torch_vllm_textual_or_numpy():
         assert says in done.stdout
 
 
-def test_help_imports_nothing_that_takes_long():
+def test_help_imports_nothing_that_takes_long() -> None:
     script = (
         "import sys\nfrom tputtui.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
@@ -85,7 +86,9 @@ def test_help_imports_nothing_that_takes_long():
         ([], "needs a terminal", 2),
     ],
 )
-def test_bad_input_is_a_sentence_and_code_2(words, says, code, tmp_path):
+def test_bad_input_is_a_sentence_and_code_2(
+    words: list[str], says: str, code: int, tmp_path: Path
+) -> None:
     bad, untimed = tmp_path / "bad.csv", tmp_path / "untimed.jsonl"
     bad.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,many,3\n")
     untimed.write_text('{"prompt_tokens": 5, "output_tokens": 5}\n')
@@ -97,13 +100,13 @@ def test_bad_input_is_a_sentence_and_code_2(words, says, code, tmp_path):
     assert done.stderr.startswith(("tputtui: ", "asking vLLM"))
 
 
-def test_a_folder_that_is_no_model_is_a_sentence(tmp_path):
+def test_a_folder_that_is_no_model_is_a_sentence(tmp_path: Path) -> None:
     done = run(str(tmp_path))
     assert "no config.json" in done.stderr
     assert done.returncode == 2
 
 
-def test_the_rooms_below_the_screen_load_no_engine_and_no_screen():
+def test_the_rooms_below_the_screen_load_no_engine_and_no_screen() -> None:
     code = (
         "import sys, tputtui.session.session, tputtui.profile, tputtui.hardware\n"
         "bad = {'torch', 'vllm', 'textual', 'rich', 'tputtui.engine.vllm.inproc'}\n"
@@ -112,7 +115,7 @@ def test_the_rooms_below_the_screen_load_no_engine_and_no_screen():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_screen_loads_no_engine():
+def test_the_screen_loads_no_engine() -> None:
     code = (
         "import sys, tputtui.ui.app\n"
         "bad = {'torch', 'vllm', 'tputtui.engine.vllm.inproc', 'tputtui.engine.fake'}\n"
@@ -121,7 +124,7 @@ def test_the_screen_loads_no_engine():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_log_that_cannot_be_written_is_a_sentence(tmp_path):
+def test_a_log_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = run("--hold", env={"XDG_STATE_HOME": str(tmp_path / "file")})
     assert done.returncode == 2

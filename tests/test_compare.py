@@ -2,7 +2,10 @@
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +18,16 @@ from tputtui.engine.orders import BeginLeg, Boot, Start
 from tputtui.experiments.compare import Comparison, Leg, LegFigures
 from tputtui.experiments.comparing import Comparing, Side
 from tputtui.experiments.stalls import Stalls, without_stalls
+from tputtui.frame import CompareState
+from tputtui.frame.frame import Frame
 from tputtui.frame.observer import Observer
-from tputtui.goals import parse_goals
+from tputtui.goals import Goal, parse_goals
+from tputtui.knobs import Knobs
 from tputtui.load.levels import Bursts
 from tputtui.load.workload import ClosedLoop, Poisson, Recorded, TraceFile, Workload
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import StepSample
-from tputtui.measure.series import rows, series
+from tputtui.measure.series import Metric, rows, series
 from tputtui.measure.stats import t_quantile
 from tputtui.measure.verdict import Judgement
 from tputtui.profile import EngineSpec, Profile
@@ -32,7 +38,9 @@ KEYS = [metric.key for metric in ROWS]
 CLEAR = (Judgement.BETTER, Judgement.WORSE)
 
 
-def played(figure, metrics=ROWS, **options):
+def played(
+    figure: Callable[[Leg, str], float], metrics: tuple[Metric, ...] = ROWS, **options: Any
+) -> Comparison:
     """A comparison to its end; `figure(leg, key)` is what a leg gives."""
     comparison = Comparison(metrics, **options)
     while (leg := comparison.ask()) is not None:
@@ -41,12 +49,12 @@ def played(figure, metrics=ROWS, **options):
     return comparison
 
 
-def alike(value):
+def alike(value: float) -> LegFigures:
     """A leg with that value in every row."""
     return LegFigures(dict.fromkeys(KEYS, value))
 
 
-def noisy(seed, ratio=1.0, noise=0.02):
+def noisy(seed: int, ratio: float = 1.0, noise: float = 0.02) -> Callable[[Leg, str], float]:
     """Legs that wander by `noise`, a drift over the whole, B at `ratio` of A; rows vary together.
 
     Latencies are the other way round.
@@ -54,7 +62,7 @@ def noisy(seed, ratio=1.0, noise=0.02):
     rng = np.random.default_rng(seed)
     legs = {}
 
-    def figure(leg, key):
+    def figure(leg: Leg, key: str) -> float:
         if leg not in legs:
             legs[leg] = math.exp(rng.normal(0, noise)) * (1 - 0.01 * len(legs))
         speed = legs[leg] * (ratio if leg.side == "B" else 1.0)
@@ -64,7 +72,7 @@ def noisy(seed, ratio=1.0, noise=0.02):
     return figure
 
 
-def test_legs_alternate_and_those_of_a_pair_belong_together():
+def test_legs_alternate_and_those_of_a_pair_belong_together() -> None:
     comparison = Comparison(ROWS)
     seen = []
     for _ in range(8):
@@ -75,7 +83,7 @@ def test_legs_alternate_and_those_of_a_pair_belong_together():
     assert [leg.pair for leg in seen] == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
-def test_it_says_how_far_it_is_and_takes_only_what_it_asked_for():
+def test_it_says_how_far_it_is_and_takes_only_what_it_asked_for() -> None:
     comparison = Comparison(ROWS)
     assert comparison.progress == "pair 1 of at most 12"
     with pytest.raises(ValueError, match="asked for"):
@@ -88,7 +96,7 @@ def test_it_says_how_far_it_is_and_takes_only_what_it_asked_for():
         Comparison(())
 
 
-def test_a_clear_difference_in_every_row_ends_it_at_the_first_look():
+def test_a_clear_difference_in_every_row_ends_it_at_the_first_look() -> None:
     # ±0.1 % about 10 % more: t with two degrees of freedom has no doubt.
     comparison = played(
         lambda leg, key: (
@@ -106,7 +114,7 @@ def test_a_clear_difference_in_every_row_ends_it_at_the_first_look():
     assert comparison.ask() is None
 
 
-def test_no_interval_is_given_before_the_first_look():
+def test_no_interval_is_given_before_the_first_look() -> None:
     comparison = Comparison(ROWS)
     for _ in range(5):
         leg = comparison.ask()
@@ -115,17 +123,17 @@ def test_no_interval_is_given_before_the_first_look():
     assert comparison.result[0].change == pytest.approx(0.1)
 
 
-def test_equal_legs_are_the_same():
+def test_equal_legs_are_the_same() -> None:
     comparison = played(lambda leg, key: 100.0 + leg.pair)
     assert comparison.pairs == 3
     assert {found.judgement for found in comparison.result} == {Judgement.SAME}
     assert comparison.reason == "B's tokens/s is the same, within 2 %."
 
 
-def test_the_same_goes_on_for_rows_that_are_still_open():
+def test_the_same_goes_on_for_rows_that_are_still_open() -> None:
     rng = np.random.default_rng(4)
 
-    def figure(leg, key):
+    def figure(leg: Leg, key: str) -> float:
         if key != "ttft_p90":
             return 100.0
         return (80 if leg.side == "B" else 100) * math.exp(rng.normal(0, 0.08))
@@ -137,10 +145,10 @@ def test_the_same_goes_on_for_rows_that_are_still_open():
     assert comparison.reason == "B's tokens/s is the same, within 2 %; its TTFT p90 is better."
 
 
-def test_a_clear_headline_goes_on_for_latency_rows_that_are_still_open():
+def test_a_clear_headline_goes_on_for_latency_rows_that_are_still_open() -> None:
     logs = [0.0, 0.3, 0.15, 0.25, 0.1, 0.2] * 2
 
-    def figure(leg, key):
+    def figure(leg: Leg, key: str) -> float:
         if key != "tpot_p90":
             return (110 if leg.side == "B" else 100) + 0.01 * leg.pair
         return 100 * math.exp(logs[leg.pair] if leg.side == "B" else 0.0)
@@ -153,7 +161,7 @@ def test_a_clear_headline_goes_on_for_latency_rows_that_are_still_open():
     assert comparison.reason.endswith("its TPOT p90 is worse.")
 
 
-def test_two_nones_are_nothing_to_compare():
+def test_two_nones_are_nothing_to_compare() -> None:
     goodput = rows(True)[:2]
     comparison = played(lambda leg, key: 0.0 if key == "goodput_per_s" else 100.0, goodput)
     headline, tokens = comparison.result
@@ -163,7 +171,7 @@ def test_two_nones_are_nothing_to_compare():
     assert comparison.reason == "Neither side had any goodput: nothing to compare."
 
 
-def test_half_an_event_stands_in_for_a_none_beside_one_that_is_not():
+def test_half_an_event_stands_in_for_a_none_beside_one_that_is_not() -> None:
     comparison = Comparison(rows(True)[:1])
     while (leg := comparison.ask()) is not None:
         value = 0.0 if leg.side == "B" else 10.0 + 0.1 * leg.pair
@@ -173,10 +181,10 @@ def test_half_an_event_stands_in_for_a_none_beside_one_that_is_not():
     assert headline.new == pytest.approx(0.05)
 
 
-def test_what_varies_inside_the_legs_counts_as_two_degrees_of_freedom():
+def test_what_varies_inside_the_legs_counts_as_two_degrees_of_freedom() -> None:
     # Pairs of +2, +6 and +10 %: 4 % apart by two degrees of freedom. 0.01 inside each leg has
     # them 3.0 % apart by four; more than they differ is of no use.
-    def width(error):
+    def width(error: float) -> float:
         comparison = Comparison(ROWS[:1])
         for _ in range(6):
             leg = comparison.ask()
@@ -193,7 +201,7 @@ def test_what_varies_inside_the_legs_counts_as_two_degrees_of_freedom():
     assert width(0.5) == width(math.nan)
 
 
-def stalled(a_s, b_s):
+def stalled(a_s: float, b_s: float) -> Comparison:
     """Three pairs whose smooth values are equal, with stalls of so many seconds on each side."""
     comparison = Comparison(ROWS[:1])
     for _ in range(6):
@@ -210,7 +218,7 @@ def stalled(a_s, b_s):
     return comparison
 
 
-def test_stalls_of_the_machine_are_taken_out_and_told():
+def test_stalls_of_the_machine_are_taken_out_and_told() -> None:
     comparison = stalled(0.4, 0.2)
     assert comparison.smooth
     assert comparison.result[0].judgement is Judgement.SAME
@@ -220,7 +228,7 @@ def test_stalls_of_the_machine_are_taken_out_and_told():
     )
 
 
-def test_stalls_that_one_side_has_more_of_count():
+def test_stalls_that_one_side_has_more_of_count() -> None:
     # 3 s against 0.3 s: no chance has them so far apart; they may be the setting's own doing.
     comparison = stalled(0.1, 1.0)
     assert not comparison.smooth
@@ -230,7 +238,7 @@ def test_stalls_that_one_side_has_more_of_count():
     )
 
 
-def test_what_cannot_be_resolved_is_given_up_before_the_last_pair():
+def test_what_cannot_be_resolved_is_given_up_before_the_last_pair() -> None:
     comparison = played(noisy(4, noise=0.2))
     assert 6 <= comparison.pairs < 12
     headline = comparison.result[0]
@@ -243,12 +251,12 @@ def test_what_cannot_be_resolved_is_given_up_before_the_last_pair():
     )
 
 
-def test_nothing_measured_ends_it():
+def test_nothing_measured_ends_it() -> None:
     assert played(lambda leg, key: math.nan).reason == "Nothing could be measured."
     assert played(lambda leg, key: math.nan).pairs == 1
 
 
-def test_a_pair_with_a_missing_side_is_left_out_of_that_row():
+def test_a_pair_with_a_missing_side_is_left_out_of_that_row() -> None:
     noise = noisy(1, 1.2)
     comparison = played(
         lambda leg, key: math.nan if key == "ttft_p90" and leg.pair == 1 else noise(leg, key)
@@ -256,24 +264,24 @@ def test_a_pair_with_a_missing_side_is_left_out_of_that_row():
     assert comparison.result[0].judgement is Judgement.BETTER
 
 
-def said(ratio, runs, **options):
+def said(ratio: float, runs: int, **options: Any) -> list[tuple[Difference, ...]]:
     return [played(noisy(seed, ratio, **options)).result for seed in range(runs)]
 
 
-def test_chance_says_something_in_one_comparison_of_twenty_at_most():
+def test_chance_says_something_in_one_comparison_of_twenty_at_most() -> None:
     # Without the correction for looks and rows it is more than one in three.
     clear = sum(any(f.judgement in CLEAR for f in found) for found in said(1.0, 400))
     assert clear / 400 <= 0.05
 
 
-def test_a_tenth_is_found():
+def test_a_tenth_is_found() -> None:
     found = said(1.1, 100)
     assert sum(f[0].judgement is Judgement.BETTER for f in found) >= 90
 
 
 @settings(deadline=None)
 @given(st.data())
-def test_it_always_ends(data):
+def test_it_always_ends(data: st.DataObject) -> None:
     figures = st.one_of(st.just(math.nan), st.just(0.0), st.floats(1e-6, 1e6))
     comparison = played(lambda leg, key: data.draw(figures), ROWS[:2])
     assert 1 <= comparison.pairs <= 12
@@ -282,7 +290,7 @@ def test_it_always_ends(data):
         assert math.isnan(found.low) or found.low <= found.high
 
 
-def steps_of(recorder, slow):
+def steps_of(recorder: Recorder, slow: dict[int, float]) -> float:
     """A hundred seconds of steps of 0.1 s and ten tokens; those in `slow` take so much longer."""
     now_s = 0.0
     for i in range(1000):
@@ -294,7 +302,7 @@ def steps_of(recorder, slow):
     return now_s
 
 
-def test_stalls_are_steps_that_take_longer_than_their_tokens_explain():
+def test_stalls_are_steps_that_take_longer_than_their_tokens_explain() -> None:
     recorder = Recorder()
     # Due before the first stall and ended after the second; its first token came in between.
     end_s = steps_of(recorder, {100: 0.5, 300: 0.8, 500: 0.1})
@@ -310,7 +318,7 @@ def test_stalls_are_steps_that_take_longer_than_their_tokens_explain():
     assert found["ttft_p50"].value == pytest.approx(15.1)
 
 
-def test_a_request_that_comes_in_a_stall_loses_what_is_left_of_it():
+def test_a_request_that_comes_in_a_stall_loses_what_is_left_of_it() -> None:
     recorder = Recorder()
     end_s = steps_of(recorder, {100: 0.5})
     # The step ends at 10.6 s, and stalls from 10.1 s on.
@@ -319,7 +327,7 @@ def test_a_request_that_comes_in_a_stall_loses_what_is_left_of_it():
     assert series(made, *window, ()).values["ttft_p50"].value == pytest.approx(0.4)
 
 
-def test_a_leg_of_few_steps_keeps_its_time():
+def test_a_leg_of_few_steps_keeps_its_time() -> None:
     recorder = Recorder()
     recorder.add_step(StepSample(1.0, 0.9, 10, 0, 0, 10, 10, 0, 0, 0, 0.5, 64, 2048), [])
     assert without_stalls(recorder, 0.0, 2.0)[2].total_s == 0
@@ -327,7 +335,7 @@ def test_a_leg_of_few_steps_keeps_its_time():
 
 @settings(deadline=None)
 @given(st.integers(0, 1000))
-def test_without_stalls_nothing_takes_longer_and_order_stays(seed):
+def test_without_stalls_nothing_takes_longer_and_order_stays(seed: int) -> None:
     rng = np.random.default_rng(seed)
     recorder = Recorder()
     slow = dict(zip(rng.integers(0, 1000, 20).tolist(), rng.exponential(0.5, 20).tolist(),
@@ -355,7 +363,9 @@ CLOSED = Workload(ClosedLoop(24), pairs=((60, 12, 0.5), (100, 30, 0.5)), seed=5)
 class Driven:
     """A comparison on the deterministic engine, turned by hand, seen four times a second."""
 
-    def __init__(self, load, a=A, b=B, goals=()):
+    def __init__(
+        self, load: Workload, a: Knobs = A, b: Knobs = B, goals: tuple[Goal, ...] = ()
+    ) -> None:
         self.clock, self.recorder = VirtualTime(), Recorder()
         self.host = Host(lambda: FakeEngine(self.clock), self.recorder, load, self.clock)
         self.host.order(Boot(Start(EngineSpec("shape:demo"), a.as_dict()), load=True))
@@ -365,13 +375,13 @@ class Driven:
         self.comparing = Comparing(Side(a), Side(b), load, goals, self.clock())
         self.legs, self.spans = [], []
 
-    def look(self):
+    def look(self) -> Frame:
         leg = self.comparing.leg
         return self.observer.frame(
             self.clock(), self.host.status, self.profile, leg and leg.knobs, None
         )
 
-    def run(self, limit_s=900.0):
+    def run(self, limit_s: float = 900.0) -> CompareState:
         put_on, until_s = True, self.clock() + limit_s
         while (leg := self.comparing.leg) is not None and self.clock() < until_s:
             if put_on:
@@ -390,7 +400,7 @@ class Driven:
         return self.comparing.state
 
 
-def test_a_lower_limit_is_found_worse_and_every_leg_is_warm_and_as_long_as_its_twin():
+def test_a_lower_limit_is_found_worse_and_every_leg_is_warm_and_as_long_as_its_twin() -> None:
     driven = Driven(CLOSED)
     state = driven.run()
     assert state.done
@@ -409,26 +419,26 @@ def test_a_lower_limit_is_found_worse_and_every_leg_is_warm_and_as_long_as_its_t
         assert second[1] - second[0] >= first[1] - first[0] - 1e-9
 
 
-def test_goals_put_goodput_first():
+def test_goals_put_goodput_first() -> None:
     state = Driven(CLOSED, goals=parse_goals("ttft_p90=1s, tpot_p90=20ms")).run()
     assert state.differences[0].metric.key == "goodput_per_s"
     assert state.done
 
 
 @pytest.mark.parametrize("load", [CLOSED, Workload(Poisson(12.0), pairs=((60, 12, 1.0),))])
-def test_equal_settings_are_the_same(load):
+def test_equal_settings_are_the_same(load: Workload) -> None:
     state = Driven(load, b=A).run()
     assert state.note == "B's tokens/s is the same, within 2 %."
     assert {found.judgement for found in state.differences} == {Judgement.SAME}
 
 
-def test_a_load_that_repeats_is_measured_in_whole_periods():
+def test_a_load_that_repeats_is_measured_in_whole_periods() -> None:
     driven = Driven(Workload(ClosedLoop(Bursts(12, 4.0, 3.0, 4)), pairs=((60, 12, 1.0),)), b=A)
     driven.run()
     assert [span[2] for span in driven.spans] == pytest.approx([14.0] * len(driven.spans))
 
 
-def test_it_says_what_it_does():
+def test_it_says_what_it_does() -> None:
     driven = Driven(CLOSED)
     assert driven.comparing.state.note == "pair 1 of at most 12: A starting"
     driven.run(1.5)
@@ -436,7 +446,7 @@ def test_it_says_what_it_does():
     assert (driven.comparing.state.side, driven.comparing.state.pair) == ("A", 0)
 
 
-def test_a_trace_that_ends_too_soon_breaks_it_off(tmp_path):
+def test_a_trace_that_ends_too_soon_breaks_it_off(tmp_path: Path) -> None:
     path = tmp_path / "short.csv"
     path.write_text(
         "TIMESTAMP,ContextTokens,GeneratedTokens\n"
@@ -447,7 +457,7 @@ def test_a_trace_that_ends_too_soon_breaks_it_off(tmp_path):
     assert state.note == "The load ended before a leg was measured."
 
 
-def test_stopped_it_asks_for_no_more():
+def test_stopped_it_asks_for_no_more() -> None:
     driven = Driven(CLOSED)
     driven.run(20.0)
     state = driven.comparing.stop("A limit was changed.")
@@ -456,7 +466,7 @@ def test_stopped_it_asks_for_no_more():
     assert driven.comparing.follow(driven.look(), driven.recorder) is False
 
 
-def test_a_leg_that_never_begins_breaks_it_off():
+def test_a_leg_that_never_begins_breaks_it_off() -> None:
     driven = Driven(CLOSED)
     frame = driven.look()
     assert driven.comparing.follow(frame, driven.recorder) is False

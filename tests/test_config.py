@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.test_screen import app_after
 from tputtui import cli
-from tputtui.cli.settings import SETTINGS, resolved
+from tputtui.cli.settings import SETTINGS, Setting, resolved
 from tputtui.cli.user_config import read_config
 from tputtui.errors import UsageError
 from tputtui.ui.app import TputApp
@@ -24,7 +26,7 @@ SWITCHES = [setting for setting in SETTINGS if setting.switch]
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for setting in SETTINGS:
         monkeypatch.delenv(setting.variable, raising=False)
     monkeypatch.delenv("TPUTTUI_CONFIG", raising=False)
@@ -33,11 +35,11 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write(home, text):
+def write(home: Path, text: str) -> None:
     (home / "tputtui" / "config.yaml").write_text(text)
 
 
-def shown(capsys, *words):
+def shown(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, tuple[Any, str]]:
     """`config show` as name → (value, source)."""
     assert cli.main(["config", "show", "--format", "json", *words]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -45,7 +47,7 @@ def shown(capsys, *words):
 
 
 @given(st.sampled_from([s for s in SETTINGS if not s.switch]), st.sets(st.sampled_from(SOURCES)))
-def test_the_first_source_that_says_something_wins(setting, sources):
+def test_the_first_source_that_says_something_wins(setting: Setting, sources: set[str]) -> None:
     said = {name: {setting.name: f"from the {name}"} for name in SOURCES if name in sources}
     environ = {setting.variable: said["environment"][setting.name]} if "environment" in said else {}
     found = resolved(
@@ -57,14 +59,16 @@ def test_the_first_source_that_says_something_wins(setting, sources):
 
 
 @pytest.mark.parametrize("setting", SWITCHES, ids=lambda s: s.name)
-def test_switches_take_the_usual_words_and_no_others(setting):
+def test_switches_take_the_usual_words_and_no_others(setting: Setting) -> None:
     for text, on in (("1", True), ("YES", True), ("off", False), ("0", False), ("false", False)):
         assert resolved({}, {setting.variable: text}, {}, {})[setting.name].on is on
     with pytest.raises(ValueError, match="neither on nor off"):
         resolved({}, {setting.variable: "maybe"}, {}, {})
 
 
-def test_precedence_from_end_to_end_is_shown(home, monkeypatch, capsys):
+def test_precedence_from_end_to_end_is_shown(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(home, "theme: light\ngoal: ttft_p90=9s\nprice_per_hour: 4\nguard: kv=0.9\n")
     found = shown(capsys)
     assert found["theme"] == ("light", "config")
@@ -87,7 +91,9 @@ def test_precedence_from_end_to_end_is_shown(home, monkeypatch, capsys):
     assert found["theme"] == ("dark", "flag")
 
 
-def test_engine_arguments_of_the_config_lie_below_those_of_a_profile(home, capsys):
+def test_engine_arguments_of_the_config_lie_below_those_of_a_profile(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(home, "engine: {max-num-seqs: 7, gpu_memory_utilization: 0.8}\n")
     found = shown(capsys, "--profile", "chat", "--seed", "3")
     assert found["engine.max_num_seqs"] == ("512", "profile")
@@ -95,7 +101,9 @@ def test_engine_arguments_of_the_config_lie_below_those_of_a_profile(home, capsy
     assert found["engine.seed"] == ("3", "flag")
 
 
-def test_a_ceiling_on_the_command_line_lowers_a_profiles_limit(home, capsys):
+def test_a_ceiling_on_the_command_line_lowers_a_profiles_limit(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = shown(capsys, "--profile", "chat", "--max-num-seqs", "64")
     assert "max_num_seqs=64," in found["limit"][0]
 
@@ -122,14 +130,18 @@ def test_a_limit_under_both_names_in_the_config_is_refused(home, capsys):
     assert "limit stands twice" in capsys.readouterr().err
 
 
-def test_a_profile_named_in_the_config_is_started_from(home, capsys):
+def test_a_profile_named_in_the_config_is_started_from(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(home, "profile: rag\n")
     found = shown(capsys)
     assert found["profile"] == ("rag", "config")
     assert found["load"] == ("1.5/s", "profile")
 
 
-def test_the_table_names_the_file_and_every_setting(home, capsys):
+def test_the_table_names_the_file_and_every_setting(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(home, "keys: {undo: z}\n")
     assert cli.main(["config", "show"]) == 0
     text = capsys.readouterr().out
@@ -159,7 +171,9 @@ def test_the_table_names_the_file_and_every_setting(home, capsys):
         ("engine: 3", "engine: expected keys and values"),
     ],
 )
-def test_what_is_wrong_in_it_is_a_sentence_and_code_2(home, capsys, text, says):
+def test_what_is_wrong_in_it_is_a_sentence_and_code_2(
+    home: Path, capsys: pytest.CaptureFixture[str], text: str, says: str
+) -> None:
     write(home, text)
     assert cli.main(["config", "show"]) == 2
     said = capsys.readouterr().err
@@ -167,7 +181,9 @@ def test_what_is_wrong_in_it_is_a_sentence_and_code_2(home, capsys, text, says):
     assert said.startswith("tputtui: ")
 
 
-def test_init_writes_a_file_that_says_nothing_yet_and_keeps_an_existing_one(home, capsys):
+def test_init_writes_a_file_that_says_nothing_yet_and_keeps_an_existing_one(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["config", "init"]) == 0
     path = home / "tputtui" / "config.yaml"
     assert capsys.readouterr().out.strip() == str(path)
@@ -183,13 +199,15 @@ def test_init_writes_a_file_that_says_nothing_yet_and_keeps_an_existing_one(home
     assert capsys.readouterr().out.strip() == str(path)
 
 
-def test_a_file_named_in_the_environment_must_be_there(home, monkeypatch):
+def test_a_file_named_in_the_environment_must_be_there(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TPUTTUI_CONFIG", str(home / "gone.yaml"))
     with pytest.raises(UsageError, match="No such file"):
         read_config()
 
 
-def test_the_flags_of_a_run_are_the_settings():
+def test_the_flags_of_a_run_are_the_settings() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tputtui", "--help"], capture_output=True, text=True, check=True
     )
@@ -200,7 +218,7 @@ def test_the_flags_of_a_run_are_the_settings():
 # -- keys ----------------------------------------------------------------------------------------
 
 
-def test_every_key_of_the_board_has_a_name_of_its_own():
+def test_every_key_of_the_board_has_a_name_of_its_own() -> None:
     names = [binding.id for binding in bound().values()]
     assert len(names) == len(set(names))
     check_keys({})
@@ -208,7 +226,7 @@ def test_every_key_of_the_board_has_a_name_of_its_own():
     check_keys({"undo": "s", "save": "u"})
 
 
-async def test_a_remapped_key_does_it_and_the_old_one_does_not():
+async def test_a_remapped_key_does_it_and_the_old_one_does_not() -> None:
     rig_app = app_after(6.0, turn=("max_num_seqs", 32))
     app = TputApp(rig_app.session, start=lambda: None, keys={"undo": "z", "limit.halve": "f9"})
     async with app.run_test(size=(120, 40)) as pilot:
@@ -223,7 +241,7 @@ async def test_a_remapped_key_does_it_and_the_old_one_does_not():
         assert app.session.steer.limits.asked("max_num_seqs") == 32
 
 
-def test_help_shows_the_keys_as_they_are():
+def test_help_shows_the_keys_as_they_are() -> None:
     from tputtui.ui.board import Board
 
     told = dict((what, key) for key, what in listed_of(Board.BINDINGS, {"undo": "ctrl+z"}))
@@ -235,7 +253,7 @@ def test_help_shows_the_keys_as_they_are():
 # -- completion and help -------------------------------------------------------------------------
 
 
-def completed(line, home):
+def completed(line: str, home: Path) -> list[str]:
     """What the program answers a shell."""
     env = os.environ | {
         "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9", "_ARGCOMPLETE": "1",
@@ -269,11 +287,11 @@ def completed(line, home):
         ("tputtui help exi", {"exit-codes"}),
     ],
 )
-def test_completions(home, line, among):
+def test_completions(home: Path, line: str, among: set[str]) -> None:
     assert among <= set(completed(line, home))
 
 
-def test_completions_of_a_run_are_those_that_were_recorded(home):
+def test_completions_of_a_run_are_those_that_were_recorded(home: Path) -> None:
     folder = home / "tputtui" / "sessions"
     folder.mkdir(parents=True)
     (folder / "20260101-000000-1.jsonl.zst").touch()
@@ -281,14 +299,16 @@ def test_completions_of_a_run_are_those_that_were_recorded(home):
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_script_for_each_shell(shell, capsys):
+def test_a_script_for_each_shell(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["completion", shell]) == 0
     text = capsys.readouterr().out
     assert "tputtui" in text
     assert {"bash": "complete ", "zsh": "compdef", "fish": "complete --command"}[shell] in text
 
 
-def test_every_topic_has_a_text_and_an_unknown_one_a_hint(home, capsys):
+def test_every_topic_has_a_text_and_an_unknown_one_a_hint(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from tputtui.cli.help import TOPICS
 
     assert cli.main(["help"]) == 0
@@ -305,7 +325,7 @@ def test_every_topic_has_a_text_and_an_unknown_one_a_hint(home, capsys):
     assert "`goals`" in capsys.readouterr().err
 
 
-def test_exit_codes_that_are_documented_are_those_of_the_errors():
+def test_exit_codes_that_are_documented_are_those_of_the_errors() -> None:
     from tputtui.cli.help import TOPICS
     from tputtui.errors import EngineError, TputError
 

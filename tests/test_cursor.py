@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from textual.pilot import Pilot
 
 from tests.rig import Rig
 from tputtui import profile
@@ -20,7 +23,7 @@ from tputtui.ui.cursor import RULES, Page, Trail
 TURNED = "max_num_seqs 64 → 32"
 
 
-def history_of(seconds, start_s=100.0):
+def history_of(seconds: int, start_s: float = 100.0) -> History:
     """A run whose second i generated i tokens with 2 i running, under a limit of 64."""
     history = History(start_s)
     for i in range(seconds):
@@ -31,16 +34,22 @@ def history_of(seconds, start_s=100.0):
     return history
 
 
-def trail_of(*marks, start_s=100.0):
+def trail_of(*marks: tuple[float, str, str], start_s: float = 100.0) -> Trail:
     """Marks given as (second, kind, text)."""
     return Trail((Mark(start_s + s, kind, text) for s, kind, text in marks), History(start_s))
 
 
-def plain(rows):
+def plain(rows: list[list[tuple[str, str]]]) -> list[str]:
     return ["".join(text for text, _ in row) for row in rows]
 
 
-def drawn(cursor=None, seconds=40, width=40, marks=(), **options):
+def drawn(
+    cursor: int | None = None,
+    seconds: int = 40,
+    width: int = 40,
+    marks: Sequence[Mark] = (),
+    **options: Any,
+) -> list[str]:
     return plain(
         chart("generated", history_of(seconds), attrgetter("generated"), marks, width, 6,
               cursor=cursor, **options)
@@ -51,7 +60,7 @@ def drawn(cursor=None, seconds=40, width=40, marks=(), **options):
 
 
 @given(st.integers(0, 5000), st.integers(4, 200))
-def test_a_column_and_its_seconds_are_one_another(total, width):
+def test_a_column_and_its_seconds_are_one_another(total: int, width: int) -> None:
     history = History(0.0)
     history.total = total
     page = Page.of(history, width)
@@ -62,7 +71,7 @@ def test_a_column_and_its_seconds_are_one_another(total, width):
     assert page.first <= max(0, total - 1) < page.end
 
 
-def test_the_cursor_stops_at_each_second_with_a_mark_and_stays_at_the_ends():
+def test_the_cursor_stops_at_each_second_with_a_mark_and_stays_at_the_ends() -> None:
     trail = trail_of((3, "engine", "a"), (9.2, "knob", "b"), (9.8, "knob", "c"), (20, "load", "d"))
     assert trail.beside(None, -1) == trail.beside(None, 1) == 20
     assert [trail.beside(20, -1), trail.beside(9, -1), trail.beside(3, -1)] == [9, 3, 3]
@@ -70,7 +79,7 @@ def test_the_cursor_stops_at_each_second_with_a_mark_and_stays_at_the_ends():
     assert trail_of().beside(None, 1) is None
 
 
-def test_a_mark_is_read_from_a_column_beside_it_and_no_further():
+def test_a_mark_is_read_from_a_column_beside_it_and_no_further() -> None:
     trail = trail_of((10, "knob", TURNED))
     assert [trail.near(second) for second in (6, 7, 10, 13, 14)] == [None, 10, 10, 10, None]
     assert trail.within(10, 12) == 10
@@ -79,17 +88,17 @@ def test_a_mark_is_read_from_a_column_beside_it_and_no_further():
 
 
 @pytest.mark.parametrize("kind", RULES)
-def test_a_mark_reads_as_its_time_its_rule_and_its_text(kind):
+def test_a_mark_reads_as_its_time_its_rule_and_its_text(kind: str) -> None:
     assert trail_of((42, kind, TURNED)).caption(42, 40) == f"0:42 {RULES[kind]} {TURNED}"
 
 
-def test_marks_of_one_second_read_as_the_last_and_how_many_more():
+def test_marks_of_one_second_read_as_the_last_and_how_many_more() -> None:
     trail = trail_of((42, "load", "64 in flight"), (42.5, "knob", TURNED))
     assert trail.caption(42, 60) == f"0:42 ┃ {TURNED} (+1)"
 
 
 @given(st.integers(0, 60))
-def test_a_long_text_keeps_its_ends(width):
+def test_a_long_text_keeps_its_ends(width: int) -> None:
     text = "0:42 ┃ max_num_batched_tokens 2,048 → 1,024"
     told = trail_of((42, "knob", "max_num_batched_tokens 2,048 → 1,024")).caption(42, width)
     assert len(told) == min(width, len(text))
@@ -101,7 +110,7 @@ def test_a_long_text_keeps_its_ends(width):
 # -- the chart ---------------------------------------------------------------------------------
 
 
-def test_the_caption_reads_the_time_and_the_value_and_nothing_else_moves():
+def test_the_caption_reads_the_time_and_the_value_and_nothing_else_moves() -> None:
     before, after = drawn(), drawn(cursor=25)
     assert before[0].endswith("0:00–1:20  0–40")
     assert after[0].endswith("0:25  25")
@@ -111,28 +120,28 @@ def test_the_caption_reads_the_time_and_the_value_and_nothing_else_moves():
         assert now[:12] + now[13:] == was[:12] + was[13:]
 
 
-def test_the_caption_reads_the_limit_too():
+def test_the_caption_reads_the_limit_too() -> None:
     caption = drawn(cursor=5, limit=attrgetter("max_num_seqs"))[0]
     assert caption.endswith("0:05   5  ▔ 64")
 
 
-def test_the_time_stays_where_it_is_whatever_the_value():
+def test_the_time_stays_where_it_is_whatever_the_value() -> None:
     assert drawn(cursor=8)[0].index("0:08") == drawn(cursor=38)[0].index("0:38")
 
 
-def test_a_second_before_the_page_is_read_but_not_drawn():
+def test_a_second_before_the_page_is_read_but_not_drawn() -> None:
     rows = drawn(cursor=3, seconds=200)
     assert rows[0].endswith("◂ 0:03    3")
     assert rows[1:] == drawn(seconds=200)[1:]
 
 
-def test_a_second_that_is_not_over_has_no_value_yet():
+def test_a_second_that_is_not_over_has_no_value_yet() -> None:
     rows = drawn(cursor=40)
     assert rows[0].endswith("0:40   –")
     assert all(row[20] == "║" for row in rows[1:])
 
 
-def test_the_cursor_is_told_from_every_mark_without_colour():
+def test_the_cursor_is_told_from_every_mark_without_colour() -> None:
     marks = [Mark(100.0 + 6 * i, kind, "") for i, kind in enumerate(RULES)]
     row = drawn(cursor=38, marks=marks)[1]
     assert [row[3 * i] for i in range(len(RULES))] == ["┃", "╎", "│", "┊", "┇"]
@@ -143,7 +152,7 @@ def test_the_cursor_is_told_from_every_mark_without_colour():
 # -- the board ---------------------------------------------------------------------------------
 
 
-def app_after(seconds=60):
+def app_after(seconds: int = 60) -> TputApp:
     """An app over a session that was turned once, halfway."""
     demo = profile.load(profile.shipped()["demo"])
     rig = Rig(demo.load, demo.knobs)
@@ -156,27 +165,27 @@ def app_after(seconds=60):
     return app
 
 
-async def settle(pilot):
+async def settle(pilot: Pilot[Any]) -> None:
     await pilot.pause()
     pilot.app._board.redraw()
     await pilot.pause()
 
 
-def lines(app, name):
+def lines(app: TputApp, name: str) -> list[str]:
     canvas = app._board.query_one(f"#{name}")
     return [canvas.render_line(y).text for y in range(canvas.size.height)]
 
 
-def columns(app, name):
+def columns(app: TputApp, name: str) -> set[int]:
     """Where the cursor is drawn in a panel."""
     return {line.index("║") for line in lines(app, name) if "║" in line}
 
 
-def title(app, name="throughput"):
+def title(app: TputApp, name: str = "throughput") -> str | None:
     return app._board.query_one(f"#{name}").border_title
 
 
-async def test_keys_go_from_mark_to_mark_and_escape_ends_it_without_leaving():
+async def test_keys_go_from_mark_to_mark_and_escape_ends_it_without_leaving() -> None:
     app = app_after()
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
@@ -198,7 +207,9 @@ async def test_keys_go_from_mark_to_mark_and_escape_ends_it_without_leaving():
         assert lines(app, "throughput") + lines(app, "batch") == before
 
 
-async def test_the_cursor_moves_by_a_column_and_nothing_else_does(monkeypatch):
+async def test_the_cursor_moves_by_a_column_and_nothing_else_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     app = app_after()
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
@@ -218,7 +229,7 @@ async def test_the_cursor_moves_by_a_column_and_nothing_else_does(monkeypatch):
         assert lines(app, "batch") == before
 
 
-async def test_the_pointer_reads_the_column_under_it_and_takes_the_cursor_along():
+async def test_the_pointer_reads_the_column_under_it_and_takes_the_cursor_along() -> None:
     app = app_after()
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
@@ -245,7 +256,7 @@ async def test_the_pointer_reads_the_column_under_it_and_takes_the_cursor_along(
         assert lines(app, "throughput") == before
 
 
-async def test_a_cursor_put_by_keys_stays_when_the_pointer_goes():
+async def test_a_cursor_put_by_keys_stays_when_the_pointer_goes() -> None:
     app = app_after()
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
@@ -257,7 +268,9 @@ async def test_a_cursor_put_by_keys_stays_when_the_pointer_goes():
         assert app._board.cursor == put
 
 
-async def test_many_moves_within_a_column_and_beyond_the_run_paint_once(monkeypatch):
+async def test_many_moves_within_a_column_and_beyond_the_run_paint_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     app = app_after(20)
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
@@ -272,7 +285,7 @@ async def test_many_moves_within_a_column_and_beyond_the_run_paint_once(monkeypa
         assert app._board.cursor is None
 
 
-async def test_a_zoomed_panel_has_the_cursor_and_the_text():
+async def test_a_zoomed_panel_has_the_cursor_and_the_text() -> None:
     app = app_after()
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
@@ -288,7 +301,7 @@ async def test_a_zoomed_panel_has_the_cursor_and_the_text():
         assert app._exit is False
 
 
-async def test_a_narrow_panel_gives_its_name_up_for_the_mark_and_then_its_middle():
+async def test_a_narrow_panel_gives_its_name_up_for_the_mark_and_then_its_middle() -> None:
     app = app_after(40)
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
@@ -307,7 +320,7 @@ async def test_a_narrow_panel_gives_its_name_up_for_the_mark_and_then_its_middle
         assert "max_num_bat" in rule
 
 
-async def test_before_the_engine_is_up_the_keys_do_nothing():
+async def test_before_the_engine_is_up_the_keys_do_nothing() -> None:
     demo = profile.load(profile.shipped()["demo"])
     app = TputApp(Rig(demo.load).session, start=lambda: None)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -316,7 +329,7 @@ async def test_before_the_engine_is_up_the_keys_do_nothing():
         assert app._exit is False
 
 
-async def test_a_mark_with_brackets_is_read_as_it_is():
+async def test_a_mark_with_brackets_is_read_as_it_is() -> None:
     app = app_after()
     # It looks again four times a second, and would find what the session has.
     app._tick = lambda: None

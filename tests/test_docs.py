@@ -9,7 +9,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -178,7 +178,7 @@ def commands(text: str) -> Iterator[str]:
             yield re.split(r"  +| #", line.strip())[0]
 
 
-def run_by(kind: type) -> list:
+def run_by(kind: type[object]) -> list[Any]:
     return [
         pytest.param(command, marks=[pytest.mark.long] if getattr(how, "long", False) else [])
         for command, how in SHOWN.items()
@@ -186,24 +186,24 @@ def run_by(kind: type) -> list:
     ]
 
 
-def test_every_command_that_is_shown_is_run_or_has_its_reason():
+def test_every_command_that_is_shown_is_run_or_has_its_reason() -> None:
     assert set(shown()) == set(SHOWN)
 
 
 @pytest.mark.parametrize("command", run_by(Elsewhere))
-def test_the_test_that_runs_it_exists(command):
+def test_the_test_that_runs_it_exists(command: str) -> None:
     file, _, name = SHOWN[command].test.partition("::")
     assert f"def {name}(" in (ROOT / file).read_text()
 
 
-def test_every_picture_and_page_that_is_linked_exists():
+def test_every_picture_and_page_that_is_linked_exists() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     (tmp_path / "start.sh").write_text(SCRIPT)
     (tmp_path / "c.yaml").write_text("max-num-seqs: 64\nport: 8000\n")
     (tmp_path / "tuned.yaml").write_text(PROFILE)
@@ -211,7 +211,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def servers():
+def servers() -> Iterator[list[str]]:
     with Servers(server(every_s=0.001), server(every_s=0.001)) as servers:
         yield [each.url.removeprefix("http://") for each in servers.servers]
 
@@ -229,7 +229,7 @@ def as_run(command: str, servers: list[str]) -> str:
 
 @pytest.mark.pty
 @pytest.mark.parametrize("command", run_by(Screen))
-def test_a_screen_that_is_shown_comes_up(command, folder, servers):
+def test_a_screen_that_is_shown_comes_up(command: str, folder: Path, servers: list[str]) -> None:
     simulated = "--simulate" in command
     arguments = as_run(command, servers).removeprefix("tputtui ")
     terminal = Terminal(arguments, folder, env=None if simulated else PACED)
@@ -243,7 +243,9 @@ def test_a_screen_that_is_shown_comes_up(command, folder, servers):
 
 @pytest.mark.pty
 @pytest.mark.parametrize("command", run_by(Run))
-def test_a_command_that_is_shown_does_what_it_says(command, folder, servers):
+def test_a_command_that_is_shown_does_what_it_says(
+    command: str, folder: Path, servers: list[str]
+) -> None:
     how = SHOWN[command]
     env = environment(folder, PACED if how.paced else None)
     env["PATH"] = f"{PROGRAM.parent}:{env['PATH']}"

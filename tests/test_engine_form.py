@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from textual.app import App
+from textual.pilot import Pilot
 
 from tests.test_screen import SIZES
 from tputtui.engine.protocol import Argument
 from tputtui.errors import UsageError
+from tputtui.profile.spec import EngineValue
 from tputtui.ui.app import TputApp
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.draft import Draft
@@ -43,7 +47,7 @@ class FormApp(App[None]):
     CSS_PATH = TputApp.CSS_PATH
     get_theme_variable_defaults = TputApp.get_theme_variable_defaults
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any) -> None:
         super().__init__()
         for own in THEMES:
             self.register_theme(own)
@@ -53,21 +57,21 @@ class FormApp(App[None]):
         options.setdefault("use", self.used.append)
         self.form = EngineForm(ARGUMENTS, CURRENT, COST, **options)
 
-    def on_mount(self):
+    def on_mount(self) -> None:
         self.push_screen(self.form)
 
     @property
-    def closed(self):
+    def closed(self) -> bool:
         return self.screen is not self.form
 
 
 class Form:
     """An open form: press keys, read what it shows."""
 
-    def __init__(self, app, pilot):
+    def __init__(self, app: FormApp, pilot: Pilot[Any]) -> None:
         self.app, self.pilot = app, pilot
 
-    async def press(self, *keys):
+    async def press(self, *keys: str) -> None:
         """Keys by name; a text in angle brackets is typed."""
         for key in keys:
             if key.startswith("<"):
@@ -78,7 +82,7 @@ class Form:
                 await self.pilot.press(key)
         await self.pilot.pause()
 
-    def rows(self, which):
+    def rows(self, which: str) -> list[str]:
         canvas = self.app.form.query_one(which, Canvas)
         return [
             "".join(segment.text for segment in canvas.render_line(y)).rstrip()
@@ -86,30 +90,30 @@ class Form:
         ]
 
     @property
-    def here(self):
+    def here(self) -> list[str]:
         (row,) = (row for row in self.rows("ArgumentList") if row.startswith("▸"))
         return row.rstrip("│┃ ")[2:].split(maxsplit=1)
 
     @property
-    def listed(self):
+    def listed(self) -> list[str]:
         rows = [row.rstrip("│┃ ")[2:] for row in self.rows("ArgumentList")]
         return [row.split()[0] for row in rows if row and "  " in row]
 
     @property
-    def about(self):
+    def about(self) -> str:
         return " ".join(" ".join(self.rows("#about")).split())
 
     @property
-    def views(self):
+    def views(self) -> list[str]:
         return " ".join(self.rows("#views")).split()
 
 
 @pytest.fixture
-def opened():
+def opened() -> Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]]:
     """Opens the form at a size, with the constructor's options."""
 
     @contextlib.asynccontextmanager
-    async def opened(size=(80, 24), **options):
+    async def opened(size: tuple[int, int] = (80, 24), **options: Any) -> AsyncIterator[Form]:
         app = FormApp(**options)
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
@@ -121,7 +125,7 @@ def opened():
 # -- the draft -----------------------------------------------------------------------------------
 
 
-def found(words, view="all"):
+def found(words: str, view: str = "all") -> list[str]:
     entries = Draft(ARGUMENTS, CURRENT).entries(view, words)
     return [entry if isinstance(entry, str) else entry.name for entry in entries]
 
@@ -139,17 +143,19 @@ def found(words, view="all"):
         ("xyzzy", []),
     ],
 )
-def test_words_are_found_in_names_by_initials_in_the_help_or_nearly_spelt(words, names):
+def test_words_are_found_in_names_by_initials_in_the_help_or_nearly_spelt(
+    words: str, names: list[str]
+) -> None:
     assert found(words) == names
 
 
-def test_what_decides_throughput_stands_first_and_other_spellings_last():
+def test_what_decides_throughput_stands_first_and_other_spellings_last() -> None:
     names = found("")
     assert names[:3] == ["SchedulerConfig", "async_scheduling", "max_num_seqs"]
     assert names[-4:] == ["options", "quiet", "given otherwise", "-cc"]
 
 
-def test_a_value_is_put_reset_and_given_back_exactly():
+def test_a_value_is_put_reset_and_given_back_exactly() -> None:
     draft = Draft(ARGUMENTS, CURRENT)
     of = draft.arguments
     draft.put(of["max_num_seqs"], "256")
@@ -173,7 +179,10 @@ def test_a_value_is_put_reset_and_given_back_exactly():
 
 
 @pytest.mark.parametrize("size", SIZES[::2], ids=lambda size: f"{size[0]}x{size[1]}")
-async def test_every_kind_is_edited_and_use_gets_the_whole_mapping(opened, size):
+async def test_every_kind_is_edited_and_use_gets_the_whole_mapping(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+    size: tuple[int, int],
+) -> None:
     async with opened(size) as form:
         await form.press("<max_num_s>", "enter", "<512>", "enter")
         assert form.here == ["max_num_seqs", "256 → 512"]
@@ -201,7 +210,9 @@ async def test_every_kind_is_edited_and_use_gets_the_whole_mapping(opened, size)
         ]  # fmt: skip
 
 
-async def test_a_boot_says_what_changes_and_costs_and_can_be_stepped_back_from(opened):
+async def test_a_boot_says_what_changes_and_costs_and_can_be_stepped_back_from(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened() as form:
         await form.press("f5")
         assert "Nothing is changed" in form.about
@@ -214,7 +225,9 @@ async def test_a_boot_says_what_changes_and_costs_and_can_be_stepped_back_from(o
         assert [args["dtype"] for args in form.app.used] == ["bfloat16"]
 
 
-async def test_a_bad_value_stays_in_the_editor_and_says_why(opened):
+async def test_a_bad_value_stays_in_the_editor_and_says_why(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened() as form:
         await form.press("<max_num_s>", "enter", "<many>", "enter")
         assert "max_num_seqs is a whole number, and 'many' is none. Such as 256" in form.about
@@ -227,7 +240,9 @@ async def test_a_bad_value_stays_in_the_editor_and_says_why(opened):
         assert form.here == ["max_num_seqs", "256"]
 
 
-async def test_switches_and_choices_are_turned_in_place(opened):
+async def test_switches_and_choices_are_turned_in_place(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened() as form:
         assert form.here == ["async_scheduling", "—"]
         seen = []
@@ -241,7 +256,9 @@ async def test_switches_and_choices_are_turned_in_place(opened):
         assert form.here == ["dtype", "float32 → float16"]
 
 
-async def test_known_values_are_stepped_through_while_editing(opened):
+async def test_known_values_are_stepped_through_while_editing(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened() as form:
         await form.press("<quanti>", "enter", "down", "down")
         assert form.app.form._editor.value == "fp8"
@@ -251,7 +268,9 @@ async def test_known_values_are_stepped_through_while_editing(opened):
 
 
 @pytest.mark.parametrize("key", ["delete", "backspace"])
-async def test_a_row_is_reset_to_the_default_and_back(opened, key):
+async def test_a_row_is_reset_to_the_default_and_back(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]], key: str
+) -> None:
     async with opened() as form:
         await form.press("<max_num_s>", "down", "up", key)
         assert form.here == ["max_num_seqs", "256 → default"]
@@ -259,7 +278,9 @@ async def test_a_row_is_reset_to_the_default_and_back(opened, key):
         assert form.here == ["max_num_seqs", "256"]
 
 
-async def test_the_views_show_what_is_given_and_what_is_changed(opened):
+async def test_the_views_show_what_is_given_and_what_is_changed(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened() as form:
         await form.press("<util>", "enter", "<0.5>", "enter", "escape", "tab")
         assert form.views == ["all", "212", "[given", "4]", "changed", "1"]
@@ -273,7 +294,9 @@ async def test_the_views_show_what_is_given_and_what_is_changed(opened):
         assert form.listed == ["max_num_seqs", "dtype", "-cc"]
 
 
-async def test_escape_steps_back_from_the_editor_the_filter_and_the_form(opened):
+async def test_escape_steps_back_from_the_editor_the_filter_and_the_form(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened() as form:
         await form.press("<dtype>", "enter", "<bf>")
         await form.press("escape")
@@ -289,7 +312,9 @@ async def test_escape_steps_back_from_the_editor_the_filter_and_the_form(opened)
         assert form.app.used == []
 
 
-async def test_leaving_with_changes_asks_once(opened):
+async def test_leaving_with_changes_asks_once(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened() as form:
         await form.press("enter", "escape")
         assert "F5 boots with 1 change. Esc again drops it." in form.about
@@ -300,7 +325,9 @@ async def test_leaving_with_changes_asks_once(opened):
         assert form.app.used == []
 
 
-async def test_presets_stand_there_as_if_typed_and_need_no_asking(opened):
+async def test_presets_stand_there_as_if_typed_and_need_no_asking(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened(preset={"max_num_seqs": "512"}) as form:
         assert form.here == ["max_num_seqs", "256 → 512"]
         assert form.views[-1] == "1"
@@ -309,8 +336,10 @@ async def test_presets_stand_there_as_if_typed_and_need_no_asking(opened):
 
 
 @pytest.mark.parametrize("by", ["check", "use"])
-async def test_a_refusal_keeps_the_form_open_on_the_argument_it_names(opened, by):
-    def refuse(args):
+async def test_a_refusal_keeps_the_form_open_on_the_argument_it_names(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]], by: str
+) -> None:
+    def refuse(args: dict[str, EngineValue]) -> None:
         if args["max_num_seqs"] == 1:
             raise UsageError("vLLM refuses the flags: argument --dtype: no.", "Try another.")
         used.append(args)
@@ -327,7 +356,9 @@ async def test_a_refusal_keeps_the_form_open_on_the_argument_it_names(opened, by
         assert used[-1]["max_num_seqs"] == 2
 
 
-async def test_the_list_is_walked_by_pages_and_to_its_ends(opened):
+async def test_the_list_is_walked_by_pages_and_to_its_ends(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened() as form:
         await form.press("end")
         assert form.here[0] == "-cc"
@@ -340,7 +371,9 @@ async def test_the_list_is_walked_by_pages_and_to_its_ends(opened):
         assert form.here[0] == "async_scheduling"
 
 
-async def test_a_click_chooses_and_a_second_one_edits(opened):
+async def test_a_click_chooses_and_a_second_one_edits(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened() as form:
         await form.pilot.click("ArgumentList", offset=(5, 2))
         await form.pilot.pause()
@@ -355,7 +388,10 @@ async def test_a_click_chooses_and_a_second_one_edits(opened):
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-async def test_every_row_is_as_wide_as_the_list_and_no_word_is_cut(opened, size):
+async def test_every_row_is_as_wide_as_the_list_and_no_word_is_cut(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+    size: tuple[int, int],
+) -> None:
     async with opened(size) as form:
         for keys in ([], ["<e>"], ["down", "down"], ["escape", "tab"], ["tab"]):
             await form.press(*keys)
@@ -369,7 +405,9 @@ async def test_every_row_is_as_wide_as_the_list_and_no_word_is_cut(opened, size)
         assert words <= {*ARGUMENTS[1].help.split(), "…"}
 
 
-async def test_nothing_matching_is_said_and_nothing_breaks(opened):
+async def test_nothing_matching_is_said_and_nothing_breaks(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened() as form:
         await form.press("<xyzzy>", "enter", "f5", "delete", "down", "right", "delete")
         assert "Nothing here has that" in " ".join(form.rows("ArgumentList"))
@@ -379,7 +417,9 @@ async def test_nothing_matching_is_said_and_nothing_breaks(opened):
         assert form.app.closed
 
 
-async def test_a_resize_between_layouts_paints_anew(opened):
+async def test_a_resize_between_layouts_paints_anew(
+    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+) -> None:
     async with opened((80, 24)) as form:
         await form.press("<dtype>", "enter")
         for size in SIZES[::-1]:

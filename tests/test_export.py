@@ -6,7 +6,9 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -26,6 +28,7 @@ from tputtui.export.startup import start_up
 from tputtui.knobs import KNOBS
 from tputtui.profile import EngineSpec, Profile
 from tputtui.profile.evidence import Change, Evidence
+from tputtui.profile.spec import EngineValue
 from tputtui.profile.spelling import canonical
 
 TUNED = {
@@ -55,11 +58,16 @@ HOSTILE = (
 )
 
 
-def made(args=None, knobs=None, model="org/model", **others):
+def made(
+    args: Mapping[str, Any] | None = None,
+    knobs: dict[str, int] | None = None,
+    model: str = "org/model",
+    **others: Any,
+) -> Profile:
     return Profile(EngineSpec(model, args or {}), knobs=knobs or {}, **others)
 
 
-def measured(vllm="0.32.0", **changes):
+def measured(vllm: str = "0.32.0", **changes: Any) -> Evidence:
     """Evidence of an engine of that version, its one measurement changed."""
     found = evidence_of(tokens_per_s=1234.5)
     machine = msgspec.structs.replace(found.tuned.machine, versions={"vllm": vllm})
@@ -70,7 +78,7 @@ def measured(vllm="0.32.0", **changes):
 # -- reading them as production does ---------------------------------------------------------------
 
 
-def run_shell(script, shell="bash", folder=None):
+def run_shell(script: str, shell: str = "bash", folder: Path | None = None) -> list[str]:
     """What `script` calls `vllm` with; it must print nothing else."""
     told = "vllm() { printf '%s\\0' \"$@\"; }\n" + script
     done = subprocess.run(
@@ -81,13 +89,13 @@ def run_shell(script, shell="bash", folder=None):
     return done.stdout.decode().split("\0")[:-1]
 
 
-def use_of_env(text, folder, name="served.env"):
+def use_of_env(text: str, folder: Path, name: str = "served.env") -> str:
     """A file of the format env in `folder`, and what its first line says to do with it."""
     (folder / name).write_text(text, encoding="utf-8")
     return text.partition("\n")[0].removeprefix("# ").replace("THIS_FILE", name)
 
 
-def flags_of_config(text):
+def flags_of_config(text: str) -> list[str]:
     """vLLM's own way from a config file to flags (0.32, `load_config_file`)."""
     words = []
     for key, value in yaml.safe_load(text).items():
@@ -102,37 +110,37 @@ def flags_of_config(text):
     return words[1:]
 
 
-def expanded(word):
+def expanded(word: str) -> str:
     """What Kubernetes makes of a word of `args`, with no variable of that name: `$$` is `$`."""
     return re.sub(r"\$(\$|\([^)]*\)?)?", lambda m: "$" if m[0] == "$$" else m[0], word)
 
 
-def interpolated(word):
+def interpolated(word: str) -> str:
     """What Compose makes of a word; a single dollar sign would be a variable, or an error."""
     assert "$" not in word.replace("$$", "")
     return word.replace("$$", "$")
 
 
-def documents(text):
+def documents(text: str) -> list[Any]:
     """Read as YAML 1.1 and as 1.2, which take different words for numbers: both must be one."""
     old = list(yaml.safe_load_all(text))
     assert old == list(YAML(typ="safe", pure=True).load_all(text))
     return old
 
 
-def service_of(text):
+def service_of(text: str) -> dict[str, Any]:
     (document,) = documents(text)
     assert document.keys() == {"services", "volumes"}
     assert document["services"].keys() == {"vllm"}
     return document["services"]["vllm"]
 
 
-def container_of(text):
+def container_of(text: str) -> dict[str, Any]:
     (container,) = documents(text)[0]["spec"]["template"]["spec"]["containers"]
     return container
 
 
-def words_of(text, name, folder):
+def words_of(text: str, name: str, folder: Path) -> list[str]:
     """[model, *flags] that production starts vLLM with."""
     match name:
         case "vllm":
@@ -149,7 +157,7 @@ def words_of(text, name, folder):
     return words
 
 
-def body_of(text):
+def body_of(text: str) -> str:
     """All but the comment at its top."""
     lines = text.split("\n")
     while lines[0].startswith("#"):
@@ -157,7 +165,7 @@ def body_of(text):
     return "\n".join(lines)
 
 
-def comment_of(text):
+def comment_of(text: str) -> str:
     return text.removesuffix(body_of(text))
 
 
@@ -165,14 +173,14 @@ def comment_of(text):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_limit_is_a_flag_in_every_format(name, tmp_path):
+def test_every_limit_is_a_flag_in_every_format(name: str, tmp_path: Path) -> None:
     assert set(TUNED) == {knob.name for knob in KNOBS}
     words = words_of(export(made(knobs=TUNED), name), name, tmp_path)
     assert words == ["org/model", *FLAGS]
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_tuned_value_takes_the_place_of_its_ceiling(name, tmp_path):
+def test_a_tuned_value_takes_the_place_of_its_ceiling(name: str, tmp_path: Path) -> None:
     ceilings = {"max_num_seqs": 256, "enable_prefix_caching": True, "seed": 7}
     text = export(made(ceilings, {"max_num_seqs": 48, "enable_prefix_caching": 0}), name)
     words = words_of(text, name, tmp_path)
@@ -181,7 +189,7 @@ def test_a_tuned_value_takes_the_place_of_its_ceiling(name, tmp_path):
     ]  # fmt: skip
 
 
-def test_switches_that_are_on_are_said_too(tmp_path):
+def test_switches_that_are_on_are_said_too(tmp_path: Path) -> None:
     knobs = {"enable_prefix_caching": 1, "scheduler_reserve_full_isl": 1, "scheduling_policy": 0}
     words = words_of(export(made(knobs=knobs), "vllm"), "vllm", tmp_path)
     assert " ".join(words[1:]) == (
@@ -223,7 +231,12 @@ KEYS = st.from_regex(r"x_[a-z_]{1,8}(\.[a-z_]{1,8})?", fullmatch=True)
 @example({"x_a": "$$(HOME) ${HOME} $"}, {}, 'org/it\'s $HOME `id` "!" \\ \n')
 @example({"x_a": ["y", "1e3", "0o17", "~", "2026-11-25"]}, {}, "yes")
 @settings(max_examples=80, deadline=None)
-def test_all_formats_say_the_same_words(tmp_path_factory, args, knobs, model):
+def test_all_formats_say_the_same_words(
+    tmp_path_factory: pytest.TempPathFactory,
+    args: dict[str, EngineValue],
+    knobs: dict[str, int],
+    model: str,
+) -> None:
     model = "org/" + model
     folder = tmp_path_factory.getbasetemp()
     expected = dict(args)
@@ -242,7 +255,7 @@ def test_all_formats_say_the_same_words(tmp_path_factory, args, knobs, model):
 # -- the watermark ---------------------------------------------------------------------------------
 
 
-def fraction_of(found):
+def fraction_of(found: Profile) -> float | None:
     """The watermark as vLLM gets it from an exported file, None for none."""
     words = flags_of_config(export(found, "vllm"))
     return float(words[words.index("--watermark") + 1]) if "--watermark" in words else None
@@ -252,7 +265,9 @@ def fraction_of(found):
 @example((1, 30_000))
 @example((131_071, 262_144))
 @settings(max_examples=200, deadline=None)
-def test_the_fraction_comes_to_the_same_blocks_by_vllms_own_rounding(blocks_of):
+def test_the_fraction_comes_to_the_same_blocks_by_vllms_own_rounding(
+    blocks_of: tuple[int, int],
+) -> None:
     blocks, total = blocks_of
     fraction = fraction_of(made(knobs={"watermark_blocks": blocks, "num_gpu_blocks": total}))
     # As vLLM takes it (0.32, config/scheduler.py), and rounds it (v1/core/kv_cache_manager.py).
@@ -260,7 +275,7 @@ def test_the_fraction_comes_to_the_same_blocks_by_vllms_own_rounding(blocks_of):
     assert int(fraction * total) == blocks
 
 
-def test_how_many_blocks_there_are_is_found_wherever_the_profile_says_it():
+def test_how_many_blocks_there_are_is_found_wherever_the_profile_says_it() -> None:
     tuned = {"watermark_blocks": 12}
     known = measured(ceilings={"num_gpu_blocks": 1000})
     given_up = {"num_gpu_blocks_override": 500}
@@ -273,14 +288,14 @@ def test_how_many_blocks_there_are_is_found_wherever_the_profile_says_it():
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_watermark_of_an_unknown_cache_is_left_out_and_said_so(name):
+def test_a_watermark_of_an_unknown_cache_is_left_out_and_said_so(name: str) -> None:
     for evidence in (None, evidence_of(tokens_per_s=1.0)):
         text = export(made(knobs={"watermark_blocks": 12}, evidence=evidence), name)
         assert "watermark_blocks 12 is left out" in comment_of(text)
         assert "watermark" not in body_of(text).lower()
 
 
-def test_no_watermark_needs_no_size_of_the_cache():
+def test_no_watermark_needs_no_size_of_the_cache() -> None:
     assert fraction_of(made(knobs={"watermark_blocks": 0})) == 0.0
     assert fraction_of(made()) is None
 
@@ -288,11 +303,11 @@ def test_no_watermark_needs_no_size_of_the_cache():
 # -- vLLM's config file ----------------------------------------------------------------------------
 
 
-def config_of(args, **others):
+def config_of(args: Mapping[str, Any], **others: Any) -> Any:
     return yaml.safe_load(export(made(args, **others), "vllm"))
 
 
-def test_what_is_off_is_written_as_no_and_what_is_none_is_left_out():
+def test_what_is_off_is_written_as_no_and_what_is_none_is_left_out() -> None:
     document = config_of({"enable_prefix_caching": False, "quantization": None, "seed": 0})
     assert document == {"model": "org/model", "no-enable-prefix-caching": True, "seed": 0}
     text = export(made({"quantization": None}), "vllm")
@@ -300,7 +315,7 @@ def test_what_is_off_is_written_as_no_and_what_is_none_is_left_out():
     assert "None" not in text
 
 
-def test_mappings_and_lists_survive_and_keys_inside_become_a_mapping():
+def test_mappings_and_lists_survive_and_keys_inside_become_a_mapping() -> None:
     inner = {"cudagraph_mode": "NONE", "pass_config": {"fuse_norm_quant": False}, "sizes": [1, 2]}
     args = {"compilation_config": inner, "cudagraph_capture_sizes": [1, 2, 4]}
     document = config_of(args | {"speculative_config.draft_model": "a_b"})
@@ -316,7 +331,9 @@ def test_mappings_and_lists_survive_and_keys_inside_become_a_mapping():
 @pytest.mark.parametrize(
     ("value", "word"), [(True, "true"), (False, "false"), ([1, 2], "[1, 2]"), ({}, "{}"), (7, "7")]
 )
-def test_a_key_inside_an_argument_always_has_a_value(name, value, word, tmp_path):
+def test_a_key_inside_an_argument_always_has_a_value(
+    name: str, value: object, word: str, tmp_path: Path
+) -> None:
     # `--compilation-config.x` alone would swallow the next flag.
     key = "compilation_config.pass_config"
     words = words_of(export(made({key: value, "seed": 3}), name), name, tmp_path)
@@ -325,24 +342,24 @@ def test_a_key_inside_an_argument_always_has_a_value(name, value, word, tmp_path
 
 
 @pytest.mark.parametrize("text", ["yes", "null", "1e3", "007", "0x10", "12:30", "~", "", "# x"])
-def test_words_that_yaml_would_take_for_something_else_stay_words(text):
+def test_words_that_yaml_would_take_for_something_else_stay_words(text: str) -> None:
     assert config_of({"served_model_name": text})["served-model-name"] == text
 
 
-def test_numbers_are_written_as_vllm_reads_them():
+def test_numbers_are_written_as_vllm_reads_them() -> None:
     words = flags_of_config(export(made({"a": 1e-05, "b": 2**40, "c": 0.9, "d": -1}), "vllm"))
     assert words == ["org/model", "--a", "1e-05", "--b", "1099511627776", "--c", "0.9", "--d", "-1"]
 
 
 @pytest.mark.parametrize("value", ["-x", "--x"])
-def test_a_value_that_the_config_file_cannot_hold_is_refused_with_a_hint(value):
+def test_a_value_that_the_config_file_cannot_hold_is_refused_with_a_hint(value: str) -> None:
     with pytest.raises(UsageError, match="engine: served_model_name") as refusal:
         export(made({"served_model_name": value}), "vllm")
     assert "command" in refusal.value.hint
 
 
 @pytest.mark.parametrize("name", sorted(profile.shipped()))
-def test_a_shipped_profile_holds_only_vllms_own_keys(name):
+def test_a_shipped_profile_holds_only_vllms_own_keys(name: str) -> None:
     found = profile.load(profile.shipped()[name])
     document = yaml.safe_load(export(found, "vllm"))
     spec = start_up(found).spec
@@ -355,7 +372,7 @@ def test_a_shipped_profile_holds_only_vllms_own_keys(name):
         assert {f"--{key.removeprefix('no-')}" for key in document} <= known
 
 
-def test_a_profile_with_everything_exports_vllms_keys_alone():
+def test_a_profile_with_everything_exports_vllms_keys_alone() -> None:
     found = made(
         {"seed": 1}, TUNED, about="All of it", evidence=measured(), price_per_hour=2.5,
         goals=profile.parse("tputtui: 1\ngoal: {ttft_p99: 1s}", "x").goals,
@@ -376,7 +393,7 @@ def test_a_profile_with_everything_exports_vllms_keys_alone():
 @example(HOSTILE)
 @example("bell \x07, null \0, delete \x7f, lone \ud800, none \uffff")
 @settings(max_examples=50, deadline=None)
-def test_nothing_a_profile_says_of_itself_gets_out_of_the_comment(name, about):
+def test_nothing_a_profile_says_of_itself_gets_out_of_the_comment(name: str, about: str) -> None:
     plain = export(made({"seed": 1}, TUNED), name)
     text = export(made({"seed": 1}, TUNED, about=about), name)
     assert body_of(text) == body_of(plain)
@@ -387,7 +404,7 @@ def test_nothing_a_profile_says_of_itself_gets_out_of_the_comment(name, about):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_nothing_that_was_measured_gets_out_of_the_comment(name):
+def test_nothing_that_was_measured_gets_out_of_the_comment(name: str) -> None:
     found = evidence_of(tokens_per_s=1.0).tuned
     machine = msgspec.structs.replace(
         found.machine, device=HOSTILE, gpus=[HOSTILE], versions={"vllm": HOSTILE}
@@ -400,21 +417,21 @@ def test_nothing_that_was_measured_gets_out_of_the_comment(name):
 
 
 @pytest.mark.parametrize("name", ["command", "env"])
-def test_a_comment_runs_nothing(name, tmp_path):
+def test_a_comment_runs_nothing(name: str, tmp_path: Path) -> None:
     text = export(made({"seed": 1}, about=HOSTILE), name)
     script = text if name == "command" else use_of_env(text, tmp_path)
     assert run_shell(script, folder=tmp_path) == ["serve", "org/model", "--seed", "1"]
     assert not (tmp_path / "gone").exists()
 
 
-def test_the_comment_tells_what_it_came_from():
+def test_the_comment_tells_what_it_came_from() -> None:
     assert "# Not measured yet.\n" in export(made(), "vllm")
     text = export(made(about="Night shift", evidence=measured()), "vllm")
     assert "# Exported by tputtui: Night shift\n" in text
     assert "# Tuned live on 2026-11-25: vLLM 0.32.0, cpu, 1,234 tokens/s under 96 in" in text
 
 
-def test_what_was_verified_is_told_before_what_was_tuned():
+def test_what_was_verified_is_told_before_what_was_tuned() -> None:
     tuned = measured("0.31.0").tuned
     both = Evidence("verified", tuned=tuned, verified=measured("0.32.0").tuned,
                     difference={"tokens_per_s": Change(0.0, "the same")})  # fmt: skip
@@ -423,7 +440,7 @@ def test_what_was_verified_is_told_before_what_was_tuned():
     assert service_of(text)["image"] == "vllm/vllm-openai:v0.32.0"
 
 
-def test_what_a_person_has_to_know_is_said():
+def test_what_a_person_has_to_know_is_said() -> None:
     few = export(made(knobs={"max_num_seqs": 64, "max_num_batched_tokens": 16}), "vllm")
     assert "does not boot with fewer batched tokens (16) than sequences (64)" in few
     assert "random weights" in export(made(model="shape:demo"), "command")
@@ -432,7 +449,7 @@ def test_what_a_person_has_to_know_is_said():
         assert silent not in export(made(knobs={"scheduling_policy": 0}), "vllm")
 
 
-def test_a_long_prefill_threshold_above_the_length_is_written_as_the_length():
+def test_a_long_prefill_threshold_above_the_length_is_written_as_the_length() -> None:
     # The same to every request that is admitted; above it vLLM does not boot.
     knobs = {"max_model_len": 256, "long_prefill_token_threshold": 400}
     for tuned in (knobs, dict(reversed(knobs.items()))):
@@ -440,7 +457,7 @@ def test_a_long_prefill_threshold_above_the_length_is_written_as_the_length():
         assert (document["max-model-len"], document["long-prefill-token-threshold"]) == (256, 256)
 
 
-def test_no_more_active_sequences_are_written_than_there_are():
+def test_no_more_active_sequences_are_written_than_there_are() -> None:
     document = config_of({"max_num_active_seqs": 128}, knobs={"max_num_seqs": 64})
     assert (document["max-num-seqs"], document["max-num-active-seqs"]) == (64, 64)
 
@@ -459,12 +476,12 @@ ODD = {
 
 
 @pytest.mark.parametrize("shell", ["bash", "sh"])
-def test_a_command_runs_as_it_stands(shell):
+def test_a_command_runs_as_it_stands(shell: str) -> None:
     words = run_shell(export(made(ODD, {"max_num_seqs": 3}), "command"), shell)
     assert words == ["serve", "org/model", *to_argv(ODD), "--max-num-seqs", "3"]
 
 
-def test_a_command_has_one_flag_a_line():
+def test_a_command_has_one_flag_a_line() -> None:
     text = export(made({"seed": 1, "cudagraph_capture_sizes": [1, 2], "dtype": None}), "command")
     assert body_of(text) == (
         "vllm serve org/model \\\n  --seed 1 \\\n  --cudagraph-capture-sizes 1 2\n"
@@ -473,13 +490,13 @@ def test_a_command_has_one_flag_a_line():
 
 
 @pytest.mark.parametrize("shell", ["bash", "sh"])
-def test_an_environment_file_is_used_as_its_first_line_says(shell, tmp_path):
+def test_an_environment_file_is_used_as_its_first_line_says(shell: str, tmp_path: Path) -> None:
     text = export(made(ODD, {"max_num_seqs": 3}), "env")
     words = run_shell(use_of_env(text, tmp_path), shell, tmp_path)
     assert words == ["serve", "org/model", *to_argv(ODD), "--max-num-seqs", "3"]
 
 
-def test_an_environment_file_has_each_single_value_by_its_name(tmp_path):
+def test_an_environment_file_has_each_single_value_by_its_name(tmp_path: Path) -> None:
     args = {
         "enable_prefix_caching": False,
         "enforce_eager": True,
@@ -507,7 +524,7 @@ def test_an_environment_file_has_each_single_value_by_its_name(tmp_path):
 
 
 @pytest.mark.parametrize("key", ["$(touch gone)", "a; touch gone #", "x.y;z"])
-def test_a_key_that_is_no_name_of_a_variable_is_no_variable(key, tmp_path):
+def test_a_key_that_is_no_name_of_a_variable_is_no_variable(key: str, tmp_path: Path) -> None:
     text = export(made({key: "x"}), "env")
     words = run_shell(use_of_env(text, tmp_path), folder=tmp_path)
     assert words == ["serve", "org/model", *to_argv(canonical({key: "x"}))]
@@ -531,7 +548,9 @@ def test_a_key_that_is_no_name_of_a_variable_is_no_variable(key, tmp_path):
         ({"tensor_parallel_size": None}, 1),
     ],
 )
-def test_one_copy_takes_as_many_gpus_as_its_parallelism(args, gpus):
+def test_one_copy_takes_as_many_gpus_as_its_parallelism(
+    args: dict[str, int | None], gpus: int
+) -> None:
     resources = service_of(export(made(args), "compose"))["deploy"]["resources"]
     (device,) = resources["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": gpus, "capabilities": ["gpu"]}
@@ -553,18 +572,18 @@ def test_one_copy_takes_as_many_gpus_as_its_parallelism(args, gpus):
         ("evil:tag\n", "latest"),
     ],
 )
-def test_the_image_is_of_the_version_it_was_measured_with(version, tag):
+def test_the_image_is_of_the_version_it_was_measured_with(version: str, tag: str) -> None:
     found = made(evidence=measured(version))
     assert service_of(export(found, "compose"))["image"] == f"vllm/vllm-openai:{tag}"
     assert container_of(export(found, "k8s"))["image"] == f"vllm/vllm-openai:{tag}"
 
 
-def test_without_evidence_the_image_is_the_newest():
+def test_without_evidence_the_image_is_the_newest() -> None:
     assert service_of(export(made(), "compose"))["image"] == "vllm/vllm-openai:latest"
     assert container_of(export(made(), "k8s"))["image"] == "vllm/vllm-openai:latest"
 
 
-def test_a_compose_service_is_reached_watched_and_restarted():
+def test_a_compose_service_is_reached_watched_and_restarted() -> None:
     service = service_of(export(made(), "compose"))
     assert service["command"] == ["org/model"]
     assert service["ports"] == ["8000:8000"]
@@ -577,7 +596,7 @@ def test_a_compose_service_is_reached_watched_and_restarted():
     assert service["environment"] == {"HF_TOKEN": "${HF_TOKEN:-}"}
 
 
-def model_folder(parent, name):
+def model_folder(parent: Path, name: str) -> Path:
     folder = parent / name
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
@@ -585,7 +604,9 @@ def model_folder(parent, name):
 
 
 @pytest.mark.parametrize("name", ["My-Model", "qwen3:0.6b", "a $HOME b"])
-def test_compose_mounts_a_local_folder_where_the_command_looks_for_it(name, tmp_path):
+def test_compose_mounts_a_local_folder_where_the_command_looks_for_it(
+    name: str, tmp_path: Path
+) -> None:
     folder = model_folder(tmp_path, name)
     service = service_of(export(made(model=str(folder)), "compose"))
     assert [interpolated(word) for word in service["command"]] == [f"/models/{name}"]
@@ -596,7 +617,7 @@ def test_compose_mounts_a_local_folder_where_the_command_looks_for_it(name, tmp_
     }  # fmt: skip
 
 
-def test_kubernetes_mounts_a_local_folder_from_a_claim(tmp_path):
+def test_kubernetes_mounts_a_local_folder_from_a_claim(tmp_path: Path) -> None:
     folder = model_folder(tmp_path, "My-Model")
     deployment, _ = documents(export(made(model=str(folder)), "k8s"))
     pod = deployment["spec"]["template"]["spec"]
@@ -607,7 +628,7 @@ def test_kubernetes_mounts_a_local_folder_from_a_claim(tmp_path):
     assert claim in pod["volumes"]
 
 
-def test_a_model_of_the_hub_is_mounted_from_nowhere():
+def test_a_model_of_the_hub_is_mounted_from_nowhere() -> None:
     deployment, _ = documents(export(made(), "k8s"))
     pod = deployment["spec"]["template"]["spec"]
     assert [volume["name"] for volume in pod["volumes"]] == ["shm", "cache"]
@@ -616,8 +637,8 @@ def test_a_model_of_the_hub_is_mounted_from_nowhere():
 
 @pytest.mark.parametrize("written", ["./models/mine", "models/mine", "~/models/mine"])
 def test_a_folder_is_given_by_its_whole_path_and_is_no_name_of_the_hub(
-    written, tmp_path, monkeypatch
-):
+    written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = model_folder(tmp_path, "models/mine")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -627,7 +648,7 @@ def test_a_folder_is_given_by_its_whole_path_and_is_no_name_of_the_hub(
     assert container_of(export(found, "k8s"))["args"] == ["/models/mine"]
 
 
-def test_a_built_in_shape_is_its_folder():
+def test_a_built_in_shape_is_its_folder() -> None:
     found = made(model="shape:demo", knobs={"max_num_seqs": 3})
     document = yaml.safe_load(export(found, "vllm"))
     assert document["model"] == str(shapes()["demo"])
@@ -637,7 +658,7 @@ def test_a_built_in_shape_is_its_folder():
     assert service_of(export(found, "compose"))["command"][0] == "/models/demo"
 
 
-def test_kubernetes_gets_a_deployment_with_three_probes_and_a_service_in_front():
+def test_kubernetes_gets_a_deployment_with_three_probes_and_a_service_in_front() -> None:
     deployment, service = documents(export(made(model="org/Qwen3-0.6B"), "k8s"))
     assert (deployment["kind"], deployment["apiVersion"]) == ("Deployment", "apps/v1")
     assert (service["kind"], service["apiVersion"]) == ("Service", "v1")
@@ -663,7 +684,7 @@ def test_kubernetes_gets_a_deployment_with_three_probes_and_a_service_in_front()
 @example("...")
 @example("Übermodell/ÄÖ")
 @settings(max_examples=120, deadline=None)
-def test_every_model_makes_a_name_that_kubernetes_takes(model):
+def test_every_model_makes_a_name_that_kubernetes_takes(model: str) -> None:
     # A hub id is written unlike a path.
     deployment, service = documents(export(made(model=f"org/{model}"), "k8s"))
     names = [deployment["metadata"]["name"], service["metadata"]["name"],
@@ -673,7 +694,7 @@ def test_every_model_makes_a_name_that_kubernetes_takes(model):
     assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", names[0])
 
 
-def test_dollar_signs_reach_vllm_as_they_were():
+def test_dollar_signs_reach_vllm_as_they_were() -> None:
     odd = {"a": "$(HOME)", "b": "$$(HOME)", "c": "$$", "d": "${HOME}", "e": "x$", "f": "$$$("}
     for name, words in (
         ("compose", service_of(export(made(odd), "compose"))["command"]),
@@ -696,7 +717,7 @@ WORST = {
 }
 
 
-def has_compose():
+def has_compose() -> bool:
     docker = shutil.which("docker")
     return bool(docker) and not subprocess.run(
         [docker, "compose", "version"], capture_output=True
@@ -704,7 +725,7 @@ def has_compose():
 
 
 @pytest.mark.parametrize("local", [False, True])
-def test_docker_compose_takes_it(local, tmp_path):
+def test_docker_compose_takes_it(local: bool, tmp_path: Path) -> None:
     if not has_compose():
         pytest.skip("docker compose is not here")
     model = str(model_folder(tmp_path, "qwen3:0.6b")) if local else "org/model"
@@ -717,7 +738,7 @@ def test_docker_compose_takes_it(local, tmp_path):
 
 
 @pytest.mark.parametrize("local", [False, True])
-def test_kubectl_reads_every_part_of_it(local, tmp_path):
+def test_kubectl_reads_every_part_of_it(local: bool, tmp_path: Path) -> None:
     if not shutil.which("kubectl"):
         pytest.skip("kubectl is not here")
     model = str(model_folder(tmp_path, "qwen3:0.6b")) if local else "org/model"
@@ -740,7 +761,7 @@ IMAGE, SELECTOR = ("image", "vllm=other"), ("selector", "app=other")
 """What is changed of a Deployment and of a Service, so that kubectl reads and writes them."""
 
 
-def _assert_within(part, whole, place):
+def _assert_within(part: Any, whole: Any, place: str) -> None:
     """All of `part` stands in `whole`, which may have more."""
     if isinstance(part, dict):
         for key, value in part.items():
@@ -761,7 +782,7 @@ def _assert_within(part, whole, place):
 @pytest.mark.parametrize(
     ("name", "hint"), [("vlm", "`vllm`"), ("k8", "`k8s`"), ("helm", "compose"), ("", "compose")]
 )
-def test_an_unknown_format_is_refused_with_those_there_are(name, hint):
+def test_an_unknown_format_is_refused_with_those_there_are(name: str, hint: str) -> None:
     with pytest.raises(UsageError, match="no format called") as refusal:
         export(made(), name)
     assert hint in refusal.value.hint
@@ -769,21 +790,21 @@ def test_an_unknown_format_is_refused_with_those_there_are(name, hint):
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("key", ["-zz", "-zz3", "-zz.mode"])
-def test_an_unknown_short_flag_is_refused_with_a_hint(name, key):
+def test_an_unknown_short_flag_is_refused_with_a_hint(name: str, key: str) -> None:
     with pytest.raises(UsageError, match=r"engine: -zz\d? is a short flag") as refusal:
         export(made({key: 3}), name)
     assert "long name" in refusal.value.hint
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_short_flags_are_written_long(name, tmp_path):
+def test_short_flags_are_written_long(name: str, tmp_path: Path) -> None:
     words = words_of(export(made({"-tp": 2, "-q": "fp8", "-O": 2}), name), name, tmp_path)
     assert " ".join(words[1:]) == (
         "--tensor-parallel-size 2 --quantization fp8 --optimization-level 2"
     )
 
 
-def test_a_folder_that_is_no_model_is_refused(tmp_path):
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     for model in (str(tmp_path), str(tmp_path / "gone"), "shape:dmeo"):
         with pytest.raises(UsageError) as refusal:
             export(made(model=model), "compose")
@@ -794,18 +815,20 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path):
 
 
 @pytest.fixture
-def saved(tmp_path):
+def saved(tmp_path: Path) -> str:
     return str(profile.save(made({"seed": 1}, TUNED), tmp_path / "mine.yaml"))
 
 
-def run(capsys, *words):
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     code = main(["profiles", "export", *words])
     told = capsys.readouterr()
     return code, told.out, told.err
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_export_prints_what_it_would_write(saved, name, tmp_path, capsys):
+def test_export_prints_what_it_would_write(
+    saved: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     target = tmp_path / "out.yaml"
     code, out, err = run(capsys, saved, "--format", name)
     assert (code, err) == (0, "")
@@ -814,11 +837,13 @@ def test_export_prints_what_it_would_write(saved, name, tmp_path, capsys):
     assert target.read_text() == out
 
 
-def test_vllms_config_file_is_the_default(saved, capsys):
+def test_vllms_config_file_is_the_default(saved: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, saved)[1] == run(capsys, saved, "--format", "vllm")[1]
 
 
-def test_an_existing_file_is_kept_unless_forced(saved, tmp_path, capsys):
+def test_an_existing_file_is_kept_unless_forced(
+    saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     target = tmp_path / "served.yaml"
     target.write_text("mine")
     code, out, err = run(capsys, saved, "-o", str(target))
@@ -831,7 +856,9 @@ def test_an_existing_file_is_kept_unless_forced(saved, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["served.conf", "served", "served.yaml.txt"])
-def test_a_name_that_vllm_would_not_read_is_refused(saved, name, tmp_path, capsys):
+def test_a_name_that_vllm_would_not_read_is_refused(
+    saved: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     target = tmp_path / name
     code, out, err = run(capsys, saved, "-o", str(target))
     assert (code, out) == (2, "")
@@ -840,14 +867,18 @@ def test_a_name_that_vllm_would_not_read_is_refused(saved, name, tmp_path, capsy
     assert run(capsys, saved, "--format", "env", "-o", str(target))[0] == 0
 
 
-def test_a_format_that_there_is_not_ends_with_exit_code_2(saved, capsys):
+def test_a_format_that_there_is_not_ends_with_exit_code_2(
+    saved: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as left:
         main(["profiles", "export", saved, "--format", "helm"])
     assert left.value.code == 2
     assert "compose" in capsys.readouterr().err
 
 
-def test_a_profile_that_cannot_be_exported_is_a_sentence(tmp_path, capsys):
+def test_a_profile_that_cannot_be_exported_is_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = profile.save(made({"-zz": 3}), tmp_path / "short.yaml")
     code, out, err = run(capsys, str(path))
     assert (code, out) == (2, "")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tputtui.engine.flags import from_argv, known_flags, to_argv
 from tputtui.errors import UsageError
+from tputtui.profile.spec import EngineValue
 
 
 @pytest.mark.parametrize(
@@ -34,36 +35,36 @@ from tputtui.errors import UsageError
         ),
     ],
 )
-def test_flags_become_keys_and_values(line, args):
+def test_flags_become_keys_and_values(line: str, args: dict[str, EngineValue]) -> None:
     assert from_argv(line.split()) == args
 
 
 @pytest.mark.parametrize("written", ["1.50", "007", "1e3", "-0", "2_048", "0x10", "1.", ".5"])
-def test_a_number_that_would_be_written_differently_stays_as_it_was(written):
+def test_a_number_that_would_be_written_differently_stays_as_it_was(written: str) -> None:
     assert from_argv(["--x", written]) == {"x": written}
     assert to_argv({"x": written}) == ["--x", written]
 
 
-def test_what_follows_a_dot_is_a_key_inside_an_argument():
+def test_what_follows_a_dot_is_a_key_inside_an_argument() -> None:
     line = ["--compilation-config.pass_config.fuse_norm_quant", "true"]
     args = from_argv(line)
     assert args == {"compilation_config": {"pass_config": {"fuse_norm_quant": True}}}
     assert from_argv(to_argv(args)) == args
 
 
-def test_the_last_of_the_same_flag_counts():
+def test_the_last_of_the_same_flag_counts() -> None:
     assert from_argv(["--seed", "1", "--seed", "2"]) == {"seed": 2}
     assert from_argv(["--x", "--no-x"]) == {"x": False}
     assert from_argv(["--x", "--no-x", "--x"]) == {"x": True}
 
 
-def test_a_value_that_looks_like_a_flag_is_given_with_an_equals_sign():
+def test_a_value_that_looks_like_a_flag_is_given_with_an_equals_sign() -> None:
     assert from_argv(["--chat-template=--odd"]) == {"chat_template": "--odd"}
     assert to_argv({"chat_template": "--odd"}) == ["--chat-template=--odd"]
 
 
 @pytest.mark.parametrize("argv", [["stray"], ["7"], ["stray", "--seed", "1"]])
-def test_a_word_before_any_flag_is_told_apart(argv):
+def test_a_word_before_any_flag_is_told_apart(argv: list[str]) -> None:
     with pytest.raises(UsageError, match=f"'{argv[0]}' is not expected here") as refusal:
         from_argv(argv)
     assert refusal.value.hint == "MODEL comes first, once."
@@ -81,7 +82,7 @@ def test_a_word_before_any_flag_is_told_apart(argv):
         ({"-tp": 2}, ["-tp", "2"]),
     ],
 )
-def test_a_mapping_becomes_words(args, argv):
+def test_a_mapping_becomes_words(args: dict[str, EngineValue], argv: list[str]) -> None:
     assert to_argv(args) == argv
 
 
@@ -104,7 +105,9 @@ values = st.one_of(
 
 
 @given(st.dictionaries(names, values, max_size=6))
-def test_words_made_of_a_mapping_read_back_as_the_same_mapping(args):
+def test_words_made_of_a_mapping_read_back_as_the_same_mapping(
+    args: dict[str, EngineValue],
+) -> None:
     again = from_argv(to_argv(args))
     assert again == args
     assert {key: type(value) for key, value in again.items()} == {
@@ -123,7 +126,7 @@ anything = st.one_of(
 
 
 @given(flags, st.lists(anything, max_size=8))
-def test_reading_what_was_written_changes_nothing_more(first, rest):
+def test_reading_what_was_written_changes_nothing_more(first: str, rest: list[str]) -> None:
     try:
         args = from_argv([first, *rest])
     except UsageError:
@@ -132,7 +135,7 @@ def test_reading_what_was_written_changes_nothing_more(first, rest):
 
 
 @pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
-def test_known_flags_are_read_from_the_installed_vllm():
+def test_known_flags_are_read_from_the_installed_vllm() -> None:
     known = known_flags()
     assert {
         "--max-num-seqs",

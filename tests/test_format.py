@@ -53,24 +53,24 @@ from tputtui.ui.rows import fitted, spread, width_of
         (size(871 * 2**20), "  871M"),
     ],
 )
-def test_numbers_read_as_a_person_writes_them(text, expected):
+def test_numbers_read_as_a_person_writes_them(text: str, expected: str) -> None:
     assert text == expected
 
 
 @given(st.floats(0, 1e15))
-def test_no_number_outgrows_its_column(value):
+def test_no_number_outgrows_its_column(value: float) -> None:
     assert len(compact(value)) == 6
     assert len(rate(value)) == 6
     assert len(seconds(min(value, 3.5e6))) == 7
 
 
 @given(st.floats(-1, 2), st.integers(0, 60))
-def test_a_gauge_fills_its_width(fraction, width):
+def test_a_gauge_fills_its_width(fraction: float, width: int) -> None:
     filled, empty = bar(fraction, width)
     assert len(filled) + len(empty) == width
 
 
-def test_an_area_fills_from_below_in_quarters_of_a_cell():
+def test_an_area_fills_from_below_in_quarters_of_a_cell() -> None:
     assert area([0, 4, 8, 8], 1, 8.0) == ["⢠⣿"]
     assert area([8, 4], 2, 8.0) == ["⡇", "⣿"]
     assert area([math.nan, 0.0], 1, 1.0) == ["⠀"]
@@ -78,13 +78,13 @@ def test_an_area_fills_from_below_in_quarters_of_a_cell():
 
 
 @given(st.floats(1e-9, 1e12))
-def test_a_scale_holds_its_value_and_wastes_at_most_three_fifths(value):
+def test_a_scale_holds_its_value_and_wastes_at_most_three_fifths(value: float) -> None:
     top = nice_top(value)
     assert value <= top * (1 + 1e-9)
     assert top <= value * 2.5 * (1 + 1e-9)
 
 
-def history(n, start=0):
+def history(n: int, start: int = 0) -> History:
     made = History(0.0)
     made.first = start
     made.total = start + n
@@ -94,12 +94,12 @@ def history(n, start=0):
     return made
 
 
-def plain(rows):
+def plain(rows: list[list[tuple[str, str]]]) -> list[str]:
     return ["".join(text for text, _ in row) for row in rows]
 
 
-def test_a_chart_stands_still_until_it_is_full_and_then_moves_by_a_quarter():
-    def left_edge(n):
+def test_a_chart_stands_still_until_it_is_full_and_then_moves_by_a_quarter() -> None:
+    def left_edge(n: int) -> str:
         caption = plain(chart("x", history(n), lambda b: 1.0, [], 20, 3))[0]
         return caption.partition("–")[0].rpartition(" ")[2]
 
@@ -108,18 +108,18 @@ def test_a_chart_stands_still_until_it_is_full_and_then_moves_by_a_quarter():
     assert left_edge(51) == "0:20"
 
 
-def test_a_chart_starts_where_the_history_does_and_marks_where_things_changed():
+def test_a_chart_starts_where_the_history_does_and_marks_where_things_changed() -> None:
     mark = Mark(105.0, "knob", "max_num_seqs 64 → 32")
     rows = plain(chart("x", history(10, start=100), lambda b: 1.0, [mark], 20, 3))
     assert "1:40" in rows[0]
     assert rows[1].index("┃") == rows[2].index("┃") == 2
 
 
-def test_two_seconds_more_change_one_column_of_a_chart_and_one_none():
-    def drawn(n):
+def test_two_seconds_more_change_one_column_of_a_chart_and_one_none() -> None:
+    def drawn(n: int) -> list[str]:
         return plain(chart("x", history(n), lambda b: 5.0, [], 40, 6))
 
-    def changed(before, after):
+    def changed(before: list[str], after: list[str]) -> set[int]:
         pairs = zip(before, after, strict=True)
         return {x for a, b in pairs for x in range(40) if a[x] != b[x]}
 
@@ -127,7 +127,7 @@ def test_two_seconds_more_change_one_column_of_a_chart_and_one_none():
     assert changed(drawn(30), drawn(32)) == {15}
 
 
-def test_rows_are_cut_with_an_ellipsis_and_padded_to_their_width():
+def test_rows_are_cut_with_an_ellipsis_and_padded_to_their_width() -> None:
     assert plain([fitted([("hello", "a"), ("world", "b")], 7)]) == ["hellow…"]
     assert plain([fitted([("hi", "a")], 4)]) == ["hi  "]
     assert plain([spread([("left", "a")], [("right", "b")], 12)]) == ["left   right"]
@@ -135,7 +135,7 @@ def test_rows_are_cut_with_an_ellipsis_and_padded_to_their_width():
 
 
 @pytest.mark.parametrize("width", [38, 58, 72])
-def test_no_panel_is_wider_than_it_may_be_nor_loses_a_figure_in_an_ellipsis(width):
+def test_no_panel_is_wider_than_it_may_be_nor_loses_a_figure_in_an_ellipsis(width: int) -> None:
     rig = Rig.booted(Workload(ClosedLoop(2000), Fixed(100), Fixed(20)), max_num_seqs=200)
     rig.session.steer.limits.set("max_num_batched_tokens", 64)
     rig.run(20)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import msgspec
 import pytest
+from textual.pilot import Pilot
 from textual.widgets import Input, Label
 
+from tests import SnapCompare
 from tests.test_screen import app_after, paint
 from tputtui.goals import parse_goals
 from tputtui.load.workload import ClosedLoop
@@ -19,7 +22,7 @@ SIZES = [(80, 24), (120, 40), (200, 50)]
 GOALS = "ttft_p99=2s,tpot_p99=16ms,e2e_p90=3s"
 
 
-def judged(seconds=40):
+def judged(seconds: int = 40) -> TputApp:
     """An app whose session has goals and a price and has been served for `seconds`."""
     app = app_after(seconds)
     session = app.session
@@ -30,46 +33,46 @@ def judged(seconds=40):
 
 
 @functools.cache
-def judged_rig():
+def judged_rig() -> Rig:
     return judged().rig
 
 
 @functools.cache
-def swept_rig():
+def swept_rig() -> Rig:
     app = judged()
     app.session.steer.experiments.sweep()
     app.rig.run(220.0)
     return app.rig
 
 
-def swept():
+def swept() -> TputApp:
     """An app on a sweep that is over: looking at it changes nothing of it."""
     return TputApp(swept_rig().session, start=lambda: None)
 
 
-async def shown(pilot):
+async def shown(pilot: Pilot[Any]) -> None:
     await paint(pilot)
     await pilot.press("f")
     await paint(pilot)
 
 
-def text_of(app):
+def text_of(app: TputApp) -> str:
     canvas = app.screen.query_one("#frontier")
     return "\n".join(canvas.render_line(y).text for y in range(canvas.size.height))
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_the_board_with_goals(snap_compare, size):
+def test_the_board_with_goals(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     app = TputApp(judged_rig().session, start=lambda: None)
     assert snap_compare(app, terminal_size=size, run_before=paint)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_the_frontier_after_a_sweep(snap_compare, size):
+def test_the_frontier_after_a_sweep(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     assert snap_compare(swept(), terminal_size=size, run_before=shown)
 
 
-async def test_axes_turn_points_clear_and_a_sweep_starts_and_stops():
+async def test_axes_turn_points_clear_and_a_sweep_starts_and_stops() -> None:
     app = judged()
     async with app.run_test(size=(120, 40)) as pilot:
         await shown(pilot)
@@ -94,7 +97,7 @@ async def test_axes_turn_points_clear_and_a_sweep_starts_and_stops():
         assert app.screen is app._board
 
 
-async def test_a_sweep_that_cannot_be_is_refused_with_a_reason():
+async def test_a_sweep_that_cannot_be_is_refused_with_a_reason() -> None:
     app = app_after(0)
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("f", "w")
@@ -102,7 +105,7 @@ async def test_a_sweep_that_cannot_be_is_refused_with_a_reason():
         assert any("engine is" in note.title for note in app._notifications)
 
 
-async def test_goals_are_typed_judged_and_refused_in_a_sentence():
+async def test_goals_are_typed_judged_and_refused_in_a_sentence() -> None:
     app = app_after(40)
     async with app.run_test(size=(120, 40)) as pilot:
         await paint(pilot)

@@ -10,30 +10,35 @@ import numpy as np
 import pytest
 
 from tputtui.errors import UsageError
-from tputtui.load.generator import Generator
-from tputtui.load.lengths import Fixed, LogNormal, Uniform
+from tputtui.load.generator import Generator, RequestSpec
+from tputtui.load.lengths import Fixed, Lengths, LogNormal, Uniform
 from tputtui.load.notation import describe_lengths, parse_lengths
 from tputtui.load.sections import from_texts
-from tputtui.load.workload import ClosedLoop, Poisson, Workload
+from tputtui.load.workload import Arrivals, ClosedLoop, Poisson, Workload
 
 VOCAB = 8192
 
 
-def workload(arrivals, prompt=Fixed(32), output=Fixed(8), seed=0):  # noqa: B008 - frozen value
+def workload(
+    arrivals: Arrivals,
+    prompt: Lengths = Fixed(32),  # noqa: B008 - frozen value
+    output: Lengths = Fixed(8),  # noqa: B008 - frozen value
+    seed: int = 0,
+) -> Workload:
     return Workload(arrivals=arrivals, prompt=prompt, output=output, seed=seed)
 
 
-def started(load, now_s=0.0):
+def started(load: Workload, now_s: float = 0.0) -> Generator:
     generator = Generator(load, VOCAB)
     generator.resume(now_s)
     return generator
 
 
-def ids(specs):
+def ids(specs: list[RequestSpec]) -> list[list[int]]:
     return [spec.token_ids().tolist() for spec in specs]
 
 
-def test_closed_loop_keeps_n_in_flight_and_due_is_when_a_place_became_free():
+def test_closed_loop_keeps_n_in_flight_and_due_is_when_a_place_became_free() -> None:
     generator = started(workload(ClosedLoop(4)), now_s=1.0)
     first = generator.due(1.0, in_flight=0, max_model_len=4096)
     assert [spec.due_s for spec in first] == [1.0] * 4
@@ -44,7 +49,7 @@ def test_closed_loop_keeps_n_in_flight_and_due_is_when_a_place_became_free():
     assert [spec.due_s for spec in later] == [2.5, 2.75]
 
 
-def test_lowering_concurrency_refills_nothing_and_raising_it_is_due_now():
+def test_lowering_concurrency_refills_nothing_and_raising_it_is_due_now() -> None:
     generator = started(workload(ClosedLoop(8)))
     generator.due(0.0, 0, 4096)
     generator.change(workload(ClosedLoop(2)), 1.0)
@@ -55,7 +60,7 @@ def test_lowering_concurrency_refills_nothing_and_raising_it_is_due_now():
     assert [spec.due_s for spec in generator.due(3.0, 2, 4096)] == [3.0] * 3
 
 
-def test_poisson_arrivals_have_the_rate_and_the_spread_of_a_poisson_process():
+def test_poisson_arrivals_have_the_rate_and_the_spread_of_a_poisson_process() -> None:
     generator = started(workload(Poisson(50.0)))
     due = np.array([spec.due_s for spec in generator.due(400.0, 0, 4096)])
     gaps = np.diff(due)
@@ -63,7 +68,7 @@ def test_poisson_arrivals_have_the_rate_and_the_spread_of_a_poisson_process():
     assert abs(gaps.std() / gaps.mean() - 1.0) < 0.05
 
 
-def test_a_stalled_engine_finds_every_arrival_with_its_own_due_time():
+def test_a_stalled_engine_finds_every_arrival_with_its_own_due_time() -> None:
     stalled = started(workload(Poisson(20.0)))
     polled = started(workload(Poisson(20.0)))
     late = [spec.due_s for spec in stalled.due(10.0, 0, 4096)]
@@ -71,7 +76,7 @@ def test_a_stalled_engine_finds_every_arrival_with_its_own_due_time():
     assert late == prompt
 
 
-def test_a_rate_change_neither_loses_nor_doubles_arrivals():
+def test_a_rate_change_neither_loses_nor_doubles_arrivals() -> None:
     changed = started(workload(Poisson(10.0)))
     n = 0
     for second in range(200):
@@ -82,7 +87,7 @@ def test_a_rate_change_neither_loses_nor_doubles_arrivals():
     assert abs(n - 200 * 20) < 4 * math.sqrt(200 * 20)
 
 
-def test_hold_brings_no_backlog():
+def test_hold_brings_no_backlog() -> None:
     generator = started(workload(Poisson(10.0)))
     generator.hold(0.0)
     assert generator.due(100.0, 0, 4096) == []
@@ -92,13 +97,13 @@ def test_hold_brings_no_backlog():
 
 
 @pytest.mark.parametrize("arrivals", [ClosedLoop(0), Poisson(0.0)])
-def test_no_load_is_never_due(arrivals):
+def test_no_load_is_never_due(arrivals: ClosedLoop | Poisson) -> None:
     generator = started(workload(arrivals))
     assert generator.next_due_s(0) == math.inf
     assert generator.due(1e6, 0, 4096) == []
 
 
-def test_lengths_follow_their_distribution():
+def test_lengths_follow_their_distribution() -> None:
     generator = started(workload(ClosedLoop(4000), LogNormal(200, 0.5, 16, 2048), Uniform(8, 64)))
     specs = generator.due(0.0, 0, 1_000_000)
     prompts = np.array([spec.prompt_tokens for spec in specs])
@@ -110,7 +115,7 @@ def test_lengths_follow_their_distribution():
     assert (outputs.min(), outputs.max()) == (8, 64)
 
 
-def test_lengths_are_clamped_to_the_limit_and_say_so():
+def test_lengths_are_clamped_to_the_limit_and_say_so() -> None:
     generator = started(workload(ClosedLoop(3), Fixed(100), Fixed(50)))
     for spec in generator.due(0.0, 0, 120):
         assert (spec.prompt_tokens, spec.output_tokens, spec.clamped) == (100, 20, True)
@@ -119,12 +124,12 @@ def test_lengths_are_clamped_to_the_limit_and_say_so():
     assert (spec.prompt_tokens, spec.output_tokens) == (63, 1)
 
 
-def test_prompts_share_no_prefix():
+def test_prompts_share_no_prefix() -> None:
     specs = started(workload(ClosedLoop(2000))).due(0.0, 0, 4096)
     assert len({tuple(spec.token_ids()[:8]) for spec in specs}) == 2000
 
 
-def test_request_i_is_the_same_whatever_the_timing_and_the_limits():
+def test_request_i_is_the_same_whatever_the_timing_and_the_limits() -> None:
     closed = started(workload(ClosedLoop(50), Uniform(10, 90))).due(0.0, 0, 4096)
     spread = started(workload(Poisson(5.0), Uniform(10, 90))).due(100.0, 0, 64)[:50]
     for a, b in zip(closed, spread, strict=True):
@@ -152,7 +157,7 @@ print(len(made), hashlib.sha256(repr(made).encode()).hexdigest())
          "prefix": "share=0.7 tokens=64 groups=9"},
     ],
 )  # fmt: skip
-def test_two_processes_make_the_same_bytes(texts):
+def test_two_processes_make_the_same_bytes(texts: dict[str, str]) -> None:
     runs = {
         subprocess.run(
             [sys.executable, "-c", SAME_BYTES, repr(texts)],
@@ -164,7 +169,7 @@ def test_two_processes_make_the_same_bytes(texts):
     assert int(runs.pop().split()[0]) > 300
 
 
-def test_a_new_seed_waits_for_the_next_start():
+def test_a_new_seed_waits_for_the_next_start() -> None:
     changed = started(workload(ClosedLoop(2), seed=1))
     kept = started(workload(ClosedLoop(2), seed=1))
     changed.change(workload(ClosedLoop(2), seed=2), 0.0)
@@ -176,12 +181,12 @@ def test_a_new_seed_waits_for_the_next_start():
 
 
 @pytest.mark.parametrize("text", ["256", "64-512", "256~0.5", "256~0.5[16-2048]"])
-def test_lengths_read_back_as_written(text):
+def test_lengths_read_back_as_written(text: str) -> None:
     assert describe_lengths(parse_lengths(text)) == text
 
 
 @pytest.mark.parametrize("text", ["", "abc", "0", "-5", "512-64", "5~9~1", "1.5", "64~99", "²"])
-def test_other_lengths_are_refused_with_a_sentence(text):
+def test_other_lengths_are_refused_with_a_sentence(text: str) -> None:
     with pytest.raises(UsageError) as refusal:
         parse_lengths(text)
     assert text.strip() in str(refusal.value)
@@ -198,9 +203,9 @@ def test_other_lengths_are_refused_with_a_sentence(text):
 )  # fmt: skip
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_whoever_takes_a_few_at_a_time_gets_the_same_requests_with_the_same_due_times(
-    texts, at_once
-):
-    def played(at_once):
+    texts: dict[str, str], at_once: int
+) -> None:
+    def played(at_once: int | None) -> list[tuple[int, float, int, int]]:
         generator = Generator(from_texts(workload(ClosedLoop(1)), texts), vocab_size=1000)
         generator.resume(0.0)
         seen, flying = [], []
@@ -222,7 +227,7 @@ def test_whoever_takes_a_few_at_a_time_gets_the_same_requests_with_the_same_due_
     assert played(at_once) == played(None)
 
 
-def test_fewer_places_are_not_filled_by_those_that_were_not_taken():
+def test_fewer_places_are_not_filled_by_those_that_were_not_taken() -> None:
     generator = Generator(workload(ClosedLoop(1000)), vocab_size=1000)
     generator.resume(0.0)
     with closing(generator.arriving(0.0, 0, 4096)) as arriving:

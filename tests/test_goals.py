@@ -1,11 +1,13 @@
 """Goals as they are written, and how many requests met them, against figures done by hand."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tputtui.errors import UsageError
 from tputtui.goals import METRICS, Goal, describe_goals, goals_from, goals_to, parse_goals
@@ -25,7 +27,7 @@ GOALS = st.lists(
 ).map(tuple)
 
 
-def test_goals_are_read_as_a_person_writes_them():
+def test_goals_are_read_as_a_person_writes_them() -> None:
     expected = (Goal("ttft", 99, 0.5), Goal("tpot", 99.9, 0.05), Goal("e2e", 95, 10.0))
     assert parse_goals("ttft_p99=500ms,tpot_p99.9=50ms,e2e_p95=10s") == expected
     assert parse_goals(" TTFT p99 ≤ 0.5 s , tpot_p99.9 <= 50ms,e2e-p95=10.0s ") == expected
@@ -47,11 +49,11 @@ def test_goals_are_read_as_a_person_writes_them():
         ("1.5min", 90.0),
     ],
 )
-def test_every_unit_gives_the_nearest_float(limit, limit_s):
+def test_every_unit_gives_the_nearest_float(limit: str, limit_s: float) -> None:
     assert parse_goals(f"e2e_p50={limit}")[0].limit_s == limit_s
 
 
-def test_goals_are_written_in_the_unit_a_person_would_use():
+def test_goals_are_written_in_the_unit_a_person_would_use() -> None:
     text = "ttft_p99=500ms,tpot_p99.9=50ms,e2e_p95=1.5s,ttft_p50=90s,tpot_p1=20.5µs"
     assert describe_goals(parse_goals(text)) == text
     assert (
@@ -62,7 +64,7 @@ def test_goals_are_written_in_the_unit_a_person_would_use():
 
 
 @given(GOALS)
-def test_what_is_written_is_read_back_the_same(goals):
+def test_what_is_written_is_read_back_the_same(goals: tuple[Goal, ...]) -> None:
     assert parse_goals(describe_goals(goals)) == goals
     assert goals_from(goals_to(goals)) == goals
 
@@ -89,7 +91,7 @@ def test_what_is_written_is_read_back_the_same(goals):
         ("ttft_p99=1s,e2e_p99=9s,TTFT_p99.0=2s", "ttft_p99 is there twice", "Keep"),
     ],
 )
-def test_every_mistake_is_told_with_what_to_write_instead(text, says, hint):
+def test_every_mistake_is_told_with_what_to_write_instead(text: str, says: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_goals(text)
     assert says in caught.value.message
@@ -97,13 +99,13 @@ def test_every_mistake_is_told_with_what_to_write_instead(text, says, hint):
 
 
 @pytest.mark.parametrize("limit", [500, 0.5, True, None, math.inf, ["1s"]])
-def test_a_profiles_limit_without_a_unit_is_refused(limit):
+def test_a_profiles_limit_without_a_unit_is_refused(limit: float | bool | list[str] | None) -> None:
     with pytest.raises(UsageError):
         goals_from({"ttft_p99": limit})
 
 
 @given(st.text(alphabet="tpoe2_ .=<≤,mµs19e+-", max_size=30))
-def test_any_text_is_goals_or_a_sentence(text):
+def test_any_text_is_goals_or_a_sentence(text: str) -> None:
     try:
         goals = parse_goals(text)
     except UsageError:
@@ -111,7 +113,7 @@ def test_any_text_is_goals_or_a_sentence(text):
     assert parse_goals(describe_goals(goals)) == goals
 
 
-def test_wilson_by_hand():
+def test_wilson_by_hand() -> None:
     # p = 0.95, z²/n = 0.038415: centre 0.969207 / 1.038415, half 0.046836 / 1.038415.
     assert wilson(95, 100) == pytest.approx((0.8882, 0.9785), abs=5e-5)
     # At the ends: z²/(n + z²) is left for the other bound.
@@ -121,22 +123,29 @@ def test_wilson_by_hand():
 
 
 @given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_the_interval_holds_the_proportion_and_mirrors(counts):
+def test_the_interval_holds_the_proportion_and_mirrors(counts: tuple[int, int]) -> None:
     met, n = counts
     low, high = wilson(met, n)
     assert 0 <= low <= met / n <= high <= 1
     assert wilson(n - met, n) == (pytest.approx(1 - high, abs=1e-12), pytest.approx(1 - low))
 
 
-def test_the_interval_covers_as_often_as_it_says():
+def test_the_interval_covers_as_often_as_it_says() -> None:
     rng = np.random.default_rng(3)
     draws = rng.binomial(200, 0.9, size=2000)
     hits = [low <= 0.9 <= high for low, high in (wilson(int(met), 200) for met in draws)]
     assert 0.93 <= np.mean(hits) <= 0.97
 
 
-def left(recorder, end_s, ttft_s=0.1, tpot_s=0.01, e2e_s=1.0, outcome=Outcome.FINISHED,
-         issued=True):  # fmt: skip
+def left(
+    recorder: Recorder,
+    end_s: float,
+    ttft_s: float = 0.1,
+    tpot_s: float = 0.01,
+    e2e_s: float = 1.0,
+    outcome: Outcome = Outcome.FINISHED,
+    issued: bool = True,
+) -> None:
     """A request that has left; of one token where it has no TPOT."""
     due_s, tokens = end_s - e2e_s, 1
     if not math.isnan(tpot_s):
@@ -148,7 +157,7 @@ def left(recorder, end_s, ttft_s=0.1, tpot_s=0.01, e2e_s=1.0, outcome=Outcome.FI
     recorder.add_ended(RequestSample(0, outcome, *times, 9, tokens, tokens, 0, 0))
 
 
-def test_goodput_by_hand():
+def test_goodput_by_hand() -> None:
     # Five requests: all met; TTFT missed; one token only (no TPOT), met; cut; TPOT missed.
     recorder = Recorder()
     for end_s, ttft_s, tpot_s, outcome in (
@@ -172,13 +181,13 @@ def test_goodput_by_hand():
     assert by_tpot.observed_s == pytest.approx(0.02)
 
 
-def test_a_request_exactly_at_its_limit_has_met_it():
+def test_a_request_exactly_at_its_limit_has_met_it() -> None:
     recorder = Recorder()
     left(recorder, 1.0, 0.25, 0.25, 0.5)
     assert goodput(recorder, parse_goals("ttft_p99=250ms"), 0.0, 2.0).met == 1
 
 
-def test_goodput_of_nothing_and_without_goals():
+def test_goodput_of_nothing_and_without_goals() -> None:
     empty = goodput(Recorder(), parse_goals("ttft_p99=1s"), 0.0, 0.0)
     assert math.isnan(empty.per_s)
     assert math.isnan(empty.frac)
@@ -194,7 +203,7 @@ def test_goodput_of_nothing_and_without_goals():
 
 
 @given(st.data())
-def test_no_more_requests_meet_every_goal_than_meet_any_one(data):
+def test_no_more_requests_meet_every_goal_than_meet_any_one(data: st.DataObject) -> None:
     n = data.draw(st.integers(0, 40))
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
     recorder = Recorder()
@@ -211,7 +220,7 @@ def test_no_more_requests_meet_every_goal_than_meet_any_one(data):
 GOAL = parse_goals("ttft_p90=1s")[0]
 
 
-def test_independent_requests_are_worth_what_they_are():
+def test_independent_requests_are_worth_what_they_are() -> None:
     # Every run of a hundred has ninety: less apart than chance would have them.
     kept = np.arange(3000) % 10 > 0
     low, high = share_interval(kept, 30, 60.0)
@@ -220,7 +229,7 @@ def test_independent_requests_are_worth_what_they_are():
     assert 1.6 < (high - low) / (plain_high - plain_low) < 2.6
 
 
-def test_requests_that_are_late_together_count_as_few():
+def test_requests_that_are_late_together_count_as_few() -> None:
     # Nine turnovers kept it, the tenth did not: 30 requests' worth rather than 3,000.
     apart = np.arange(3000) % 10 > 0
     together = (np.arange(3000) // 100) % 10 > 0
@@ -230,20 +239,20 @@ def test_requests_that_are_late_together_count_as_few():
 
 
 @pytest.mark.parametrize(("batches", "n"), [(2, 3000), (30, 29), (1, 10)])
-def test_fewer_than_three_turnovers_of_ten_requests_bound_nothing(batches, n):
+def test_fewer_than_three_turnovers_of_ten_requests_bound_nothing(batches: int, n: int) -> None:
     assert share_interval(np.ones(n, dtype=bool), batches, 60.0) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(
     ("kept", "verdict"), [(1.0, Verdict.MET), (0.9, Verdict.UNRESOLVED), (0.5, Verdict.MISSED)]
 )
-def test_a_verdict_is_beyond_chance_or_unresolved(kept, verdict):
+def test_a_verdict_is_beyond_chance_or_unresolved(kept: float, verdict: Verdict) -> None:
     late = np.random.default_rng(3).permutation(np.arange(2600) >= kept * 2600)
     found = attainment(GOAL, np.where(late, 1.5, 0.5), 30, 60.0)
     assert (found.verdict, found.met, found.n) == (verdict, int(kept * 2600), 2600)
 
 
-def test_where_the_whole_engine_is_now_quicker_now_slower_no_miss_so_far_is_no_proof():
+def test_where_the_whole_engine_is_now_quicker_now_slower_no_miss_so_far_is_no_proof() -> None:
     # Turnovers' TTFT wander by 10 % about 0.9 s, and within one requests hardly differ: there has
     # been no turnover above 1 s, but one in seven will be. With 0.5 s there is nothing to fear.
     rng = np.random.default_rng(6)
@@ -255,15 +264,15 @@ def test_where_the_whole_engine_is_now_quicker_now_slower_no_miss_so_far_is_no_p
     assert attainment(GOAL, 0.5 * values_s, 30, 60.0).verdict is Verdict.MET
 
 
-def test_a_p99_can_be_met_within_a_minute_where_nothing_misses_it():
+def test_a_p99_can_be_met_within_a_minute_where_nothing_misses_it() -> None:
     found = attainment(parse_goals("ttft_p99=1s")[0], np.full(2600, 0.5), 28, 60.0)
     assert found.verdict is Verdict.MET
 
 
-def test_a_goal_at_its_target_is_hardly_ever_said_to_be_met_or_missed():
+def test_a_goal_at_its_target_is_hardly_ever_said_to_be_met_or_missed() -> None:
     # Requests of one turnover share their luck, and someone looks every second for a minute.
     # An interval of independent requests for one look is wrong in half of the runs and more.
-    def false(interval):
+    def false(interval: Callable[[NDArray[np.bool_], int], tuple[float, float]]) -> float:
         rng = np.random.default_rng(8)
         wrong = 0
         for _ in range(100):
@@ -281,7 +290,9 @@ def test_a_goal_at_its_target_is_hardly_ever_said_to_be_met_or_missed():
     ("each_s", "verdict"),
     [(0.05, Verdict.MET), (0.9, Verdict.UNRESOLVED), (20.0, Verdict.MISSED)],
 )
-def test_a_limit_that_is_far_away_needs_a_few_turnovers_only(each_s, verdict):
+def test_a_limit_that_is_far_away_needs_a_few_turnovers_only(
+    each_s: float, verdict: Verdict
+) -> None:
     # Three turnovers say nothing about how much turnovers differ, but hardly by a factor of ten.
     values_s = each_s * np.exp(0.05 * np.random.default_rng(2).standard_normal(90))
     assert attainment(GOAL, values_s, 3, 6.0).verdict is verdict
@@ -290,7 +301,7 @@ def test_a_limit_that_is_far_away_needs_a_few_turnovers_only(each_s, verdict):
 # -- what is late already ------------------------------------------------------------------------
 
 
-def test_a_request_that_waits_past_its_limit_has_missed_it_already():
+def test_a_request_that_waits_past_its_limit_has_missed_it_already() -> None:
     recorder = Recorder()
     for due_s in (0.0, 1.0, 2.0, 8.9, 9.5):
         recorder.issued.append((due_s,))
@@ -309,7 +320,7 @@ def test_a_request_that_waits_past_its_limit_has_missed_it_already():
     assert (found.met, found.n) == (1, 3)
 
 
-def test_what_was_aborted_waits_for_nothing():
+def test_what_was_aborted_waits_for_nothing() -> None:
     recorder = Recorder()
     recorder.issued.append((0.0,))
     recorder.add_ended(
@@ -320,7 +331,7 @@ def test_what_was_aborted_waits_for_nothing():
         assert overdue(recorder, goal, 10.0) == 0
 
 
-def test_an_engine_that_hangs_misses_its_goals_though_nothing_ends():
+def test_an_engine_that_hangs_misses_its_goals_though_nothing_ends() -> None:
     recorder = Recorder()
     for i in range(600):
         left(recorder, 0.1 * (i + 1), 0.1, 0.01, 0.3)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ HOST = HostSample(
 BOOTING = SimpleNamespace(facts=None)
 
 
-def gpu(index=0, **others):
+def gpu(index: int = 0, **others: Any) -> GpuSample:
     figures = {
         "name": "NVIDIA H100 80GB HBM3", "util_frac": 0.93, "mem_used_bytes": 71 * GIB,
         "mem_total_bytes": 80 * GIB, "power_w": 612.0, "power_limit_w": 700.0, "temp_c": 64.0,
@@ -48,7 +50,15 @@ FULL = [
 ]
 
 
-def machine_of(gpus, width, height, *, age_s=0.0, status="ok", host=HOST):
+def machine_of(
+    gpus: Iterable[GpuSample],
+    width: int,
+    height: int,
+    *,
+    age_s: float = 0.0,
+    status: str = "ok",
+    host: HostSample = HOST,
+) -> list[list[tuple[str, str]]]:
     sample = HardwareSample(
         t_s=100.0, gpus=tuple(gpus), gpu_status=status, gpu_t_s=100.0, host=host, host_t_s=100.0
     )
@@ -56,11 +66,11 @@ def machine_of(gpus, width, height, *, age_s=0.0, status="ok", host=HOST):
     return machine(frame, width, height)
 
 
-def text(rows):
+def text(rows: list[list[tuple[str, str]]]) -> list[str]:
     return ["".join(piece for piece, _ in row) for row in rows]
 
 
-def styled(rows, style):
+def styled(rows: list[list[tuple[str, str]]], style: str) -> list[str]:
     """All that is shown in that style."""
     return [piece.strip() for row in rows for piece, name in row if name == style]
 
@@ -71,7 +81,9 @@ SIZES = [(38, 5), (38, 18), (58, 7), (58, 21), (78, 21), (118, 36), (198, 46)]
 @pytest.mark.parametrize("count", [1, 2, 8, 16])
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize("age_s", [0.0, 12.0])
-def test_it_is_as_large_as_it_may_be_and_every_gpu_is_in_it(count, width, height, age_s):
+def test_it_is_as_large_as_it_may_be_and_every_gpu_is_in_it(
+    count: int, width: int, height: int, age_s: float
+) -> None:
     gpus = [replace(FULL[n % 8], index=n) for n in range(count)]
     rows = machine_of(gpus, width, height, age_s=age_s)
     assert len(rows) <= height
@@ -97,13 +109,13 @@ def test_it_is_as_large_as_it_may_be_and_every_gpu_is_in_it(count, width, height
         (16, 58, 18, 16),
     ],
 )
-def test_two_rows_each_then_one(count, width, height, rows):
+def test_two_rows_each_then_one(count: int, width: int, height: int, rows: int) -> None:
     found = text(machine_of([gpu(n) for n in range(count)], width, height))[:-2]
     assert len(found) == rows
     assert sum(bool(re.match(r"(GPU )?\d", line)) for line in found) == count
 
 
-def test_then_cells_as_wide_as_there_is_room_for():
+def test_then_cells_as_wide_as_there_is_room_for() -> None:
     rows = text(machine_of(FULL, 58, 7))[:-2]
     assert rows == [
         "0  100% 71.0G 101°   1012W   1   93% 71.0G 64°C pwr cap   ",
@@ -120,7 +132,7 @@ def test_then_cells_as_wide_as_there_is_room_for():
     ]
 
 
-def test_and_only_then_some_are_left_out_and_counted():
+def test_and_only_then_some_are_left_out_and_counted() -> None:
     rows = text(machine_of([gpu(n) for n in range(16)], 38, 5))[:-2]
     assert [len(row) for row in rows] == [38] * 3
     assert rows[0].startswith("0 ")
@@ -129,7 +141,7 @@ def test_and_only_then_some_are_left_out_and_counted():
     assert rows[0].strip() == "16 GPUs: press 4"
 
 
-def test_one_row_keeps_every_figure_in_its_place():
+def test_one_row_keeps_every_figure_in_its_place() -> None:
     quiet = gpu(1, util_frac=0.0, power_w=71.0, temp_c=9.0, mem_used_bytes=0, sm_clock_mhz=210.0)
     rows = text(machine_of([FULL[0], quiet, gpu(12, throttle=("hw thermal",))], 38, 5))
     assert rows[:3] == [
@@ -139,7 +151,7 @@ def test_one_row_keeps_every_figure_in_its_place():
     ]
 
 
-def test_room_for_more_is_used_for_more():
+def test_room_for_more_is_used_for_more() -> None:
     rows = text(machine_of([FULL[2]], 78, 21))
     assert [row.rstrip() for row in rows[:-2]] == [
         "GPU 2  93%  mem 71.0G/80.0G  89%  NVIDIA H100 80GB HBM3",
@@ -157,14 +169,14 @@ def test_room_for_more_is_used_for_more():
     ]
 
 
-def test_in_a_narrow_panel_what_is_wrong_leaves_room_for_power_and_temperature():
+def test_in_a_narrow_panel_what_is_wrong_leaves_room_for_power_and_temperature() -> None:
     rows = text(machine_of([gpu(2, ecc_uncorrected=2, throttle=("power cap",))], 38, 5))
     assert rows[1].rstrip() == "      612/700 W   64 °C  ECC 2"
     rows = text(machine_of([gpu(2, ecc_uncorrected=2, throttle=("power cap",))], 58, 7))
     assert rows[1].rstrip() == "      612/700 W   64 °C  2 uncorrected ECC  power cap"
 
 
-def test_a_wide_screen_has_them_side_by_side_where_that_shows_more():
+def test_a_wide_screen_has_them_side_by_side_where_that_shows_more() -> None:
     rows = text(machine_of([gpu(n) for n in range(8)], 198, 46))
     assert re.findall(r"GPU \d", rows[0]) == ["GPU 0", "GPU 1"]
     assert sum("VLLM::Worker_TP" in row for row in rows) == 4
@@ -173,8 +185,8 @@ def test_a_wide_screen_has_them_side_by_side_where_that_shows_more():
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
-def test_faults_are_words_in_the_style_of_faults(width, height):
-    def bad(*gpus):
+def test_faults_are_words_in_the_style_of_faults(width: int, height: int) -> None:
+    def bad(*gpus: GpuSample) -> str:
         return " ".join(styled(machine_of(gpus, width, height), "bad"))
 
     assert "XID 79" in bad(gpu(0, xid=79))
@@ -186,7 +198,7 @@ def test_faults_are_words_in_the_style_of_faults(width, height):
     )
 
 
-def test_stale_is_said_and_nothing_shown_as_if_it_were_now():
+def test_stale_is_said_and_nothing_shown_as_if_it_were_now() -> None:
     rows = machine_of([gpu(0), gpu(1, throttle=("thermal",))], 58, 21, age_s=12.4)
     assert text(rows)[-3].strip() == "GPU figures are stale: no answer from the driver for 12 s"
     assert styled(rows[:-3], "warn") == styled(rows[:-3], "value") == []
@@ -196,7 +208,7 @@ def test_stale_is_said_and_nothing_shown_as_if_it_were_now():
     assert not any("stale" in row for row in text(machine_of([gpu(0)], 58, 7, age_s=2.9)))
 
 
-def test_no_gpu_is_a_calm_state():
+def test_no_gpu_is_a_calm_state() -> None:
     rows = text(machine_of([], 38, 5, status="no NVIDIA driver"))
     assert rows[0].strip() == "GPU       no NVIDIA driver"
     assert text(machine(SimpleNamespace(hardware=None, t_s=0.0, status=BOOTING), 38, 5))[
@@ -205,7 +217,7 @@ def test_no_gpu_is_a_calm_state():
 
 
 @pytest.mark.parametrize("width", [38, 58, 98])
-def test_other_processes_that_take_the_cores_are_named(width):
+def test_other_processes_that_take_the_cores_are_named(width: int) -> None:
     alone, *_ = text(machine_of([], width, 9))[1:]
     shared = replace(HOST, process_cpu_cores=HOST.cores - 1.0, others_cpu_cores=1.0)
     told = next(r for r in text(machine_of([], width, 9, host=shared)) if r.startswith("CPU"))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tputtui.hardware.users import Usage, Users, printable
 
 
 @pytest.fixture
-def proc(tmp_path):
+def proc(tmp_path: Path) -> Path:
     """Ours is 10; 11 and, through it, 12 descend from it; 20 is another's."""
     for pid, parent, name in (
         (1, 0, "init"), (10, 1, "tputtui"), (11, 10, "a) R 1 (b"), (12, 11, "VLLM::Worker"),
@@ -22,11 +24,11 @@ def proc(tmp_path):
 
 
 @pytest.fixture
-def users(proc):
+def users(proc: Path) -> Users:
     return Users(proc, 10)
 
 
-def test_descendants_are_ours_and_the_biggest_come_first(users):
+def test_descendants_are_ours_and_the_biggest_come_first(users: Users) -> None:
     (usage,) = users.by_gpu([[(20, 7, ""), (12, 30, ""), (11, 5, ""), (10, 1, "")]])
     assert (usage.ours_bytes, usage.others_bytes, usage.processes) == (36, 7, 4)
     assert [(each.pid, each.name, each.ours) for each in usage.biggest] == [
@@ -37,22 +39,22 @@ def test_descendants_are_ours_and_the_biggest_come_first(users):
     ]
 
 
-def test_only_the_biggest_few_are_kept(users):
+def test_only_the_biggest_few_are_kept(users: Users) -> None:
     (usage,) = users.by_gpu([[(pid, pid, "") for pid in range(100, 120)]])
     assert (usage.processes, [each.pid for each in usage.biggest]) == (20, [119, 118, 117, 116])
 
 
-def test_one_that_is_listed_for_each_of_its_instances_is_one(users):
+def test_one_that_is_listed_for_each_of_its_instances_is_one(users: Users) -> None:
     (usage,) = users.by_gpu([[(12, 30, ""), (12, 12, "")]])
     assert (usage.ours_bytes, usage.processes) == (42, 1)
 
 
-def test_a_size_that_is_not_told_leaves_its_side_open(users):
+def test_a_size_that_is_not_told_leaves_its_side_open(users: Users) -> None:
     (usage,) = users.by_gpu([[(12, None, ""), (20, 7, "")]])
     assert (usage.ours_bytes, usage.others_bytes, usage.processes) == (None, 7, 2)
 
 
-def test_numbers_of_another_namespace_are_nobodys(users):
+def test_numbers_of_another_namespace_are_nobodys(users: Users) -> None:
     # In a container: the host's numbers, or none of them.
     (usage,) = users.by_gpu([[(4000, 60, "python")]])
     assert (usage.ours_bytes, usage.others_bytes, usage.processes) == (None, None, 1)
@@ -60,22 +62,24 @@ def test_numbers_of_another_namespace_are_nobodys(users):
     assert users.by_gpu([[]])[0] == Usage(None, None, 0, ())
 
 
-def test_others_are_told_before_any_of_ours_is_there(users):
+def test_others_are_told_before_any_of_ours_is_there(users: Users) -> None:
     (usage,) = users.by_gpu([[(20, 60, "")]])
     assert (usage.ours_bytes, usage.others_bytes) == (0, 60)
 
 
-def test_once_one_of_ours_was_named_the_hidden_are_others(users):
+def test_once_one_of_ours_was_named_the_hidden_are_others(users: Users) -> None:
     assert users.by_gpu([[(12, 30, "")], [(4000, 8, "")]])[1].others_bytes == 8
     # And a GPU that nobody uses is used by nobody.
     assert users.by_gpu([[]])[0] == Usage(0, 0, 0, ())
 
 
-def test_a_driver_that_lists_none_says_nothing(users):
+def test_a_driver_that_lists_none_says_nothing(users: Users) -> None:
     assert users.by_gpu([None]) == [Usage()]
 
 
-def test_a_process_is_looked_up_once_and_anew_when_its_number_comes_back(users, proc):
+def test_a_process_is_looked_up_once_and_anew_when_its_number_comes_back(
+    users: Users, proc: Path
+) -> None:
     assert users.by_gpu([[(20, 7, "")]])[0].biggest[0].name == "jupyter"
     (proc / "20" / "comm").write_text("other\n")
     assert users.by_gpu([[(20, 7, "")]])[0].biggest[0].name == "jupyter"
@@ -83,5 +87,5 @@ def test_a_process_is_looked_up_once_and_anew_when_its_number_comes_back(users, 
     assert users.by_gpu([[(20, 7, "")]])[0].biggest[0].name == "other"
 
 
-def test_names_that_others_chose_take_one_cell_a_character():
+def test_names_that_others_chose_take_one_cell_a_character() -> None:
     assert printable("a\x1b[31m\u8a9e\n") == "a?[31m??"

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
+from textual.pilot import Pilot
+from textual.screen import Screen
 
+from tests import SnapCompare
 from tests.made import MARKS, Stub, frame_of, six_trials
 from tests.test_screen import app_after
+from tputtui.frame.frame import Frame
 from tputtui.goals import parse_goals
+from tputtui.ui.app import TputApp
 from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.screens.history import HistoryScreen, TrialTable
 
 SIZES = [(80, 24), (120, 40), (200, 50)]
 
 
-def shown_by(frame):
+def shown_by(frame: Frame) -> TputApp:
     """An app on the engine that is none, and the stub its table shows."""
     app = app_after(5)
     app.stub = Stub(frame)
@@ -25,11 +31,11 @@ def shown_by(frame):
 
 
 @pytest.fixture
-def app():
+def app() -> TputApp:
     return shown_by(frame_of(six_trials(), marks=MARKS, baseline=1))
 
 
-async def opened(pilot, *keys):
+async def opened(pilot: Pilot[Any], *keys: str) -> Screen[object]:
     """Open the table on the stub, and press keys."""
     await pilot.app.push_screen(HistoryScreen(pilot.app.stub))
     await pilot.pause()
@@ -41,68 +47,72 @@ async def opened(pilot, *keys):
     return pilot.app.screen
 
 
-def order(screen):
+def order(screen: Screen[Any]) -> list[int]:
     return [int(row.key.value) for row in screen.query_one(TrialTable).ordered_rows]
 
 
-def chosen(screen):
+def chosen(screen: Screen[Any]) -> int:
     return screen.query_one(TrialTable).chosen
 
 
-def text_of(screen, name):
+def text_of(screen: Screen[Any], name: str) -> str:
     canvas = screen.query_one(name)
     return "\n".join(canvas.render_line(y).text for y in range(canvas.size.height))
 
 
-def table_text(screen):
+def table_text(screen: Screen[Any]) -> list[str]:
     table = screen.query_one(TrialTable)
     return [table.render_line(y).text for y in range(table.size.height)]
 
 
-def with_goals(frame):
+def with_goals(frame: Frame) -> Frame:
     goals = parse_goals("ttft_p99=2s")
     told = msgspec.structs.replace(frame.profile, goals=goals)
     return replace(frame, profile=told, trials=six_trials(True), guard="ttft_p99=2s,kv=0.97")
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_the_table(snap_compare, app, size):
-    async def run(pilot):
+def test_the_table(snap_compare: SnapCompare, app: TputApp, size: tuple[int, int]) -> None:
+    async def run(pilot: Pilot[Any]) -> None:
         await opened(pilot, "down", "down", "down")
 
     assert snap_compare(app, terminal_size=size, run_before=run)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_the_table_with_goals_sorted_by_another_column(snap_compare, app, size):
+def test_the_table_with_goals_sorted_by_another_column(
+    snap_compare: SnapCompare, app: TputApp, size: tuple[int, int]
+) -> None:
     app.stub.shown = with_goals(app.stub.shown)
 
-    async def run(pilot):
+    async def run(pilot: Pilot[Any]) -> None:
         await opened(pilot, "down", "greater_than_sign", "greater_than_sign", "greater_than_sign")
 
     assert snap_compare(app, terminal_size=size, run_before=run)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_two_rows_side_by_side(snap_compare, app, size):
-    async def run(pilot):
+def test_two_rows_side_by_side(
+    snap_compare: SnapCompare, app: TputApp, size: tuple[int, int]
+) -> None:
+    async def run(pilot: Pilot[Any]) -> None:
         await opened(pilot, "end", "down", "down", "d", *["up"] * 2, "d")
 
     assert snap_compare(app, terminal_size=size, run_before=run)
 
 
 @pytest.mark.parametrize("theme", ["light", "ansi-dark"])
-def test_other_themes(snap_compare, app, theme):
+def test_other_themes(snap_compare: SnapCompare, app: TputApp, theme: str) -> None:
     app.theme = theme
 
-    async def run(pilot):
+    async def run(pilot: Pilot[Any]) -> None:
         await opened(pilot, "down")
 
     assert snap_compare(app, terminal_size=(80, 24), run_before=run)
 
 
 @pytest.mark.parametrize("goals", [False, True])
-async def test_from_120_columns_on_nothing_is_left_out(app, goals):
+async def test_from_120_columns_on_nothing_is_left_out(app: TputApp, goals: bool) -> None:
     if goals:
         app.stub.shown = with_goals(app.stub.shown)
     async with app.run_test(size=(120, 40)) as pilot:
@@ -123,7 +133,7 @@ async def test_from_120_columns_on_nothing_is_left_out(app, goals):
         assert all(len(line) == 79 for line in table_text(screen))
 
 
-async def test_it_sorts_by_any_column_and_the_cursor_stays_on_its_row(app):
+async def test_it_sorts_by_any_column_and_the_cursor_stays_on_its_row(app: TputApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         screen = await opened(pilot, "down", "down", "down")
         assert order(screen) == [6, 5, 4, 3, 2, 1]
@@ -148,7 +158,7 @@ async def test_it_sorts_by_any_column_and_the_cursor_stays_on_its_row(app):
         assert chosen(screen) == 3
 
 
-async def test_a_click_on_a_head_sorts_and_a_click_on_a_row_turns_nothing(app):
+async def test_a_click_on_a_head_sorts_and_a_click_on_a_row_turns_nothing(app: TputApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         screen = await opened(pilot)
         table = screen.query_one(TrialTable)
@@ -165,7 +175,7 @@ async def test_a_click_on_a_head_sorts_and_a_click_on_a_row_turns_nothing(app):
         assert app.stub.asked == []
 
 
-async def test_rows_come_grow_and_go_under_a_cursor_that_stays(app):
+async def test_rows_come_grow_and_go_under_a_cursor_that_stays(app: TputApp) -> None:
     whole = app.stub.shown
     app.stub.shown = replace(whole, trials=whole.trials[:4])
     async with app.run_test(size=(120, 40)) as pilot:
@@ -191,7 +201,7 @@ async def test_rows_come_grow_and_go_under_a_cursor_that_stays(app):
         assert chosen(screen) == 2
 
 
-async def test_the_row_under_the_cursor_is_told_below_with_its_note(app):
+async def test_the_row_under_the_cursor_is_told_below_with_its_note(app: TputApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         screen = await opened(pilot, "down", "down")
         told = text_of(screen, "#trial")
@@ -204,7 +214,7 @@ async def test_the_row_under_the_cursor_is_told_below_with_its_note(app):
         assert "settling: not measured" in text_of(screen, "#trial")
 
 
-async def test_enter_jumps_and_another_engine_is_asked_for_first(app):
+async def test_enter_jumps_and_another_engine_is_asked_for_first(app: TputApp) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, "down", "enter")
         assert app.stub.asked == [("jump", 5, False)]
@@ -223,7 +233,7 @@ async def test_enter_jumps_and_another_engine_is_asked_for_first(app):
         assert app.stub.asked[-1] == ("jump", 4, True)
 
 
-async def test_a_baseline_is_pinned_and_unpinned(app):
+async def test_a_baseline_is_pinned_and_unpinned(app: TputApp) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, "down", "p")
         assert app.stub.asked == [("pin", 5)]
@@ -235,7 +245,7 @@ async def test_a_baseline_is_pinned_and_unpinned(app):
         assert not any("◆" in line for line in table_text(screen))
 
 
-async def test_two_marked_rows_are_compared_in_all_there_is(app):
+async def test_two_marked_rows_are_compared_in_all_there_is(app: TputApp) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, "down", "down", "d")
         assert "4 marked" in text_of(screen, "#trials-title")
@@ -264,7 +274,7 @@ async def test_two_marked_rows_are_compared_in_all_there_is(app):
         assert "6: not measured, nothing to compare" in text_of(screen, "#pair")
 
 
-async def test_undo_redo_and_their_refusals(app):
+async def test_undo_redo_and_their_refusals(app: TputApp) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(pilot, "u", "U")
         titles = [note.title or note.message for note in app._notifications]
@@ -272,7 +282,7 @@ async def test_undo_redo_and_their_refusals(app):
 
 
 @pytest.mark.parametrize("key", ["escape", "h", "q"])
-async def test_it_is_left_by_any_of_its_keys(app, key):
+async def test_it_is_left_by_any_of_its_keys(app: TputApp, key: str) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(pilot, key)
         await asyncio.sleep(0)
@@ -280,7 +290,9 @@ async def test_it_is_left_by_any_of_its_keys(app, key):
         assert app._exit is False
 
 
-async def test_before_the_engine_is_up_the_table_is_empty_and_every_key_harmless(app):
+async def test_before_the_engine_is_up_the_table_is_empty_and_every_key_harmless(
+    app: TputApp,
+) -> None:
     app.stub.shown = replace(app.stub.shown, trials=(), baseline=None)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, "enter", "p", "d", "d", "greater_than_sign", "i", "down")

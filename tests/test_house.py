@@ -11,7 +11,7 @@ MODULES = sorted((ROOT / "tputtui").rglob("*.py"))
 LONGEST = 450
 
 
-def test_the_rooms_of_the_architecture_page_are_those_of_the_contracts():
+def test_the_rooms_of_the_architecture_page_are_those_of_the_contracts() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     contracts = project["tool"]["importlinter"]["contracts"]
     (layers,) = (each["layers"] for each in contracts if each["name"].startswith("The rooms"))
@@ -21,7 +21,7 @@ def test_the_rooms_of_the_architecture_page_are_those_of_the_contracts():
     assert told == [layer.split(" | ") for layer in layers]
 
 
-def test_every_room_is_on_the_page_and_no_other():
+def test_every_room_is_on_the_page_and_no_other() -> None:
     rooms = {path.name.removesuffix(".py") for path in (ROOT / "tputtui").iterdir()
              if path.suffix == ".py" or (path / "__init__.py").is_file()}  # fmt: skip
     page = (ROOT / "docs" / "architecture.md").read_text()
@@ -31,18 +31,18 @@ def test_every_room_is_on_the_page_and_no_other():
     }  # fmt: skip
 
 
-def test_no_module_is_longer_than_one_thing_should_be():
+def test_no_module_is_longer_than_one_thing_should_be() -> None:
     long = {str(path.relative_to(ROOT)): lines for path in MODULES
             if (lines := path.read_text().count("\n")) > LONGEST}  # fmt: skip
     assert not long
 
 
-def test_no_order_is_carried_out_by_its_name():
+def test_no_order_is_carried_out_by_its_name() -> None:
     for path in MODULES:
         assert 'getattr(self, f"_' not in path.read_text(), path
 
 
-def test_only_engine_vllm_touches_vllm_and_torch():
+def test_only_engine_vllm_touches_vllm_and_torch() -> None:
     outside = [path for path in MODULES if "engine/vllm/" not in str(path)]
     for path in outside:
         assert not re.search(r"^\s*(import|from) (vllm|torch)\b", path.read_text(), re.M), path

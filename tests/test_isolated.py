@@ -14,8 +14,10 @@ import sys
 import textwrap
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -27,7 +29,7 @@ from tputtui.engine.fake import FakeEngine
 from tputtui.engine.isolated import child
 from tputtui.engine.isolated.host import IsolatedHost
 from tputtui.engine.orders import HoldLoad, RunLoad, SetLimits, SetWorkload
-from tputtui.engine.protocol import State
+from tputtui.engine.protocol import EngineFacts, Report, State, StepReport
 from tputtui.errors import (
     CeilingError,
     EngineError,
@@ -66,12 +68,12 @@ class RealTime:
 class Tallied(FakeEngine):
     """Writes down what it did when it is shut down."""
 
-    def __init__(self, tally: str = "", **options) -> None:
+    def __init__(self, tally: str = "", **options: Any) -> None:
         super().__init__(RealTime(), **options)
         self.tally = tally
         self.done = dict.fromkeys(("steps", "generated", "first_tokens", "gaps", "preempted"), 0)
 
-    def step(self):
+    def step(self) -> StepReport:
         report = super().step()
         self.done["steps"] += 1
         self.done["generated"] += report.sample.generated_tokens
@@ -85,7 +87,7 @@ class Tallied(FakeEngine):
             Path(self.tally).write_text(json.dumps(self.done))
 
 
-def die():
+def die() -> None:
     """A crash, here: the signal may come to another thread, and this one must not go on."""
     os.kill(os.getpid(), signal.SIGSEGV)
     time.sleep(PATIENCE_S)
@@ -94,7 +96,7 @@ def die():
 class DiesBooting(Tallied):
     """Boots, unless it is given more than 64 sequences: then its process is gone."""
 
-    def boot(self, spec, report):
+    def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
         facts = super().boot(spec, report)
         if facts.ceilings.max_num_seqs > 64:
             die()
@@ -104,7 +106,7 @@ class DiesBooting(Tallied):
 class DiesUntold(Tallied):
     """As `DiesBooting`, but its process tells nothing of the boot before it is gone."""
 
-    def boot(self, spec, report):
+    def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
         if spec.args["max_num_seqs"] > 64:
             child._Teller._tell = lambda teller: None
             die()
@@ -114,7 +116,7 @@ class DiesUntold(Tallied):
 class Stuck(Tallied):
     """Never gets through a boot, nor ends when asked to."""
 
-    def boot(self, spec, report):
+    def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
         signal_ignored = partial(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGTERM})
         signal_ignored()
         report(State.LOADING, "for ever")
@@ -125,7 +127,7 @@ class Stuck(Tallied):
 class Daemonic(Tallied):
     """Has a process of its own, which holds on to whatever it was handed."""
 
-    def boot(self, spec, report):
+    def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
         if os.fork() == 0:
             while True:
                 time.sleep(1.0)
@@ -139,7 +141,7 @@ def refuses() -> FakeEngine:
 # -- help ---------------------------------------------------------------------------------------
 
 
-def until(reached, seconds: float = PATIENCE_S) -> None:
+def until(reached: Callable[[], object], seconds: float = PATIENCE_S) -> None:
     """Wait for it, within bounds."""
     end_s = time.monotonic() + seconds
     while not reached():
@@ -148,13 +150,18 @@ def until(reached, seconds: float = PATIENCE_S) -> None:
 
 
 @pytest.fixture
-def start():
+def start() -> Iterator[Callable[..., Session]]:
     """Starts sessions on an engine in another process; closes them and looks what they left."""
     sessions = []
     ours = set(psutil.Process().children(recursive=True))
     shared = set(os.listdir("/dev/shm"))
 
-    def starts(make_engine=Tallied, knobs=None, spec=SPEC, load=LOAD) -> Session:
+    def starts(
+        make_engine: Callable[..., Tallied] = Tallied,
+        knobs: dict[str, int] | None = None,
+        spec: EngineSpec = SPEC,
+        load: Workload = LOAD,
+    ) -> Session:
         session = Session(make_engine, Profile(spec, load, knobs or {}), make_host=IsolatedHost)
         sessions.append(session)
         session.start()
@@ -201,7 +208,7 @@ def equal(a: Recorder, b: Recorder) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_copy_equals_its_recorder_whenever_it_is_taken(seed):
+def test_a_copy_equals_its_recorder_whenever_it_is_taken(seed: int) -> None:
     chance = random.Random(seed)
     rig = Rig.booted(LOAD, max_num_seqs=16)
     recorder, copied = rig.session.recorder, Recorder()
@@ -227,7 +234,7 @@ def test_a_copy_equals_its_recorder_whenever_it_is_taken(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_marks_taken_back_are_taken_back(seed):
+def test_marks_taken_back_are_taken_back(seed: int) -> None:
     chance, recorder, copied = random.Random(seed), Recorder(), Recorder()
     tail, copy = Tail(recorder), Copy(copied)
     for i in range(2000):
@@ -242,7 +249,7 @@ def test_marks_taken_back_are_taken_back(seed):
     assert len(copied.marks) > 450  # pushed out at 500
 
 
-def test_a_tail_not_taken_from_for_long_loses_old_rows_and_nothing_else():
+def test_a_tail_not_taken_from_for_long_loses_old_rows_and_nothing_else() -> None:
     rig = Rig.booted(LOAD)
     recorder, copied = rig.session.recorder, Recorder()
     tail, copy = Tail(recorder), Copy(copied)
@@ -258,7 +265,7 @@ def test_a_tail_not_taken_from_for_long_loses_old_rows_and_nothing_else():
     assert np.array_equal(copied.steps.between(-1)[-1000:], recorder.steps.between(-1)[-1000:])
 
 
-def test_totals_go_on_over_several_recorders():
+def test_totals_go_on_over_several_recorders() -> None:
     copied = Recorder()
     copy = Copy(copied)
     issued = generated = 0
@@ -280,7 +287,7 @@ def test_totals_go_on_over_several_recorders():
 
 
 @pytest.mark.parametrize("kind", [TputError, UsageError, ProfileError, KnobError, EngineError])
-def test_failures_survive_the_pipe(kind):
+def test_failures_survive_the_pipe(kind: type[TputError]) -> None:
     for told in (kind("What.", "Do."), kind("What.")):
         heard = pickle.loads(pickle.dumps(told))
         assert (type(heard), heard.message, heard.hint) == (kind, told.message, told.hint)
@@ -291,7 +298,9 @@ def test_failures_survive_the_pipe(kind):
 # -- the process --------------------------------------------------------------------------------
 
 
-def test_what_is_seen_here_is_what_was_done_there(start, tmp_path):
+def test_what_is_seen_here_is_what_was_done_there(
+    start: Callable[..., Session], tmp_path: Path
+) -> None:
     tally = tmp_path / "tally"
     session = start(partial(Tallied, str(tally)), {"max_num_seqs": 16})
     running(session)
@@ -317,7 +326,7 @@ def test_what_is_seen_here_is_what_was_done_there(start, tmp_path):
     assert len(recorder.request_log) == recorder.accounting.issued
 
 
-def test_limits_and_load_are_turned_over_there(start):
+def test_limits_and_load_are_turned_over_there(start: Callable[..., Session]) -> None:
     session = start()
     running(session)
     assert session.steer.limits.set("max_num_seqs", 4)
@@ -338,7 +347,7 @@ def test_limits_and_load_are_turned_over_there(start):
     assert session.advance().accounting.balanced
 
 
-def test_a_storm_of_turns_ends_where_it_was_turned_to(start):
+def test_a_storm_of_turns_ends_where_it_was_turned_to(start: Callable[..., Session]) -> None:
     session = start()
     running(session, finished=0)
     for value in [*range(1, 200), 7]:
@@ -346,7 +355,7 @@ def test_a_storm_of_turns_ends_where_it_was_turned_to(start):
     until(lambda: session.advance().status.knobs.max_num_seqs == 7)
 
 
-def test_a_boot_that_fails_says_why_and_may_be_tried_again(start):
+def test_a_boot_that_fails_says_why_and_may_be_tried_again(start: Callable[..., Session]) -> None:
     session = start(refuses)
     until(lambda: session.advance().status.state is State.FAILED)
     failure = session.advance().status.failure
@@ -358,7 +367,7 @@ def test_a_boot_that_fails_says_why_and_may_be_tried_again(start):
     assert session.host.pid == pid
 
 
-def test_an_engine_that_fails_leaves_balanced_books(start):
+def test_an_engine_that_fails_leaves_balanced_books(start: Callable[..., Session]) -> None:
     session = start(partial(Tallied, fail_at_step=50))
     until(lambda: session.advance().status.state is State.FAILED)
     frame = session.advance()
@@ -368,7 +377,9 @@ def test_an_engine_that_fails_leaves_balanced_books(start):
     assert len(session.recorder.request_log) == frame.accounting.issued
 
 
-def test_a_killed_engine_leaves_the_screen_up_and_boots_again(start):
+def test_a_killed_engine_leaves_the_screen_up_and_boots_again(
+    start: Callable[..., Session],
+) -> None:
     session = start()
     running(session)
     before, pid = session.advance(), session.host.pid
@@ -400,7 +411,7 @@ def test_a_killed_engine_leaves_the_screen_up_and_boots_again(start):
     until(lambda: session.advance().accounting.running <= 2)
 
 
-def test_a_crash_says_which(start):
+def test_a_crash_says_which(start: Callable[..., Session]) -> None:
     session = start(DiesBooting)
     until(lambda: session.advance().status.state is State.FAILED)
     failure = session.advance().status.failure
@@ -408,7 +419,9 @@ def test_a_crash_says_which(start):
     assert "log" in failure.hint
 
 
-def test_where_the_new_engine_kills_its_process_the_one_before_comes_back(start):
+def test_where_the_new_engine_kills_its_process_the_one_before_comes_back(
+    start: Callable[..., Session],
+) -> None:
     small = EngineSpec("shape:demo", {"max_num_seqs": 32})
     session = start(DiesBooting, spec=small)
     running(session)
@@ -424,7 +437,9 @@ def test_where_the_new_engine_kills_its_process_the_one_before_comes_back(start)
 
 
 @pytest.mark.parametrize("load", [True, False], ids=["under load", "load held"])
-def test_a_boot_that_dies_before_it_tells_anything_goes_back_as_well(start, load):
+def test_a_boot_that_dies_before_it_tells_anything_goes_back_as_well(
+    start: Callable[..., Session], load: bool
+) -> None:
     small = EngineSpec("shape:demo", {"max_num_seqs": 32})
     session = start(DiesUntold, spec=small)
     running(session)
@@ -445,7 +460,7 @@ def test_a_boot_that_dies_before_it_tells_anything_goes_back_as_well(start, load
     assert session.advance().status.spec == small
 
 
-def test_what_was_ordered_is_known_before_it_is_told(start):
+def test_what_was_ordered_is_known_before_it_is_told(start: Callable[..., Session]) -> None:
     session = start()
     running(session)
     host = session.host
@@ -467,7 +482,7 @@ def test_what_was_ordered_is_known_before_it_is_told(start):
     running(session)
 
 
-def test_an_engine_stopped_for_a_while_goes_on(start):
+def test_an_engine_stopped_for_a_while_goes_on(start: Callable[..., Session]) -> None:
     session = start()
     running(session)
     os.kill(session.host.pid, signal.SIGSTOP)
@@ -485,7 +500,7 @@ def test_an_engine_stopped_for_a_while_goes_on(start):
     until(lambda: session.advance().status.knobs.max_num_seqs == 1999 % 9 + 1)
 
 
-def test_a_stopped_engine_is_killed_when_it_does_not_close(start):
+def test_a_stopped_engine_is_killed_when_it_does_not_close(start: Callable[..., Session]) -> None:
     session = start()
     running(session)
     pid = session.host.pid
@@ -495,7 +510,7 @@ def test_a_stopped_engine_is_killed_when_it_does_not_close(start):
     assert session.recorder.accounting.balanced
 
 
-def test_a_boot_in_progress_is_broken_off(start):
+def test_a_boot_in_progress_is_broken_off(start: Callable[..., Session]) -> None:
     session = start(Stuck)
     until(lambda: session.advance().status.stage == "for ever")
     pid = session.host.pid
@@ -503,7 +518,7 @@ def test_a_boot_in_progress_is_broken_off(start):
     assert not psutil.pid_exists(pid)
 
 
-def test_what_the_engine_started_goes_with_it(start):
+def test_what_the_engine_started_goes_with_it(start: Callable[..., Session]) -> None:
     session = start(Daemonic)
     running(session)
     (own,) = psutil.Process(session.host.pid).children()
@@ -513,7 +528,7 @@ def test_what_the_engine_started_goes_with_it(start):
     until(lambda: not own.is_running() or own.status() == psutil.STATUS_ZOMBIE)
 
 
-def test_closing_before_anything_was_started():
+def test_closing_before_anything_was_started() -> None:
     session = Session(Tallied, Profile(SPEC, LOAD), make_host=IsolatedHost)
     assert session.close(PATIENCE_S)
     with pytest.raises((pickle.PicklingError, AttributeError)):
@@ -543,7 +558,7 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def parent(tmp_path):
+def parent(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], psutil.Process]]:
     """A process with a session in it: its engine's process id, and a way to ask for its figures."""
     script = tmp_path / "parent.py"
     script.write_text(textwrap.dedent(PARENT))
@@ -566,7 +581,9 @@ def gone(process: psutil.Process) -> bool:
         return True
 
 
-def asked(process, start_s: float = 0.0, end_s: float = 0.0) -> tuple[int, int]:
+def asked(
+    process: subprocess.Popen[str], start_s: float = 0.0, end_s: float = 0.0
+) -> tuple[int, int]:
     """How many requests have finished, and how many steps ended between the two times."""
     process.stdin.write(f"{start_s} {end_s}\n")
     process.stdin.flush()
@@ -574,7 +591,9 @@ def asked(process, start_s: float = 0.0, end_s: float = 0.0) -> tuple[int, int]:
     return int(finished), int(steps)
 
 
-def test_a_screen_stopped_for_a_while_does_not_hold_the_engine_up(parent):
+def test_a_screen_stopped_for_a_while_does_not_hold_the_engine_up(
+    parent: tuple[subprocess.Popen[str], psutil.Process],
+) -> None:
     process, engine = parent
     before, _ = asked(process)
     process.send_signal(signal.SIGSTOP)
@@ -596,13 +615,15 @@ def test_a_screen_stopped_for_a_while_does_not_hold_the_engine_up(parent):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_the_engine_dies_with_its_parent(parent, number):
+def test_the_engine_dies_with_its_parent(
+    parent: tuple[subprocess.Popen[str], psutil.Process], number: signal.Signals
+) -> None:
     process, engine = parent
     process.send_signal(number)
     until(lambda: gone(engine))
 
 
-def test_ctrl_c_is_not_for_the_engine(parent):
+def test_ctrl_c_is_not_for_the_engine(parent: tuple[subprocess.Popen[str], psutil.Process]) -> None:
     process, engine = parent
     engine.send_signal(signal.SIGINT)
     assert os.getsid(engine.pid) == engine.pid != os.getsid(process.pid)
@@ -614,7 +635,7 @@ def test_ctrl_c_is_not_for_the_engine(parent):
 
 
 @pytest.mark.engine
-def test_a_real_engine_is_turned_and_drained(start):
+def test_a_real_engine_is_turned_and_drained(start: Callable[..., Session]) -> None:
     from tputtui.engine.vllm.inproc import VllmEngine
 
     ceilings = {"max_num_seqs": 32, "max_num_batched_tokens": 1024, "max_model_len": 1024}

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +41,7 @@ cli.program()
 """
 
 
-def bench(*words: str, cwd) -> subprocess.CompletedProcess[str]:
+def bench(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(PROGRAM), "bench", "shape:demo", *words, "--duration", "2s", "--quiet"],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(cwd), cwd=cwd,
@@ -48,7 +49,7 @@ def bench(*words: str, cwd) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_what_is_said_after_us_is_the_logs(tmp_path):
+def test_what_is_said_after_us_is_the_logs(tmp_path: Path) -> None:
     log = tmp_path / "log"
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(log)], capture_output=True, text=True, check=False,
@@ -59,7 +60,7 @@ def test_what_is_said_after_us_is_the_logs(tmp_path):
         assert words in log.read_text()
 
 
-def test_a_boot_that_fails_says_its_sentence_and_not_one_byte_more(tmp_path):
+def test_a_boot_that_fails_says_its_sentence_and_not_one_byte_more(tmp_path: Path) -> None:
     done = bench("--kv-cache-memory-bytes", "100000", cwd=tmp_path)
     assert done.returncode == 3
     told = re.fullmatch(r"tputtui: (vLLM could not load shape:demo: .+)\n +(.+)\n", done.stderr)
@@ -71,7 +72,9 @@ def test_a_boot_that_fails_says_its_sentence_and_not_one_byte_more(tmp_path):
 
 
 @pytest.mark.long
-def test_a_model_that_torch_compiles_leaves_its_figures_and_not_one_byte_more(tmp_path):
+def test_a_model_that_torch_compiles_leaves_its_figures_and_not_one_byte_more(
+    tmp_path: Path,
+) -> None:
     done = bench("--no-enforce-eager", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"\nsession +\S+\.jsonl\.zst\n\Z", done.stdout)

@@ -8,6 +8,7 @@ import pytest
 from tputtui.load.lengths import (
     Fixed,
     Histogram,
+    Lengths,
     LogNormal,
     Normal,
     Uniform,
@@ -39,7 +40,7 @@ from tputtui.load.lengths import (
         (Histogram(((1, 10, 3.0), (101, 200, 1.0))), 0.875, 151),
     ],
 )
-def test_quantiles_by_hand(lengths, u, tokens):
+def test_quantiles_by_hand(lengths: Lengths, u: float, tokens: int) -> None:
     assert drawn(lengths, u) == tokens
 
 
@@ -50,7 +51,7 @@ def test_quantiles_by_hand(lengths, u, tokens):
         Histogram(((1, 4, 1.0), (9, 9, 2.0))),
     ],
 )  # fmt: skip
-def test_draws_rise_with_the_quantile_and_stay_within_their_bounds(lengths):
+def test_draws_rise_with_the_quantile_and_stay_within_their_bounds(lengths: Lengths) -> None:
     ends = [drawn(lengths, u) for u in (0.0, 1 - 2**-53)]
     draws = [drawn(lengths, u) for u in np.linspace(0, 1, 2001)[:-1]]
     assert draws == sorted(draws)
@@ -60,7 +61,7 @@ def test_draws_rise_with_the_quantile_and_stay_within_their_bounds(lengths):
         assert (ends[0], ends[1]) == (lengths.min, lengths.max)
 
 
-def test_moments_are_those_of_the_distribution():
+def test_moments_are_those_of_the_distribution() -> None:
     u = np.random.default_rng(1).random(40_000)
     normal = np.array([drawn(Normal(500, 60), x) for x in u])
     assert abs(normal.mean() - 500) < 2
@@ -74,7 +75,7 @@ def test_moments_are_those_of_the_distribution():
     assert abs((zipf == 10).mean() - 0.1 / harmonic) < 0.005
 
 
-def test_pairs_are_drawn_together_by_weight():
+def test_pairs_are_drawn_together_by_weight() -> None:
     pairs = ((100, 50, 3.0), (2000, 10, 1.0))
     assert drawn_pair(pairs, 0.74) == (100, 50)
     assert drawn_pair(pairs, 0.76) == (2000, 10)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tputtui.load.levels import Bursts, Curve, Diurnal, Ramp, Steps
+from tputtui.load.levels import Bursts, Curve, Diurnal, Level, Ramp, Steps
 from tputtui.load.workload import ClosedLoop, Poisson, Workload, scaled
 
 DAY = Diurnal(((2.0, 1.0), (5.0, 3.0)), 8.0)
@@ -30,7 +30,7 @@ DAY = Diurnal(((2.0, 1.0), (5.0, 3.0)), 8.0)
         (DAY, 8.0, 1.8, (1.8 + 1) / 2 * 2 + 2 * 3 + (3 + 1.8) / 2 * 3),
     ],
 )
-def test_levels_and_areas_by_hand(level, t, value, area):
+def test_levels_and_areas_by_hand(level: Level, t: float, value: float, area: float) -> None:
     curve = Curve(level)
     assert curve.at(t) == pytest.approx(value)
     assert curve.area(t) == pytest.approx(area)
@@ -39,7 +39,7 @@ def test_levels_and_areas_by_hand(level, t, value, area):
 spans = st.floats(0.5, 30)
 
 
-def levels_of(amounts):
+def levels_of(amounts: st.SearchStrategy[float]) -> st.SearchStrategy[Level]:
     return st.one_of(
         amounts,
         st.builds(Ramp, amounts, amounts, spans),
@@ -63,7 +63,7 @@ tame = levels_of(st.just(0.0) | st.floats(0.1, 50))
 
 @settings(max_examples=300, deadline=None)
 @given(tame, st.floats(0.01, 120))
-def test_the_area_is_the_integral_and_time_of_is_its_inverse(level, end_s):
+def test_the_area_is_the_integral_and_time_of_is_its_inverse(level: Level, end_s: float) -> None:
     curve = Curve(level)
     middles = (np.arange(2000) + 0.5) * end_s / 2000
     by_sums = sum(curve.at(t) for t in middles) * end_s / 2000
@@ -89,11 +89,13 @@ def test_the_area_is_the_integral_and_time_of_is_its_inverse(level, end_s):
         (8.0, 9, 0.0, math.inf),
     ],
 )
-def test_when_a_level_is_reached(level, wanted, after, at):
+def test_when_a_level_is_reached(
+    level: Ramp | Steps | Bursts | float, wanted: int, after: float, at: float
+) -> None:
     assert Curve(level).reaches(wanted, after) == pytest.approx(at)
 
 
-def test_since_when_a_level_holds():
+def test_since_when_a_level_holds() -> None:
     assert Curve(Steps((1, 5), 10)).since(14.0) == 10.0
     assert Curve(Ramp(1, 5, 10)).since(4.0) == 4.0
     assert Curve(Ramp(1, 5, 10)).since(40.0) == 10.0
@@ -110,12 +112,12 @@ def test_since_when_a_level_holds():
         ({"kind": "bursts", "on": 5, "on_s": 0, "off_s": 1}, "> 0"),
     ],
 )
-def test_curves_that_cannot_be_are_refused(raw, says):
+def test_curves_that_cannot_be_are_refused(raw: dict[str, object], says: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=says):
         msgspec.convert({"kind": "poisson", "rate": raw}, Poisson)
 
 
-def test_scaling_scales_a_curve_as_a_whole():
+def test_scaling_scales_a_curve_as_a_whole() -> None:
     load = Workload(Poisson(Ramp(4, 8, 10)), pairs=((1, 1, 1),))
     assert scaled(load, 1).arrivals == Poisson(Ramp(5, 10, 10))
     places = Workload(ClosedLoop(Steps((1, 4), 10)), pairs=((1, 1, 1),))

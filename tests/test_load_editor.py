@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+from textual.pilot import Pilot
+from textual.screen import Screen
 from textual.widgets import Input, Label
 
+from tests import SnapCompare
 from tests.test_screen import SIZES, app_after, paint
 from tputtui.errors import UsageError
 from tputtui.load.generator import Generator
 from tputtui.load.hits import predicted_hits, walk
 from tputtui.load.lengths import Fixed, LogNormal, Uniform
-from tputtui.load.preview import Spread, preview
+from tputtui.load.preview import Preview, Spread, preview
 from tputtui.load.sections import FIELDS, form_of, from_texts
 from tputtui.load.workload import (
     ClosedLoop,
@@ -24,6 +30,7 @@ from tputtui.load.workload import (
     TraceFile,
     Workload,
 )
+from tputtui.ui.app import TputApp
 from tputtui.ui.panels.preview import preview_rows
 from tputtui.ui.rows import width_of
 from tputtui.ui.screens.load import Kind, LoadEditor
@@ -35,8 +42,8 @@ PLAIN = Workload(ClosedLoop(96), Fixed(100), Fixed(50))
 
 
 @pytest.fixture
-def write(tmp_path):
-    def write(text):
+def write(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> TraceFile:
         path = tmp_path / "trace.txt"
         path.write_text(text)
         return TraceFile(str(path))
@@ -44,11 +51,11 @@ def write(tmp_path):
     return write
 
 
-def look(workload, max_model_len=2048, block_size=16):
+def look(workload: Workload, max_model_len: int | None = 2048, block_size: int = 16) -> Preview:
     return preview(workload, max_model_len=max_model_len, block_size=block_size)
 
 
-def typed(**texts):
+def typed(**texts: str) -> Workload:
     return from_texts(PLAIN, texts)
 
 
@@ -58,12 +65,14 @@ def typed(**texts):
 @pytest.mark.parametrize(
     ("tokens", "block_size", "found"), [(128, 16, 128), (130, 16, 128), (100, 32, 96), (15, 16, 0)]
 )
-def test_a_prefix_is_found_in_whole_blocks_once_one_request_had_it(tokens, block_size, found):
+def test_a_prefix_is_found_in_whole_blocks_once_one_request_had_it(
+    tokens: int, block_size: int, found: int
+) -> None:
     load = Workload(ClosedLoop(1), Fixed(100), Fixed(10), prefix=Prefix(1.0, tokens))
     assert predicted_hits(load, block_size, 10) == 9 * found / (10 * (100 + tokens))
 
 
-def test_a_later_turn_finds_all_that_was_said_but_the_last_token():
+def test_a_later_turn_finds_all_that_was_said_but_the_last_token() -> None:
     # Turns of 100, 100+50+100 = 250 and 400 tokens; of 149 and 299 shared, 144 and 288 in blocks.
     load = Workload(ClosedLoop(1), Fixed(100), Fixed(50), sessions=Sessions(Fixed(3), 0))
     assert predicted_hits(load, 16, 3) == (144 + 288) / 750
@@ -71,11 +80,13 @@ def test_a_later_turn_finds_all_that_was_said_but_the_last_token():
     assert [request.turn for request in walk(load, 16, 6)] == [0, 1, 2, 0, 1, 2]
 
 
-def test_without_anything_shared_nothing_is_found():
+def test_without_anything_shared_nothing_is_found() -> None:
     assert predicted_hits(PLAIN, 16) == 0
 
 
-def test_blocks_of_a_mooncake_trace_are_found_behind_the_same_blocks(write):
+def test_blocks_of_a_mooncake_trace_are_found_behind_the_same_blocks(
+    write: Callable[[str], Path],
+) -> None:
     file = write(
         MOONCAKE % (0, 1200, 5, [1, 2, 3])
         + MOONCAKE % (1, 1100, 5, [1, 2, 9])
@@ -89,7 +100,7 @@ def test_blocks_of_a_mooncake_trace_are_found_behind_the_same_blocks(write):
     assert predicted_hits(load, 16) == sum(found) / (1200 + 1100 + 1024 + 1024 + 1100)
 
 
-def test_prefixes_and_token_ids_of_our_own_traces_are_found(write):
+def test_prefixes_and_token_ids_of_our_own_traces_are_found(write: Callable[[str], Path]) -> None:
     named = '{"prompt_tokens": 100, "output_tokens": 3, "prefix": "a", "prefix_tokens": 40}\n'
     load = Workload(ClosedLoop(1), trace=write(named * 2))
     assert predicted_hits(load, 16) == 32 / 200
@@ -101,7 +112,9 @@ def test_prefixes_and_token_ids_of_our_own_traces_are_found(write):
 
 
 @pytest.mark.parametrize("text", [AZURE, SHAREGPT])
-def test_a_trace_of_unknown_content_has_no_predicted_hits(write, text):
+def test_a_trace_of_unknown_content_has_no_predicted_hits(
+    write: Callable[[str], Path], text: str
+) -> None:
     assert math.isnan(predicted_hits(Workload(ClosedLoop(1), trace=write(text)), 16))
 
 
@@ -117,7 +130,7 @@ def test_a_trace_of_unknown_content_has_no_predicted_hits(write, text):
     ],
     ids=["groups", "clamped pairs", "conversations"],
 )  # fmt: skip
-def test_the_walk_is_what_the_generator_sends_and_a_block_cache_finds(load):
+def test_the_walk_is_what_the_generator_sends_and_a_block_cache_finds(load: Workload) -> None:
     """Against token ids in a cache of chained blocks, one request after another."""
     size, limit, rng = 16, 500, random.Random(1)
     generator = Generator(load, 50_000)
@@ -141,13 +154,13 @@ def test_the_walk_is_what_the_generator_sends_and_a_block_cache_finds(load):
 # -- preview -------------------------------------------------------------------------------------
 
 
-def test_every_example_is_of_the_form_it_is_an_example_of():
+def test_every_example_is_of_the_form_it_is_an_example_of() -> None:
     for field in FIELDS:
         for form, text in field.forms:
             assert form_of(field.name, text) == form
 
 
-def test_mean_p95_and_counts_of_lengths():
+def test_mean_p95_and_counts_of_lengths() -> None:
     spread = Spread((1, 2, 2, 3))
     assert (spread.mean, spread.p95) == (2.0, 3)
     assert spread.counts([0.5, 1.5, 2.5, 3.5]) == [1, 2, 1]
@@ -157,7 +170,7 @@ def test_mean_p95_and_counts_of_lengths():
     assert math.isnan(Spread(()).mean)
 
 
-def test_a_closed_loop_of_fixed_lengths():
+def test_a_closed_loop_of_fixed_lengths() -> None:
     seen = look(PLAIN)
     assert (seen.prompt.mean, seen.prompt.p95, seen.output.mean) == (100, 100, 50)
     assert (seen.horizon_s, seen.clamped_frac, seen.hit_frac) == (60.0, 0.0, 0.0)
@@ -165,21 +178,21 @@ def test_a_closed_loop_of_fixed_lengths():
     assert math.isnan(seen.prompt_tokens_per_s)
 
 
-def test_the_share_that_is_cut_to_the_longest_sequence():
+def test_the_share_that_is_cut_to_the_longest_sequence() -> None:
     load = Workload(ClosedLoop(1), pairs=((3000, 10, 1.0),))
     seen = look(load)
     assert (seen.clamped_frac, seen.prompt.mean, seen.output.mean) == (1.0, 2047, 1)
     assert math.isnan(look(load, max_model_len=None).clamped_frac)
 
 
-def test_an_open_loop_offers_its_rate_times_the_mean_of_every_turn():
+def test_an_open_loop_offers_its_rate_times_the_mean_of_every_turn() -> None:
     # Two turns: 100 and 250 prompt tokens.
     seen = look(typed(arrivals="8/s", sessions="turns=2 think=5s"))
     assert seen.requests_per_s == 16
     assert (seen.prompt_tokens_per_s, seen.output_tokens_per_s) == (16 * 175, 16 * 50)
 
 
-def test_curves_are_shown_for_two_periods_or_a_bit_beyond_their_end():
+def test_curves_are_shown_for_two_periods_or_a_bit_beyond_their_end() -> None:
     bursts = look(typed(arrivals="20/s for 5s, 2 for 10s"))
     assert bursts.horizon_s == 30
     assert bursts.levels(30) == ([20] * 5 + [2] * 10) * 2
@@ -193,7 +206,7 @@ def test_curves_are_shown_for_two_periods_or_a_bit_beyond_their_end():
     assert look(typed(arrivals="1..3 over 10s")).levels(2) == [1, 2]
 
 
-def test_a_trace_says_its_format_times_and_first_lengths(write):
+def test_a_trace_says_its_format_times_and_first_lengths(write: Callable[[str], Path]) -> None:
     file = write("".join(MOONCAKE % (n * 500, 600 + n % 2, 10, [1, 2]) for n in range(2100)))
     seen = look(Workload(Recorded(2.0), trace=file))
     assert (seen.trace.format, seen.trace.timed, seen.trace.records) == ("mooncake", True, 2000)
@@ -202,7 +215,7 @@ def test_a_trace_says_its_format_times_and_first_lengths(write):
     assert sum(seen.levels(10)) * seen.horizon_s / 10 == pytest.approx(2000)
 
 
-def test_a_trace_of_text_is_not_read_and_has_no_times(write):
+def test_a_trace_of_text_is_not_read_and_has_no_times(write: Callable[[str], Path]) -> None:
     file = write(SHAREGPT)
     seen = look(Workload(Poisson(8.0), trace=file))
     assert (seen.trace.format, seen.trace.records, seen.prompt.lengths) == ("sharegpt", 0, ())
@@ -222,7 +235,7 @@ def test_a_trace_of_text_is_not_read_and_has_no_times(write):
     ],
 )
 @pytest.mark.parametrize("size", [(76, 10), (104, 16), (10, 3), (132, 30)])
-def test_the_preview_is_drawn_at_any_size(texts, size):
+def test_the_preview_is_drawn_at_any_size(texts: dict[str, str], size: tuple[int, int]) -> None:
     rows = preview_rows(look(typed(**texts)), 2048, *size)
     assert len(rows) == max(size[1], 6)
     assert all(width_of(row) <= max(size[0], 30) for row in rows[:-1])
@@ -234,34 +247,34 @@ def test_the_preview_is_drawn_at_any_size(texts, size):
 class Editing:
     """An open editor: set fields, read what it says."""
 
-    def __init__(self, app, pilot):
+    def __init__(self, app: TputApp, pilot: Pilot[Any]) -> None:
         self.app, self.pilot = app, pilot
 
     @property
-    def screen(self):
+    def screen(self) -> Screen[object]:
         return self.app.screen
 
-    def field(self, name):
+    def field(self, name: str) -> Input:
         return self.screen.query_one(f"#{name}", Input)
 
-    def kind(self, name):
+    def kind(self, name: str) -> Kind:
         return self.screen.query_one(f"#{name}-kind", Kind)
 
-    async def write(self, **texts):
+    async def write(self, **texts: str) -> None:
         for name, text in texts.items():
             self.field(name).value = text
         await self.pilot.pause()
 
     @property
-    def says(self):
+    def says(self) -> str:
         return str(self.screen.query_one("#message", Label).render())
 
     @property
-    def title(self):
+    def title(self) -> str:
         return str(self.screen.query_one("#preview").border_title)
 
 
-async def opened(pilot):
+async def opened(pilot: Pilot[Any]) -> Editing:
     await paint(pilot)
     await pilot.press("l")
     await pilot.pause()
@@ -270,7 +283,7 @@ async def opened(pilot):
     return editing
 
 
-async def test_what_is_typed_is_applied_by_enter():
+async def test_what_is_typed_is_applied_by_enter() -> None:
     app = app_after(5)
     async with app.run_test(size=(80, 24)) as pilot:
         editing = await opened(pilot)
@@ -283,7 +296,7 @@ async def test_what_is_typed_is_applied_by_enter():
         assert (editing.field("arrivals").value, editing.kind("prompt").value) == ("12/s", "fixed")
 
 
-async def test_escape_leaves_everything_as_it_is():
+async def test_escape_leaves_everything_as_it_is() -> None:
     app = app_after(5)
     before = app.session.workload
     async with app.run_test(size=(80, 24)) as pilot:
@@ -294,7 +307,7 @@ async def test_escape_leaves_everything_as_it_is():
         assert app.session.workload is before
 
 
-async def test_a_kind_is_chosen_from_the_list_and_brings_its_example():
+async def test_a_kind_is_chosen_from_the_list_and_brings_its_example() -> None:
     app = app_after(5)
     async with app.run_test(size=(80, 24)) as pilot:
         editing = await opened(pilot)
@@ -309,7 +322,7 @@ async def test_a_kind_is_chosen_from_the_list_and_brings_its_example():
         assert app.session.workload.arrivals == Poisson(8.0)
 
 
-async def test_turning_the_kind_back_brings_back_what_was_typed():
+async def test_turning_the_kind_back_brings_back_what_was_typed() -> None:
     app = app_after(5)
     async with app.run_test(size=(80, 24)) as pilot:
         editing = await opened(pilot)
@@ -325,7 +338,7 @@ async def test_turning_the_kind_back_brings_back_what_was_typed():
         assert editing.field("prompt").value == "256"
 
 
-async def test_the_kind_follows_what_is_typed():
+async def test_the_kind_follows_what_is_typed() -> None:
     app = app_after(5)
     async with app.run_test(size=(80, 24)) as pilot:
         editing = await opened(pilot)
@@ -338,7 +351,7 @@ async def test_the_kind_follows_what_is_typed():
                 assert editing.field(field.name).value == text
 
 
-async def test_what_cannot_be_read_is_said_and_not_applied():
+async def test_what_cannot_be_read_is_said_and_not_applied() -> None:
     app = app_after(5)
     before = app.session.workload
     async with app.run_test(size=(80, 24)) as pilot:
@@ -359,7 +372,7 @@ async def test_what_cannot_be_read_is_said_and_not_applied():
         assert "recorded arrivals need a trace" in editing.says
 
 
-async def test_pairs_take_the_place_of_the_lengths_and_give_it_back():
+async def test_pairs_take_the_place_of_the_lengths_and_give_it_back() -> None:
     app = app_after(5)
     async with app.run_test(size=(80, 24)) as pilot:
         editing = await opened(pilot)
@@ -387,7 +400,9 @@ async def test_pairs_take_the_place_of_the_lengths_and_give_it_back():
         assert app.session.workload.prompt == Fixed(256)
 
 
-async def test_a_trace_shuts_all_that_it_brings_and_gives_it_back(write):
+async def test_a_trace_shuts_all_that_it_brings_and_gives_it_back(
+    write: Callable[[str], Path],
+) -> None:
     file = write(MOONCAKE % (0, 600, 5, [1, 2]) + MOONCAKE % (500, 700, 5, [1, 3]))
     app = app_after(5)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -416,8 +431,8 @@ async def test_a_trace_shuts_all_that_it_brings_and_gives_it_back(write):
         assert app.session.workload == Workload(Recorded(2.0), trace=file)
 
 
-async def test_a_load_that_is_refused_keeps_the_editor_open(write):
-    def refuse(workload):
+async def test_a_load_that_is_refused_keeps_the_editor_open(write: Callable[[str], Path]) -> None:
+    def refuse(workload: Workload) -> None:
         raise UsageError("The engine is asleep.", "Wake it.")
 
     app = app_after(5)
@@ -432,7 +447,7 @@ async def test_a_load_that_is_refused_keeps_the_editor_open(write):
         assert "asleep" not in editing.says
 
 
-async def test_the_preview_waits_for_the_typing_to_stop(monkeypatch):
+async def test_the_preview_waits_for_the_typing_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     monkeypatch.setattr(
         "tputtui.ui.screens.load.preview",
@@ -451,7 +466,7 @@ async def test_the_preview_waits_for_the_typing_to_stop(monkeypatch):
         assert editing.screen._timer is None
 
 
-async def test_it_opens_before_an_engine_is_up():
+async def test_it_opens_before_an_engine_is_up() -> None:
     app = app_after(0)
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(pilot)
@@ -459,7 +474,7 @@ async def test_it_opens_before_an_engine_is_up():
         assert app.session.workload.arrivals == ClosedLoop(12)
 
 
-async def test_nothing_is_hidden_on_the_smallest_screen():
+async def test_nothing_is_hidden_on_the_smallest_screen() -> None:
     app = app_after(5)
     async with app.run_test(size=(80, 24)) as pilot:
         editing = await opened(pilot)
@@ -474,8 +489,8 @@ async def test_nothing_is_hidden_on_the_smallest_screen():
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_the_editor(snap_compare, size):
-    async def edit(pilot):
+def test_the_editor(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
+    async def edit(pilot: Pilot[Any]) -> None:
         editing = await opened(pilot)
         await editing.write(
             arrivals="0s=2, 40s=12, 80s=4/s every 120s",
@@ -490,8 +505,8 @@ def test_the_editor(snap_compare, size):
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-def test_the_editor_with_what_was_refused(snap_compare, theme):
-    async def edit(pilot):
+def test_the_editor_with_what_was_refused(snap_compare: SnapCompare, theme: str) -> None:
+    async def edit(pilot: Pilot[Any]) -> None:
         editing = await opened(pilot)
         await editing.write(arrivals="many", pairs="100/50=3,800/100=1")
 
@@ -500,8 +515,8 @@ def test_the_editor_with_what_was_refused(snap_compare, theme):
     assert snap_compare(app, terminal_size=(80, 24), run_before=edit)
 
 
-def test_a_long_hint_takes_rows_from_the_preview(snap_compare):
-    async def edit(pilot):
+def test_a_long_hint_takes_rows_from_the_preview(snap_compare: SnapCompare) -> None:
+    async def edit(pilot: Pilot[Any]) -> None:
         editing = await opened(pilot)
         await editing.write(trace="/traces/azure-2023-conv.csv")
         editing.screen.look()
@@ -510,8 +525,8 @@ def test_a_long_hint_takes_rows_from_the_preview(snap_compare):
     assert snap_compare(app_after(30), terminal_size=(80, 24), run_before=edit)
 
 
-def test_the_editor_with_a_list_of_kinds(snap_compare):
-    async def edit(pilot):
+def test_the_editor_with_a_list_of_kinds(snap_compare: SnapCompare) -> None:
+    async def edit(pilot: Pilot[Any]) -> None:
         await opened(pilot)
         await pilot.press("shift+tab", "enter")
         await pilot.pause()

@@ -7,15 +7,16 @@ from hypothesis import strategies as st
 
 from tests.test_levels import levels
 from tputtui.errors import UsageError
-from tputtui.load.lengths import Fixed, Histogram, LogNormal, Normal, Uniform, Zipf
+from tputtui.load.lengths import Fixed, Histogram, Lengths, LogNormal, Normal, Uniform, Zipf
 from tputtui.load.notation import (
     describe_arrivals,
     describe_lengths,
     parse_arrivals,
     parse_lengths,
 )
-from tputtui.load.sections import FIELDS, describe, difference, from_texts, to_texts
+from tputtui.load.sections import FIELDS, Field, describe, difference, from_texts, to_texts
 from tputtui.load.workload import (
+    Arrivals,
     ClosedLoop,
     Constant,
     Gamma,
@@ -52,7 +53,7 @@ lengths = st.one_of(
 
 @settings(max_examples=400, deadline=None)
 @given(arrivals)
-def test_arrivals_read_back_as_written(value):
+def test_arrivals_read_back_as_written(value: Arrivals) -> None:
     assert parse_arrivals(describe_arrivals(value)) == msgspec.convert(
         msgspec.to_builtins(value), type(value)
     )
@@ -60,7 +61,7 @@ def test_arrivals_read_back_as_written(value):
 
 @settings(max_examples=300, deadline=None)
 @given(lengths)
-def test_lengths_read_back_as_written(value):
+def test_lengths_read_back_as_written(value: Lengths) -> None:
     assert parse_lengths(describe_lengths(value)) == value
 
 
@@ -74,18 +75,18 @@ def test_lengths_read_back_as_written(value):
         Workload(Recorded(2.0), trace=TraceFile("a b.csv", "tok.json", repeat=True)),
     ],
 )
-def test_every_section_reads_back_as_written(load):
+def test_every_section_reads_back_as_written(load: Workload) -> None:
     assert from_texts(load, to_texts(load)) == load
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
-def test_every_form_that_the_editor_offers_can_be_read(field):
+def test_every_form_that_the_editor_offers_can_be_read(field: Field) -> None:
     for _, example in field.forms:
         trace = {"trace": "x.csv"} if example == "recorded" else {}
         from_texts(BASE, {field.name: example} | trace)
 
 
-def test_a_trace_takes_the_place_of_lengths_and_lengths_of_a_trace():
+def test_a_trace_takes_the_place_of_lengths_and_lengths_of_a_trace() -> None:
     replay = from_texts(BASE, {"trace": "azure.csv"})
     assert (replay.prompt, replay.arrivals) == (None, Recorded())
     back = from_texts(replay, {"prompt": "64", "output": "8", "arrivals": "4"})
@@ -118,12 +119,12 @@ def test_a_trace_takes_the_place_of_lengths_and_lengths_of_a_trace():
         ({"pairs": "1/2", "prompt": "9"}, "drawn together"),
     ],
 )
-def test_what_cannot_be_is_refused_in_a_sentence(texts, says):
+def test_what_cannot_be_is_refused_in_a_sentence(texts: dict[str, str], says: str) -> None:
     with pytest.raises(UsageError, match=says.replace("(", r"\(")):
         from_texts(BASE, texts)
 
 
-def test_a_mark_says_what_changed_and_nothing_else():
+def test_a_mark_says_what_changed_and_nothing_else() -> None:
     new = msgspec.structs.replace(BASE, arrivals=Poisson(8.0), prefix=Prefix(1.0, 64))
     assert difference(BASE, new) == "load 96 in flight → 8/s, prefix none → share=1 tokens=64"
     assert describe(BASE) == "prompt 128 · output 8-64"

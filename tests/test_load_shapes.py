@@ -4,15 +4,17 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.test_generator import SAME_BYTES
 from tputtui.errors import UsageError
-from tputtui.load.generator import Generator
+from tputtui.load.generator import Generator, RequestSpec
 from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop, Workload
 
@@ -20,36 +22,36 @@ VOCAB = 8192
 BASE = Workload(ClosedLoop(4), pairs=((20, 10, 1.0),))
 
 
-def load(**texts):
+def load(**texts: str) -> Workload:
     return from_texts(BASE, {"prompt": "20", "output": "10"} | texts)
 
 
-def started(now_s=0.0, **texts):
+def started(now_s: float = 0.0, **texts: str) -> Generator:
     generator = Generator(load(**texts), VOCAB)
     generator.resume(now_s)
     return generator
 
 
-def dues(generator, until_s, in_flight=0):
+def dues(generator: Generator, until_s: float, in_flight: int = 0) -> NDArray[np.float64]:
     return np.array([spec.due_s for spec in generator.due(until_s, in_flight, 4096)])
 
 
 # -- arrivals ------------------------------------------------------------------------------------
 
 
-def test_constant_arrivals_are_evenly_spaced():
+def test_constant_arrivals_are_evenly_spaced() -> None:
     assert dues(started(arrivals="constant:4/s"), 2.0) == pytest.approx(np.arange(1, 9) / 4)
 
 
 @pytest.mark.parametrize("burstiness", [0.25, 1.0, 16.0])
-def test_gamma_gaps_have_the_rate_and_the_spread_of_their_burstiness(burstiness):
+def test_gamma_gaps_have_the_rate_and_the_spread_of_their_burstiness(burstiness: float) -> None:
     gaps = np.diff(dues(started(arrivals=f"gamma({burstiness}):50/s"), 400.0))
     spread = 1 / math.sqrt(burstiness)
     assert abs(gaps.mean() * 50 - 1) < 4 * spread / math.sqrt(len(gaps))
     assert abs(gaps.std() / gaps.mean() / spread - 1) < 0.06
 
 
-def test_a_constant_ramp_comes_at_the_square_roots():
+def test_a_constant_ramp_comes_at_the_square_roots() -> None:
     # 0 to 8/s in 8 s: t²/2 requests by t, so request n at √(2n).
     found = dues(started(arrivals="constant:0..8/s over 8s"), 8.0)
     assert found == pytest.approx(np.sqrt(2 * np.arange(1, 33)))
@@ -65,16 +67,18 @@ def test_a_constant_ramp_comes_at_the_square_roots():
         ("0s=5, 50s=15/s every 100s", 400.0, 10 * 400),
     ],
 )
-def test_a_curve_brings_as_many_as_the_area_under_it(arrivals, until_s, expected):
+def test_a_curve_brings_as_many_as_the_area_under_it(
+    arrivals: str, until_s: float, expected: int
+) -> None:
     assert abs(len(dues(started(arrivals=arrivals), until_s)) - expected) < 4 * expected**0.5
 
 
-def test_bursts_come_in_their_seconds_only():
+def test_bursts_come_in_their_seconds_only() -> None:
     found = dues(started(arrivals="20/s for 5s, 0 for 10s"), 90.0)
     assert ((found % 15) <= 5).all()
 
 
-def test_a_closed_loop_follows_its_steps_and_says_when_a_place_came_to_be():
+def test_a_closed_loop_follows_its_steps_and_says_when_a_place_came_to_be() -> None:
     generator = started(arrivals="2,5 each 10s")
     assert len(dues(generator, 0.0)) == 2
     assert generator.next_due_s(2) == 10.0
@@ -82,12 +86,12 @@ def test_a_closed_loop_follows_its_steps_and_says_when_a_place_came_to_be():
     assert dues(generator, 13.0, in_flight=2).tolist() == [10.0, 10.0, 10.0]
 
 
-def test_a_closed_ramp_brings_each_place_at_its_own_time():
+def test_a_closed_ramp_brings_each_place_at_its_own_time() -> None:
     generator = started(arrivals="1..5 over 8s")
     assert dues(generator, 8.0, in_flight=0).tolist() == [0.0, 2.0, 4.0, 6.0, 8.0]
 
 
-def test_turning_a_ramp_up_goes_on_where_it_was():
+def test_turning_a_ramp_up_goes_on_where_it_was() -> None:
     generator = started(arrivals="0..10/s over 100s")
     dues(generator, 50.0)
     generator.change(load(arrivals="0..20/s over 100s"), 50.0)
@@ -96,7 +100,7 @@ def test_turning_a_ramp_up_goes_on_where_it_was():
     assert generator.wanted(50.0).level == 0.0
 
 
-def test_what_was_due_before_a_change_or_a_hold_is_still_handed_out():
+def test_what_was_due_before_a_change_or_a_hold_is_still_handed_out() -> None:
     stalled, steady = started(arrivals="constant:10/s"), started(arrivals="constant:10/s")
     expected = dues(steady, 5.0)
     stalled.change(load(arrivals="3"), 5.0)
@@ -120,7 +124,9 @@ def test_what_was_due_before_a_change_or_a_hold_is_still_handed_out():
         max_size=12,
     )
 )
-def test_whatever_the_changes_as_many_arrive_as_the_area_under_the_rates(plan):
+def test_whatever_the_changes_as_many_arrive_as_the_area_under_the_rates(
+    plan: list[tuple[float, str]],
+) -> None:
     """Constant arrivals have no chance in them: the count is the area, to the last one."""
     from tputtui.load.levels import Curve
     from tputtui.load.workload import level_of
@@ -142,7 +148,7 @@ def test_whatever_the_changes_as_many_arrive_as_the_area_under_the_rates(plan):
 # -- prefixes ------------------------------------------------------------------------------------
 
 
-def test_a_share_of_the_prompts_begins_with_one_of_the_groups_prefixes():
+def test_a_share_of_the_prompts_begins_with_one_of_the_groups_prefixes() -> None:
     generator = started(arrivals="4000", prefix="share=0.7 tokens=32 groups=5 zipf=1")
     specs = generator.due(0.0, 0, 4096)
     with_prefix = [spec for spec in specs if spec.prompt_tokens == 52]
@@ -155,7 +161,7 @@ def test_a_share_of_the_prompts_begins_with_one_of_the_groups_prefixes():
     assert len(tails) == len(with_prefix)
 
 
-def test_a_prefix_stays_when_the_prompt_is_clamped():
+def test_a_prefix_stays_when_the_prompt_is_clamped() -> None:
     whole = started(prefix="share=1 tokens=64").due(0.0, 0, 4096)[0]
     cut = started(prefix="share=1 tokens=64").due(0.0, 0, 71)[0]
     assert cut.clamped
@@ -166,7 +172,7 @@ def test_a_prefix_stays_when_the_prompt_is_clamped():
 # -- conversations -------------------------------------------------------------------------------
 
 
-def test_a_turn_begins_with_all_that_was_said_and_waits_for_the_person_to_think():
+def test_a_turn_begins_with_all_that_was_said_and_waits_for_the_person_to_think() -> None:
     generator = started(arrivals="1", sessions="turns=3 think=0s")
     (first,) = generator.due(0.0, 0, 4096)
     assert generator.due(1.0, 1, 4096) == []
@@ -184,7 +190,7 @@ def test_a_turn_begins_with_all_that_was_said_and_waits_for_the_person_to_think(
     assert (other.turn, other.prompt_tokens) == (0, 20)
 
 
-def test_thinking_is_exponential_with_its_mean_and_keeps_the_place_of_a_closed_loop():
+def test_thinking_is_exponential_with_its_mean_and_keeps_the_place_of_a_closed_loop() -> None:
     generator = started(arrivals="2000", sessions="turns=2 think=5s")
     for spec in generator.due(0.0, 0, 4096):
         generator.ended(spec.number, 1.0, 10, ())
@@ -195,14 +201,14 @@ def test_thinking_is_exponential_with_its_mean_and_keeps_the_place_of_a_closed_l
     assert abs(waits.std() - 5) < 0.6
 
 
-def test_an_open_loop_brings_conversations_and_their_turns_come_besides():
+def test_an_open_loop_brings_conversations_and_their_turns_come_besides() -> None:
     generator = started(arrivals="constant:1/s", sessions="turns=2 think=0s")
     (first,) = generator.due(1.0, 0, 4096)
     generator.ended(first.number, 1.5, 10, ())
     assert [spec.turn for spec in generator.due(2.0, 0, 4096)] == [1, 0]
 
 
-def test_a_lost_answer_and_a_full_context_end_a_conversation():
+def test_a_lost_answer_and_a_full_context_end_a_conversation() -> None:
     generator = started(arrivals="1", sessions="turns=9 think=0s")
     (first,) = generator.due(0.0, 0, 4096)
     generator.lost(first.number, 1.0)
@@ -214,7 +220,7 @@ def test_a_lost_answer_and_a_full_context_end_a_conversation():
     assert [spec.turn for spec in generator.due(2.5, 0, 50)] in ([], [0])
 
 
-def test_a_lowered_closed_loop_lets_thinking_people_go():
+def test_a_lowered_closed_loop_lets_thinking_people_go() -> None:
     generator = started(arrivals="10", sessions="turns=5 think=100s")
     for spec in generator.due(0.0, 0, 4096):
         generator.ended(spec.number, 1.0, 10, ())
@@ -227,7 +233,7 @@ def test_a_lowered_closed_loop_lets_thinking_people_go():
 
 
 @pytest.fixture
-def azure(tmp_path):
+def azure(tmp_path: Path) -> Path:
     path = tmp_path / "azure.csv"
     path.write_text(
         "TIMESTAMP,ContextTokens,GeneratedTokens\n"
@@ -238,7 +244,7 @@ def azure(tmp_path):
     return path
 
 
-def test_a_trace_comes_at_its_own_times_and_then_ends(azure):
+def test_a_trace_comes_at_its_own_times_and_then_ends(azure: Path) -> None:
     generator = started(now_s=100.0, trace=str(azure), prompt="none", output="none")
     assert dues(generator, 101.0).tolist() == [100.0]
     assert generator.next_due_s(1) == 102.5
@@ -252,8 +258,8 @@ def test_a_trace_comes_at_its_own_times_and_then_ends(azure):
     assert generator.next_due_s(0) == math.inf
 
 
-def test_a_trace_is_replayed_faster_at_a_rate_or_in_flight_and_over_and_over(azure):
-    def of(arrivals, until_s, extra=""):
+def test_a_trace_is_replayed_faster_at_a_rate_or_in_flight_and_over_and_over(azure: Path) -> None:
+    def of(arrivals: str, until_s: float, extra: str = "") -> list[RequestSpec]:
         return started(
             arrivals=arrivals, trace=f"{azure}{extra}", prompt="none", output="none"
         ).due(until_s, 0, 4096)
@@ -266,7 +272,9 @@ def test_a_trace_is_replayed_faster_at_a_rate_or_in_flight_and_over_and_over(azu
     assert again == [0.0, 2.5, 6.0, 9.0, 11.5, 15.0]
 
 
-def test_a_held_trace_goes_on_where_it_was_and_a_new_speed_takes_effect_at_once(azure):
+def test_a_held_trace_goes_on_where_it_was_and_a_new_speed_takes_effect_at_once(
+    azure: Path,
+) -> None:
     generator = started(trace=str(azure), prompt="none", output="none")
     generator.due(1.0, 0, 4096)
     generator.hold(1.0)
@@ -278,7 +286,7 @@ def test_a_held_trace_goes_on_where_it_was_and_a_new_speed_takes_effect_at_once(
     assert generator.next_due_s(0) == pytest.approx(11.5)
 
 
-def test_mooncake_blocks_are_shared_prefixes(tmp_path):
+def test_mooncake_blocks_are_shared_prefixes(tmp_path: Path) -> None:
     path = tmp_path / "mooncake.jsonl"
     rows = [
         {"timestamp": 0, "input_length": 1200, "output_length": 5, "hash_ids": [7, 8, 9]},
@@ -290,7 +298,7 @@ def test_mooncake_blocks_are_shared_prefixes(tmp_path):
     assert (one.token_ids()[1024:1100] != two.token_ids()[1024:]).any()
 
 
-def test_two_processes_make_the_same_prompts_of_a_trace(tmp_path):
+def test_two_processes_make_the_same_prompts_of_a_trace(tmp_path: Path) -> None:
     path = tmp_path / "mooncake.jsonl"
     row = {"timestamp": 0, "input_length": 900, "output_length": 5, "hash_ids": [3, 4]}
     rows = [row | {"timestamp": i * 10, "hash_ids": [3, i]} for i in range(40)]
@@ -306,7 +314,7 @@ def test_two_processes_make_the_same_prompts_of_a_trace(tmp_path):
     assert made.pop().startswith("40 ")
 
 
-def test_a_bad_line_ends_the_load_and_names_file_and_line(azure):
+def test_a_bad_line_ends_the_load_and_names_file_and_line(azure: Path) -> None:
     azure.write_text(azure.read_text() + "2023-11-16 18:15:53.0000000,many,3\n")
     generator = started(trace=str(azure), prompt="none", output="none")
     assert len(generator.due(50.0, 0, 4096)) == 3
@@ -314,7 +322,9 @@ def test_a_bad_line_ends_the_load_and_names_file_and_line(azure):
     assert "azure.csv: line 5" in str(generator.failure)
 
 
-def test_a_trace_that_has_gone_ends_the_load_and_one_that_is_new_leaves_it_alone(azure):
+def test_a_trace_that_has_gone_ends_the_load_and_one_that_is_new_leaves_it_alone(
+    azure: Path,
+) -> None:
     replay = load(trace=str(azure), prompt="none", output="none")
     azure.unlink()
     gone = Generator(replay, VOCAB)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tputtui.engine.protocol import StepReport
 from tputtui.measure.history import History
 from tputtui.measure.recorder import Recorder, Ring
 from tputtui.measure.samples import Accounting, Outcome, RequestSample, StepSample
@@ -14,7 +15,7 @@ from tputtui.measure.stats import quantiles
 from tputtui.measure.window import Settling, figures, latencies
 
 
-def step(end_s, duration_s=0.1, running=4, **values):
+def step(end_s: float, duration_s: float = 0.1, running: int = 4, **values: int) -> StepSample:
     base = {
         "waiting": 0, "prefill_tokens": 0, "decode_tokens": 4, "generated_tokens": 4,
         "cached_tokens": 0, "looked_up_tokens": 0, "preemptions": 0, "kv_frac": 0.5,
@@ -23,11 +24,17 @@ def step(end_s, duration_s=0.1, running=4, **values):
     return StepSample(end_s, duration_s, running, **(base | values))
 
 
-def request(end_s, due_s=0.0, first_s=0.5, tokens=11, outcome=Outcome.FINISHED):
+def request(
+    end_s: float,
+    due_s: float = 0.0,
+    first_s: float = 0.5,
+    tokens: int = 11,
+    outcome: Outcome = Outcome.FINISHED,
+) -> RequestSample:
     return RequestSample(0, outcome, due_s, due_s, due_s, first_s, end_s, 100, tokens, tokens, 0, 0)
 
 
-def test_request_latencies_by_hand():
+def test_request_latencies_by_hand() -> None:
     sample = request(end_s=3.5, due_s=1.0, first_s=1.5, tokens=11)
     assert sample.ttft_s == 0.5
     assert sample.e2e_s == 2.5
@@ -35,7 +42,7 @@ def test_request_latencies_by_hand():
     assert math.isnan(request(end_s=2.0, tokens=1).tpot_s)
 
 
-def test_what_a_requests_time_is_made_of_by_hand():
+def test_what_a_requests_time_is_made_of_by_hand() -> None:
     sample = RequestSample(0, Outcome.FINISHED, 1.0, 1.2, 1.7, 2.5, 4.5, 100, 11, 11, 0, 0)
     assert sample.queue_s == pytest.approx(0.5)
     assert sample.prefill_s == pytest.approx(0.8)
@@ -51,7 +58,7 @@ def test_what_a_requests_time_is_made_of_by_hand():
     assert sum(parts) == pytest.approx(found.e2e.p50)
 
 
-def test_accounting_balances_only_when_every_request_is_in_one_place():
+def test_accounting_balances_only_when_every_request_is_in_one_place() -> None:
     whole = Accounting(7, running=1, waiting=1, finished=2, cut=1, aborted=1, failed=1)
     assert whole.balanced
     assert not Accounting(issued=7, finished=6).balanced
@@ -59,7 +66,9 @@ def test_accounting_balances_only_when_every_request_is_in_one_place():
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 10), st.integers(1, 50)), min_size=1, max_size=60))
-def test_weighted_quantiles_equal_numpy_on_the_repeated_values(pairs):
+def test_weighted_quantiles_equal_numpy_on_the_repeated_values(
+    pairs: list[tuple[float, int]],
+) -> None:
     values = np.array([value for value, _ in pairs])
     counts = np.array([count for _, count in pairs], dtype=float)
     found = quantiles(values, counts)
@@ -72,7 +81,7 @@ def test_weighted_quantiles_equal_numpy_on_the_repeated_values(pairs):
     assert (plain.p99_low, plain.p99_high) == (found.p99_low, found.p99_high)
 
 
-def test_the_p99_interval_covers_as_often_as_it_says():
+def test_the_p99_interval_covers_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     true = -math.log(0.01)
     hits = 0
@@ -82,7 +91,7 @@ def test_the_p99_interval_covers_as_often_as_it_says():
     assert 0.92 <= hits / 400 <= 0.98
 
 
-def test_a_small_sample_cannot_bound_p99_and_none_gives_nan():
+def test_a_small_sample_cannot_bound_p99_and_none_gives_nan() -> None:
     few = quantiles(np.arange(50.0))
     assert few.p99_high == math.inf
     assert not few.p99_resolved
@@ -91,7 +100,7 @@ def test_a_small_sample_cannot_bound_p99_and_none_gives_nan():
     assert math.isnan(none.p50)
 
 
-def test_figures_by_hand():
+def test_figures_by_hand() -> None:
     recorder = Recorder()
     # 0.1 s at 4 of 8 sequences, 0.3 s at 8 of 8; 60 prefill + 4 decode of 100, then 8 of 100.
     recorder.add_step(
@@ -113,7 +122,7 @@ def test_figures_by_hand():
     assert found.step.p50 == pytest.approx(0.2)
 
 
-def test_offered_against_achieved_says_saturated_beyond_chance_only():
+def test_offered_against_achieved_says_saturated_beyond_chance_only() -> None:
     recorder = Recorder()
     for i in range(100):
         recorder.issued.append((i / 10,))
@@ -130,7 +139,7 @@ def test_offered_against_achieved_says_saturated_beyond_chance_only():
     assert (found.offered_per_s, found.achieved_per_s) == (100 / 11, 70 / 11)
 
 
-def test_latencies_by_hand_and_only_good_requests_count():
+def test_latencies_by_hand_and_only_good_requests_count() -> None:
     recorder = Recorder()
     recorder.add_first_token(0.5, due_s=0.0, submitted_s=0.2)
     recorder.add_step(step(1.0), [(0.010, 3), (0.030, 1)])
@@ -147,7 +156,7 @@ FULL = Accounting(issued=100, running=8)
 """Books with eight requests in flight."""
 
 
-def test_a_window_restarts_when_the_old_requests_have_left_and_the_limit_is_in_force():
+def test_a_window_restarts_when_the_old_requests_have_left_and_the_limit_is_in_force() -> None:
     settling = Settling(0.0)
     assert settling.window(10.0, FULL, left=0, oldest_s=9.0, in_force=True).length_s == 10.0
     settling.change(10.0, in_flight=8)
@@ -165,7 +174,7 @@ def test_a_window_restarts_when_the_old_requests_have_left_and_the_limit_is_in_f
     assert settling.window(800.0, FULL, left=0, oldest_s=799.0, in_force=True).length_s == 60.0
 
 
-def test_those_that_waited_behind_a_queue_of_before_are_waited_for_as_well():
+def test_those_that_waited_behind_a_queue_of_before_are_waited_for_as_well() -> None:
     settling = Settling(0.0)
     settling.change(10.0, in_flight=100)
     queued = Accounting(issued=500, running=8, waiting=42)
@@ -182,14 +191,14 @@ def test_those_that_waited_behind_a_queue_of_before_are_waited_for_as_well():
     assert settling.window(50.0, FULL, left=45, oldest_s=41.0, in_force=True).settled
 
 
-def test_requests_of_the_setting_itself_are_waited_for_only_so_long():
+def test_requests_of_the_setting_itself_are_waited_for_only_so_long() -> None:
     settling = Settling(0.0)
     settling.change(10.0, in_flight=8, longest_s=60.0)
     assert not settling.window(69.0, FULL, left=7, oldest_s=9.5, in_force=True).settled
     assert settling.window(70.0, FULL, left=7, oldest_s=9.5, in_force=True).settled
 
 
-def test_a_leg_that_warms_up_has_no_figures_before_it_is_warm():
+def test_a_leg_that_warms_up_has_no_figures_before_it_is_warm() -> None:
     settling = Settling(0.0)
     settling.change(10.0, in_flight=0, warming=True)
     assert not settling.window(40.0, FULL, left=0, oldest_s=39.0, in_force=True).settled
@@ -197,7 +206,7 @@ def test_a_leg_that_warms_up_has_no_figures_before_it_is_warm():
     assert settling.window(45.0, FULL, left=0, oldest_s=44.0, in_force=True).start_s == 41.0
 
 
-def test_a_ring_keeps_the_newest_rows_in_order_past_its_capacity():
+def test_a_ring_keeps_the_newest_rows_in_order_past_its_capacity() -> None:
     ring = Ring(2, 4096)
     for i in range(10_000):
         ring.append((float(i), 2.0 * i))
@@ -210,7 +219,7 @@ def test_a_ring_keeps_the_newest_rows_in_order_past_its_capacity():
     assert len(Ring(2, 4096).between(0.0)) == 0
 
 
-def test_history_buckets_by_hand_and_an_idle_second_is_zero_not_missing():
+def test_history_buckets_by_hand_and_an_idle_second_is_zero_not_missing() -> None:
     recorder = Recorder()
     history = History(100.0)
     recorder.add_step(step(100.4, running=2, generated_tokens=10), [])

@@ -6,6 +6,8 @@ import math
 import socket
 import threading
 import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
@@ -18,11 +20,12 @@ from tputtui.errors import UsageError
 from tputtui.goals import parse_goals
 from tputtui.hardware import GpuSample, HardwareSample
 from tputtui.report.prometheus import Exporter
+from tputtui.simulate.clock import VirtualTime
 
 DEMO = profile.load(profile.shipped()["demo"])
 
 
-def scraped(exporter):
+def scraped(exporter: Exporter) -> dict[str, Any]:
     """(name, sorted labels) → value."""
     with urllib.request.urlopen(exporter.address, timeout=PATIENCE_S) as answer:
         text = answer.read().decode()
@@ -34,20 +37,20 @@ def scraped(exporter):
 
 
 @pytest.fixture
-def theirs():
+def theirs() -> CollectorRegistry:
     """Where vLLM's own metrics would be; the default registry has those of other tests."""
     return CollectorRegistry()
 
 
 @pytest.fixture
-def exporter(theirs):
+def exporter(theirs: CollectorRegistry) -> Iterator[Exporter]:
     made = Exporter("127.0.0.1", 0, theirs)
     yield made
     made.close()
 
 
 @pytest.fixture
-def rig(exporter):
+def rig(exporter: Exporter) -> Rig:
     rig = Rig(DEMO.load, DEMO.knobs)
     rig.session.watch(exporter.see)
     rig.boot()
@@ -58,7 +61,7 @@ def rig(exporter):
     return rig
 
 
-def test_our_figures_are_those_of_the_screen(rig, exporter):
+def test_our_figures_are_those_of_the_screen(rig: Rig, exporter: Exporter) -> None:
     frame = rig.session.advance()
     found = scraped(exporter)
     assert found["tputtui_generated_tokens_total", ()] == frame.generated_tokens
@@ -79,7 +82,7 @@ def test_our_figures_are_those_of_the_screen(rig, exporter):
     assert rate == pytest.approx(frame.figures.generated_per_s)
 
 
-def test_a_p99_is_there_once_it_is_resolved(rig, exporter):
+def test_a_p99_is_there_once_it_is_resolved(rig: Rig, exporter: Exporter) -> None:
     frame = rig.session.advance()
     found = scraped(exporter)
     for name in ("ttft", "itl"):
@@ -88,7 +91,7 @@ def test_a_p99_is_there_once_it_is_resolved(rig, exporter):
     assert frame.latencies.itl.p99_resolved
 
 
-def test_an_engine_apart_has_vllms_commonest_names_too(rig, exporter):
+def test_an_engine_apart_has_vllms_commonest_names_too(rig: Rig, exporter: Exporter) -> None:
     account = rig.session.advance().accounting
     found = scraped(exporter)
     model = (("model_name", "shape:demo"),)
@@ -97,7 +100,9 @@ def test_an_engine_apart_has_vllms_commonest_names_too(rig, exporter):
     assert found["vllm:generation_tokens_total", model] > 0
 
 
-def test_vllms_own_are_passed_on_as_they_are_and_not_told_twice(rig, exporter, theirs):
+def test_vllms_own_are_passed_on_as_they_are_and_not_told_twice(
+    rig: Rig, exporter: Exporter, theirs: CollectorRegistry
+) -> None:
     own = Gauge("vllm:num_requests_running", "…", ["model_name", "engine"], registry=theirs)
     own.labels("m", "0").set(7)
     Gauge("python_something", "…", registry=theirs).set(1)
@@ -107,16 +112,16 @@ def test_vllms_own_are_passed_on_as_they_are_and_not_told_twice(rig, exporter, t
     assert not [name for name, _ in found if name.startswith("python_")]
 
 
-def test_before_anything_is_known_it_answers_all_the_same(exporter):
+def test_before_anything_is_known_it_answers_all_the_same(exporter: Exporter) -> None:
     assert scraped(exporter) == {}
 
 
-def test_nothing_is_not_a_number_but_what_is_not_known(rig, exporter):
+def test_nothing_is_not_a_number_but_what_is_not_known(rig: Rig, exporter: Exporter) -> None:
     unknown = {name for (name, _), value in scraped(exporter).items() if math.isnan(value)}
     assert unknown <= {"tputtui_window_generated_tokens_per_second"}
 
 
-def test_it_listens_where_it_was_told_and_no_longer_than_it_should():
+def test_it_listens_where_it_was_told_and_no_longer_than_it_should() -> None:
     made = Exporter("127.0.0.1", 0)
     port = int(made.address.rpartition(":")[2].partition("/")[0])
     with pytest.raises(UsageError, match="cannot be listened on"):
@@ -130,10 +135,10 @@ def test_it_listens_where_it_was_told_and_no_longer_than_it_should():
     assert not [t for t in threading.enumerate() if not t.daemon and t.name.startswith("Thread")]
 
 
-def test_scrapes_at_once_disturb_nothing(rig, exporter):
+def test_scrapes_at_once_disturb_nothing(rig: Rig, exporter: Exporter) -> None:
     said = []
 
-    def scrape():
+    def scrape() -> None:
         said.append(scraped(exporter)["tputtui_requests_issued_total", ()])
 
     threads = [threading.Thread(target=scrape) for _ in range(8)]
@@ -146,7 +151,7 @@ def test_scrapes_at_once_disturb_nothing(rig, exporter):
     assert rig.session.advance().accounting.balanced
 
 
-def test_our_names_follow_the_conventions(rig, exporter):
+def test_our_names_follow_the_conventions(rig: Rig, exporter: Exporter) -> None:
     for family in exporter.collect():
         assert family.name.startswith(("tputtui", "vllm:"))
         assert family.documentation.endswith(".")
@@ -156,16 +161,18 @@ def test_our_names_follow_the_conventions(rig, exporter):
 class Gpus:
     """A machine with GPUs, last read `age_s` ago."""
 
-    def __init__(self, clock, gpus, age_s=0.0):
+    def __init__(
+        self, clock: VirtualTime, gpus: Callable[[float], tuple[GpuSample, ...]], age_s: float = 0.0
+    ) -> None:
         self._clock, self._gpus, self._age_s = clock, gpus, age_s
 
-    def latest(self):
+    def latest(self) -> HardwareSample:
         now_s = self._clock()
         return HardwareSample(now_s, self._gpus(now_s), "ok", now_s - self._age_s, None, None)
 
 
 @pytest.fixture
-def young(exporter):
+def young(exporter: Exporter) -> Rig:
     """One that has served for some seconds."""
     rig = Rig.booted(DEMO.load)
     rig.session.watch(exporter.see)
@@ -173,8 +180,10 @@ def young(exporter):
     return rig
 
 
-def test_gpus_are_told_one_by_one_and_what_one_lacks_is_left_out(young, exporter):
-    def read(now_s):
+def test_gpus_are_told_one_by_one_and_what_one_lacks_is_left_out(
+    young: Rig, exporter: Exporter
+) -> None:
+    def read(now_s: float) -> tuple[GpuSample, GpuSample, GpuSample]:
         return (
             GpuSample(
                 0, "A", util_frac=0.5, mem_ours_bytes=6e10, pcie_rx_bytes_per_s=1e9, xid=79,
@@ -189,7 +198,7 @@ def test_gpus_are_told_one_by_one_and_what_one_lacks_is_left_out(young, exporter
     frame = young.session.advance()
     found = scraped(exporter)
 
-    def told(name):
+    def told(name: str) -> dict[str, Any]:
         return {labels[0][1]: value for (key, labels), value in found.items() if key == name}
 
     assert told("tputtui_gpu_util_frac") == {"0": 0.5, "1": 0.25}
@@ -210,7 +219,7 @@ def test_gpus_are_told_one_by_one_and_what_one_lacks_is_left_out(young, exporter
     assert scraped(exporter)["tputtui_gpu_age_seconds", ()] >= 7
 
 
-def test_every_family_has_its_words(young, exporter):
+def test_every_family_has_its_words(young: Rig, exporter: Exporter) -> None:
     young.session._hardware = Gpus(young.clock, lambda now_s: (GpuSample(0, "A", util_frac=0.5),))
     young.run(1.0)
     with urllib.request.urlopen(exporter.address, timeout=PATIENCE_S) as answer:

@@ -12,7 +12,7 @@ from tputtui.errors import UsageError
 from tputtui.profile import EngineSpec
 
 
-def test_shapes_are_shipped_with_a_config_each():
+def test_shapes_are_shipped_with_a_config_each() -> None:
     found = shapes()
     assert set(found) >= {"demo", "llama-3.1-8b", "llama-3.3-70b", "qwen3-8b"}
     for folder in found.values():
@@ -21,18 +21,18 @@ def test_shapes_are_shipped_with_a_config_each():
         assert config["num_attention_heads"] % config["num_key_value_heads"] == 0
 
 
-def test_only_the_prefix_makes_a_shape():
+def test_only_the_prefix_makes_a_shape() -> None:
     assert is_shape("shape:demo")
     assert not is_shape("demo")
     assert not is_shape("org/shape:demo")
 
 
-def test_other_models_are_left_as_they_are():
+def test_other_models_are_left_as_they_are() -> None:
     spec = EngineSpec("meta-llama/Llama-3.1-8B-Instruct", {"max_num_seqs": 4})
     assert resolve(spec) == spec
 
 
-def test_a_shape_becomes_its_folder_with_what_it_needs_underneath():
+def test_a_shape_becomes_its_folder_with_what_it_needs_underneath() -> None:
     resolved = resolve(EngineSpec("shape:qwen3-8b"))
     assert resolved.model == str(shapes()["qwen3-8b"])
     assert resolved.args == {
@@ -42,7 +42,7 @@ def test_a_shape_becomes_its_folder_with_what_it_needs_underneath():
     }
 
 
-def test_a_person_s_arguments_go_on_top_of_a_shape_s_defaults():
+def test_a_person_s_arguments_go_on_top_of_a_shape_s_defaults() -> None:
     default = resolve(EngineSpec("shape:demo")).args
     spec = EngineSpec("shape:demo", {"max_num_seqs": 7, "block_size": None, "seed": 3})
     resolved = resolve(spec).args
@@ -51,7 +51,7 @@ def test_a_person_s_arguments_go_on_top_of_a_shape_s_defaults():
     assert resolve(EngineSpec("shape:demo")).args == default
 
 
-def test_an_unknown_shape_is_refused_with_the_nearest_or_all():
+def test_an_unknown_shape_is_refused_with_the_nearest_or_all() -> None:
     with pytest.raises(UsageError, match=r"no built-in shape called 'llama-3\.1-7b'") as refusal:
         resolve(EngineSpec("shape:llama-3.1-7b"))
     assert refusal.value.hint == "Did you mean `llama-3.1-8b`?"
@@ -72,7 +72,9 @@ def test_an_unknown_shape_is_refused_with_the_nearest_or_all():
         ("llama-3.3-70b", 70.55e9),
     ],
 )
-def test_shapes_have_as_many_parameters_as_the_models_they_are_named_for(name, parameters):
+def test_shapes_have_as_many_parameters_as_the_models_they_are_named_for(
+    name: str, parameters: float
+) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,7 +21,7 @@ STUB = Path(__file__).with_name("nvml") / "libnvidia-ml.c"
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory):
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What `tests/nvml/probe.py` printed."""
     pytest.importorskip("pynvml")
     compiler = shutil.which("cc") or shutil.which("gcc")
@@ -43,18 +44,20 @@ def seen(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def gpus(seen):
+def gpus(seen: dict[str, Any]) -> tuple[GpuSample, ...]:
     """The last of ten readings: every GPU's turn has come."""
     return msgspec.convert(seen["last"], tuple[GpuSample, ...])
 
 
-def test_all_eight_are_there_in_their_order(seen, gpus):
+def test_all_eight_are_there_in_their_order(
+    seen: dict[str, Any], gpus: tuple[GpuSample, ...]
+) -> None:
     assert (seen["status"], seen["driver"]) == ("ok", "580.65.06")
     assert [gpu.index for gpu in gpus] == list(range(8))
     assert [gpu.visible for gpu in gpus] == [True] * 3 + [False] * 5
 
 
-def test_one_in_order_tells_everything(gpus):
+def test_one_in_order_tells_everything(gpus: tuple[GpuSample, ...]) -> None:
     gpu = gpus[3]
     assert (gpu.name, gpu.util_frac) == ("NVIDIA H100 80GB HBM3", 0.3)
     assert (gpu.mem_used_bytes, gpu.mem_total_bytes) == (24 * GIB, 80 * GIB)
@@ -65,7 +68,7 @@ def test_one_in_order_tells_everything(gpus):
     assert (gpu.mig, gpu.mig_instances, gpu.lost) == (False, (), False)
 
 
-def test_memory_is_told_apart_by_who_holds_it(gpus):
+def test_memory_is_told_apart_by_who_holds_it(gpus: tuple[GpuSample, ...]) -> None:
     own, untold, idle = gpus[0], gpus[1], gpus[5]
     # Others': init, and one that is not to be seen from here.
     assert (own.mem_ours_bytes, own.mem_others_bytes) == (60 * GIB, 3 * GIB)
@@ -81,7 +84,7 @@ def test_memory_is_told_apart_by_who_holds_it(gpus):
     assert (idle.mem_ours_bytes, idle.mem_others_bytes, idle.process_count) == (0, 0, 0)
 
 
-def test_nvlink_is_a_rate_over_all_links_and_the_time_between(seen):
+def test_nvlink_is_a_rate_over_all_links_and_the_time_between(seen: dict[str, Any]) -> None:
     first = msgspec.convert(seen["first"], tuple[GpuSample, ...])
     second = msgspec.convert(seen["second"], tuple[GpuSample, ...])
     assert {gpu.nvlink_rx_bytes_per_s for gpu in first} == {None}
@@ -91,7 +94,9 @@ def test_nvlink_is_a_rate_over_all_links_and_the_time_between(seen):
         assert gpu.nvlink_tx_bytes_per_s == 500 * 1024 * (gpu.index + 1)
 
 
-def test_pcie_is_measured_on_one_gpu_at_each_reading(seen, gpus):
+def test_pcie_is_measured_on_one_gpu_at_each_reading(
+    seen: dict[str, Any], gpus: tuple[GpuSample, ...]
+) -> None:
     first = msgspec.convert(seen["first"], tuple[GpuSample, ...])
     second = msgspec.convert(seen["second"], tuple[GpuSample, ...])
     assert [gpu.pcie_rx_bytes_per_s is not None for gpu in first] == [True] + [False] * 7
@@ -99,13 +104,13 @@ def test_pcie_is_measured_on_one_gpu_at_each_reading(seen, gpus):
     assert (gpus[5].pcie_rx_bytes_per_s, gpus[5].pcie_tx_bytes_per_s) == (1000005e3, 2000005e3)
 
 
-def test_errors_and_faults_are_those_of_the_gpu_that_had_them(gpus):
+def test_errors_and_faults_are_those_of_the_gpu_that_had_them(gpus: tuple[GpuSample, ...]) -> None:
     assert (gpus[2].ecc_corrected, gpus[2].ecc_uncorrected) == (17, 2)
     assert gpus[2].throttle == ("power cap",)
     assert [gpu.xid for gpu in gpus] == [0, 0, 0, 74, 0, 0, None, None]
 
 
-def test_mig_instances_have_profile_and_memory(gpus):
+def test_mig_instances_have_profile_and_memory(gpus: tuple[GpuSample, ...]) -> None:
     cut = gpus[4]
     assert (cut.mig, cut.util_frac) == (True, None)
     assert cut.mig_instances == (
@@ -114,7 +119,7 @@ def test_mig_instances_have_profile_and_memory(gpus):
     )
 
 
-def test_what_one_does_not_offer_is_missing_there_alone(gpus):
+def test_what_one_does_not_offer_is_missing_there_alone(gpus: tuple[GpuSample, ...]) -> None:
     powerless, old = gpus[5], gpus[7]
     assert (powerless.power_w, powerless.power_limit_w, powerless.energy_j) == (None, None, None)
     assert (powerless.nvlink_rx_bytes_per_s, powerless.nvlink_tx_bytes_per_s) == (None, None)
@@ -123,13 +128,15 @@ def test_what_one_does_not_offer_is_missing_there_alone(gpus):
     assert (old.pcie_rx_bytes_per_s, old.ecc_corrected, old.mig) == (None, None, None)
 
 
-def test_one_that_is_lost_keeps_its_place(gpus):
+def test_one_that_is_lost_keeps_its_place(gpus: tuple[GpuSample, ...]) -> None:
     assert gpus[6] == GpuSample(index=6, name="GPU 6", visible=False)
     assert gpus[6].lost
     assert [gpu.index for gpu in gpus if gpu.lost] == [6]
 
 
-def test_a_call_that_hangs_leaves_what_was_read_last_stale_and_stalls_nothing(seen):
+def test_a_call_that_hangs_leaves_what_was_read_last_stale_and_stalls_nothing(
+    seen: dict[str, Any],
+) -> None:
     hang = seen["hang"]
     assert (hang["gpus"], hang["age_s"], hang["stale"]) == (8, 10.0, True)
     # It comes back by itself; and one that does not holds up no end.

@@ -15,19 +15,20 @@ from tputtui.measure.energy import EnergyMeter, cost_per_mtok
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import StepSample
 from tputtui.measure.window import Phase
+from tputtui.simulate.clock import VirtualTime
 
 BASE = Workload(ClosedLoop(96), pairs=((100, 20, 1.0),))
 
 
-def rig_with(**texts):
+def rig_with(**texts: str) -> Rig:
     return Rig.booted(from_texts(BASE, {"prompt": "100", "output": "20"} | texts), max_num_seqs=64)
 
 
-def phase(rig):
+def phase(rig: Rig) -> Phase:
     return rig.session.advance().window.phase
 
 
-def test_a_constant_load_settles_is_measured_and_is_steady():
+def test_a_constant_load_settles_is_measured_and_is_steady() -> None:
     rig = rig_with(arrivals="96")
     seen = []
     for _ in range(30):
@@ -37,7 +38,7 @@ def test_a_constant_load_settles_is_measured_and_is_steady():
     assert seen == [Phase.SETTLING, Phase.MEASURING, Phase.STEADY]
 
 
-def test_a_turned_limit_unsettles_and_settles_again():
+def test_a_turned_limit_unsettles_and_settles_again() -> None:
     rig = rig_with(arrivals="96")
     rig.run(15.0)
     rig.session.steer.limits.set("max_num_seqs", 16)
@@ -47,7 +48,7 @@ def test_a_turned_limit_unsettles_and_settles_again():
     assert phase(rig) is Phase.STEADY
 
 
-def test_a_ramp_gives_no_figure_until_it_has_come_to_rest():
+def test_a_ramp_gives_no_figure_until_it_has_come_to_rest() -> None:
     rig = rig_with(arrivals="4..90 over 20s")
     rig.run(10.0)
     frame = rig.session.advance()
@@ -62,7 +63,7 @@ def test_a_ramp_gives_no_figure_until_it_has_come_to_rest():
     assert tuned(frame, rig.session.recorder).tuned.figures["tokens_per_s"].value > 0
 
 
-def test_each_step_of_a_staircase_is_a_setting_of_its_own():
+def test_each_step_of_a_staircase_is_a_setting_of_its_own() -> None:
     rig = rig_with(arrivals="8,32,64 each 20s")
     labels = {}
     for _ in range(60):
@@ -72,7 +73,7 @@ def test_each_step_of_a_staircase_is_a_setting_of_its_own():
     assert labels == {"a": 8, "b": 32, "c": 64}
 
 
-def test_a_load_that_is_held_drains_and_nothing_is_quoted():
+def test_a_load_that_is_held_drains_and_nothing_is_quoted() -> None:
     rig = rig_with(arrivals="96")
     rig.run(15.0)
     rig.session.steer.load.toggle()
@@ -85,7 +86,7 @@ def test_a_load_that_is_held_drains_and_nothing_is_quoted():
     assert phase(rig) is Phase.IDLE
 
 
-def test_a_queue_that_grows_is_not_steady_and_says_saturated():
+def test_a_queue_that_grows_is_not_steady_and_says_saturated() -> None:
     rig = rig_with(arrivals="400/s")
     rig.session.steer.limits.set("max_num_seqs", 8)
     rig.run(70.0)
@@ -94,7 +95,7 @@ def test_a_queue_that_grows_is_not_steady_and_says_saturated():
     assert frame.figures.saturated
 
 
-def test_a_load_that_repeats_is_measured_over_whole_periods():
+def test_a_load_that_repeats_is_measured_over_whole_periods() -> None:
     rig = rig_with(arrivals="constant:30/s for 2s, 5 for 3s")
     rig.run(33.0)
     frame = rig.session.advance()
@@ -106,7 +107,7 @@ def test_a_load_that_repeats_is_measured_over_whole_periods():
     assert frame.window.phase is Phase.STEADY
 
 
-def test_a_paused_process_does_not_make_a_ramp_of_a_constant_load():
+def test_a_paused_process_does_not_make_a_ramp_of_a_constant_load() -> None:
     rig = rig_with(arrivals="96")
     rig.run(10.0)
     rig.clock.advance(30.0)
@@ -114,7 +115,7 @@ def test_a_paused_process_does_not_make_a_ramp_of_a_constant_load():
     assert phase(rig) is not Phase.RAMPING
 
 
-def test_goals_are_judged_live_and_only_while_something_can_be_quoted():
+def test_goals_are_judged_live_and_only_while_something_can_be_quoted() -> None:
     rig = rig_with(arrivals="96")
     rig.run(20.0)
     session = rig.session
@@ -130,7 +131,7 @@ def test_goals_are_judged_live_and_only_while_something_can_be_quoted():
     assert session.snapshot().goals == session.goals
 
 
-def test_requests_cut_by_a_limit_are_bad_for_a_goal():
+def test_requests_cut_by_a_limit_are_bad_for_a_goal() -> None:
     rig = rig_with(arrivals="40")
     rig.session.set_goals(parse_goals("e2e_p50=100s"))
     rig.run(8.0)
@@ -145,7 +146,7 @@ def test_requests_cut_by_a_limit_are_bad_for_a_goal():
     assert (ended[:, ENDED["good"]] == 0).sum() == frame.accounting.cut
 
 
-def test_tokens_per_joule_by_hand():
+def test_tokens_per_joule_by_hand() -> None:
     recorder, meter = Recorder(), EnergyMeter()
     for second in range(1, 11):
         values = {name: 0 for name in StepSample._fields}
@@ -163,10 +164,10 @@ def test_tokens_per_joule_by_hand():
 class Machine:
     """One whose GPUs count energy at so many watts each; None does not count."""
 
-    def __init__(self, clock, *watts):
+    def __init__(self, clock: VirtualTime, *watts: float | None) -> None:
         self._clock, self._watts = clock, watts
 
-    def latest(self):
+    def latest(self) -> HardwareSample:
         now_s = self._clock()
         gpus = tuple(
             GpuSample(n, "GPU", visible=n < 3, energy_j=None if watts is None else watts * now_s)
@@ -175,7 +176,7 @@ class Machine:
         return HardwareSample(now_s, gpus, "ok", now_s, None, None)
 
 
-def test_energy_is_that_of_every_gpu_in_use():
+def test_energy_is_that_of_every_gpu_in_use() -> None:
     rig = rig_with(arrivals="96")
     rig.session._hardware = Machine(rig.clock, 300.0, 200.0, 100.0, None)
     rig.run(10.0)
@@ -185,14 +186,14 @@ def test_energy_is_that_of_every_gpu_in_use():
     assert frame.tokens_per_joule == pytest.approx(expected, rel=0.1)
 
 
-def test_energy_is_not_told_while_one_gpu_in_use_does_not_count_it():
+def test_energy_is_not_told_while_one_gpu_in_use_does_not_count_it() -> None:
     rig = rig_with(arrivals="96")
     rig.session._hardware = Machine(rig.clock, 300.0, None, 100.0)
     rig.run(5.0)
     assert math.isnan(rig.session.advance().tokens_per_joule)
 
 
-def test_cost_of_a_million_tokens_by_hand():
+def test_cost_of_a_million_tokens_by_hand() -> None:
     # 3.60 an hour is 0.001 a second; at 500 tok/s a million tokens take 2,000 s.
     assert cost_per_mtok(3.6, 500.0) == pytest.approx(2.0)
     assert math.isnan(cost_per_mtok(None, 500.0))
@@ -207,12 +208,14 @@ def test_cost_of_a_million_tokens_by_hand():
 
 
 @pytest.mark.parametrize(("age_s", "told"), [(1.0, ["thermal"]), (10.0, [])])
-def test_a_driver_that_hangs_says_nothing_of_what_binds_now(monkeypatch, age_s, told):
-    def spy(*_, throttled, **__):
+def test_a_driver_that_hangs_says_nothing_of_what_binds_now(
+    monkeypatch: pytest.MonkeyPatch, age_s: float, told: list[str]
+) -> None:
+    def spy(*_: object, throttled: list[str], **__: object) -> None:
         seen.append(throttled)
 
     class Hot(Machine):
-        def latest(self):
+        def latest(self) -> HardwareSample:
             now_s = self._clock()
             gpus = (GpuSample(0, "GPU", throttle=("thermal",)),)
             return HardwareSample(now_s, gpus, "ok", now_s - age_s, None, None)

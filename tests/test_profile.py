@@ -12,7 +12,7 @@ from tputtui.profile import EngineSpec, Profile
 from tputtui.profile.evidence import Evidence, Figure, Machine, Measured, Model, Span
 
 
-def evidence_of(state="tuned live", **values):
+def evidence_of(state: str = "tuned live", **values: float) -> Evidence:
     """Evidence with these figures."""
     figures = {name: Figure(value, 0.9 * value, 1.1 * value, 60) for name, value in values.items()}
     found = Measured(
@@ -24,7 +24,7 @@ def evidence_of(state="tuned live", **values):
     return Evidence(state, tuned=found)
 
 
-def test_a_saved_profile_reads_back_the_same(tmp_path: Path):
+def test_a_saved_profile_reads_back_the_same(tmp_path: Path) -> None:
     saved = Profile(
         engine=EngineSpec("shape:demo", {"max_num_seqs": 256, "enforce_eager": True}),
         load=Workload(Poisson(2.5), LogNormal(200, 0.5, 16, 900), Uniform(4, 9), seed=17),
@@ -36,7 +36,7 @@ def test_a_saved_profile_reads_back_the_same(tmp_path: Path):
     assert profile.load(path) == saved
 
 
-def test_shipped_profiles_are_at_least_four_and_each_says_what_it_models():
+def test_shipped_profiles_are_at_least_four_and_each_says_what_it_models() -> None:
     shipped = profile.shipped()
     assert {"demo", "chat", "rag", "batch"} <= set(shipped)
     for path in shipped.values():
@@ -47,7 +47,7 @@ def test_shipped_profiles_are_at_least_four_and_each_says_what_it_models():
         assert loaded.knobs
 
 
-def test_saving_never_overwrites_silently(tmp_path: Path):
+def test_saving_never_overwrites_silently(tmp_path: Path) -> None:
     mine = tmp_path / "a.yaml"
     mine.write_text("mine")
     new = Profile(EngineSpec("m"))
@@ -59,7 +59,7 @@ def test_saving_never_overwrites_silently(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.yaml"]
 
 
-def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path):
+def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ProfileError, match="could not be written"):
         profile.save(Profile(EngineSpec("m")), tmp_path / "file" / "a.yaml")
@@ -94,7 +94,9 @@ def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path):
         ("tputtui: 1\nengine: &a\n  x: *a", "line 3", "no aliases", ""),
     ],
 )  # fmt: skip
-def test_each_mistake_is_one_sentence_with_file_place_and_hint(text, place, says, hint):
+def test_each_mistake_is_one_sentence_with_file_place_and_hint(
+    text: str, place: str, says: str, hint: str
+) -> None:
     with pytest.raises(ProfileError) as refusal:
         profile.parse(text, "my.yaml")
     message = refusal.value.message
@@ -106,7 +108,9 @@ def test_each_mistake_is_one_sentence_with_file_place_and_hint(text, place, says
     assert refusal.value.exit_code == 2
 
 
-def test_a_name_finds_the_users_own_profile_before_the_shipped_one(tmp_path, monkeypatch):
+def test_a_name_finds_the_users_own_profile_before_the_shipped_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert profile.find("demo") == profile.shipped()["demo"]
     mine = profile.save(Profile(EngineSpec("m")), profile.user_dir() / "demo.yaml")
@@ -116,12 +120,12 @@ def test_a_name_finds_the_users_own_profile_before_the_shipped_one(tmp_path, mon
     assert "demo" in refusal.value.hint
 
 
-def test_a_missing_file_is_a_sentence(tmp_path):
+def test_a_missing_file_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ProfileError, match="No such file"):
         profile.load(tmp_path / "gone.yaml")
 
 
-def test_the_default_load_queues_at_64_sequences():
+def test_the_default_load_queues_at_64_sequences() -> None:
     load = profile.parse("tputtui: 1", "x").load
     assert isinstance(load.arrivals, ClosedLoop)
     assert load.arrivals.in_flight > 64

@@ -7,6 +7,7 @@ import os
 import random
 import threading
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import msgspec
@@ -58,15 +59,15 @@ price_per_hour: 25e-1
 """
 
 
-def changed(**changes):
+def changed(**changes: Any) -> Profile:
     return msgspec.structs.replace(profile.parse(BY_HAND, "x"), **changes)
 
 
-def test_an_unchanged_profile_is_saved_as_it_was_written():
+def test_an_unchanged_profile_is_saved_as_it_was_written() -> None:
     assert resaved(profile.parse(BY_HAND, "x"), BY_HAND).split() == BY_HAND.split()
 
 
-def test_comments_order_and_spelling_survive_and_only_what_changed_is_touched():
+def test_comments_order_and_spelling_survive_and_only_what_changed_is_touched() -> None:
     old = profile.parse(BY_HAND, "x")
     new = changed(
         knobs={"max_num_seqs": 48, "max_num_batched_tokens": 2048, "scheduling_policy": 1},
@@ -90,7 +91,7 @@ def test_comments_order_and_spelling_survive_and_only_what_changed_is_touched():
     assert lines[lines.index("price_per_hour: 25e-1") + 1] == "evidence:"
 
 
-def test_a_file_that_calls_its_limits_knobs_is_read_and_keeps_its_word():
+def test_a_file_that_calls_its_limits_knobs_is_read_and_keeps_its_word() -> None:
     former = BY_HAND.replace("\nlimits:", "\nknobs:")
     assert profile.parse(former, "x") == profile.parse(BY_HAND, "x")
     text = resaved(changed(knobs={"max_num_seqs": 32}), former)
@@ -99,7 +100,7 @@ def test_a_file_that_calls_its_limits_knobs_is_read_and_keeps_its_word():
     assert "limits:" in profile.dump(changed())
 
 
-def test_what_is_gone_goes_and_another_kind_is_written_anew():
+def test_what_is_gone_goes_and_another_kind_is_written_anew() -> None:
     new = changed(
         engine=EngineSpec("org/model", {"max_num_seqs": 256}),
         load=msgspec.structs.replace(changed().load, arrivals=Poisson(2.5)),
@@ -114,7 +115,7 @@ def test_what_is_gone_goes_and_another_kind_is_written_anew():
     assert "# The night's own." in text
 
 
-def test_words_that_yaml_would_read_as_something_else_are_quoted():
+def test_words_that_yaml_would_read_as_something_else_are_quoted() -> None:
     args = {
         "a": "on",
         "b": "1e3",
@@ -130,13 +131,13 @@ def test_words_that_yaml_would_read_as_something_else_are_quoted():
     assert profile.parse(profile.dump(new), "x") == new
 
 
-def test_saving_over_an_older_text_that_is_no_profile_writes_it_plainly():
+def test_saving_over_an_older_text_that_is_no_profile_writes_it_plainly() -> None:
     new = changed()
     for old in ("", "- a", "tputtui: [", "a: &x 1\nb: *x"):
         assert profile.parse(resaved(new, old), "x") == new
 
 
-def test_a_link_goes_on_pointing_to_its_file_and_rights_stay(tmp_path):
+def test_a_link_goes_on_pointing_to_its_file_and_rights_stay(tmp_path: Path) -> None:
     file, link = tmp_path / "real.yaml", tmp_path / "link.yaml"
     file.write_text(BY_HAND)
     file.chmod(0o600)
@@ -147,11 +148,13 @@ def test_a_link_goes_on_pointing_to_its_file_and_rights_stay(tmp_path):
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_crash_while_saving_leaves_the_old_file_whole(tmp_path, monkeypatch):
+def test_a_crash_while_saving_leaves_the_old_file_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "a.yaml"
     profile.save(changed(about="old"), file)
 
-    def full(descriptor):
+    def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
@@ -161,10 +164,12 @@ def test_a_crash_while_saving_leaves_the_old_file_whole(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["a.yaml"]
 
 
-def test_of_many_that_save_one_name_at_once_one_wins_and_the_others_are_told(tmp_path):
+def test_of_many_that_save_one_name_at_once_one_wins_and_the_others_are_told(
+    tmp_path: Path,
+) -> None:
     said, gate = [], threading.Barrier(8)
 
-    def save(number):
+    def save(number: int) -> None:
         gate.wait()
         try:
             profile.save(changed(about=str(number)), tmp_path / "a.yaml")
@@ -218,7 +223,7 @@ evidence:
 """
 
 
-def test_a_profile_written_before_the_format_was_settled_is_read_with_its_figures():
+def test_a_profile_written_before_the_format_was_settled_is_read_with_its_figures() -> None:
     old = profile.parse(DRAFT, "x")
     found = old.evidence.tuned
     assert old.evidence.state == "tuned live"
@@ -233,7 +238,7 @@ def test_a_profile_written_before_the_format_was_settled_is_read_with_its_figure
     assert "window_s: 60" not in profile.dump(old)
 
 
-def test_a_draft_without_figures_keeps_why():
+def test_a_draft_without_figures_keeps_why() -> None:
     text = DRAFT.partition("evidence:")[0] + (
         "evidence: {state: 'tuned live; no figures, a sweep was under way', saved: x, device: cpu}"
     )
@@ -243,7 +248,7 @@ def test_a_draft_without_figures_keeps_why():
     assert profile.parse(DRAFT.partition("evidence:")[0] + "evidence: {}", "x").evidence is None
 
 
-def test_every_profile_this_repository_ever_shipped_is_read():
+def test_every_profile_this_repository_ever_shipped_is_read() -> None:
     for path in profile.shipped().values():
         assert profile.parse(path.read_text(), path.name).load
 
@@ -251,12 +256,12 @@ def test_every_profile_this_repository_ever_shipped_is_read():
 # -- the schema ----------------------------------------------------------------------------------
 
 
-def test_the_schema_for_editors_is_the_one_the_types_make():
+def test_the_schema_for_editors_is_the_one_the_types_make() -> None:
     assert SCHEMA.read_text() == schema_text(), "renew it: tputtui profiles schema"
 
 
 @pytest.mark.parametrize("name", sorted(profile.shipped()))
-def test_what_is_read_agrees_with_the_schema(name):
+def test_what_is_read_agrees_with_the_schema(name: str) -> None:
     validator = jsonschema.Draft202012Validator(json.loads(schema_text()))
     validator.validate(yaml.safe_load(profile.shipped()[name].read_text()))
     saved = msgspec.structs.replace(
@@ -278,7 +283,7 @@ def test_what_is_read_agrees_with_the_schema(name):
         "tputtui: 1\nload: {arrivals: {kind: poison, rate: 4}}",
     ],
 )
-def test_the_schema_refuses_what_the_reader_refuses(text):
+def test_the_schema_refuses_what_the_reader_refuses(text: str) -> None:
     validator = jsonschema.Draft202012Validator(json.loads(schema_text()))
     assert list(validator.iter_errors(yaml.safe_load(text)))
     with pytest.raises(ProfileError):
@@ -308,14 +313,14 @@ def test_the_schema_refuses_what_the_reader_refuses(text):
         ("tputtui: 1\nengine: {x: " + "{a: " * 3000 + "}" * 3000 + "}", "not readable"),
     ],
 )
-def test_what_yaml_allows_and_a_profile_does_not_is_a_sentence(text, says):
+def test_what_yaml_allows_and_a_profile_does_not_is_a_sentence(text: str, says: str) -> None:
     with pytest.raises(ProfileError) as refusal:
         profile.parse(text, "x.yaml")
     assert says in str(refusal.value)
     assert "\n" not in refusal.value.message
 
 
-def test_a_file_too_large_or_no_text_is_a_sentence(tmp_path):
+def test_a_file_too_large_or_no_text_is_a_sentence(tmp_path: Path) -> None:
     large, binary = tmp_path / "large.yaml", tmp_path / "binary.yaml"
     large.write_bytes(b"#" * ((1 << 20) + 1))
     binary.write_bytes(b"tputtui: \xff")
@@ -354,7 +359,7 @@ TREES = st.recursive(
 )
 
 
-def told_cleanly(text, *, over=False):
+def told_cleanly(text: str, *, over: bool = False) -> None:
     """A valid profile that is written and read back the same, or a sentence."""
     try:
         found = profile.parse(text, "x.yaml")
@@ -371,20 +376,22 @@ def told_cleanly(text, *, over=False):
 
 @settings(max_examples=MANY, deadline=None, suppress_health_check=list(HealthCheck))
 @given(TEXTS)
-def test_any_text_is_a_profile_or_a_sentence(text):
+def test_any_text_is_a_profile_or_a_sentence(text: str) -> None:
     told_cleanly(text)
 
 
 @settings(max_examples=MANY // 4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(KEYS, TREES, max_size=6))
-def test_any_yaml_is_a_profile_or_a_sentence(tree):
+def test_any_yaml_is_a_profile_or_a_sentence(tree: dict[str, Any]) -> None:
     told_cleanly(yaml.safe_dump({"tputtui": 1, **tree}, allow_unicode=True))
 
 
 @settings(max_examples=MANY, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from([BY_HAND, DRAFT, *(p.read_text() for p in profile.shipped().values())]),
        st.randoms(use_true_random=False))  # fmt: skip
-def test_a_profile_with_anything_wrong_in_it_is_a_profile_or_a_sentence(text, chance):
+def test_a_profile_with_anything_wrong_in_it_is_a_profile_or_a_sentence(
+    text: str, chance: random.Random
+) -> None:
     told_cleanly(_spoilt(text, chance), over=chance.random() < 0.2)
 
 
@@ -418,7 +425,7 @@ def _spoilt(text: str, chance: random.Random) -> str:
     return text
 
 
-def test_nothing_in_a_profile_runs(tmp_path):
+def test_nothing_in_a_profile_runs(tmp_path: Path) -> None:
     for tag in ("!!python/object/apply:os.system", "!!python/name:os.system", "!!python/module:os"):
         with pytest.raises(ProfileError):
             profile.parse(f"tputtui: 1\nabout: {tag} ['touch {tmp_path}/ran']", "x")

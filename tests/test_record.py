@@ -7,6 +7,7 @@ import os
 import random
 import threading
 from dataclasses import fields, replace
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -22,6 +23,7 @@ from tputtui.engine.protocol import State
 from tputtui.errors import UsageError
 from tputtui.goals import parse_goals
 from tputtui.hardware import GpuProcess, GpuSample, HardwareSample, MigInstance
+from tputtui.load.workload import Workload
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import STEP, Outcome, RequestSample, StepSample
 from tputtui.measure.window import latencies
@@ -30,12 +32,15 @@ from tputtui.record.journal import Journal
 from tputtui.record.line import Head, restored
 from tputtui.record.reading import read_log
 from tputtui.record.replay import Replay
+from tputtui.simulate.clock import VirtualTime
 
 
 class Recorded:
     """A run on the deterministic engine whose log is written line by line."""
 
-    def __init__(self, path, *, load=None, before_boot=False, **engine):
+    def __init__(
+        self, path: Path, *, load: Workload | None = None, before_boot: bool = False, **engine: int
+    ) -> None:
         demo = profile.load(profile.shipped()["demo"])
         self.rig = Rig(load or demo.load, demo.knobs, **engine)
         self.session = self.rig.session
@@ -48,20 +53,20 @@ class Recorded:
             self.journal.turn()
         self.rig.boot()
 
-    def run(self, seconds):
+    def run(self, seconds: int) -> None:
         for _ in range(seconds):
             self.rig.run(1.0)
             self.frames.append(self.session.advance())
             self.journal.turn()
 
-    def end(self):
+    def end(self) -> Recorded:
         self.journal.turn("left")
         assert not self.journal.failure
         return self
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """Turned down, goals, undone, another load: about a minute and a half."""
     path = tmp_path_factory.mktemp("log") / "run.jsonl.zst"
     made = Recorded(path)
@@ -78,18 +83,18 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture
-def log(run):
+def log(run: Recorded) -> Path:
     return run.journal.path
 
 
-def replay_of(path):
+def replay_of(path: Path) -> Replay:
     return Replay(read_log(path), lambda: 0.0)
 
 
 # -- what is read back ---------------------------------------------------------------------------
 
 
-def of_gpus(count):
+def of_gpus(count: int) -> tuple[GpuSample, ...]:
     return tuple(
         GpuSample(
             index=n, name="NVIDIA H100 80GB HBM3", util_frac=0.93, mem_used_bytes=71.0 * 2**30,
@@ -106,15 +111,15 @@ def of_gpus(count):
 
 
 class Machine:
-    def __init__(self, clock, gpus):
+    def __init__(self, clock: VirtualTime, gpus: tuple[GpuSample, ...]) -> None:
         self._clock, self._gpus = clock, gpus
 
-    def latest(self):
+    def latest(self) -> HardwareSample:
         now_s = self._clock()
         return HardwareSample(now_s, self._gpus, "ok", now_s, None, None, "580.65.06")
 
 
-def test_gpus_are_seen_again_without_the_names_of_processes(tmp_path):
+def test_gpus_are_seen_again_without_the_names_of_processes(tmp_path: Path) -> None:
     made = Recorded(tmp_path / "gpus.zst")
     without = Recorded(tmp_path / "none.zst")
     made.session._hardware = Machine(made.rig.clock, of_gpus(8))
@@ -129,21 +134,21 @@ def test_gpus_are_seen_again_without_the_names_of_processes(tmp_path):
     assert took / 20 < 1000
 
 
-def test_a_log_of_before_there_were_so_many_figures_is_read(tmp_path):
+def test_a_log_of_before_there_were_so_many_figures_is_read(tmp_path: Path) -> None:
     told = {"index": 0, "name": "A", "visible": True, "util_frac": 0.5, "throttle": []}
     sample = {"t_s": 1.0, "gpus": [told], "gpu_status": "ok", "gpu_t_s": 1.0}
     sample |= {"host": None, "host_t_s": None}
     assert restored(sample, HardwareSample).gpus == (GpuSample(0, "A", util_frac=0.5),)
 
 
-def same(a, b, *, rel=1e-4):
+def same(a: object, b: object, *, rel: float = 1e-4) -> bool:
     """Equal to four digits: times are kept to a microsecond."""
     if isinstance(a, float):
         return (math.isnan(a) and math.isnan(b)) or a == pytest.approx(b, rel=rel, abs=2e-6)
     return a == b
 
 
-def test_every_second_of_a_run_is_seen_again_as_it_was(run, log):
+def test_every_second_of_a_run_is_seen_again_as_it_was(run: Recorded, log: Path) -> None:
     replay = replay_of(log)
     for live in run.frames:
         replay.seek(live.t_s - replay.recording.origin_s)
@@ -171,7 +176,7 @@ def test_every_second_of_a_run_is_seen_again_as_it_was(run, log):
                 assert same(before, after), (at, name, field.name, before, after)
 
 
-def test_latencies_goodput_and_verdicts_are_those_that_were_shown(run, log):
+def test_latencies_goodput_and_verdicts_are_those_that_were_shown(run: Recorded, log: Path) -> None:
     live = run.frames[-1]
     replay = replay_of(log)
     replay.seek(replay.length_s)
@@ -196,7 +201,7 @@ def test_latencies_goodput_and_verdicts_are_those_that_were_shown(run, log):
             assert after.value("ttft_p90") == pytest.approx(before.value("ttft_p90"), abs=3e-6)
 
 
-def test_the_charts_are_those_that_were_shown(run, log):
+def test_the_charts_are_those_that_were_shown(run: Recorded, log: Path) -> None:
     replay = replay_of(log)
     replay.seek(replay.length_s)
     replay.advance()
@@ -214,7 +219,7 @@ def test_the_charts_are_those_that_were_shown(run, log):
     assert replay.history.total == 30
 
 
-def test_every_request_is_read_back(run, log):
+def test_every_request_is_read_back(run: Recorded, log: Path) -> None:
     recorder = read_log(log).recorder
     told = {sample.number: sample for sample in recorder.request_log}
     for sample in run.session.recorder.request_log:
@@ -225,7 +230,7 @@ def test_every_request_is_read_back(run, log):
         assert again.e2e_s == pytest.approx(sample.e2e_s, abs=3e-6)
 
 
-def test_a_failed_engine_is_seen_again(tmp_path):
+def test_a_failed_engine_is_seen_again(tmp_path: Path) -> None:
     made = Recorded(tmp_path / "x.jsonl.zst", fail_at_step=300)
     made.run(12)
     made.end()
@@ -241,11 +246,11 @@ def test_a_failed_engine_is_seen_again(tmp_path):
 
 class TestTime:
     @pytest.fixture
-    def replay(self, log):
+    def replay(self, log: Path) -> Replay:
         self.now_s = 0.0
         return Replay(read_log(log), lambda: self.now_s)
 
-    def test_it_plays_at_its_speed_and_stands_when_it_is_told(self, replay):
+    def test_it_plays_at_its_speed_and_stands_when_it_is_told(self, replay: Replay) -> None:
         begin = replay.at_s
         self.now_s = 4.0
         replay.advance()
@@ -258,7 +263,7 @@ class TestTime:
         self.now_s = 100.0
         assert replay.advance().elapsed_s == pytest.approx(begin + 12.0)
 
-    def test_it_ends_at_the_end_and_begins_anew_from_there(self, replay):
+    def test_it_ends_at_the_end_and_begins_anew_from_there(self, replay: Replay) -> None:
         self.now_s = 1e6
         replay.advance()
         assert (replay.at_s, replay.playing) == (replay.length_s, False)
@@ -266,7 +271,7 @@ class TestTime:
         assert replay.playing
         assert replay.at_s < 10
 
-    def test_speeds_and_times_stay_within_what_there_is(self, replay):
+    def test_speeds_and_times_stay_within_what_there_is(self, replay: Replay) -> None:
         for _ in range(20):
             replay.change_speed(1)
         assert replay.speed == 64
@@ -278,7 +283,7 @@ class TestTime:
         replay.seek(1e9)
         assert replay.at_s == replay.length_s
 
-    def test_marks_are_reached_in_order_and_back(self, replay):
+    def test_marks_are_reached_in_order_and_back(self, replay: Replay) -> None:
         replay.toggle()
         replay.seek(0)
         said = [replay.seek_mark(1) for _ in replay.marks[2:]]
@@ -289,7 +294,7 @@ class TestTime:
         back = replay.seek_mark(-1)
         assert back == said[-2]
 
-    def test_nothing_can_be_turned_but_a_row_leads_to_its_time(self, replay):
+    def test_nothing_can_be_turned_but_a_row_leads_to_its_time(self, replay: Replay) -> None:
         steer = replay.steer
         for act in (steer.undo, steer.redo, steer.experiments.sweep, replay.clear_points):
             with pytest.raises(UsageError, match="is over"):
@@ -302,7 +307,7 @@ class TestTime:
 # -- wherever it ends ----------------------------------------------------------------------------
 
 
-def frames_of(data):
+def frames_of(data: bytes) -> list[int]:
     """Where each of the file's Zstandard frames ends."""
     ends, at = [], 0
     while at < len(data):
@@ -313,7 +318,7 @@ def frames_of(data):
     return ends
 
 
-def test_cut_anywhere_all_whole_lines_are_read_back(log, tmp_path):
+def test_cut_anywhere_all_whole_lines_are_read_back(log: Path, tmp_path: Path) -> None:
     data = log.read_bytes()
     ends = frames_of(data)
     whole = len(read_log(log).moments)
@@ -335,7 +340,7 @@ def test_cut_anywhere_all_whole_lines_are_read_back(log, tmp_path):
         assert found.ended == ("left" if len(found.moments) == whole else "")
 
 
-def test_a_spoilt_place_takes_its_own_line_and_no_other(log, tmp_path):
+def test_a_spoilt_place_takes_its_own_line_and_no_other(log: Path, tmp_path: Path) -> None:
     data = log.read_bytes()
     whole = len(read_log(log).moments)
     ends = frames_of(data)
@@ -353,14 +358,16 @@ def test_a_spoilt_place_takes_its_own_line_and_no_other(log, tmp_path):
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300))
-def test_what_is_no_log_is_a_sentence(tmp_path_factory, data):
+def test_what_is_no_log_is_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
     path = tmp_path_factory.getbasetemp() / "no-log"
     path.write_bytes(data)
     with pytest.raises(UsageError):
         read_log(path)
 
 
-def test_a_log_of_a_newer_tputtui_is_told(tmp_path):
+def test_a_log_of_a_newer_tputtui_is_told(tmp_path: Path) -> None:
     line = msgspec.json.encode(Head(99, "9.9", "2030", 0.0)) + b"\n"
     (tmp_path / "x").write_bytes(zstandard.ZstdCompressor().compress(line))
     with pytest.raises(UsageError, match="of version 99"):
@@ -369,7 +376,7 @@ def test_a_log_of_a_newer_tputtui_is_told(tmp_path):
         read_log(tmp_path / "gone")
 
 
-def test_a_killed_process_leaves_what_it_had_written(tmp_path):
+def test_a_killed_process_leaves_what_it_had_written(tmp_path: Path) -> None:
     made = Recorded(tmp_path / "x.jsonl.zst")
     made.run(6)
     # As after kill -9: no end was written, nothing flushed.
@@ -378,13 +385,15 @@ def test_a_killed_process_leaves_what_it_had_written(tmp_path):
     assert found.ended == ""
 
 
-def test_a_full_disk_stops_the_log_not_the_run_and_is_told_once(tmp_path, monkeypatch):
+def test_a_full_disk_stops_the_log_not_the_run_and_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = Recorded(tmp_path / "x.jsonl.zst")
     made.run(3)
     before = made.journal.path.stat().st_size
     write = os.write
 
-    def full(descriptor, data):
+    def full(descriptor: int, data: bytes) -> None:
         # Half a line fits.
         write(descriptor, bytes(data[: len(data) // 2]))
         raise OSError(28, "No space left on device")
@@ -401,11 +410,11 @@ def test_a_full_disk_stops_the_log_not_the_run_and_is_told_once(tmp_path, monkey
     assert made.session.advance().accounting.balanced
 
 
-def test_the_log_can_be_read_by_its_person_alone(log):
+def test_the_log_can_be_read_by_its_person_alone(log: Path) -> None:
     assert log.stat().st_mode & 0o777 == 0o600
 
 
-def test_it_is_json_lines_for_anyone(log):
+def test_it_is_json_lines_for_anyone(log: Path) -> None:
     with zstandard.ZstdDecompressor().stream_reader(
         log.open("rb"), read_across_frames=True
     ) as file:
@@ -415,7 +424,7 @@ def test_it_is_json_lines_for_anyone(log):
         assert "t" in msgspec.json.decode(line)
 
 
-def test_the_writer_thread_writes_by_itself_and_ends(tmp_path):
+def test_the_writer_thread_writes_by_itself_and_ends(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl.zst"
     made = Recorded(tmp_path / "other.jsonl.zst")
     journal = Journal(path, made.session.recorder, 1000.0)
@@ -432,7 +441,7 @@ def test_the_writer_thread_writes_by_itself_and_ends(tmp_path):
 # -- how large it becomes ------------------------------------------------------------------------
 
 
-def written(path, steps_per_s, requests_per_s, seconds=60):
+def written(path: Path, steps_per_s: int, requests_per_s: int, seconds: int = 60) -> float:
     """Bytes of a minute of a made-up engine, with all the noise that rows can have."""
     chance, recorder = np.random.default_rng(0), Recorder()
     made = Recorded(path.with_suffix(".other"))
@@ -462,7 +471,7 @@ def written(path, steps_per_s, requests_per_s, seconds=60):
 
 
 @pytest.mark.long
-def test_a_minute_takes_less_than_a_megabyte_whatever_the_engine_does(tmp_path):
+def test_a_minute_takes_less_than_a_megabyte_whatever_the_engine_does(tmp_path: Path) -> None:
     assert written(tmp_path / "a", 60, 20) < 300_000
     assert written(tmp_path / "b", 250, 200) < 1_000_000
     assert written(tmp_path / "c", 300, 1500) < 1_000_000
@@ -484,7 +493,9 @@ numbers = {
 
 
 @given(st.lists(kinds, min_size=1, max_size=6), st.data(), st.sampled_from([1e-6, 1e-4, 1e-3]))
-def test_columns_are_read_back_to_their_precision(kinds, data, quantum_s):
+def test_columns_are_read_back_to_their_precision(
+    kinds: list[str], data: st.DataObject, quantum_s: float
+) -> None:
     n = data.draw(st.integers(1, 12))
     columns = [data.draw(st.lists(numbers[kind], min_size=n, max_size=n)) for kind in kinds]
     for kind, column in zip(kinds, columns, strict=True):
@@ -502,12 +513,12 @@ def test_columns_are_read_back_to_their_precision(kinds, data, quantum_s):
             assert (again[:, i] <= rows[:, i] + 1e-12).all()
 
 
-def test_every_column_of_a_step_has_a_kind():
+def test_every_column_of_a_step_has_a_kind() -> None:
     assert len(TABLES["steps"]) == len(StepSample._fields)
     assert len(TABLES["ended"]) == len(RequestSample._fields)
 
 
-def test_it_opens_on_the_load_and_ends_on_the_last_board_that_was_seen(tmp_path):
+def test_it_opens_on_the_load_and_ends_on_the_last_board_that_was_seen(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl.zst"
     made = Recorded(path, before_boot=True)
     made.run(20)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
+from typing import Any
 
+import pytest
+from textual.pilot import Pilot
+
+from tests import SnapCompare
 from tests.test_record import Recorded
 from tputtui.errors import UsageError
 from tputtui.goals import parse_goals
@@ -17,12 +22,12 @@ SIZES = [(80, 24), (120, 40), (200, 50)]
 class Clock:
     now_s = 0.0
 
-    def __call__(self):
+    def __call__(self) -> float:
         return self.now_s
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory):
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = Recorded(tmp_path_factory.mktemp("log") / "run.jsonl.zst")
     made.session.set_goals(parse_goals("ttft_p90=1500ms"))
     made.run(15)
@@ -34,7 +39,7 @@ def log(tmp_path_factory):
 
 
 @pytest.fixture
-def app(log):
+def app(log: Path) -> ReplayApp:
     recording = read_log(log)
     # Wall time is no part of a picture.
     recording.began = "2026-11-25T14:00:00+00:00"
@@ -45,7 +50,7 @@ def app(log):
     return made
 
 
-def text_of(app):
+def text_of(app: ReplayApp) -> str:
     lines = []
     for y in range(app.size.height):
         strip = app.screen._compositor.render_strips()[y]
@@ -53,7 +58,7 @@ def text_of(app):
     return "\n".join(lines)
 
 
-async def test_space_plays_and_plus_is_faster(app):
+async def test_space_plays_and_plus_is_faster(app: ReplayApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         at_s = app.replay.at_s
         await pilot.press("plus", "plus", "space")
@@ -67,7 +72,7 @@ async def test_space_plays_and_plus_is_faster(app):
         assert app.replay.speed == 2.0
 
 
-async def test_arrows_seek_and_commas_jump_to_marks(app):
+async def test_arrows_seek_and_commas_jump_to_marks(app: ReplayApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("home")
         begin = app.replay.at_s
@@ -83,7 +88,7 @@ async def test_arrows_seek_and_commas_jump_to_marks(app):
         assert "undo: max_num_seqs 32 → 64" in text_of(app)
 
 
-async def test_a_time_is_typed(app):
+async def test_a_time_is_typed(app: ReplayApp) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("s", *"0:31", "enter")
         await pilot.pause()
@@ -93,7 +98,7 @@ async def test_a_time_is_typed(app):
         assert "is not a time" in text_of(app)
 
 
-async def test_the_limits_in_force_follow_the_time(app):
+async def test_the_limits_in_force_follow_the_time(app: ReplayApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         app.replay.seek(12.0)
         app._board.redraw()
@@ -105,7 +110,7 @@ async def test_the_limits_in_force_follow_the_time(app):
         assert "32 / 256" in text_of(app)
 
 
-async def test_rows_and_points_are_there_and_nothing_can_be_turned(app):
+async def test_rows_and_points_are_there_and_nothing_can_be_turned(app: ReplayApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("end", "h")
         await pilot.pause()
@@ -119,7 +124,7 @@ async def test_rows_and_points_are_there_and_nothing_can_be_turned(app):
         assert app.screen is app._board
 
 
-async def test_escape_does_not_leave_and_q_does(app):
+async def test_escape_does_not_leave_and_q_does(app: ReplayApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("escape", "escape")
         assert app.is_running
@@ -128,8 +133,8 @@ async def test_escape_does_not_leave_and_q_does(app):
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
-def test_pictures(app, snap_compare, size):
-    async def look(pilot):
+def test_pictures(app: ReplayApp, snap_compare: SnapCompare, size: tuple[int, int]) -> None:
+    async def look(pilot: Pilot[Any]) -> None:
         app.replay.seek(44.0)
         app._board.redraw()
         await pilot.pause()
@@ -137,7 +142,7 @@ def test_pictures(app, snap_compare, size):
     assert snap_compare(app, terminal_size=size, run_before=look)
 
 
-def test_times_as_they_are_written():
+def test_times_as_they_are_written() -> None:
     assert seconds_of("3:12") == 192
     assert seconds_of("1:02:03") == 3723
     assert seconds_of("90s") == seconds_of(" 90 ") == 90

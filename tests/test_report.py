@@ -6,6 +6,7 @@ import json
 import math
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -14,16 +15,23 @@ from tests.test_record import Recorded
 from tputtui import cli, profile
 from tputtui.errors import UsageError
 from tputtui.goals import parse_goals
-from tputtui.load.workload import ClosedLoop
+from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.verdict import Judgement
-from tputtui.record.reading import read_log
+from tputtui.record.reading import Recording, read_log
 from tputtui.report.charts import _free_line
 from tputtui.report.content import gather
 from tputtui.report.pages import html, markdown
 from tputtui.report.sides import compared_runs
 
 
-def recorded(path, turn=None, *, seed=0, load=None, goals=True):
+def recorded(
+    path: Path,
+    turn: tuple[str, int] | None = None,
+    *,
+    seed: int = 0,
+    load: Workload | None = None,
+    goals: bool = True,
+) -> Path:
     demo = profile.load(profile.shipped()["demo"]).load
     made = Recorded(path, load=msgspec.structs.replace(load or demo, seed=seed))
     if goals:
@@ -36,7 +44,7 @@ def recorded(path, turn=None, *, seed=0, load=None, goals=True):
 
 
 @pytest.fixture(scope="module")
-def logs(tmp_path_factory):
+def logs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("logs")
     return {
         "turned": recorded(folder / "turned.jsonl.zst", ("max_num_seqs", 32)),
@@ -46,32 +54,32 @@ def logs(tmp_path_factory):
 
 
 @pytest.fixture
-def turned(logs):
+def turned(logs: dict[str, Path]) -> Recording:
     return read_log(logs["turned"])
 
 
 class Tags(HTMLParser):
     """Every tag with its attributes, and the text."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.tags, self.text, self.open = [], [], []
 
-    def handle_starttag(self, tag, attributes):
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attributes)))
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         self.text.append(data)
 
 
-def parsed(page):
+def parsed(page: str) -> Tags:
     tags = Tags()
     tags.feed(page)
     tags.close()
     return tags
 
 
-def test_the_page_has_settings_verdicts_charts_marks_and_the_profile(turned):
+def test_the_page_has_settings_verdicts_charts_marks_and_the_profile(turned: Recording) -> None:
     page = html(turned)
     found = parsed(page)
     text = " ".join(" ".join(found.text).split())
@@ -90,7 +98,7 @@ def test_the_page_has_settings_verdicts_charts_marks_and_the_profile(turned):
     assert kept.evidence.tuned.figures["tokens_per_s"].value > 0
 
 
-def test_the_page_loads_nothing_from_anywhere(turned):
+def test_the_page_loads_nothing_from_anywhere(turned: Recording) -> None:
     page = html(turned)
     for _, attributes in parsed(page).tags:
         for name in ("src", "href", "xlink:href"):
@@ -100,15 +108,15 @@ def test_the_page_loads_nothing_from_anywhere(turned):
     assert not re.search(r"url\((?!#)", page)
 
 
-def test_a_run_gives_the_same_page_each_time(turned):
-    def still(page):
+def test_a_run_gives_the_same_page_each_time(turned: Recording) -> None:
+    def still(page: str) -> str:
         # When the figures were written down is all that may differ.
         return re.sub(r"date: \S+", "", page)
 
     assert still(html(turned)) == still(html(turned))
 
 
-def test_what_a_run_is_called_does_nothing_to_the_page(tmp_path):
+def test_what_a_run_is_called_does_nothing_to_the_page(tmp_path: Path) -> None:
     path = recorded(tmp_path / "x.jsonl.zst", goals=False)
     recording = read_log(path)
     nasty = "<script>alert(1)</script>|`*_[x](y)"
@@ -123,7 +131,7 @@ def test_what_a_run_is_called_does_nothing_to_the_page(tmp_path):
     assert "\\`\\*\\_\\[x\\]" in text
 
 
-def test_markdown_says_the_same_in_text_alone(turned):
+def test_markdown_says_the_same_in_text_alone(turned: Recording) -> None:
     text = markdown(turned)
     assert text.startswith("# shape:demo: 2 settings tried\n")
     rows = [line for line in text.splitlines() if line.startswith("| 2 |")]
@@ -136,7 +144,7 @@ def test_markdown_says_the_same_in_text_alone(turned):
     assert "](" not in text
 
 
-def test_figures_are_those_of_the_table(turned):
+def test_figures_are_those_of_the_table(turned: Recording) -> None:
     content = gather(turned)
     first, second = content.rows
     assert [row.number for row in content.rows] == [1, 2]
@@ -149,7 +157,7 @@ def test_figures_are_those_of_the_table(turned):
     assert first.cells["ttft_p50"][0].endswith("ms")
 
 
-def test_curves_add_up_to_what_was_generated(turned):
+def test_curves_add_up_to_what_was_generated(turned: Recording) -> None:
     content = gather(turned)
     curve = next(c for c in content.curves if c.label == "generated")
     assert curve.values.sum() == pytest.approx(content.frame.generated_tokens)
@@ -158,7 +166,7 @@ def test_curves_add_up_to_what_was_generated(turned):
 # -- side by side --------------------------------------------------------------------------------
 
 
-def test_a_lower_limit_is_told_from_another_runs(logs):
+def test_a_lower_limit_is_told_from_another_runs(logs: dict[str, Path]) -> None:
     sides = compared_runs(read_log(logs["plain"]), read_log(logs["turned"]))
     found = {row.metric.key: row.judgement for row in sides.rows}
     assert found["tokens_per_s"] is Judgement.WORSE
@@ -168,14 +176,14 @@ def test_a_lower_limit_is_told_from_another_runs(logs):
     assert "e2e_p90" in found
 
 
-def test_two_equal_runs_are_not_told_apart(logs):
+def test_two_equal_runs_are_not_told_apart(logs: dict[str, Path]) -> None:
     sides = compared_runs(read_log(logs["plain"]), read_log(logs["again"]))
     assert not [row for row in sides.rows if row.judgement.clear]
     assert sides.turned == ""
     assert any("seed" in each for each in sides.apart)
 
 
-def test_settings_of_one_run_by_their_numbers(logs):
+def test_settings_of_one_run_by_their_numbers(logs: dict[str, Path]) -> None:
     run = read_log(logs["turned"])
     there, back = compared_runs(run, run, 1, 2), compared_runs(run, run, 2, 1)
     for a, b in zip(there.rows, back.rows, strict=True):
@@ -185,7 +193,9 @@ def test_settings_of_one_run_by_their_numbers(logs):
     assert refusal.value.hint == "Measured: 1, 2."
 
 
-def test_the_commands_write_and_print(logs, tmp_path, capsys):
+def test_the_commands_write_and_print(
+    logs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     log = str(logs["turned"])
     page, text = tmp_path / "page.html", tmp_path / "page.md"
     assert cli.main(["report", log, "-o", str(page)]) == 0
@@ -212,7 +222,12 @@ def test_the_commands_write_and_print(logs, tmp_path, capsys):
     assert "| tokens/s |" in capsys.readouterr().out
 
 
-def test_the_last_run_is_found_by_that_word(logs, tmp_path, monkeypatch, capsys):
+def test_the_last_run_is_found_by_that_word(
+    logs: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert cli.main(["report"]) == 2
     assert "No run was recorded yet" in capsys.readouterr().err
@@ -224,7 +239,7 @@ def test_the_last_run_is_found_by_that_word(logs, tmp_path, monkeypatch, capsys)
     assert "2 settings tried" in capsys.readouterr().out
 
 
-def test_a_run_of_which_nothing_was_measured_still_makes_a_page(tmp_path):
+def test_a_run_of_which_nothing_was_measured_still_makes_a_page(tmp_path: Path) -> None:
     demo = profile.load(profile.shipped()["demo"]).load
     load = msgspec.structs.replace(demo, arrivals=ClosedLoop(0))
     made = Recorded(tmp_path / "x.jsonl.zst", load=load)
@@ -236,13 +251,13 @@ def test_a_run_of_which_nothing_was_measured_still_makes_a_page(tmp_path):
         compared_runs(recording, recording)
 
 
-def test_marks_close_together_have_numbers_that_do_not_overlap():
+def test_marks_close_together_have_numbers_that_do_not_overlap() -> None:
     lines = [-math.inf] * 3
     found = [_free_line(lines, at_s, 4.0) for at_s in (10.0, 11.0, 12.0, 13.0, 20.0, 30.0)]
     assert found == [0, 1, 2, None, 0, 0]
 
 
-def test_facts_are_the_persons_goals_with_their_limits_and_the_persons_seed(tmp_path):
+def test_facts_are_the_persons_goals_with_their_limits_and_the_persons_seed(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl.zst"
     made = Recorded(path)
     made.session.set_goals(parse_goals("ttft_p90=1500ms"))
@@ -260,7 +275,7 @@ def test_facts_are_the_persons_goals_with_their_limits_and_the_persons_seed(tmp_
     assert f"(seed {content.frame.trials[-1].load.seed})" in facts["load"]
 
 
-def test_one_setting_is_one(tmp_path):
+def test_one_setting_is_one(tmp_path: Path) -> None:
     made = Recorded(tmp_path / "x.jsonl.zst")
     made.run(8)
     made.end()

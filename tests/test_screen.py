@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+from textual.pilot import Pilot
 from textual.widgets import Input, Label
 
+from tests import SnapCompare
 from tests.rig import Rig
 from tputtui import profile
 from tputtui.hardware import GpuSample, HardwareSample, HostSample
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Poisson, Workload
+from tputtui.simulate.clock import VirtualTime
 from tputtui.ui.app import TputApp
 from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.screens.dialog import Dialog
@@ -23,7 +28,7 @@ from tputtui.ui.screens.log import LogScreen
 class Machine:
     """A machine that always reads the same."""
 
-    def __init__(self, clock, gpus=0):
+    def __init__(self, clock: VirtualTime, gpus: int = 0) -> None:
         self._clock = clock
         self._gpus = tuple(
             GpuSample(
@@ -34,13 +39,13 @@ class Machine:
             for n in range(gpus)
         )  # fmt: skip
 
-    def start(self):
+    def start(self) -> None:
         pass
 
-    def stop(self, timeout_s=1.0):
+    def stop(self, timeout_s: float = 1.0) -> bool:
         return True
 
-    def latest(self):
+    def latest(self) -> HardwareSample:
         now_s = self._clock()
         host = HostSample(
             cpu_frac=0.97, cores=2, mem_used_bytes=3 * 2**30, mem_total_bytes=24 * 2**30,
@@ -52,7 +57,14 @@ class Machine:
         )
 
 
-def app_after(seconds, *, gpus=0, turn=None, load=None, **engine):
+def app_after(
+    seconds: float,
+    *,
+    gpus: int = 0,
+    turn: tuple[str, int] | None = None,
+    load: Workload | None = None,
+    **engine: Any,
+) -> TputApp:
     """An app over an engine that has served for `seconds`, and its rig."""
     demo = profile.load(profile.shipped()["demo"])
     rig = Rig(load or demo.load, demo.knobs, **engine)
@@ -68,7 +80,7 @@ def app_after(seconds, *, gpus=0, turn=None, load=None, **engine):
     return app
 
 
-async def paint(pilot):
+async def paint(pilot: Pilot[Any]) -> None:
     """Let the app settle, then look once."""
     await pilot.pause()
     pilot.app._board.tick()
@@ -81,23 +93,23 @@ SIZES = [(80, 24), (120, 40), (200, 50)]
 
 # Looking at them changes nothing of them.
 @functools.cache
-def serving_rig():
+def serving_rig() -> Rig:
     return app_after(60, gpus=2, turn=("max_num_seqs", 32)).rig
 
 
 @functools.cache
-def saturated_rig():
+def saturated_rig() -> Rig:
     return app_after(40, load=Workload(Poisson(200.0), Fixed(200), Fixed(40))).rig
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_the_board_while_serving(snap_compare, size):
+def test_the_board_while_serving(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     app = TputApp(serving_rig().session, start=lambda: None)
     assert snap_compare(app, terminal_size=size, run_before=paint)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-async def test_a_simulated_device_is_always_said_to_be_one(size):
+async def test_a_simulated_device_is_always_said_to_be_one(size: tuple[int, int]) -> None:
     app = app_after(20)
     host, badge = app.session.host, "SIMULATED, datasheet roofline, not calibrated"
     facts = replace(host.status.facts, simulated=badge, device="simulated H100 SXM 80GB")
@@ -115,43 +127,47 @@ async def test_a_simulated_device_is_always_said_to_be_one(size):
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_an_open_loop_that_saturates_without_a_gpu(snap_compare, size):
+def test_an_open_loop_that_saturates_without_a_gpu(
+    snap_compare: SnapCompare, size: tuple[int, int]
+) -> None:
     app = TputApp(saturated_rig().session, start=lambda: None)
     assert snap_compare(app, terminal_size=size, run_before=paint)
 
 
-def test_before_the_engine_is_up(snap_compare):
+def test_before_the_engine_is_up(snap_compare: SnapCompare) -> None:
     assert snap_compare(app_after(0), terminal_size=(80, 24), run_before=paint)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_an_engine_that_died_while_serving(snap_compare, size):
+def test_an_engine_that_died_while_serving(
+    snap_compare: SnapCompare, size: tuple[int, int]
+) -> None:
     app = app_after(20, fail_at_step=400)
     assert snap_compare(app, terminal_size=size, run_before=paint)
 
 
-def test_an_engine_that_did_not_boot(snap_compare):
+def test_an_engine_that_did_not_boot(snap_compare: SnapCompare) -> None:
     app = app_after(1, fail_boot=RuntimeError("CUDA out of memory"))
     assert snap_compare(app, terminal_size=(80, 24), run_before=paint)
 
 
 @pytest.mark.parametrize("theme", ["light", "terminal"])
-def test_other_themes(snap_compare, theme):
+def test_other_themes(snap_compare: SnapCompare, theme: str) -> None:
     app = app_after(30)
     app.theme = {"light": "light", "terminal": "ansi-dark"}[theme]
     assert snap_compare(app, terminal_size=(80, 24), run_before=paint)
 
 
-def test_no_color_is_monochrome(snap_compare, monkeypatch):
+def test_no_color_is_monochrome(snap_compare: SnapCompare, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     assert snap_compare(app_after(30), terminal_size=(80, 24), run_before=paint)
 
 
-def test_help(snap_compare):
+def test_help(snap_compare: SnapCompare) -> None:
     assert snap_compare(app_after(30), terminal_size=(80, 24), press=["question_mark"])
 
 
-async def test_escape_leaves_help_and_never_the_program():
+async def test_escape_leaves_help_and_never_the_program() -> None:
     app = app_after(5)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("question_mark")
@@ -161,7 +177,9 @@ async def test_escape_leaves_help_and_never_the_program():
         assert app._exit is False
 
 
-async def test_another_limit_is_selected_without_anything_being_measured_anew(monkeypatch):
+async def test_another_limit_is_selected_without_anything_being_measured_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     app = app_after(5)
     async with app.run_test(size=(200, 50)) as pilot:
         await paint(pilot)
@@ -175,7 +193,7 @@ async def test_another_limit_is_selected_without_anything_being_measured_anew(mo
             assert f"▸ {name}" in text
 
 
-async def test_keys_turn_the_selected_limit_and_undo_takes_it_back():
+async def test_keys_turn_the_selected_limit_and_undo_takes_it_back() -> None:
     app = app_after(5)
     session = app.session
     async with app.run_test(size=(120, 40)) as pilot:
@@ -204,7 +222,7 @@ async def test_keys_turn_the_selected_limit_and_undo_takes_it_back():
         assert session.steer.limits.asked("scheduler_reserve_full_isl") == 0
 
 
-async def test_above_the_ceiling_a_boot_is_offered_once_with_its_cost():
+async def test_above_the_ceiling_a_boot_is_offered_once_with_its_cost() -> None:
     app = app_after(5)
     async with app.run_test(size=(120, 40)) as pilot:
         await paint(pilot)
@@ -228,7 +246,7 @@ async def test_above_the_ceiling_a_boot_is_offered_once_with_its_cost():
         assert app.session.steer.limits.asked("max_num_seqs") == 512
 
 
-async def test_an_exact_value_is_typed_and_refused_in_the_dialog_when_out_of_range():
+async def test_an_exact_value_is_typed_and_refused_in_the_dialog_when_out_of_range() -> None:
     app = app_after(5)
     async with app.run_test(size=(120, 40)) as pilot:
         await paint(pilot)
@@ -256,7 +274,7 @@ async def test_an_exact_value_is_typed_and_refused_in_the_dialog_when_out_of_ran
         assert app.session.steer.limits.asked("scheduling_policy") == 1
 
 
-async def test_the_load_is_edited_scaled_held_and_stopped():
+async def test_the_load_is_edited_scaled_held_and_stopped() -> None:
     app = app_after(5)
     session, rig = app.session, app.rig
     async with app.run_test(size=(120, 40)) as pilot:
@@ -278,7 +296,7 @@ async def test_the_load_is_edited_scaled_held_and_stopped():
         assert session.advance().accounting.in_flight == 0
 
 
-async def test_saving_keeps_an_existing_file(tmp_path):
+async def test_saving_keeps_an_existing_file(tmp_path: Path) -> None:
     app = app_after(10)
     (tmp_path / "a.yaml").write_text("mine")
     async with app.run_test(size=(120, 40)) as pilot:
@@ -294,7 +312,9 @@ async def test_saving_keeps_an_existing_file(tmp_path):
     assert profile.load(tmp_path / "b.yaml").knobs["max_num_seqs"] == 64
 
 
-async def test_saving_over_a_profile_takes_a_second_enter_and_keeps_its_comments(tmp_path):
+async def test_saving_over_a_profile_takes_a_second_enter_and_keeps_its_comments(
+    tmp_path: Path,
+) -> None:
     app = app_after(10, turn=("max_num_seqs", 48))
     mine = tmp_path / "mine.yaml"
     mine.write_text(profile.read(profile.shipped()["demo"]) + "# the end\n")
@@ -315,7 +335,9 @@ async def test_saving_over_a_profile_takes_a_second_enter_and_keeps_its_comments
     assert "# the end" in text
 
 
-async def test_another_name_is_not_written_over_by_an_enter_meant_for_the_first(tmp_path):
+async def test_another_name_is_not_written_over_by_an_enter_meant_for_the_first(
+    tmp_path: Path,
+) -> None:
     app = app_after(10)
     for name in ("a.yaml", "b.yaml"):
         (tmp_path / name).write_text("mine")
@@ -330,7 +352,7 @@ async def test_another_name_is_not_written_over_by_an_enter_meant_for_the_first(
     assert (tmp_path / "b.yaml").read_text() == "mine"
 
 
-async def test_a_verify_boot_is_asked_for_once_and_told_in_the_panel_of_changes():
+async def test_a_verify_boot_is_asked_for_once_and_told_in_the_panel_of_changes() -> None:
     app = app_after(40, turn=("max_num_seqs", 48))
     rig = app.rig
     async with app.run_test(size=(120, 40)) as pilot:
@@ -352,7 +374,7 @@ async def test_a_verify_boot_is_asked_for_once_and_told_in_the_panel_of_changes(
         assert rig.session.advance().compare.note.startswith("Verified")
 
 
-async def test_a_verify_boot_that_has_nothing_to_compare_with_is_not_asked_for():
+async def test_a_verify_boot_that_has_nothing_to_compare_with_is_not_asked_for() -> None:
     app = app_after(20)
     async with app.run_test(size=(120, 40)) as pilot:
         await paint(pilot)
@@ -364,7 +386,7 @@ async def test_a_verify_boot_that_has_nothing_to_compare_with_is_not_asked_for()
         assert "nothing to compare with" in [*app._notifications][-1].title
 
 
-async def test_before_the_engine_is_up_turning_is_refused_calmly():
+async def test_before_the_engine_is_up_turning_is_refused_calmly() -> None:
     app = app_after(0)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("left", "u", "enter", "space", "x", "5")
@@ -374,7 +396,7 @@ async def test_before_the_engine_is_up_turning_is_refused_calmly():
         assert len(app._notifications) == 5
 
 
-async def test_number_keys_give_a_panel_the_whole_screen_and_escape_brings_the_board_back():
+async def test_number_keys_give_a_panel_the_whole_screen_and_escape_brings_the_board_back() -> None:
     app = app_after(20)
     async with app.run_test(size=(80, 24)) as pilot:
         await paint(pilot)
@@ -387,13 +409,13 @@ async def test_number_keys_give_a_panel_the_whole_screen_and_escape_brings_the_b
         assert app._exit is False
 
 
-async def test_a_zoomed_machine_shows_more_of_every_gpu():
+async def test_a_zoomed_machine_shows_more_of_every_gpu() -> None:
     app = app_after(5, gpus=8)
     async with app.run_test(size=(80, 24)) as pilot:
         await paint(pilot)
         panel = app._board.query_one("#machine")
 
-        def shown():
+        def shown() -> str:
             return "\n".join("".join(text for text, _ in row) for row in panel._rows)
 
         assert "7   93%" in shown()
@@ -404,7 +426,7 @@ async def test_a_zoomed_machine_shows_more_of_every_gpu():
         assert shown().count("612/700 W") == 8
 
 
-async def test_the_log_opens_and_closes(tmp_path):
+async def test_the_log_opens_and_closes(tmp_path: Path) -> None:
     app = app_after(5)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("g")
@@ -413,7 +435,7 @@ async def test_the_log_opens_and_closes(tmp_path):
         assert app.screen is app._board
 
 
-async def test_a_click_selects_a_limit_and_a_second_one_types_it():
+async def test_a_click_selects_a_limit_and_a_second_one_types_it() -> None:
     app = app_after(5)
     async with app.run_test(size=(120, 40)) as pilot:
         await paint(pilot)
@@ -424,7 +446,7 @@ async def test_a_click_selects_a_limit_and_a_second_one_types_it():
         assert isinstance(app.screen, Dialog)
 
 
-async def test_an_engine_that_died_can_be_booted_again():
+async def test_an_engine_that_died_can_be_booted_again() -> None:
     app = app_after(20, fail_at_step=400)
     async with app.run_test(size=(120, 40)) as pilot:
         await paint(pilot)
@@ -437,7 +459,7 @@ async def test_an_engine_that_died_can_be_booted_again():
         assert frame.accounting.finished > 0
 
 
-async def test_a_screen_that_only_grows_wider_is_painted_over_its_whole_width():
+async def test_a_screen_that_only_grows_wider_is_painted_over_its_whole_width() -> None:
     app = app_after(30)
     async with app.run_test(size=(112, 40)) as pilot:
         await paint(pilot)
@@ -449,7 +471,7 @@ async def test_a_screen_that_only_grows_wider_is_painted_over_its_whole_width():
             assert widths == {canvas.size.width}, name
 
 
-async def test_every_repaint_equals_painting_anew():
+async def test_every_repaint_equals_painting_anew() -> None:
     app = app_after(30)
     async with app.run_test(size=(120, 40)) as pilot:
         for _ in range(5):
@@ -461,7 +483,7 @@ async def test_every_repaint_equals_painting_anew():
         assert app.export_screenshot(simplify=True) == partial
 
 
-async def test_a_tick_that_comes_while_the_screen_is_taken_down_does_nothing():
+async def test_a_tick_that_comes_while_the_screen_is_taken_down_does_nothing() -> None:
     app = app_after(30)
     async with app.run_test(size=(120, 40)) as pilot:
         await paint(pilot)

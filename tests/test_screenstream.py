@@ -13,6 +13,7 @@ import textwrap
 import threading
 import time
 import tty
+from collections.abc import Iterator
 
 import pytest
 
@@ -35,7 +36,7 @@ class Told:
 
 
 @pytest.fixture
-def ends():
+def ends() -> Iterator[tuple[int, int]]:
     """Both ends of a pseudo-terminal: (ours, the program's)."""
     ours, theirs = pty.openpty()
     tty.setraw(theirs)
@@ -56,7 +57,7 @@ def read_all(ours: int, until: bytes) -> bytes:
     return data
 
 
-def test_what_goes_through_says_whether_a_screen_is_on(ends):
+def test_what_goes_through_says_whether_a_screen_is_on(ends: tuple[int, int]) -> None:
     ours, theirs = ends
     told = Told()
     with ScreenStream(theirs, told) as stream:
@@ -74,7 +75,7 @@ def test_what_goes_through_says_whether_a_screen_is_on(ends):
     assert b"a frame" in read_all(ours, b"summary")
 
 
-def test_a_terminal_that_nobody_reads_is_left_all_the_same(ends):
+def test_a_terminal_that_nobody_reads_is_left_all_the_same(ends: tuple[int, int]) -> None:
     ours, theirs = ends
     with ScreenStream(theirs, Told()) as stream:
         stream.write(ENTER)
@@ -93,7 +94,7 @@ def test_a_terminal_that_nobody_reads_is_left_all_the_same(ends):
     assert b"late" not in data
 
 
-def test_a_terminal_that_has_gone_keeps_nobody():
+def test_a_terminal_that_has_gone_keeps_nobody() -> None:
     ours, theirs = pty.openpty()
     with ScreenStream(theirs, Told()) as stream:
         stream.write(ENTER)
@@ -127,7 +128,9 @@ os.kill(os.getpid(), {signal})
     ("pieces", "on"), [((ENTER, b"frame"), True), ((ENTER, LEAVE), False), ((), False)],
     ids=["screen on", "screen left", "before the screen"],
 )  # fmt: skip
-def test_a_process_that_is_killed_gives_the_terminal_back(number, pieces, on):
+def test_a_process_that_is_killed_gives_the_terminal_back(
+    number: signal.Signals, pieces: tuple[bytes, ...], on: bool
+) -> None:
     ours, theirs = pty.openpty()
     before = termios.tcgetattr(theirs)
     script = textwrap.dedent(SCRIPT).replace("{signal}", str(int(number)))
@@ -158,8 +161,10 @@ def test_a_process_that_is_killed_gives_the_terminal_back(number, pieces, on):
         os.close(theirs)
 
 
-def test_without_a_shell_there_is_none_and_nothing_breaks(ends, monkeypatch):
-    def nowhere(*_, **__):
+def test_without_a_shell_there_is_none_and_nothing_breaks(
+    ends: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere(*_: object, **__: object) -> None:
         raise FileNotFoundError("/bin/sh")
 
     monkeypatch.setattr(subprocess, "Popen", nowhere)

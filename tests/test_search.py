@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tputtui.engine.fake import FakeEngine
 from tputtui.errors import TputError, UsageError
 from tputtui.experiments.tuner.proposers import SEARCHES, search_of
-from tputtui.experiments.tuner.search import Ask, Seen
+from tputtui.experiments.tuner.search import Ask, Search, Seen
 from tputtui.experiments.tuner.space import (
     Axis,
     Space,
@@ -31,25 +31,25 @@ GRID = Space((Axis("max_num_seqs", SEQS), Axis("max_num_batched_tokens", TOKENS)
 class World:
     """Capacity and latency as an engine's limits make them, with noise of `noise` a 10 s trial."""
 
-    def __init__(self, seed=0, noise=0.03, limit=1.0):
+    def __init__(self, seed: int = 0, noise: float = 0.03, limit: float = 1.0) -> None:
         self.random = random.Random(seed)
         self.noise, self.limit = noise, limit
         self.best_seqs = self.random.choice(SEQS[2:])
         self.best_tokens = self.random.choice(TOKENS[1:])
         self.slow = self.random.uniform(0.05, 0.2)
 
-    def value(self, space, point):
+    def value(self, space: Space, point: tuple[int, ...]) -> float:
         values = space.values(point)
         away = math.log2(values["max_num_seqs"] / self.best_seqs)
         off = math.log2(values["max_num_batched_tokens"] / self.best_tokens)
         return 50 * math.exp(-self.slow * (away**2 + off**2))
 
-    def miss(self, space, point, level):
+    def miss(self, space: Space, point: tuple[int, ...], level: int) -> float:
         """Latency rises with the load on a setting of that capacity."""
         rho = space.levels[level] / self.value(space, point)
         return math.log(max(0.2, rho) / self.limit)
 
-    def seen(self, space, ask, length_s):
+    def seen(self, space: Space, ask: Ask, length_s: float) -> Seen:
         noise = self.noise * math.sqrt(10 / length_s)
         value = self.value(space, ask.point)
         miss = -1.0
@@ -61,7 +61,9 @@ class World:
         return Seen(value, noise, miss, miss > 2 * noise, length_s, int(20 * length_s))
 
 
-def run(search, space, world, most=400):
+def run(
+    search: Search, space: Space, world: World, most: int = 400
+) -> list[tuple[Ask, str, float]]:
     """Every trial, as (ask, what ended it, seconds); the search is over."""
     trials = []
     while (ask := search.ask()) is not None:
@@ -80,12 +82,12 @@ def run(search, space, world, most=400):
 
 
 class TestSpace:
-    def test_what_is_varied_when_nothing_is_said(self):
+    def test_what_is_varied_when_nothing_is_said(self) -> None:
         seqs, tokens = usual_axes(BOOTED, CEILINGS)
         assert seqs == Axis("max_num_seqs", (4, 8, 16, 32, 64, 128, 256))
         assert tokens == Axis("max_num_batched_tokens", (128, 256, 512, 1024, 2048))
 
-    def test_more_sequences_than_requests_are_not_tried(self):
+    def test_more_sequences_than_requests_are_not_tried(self) -> None:
         seqs, _ = usual_axes(BOOTED.with_value("max_num_seqs", 64), CEILINGS, 24)
         assert seqs.values == (4, 8, 16, 32, 64)
 
@@ -103,7 +105,9 @@ class TestSpace:
             ("watermark_blocks=0,16", {"watermark_blocks": (0, 16)}),
         ],
     )
-    def test_axes_as_typed_with_the_present_value(self, text, values):
+    def test_axes_as_typed_with_the_present_value(
+        self, text: str, values: dict[str, tuple[int, ...]]
+    ) -> None:
         axes = parse_axes(text, BOOTED, CEILINGS)
         assert {axis.name: axis.values for axis in axes} == values
         assert parse_axes(describe_axes(axes), BOOTED, CEILINGS) == axes
@@ -120,14 +124,14 @@ class TestSpace:
             ("max_num_seqs=many", "must be a whole number"),
         ],
     )
-    def test_what_cannot_be_read_is_a_sentence(self, text, says):
+    def test_what_cannot_be_read_is_a_sentence(self, text: str, says: str) -> None:
         with pytest.raises(TputError, match=says):
             parse_axes(text, BOOTED, CEILINGS)
 
-    def test_no_fewer_blocks_are_tried_than_one_request_needs(self):
+    def test_no_fewer_blocks_are_tried_than_one_request_needs(self) -> None:
         """It would wait for ever."""
 
-        def floor(name):
+        def floor(name: str) -> int:
             return 65 if name == "num_gpu_blocks" else 0
 
         (blocks,) = parse_axes("num_gpu_blocks", BOOTED, CEILINGS, floor)
@@ -136,14 +140,14 @@ class TestSpace:
         with pytest.raises(TputError, match="too low"):
             parse_axes("num_gpu_blocks=32,512", BOOTED, CEILINGS, floor)
 
-    def test_a_step_has_room_for_every_sequence(self):
+    def test_a_step_has_room_for_every_sequence(self) -> None:
         """vLLM does not boot with fewer batched tokens than sequences."""
         assert all(GRID.values(p)["max_num_batched_tokens"] >= GRID.values(p)["max_num_seqs"]
                    for p in GRID)  # fmt: skip
         assert len(GRID) == 7 * 5 - 1
 
     @pytest.mark.parametrize(("level", "whole"), [(96.0, True), (8.0, False), (1.0, True)])
-    def test_levels_are_ascending_and_hold_the_present_one(self, level, whole):
+    def test_levels_are_ascending_and_hold_the_present_one(self, level: float, whole: bool) -> None:
         levels, at = levels_around(level, whole=whole)
         assert levels[at] == level
         assert list(levels) == sorted(set(levels))
@@ -151,7 +155,7 @@ class TestSpace:
 
 
 class TestProposals:
-    def test_a_grid_is_every_setting_in_order_each_measured_whole(self):
+    def test_a_grid_is_every_setting_in_order_each_measured_whole(self) -> None:
         search = search_of("grid", GRID, 0)
         trials = run(search, GRID, World())
         points = [ask.point for ask, _, _ in trials]
@@ -160,15 +164,17 @@ class TestProposals:
         assert {(why, seconds) for _, why, seconds in trials} == {("measured", 20.0)}
         assert search.over == "Every setting was tried."
 
-    def test_at_random_is_every_setting_by_its_seed(self):
-        def points(seed):
+    def test_at_random_is_every_setting_by_its_seed(self) -> None:
+        def points(seed: int) -> list[tuple[int, ...]]:
             trials = run(search_of("random", GRID, seed), GRID, World())
             return [ask.point for ask, _, _ in trials]
 
         assert sorted(points(1)) == sorted(GRID)
         assert points(1) == points(1) != points(2)
 
-    def test_an_unknown_search_and_a_missing_library_are_sentences(self, monkeypatch):
+    def test_an_unknown_search_and_a_missing_library_are_sentences(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         with pytest.raises(UsageError, match="no search called 'modle'"):
             search_of("modle", GRID, 0)
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -180,7 +186,9 @@ class TestProposals:
 
 class TestRacing:
     @pytest.mark.parametrize("noise", [0.01, 0.05])
-    def test_what_it_settles_on_is_hardly_ever_worse_by_more_than_five_percent(self, noise):
+    def test_what_it_settles_on_is_hardly_ever_worse_by_more_than_five_percent(
+        self, noise: float
+    ) -> None:
         regrets, trials = [], []
         for seed in range(20):
             world, search = World(seed, noise), search_of("model", GRID, seed)
@@ -190,7 +198,7 @@ class TestRacing:
         assert sum(regret <= 0.05 for regret in regrets) >= 18
         assert sorted(trials)[10] <= 30
 
-    def test_a_trial_ends_when_it_surely_misses_a_goal_or_is_surely_below_the_best(self):
+    def test_a_trial_ends_when_it_surely_misses_a_goal_or_is_surely_below_the_best(self) -> None:
         search = search_of("model", GRID, 0)
         first = search.ask()
         assert search.enough(first, Seen(40, 0.01, -1, False, 4.0, 500)) == ""
@@ -206,13 +214,13 @@ class TestRacing:
         assert search.enough(second, Seen(39, 0.02, 0.2, False, 10.0, 60)) == "measured"
         assert search.enough(second, Seen(41, 0.02, -0.1, False, 10.0, 60)) == ""
 
-    def test_where_hardly_anything_ends_a_minute_says_so(self):
+    def test_where_hardly_anything_ends_a_minute_says_so(self) -> None:
         search = search_of("model", GRID, 0)
         ask = search.ask()
         assert search.enough(ask, Seen(0.1, 1.0, -1, False, 30.0, 3)) == ""
         assert search.enough(ask, Seen(0.1, 1.0, -1, False, 60.0, 3)) == "too few requests ended"
 
-    def test_the_best_is_measured_again_in_between_and_the_last_ones_played_off(self):
+    def test_the_best_is_measured_again_in_between_and_the_last_ones_played_off(self) -> None:
         search = search_of("model", GRID, 3)
         trials = run(search, GRID, World(3, 0.05))
         again = [i for i, (ask, _, _) in enumerate(trials) if ask.again]
@@ -221,7 +229,7 @@ class TestRacing:
         assert all(ask.again for ask in final)
         assert search.pooled(*search.best).length_s >= 30
 
-    def test_goals_that_cannot_be_met_end_it_too_with_the_closest_miss(self):
+    def test_goals_that_cannot_be_met_end_it_too_with_the_closest_miss(self) -> None:
         search, n = search_of("model", GRID, 0), 0
         while (ask := search.ask()) is not None:
             miss = 0.5 + sum(abs(i - 3) for i in ask.point) / 10
@@ -231,7 +239,7 @@ class TestRacing:
         assert not search.pooled(*search.best).holds
         assert search.pooled(*search.best).miss <= 0.6
 
-    def test_what_was_told_before_is_not_asked_again(self):
+    def test_what_was_told_before_is_not_asked_again(self) -> None:
         world = World(5)
         whole = search_of("model", GRID, 5)
         told = []
@@ -249,12 +257,12 @@ class TestRacing:
 
 
 class TestLoad:
-    def space(self, level=20.0, *, capped=True):
+    def space(self, level: float = 20.0, *, capped: bool = True) -> Space:
         levels, at = levels_around(level, whole=not capped)
         return Space(GRID.axes, GRID.start, levels, at, capped)
 
     @pytest.mark.parametrize("start", [4.0, 20.0, 60.0])
-    def test_it_finds_the_most_that_any_setting_holds(self, start):
+    def test_it_finds_the_most_that_any_setting_holds(self, start: float) -> None:
         """Without noise: to the level below the one that no setting holds, 5 % apart."""
         space, world = self.space(start), World(2, noise=1e-6)
         search = search_of("model", space, 2)
@@ -265,7 +273,7 @@ class TestLoad:
         assert 0.95 * most / 1.051 <= space.levels[level] <= most
         assert len(trials) <= 60
 
-    def test_a_setting_that_fails_just_above_the_best_is_done_with(self):
+    def test_a_setting_that_fails_just_above_the_best_is_done_with(self) -> None:
         space, world = self.space(), World(2, noise=1e-6)
         trials = run(search_of("model", space, 2), space, world)
         per_point = {}
@@ -275,14 +283,14 @@ class TestLoad:
         single = [levels for levels in per_point.values() if len(levels) == 1]
         assert len(single) >= len(per_point) / 2
 
-    def test_a_start_that_nothing_holds_is_stepped_down_from(self):
+    def test_a_start_that_nothing_holds_is_stepped_down_from(self) -> None:
         space, world = self.space(60.0), World(2, noise=1e-6, limit=0.4)
         search = search_of("model", space, 2)
         run(search, space, world)
         assert search.pooled(*search.best).holds
         assert space.levels[search.best[1]] < 25
 
-    def test_in_a_closed_loop_a_level_that_gives_no_more_is_not_gone_beyond(self):
+    def test_in_a_closed_loop_a_level_that_gives_no_more_is_not_gone_beyond(self) -> None:
         space = self.space(20.0, capped=False)
         search = search_of("grid", space, 0)
         asked = []
@@ -301,7 +309,9 @@ class TestLoad:
     load=st.booleans(),
     data=st.data(),
 )
-def test_whatever_is_told_it_asks_within_the_space_and_ends(name, seed, load, data):
+def test_whatever_is_told_it_asks_within_the_space_and_ends(
+    name: str, seed: int, load: bool, data: st.DataObject
+) -> None:
     axes = (Axis("max_num_seqs", (4, 8, 16)), Axis("max_num_batched_tokens", (8, 64)))
     levels, at = levels_around(8.0, whole=False) if load else ((math.nan,), 0)
     space = Space(axes, (2, 1), levels, at, capped=load and data.draw(st.booleans()))

@@ -1,12 +1,15 @@
 """What a window gave: estimates by hand, and errors that hold where values resemble their past."""
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from tputtui.engine.protocol import StepReport
 from tputtui.goals import parse_goals
 from tputtui.measure.attainment import goodput
 from tputtui.measure.batches import spread, turnover_batches
@@ -18,18 +21,24 @@ from tputtui.measure.stats import t_quantile
 GOALS = parse_goals("ttft_p90=200ms, tpot_p90=20ms")
 
 
-def step(end_s, tokens):
+def step(end_s: float, tokens: int) -> StepSample:
     values = dict.fromkeys(StepSample._fields, 1)
     return StepSample(**values | {"end_s": end_s, "duration_s": 0.1, "generated_tokens": tokens})
 
 
-def request(end_s, ttft_s, tpot_s, outcome=Outcome.FINISHED, tokens=11):
+def request(
+    end_s: float,
+    ttft_s: float,
+    tpot_s: float,
+    outcome: Outcome = Outcome.FINISHED,
+    tokens: int = 11,
+) -> RequestSample:
     first_s = end_s - tpot_s * (tokens - 1)
     due_s = first_s - ttft_s
     return RequestSample(0, outcome, due_s, due_s, due_s, first_s, end_s, 9, tokens, tokens, 0, 0)
 
 
-def recorded(tokens, requests=()):
+def recorded(tokens: list[int], requests: Iterable[tuple[float, float, float]] = ()) -> Recorder:
     """Steps a tenth of a second apart from 0 on, and requests (end, TTFT, TPOT).
 
     In every step one request runs and one waits.
@@ -43,7 +52,7 @@ def recorded(tokens, requests=()):
     return recorder
 
 
-def autoregressive(rng, phi, size):
+def autoregressive(rng: np.random.Generator, phi: float, size: int) -> NDArray[np.float64]:
     """AR(1) of mean 0 and variance 1."""
     values = np.empty(size)
     values[0] = rng.standard_normal()
@@ -52,7 +61,7 @@ def autoregressive(rng, phi, size):
     return values
 
 
-def test_a_rate_by_hand():
+def test_a_rate_by_hand() -> None:
     # E2E is 2 s: 40 s are twenty turnovers.
     requests = [(t, 1.0, 0.1) for t in range(2, 41)]
     found = series(recorded([4] * 200 + [8] * 200, requests), 0.0, 40.0, ())
@@ -69,7 +78,9 @@ def test_a_rate_by_hand():
     ("e2e_s", "length_s", "batches"),
     [(2.0, 40.0, 20), (2.0, 5.9, 2), (0.1, 12.0, 12), (0.1, 300.0, 30), (50.0, 40.0, 1)],
 )
-def test_a_batch_is_a_turnover_and_a_second_at_least(e2e_s, length_s, batches):
+def test_a_batch_is_a_turnover_and_a_second_at_least(
+    e2e_s: float, length_s: float, batches: int
+) -> None:
     ends = np.linspace(0.5, length_s, 50)
     requests = [(end_s, e2e_s / 2, e2e_s / 20) for end_s in ends]
     steps = [5] * math.ceil(length_s * 10)
@@ -77,7 +88,7 @@ def test_a_batch_is_a_turnover_and_a_second_at_least(e2e_s, length_s, batches):
     assert len(found.values["tokens_per_s"].batches) == batches
 
 
-def test_where_nothing_ends_well_littles_law_says_how_long_a_turnover_is():
+def test_where_nothing_ends_well_littles_law_says_how_long_a_turnover_is() -> None:
     # Two requests in the engine, one leaves every second: each is there for two.
     recorder = recorded([5] * 200)
     for t in range(1, 21):
@@ -88,7 +99,7 @@ def test_where_nothing_ends_well_littles_law_says_how_long_a_turnover_is():
     assert turnover_batches(Recorder(), 0.0, 20.0) == 1
 
 
-def test_quantiles_are_the_whole_windows_and_their_batches_those_of_runs_of_requests():
+def test_quantiles_are_the_whole_windows_and_their_batches_those_of_runs_of_requests() -> None:
     rng = np.random.default_rng(2)
     ttft, tpot = rng.exponential(0.1, 907), rng.exponential(0.01, 907)
     ends = np.arange(1, 908) / 30
@@ -106,21 +117,21 @@ def test_quantiles_are_the_whole_windows_and_their_batches_those_of_runs_of_requ
             assert metric.centre == pytest.approx(metric.batches.mean())
 
 
-def test_a_batch_of_a_latency_has_ten_requests_at_least():
+def test_a_batch_of_a_latency_has_ten_requests_at_least() -> None:
     requests = [(t, 0.1 + 0.01 * (t % 5), 0.01) for t in range(1, 61)]
     found = series(recorded([5] * 600, requests), 0.0, 60.0, ())
     assert len(found.values["ttft_p50"].batches) == 6
     assert len(found.values["tokens_per_s"].batches) == 30
 
 
-def test_a_series_stays_small():
+def test_a_series_stays_small() -> None:
     rng = np.random.default_rng(4)
     requests = [(t / 50, rng.exponential(0.1), rng.exponential(0.01)) for t in range(1, 3001)]
     found = series(recorded([5] * 600, requests), 0.0, 60.0, GOALS, every=True)
     assert sum(metric.batches.nbytes for metric in found.values.values()) <= len(found.values) * 240
 
 
-def test_goodput_is_there_with_goals_and_counts_as_it_does_elsewhere():
+def test_goodput_is_there_with_goals_and_counts_as_it_does_elsewhere() -> None:
     rng = np.random.default_rng(3)
     recorder = recorded([5] * 200)
     outcomes = rng.choice([Outcome.FINISHED, Outcome.ABORTED, Outcome.CUT], 300, p=[0.8, 0.1, 0.1])
@@ -133,20 +144,20 @@ def test_goodput_is_there_with_goals_and_counts_as_it_does_elsewhere():
     assert metric.batches.mean() == pytest.approx(0.0, abs=1e-12)
 
 
-def test_the_headline_comes_first():
+def test_the_headline_comes_first() -> None:
     assert [metric.key for metric in rows(True)][:2] == ["goodput_per_s", "tokens_per_s"]
     assert rows(False)[0].key == "tokens_per_s"
     assert len(rows(False)) == len(METRICS) - 1
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.0, 0.0), (5.0, 1.0), (100.0, 200.0), (0.0, 0.05)])
-def test_a_window_with_nothing_in_it(start, end):
+def test_a_window_with_nothing_in_it(start: float, end: float) -> None:
     found = series(recorded([5] * 20, [(1.0, 0.1, 0.01)]), start, end, GOALS)
     assert all(math.isnan(metric.error()[0]) for metric in found.values.values())
     assert not {"ttft_p50", "tpot_p90"} & set(found.values)
 
 
-def test_a_rate_of_none_has_batches_of_none_and_no_error():
+def test_a_rate_of_none_has_batches_of_none_and_no_error() -> None:
     recorder = recorded([5] * 200, [(i / 10, 9.0, 9.0) for i in range(1, 200)])
     metric = series(recorder, 0.0, 20.0, GOALS).values["goodput_per_s"]
     assert metric.value == 0
@@ -157,13 +168,13 @@ def test_a_rate_of_none_has_batches_of_none_and_no_error():
     assert math.isnan(metric.error()[0])
 
 
-def rate_of(values):
+def rate_of(values: NDArray[np.float64]) -> Batched:
     values = np.asarray(values, dtype=float)
     mean = float(values.mean())
     return Batched(mean, values / mean - 1, floor=0.01)
 
 
-def test_batches_that_are_all_alike_have_no_error():
+def test_batches_that_are_all_alike_have_no_error() -> None:
     # φ = 0.3 by the prior alone in part: (30 · 0.3 + 8 · 0.3) / 38 = 0.3, inflation 13/7.
     error, freedom = rate_of(np.full(30, 3.0)).error()
     assert error == pytest.approx(0.0, abs=1e-12)
@@ -171,7 +182,7 @@ def test_batches_that_are_all_alike_have_no_error():
     assert math.isnan(rate_of(np.full(2, 3.0)).error()[0])
 
 
-def test_the_spread_by_hand():
+def test_the_spread_by_hand() -> None:
     # Neighbours' products add up to 0: φ̂ = (0 + 1/5) / (1 - 3/5) = 0.5, shrunk
     # (5 · 0.5 + 8 · 0.3) / 13 = 0.37692, inflation 1.37692 / 0.62308 = 2.20988; s² = 2 / 4.
     found = spread(np.array([2.0, 1.0, 1.0, 0.0, 1.0]))
@@ -180,7 +191,7 @@ def test_the_spread_by_hand():
     assert spread(np.array([0.0, 1.0, 2.0])) == pytest.approx((13 / 7, 1.0))
 
 
-def coverage(phi, sizes, corrected=True, runs=400):
+def coverage(phi: float, sizes: int, corrected: bool = True, runs: int = 400) -> float:
     """How often an interval of 95 % about a rate's mean holds the truth."""
     rng = np.random.default_rng(17)
     held = 0
@@ -195,16 +206,16 @@ def coverage(phi, sizes, corrected=True, runs=400):
 
 @pytest.mark.parametrize("sizes", [3, 5, 10, 30])
 @pytest.mark.parametrize(("phi", "least"), [(0.0, 0.92), (0.3, 0.92), (0.5, 0.89)])
-def test_intervals_hold_where_neighbours_are_alike(phi, least, sizes):
+def test_intervals_hold_where_neighbours_are_alike(phi: float, least: float, sizes: int) -> None:
     # Turnovers next to each other seldom have more than 0.3 in common.
     assert coverage(phi, sizes) > least
 
 
-def test_which_they_would_not_without_the_correction():
+def test_which_they_would_not_without_the_correction() -> None:
     assert coverage(0.5, 30, corrected=False) < 0.80
 
 
-def test_a_drift_that_moves_a_whole_distribution_leaves_an_interval():
+def test_a_drift_that_moves_a_whole_distribution_leaves_an_interval() -> None:
     # TPOT wanders by 4 % over 5 s, while requests at any one time differ by 1 %: shares of
     # requests below the window's p90 swing between none and all, and bound nothing.
     rng = np.random.default_rng(29)
@@ -217,7 +228,7 @@ def test_a_drift_that_moves_a_whole_distribution_leaves_an_interval():
     assert 1.01 < high / metric.value < 1.10
 
 
-def test_a_percentile_at_the_edge_between_two_steps_has_an_interval_that_holds():
+def test_a_percentile_at_the_edge_between_two_steps_has_an_interval_that_holds() -> None:
     # Nine in ten take one step of 70 ms, the others two: p90 is now the one, now the other.
     rng = np.random.default_rng(5)
     held = 0
@@ -231,13 +242,13 @@ def test_a_percentile_at_the_edge_between_two_steps_has_an_interval_that_holds()
     assert held / 200 > 0.93
 
 
-def test_quantiles_that_tie_keep_the_error_of_independent_requests():
+def test_quantiles_that_tie_keep_the_error_of_independent_requests() -> None:
     # Of three runs of 100 requests each has nine that took 140 ms, and so a p90 of 70 ms; among
     # others one in ten may well be above it.
     ttft = np.full(300, 0.07)
     ttft.reshape(3, 100)[:, 5::11] = 0.14
 
-    def found(ttft):
+    def found(ttft: NDArray[np.float64]) -> Batched:
         requests = [(0.2 * (i + 1), ttft[i], 1.5) for i in range(300)]
         return series(recorded([5] * 600, requests), 0.0, 60.0, ()).values["ttft_p90"]
 
@@ -258,7 +269,9 @@ def test_quantiles_that_tie_keep_the_error_of_independent_requests():
     st.floats(-1, 12),
     st.floats(0, 12),
 )
-def test_any_window_has_a_series(tokens, requests, start_s, length_s):
+def test_any_window_has_a_series(
+    tokens: list[int], requests: list[tuple[float, float, float]], start_s: float, length_s: float
+) -> None:
     recorder = recorded(tokens, sorted(requests))
     found = series(recorder, start_s, start_s + length_s, GOALS)
     for metric in found.values.values():

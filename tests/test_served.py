@@ -6,7 +6,9 @@ import json
 import re
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -33,7 +35,7 @@ MODELS = msgspec.json.encode({"data": [{"id": "the-model", "max_model_len": 4096
 LOAD = Workload(ClosedLoop(4), prompt=Fixed(10), output=Fixed(6))
 
 
-def server(**more):
+def server(**more: Any) -> FakeServer:
     routes = {"/v1/models": MODELS, "/version": b'{"version": "0.33.0"}', **more.pop("routes", {})}
     return FakeServer(completions=Completions(**more), routes=routes)
 
@@ -41,7 +43,7 @@ def server(**more):
 class Driven:
     """A host that drives a fake server, turned here."""
 
-    def __init__(self, servers, load=LOAD):
+    def __init__(self, servers: Servers, load: Workload = LOAD) -> None:
         self.recorder = Recorder()
         (address,) = servers.addresses
         self.host = Host(
@@ -50,29 +52,29 @@ class Driven:
         self.host.order(Boot(Start(EngineSpec("server:x"), {}), load=True))
         self.began_s = time.monotonic()
 
-    def until(self, done, most_s=PATIENCE_S):
+    def until(self, done: Callable[[], bool], most_s: float = PATIENCE_S) -> Driven:
         end_s = time.monotonic() + most_s
         while not done():
             assert time.monotonic() < end_s, self.host.status
             self.host.turn(min(0.01, max(0.0, self.host.turn())))
         return self
 
-    def ended(self, n):
+    def ended(self, n: int) -> Driven:
         account = lambda: self.recorder.accounting  # noqa: E731
         self.until(lambda: account().issued - account().in_flight >= n)
         self.host.order(HoldLoad())
         return self.until(lambda: account().in_flight == 0)
 
-    def close(self):
+    def close(self) -> None:
         self.host.close(1.0)
         self.host.turn()
 
 
 @pytest.fixture
-def driven(request):
+def driven(request: pytest.FixtureRequest) -> Iterator[Callable[..., Driven]]:
     made = []
 
-    def drive(fake, load=LOAD):
+    def drive(fake: FakeServer, load: Workload = LOAD) -> Driven:
         servers = Servers(fake)
         servers.__enter__()
         made.append((servers, Driven(servers, load)))
@@ -94,7 +96,9 @@ def driven(request):
         {"usage": ""},
     ],
 )
-def test_every_token_is_counted_as_the_server_counts_it(driven, how):
+def test_every_token_is_counted_as_the_server_counts_it(
+    driven: Callable[..., Driven], how: dict[str, Any]
+) -> None:
     fake = server(**how)
     run = driven(fake).ended(20)
     account = run.recorder.accounting
@@ -116,7 +120,9 @@ def test_every_token_is_counted_as_the_server_counts_it(driven, how):
         (None, 256),
     ],
 )
-def test_no_token_is_sent_that_the_model_may_not_have(driven, tokenize, size):
+def test_no_token_is_sent_that_the_model_may_not_have(
+    driven: Callable[..., Driven], tokenize: bytes | None, size: int
+) -> None:
     """A server without a tokenizer looks at no id: one too high would kill it."""
     fake = server(routes={"/tokenize": tokenize} if tokenize else {})
     run = driven(fake).ended(20)
@@ -124,7 +130,7 @@ def test_no_token_is_sent_that_the_model_may_not_have(driven, tokenize, size):
     assert size // 2 < fake.completions.highest < size
 
 
-def test_what_the_server_tells_is_known_and_the_rest_is_not(driven):
+def test_what_the_server_tells_is_known_and_the_rest_is_not(driven: Callable[..., Driven]) -> None:
     run = driven(server())
     run.until(lambda: run.host.status.facts is not None)
     facts = run.host.status.facts
@@ -137,14 +143,14 @@ def test_what_the_server_tells_is_known_and_the_rest_is_not(driven):
     assert "server" in facts.fixed["max_num_seqs"]
 
 
-def test_a_chunk_with_nothing_in_it_is_no_first_token(driven):
+def test_a_chunk_with_nothing_in_it_is_no_first_token(driven: Callable[..., Driven]) -> None:
     run = driven(server(empty_first=True, first_s=0.1, usage="final")).ended(4)
     first = run.recorder.first_tokens.between(0)
     assert len(first) == run.recorder.accounting.issued
     assert (first[:, 2] >= 0.1).all()
 
 
-def test_latencies_are_those_of_the_stream(driven):
+def test_latencies_are_those_of_the_stream(driven: Callable[..., Driven]) -> None:
     run = driven(server(first_s=0.05, every_s=0.02)).ended(12)
     found = latencies(run.recorder, 0.0, time.monotonic())
     assert found.itl.n == 5 * run.recorder.accounting.issued
@@ -160,7 +166,7 @@ def test_latencies_are_those_of_the_stream(driven):
     assert seen.sequences_frac != seen.sequences_frac
 
 
-def test_what_becomes_of_a_request_is_told_apart(driven):
+def test_what_becomes_of_a_request_is_told_apart(driven: Callable[..., Driven]) -> None:
     fake = server(fails={2: 400, 3: 503, 4: 500, 5: "broken", 6: "late"})
     account = driven(fake).ended(9).recorder.accounting
     assert account.rejected == 3
@@ -169,7 +175,7 @@ def test_what_becomes_of_a_request_is_told_apart(driven):
     assert account.finished == account.issued - 5
 
 
-def test_a_load_that_is_stopped_hangs_up(driven):
+def test_a_load_that_is_stopped_hangs_up(driven: Callable[..., Driven]) -> None:
     fake = server(every_s=0.5)
     run = driven(fake)
     run.until(lambda: run.recorder.accounting.running == 4)
@@ -179,7 +185,7 @@ def test_a_load_that_is_stopped_hangs_up(driven):
     assert run.recorder.accounting.balanced
 
 
-def test_a_server_that_is_gone_is_a_failure_in_a_sentence(driven):
+def test_a_server_that_is_gone_is_a_failure_in_a_sentence(driven: Callable[..., Driven]) -> None:
     fake = server(every_s=0.01)
     with Servers(fake) as servers:
         run = Driven(servers)
@@ -191,7 +197,7 @@ def test_a_server_that_is_gone_is_a_failure_in_a_sentence(driven):
     run.close()
 
 
-def test_a_server_that_is_not_there_does_not_boot(monkeypatch):
+def test_a_server_that_is_not_there_does_not_boot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tputtui.engine.served.engine._FIRST_ANSWER_S", 0.3)
     with Servers(server()) as servers:
         pass
@@ -202,7 +208,7 @@ def test_a_server_that_is_not_there_does_not_boot(monkeypatch):
 
 
 @pytest.mark.long
-def test_a_thousand_streams_at_once(driven):
+def test_a_thousand_streams_at_once(driven: Callable[..., Driven]) -> None:
     load = Workload(ClosedLoop(1000), prompt=Fixed(4), output=Fixed(4))
     fake = server(first_s=1.0)
     run = driven(fake, load)
@@ -217,7 +223,7 @@ def test_a_thousand_streams_at_once(driven):
 RUNTIME = {"/v1/runtime_config": b'{"max_num_seqs": 256, "max_num_running_seqs": 64}'}
 
 
-def test_a_limit_that_the_server_offers_is_turned_there(driven):
+def test_a_limit_that_the_server_offers_is_turned_there(driven: Callable[..., Driven]) -> None:
     fake = server(routes=RUNTIME)
     run = driven(fake)
     run.until(lambda: run.host.status.facts is not None)
@@ -229,7 +235,7 @@ def test_a_limit_that_the_server_offers_is_turned_there(driven):
     assert fake.patched == [{"max_num_running_seqs": 16}]
 
 
-def test_a_limit_that_the_server_refuses_stays(driven):
+def test_a_limit_that_the_server_refuses_stays(driven: Callable[..., Driven]) -> None:
     fake = server(routes=RUNTIME)
     fake.patch_status = 403
     run = driven(fake)
@@ -240,7 +246,7 @@ def test_a_limit_that_the_server_refuses_stays(driven):
     assert run.host.status.state is State.RUNNING
 
 
-def test_the_same_load_is_measured_without_a_screen(tmp_path):
+def test_the_same_load_is_measured_without_a_screen(tmp_path: Path) -> None:
     with Servers(server(every_s=0.002)) as servers:
         url = servers.servers[0].url
         words = [f"server:{url}", "--load", "4", "--prompt-tokens", "10", "--output-tokens", "6"]
@@ -272,9 +278,11 @@ def test_the_same_load_is_measured_without_a_screen(tmp_path):
 @pytest.mark.parametrize(
     ("fate", "how"), [(400, "were rejected"), pytest.param(500, "failed", marks=pytest.mark.long)]
 )
-def test_a_run_in_which_nothing_was_served_is_no_success(fate, how, tmp_path):
+def test_a_run_in_which_nothing_was_served_is_no_success(
+    fate: int, how: str, tmp_path: Path
+) -> None:
     class Always(dict):
-        def get(self, key, default=None):
+        def get(self, key: object, default: object = None) -> int | None:
             return fate if key else None
 
     with Servers(server(fails=Always())) as servers:
@@ -295,21 +303,21 @@ def test_a_run_in_which_nothing_was_served_is_no_success(fate, how, tmp_path):
         ({"token_file": "/nowhere"}, "cannot be read"),
     ],
 )
-def test_arguments_that_are_not_for_a_server_are_refused(args, said):
+def test_arguments_that_are_not_for_a_server_are_refused(args: dict[str, str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         resolve(EngineSpec("server:h:1", args))
     with pytest.raises(UsageError):
         resolve(EngineSpec("server:"))
 
 
-def test_fake_servers_are_like_the_real_one():
+def test_fake_servers_are_like_the_real_one() -> None:
     names = {line.split("{")[0] for line in exposition(1.0).decode().splitlines()[3:] if line}
     real = (Path(__file__).parent / "data" / "vllm-0.32-metrics.txt").read_text()
     assert all(f"\n{name}{{" in real for name in names)
 
 
 @pytest.mark.parametrize("name", ["chat", "demo"])
-def test_of_a_profile_a_server_takes_load_and_goals(name, tmp_path):
+def test_of_a_profile_a_server_takes_load_and_goals(name: str, tmp_path: Path) -> None:
     with Servers(server(every_s=0.002)) as servers:
         url = servers.servers[0].url
         words = [f"server:{url}", "--profile", name, "--duration", "1s", "--format", "json"]
@@ -335,7 +343,9 @@ def test_of_a_profile_a_server_takes_load_and_goals(name, tmp_path):
         ["--limit", "max_model_len=100"],
     ],
 )
-def test_what_is_typed_for_a_server_and_is_not_its_to_set_is_refused(words, tmp_path):
+def test_what_is_typed_for_a_server_and_is_not_its_to_set_is_refused(
+    words: list[str], tmp_path: Path
+) -> None:
     done = subprocess.run(
         [PROGRAM, "bench", "server:localhost:9", "--profile", "chat", "--quiet", *words],
         env=environment(tmp_path), capture_output=True, text=True, check=False,

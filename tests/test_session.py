@@ -13,21 +13,21 @@ from tputtui.engine.protocol import State
 from tputtui.errors import EngineError, KnobError, UsageError
 from tputtui.load.lengths import Fixed
 from tputtui.load.sections import from_texts
-from tputtui.load.workload import ClosedLoop, Poisson, Workload
+from tputtui.load.workload import Arrivals, ClosedLoop, Poisson, Workload
 from tputtui.measure.samples import Outcome
 from tputtui.report.summary import summary
 
 
-def load(arrivals, prompt=100, output=20):
+def load(arrivals: Arrivals, prompt: int = 100, output: int = 20) -> Workload:
     return Workload(arrivals, Fixed(prompt), Fixed(output))
 
 
 @pytest.fixture
-def rig():
+def rig() -> Rig:
     return Rig.booted(load(ClosedLoop(96)), max_num_seqs=64)
 
 
-def test_a_boot_goes_through_its_stages_and_times_them():
+def test_a_boot_goes_through_its_stages_and_times_them() -> None:
     rig = Rig(load(ClosedLoop(4)))
     assert rig.session.advance().status.state is State.COLD
     rig.boot()
@@ -39,7 +39,7 @@ def test_a_boot_goes_through_its_stages_and_times_them():
     )
 
 
-def test_load_queues_behind_the_limit_and_every_frame_balances(rig):
+def test_load_queues_behind_the_limit_and_every_frame_balances(rig: Rig) -> None:
     for _ in range(300):
         rig.turn()
         frame = rig.session.advance()
@@ -52,7 +52,7 @@ def test_load_queues_behind_the_limit_and_every_frame_balances(rig):
     assert frame.generated_tokens >= tokens > 0
 
 
-def test_lowering_sequences_is_in_force_at_once_and_drains(rig):
+def test_lowering_sequences_is_in_force_at_once_and_drains(rig: Rig) -> None:
     rig.run(2.0)
     assert rig.session.steer.limits.set("max_num_seqs", 16)
     rig.turn()
@@ -68,7 +68,7 @@ def test_lowering_sequences_is_in_force_at_once_and_drains(rig):
     assert frame.marks[-1].text == "max_num_seqs 64 → 16"
 
 
-def test_limits_out_of_bounds_are_refused_with_the_bounds_and_the_flag(rig):
+def test_limits_out_of_bounds_are_refused_with_the_bounds_and_the_flag(rig: Rig) -> None:
     with pytest.raises(KnobError, match="above its ceiling 256") as refusal:
         rig.session.steer.limits.set("max_num_seqs", 257)
     assert "--max-num-seqs 257" in refusal.value.hint
@@ -81,7 +81,7 @@ def test_limits_out_of_bounds_are_refused_with_the_bounds_and_the_flag(rig):
     assert rig.session.steer.limits.asked("max_num_seqs") == 64
 
 
-def test_nothing_gets_past_the_ceiling_even_from_inside(rig):
+def test_nothing_gets_past_the_ceiling_even_from_inside(rig: Rig) -> None:
     rig.session.host.order(
         SetLimits(rig.session.steer.limits.ceilings.with_value("max_num_seqs", 10_000), "x")
     )
@@ -89,7 +89,7 @@ def test_nothing_gets_past_the_ceiling_even_from_inside(rig):
     assert rig.session.advance().status.knobs.max_num_seqs == 256
 
 
-def test_limits_cannot_be_turned_before_the_engine_is_up():
+def test_limits_cannot_be_turned_before_the_engine_is_up() -> None:
     rig = Rig(load(ClosedLoop(4)))
     with pytest.raises(KnobError, match="The engine is cold"):
         rig.session.steer.limits.set("max_num_seqs", 4)
@@ -97,7 +97,7 @@ def test_limits_cannot_be_turned_before_the_engine_is_up():
         rig.session.steer.undo()
 
 
-def test_undo_takes_back_limits_and_load_in_order(rig):
+def test_undo_takes_back_limits_and_load_in_order(rig: Rig) -> None:
     session = rig.session
     session.steer.limits.set("max_num_seqs", 32)
     session.steer.load.set(load(ClosedLoop(10)))
@@ -113,7 +113,7 @@ def test_undo_takes_back_limits_and_load_in_order(rig):
     assert session.advance().status.knobs.max_num_seqs == 64
 
 
-def test_a_lowered_length_cuts_and_never_counts_as_finished(rig):
+def test_a_lowered_length_cuts_and_never_counts_as_finished(rig: Rig) -> None:
     rig.run(1.0)
     before = rig.session.advance().accounting
     rig.session.steer.limits.set("max_model_len", 105)
@@ -127,7 +127,7 @@ def test_a_lowered_length_cuts_and_never_counts_as_finished(rig):
         assert (sample.outcome is Outcome.CUT) == short
 
 
-def test_pause_drains_and_stop_aborts_and_begins_again(rig):
+def test_pause_drains_and_stop_aborts_and_begins_again(rig: Rig) -> None:
     rig.run(1.0)
     rig.session.steer.load.toggle()
     rig.turn()
@@ -150,7 +150,7 @@ def test_pause_drains_and_stop_aborts_and_begins_again(rig):
     assert rig.session.advance().accounting.balanced
 
 
-def test_open_loop_beyond_capacity_says_saturated_and_latency_counts_from_due():
+def test_open_loop_beyond_capacity_says_saturated_and_latency_counts_from_due() -> None:
     rig = Rig.booted(load(Poisson(400.0)), max_num_seqs=8)
     rig.run(12.0)
     frame = rig.session.advance()
@@ -160,7 +160,7 @@ def test_open_loop_beyond_capacity_says_saturated_and_latency_counts_from_due():
     assert frame.latencies.ttft.p50 > 1.0
 
 
-def test_an_engine_that_dies_leaves_a_reason_and_can_boot_again():
+def test_an_engine_that_dies_leaves_a_reason_and_can_boot_again() -> None:
     rig = Rig(load(ClosedLoop(16)), fail_at_step=50)
     rig.boot()
     rig.run(10.0)
@@ -183,7 +183,7 @@ def test_an_engine_that_dies_leaves_a_reason_and_can_boot_again():
 @pytest.mark.parametrize(
     "error", [EngineError("no memory", "less"), RuntimeError("bad\nworse"), SystemExit("bad")]
 )
-def test_a_boot_that_fails_says_why(error):
+def test_a_boot_that_fails_says_why(error: BaseException) -> None:
     rig = Rig(load(ClosedLoop(4)), fail_boot=error)
     rig.boot()
     status = rig.session.advance().status
@@ -191,7 +191,9 @@ def test_a_boot_that_fails_says_why(error):
     assert status.failure.message in ("no memory", "RuntimeError: bad", "SystemExit: bad")
 
 
-def test_a_saved_profile_starts_another_session_with_the_same_limits(rig, tmp_path):
+def test_a_saved_profile_starts_another_session_with_the_same_limits(
+    rig: Rig, tmp_path: Path
+) -> None:
     rig.session.steer.limits.set("max_num_seqs", 24)
     rig.run(6.0)
     path = rig.session.save(tmp_path / "tuned.yaml")
@@ -211,14 +213,14 @@ def test_a_saved_profile_starts_another_session_with_the_same_limits(rig, tmp_pa
     assert again.session.workload == rig.session.workload
 
 
-def test_the_engine_thread_runs_and_stops(tmp_path):
+def test_the_engine_thread_runs_and_stops(tmp_path: Path) -> None:
     rig = Rig(load(ClosedLoop(8)))
     rig.session.start()
     assert rig.session.close(5.0)
     assert rig.session.host.status.state is State.STOPPED
 
 
-def test_a_traces_bad_line_stops_the_load_says_where_and_the_engine_goes_on(tmp_path):
+def test_a_traces_bad_line_stops_the_load_says_where_and_the_engine_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "azure.csv"
     path.write_text(
         "TIMESTAMP,ContextTokens,GeneratedTokens\n"
@@ -242,7 +244,7 @@ def test_a_traces_bad_line_stops_the_load_says_where_and_the_engine_goes_on(tmp_
     assert frame.accounting.running == 4
 
 
-def test_a_trace_that_ends_holds_the_load_and_space_starts_it_again(tmp_path):
+def test_a_trace_that_ends_holds_the_load_and_space_starts_it_again(tmp_path: Path) -> None:
     path = tmp_path / "ours.jsonl"
     path.write_text('{"at_s": 0, "prompt_tokens": 5, "output_tokens": 5}\n' * 6)
     rig = Rig.booted(from_texts(load(ClosedLoop(4)), {"trace": str(path)}))
@@ -256,7 +258,7 @@ def test_a_trace_that_ends_holds_the_load_and_space_starts_it_again(tmp_path):
     assert rig.session.advance().accounting.finished == 12
 
 
-def test_what_is_saved_during_a_sweep_is_the_load_before_it(rig):
+def test_what_is_saved_during_a_sweep_is_the_load_before_it(rig: Rig) -> None:
     rig.run(3.0)
     rig.session.steer.experiments.sweep()
     rig.run(3.0)
@@ -265,7 +267,7 @@ def test_what_is_saved_during_a_sweep_is_the_load_before_it(rig):
     assert "sweep" in saved.evidence.note
 
 
-def test_a_window_that_has_only_begun_is_not_quoted_when_one_leaves(rig):
+def test_a_window_that_has_only_begun_is_not_quoted_when_one_leaves(rig: Rig) -> None:
     rig.run(30)
     frame = rig.session.advance()
     assert frame.window.phase.quotable

@@ -20,17 +20,17 @@ LOAD = Workload(ClosedLoop(48), pairs=((60, 20, 1.0),))
 
 
 @pytest.fixture
-def rig():
+def rig() -> Rig:
     made = Rig.booted(LOAD, max_num_seqs=32)
     made.run(15.0)
     return made
 
 
-def text_of(rows):
+def text_of(rows: list[list[tuple[str, str]]]) -> str:
     return "\n".join("".join(text for text, _ in row) for row in rows)
 
 
-def test_goals_begin_no_new_setting_and_judge_what_was_measured(rig):
+def test_goals_begin_no_new_setting_and_judge_what_was_measured(rig: Rig) -> None:
     rig.session.steer.limits.set("max_num_seqs", 8)
     rig.run(15.0)
     before = rig.session.advance()
@@ -48,7 +48,7 @@ def test_goals_begin_no_new_setting_and_judge_what_was_measured(rig):
     assert frame.trials[-1].differences[0].metric.key == "goodput_per_s"
 
 
-def test_another_load_is_described_and_not_judged(rig):
+def test_another_load_is_described_and_not_judged(rig: Rig) -> None:
     rig.session.steer.load.set(from_texts(LOAD, {"arrivals": "4"}))
     rig.run(15.0)
     frame = rig.session.advance()
@@ -63,7 +63,7 @@ def test_another_load_is_described_and_not_judged(rig):
     assert row.course(1000.0) == "another load: described, not judged"
 
 
-def test_the_same_setting_measured_twice_is_one_row_and_one_point_of_both_windows(rig):
+def test_the_same_setting_measured_twice_is_one_row_and_one_point_of_both_windows(rig: Rig) -> None:
     once = rig.session.advance()
     rig.session.steer.limits.set("max_num_seqs", 8)
     rig.run(15.0)
@@ -92,7 +92,7 @@ def test_the_same_setting_measured_twice_is_one_row_and_one_point_of_both_window
     assert rig.session.advance().trials[-1].number == 2
 
 
-def test_every_place_has_the_same_figures_of_a_setting(rig):
+def test_every_place_has_the_same_figures_of_a_setting(rig: Rig) -> None:
     rig.session.steer.limits.set("max_num_seqs", 8)
     rig.run(75.0)
     frame = rig.session.advance()
@@ -111,7 +111,7 @@ def test_every_place_has_the_same_figures_of_a_setting(rig):
     assert kept.window.length_s == pytest.approx(new.series.length_s, rel=1e-3)
 
 
-def test_a_verdict_that_the_figures_no_longer_bear_is_withdrawn_and_says_when(rig):
+def test_a_verdict_that_the_figures_no_longer_bear_is_withdrawn_and_says_when(rig: Rig) -> None:
     rig.session.steer.limits.set("max_num_seqs", 28)
     engine = rig.session.host._engine
     engine.STEP_S = 0.012
@@ -137,7 +137,7 @@ def test_a_verdict_that_the_figures_no_longer_bear_is_withdrawn_and_says_when(ri
     )
 
 
-def test_rows_that_were_spliced_are_those_of_their_windows(rig):
+def test_rows_that_were_spliced_are_those_of_their_windows(rig: Rig) -> None:
     rig.run(10.0)
     recorder = rig.session.recorder
     now_s = rig.clock()
@@ -152,7 +152,7 @@ def test_rows_that_were_spliced_are_those_of_their_windows(rig):
     assert figures(run, 0.0, 7.0).generated_per_s == pytest.approx((3 * one + 4 * two) / 7)
 
 
-def test_a_load_begun_from_another_seed_is_another_load(rig):
+def test_a_load_begun_from_another_seed_is_another_load(rig: Rig) -> None:
     rig.session.steer.load.set(msgspec.structs.replace(rig.session.workload, seed=9))
     rig.run(12.0)
     frame = rig.session.advance()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -30,13 +31,13 @@ SCRIPTS = {
 BEFORE = 'show() { printf "%s\\037" "$@" >> "$OUT"; printf "\\036" >> "$OUT"; }\n'
 
 
-def shown(script):
+def shown(script: str) -> list[list[str]]:
     return [each.words for each in commands(script, ENVIRONMENT)]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
-def test_words_are_those_that_bash_would_pass(name, tmp_path):
+def test_words_are_those_that_bash_would_pass(name: str, tmp_path: Path) -> None:
     script = SCRIPTS[name].replace("\\\r\n", "\\\n")
     out = tmp_path / "out"
     subprocess.run(
@@ -48,20 +49,20 @@ def test_words_are_those_that_bash_would_pass(name, tmp_path):
     assert sorted(found) == sorted(meant)
 
 
-def test_what_only_a_shell_can_work_out_is_marked():
+def test_what_only_a_shell_can_work_out_is_marked() -> None:
     assert shown('show $(nproc) `x` $((1+1)) "$(a "b")" c') == [
         ["show", UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, "c"]
     ]
 
 
-def test_only_what_is_exported_is_found_by_a_command():
+def test_only_what_is_exported_is_found_by_a_command() -> None:
     script = "A=1\nexport B=2\nC=3\nexport C\nrun\nset -a\nD=4\nrun"
     first, _, second = commands(script, {})
     assert first.exported == {"B": "2", "C": "3"}
     assert second.exported == {"A": "1", "B": "2", "C": "3", "D": "4"}
 
 
-def test_each_command_knows_its_line():
+def test_each_command_knows_its_line() -> None:
     script = "# one\nA=1\n\nrun a \\\n  b\nrun c"
     assert [each.line for each in commands(script, {})] == [4, 6]
 
@@ -71,7 +72,7 @@ def test_each_command_knows_its_line():
     [("x\nrun 'a", "line 2: a ' is"), ('run "a', 'line 1: a " is'), ("run ${a", "line 1: a ${ is"),
      ("a\nb\nrun `a", "line 3: a ` is")],
 )  # fmt: skip
-def test_a_quote_that_is_not_closed_is_named_by_its_line(script, said):
+def test_a_quote_that_is_not_closed_is_named_by_its_line(script: str, said: str) -> None:
     with pytest.raises(ValueError, match="is opened and not closed") as refusal:
         shown(script)
     assert said in str(refusal.value)

@@ -1,6 +1,8 @@
 """What a step costs on a device that is not here, from its datasheet and from a calibration."""
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -15,7 +17,7 @@ from tputtui.simulate.clock import VirtualTime
 from tputtui.simulate.cost import BANDWIDTH_REACHED, COMPUTE_REACHED, Roofline
 from tputtui.simulate.design import designed
 from tputtui.simulate.devices import DEVICES, device_named
-from tputtui.simulate.fitted import Measurement, fitted
+from tputtui.simulate.fitted import Fitted, Measurement, fitted
 from tputtui.simulate.memory import kv_bytes_available
 from tputtui.simulate.simulation import simulation_of
 from tputtui.simulate.sizes import Sizes
@@ -45,11 +47,11 @@ LLAMA = Sizes(
 H100 = device_named("h100")
 
 
-def replaced(**values):
+def replaced(**values: float | bool) -> Sizes:
     return Sizes(**({name: getattr(LLAMA, name) for name in Sizes.__slots__} | values))
 
 
-def test_devices_are_found_by_the_names_people_write():
+def test_devices_are_found_by_the_names_people_write() -> None:
     for text in ("h100", "H100", "nvidia-h100", "h100-sxm", " h100 "):
         assert device_named(text) is H100
     assert device_named("RTX 4090") is device_named("4090")
@@ -58,7 +60,7 @@ def test_devices_are_found_by_the_names_people_write():
     assert "h100" in refused.value.hint
 
 
-def test_every_device_says_where_its_figures_were_seen():
+def test_every_device_says_where_its_figures_were_seen() -> None:
     assert len(DEVICES) >= 12
     for device in DEVICES:
         assert device.seen
@@ -66,7 +68,7 @@ def test_every_device_says_where_its_figures_were_seen():
         assert 16 <= device.memory_gib <= 200
 
 
-def test_a_decode_reads_the_weights_and_a_prefill_computes():
+def test_a_decode_reads_the_weights_and_a_prefill_computes() -> None:
     cost = Roofline(H100, LLAMA)
     one = cost.device_s(Work(1, 100))
     # All weights but the embedding, once.
@@ -79,7 +81,7 @@ def test_a_decode_reads_the_weights_and_a_prefill_computes():
     assert cost.device_s(Work()) == 0.0
 
 
-def test_context_is_read_and_counts_in_a_decode():
+def test_context_is_read_and_counts_in_a_decode() -> None:
     cost = Roofline(H100, LLAMA)
     short, long = cost.device_s(Work(64, 64 * 100)), cost.device_s(Work(64, 64 * 4100))
     read = 64 * 4000 * 131_072 / (3.35e12 * BANDWIDTH_REACHED)
@@ -92,13 +94,13 @@ def test_context_is_read_and_counts_in_a_decode():
     )
 
 
-def test_ranks_share_the_work_and_talk_for_it():
+def test_ranks_share_the_work_and_talk_for_it() -> None:
     work = Work(0, 0, 1, 8192, 8192 * 4096)
     one, four = (Roofline(H100, replaced(ranks=n, kv_ranks=n)).device_s(work) for n in (1, 4))
     assert one / 4 < four < one / 2
 
 
-def test_fp8_halves_the_bytes_and_doubles_the_rate():
+def test_fp8_halves_the_bytes_and_doubles_the_rate() -> None:
     eight = replaced(weight_bytes=8.55e9, matrix_bytes=1, fp8_matrices=True)
     decode, prompt = Work(1, 100), Work(0, 0, 1, 8192, 8192 * 4096)
     for work in (decode, prompt):
@@ -110,7 +112,7 @@ def test_fp8_halves_the_bytes_and_doubles_the_rate():
     assert same == pytest.approx(1.0)
 
 
-def test_experts_are_read_as_far_as_they_are_gone_through():
+def test_experts_are_read_as_far_as_they_are_gone_through() -> None:
     mixture = replaced(
         parameters=30e9, expert_parameters=28e9, experts=128, experts_used=8, weight_bytes=60e9
     )
@@ -121,7 +123,7 @@ def test_experts_are_read_as_far_as_they_are_gone_through():
     assert 3 < cost.device_s(Work(256, 256)) / cost.device_s(Work(1, 1)) < 16
 
 
-def test_the_cache_is_what_the_weights_leave():
+def test_the_cache_is_what_the_weights_leave() -> None:
     left = kv_bytes_available(H100, LLAMA, 0.9, 256, 2048)
     assert left + LLAMA.weight_bytes < H100.memory_gib * 2**30 * 0.9
     # As vLLM told it of an A100 80GB (vllm-project/vllm, issue 18322): 442,160 tokens.
@@ -132,7 +134,7 @@ def test_the_cache_is_what_the_weights_leave():
         kv_bytes_available(H100, large, 0.9, 256, 2048)
 
 
-def steps(seed, cost, n=60):
+def steps(seed: int, cost: Fitted, n: int = 60) -> list[Measurement]:
     """Measurements of loads of all sizes by known costs, with noise and outliers."""
     rng = np.random.default_rng(seed)
     rows = []
@@ -159,7 +161,7 @@ def steps(seed, cost, n=60):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_costs_come_back_under_noise_and_outliers(seed):
+def test_the_costs_come_back_under_noise_and_outliers(seed: int) -> None:
     true = calibration().fitted
     found = fitted(steps(seed, true))
     for work in (
@@ -174,7 +176,7 @@ def test_the_costs_come_back_under_noise_and_outliers(seed):
     assert all(each.value_s >= 0 for each in (found.fixed, found.decode, *found.token))
 
 
-def test_a_calibration_is_read_as_it_was_written(tmp_path):
+def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
     made = calibration()
     path = save_calibration(made, tmp_path / "cpu.yaml")
     assert calibration_at(path) == made
@@ -195,7 +197,9 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path):
         (lambda text: "tputtui: 1\n", "is no calibration"),
     ],
 )
-def test_a_file_that_is_no_calibration_is_refused_in_a_sentence(tmp_path, change, said):
+def test_a_file_that_is_no_calibration_is_refused_in_a_sentence(
+    tmp_path: Path, change: Callable[[str], str], said: str
+) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(change(calibration_text(calibration())))
     with pytest.raises(ProfileError, match=said):
@@ -205,7 +209,7 @@ def test_a_file_that_is_no_calibration_is_refused_in_a_sentence(tmp_path, change
     assert "tputtui calibrate" in missing.value.hint
 
 
-def test_a_calibration_is_of_one_model_run_in_one_way():
+def test_a_calibration_is_of_one_model_run_in_one_way() -> None:
     made = calibration()
     made.check(made.model, {"max_num_seqs": 7, "dtype": "float32"})
     with pytest.raises(UsageError, match="is of shape:demo, not of shape:qwen3-8b"):
@@ -214,7 +218,7 @@ def test_a_calibration_is_of_one_model_run_in_one_way():
         made.check(made.model, {"quantization": "fp8"})
 
 
-def test_a_calibration_brings_the_way_of_running_it_along():
+def test_a_calibration_brings_the_way_of_running_it_along() -> None:
     given = {"tensor_parallel_size": 2, "async_scheduling": False, "gpu_memory_utilization": 0.8}
     made = calibration(booted=given)
     assert made.defaults["tensor_parallel_size"] == 2
@@ -226,7 +230,7 @@ def test_a_calibration_brings_the_way_of_running_it_along():
         made.check(made.model, {"tensor_parallel_size": 4})
 
 
-def test_what_was_simulated_is_never_verified():
+def test_what_was_simulated_is_never_verified() -> None:
     profile = """
 tputtui: 1
 evidence:
@@ -247,7 +251,7 @@ evidence:
         parse(profile.format(state="verified"), "p.yaml")
 
 
-def test_virtual_time_stands_still_but_for_what_is_waited_for():
+def test_virtual_time_stands_still_but_for_what_is_waited_for() -> None:
     clock = VirtualTime(10.0)
     assert clock() == clock() == 10.0
     clock.wait_until(12.5)
@@ -259,7 +263,9 @@ def test_virtual_time_stands_still_but_for_what_is_waited_for():
     ("seqs", "tokens", "longest", "kv"),
     [(256, 2048, 2048, 32_768), (1024, 8192, 131_072, 460_000), (2, 64, 128, 512), (1, 16, 16, 64)],
 )
-def test_the_loads_of_a_calibration_fit_the_engine(seqs, tokens, longest, kv):
+def test_the_loads_of_a_calibration_fit_the_engine(
+    seqs: int, tokens: int, longest: int, kv: int
+) -> None:
     knobs = Knobs(seqs, tokens, longest, num_gpu_blocks=kv // 16 + 1)
     loads = designed(knobs, kv)
     assert len({load.label for load in loads}) == len(loads) >= 5

@@ -1,19 +1,22 @@
 """Windows that drift are refused, windows that only fluctuate are not."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from np.random import Generator
+from numpy.typing import NDArray
 
 from tputtui.measure.steady import Trend, binned, steady, trend
 
 HUNDRED = (np.arange(100) + 0.5) / 100
 
 
-def autoregressive(rng, phi, size=100):
+def autoregressive(rng: Generator, phi: float, size: int = 100) -> NDArray[np.float64]:
     """AR(1) of mean 0 and variance 1."""
     shocks = rng.standard_normal(size) * math.sqrt(1 - phi**2)
     values = [rng.standard_normal()]
@@ -22,12 +25,12 @@ def autoregressive(rng, phi, size=100):
     return np.array(values)
 
 
-def refused(make, runs=500):
+def refused(make: Callable[[Generator], NDArray[np.float64]], runs: int = 500) -> float:
     rng = np.random.default_rng(11)
     return np.mean([steady(make(rng)) is False for _ in range(runs)])
 
 
-def test_a_trend_by_hand():
+def test_a_trend_by_hand() -> None:
     # 20 observations 0 … 19 about 10: the line is exact, 1 a step, 20 over the window.
     assert trend(np.arange(20.0) + 0.5) == Trend(pytest.approx(2.0), True)
     # 40 of them, in pairs; and 50, in batches of three and of two.
@@ -39,7 +42,7 @@ def test_a_trend_by_hand():
     assert not found.resolved
 
 
-def test_the_slope_is_tested_at_one_percent_of_eighteen_degrees():
+def test_the_slope_is_tested_at_one_percent_of_eighteen_degrees() -> None:
     # A line plus a zigzag made orthogonal to it: t is the slope over its standard error.
     times = np.arange(20.0) - 9.5
     zigzag = np.tile([-1.0, 1.0], 10)
@@ -49,20 +52,20 @@ def test_the_slope_is_tested_at_one_percent_of_eighteen_degrees():
     assert trend(100 + 2.89 * error * times + zigzag).resolved is True
 
 
-def test_constant_series_and_nothing_at_all_are_steady():
+def test_constant_series_and_nothing_at_all_are_steady() -> None:
     assert trend(np.full(100, 0.1)) == Trend(0.0, False)
     assert steady(np.zeros(100), np.full(30, 7.0)) is True
     assert steady() is True
 
 
-def test_too_little_is_not_decided_unless_something_else_drifts():
+def test_too_little_is_not_decided_unless_something_else_drifts() -> None:
     assert trend(np.ones(19)) is None
     assert trend(np.array([math.nan] + [1.0] * 30)) is None
     assert steady(np.ones(5), np.ones(100)) is None
     assert steady(np.ones(5), HUNDRED) is False
 
 
-def test_a_sure_drift_of_less_than_a_tenth_is_nobodys_concern():
+def test_a_sure_drift_of_less_than_a_tenth_is_nobodys_concern() -> None:
     assert trend(1 + 0.09 * (HUNDRED - 0.5)).resolved
     assert steady(1 + 0.09 * (HUNDRED - 0.5)) is True
     assert steady(1 + 0.11 * (HUNDRED - 0.5)) is False
@@ -78,12 +81,14 @@ def test_a_sure_drift_of_less_than_a_tenth_is_nobodys_concern():
     ],
     ids=["independent", "independent-20", "correlated", "correlated-20"],
 )
-def test_noise_is_seldom_refused(noise, bound):
+def test_noise_is_seldom_refused(
+    noise: Callable[[Generator], NDArray[np.float64]], bound: float
+) -> None:
     # As large as the mean, so that the margin of a tenth does not help.
     assert refused(lambda rng: 1 + noise(rng)) < bound
 
 
-def test_counts_of_a_poisson_process_are_seldom_refused():
+def test_counts_of_a_poisson_process_are_seldom_refused() -> None:
     assert refused(lambda rng: rng.poisson(3.0, 100).astype(float)) < 0.06
 
 
@@ -100,7 +105,9 @@ def test_counts_of_a_poisson_process_are_seldom_refused():
     ids=["ramp", "falling", "approach", "drain", "drain-late", "step"],
 )
 @pytest.mark.parametrize("phi", [0.0, 0.5])
-def test_what_has_not_settled_is_nearly_always_refused(shape, phi):
+def test_what_has_not_settled_is_nearly_always_refused(
+    shape: NDArray[np.float64], phi: float
+) -> None:
     assert refused(lambda rng: shape * (1 + 0.15 * autoregressive(rng, phi)), 200) > 0.95
 
 
@@ -108,7 +115,9 @@ def test_what_has_not_settled_is_nearly_always_refused(shape, phi):
     hnp.arrays(float, st.integers(20, 130), elements=st.integers(0, 1000).map(float)),
     st.sampled_from([0.25, 4.0, 1024.0]),
 )
-def test_a_trend_has_no_unit_and_turns_round_with_time(values, scale):
+def test_a_trend_has_no_unit_and_turns_round_with_time(
+    values: NDArray[np.float64], scale: float
+) -> None:
     found, scaled = trend(values), trend(values * scale)
     assert scaled.resolved == found.resolved
     assert scaled.slope_frac == pytest.approx(found.slope_frac)
@@ -116,7 +125,7 @@ def test_a_trend_has_no_unit_and_turns_round_with_time(values, scale):
         assert trend(values[::-1]).slope_frac == pytest.approx(-found.slope_frac, abs=1e-9)
 
 
-def test_bins_by_hand():
+def test_bins_by_hand() -> None:
     # Like every window: the start is outside, the end inside.
     times = np.array([1.0, 1.5, 2.0, 2.001, 3.0, 3.1])
     weights = np.array([100.0, 1.0, 2.0, 4.0, 8.0, 100.0])
@@ -126,7 +135,7 @@ def test_bins_by_hand():
 
 
 @given(st.lists(st.floats(-5, 15), max_size=50), st.floats(-4, 4), st.floats(0.1, 10))
-def test_no_weight_in_the_window_is_lost(times, start, length):
+def test_no_weight_in_the_window_is_lost(times: list[float], start: float, length: float) -> None:
     when = np.array(times, dtype=float)
     sums = binned(when, np.ones(len(when)), start, start + length, bins=7)
     assert sums.shape == (7,)

@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tputtui.measure.regression import fit_parts
 from tputtui.measure.samples import StepSample
-from tputtui.measure.steptime import step_time
+from tputtui.measure.steptime import StepTime, step_time
 
 COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
 COSTS = (0.004, 2e-5, 5e-8)
 
 
-def load(rng, n=400, prefill=0.15):
+def load(rng: np.random.Generator, n: int = 400, prefill: float = 0.15) -> NDArray[np.float64]:
     """Tokens and context of `n` steps: decoding of 40 to 64, now and then with a prompt."""
     sequences = rng.integers(40, 65, n)
     prompts = rng.integers(100, 2000, n) * (rng.random(n) < prefill)
@@ -21,7 +22,12 @@ def load(rng, n=400, prefill=0.15):
     return (sequences + prompts).astype(float), context
 
 
-def steps(tokens, context, model_s, host_s=0.0):
+def steps(
+    tokens: NDArray[np.float64],
+    context: NDArray[np.float64],
+    model_s: NDArray[np.float64],
+    host_s: float = 0.0,
+) -> NDArray[np.float64]:
     rows = np.zeros((len(tokens), len(COLUMN)))
     rows[:, COLUMN["decode_tokens"]] = tokens // 2
     rows[:, COLUMN["prefill_tokens"]] = tokens - tokens // 2
@@ -32,19 +38,21 @@ def steps(tokens, context, model_s, host_s=0.0):
     return rows
 
 
-def model(costs, tokens, context):
+def model(
+    costs: tuple[float, float, float], tokens: NDArray[np.float64], context: NDArray[np.float64]
+) -> NDArray[np.float64]:
     return costs[0] + costs[1] * tokens + costs[2] * context
 
 
-def coefficients(found):
+def coefficients(found: StepTime | None):
     return found.fixed_s, found.per_token_s, found.per_context_s
 
 
-def shares(found):
+def shares(found: StepTime | None):
     return found.fixed_share, found.compute_share, found.context_share
 
 
-def test_known_costs_come_back_exactly_without_noise():
+def test_known_costs_come_back_exactly_without_noise() -> None:
     tokens, context = load(np.random.default_rng(1))
     found = step_time(steps(tokens, context, model(COSTS, tokens, context), host_s=0.003))
     assert coefficients(found) == pytest.approx(COSTS)
@@ -57,7 +65,7 @@ def test_known_costs_come_back_exactly_without_noise():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_known_costs_come_back_under_noise_and_outliers(seed):
+def test_known_costs_come_back_under_noise_and_outliers(seed: int) -> None:
     rng = np.random.default_rng(seed)
     tokens, context = load(rng)
     took_s = model(COSTS, tokens, context) * np.exp(rng.normal(0, 0.05, len(tokens)))
@@ -74,7 +82,7 @@ def test_known_costs_come_back_under_noise_and_outliers(seed):
     assert abs(found.fixed_s - COSTS[0]) < abs(plain[0] - COSTS[0])
 
 
-def test_the_intervals_hold_what_they_promise():
+def test_the_intervals_hold_what_they_promise() -> None:
     """95 % of fits of the same load hold the true share of compute; 90 % would fail this."""
     held = []
     for seed in range(300):
@@ -87,7 +95,7 @@ def test_the_intervals_hold_what_they_promise():
     assert np.mean(held) > 0.9
 
 
-def test_overlapped_steps_are_paired_with_the_step_before():
+def test_overlapped_steps_are_paired_with_the_step_before() -> None:
     tokens, context = load(np.random.default_rng(2))
     model_s = model(COSTS, tokens, context)
     rows = steps(tokens, context, np.roll(model_s, 1))
@@ -96,7 +104,7 @@ def test_overlapped_steps_are_paired_with_the_step_before():
     assert not step_time(rows).resolved
 
 
-def test_steps_that_ran_no_model_are_left_out():
+def test_steps_that_ran_no_model_are_left_out() -> None:
     tokens, context = load(np.random.default_rng(3))
     rows = steps(tokens, context, model(COSTS, tokens, context))
     rows[::3, COLUMN["prefill_tokens"]] = rows[::3, COLUMN["decode_tokens"]] = 0
@@ -105,7 +113,7 @@ def test_steps_that_ran_no_model_are_left_out():
     assert step_time(rows[:30:3]) is None
 
 
-def test_too_few_steps_say_nothing():
+def test_too_few_steps_say_nothing() -> None:
     tokens, context = load(np.random.default_rng(4), n=20)
     rows = steps(tokens, context, model(COSTS, tokens, context))
     assert step_time(rows) is not None
@@ -114,7 +122,7 @@ def test_too_few_steps_say_nothing():
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.05])
-def test_steps_all_alike_are_refused(noise):
+def test_steps_all_alike_are_refused(noise: float) -> None:
     rng = np.random.default_rng(5)
     tokens, context = np.full(200, 64.0), np.full(200, 50_000.0)
     took_s = model(COSTS, tokens, context) * np.exp(rng.normal(0, noise, 200))
@@ -124,7 +132,7 @@ def test_steps_all_alike_are_refused(noise):
     assert sum(shares(found)) == pytest.approx(1.0)
 
 
-def test_a_batch_that_hardly_varies_is_refused_even_without_noise():
+def test_a_batch_that_hardly_varies_is_refused_even_without_noise() -> None:
     """From 62 to 66 tokens nothing can be said of a step with none."""
     rng = np.random.default_rng(6)
     tokens = rng.integers(62, 67, 400).astype(float)
@@ -132,7 +140,7 @@ def test_a_batch_that_hardly_varies_is_refused_even_without_noise():
     assert not step_time(steps(tokens, context, model(COSTS, tokens, context))).varied
 
 
-def test_tokens_that_go_with_the_context_are_refused():
+def test_tokens_that_go_with_the_context_are_refused() -> None:
     """Every prompt token brings context along: the two costs are only known together."""
     tokens, _ = load(np.random.default_rng(7))
     context = 500 * tokens
@@ -141,7 +149,7 @@ def test_tokens_that_go_with_the_context_are_refused():
     assert not found.split
 
 
-def test_a_context_that_does_not_vary_is_one_with_the_weights():
+def test_a_context_that_does_not_vary_is_one_with_the_weights() -> None:
     tokens, _ = load(np.random.default_rng(8))
     for context in (np.full(400, 50_000.0), np.zeros(400)):
         found = step_time(steps(tokens, context, model(COSTS, tokens, context)))
@@ -152,7 +160,7 @@ def test_a_context_that_does_not_vary_is_one_with_the_weights():
         assert memory_s == pytest.approx(COSTS[0] + COSTS[2] * context[0])
 
 
-def test_times_that_do_not_go_with_the_load_are_refused():
+def test_times_that_do_not_go_with_the_load_are_refused() -> None:
     rng = np.random.default_rng(9)
     tokens, context = load(rng)
     found = step_time(steps(tokens, context, rng.lognormal(-5, 0.5, len(tokens))))
@@ -170,7 +178,9 @@ COST = st.floats(0.0, 1.0)
     noise=st.floats(0.0, 0.3),
     seed=st.integers(0, 1 << 16),
 )
-def test_whatever_the_steps_costs_and_shares_are_in_bounds(costs, noise, seed):
+def test_whatever_the_steps_costs_and_shares_are_in_bounds(
+    costs: tuple[float, float, float], noise: float, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     tokens, context = load(rng, n=60)
     costs = np.array(costs) * (1e-2, 1e-5, 1e-7)
@@ -188,7 +198,7 @@ def test_whatever_the_steps_costs_and_shares_are_in_bounds(costs, noise, seed):
 
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 1 << 16))
-def test_no_other_non_negative_costs_fit_better(seed):
+def test_no_other_non_negative_costs_fit_better(seed: int) -> None:
     """Karush-Kuhn-Tucker: at a minimum no gradient points into the allowed side."""
     rng = np.random.default_rng(seed)
     columns = np.column_stack([np.ones(40), rng.random((40, 2))])
@@ -201,7 +211,9 @@ def test_no_other_non_negative_costs_fit_better(seed):
     assert np.abs(downhill[fit.coefficients > 0] / size[fit.coefficients > 0]).max() < 0.02
 
 
-def _weights(columns, values, coefficients):
+def _weights(
+    columns: NDArray[np.float64], values: NDArray[np.float64], coefficients: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """The weights the fit ends with: Huber's, of relative errors."""
     fitted = columns @ coefficients
     off = np.abs(values - fitted) / fitted

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from tputtui.experiments.sweep import Sweep
 
 
-def run(sweep, engine):
+def run(sweep: Sweep, engine: Callable[[float], tuple[float, float, bool]]) -> tuple[float, ...]:
     """Ask and tell to the end; the levels asked."""
     while (level := sweep.ask()) is not None:
         assert sweep.ask() == level
@@ -21,10 +22,10 @@ def run(sweep, engine):
     return sweep.levels
 
 
-def queue(capacity):
+def queue(capacity: float) -> Callable[[float], tuple[float, float, bool]]:
     """M/M/1: serves what is offered, or its capacity; response time 1/(μ - λ)."""
 
-    def engine(rate):
+    def engine(rate: float) -> tuple[float, float, bool]:
         if rate >= capacity:
             return capacity, math.inf, True
         return rate, 1 / (capacity - rate), False
@@ -32,16 +33,16 @@ def queue(capacity):
     return engine
 
 
-def batching(cap, half):
+def batching(cap: int, half: int) -> Callable[[float], tuple[float, float, bool]]:
     """Closed loop: throughput cap·N/(N + half), response time by Little's law."""
 
-    def engine(n):
+    def engine(n: float) -> tuple[float, float, bool]:
         return cap * n / (n + half), (n + half) / cap, False
 
     return engine
 
 
-def test_an_open_loop_climbs_to_saturation_and_closes_in_on_capacity():
+def test_an_open_loop_climbs_to_saturation_and_closes_in_on_capacity() -> None:
     sweep = Sweep(1.0, whole=False)
     # Doubling to 8; then √(4·8) = 5.66 holds and √(5.66·8) = 6.73 does not.
     assert run(sweep, queue(6.0)) == (1.0, 2.0, 4.0, 8.0, 5.66, 6.73)
@@ -50,7 +51,7 @@ def test_an_open_loop_climbs_to_saturation_and_closes_in_on_capacity():
     assert run(Sweep(1.0, whole=False), queue(5.0)) == (1.0, 2.0, 4.0, 8.0, 5.66, 4.76)
 
 
-def test_a_closed_loop_climbs_until_two_steps_gain_nothing_and_looks_beside_the_knee():
+def test_a_closed_loop_climbs_until_two_steps_gain_nothing_and_looks_beside_the_knee() -> None:
     sweep = Sweep(1, whole=True)
     levels = run(sweep, batching(1000, 16))
     # X(2N)/X(N) = 2(N + 16)/(2N + 16) is first below 1.05 from 256 to 512, then again to 1024.
@@ -60,26 +61,26 @@ def test_a_closed_loop_climbs_until_two_steps_gain_nothing_and_looks_beside_the_
     assert sweep.reason == "Two steps, up to 1024 in flight, gained less than 5% each."
 
 
-def test_one_step_without_gain_may_be_chance():
+def test_one_step_without_gain_may_be_chance() -> None:
     given = iter([100.0, 190.0, 190.0, 380.0, 390.0, 390.0])
     sweep = Sweep(1, whole=True, refine=0)
     assert run(sweep, lambda level: (next(given), 1.0, False)) == (1, 2, 4, 8, 16, 32)
 
 
-def test_a_gain_is_over_the_best_so_far():
+def test_a_gain_is_over_the_best_so_far() -> None:
     # 8 to 16 gains on 8, but is below what 4 gave.
     given = iter([10.0, 20.0, 40.0, 30.0, 38.0])
     sweep = Sweep(1, whole=True, refine=0)
     assert run(sweep, lambda level: (next(given), 1.0, False)) == (1, 2, 4, 8, 16)
 
 
-def test_a_first_level_too_high_is_stepped_down_from():
+def test_a_first_level_too_high_is_stepped_down_from() -> None:
     sweep = Sweep(64.0, whole=False)
     assert run(sweep, queue(20.0)) == (64.0, 32.0, 16.0, 22.6, 19.0)
     assert sweep.reason == "Saturated at 32 requests/s, not at 16 requests/s."
 
 
-def test_it_goes_down_four_times_and_no_further():
+def test_it_goes_down_four_times_and_no_further() -> None:
     sweep = Sweep(64.0, whole=False)
     assert run(sweep, queue(1.0)) == (64.0, 32.0, 16.0, 8.0, 4.0)
     assert sweep.reason == "Saturated even at 4 requests/s, and at every level up to 64 requests/s."
@@ -90,7 +91,7 @@ def test_it_goes_down_four_times_and_no_further():
     assert lowest.reason == "Saturated even at 1 in flight."
 
 
-def test_a_ceiling_ends_what_never_saturates():
+def test_a_ceiling_ends_what_never_saturates() -> None:
     sweep = Sweep(3, whole=True, ceiling=20.9, refine=0)
     assert run(sweep, lambda n: (n, 1.0, False)) == (3, 6, 12, 20)
     assert sweep.reason == "Reached the ceiling, 20 in flight, without saturating."
@@ -100,12 +101,12 @@ def test_a_ceiling_ends_what_never_saturates():
     assert free == (1.0, 2.0, 4.0, 8.0, 5.66, 6.73)
 
 
-def test_whole_levels_rise_by_one_at_least_and_leave_no_gap_to_refine():
+def test_whole_levels_rise_by_one_at_least_and_leave_no_gap_to_refine() -> None:
     sweep = Sweep(1, whole=True, growth=1.2, ceiling=5)
     assert run(sweep, lambda n: (n, 1.0, False)) == (1, 2, 3, 4, 5)
 
 
-def test_what_was_not_asked_for_cannot_be_told():
+def test_what_was_not_asked_for_cannot_be_told() -> None:
     sweep = Sweep(4, whole=True)
     assert (sweep.ask(), sweep.done, sweep.reason, sweep.levels) == (4, False, "", ())
     with pytest.raises(ValueError, match="asked for 4"):
@@ -123,7 +124,7 @@ def test_what_was_not_asked_for_cannot_be_told():
         {"ceiling": 0.5},
     ],
 )
-def test_a_sweep_that_could_not_move_is_refused(wrong):
+def test_a_sweep_that_could_not_move_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="no sweep"):
         Sweep(**({"start": 1.0} | wrong), whole=True)
 
@@ -141,8 +142,13 @@ def test_a_sweep_that_could_not_move_is_refused(wrong):
     ),
 )
 def test_whatever_it_is_told_it_ends_and_never_asks_twice(
-    start, whole, growth, refine, ceiling, answers
-):
+    start: float,
+    whole: bool,
+    growth: float,
+    refine: int,
+    ceiling: float,
+    answers: list[tuple[float, float, bool]],
+) -> None:
     sweep = Sweep(start, whole=whole, growth=growth, refine=refine, ceiling=ceiling)
     told = itertools.chain(answers, itertools.repeat((1.0, 1.0, False)))
     levels = run(sweep, lambda level: next(told))
@@ -154,7 +160,7 @@ def test_whatever_it_is_told_it_ends_and_never_asks_twice(
 
 
 @given(st.floats(1, 1e6), st.floats(0.01, 1e3))
-def test_a_queues_capacity_is_bracketed_within_a_fifth(capacity, start):
+def test_a_queues_capacity_is_bracketed_within_a_fifth(capacity: float, start: float) -> None:
     levels = run(Sweep(start, whole=False), queue(capacity))
     held = [level for level in levels if level < capacity]
     if held:
@@ -162,7 +168,7 @@ def test_a_queues_capacity_is_bracketed_within_a_fifth(capacity, start):
         assert over / max(held) < 2**0.25 * 1.02
 
 
-def test_a_knee_at_the_lowest_level_is_looked_for_below_it():
+def test_a_knee_at_the_lowest_level_is_looked_for_below_it() -> None:
     # Power N / (N + 4)²: greatest at 4 in flight, far below where the sweep starts.
     sweep = Sweep(32, whole=True)
     while (level := sweep.ask()) is not None:

@@ -4,6 +4,7 @@ import pytest
 
 from tests.rig import Rig
 from tputtui.errors import KnobError, UsageError
+from tputtui.frame.frame import Frame
 from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.frontier import knee
@@ -12,11 +13,11 @@ from tputtui.measure.window import Phase
 BASE = Workload(ClosedLoop(96), pairs=((100, 20, 1.0),))
 
 
-def booted(arrivals, **knobs):
+def booted(arrivals: str, **knobs: int) -> Rig:
     return Rig.booted(from_texts(BASE, {"arrivals": arrivals}), **knobs)
 
 
-def swept_to_its_end(rig):
+def swept_to_its_end(rig: Rig) -> Frame:
     """The frame in which a sweep is over."""
     rig.session.steer.experiments.sweep()
     for _ in range(900):
@@ -27,7 +28,7 @@ def swept_to_its_end(rig):
     raise AssertionError(f"never over: {frame.sweep}")
 
 
-def test_every_setting_that_was_measured_is_one_point_with_its_limits():
+def test_every_setting_that_was_measured_is_one_point_with_its_limits() -> None:
     rig = booted("96", max_num_seqs=64)
     rig.run(20.0)
     rig.session.steer.limits.set("max_num_seqs", 16)
@@ -45,7 +46,7 @@ def test_every_setting_that_was_measured_is_one_point_with_its_limits():
     assert one.latency["e2e"].p50 < two.latency["e2e"].p50
 
 
-def test_a_point_is_measured_on_while_its_setting_stands_and_is_closed_by_the_next():
+def test_a_point_is_measured_on_while_its_setting_stands_and_is_closed_by_the_next() -> None:
     rig = booted("96")
     rig.run(15.0)
     early = rig.session.advance().points[-1]
@@ -57,7 +58,7 @@ def test_a_point_is_measured_on_while_its_setting_stands_and_is_closed_by_the_ne
     assert [point.label for point in rig.session.advance().points] in ([], ["a"])
 
 
-def test_a_closed_loop_is_swept_to_its_plateau_and_put_back():
+def test_a_closed_loop_is_swept_to_its_plateau_and_put_back() -> None:
     rig = booted("64", max_num_seqs=32)
     rig.run(5.0)
     rig.session.steer.experiments.sweep()
@@ -81,7 +82,7 @@ def test_a_closed_loop_is_swept_to_its_plateau_and_put_back():
     assert rig.session.advance().marks[-1].text == "sweep done: back to 64 in flight"
 
 
-def test_an_open_loop_is_swept_until_it_saturates():
+def test_an_open_loop_is_swept_until_it_saturates() -> None:
     rig = booted("16/s", max_num_seqs=8)
     frame = swept_to_its_end(rig)
     assert frame.sweep.note.startswith("Saturated at")
@@ -92,7 +93,7 @@ def test_an_open_loop_is_swept_until_it_saturates():
 
 
 @pytest.mark.parametrize("order", ["knob", "load", "hold", "undo", "stop", "again"])
-def test_whatever_the_person_does_breaks_a_sweep_off(order):
+def test_whatever_the_person_does_breaks_a_sweep_off(order: str) -> None:
     rig = booted("64", max_num_seqs=32)
     session = rig.session
     session.steer.limits.set("max_num_seqs", 30)
@@ -123,7 +124,7 @@ def test_whatever_the_person_does_breaks_a_sweep_off(order):
     assert frame.accounting.balanced
 
 
-def test_what_cannot_be_swept_is_refused():
+def test_what_cannot_be_swept_is_refused() -> None:
     rig = booted("8..90 over 20s")
     with pytest.raises(UsageError, match="constant load"):
         rig.session.steer.experiments.sweep()
@@ -132,7 +133,7 @@ def test_what_cannot_be_swept_is_refused():
         cold.session.steer.experiments.sweep()
 
 
-def test_a_backlog_of_before_is_in_no_level_of_a_sweep_and_in_no_row():
+def test_a_backlog_of_before_is_in_no_level_of_a_sweep_and_in_no_row() -> None:
     rig = booted("200/s", max_num_seqs=8)
     rig.run(15.0)
     rig.session.steer.load.set(from_texts(BASE, {"arrivals": "8/s"}))
@@ -154,7 +155,7 @@ def test_a_backlog_of_before_is_in_no_level_of_a_sweep_and_in_no_row():
         assert row.series is None or row.value("ttft_p90") < 20.0
 
 
-def test_a_backlog_of_before_settles_for_as_long_as_it_takes_and_says_so():
+def test_a_backlog_of_before_settles_for_as_long_as_it_takes_and_says_so() -> None:
     rig = booted("100/s", max_num_seqs=4)
     rig.run(30.0)
     rig.session.steer.load.set(from_texts(BASE, {"arrivals": "2/s"}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,9 @@ pytestmark = [pytest.mark.pty, pytest.mark.engine]
 ESCAPE = re.compile(r"\x1b\[[0-9;?<>=]*[a-zA-Z]")
 
 
-def test_a_person_boots_turns_a_limit_saves_leaves_and_starts_from_what_was_saved(tmp_path):
+def test_a_person_boots_turns_a_limit_saves_leaves_and_starts_from_what_was_saved(
+    tmp_path: Path,
+) -> None:
     terminal = Terminal("--load 48 --limit max_num_seqs=32", tmp_path)
     terminal.until(r"importing|loading|starting")
     terminal.until(r"▶ RUNNING")
@@ -63,7 +66,7 @@ def test_a_person_boots_turns_a_limit_saves_leaves_and_starts_from_what_was_save
     again.restored()
 
 
-def nothing_printed_reached(terminal, tmp_path):
+def nothing_printed_reached(terminal: Terminal, tmp_path: Path) -> None:
     """What the engine prints is in the log, and nothing of it on the screen."""
     seen = terminal.raw.decode(errors="replace")
     assert "\x1b[?1049h" in seen
@@ -76,7 +79,7 @@ def nothing_printed_reached(terminal, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
-def test_signals_leave_as_q_does_even_while_importing(tmp_path, name):
+def test_signals_leave_as_q_does_even_while_importing(tmp_path: Path, name: str) -> None:
     terminal = Terminal("", tmp_path)
     terminal.until(r"importing")
     os.kill(terminal.pid, getattr(signal, name))
@@ -86,7 +89,7 @@ def test_signals_leave_as_q_does_even_while_importing(tmp_path, name):
     assert "log" in left
 
 
-def test_ctrl_c_twice_leaves_at_once(tmp_path):
+def test_ctrl_c_twice_leaves_at_once(tmp_path: Path) -> None:
     terminal = Terminal("--load 8", tmp_path, env=PACED)
     terminal.until(r"▶ RUNNING")
     terminal.press("\x03\x03")
@@ -95,7 +98,7 @@ def test_ctrl_c_twice_leaves_at_once(tmp_path):
     assert "exit=130" in left or "exit=0" in left
 
 
-def test_killed_under_load_the_terminal_is_given_back(tmp_path):
+def test_killed_under_load_the_terminal_is_given_back(tmp_path: Path) -> None:
     terminal = Terminal("--load 8", tmp_path, env=PACED)
     terminal.until(r"▶ RUNNING")
     os.kill(terminal.pid, signal.SIGKILL)
@@ -106,7 +109,7 @@ def test_killed_under_load_the_terminal_is_given_back(tmp_path):
 
 
 @pytest.mark.long
-def test_an_engine_that_cannot_boot_says_why_on_a_screen_that_stays(tmp_path):
+def test_an_engine_that_cannot_boot_says_why_on_a_screen_that_stays(tmp_path: Path) -> None:
     terminal = Terminal("shape:demo --kv-cache-memory-bytes 100000", tmp_path)
     terminal.until(r"✖")
     terminal.until(r"b boot again")
@@ -117,7 +120,7 @@ def test_an_engine_that_cannot_boot_says_why_on_a_screen_that_stays(tmp_path):
     assert "could not load shape:demo" in left
 
 
-def test_a_flag_value_that_vllm_refuses_leaves_with_code_2(tmp_path):
+def test_a_flag_value_that_vllm_refuses_leaves_with_code_2(tmp_path: Path) -> None:
     terminal = Terminal("shape:demo --max-num-seqs lots", tmp_path)
     left = terminal.ended()
     terminal.restored()

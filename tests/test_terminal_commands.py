@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.test_record import Recorded
 pytestmark = pytest.mark.pty
 
 
-def test_servers_are_watched_one_is_opened_and_the_screen_left(tmp_path):
+def test_servers_are_watched_one_is_opened_and_the_screen_left(tmp_path: Path) -> None:
     from tests.served import FakeServer, Servers
 
     with Servers(FakeServer(), FakeServer(per_s=5000.0)) as servers:
@@ -36,7 +37,7 @@ def test_servers_are_watched_one_is_opened_and_the_screen_left(tmp_path):
 
 
 @pytest.fixture
-def log(tmp_path):
+def log(tmp_path: Path) -> Path:
     made = Recorded(tmp_path / "run.jsonl.zst")
     made.run(10)
     made.session.steer.limits.set("max_num_seqs", 32)
@@ -44,7 +45,7 @@ def log(tmp_path):
     return made.end().journal.path
 
 
-def test_a_replay_is_seen_moved_and_left(log, tmp_path):
+def test_a_replay_is_seen_moved_and_left(log: Path, tmp_path: Path) -> None:
     terminal = Terminal(f"replay {log.name} --at 0:12 --speed 0.25", tmp_path)
     terminal.until(r"REPLAY")
     terminal.until(r"64 / 256")
@@ -62,7 +63,7 @@ def test_a_replay_is_seen_moved_and_left(log, tmp_path):
     terminal.restored()
 
 
-def test_a_replay_fits_a_small_terminal(log, tmp_path):
+def test_a_replay_fits_a_small_terminal(log: Path, tmp_path: Path) -> None:
     terminal = Terminal(f"replay {log.name}", tmp_path, columns=80, rows=24)
     terminal.until(r"REPLAY")
     terminal.until(r"␣ play")
@@ -71,7 +72,9 @@ def test_a_replay_fits_a_small_terminal(log, tmp_path):
     terminal.restored()
 
 
-def test_progress_is_one_live_line_and_stays_off_stdout_and_a_missed_goal_is_code_1(tmp_path):
+def test_progress_is_one_live_line_and_stays_off_stdout_and_a_missed_goal_is_code_1(
+    tmp_path: Path,
+) -> None:
     command = "bench --load 24 --duration 8s --goal ttft_p50=1ms > out.txt"
     slow_boot = PACED | {"PACED_LONGEST_S": "0.6"}
     terminal = Terminal(command, tmp_path, columns=100, env=slow_boot)
@@ -88,7 +91,7 @@ def test_progress_is_one_live_line_and_stays_off_stdout_and_a_missed_goal_is_cod
     assert "\x1b" not in text
 
 
-def test_a_reader_that_has_had_enough_is_no_error(log):
+def test_a_reader_that_has_had_enough_is_no_error(log: Path) -> None:
     code = f"{sys.executable} -m tputtui report {log} --format md | head -1"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {code}"], capture_output=True,
                           text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"})  # fmt: skip

@@ -5,6 +5,7 @@ import queue
 import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import pexpect
 import pytest
@@ -35,7 +36,7 @@ print("after")
 """
 
 
-def test_only_the_screen_writes_to_the_terminal_and_the_log_has_the_rest(tmp_path):
+def test_only_the_screen_writes_to_the_terminal_and_the_log_has_the_rest(tmp_path: Path) -> None:
     script, log = tmp_path / "script.py", tmp_path / "log"
     script.write_text(textwrap.dedent(SCRIPT))
     child = pexpect.spawn(
@@ -53,17 +54,19 @@ def test_only_the_screen_writes_to_the_terminal_and_the_log_has_the_rest(tmp_pat
 class Writer(threading.Thread):
     """Textual's thread that writes to the terminal, with so many seconds still to go."""
 
-    def __init__(self, seconds):
+    def __init__(self, seconds: float) -> None:
         super().__init__(daemon=True)
         self._queue = queue.Queue()
         self._over, self._seconds = threading.Event(), seconds
 
-    def run(self):
+    def run(self) -> None:
         self._over.wait(self._seconds)
 
 
 @pytest.mark.parametrize(("reads", "seconds"), [(True, 0.4), (False, 30.0)])
-def test_a_terminal_has_gone_only_if_it_reads_no_more(monkeypatch, reads, seconds):
+def test_a_terminal_has_gone_only_if_it_reads_no_more(
+    monkeypatch: pytest.MonkeyPatch, reads: bool, seconds: float
+) -> None:
     monkeypatch.setattr(terminal_app, "_LAST_WRITE_S", 0.1)
     reader, terminal = os.pipe()
     os.set_blocking(terminal, False)

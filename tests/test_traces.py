@@ -5,8 +5,10 @@ import json
 import math
 import os
 import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 
 import ijson
 import pytest
@@ -23,8 +25,8 @@ TALK = {"conversations": [{"value": "one two"}, {"value": "three"}]}
 
 
 @pytest.fixture
-def write(tmp_path):
-    def write(content):
+def write(tmp_path: Path) -> Callable[[str | bytes], Path]:
+    def write(content: str | bytes) -> Path:
         path = tmp_path / "trace.txt"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path
@@ -33,7 +35,7 @@ def write(tmp_path):
 
 
 @pytest.fixture
-def tokenizer(tmp_path):
+def tokenizer(tmp_path: Path) -> str:
     """One token a word, in a folder; asks for cutting and filling up, which falsify lengths."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -48,7 +50,7 @@ def tokenizer(tmp_path):
     return str(folder)
 
 
-def fault(path, tokenizer=""):
+def fault(path: Path, tokenizer: str = "") -> UsageError:
     """The error of reading the whole trace; it names the file and gives advice."""
     with pytest.raises(UsageError) as caught:
         list(Trace(path, tokenizer))
@@ -57,7 +59,7 @@ def fault(path, tokenizer=""):
     return caught.value
 
 
-def test_azure_2023_with_all_seven_digits(write):
+def test_azure_2023_with_all_seven_digits(write: Callable[[str | bytes], Path]) -> None:
     trace = Trace(
         write(
             "TIMESTAMP,ContextTokens,GeneratedTokens\n"
@@ -76,7 +78,7 @@ def test_azure_2023_with_all_seven_digits(write):
     ]
 
 
-def test_azure_2024_with_zones(write):
+def test_azure_2024_with_zones(write: Callable[[str | bytes], Path]) -> None:
     trace = Trace(
         write(
             "TIMESTAMP,ContextTokens,GeneratedTokens\n"
@@ -102,13 +104,17 @@ def test_azure_2024_with_zones(write):
         '"Response tokens", "Timestamp",Request tokens\n18,5, 472\n0, 45.5,1087\n',
     ],
 )
-def test_burstgpt_columns_are_found_by_name_and_a_failure_is_one_token(write, text):
+def test_burstgpt_columns_are_found_by_name_and_a_failure_is_one_token(
+    write: Callable[[str | bytes], Path], text: str
+) -> None:
     trace = Trace(write(text))
     assert (trace.format, trace.timed) == ("burstgpt", True)
     assert list(trace) == [TraceRecord(0.0, 472, 18), TraceRecord(40.5, 1087, 1)]
 
 
-def test_mooncake_is_blocks_of_512_tokens_and_a_rest_of_its_own(write):
+def test_mooncake_is_blocks_of_512_tokens_and_a_rest_of_its_own(
+    write: Callable[[str | bytes], Path],
+) -> None:
     trace = Trace(
         write(
             '{"timestamp": 27482, "input_length": 1025, "output_length": 52,'
@@ -126,7 +132,7 @@ def test_mooncake_is_blocks_of_512_tokens_and_a_rest_of_its_own(write):
     ]
 
 
-def test_our_own_lines(write):
+def test_our_own_lines(write: Callable[[str | bytes], Path]) -> None:
     trace = Trace(
         write(
             '{"at_s": 0.5, "prompt_tokens": 128, "output_tokens": 64}\n'
@@ -148,14 +154,16 @@ def test_our_own_lines(write):
     ]
 
 
-def test_our_own_lines_without_times(write):
+def test_our_own_lines_without_times(write: Callable[[str | bytes], Path]) -> None:
     trace = Trace(write('{"prompt_tokens": 12, "output_tokens": 3}\n' * 2))
     assert not trace.timed
     assert [math.isnan(r.at_s) for r in trace] == [True, True]
     assert [r[1:3] for r in trace] == [(12, 3)] * 2
 
 
-def test_sharegpt_is_the_first_two_turns_in_tokens(write, tokenizer):
+def test_sharegpt_is_the_first_two_turns_in_tokens(
+    write: Callable[[str | bytes], Path], tokenizer: str
+) -> None:
     entries = [
         {"id": "a", "conversations": []},
         {"id": "b", "conversations": [{"from": "human", "value": "one"}]},
@@ -181,12 +189,16 @@ def test_sharegpt_is_the_first_two_turns_in_tokens(write, tokenizer):
     assert all(math.isnan(r.at_s) for r in trace)
 
 
-def test_a_tokenizer_may_be_named_by_its_file(write, tokenizer):
+def test_a_tokenizer_may_be_named_by_its_file(
+    write: Callable[[str | bytes], Path], tokenizer: str
+) -> None:
     trace = Trace(write(json.dumps([TALK])), f"{tokenizer}/tokenizer.json")
     assert [r.prompt_tokens for r in trace] == [2]
 
 
-def test_the_pure_python_json_reader_tells_the_same(write, tokenizer, monkeypatch):
+def test_the_pure_python_json_reader_tells_the_same(
+    write: Callable[[str | bytes], Path], tokenizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pure = importlib.import_module("ijson.backends.python")
     monkeypatch.setattr(ijson, "basic_parse", pure.basic_parse)
     good = json.dumps([TALK] * 3)
@@ -200,7 +212,9 @@ def test_the_pure_python_json_reader_tells_the_same(write, tokenizer, monkeypatc
 
 
 @pytest.mark.parametrize("good", [AZURE, BURSTGPT, MOONCAKE, OWN, json.dumps([TALK])])
-def test_byte_order_marks_carriage_returns_and_blank_lines_change_nothing(write, tokenizer, good):
+def test_byte_order_marks_carriage_returns_and_blank_lines_change_nothing(
+    write: Callable[[str | bytes], Path], tokenizer: str, good: str
+) -> None:
     plain = [r[1:] for r in Trace(write(good), tokenizer)]
     assert len(plain) == 1
     dressed = "\ufeff\r\n\r\n" + good.replace("\n", "\r\n") + "  \r\n\r\n"
@@ -208,7 +222,9 @@ def test_byte_order_marks_carriage_returns_and_blank_lines_change_nothing(write,
     assert [r[1:] for r in Trace(write(good.rstrip("\n")), tokenizer)] == plain
 
 
-def test_any_number_of_readings_are_the_same_and_independent(write):
+def test_any_number_of_readings_are_the_same_and_independent(
+    write: Callable[[str | bytes], Path],
+) -> None:
     trace = Trace(write(BURSTGPT + "7,ChatGPT,1,2\n9,ChatGPT,3,4\n"))
     half_read = iter(trace)
     next(half_read)
@@ -219,7 +235,9 @@ def test_any_number_of_readings_are_the_same_and_independent(write):
     assert list(zip(trace, trace, strict=True)) == [(r, r) for r in first]
 
 
-def test_closing_lets_go_of_the_file_and_a_new_reading_begins_at_the_first_record(write):
+def test_closing_lets_go_of_the_file_and_a_new_reading_begins_at_the_first_record(
+    write: Callable[[str | bytes], Path],
+) -> None:
     path = write(OWN * 3)
     trace = Trace(path)
     assert open_descriptors(path) == 0
@@ -234,12 +252,12 @@ def test_closing_lets_go_of_the_file_and_a_new_reading_begins_at_the_first_recor
     trace.close()
 
 
-def open_descriptors(path):
+def open_descriptors(path: Path) -> int:
     links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
     return sum(os.path.exists(link) and os.path.samefile(link, path) for link in links)
 
 
-def test_a_file_is_read_as_it_is_needed(write):
+def test_a_file_is_read_as_it_is_needed(write: Callable[[str | bytes], Path]) -> None:
     path = write(OWN * 1_000 + "rubbish\n")
     records = iter(Trace(path))
     assert len(list(islice(records, 1_000))) == 1_000
@@ -247,7 +265,7 @@ def test_a_file_is_read_as_it_is_needed(write):
         next(records)
 
 
-def test_a_file_that_is_gone_is_told_when_it_is_read(write):
+def test_a_file_that_is_gone_is_told_when_it_is_read(write: Callable[[str | bytes], Path]) -> None:
     path = write(OWN)
     trace = Trace(path)
     path.unlink()
@@ -264,7 +282,7 @@ def test_a_file_that_is_gone_is_told_when_it_is_read(write):
         (OWN.replace("0,", "9,", 1) + OWN + OWN.replace("0,", "10,", 1), [0, 0, 1]),
     ],
 )
-def test_times_never_fall(write, text, at_s):
+def test_times_never_fall(write: Callable[[str | bytes], Path], text: str, at_s: list[int]) -> None:
     assert [r.at_s for r in Trace(write(text))] == at_s
 
 
@@ -342,7 +360,9 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("good", "bad", "what"), FAULTS)
-def test_a_bad_line_is_told_with_its_number_and_column(write, good, bad, what):
+def test_a_bad_line_is_told_with_its_number_and_column(
+    write: Callable[[str | bytes], Path], good: str, bad: Sequence[object], what: str
+) -> None:
     bad = bad if isinstance(bad, bytes) else bad.encode()
     number = good.count("\n") + 2
     path = write(good.encode() + b"\n" + bad.rstrip(b"\n") + b"\n")
@@ -355,7 +375,9 @@ def test_a_bad_line_is_told_with_its_number_and_column(write, good, bad, what):
         Trace(write(kept.encode() + bad + b"\n"))
 
 
-def test_a_last_line_that_just_ends_may_have_been_cut_short(write):
+def test_a_last_line_that_just_ends_may_have_been_cut_short(
+    write: Callable[[str | bytes], Path],
+) -> None:
     assert "cut short" in fault(write(AZURE + "2023-11-16 18:1")).hint
     assert "cut short" not in fault(write(AZURE + "2023-11-16 18:1\n")).hint
     assert "cut short" in fault(write(OWN + OWN[:20])).hint
@@ -384,7 +406,9 @@ def test_a_last_line_that_just_ends_may_have_been_cut_short(write):
         (b"caf\xe9,tokens\n", "line 1: not text in UTF-8", "Known traces: "),
     ],
 )
-def test_a_file_of_no_known_kind_is_told_with_the_kinds_there_are(write, text, what, hint):
+def test_a_file_of_no_known_kind_is_told_with_the_kinds_there_are(
+    write: Callable[[str | bytes], Path], text: str | bytes, what: str, hint: str
+) -> None:
     path = write(text)
     with pytest.raises(UsageError) as caught:
         Trace(path)
@@ -393,7 +417,7 @@ def test_a_file_of_no_known_kind_is_told_with_the_kinds_there_are(write, text, w
     assert hint in caught.value.hint
 
 
-def test_what_is_no_file_is_told(tmp_path):
+def test_what_is_no_file_is_told(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path, what in [
@@ -420,7 +444,9 @@ SHAREGPT_FAULTS = [
 
 
 @pytest.mark.parametrize(("bad", "what"), SHAREGPT_FAULTS)
-def test_a_bad_entry_is_told_with_its_number(write, tokenizer, bad, what):
+def test_a_bad_entry_is_told_with_its_number(
+    write: Callable[[str | bytes], Path], tokenizer: str, bad: Sequence[object], what: str
+) -> None:
     bad = bad if isinstance(bad, bytes) else bad.encode()
     good = json.dumps(TALK).encode()
     path = write(b"[" + good + b', {"conversations": []}, ' + bad + b", " + good + b"]")
@@ -429,7 +455,9 @@ def test_a_bad_entry_is_told_with_its_number(write, tokenizer, bad, what):
         Trace(write(b"[" + bad + b"]"), tokenizer)
 
 
-def test_an_array_that_ends_too_soon_or_goes_on_is_told(write, tokenizer):
+def test_an_array_that_ends_too_soon_or_goes_on_is_told(
+    write: Callable[[str | bytes], Path], tokenizer: str
+) -> None:
     good = json.dumps([TALK] * 2)
     error = fault(write(good[:-1]), tokenizer)
     assert "entry 3: bad JSON" in error.message
@@ -441,19 +469,26 @@ def test_an_array_that_ends_too_soon_or_goes_on_is_told(write, tokenizer):
     assert "no records" in fault(write("[]"), tokenizer).message
 
 
-def test_an_array_of_something_else_is_told(write, tokenizer):
+def test_an_array_of_something_else_is_told(
+    write: Callable[[str | bytes], Path], tokenizer: str
+) -> None:
     error = fault(write('[{"conversation": [1, 2]}]'), tokenizer)
     assert "entry 1: conversations: missing, found `conversation`" in error.message
     assert "`conversations`?" in error.hint
 
 
-def test_sharegpt_says_which_tokenizer_it_needs(write, tokenizer, tmp_path, monkeypatch):
+def test_sharegpt_says_which_tokenizer_it_needs(
+    write: Callable[[str | bytes], Path],
+    tokenizer: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     path = write(json.dumps([TALK]))
     error = fault(path)
     assert "needs a tokenizer" in error.message
     assert "tokenizer.json" in error.hint
 
-    def refused(name):
+    def refused(name: str) -> str:
         with pytest.raises(UsageError) as caught:
             Trace(path, name)
         assert "hub" in caught.value.hint
@@ -466,14 +501,16 @@ def test_sharegpt_says_which_tokenizer_it_needs(write, tokenizer, tmp_path, monk
 
     from tokenizers import Tokenizer
 
-    def unreachable(name):
+    def unreachable(name: str) -> None:
         raise OSError(f"cannot reach {name}\nfor a long reason")
 
     monkeypatch.setattr(Tokenizer, "from_pretrained", unreachable)
     assert refused("some/model") == "Tokenizer some/model: cannot reach some/model."
 
 
-def test_what_would_not_fit_in_memory_is_refused_before_it_is_read(write, tokenizer, monkeypatch):
+def test_what_would_not_fit_in_memory_is_refused_before_it_is_read(
+    write: Callable[[str | bytes], Path], tokenizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(trace_lines, "MAX_BYTES", 1 << 20)
     monkeypatch.setattr("tputtui.load.sharegpt.MAX_BYTES", 1 << 20)
     path = write(OWN + '{"at_s": 1, "prefix": "' + "x" * 8_000_000)
@@ -487,22 +524,22 @@ def test_what_would_not_fit_in_memory_is_refused_before_it_is_read(write, tokeni
     assert len(list(Trace(write(f"[{talk}, {long * 9} {talk}]"), tokenizer))) == 2
 
 
-def azure_lines(i):
+def azure_lines(i: int) -> str:
     return (
         f"2023-11-16 {i // 36000:02}:{i // 600 % 60:02}:{i // 10 % 60:02}.{i % 10}805900,9{i},7\n"
     )
 
 
-def burstgpt_lines(i):
+def burstgpt_lines(i: int) -> str:
     return f"{i * 0.5},{'a long name ' * 20},{i % 4000 + 1},{i % 400}\n"
 
 
-def mooncake_lines(i):
+def mooncake_lines(i: int) -> str:
     ids = ", ".join(str(block + i) for block in range(14))
     return f'{{"timestamp": {i}, "input_length": 6955, "output_length": 9, "hash_ids": [{ids}]}}\n'
 
 
-def our_lines(i):
+def our_lines(i: int) -> str:
     return (
         f'{{"at_s": {i}, "prompt_tokens": 300, "output_tokens": 64,'
         f' "prefix": "sys-{i}", "prefix_tokens": 100}}\n'
@@ -520,7 +557,9 @@ def our_lines(i):
     ids=["azure", "burstgpt", "mooncake", "tputtui"],
 )
 @pytest.mark.long
-def test_memory_stays_flat_however_long_the_trace(tmp_path, header, line, n):
+def test_memory_stays_flat_however_long_the_trace(
+    tmp_path: Path, header: str, line: Callable[[int], str], n: int
+) -> None:
     path = tmp_path / "trace"
     with path.open("w") as file:
         file.write(header)
@@ -531,7 +570,7 @@ def test_memory_stays_flat_however_long_the_trace(tmp_path, header, line, n):
 
 
 @pytest.mark.long
-def test_memory_stays_flat_however_long_the_array(tmp_path, tokenizer):
+def test_memory_stays_flat_however_long_the_array(tmp_path: Path, tokenizer: str) -> None:
     path = tmp_path / "trace"
     turns = [{"from": "human", "value": "one two "}, {"from": "gpt", "value": "four " * 20}]
     entry = json.dumps({"id": "x", "conversations": turns + [turns[1]] * 30})
@@ -545,7 +584,7 @@ def test_memory_stays_flat_however_long_the_array(tmp_path, tokenizer):
 
 
 @contextmanager
-def peak_below(n_bytes):
+def peak_below(n_bytes: int) -> Iterator[None]:
     tracemalloc.start()
     try:
         yield

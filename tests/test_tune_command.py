@@ -8,6 +8,9 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import Popen
 from types import SimpleNamespace
 
 import pytest
@@ -28,14 +31,14 @@ from tputtui.profile import EngineSpec, Profile
 class Hand:
     """Waits by letting a rig's time pass; `asked` as of someone who never interrupts."""
 
-    def __init__(self, rig):
+    def __init__(self, rig: Rig) -> None:
         self._rig = rig
         self.asked = self
 
-    def is_set(self):
+    def is_set(self) -> bool:
         return False
 
-    def wait(self, seconds):
+    def wait(self, seconds: float) -> bool:
         self._rig.run(2.0)
         return False
 
@@ -44,8 +47,14 @@ class Run:
     """The command's own code on the deterministic engine, in its time."""
 
     def __init__(
-        self, monkeypatch, *words, start="demo", load=CLOSED, goals="tpot_p90=44ms", **plan
-    ):
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *words: str,
+        start: str = "demo",
+        load: Workload = CLOSED,
+        goals: str = "tpot_p90=44ms",
+        **plan: str,
+    ) -> None:
         self.rig = Rig(load)
         self.rig.session.set_goals(parse_goals(goals))
         self.out, self.err = io.StringIO(), io.StringIO()
@@ -63,13 +72,13 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def found():
+def found() -> Iterator[Run]:
     with pytest.MonkeyPatch.context() as patch:
         yield Run(patch)
 
 
 class TestFound:
-    def test_the_profile_of_what_was_found_is_on_stdout_with_its_evidence(self, found):
+    def test_the_profile_of_what_was_found_is_on_stdout_with_its_evidence(self, found: Run) -> None:
         assert found.code == 0
         made = profile.parse(found.out.getvalue(), "stdout")
         assert made.knobs["max_num_seqs"] == 24
@@ -85,7 +94,7 @@ class TestFound:
         assert tuned.figures["goodput_per_s"].value > 12
         assert made.evidence.note.startswith("tuner: max_num_seqs 24 keeps the goals")
 
-    def test_every_trial_is_a_line_on_stderr_and_the_verdict_the_last(self, found):
+    def test_every_trial_is_a_line_on_stderr_and_the_verdict_the_last(self, found: Run) -> None:
         said = found.err.getvalue()
         state = found.rig.session.advance().tuner
         lines = re.findall(r"^ +(\d+) (\w+) +(\d+) .*?(met|missed) tpot_p90", said, re.MULTILINE)
@@ -97,7 +106,7 @@ class TestFound:
         assert "the start" in said
         assert f"tputtui: {state.verdict}" in said
 
-    def test_a_trial_in_a_line(self, found):
+    def test_a_trial_in_a_line(self, found: Run) -> None:
         state = found.rig.session.advance().tuner
         line = trial_line(state.trials[0], state, parse_goals("tpot_p90=44ms"))
         assert re.fullmatch(
@@ -107,7 +116,9 @@ class TestFound:
         )
 
 
-def test_nothing_better_leaves_the_start_and_a_goal_it_misses_is_code_1(monkeypatch):
+def test_nothing_better_leaves_the_start_and_a_goal_it_misses_is_code_1(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """All that misses least is the start's own: found by nothing, so nothing is printed."""
     run = Run(monkeypatch, goals="tpot_p90=1ms")
     assert run.code == 1
@@ -119,7 +130,7 @@ def test_nothing_better_leaves_the_start_and_a_goal_it_misses_is_code_1(monkeypa
     assert run.rig.session.advance().asked.max_num_seqs == 256
 
 
-def test_without_anything_better_the_start_comes_out(monkeypatch):
+def test_without_anything_better_the_start_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
     few = Workload(ClosedLoop(4), pairs=LENGTHS, seed=3)
     run = Run(monkeypatch, load=few, goals="tpot_p90=1s", vary="max_num_seqs=2,256")
     assert run.code == 0
@@ -128,7 +139,9 @@ def test_without_anything_better_the_start_comes_out(monkeypatch):
     assert "Nothing tried is better than the start" in run.err.getvalue()
 
 
-def test_it_is_verified_and_written_with_the_comments_of_its_start(monkeypatch, tmp_path):
+def test_it_is_verified_and_written_with_the_comments_of_its_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     mine = tmp_path / "mine.yaml"
     text = profile.dump(Profile(EngineSpec("shape:demo"), CLOSED, {}))
     mine.write_text(f"# Ours.\n{text}")
@@ -154,7 +167,9 @@ def test_it_is_verified_and_written_with_the_comments_of_its_start(monkeypatch, 
         (["demo", "--goal", "ttft_p50=1s", "-o", "/etc/hostname"], "exists already"),
     ],
 )
-def test_what_cannot_be_used_is_a_sentence_before_anything_is_booted(words, says, capsys):
+def test_what_cannot_be_used_is_a_sentence_before_anything_is_booted(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["tune", *words]) == 2
     said = capsys.readouterr().err
     assert says in said
@@ -162,11 +177,11 @@ def test_what_cannot_be_used_is_a_sentence_before_anything_is_booted(words, says
 
 
 @pytest.mark.long
-def test_the_program_is_interrupted_and_goes_on_where_it_was(tmp_path):
+def test_the_program_is_interrupted_and_goes_on_where_it_was(tmp_path: Path) -> None:
     """On the deterministic engine, in real time."""
     words = ["demo", "--goal", "tpot_p90=1ms", "--vary", "max_num_seqs=32,64"]
 
-    def start(*more):
+    def start(*more: str) -> Popen[str]:
         env = {k: v for k, v in (os.environ | PACED).items() if v is not None}
         env |= {"XDG_STATE_HOME": str(tmp_path / "state"), "XDG_CONFIG_HOME": str(tmp_path)}
         program = [sys.executable, "-m", "tputtui", "tune", *words, *more]

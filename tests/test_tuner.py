@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import msgspec
 import pytest
 
 from tests.rig import Rig
 from tputtui import profile
 from tputtui.engine.fake import FakeEngine
-from tputtui.engine.orders import BeginLeg
+from tputtui.engine.orders import BeginLeg, Order
+from tputtui.engine.protocol import EngineFacts, Report, StepReport
 from tputtui.errors import BootNeeded, EngineError, KnobError, UsageError
 from tputtui.experiments.tuner.plan import Plan, parse_engines
+from tputtui.frame import TunerState
 from tputtui.goals import parse_goals
 from tputtui.load.workload import Bursts, ClosedLoop, Poisson, Recorded, TraceFile, Workload
 from tputtui.measure.verdict import Judgement
+from tputtui.profile import EngineSpec
 from tputtui.record.journal import Journal
 from tputtui.record.reading import read_log
 from tputtui.record.resuming import resumed
@@ -28,7 +35,7 @@ SMALL = "max_num_seqs=8,24,48,256"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def slow():
+def slow() -> Iterator[None]:
     """Every engine here takes such steps."""
     with pytest.MonkeyPatch.context() as patch:
         for name, seconds in SLOW.items():
@@ -36,7 +43,13 @@ def slow():
         yield
 
 
-def tuned_rig(work=CLOSED, goals="tpot_p90=44ms", *, finish=True, **plan):
+def tuned_rig(
+    work: Workload = CLOSED,
+    goals: str = "tpot_p90=44ms",
+    *,
+    finish: bool = True,
+    **plan: Any,
+) -> Rig:
     rig = Rig.booted(work)
     rig.session.set_goals(parse_goals(goals))
     rig.run(1.0)
@@ -47,13 +60,13 @@ def tuned_rig(work=CLOSED, goals="tpot_p90=44ms", *, finish=True, **plan):
 
 
 @pytest.fixture(scope="module")
-def found():
+def found() -> Rig:
     """48 in flight with a goal on TPOT that only fewer sequences keep."""
     return tuned_rig()
 
 
 class TestFinding:
-    def test_it_finds_what_meets_the_goal_and_offers_it(self, found):
+    def test_it_finds_what_meets_the_goal_and_offers_it(self, found: Rig) -> None:
         state = found.session.advance().tuner
         assert state.phase == "done"
         assert state.offered
@@ -63,7 +76,7 @@ class TestFinding:
         assert headline.metric.key == "goodput_per_s"
         assert headline.judgement is Judgement.BETTER
 
-    def test_every_trial_says_what_it_gave_and_why_it_ended(self, found):
+    def test_every_trial_says_what_it_gave_and_why_it_ended(self, found: Rig) -> None:
         trials = found.session.advance().tuner.trials
         assert [trial.number for trial in trials] == list(range(1, len(trials) + 1))
         start, *rest = trials
@@ -82,11 +95,11 @@ class TestFinding:
         letters = {trial.knobs["max_num_seqs"]: trial.point.label for trial in trials}
         assert len(set(letters.values())) == len(letters) == 4
 
-    def test_trials_serve_the_same_requests_and_the_pairs_others(self):
+    def test_trials_serve_the_same_requests_and_the_pairs_others(self) -> None:
         rig = Rig.booted(CLOSED)
         begun, give = [], rig.session.host.order
 
-        def watch(order):
+        def watch(order: Order) -> int:
             if isinstance(order, BeginLeg):
                 begun.append((order.text, order.workload.seed, order.knobs.max_num_seqs))
             return give(order)
@@ -103,15 +116,15 @@ class TestFinding:
         assert begun[-1][:2] == ("tuner done", 7)
 
     def test_everything_is_put_back_and_nothing_of_it_is_a_trial_or_point_of_the_person(
-        self, found
-    ):
+        self, found: Rig
+    ) -> None:
         frame = found.session.advance()
         assert frame.asked.max_num_seqs == 256
         assert frame.profile.load == CLOSED
         assert len(frame.trials) == 1
         assert not frame.sweep
 
-    def test_without_goals_tokens_per_second_count_and_a_start_that_is_best_stays(self):
+    def test_without_goals_tokens_per_second_count_and_a_start_that_is_best_stays(self) -> None:
         rig = tuned_rig(goals="", vary="max_num_seqs=8,24,256")
         state = rig.session.advance().tuner
         assert not state.offered
@@ -120,20 +133,20 @@ class TestFinding:
         with pytest.raises(UsageError, match="nothing to take"):
             rig.session.steer.take()
 
-    def test_with_time_for_the_start_only_it_says_so(self):
+    def test_with_time_for_the_start_only_it_says_so(self) -> None:
         # Trials take longer than they are reckoned with before there are any.
         rig = tuned_rig(goals="e2e_p90=100s", budget_s=120.0)
         state = rig.session.advance().tuner
         assert state.tried == 1
         assert state.verdict.startswith("There was time for the start only, max_num_seqs 256: ")
 
-    def test_budgets_that_can_try_nothing_are_refused_with_the_least_there_is(self):
+    def test_budgets_that_can_try_nothing_are_refused_with_the_least_there_is(self) -> None:
         rig = Rig.booted(CLOSED)
         with pytest.raises(UsageError, match="too short to try anything") as refused:
             rig.session.steer.experiments.tune(Plan(budget_s=60.0))
         assert "120 s at least" in refused.value.hint
 
-    def test_goals_that_cannot_be_met_end_with_the_closest_and_what_stood_in_the_way(self):
+    def test_goals_that_cannot_be_met_end_with_the_closest_and_what_stood_in_the_way(self) -> None:
         rig = tuned_rig(goals="ttft_p90=80ms,tpot_p90=8ms")
         state = rig.session.advance().tuner
         assert not state.offered
@@ -145,7 +158,7 @@ class TestFinding:
         assert "of 8.00 ms" in state.verdict or "of 80.0 ms" in state.verdict
         assert "what held it back there: " in state.verdict
 
-    def test_arrivals_that_are_not_kept_up_with_miss_whatever_was_served(self):
+    def test_arrivals_that_are_not_kept_up_with_miss_whatever_was_served(self) -> None:
         load = Workload(Poisson(25.0), pairs=LENGTHS, seed=7)
         rig = tuned_rig(load, goals="ttft_p90=60s", vary="max_num_seqs=4,64,256")
         trials = rig.session.advance().tuner.trials
@@ -153,7 +166,7 @@ class TestFinding:
         assert narrow.worst == "saturated"
         assert not narrow.holds
 
-    def test_the_most_load_is_found_with_its_limits_and_taken_with_them(self):
+    def test_the_most_load_is_found_with_its_limits_and_taken_with_them(self) -> None:
         goals = "ttft_p90=1200ms,tpot_p90=44ms"
         rig = tuned_rig(ARRIVING, goals, load=True, budget_s=1200, vary="max_num_seqs=24,256")
         state = rig.session.advance().tuner
@@ -172,7 +185,7 @@ class TestFinding:
         rig.session.steer.undo()
         assert rig.session.workload == ARRIVING
 
-    def test_time_is_bounded_and_a_short_one_is_for_the_confirmation_too(self):
+    def test_time_is_bounded_and_a_short_one_is_for_the_confirmation_too(self) -> None:
         rig = Rig.booted(CLOSED)
         rig.session.set_goals(parse_goals("tpot_p90=44ms"))
         began_s = rig.clock()
@@ -188,7 +201,7 @@ class TestFinding:
 
 
 class TestSteering:
-    def test_what_was_found_is_taken_and_undone_like_any_turn(self):
+    def test_what_was_found_is_taken_and_undone_like_any_turn(self) -> None:
         rig = tuned_rig()
         steer = rig.session.steer
         assert steer.take() == "max_num_seqs 256 → 24"
@@ -200,7 +213,7 @@ class TestSteering:
         rig.run(0.5)
         assert rig.session.host.status.knobs.max_num_seqs == 256
 
-    def test_stopped_it_confirms_the_best_and_stopped_again_it_ends(self):
+    def test_stopped_it_confirms_the_best_and_stopped_again_it_ends(self) -> None:
         rig = tuned_rig(finish=False)
         steer = rig.session.steer
         while not any(trial.holds for trial in rig.session.advance().tuner.trials):
@@ -219,7 +232,7 @@ class TestSteering:
         with pytest.raises(UsageError, match="not under way"):
             steer.experiments.finish_tuning()
 
-    def test_any_turn_breaks_it_off_from_where_it_was_begun(self):
+    def test_any_turn_breaks_it_off_from_where_it_was_begun(self) -> None:
         rig = tuned_rig(finish=False)
         rig.run(15.0)
         rig.session.steer.limits.set("max_num_batched_tokens", 1024)
@@ -230,7 +243,7 @@ class TestSteering:
         assert (frame.asked.max_num_seqs, frame.asked.max_num_batched_tokens) == (256, 1024)
         assert frame.profile.load == CLOSED
 
-    def test_other_goals_break_it_off(self):
+    def test_other_goals_break_it_off(self) -> None:
         rig = tuned_rig(finish=False)
         rig.run(15.0)
         rig.session.set_goals(parse_goals("tpot_p90=44ms"))
@@ -240,7 +253,7 @@ class TestSteering:
         assert rig.session.steer.experiments.under_way == ""
         assert rig.session.advance().tuner.over
 
-    def test_a_profile_saved_meanwhile_holds_the_setting_before(self):
+    def test_a_profile_saved_meanwhile_holds_the_setting_before(self) -> None:
         rig = tuned_rig(finish=False)
         rig.run(15.0)
         saved = rig.session.snapshot()
@@ -248,7 +261,7 @@ class TestSteering:
         assert saved.load == CLOSED
         assert "the tuner was under way" in saved.evidence.note
 
-    def test_a_held_load_and_a_paused_engine_are_begun_by_it(self):
+    def test_a_held_load_and_a_paused_engine_are_begun_by_it(self) -> None:
         rig = Rig.booted(CLOSED)
         rig.session.set_goals(parse_goals("tpot_p90=44ms"))
         rig.session.steer.load.toggle()
@@ -257,7 +270,7 @@ class TestSteering:
         rig.run(12.0)
         assert rig.session.advance().tuner.trials
 
-    def test_a_load_that_ends_ends_it(self, tmp_path):
+    def test_a_load_that_ends_ends_it(self, tmp_path: Path) -> None:
         trace = tmp_path / "short.jsonl"
         row = '{{"timestamp": {}, "input_length": 64, "output_length": 8, "hash_ids": [{}]}}\n'
         rows = "".join(row.format(1000 * i, i) for i in range(3))
@@ -270,7 +283,7 @@ class TestSteering:
         assert state.over
         assert state.verdict == "The load ended before a trial was measured."
 
-    def test_an_engine_that_fails_ends_it_and_keeps_its_trials(self):
+    def test_an_engine_that_fails_ends_it_and_keeps_its_trials(self) -> None:
         rig = tuned_rig(finish=False)
         while len(rig.session.advance().tuner.trials) < 2:
             rig.run(1.0)
@@ -297,8 +310,8 @@ class TestSteering:
         ],
     )
     def test_what_cannot_be_carried_out_is_a_sentence_and_changes_nothing(
-        self, load, goals, plan, says
-    ):
+        self, load: Workload, goals: str, plan: dict[str, Any], says: str
+    ) -> None:
         rig = Rig.booted(load)
         rig.session.set_goals(parse_goals(goals))
         with pytest.raises((UsageError, KnobError), match=says):
@@ -307,12 +320,12 @@ class TestSteering:
         assert rig.session.advance().tuner is None
 
 
-def _fail():
+def _fail() -> None:
     raise EngineError("It broke.")
 
 
 class TestEngines:
-    def test_arguments_are_combined(self):
+    def test_arguments_are_combined(self) -> None:
         assert parse_engines("block_size=16,32 --async-scheduling=true") == (
             {"block_size": 16, "async_scheduling": True},
             {"block_size": 32, "async_scheduling": True},
@@ -322,20 +335,20 @@ class TestEngines:
             parse_engines("a=1,2,3,4,5 b=1,2,3,4")
 
     @pytest.fixture(scope="class")
-    def rig(self):
+    def rig(self) -> Rig:
         """A second engine takes longer steps, a third does not boot."""
         rig = Rig(CLOSED)
         made = []
 
         class Engine(FakeEngine):
-            def boot(self, spec, report):
+            def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
                 made.append(dict(spec.args))
                 self.slow = spec.args.get("block_size") == 64
                 if spec.args.get("block_size") == 128:
                     raise EngineError("Too large.")
                 return super().boot(spec, report)
 
-            def step(self):
+            def step(self) -> StepReport:
                 self._clock.advance(0.08 if self.slow else 0.0)
                 return super().step()
 
@@ -351,7 +364,7 @@ class TestEngines:
         rig.run(15.0)
         return rig
 
-    def test_each_is_booted_searched_and_left_again(self, rig):
+    def test_each_is_booted_searched_and_left_again(self, rig: Rig) -> None:
         state = rig.session.advance().tuner
         assert state.engines == ("", "block_size=64", "block_size=128")
         assert {trial.engine for trial in state.trials} == {0, 1}
@@ -360,20 +373,20 @@ class TestEngines:
         assert rig.session.advance().serving
         assert rig.session.workload == CLOSED
 
-    def test_the_best_of_all_is_found(self, rig):
+    def test_the_best_of_all_is_found(self, rig: Rig) -> None:
         state = rig.session.advance().tuner
         assert state.offered
         assert state.found == {"max_num_seqs": 24}
 
-    def test_a_better_engine_is_confirmed_by_boots_and_taken_by_one(self):
+    def test_a_better_engine_is_confirmed_by_boots_and_taken_by_one(self) -> None:
         rig = Rig(CLOSED)
 
         class Engine(FakeEngine):
-            def boot(self, spec, report):
+            def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
                 self.slow = spec.args.get("block_size") != 64
                 return super().boot(spec, report)
 
-            def step(self):
+            def step(self) -> StepReport:
                 self._clock.advance(0.04 if self.slow else 0.0)
                 return super().step()
 
@@ -400,7 +413,7 @@ class TestEngines:
 
 class TestRecorded:
     @pytest.fixture(scope="class")
-    def log(self, tmp_path_factory):
+    def log(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TunerState, Rig]:
         """A run broken off after a few trials, as a crash leaves it."""
         path = tmp_path_factory.mktemp("log") / "run.jsonl.zst"
         rig = Rig.booted(CLOSED)
@@ -418,7 +431,7 @@ class TestRecorded:
         rig.asked = profile.Profile(session.engine, CLOSED, {}, goals=session.goals)
         return path, session.advance().tuner, rig
 
-    def test_every_trial_is_read_back_as_it_was(self, log):
+    def test_every_trial_is_read_back_as_it_was(self, log: tuple[Path, TunerState, Rig]) -> None:
         path, state, _ = log
         read = read_log(path).moments[-1].tuner
         assert len(read.trials) == len(state.trials)
@@ -428,7 +441,7 @@ class TestRecorded:
             assert theirs.point.tokens_per_s == mine.point.tokens_per_s
         assert read.varied == state.varied
 
-    def test_a_run_goes_on_from_its_trials(self, log):
+    def test_a_run_goes_on_from_its_trials(self, log: tuple[Path, TunerState, Rig]) -> None:
         path, state, before = log
         plan = resumed(Plan(), before.asked, str(path))
         assert plan.vary == state.varied
@@ -444,7 +457,7 @@ class TestRecorded:
         assert after.offered
         assert after.found == {"max_num_seqs": 24}
 
-    def test_a_run_of_something_else_is_refused(self, log):
+    def test_a_run_of_something_else_is_refused(self, log: tuple[Path, TunerState, Rig]) -> None:
         path, _, before = log
         other = msgspec.structs.replace(before.asked, load=ARRIVING)
         with pytest.raises(UsageError, match="of another load"):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+from textual.pilot import Pilot
 from textual.widgets import Input
 
+from tests import SnapCompare
 from tests.test_screen import app_after
 from tputtui.experiments.tuner.plan import Plan
 from tputtui.goals import parse_goals
@@ -21,41 +26,41 @@ GOALS = "ttft_p90=3s,tpot_p90=13ms"
 PLAN = Plan(vary="max_num_seqs=16,32,64")
 
 
-def planned():
+def planned() -> TputApp:
     app = app_after(5)
     app.session.set_goals(parse_goals(GOALS))
     app._plan = PLAN
     return app
 
 
-def under_way(seconds=60):
+def under_way(seconds: int = 60) -> TputApp:
     app = planned()
     app.session.steer.experiments.tune(PLAN)
     app.rig.run(seconds)
     return app
 
 
-def over():
+def over() -> TputApp:
     app = under_way(0)
     while app.session.steer.experiments.under_way:
         app.rig.run(5.0)
     return app
 
 
-async def paint(pilot):
+async def paint(pilot: Pilot[Any]) -> None:
     """Let the app settle, then look once, at whatever screen there is."""
     await pilot.pause()
     getattr(pilot.app.screen, "tick", lambda: None)()
     await pilot.pause()
 
 
-async def shown(pilot):
+async def shown(pilot: Pilot[Any]) -> None:
     await paint(pilot)
     await pilot.press("t")
     await paint(pilot)
 
 
-def text_of(app):
+def text_of(app: TputApp) -> str:
     return "\n".join(
         canvas.render_line(y).text
         for canvas in (app.screen.query_one("#tuner-title"), app.screen.query_one("#tuner"))
@@ -63,26 +68,28 @@ def text_of(app):
     )
 
 
-def keys_of(app):
+def keys_of(app: TputApp) -> set[str]:
     return {bound.binding.description for bound in app.screen.active_bindings.values()
             if bound.binding.show}  # fmt: skip
 
 
 @functools.cache
-def session_of(state):
+def session_of(state: Callable[[], TputApp]) -> Session:
     return state().session
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("state", [planned, under_way, over], ids=lambda state: state.__name__)
-def test_the_tuner(snap_compare, state, size):
+def test_the_tuner(
+    snap_compare: SnapCompare, state: Callable[[], TputApp], size: tuple[int, int]
+) -> None:
     # Looking at it changes nothing of it.
     app = TputApp(session_of(state), start=lambda: None)
     app._plan = PLAN
     assert snap_compare(app, terminal_size=size, run_before=shown)
 
 
-async def test_a_plan_is_changed_refused_and_started():
+async def test_a_plan_is_changed_refused_and_started() -> None:
     app = planned()
     async with app.run_test(size=(120, 40)) as pilot:
         await shown(pilot)
@@ -128,7 +135,7 @@ async def test_a_plan_is_changed_refused_and_started():
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_without_goals_it_plots_tokens(size):
+async def test_without_goals_it_plots_tokens(size: tuple[int, int]) -> None:
     app = planned()
     app.session.set_goals(())
     app.session.steer.experiments.tune(PLAN)
@@ -140,7 +147,7 @@ async def test_without_goals_it_plots_tokens(size):
         assert "met" not in text_of(app)
 
 
-async def test_the_board_tells_of_it():
+async def test_the_board_tells_of_it() -> None:
     app = under_way(45)
     async with app.run_test(size=(80, 24)) as pilot:
         await paint(pilot)
@@ -150,7 +157,7 @@ async def test_the_board_tells_of_it():
         assert "best of 3 trials: max_num_seqs 32, meets the goals (t shows all)" in text
 
 
-async def test_it_is_stopped_and_confirmed_and_stopped_again():
+async def test_it_is_stopped_and_confirmed_and_stopped_again() -> None:
     app = under_way(37)
     async with app.run_test(size=(120, 40)) as pilot:
         await shown(pilot)
@@ -167,7 +174,7 @@ async def test_it_is_stopped_and_confirmed_and_stopped_again():
         assert "Enter starts." in text_of(app)
 
 
-async def test_what_was_found_is_taken_with_one_key_and_undone_with_one():
+async def test_what_was_found_is_taken_with_one_key_and_undone_with_one() -> None:
     app = over()
     async with app.run_test(size=(120, 40)) as pilot:
         await shown(pilot)
@@ -182,7 +189,7 @@ async def test_what_was_found_is_taken_with_one_key_and_undone_with_one():
         assert app.session.advance().asked.max_num_seqs == 64
 
 
-async def test_it_is_left_or_verified():
+async def test_it_is_left_or_verified() -> None:
     app = over()
     async with app.run_test(size=(120, 40)) as pilot:
         await shown(pilot)
@@ -198,7 +205,7 @@ async def test_it_is_left_or_verified():
         assert app.session.advance().asked.max_num_seqs == 32
 
 
-async def test_before_an_engine_is_up_it_says_so():
+async def test_before_an_engine_is_up_it_says_so() -> None:
     app = app_after(0)
     async with app.run_test(size=(80, 24)) as pilot:
         await shown(pilot)
@@ -208,7 +215,9 @@ async def test_before_an_engine_is_up_it_says_so():
         assert app.session.steer.experiments.under_way == ""
 
 
-async def test_it_goes_on_with_the_trials_of_a_run_before(tmp_path, monkeypatch):
+async def test_it_goes_on_with_the_trials_of_a_run_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     before = planned()
     session = before.session
@@ -233,7 +242,9 @@ async def test_it_goes_on_with_the_trials_of_a_run_before(tmp_path, monkeypatch)
         assert [t.number for t in app.session.advance().tuner.trials] == [1, 2]
 
 
-async def test_without_any_run_before_it_says_so(tmp_path, monkeypatch):
+async def test_without_any_run_before_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     app = planned()
     async with app.run_test(size=(120, 40)) as pilot:
@@ -243,7 +254,7 @@ async def test_without_any_run_before_it_says_so(tmp_path, monkeypatch):
         assert any("no trials of the tuner" in note.title for note in app._notifications)
 
 
-async def test_the_load_is_searched_on_it_too():
+async def test_the_load_is_searched_on_it_too() -> None:
     app = app_after(5, load=Workload(Poisson(12.0), pairs=((60, 16, 0.5), (120, 24, 0.5))))
     app.session.set_goals(parse_goals("ttft_p90=300ms,tpot_p90=10ms"))
     app.session.steer.experiments.tune(Plan(load=True, vary="max_num_seqs=8,64"))

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from tests.rig import Rig
-from tputtui.engine.protocol import State
+from tputtui.engine.protocol import Engine, State
 from tputtui.errors import BootNeeded, CeilingError, EngineError, KnobError, UsageError
+from tputtui.frame.frame import Frame
 from tputtui.goals import parse_goals
 from tputtui.load.lengths import Fixed, Uniform
-from tputtui.load.workload import ClosedLoop, Poisson, Workload
-from tputtui.measure.verdict import Judgement
+from tputtui.load.workload import Arrivals, ClosedLoop, Poisson, Workload
+from tputtui.measure.verdict import Difference, Judgement
 from tputtui.session.guard import parse_guard
 
 
-def load(arrivals, prompt=100, output=20, seed=0):
+def load(arrivals: Arrivals, prompt: int = 100, output: int = 20, seed: int = 0) -> Workload:
     return Workload(arrivals, Fixed(prompt), Fixed(output), seed=seed)
 
 
 @pytest.fixture
-def rig():
+def rig() -> Rig:
     return Rig.booted(Workload(ClosedLoop(96), Uniform(60, 140), Uniform(15, 25)), max_num_seqs=64)
 
 
-def row(frame, key):
+def row(frame: Frame, key: str) -> Difference:
     return next(d for d in frame.trials[-1].differences if d.metric.key == key)
 
 
 class TestBeforeAfter:
-    def test_a_turn_is_judged_against_the_setting_before(self, rig):
+    def test_a_turn_is_judged_against_the_setting_before(self, rig: Rig) -> None:
         rig.run(20.0)
         rig.session.steer.limits.set("max_num_seqs", 16)
         rig.run(1.0)
@@ -48,14 +50,14 @@ class TestBeforeAfter:
         assert tokens.low <= tokens.change <= tokens.high < 0
         assert row(frame, "tpot_p50").judgement is Judgement.BETTER
 
-    def test_a_row_is_measured_for_a_minute_and_then_stands(self, rig):
+    def test_a_row_is_measured_for_a_minute_and_then_stands(self, rig: Rig) -> None:
         rig.run(70.0)
         first = rig.session.advance().trials[-1].series
         assert 58.0 <= first.length_s <= 60.0
         rig.run(20.0)
         assert rig.session.advance().trials[-1].series == first
 
-    def test_a_pause_of_the_engine_is_not_in_the_figures(self, rig):
+    def test_a_pause_of_the_engine_is_not_in_the_figures(self, rig: Rig) -> None:
         rig.run(70.0)
         before = rig.session.advance().trials[-1].value("tokens_per_s")
         rig.session.steer.engine.toggle()
@@ -68,7 +70,7 @@ class TestBeforeAfter:
         assert len(frame.trials[-1].spans) == 2
         assert frame.trials[-1].value("tokens_per_s") == pytest.approx(before, rel=1e-3)
 
-    def test_a_key_held_down_is_one_row_one_mark_and_one_undo(self, rig):
+    def test_a_key_held_down_is_one_row_one_mark_and_one_undo(self, rig: Rig) -> None:
         rig.run(10.0)
         marks = len(rig.session.advance().marks)
         for value in range(63, 40, -1):
@@ -82,7 +84,7 @@ class TestBeforeAfter:
         rig.turn()
         assert rig.session.advance().status.knobs.max_num_seqs == 64
 
-    def test_a_pinned_baseline_is_what_others_are_compared_with(self, rig):
+    def test_a_pinned_baseline_is_what_others_are_compared_with(self, rig: Rig) -> None:
         rig.run(15.0)
         rig.session.steer.limits.set("max_num_seqs", 32)
         rig.run(15.0)
@@ -101,7 +103,7 @@ class TestBeforeAfter:
 
 
 class TestAB:
-    def test_it_finds_a_difference_and_puts_everything_back(self, rig):
+    def test_it_finds_a_difference_and_puts_everything_back(self, rig: Rig) -> None:
         rig.run(5.0)
         rig.session.steer.limits.set("max_num_seqs", 32)
         rig.run(5.0)
@@ -131,7 +133,7 @@ class TestAB:
         legs = [m.text.partition(", ")[2][:1] for m in frame.marks if m.kind == "trial"]
         assert legs.count("A") == legs.count("B") >= 3
 
-    def test_a_turn_breaks_it_off_from_where_it_was_begun(self, rig):
+    def test_a_turn_breaks_it_off_from_where_it_was_begun(self, rig: Rig) -> None:
         rig.run(5.0)
         rig.session.steer.limits.set("max_num_seqs", 32)
         rig.run(5.0)
@@ -149,13 +151,15 @@ class TestAB:
         rig.run(1.0)
         assert rig.session.advance().status.knobs.max_num_batched_tokens == 2048
 
-    def test_with_nothing_to_compare_it_says_what_to_do(self, rig):
+    def test_with_nothing_to_compare_it_says_what_to_do(self, rig: Rig) -> None:
         rig.run(2.0)
         with pytest.raises(UsageError, match="nothing to compare") as refusal:
             rig.session.steer.experiments.compare()
         assert "Change a limit" in refusal.value.hint
 
-    def test_a_profile_saved_meanwhile_holds_the_setting_before(self, rig, tmp_path):
+    def test_a_profile_saved_meanwhile_holds_the_setting_before(
+        self, rig: Rig, tmp_path: Path
+    ) -> None:
         rig.run(5.0)
         rig.session.steer.limits.set("max_num_seqs", 32)
         rig.run(5.0)
@@ -168,7 +172,7 @@ class TestAB:
 
 
 class TestHistory:
-    def test_jump_goes_back_to_any_row_and_undo_takes_that_back(self, rig):
+    def test_jump_goes_back_to_any_row_and_undo_takes_that_back(self, rig: Rig) -> None:
         rig.run(5.0)
         rig.session.steer.limits.set("max_num_seqs", 32)
         rig.run(5.0)
@@ -185,7 +189,7 @@ class TestHistory:
         assert frame.status.knobs.max_num_seqs == 32
         assert frame.profile.load.arrivals == Poisson(5.0)
 
-    def test_redo_does_again_what_was_undone_until_something_else_is_turned(self, rig):
+    def test_redo_does_again_what_was_undone_until_something_else_is_turned(self, rig: Rig) -> None:
         session = rig.session
         session.steer.limits.set("max_num_seqs", 32)
         rig.run(2.0)
@@ -202,7 +206,7 @@ class TestHistory:
         with pytest.raises(UsageError):
             session.steer.redo()
 
-    def test_a_row_of_another_engine_needs_a_boot(self, rig):
+    def test_a_row_of_another_engine_needs_a_boot(self, rig: Rig) -> None:
         rig.run(5.0)
         with pytest.raises(CeilingError) as refusal:
             rig.session.steer.limits.set("max_num_seqs", 300)
@@ -220,7 +224,7 @@ class TestHistory:
 
 
 class TestBoots:
-    def test_limits_turned_stay_the_load_goes_on_and_history_too(self, rig):
+    def test_limits_turned_stay_the_load_goes_on_and_history_too(self, rig: Rig) -> None:
         rig.run(5.0)
         rig.session.steer.limits.set("max_num_batched_tokens", 512)
         rig.session.steer.limits.set("enable_prefix_caching", "off")
@@ -238,13 +242,13 @@ class TestBoots:
         assert frame.accounting.balanced
         assert min(s.number for s in list(rig.session.recorder.request_log)[-20:]) >= before.issued
 
-    def test_a_boot_that_fails_goes_back_and_says_why(self, rig):
+    def test_a_boot_that_fails_goes_back_and_says_why(self, rig: Rig) -> None:
         rig.run(5.0)
         rig.session.steer.limits.set("max_num_seqs", 16)
         rig.run(5.0)
         real, boots = rig.session.host._make_engine, []
 
-        def make_engine():
+        def make_engine() -> Engine:
             boots.append(1)
             rig.engine_options = {"fail_boot": EngineError("no memory", "less")}
             engine = real()
@@ -262,14 +266,14 @@ class TestBoots:
         assert len(boots) == 2
         rig.session.steer.limits.set("max_num_seqs", 17)
 
-    def test_a_held_load_stays_held(self, rig):
+    def test_a_held_load_stays_held(self, rig: Rig) -> None:
         rig.run(2.0)
         rig.session.steer.load.toggle()
         rig.session.steer.engine.boot_higher("max_num_seqs", 512)
         rig.run(2.0)
         assert rig.session.advance().status.state is State.READY
 
-    def test_limits_cannot_be_turned_while_it_boots(self, rig):
+    def test_limits_cannot_be_turned_while_it_boots(self, rig: Rig) -> None:
         rig.run(2.0)
         rig.session.steer.engine.boot_higher("max_num_seqs", 512)
         with pytest.raises(KnobError):
@@ -279,13 +283,13 @@ class TestBoots:
 
 
 class TestGuard:
-    def guarded(self, text, arrivals=None):
+    def guarded(self, text: str, arrivals: Arrivals | None = None) -> Rig:
         rig = Rig.booted(load(arrivals or ClosedLoop(48)), max_num_seqs=64)
         rig.session.steer.set_guard(parse_guard(text))
         rig.run(12.0)
         return rig
 
-    def test_a_turn_that_breaks_it_is_undone_by_itself_and_marked(self):
+    def test_a_turn_that_breaks_it_is_undone_by_itself_and_marked(self) -> None:
         rig = self.guarded("ttft_p90=500ms")
         rig.session.steer.limits.set("max_num_seqs", 4)
         rig.run(20.0)
@@ -298,19 +302,19 @@ class TestGuard:
         assert any("took it back" in news for news in rig.session.news())
         assert rig.session.news() == []
 
-    def test_a_turn_that_keeps_it_stands(self):
+    def test_a_turn_that_keeps_it_stands(self) -> None:
         rig = self.guarded("ttft_p90=500ms,kv=0.97")
         rig.session.steer.limits.set("max_num_seqs", 60)
         rig.run(70.0)
         assert rig.session.advance().status.knobs.max_num_seqs == 60
 
-    def test_a_turn_that_starves_everything_is_seen_by_who_waits(self):
+    def test_a_turn_that_starves_everything_is_seen_by_who_waits(self) -> None:
         rig = self.guarded("ttft_p99=1s")
         rig.session.steer.limits.set("max_num_batched_tokens", 1)
         rig.run(30.0)
         assert rig.session.advance().status.knobs.max_num_batched_tokens == 2048
 
-    def test_the_cache_is_guarded_too(self):
+    def test_the_cache_is_guarded_too(self) -> None:
         rig = self.guarded("kv=0.5")
         rig.session.steer.limits.set("num_gpu_blocks", 100)
         rig.run(10.0)
@@ -318,7 +322,7 @@ class TestGuard:
         assert frame.status.knobs.num_gpu_blocks == 1025
         assert "KV cache" in frame.marks[-1].text
 
-    def test_what_was_broken_before_a_turn_is_not_its_doing(self):
+    def test_what_was_broken_before_a_turn_is_not_its_doing(self) -> None:
         rig = Rig.booted(load(ClosedLoop(200)), max_num_seqs=8)
         rig.session.steer.set_guard(parse_guard("ttft_p90=500ms"))
         rig.run(20.0)
@@ -335,12 +339,12 @@ class TestGuard:
             ("ttft=1s", "percentile"),
         ],
     )
-    def test_what_cannot_be_read_is_a_sentence(self, text, says):
+    def test_what_cannot_be_read_is_a_sentence(self, text: str, says: str) -> None:
         with pytest.raises(UsageError, match=says):
             parse_guard(text)
 
 
-def test_goals_are_compared_as_well(rig):
+def test_goals_are_compared_as_well(rig: Rig) -> None:
     rig.session.set_goals(parse_goals("ttft_p90=300ms"))
     rig.run(15.0)
     rig.session.steer.limits.set("max_num_seqs", 96)
@@ -349,7 +353,7 @@ def test_goals_are_compared_as_well(rig):
     assert frame.trials[-1].differences[0].metric.key == "goodput_per_s"
 
 
-def test_turns_in_every_state_are_carried_out_or_refused_with_a_sentence(rig):
+def test_turns_in_every_state_are_carried_out_or_refused_with_a_sentence(rig: Rig) -> None:
     session = rig.session
     sentences = set()
     for step in range(1000):

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.test_series import autoregressive
-from tputtui.measure.series import METRICS, Batched, Series, rows
+from tputtui.measure.series import METRICS, Batched, Metric, Series, rows
 from tputtui.measure.stats import anytime_bound, t_quantile
-from tputtui.measure.verdict import Estimate, Judgement, differences, judged, once
+from tputtui.measure.verdict import Difference, Estimate, Judgement, differences, judged, once
 
 TOKENS, TTFT = METRICS[0], METRICS[2]
 CLEAR = (Judgement.BETTER, Judgement.WORSE)
@@ -31,17 +32,21 @@ CLEAR = (Judgement.BETTER, Judgement.WORSE)
         (0.05, 1e9, 1.95996),
     ],
 )
-def test_students_quantiles_as_the_tables_have_them(level, freedom, value):
+def test_students_quantiles_as_the_tables_have_them(
+    level: float, freedom: int, value: float
+) -> None:
     assert t_quantile(level, freedom) == pytest.approx(value, rel=2e-4)
 
 
 @given(st.floats(1e-12, 0.5), st.floats(1, 500))
-def test_a_smaller_level_or_fewer_degrees_of_freedom_ask_for_more(level, freedom):
+def test_a_smaller_level_or_fewer_degrees_of_freedom_ask_for_more(
+    level: float, freedom: float
+) -> None:
     assert t_quantile(level / 2, freedom) > t_quantile(level, freedom)
     assert t_quantile(level, freedom) >= t_quantile(level, freedom + 1) * (1 - 1e-3)
 
 
-def t_tail(q, freedom):
+def t_tail(q: float, freedom: float) -> float:
     """P(|T| > q) by the trapezoidal rule over u = 1/t."""
     u = np.linspace(1e-9, 1 / q, 200_001)
     density = (1 + 1 / (freedom * u * u)) ** (-(freedom + 1) / 2) / (u * u)
@@ -50,13 +55,13 @@ def t_tail(q, freedom):
 
 
 @pytest.mark.parametrize("level", [0.3, 0.05, 0.005])
-def test_students_quantiles_between_one_and_two_degrees_of_freedom(level):
+def test_students_quantiles_between_one_and_two_degrees_of_freedom(level: float) -> None:
     assert t_quantile(level, 1) == pytest.approx(1 / math.tan(math.pi * level / 2))
     for freedom in (1.2, 1.5, 1.8):
         assert t_tail(t_quantile(level, freedom), freedom) == pytest.approx(level, rel=0.1)
 
 
-def of(values, length_s=60.0, key="tokens_per_s"):
+def of(values: ArrayLike, length_s: float = 60.0, key: str = "tokens_per_s") -> Series:
     """A window of a rate from its turnover batches."""
     values = np.asarray(values, dtype=float)
     mean = float(values.mean())
@@ -65,22 +70,28 @@ def of(values, length_s=60.0, key="tokens_per_s"):
     return Series(length_s, len(values), {key: metric})
 
 
-def latency(seconds, deviation=0.01, m=30, length_s=60.0, tied_error=0.0):
+def latency(
+    seconds: float,
+    deviation: float = 0.01,
+    m: int = 30,
+    length_s: float = 60.0,
+    tied_error: float = 0.0,
+) -> Series:
     """A window of TTFT p50 whose batches go to and fro about `seconds`."""
     logs = math.log(seconds) + deviation * np.resize([1.0, -1.0], m)
     metric = Batched(seconds, logs, tied_error=tied_error, n=20 * m)
     return Series(length_s, 20 * m, {"ttft_p50": metric})
 
 
-def zigzag(mean, size=0.01, n=30):
+def zigzag(mean: float, size: float = 0.01, n: int = 30) -> NDArray[np.float64]:
     return mean * (1 + size * np.tile([1.0, -1.0], n // 2))
 
 
-def row(old, new, key="tokens_per_s"):
+def row(old: Series, new: Series, key: str = "tokens_per_s") -> Difference:
     return next(found for found in differences(old, new) if found.metric.key == key)
 
 
-def test_judgements_by_hand():
+def test_judgements_by_hand() -> None:
     better = row(of(zigzag(100)), of(zigzag(110)))
     assert better.judgement is Judgement.BETTER
     assert better.change == pytest.approx(0.10)
@@ -102,17 +113,17 @@ def test_judgements_by_hand():
     assert rough.low < 0 < rough.high
 
 
-def anytime_t(level, part, freedom):
+def anytime_t(level: float, part: float, freedom: float) -> float:
     return t_quantile(2 * NormalDist().cdf(-anytime_bound(level, part)), freedom)
 
 
-def test_less_of_a_latency_is_better():
+def test_less_of_a_latency_is_better() -> None:
     assert row(latency(1.0), latency(0.8), "ttft_p50").judgement is Judgement.BETTER
     assert row(latency(1.0), latency(1.2), "ttft_p50").judgement is Judgement.WORSE
     assert row(latency(1.0), latency(1.0), "ttft_p50").judgement is Judgement.SAME
 
 
-def test_quantiles_that_tie_are_no_proof_of_a_difference():
+def test_quantiles_that_tie_are_no_proof_of_a_difference() -> None:
     # Every batch has the very same p50, one step of the engine; requests apart have not.
     tied = [latency(1.0, 0.0, m=3, length_s=6.0), latency(1.1, 0.0, m=3, length_s=6.0)]
     assert row(*tied, "ttft_p50").judgement is Judgement.WORSE
@@ -120,7 +131,7 @@ def test_quantiles_that_tie_are_no_proof_of_a_difference():
     assert row(*loose, "ttft_p50").judgement is Judgement.OPEN
 
 
-def test_the_interval_holds_the_change_that_is_shown():
+def test_the_interval_holds_the_change_that_is_shown() -> None:
     # The window's own quantile can lie apart from what its batches say on average.
     old, new = latency(1.0), latency(1.0)
     shifted = replace(new.values["ttft_p50"], value=1.2)
@@ -129,7 +140,7 @@ def test_the_interval_holds_the_change_that_is_shown():
     assert found.judgement is Judgement.OPEN
 
 
-def test_a_restless_window_keeps_its_own_variance():
+def test_a_restless_window_keeps_its_own_variance() -> None:
     # Pooled with 30 quiet batches, 30 restless ones would look half as restless as they are.
     quiet, restless = latency(1.0, 0.01), latency(1.0, 0.2)
     for old, new in ((quiet, restless), (restless, quiet)):
@@ -137,15 +148,15 @@ def test_a_restless_window_keeps_its_own_variance():
         assert math.log1p(found.high) > 2.9 * 0.2 / math.sqrt(30)
 
 
-def test_one_look_takes_a_plain_interval():
-    def half(found):
+def test_one_look_takes_a_plain_interval() -> None:
+    def half(found: tuple[Difference, ...]) -> float:
         return math.log1p(next(r for r in found if r.metric.key == "ttft_p50").high)
 
     old, new = latency(1.0), latency(1.0)
     assert half(once(old, new)) < 0.75 * half(differences(old, new))
 
 
-def test_across_a_boot_a_change_must_be_larger_than_what_the_machine_drifts():
+def test_across_a_boot_a_change_must_be_larger_than_what_the_machine_drifts() -> None:
     # Two windows of one engine whose speed falls by a tenth over either of them.
     falling = [105 - 10 * i / 29 + (i % 2) for i in range(30)]
     slower, half = [0.93 * rate for rate in falling], [0.5 * rate for rate in falling]
@@ -158,7 +169,7 @@ def test_across_a_boot_a_change_must_be_larger_than_what_the_machine_drifts():
     assert once(calm, of([0.93 * rate for rate in steady]))[0].judgement is Judgement.WORSE
 
 
-def test_what_is_missing_or_too_short_is_open():
+def test_what_is_missing_or_too_short_is_open() -> None:
     none, short = Series(0.0, 0, {}), of([100.0] * 2)
     for old, new in ((none, none), (none, of(zigzag(100))), (of(zigzag(100)), short)):
         for found in differences(old, new):
@@ -169,11 +180,11 @@ def test_what_is_missing_or_too_short_is_open():
     assert row(of(zigzag(100)), short).change == pytest.approx(0.0)
 
 
-def goodput_row(old, new):
+def goodput_row(old: NDArray[np.float64], new: NDArray[np.float64]) -> Difference:
     return row(of(old, key="goodput_per_s"), of(new, key="goodput_per_s"), "goodput_per_s")
 
 
-def test_two_nones_are_nothing_to_compare():
+def test_two_nones_are_nothing_to_compare() -> None:
     found = goodput_row(np.zeros(30), np.zeros(30))
     assert found.judgement is Judgement.NOTHING
     assert math.isnan(found.change)
@@ -181,7 +192,7 @@ def test_two_nones_are_nothing_to_compare():
     assert math.isnan(found.needs_s)
 
 
-def test_goodput_that_falls_to_none_is_worse_as_soon_as_ranks_can_tell():
+def test_goodput_that_falls_to_none_is_worse_as_soon_as_ranks_can_tell() -> None:
     # Of 5 + 5 batches, all of the one above all of the other: 2 / 252 = 0.0079, too often for a
     # fifth of the headline's 0.025; of 5 + 8, 2 / 1287 = 0.0016, is not.
     old = of([3.0, 4.0, 5.0, 4.0, 3.0], 10.0, key="goodput_per_s")
@@ -198,13 +209,13 @@ def test_goodput_that_falls_to_none_is_worse_as_soon_as_ranks_can_tell():
     assert young.needs_s == pytest.approx(6.0)
 
 
-def test_ranks_say_nothing_where_the_old_window_had_none_at_times():
+def test_ranks_say_nothing_where_the_old_window_had_none_at_times() -> None:
     found = goodput_row(np.tile([0.0, 8.0], 15), np.zeros(30))
     assert found.judgement is Judgement.OPEN
     assert found.needs_s == math.inf
 
 
-def test_goodput_that_falls_to_next_to_none_is_worse_as_well():
+def test_goodput_that_falls_to_next_to_none_is_worse_as_well() -> None:
     # One batch of eleven had 2.3 a second, the others none: its logarithm has no use.
     found = goodput_row(44 + np.resize([2.0, -2.0], 12), np.array([2.3] + [0.0] * 10))
     assert found.judgement is Judgement.WORSE
@@ -217,7 +228,7 @@ def test_goodput_that_falls_to_next_to_none_is_worse_as_well():
 
 
 @pytest.mark.parametrize("old_batches", [3, 5, 10, 30])
-def test_the_looks_at_goodput_of_none_keep_the_level(old_batches):
+def test_the_looks_at_goodput_of_none_keep_the_level(old_batches: int) -> None:
     # Exact, not simulated: whatever the order, complete separation at any of the looks.
     level = 0.025
     used = sum(
@@ -228,7 +239,7 @@ def test_the_looks_at_goodput_of_none_keep_the_level(old_batches):
     assert used <= level
 
 
-def test_from_nothing_to_something_is_better_without_a_number_for_it():
+def test_from_nothing_to_something_is_better_without_a_number_for_it() -> None:
     found = row(
         of(np.zeros(60), key="goodput_per_s"), of(zigzag(500), key="goodput_per_s"), "goodput_per_s"
     )
@@ -237,7 +248,7 @@ def test_from_nothing_to_something_is_better_without_a_number_for_it():
     assert found.low > 0
 
 
-def test_seconds_more_that_are_needed():
+def test_seconds_more_that_are_needed() -> None:
     old = of(zigzag(100, 0.06))
     young = row(old, of(zigzag(106, 0.06, 10), 20.0))
     assert young.judgement is Judgement.OPEN
@@ -252,11 +263,11 @@ def test_seconds_more_that_are_needed():
     assert row(of(zigzag(100, 0.5)), of(zigzag(101, 0.5))).needs_s == math.inf
 
 
-def test_levels_are_handed_on_as_rows_are_resolved():
+def test_levels_are_handed_on_as_rows_are_resolved() -> None:
     asked = {}
 
-    def estimate(metric, clear):
-        def interval(level):
+    def estimate(metric: Metric, clear: bool) -> Estimate:
+        def interval(level: float) -> tuple[float, float]:
             asked.setdefault(metric.key, []).append(level)
             return (0.1, 0.2) if clear else (-0.1, 0.2)
 
@@ -272,7 +283,9 @@ def test_levels_are_handed_on_as_rows_are_resolved():
     assert sum(levels[0] for levels in asked.values()) == pytest.approx(0.05)
 
 
-def verdicts(ratio, runs, phi=0.8, noise=0.03, turnover_s=2):
+def verdicts(
+    ratio: float, runs: int, phi: float = 0.8, noise: float = 0.03, turnover_s: int = 2
+) -> float:
     """How often anything is said at looks every 4 s, at five rows that vary together.
 
     phi: correlation from one second to the next.
@@ -284,7 +297,9 @@ def verdicts(ratio, runs, phi=0.8, noise=0.03, turnover_s=2):
         drift = 0.02 * autoregressive(rng, phi, 124)
         paths = {key: 1 + drift + noise * rng.standard_normal(124) for key in keys}
 
-        def part(start, end, paths=paths, scale=1.0):
+        def part(
+            start: int, end: int, paths: dict[str, NDArray[np.float64]] = paths, scale: float = 1.0
+        ) -> Series:
             values = {}
             for key, path in paths.items():
                 each = scale * path[start:end].reshape(-1, turnover_s).mean(axis=1)
@@ -297,11 +312,11 @@ def verdicts(ratio, runs, phi=0.8, noise=0.03, turnover_s=2):
     return said / runs
 
 
-def test_chance_says_something_in_one_run_of_twenty_at_most():
+def test_chance_says_something_in_one_run_of_twenty_at_most() -> None:
     assert verdicts(1.0, 100) <= 0.05
 
 
-def test_a_tenth_is_found():
+def test_a_tenth_is_found() -> None:
     assert verdicts(1.1, 40) >= 0.9
 
 
@@ -312,7 +327,9 @@ def test_a_tenth_is_found():
     st.floats(0.01, 1e4),
     st.floats(0.01, 1e4),
 )
-def test_any_two_windows_can_be_compared(old, new, old_s, new_s):
+def test_any_two_windows_can_be_compared(
+    old: list[float], new: list[float], old_s: float, new_s: float
+) -> None:
     first, second = (
         of(values, length_s) if values else Series(length_s, 0, {})
         for values, length_s in ((old, old_s), (new, new_s))

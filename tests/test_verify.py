@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
+from subprocess import CompletedProcess
 
 import msgspec
 import pytest
@@ -15,17 +17,18 @@ from tests.rig import Rig
 from tputtui import profile
 from tputtui.cli.main import main
 from tputtui.engine.fake import FakeEngine
-from tputtui.engine.protocol import State
+from tputtui.engine.protocol import State, StepReport
 from tputtui.errors import EngineError, UsageError
 from tputtui.export.startup import start_up
+from tputtui.frame import CompareState
 from tputtui.frame.proof import compared
-from tputtui.profile.evidence import Figure
+from tputtui.profile.evidence import Figure, Measured
 
 DEMO = profile.load(profile.shipped()["demo"])
 
 
 @pytest.fixture
-def rig():
+def rig() -> Rig:
     rig = Rig(DEMO.load, DEMO.knobs)
     rig.boot()
     rig.run(12.0)
@@ -34,7 +37,7 @@ def rig():
     return rig
 
 
-def verified(rig, at_most=200):
+def verified(rig: Rig, at_most: int = 200) -> CompareState:
     for _ in range(at_most):
         rig.run(1.0)
         state = rig.session.advance().compare
@@ -43,7 +46,7 @@ def verified(rig, at_most=200):
     raise AssertionError(f"never over: {state}")
 
 
-def test_it_boots_with_exactly_these_values_and_measures_the_same_load(rig):
+def test_it_boots_with_exactly_these_values_and_measures_the_same_load(rig: Rig) -> None:
     session = rig.session
     before = session.snapshot()
     session.steer.experiments.verify()
@@ -59,7 +62,7 @@ def test_it_boots_with_exactly_these_values_and_measures_the_same_load(rig):
     assert not [row for row in state.differences if row.judgement.clear]
 
 
-def test_both_sets_of_figures_and_their_difference_are_saved(rig, tmp_path):
+def test_both_sets_of_figures_and_their_difference_are_saved(rig: Rig, tmp_path: Path) -> None:
     session = rig.session
     tuned = session.snapshot().evidence.tuned
     session.steer.experiments.verify()
@@ -79,7 +82,7 @@ def test_both_sets_of_figures_and_their_difference_are_saved(rig, tmp_path):
     assert saved.engine.args["max_num_seqs"] == 48
 
 
-def test_it_says_nothing_of_another_setting(rig):
+def test_it_says_nothing_of_another_setting(rig: Rig) -> None:
     session = rig.session
     session.steer.experiments.verify()
     verified(rig)
@@ -90,7 +93,7 @@ def test_it_says_nothing_of_another_setting(rig):
     assert session.advance().compare is None
 
 
-def test_a_turn_breaks_it_off(rig):
+def test_a_turn_breaks_it_off(rig: Rig) -> None:
     session = rig.session
     session.steer.experiments.verify()
     rig.run(6.0)
@@ -101,7 +104,7 @@ def test_a_turn_breaks_it_off(rig):
     assert session.snapshot().evidence.state == "tuned live"
 
 
-def test_there_must_be_figures_to_compare_with(rig):
+def test_there_must_be_figures_to_compare_with(rig: Rig) -> None:
     rig.session.steer.limits.set("max_num_seqs", 32)
     rig.session.steer.load.toggle()
     rig.run(1.0)
@@ -111,7 +114,7 @@ def test_there_must_be_figures_to_compare_with(rig):
     assert rig.session.advance().status.facts.ceilings.max_num_seqs == 256
 
 
-def test_what_would_be_refused_is_known_before_a_person_is_asked(rig):
+def test_what_would_be_refused_is_known_before_a_person_is_asked(rig: Rig) -> None:
     steer = rig.session.steer
     steer.experiments.check_verify()
     steer.load.toggle()
@@ -128,7 +131,7 @@ def test_what_would_be_refused_is_known_before_a_person_is_asked(rig):
     assert steer.experiments.under_way == "a sweep"
 
 
-def test_a_setting_that_has_only_been_put_on_is_measured_first(rig):
+def test_a_setting_that_has_only_been_put_on_is_measured_first(rig: Rig) -> None:
     steer = rig.session.steer
     steer.limits.set("max_num_seqs", 40)
     rig.run(1.0)
@@ -143,7 +146,7 @@ def test_a_setting_that_has_only_been_put_on_is_measured_first(rig):
     assert rig.session.advance().status.facts.ceilings.max_num_seqs == 40
 
 
-def test_a_turn_while_it_is_waited_for_breaks_a_verify_boot_off(rig):
+def test_a_turn_while_it_is_waited_for_breaks_a_verify_boot_off(rig: Rig) -> None:
     steer = rig.session.steer
     steer.limits.set("max_num_seqs", 40)
     steer.experiments.verify()
@@ -154,7 +157,9 @@ def test_a_turn_while_it_is_waited_for_breaks_a_verify_boot_off(rig):
     assert frame.status.facts.ceilings.max_num_seqs != 36
 
 
-def test_what_was_simulated_is_refused_before_anything_boots(rig, tmp_path, monkeypatch, capsys):
+def test_what_was_simulated_is_refused_before_anything_boots(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = rig.session.snapshot()
     tuned = found.evidence.tuned
     machine = msgspec.structs.replace(tuned.machine, simulated="SIMULATED, datasheet roofline")
@@ -171,7 +176,7 @@ def test_what_was_simulated_is_refused_before_anything_boots(rig, tmp_path, monk
     assert not booted
 
 
-def test_values_that_vllm_does_not_boot_with_are_refused_at_once(rig):
+def test_values_that_vllm_does_not_boot_with_are_refused_at_once(rig: Rig) -> None:
     rig.session.steer.limits.set("max_num_batched_tokens", 40)
     rig.run(15.0)
     with pytest.raises(UsageError, match=r"fewer batched tokens \(40\) than sequences \(48\)"):
@@ -179,11 +184,11 @@ def test_values_that_vllm_does_not_boot_with_are_refused_at_once(rig):
     assert rig.session.advance().status.facts.ceilings.max_num_seqs == 256
 
 
-def test_an_engine_that_does_not_boot_so_is_told_and_the_old_one_is_back(rig):
+def test_an_engine_that_does_not_boot_so_is_told_and_the_old_one_is_back(rig: Rig) -> None:
     session = rig.session
     make, failing = session.host._make_engine, [True]
 
-    def once():
+    def once() -> FakeEngine:
         if failing.pop():
             return FakeEngine(rig.clock, fail_boot=EngineError("not that few tokens", "more"))
         return make()
@@ -202,12 +207,12 @@ def test_an_engine_that_does_not_boot_so_is_told_and_the_old_one_is_back(rig):
 class Slower(FakeEngine):
     """As an engine is whose graphs do not fit its batches."""
 
-    def step(self):
+    def step(self) -> StepReport:
         self._clock.advance(0.004)
         return super().step()
 
 
-def test_an_engine_that_is_slower_so_booted_is_told(rig):
+def test_an_engine_that_is_slower_so_booted_is_told(rig: Rig) -> None:
     session = rig.session
     session.host._make_engine = lambda: Slower(rig.clock)
     session.steer.experiments.verify()
@@ -218,7 +223,7 @@ def test_an_engine_that_is_slower_so_booted_is_told(rig):
     assert evidence.difference["tpot_p50_s"].verdict in ("worse", "cannot tell yet")
 
 
-def test_differences_of_figures_by_hand():
+def test_differences_of_figures_by_hand() -> None:
     """MOVER on logarithms: both 100 ± 10 % and 120 ± 10 %, as intervals of equal ratio."""
     base = profile.parse("tputtui: 1", "x")
     del base
@@ -226,7 +231,7 @@ def test_differences_of_figures_by_hand():
 
     measured = evidence_of(tokens_per_s=100.0).tuned
 
-    def with_figure(value, low, high):
+    def with_figure(value: float, low: float | None, high: float | None) -> Measured | None:
         return msgspec.structs.replace(
             measured, figures={"tokens_per_s": Figure(value, low, high, 60)}
         )
@@ -245,7 +250,7 @@ def test_differences_of_figures_by_hand():
 # -- the command ---------------------------------------------------------------------------------
 
 
-def verify(*words, cwd):
+def verify(*words: str, cwd: Path) -> CompletedProcess[str]:
     env = os.environ | {"XDG_STATE_HOME": str(cwd / "state"), "XDG_CONFIG_HOME": str(cwd / "conf")}
     return subprocess.run(
         [sys.executable, "-m", "tputtui", "verify", *words],
@@ -256,7 +261,7 @@ def verify(*words, cwd):
 
 @pytest.mark.engine
 @pytest.mark.long
-def test_the_command_writes_both_into_the_file_and_keeps_its_comments(tmp_path):
+def test_the_command_writes_both_into_the_file_and_keeps_its_comments(tmp_path: Path) -> None:
     text = profile.read(profile.shipped()["demo"]).replace("in_flight: 96}", "in_flight: 40}")
     text = text.replace("max_num_seqs: 64", "max_num_seqs: 24   # for the night")
     file = tmp_path / "mine.yaml"
@@ -288,7 +293,7 @@ def test_the_command_writes_both_into_the_file_and_keeps_its_comments(tmp_path):
     assert (tmp_path / "bad.yaml").read_text() == before
 
 
-def test_what_cannot_be_written_to_is_told_before_anything_is_measured(tmp_path):
+def test_what_cannot_be_written_to_is_told_before_anything_is_measured(tmp_path: Path) -> None:
     done = verify("demo", cwd=tmp_path)
     assert (done.returncode, "-o FILE" in done.stderr) == (2, True)
     (tmp_path / "there.yaml").write_text("mine")

@@ -21,7 +21,9 @@ FOLDER = Path(__file__).with_name("data") / "written_by_0_1"
 
 
 @pytest.mark.parametrize(("name", "state"), [("tuned", TUNED), ("verified", VERIFIED)])
-def test_a_profile_keeps_limits_load_goals_and_figures(name, state, tmp_path):
+def test_a_profile_keeps_limits_load_goals_and_figures(
+    name: str, state: str, tmp_path: Path
+) -> None:
     read = profile.load(FOLDER / f"{name}.yaml")
     assert read.engine.model == "shape:demo"
     assert read.knobs == {
@@ -42,11 +44,13 @@ def test_a_profile_keeps_limits_load_goals_and_figures(name, state, tmp_path):
 
 @pytest.mark.parametrize("name", ["tuned", "verified"])
 @pytest.mark.parametrize("command", ["validate", "show"])
-def test_the_commands_take_a_profile(name, command, capsys):
+def test_the_commands_take_a_profile(
+    name: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["profiles", command, str(FOLDER / f"{name}.yaml")]) == 0
 
 
-def test_a_config_file_means_what_it_says(monkeypatch):
+def test_a_config_file_means_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TPUTTUI_CONFIG", str(FOLDER / "config.yaml"))
     read = config.read_config()
     assert read.values == {
@@ -57,7 +61,7 @@ def test_a_config_file_means_what_it_says(monkeypatch):
     assert read.keys == {"undo": "z", "limit.halve": "f9"}
 
 
-def test_a_calibration_keeps_its_costs():
+def test_a_calibration_keeps_its_costs() -> None:
     read = calibration_at(FOLDER / "calibration.yaml")
     assert (read.model, read.device, read.vllm) == ("shape:demo", "cpu", "0.32.0")
     assert read.error_frac == 0.04
@@ -65,7 +69,7 @@ def test_a_calibration_keeps_its_costs():
     assert read.fitted.decode.value_s == 2e-5
 
 
-def test_a_run_with_turned_limits_is_replayed():
+def test_a_run_with_turned_limits_is_replayed() -> None:
     read = read_log(FOLDER / "turned.jsonl.zst")
     assert (read.version, read.damaged, len(read.moments)) == ("0.1.0", 0, 71)
     last = read.moments[-1]
@@ -81,7 +85,7 @@ def test_a_run_with_turned_limits_is_replayed():
     assert frame.accounting.balanced
 
 
-def test_a_run_with_a_sweep_and_an_ab_is_replayed_and_reported(tmp_path):
+def test_a_run_with_a_sweep_and_an_ab_is_replayed_and_reported(tmp_path: Path) -> None:
     file = FOLDER / "experiments.jsonl.zst"
     read = read_log(file)
     last = read.moments[-1]
@@ -98,7 +102,7 @@ def test_a_run_with_a_sweep_and_an_ab_is_replayed_and_reported(tmp_path):
         assert (tmp_path / name).stat().st_size > 1000
 
 
-def test_two_runs_are_compared(tmp_path, capsys):
+def test_two_runs_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a", "b"):
         shutil.copy(FOLDER / "turned.jsonl.zst", tmp_path / f"{name}.jsonl.zst")
     words = ["compare", str(tmp_path / "a.jsonl.zst"), str(tmp_path / "b.jsonl.zst")]

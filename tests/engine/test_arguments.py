@@ -12,7 +12,7 @@ from tputtui.profile import EngineSpec
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 
-def check(*words):
+def check(*words: str) -> None:
     check_arguments(EngineSpec("shape:demo", flags.from_argv(words)))
 
 
@@ -31,7 +31,7 @@ def check(*words):
         '--compilation-config {"mode":0}',
     ],
 )
-def test_what_vllm_takes_is_taken(line):
+def test_what_vllm_takes_is_taken(line: str) -> None:
     check(*line.split())
 
 
@@ -46,14 +46,14 @@ def test_what_vllm_takes_is_taken(line):
         ("--no-enable-prefix-cachin", "--no-enable-prefix-caching"),
     ],
 )
-def test_an_unknown_flag_is_refused_with_the_nearest(unknown, meant):
+def test_an_unknown_flag_is_refused_with_the_nearest(unknown: str, meant: str) -> None:
     with pytest.raises(UsageError) as refusal:
         check(unknown, "4")
     assert refusal.value.message == f"vLLM has no flag {unknown}."
     assert refusal.value.hint == f"Did you mean `{meant}`?"
 
 
-def test_a_flag_like_no_other_is_refused_with_where_to_look():
+def test_a_flag_like_no_other_is_refused_with_where_to_look() -> None:
     with pytest.raises(UsageError, match="vLLM has no flag --xyzzy") as refusal:
         check("--xyzzy")
     assert "--help=all" in refusal.value.hint
@@ -71,7 +71,9 @@ def test_a_flag_like_no_other_is_refused_with_where_to_look():
         ("--compilation-config {nope", "--compilation-config", "Invalid JSON"),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_refused_with_its_flag_in_one_sentence(line, flag, why):
+def test_a_value_of_the_wrong_kind_is_refused_with_its_flag_in_one_sentence(
+    line: str, flag: str, why: str
+) -> None:
     with pytest.raises(UsageError) as refusal:
         check(*line.split())
     assert flag in refusal.value.message
@@ -80,14 +82,14 @@ def test_a_value_of_the_wrong_kind_is_refused_with_its_flag_in_one_sentence(line
     assert "http" not in refusal.value.message
 
 
-def test_a_stray_word_is_refused_in_a_sentence():
+def test_a_stray_word_is_refused_in_a_sentence() -> None:
     with pytest.raises(UsageError) as refusal:
         check("--enforce-eager", "some-model")
     assert refusal.value.message == "'some-model' is not expected behind --enforce-eager, a switch."
     assert refusal.value.hint == "MODEL comes first, once."
 
 
-def test_a_profile_s_wrong_value_is_refused_likewise():
+def test_a_profile_s_wrong_value_is_refused_likewise() -> None:
     with pytest.raises(UsageError, match="--max-num-seqs"):
         check_arguments(EngineSpec("shape:demo", {"max_num_seqs": "lots"}))
     with pytest.raises(UsageError, match="vLLM has no flag --max-num-sqs"):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from tests.engine.conftest import Served
 from tputtui.load.lengths import Uniform
 from tputtui.measure.binding import Bound, binding
+from tputtui.measure.bounds import Binding
 from tputtui.measure.samples import StepSample
 from tputtui.measure.steptime import step_time
 
@@ -14,11 +17,11 @@ COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 
-def rows_of(served, last=60):
+def rows_of(served: Served, last: int = 60) -> NDArray[np.float64]:
     return np.array(served.steps[-last:], dtype=float)
 
 
-def bound(served, last=60, overlapped=False):
+def bound(served: Served, last: int = 60, overlapped: bool = False) -> Binding | None:
     """What binds in the last steps."""
     rows = rows_of(served, last)
     ended = served.ended
@@ -36,7 +39,7 @@ def bound(served, last=60, overlapped=False):
     )
 
 
-def test_sequences(simulated):
+def test_sequences(simulated: Served) -> None:
     simulated.session.steer.limits.set("max_num_seqs", 16)
     simulated.start(64, Uniform(16, 32), Uniform(20, 40), seed=41)
     simulated.turn(80)
@@ -45,14 +48,14 @@ def test_sequences(simulated):
     assert found.advice == "raise it to 32"
 
 
-def test_tokens(simulated):
+def test_tokens(simulated: Served) -> None:
     simulated.session.steer.limits.set("max_num_batched_tokens", 128)
     simulated.start(64, Uniform(400, 600), Uniform(2, 6), seed=42)
     simulated.turn(80)
     assert bound(simulated).bound is Bound.TOKENS
 
 
-def test_kv(simulated):
+def test_kv(simulated: Served) -> None:
     simulated.start(256, Uniform(900, 1000), Uniform(300, 500), seed=43)
     simulated.turn_until(lambda: simulated.steps and simulated.steps[-1].kv_frac > 0.95, 400)
     simulated.turn(60)
@@ -61,7 +64,7 @@ def test_kv(simulated):
     assert "wait" in found.evidence
 
 
-def test_kv_with_blocks_held_back(simulated):
+def test_kv_with_blocks_held_back(simulated: Served) -> None:
     """A fifth of the cache: what it holds is full, and the advice is to give the rest back."""
     ceiling = simulated.session.steer.limits.ceilings.num_gpu_blocks
     simulated.session.steer.limits.set("num_gpu_blocks", ceiling // 5)
@@ -72,7 +75,7 @@ def test_kv_with_blocks_held_back(simulated):
     assert found.advice == f"give blocks back: raise num_gpu_blocks to {ceiling // 5 * 2:,}"
 
 
-def test_kv_by_the_watermark_with_half_of_the_cache_free(simulated):
+def test_kv_by_the_watermark_with_half_of_the_cache_free(simulated: Served) -> None:
     """Far from full, and still nothing but the KV cache keeps requests waiting."""
     watermark = simulated.session.steer.limits.ceilings.watermark_blocks
     simulated.session.steer.limits.set("watermark_blocks", watermark)
@@ -93,7 +96,7 @@ def test_kv_by_the_watermark_with_half_of_the_cache_free(simulated):
 @pytest.mark.parametrize(
     ("name", "value"), [("long_prefill_token_threshold", 64), ("scheduler_reserve_full_isl", 0)]
 )
-def test_limits_that_hold_nobody_back_leave_no_kv(simulated, name, value):
+def test_limits_that_hold_nobody_back_leave_no_kv(simulated: Served, name: str, value: int) -> None:
     """Requests are admitted in smaller parts, or sooner: with room in the cache nothing waits."""
     simulated.session.steer.limits.set(name, value)
     simulated.start(40, Uniform(200, 300), Uniform(10, 20), seed=48)
@@ -101,7 +104,7 @@ def test_limits_that_hold_nobody_back_leave_no_kv(simulated, name, value):
     assert bound(simulated).bound in (Bound.LOAD, Bound.TOKENS)
 
 
-def test_the_host_when_everything_fits(simulated, scheduling):
+def test_the_host_when_everything_fits(simulated: Served, scheduling: str) -> None:
     """No model, a batch filled to the limit and nothing waiting: vLLM's own Python is all."""
     limit = simulated.session.steer.limits.ceilings.max_num_seqs
     simulated.start(limit, Uniform(8, 16), Uniform(100, 200), seed=49)
@@ -113,7 +116,7 @@ def test_the_host_when_everything_fits(simulated, scheduling):
     assert found.advice.startswith("fewer" if overlapped else "async")
 
 
-def test_load(simulated):
+def test_load(simulated: Served) -> None:
     simulated.start(12, Uniform(16, 32), Uniform(20, 40), seed=44)
     simulated.turn(80)
     found = bound(simulated)
@@ -121,7 +124,7 @@ def test_load(simulated):
     assert "nothing waits" in found.evidence
 
 
-def test_length(simulated):
+def test_length(simulated: Served) -> None:
     simulated.start(40, Uniform(30, 40), Uniform(60, 80), seed=45)
     simulated.turn(40)
     simulated.session.steer.limits.set("max_model_len", 85)
@@ -129,7 +132,7 @@ def test_length(simulated):
     assert bound(simulated).bound is Bound.LENGTH
 
 
-def test_a_step_of_the_real_model_is_taken_apart(cpu):
+def test_a_step_of_the_real_model_is_taken_apart(cpu: Served) -> None:
     """Which of the two binds is the machine's affair; that one can be told is ours."""
     cpu.session.steer.limits.set("max_num_seqs", 32)
     cpu.start(32, Uniform(20, 1000), Uniform(60, 140), seed=50)

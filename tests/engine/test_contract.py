@@ -7,9 +7,12 @@ import dataclasses
 import importlib
 import inspect
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
+from tests.engine.conftest import Served
 from tputtui.engine import vllm as vllm_room
 from tputtui.engine.vllm.internals import IN_MODULES, IN_THE_ENGINE, NOT_EVERYWHERE
 from tputtui.load.lengths import Uniform
@@ -17,7 +20,7 @@ from tputtui.load.lengths import Uniform
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 
-def walk(root, path, purpose, version):
+def walk(root: ModuleType, path: str, purpose: str, version: str) -> ModuleType:
     """What stands at a dotted path; fails naming the part that is gone."""
     found = root
     for name in path.split("."):
@@ -34,21 +37,21 @@ def walk(root, path, purpose, version):
     IN_THE_ENGINE + NOT_EVERYWHERE,
     ids=[row[0] for row in IN_THE_ENGINE + NOT_EVERYWHERE],
 )
-def test_vllm_still_has(cpu, path, purpose, version):
+def test_vllm_still_has(cpu: Served, path: str, purpose: str, version: str) -> None:
     walk(cpu.llm_engine, path, purpose, version)
 
 
 @pytest.mark.parametrize(
     ("place", "purpose", "version"), IN_MODULES, ids=[row[0] for row in IN_MODULES]
 )
-def test_vllm_and_torch_still_have(cpu, place, purpose, version):
+def test_vllm_and_torch_still_have(cpu: Served, place: str, purpose: str, version: str) -> None:
     module, _, name = place.partition(":")
     found = importlib.import_module(module)
     if name:
         walk(found, name, purpose, version)
 
 
-def test_whatever_is_imported_from_vllm_has_its_row():
+def test_whatever_is_imported_from_vllm_has_its_row() -> None:
     """What these modules import of vLLM and transformers, by name, is listed."""
     listed = {place for place, _, _ in IN_MODULES}
     room = Path(vllm_room.__file__).parent
@@ -71,7 +74,7 @@ def test_whatever_is_imported_from_vllm_has_its_row():
     assert missing == ["args.py: vllm.utils:FlexibleArgumentParser"]
 
 
-def test_a_missing_internal_is_named_with_purpose_and_version(cpu):
+def test_a_missing_internal_is_named_with_purpose_and_version(cpu: Served) -> None:
     with pytest.raises(AssertionError) as failure:
         walk(cpu.llm_engine, "engine_core.engine_core.conductor.running", "the batch", "0.32")
     told = str(failure.value)
@@ -81,7 +84,7 @@ def test_a_missing_internal_is_named_with_purpose_and_version(cpu):
     assert "the batch" in told
 
 
-def test_limits_are_plain_numbers_that_the_scheduler_reads_at_each_step(cpu):
+def test_limits_are_plain_numbers_that_the_scheduler_reads_at_each_step(cpu: Served) -> None:
     scheduler = cpu.scheduler
     # A property or a slot that is only read at boot would take the value and do nothing.
     for name in ("max_num_active_reqs", "max_num_scheduled_tokens", "max_num_running_reqs"):
@@ -91,7 +94,7 @@ def test_limits_are_plain_numbers_that_the_scheduler_reads_at_each_step(cpu):
     assert "self.max_num_scheduled_tokens" in source
 
 
-def names(kind):
+def names(kind: type[Any]) -> set[str]:
     """Fields of a dataclass or a msgspec struct."""
     if dataclasses.is_dataclass(kind):
         return {field.name for field in dataclasses.fields(kind)}
@@ -118,13 +121,13 @@ FIELDS = (
 
 
 @pytest.mark.parametrize(("path", "fields"), FIELDS, ids=[path for path, _ in FIELDS])
-def test_vllm_class_still_has_the_fields_we_read(cpu, path, fields):
+def test_vllm_class_still_has_the_fields_we_read(cpu: Served, path: str, fields: set[str]) -> None:
     module, _, name = path.rpartition(".")
     gone = fields - names(getattr(__import__(module, fromlist=[name]), name))
     assert not gone, f"{path} has lost {sorted(gone)} since vLLM 0.32"
 
 
-def test_vllm_iteration_stats_still_have_what_we_read(cpu):
+def test_vllm_iteration_stats_still_have_what_we_read(cpu: Served) -> None:
     from vllm.v1.metrics.stats import IterationStats
 
     stats = vars(IterationStats())
@@ -132,7 +135,7 @@ def test_vllm_iteration_stats_still_have_what_we_read(cpu):
         assert name in stats, f"IterationStats has lost {name} since vLLM 0.32"
 
 
-def test_vllm_stat_loggers_are_still_called_as_ours_is_written(cpu):
+def test_vllm_stat_loggers_are_still_called_as_ours_is_written(cpu: Served) -> None:
     from vllm.v1.metrics.loggers import StatLoggerBase
 
     first = list(inspect.signature(StatLoggerBase.record).parameters)[1:3]
@@ -144,7 +147,7 @@ def test_vllm_stat_loggers_are_still_called_as_ours_is_written(cpu):
     }
 
 
-def test_requests_and_outputs_in_flight_still_have_what_we_read(cpu):
+def test_requests_and_outputs_in_flight_still_have_what_we_read(cpu: Served) -> None:
     cpu.start(3, Uniform(20, 20), Uniform(6, 6), seed=50)
     cpu.turn(2)
     assert len(cpu.scheduler.requests) == 3
@@ -157,7 +160,7 @@ def test_requests_and_outputs_in_flight_still_have_what_we_read(cpu):
     outputs = []
     step = cpu.llm_engine.step
 
-    def seen():
+    def seen() -> list[Any]:
         new = step()
         outputs.extend(new)
         return new

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,7 +17,8 @@ from tputtui.engine import flags, models
 from tputtui.engine.vllm.args import argument_parser, import_vllm, parse_arguments, prepare
 from tputtui.export import export
 from tputtui.export.startup import start_up
-from tputtui.profile import EngineSpec
+from tputtui.profile import EngineSpec, Profile
+from tputtui.profile.spec import EngineValue
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
@@ -23,13 +26,13 @@ DEMO = str(models.shapes()["demo"])
 
 
 @pytest.fixture(scope="module", autouse=True)
-def vllm(environment):
+def vllm(environment: None) -> None:
     prepare(EngineSpec("shape:demo"))
     import_vllm()
 
 
 @functools.cache
-def serve_parser():
+def serve_parser() -> Any:
     """The parser of the command `vllm serve` (0.32; its own module before was another)."""
     try:
         from vllm.entrypoints.launchers.cli_args import make_arg_parser
@@ -40,7 +43,7 @@ def serve_parser():
     parser = FlexibleArgumentParser(prog="vllm serve")
     serve = parser.add_subparsers(dest="subparser").add_parser("serve")
 
-    def refuse(message):
+    def refuse(message: str) -> None:
         raise ValueError(message)
 
     parser.error = serve.error = refuse
@@ -48,7 +51,7 @@ def serve_parser():
     return parser
 
 
-def served(words):
+def served(words: list[str]) -> Any:
     """EngineArgs that `vllm serve` makes of these words; the model may be in front."""
     from vllm.engine.arg_utils import EngineArgs
 
@@ -58,7 +61,7 @@ def served(words):
     return EngineArgs.from_cli_args(found)
 
 
-def served_by(found, name, folder):
+def served_by(found: Profile, name: str, folder: Path) -> Any:
     """EngineArgs of a production that starts from `found` exported in that format."""
     text = export(found, name)
     if name == "vllm":
@@ -70,12 +73,12 @@ def served_by(found, name, folder):
     return served(run_shell(text))
 
 
-def direct(found):
+def direct(found: Profile) -> Any:
     """EngineArgs of a boot in process with the profile's own values."""
     return parse_arguments(models.resolve(start_up(found).spec))
 
 
-def agree(found, folder):
+def agree(found: Profile, folder: Path) -> Any:
     """All of them agree; what they agree on."""
     booted = direct(found)
     for name in ("vllm", "command", "env"):
@@ -83,7 +86,7 @@ def agree(found, folder):
     return booted
 
 
-def test_every_tuned_value_reaches_vllm(tmp_path):
+def test_every_tuned_value_reaches_vllm(tmp_path: Path) -> None:
     booted = agree(made(knobs=TUNED, model=DEMO), tmp_path)
     assert booted.model == DEMO
     assert booted.max_num_seqs == 48
@@ -97,7 +100,7 @@ def test_every_tuned_value_reaches_vllm(tmp_path):
     assert booted.scheduler_reserve_full_isl is False
 
 
-def test_arguments_that_differ_are_not_equal():
+def test_arguments_that_differ_are_not_equal() -> None:
     # What the other tests rest on.
     one = direct(made({"compilation_config": {"cudagraph_mode": "NONE"}}, model=DEMO))
     other = direct(made({"compilation_config": {"cudagraph_mode": "FULL"}}, model=DEMO))
@@ -106,7 +109,7 @@ def test_arguments_that_differ_are_not_equal():
     assert direct(made({"seed": 1}, model=DEMO)) != direct(made({"seed": 2}, model=DEMO))
 
 
-def test_what_a_file_of_false_and_null_would_do_and_ours_does_not(tmp_path):
+def test_what_a_file_of_false_and_null_would_do_and_ours_does_not(tmp_path: Path) -> None:
     # The traps themselves, so that it is noticed should vLLM mend them.
     path = tmp_path / "naive.yaml"
     off = {"enable_prefix_caching": False, "load_format": None}
@@ -122,7 +125,7 @@ def test_what_a_file_of_false_and_null_would_do_and_ours_does_not(tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted(profile.shipped()))
-def test_a_shipped_profile_is_the_same_in_every_format(name, tmp_path):
+def test_a_shipped_profile_is_the_same_in_every_format(name: str, tmp_path: Path) -> None:
     found = profile.load(profile.shipped()[name])
     assert agree(found, tmp_path).max_num_seqs == found.knobs["max_num_seqs"]
 
@@ -145,7 +148,9 @@ def test_a_shipped_profile_is_the_same_in_every_format(name, tmp_path):
         {"device_ids": "0,1", "ignore_patterns": ["*.pt", "a b"]},
     ],
 )
-def test_what_is_hard_to_spell_comes_to_the_same(args, tmp_path):
+def test_what_is_hard_to_spell_comes_to_the_same(
+    args: dict[str, EngineValue], tmp_path: Path
+) -> None:
     written = {key: value for key, value in args.items() if "." not in key}
     found = made(args, model=DEMO)
     if written == args:
@@ -165,7 +170,7 @@ def test_what_is_hard_to_spell_comes_to_the_same(args, tmp_path):
         assert served_by(found, name, tmp_path) == booted, name
 
 
-def test_a_policy_and_switches_reach_vllm_both_ways(tmp_path):
+def test_a_policy_and_switches_reach_vllm_both_ways(tmp_path: Path) -> None:
     for value in (0, 1):
         knobs = {
             "enable_prefix_caching": value,
@@ -178,7 +183,7 @@ def test_a_policy_and_switches_reach_vllm_both_ways(tmp_path):
         assert booted.scheduler_reserve_full_isl is bool(value)
 
 
-def test_the_module_of_the_server_takes_the_file_as_well(tmp_path):
+def test_the_module_of_the_server_takes_the_file_as_well(tmp_path: Path) -> None:
     # `python -m vllm.entrypoints.openai.api_server --config FILE`, with no word `serve` in front.
     from vllm.engine.arg_utils import EngineArgs
 
@@ -248,7 +253,9 @@ LIMITS = st.fixed_dictionaries(
 @given(ARGS, LIMITS)
 @example({}, TUNED)
 @settings(max_examples=150, deadline=None)
-def test_any_profile_is_the_same_to_vllm_in_every_format(tmp_path_factory, args, knobs):
+def test_any_profile_is_the_same_to_vllm_in_every_format(
+    tmp_path_factory: pytest.TempPathFactory, args: dict[str, EngineValue], knobs: dict[str, int]
+) -> None:
     booted = agree(made(args, knobs, DEMO), tmp_path_factory.getbasetemp())
     for name, value in knobs.items():
         match name:
@@ -267,7 +274,7 @@ def test_any_profile_is_the_same_to_vllm_in_every_format(tmp_path_factory, args,
                 assert booted.long_prefill_token_threshold == min(value, longest)
 
 
-def test_a_key_that_vllm_does_not_know_is_refused_by_all(tmp_path):
+def test_a_key_that_vllm_does_not_know_is_refused_by_all(tmp_path: Path) -> None:
     found = made({"max_num_sqs": 3}, model=DEMO)
     assert flags.to_argv(found.engine.args) == ["--max-num-sqs", "3"]
     for name in ("vllm", "command", "env"):

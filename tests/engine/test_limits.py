@@ -7,12 +7,13 @@ import math
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import PATIENCE_S
-from tests.engine.conftest import CPU
+from tests.engine.conftest import CPU, Served
 from tputtui import profile
 from tputtui.engine.orders import HoldLoad, RunLoad, SetLimits
 from tputtui.engine.protocol import State
@@ -27,11 +28,11 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def outcomes(served):
+def outcomes(served: Served) -> Counter[Outcome]:
     return Counter(sample.outcome for sample in served.ended)
 
 
-def test_boot_facts_are_what_the_engine_has(cpu):
+def test_boot_facts_are_what_the_engine_has(cpu: Served) -> None:
     facts, config = cpu.host.status.facts, cpu.llm_engine.vllm_config
     assert CPU.args.items() <= facts.ceilings.as_dict().items()
     assert facts.booted.clamped(facts.ceilings) == facts.booted
@@ -41,7 +42,7 @@ def test_boot_facts_are_what_the_engine_has(cpu):
     assert cpu.host.status.knobs == facts.booted
 
 
-def test_tokens_are_those_vllm_counted_and_those_the_requests_had(cpu):
+def test_tokens_are_those_vllm_counted_and_those_the_requests_had(cpu: Served) -> None:
     counted = cpu.counted_by_vllm()
     cpu.start(40, Uniform(16, 64), Uniform(4, 48), seed=1)
     cpu.turn(20)
@@ -58,7 +59,7 @@ def test_tokens_are_those_vllm_counted_and_those_the_requests_had(cpu):
         assert sum(s.output_tokens for s in cpu.ended if s.outcome is outcome) > 0
 
 
-def test_fewer_sequences_drain_and_more_fill_up_with_nothing_lost(cpu):
+def test_fewer_sequences_drain_and_more_fill_up_with_nothing_lost(cpu: Served) -> None:
     cpu.start(110, Uniform(16, 48), Uniform(16, 40), seed=2)
     cpu.turn_until(lambda: cpu.steps and cpu.steps[-1].running == 64, at_most=10)
     cpu.turn(3)
@@ -89,7 +90,7 @@ def test_fewer_sequences_drain_and_more_fill_up_with_nothing_lost(cpu):
     assert all(sample.output_tokens == sample.wanted_tokens for sample in cpu.ended)
 
 
-def test_token_limit_holds_from_the_next_step_and_nothing_is_lost(cpu):
+def test_token_limit_holds_from_the_next_step_and_nothing_is_lost(cpu: Served) -> None:
     cpu.start(120, Uniform(64, 192), Uniform(2, 6), seed=3)
     cpu.turn(3)
     cpu.session.steer.limits.set("max_num_batched_tokens", 256)
@@ -114,7 +115,7 @@ def test_token_limit_holds_from_the_next_step_and_nothing_is_lost(cpu):
     assert all(sample.output_tokens == sample.wanted_tokens for sample in cpu.ended)
 
 
-def test_shorter_length_cuts_what_is_past_it_and_stops_the_rest_on_it(cpu):
+def test_shorter_length_cuts_what_is_past_it_and_stops_the_rest_on_it(cpu: Served) -> None:
     cpu.start(100, Uniform(16, 160), Uniform(8, 96), seed=4)
     cpu.turn(12)
     cpu.host.order(HoldLoad())
@@ -153,7 +154,7 @@ def test_shorter_length_cuts_what_is_past_it_and_stops_the_rest_on_it(cpu):
     assert {("stopped on the limit", True), ("short enough", True)} <= set(seen)
 
 
-def test_length_raised_again_gives_requests_in_flight_what_they_asked_for(cpu):
+def test_length_raised_again_gives_requests_in_flight_what_they_asked_for(cpu: Served) -> None:
     cpu.session.steer.limits.set("max_num_seqs", 32)
     cpu.start(100, Uniform(16, 64), Uniform(40, 72), seed=5)
     cpu.turn(8)
@@ -176,7 +177,7 @@ def test_length_raised_again_gives_requests_in_flight_what_they_asked_for(cpu):
     assert outcomes(cpu)[Outcome.CUT] == cut
 
 
-def test_requests_that_arrive_under_a_shorter_length_are_clamped_and_finish(cpu):
+def test_requests_that_arrive_under_a_shorter_length_are_clamped_and_finish(cpu: Served) -> None:
     clamped = cpu.recorder.accounting.clamped
     cpu.session.steer.limits.set("max_model_len", 40)
     cpu.start(30, Uniform(8, 64), Uniform(8, 48), seed=6)
@@ -187,7 +188,9 @@ def test_requests_that_arrive_under_a_shorter_length_are_clamped_and_finish(cpu)
     assert cpu.recorder.accounting.clamped > clamped
 
 
-def test_first_tokens_are_as_many_as_requests_that_had_one_and_times_are_in_order(cpu):
+def test_first_tokens_are_as_many_as_requests_that_had_one_and_times_are_in_order(
+    cpu: Served,
+) -> None:
     cpu.session.steer.limits.set("max_num_seqs", 24)
     cpu.start(48, Uniform(16, 96), Uniform(1, 32), seed=7)
     cpu.turn(30)
@@ -212,7 +215,7 @@ def test_first_tokens_are_as_many_as_requests_that_had_one_and_times_are_in_orde
     assert measured == told
 
 
-def test_open_loop_requests_count_from_when_they_were_due(cpu):
+def test_open_loop_requests_count_from_when_they_were_due(cpu: Served) -> None:
     load = Workload(Poisson(50.0), Uniform(16, 32), Uniform(2, 8), seed=8)
     cpu.session.steer.load.set(load)
     cpu.host.order(RunLoad())
@@ -223,7 +226,7 @@ def test_open_loop_requests_count_from_when_they_were_due(cpu):
         assert sample.due_s < sample.submitted_s <= sample.scheduled_s <= sample.first_token_s
 
 
-def test_inter_token_gaps_are_one_less_than_tokens_for_each_request(cpu):
+def test_inter_token_gaps_are_one_less_than_tokens_for_each_request(cpu: Served) -> None:
     before = cpu.recorder.gaps.count
     cpu.start(20, Uniform(16, 64), Uniform(1, 24), seed=9)
     cpu.turn(12)
@@ -234,7 +237,7 @@ def test_inter_token_gaps_are_one_less_than_tokens_for_each_request(cpu):
     assert (gaps[:, 1] > 0).all()
 
 
-def test_prefill_and_decode_tokens_add_up_to_what_the_requests_needed(cpu):
+def test_prefill_and_decode_tokens_add_up_to_what_the_requests_needed(cpu: Served) -> None:
     cpu.session.steer.limits.set("max_num_batched_tokens", 100)
     cpu.start(20, Uniform(64, 256), Uniform(2, 12), seed=10)
     cpu.turn(20)
@@ -248,7 +251,7 @@ def test_prefill_and_decode_tokens_add_up_to_what_the_requests_needed(cpu):
     assert sum(step.decode_tokens for step in cpu.steps) == decoded
 
 
-def test_stopping_the_load_leaves_the_scheduler_empty(cpu):
+def test_stopping_the_load_leaves_the_scheduler_empty(cpu: Served) -> None:
     cpu.start(100, Uniform(16, 64), Uniform(16, 64), seed=11)
     cpu.turn(8)
     in_flight, gone = set(cpu.lengths()), len(cpu.ended)
@@ -271,11 +274,15 @@ def test_stopping_the_load_leaves_the_scheduler_empty(cpu):
     assert outcomes(cpu)[Outcome.FINISHED] >= 100
 
 
-def test_a_prompt_the_engine_refuses_is_rejected_and_the_rest_go_on(cpu, monkeypatch):
+def test_a_prompt_the_engine_refuses_is_rejected_and_the_rest_go_on(
+    cpu: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generator = cpu.host._generator
     due = generator.arriving
 
-    def with_one_too_long(now_s, in_flight, max_model_len):
+    def with_one_too_long(
+        now_s: float, in_flight: int, max_model_len: int
+    ) -> Iterator[RequestSpec]:
         monkeypatch.setattr(generator, "arriving", due)
         too_long = RequestSpec(
             1_000_000, now_s, Prompt(TokenSource(0, 8192), (Piece(3000),), 3000), 4, False
@@ -297,7 +304,7 @@ def test_a_prompt_the_engine_refuses_is_rejected_and_the_rest_go_on(cpu, monkeyp
     assert not cpu.llm_engine.has_unfinished_requests()
 
 
-def test_nothing_above_a_ceiling_reaches_vllm(cpu):
+def test_nothing_above_a_ceiling_reaches_vllm(cpu: Served) -> None:
     ceilings = cpu.session.steer.limits.ceilings
     for name in ceilings.as_dict():
         cpu.host.order(SetLimits(ceilings.with_value(name, 1_000_000), "too high"))
@@ -341,7 +348,9 @@ print(json.dumps({
 
 
 @pytest.mark.long
-def test_a_saved_profile_has_the_same_limits_in_force_in_a_new_process(cpu, tmp_path):
+def test_a_saved_profile_has_the_same_limits_in_force_in_a_new_process(
+    cpu: Served, tmp_path: Path
+) -> None:
     tuned = {
         "max_num_seqs": 24,
         "max_num_batched_tokens": 512,
@@ -376,7 +385,7 @@ def test_a_saved_profile_has_the_same_limits_in_force_in_a_new_process(cpu, tmp_
     assert told["longest"] == 64
 
 
-def test_a_second_boot_in_the_process_works_and_leaves_no_wrapper_behind(cpu):
+def test_a_second_boot_in_the_process_works_and_leaves_no_wrapper_behind(cpu: Served) -> None:
     cpu.start(20, Uniform(16, 32), Uniform(4, 12), seed=15)
     cpu.turn(3)
     scheduler, client = cpu.scheduler, cpu.llm_engine.engine_core

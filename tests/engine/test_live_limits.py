@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.engine.conftest import all_whole
+from tests.engine.conftest import Served, all_whole
 from tputtui.engine.orders import Preempt, ResetPrefixCache, RunLoad
 from tputtui.engine.protocol import State
 from tputtui.errors import CeilingError, KnobError
@@ -18,7 +18,7 @@ from tputtui.measure.samples import Outcome
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 
-def test_a_long_prompt_takes_no_more_of_a_step_than_the_threshold(simulated):
+def test_a_long_prompt_takes_no_more_of_a_step_than_the_threshold(simulated: Served) -> None:
     served = simulated
     served.session.steer.limits.set("long_prefill_token_threshold", 64)
     served.start(8, Uniform(900, 1000), Uniform(2, 4), seed=1)
@@ -32,7 +32,9 @@ def test_a_long_prompt_takes_no_more_of_a_step_than_the_threshold(simulated):
     all_whole(served)
 
 
-def test_held_blocks_shrink_the_cache_and_the_shown_usage_is_of_what_is_left(simulated):
+def test_held_blocks_shrink_the_cache_and_the_shown_usage_is_of_what_is_left(
+    simulated: Served,
+) -> None:
     served = simulated
     ceiling, block = (
         served.session.steer.limits.ceilings.num_gpu_blocks,
@@ -61,7 +63,7 @@ def test_held_blocks_shrink_the_cache_and_the_shown_usage_is_of_what_is_left(sim
     assert free() == ceiling - 1
 
 
-def test_no_fewer_blocks_than_the_longest_request_needs(cpu):
+def test_no_fewer_blocks_than_the_longest_request_needs(cpu: Served) -> None:
     facts = cpu.host.status.facts
     least = facts.floor("num_gpu_blocks", cpu.host.status.knobs)
     assert least == -(-2048 // facts.block_size) + 1
@@ -77,7 +79,7 @@ def test_no_fewer_blocks_than_the_longest_request_needs(cpu):
         cpu.session.steer.limits.set("max_model_len", 2048)
 
 
-def test_a_watermark_keeps_blocks_free_when_requests_are_admitted(simulated):
+def test_a_watermark_keeps_blocks_free_when_requests_are_admitted(simulated: Served) -> None:
     served = simulated
     ceiling = served.session.steer.limits.ceilings
     # As high a share of the cache as it takes, so that it is what binds.
@@ -93,7 +95,7 @@ def test_a_watermark_keeps_blocks_free_when_requests_are_admitted(simulated):
     all_whole(served)
 
 
-def test_prefix_look_ups_go_off_and_on(cpu):
+def test_prefix_look_ups_go_off_and_on(cpu: Served) -> None:
     session = cpu.session
     session.steer.load.set(
         Workload(ClosedLoop(8), Uniform(16, 32), Uniform(2, 4), prefix=Prefix(1.0, 256, 1), seed=5)
@@ -114,7 +116,7 @@ def test_prefix_look_ups_go_off_and_on(cpu):
     all_whole(cpu)
 
 
-def test_the_policy_puts_the_shortest_prompt_first_and_back(simulated):
+def test_the_policy_puts_the_shortest_prompt_first_and_back(simulated: Served) -> None:
     served = simulated
     served.session.steer.limits.set("max_num_seqs", 2)
     served.start(60, Uniform(16, 600), Uniform(4, 8), seed=6)
@@ -133,7 +135,7 @@ def test_the_policy_puts_the_shortest_prompt_first_and_back(simulated):
     all_whole(served)
 
 
-def test_preempting_now_shrinks_the_batch_at_once_and_loses_nothing(simulated):
+def test_preempting_now_shrinks_the_batch_at_once_and_loses_nothing(simulated: Served) -> None:
     served = simulated
     served.start(120, Uniform(50, 100), Uniform(40, 60), seed=7)
     served.turn(12)
@@ -155,7 +157,7 @@ def test_preempting_now_shrinks_the_batch_at_once_and_loses_nothing(simulated):
     assert served.generated == sum(sample.output_tokens for sample in served.ended)
 
 
-def test_preempting_now_on_the_real_model(cpu):
+def test_preempting_now_on_the_real_model(cpu: Served) -> None:
     cpu.start(64, Uniform(20, 40), Uniform(20, 30), seed=8)
     cpu.turn(6)
     cpu.session.steer.limits.set("max_num_seqs", 8)
@@ -168,7 +170,7 @@ def test_preempting_now_on_the_real_model(cpu):
     all_whole(cpu)
 
 
-def test_emptying_the_prefix_cache_preempts_and_loses_nothing(simulated):
+def test_emptying_the_prefix_cache_preempts_and_loses_nothing(simulated: Served) -> None:
     served = simulated
     served.session.steer.limits.set(
         "num_gpu_blocks", served.session.steer.limits.ceilings.num_gpu_blocks - 100
@@ -183,7 +185,7 @@ def test_emptying_the_prefix_cache_preempts_and_loses_nothing(simulated):
     all_whole(served)
 
 
-def test_a_paused_engine_stands_still_and_goes_on_where_it_was(simulated):
+def test_a_paused_engine_stands_still_and_goes_on_where_it_was(simulated: Served) -> None:
     served = simulated
     served.start(40, Uniform(50, 100), Uniform(20, 30), seed=10)
     served.turn(8)
@@ -206,7 +208,7 @@ def test_a_paused_engine_stands_still_and_goes_on_where_it_was(simulated):
     all_whole(served)
 
 
-def test_every_limit_is_refused_out_of_bounds(cpu):
+def test_every_limit_is_refused_out_of_bounds(cpu: Served) -> None:
     ceilings = cpu.session.steer.limits.ceilings
     for knob in KNOBS:
         refused = CeilingError if knob.boots else KnobError
@@ -219,7 +221,9 @@ def test_every_limit_is_refused_out_of_bounds(cpu):
             cpu.session.steer.limits.set(knob.name, "many")
 
 
-def test_a_storm_of_turns_ends_on_the_last_with_few_marks_and_nothing_lost(simulated):
+def test_a_storm_of_turns_ends_on_the_last_with_few_marks_and_nothing_lost(
+    simulated: Served,
+) -> None:
     served, chance = simulated, random.Random(11)
     served.start(150, Uniform(20, 200), Uniform(10, 40), seed=11)
     served.turn(5)

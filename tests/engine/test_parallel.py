@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,7 @@ import pytest
 
 from tests import PATIENCE_S
 from tests.engine import simulated as simulation
+from tests.engine.conftest import Bench, Served
 from tputtui.cli import main
 from tputtui.engine.protocol import State
 from tputtui.engine.vllm.inproc import VllmEngine
@@ -26,18 +28,18 @@ LIMITS = {"max_num_seqs": 32, "max_num_batched_tokens": 1024, "max_model_len": 5
 RANKS = {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"}
 
 
-def workers():
+def workers() -> list[psutil.Process]:
     """The processes that vLLM spreads a model over."""
     children = psutil.Process().children(recursive=True)
     return [child for child in children if "Worker" in " ".join(child.cmdline())]
 
 
-def shared():
+def shared() -> set[str]:
     return {path.name for path in Path("/dev/shm").iterdir()}
 
 
 @pytest.fixture
-def ranks(bench, monkeypatch):
+def ranks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """Two ranks on the CPU, which asks for a NUMA node each unless it is told not to bind."""
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     # Two ranks of two threads each would wait for each other on two cores.
@@ -51,7 +53,7 @@ def ranks(bench, monkeypatch):
 
 
 @pytest.mark.long
-def test_two_ranks_are_turned_watched_booted_anew_and_leave_nothing(ranks):
+def test_two_ranks_are_turned_watched_booted_anew_and_leave_nothing(ranks: Served) -> None:
     session, host = ranks.session, ranks.host
     assert len(workers()) == 2
     ranks.start(24, Uniform(16, 64), Uniform(8, 24), seed=31)
@@ -81,7 +83,7 @@ def test_two_ranks_are_turned_watched_booted_anew_and_leave_nothing(ranks):
 
 
 @pytest.mark.long
-def test_pipeline_stages_are_turned_and_lose_nothing(bench):
+def test_pipeline_stages_are_turned_and_lose_nothing(bench: Bench) -> None:
     spec = EngineSpec("shape:demo", {**LIMITS, "pipeline_parallel_size": 2})
     staged = bench.serve("staged", lambda: VllmEngine(simulation.executor_class()), spec)
     staged.start(48, Uniform(16, 64), Uniform(8, 24), seed=33)
@@ -97,7 +99,7 @@ def test_pipeline_stages_are_turned_and_lose_nothing(bench):
     bench.close()
 
 
-def test_ray_is_refused_on_a_cpu_in_a_sentence():
+def test_ray_is_refused_on_a_cpu_in_a_sentence() -> None:
     spec = EngineSpec("shape:demo", {**LIMITS, **RANKS, "distributed_executor_backend": "ray"})
     engine = VllmEngine()
     with pytest.raises(TputError, match=r"(?i)\bray\b") as refused:
@@ -109,12 +111,14 @@ def test_ray_is_refused_on_a_cpu_in_a_sentence():
 @pytest.mark.parametrize(
     "flags", [["--data-parallel-size", "2"], ["-dp", "4"], ["--data-parallel-size-local", "2"]]
 )
-def test_data_parallel_engines_are_refused_before_anything_is_booted(flags, capsys):
+def test_data_parallel_engines_are_refused_before_anything_is_booted(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["bench", "shape:demo", *flags, "--duration", "1s"]) == 2
     assert "tputtui attach" in capsys.readouterr().err
 
 
-def test_what_clears_shared_memory_away_after_us_outlives_the_terminal():
+def test_what_clears_shared_memory_away_after_us_outlives_the_terminal() -> None:
     """A terminal that closes with the program sends SIGHUP before there has been time for that."""
     program = """
 from multiprocessing import resource_tracker as tracker

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from tests.engine.conftest import Served
 from tputtui.engine.orders import RunLoad
 from tputtui.load.hits import predicted_hits
 from tputtui.load.lengths import Uniform
@@ -17,7 +19,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 BASE = Workload(ClosedLoop(1), Uniform(30, 50), Uniform(3, 9), seed=77)
 
 
-def served_hits(cpu, load, requests):
+def served_hits(cpu: Served, load: Workload, requests: int) -> tuple[float, int]:
     """(hits ÷ tokens looked up, requests) of the first requests of `load` on an empty cache."""
     assert cpu.llm_engine.reset_prefix_cache()
     cpu.session.steer.load.set(load)
@@ -45,7 +47,9 @@ def served_hits(cpu, load, requests):
         ({"prefix": "share=1 tokens=64 groups=2", "sessions": "turns=3 think=0s"}, 30),
     ],
 )
-def test_one_after_another_the_cache_hits_exactly_as_predicted(cpu, texts, requests):
+def test_one_after_another_the_cache_hits_exactly_as_predicted(
+    cpu: Served, texts: dict[str, str], requests: int
+) -> None:
     load = from_texts(BASE, texts)
     found, n = served_hits(cpu, load, requests)
     predicted = predicted_hits(load, cpu.host.status.facts.block_size, n)
@@ -53,14 +57,14 @@ def test_one_after_another_the_cache_hits_exactly_as_predicted(cpu, texts, reque
     assert (found > 0.2) == bool(texts)
 
 
-def test_many_at_once_miss_only_what_was_asked_for_at_the_same_time(cpu):
+def test_many_at_once_miss_only_what_was_asked_for_at_the_same_time(cpu: Served) -> None:
     load = from_texts(BASE, {"arrivals": "16", "prefix": "share=0.8 tokens=96 groups=3 zipf=0"})
     found, n = served_hits(cpu, load, 150)
     predicted = predicted_hits(load, cpu.host.status.facts.block_size, n)
     assert predicted - 0.1 < found <= predicted
 
 
-def test_blocks_of_a_trace_are_found_again(cpu, tmp_path):
+def test_blocks_of_a_trace_are_found_again(cpu: Served, tmp_path: Path) -> None:
     rows = [
         {"timestamp": 0, "input_length": 1100, "output_length": 4, "hash_ids": [1, 2, 3]},
         {"timestamp": 1, "input_length": 1090, "output_length": 4, "hash_ids": [1, 2, 4]},

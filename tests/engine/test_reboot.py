@@ -8,10 +8,12 @@ import os
 import subprocess
 import sys
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.engine.conftest import Bench, Served
 from tputtui.engine.protocol import State
 from tputtui.errors import CeilingError
 from tputtui.load.generator import Generator
@@ -23,13 +25,13 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
-def own(bench, cpu):
+def own(bench: Bench, cpu: Served) -> Iterator[Served]:
     """The CPU engine, given up afterwards: its arguments are no longer what others expect."""
     yield cpu
     bench.close()
 
 
-def test_above_the_ceiling_a_boot_raises_it_and_the_same_load_goes_on(own):
+def test_above_the_ceiling_a_boot_raises_it_and_the_same_load_goes_on(own: Served) -> None:
     session = own.session
     earlier = own.recorder.accounting.issued
     own.start(40, Uniform(16, 64), Uniform(8, 24), seed=21)
@@ -69,7 +71,7 @@ def test_above_the_ceiling_a_boot_raises_it_and_the_same_load_goes_on(own):
     assert outcomes == {Outcome.FINISHED, Outcome.ABORTED}
 
 
-def test_a_boot_that_fails_goes_back_to_the_arguments_before_and_says_why(own):
+def test_a_boot_that_fails_goes_back_to_the_arguments_before_and_says_why(own: Served) -> None:
     session = own.session
     own.start(20, Uniform(16, 64), Uniform(8, 24), seed=22)
     own.turn(10)
@@ -91,16 +93,16 @@ def test_a_boot_that_fails_goes_back_to_the_arguments_before_and_says_why(own):
     own.drain(at_most=300)
 
 
-def test_a_compiled_model_goes_with_its_engine(own):
+def test_a_compiled_model_goes_with_its_engine(own: Served) -> None:
     """What vLLM does as it compiles a model, without the 40 s that this takes on a CPU."""
     from torch._dynamo.convert_frame import register_bytecode_hook
     from vllm.compilation.wrapper import TorchCompileWithNoGuardsWrapper
 
     class Model(TorchCompileWithNoGuardsWrapper):
-        def __init__(self):
+        def __init__(self) -> None:
             register_bytecode_hook(self.bytecode_hook)
 
-        def forward(self):
+        def forward(self) -> None:
             pass
 
     model = weakref.ref(Model())
@@ -161,7 +163,9 @@ if __name__ == "__main__":
         "FAULT_SEQUENCES" not in os.environ, reason="two minutes: make faults",
     )),
 ])  # fmt: skip
-def test_many_boots_leave_memory_threads_and_children_as_they_were(args, growth_frac):
+def test_many_boots_leave_memory_threads_and_children_as_they_were(
+    args: dict[str, bool], growth_frac: float
+) -> None:
     done = subprocess.run(
         [sys.executable, "-c", MANY_BOOTS, str(BOOTS), json.dumps(args)],
         cwd=ROOT,

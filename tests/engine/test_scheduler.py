@@ -7,11 +7,12 @@ from collections import Counter
 
 import pytest
 
+from tests.engine.conftest import Served
 from tputtui.engine.orders import Boot, HoldLoad, Start
 from tputtui.engine.protocol import State
 from tputtui.errors import EngineError, UsageError
 from tputtui.load.lengths import Uniform
-from tputtui.measure.samples import Outcome
+from tputtui.measure.samples import Outcome, RequestSample
 from tputtui.profile import EngineSpec
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -19,11 +20,11 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 CEILINGS = {"max_num_seqs": 256, "max_num_batched_tokens": 2048, "max_model_len": 2048}
 
 
-def totals(samples):
+def totals(samples: list[RequestSample]) -> dict[int, int]:
     return {sample.number: sample.prompt_tokens + sample.output_tokens for sample in samples}
 
 
-def test_scheduling_is_the_kind_that_was_asked_for(simulated, scheduling):
+def test_scheduling_is_the_kind_that_was_asked_for(simulated: Served, scheduling: str) -> None:
     core = simulated.llm_engine.engine_core.engine_core
     assert core.async_scheduling == (scheduling == "async")
     assert (core.batch_queue is not None) == (scheduling == "async")
@@ -31,7 +32,7 @@ def test_scheduling_is_the_kind_that_was_asked_for(simulated, scheduling):
 
 
 @pytest.mark.parametrize("turns", [300, pytest.param(1000, marks=pytest.mark.long)])
-def test_turns_of_the_limits_lose_no_request_and_no_token(simulated, turns):
+def test_turns_of_the_limits_lose_no_request_and_no_token(simulated: Served, turns: int) -> None:
     rng = random.Random(20)
     counted = simulated.counted_by_vllm()
     issued = simulated.recorder.accounting.issued
@@ -77,7 +78,7 @@ def test_turns_of_the_limits_lose_no_request_and_no_token(simulated, turns):
     assert sum(step.preemptions for step in simulated.steps) > 0
 
 
-def test_shorter_length_stops_running_requests_on_it_exactly(simulated):
+def test_shorter_length_stops_running_requests_on_it_exactly(simulated: Served) -> None:
     limit = 100
     simulated.start(400, Uniform(16, 120), Uniform(60, 160), seed=21)
     simulated.turn(30)
@@ -103,7 +104,9 @@ def test_shorter_length_stops_running_requests_on_it_exactly(simulated):
             assert sample.outcome is Outcome.FINISHED
 
 
-def test_length_raised_before_a_request_reaches_the_limit_is_given_in_full(simulated):
+def test_length_raised_before_a_request_reaches_the_limit_is_given_in_full(
+    simulated: Served,
+) -> None:
     simulated.start(300, Uniform(16, 64), Uniform(100, 140), seed=22)
     simulated.turn(20)
     simulated.host.order(HoldLoad())
@@ -121,7 +124,9 @@ def test_length_raised_before_a_request_reaches_the_limit_is_given_in_full(simul
         assert outcome[number].output_tokens == outcome[number].wanted_tokens
 
 
-def test_requests_aborted_with_work_under_way_are_gone_and_the_next_load_is_whole(simulated):
+def test_requests_aborted_with_work_under_way_are_gone_and_the_next_load_is_whole(
+    simulated: Served,
+) -> None:
     for seed in range(23, 28):
         simulated.start(400, Uniform(16, 64), Uniform(2, 40), seed=seed)
         simulated.turn(seed - 15)
@@ -138,7 +143,9 @@ def test_requests_aborted_with_work_under_way_are_gone_and_the_next_load_is_whol
     assert simulated.generated == sum(sample.output_tokens for sample in simulated.ended)
 
 
-def test_a_token_limit_below_the_running_batch_starves_some_and_loses_none(simulated):
+def test_a_token_limit_below_the_running_batch_starves_some_and_loses_none(
+    simulated: Served,
+) -> None:
     simulated.start(300, Uniform(16, 32), Uniform(20, 40), seed=29)
     simulated.turn_until(lambda: simulated.steps and simulated.steps[-1].running == 256, 20)
     simulated.session.steer.limits.set("max_num_batched_tokens", 17)
@@ -150,7 +157,7 @@ def test_a_token_limit_below_the_running_batch_starves_some_and_loses_none(simul
     assert {sample.outcome for sample in simulated.ended} == {Outcome.FINISHED}
 
 
-def test_a_full_cache_preempts_and_what_is_computed_again_is_prefill(simulated):
+def test_a_full_cache_preempts_and_what_is_computed_again_is_prefill(simulated: Served) -> None:
     simulated.session.steer.limits.set("max_num_batched_tokens", 300)
     simulated.start(300, Uniform(100, 200), Uniform(100, 200), seed=30)
     simulated.turn_until(lambda: sum(step.preemptions for step in simulated.steps) > 100, 3000)
@@ -167,7 +174,9 @@ def test_a_full_cache_preempts_and_what_is_computed_again_is_prefill(simulated):
     assert wanted - preemptions <= decoded <= wanted
 
 
-def test_a_boot_that_vllm_refuses_names_the_argument_and_the_next_boot_works(simulated):
+def test_a_boot_that_vllm_refuses_names_the_argument_and_the_next_boot_works(
+    simulated: Served,
+) -> None:
     refused = EngineSpec("shape:demo", {"max_num_seqs": 0})
     simulated.host.order(Boot(Start(refused, {}), load=False))
     with pytest.raises(UsageError, match=r"max_num_seqs: .* greater than or equal to 1\. "):
@@ -180,12 +189,14 @@ def test_a_boot_that_vllm_refuses_names_the_argument_and_the_next_boot_works(sim
     assert {sample.outcome for sample in simulated.ended} == {Outcome.FINISHED}
 
 
-def test_an_engine_that_dies_under_load_fails_its_requests_and_boots_again(simulated):
+def test_an_engine_that_dies_under_load_fails_its_requests_and_boots_again(
+    simulated: Served,
+) -> None:
     simulated.start(300, Uniform(16, 64), Uniform(20, 40), seed=32)
     simulated.turn(10)
     before = simulated.recorder.accounting
 
-    def die(*_, **__):
+    def die(*_: object, **__: object) -> None:
         raise MemoryError("no more")
 
     simulated.llm_engine.model_executor.execute_model = die

@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -218,14 +218,14 @@ def told(server: Server) -> Iterator[None]:
     sys.stdout.write(server.tail())
 
 
-def test_the_server_names_the_model_as_the_profile_does(server, model):
+def test_the_server_names_the_model_as_the_profile_does(server: Server, model: Path) -> None:
     (card,) = json.loads(server.get("/v1/models"))["data"]
     assert card["id"] == NAME
     assert card["root"] == str(model)
     assert card["max_model_len"] == TUNED["max_model_len"]
 
 
-def test_a_completion_comes_back_with_its_tokens(server):
+def test_a_completion_comes_back_with_its_tokens(server: Server) -> None:
     body = {"model": NAME, "prompt": "Tune me", "max_tokens": 9, "ignore_eos": True}
     answer = json.loads(server.get("/v1/completions", body))
     (choice,) = answer["choices"]
@@ -236,7 +236,7 @@ def test_a_completion_comes_back_with_its_tokens(server):
     assert answer["usage"]["completion_tokens"] == 9
 
 
-def test_the_tuned_length_is_the_longest_that_is_taken(server):
+def test_the_tuned_length_is_the_longest_that_is_taken(server: Server) -> None:
     asked = {"model": NAME, "max_tokens": 9, "ignore_eos": True}
     answer = json.loads(server.get("/v1/completions", asked | {"prompt": "a" * 250}))
     assert answer["usage"]["completion_tokens"] == 6
@@ -249,7 +249,9 @@ def test_the_tuned_length_is_the_longest_that_is_taken(server):
         assert "256" in answer.read().decode()
 
 
-def test_the_log_tells_every_tuned_limit_as_an_argument_that_is_no_default(server, model):
+def test_the_log_tells_every_tuned_limit_as_an_argument_that_is_no_default(
+    server: Server, model: Path
+) -> None:
     log = re.sub(r"\x1b\[[0-9;]*m", "", server.log.read_text())
     (line,) = (line for line in log.splitlines() if "non-default args: " in line)
     told = ast.literal_eval(line.partition("non-default args: ")[2])
@@ -273,7 +275,7 @@ def test_the_log_tells_every_tuned_limit_as_an_argument_that_is_no_default(serve
     assert "quantization" not in told
 
 
-def test_the_metrics_show_the_cache_as_tuned(server):
+def test_the_metrics_show_the_cache_as_tuned(server: Server) -> None:
     metrics = server.get("/metrics")
     assert "vllm:num_requests_running" in metrics
     (cache,) = re.findall(r"^vllm:cache_config_info\{(.*)\} 1\.0$", metrics, re.MULTILINE)
@@ -283,7 +285,7 @@ def test_the_metrics_show_the_cache_as_tuned(server):
     assert labels["block_size"] == "32"
 
 
-def test_the_same_prompt_again_finds_no_prefix(server):
+def test_the_same_prompt_again_finds_no_prefix(server: Server) -> None:
     body = {"model": NAME, "prompt": "b" * 200, "max_tokens": 2, "ignore_eos": True}
     for _ in range(2):
         server.get("/v1/completions", body)
@@ -293,7 +295,7 @@ def test_the_same_prompt_again_finds_no_prefix(server):
     assert {float(value) for value in hits} <= {0.0}
 
 
-def test_attach_counts_what_a_driven_load_was_served(server):
+def test_attach_counts_what_a_driven_load_was_served(server: Server) -> None:
     """The server's own counters against the tokens that we counted, over the same requests."""
     (address,) = parse_addresses([server.url])
     poller = Poller((address,), Access(), 0.25)
@@ -302,7 +304,7 @@ def test_attach_counts_what_a_driven_load_was_served(server):
     load = Workload(ClosedLoop(8), prompt=Fixed(40), output=Fixed(20), seed=3)
     host = Host(lambda: ServedEngine(address, Access()), recorder, load, time.monotonic)
 
-    def turned_until(done) -> Looked:
+    def turned_until(done: Callable[[], bool]) -> Looked:
         end = time.monotonic() + PATIENCE_S
         while not done():
             assert time.monotonic() < end, host.status

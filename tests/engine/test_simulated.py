@@ -1,28 +1,35 @@
 """A device that is not here under vLLM's own engine: its time is modelled, the rest is vLLM's."""
 
+from __future__ import annotations
+
 import io
 import json
 import math
 import statistics
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests import PATIENCE_S
+from tests.engine.conftest import Bench
 from tests.made import calibration
 from tputtui.cli.calibrate import calibration_of
 from tputtui.engine.orders import Boot, Start
-from tputtui.engine.protocol import State
+from tputtui.engine.protocol import EngineFacts, State
 from tputtui.engine.virtual import VirtualHost
 from tputtui.engine.vllm.measured import MeasuredEngine
 from tputtui.engine.vllm.simulated import SimulatedEngine
 from tputtui.errors import UsageError
+from tputtui.frame.frame import Frame
 from tputtui.headless import calibrating
 from tputtui.headless.progress import Progress
 from tputtui.load.lengths import Fixed, LogNormal, Uniform
 from tputtui.load.workload import ClosedLoop, Prefix, Workload
-from tputtui.measure.samples import Outcome
+from tputtui.measure.samples import Outcome, RequestSample
 from tputtui.profile import EngineSpec, Profile
+from tputtui.profile.spec import EngineValue
 from tputtui.session.session import Session
 from tputtui.simulate.calibration import save_calibration
 from tputtui.simulate.clock import RealTime, VirtualTime
@@ -37,7 +44,13 @@ LOAD = Workload(ClosedLoop(64), LogNormal(300, 0.7, 16, 4000), LogNormal(60, 0.5
 class Simulated:
     """A session on a simulated device in virtual time."""
 
-    def __init__(self, spec=LLAMA, load=LOAD, simulation=None, **args):
+    def __init__(
+        self,
+        spec: EngineSpec = LLAMA,
+        load: Workload = LOAD,
+        simulation: Simulation | None = None,
+        **args: EngineValue,
+    ) -> None:
         simulation = simulation or simulation_of("h100")
         self.clock = VirtualTime()
         spec = spec.overridden(None, args)
@@ -53,17 +66,17 @@ class Simulated:
         if self.host.status.failure:
             raise self.host.status.failure
 
-    def __enter__(self):
+    def __enter__(self) -> Simulated:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         assert self.session.close(PATIENCE_S)
 
     @property
-    def facts(self):
+    def facts(self) -> EngineFacts | None:
         return self.host.status.facts
 
-    def run(self, seconds):
+    def run(self, seconds: float) -> Frame:
         until_s = self.clock() + seconds
         while self.clock() < until_s:
             self.host.run_for(0.25)
@@ -72,16 +85,16 @@ class Simulated:
             assert self.host.status.failure is None, self.host.status.failure
         return self.session.advance()
 
-    def ended(self):
+    def ended(self) -> list[RequestSample]:
         return [each for each in self.recorder.request_log if each.outcome is Outcome.FINISHED]
 
 
 @pytest.fixture(autouse=True)
-def nothing_else_is_up(bench):
+def nothing_else_is_up(bench: Bench) -> None:
     bench.close()
 
 
-def test_a_gpu_that_is_not_here_serves_in_its_own_time():
+def test_a_gpu_that_is_not_here_serves_in_its_own_time() -> None:
     with Simulated() as run:
         facts = run.facts
         assert facts.device == "simulated H100 SXM 80GB"
@@ -103,8 +116,8 @@ def test_a_gpu_that_is_not_here_serves_in_its_own_time():
             assert request.end_s <= run.clock()
 
 
-def test_the_same_run_gives_the_same_figures_to_the_last_digit():
-    def figures():
+def test_the_same_run_gives_the_same_figures_to_the_last_digit() -> None:
+    def figures() -> list[tuple[int, float, float]]:
         with Simulated() as run:
             run.run(2.0)
             return [(r.number, r.first_token_s, r.end_s) for r in run.recorder.request_log]
@@ -114,7 +127,7 @@ def test_the_same_run_gives_the_same_figures_to_the_last_digit():
     assert figures() == first
 
 
-def test_a_step_takes_what_the_model_of_its_cost_says():
+def test_a_step_takes_what_the_model_of_its_cost_says() -> None:
     with Simulated(async_scheduling=False) as run:
         run.run(3.0)
         cost = Roofline(simulation_of("h100").device, run.host._engine._devices._sizes)
@@ -131,8 +144,8 @@ def test_a_step_takes_what_the_model_of_its_cost_says():
         assert steps.count
 
 
-def test_scheduling_ahead_hides_the_hosts_time():
-    def tokens_per_s(**args):
+def test_scheduling_ahead_hides_the_hosts_time() -> None:
+    def tokens_per_s(**args: bool) -> float:
         with Simulated(**args) as run:
             return run.run(5.0).figures.generated_per_s
 
@@ -140,7 +153,7 @@ def test_scheduling_ahead_hides_the_hosts_time():
     assert 1.03 < ahead / after < 1.4
 
 
-def test_limits_are_turned_as_on_any_engine():
+def test_limits_are_turned_as_on_any_engine() -> None:
     with Simulated() as run:
         run.run(4.0)
         run.session.steer.limits.set("max_num_seqs", 8)
@@ -150,14 +163,14 @@ def test_limits_are_turned_as_on_any_engine():
         assert frame.latencies.ttft.p50 > 0.5
 
 
-def test_a_shared_prefix_is_found_in_the_cache():
+def test_a_shared_prefix_is_found_in_the_cache() -> None:
     shared = Prefix(share=1.0, tokens=2048, groups=1)
     load = Workload(ClosedLoop(16), Fixed(64), Uniform(8, 64), prefix=shared, seed=3)
     with Simulated(load=load) as run:
         assert run.run(5.0).figures.cached_frac > 0.8
 
 
-def test_two_ranks_read_half_each_and_hold_more():
+def test_two_ranks_read_half_each_and_hold_more() -> None:
     with Simulated() as one:
         alone = one.facts.kv_tokens, one.run(6.0).latencies.tpot.p50
     with Simulated(tensor_parallel_size=2) as two:
@@ -183,12 +196,12 @@ GEMMA = {
 }  # fmt: skip
 
 
-def folder_of(config, folder):
+def folder_of(config: dict[str, object], folder: Path) -> EngineSpec:
     (folder / "config.json").write_text(json.dumps(config))
     return EngineSpec(str(folder), {"max_model_len": 2048})
 
 
-def test_experts_are_counted_as_what_they_are(tmp_path):
+def test_experts_are_counted_as_what_they_are(tmp_path: Path) -> None:
     with Simulated(folder_of(QWEN_MOE, tmp_path), simulation=simulation_of("l4")) as run:
         sizes = run.host._engine._devices._sizes
         # Three matrices an expert.
@@ -199,7 +212,7 @@ def test_experts_are_counted_as_what_they_are(tmp_path):
         assert run.ended()
 
 
-def test_layers_that_see_a_window_hold_less(tmp_path):
+def test_layers_that_see_a_window_hold_less(tmp_path: Path) -> None:
     spec = folder_of(GEMMA, tmp_path)
     load = Workload(ClosedLoop(4), Fixed(1500), Fixed(40))
     with Simulated(spec, load, simulation_of("l4")) as run:
@@ -212,8 +225,8 @@ def test_layers_that_see_a_window_hold_less(tmp_path):
         assert run.ended()
 
 
-def test_a_quantization_makes_the_weights_lighter_and_the_cache_larger():
-    def of(**args):
+def test_a_quantization_makes_the_weights_lighter_and_the_cache_larger() -> None:
+    def of(**args: str) -> tuple[Any, int]:
         with Simulated(**args) as run:
             return run.host._engine._devices._sizes, run.facts.kv_tokens
 
@@ -225,10 +238,10 @@ def test_a_quantization_makes_the_weights_lighter_and_the_cache_larger():
 
 
 @pytest.mark.long
-def test_real_time_and_virtual_time_agree():
+def test_real_time_and_virtual_time_agree() -> None:
     load = Workload(ClosedLoop(8), Uniform(20, 200), Uniform(8, 40), seed=9)
 
-    def medians(session, began_s):
+    def medians(session: Session, began_s: float) -> list[float]:
         ended = [each for each in session.recorder.request_log if each.end_s > began_s + 0.5]
         assert len(ended) > 50
         return [statistics.median(values) for values in
@@ -254,7 +267,7 @@ def test_real_time_and_virtual_time_agree():
     assert paced[1] == pytest.approx(virtual[1], rel=0.15)
 
 
-def test_a_calibrated_device_is_booted_as_it_was_measured():
+def test_a_calibrated_device_is_booted_as_it_was_measured() -> None:
     simulation = Simulation(calibration=calibration())
     with Simulated(EngineSpec("shape:demo"), simulation=simulation) as run:
         facts = run.facts
@@ -267,7 +280,7 @@ def test_a_calibrated_device_is_booted_as_it_was_measured():
         assert run.ended()
 
 
-def test_vllm_has_its_own_clocks_back_afterwards():
+def test_vllm_has_its_own_clocks_back_afterwards() -> None:
     import vllm.v1.core.sched.scheduler as scheduler
 
     with Simulated() as run:
@@ -289,7 +302,9 @@ def test_vllm_has_its_own_clocks_back_afterwards():
         ("shape:qwen3-8b", {}, "is of shape:demo, not of shape:qwen3-8b"),
     ],
 )
-def test_what_cannot_be_simulated_is_refused_in_a_sentence(model, args, said):
+def test_what_cannot_be_simulated_is_refused_in_a_sentence(
+    model: str, args: dict[str, EngineValue], said: str
+) -> None:
     calibrated = "is of shape" in said
     simulation = Simulation(calibration=calibration()) if calibrated else simulation_of("h100")
     engine = SimulatedEngine(simulation, VirtualTime())
@@ -300,7 +315,7 @@ def test_what_cannot_be_simulated_is_refused_in_a_sentence(model, args, said):
     assert "\n" not in str(refused.value)
 
 
-def test_a_simulation_verifies_nothing():
+def test_a_simulation_verifies_nothing() -> None:
     with Simulated() as run:
         run.run(6.0)
         assert run.session.snapshot().evidence.simulated
@@ -310,7 +325,9 @@ def test_a_simulation_verifies_nothing():
 
 
 @pytest.mark.long
-def test_the_real_engine_is_calibrated_and_simulated_by_that(monkeypatch, tmp_path):
+def test_the_real_engine_is_calibrated_and_simulated_by_that(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """As far as that goes in a few seconds: whether the parts fit, not how well they predict."""
     monkeypatch.setattr(calibrating, "PASSES", 1)
     monkeypatch.setattr(calibrating, "_WARM_S", 0.05)

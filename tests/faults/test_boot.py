@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -40,12 +41,14 @@ def leaves(terminal: Terminal, code: int, *words: str) -> str:
         ("--hf-token canary-in-plain-sight", ("hf_token holds a secret", "HF_TOKEN")),
     ],
 )
-def test_what_can_be_known_at_once_is_told_before_the_screen(tmp_path, arguments, words):
+def test_what_can_be_known_at_once_is_told_before_the_screen(
+    tmp_path: Path, arguments: str, words: tuple[str, ...]
+) -> None:
     (tmp_path / "empty").mkdir()
     leaves(Terminal(arguments, tmp_path), 2, *words)
 
 
-def test_without_vllm_a_sentence_says_how_to_install_it(tmp_path):
+def test_without_vllm_a_sentence_says_how_to_install_it(tmp_path: Path) -> None:
     terminal = Terminal("", tmp_path, env=fault("no-vllm"))
     leaves(terminal, 3, "vLLM is not installed here.", "pip install 'tputtui[cuda]'")
 
@@ -61,7 +64,9 @@ def test_without_vllm_a_sentence_says_how_to_install_it(tmp_path):
         ("dying-vllm", r"this build of vLLM does not run here"),
     ],
 )
-def test_a_vllm_that_cannot_be_used_is_told_on_a_screen_that_stays(tmp_path, name, message):
+def test_a_vllm_that_cannot_be_used_is_told_on_a_screen_that_stays(
+    tmp_path: Path, name: str, message: str
+) -> None:
     terminal = Terminal("", tmp_path, env=fault(name))
     terminal.until(message)
     terminal.until(r"b boot again")
@@ -74,14 +79,14 @@ def test_a_vllm_that_cannot_be_used_is_told_on_a_screen_that_stays(tmp_path, nam
 
 
 @pytest.mark.long
-def test_a_model_that_vllm_does_not_know_leaves_with_its_words(tmp_path):
+def test_a_model_that_vllm_does_not_know_leaves_with_its_words(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text('{"architectures": ["NoSuchModel"]}')
     terminal = Terminal("./model --skip-tokenizer-init", tmp_path)
     leaves(terminal, 2, "vLLM refuses to configure ./model", "MODEL is a local folder")
 
 
-def test_memory_that_runs_out_while_loading_is_told_and_given_back(tmp_path):
+def test_memory_that_runs_out_while_loading_is_told_and_given_back(tmp_path: Path) -> None:
     # 32 GB of weights, where the address space ends after 12.
     terminal = Terminal("shape:qwen3-8b --dtype float32", tmp_path, before="ulimit -v 12000000")
     terminal.until(r"✖ FAILED")
@@ -99,7 +104,7 @@ def test_memory_that_runs_out_while_loading_is_told_and_given_back(tmp_path):
         "loading the model",
     ],
 )
-def test_ctrl_c_leaves_in_every_stage_of_a_boot(tmp_path, stage):
+def test_ctrl_c_leaves_in_every_stage_of_a_boot(tmp_path: Path, stage: str) -> None:
     terminal = Terminal("--load 8", tmp_path)
     terminal.until(stage)
     terminal.press("\x03")
@@ -116,7 +121,9 @@ def test_ctrl_c_leaves_in_every_stage_of_a_boot(tmp_path, stage):
         pytest.param("bench --duration 3s", "\x03", marks=pytest.mark.long),
     ],
 )
-def test_a_boot_that_waits_inside_torch_for_ever_can_be_left(tmp_path, arguments, leave):
+def test_a_boot_that_waits_inside_torch_for_ever_can_be_left(
+    tmp_path: Path, arguments: str, leave: str
+) -> None:
     terminal = Terminal(arguments, tmp_path, env=fault("boot-waits"))
     terminal.until("loading the model")
     for _ in range(2):
@@ -131,7 +138,7 @@ def test_a_boot_that_waits_inside_torch_for_ever_can_be_left(tmp_path, arguments
     assert "Traceback" not in left
 
 
-def test_what_is_long_to_say_ends_with_a_sentence():
+def test_what_is_long_to_say_ends_with_a_sentence() -> None:
     # As torch 2.11 says it, on an H200.
     text = (
         "CUDA out of memory. Tried to allocate 152.59 GiB. GPU 0 has a total capacity of 139.80 GiB"

@@ -10,6 +10,7 @@ import resource
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ NO_DAC = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
 
 
 @pytest.fixture
-def full(tmp_path):
+def full(tmp_path: Path) -> Iterator[Path]:
     """A folder on a disk that takes 64 KiB; a limit on the size of files where none can be had."""
     folder = tmp_path / "full"
     folder.mkdir()
@@ -45,14 +46,16 @@ def full(tmp_path):
 
 
 @pytest.fixture
-def rig():
+def rig() -> Rig:
     rig = Rig(DEMO.load, DEMO.knobs)
     rig.boot()
     rig.run(10)
     return rig
 
 
-def test_a_full_disk_at_save_is_a_sentence_and_leaves_nothing_half_written(rig, full):
+def test_a_full_disk_at_save_is_a_sentence_and_leaves_nothing_half_written(
+    rig: Rig, full: Path
+) -> None:
     before = sorted(full.iterdir())
     with pytest.raises(ProfileError, match=r"could not be written: (No space|File too large)"):
         rig.session.save(full / "tuned.yaml")
@@ -62,7 +65,7 @@ def test_a_full_disk_at_save_is_a_sentence_and_leaves_nothing_half_written(rig, 
     assert rig.session.advance().figures.generated_per_s > 0
 
 
-def test_a_full_disk_stops_the_session_log_and_not_the_run(tmp_path):
+def test_a_full_disk_stops_the_session_log_and_not_the_run(tmp_path: Path) -> None:
     rig = Rig(DEMO.load, DEMO.knobs)
     rig.session.journal = Journal(Path("/dev/full"), rig.session.recorder, rig.clock())
     rig.session.watch(rig.session.journal.see)
@@ -76,7 +79,9 @@ def test_a_full_disk_stops_the_session_log_and_not_the_run(tmp_path):
     assert rig.session.advance().figures.generated_per_s > 0
 
 
-def test_a_disk_that_fills_up_while_it_is_logged_keeps_what_was_written(tmp_path, rig):
+def test_a_disk_that_fills_up_while_it_is_logged_keeps_what_was_written(
+    tmp_path: Path, rig: Rig
+) -> None:
     small = tmp_path / "small"
     small.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(small)]
@@ -96,7 +101,9 @@ def test_a_disk_that_fills_up_while_it_is_logged_keeps_what_was_written(tmp_path
         subprocess.run(["umount", "-l", str(small)], check=True)
 
 
-def run_as_nobody_special(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+def run_as_nobody_special(
+    *words: str, cwd: Path, **env: str | None
+) -> subprocess.CompletedProcess[str]:
     """The program without root's leave to write anywhere."""
     prefix = NO_DAC if os.geteuid() == 0 and shutil.which("setpriv") else ()
     return subprocess.run(
@@ -105,7 +112,7 @@ def run_as_nobody_special(*words: str, cwd: Path, **env: str) -> subprocess.Comp
     )  # fmt: skip
 
 
-def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir()
     locked.chmod(0o555)
@@ -121,7 +128,7 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_figures_that_cannot_be_saved_are_printed_all_the_same(tmp_path):
+def test_figures_that_cannot_be_saved_are_printed_all_the_same(tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir()
     locked.chmod(0o555)
@@ -133,7 +140,7 @@ def test_figures_that_cannot_be_saved_are_printed_all_the_same(tmp_path):
     assert "kept.yaml could not be written: Permission denied" in done.stderr
 
 
-def test_two_instances_that_save_one_name_keep_both_results(rig, tmp_path):
+def test_two_instances_that_save_one_name_keep_both_results(rig: Rig, tmp_path: Path) -> None:
     other = Rig(DEMO.load, DEMO.knobs | {"max_num_seqs": 32})
     other.boot()
     other.run(10)
@@ -145,8 +152,10 @@ def test_two_instances_that_save_one_name_keep_both_results(rig, tmp_path):
     assert profile.load(tmp_path / "tuned-2.yaml").knobs["max_num_seqs"] == 32
 
 
-def test_a_wall_clock_that_jumps_changes_no_figure(tmp_path, monkeypatch):
-    def measured(jumping):
+def test_a_wall_clock_that_jumps_changes_no_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(jumping: bool) -> tuple[object, ...]:
         with contextlib.ExitStack() as undo:
             if jumping:
                 calls = iter(range(10**9))
@@ -168,11 +177,13 @@ def test_a_wall_clock_that_jumps_changes_no_figure(tmp_path, monkeypatch):
     assert measured(False) == measured(True)
 
 
-def test_exit_codes_are_those_that_are_documented(tmp_path, monkeypatch, capsys):
+def test_exit_codes_are_those_that_are_documented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A bug of ours is 70 with where it is; an interrupt before anything runs is 130."""
     import tputtui.cli.profiles as module
 
-    def broken(_):
+    def broken(_: object) -> None:
         raise LookupError("nobody thought of this")
 
     monkeypatch.setattr(module, "run", broken)
@@ -181,7 +192,7 @@ def test_exit_codes_are_those_that_are_documented(tmp_path, monkeypatch, capsys)
     assert "LookupError: nobody thought of this" in said
     assert "bug of ours" in said
 
-    def interrupted(_):
+    def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "run", interrupted)

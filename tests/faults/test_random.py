@@ -13,8 +13,10 @@ import os
 import shutil
 import tempfile
 import threading
+from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -80,14 +82,14 @@ KNOBS = st.one_of(
 class Unreliable:
     """An engine that fails in the next call of each method in `plan`."""
 
-    def __init__(self, engine, plan):
+    def __init__(self, engine: FakeEngine | VllmEngine, plan: dict[str, BaseException]) -> None:
         self._engine = engine
         self._plan = plan
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._engine, name)
 
-        def call(*words, **options):
+        def call(*words: Any, **options: Any) -> Any:
             if name == "shutdown":
                 method(*words, **options)
             if name in self._plan:
@@ -100,11 +102,11 @@ class Unreliable:
 class AnythingGoes(RuleBasedStateMachine):
     """A session whose loop is turned by hand, on an engine that may fail at any call."""
 
-    def make_engine(self):
+    def make_engine(self) -> Any:
         return Unreliable(FakeEngine(self.clock), self.plan)
 
     @initialize(logged=st.booleans())
-    def begin(self, logged):
+    def begin(self, logged: bool) -> None:
         self.clock, self.plan = VirtualTime(), {}
         self.folder = Path(tempfile.mkdtemp())
         self.session = Session(
@@ -120,54 +122,54 @@ class AnythingGoes(RuleBasedStateMachine):
 
     # -- what a person does ----------------------------------------------------------------
 
-    def do(self, act, *words):
+    def do(self, act: Callable[..., object], *words: object) -> None:
         """Refusals are sentences; anything else is a bug."""
         with contextlib.suppress(UsageError):
             act(*words)
 
     @rule(loaded=st.booleans())
-    def start(self, loaded):
+    def start(self, loaded: bool) -> None:
         self.session.host.order(Boot(Start(self.session.engine, {}), load=loaded))
 
     @rule()
-    def boot_again(self):
+    def boot_again(self) -> None:
         self.do(self.session.steer.engine.boot_again)
 
     @rule(seqs=st.integers(1, 96))
-    def boot_with(self, seqs):
+    def boot_with(self, seqs: int) -> None:
         self.do(self.session.steer.engine.boot_with, {**ARGS, "max_num_seqs": seqs}, {})
 
     @rule(turn=KNOBS)
-    def turn_a_limit(self, turn):
+    def turn_a_limit(self, turn: tuple[str, int]) -> None:
         self.do(self.session.steer.limits.set, *turn)
 
     @rule(number=st.integers(0, 60))
-    def load_closed(self, number):
+    def load_closed(self, number: int) -> None:
         self.do(self.session.steer.load.set, load(ClosedLoop(number)))
 
     @rule(texts=st.sampled_from(LOADS))
-    def load_other(self, texts):
+    def load_other(self, texts: dict[str, str]) -> None:
         self.do(self.session.steer.load.set, from_texts(load(ClosedLoop(12)), texts))
 
     @rule(name=st.sampled_from(PRESSED))
-    def press(self, name):
+    def press(self, name: str) -> None:
         self.do(attrgetter(name)(self.session.steer))
 
     @rule(plan=st.sampled_from(PLANS), goals=st.sampled_from(("", "ttft_p50=1s", "e2e_p90=1ms")))
-    def tune(self, plan, goals):
+    def tune(self, plan: Plan, goals: str) -> None:
         self.session.set_goals(parse_goals(goals))
         self.do(self.session.steer.experiments.tune, plan)
 
     @rule()
-    def finish_tuning(self):
+    def finish_tuning(self) -> None:
         self.do(self.session.steer.experiments.finish_tuning)
 
     @rule(boot=st.booleans())
-    def take_tuned(self, boot):
+    def take_tuned(self, boot: bool) -> None:
         self.do(lambda: self.session.steer.take(boot=boot))
 
     @rule()
-    def save(self):
+    def save(self) -> None:
         path = self.folder / "kept.yaml"
         saved = self.session.save(path, overwrite=True)
         try:
@@ -178,7 +180,7 @@ class AnythingGoes(RuleBasedStateMachine):
     # -- what goes wrong -------------------------------------------------------------------
 
     @rule(name=st.sampled_from(FAULTS), error=st.sampled_from(ERRORS))
-    def fail_next(self, name, error):
+    def fail_next(self, name: str, error: BaseException) -> None:
         # What an engine may raise anywhere but from its boot is an Exception.
         if isinstance(error, SystemExit) and name != "boot":
             error = RuntimeError("told to fail")
@@ -189,7 +191,7 @@ class AnythingGoes(RuleBasedStateMachine):
     # -- time passes -----------------------------------------------------------------------
 
     @rule(turns=st.integers(1, 40))
-    def run(self, turns):
+    def run(self, turns: int) -> None:
         for _ in range(turns):
             wait_s = self.session.host.turn()
             assert self.session.recorder.accounting.balanced
@@ -197,13 +199,13 @@ class AnythingGoes(RuleBasedStateMachine):
                 self.clock.advance(min(wait_s, 0.05))
 
     @rule()
-    def write(self):
+    def write(self) -> None:
         if self.journal:
             self.journal.turn()
             assert not self.journal.failure
 
     @invariant()
-    def books_balance(self):
+    def books_balance(self) -> None:
         if not hasattr(self, "session"):
             return
         frame = self.session.advance()
@@ -220,14 +222,14 @@ class AnythingGoes(RuleBasedStateMachine):
             assert books.in_flight == 0
             assert self.session.host._engine is None
 
-    def teardown(self):
+    def teardown(self) -> None:
         if hasattr(self, "session"):
             try:
                 self.end()
             finally:
                 shutil.rmtree(self.folder)
 
-    def end(self):
+    def end(self) -> None:
         self.plan.clear()
         self.session.host.close(0)
         while self.session.host.status.state is not State.STOPPED:
@@ -246,12 +248,12 @@ class AnythingGoes(RuleBasedStateMachine):
 class OnVllm(AnythingGoes):
     """The same on vLLM's own engine, scheduler and KV cache, with no model in it."""
 
-    def make_engine(self):
+    def make_engine(self) -> Any:
         return Unreliable(VllmEngine(simulation.executor_class()), self.plan)
 
 
 @pytest.fixture(autouse=True)
-def garbage_is_collected_as_it_comes(monkeypatch):
+def garbage_is_collected_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole collections, ours and vLLM's around each boot, would take nearly all of the time."""
     monkeypatch.setattr(gc, "collect", lambda *_: 0)
     monkeypatch.setattr(gc, "freeze", lambda: None)

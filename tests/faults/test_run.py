@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,9 @@ RANKS: dict[str, str | None] = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_
 """The environment for two ranks on two cores."""
 
 
-def test_a_step_that_runs_out_of_memory_says_so_keeps_its_figures_and_boots_again(tmp_path):
+def test_a_step_that_runs_out_of_memory_says_so_keeps_its_figures_and_boots_again(
+    tmp_path: Path,
+) -> None:
     terminal = Terminal("--load 24", tmp_path, rows=50, env=fault("allocation:250"))
     terminal.until(r"▶ RUNNING")
     terminal.until(r"✖ FAILED")
@@ -38,7 +41,7 @@ def test_a_step_that_runs_out_of_memory_says_so_keeps_its_figures_and_boots_agai
     leaves(terminal, 0, "kept.yaml")
 
 
-def test_a_worker_that_is_killed_takes_the_engine_and_nothing_else(tmp_path):
+def test_a_worker_that_is_killed_takes_the_engine_and_nothing_else(tmp_path: Path) -> None:
     words = "--tensor-parallel-size 2 --distributed-executor-backend mp --load 8"
     terminal = Terminal(words, tmp_path, rows=50, env=RANKS)
     terminal.until(r"▶ RUNNING")

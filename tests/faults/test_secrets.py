@@ -20,6 +20,7 @@ from tputtui.errors import EngineError, UsageError
 from tputtui.export.formats import FORMATS, export
 from tputtui.process.logs import log_through
 from tputtui.profile import EngineSpec, Profile
+from tputtui.profile.spec import EngineValue
 from tputtui.redact import redacted, secret_in
 
 CANARY = "canary-4b1f0c77e9"
@@ -27,7 +28,7 @@ TOKEN = "hf_" + "Zx9" * 11
 
 
 @pytest.fixture(autouse=True)
-def canary(monkeypatch):
+def canary(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", CANARY)
 
 
@@ -42,7 +43,7 @@ def canary(monkeypatch):
         "ghp_" + "b2" * 10,
     ],
 )  # fmt: skip
-def test_what_is_a_secret_by_name_or_by_shape_is_replaced(text):
+def test_what_is_a_secret_by_name_or_by_shape_is_replaced(text: str) -> None:
     said = redacted(text)
     assert "‹secret›" in said
     for secret in (CANARY, TOKEN, "pass-word", "abcdefgh12345", "a1a1", "Z9Z9", "b2b2"):
@@ -53,7 +54,7 @@ def test_what_is_a_secret_by_name_or_by_shape_is_replaced(text):
     "text",
     ["hf_hub", "max_num_seqs 64 → 32", "https://huggingface.co/org/name", "task-force"],
 )
-def test_what_is_none_stays_as_it_is(text, monkeypatch):
+def test_what_is_none_stays_as_it_is(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Short, and a path: neither is taken out of every text there is.
     monkeypatch.setenv("SOME_TOKEN", "64")
     monkeypatch.setenv("APP_CREDENTIALS", "/etc/app.json")
@@ -70,7 +71,7 @@ def test_what_is_none_stays_as_it_is(text, monkeypatch):
     ],
     ids=lambda args: next(iter(args)),
 )  # fmt: skip
-def test_an_argument_that_holds_one_is_refused_without_it(args):
+def test_an_argument_that_holds_one_is_refused_without_it(args: dict[str, EngineValue]) -> None:
     assert secret_in(args) == next(iter(args))
     with pytest.raises(UsageError) as refused:
         check_no_secret(args)
@@ -81,7 +82,7 @@ def test_an_argument_that_holds_one_is_refused_without_it(args):
             export(Profile(EngineSpec("shape:demo", dict(args))), name)
 
 
-def test_arguments_that_hold_none_are_left_alone():
+def test_arguments_that_hold_none_are_left_alone() -> None:
     args = {"hf_token": True, "tokenizer": "org/name", "long_prefill_token_threshold": 5,
             "hf_overrides": {"eos_token": "</s>"}, "generation_config": None}  # fmt: skip
     assert secret_in(args) is None
@@ -90,7 +91,7 @@ def test_arguments_that_hold_none_are_left_alone():
 # -- where it might turn up ----------------------------------------------------------------------
 
 
-def test_lines_and_tracebacks_in_the_log_hold_none(tmp_path):
+def test_lines_and_tracebacks_in_the_log_hold_none(tmp_path: Path) -> None:
     handler, root = logging.FileHandler(tmp_path / "log"), logging.getLogger()
     vllm, level, spread = logging.getLogger("vllm"), root.level, logging.getLogger("vllm").propagate
     log_through(handler)
@@ -114,7 +115,7 @@ def test_lines_and_tracebacks_in_the_log_hold_none(tmp_path):
     assert TOKEN not in text
 
 
-def test_a_failure_holds_none_in_its_sentence_nor_in_its_traceback():
+def test_a_failure_holds_none_in_its_sentence_nor_in_its_traceback() -> None:
     try:
         raise EngineError(f"401 for {CANARY}", f"Is {TOKEN} right?")
     except EngineError as error:
@@ -125,10 +126,12 @@ def test_a_failure_holds_none_in_its_sentence_nor_in_its_traceback():
     assert TOKEN not in text
 
 
-def test_a_bug_of_ours_is_told_without_one(monkeypatch, capsys):
+def test_a_bug_of_ours_is_told_without_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import tputtui.cli.profiles as module
 
-    def broken(_):
+    def broken(_: object) -> None:
         raise LookupError(f"no entry for {CANARY}")
 
     monkeypatch.setattr(module, "run", broken)
@@ -138,10 +141,14 @@ def test_a_bug_of_ours_is_told_without_one(monkeypatch, capsys):
     assert CANARY not in said
 
 
-async def test_a_screen_that_fails_prints_no_frame_s_locals(monkeypatch, capsys, caplog):
+async def test_a_screen_that_fails_prints_no_frame_s_locals(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     app = app_after(2)
 
-    def broken():
+    def broken() -> None:
         secret = CANARY
         raise RuntimeError(f"cannot paint {len(secret)}")
 
@@ -161,7 +168,7 @@ def files_of(folder: Path) -> dict[Path, bytes]:
 @pytest.mark.pty
 @pytest.mark.engine
 @pytest.mark.long
-def test_a_whole_run_leaves_the_canary_nowhere_and_listens_nowhere(tmp_path):
+def test_a_whole_run_leaves_the_canary_nowhere_and_listens_nowhere(tmp_path: Path) -> None:
     """Booted with a secret in the environment, failed, saved, recorded, reported."""
     import zstandard
 
@@ -197,7 +204,7 @@ def test_a_whole_run_leaves_the_canary_nowhere_and_listens_nowhere(tmp_path):
 # -- code that comes with a model ----------------------------------------------------------------
 
 
-async def test_code_that_comes_with_a_model_runs_only_when_asked_and_that_is_said():
+async def test_code_that_comes_with_a_model_runs_only_when_asked_and_that_is_said() -> None:
     app = app_after(0)
     spec = EngineSpec("shape:demo", {"trust_remote_code": True})
     app.session._asked.profile = Profile(spec)
@@ -209,7 +216,9 @@ async def test_code_that_comes_with_a_model_runs_only_when_asked_and_that_is_sai
         assert "trust_remote_code" not in profile.load(profile.shipped()[name]).engine.args
 
 
-def test_a_profile_with_a_secret_in_it_is_refused_without_it(tmp_path, capsys):
+def test_a_profile_with_a_secret_in_it_is_refused_without_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "bad.yaml").write_text(
         f"tputtui: 1\nengine: {{model: shape:demo, hf_token: {TOKEN}}}\n"
     )

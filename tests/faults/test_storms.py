@@ -22,7 +22,7 @@ from tputtui.session.session import Session
 QUEUED = 100_000 if "FAULT_SEQUENCES" in os.environ else 20_000
 
 
-def test_a_minute_of_a_thousand_turns_a_second_ends_on_the_last_and_loses_nothing():
+def test_a_minute_of_a_thousand_turns_a_second_ends_on_the_last_and_loses_nothing() -> None:
     rig = Rig.booted(load(ClosedLoop(48)))
     session, until_s = rig.session, rig.clock() + 60
     turns = 0
@@ -56,7 +56,7 @@ def test_a_minute_of_a_thousand_turns_a_second_ends_on_the_last_and_loses_nothin
 
 @pytest.mark.engine
 @pytest.mark.timeout(900)
-def test_a_great_many_requests_due_at_once_hold_up_neither_steps_nor_orders():
+def test_a_great_many_requests_due_at_once_hold_up_neither_steps_nor_orders() -> None:
     spec = EngineSpec("shape:demo", {"max_num_seqs": 8, "max_model_len": 256})
     many = Workload(ClosedLoop(QUEUED), Fixed(16), Fixed(40))
     session = Session(lambda: VllmEngine(simulation.executor_class()), Profile(spec, many))

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.pty
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory):
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A session log: a replay needs no engine, and has the same screen."""
     made = Recorded(tmp_path_factory.mktemp("log") / "run.jsonl.zst")
     made.run(10)
@@ -35,7 +37,7 @@ def log(tmp_path_factory):
 
 
 @pytest.mark.long
-def test_stopped_pulled_about_and_cut_off_while_it_serves(tmp_path):
+def test_stopped_pulled_about_and_cut_off_while_it_serves(tmp_path: Path) -> None:
     # With a GPU driver that answers nothing besides.
     terminal = Terminal("--load 16", tmp_path, env=PACED | fault("nvml-hangs"))
     terminal.until(r"▶ RUNNING")
@@ -83,7 +85,7 @@ def state_of(pid: int) -> str:
         return "X"
 
 
-def test_with_its_shell_killed_it_leaves_as_well(tmp_path, log):
+def test_with_its_shell_killed_it_leaves_as_well(tmp_path: Path, log: Path) -> None:
     terminal = Terminal(f"replay {log}", tmp_path)
     terminal.until(r"REPLAY")
     os.kill(terminal.child.pid, signal.SIGKILL)
@@ -91,7 +93,7 @@ def test_with_its_shell_killed_it_leaves_as_well(tmp_path, log):
 
 
 @pytest.mark.engine
-def test_with_its_shell_killed_in_a_boot_it_leaves_as_well(tmp_path):
+def test_with_its_shell_killed_in_a_boot_it_leaves_as_well(tmp_path: Path) -> None:
     terminal = Terminal("", tmp_path)
     terminal.until(r"importing")
     os.kill(terminal.child.pid, signal.SIGKILL)
@@ -102,7 +104,7 @@ def test_with_its_shell_killed_in_a_boot_it_leaves_as_well(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def busy():
+def busy() -> Iterator[None]:
     """As many processes that compute as there are cores, and one more."""
     words = [sys.executable, "-c", "while True: pass"]
     processes = [subprocess.Popen(words) for _ in range((os.cpu_count() or 1) + 1)]
@@ -128,7 +130,9 @@ def busy():
         (signal.SIGKILL, [137]),
     ],
 )
-def test_every_way_out_gives_the_terminal_back(tmp_path, log, busy, way, codes):
+def test_every_way_out_gives_the_terminal_back(
+    tmp_path: Path, log: Path, busy: None, way: str | signal.Signals, codes: list[int]
+) -> None:
     terminal = Terminal(f"replay {log}", tmp_path, before="ulimit -c 0")
     terminal.until(r"REPLAY")
     if isinstance(way, str):
@@ -153,8 +157,8 @@ def test_every_way_out_gives_the_terminal_back(tmp_path, log, busy, way, codes):
     ],
 )
 def test_a_signal_before_the_first_frame_leaves_the_terminal_as_it_was(
-    tmp_path, log, busy, command, number
-):
+    tmp_path: Path, log: Path, busy: None, command: str, number: signal.Signals
+) -> None:
     terminal = Terminal(f"replay {log}" if command == "replay" else "", tmp_path, env=PACED)
     # The screen has been entered, and Textual's loop may not have the signals yet.
     while b"\x1b[?1049h" not in terminal.raw:
@@ -164,14 +168,16 @@ def test_a_signal_before_the_first_frame_leaves_the_terminal_as_it_was(
     terminal.restored()
 
 
-def test_an_argument_found_wrong_after_the_first_paint_is_a_sentence_on_the_terminal(tmp_path):
+def test_an_argument_found_wrong_after_the_first_paint_is_a_sentence_on_the_terminal(
+    tmp_path: Path,
+) -> None:
     terminal = Terminal("--simulate no-such-gpu", tmp_path)
     left = terminal.ended()
     terminal.restored()
     assert "exit=2" in left
 
 
-def test_what_is_painted_first_and_the_board_are_one_screen(tmp_path):
+def test_what_is_painted_first_and_the_board_are_one_screen(tmp_path: Path) -> None:
     """Entered twice, the shell's cursor would be lost."""
     terminal = Terminal("--load 8", tmp_path, env=PACED)
     terminal.until(r"tputtui shape:demo +… starting")
@@ -182,7 +188,9 @@ def test_what_is_painted_first_and_the_board_are_one_screen(tmp_path):
     assert terminal.raw.count(b"\x1b[?1049h") == terminal.raw.count(b"\x1b[?1049l") == 1
 
 
-def test_a_terminal_that_stopped_reading_is_left_by_ctrl_c_twice(tmp_path, log, busy):
+def test_a_terminal_that_stopped_reading_is_left_by_ctrl_c_twice(
+    tmp_path: Path, log: Path, busy: None
+) -> None:
     """Its buffer is full of frames; once it reads again, the last that it reads is a way out."""
     terminal = Terminal(f"replay {log} --speed 64", tmp_path, columns=200, rows=50)
     terminal.until(r"REPLAY")
@@ -200,7 +208,9 @@ def test_a_terminal_that_stopped_reading_is_left_by_ctrl_c_twice(tmp_path, log, 
 
 
 @pytest.mark.parametrize("command", ["replay", "attach"])
-def test_with_a_screen_that_hangs_ctrl_c_twice_leaves(tmp_path, log, command):
+def test_with_a_screen_that_hangs_ctrl_c_twice_leaves(
+    tmp_path: Path, log: Path, command: str
+) -> None:
     what = log if command == "replay" else "one=127.0.0.1:9"
     terminal = Terminal(f"{command} {what}", tmp_path, env=fault("screen-hangs"))
     terminal.until(r"REPLAY|one")
@@ -225,7 +235,9 @@ def test_with_a_screen_that_hangs_ctrl_c_twice_leaves(tmp_path, log, command):
     ],
     ids=lambda env: ",".join(f"{name}={value}" for name, value in env.items()),
 )
-def test_poor_terminals_and_locales_show_the_same_screen(tmp_path, log, env):
+def test_poor_terminals_and_locales_show_the_same_screen(
+    tmp_path: Path, log: Path, env: dict[str, str]
+) -> None:
     terminal = Terminal(f"replay {log}", tmp_path, env=env)
     terminal.until(r"REPLAY")
     terminal.until(r"▸ max_num_seqs +64 / 256")
@@ -235,13 +247,13 @@ def test_poor_terminals_and_locales_show_the_same_screen(tmp_path, log, env):
 
 
 @pytest.mark.parametrize("kind", ["dumb", None])
-def test_a_terminal_that_cannot_show_a_screen_is_told(tmp_path, kind):
+def test_a_terminal_that_cannot_show_a_screen_is_told(tmp_path: Path, kind: str | None) -> None:
     terminal = Terminal("", tmp_path, env={"TERM": kind})
     leaves(terminal, 2, "cannot show a screen", "Set TERM", "tputtui bench")
 
 
 @pytest.mark.parametrize("size", [(20, 5), (500, 150)])
-def test_a_terminal_of_any_size(tmp_path, log, size):
+def test_a_terminal_of_any_size(tmp_path: Path, log: Path, size: tuple[int, int]) -> None:
     terminal = Terminal(f"replay {log}", tmp_path, columns=size[0], rows=size[1])
     terminal.until(r"REPLAY")
     terminal.press("q")
@@ -252,7 +264,9 @@ def test_a_terminal_of_any_size(tmp_path, log, size):
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-"])
-def test_one_closed_stream_leaves_the_screen_on_the_other(tmp_path, log, closed):
+def test_one_closed_stream_leaves_the_screen_on_the_other(
+    tmp_path: Path, log: Path, closed: str
+) -> None:
     terminal = Terminal(f"replay {log} {closed}", tmp_path)
     terminal.until(r"REPLAY")
     terminal.until(r"␣ play")
@@ -261,13 +275,15 @@ def test_one_closed_stream_leaves_the_screen_on_the_other(tmp_path, log, closed)
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&- 2>&-", "<&- >&- 2>&-"])
-def test_without_a_terminal_it_ends_with_code_2(tmp_path, closed):
+def test_without_a_terminal_it_ends_with_code_2(tmp_path: Path, closed: str) -> None:
     terminal = Terminal(closed, tmp_path)
     leaves(terminal, 2)
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
-def test_commands_without_a_screen_go_on_with_streams_closed(tmp_path, log, closed):
+def test_commands_without_a_screen_go_on_with_streams_closed(
+    tmp_path: Path, log: Path, closed: str
+) -> None:
     words = f"{PROGRAM} report {log} -o page.md {closed}"
     done = subprocess.run(
         ["bash", "-c", words], capture_output=True, text=True, cwd=tmp_path,
@@ -280,7 +296,7 @@ def test_commands_without_a_screen_go_on_with_streams_closed(tmp_path, log, clos
 # -- inside another ------------------------------------------------------------------------------
 
 
-def in_multiplexer(program: str, log, cwd) -> tuple[str, ...]:
+def in_multiplexer(program: str, log: Path, cwd: Path) -> tuple[str, ...]:
     command = f"{PROGRAM} replay {log}; echo exit=$?"
     if program == "tmux":
         return ("tmux", "-L", f"test{os.getpid()}", "-f", "/dev/null", "new", command + "; sleep 1")
@@ -288,7 +304,7 @@ def in_multiplexer(program: str, log, cwd) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("program", ["tmux", "screen"])
-def test_inside_a_multiplexer(tmp_path, log, program):
+def test_inside_a_multiplexer(tmp_path: Path, log: Path, program: str) -> None:
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
     import pexpect

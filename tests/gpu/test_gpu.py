@@ -13,12 +13,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.engine.conftest import Bench, all_whole
+from tests.engine.conftest import Bench, Served, all_whole
 from tests.terminal import Terminal
 from tputtui.engine.protocol import State
 from tputtui.engine.vllm.inproc import VllmEngine
@@ -40,42 +41,42 @@ GB = 1e9
 
 
 @pytest.fixture(scope="module")
-def bench():
+def bench() -> Iterator[Bench]:
     bench = Bench()
     yield bench
     bench.close()
 
 
 @pytest.fixture(scope="module")
-def nvml():
+def nvml() -> Iterator[GpuReader]:
     reader = GpuReader()
     yield reader
     reader.close()
 
 
 @pytest.fixture
-def large(bench):
+def large(bench: Bench) -> Served:
     return bench.serve("large", VllmEngine, LARGE)
 
 
 @pytest.fixture
-def small(bench):
+def small(bench: Bench) -> Served:
     return bench.serve("small", VllmEngine, SMALL)
 
 
 @pytest.fixture
-def told(record_property):
+def told(record_property: Callable[[str, object], None]) -> Callable[[str, object], None]:
     """Figures for a report (--junitxml), beside what is asserted of them."""
     return record_property
 
 
 @pytest.fixture
-def nobody(bench):
+def nobody(bench: Bench) -> None:
     """No engine in this process: others have the GPU's memory."""
     bench.close()
 
 
-def smi(*fields):
+def smi(*fields: str) -> dict[str, str]:
     """What nvidia-smi says of the first GPU."""
     asked = ["nvidia-smi", "-i", "0", f"--query-gpu={','.join(fields)}"]
     done = subprocess.run(
@@ -84,18 +85,18 @@ def smi(*fields):
     return dict(zip(fields, done.stdout.strip().split(", "), strict=True))
 
 
-def used_bytes():
+def used_bytes() -> float:
     return float(smi("memory.used")["memory.used"]) * 2**20
 
 
-def whole(served, counted):
+def whole(served: Served, counted: int) -> None:
     """Nothing was lost, by our count and by vLLM's, which stood at `counted` before."""
     all_whole(served)
     assert served.generated == sum(sample.output_tokens for sample in served.ended)
     assert served.generated == served.counted_by_vllm() - counted
 
 
-def test_limits_turn_under_cuda_graphs_and_asynchronous_scheduling(large):
+def test_limits_turn_under_cuda_graphs_and_asynchronous_scheduling(large: Served) -> None:
     config, facts = large.llm_engine.vllm_config, large.host.status.facts
     assert facts.overlapped
     assert facts.device.startswith("NVIDIA")
@@ -126,7 +127,7 @@ def test_limits_turn_under_cuda_graphs_and_asynchronous_scheduling(large):
     whole(large, counted)
 
 
-def test_limits_turned_at_random_lose_nothing(large):
+def test_limits_turned_at_random_lose_nothing(large: Served) -> None:
     turn, dice = large.session.steer.limits.set, random.Random(0)
     counted = large.counted_by_vllm()
     least = large.host.status.facts.floor("num_gpu_blocks", large.host.status.knobs)
@@ -150,7 +151,7 @@ def test_limits_turned_at_random_lose_nothing(large):
     whole(large, counted)
 
 
-def test_a_length_lowered_cuts_what_is_past_it_and_the_slots_are_used_again(large):
+def test_a_length_lowered_cuts_what_is_past_it_and_the_slots_are_used_again(large: Served) -> None:
     large.start(64, Uniform(200, 400), Uniform(200, 400), seed=3)
     large.turn(150)
     large.session.steer.limits.set("max_model_len", 450)
@@ -164,7 +165,9 @@ def test_a_length_lowered_cuts_what_is_past_it_and_the_slots_are_used_again(larg
     large.drain(at_most=800)
 
 
-def test_what_is_shown_is_what_nvidia_smi_shows(large, nvml, told):
+def test_what_is_shown_is_what_nvidia_smi_shows(
+    large: Served, nvml: GpuReader, told: Callable[[str, object], None]
+) -> None:
     large.start(64, Uniform(100, 300), Uniform(100, 200), seed=4)
     found = []
     for _ in range(4):
@@ -198,7 +201,7 @@ def test_what_is_shown_is_what_nvidia_smi_shows(large, nvml, told):
     large.drain(at_most=600)
 
 
-def test_boots_give_the_memory_back(large, told):
+def test_boots_give_the_memory_back(large: Served, told: Callable[[str, object], None]) -> None:
     used, tokens, seconds = [], [], []
     for again in range(3):
         large.session.steer.engine.boot_with({**LIMITS, "max_num_seqs": 65 - again % 2}, {})
@@ -220,14 +223,18 @@ def test_boots_give_the_memory_back(large, told):
     assert tokens == pytest.approx([tokens[0]] * 3, rel=0.01)
 
 
-def test_an_engine_that_is_closed_leaves_its_context_only(large, bench, told):
+def test_an_engine_that_is_closed_leaves_its_context_only(
+    large: Served, bench: Bench, told: Callable[[str, object], None]
+) -> None:
     assert used_bytes() > 20 * GB
     bench.close()
     told("left GB", used_bytes() / GB)
     assert used_bytes() < 3 * GB
 
 
-def test_a_boot_that_does_not_fit_goes_back_to_what_ran(small, told):
+def test_a_boot_that_does_not_fit_goes_back_to_what_ran(
+    small: Served, told: Callable[[str, object], None]
+) -> None:
     before = small.host.status.facts
     small.start(32, Uniform(100, 300), Uniform(10, 20), seed=6)
     small.turn(20)
@@ -243,7 +250,9 @@ def test_a_boot_that_does_not_fit_goes_back_to_what_ran(small, told):
 
 @pytest.mark.parametrize("isolate", ["", " --isolate"], ids=["in process", "isolated"])
 @pytest.mark.parametrize("signalled", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
-def test_a_program_that_dies_leaves_nothing_on_the_gpu(nobody, tmp_path, isolate, signalled):
+def test_a_program_that_dies_leaves_nothing_on_the_gpu(
+    nobody: None, tmp_path: Path, isolate: str, signalled: signal.Signals
+) -> None:
     before = used_bytes()
     cache = "--kv-cache-memory-bytes 20000000000"
     terminal = Terminal(f"shape:demo {cache}{isolate}", tmp_path)
@@ -260,7 +269,9 @@ def test_a_program_that_dies_leaves_nothing_on_the_gpu(nobody, tmp_path, isolate
     assert used_bytes() <= before + 0.1 * GB
 
 
-def test_a_tuned_profile_is_verified_by_a_boot_with_its_values(nobody, tmp_path, told):
+def test_a_tuned_profile_is_verified_by_a_boot_with_its_values(
+    nobody: None, tmp_path: Path, told: Callable[[str, object], None]
+) -> None:
     profile = tmp_path / "tuned.yaml"
     tputtui = [str(Path(sys.executable).parent / "tputtui")]
     load = ["--load", "48", "--prompt-tokens", "100-300", "--output-tokens", "50-100"]

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -18,7 +20,7 @@ from tputtui.hardware.nvml import NvmlReader
 PATIENCE_S = 500.0
 
 
-def until(true) -> None:
+def until(true: Callable[[], object]) -> None:
     """Looks until it is so."""
     end_s = time.monotonic() + PATIENCE_S
     while not true():
@@ -26,7 +28,7 @@ def until(true) -> None:
         time.sleep(0.001)
 
 
-def readings() -> dict:
+def readings() -> dict[str, Any]:
     """Two readings, 2 s apart by the reader's clock; then eight more, for those asked in turn."""
     now_s = 100.0
     reader = NvmlReader(environ={"CUDA_VISIBLE_DEVICES": "0,1,2"}, clock=lambda: now_s)
@@ -45,7 +47,7 @@ def readings() -> dict:
     }
 
 
-def hang(file: Path) -> dict:
+def hang(file: Path) -> dict[str, Any]:
     """A call that does not return, and then does."""
     now_s = 100.0
     sampler = HardwareSampler(lambda: now_s, period_s=0.001)

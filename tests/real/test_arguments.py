@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -72,17 +73,17 @@ MEANT = {
         ("--enable-prefix-caching --no-enable-prefix-caching", "--no-enable-prefix-caching"),
     ],
 )
-def test_an_argument_is_the_same_however_it_is_spelt(one, other):
+def test_an_argument_is_the_same_however_it_is_spelt(one: str, other: str) -> None:
     assert flags.from_argv(shlex.split(one)) == flags.from_argv(shlex.split(other, posix=False))
 
 
-def test_what_follows_a_dot_replaces_the_argument_as_for_vllm():
+def test_what_follows_a_dot_replaces_the_argument_as_for_vllm() -> None:
     args = flags.from_argv(["-cc.mode", "3", "-cc", '{"backend":"eager"}'])
     assert args == {"compilation_config": {"mode": 3}}
 
 
 @pytest.mark.engine
-def test_the_names_and_numbers_are_those_of_vllms_parser():
+def test_the_names_and_numbers_are_those_of_vllms_parser() -> None:
     from tputtui.engine.vllm.args import argument_parser, prepare
 
     prepare(EngineSpec("shape:demo"))
@@ -97,7 +98,7 @@ def test_the_names_and_numbers_are_those_of_vllms_parser():
 
 
 @pytest.mark.engine
-def test_the_kinds_of_flags_are_those_of_vllms_parser():
+def test_the_kinds_of_flags_are_those_of_vllms_parser() -> None:
     from tputtui.engine.vllm.args import argument_parser, prepare
 
     prepare(EngineSpec("shape:demo"))
@@ -128,7 +129,7 @@ def test_the_kinds_of_flags_are_those_of_vllms_parser():
         "--served-model-name a b --max-model-len -1",
     ],
 )
-def test_the_canonical_spelling_is_to_vllm_what_was_typed(words):
+def test_the_canonical_spelling_is_to_vllm_what_was_typed(words: str) -> None:
     from tputtui.engine.vllm.args import argument_parser, prepare
 
     prepare(EngineSpec("shape:demo"))
@@ -138,7 +139,7 @@ def test_the_canonical_spelling_is_to_vllm_what_was_typed(words):
     assert vars(parser.parse_args(again)) == vars(parser.parse_args(argv))
 
 
-def test_no_check_looks_at_the_spelling():
+def test_no_check_looks_at_the_spelling() -> None:
     for argv in (["-dp=2"], ["--data-parallel-size=02"], ["-dpl", "2"], ["--nnodes", "2"]):
         with pytest.raises(UsageError, match=r"in (one|this) process"):
             check_in_process(flags.from_argv(argv))
@@ -167,7 +168,7 @@ def test_no_check_looks_at_the_spelling():
         ("--enable-dbo", "dual batch overlap"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_simulated_is_known_by_any_spelling(line, what):
+def test_what_cannot_be_simulated_is_known_by_any_spelling(line: str, what: str) -> None:
     with pytest.raises(UsageError, match=what):
         check_possible(flags.from_argv(line.split()))
 
@@ -176,11 +177,13 @@ def test_what_cannot_be_simulated_is_known_by_any_spelling(line, what):
     "line",
     ["-dcp 1", "--offload-backend auto", "--no-enable-lora", "--cpu-offload-gb 0", "-tp 8 -pp 2"],
 )
-def test_what_changes_nothing_is_no_reason_to_refuse(line):
+def test_what_changes_nothing_is_no_reason_to_refuse(line: str) -> None:
     check_possible(flags.from_argv(line.split()))
 
 
-def test_profiles_that_spell_apart_are_the_same(tmp_path, capsys):
+def test_profiles_that_spell_apart_are_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     a, b = tmp_path / "a.yaml", tmp_path / "b.yaml"
     a.write_text('tputtui: 1\nengine: {-tp: 2, -cc.mode: 3, max-model-len: "8k", no-x: true}\n')
     b.write_text(
@@ -192,19 +195,19 @@ def test_profiles_that_spell_apart_are_the_same(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("one", ["-tp: 2", "tensor-parallel-size: 2"])
-def test_an_argument_that_stands_twice_is_refused_by_both_names(one):
+def test_an_argument_that_stands_twice_is_refused_by_both_names(one: str) -> None:
     with pytest.raises(ProfileError, match="stands twice"):
         profile.parse(f"tputtui: 1\nengine: {{tensor_parallel_size: 4, {one}}}\n", "p.yaml")
 
 
-def test_a_ceiling_in_words_is_a_ceiling():
+def test_a_ceiling_in_words_is_a_ceiling() -> None:
     text = 'tputtui: 1\nengine: {max_model_len: "8k"}\nlimits: {max_model_len: 32768}\n'
     with pytest.raises(ProfileError, match="above its ceiling"):
         profile.parse(text, "p.yaml")
 
 
 @pytest.mark.parametrize("automatic", ["-1", '"auto"', "null"])
-def test_automatic_is_no_number(automatic):
+def test_automatic_is_no_number(automatic: str) -> None:
     text = f"tputtui: 1\nengine: {{max_model_len: {automatic}}}\nknobs: {{max_model_len: 4096}}\n"
     found = profile.parse(text, "p.yaml")
     assert ceiling_of(found.engine.args, "max_model_len") is None
@@ -214,14 +217,16 @@ def test_automatic_is_no_number(automatic):
 # -- files and lines -----------------------------------------------------------------------------
 
 
-def shown(*words, capsys):
+def shown(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, str], str]:
     """(rows of `config show`, what went to stderr)"""
     assert main(["config", "show", *words]) == 0
     out, err = capsys.readouterr()
     return {row.split()[0]: row.split(maxsplit=1)[1] for row in out.splitlines() if row}, err
 
 
-def test_a_line_in_a_file_is_taken_whole(tmp_path, capsys, monkeypatch):
+def test_a_line_in_a_file_is_taken_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("VLLM_LOGGING_LEVEL", raising=False)
     monkeypatch.setattr(os, "environ", dict(os.environ))
     file = tmp_path / "start.sh"
@@ -265,14 +270,16 @@ def test_a_line_in_a_file_is_taken_whole(tmp_path, capsys, monkeypatch):
         "ExecStart=venv/bin/vllm serve shape:demo",
     ],
 )
-def test_what_stands_before_the_model_falls_away(before, monkeypatch):
+def test_what_stands_before_the_model_falls_away(
+    before: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "environ", dict(os.environ))
     words = pasted([*shlex.split(before), "--seed", "3"]).words
     assert words[-3:] == ["shape:demo", "--seed", "3"]
     assert words[0] in ("shape:demo", "--model")
 
 
-def test_variables_of_a_script_are_put_in(tmp_path, monkeypatch):
+def test_variables_of_a_script_are_put_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PORT", raising=False)
     file = tmp_path / "run.sh"
     file.write_text(
@@ -281,7 +288,7 @@ def test_variables_of_a_script_are_put_in(tmp_path, monkeypatch):
     assert pasted([f"@{file}"]).words == ["shape:demo", "--seed", "3", "--port", "81"]
 
 
-def test_a_line_without_vllm_in_front_is_a_model_and_its_flags(tmp_path):
+def test_a_line_without_vllm_in_front_is_a_model_and_its_flags(tmp_path: Path) -> None:
     file = tmp_path / "line"
     file.write_text("shape:demo \\\n  --seed 3\n")
     assert pasted([f"@{file}", "-tp", "1"]).words == ["shape:demo", "--seed", "3", "-tp", "1"]
@@ -296,17 +303,17 @@ def test_a_line_without_vllm_in_front_is_a_model_and_its_flags(tmp_path):
         ["vllm serve shape:demo --seed 3"],
     ],
 )  # fmt: skip
-def test_a_line_in_quotes_is_read_as_its_shell_would(words):
+def test_a_line_in_quotes_is_read_as_its_shell_would(words: list[str]) -> None:
     assert pasted(words).words == ["shape:demo", "--seed", "3"]
 
 
 @pytest.mark.parametrize("words", [["vllm serve 'x"], ["bash", "-c", "vllm serve 'x"]])
-def test_a_quote_that_is_not_closed_is_a_sentence(words):
+def test_a_quote_that_is_not_closed_is_a_sentence(words: list[str]) -> None:
     with pytest.raises(UsageError, match="line 1: a ' is opened and not closed"):
         pasted(words)
 
 
-def test_flags_of_ours_may_stand_in_front():
+def test_flags_of_ours_may_stand_in_front() -> None:
     words = ["--simulate", "h100", "vllm", "serve", "shape:demo", "--seed", "3"]
     assert pasted(words).words == ["--simulate", "h100", "shape:demo", "--seed", "3"]
 
@@ -325,8 +332,8 @@ def test_flags_of_ours_may_stand_in_front():
     ],
 )
 def test_a_script_is_read_as_a_shell_would_and_flags_of_ours_stand_behind(
-    script, tmp_path, monkeypatch
-):
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("MODEL", "SEED"):
         monkeypatch.delenv(name, raising=False)
     file = tmp_path / "start.sh"
@@ -335,13 +342,13 @@ def test_a_script_is_read_as_a_shell_would_and_flags_of_ours_stand_behind(
     assert found.words == ["shape:demo", "--seed", "3", "--simulate", "h100"]
 
 
-def test_what_only_a_shell_knows_may_stand_in_a_flag_of_the_server(tmp_path):
+def test_what_only_a_shell_knows_may_stand_in_a_flag_of_the_server(tmp_path: Path) -> None:
     file = tmp_path / "start.sh"
     file.write_text('vllm serve shape:demo --api-key "$(cat key)" --seed 3 --port=$((8000 + 1))\n')
     assert pasted([f"@{file}"]).words == ["shape:demo", "--seed", "3"]
 
 
-def test_variables_that_the_line_would_find_are_set(tmp_path):
+def test_variables_that_the_line_would_find_are_set(tmp_path: Path) -> None:
     file = tmp_path / "start.sh"
     file.write_text(
         "VLLM_A=not\nexport VLLM_B=1 OTHER=2\nexport HF_HOME=$UNSET\nexport CUDA_X=$(nproc)\n"
@@ -365,7 +372,9 @@ def test_variables_that_the_line_would_find_are_set(tmp_path):
         ("#" * (1 << 20) + "\n", "larger than such a file can be"),
     ],
 )
-def test_a_script_that_cannot_be_told_is_refused_without_its_secrets(written, said, tmp_path):
+def test_a_script_that_cannot_be_told_is_refused_without_its_secrets(
+    written: str, said: str, tmp_path: Path
+) -> None:
     file = tmp_path / "start.sh"
     file.write_text(written)
     with pytest.raises(UsageError) as refusal:
@@ -375,7 +384,9 @@ def test_a_script_that_cannot_be_told_is_refused_without_its_secrets(written, sa
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "fifo"])
-def test_what_is_no_small_file_is_not_waited_for(path, tmp_path, monkeypatch, capsys):
+def test_what_is_no_small_file_is_not_waited_for(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     os.mkfifo(tmp_path / "fifo")
     os.symlink("/dev/zero", tmp_path / "zero.yaml")
     os.mkfifo(tmp_path / "fifo.yaml")
@@ -404,7 +415,9 @@ def test_what_is_no_small_file_is_not_waited_for(path, tmp_path, monkeypatch, ca
          {"engine.gpu_memory_utilization": "flag  0.9", "serve.port": "flag  8123"}),
     ],
 )  # fmt: skip
-def test_model_stands_anywhere_and_values_have_their_kind(words, rows, capsys):
+def test_model_stands_anywhere_and_values_have_their_kind(
+    words: str, rows: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     found, _ = shown(*words.split(), capsys=capsys)
     assert found["model"] == "shape:qwen3-8b"
     assert {name: " ".join(found[name].split()) for name in rows} == {
@@ -425,21 +438,27 @@ def test_model_stands_anywhere_and_values_have_their_kind(words, rows, capsys):
         ("shape:demo --node-rank 1", "--node-rank 1", "attach"),
     ],
 )
-def test_words_that_fit_nowhere_are_named(words, said, hint, capsys):
+def test_words_that_fit_nowhere_are_named(
+    words: str, said: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["config", "show", *words.split()]) == 2
     told = capsys.readouterr().err
     assert said in told
     assert hint in told
 
 
-def test_a_flag_that_this_vllm_has_no_more_is_left_out_and_said(capsys):
+def test_a_flag_that_this_vllm_has_no_more_is_left_out_and_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     rows, err = shown("shape:demo", "--disable-log-requests", "--port", "1", capsys=capsys)
     assert "no flag of the vLLM installed here, and left out: --disable-log-requests" in err
     assert "serve.disable_log_requests" not in rows
     assert rows["serve.port"].split() == ["flag", "1"]
 
 
-def test_a_false_in_a_config_file_counts_as_for_vllm_and_that_is_said(tmp_path, capsys):
+def test_a_false_in_a_config_file_counts_as_for_vllm_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("enable-prefix-caching: false\nno-async-scheduling: true\n")
     rows, err = shown("shape:demo", "--config", str(config), capsys=capsys)
@@ -457,14 +476,16 @@ def test_a_false_in_a_config_file_counts_as_for_vllm_and_that_is_said(tmp_path, 
         ("bogus-flag: 3", "no flag --bogus-flag"),
     ],
 )
-def test_a_config_file_is_checked_at_the_door(text, said, tmp_path, capsys):
+def test_a_config_file_is_checked_at_the_door(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(text)
     assert main(["config", "show", "shape:demo", "--config", str(config)]) == 2
     assert said in capsys.readouterr().err
 
 
-def test_nan_is_no_json_and_what_is_saved_is_read_back(tmp_path):
+def test_nan_is_no_json_and_what_is_saved_is_read_back(tmp_path: Path) -> None:
     found = Profile(EngineSpec("shape:demo", flags.from_argv(["--hf-overrides", '{"x":NaN}'])))
     assert profile.parse(profile.dump(found), "x") == found
     deep = "[" * 100_000
@@ -483,7 +504,13 @@ SAME = [
 
 
 @pytest.mark.parametrize(("one", "other"), SAME)
-def test_what_vllm_takes_alike_is_the_same(one, other, tmp_path, monkeypatch, capsys):
+def test_what_vllm_takes_alike_is_the_same(
+    one: str,
+    other: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "c.yaml").write_text("seed: 3\n")
     for name, text in (("a", one), ("b", other)):
@@ -493,7 +520,9 @@ def test_what_vllm_takes_alike_is_the_same(one, other, tmp_path, monkeypatch, ca
     assert main(["profiles", "validate", "./a.yaml"]) == 0
 
 
-def test_profiles_show_and_diff_keep_keys_to_themselves(tmp_path, capsys):
+def test_profiles_show_and_diff_keep_keys_to_themselves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "p.yaml"
     file.write_text(
         "tputtui: 1\nengine: {hf_overrides: {token: hush-hush-1}}\n"
@@ -507,7 +536,9 @@ def test_profiles_show_and_diff_keep_keys_to_themselves(tmp_path, capsys):
     assert "port: 1" in out
 
 
-def test_a_secret_among_the_servers_flags_is_not_kept(tmp_path, capsys):
+def test_a_secret_among_the_servers_flags_is_not_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "p.yaml"
     file.write_text('tputtui: 1\nserve: {tool_server: "http://u:pw-hush@h/", port: 1}\n')
     rows, err = shown("--profile", str(file), capsys=capsys)
@@ -516,7 +547,7 @@ def test_a_secret_among_the_servers_flags_is_not_kept(tmp_path, capsys):
     assert "serve.port" in rows
 
 
-def test_lists_reach_vllm_as_it_takes_them(tmp_path):
+def test_lists_reach_vllm_as_it_takes_them(tmp_path: Path) -> None:
     serve = {"middleware": ["a.b", "c.d"], "allowed_origins": ["*"], "port": 8123}
     found = Profile(EngineSpec("shape:demo"), serve=serve)
     told = export(found, "command")
@@ -527,7 +558,7 @@ def test_lists_reach_vllm_as_it_takes_them(tmp_path):
 
 
 @pytest.mark.parametrize("words", [[], ["demo"], ["org/vllm", "--seed", "1"], ["vllm"]])
-def test_what_is_no_line_of_vllms_is_left_alone(words):
+def test_what_is_no_line_of_vllms_is_left_alone(words: list[str]) -> None:
     assert pasted(words) == (words, {})
 
 
@@ -546,7 +577,9 @@ def test_what_is_no_line_of_vllms_is_left_alone(words):
         (["shape:demo", "--config", "dp.yaml"], "--data-parallel-size 2"),
     ],
 )
-def test_what_cannot_be_read_is_told_in_a_sentence(words, said, tmp_path):
+def test_what_cannot_be_read_is_told_in_a_sentence(
+    words: list[str], said: str, tmp_path: Path
+) -> None:
     (tmp_path / "empty").write_text("\n# nothing\n")
     (tmp_path / "quote").write_text("vllm serve 'x\n")
     (tmp_path / "list.yaml").write_text("- a\n")
@@ -563,7 +596,9 @@ def test_what_cannot_be_read_is_told_in_a_sentence(words, said, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_config_file_stands_below_flags_and_above_a_profile(tmp_path, capsys):
+def test_a_config_file_stands_below_flags_and_above_a_profile(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config, start = tmp_path / "vllm.yaml", tmp_path / "p.yaml"
     config.write_text(
         "model: shape:qwen3-8b\nmax-num-seqs: 64\nmax_num_batched_tokens: 2048\nport: 9000\n"
@@ -584,7 +619,7 @@ def test_a_config_file_stands_below_flags_and_above_a_profile(tmp_path, capsys):
     assert "--port is of vLLM's HTTP server" in err
 
 
-def test_a_config_file_in_a_profile_is_opened_for_a_boot_and_an_export(tmp_path):
+def test_a_config_file_in_a_profile_is_opened_for_a_boot_and_an_export(tmp_path: Path) -> None:
     config = tmp_path / "vllm.yaml"
     config.write_text("max-num-seqs: 64\nport: 9000\nseed: 3\n")
     spec = EngineSpec("shape:demo", {"config": str(config), "seed": 4})
@@ -595,7 +630,7 @@ def test_a_config_file_in_a_profile_is_opened_for_a_boot_and_an_export(tmp_path)
     assert "--port 9000" in export(Profile(spec), "command")
 
 
-def test_vllm_reads_a_config_file_the_same(tmp_path):
+def test_vllm_reads_a_config_file_the_same(tmp_path: Path) -> None:
     config = tmp_path / "vllm.yaml"
     config.write_text(yaml.safe_dump({"max-num-seqs": "1k", "compilation_config": {"mode": 1}}))
     found = read_config_file(str(config))
@@ -605,7 +640,7 @@ def test_vllm_reads_a_config_file_the_same(tmp_path):
 # -- the server's flags --------------------------------------------------------------------------
 
 
-def test_flags_of_the_server_are_kept_and_written_into_exports_without_the_key():
+def test_flags_of_the_server_are_kept_and_written_into_exports_without_the_key() -> None:
     text = (
         "tputtui: 1\nengine: {model: shape:demo}\n"
         "serve: {host: 0.0.0.0, port: 8123, api_key: sk-hush, tool-call-parser: hermes}\n"
@@ -633,20 +668,24 @@ def test_flags_of_the_server_are_kept_and_written_into_exports_without_the_key()
         ("serve: {port: [[1]]}", 2, "serve."),
     ],
 )
-def test_validate_knows_which_flags_are_the_servers(text, code, said, tmp_path, capsys):
+def test_validate_knows_which_flags_are_the_servers(
+    text: str, code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "p.yaml"
     file.write_text(f"tputtui: 1\n{text}\n")
     assert main(["profiles", "validate", str(file)]) == code
     assert said.lower() in capsys.readouterr().err.lower()
 
 
-def test_a_key_that_is_typed_is_kept_out_of_everything(tmp_path, capsys):
+def test_a_key_that_is_typed_is_kept_out_of_everything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["config", "show", "shape:demo", "--api-key", "hush-hush", "--format", "json"]) == 0
     out, err = capsys.readouterr()
     assert "hush-hush" not in out + err
     assert "--api-key is of vLLM's HTTP server, and has no effect here; it is not kept." in err
 
 
-def test_canonical_leaves_alone_what_it_does_not_know():
+def test_canonical_leaves_alone_what_it_does_not_know() -> None:
     args = {"revision": "0123", "tokenizer": "4k", "seed": None, "-xyz": 1}
     assert canonical(args) == args

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +23,7 @@ RECORD = '{"at_s": %s, "prompt_tokens": 100, "output_tokens": 10}\n'
 
 
 @pytest.fixture
-def trace(tmp_path):
+def trace(tmp_path: Path) -> Callable[..., TraceFile]:
     def trace(*times: float, repeat: bool = False) -> TraceFile:
         path = tmp_path / "trace.jsonl"
         path.write_text("".join(RECORD % at_s for at_s in times))
@@ -31,21 +33,27 @@ def trace(tmp_path):
 
 
 @pytest.mark.parametrize("times", [(0,), (3, 3, 3), (5,) * 1500])
-def test_a_trace_that_takes_no_time_is_not_repeated_at_its_times(trace, times):
+def test_a_trace_that_takes_no_time_is_not_repeated_at_its_times(
+    trace: Callable[..., TraceFile], times: tuple[int, ...]
+) -> None:
     with pytest.raises(UsageError, match=r"trace\.jsonl: all its records have one time"):
         check_trace(Workload(Recorded(), trace=trace(*times, repeat=True)), "")
 
 
 @pytest.mark.parametrize("arrivals", [ClosedLoop(8), Poisson(8.0)])
-def test_repeated_at_another_rate_it_is_as_good_as_any(trace, arrivals):
+def test_repeated_at_another_rate_it_is_as_good_as_any(
+    trace: Callable[..., TraceFile], arrivals: ClosedLoop | Poisson
+) -> None:
     check_trace(Workload(arrivals, trace=trace(0, repeat=True)), "")
 
 
-def test_a_trace_that_moves_late_is_repeated(trace):
+def test_a_trace_that_moves_late_is_repeated(trace: Callable[..., TraceFile]) -> None:
     check_trace(Workload(Recorded(), trace=trace(*[0] * 1200, 1, repeat=True)), "")
 
 
-def test_a_turn_of_the_loop_ends_whatever_is_due_while_the_clock_stands_still(trace):
+def test_a_turn_of_the_loop_ends_whatever_is_due_while_the_clock_stands_still(
+    trace: Callable[..., TraceFile],
+) -> None:
     rig = Rig(Workload(Recorded(), trace=trace(0, repeat=True)))
     rig.boot()
     issued = rig.session.recorder.accounting.issued
@@ -57,7 +65,9 @@ def test_a_turn_of_the_loop_ends_whatever_is_due_while_the_clock_stands_still(tr
 
 
 @pytest.mark.parametrize("looks", [1, 8])
-def test_a_load_that_began_and_ended_between_two_looks_has_ended(trace, looks):
+def test_a_load_that_began_and_ended_between_two_looks_has_ended(
+    trace: Callable[..., TraceFile], looks: int
+) -> None:
     rig = Rig(Workload(Recorded(), trace=trace(0)))
     rig.boot()
     measuring = Measuring(10.0)
@@ -68,7 +78,7 @@ def test_a_load_that_began_and_ended_between_two_looks_has_ended(trace, looks):
     assert (measuring.stage, measuring.note) == (Stage.DONE, "the load ended")
 
 
-def test_only_the_load_that_is_waited_for_is_measured(trace):
+def test_only_the_load_that_is_waited_for_is_measured(trace: Callable[..., TraceFile]) -> None:
     rig = Rig(Workload(Recorded(), trace=trace(0)))
     rig.boot()
     rig.run(5.0)
@@ -81,7 +91,7 @@ def test_only_the_load_that_is_waited_for_is_measured(trace):
     assert measuring.stage is Stage.DONE
 
 
-def test_a_load_that_is_put_on_anew_warms_up_anew():
+def test_a_load_that_is_put_on_anew_warms_up_anew() -> None:
     rig = Rig.booted(Workload(ClosedLoop(4), prompt=None, output=None, pairs=((64, 16, 1.0),)))
     measuring = Measuring(10.0)
     rig.run(3.0)
@@ -93,7 +103,9 @@ def test_a_load_that_is_put_on_anew_warms_up_anew():
     assert measuring.stage is Stage.WARMING
 
 
-def test_a_leg_knows_when_its_load_ended_however_late_it_looks(trace):
+def test_a_leg_knows_when_its_load_ended_however_late_it_looks(
+    trace: Callable[..., TraceFile],
+) -> None:
     load = Workload(Recorded(), trace=trace(0, 0.5))
     rig = Rig(load)
     rig.boot()
@@ -107,7 +119,7 @@ def test_a_leg_knows_when_its_load_ended_however_late_it_looks(trace):
     assert began_s + 0.5 <= watch.ended_s < began_s + 1.0
 
 
-def test_a_sweep_of_a_trace_that_ends_is_over(trace):
+def test_a_sweep_of_a_trace_that_ends_is_over(trace: Callable[..., TraceFile]) -> None:
     load = Workload(ClosedLoop(8), trace=trace(*range(40)))
     rig = Rig(load)
     rig.boot()
@@ -119,7 +131,7 @@ def test_a_sweep_of_a_trace_that_ends_is_over(trace):
     assert rig.session.workload == load
 
 
-def test_a_boot_keeps_what_is_known_of_the_load_before(trace):
+def test_a_boot_keeps_what_is_known_of_the_load_before(trace: Callable[..., TraceFile]) -> None:
     rig = Rig(Workload(Recorded(), trace=trace(0)))
     rig.boot()
     rig.run(2.0)
@@ -138,7 +150,9 @@ def test_a_boot_keeps_what_is_known_of_the_load_before(trace):
         ("trace.jsonl repeat", 2, "", "trace.jsonl: all its records have one time"),
     ],
 )
-def test_a_bench_of_one_record_ends(trace, tmp_path, words, code, out, err):
+def test_a_bench_of_one_record_ends(
+    trace: Callable[..., TraceFile], tmp_path: Path, words: str, code: int, out: str, err: str
+) -> None:
     trace(0)
     done = subprocess.run(
         [PROGRAM, "bench", "shape:qwen3-8b", "--simulate", "h100", "--virtual", "--quiet",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from tests.engine.test_simulated import GEMMA, Simulated, folder_of
@@ -27,12 +31,12 @@ GEMMA4 = {
 }  # fmt: skip
 
 
-def simulated(config, folder, **args):
+def simulated(config: dict[str, object], folder: Path, **args: int) -> Simulated:
     spec = folder_of(config, folder)
     return Simulated(EngineSpec(spec.model, spec.args | args), LOAD, simulation_of("l4"))
 
 
-def sizes_of(run):
+def sizes_of(run: Simulated) -> Any:
     return run.host._engine._devices._sizes
 
 
@@ -57,7 +61,9 @@ def sizes_of(run):
         ({"num_bits": 8, "type": "float", "group_size": 32}, {"type": "float"}, 8.25, True),
     ],
 )  # fmt: skip
-def test_bits_group_and_scale_are_the_configurations_own(weights, inputs, bits, fp8):
+def test_bits_group_and_scale_are_the_configurations_own(
+    weights: dict[str, object], inputs: dict[str, object] | None, bits: float, fp8: bool
+) -> None:
     assert _bits_of_group({"weights": weights, "input_activations": inputs}) == (bits, fp8)
 
 
@@ -71,16 +77,16 @@ def test_bits_group_and_scale_are_the_configurations_own(weights, inputs, bits, 
         ({}, None),
     ],
 )
-def test_awq_and_gptq_say_their_bits_themselves(given, bits):
+def test_awq_and_gptq_say_their_bits_themselves(given: dict[str, int], bits: float | None) -> None:
     assert _bits_of_method(given) == bits
 
 
-def test_a_group_without_weights_says_nothing():
+def test_a_group_without_weights_says_nothing() -> None:
     assert _bits_of_group({"weights": None, "input_activations": {"num_bits": 8}}) is None
     assert _bits_of_group(None) is None
 
 
-def test_a_gptq_model_weighs_what_its_bits_are(tmp_path):
+def test_a_gptq_model_weighs_what_its_bits_are(tmp_path: Path) -> None:
     told = {"quant_method": "gptq", "bits": 8, "group_size": 32, "desc_act": False, "sym": True}
     with simulated(GEMMA | {"quantization_config": told}, tmp_path) as run:
         assert sizes_of(run).matrix_bytes == (8 + 24 / 32) / 8
@@ -89,7 +95,7 @@ def test_a_gptq_model_weighs_what_its_bits_are(tmp_path):
 # -- layers that are not alike -------------------------------------------------------------------
 
 
-def test_each_layer_has_its_own_head_size(tmp_path):
+def test_each_layer_has_its_own_head_size(tmp_path: Path) -> None:
     with simulated(GEMMA4, tmp_path) as run:
         sizes = sizes_of(run)
         # Two bytes for keys and values of two heads, in five layers of 64 and one of 128.
@@ -101,7 +107,7 @@ def test_each_layer_has_its_own_head_size(tmp_path):
         assert run.ended()
 
 
-def test_layers_that_share_a_cache_keep_none(tmp_path):
+def test_layers_that_share_a_cache_keep_none(tmp_path: Path) -> None:
     kinds = 2 * ["sliding_attention", "sliding_attention", "full_attention"]
     tokens = {}
     for shared in (0, 3):
@@ -116,7 +122,7 @@ def test_layers_that_share_a_cache_keep_none(tmp_path):
     assert tokens[3] == pytest.approx(2 * tokens[0], rel=0.01)
 
 
-def test_inner_sizes_and_tables_for_each_layer(tmp_path):
+def test_inner_sizes_and_tables_for_each_layer(tmp_path: Path) -> None:
     config = {
         "architectures": ["Gemma3nForCausalLM"], "model_type": "gemma3n_text", "hidden_size": 256,
         "intermediate_size": [512, 512, 1024, 1024], "num_hidden_layers": 4, "vocab_size": 4096,
@@ -135,7 +141,7 @@ def test_inner_sizes_and_tables_for_each_layer(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["top_k_experts", "num_experts_per_tok", "moe_topk_experts"])
-def test_experts_that_a_token_takes_are_found_under_any_name(name):
+def test_experts_that_a_token_takes_are_found_under_any_name(name: str) -> None:
     from types import SimpleNamespace
 
     from tputtui.engine.vllm.model import _experts_used
@@ -143,7 +149,7 @@ def test_experts_that_a_token_takes_are_found_under_any_name(name):
     assert _experts_used(SimpleNamespace(**{name: 8, "num_experts": 128})) == 8
 
 
-def test_without_its_window_a_layer_sees_everything(tmp_path):
+def test_without_its_window_a_layer_sees_everything(tmp_path: Path) -> None:
     found = []
     for off in (False, True):
         folder = tmp_path / str(off)
@@ -161,7 +167,7 @@ def test_without_its_window_a_layer_sees_everything(tmp_path):
 # -- what cannot be ------------------------------------------------------------------------------
 
 
-def refusal(config, folder, **args):
+def refusal(config: Mapping[str, object], folder: Path, **args: int) -> Exception:
     spec = folder_of(config, folder)
     clock = VirtualTime()
     engine = SimulatedEngine(simulation_of("l4"), clock)
@@ -171,7 +177,7 @@ def refusal(config, folder, **args):
     return refused.value
 
 
-def test_a_model_that_takes_more_than_text_is_refused_as_that(tmp_path):
+def test_a_model_that_takes_more_than_text_is_refused_as_that(tmp_path: Path) -> None:
     text = {name: value for name, value in GEMMA.items() if name != "architectures"}
     vision = {
         "model_type": "siglip_vision_model", "hidden_size": 64, "num_hidden_layers": 1,
@@ -186,12 +192,12 @@ def test_a_model_that_takes_more_than_text_is_refused_as_that(tmp_path):
     assert "takes more than text, which no cost is known of." in refused.message
 
 
-def test_a_kv_cache_that_does_not_fit_is_refused(tmp_path):
+def test_a_kv_cache_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     refused = refusal(GEMMA, tmp_path, kv_cache_memory_bytes=40 * 2**30)
     assert "A KV cache of 40.0 GiB does not fit" in str(refused)
 
 
-def test_matrices_of_more_than_one_precision_are_refused(tmp_path):
+def test_matrices_of_more_than_one_precision_are_refused(tmp_path: Path) -> None:
     groups = {
         "a": {"weights": {"num_bits": 4, "type": "int", "group_size": 128, "symmetric": True,
                           "strategy": "group"}, "targets": ["re:.*down_proj"]},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
+from subprocess import Popen
 
 import pytest
 
@@ -12,7 +14,13 @@ from tests.faults import PACED
 from tests.terminal import PROGRAM, environment
 
 
-def started(*words: str, tmp_path, stdout, stderr=subprocess.PIPE, **variables: str):
+def started(
+    *words: str,
+    tmp_path: Path,
+    stdout: int | IO[str],
+    stderr: int | IO[str] = subprocess.PIPE,
+    **variables: str,
+) -> Popen[str]:
     return subprocess.Popen(
         [str(PROGRAM), *words], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, text=True,
         env=environment(tmp_path) | variables, cwd=tmp_path,
@@ -36,7 +44,9 @@ def started(*words: str, tmp_path, stdout, stderr=subprocess.PIPE, **variables: 
         ["attach", "localhost:9", "--for", "2s"],
     ],
 )
-def test_output_to_a_full_disk_is_one_sentence_and_code_74(words, buffered, tmp_path):
+def test_output_to_a_full_disk_is_one_sentence_and_code_74(
+    words: list[str], buffered: bool, tmp_path: Path
+) -> None:
     variables = {"PYTHONUNBUFFERED": "" if buffered else "1"}
     with open("/dev/full", "w") as full:
         running = started(*words, tmp_path=tmp_path, stdout=full, **variables)
@@ -49,7 +59,7 @@ def test_output_to_a_full_disk_is_one_sentence_and_code_74(words, buffered, tmp_
 
 
 @pytest.mark.parametrize("words", [["--help"], ["config", "show"], ["help", "load"]])
-def test_a_reader_who_has_had_enough_hears_nothing_more(words, tmp_path):
+def test_a_reader_who_has_had_enough_hears_nothing_more(words: list[str], tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     running = started(*words, tmp_path=tmp_path, stdout=writer)
@@ -58,13 +68,13 @@ def test_a_reader_who_has_had_enough_hears_nothing_more(words, tmp_path):
     assert (running.returncode, told) == (0, "")
 
 
-def test_a_sentence_that_cannot_be_written_changes_no_exit_code(tmp_path):
+def test_a_sentence_that_cannot_be_written_changes_no_exit_code(tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:
         running = started("profiles", "show", "none", tmp_path=tmp_path, stdout=full, stderr=full)
         assert running.wait(PATIENCE_S) == 2
 
 
-def test_a_pipe_that_does_not_block_gets_all_of_it(tmp_path):
+def test_a_pipe_that_does_not_block_gets_all_of_it(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     running = started("profiles", "schema", tmp_path=tmp_path, stdout=writer)
@@ -74,7 +84,7 @@ def test_a_pipe_that_does_not_block_gets_all_of_it(tmp_path):
     assert running.returncode == 0
 
 
-def test_a_locale_without_a_character_gets_its_number(tmp_path):
+def test_a_locale_without_a_character_gets_its_number(tmp_path: Path) -> None:
     running = started(
         "profiles", "list", tmp_path=tmp_path, stdout=subprocess.PIPE, PYTHONIOENCODING="ascii"
     )
@@ -83,7 +93,7 @@ def test_a_locale_without_a_character_gets_its_number(tmp_path):
     assert r"\u2013" in text
 
 
-def test_figures_that_cannot_be_printed_are_in_the_report_still(tmp_path):
+def test_figures_that_cannot_be_printed_are_in_the_report_still(tmp_path: Path) -> None:
     words = ["--load", "8", "--duration", "2s", "--quiet"]
     with open("/dev/full", "w") as full:
         running = started("bench", *words, tmp_path=tmp_path, stdout=full, **PACED)

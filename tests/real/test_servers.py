@@ -14,14 +14,14 @@ from tputtui.errors import UsageError
 from tputtui.profile import EngineSpec
 
 
-def figures(*lines: str):
+def figures(*lines: str) -> tuple[dict[str, dict[str, float]], Reading]:
     found = read_metrics(("\n".join(lines) + "\n").encode())
     return {
         name: {**engine.gauges, **engine.counters} for name, engine in found.engines.items()
     }, found
 
 
-def test_sglang_with_priorities_tells_the_sum_beside_its_parts():
+def test_sglang_with_priorities_tells_the_sum_beside_its_parts() -> None:
     labels = 'model_name="m",tp_rank="0",pp_rank="0"'
     told, _ = figures(
         f'sglang:num_running_reqs{{{labels},priority=""}} 14.0',
@@ -36,7 +36,7 @@ def test_sglang_with_priorities_tells_the_sum_beside_its_parts():
 
 
 @pytest.mark.parametrize("sum_", ['priority="",source=""', 'priority="total"', ""])
-def test_a_sum_is_known_by_its_empty_labels_whichever_they_are(sum_):
+def test_a_sum_is_known_by_its_empty_labels_whichever_they_are(sum_: str) -> None:
     told, _ = figures(
         f"vllm:num_requests_running{{{sum_}}} 6",
         'vllm:num_requests_running{priority="1",source="a"} 2',
@@ -46,7 +46,7 @@ def test_a_sum_is_known_by_its_empty_labels_whichever_they_are(sum_):
     assert told == {"": {"running": 6.0}}
 
 
-def test_a_partial_sum_is_added_to_what_it_is_no_sum_of():
+def test_a_partial_sum_is_added_to_what_it_is_no_sum_of() -> None:
     told, _ = figures(
         'vllm:generation_tokens_total{model_name="a",adapter=""} 10',
         'vllm:generation_tokens_total{model_name="a",adapter="x"} 4',
@@ -55,7 +55,7 @@ def test_a_partial_sum_is_added_to_what_it_is_no_sum_of():
     assert told == {"": {"generated": 17.0}}
 
 
-def test_engines_are_told_apart_and_their_sum_is_left_out():
+def test_engines_are_told_apart_and_their_sum_is_left_out() -> None:
     told, _ = figures(
         'vllm:num_requests_running{model_name="m"} 5',
         'vllm:num_requests_running{model_name="m",engine="0"} 2',
@@ -64,7 +64,7 @@ def test_engines_are_told_apart_and_their_sum_is_left_out():
     assert {name: found.get("running") for name, found in told.items()} == {"0": 2.0, "1": 3.0}
 
 
-def test_buckets_of_parts_are_not_counted_twice():
+def test_buckets_of_parts_are_not_counted_twice() -> None:
     lines = [
         f'sglang:time_to_first_token_seconds_bucket{{model_name="m",priority="{of}",le="{le}"}} {n}'
         for of, counts in (("", (3, 5)), ("0", (2, 3)), ("9", (1, 2)))
@@ -81,7 +81,7 @@ def test_buckets_of_parts_are_not_counted_twice():
         ("sglang_", "SGLang"),
     ],
 )
-def test_sglang_is_known_by_either_prefix(prefix, name):
+def test_sglang_is_known_by_either_prefix(prefix: str, name: str) -> None:
     told, found = figures(
         f'{prefix}num_running_reqs{{model_name="m"}} 4',
         f'{prefix}generation_tokens_total{{model_name="m"}} 90',
@@ -91,7 +91,7 @@ def test_sglang_is_known_by_either_prefix(prefix, name):
 
 
 @pytest.mark.parametrize("prefix", ["vllm:", "vllm_", "ray_vllm:", "ray_vllm_"])
-def test_vllm_is_known_behind_ray_and_its_replicas_are_told_apart(prefix):
+def test_vllm_is_known_behind_ray_and_its_replicas_are_told_apart(prefix: str) -> None:
     told, found = figures(
         f'{prefix}num_requests_running{{ReplicaId="r1",engine="0",WorkerId="a"}} 4',
         f'{prefix}num_requests_running{{ReplicaId="r2",engine="0",WorkerId="b"}} 1',
@@ -104,12 +104,12 @@ def test_vllm_is_known_behind_ray_and_its_replicas_are_told_apart(prefix):
     assert found.started == 1_700_000_000
 
 
-def test_one_server_that_tells_by_two_prefixes_is_read_by_one():
+def test_one_server_that_tells_by_two_prefixes_is_read_by_one() -> None:
     told, _ = figures("sglang:num_running_reqs 4", "sglang_num_running_reqs 4")
     assert told == {"": {"running": 4.0}}
 
 
-def test_the_same_word_is_another_limit_in_another_server():
+def test_the_same_word_is_another_limit_in_another_server() -> None:
     sglang = with_answer(
         About(),
         "/get_server_info",
@@ -152,7 +152,7 @@ def test_the_same_word_is_another_limit_in_another_server():
         ("unix:/run/v{1..2}.sock", ["/run/v1.sock", "/run/v2.sock"]),
     ],
 )
-def test_braces_that_the_shell_left_are_expanded_as_it_would(text, names):
+def test_braces_that_the_shell_left_are_expanded_as_it_would(text: str, names: list[str]) -> None:
     if not names:
         with pytest.raises(UsageError, match="Two servers are called"):
             parse_addresses([text])
@@ -171,11 +171,11 @@ def test_braces_that_the_shell_left_are_expanded_as_it_would(text, names):
         (f"{'g' * 70}:8000", "is not the address of a server"),
     ],
 )
-def test_what_cannot_be_a_host_is_refused_in_a_sentence(text, said):
+def test_what_cannot_be_a_host_is_refused_in_a_sentence(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         parse_addresses([text])
 
 
-def test_a_load_is_for_one_server():
+def test_a_load_is_for_one_server() -> None:
     with pytest.raises(UsageError, match="to one server"):
         target_of(EngineSpec("server:gpu{1..2}:8000"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tputtui.errors import UsageError
@@ -19,11 +21,11 @@ BAILIAN = (
 )
 
 
-def replayed(path) -> Workload:
+def replayed(path: Path) -> Workload:
     return Workload(Recorded(), trace=TraceFile(str(path)))
 
 
-def test_bailian_has_blocks_of_16_tokens_and_times_in_seconds(tmp_path):
+def test_bailian_has_blocks_of_16_tokens_and_times_in_seconds(tmp_path: Path) -> None:
     path = tmp_path / "bailian.jsonl"
     path.write_text(BAILIAN)
     trace = Trace(path)
@@ -41,7 +43,7 @@ def test_bailian_has_blocks_of_16_tokens_and_times_in_seconds(tmp_path):
     assert first.pieces[0][1:3] == second.pieces[0][1:3]
 
 
-def test_whole_numbers_that_pandas_wrote_as_floats_are_whole_numbers(tmp_path):
+def test_whole_numbers_that_pandas_wrote_as_floats_are_whole_numbers(tmp_path: Path) -> None:
     csv, jsonl = tmp_path / "burst.csv", tmp_path / "own.jsonl"
     csv.write_text("Timestamp,Request tokens,Response tokens\n5.0,472.0,18.0\n6.5,7.00,3.\n")
     jsonl.write_text('{"at_s": 1, "prompt_tokens": 472.0, "output_tokens": 18.0}\n')
@@ -59,7 +61,7 @@ def test_whole_numbers_that_pandas_wrote_as_floats_are_whole_numbers(tmp_path):
         ("a.jsonl", '{"prompt_tokens": 4.0, "output_tokens": "x"}\n', "output_tokens: expected"),
     ],
 )
-def test_what_is_no_whole_number_is_named(name, text, said, tmp_path):
+def test_what_is_no_whole_number_is_named(name: str, text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(UsageError, match=said):
         list(Trace(tmp_path / name))
@@ -72,7 +74,9 @@ def test_what_is_no_whole_number_is_named(name, text, said, tmp_path):
         ('{"timestamp": 9, "text_input": "words", "output_length": 3}', "lengths in tokens"),
     ],
 )
-def test_a_conversation_of_aiperf_is_refused_before_anything_starts(second, hint, tmp_path):
+def test_a_conversation_of_aiperf_is_refused_before_anything_starts(
+    second: str, hint: str, tmp_path: Path
+) -> None:
     path = tmp_path / "sessions.jsonl"
     first = '{"session_id": "a", "timestamp": 0, "input_length": 9, "output_length": 3,'
     path.write_text(f'{first} "hash_ids": [1]}}\n{second}\n')
@@ -89,7 +93,7 @@ def test_a_conversation_of_aiperf_is_refused_before_anything_starts(second, hint
         ("my trace.csv tokenizer=/m", "'my trace.csv'"),
     ],
 )
-def test_a_path_with_spaces_says_how_it_is_quoted(text, quoted):
+def test_a_path_with_spaces_says_how_it_is_quoted(text: str, quoted: str) -> None:
     load = Workload(ClosedLoop(1), trace=TraceFile("x"))
     with pytest.raises(UsageError, match="means nothing here") as caught:
         from_texts(load, {"trace": text})
@@ -101,7 +105,7 @@ def test_a_path_with_spaces_says_how_it_is_quoted(text, quoted):
 
 
 @pytest.mark.parametrize("text", ["inf", "inf/s", "infinity", "constant:inf/s"])
-def test_an_endless_rate_is_told_as_what_it_means_here(text):
+def test_an_endless_rate_is_told_as_what_it_means_here(text: str) -> None:
     with pytest.raises(UsageError, match="has no end") as caught:
         parse_arrivals(text)
     assert "in flight" in caught.value.hint
@@ -117,11 +121,11 @@ def test_an_endless_rate_is_told_as_what_it_means_here(text):
         ("recorded xnan", "is not a load"),
     ],
 )
-def test_a_load_out_of_bounds_is_said_in_words(text, said):
+def test_a_load_out_of_bounds_is_said_in_words(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
         parse_arrivals(text)
     assert "`" not in caught.value.message
 
 
-def test_a_whole_number_may_have_a_point():
+def test_a_whole_number_may_have_a_point() -> None:
     assert parse_arrivals("96.0") == parse_arrivals("96") == ClosedLoop(96)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +25,7 @@ sys.exit(code)
 """
 
 
-def refused(*words: str, tmp_path) -> str:
+def refused(*words: str, tmp_path: Path) -> str:
     """What is said of words that are refused, without vLLM having been imported."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *words], stdin=subprocess.DEVNULL, capture_output=True,
@@ -51,7 +52,9 @@ def refused(*words: str, tmp_path) -> str:
         (["bnch"], "no command 'bnch'.", "`bench`"),
     ],
 )
-def test_a_mistyped_word_of_ours_is_named_before_vllm_is_imported(words, said, hint, tmp_path):
+def test_a_mistyped_word_of_ours_is_named_before_vllm_is_imported(
+    words: list[str], said: str, hint: str, tmp_path: Path
+) -> None:
     told = refused(*words, tmp_path=tmp_path)
     assert told.count("\n") == 2
     assert said in told
@@ -61,7 +64,7 @@ def test_a_mistyped_word_of_ours_is_named_before_vllm_is_imported(words, said, h
 @pytest.mark.engine
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_what_vllm_says_when_it_is_asked_about_a_flag_reaches_nobody(tmp_path):
+def test_what_vllm_says_when_it_is_asked_about_a_flag_reaches_nobody(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tputtui", "bench", "shape:demo", "--max-num-sqs=3"],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(tmp_path),
@@ -76,7 +79,7 @@ def test_what_vllm_says_when_it_is_asked_about_a_flag_reaches_nobody(tmp_path):
 
 
 @pytest.mark.parametrize("flag", ["--load-format=auto", "--seed=1", "--no-enable-prefix-caching"])
-def test_flags_of_vllm_that_are_like_ours_are_vllms(flag, tmp_path):
+def test_flags_of_vllm_that_are_like_ours_are_vllms(flag: str, tmp_path: Path) -> None:
     assert "needs a terminal" in refused(flag, tmp_path=tmp_path)
 
 
@@ -90,7 +93,7 @@ def test_flags_of_vllm_that_are_like_ours_are_vllms(flag, tmp_path):
         ("itl_p99=9ms", "many inter-token latencies", "tpot"),
     ],
 )
-def test_a_guard_says_what_it_takes(text, said, hint):
+def test_a_guard_says_what_it_takes(text: str, said: str, hint: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
         parse_guard(text)
     assert hint in caught.value.hint
@@ -109,7 +112,7 @@ def test_a_guard_says_what_it_takes(text, said, hint):
         ("-1", -1),
     ],
 )
-def test_a_number_is_the_same_on_the_board_in_the_form_and_in_a_flag(text, value):
+def test_a_number_is_the_same_on_the_board_in_the_form_and_in_a_flag(text: str, value: int) -> None:
     assert parse_value("max_num_batched_tokens", text) == value
     argument = Argument("max_num_batched_tokens", "whole", "", "", "", ())
     assert value_of(argument, text) == value
@@ -117,7 +120,7 @@ def test_a_number_is_the_same_on_the_board_in_the_form_and_in_a_flag(text, value
 
 @pytest.mark.engine
 @pytest.mark.parametrize("text", ["4k", "4K", "1.5k", "2m", "1M", "3g", "1T", "1.5K"])
-def test_it_is_the_number_that_vllm_reads(text):
+def test_it_is_the_number_that_vllm_reads(text: str) -> None:
     from argparse import ArgumentTypeError
 
     from vllm.utils.argparse_utils import human_readable_int

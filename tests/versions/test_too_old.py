@@ -18,7 +18,7 @@ RELEASE = os.environ.get("TPUTTUI_VLLM_RELEASE", "")
 REFUSED = rf"vLLM {RELEASE.replace('.', '[.]')} is too old\."
 
 
-def test_this_release_is_too_old():
+def test_this_release_is_too_old() -> None:
     import vllm
 
     assert vllm.__version__ == RELEASE
@@ -26,16 +26,16 @@ def test_this_release_is_too_old():
     assert vllm.__version_tuple__[:3] < OLDEST
 
 
-def test_flags_are_not_checked_by_it():
+def test_flags_are_not_checked_by_it() -> None:
     with pytest.raises(EngineError, match=REFUSED) as refusal:
         check_arguments(EngineSpec("shape:demo"))
     assert ".".join(map(str, OLDEST)) in refusal.value.hint
 
 
-def test_a_boot_on_it_fails_with_the_reason_and_can_be_asked_for_again():
+def test_a_boot_on_it_fails_with_the_reason_and_can_be_asked_for_again() -> None:
     engines = []
 
-    def cold():
+    def cold() -> VllmEngine:
         engines.append(VllmEngine())
         return engines[-1]
 

@@ -20,6 +20,7 @@ from tests.engine import simulated as simulation
 from tests.engine.conftest import Served
 from tests.engine.test_contract import FIELDS, names
 from tputtui.engine.orders import Boot, HoldLoad, Preempt, ResetPrefixCache, SetLimits, Start
+from tputtui.engine.protocol import EngineFacts, StepReport
 from tputtui.engine.virtual import VirtualHost
 from tputtui.engine.vllm.args import OLDEST, import_vllm
 from tputtui.engine.vllm.inproc import VllmEngine
@@ -67,7 +68,7 @@ class Exact(Served):
         super().__init__(lambda: VllmEngine(simulation.executor_class()), SPEC)
         step = self.vllm.step
 
-        def kept():
+        def kept() -> StepReport:
             report = step()
             self.tokens |= {ended.number: list(ended.token_ids) for ended in report.ended}
             return report
@@ -76,7 +77,7 @@ class Exact(Served):
         self.counted = self.counted_by_vllm()
 
     @property
-    def facts(self):
+    def facts(self) -> EngineFacts | None:
         return self.host.status.facts
 
     @property
@@ -156,7 +157,7 @@ def served(scheduling: str) -> Iterator[Exact]:
 
 
 @pytest.mark.skipif(not RELEASE, reason="the release is named by tests/versions/run.py")
-def test_it_is_the_release_that_was_asked_for():
+def test_it_is_the_release_that_was_asked_for() -> None:
     import vllm
 
     assert import_vllm() == RELEASE
@@ -166,7 +167,9 @@ def test_it_is_the_release_that_was_asked_for():
 
 
 @pytest.mark.parametrize("version", ["0.18.1", "0.19.0", "0.18.1+cpu", "0.9.2"])
-def test_versions_before_the_oldest_are_refused_in_words(monkeypatch, version):
+def test_versions_before_the_oldest_are_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
     import vllm
 
     monkeypatch.setattr(vllm, "__version__", version)
@@ -177,14 +180,14 @@ def test_versions_before_the_oldest_are_refused_in_words(monkeypatch, version):
 
 
 @pytest.mark.parametrize("version", ["0.19.1", "0.20.0rc1", "0.34.0", "1.0.0", "0.32.0+cpu", "dev"])
-def test_newer_versions_are_let_try(monkeypatch, version):
+def test_newer_versions_are_let_try(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     import vllm
 
     monkeypatch.setattr(vllm, "__version__", version)
     assert import_vllm() == version
 
 
-def test_boots_as_asked(served, scheduling):
+def test_boots_as_asked(served: Exact, scheduling: str) -> None:
     core = served.llm_engine.engine_core.engine_core
     assert core.async_scheduling == (scheduling == "async")
     assert (core.batch_queue is not None) == (scheduling == "async")
@@ -200,14 +203,14 @@ def test_boots_as_asked(served, scheduling):
     assert set(served.drain_and_compare()) == {Outcome.FINISHED}
 
 
-def test_limits_that_this_release_has_not_are_named_and_no_others(served):
+def test_limits_that_this_release_has_not_are_named_and_no_others(served: Exact) -> None:
     lacking = {"watermark_blocks"} if minor() < 24 else set()
     assert set(served.facts.fixed) == lacking
     for name in lacking:
         assert served.facts.ceilings.get(name) == served.facts.booted.get(name)
 
 
-def test_everything_inside_vllm_that_the_adapter_relies_on_is_there(served):
+def test_everything_inside_vllm_that_the_adapter_relies_on_is_there(served: Exact) -> None:
     gone = []
     for path, purpose, version in IN_THE_ENGINE:
         found = served.llm_engine
@@ -219,7 +222,7 @@ def test_everything_inside_vllm_that_the_adapter_relies_on_is_there(served):
     assert not gone, "\n".join(gone)
 
 
-def test_every_field_that_the_adapter_reads_is_there(served):
+def test_every_field_that_the_adapter_reads_is_there(served: Exact) -> None:
     gone = {}
     for path, fields in FIELDS:
         module, _, name = path.rpartition(".")
@@ -231,7 +234,7 @@ def test_every_field_that_the_adapter_reads_is_there(served):
 # -- turned under load ---------------------------------------------------------------------
 
 
-def test_sequences_and_tokens_turned_under_load(served):
+def test_sequences_and_tokens_turned_under_load(served: Exact) -> None:
     served.load(seed=1, turns=30)
     assert served.steps[-1].running == 64
     served.limit(max_num_seqs=16)
@@ -250,7 +253,7 @@ def test_sequences_and_tokens_turned_under_load(served):
     assert set(served.drain_and_compare()) == {Outcome.FINISHED}
 
 
-def test_length_lowered_under_load_cuts_exactly_there(served):
+def test_length_lowered_under_load_cuts_exactly_there(served: Exact) -> None:
     served.load(seed=2, turns=40)
     served.host.order(HoldLoad())
     present = served.lengths()
@@ -266,7 +269,7 @@ def test_length_lowered_under_load_cuts_exactly_there(served):
         assert sample.prompt_tokens + sample.output_tokens == min(wanted, 150)
 
 
-def test_long_prompts_take_no_more_of_a_step_than_their_limit(served):
+def test_long_prompts_take_no_more_of_a_step_than_their_limit(served: Exact) -> None:
     served.limit(long_prefill_token_threshold=100)
     served.start(8, Uniform(400, 400), Uniform(4, 4), seed=3)
     served.turn()
@@ -278,7 +281,7 @@ def test_long_prompts_take_no_more_of_a_step_than_their_limit(served):
     assert set(served.drain_and_compare()) == {Outcome.FINISHED}
 
 
-def test_preempted_now_all_are_served_in_full(served):
+def test_preempted_now_all_are_served_in_full(served: Exact) -> None:
     served.load(seed=4, turns=30)
     served.host.order(SetLimits(served.knobs.with_value("max_num_seqs", 8), ""))
     served.host.order(Preempt())
@@ -293,7 +296,7 @@ def test_preempted_now_all_are_served_in_full(served):
     assert served.preemptions() >= 50
 
 
-def test_preempted_and_let_in_again_by_the_very_next_step(served):
+def test_preempted_and_let_in_again_by_the_very_next_step(served: Exact) -> None:
     """What was computed in the step under way must neither be lost nor counted twice."""
     served.load(seed=5, turns=30)
     for _ in range(10):
@@ -305,7 +308,7 @@ def test_preempted_and_let_in_again_by_the_very_next_step(served):
     assert served.preemptions() >= 300
 
 
-def test_all_but_few_blocks_held_and_given_back(served):
+def test_all_but_few_blocks_held_and_given_back(served: Exact) -> None:
     served.load(seed=6, turns=30)
     served.limit(max_model_len=320)
     few = served.facts.floor("num_gpu_blocks", served.knobs)
@@ -324,7 +327,7 @@ def test_all_but_few_blocks_held_and_given_back(served):
     assert set(served.drain_and_compare()) <= {Outcome.FINISHED, Outcome.CUT}
 
 
-def test_drained_with_blocks_still_held(served):
+def test_drained_with_blocks_still_held(served: Exact) -> None:
     served.limit(max_model_len=320, num_gpu_blocks=60)
     served.load(seed=7, turns=200)
     assert sum(step.preemptions for step in served.steps) > 0
@@ -332,7 +335,7 @@ def test_drained_with_blocks_still_held(served):
     assert served.recorder.kv_blocks == 59
 
 
-def test_prefix_cache_emptied_under_load(served):
+def test_prefix_cache_emptied_under_load(served: Exact) -> None:
     served.load(seed=8, turns=30)
     running = served.scheduler.get_request_counts()[0]
     assert served.vllm.reset_prefix_cache() == running
@@ -344,7 +347,7 @@ def test_prefix_cache_emptied_under_load(served):
     assert served.vllm.reset_prefix_cache() == 0
 
 
-def test_prefix_cache_emptied_while_blocks_are_held(served):
+def test_prefix_cache_emptied_while_blocks_are_held(served: Exact) -> None:
     served.limit(max_model_len=320, num_gpu_blocks=100)
     served.load(seed=9, turns=30)
     running = served.scheduler.get_request_counts()[0]
@@ -355,7 +358,7 @@ def test_prefix_cache_emptied_while_blocks_are_held(served):
     assert set(served.drain_and_compare()) == {Outcome.FINISHED}
 
 
-def test_look_ups_turned_off_and_on(served):
+def test_look_ups_turned_off_and_on(served: Exact) -> None:
     served.load(seed=10, turns=20)
     served.limit(enable_prefix_caching=0)
     before = len(served.steps)
@@ -367,7 +370,7 @@ def test_look_ups_turned_off_and_on(served):
     assert served.vllm.reset_prefix_cache() == 0
 
 
-def test_policy_changed_with_a_queue(served):
+def test_policy_changed_with_a_queue(served: Exact) -> None:
     served.limit(max_num_seqs=8)
     served.load(seed=11, turns=10)
     for policy in (1, 0, 1, 0):
@@ -380,7 +383,7 @@ def test_policy_changed_with_a_queue(served):
     assert set(served.drain_and_compare()) == {Outcome.FINISHED}
 
 
-def test_priority_takes_the_shortest_prompt_of_the_queue(served):
+def test_priority_takes_the_shortest_prompt_of_the_queue(served: Exact) -> None:
     served.limit(max_num_seqs=4)
     served.load(seed=12, turns=5)
     served.limit(scheduling_policy=1)
@@ -396,7 +399,7 @@ def test_priority_takes_the_shortest_prompt_of_the_queue(served):
     served.drain_and_compare()
 
 
-def test_admission_rules_turned_on_a_full_cache(served):
+def test_admission_rules_turned_on_a_full_cache(served: Exact) -> None:
     served.limit(max_model_len=320, num_gpu_blocks=200)
     served.load(seed=13, turns=40)
     watermark = min(40, served.facts.ceilings.watermark_blocks)
@@ -410,7 +413,7 @@ def test_admission_rules_turned_on_a_full_cache(served):
 
 
 @pytest.mark.parametrize("seed", [20, 21])
-def test_a_storm_of_every_limit(served, seed):
+def test_a_storm_of_every_limit(served: Exact, seed: int) -> None:
     rng = random.Random(seed)
     served.load(seed=seed, turns=10)
     booted, ceilings = served.facts.booted, served.facts.ceilings
@@ -447,7 +450,7 @@ def test_a_storm_of_every_limit(served, seed):
 # -- the end -------------------------------------------------------------------------------
 
 
-def test_aborted_under_load_nothing_is_left(served):
+def test_aborted_under_load_nothing_is_left(served: Exact) -> None:
     served.load(seed=14, turns=20)
     served.session.steer.load.stop()
     served.turn()
@@ -457,7 +460,7 @@ def test_aborted_under_load_nothing_is_left(served):
     served.begin()
 
 
-def test_shut_down_under_load_and_booted_again(served):
+def test_shut_down_under_load_and_booted_again(served: Exact) -> None:
     served.load(seed=15, turns=20)
     served.session.steer.engine.boot_again()
     served.turn(2)
@@ -472,7 +475,7 @@ def test_shut_down_under_load_and_booted_again(served):
 # -- a device that is not here -----------------------------------------------------------------
 
 
-def test_a_simulated_gpu_serves_in_its_own_time():
+def test_a_simulated_gpu_serves_in_its_own_time() -> None:
     clock = VirtualTime()
     spec = EngineSpec("shape:llama-3.1-8b", {"max_model_len": 8192})
     load = Workload(ClosedLoop(48), PROMPT, OUTPUT, seed=7)

@@ -20,16 +20,21 @@ import os
 import sys
 import time
 import types
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from typing import Any
 
 FAULT, _, COUNT = os.environ.get("FAULT", "").partition(":")
 SCHEDULER = "vllm.v1.core.sched.scheduler"
 HELP = "tputtui.ui.screens.help"
 
 
-def at_call(function, number, act):
+def at_call(
+    function: Callable[..., Any], number: int, act: Callable[[], None]
+) -> Callable[..., Any]:
     calls = [0]
 
-    def wrapper(*args, **options):
+    def wrapper(*args: Any, **options: Any) -> Any:
         calls[0] += 1
         if calls[0] == number:
             act()
@@ -38,17 +43,17 @@ def at_call(function, number, act):
     return wrapper
 
 
-def raise_error():
+def raise_error() -> None:
     raise RuntimeError("told to fail by a test")
 
 
-def ask_for_a_petabyte():
+def ask_for_a_petabyte() -> None:
     import torch
 
     torch.empty(1 << 50, dtype=torch.uint8)
 
 
-def wait_for_a_rank(*_, **__):
+def wait_for_a_rank(*_: object, **__: object) -> None:
     import datetime
 
     from torch.distributed import TCPStore
@@ -60,12 +65,12 @@ class Finder:
     """Asked before every other finder."""
 
     @staticmethod
-    def find_spec(name, path=None, target=None):
+    def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
         if name == SCHEDULER and FAULT in ("step", "allocation", "boot-waits"):
             spec = importlib.machinery.PathFinder.find_spec(name, path)
             run = spec.loader.exec_module
 
-            def exec_module(module):
+            def exec_module(module: types.ModuleType) -> None:
                 run(module)
                 if FAULT == "boot-waits":
                     module.Scheduler.__init__ = wait_for_a_rank
@@ -79,7 +84,7 @@ class Finder:
             spec = importlib.machinery.PathFinder.find_spec(name, path)
             load = spec.loader.exec_module
 
-            def hang(module):
+            def hang(module: Any) -> None:
                 load(module)
                 module.HelpScreen.__init__ = lambda *_: time.sleep(10**6)
 
@@ -94,28 +99,28 @@ class Loader:
     """Makes the module that stands in another's place."""
 
     @staticmethod
-    def create_module(spec):
+    def create_module(spec: ModuleSpec) -> types.ModuleType:
         return types.ModuleType(spec.name)
 
     @staticmethod
-    def exec_module(module):
+    def exec_module(module: types.ModuleType) -> None:
         BODIES[FAULT][module.__name__](module)
 
 
-def old(module):
+def old(module: Any) -> None:
     module.__version__ = "0.9.2"
 
 
-def broken(module):
+def broken(module: Any) -> None:
     raise ImportError("libcudart.so.99: cannot open shared object file: No such file or directory")
 
 
-def dying(module):
+def dying(module: Any) -> None:
     sys.exit("this build of vLLM does not run here")
 
 
-def nvml_that(act):
-    def build(module):
+def nvml_that(act: Callable[[type[Exception]], Callable[..., None]]) -> Callable[[Any], None]:
+    def build(module: Any) -> None:
         class NVMLError(Exception):
             pass
 
@@ -126,14 +131,14 @@ def nvml_that(act):
     return build
 
 
-def failing(error):
-    def init(*_):
+def failing(error: type[Exception]) -> Callable[..., None]:
+    def init(*_: object) -> None:
         raise error("Unknown Error")
 
     return init
 
 
-def hanging(error):
+def hanging(error: type[Exception]) -> Callable[..., None]:
     return lambda *_: time.sleep(10**6)
 
 
@@ -146,17 +151,17 @@ BODIES = {
 }
 
 
-def paced(module):
+def paced(module: Any) -> None:
     from tputtui.engine.fake import FakeEngine
     from tputtui.simulate.clock import VirtualTime
 
     longest_s = float(os.environ.get("PACED_LONGEST_S", "0.1"))
 
     class Paced(VirtualTime):
-        def __call__(self):
+        def __call__(self) -> float:
             return time.monotonic()
 
-        def advance(self, seconds):
+        def advance(self, seconds: float) -> None:
             time.sleep(min(seconds, longest_s))
 
     module.VllmEngine = lambda: FakeEngine(Paced())
@@ -164,14 +169,14 @@ def paced(module):
 
 class PacedFinder:
     @staticmethod
-    def find_spec(name, path=None, target=None):
+    def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
         if name != "tputtui.engine.vllm.inproc":
             return None
         sys.meta_path.remove(PacedFinder)
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         run = spec.loader.exec_module
 
-        def exec_module(module):
+        def exec_module(module: types.ModuleType) -> None:
             run(module)
             paced(module)
 
