@@ -18,7 +18,7 @@ from tputtui.redact import conceal
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["TOKEN", "Access", "access_of"]
+__all__ = ["TOKEN", "Access", "access_of", "secret_from_file"]
 
 TOKEN = "TPUTTUI_TOKEN"
 """The environment variable that holds the token when no other place is named."""
@@ -111,16 +111,23 @@ def _from_environment(name: str, environ: Mapping[str, str]) -> str:
     return _one_line(token, name or TOKEN)
 
 
-def _from_file(name: str) -> str:
+def secret_from_file(name: str, flag: str) -> str:
+    """The one line in the file `name`, given as `flag`. Raises UsageError; conceals it."""
+    token = _from_file(name, flag)
+    conceal(token)
+    return token
+
+
+def _from_file(name: str, flag: str = "--token-file") -> str:
     path = Path(name).expanduser()
     try:
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not text"
-        raise UsageError(f"--token-file: {path} cannot be read: {why}.") from None
+        raise UsageError(f"{flag}: {path} cannot be read: {why}.") from None
     if not token:
-        raise UsageError(f"--token-file: {path} is empty.")
-    return _one_line(token, "--token-file")
+        raise UsageError(f"{flag}: {path} is empty.")
+    return _one_line(token, flag)
 
 
 def _from_keyring(name: str) -> str:

@@ -48,7 +48,7 @@ class Seconds:
         parts = [(share, figures) for share, figures in covered if share > 0]
 
         def mean(name: str) -> float:
-            values = [(share, getattr(figures, name)) for share, figures in parts]
+            values: list[tuple[float, float]] = [(share, getattr(of, name)) for share, of in parts]
             values = [(share, value) for share, value in values if not math.isnan(value)]
             whole = sum(share for share, _ in values)
             if whole < 0.5:

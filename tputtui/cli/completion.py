@@ -180,6 +180,7 @@ _COMPLETERS = {
     "output": _any_file,
     "save": _any_file,
     "token_file": _any_file,
+    "control_token_file": _any_file,
     "ca": _any_file,
     "save_dir": _any_file,
     "limit": _limits,

@@ -37,7 +37,7 @@ def hosting(spec: EngineSpec, settings: Mapping[str, Value], *, virtual: bool = 
     """
     from tputtui.engine.host import Host
     from tputtui.engine.isolated.host import IsolatedHost
-    from tputtui.engine.target import is_server, target_of
+    from tputtui.engine.target import control_token_of, is_server, target_of
     from tputtui.errors import UsageError
     from tputtui.hardware import HardwareSampler
 
@@ -49,7 +49,7 @@ def hosting(spec: EngineSpec, settings: Mapping[str, Value], *, virtual: bool = 
     if is_server(spec.model):
         from tputtui.engine.served.engine import ServedEngine
 
-        served = partial(ServedEngine, *target_of(spec))
+        served = partial(ServedEngine, *target_of(spec), control_token_of(spec))
         # A server is a process of its own anyway.
         return Hosting(served, Host, time.monotonic, HardwareSampler())
     from tputtui.engine.vllm.inproc import VllmEngine

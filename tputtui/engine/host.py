@@ -177,9 +177,11 @@ class Host(Orders):
             refused = self._dispatch.send(engine, generator, knobs.max_model_len) or refused
             self._ledger.first_tokens(report.first_tokens)
             self._dispatch.leave(generator, report.ended)
-            self._recorder.add_step(report.sample, report.gaps)
-            step = report.sample
-            stuck = not (step.prefill_tokens or step.decode_tokens or step.generated_tokens)
+            for earlier in report.earlier:
+                self._recorder.add_step(earlier, ())
+            if (step := report.sample) is not None:
+                self._recorder.add_step(step, report.gaps)
+                stuck = not (step.prefill_tokens or step.decode_tokens or step.generated_tokens)
         self._publish(engine)
         self._recorder.wanted = generator.wanted(self._clock())
         self._follow_load(generator)

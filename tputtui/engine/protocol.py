@@ -71,6 +71,8 @@ class EngineFacts:
     """The software that serves."""
     simulated: str = ""
     """A notice to show where the model is only simulated; empty for a real one."""
+    engines: int = 1
+    """Engine cores that share the requests (data parallelism); limits and ceilings are of each."""
     arguments: tuple[Argument, ...] = ()
     """All arguments that a boot accepts; empty if not known."""
     revision: str = ""
@@ -139,14 +141,17 @@ class Counts(NamedTuple):
 class StepReport(NamedTuple):
     """The results of one step.
 
+    sample: the step; None where none has ended since the last call. earlier: steps before it, of an
+    engine that reports several at once.
     first_tokens: (request number, when in s) of requests that got their first token.
     gaps: inter-token latencies as (seconds, how many tokens had exactly this gap).
     """
 
-    sample: StepSample
+    sample: StepSample | None
     first_tokens: list[tuple[int, float]]
     gaps: list[tuple[float, int]]
     ended: list[Ended]
+    earlier: Sequence[StepSample] = ()
 
 
 Report = Callable[[State, str], None]

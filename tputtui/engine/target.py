@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from tputtui.attach.access import Access, access_of
+from tputtui.attach.access import Access, access_of, secret_from_file
 from tputtui.attach.address import Address, parse_addresses
 from tputtui.errors import UsageError, nearest
 from tputtui.profile import EngineSpec
 from tputtui.profile.spelling import flag_of
 
-__all__ = ["FLAGS", "LIVE", "SERVER", "check_arguments", "is_server", "settable", "target_of"]
+__all__ = ["FLAGS", "LIVE", "SERVER", "check_arguments", "control_token_of", "is_server",
+           "settable", "target_of"]  # fmt: skip
 
 SERVER = "server:"
-_ARGUMENTS = ("token_env", "token_file", "token_keyring", "header", "ca", "tokenizer")
+_ARGUMENTS = (
+    "token_env", "token_file", "token_keyring", "control_token_file", "header", "ca", "tokenizer",
+)  # fmt: skip
 """Arguments that a server accepts instead of vLLM's: access, and a tokenizer for text."""
 LIVE = ("max_num_seqs",)
 """Limits that some servers can change while they run; others are set when a server starts."""
@@ -58,3 +61,12 @@ def target_of(spec: EngineSpec) -> tuple[Address, Access]:
         ca=ca,
     )
     return address, access
+
+
+def control_token_of(spec: EngineSpec) -> str:
+    """The token that lets a person change the server's limits; empty where none is given.
+
+    Raises UsageError for a file that cannot be read.
+    """
+    path = str(spec.args.get("control_token_file") or "")
+    return secret_from_file(path, "--control-token-file") if path else ""

@@ -22,7 +22,8 @@ def install() -> None:
     """
     if NAME not in os.environ.get("VLLM_PLUGINS", "").split(","):
         return
-    from tputtui.plugin.core import answer
     from vllm.v1.engine.core import EngineCore
+
+    from tputtui.plugin.core import answer
 
     EngineCore.tputtui = answer

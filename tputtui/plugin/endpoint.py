@@ -151,7 +151,7 @@ class Endpoint:
         holder = f"{wanted.holder[:80]} from {request.client.host if request.client else 'here'}"
         holder = "".join(char for char in holder if char.isprintable())
         question = Question("take", lease, holder)
-        taken = []
+        taken: list[Any] = []
         for ident in self._idents():
             # In order: the first engine decides between two who ask at once.
             reply = await self._ask_one(ident, question)
@@ -277,7 +277,9 @@ class Endpoint:
         class EndedRequests(AggregateStatLoggerBase):  # type: ignore[misc]
             def __init__(self) -> None: ...
 
-            def record(self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any) -> None:
+            def record(
+                self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any
+            ) -> None:
                 if iteration_stats is not None and iteration_stats.finished_requests:
                     endpoint._note_ended(iteration_stats.finished_requests)
 

@@ -7,7 +7,7 @@ import stat
 from hmac import compare_digest
 from pathlib import Path
 
-__all__ = ["ControlToken", "VARIABLE"]
+__all__ = ["VARIABLE", "ControlToken"]
 
 VARIABLE = "TPUTTUI_CONTROL_TOKEN_FILE"
 

@@ -129,7 +129,7 @@ class Steering:
             if not self.experiments.legs:
                 self._changing.follow(seen)
             self.experiments.follow_verify(seen)
-        return replace(self.experiments.told(seen), guard=self.guard)
+        return replace(self.experiments.with_states(seen), guard=self.guard)
 
     def news(self) -> list[str]:
         """What happened by itself since this was last asked, in sentences."""

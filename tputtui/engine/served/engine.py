@@ -12,6 +12,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -23,9 +24,12 @@ from tputtui.attach.poller import Poller
 from tputtui.attach.reading import Reading
 from tputtui.attach.span import Span
 from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, StepReport
+from tputtui.engine.served.inside import Inside
 from tputtui.engine.served.link import Link
+from tputtui.engine.served.seen import SeenSteps
 from tputtui.engine.target import check_arguments
-from tputtui.errors import EngineError, KnobError
+from tputtui.engine.wire import About as AboutPlugin
+from tputtui.errors import EngineError, KnobError, UsageError
 from tputtui.knobs import KNOBS, UNTOLD, Knobs
 from tputtui.load.generator import RequestSpec
 from tputtui.measure.samples import StepSample
@@ -47,17 +51,24 @@ _UNKNOWN_LIMITS = Knobs(*[UNTOLD] * len(KNOBS))
 class ServedEngine:
     """Serves the requests of one run by sending them to `address`.
 
-    clock: monotonic seconds, the host's. Latencies are those of a client: from due, over the
-    network, to the first chunk with content. Figures from /metrics (KV cache, prefix hits,
-    preemptions) cover the requests of all clients.
+    control_token: shown to a server that has our plugin inside, to change its limits; empty to
+    watch only. clock: monotonic seconds, the host's.
+    Latencies are those of a client: from due, over the network, to the first chunk with content.
+    Figures from /metrics (KV cache, prefix hits, preemptions) cover the requests of all clients.
     """
 
     def __init__(
-        self, address: Address, access: Access, clock: Callable[[], float] = time.monotonic
+        self,
+        address: Address,
+        access: Access,
+        control_token: str = "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._address = address
         self._clock = clock
         self._link = Link(address, access, clock)
+        self._inside = Inside(self._link, control_token, clock)
+        self._seen: SeenSteps | None = None
         self._poller = Poller((address,), access, _SCRAPED_EVERY_S, clock)
         self._about = About()
         self._span = Span(0.0)
@@ -67,6 +78,7 @@ class ServedEngine:
         self._kv_blocks = self._spared = 0
         self._kv_frac = math.nan
         self._gaps: Counter[float] = Counter()
+        self._gaps_kept: list[tuple[float, int]] = []
         self._stepped_s = self._pooled_s = clock()
 
     def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
@@ -90,7 +102,11 @@ class ServedEngine:
         report(State.LOADING, "finding which tokens it takes")
         vocabulary = self._link.vocabulary(self._model)
         self._stepped_s = self._clock()
-        return self._facts(reading, vocabulary, self._stepped_s - began_s)
+        facts = self._facts(reading, vocabulary, self._stepped_s - began_s)
+        report(State.LOADING, "asking for the plugin inside it")
+        if (about := self._inside.find()) is None:
+            return facts
+        return self._with_plugin(facts, about)
 
     def submit(self, request: RequestSpec) -> None:
         """Send one request."""
@@ -117,6 +133,16 @@ class ServedEngine:
         spared = min(self._spared, tick.prompt_tokens)
         self._spared -= spared
         now_s = self._clock()
+        over = not running and not waiting
+        gaps = self._pooled(tick.gaps, now_s, over)
+        if self._seen is not None:
+            self._gaps_kept += gaps
+            samples = self._seen.take(tick.tokens)
+            gaps = self._gaps_kept if samples else []
+            if samples:
+                self._gaps_kept = []
+            last = samples[-1] if samples else None
+            return StepReport(last, tick.first, gaps, tick.ended, samples[:-1])
         duration_s, self._stepped_s = now_s - self._stepped_s, now_s
         sample = StepSample(
             end_s=now_s,
@@ -134,11 +160,19 @@ class ServedEngine:
             max_num_batched_tokens=self._knobs.max_num_batched_tokens,
             kv_blocks=self._kv_blocks,
         )
-        over = not running and not waiting
-        return StepReport(sample, tick.first, self._pooled(tick.gaps, now_s, over), tick.ended)
+        return StepReport(sample, tick.first, gaps, tick.ended)
 
     def apply(self, knobs: Knobs) -> list[Ended]:
         """Set the limits that the server can change. Raises KnobError if it refuses."""
+        if self._seen is not None:
+            old = self._knobs.as_dict()
+            changed = {name: n for name, n in knobs.as_dict().items() if n != old[name]}
+            if changed:
+                if self._inside.lost_control:
+                    raise KnobError(self._inside.lost_control)
+                self._inside.change(changed)
+            self._knobs = knobs
+            return []
         if _LIVE in self._about.live and knobs.max_num_seqs != self._knobs.max_num_seqs:
             status, reply = self._link.ask("PATCH", _RUNTIME, {_LIVE: knobs.max_num_seqs})
             if status != 200:
@@ -151,12 +185,18 @@ class ServedEngine:
         return self._link.hang_up(numbers)
 
     def preempt(self) -> int:
-        """Do nothing: only the server can preempt."""
+        """Preempt what runs above the limit, where the plugin is inside; else only it can."""
+        if self._seen is None:
+            return 0
+        with contextlib.suppress(UsageError, EngineError):
+            return self._inside.act("preempt")
         return 0
 
     def reset_prefix_cache(self) -> int | None:
         """Empty the prefix cache, if the server has its developer route for that enabled."""
-        with contextlib.suppress(EngineError):
+        with contextlib.suppress(EngineError, UsageError):
+            if self._seen is not None:
+                return self._inside.act("reset_prefix_cache")
             status, _ = self._link.ask("POST", "/reset_prefix_cache")
             return 0 if status == 200 else None
         return None
@@ -166,7 +206,8 @@ class ServedEngine:
         return Counts(*self._link.counts(), self._kv_blocks)
 
     def shutdown(self) -> None:
-        """Close all connections."""
+        """Give control back, and close all connections."""
+        self._inside.release()
         self._poller.stop(1.0)
         self._link.close()
 
@@ -228,6 +269,30 @@ class ServedEngine:
             fixed=fixed,
             stepped=False,
             kind=kind,
+        )
+
+    def _with_plugin(self, facts: EngineFacts, about: AboutPlugin) -> EngineFacts:
+        """What the plugin adds to `facts`: limits that can be changed, and steps."""
+        first = about.engines[0]
+        why = self._inside.take_control()
+        fixed = first.fixed if not why else {knob.name: why.rstrip(".") for knob in KNOBS}
+        self._seen = SeenSteps(self._inside, len(about.engines))
+        self._inside.watch()
+        self._knobs = Knobs(**first.limits)
+        self._kv_blocks = (self._knobs.num_gpu_blocks - 1) * len(about.engines)
+        return replace(
+            facts,
+            dtype=first.dtype,
+            ceilings=Knobs(**first.ceilings),
+            booted=Knobs(**first.limits),
+            kv_tokens=self._kv_blocks * first.block_size // first.kv_groups,
+            block_size=first.block_size,
+            kv_groups=first.kv_groups,
+            overlapped=first.overlapped,
+            versions={"vllm": about.vllm, **facts.versions},
+            fixed=fixed,
+            stepped=len(about.engines) == 1,
+            engines=len(about.engines),
         )
 
     def _scraped(self) -> tuple[int, int, int]:

@@ -13,6 +13,7 @@ import math
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any
 
 import aiohttp
@@ -57,7 +58,7 @@ class Inside:
         self._lock = threading.Lock()
         self._arrived: list[Steps] = []
         self._offsets: dict[int, float] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: list[Future[None]] = []
         self.about: About | None = None
         self.lost_control = ""
 
@@ -87,12 +88,12 @@ class Inside:
             self._lease = self._acted("POST", "control", Take(person())).lease
         except TputError as error:
             return error.message
-        self._link.spawn(self._keep(), self._tasks)
+        self._tasks.append(self._link.spawn(self._keep()))
         return ""
 
     def watch(self) -> None:
         """Have the steps sent."""
-        self._link.spawn(self._listen(), self._tasks)
+        self._tasks.append(self._link.spawn(self._listen()))
 
     def change(self, limits: Mapping[str, int]) -> None:
         """Put limits in force on every engine. Raises KnobError where the server refuses them."""
@@ -108,7 +109,8 @@ class Inside:
     def release(self) -> None:
         """Give control back: the limits go back to what they were before it was taken."""
         lease, self._lease = self._lease, ""
-        self._link.cancel(self._tasks)
+        while self._tasks:
+            self._tasks.pop().cancel()
         if lease:
             with contextlib.suppress(TputError):
                 self._ask("DELETE", "control", lease=lease)
@@ -145,7 +147,7 @@ class Inside:
         while self._lease:
             await asyncio.sleep(RENEW_S)
             with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
-                status, text = await self._link.asked(
+                status, text = await self._link.answer(
                     "PUT", f"{PATH}/control", None, self._headers(), _MOST_BYTES
                 )
                 if status in (403, 409) and self._lease:
@@ -190,5 +192,3 @@ def _problem(text: str, status: int) -> tuple[str, str]:
     except msgspec.MsgspecError:
         return f"The server refuses: {status} {text[:200]}.", ""
     return problem.message, problem.hint
-
-

@@ -11,7 +11,8 @@ import contextlib
 import logging
 import math
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -139,9 +140,24 @@ class Link:
         """
         return self.wait_for(self._vocabulary(model), 2 * _ANSWER_S)
 
-    def ask(self, method: str, route: str, values: object = None) -> tuple[int, str]:
-        """Status and text of another route's answer. Raises EngineError without an answer."""
-        return self.wait_for(self._ask(method, route, values))
+    def ask(
+        self,
+        method: str,
+        route: str,
+        values: object = None,
+        headers: Mapping[str, str] | None = None,
+        most: int | None = 300,
+    ) -> tuple[int, str]:
+        """Status and text of another route's answer. Raises EngineError without an answer.
+
+        values: sent as JSON; None for no body. most: characters of the text.
+        """
+        return self.wait_for(self.answer(method, route, values, headers, most))
+
+    def spawn(self, what: Coroutine[Any, Any, None]) -> Future[None]:
+        """Run `what` on the loop beside the requests, until it ends or is cancelled."""
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(what, self._loop)
 
     def send(self, number: int, prompt_tokens: int, body: bytes) -> None:
         """Send one request; its tokens appear in later ticks."""
@@ -212,7 +228,9 @@ class Link:
         await asyncio.sleep(LET_GO_S)
 
     async def _vocabulary(self, model: str) -> int:
-        status, text = await self._ask("POST", "/tokenize", {"model": model, "prompt": _TEXT}, None)
+        status, text = await self.answer(
+            "POST", "/tokenize", {"model": model, "prompt": _TEXT}, most=None
+        )
         size = _SURE
         if status == 200:
             with contextlib.suppress(msgspec.DecodeError, msgspec.ValidationError):
@@ -229,13 +247,31 @@ class Link:
             ) from None
         return size
 
-    async def _ask(
-        self, method: str, route: str, values: object, most: int | None = 300
+    async def answer(
+        self,
+        method: str,
+        route: str,
+        values: object,
+        headers: Mapping[str, str] | None = None,
+        most: int | None = 300,
     ) -> tuple[int, str]:
+        """As `ask`, on the loop. Raises aiohttp.ClientError."""
         assert self._session is not None
         url = f"{self._address.url}{route}"
-        async with self._session.request(method, url, json=values) as answer:
+        async with self._session.request(method, url, json=values, headers=headers) as answer:
             return answer.status, (await answer.text())[:most]
+
+    async def lines(self, route: str, most: int) -> AsyncIterator[bytes]:
+        """Lines of an answer that goes on, as they come. Raises aiohttp.ClientError, ValueError.
+
+        most: bytes of a line.
+        """
+        assert self._session is not None
+        url = f"{self._address.url}{route}"
+        async with self._session.get(url, read_bufsize=most) as answer:
+            answer.raise_for_status()
+            async for line in answer.content:
+                yield line
 
     @property
     def _url(self) -> str:

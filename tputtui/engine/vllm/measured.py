@@ -40,6 +40,7 @@ class MeasuredEngine(VllmEngine):
         self._work = Work()
         report = super().step()
         step = report.sample
+        assert step is not None
         between_s = step.end_s - step.duration_s - self._ended_s
         if self._work.tokens:
             self.measurements.append(

@@ -8,25 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from tputtui.engine.vllm.limits import LiveLimits
+from tputtui.engine.vllm.scheduled import Classifier, Scheduled
 
 __all__ = ["StepWatch"]
-
-
-class Scheduled(NamedTuple):
-    """What the scheduler put into a step.
-
-    running, waiting: requests. prefill, decode: tokens of the step. context: tokens that its
-    requests had computed before.
-    """
-
-    running: int = 0
-    waiting: int = 0
-    prefill: int = 0
-    decode: int = 0
-    context: int = 0
 
 
 class StepWatch:
@@ -51,8 +38,6 @@ class StepWatch:
         self.core_s = self.scheduler_s = 0.0
         self._client = engine.engine_core
         self._scheduler = self._client.engine_core.scheduler
-        self._requests = self._scheduler.requests
-        self._counts = self._scheduler.get_request_counts
         self._wrap(limits, clock, scheduled)
 
     def begin(self) -> None:
@@ -71,12 +56,13 @@ class StepWatch:
         ):
             with contextlib.suppress(AttributeError):
                 delattr(owner, name)
-        del self._client, self._scheduler, self._requests, self._counts
+        del self._client, self._scheduler
 
     def _wrap(
         self, limits: LiveLimits, clock: Callable[[], float], scheduled: Callable[[Any], None]
     ) -> None:
         scheduler, client = self._scheduler, self._client
+        classify = Classifier(scheduler)
         schedule, get_output = scheduler.schedule, client.get_output
         update = scheduler.update_from_output
 
@@ -84,7 +70,7 @@ class StepWatch:
             began_s = clock()
             limits.before_schedule()
             output = schedule(*args, **kwargs)
-            self._note_schedule(output)
+            self.scheduled = classify(output)
             scheduled(output)
             self.scheduler_s += clock() - began_s
             return output
@@ -106,29 +92,6 @@ class StepWatch:
         scheduler.schedule = watched_schedule
         scheduler.update_from_output = watched_update
         client.get_output = watched_output
-
-    def _note_schedule(self, output: Any) -> None:
-        requests = self._requests
-        tokens = output.num_scheduled_tokens
-        total = output.total_num_scheduled_tokens
-        cached = output.scheduled_cached_reqs
-        prefill = sum(tokens[request.req_id] for request in output.scheduled_new_reqs)
-        context = sum(cached.num_computed_tokens)
-        context += sum(request.num_computed_tokens for request in output.scheduled_new_reqs)
-        # Usually each other request decodes one token, and needs no closer look.
-        if 0 in cached.num_output_tokens or total - prefill > len(cached.req_ids):
-            for name, had, computed in zip(
-                cached.req_ids, cached.num_output_tokens, cached.num_computed_tokens, strict=True
-            ):
-                request = requests[name]
-                left = (request.num_tokens if had else request.num_prompt_tokens) - computed
-                # A preempted request computes all its tokens again, in chunks. Asynchronous
-                # scheduling can schedule the first decode before the first token is known; then
-                # only the rest of the prompt is prefill.
-                if not had or left > 1:
-                    prefill += max(0, min(tokens[name], left))
-        running, waiting = self._counts()
-        self.scheduled = Scheduled(running, waiting, prefill, total - prefill, context)
 
     def _note_first_tokens(self, outputs: Any) -> None:
         for output in outputs.outputs:

@@ -1,0 +1,81 @@
+"""Steps that the plugin inside a server tells of, as the samples of one engine. Engine thread.
+
+Running, waiting, prefill, decode and KV cache are the engine's, of everybody's requests; generated
+tokens are those of our own, so that every figure of throughput is about the load that we send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tputtui.engine.served.inside import Inside
+from tputtui.engine.wire import Steps
+from tputtui.measure.samples import STEP, StepSample
+
+__all__ = ["SeenSteps"]
+
+_SUMMED = ("running", "waiting", "max_num_seqs", "max_num_batched_tokens", "kv_blocks")
+_COUNTED = ("prefill_tokens", "decode_tokens", "cached_tokens", "looked_up_tokens", "preemptions",
+            "context_tokens")  # fmt: skip
+
+
+class SeenSteps:
+    """Makes samples of what `inside` receives.
+
+    engines: how many the server has. lost: steps that were not fetched in time. others: tokens that
+    the server generated for requests of others. last: the newest row of each engine.
+    """
+
+    def __init__(self, inside: Inside, engines: int) -> None:
+        self._inside = inside
+        self._engines = engines
+        self._own_tokens = 0
+        self._sample_end_s = 0.0
+        self.last: dict[int, StepSample] = {}
+        self.lost = self.generated = self.others = 0
+
+    def take(self, own_tokens: int) -> list[StepSample]:
+        """The steps that have arrived; own_tokens: ours that came since this was last called."""
+        self._own_tokens += own_tokens
+        arrived = [steps for steps in self._inside.arrived() if steps.rows]
+        if not arrived:
+            return []
+        self.lost += sum(steps.lost for steps in arrived)
+        made = [self._samples(steps) for steps in arrived]
+        self.generated += sum(each.generated_tokens for samples in made for each in samples)
+        for steps, samples in zip(arrived, made, strict=True):
+            self.last[steps.engine] = samples[-1]
+        rows = [each for samples in made for each in samples]
+        if self._engines > 1:
+            rows = [self._together(rows)]
+        return self._with_own_tokens(rows)
+
+    def _samples(self, steps: Steps) -> list[StepSample]:
+        rows = (StepSample(*row) for row in steps.rows)  # type: ignore[arg-type]
+        return [row._replace(end_s=self._inside.here_s(steps.engine, row.end_s)) for row in rows]
+
+    def _together(self, rows: Sequence[StepSample]) -> StepSample:
+        """Steps of several engines as one: totals, over the time that they took together."""
+        end_s = max(row.end_s for row in rows)
+        now = list(self.last.values())
+        values = dict.fromkeys(STEP, 0.0)
+        values |= {name: sum(getattr(row, name) for row in now) for name in _SUMMED}
+        values |= {name: sum(getattr(row, name) for row in rows) for name in _COUNTED}
+        values["kv_frac"] = sum(row.kv_frac for row in now) / len(now)
+        values["end_s"] = end_s
+        began_s = min(row.end_s - row.duration_s for row in rows)
+        values["duration_s"] = end_s - max(self._sample_end_s, began_s)
+        self._sample_end_s = end_s
+        return StepSample(**values)  # type: ignore[arg-type]
+
+    def _with_own_tokens(self, rows: list[StepSample]) -> list[StepSample]:
+        """Our own tokens in place of everybody's, spread over `rows` as those were generated."""
+        left, whole = self._own_tokens, sum(row.generated_tokens for row in rows)
+        self._own_tokens = 0
+        spread = []
+        for row in rows[:-1]:
+            share = round(left * row.generated_tokens / whole) if whole else 0
+            share = min(left, share)
+            left, whole = left - share, whole - row.generated_tokens
+            spread.append(row._replace(generated_tokens=share))
+        return [*spread, rows[-1]._replace(generated_tokens=left)]
