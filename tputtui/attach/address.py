@@ -1,4 +1,4 @@
-"""Where a server is, as a person writes it. Pure."""
+"""The address of a server, as a person writes it. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tputtui.errors import UsageError
 __all__ = ["MOST", "Address", "parse_addresses"]
 
 MOST = 64
-"""How many servers are watched at once."""
+"""The most servers watched at once."""
 
 _FORMS = "Write host:8000, https://host/prefix, or unix:/run/vllm.sock; NAME=… gives it a name."
 _BRACES = re.compile(r"\{(?:(\d{1,9})\.\.(\d{1,9})|([^{},]*(?:,[^{},]*)+))\}")

@@ -17,7 +17,7 @@ __all__ = ["Fleet", "Looked", "Scrapes"]
 
 
 class Scrapes(Protocol):
-    """Where the news comes from."""
+    """The source of news."""
 
     def news(self) -> list[News]:
         """The news since the last call."""

@@ -1,4 +1,4 @@
-"""What happened between scrapes: increases of counters over the true time between them. Pure.
+"""Figures between scrapes: increases of counters over the true time between them. Pure.
 
 Readings are kept for a span. The rate of a counter is its increase from the earliest reading that
 has it to the latest, over the time between those two. A counter that goes back shows that the

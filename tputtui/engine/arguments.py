@@ -70,7 +70,7 @@ def value_of(argument: Argument, text: str) -> EngineValue:
     """The typed text as the value that a profile's `engine:` holds; None leaves the key out.
 
     Empty and "default" mean the engine's own default. Text is read as on a command line: several
-    words are a list, quotes keep one together. Raises UsageError for what the kind rules out.
+    words are a list, quotes keep one together. Raises UsageError for a text of the wrong kind.
     """
     text = text.strip()
     if not text or (text.lower() == "default" and text not in argument.choices):
@@ -143,26 +143,26 @@ def _innermost(read: Any) -> Any:
 def _choices(action: argparse.Action) -> Iterable[str]:
     """All possible values of a choice; for text and whole numbers the values that are known."""
     if action.nargs == 0:
-        # An option that can only be set has no word for off.
+        # An option that can only be switched on has no word for off.
         return (_ON, _OFF) if isinstance(action, argparse.BooleanOptionalAction) else (_ON,)
     if action.choices is not None:
         return [str(choice) for choice in action.choices if choice is not None]
     if isinstance(action.default, Enum):
         return [str(member.value) for member in type(action.default)]
-    # Where any text goes, vLLM puts the values it knows of into the metavar.
+    # For an option that takes any text, vLLM lists the values it knows in the metavar.
     if isinstance(action.metavar, list):
         return [str(value) for value in action.metavar]
     return ("auto",) if getattr(action.type, "__name__", "").endswith("_or_auto") else ()
 
 
 def _plain(default: object) -> object:
-    """A default as a value; "{}" for a section whose every key stands at its own default."""
+    """A default as a value; "{}" for a section whose keys all have their defaults."""
     match default:
         case None | argparse.SUPPRESS:
             return None
         case Enum():
             return default.value
-        case str() | int() | float():  # bool among them
+        case str() | int() | float():  # bool included
             return default
         case dict():
             return default if _is_json(default) else {}
@@ -188,7 +188,7 @@ def _paragraph(action: argparse.Action) -> str:
     return f"{help} Also {', '.join(others)}.".strip() if others and first else help
 
 
-# -- what is typed -------------------------------------------------------------------------------
+# -- typed texts --------------------------------------------------------------------------------
 
 
 def _switch(argument: Argument, text: str) -> bool | None:
@@ -196,7 +196,7 @@ def _switch(argument: Argument, text: str) -> bool | None:
     if word in _TRUE:
         return True
     if word in _FALSE:
-        # An option that can only be set is off where it is left out.
+        # An option that can only be switched on is off when it is left out.
         return False if _OFF in argument.choices else None
     raise UsageError(
         f"{argument.name} is a switch, and {text!r} is neither on nor off.",
@@ -252,7 +252,7 @@ def _text(argument: Argument, text: str) -> EngineValue:
 
 
 def _json(argument: Argument, text: str) -> EngineValue:
-    """An object as it is; a list as several words. Brackets that are no JSON may be a pattern."""
+    """The value of a JSON text; text in brackets that is no JSON may be a pattern and stays text."""
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -268,7 +268,7 @@ def _json(argument: Argument, text: str) -> EngineValue:
 
 
 def _from_words(argument: Argument, words: list[str]) -> EngineValue:
-    """Words after the flag as `flags.from_argv` reads them: one rule for a value everywhere."""
+    """The value of words as `flags.from_argv` reads them, so the same rules apply everywhere."""
     flag = argument.name if argument.name.startswith("-") else f"--{argument.name}"
     argv = [f"{flag}={words[0]}"] if len(words) == 1 else [flag, *words]
     (value,) = flags.from_argv(argv).values()
@@ -276,7 +276,7 @@ def _from_words(argument: Argument, words: list[str]) -> EngineValue:
 
 
 def _one_word(text: str) -> bool:
-    """Whether a text reads back as itself without quotes."""
+    """Whether a text without quotes reads back as itself."""
     try:
         return shlex.split(text) == [text]
     except ValueError:

@@ -1,7 +1,7 @@
 """Built-in shapes: real architectures with published dimensions and random weights.
 
 A shape is a `config.json` shipped in the package. It needs no weights, no tokenizer and no
-network, so limits can be tuned before the weights are there. Importing this needs no vLLM.
+network, so limits can be tuned before the weights are available. Importing it needs no vLLM.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ PREFIX = "shape:"
 
 _EVERY_SHAPE: dict[str, EngineValue] = {"load_format": "dummy", "skip_tokenizer_init": True}
 _OWN: dict[str, dict[str, EngineValue]] = {
-    # Small enough that a CPU serves it at thousands of tokens/s; a KV cache small enough
-    # (32 Ki tokens) that filling it up can be seen. Compiling would cost 20 s for 5 %.
+    # The model is so small that a CPU serves thousands of tokens/s. The KV cache is so small
+    # (32 Ki tokens) that a person can watch it fill up. Compiling would cost 20 s for 5 %.
     "demo": {
         "enforce_eager": True,
         "block_size": 32,

@@ -250,7 +250,7 @@ class Orders(ABC):
         """Queue an order."""
 
     def order(self, order: Order) -> int:
-        """Give an order; returns its number. Of `SetLimits` in a row the last one counts."""
+        """Give an order; return its number. Of consecutive `SetLimits` only the last one counts."""
         # Read both before the order gets its number: they depend on the last number given.
         load, paused = self.load_wanted, self.pause_wanted
         self._given += 1

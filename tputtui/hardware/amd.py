@@ -72,7 +72,7 @@ class AmdReader:
             self.status = _sentence(error)
             return ()
         self.status = "ok" if gpus else "AMD SMI: no GPU found"
-        # Exception: a release with another signature raises whatever Python does.
+        # Exception: a call with another release's signature may raise any error of Python's.
         queries = Queries(smi, Exception)
         uuids = [f"{queries.ask('amdsmi_get_gpu_device_uuid', gpu) or ''}" for gpu in gpus]
         visible = visible_indices(self._setting(), uuids)

@@ -60,7 +60,7 @@ def sampled(smi: Queries, gpu: Any, usage: Usage, bare: GpuSample) -> GpuSample:
         util_frac=None if util is None else util / 100,
         mem_used_bytes=_times(memory.number("vram_used"), _MIB),
         mem_total_bytes=_times(memory.number("vram_total"), _MIB),
-        # ROCm 7; the MI300 before; older boards.
+        # The keys of ROCm 7, of the MI300 before ROCm 7, and of older boards.
         power_w=power.number("socket_power", "current_socket_power", "average_socket_power"),
         power_limit_w=_watts(ask("amdsmi_get_power_cap_info").number("power_cap")),
         temp_c=_temperature(smi, gpu),

@@ -1,4 +1,4 @@
-"""Which GPUs the engine may use, as CUDA reads its variable. Pure."""
+"""The GPUs that the engine may use, by CUDA's variable and rules. Pure."""
 
 from __future__ import annotations
 

@@ -142,19 +142,19 @@ def _drawn(workload: Workload, seen: _Seen, limit: int) -> Iterator[Asked]:
     index = -1
     while True:
         index += 1
-        history = 0
+        history_tokens = 0
         for turn in range(source.turns(index)):
             draft = source.draft(index, turn)
-            wanted = history + sum(piece.tokens for piece in draft.pieces)
+            wanted = history_tokens + sum(piece.tokens for piece in draft.pieces)
             if turn and wanted >= limit:
                 # The history no longer fits: the conversation is over.
                 break
             request = _cut(wanted, draft.output_tokens, limit)
             prompt = request.prompt_tokens
             # The last generated token has no KV entry: the model has not processed it.
-            shared = history - 1 if turn else seen.shared(_groups(draft.pieces, prompt))
+            shared = history_tokens - 1 if turn else seen.shared(_groups(draft.pieces, prompt))
             yield request._replace(cached_tokens=seen.cached(shared, prompt), turn=turn)
-            history = wanted + request.output_tokens
+            history_tokens = wanted + request.output_tokens
 
 
 def _cut(prompt_tokens: int, output_tokens: int, limit: int) -> Asked:

@@ -40,7 +40,7 @@ _SHIFT = np.uint64(32)
 
 
 class Piece(NamedTuple):
-    """A part of a prompt: `tokens` tokens of a stream at `number` and `turn`, or the given `ids`."""
+    """A part of a prompt: `tokens` tokens of a stream at `number` and `turn`, or just `ids`."""
 
     tokens: int
     stream: int = Stream.OWN

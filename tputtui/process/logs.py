@@ -10,7 +10,7 @@ __all__ = ["log_through"]
 
 
 def log_through(handler: logging.Handler) -> None:
-    """Point the root logger and vLLM's own at `handler`, in the log's one format."""
+    """Point the root logger and vLLM's own at `handler`, in one format."""
     handler.setFormatter(Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
     vllm = logging.getLogger("vllm")
     # Otherwise the log would contain each of its lines twice.

@@ -72,7 +72,7 @@ class ScreenStream(io.FileIO):
         if self.on and not self._tail and bytes(view[: len(_ENTER)]) == _ENTER:
             # `open_with` has entered the screen; entering again would lose the shell's cursor.
             view = view[len(_ENTER) :]
-        # A sequence may come in two pieces.
+        # A sequence may be split over two writes.
         text = self._tail + bytes(view)
         entered, left = text.rfind(_ENTER), text.rfind(_LEAVE)
         self._tail = text[-len(_ENTER) + 1 :]

@@ -1,6 +1,6 @@
-"""The profile room: what to boot, what to load it with, how its limits stand. YAML in, YAML out.
+"""Profiles: what to boot, which load to use, and the limits. Read from and written to YAML.
 
-A profile is a file a person can write by hand.
+A person can write a profile by hand.
 """
 
 from tputtui.profile.document import dump, parse

@@ -1,7 +1,7 @@
-"""A profile as a document: what `parse` takes and `dump` writes. Pure.
+"""A profile as a document: `parse` reads the YAML, `dump` writes it. Pure.
 
-Every mistake in a file is told in a sentence with the file, the place, what was expected and the
-nearest valid key.
+For a mistake in a file, the error names the file, the place, the expected value and the nearest
+valid key.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHAPE_HINT = "A profile starts with `tputtui: 1`, then `engine:`, `limits:` and 
 
 
 class LimitValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The live limits, at or below their ceilings; one left out stands as it is booted."""
+    """The live limits, at or below their ceilings; other limits keep their value from the boot."""
 
     max_num_seqs: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_num_batched_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
@@ -42,7 +42,7 @@ class LimitValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     scheduler_reserve_full_isl: bool | None = None
 
     def numbers(self) -> dict[str, int]:
-        """Name to value as `Knobs` has it, of those that are given."""
+        """Name to value, as in `Knobs`, of the limits that are given."""
         given = {k: v for k, v in msgspec.structs.asdict(self).items() if v is not None}
         return {
             name: knob(name).choices.index(value) if isinstance(value, str) else int(value)
@@ -51,13 +51,14 @@ class LimitValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 
 
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"knobs": "limits"}):
-    """A tputtui profile: what to boot, what to load it with, how its limits stand.
+    """A tputtui profile: what to boot, the load, and the limits.
 
-    tputtui: the version of this format. about: what it is for, in a line.
-    engine: the model, and any vLLM engine argument by its long name; vLLM checks those at boot.
-    goal: what requests should be served within, such as `ttft_p99: 500ms`.
-    price_per_hour: of the machine, in any currency. evidence: what was measured; written by
-    tputtui.
+    tputtui: the version of this format. about: its purpose, in a line.
+    engine: the model, and any vLLM engine argument by its long name; vLLM checks these at boot.
+    serve: flags of vLLM's HTTP server, for exports. limits: the live ones. load: the requests to
+    send.
+    goal: the times to serve requests within, such as `ttft_p99: 500ms`.
+    price_per_hour: of the machine, in any currency. evidence: measured results; written by tputtui.
     """
 
     tputtui: int
@@ -76,7 +77,7 @@ _SECTIONS |= {"knobs": _SECTIONS["limits"]}
 
 
 def parse(text: str, source: str) -> Profile:
-    """A profile from YAML `text`; `source` names the file in messages. Raises ProfileError."""
+    """Read a profile from YAML `text`; `source` names the file in errors. Raises ProfileError."""
     try:
         raw = read_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -85,9 +86,9 @@ def parse(text: str, source: str) -> Profile:
         raise ProfileError(f"{source}: expected keys and values at the top.", SHAPE_HINT)
     version = version_of(raw)
     if version is None:
-        found = f"found {raw['tputtui']!r}" if "tputtui" in raw else "the key is missing"
+        problem = f"found {raw['tputtui']!r}" if "tputtui" in raw else "the key is missing"
         raise ProfileError(
-            f"{source}: tputtui: expected the profile version {VERSION}, {found}.", SHAPE_HINT
+            f"{source}: tputtui: expected the profile version {VERSION}, {problem}.", SHAPE_HINT
         )
     if version > VERSION:
         raise ProfileError(
@@ -133,7 +134,7 @@ def _profile(raw: dict[Any, Any], source: str, section: str) -> Profile:
 
 
 def _arguments(section: str, written: Mapping[str, EngineValue]) -> dict[str, EngineValue]:
-    """In one spelling. Raises ValidationError where an argument stands twice, spelt apart."""
+    """Arguments in one spelling. Raises ValidationError for one given twice, in two spellings."""
     if twice := repeated(written):
         key, other = twice
         raise msgspec.ValidationError(
@@ -147,20 +148,20 @@ def _check_ceilings(knobs: dict[str, int], args: dict[str, EngineValue], section
         limit = knob(name)
         ceiling = ceiling_of(args, limit.argument)
         if limit.boots and ceiling is not None and value > ceiling:
-            said, above = (spoken(name, value), spoken(name, ceiling))
+            shown, above = (spoken(name, value), spoken(name, ceiling))
             raise ProfileError(
-                f"{section}.{name}: {said} is above its ceiling, engine.{limit.argument} {above}.",
+                f"{section}.{name}: {shown} is above its ceiling, engine.{limit.argument} {above}.",
                 "Raise the one or lower the other.",
             )
 
 
 def dump(profile: Profile) -> str:
-    """The YAML text `parse` reads back as the same profile."""
+    """The YAML text that `parse` turns back into the same profile."""
     return write_yaml(laid_out(document_of(profile)))
 
 
 def document_of(profile: Profile) -> dict[str, Any]:
-    """The document `dump` writes, as plain values."""
+    """The document that `dump` writes, as plain values."""
     document: dict[str, Any] = {"tputtui": VERSION}
     if profile.about:
         document["about"] = profile.about
@@ -169,7 +170,7 @@ def document_of(profile: Profile) -> dict[str, Any]:
         document["serve"] = dict(profile.serve)
     if profile.knobs:
         document["limits"] = {name: written(name, v) for name, v in profile.knobs.items()}
-    # The seed is said even where it is 0: it is what makes the load repeatable.
+    # The seed is written even if it is 0, since it makes the load repeatable.
     document["load"] = msgspec.to_builtins(profile.load) | {"seed": profile.load.seed}
     if profile.goals:
         document["goal"] = goals_to(profile.goals)
@@ -181,13 +182,13 @@ def document_of(profile: Profile) -> dict[str, Any]:
 
 
 def written(name: str, value: int) -> int | bool | str:
-    """A limit as it stands in the file: switches as true and false, other choices as words."""
+    """A limit as the file contains it: switches as true and false, other choices as words."""
     word = spoken(name, value)
     return {"off": False, "on": True}.get(word, word) if knob(name).choices else value
 
 
 def laid_out(document: dict[str, Any]) -> dict[str, Any]:
-    """The same, with small mappings two levels down on one line each."""
+    """The same document, in which small mappings two levels down take one line each."""
     return {
         key: {inner: _inline(part) for inner, part in value.items()}
         if isinstance(value, dict)

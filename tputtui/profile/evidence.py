@@ -1,7 +1,7 @@
-"""What was measured of a profile, as it stands in the file. Values only.
+"""Measured results of a profile, as the file contains them. Values only.
 
-A figure without the time it was taken over, how many requests it rests on, how sure it is, and on
-what it ran is worth nothing a week later: all of that is part of it.
+A figure is worthless a week later without its window, its number of requests, its uncertainty and
+the machine it was measured on. So all of them are stored with it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ VERIFIED: Final = "verified"
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What all parts of the evidence have in common."""
+    """The base of all parts of the evidence."""
 
 
 class Figure(_Part, frozen=True):
     """One figure, in the unit that its name ends in: `_per_s`, `_s` (seconds), `_frac`.
 
-    low, high: 95 % interval, by how much generations of requests differ; not there when the window
-    was too short to tell.
-    n: samples it rests on: requests, tokens' gaps, or engine steps.
-    drift_frac: how far it drifted within the window: of its thirds the highest above the lowest.
+    low, high: 95 % interval, from the differences between generations of requests; missing if the
+    window was too short.
+    n: number of samples: requests, gaps between tokens, or engine steps.
+    drift_frac: drift within the window: how far the highest third is above the lowest.
     """
 
     value: float
@@ -38,10 +38,10 @@ class Figure(_Part, frozen=True):
 
 
 class Span(_Part, frozen=True):
-    """The window the figures are about.
+    """The window of the figures.
 
-    phase: what it is worth: steady, not steady, or measuring (too short to tell).
-    requests: those that ended in it. saturated: more were due than it served.
+    phase: steady, not steady, or measuring (too short to decide).
+    requests: how many ended in it. saturated: more requests were due than were served.
     """
 
     phase: str
@@ -52,7 +52,7 @@ class Span(_Part, frozen=True):
 
 
 class Attained(_Part, frozen=True):
-    """A goal: the share of `n` requests that kept it, with its 95 % interval."""
+    """A goal: the share of `n` requests that met it, with its 95 % interval."""
 
     verdict: str
     met_frac: float
@@ -62,7 +62,7 @@ class Attained(_Part, frozen=True):
 
 
 class Model(_Part, frozen=True):
-    """Which model: its name, the hub's revision, and a hash of its configuration."""
+    """The model: its name, the hub's revision, and a hash of its configuration."""
 
     name: str
     revision: str = ""
@@ -70,9 +70,9 @@ class Model(_Part, frozen=True):
 
 
 class Machine(_Part, frozen=True):
-    """What it ran on. versions: of tputtui, vllm, torch and python.
+    """The machine of a measurement. versions: of tputtui, vllm, torch and python.
 
-    simulated: what is to be said of a device that was only simulated; empty for a real one.
+    simulated: a notice if the device was only simulated; empty for a real one.
     """
 
     device: str = ""
@@ -85,8 +85,8 @@ class Machine(_Part, frozen=True):
 class Measured(_Part, frozen=True, rename={"knobs": "limits"}):
     """One set of figures and everything they depend on.
 
-    knobs: the limits in force; ceilings: what was booted. load: in a person's words; its seed.
-    goals: each one's attainment, by its name.
+    knobs: the limits in force; ceilings: what was booted. load: as a person writes it. seed: of the
+    load. goals: the attainment of each goal, by its name.
     """
 
     date: str
@@ -102,14 +102,14 @@ class Measured(_Part, frozen=True, rename={"knobs": "limits"}):
 
     @property
     def missed(self) -> list[str]:
-        """The goals that were missed beyond chance, by their names."""
+        """Names of the goals that were missed by more than chance explains."""
         return [name for name, goal in self.goals.items() if goal.verdict == "missed"]
 
 
 class Change(_Part, frozen=True):
-    """verified ÷ tuned - 1, with its 95 % interval, and what that says.
+    """verified ÷ tuned - 1, with its 95 % interval and verdict.
 
-    The interval is wider by the drift that either window has shown: a boot lay between them.
+    The interval is widened by the drift in both windows, since there was a boot between them.
     """
 
     change: float
@@ -119,11 +119,11 @@ class Change(_Part, frozen=True):
 
 
 class Evidence(_Part, frozen=True):
-    """What is known of a profile.
+    """The measured results of a profile.
 
-    state: *verified* once an engine was booted with exactly its values and measured again.
-    note: why there are no figures, or how the tuner found the setting.
-    difference: by the figures' names.
+    state: *verified* after an engine was booted with exactly its values and measured again.
+    note: why there are no figures, or how the tuner chose the setting.
+    difference: verified against tuned, by the names of the figures.
     """
 
     state: Literal["tuned live", "verified"]
@@ -133,17 +133,17 @@ class Evidence(_Part, frozen=True):
     difference: dict[str, Change] = {}
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a simulation is said to have verified anything."""
+        """Raise ValueError if simulated results are marked as verified."""
         if self.state == VERIFIED and self.simulated:
             raise ValueError("what was simulated is not verified")
 
     @property
     def standing(self) -> str:
-        """What it is worth, in words."""
+        """The state in words, with a note if it is simulated."""
         return f"{self.state}, simulated" if self.simulated else self.state
 
     @property
     def simulated(self) -> bool:
-        """Whether any of it is of a simulated device."""
-        found = (self.tuned, self.verified)
-        return any(each is not None and bool(each.machine.simulated) for each in found)
+        """Whether any result is from a simulated device."""
+        results = (self.tuned, self.verified)
+        return any(each is not None and bool(each.machine.simulated) for each in results)

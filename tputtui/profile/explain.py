@@ -1,4 +1,4 @@
-"""What is wrong with a profile, in one sentence: the file, the place, what was expected. Pure."""
+"""Explains a mistake in a profile in one sentence: file, place, expected value. Pure."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["explain", "keys_of", "where"]
 def explain(
     error: str, raw: Mapping[Any, Any], source: str, sections: Mapping[str, tuple[str, ...]]
 ) -> tuple[str, str]:
-    """A sentence with file, key path and what was expected, and a hint with the nearest key.
+    """A sentence with file, key path and expected value, and a hint with the nearest key.
 
-    error: what msgspec says. raw: what the file held. sections: the keys there are, by the path of
-    their section.
+    error: the message of msgspec. raw: the content of the file.
+    sections: the valid keys, by the path of their section.
     """
     match = re.fullmatch(r"(.*?)(?: - at `(key in )?\$\.?(.*?)`)?", error, re.DOTALL)
     what, place = (match[1], match[3] or "") if match else (error, "")
@@ -44,12 +44,12 @@ def explain(
         what = f"{invalid[1]!r} is not one of {', '.join(kinds)}" if kinds else what.lower()
         hint = nearest(invalid[1], kinds)
     else:
-        what = what[:1].lower() + what[1:] + _found(raw, place)
+        what = what[:1].lower() + what[1:] + _present_value(raw, place)
     return _plain(f"{source}: {place + ': ' if place else ''}{what.rstrip('.')}."), _plain(hint)
 
 
 def where(error: Exception) -> str:
-    """Line, column and problem of a file that is no YAML."""
+    """Line, column and problem of a file that is not YAML."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
     place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -57,12 +57,12 @@ def where(error: Exception) -> str:
 
 
 def _plain(text: str) -> str:
-    """One line that does nothing to a terminal, whatever keys a file has."""
+    """One line without control characters, safe for a terminal."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def _kinds(union: Any) -> dict[str, tuple[str, ...]]:
-    """Tag → its keys, for every kind of a tagged union."""
+    """Tag → valid keys, for every kind of a tagged union."""
     kinds = [part for part in get_args(union) if hasattr(part, "__struct_fields__")]
     return {str(k.__struct_config__.tag): ("kind", *k.__struct_fields__) for k in kinds}
 
@@ -79,14 +79,14 @@ _KINDS = {
 
 
 def keys_of(kind: type[msgspec.Struct], path: str = "") -> dict[str, tuple[str, ...]]:
-    """The keys of a section and of the sections in it, by path."""
-    found = {path: kind.__struct_encode_fields__}
+    """The valid keys of a section and of the sections in it, by path."""
+    keys = {path: kind.__struct_encode_fields__}
     for field in msgspec.structs.fields(kind):
         for part in (field.type, *get_args(field.type)):
             plain = isinstance(part, type) and issubclass(part, msgspec.Struct)
             if plain and part.__struct_config__.tag is None:
-                found |= keys_of(part, f"{path}.{field.encode_name}".lstrip("."))
-    return found
+                keys |= keys_of(part, f"{path}.{field.encode_name}".lstrip("."))
+    return keys
 
 
 def _value(raw: Any, place: str) -> Any:
@@ -97,6 +97,6 @@ def _value(raw: Any, place: str) -> Any:
     return raw
 
 
-def _found(raw: Any, place: str) -> str:
+def _present_value(raw: Any, place: str) -> str:
     value = _value(raw, place)
     return f" (found {str(value)[:40]!r})" if isinstance(value, Scalar) else ""

@@ -1,4 +1,4 @@
-"""Profiles on disk: found by name, read, written whole or not at all."""
+"""Profiles on disk: looked up by name, read, and written completely or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PIPE_TIMEOUT_S = 5.0
 
 
 def read(path: Path) -> str:
-    """The text of a profile. Raises ProfileError when it cannot be one."""
+    """The text of a profile. Raises ProfileError if the file is unreadable or no text."""
     try:
         return _text(path)
     except _NoTextError as error:
@@ -33,9 +33,9 @@ def read(path: Path) -> str:
 
 
 def read_text(path: str, name: str, hint: str) -> str:
-    """The text of a small file that a person named; `name` is how sentences call it.
+    """The text of a small file that a person named; `name` is its name in errors.
 
-    Raises UsageError with the hint for what cannot be read, is no text, or larger than 1 MiB.
+    Raises UsageError with `hint` if the file cannot be read, is no text, or exceeds 1 MiB.
     """
     try:
         return _text(Path(path).expanduser()).removeprefix("\ufeff")
@@ -44,11 +44,11 @@ def read_text(path: str, name: str, hint: str) -> str:
 
 
 class _NoTextError(ValueError):
-    """Read, and not what it should be."""
+    """The file was read, but is not the expected text."""
 
 
 def _text(path: Path) -> str:
-    # Not blocking: a pipe that nobody writes to would be waited for.
+    # Non-blocking: otherwise a pipe without a writer would block forever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb", buffering=0) as file:
         data = b""
@@ -71,24 +71,24 @@ def _text(path: Path) -> str:
 
 
 def load(path: Path) -> Profile:
-    """The profile in `path`. Raises ProfileError with the file and the place."""
+    """Read the profile in `path`. Raises ProfileError with the file and the place."""
     return parse(read(path), str(path))
 
 
 def save(profile: Profile, path: Path, *, overwrite: bool = False, like: str | None = None) -> Path:
-    """Write `profile` to `path` whole or not at all; an existing file is kept unless `overwrite`.
+    """Write `profile` to `path` completely or not at all; without `overwrite` only to a new file.
 
-    like: an older text of this profile; its comments and its order are kept.
-    Raises ProfileError when the file exists or cannot be written. Returns the absolute path.
+    like: an older text of this profile, whose comments and order are kept.
+    Raises ProfileError if the file exists or cannot be written. Returns the absolute path.
     """
     text = dump(profile) if like is None else resaved(profile, like)
     return write_whole(path, text, overwrite=overwrite)
 
 
 def write_whole(path: Path, text: str, *, overwrite: bool = False, mode: int = 0o644) -> Path:
-    """Write `text` to `path` so that no reader, and no crash, ever sees a part of it.
+    """Write `text` to `path` so that neither a reader nor a crash leaves only a part of it.
 
-    Raises ProfileError when the file exists (without `overwrite`) or cannot be written.
+    Raises ProfileError if the file exists (without `overwrite`) or cannot be written.
     """
     path = path.expanduser().absolute()
     scratch: Path | None = None
@@ -96,7 +96,7 @@ def write_whole(path: Path, text: str, *, overwrite: bool = False, mode: int = 0
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True)
         if overwrite and path.exists():
-            # A link goes on pointing to its file, and the file keeps who may read it.
+            # A symbolic link keeps its target, and the file keeps its permissions.
             path = path.resolve()
             mode = path.stat().st_mode & 0o777
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
@@ -109,7 +109,7 @@ def write_whole(path: Path, text: str, *, overwrite: bool = False, mode: int = 0
         if overwrite:
             os.replace(scratch, path)
         else:
-            # A link fails if the name exists: two instances cannot both win.
+            # A hard link fails if the name exists, so two instances cannot both succeed.
             os.link(scratch, path)
             scratch.unlink()
         _sync_folder(path.parent)
@@ -127,7 +127,7 @@ def write_whole(path: Path, text: str, *, overwrite: bool = False, mode: int = 0
 
 
 def _sync_folder(folder: Path) -> None:
-    """The name as well as the content is on the disk."""
+    """Flush the folder, so that the name of a new file is on the disk, too."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -141,12 +141,15 @@ def shipped() -> dict[str, Path]:
 
 
 def users() -> dict[str, Path]:
-    """Name to path of the person's own."""
+    """Name to path of the person's own profiles."""
     return {path.stem: path for path in _listed(user_dir())}
 
 
 def find(name: str) -> Path:
-    """The file that `--profile NAME` means: a path, else a user's profile, else a shipped one."""
+    """The file for `--profile NAME`: a path, else a user's profile, else a shipped one.
+
+    Raises ProfileError if there is none.
+    """
     if "/" in name or name.endswith((".yaml", ".yml")):
         return Path(name).expanduser()
     known = shipped() | users()
@@ -161,7 +164,7 @@ def find(name: str) -> Path:
 
 
 def user_dir() -> Path:
-    """Where a person keeps profiles that are found by name."""
+    """The folder of a person's profiles, which are looked up by name."""
     base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     return Path(base).expanduser() / "tputtui" / "profiles"
 

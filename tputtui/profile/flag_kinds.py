@@ -1,7 +1,7 @@
-"""How many values each flag of `vllm serve` takes, and of which kind. Pure; data alone.
+"""Number and kind of the values that each flag of `vllm serve` takes. Pure; data only.
 
-Read off the parser of vLLM 0.32; a test holds it against the one that is installed. A flag that is
-not here, of another version, is read as it is written.
+Taken from the parser of vLLM 0.32; a test compares it with the installed one. A flag of another
+version that is missing here is read as it is written.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SWITCHES = frozenset({
     "trust_remote_code", "trust_request_chat_template", "trust_request_mm_kwargs",
     "use_fp64_gumbel", "use_replayssm", "use_tqdm_on_load",
 })  # fmt: skip
-"""No value; most of them turned off as `--no-x`."""
+"""No value; `--no-x` switches most of them off."""
 WHOLE = frozenset({
     "api_server_count", "block_size", "cp_kv_cache_interleave_size",
     "cpu_distributed_timeout_seconds", "data_parallel_rank", "data_parallel_rpc_port",
@@ -114,4 +114,4 @@ SEVERAL = frozenset({
 })  # fmt: skip
 """One value or more, up to the next flag."""
 APPENDED = frozenset({"middleware"})
-"""One value each time, kept together."""
+"""One value each time; repeated flags add up."""

@@ -1,6 +1,6 @@
-"""Profiles of older versions, made into the present one. Pure.
+"""Converts profiles of older versions into the present version. Pure.
 
-A version more is a line in `_STEPS`: what turns the raw document of one version into the next's.
+A new version needs an entry in `_STEPS` that converts a raw document from the version before it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ VERSION = 1
 FORMER_KEYS = {"knobs": "limits"}
 """Keys as they were called once, and are still read, by section or not; to their names."""
 _DRAFT = 0
-"""Written before the format was settled: it says 1 as well, and is known by its evidence, which
-stood there without sections."""
+"""A draft of the format: its version is 1 as well, but its evidence has no sections."""
 
 
 def version_of(raw: Mapping[Any, Any]) -> int | None:
-    """The version of a raw document; None when it says none."""
+    """The version of a raw document; None without a valid one."""
     version = raw.get("tputtui")
     if not isinstance(version, int) or isinstance(version, bool) or version < VERSION:
         return None
@@ -31,7 +30,7 @@ def version_of(raw: Mapping[Any, Any]) -> int | None:
 
 
 def migrated(raw: dict[Any, Any], version: int) -> dict[Any, Any]:
-    """The raw document of `version` as one of the present version; `raw` is left as it is."""
+    """Convert the raw document of `version` into the present version; `raw` is not changed."""
     for step in _STEPS[version:]:
         raw = step(raw)
     return _with_limits(raw)
@@ -55,13 +54,13 @@ def _is_draft(evidence: Mapping[Any, Any]) -> bool:
 
 
 def _from_draft(raw: dict[Any, Any]) -> dict[Any, Any]:
-    """Flat figures become sections; intervals were not kept then, and so are not there."""
+    """Convert flat figures into sections; a draft has no intervals."""
     flat: dict[str, Any] = raw["evidence"]
     rest = {key: value for key, value in raw.items() if key != "evidence"}
     if not flat:
         return rest
-    said = str(flat.get("state", ""))
-    _, _, why = said.partition("; ")
+    state = str(flat.get("state", ""))
+    _, _, why = state.partition("; ")
     evidence: dict[str, Any] = {"state": "tuned live"}
     if why:
         evidence["note"] = why
@@ -76,10 +75,10 @@ def _measured(flat: dict[str, Any], raw: dict[Any, Any]) -> dict[str, Any]:
         if isinstance(flat.get(old), int | float):
             figures[new] = {"value": flat[old]}
     for name in ("ttft", "tpot", "itl", "e2e"):
-        found = flat.get(f"{name}_s")
+        latencies = flat.get(f"{name}_s")
         for share in ("p50", "p90", "p99"):
-            if isinstance(found, dict) and share in found:
-                figures[f"{name}_{share}_s"] = {"value": found[share], "n": found.get("n")}
+            if isinstance(latencies, dict) and share in latencies:
+                figures[f"{name}_{share}_s"] = {"value": latencies[share], "n": latencies.get("n")}
     goodput = flat.get("goodput")
     goodput = goodput if isinstance(goodput, dict) else {}
     if "requests_per_s" in goodput:

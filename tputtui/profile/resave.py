@@ -1,7 +1,7 @@
-"""A profile written over an older text of it: comments, order and spelling stay. Pure.
+"""Writes a profile over an older text of it, and keeps comments, order and spelling. Pure.
 
-Only what has changed in meaning is touched. What is made this way is read back before it counts:
-where it would not be the same profile, it is written plainly instead.
+Only values that have changed are replaced. The new text is read back: if it yields another profile,
+the profile is written without the old text.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ __all__ = ["resaved"]
 
 
 def resaved(profile: Profile, old: str) -> str:
-    """`profile` as text that keeps what it can of `old`, the text of a profile."""
+    """The text of `profile` that keeps as much as possible of `old`, an older text."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     yaml = YAML()
     yaml.preserve_quotes = True
-    # Lines are broken where the person broke them.
+    # Keeps the line breaks of the old text.
     yaml.width = 1 << 20
     try:
         before = document_of(parse(old, ""))
@@ -43,7 +43,7 @@ def resaved(profile: Profile, old: str) -> str:
 
 
 def _merge(node: Any, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Put into `node`, whose meaning is `before`, what `after` has that differs."""
+    """Write the differences between `before` and `after` into `node`, which means `before`."""
     spelt = {FORMER_KEYS.get(key, named(key)): key for key in node if isinstance(key, str)}
     for key in before.keys() - after.keys():
         if key in spelt:
@@ -68,7 +68,7 @@ def _merge(node: Any, before: Mapping[str, Any], after: Mapping[str, Any]) -> No
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Equal, and of the same types: True is not 1 here."""
+    """Whether two values and their types are equal: True is not 1 here."""
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
@@ -77,12 +77,12 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _kind(section: Mapping[str, Any]) -> object:
-    """Sections of another kind (a closed loop, Poisson arrivals) are written anew."""
+    """The kind of a section; a section whose kind changes (closed to Poisson) is written anew."""
     return section.get("kind")
 
 
 def _made(value: Any) -> Any:
-    """A value as ruamel writes it so that `read_yaml` reads the same."""
+    """A value that ruamel writes in such a way that `read_yaml` reads the same value."""
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
     from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 

@@ -1,7 +1,7 @@
-"""The JSON Schema of a profile, for editors: completion, help, mistakes as they are typed. Pure.
+"""The JSON Schema of a profile, for editors: completion, help, mistakes while typing. Pure.
 
-Made from the types that read profiles, so that the two cannot drift apart. vLLM's own arguments
-are any: which there are depends on the vLLM installed.
+Made from the types that read profiles, so the two always agree; the docstrings of these types are
+the descriptions. vLLM's own arguments may be any, since they depend on the installed vLLM.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LIMIT = r"^[0-9.eE+-]+\s*(µs|us|ms|s|min)$"
 
 
 def schema_text() -> str:
-    """The schema as JSON, to be written to a file."""
+    """The schema as JSON, for a file."""
     schema = _without_null(msgspec.json.schema(Document))
     document = schema["$defs"]["Document"]
     document["title"] = "tputtui profile"
@@ -64,7 +64,7 @@ def schema_text() -> str:
 
 
 def _without_null(part: Any) -> Any:
-    """The schema without what editors stumble over: a key is left out, not null; plain texts."""
+    """Simplify the schema for editors: keys are optional instead of null, texts are unindented."""
     if isinstance(part, list):
         return [_without_null(each) for each in part]
     if not isinstance(part, dict):

@@ -1,4 +1,4 @@
-"""What a profile is: one setting of everything, as a value. Pure."""
+"""A profile as a value: engine, limits, load and goals. Pure."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ EngineValue = Scalar | None | list[Scalar] | dict[str, Any]
 
 
 class EngineSpec(msgspec.Struct, frozen=True):
-    """What needs a boot: the model and any of vLLM's engine arguments, named as vLLM names them."""
+    """The part that needs a boot: the model and vLLM's engine arguments, under vLLM's names."""
 
     model: str
     args: dict[str, EngineValue] = {}
 
     def overridden(self, model: str | None, args: dict[str, EngineValue]) -> EngineSpec:
-        """A copy with another model and further arguments put on top."""
+        """A copy with another model (None keeps it) and with `args` replacing arguments."""
         return EngineSpec(model or self.model, {**self.args, **args})
 
 
 def tokenizer_of(spec: EngineSpec) -> str:
-    """Where the model's own tokenizer is: a path or a hub id; empty for a shape or a server."""
+    """Path or hub id of the model's tokenizer; empty for a shape or a server without one."""
     named = spec.args.get("tokenizer")
     if isinstance(named, str) and named:
         return named
@@ -41,24 +41,23 @@ DEFAULT_WORKLOAD = Workload(
     prompt=LogNormal(120, 0.5, 16, 512),
     output=LogNormal(80, 0.4, 16, 256),
 )
-"""The embedded default: short chats, half as many again in flight as 64 sequences can run."""
+"""The default load: short chats, with 96 requests in flight, 1.5 times 64 sequences."""
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """One setting of everything.
-
-    serve: flags of vLLM's HTTP server, without effect in process; for exports.
-    knobs: the live limits by name; one left out stands at its ceiling.
-    goals: what the load should be served within.
-    price_per_hour: what the machine costs, in any currency; for the cost of a million tokens.
-    evidence: what was measured of it; None when nothing was.
-    """
+    """What to boot, the limits, the load, and what is expected of them."""
 
     engine: EngineSpec
     load: Workload = DEFAULT_WORKLOAD
     knobs: dict[str, int] = {}
+    """The live limits by name; a limit left out keeps its value from the boot."""
     about: str = ""
+    """Its purpose, in a line."""
     evidence: Evidence | None = None
+    """Measured results; None without any."""
     goals: tuple[Goal, ...] = ()
+    """The times to serve requests within."""
     price_per_hour: float | None = None
+    """Price of the machine, in any currency, for the cost of a million tokens; None if unknown."""
     serve: dict[str, EngineValue] = {}
+    """Flags of vLLM's HTTP server; only exports use them."""

@@ -1,11 +1,11 @@
-"""vLLM's engine arguments in one spelling, whoever wrote them and however. Pure.
+"""Converts every spelling of vLLM's engine arguments into one. Pure.
 
 canonical({"-tp": "02", "-cc.mode": 3, "no-async-scheduling": True})
     →  {"tensor_parallel_size": 2, "compilation_config": {"mode": 3}, "async_scheduling": False}
 
-Everything that is compared, checked, saved or exported comes through here first. The rules are
-those of the parser of `vllm serve`, which has the last word at a boot; a test holds the tables
-against it. Nothing here imports vLLM.
+All arguments pass through here before they are compared, checked, saved or exported. The rules are
+those of the parser of `vllm serve`, which decides at a boot; a test compares the tables with it.
+This module does not import vLLM.
 """
 
 from __future__ import annotations
@@ -48,15 +48,14 @@ OTHER_NAMES: Mapping[str, str] = {
     "-tp": "tensor_parallel_size",
     "device_memory_utilization": "gpu_memory_utilization",
 }
-"""Short and second names, to the one that stands in a profile."""
+"""Short and alternative names to the name that a profile uses."""
 _AUTOMATIC = -1
 _SUFFIXED = re.compile(r"\d+(\.\d+)?[kKmMgGtT]")
 
 
 def canonical(args: Mapping[str, Any]) -> dict[str, Any]:
-    """`args` by their long names, numbers as numbers, `no_x: true` as `x: false`, keys inside an
-    argument (`x.key`) and JSON as a mapping. Of two spellings of one the later counts, as for
-    vLLM."""
+    """`args` under their long names: numbers as numbers, `no_x: true` as `x: false`, keys inside an
+    argument (`x.key`) and JSON as a mapping. Of two spellings the later one counts, as in vLLM."""
     plain: dict[str, Any] = {}
     inner: dict[str, dict[str, Any]] = {}
     for written, value in args.items():
@@ -67,16 +66,16 @@ def canonical(args: Mapping[str, Any]) -> dict[str, Any]:
             plain[name] = _typed(name, value)
         elif path and value is not None:
             _put(inner.setdefault(head, {}), path, value)
-    # The parser puts these behind everything else, one for each spelling of the name, so they
-    # replace the argument as a whole.
+    # The parser handles these after everything else, one for each spelling of the name, so they
+    # replace the whole argument.
     return plain | {named(head): value for head, value in inner.items()}
 
 
 def repeated(args: Mapping[str, Any]) -> tuple[str, str] | None:
-    """An argument that stands twice, spelt apart: both of its names; None where none does."""
+    """Both names of an argument that is given twice in two spellings; None without one."""
     seen: dict[str, str] = {}
     for key, value in args.items():
-        # `x` and `x.key` are one argument, of which vLLM takes the second.
+        # `x` and `x.key` are one argument; vLLM uses the second.
         (name,) = canonical({key.partition(".")[0]: value})
         whole = seen.get(name, key)
         if whole != key and "." not in whole + key:
@@ -86,7 +85,7 @@ def repeated(args: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def named(written: str) -> str:
-    """An argument's one name: `-tp`, `--tensor-parallel-size` and `tensor_parallel_size` alike."""
+    """The name of an argument for `-tp`, `--tensor-parallel-size` or `tensor_parallel_size`."""
     if written.startswith("-") and not written.startswith("--"):
         return OTHER_NAMES.get(written, written)
     name = written.removeprefix("--").replace("-", "_")
@@ -94,8 +93,8 @@ def named(written: str) -> str:
 
 
 def flag_of(name: str) -> str:
-    """An argument's flag. vLLM takes dashes for underscores in it, not in a key inside its value
-    (`--x.a_b`)."""
+    """An argument's flag. vLLM replaces dashes by underscores in the flag, but not in a key inside
+    its value (`--x.a_b`)."""
     if name.startswith("-"):
         return name
     head, dot, key = name.partition(".")
@@ -103,13 +102,13 @@ def flag_of(name: str) -> str:
 
 
 def ceiling_of(args: Mapping[str, Any], argument: str) -> int | None:
-    """The number that an argument is given; None where vLLM chooses it (left out, or -1)."""
+    """The number of an argument; None if vLLM chooses it (left out, or -1)."""
     value = args.get(argument)
     return int(value) if isinstance(value, int | float) and value > _AUTOMATIC else None
 
 
 def _switched(name: str, value: Any) -> tuple[str, Any]:
-    """A value that follows a letter at once (`-O3`), and a switch spelt as its contrary."""
+    """Split a value from its letter (`-O3`), and turn `no_x` into x with the opposite value."""
     if name.startswith("-") and value is True and (whole := OTHER_NAMES.get(name[:2])):
         rest = name[2:]
         return whole, int(rest) if rest.isdecimal() else rest
@@ -119,7 +118,7 @@ def _switched(name: str, value: Any) -> tuple[str, Any]:
 
 
 def _typed(name: str, value: Any) -> Any:
-    """A value as vLLM's parser would make it, as far as its kind is known here."""
+    """The value that vLLM's parser makes of it, if its kind is known here."""
     if isinstance(value, list) and len(value) == 1 and name in SEVERAL | APPENDED:
         value = value[0]
     if name in WHOLE:
@@ -154,8 +153,8 @@ def _fraction(text: str) -> Any:
 
 
 def from_json(text: str) -> Any:
-    """What a JSON text says; the text itself where it is none, or says what YAML and other
-    parsers do not (NaN)."""
+    """The value of a JSON text; the text itself if it is no JSON, or contains a value that YAML and
+    other parsers lack (NaN)."""
     try:
         return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -183,6 +182,6 @@ def _put(into: dict[str, Any], path: str, value: Any) -> None:
 
 
 def _read(word: str) -> Any:
-    """What follows a dotted key, as vLLM reads it: JSON, a number with a suffix, or a word."""
+    """The value of a dotted key, as vLLM reads it: JSON, a number with a suffix, or a word."""
     value = from_json(word)
     return whole_number(word) if value == word and _SUFFIXED.fullmatch(word) else value

@@ -1,7 +1,7 @@
-"""YAML as profiles take it: plain values and nothing that could run, loop or surprise. Pure.
+"""The YAML of profiles: plain values only, without features that execute, loop or surprise. Pure.
 
-Left out of YAML: aliases (no cycles, and no few lines that expand to gigabytes), tags, merge keys,
-keys that stand twice, dates (they stay text) and base-60 numbers (12:30 is no 750).
+Not supported: aliases (cycles, and a few lines that expand to gigabytes), tags, merge keys,
+duplicate keys, dates (they stay text) and base-60 numbers (12:30 is not 750).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FLOAT = re.compile(
 
 
 def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
-    """Which plain words are null, booleans or numbers, by their first character."""
+    """Patterns of plain words that are null, booleans or numbers, by their first character."""
     ours = {
         first: [(tag, pattern) for tag, pattern in known if tag.rpartition(":")[2] in _KEPT]
         for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -49,7 +49,7 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def flatten_mapping(self, node: Any) -> None:
-        """Merge keys (<<) are keys like any other."""
+        """Do nothing: a merge key (<<) is a key like any other."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -62,7 +62,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_finite(self, node: Any) -> float:
-        """A number; one too large for a float is refused rather than infinite."""
+        """A number; a number too large for a float is refused, not read as infinity."""
         value = self.construct_yaml_float(node)
         if not math.isfinite(value):
             raise _refused(f"{node.value} is too large a number", node.start_mark)
@@ -107,12 +107,12 @@ def read_yaml(text: str) -> Any:
 
 
 def write_yaml(document: dict[str, Any]) -> str:
-    """Text that `read_yaml` reads back as `document`."""
+    """Text that `read_yaml` turns back into `document`."""
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 def is_ambiguous(text: str) -> bool:
-    """Whether a string has to be quoted so as not to be read as a number, boolean or null."""
+    """Whether a string without quotes would be read as a number, boolean or null."""
     first = text[:1]
     known = _Loader.yaml_implicit_resolvers
     candidates = [*known.get(first, []), *known.get(None, [])]  # type: ignore[call-overload]

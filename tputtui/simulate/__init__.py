@@ -1,9 +1,9 @@
-"""The simulation room: what a step costs on a device that is not here. Pure; knows no vLLM.
+"""Computes the cost of a step on a device that is not in this machine. Pure; knows no vLLM.
 
-devices  what is on the datasheets
-sizes    what a model weighs and computes
-work     what a step is asked to do
-cost     what that takes: from the datasheet, or from a calibration
-memory   how large the KV cache is
-clock    time that the simulation itself supplies
+devices  figures from datasheets
+sizes    parameters and dimensions of a model
+work     the work of a step
+cost     the time for that work, from the datasheet or from a calibration
+memory   KV cache size of such a device
+clock    the clock of the simulation
 """

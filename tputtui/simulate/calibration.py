@@ -1,4 +1,4 @@
-"""A calibration as a small YAML file: what was measured of one model on one device. Pure."""
+"""A calibration as a small YAML file: measured times of one model on one device. Pure."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ VERSION = 1
 _HINT = "`tputtui calibrate MODEL -o FILE` writes one."
 _OF_THE_MODEL = ("dtype", "quantization", "kv_cache_dtype", "tensor_parallel_size",
                  "pipeline_parallel_size", "enforce_eager")  # fmt: skip
-"""Arguments that make another model of it, as far as its time goes."""
+"""Arguments that change the times of a model, so a calibration is valid only for its own."""
 
 
 class Residual(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One of the loads that were measured.
+    """How well the fit predicts one of the measured loads.
 
-    off_frac: the time of its steps as the others predict it ÷ as it was, - 1.
+    load: its label. seconds: total time of its `steps` steps. off_frac: their predicted time,
+    fitted without this load, ÷ their measured time, - 1.
     """
 
     load: str
@@ -40,37 +41,38 @@ class Residual(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What was measured, and of what.
-
-    error_frac: half the width of the 95 % interval of a load's time that was not among those
-    fitted, by the residuals. overlapped: whether that engine schedules ahead, where nobody says.
-    engine: the arguments that it settled on by itself on that device.
-    booted: those that it was given.
-    """
+    """The fitted times, and the engine that was measured."""
 
     tputtui_calibration: int
+    """Version of this format."""
     model: str
     config_sha256: str
+    """Hash of the model's configuration."""
     device: str
     vllm: str
+    """Version of vLLM."""
     date: str
     error_frac: float
+    """Half the width of the 95 % interval for the time of a new load, from the residuals."""
     overlapped: bool
+    """Whether that engine scheduled a step while the previous one ran, by default."""
     engine: dict[str, EngineValue]
+    """Arguments that vLLM derived for that device."""
     booted: dict[str, EngineValue]
+    """Arguments given at the boot."""
     fitted: Fitted
     residuals: list[Residual]
 
     @property
     def defaults(self) -> dict[str, EngineValue]:
-        """Engine arguments that make the engine that was measured."""
+        """Engine arguments that reproduce the measured engine."""
         given = {name: self.booted[name] for name in _OF_THE_MODEL if name in self.booted}
         return {**self.engine, **given}
 
     def check(self, model: str, args: Mapping[str, Any]) -> None:
-        """Raise UsageError where this is another model, or another way of running it.
+        """Raise UsageError for another model, or for arguments that change its times.
 
-        args: as vLLM's parser has read them.
+        args: from vLLM's parser.
         """
         if model != self.model:
             raise UsageError(
@@ -97,7 +99,7 @@ def is_calibration(text: str) -> bool:
 
 
 def calibration_at(path: str | Path) -> Calibration:
-    """The calibration in a file. Raises ProfileError with the file and the place."""
+    """Read the calibration in a file. Raises ProfileError with the file and the place."""
     path = Path(path).expanduser()
     try:
         raw = read_yaml(read(path))
@@ -116,12 +118,12 @@ def calibration_at(path: str | Path) -> Calibration:
 
 
 def calibration_text(calibration: Calibration) -> str:
-    """As it stands in a file."""
+    """The text of the calibration's file."""
     plain: dict[str, Any] = msgspec.to_builtins(calibration)
     plain["residuals"] = [Inline(each) for each in plain["residuals"]]
     return write_yaml(plain)
 
 
 def save_calibration(calibration: Calibration, path: Path) -> Path:
-    """Write it whole or not at all. Raises ProfileError; returns the absolute path."""
+    """Write the file completely or not at all; return its absolute path. Raises ProfileError."""
     return write_whole(path, calibration_text(calibration))

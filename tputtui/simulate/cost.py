@@ -1,9 +1,8 @@
-"""What a step takes on a device: the roofline of its datasheet. Pure.
+"""The time of a step on a device, by the roofline of its datasheet. Pure.
 
 Williams, Waterman, Patterson, "Roofline: an insightful visual performance model for multicore
-architectures", CACM 52(4), 2009: what is computed and what is read from memory overlap, and the
-longer of both is what a part of the step takes. Its parts (matrices, attention, communication) come
-after each other.
+architectures", CACM 52(4), 2009: arithmetic and memory reads overlap, so a part of the step takes
+the longer of both. The parts (matrices, attention, communication) follow one another.
 """
 
 from __future__ import annotations
@@ -19,46 +18,46 @@ from tputtui.simulate.work import Work
 __all__ = ["Cost", "Roofline"]
 
 COMPUTE_REACHED, BANDWIDTH_REACHED = 0.7, 0.8
-"""What large matrix products and streaming reads reach of the datasheet's peaks: assumptions."""
+"""Shares of the datasheet's peaks that large matrix products and reads reach: assumptions."""
 ATTENTION_REACHED = 0.5
-"""Of the peak rate, by the attention of a prefill: an assumption."""
+"""Share of the peak rate that the attention of a prefill reaches: an assumption."""
 LINK_REACHED = 0.7
 LAYER_S = 12e-6
-"""Ends and starts of a layer's kernels, in a CUDA graph: an assumption."""
+"""Time to start and end a layer's kernels in a CUDA graph: an assumption."""
 STEP_S = 0.3e-3
-"""Sampling, and copies to and from the host: an assumption."""
+"""Time of sampling and of copies to and from the host: an assumption."""
 HOP_S = 8e-6
-"""An all-reduce of next to nothing: an assumption."""
+"""Time of an all-reduce with almost no data: an assumption."""
 HOST_S, HOST_SEQUENCE_S = 0.5e-3, 12e-6
-"""vLLM's own Python for a step, and a sequence in it, on a server's CPU: an assumption."""
+"""Time of vLLM's Python for a step and for a sequence in it, on a server's CPU: assumptions."""
 
 
 class Cost(Protocol):
-    """Seconds that things take."""
+    """The times of steps and requests, in s."""
 
     def device_s(self, work: Work) -> float:
-        """The device, for a step."""
+        """Time of the device for a step."""
 
     def host_s(self, work: Work) -> float:
-        """vLLM's own Python, for a step."""
+        """Time of vLLM's Python for a step."""
 
     def submit_s(self) -> float:
-        """vLLM's own Python, for taking up one request."""
+        """Time of vLLM's Python to accept one request."""
 
     @property
     def spread(self) -> Sequence[float]:
-        """Factors that steps of the same work differ by, each as likely; 1 on average."""
+        """Equally likely factors by which steps of the same work differ; 1 on average."""
 
 
 @dataclass(frozen=True, slots=True)
 class Roofline:
-    """Costs by a device's datasheet; `device` times ranks × stages."""
+    """Times by a datasheet, on ranks × stages copies of `device`."""
 
     device: Device
     sizes: Sizes
 
     def device_s(self, work: Work) -> float:
-        """All stages of the pipeline together."""
+        """Time of all pipeline stages together, in s."""
         if not work.tokens:
             return 0.0
         return (
@@ -70,16 +69,16 @@ class Roofline:
         )
 
     def host_s(self, work: Work) -> float:
-        """Assumed, not of any datasheet."""
+        """An assumption: no datasheet contains it."""
         return HOST_S + HOST_SEQUENCE_S * work.sequences
 
     def submit_s(self) -> float:
-        """Left to the other threads of a server."""
+        """Zero: other threads of a server do this work."""
         return 0.0
 
     @property
     def spread(self) -> Sequence[float]:
-        """No datasheet tells it."""
+        """Always 1: no datasheet contains the spread."""
         return (1.0,)
 
     # -- parts -----------------------------------------------------------------------------
@@ -103,7 +102,7 @@ class Roofline:
         windowed = min(seen, work.decodes * sizes.window)
         read = sizes.kv_bytes * (seen * (1 - sizes.windowed) + windowed * sizes.windowed)
         decode_s = read / self._bytes_per_s / sizes.kv_ranks
-        # Scores and their sum of values: two products each way.
+        # Two products: the scores, and the weighted sum of values.
         near = min(work.prefill_pairs, float(work.prefill_tokens) * sizes.window)
         full_width = sizes.attention_width - sizes.windowed_width
         products = full_width * work.prefill_pairs + sizes.windowed_width * near
@@ -114,6 +113,6 @@ class Roofline:
         sizes, ranks = self.sizes, self.sizes.ranks
         if ranks == 1:
             return 0.0
-        # Two all-reduces a layer; a ring sends 2 (n - 1) / n of the data over each link.
+        # Two all-reduces per layer; a ring sends 2 (n - 1) / n of the data over each link.
         sent = 2 * (ranks - 1) / ranks * work.tokens * sizes.hidden * sizes.dtype_bytes
         return 2 * sizes.layers * (HOP_S + sent / (self.device.link_gbs * 1e9 * LINK_REACHED))

@@ -1,8 +1,8 @@
 """Accelerators by their datasheets: arithmetic, bandwidth, memory. Values only.
 
-The figures are for one device and dense arithmetic: where a maker prints a rate with sparsity, half
-of it. `seen` says where each was read, which often is a page that quotes the datasheet; what is
-marked `unseen` there was not found written by anyone, and is what is commonly said.
+The figures are for one device and dense arithmetic; a rate that a maker gives with sparsity is
+halved. `seen` names the source of the figures, often a page that quotes the datasheet. A figure
+marked `unseen` there has no source, and is a commonly used value.
 """
 
 from __future__ import annotations
@@ -16,22 +16,26 @@ __all__ = ["DEVICES", "Device", "device_named"]
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One accelerator.
-
-    bf16_tflops, fp8_tflops: peak dense tensor rate, sums in float32, in 10¹² operations/s; fp8 is
-    0 where there is none. bandwidth_gbs: of its memory, in 10⁹ bytes/s. memory_gib: what its
-    driver reports. link_gbs: to its peers, one direction, in 10⁹ bytes/s. tdp_w: W.
-    """
+    """One accelerator."""
 
     name: str
+    """As a person types it."""
     title: str
+    """As the screen shows it."""
     bf16_tflops: float
+    """Peak dense tensor rate with sums in float32, in 10¹² operations/s."""
     fp8_tflops: float
+    """The same for fp8; 0 if the device has none."""
     bandwidth_gbs: float
+    """Memory bandwidth in 10⁹ bytes/s."""
     memory_gib: float
+    """Memory in GiB, as its driver reports it."""
     link_gbs: float
+    """Bandwidth to its peers, one direction, in 10⁹ bytes/s."""
     tdp_w: float
+    """Thermal design power in W."""
     seen: str
+    """Sources of the figures."""
 
 
 _A100 = "glennklockwood.com/garden/processors/A100, which cites NVIDIA's datasheet 1758950"
@@ -67,13 +71,13 @@ _ALSO = {"a100-80gb": "a100", "h100-sxm": "h100", "4090": "rtx4090", "5090": "rt
 
 
 def device_named(text: str) -> Device:
-    """The device called `text`, as in h100. Raises UsageError."""
+    """The device with the name `text`, such as h100. Raises UsageError for an unknown one."""
     name = text.strip().lower().replace("_", "-").replace(" ", "-")
     name = name.removeprefix("nvidia-").removeprefix("amd-").replace("rtx-", "rtx")
-    found = _BY_NAME.get(_ALSO.get(name, name))
-    if found is None:
+    device = _BY_NAME.get(_ALSO.get(name, name))
+    if device is None:
         raise UsageError(
             f"There is no device called {text!r} to simulate.",
             nearest(name, _BY_NAME) or f"Known: {', '.join(_BY_NAME)}; or a calibration's file.",
         )
-    return found
+    return device

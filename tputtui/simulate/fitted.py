@@ -1,9 +1,9 @@
-"""What a step takes by a calibration: sums of parts that were measured. Pure.
+"""The time of a step by a calibration: a sum of measured parts. Pure.
 
-The device's time is piecewise linear in the tokens scheduled, since the matrices' part of it is
-flat where weights are read and steep where arithmetic counts, and linear in the rest. What is
-fitted is what a step usually takes; since a load's time is a sum, it is then scaled to the mean,
-and how single steps scatter about that is kept beside it.
+The device's time is piecewise linear in the scheduled tokens, since the time of the matrices is
+flat while weight reads dominate and steep while arithmetic dominates. It is linear in the other
+counts. The fit gives the typical time of a step. Since the time of a load is a sum of steps, the
+fit is then scaled to the mean, and the scatter of single steps is kept beside it.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ _QUANTILES, _ALIKE = 20, 8
 
 
 class Measurement(msgspec.Struct, frozen=True):
-    """One step of the engine that is calibrated.
-
-    device_s, host_s: of the step, spent in the model and in vLLM's own Python around it.
-    between_s: from the step before to this one, NaN where nothing was in flight meanwhile;
-    submitted: requests handed over in it. load: which of the calibration's loads it was of.
-    """
+    """One step of the engine that is calibrated."""
 
     load: int
+    """Index of the calibration's load that ran."""
     work: Work
     device_s: float
+    """Seconds of the step in the model."""
     host_s: float
+    """Seconds of the step in vLLM's Python."""
     between_s: float
+    """Seconds between the previous step and this one; NaN if nothing was in flight meanwhile."""
     submitted: int
+    """Requests submitted in that time."""
 
 
 class Coefficient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Seconds for one of something, with half the width of its 95 % interval.
+    """Seconds per unit, with half the width of the 95 % interval.
 
-    Without `error_s` it did not vary enough by itself for one.
+    `error_s` is missing if the count did not vary independently enough to estimate it.
     """
 
     value_s: float
@@ -53,31 +53,39 @@ class Coefficient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Fitted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`Cost` by coefficients.
+    """A `Cost` by coefficients, each in s per unit.
 
-    token_knots: up to so many tokens of a step each costs the first of `token`, up to the next
-    knot the second, and so on. fixed: a step; prefilling: one with a prefill in it, which no whole
-    CUDA graph runs; mixed: one with decodes besides; decode,
-    decode_context, prefill, prefill_pair: one of what `Work` counts. host_*: vLLM's own Python, for
-    a step with a token in it, a sequence, a prefill and its token. submit: a request handed over.
-    spread: steps of the same work as factors of their mean, at even quantiles.
+    `host_*` are times of vLLM's Python, the others times of the device.
     """
 
     token_knots: list[int]
+    """Numbers of tokens in a step at which the time per token changes."""
     token: list[Coefficient]
+    """A token below the first knot, between the first and the second, and so on."""
     fixed: Coefficient
+    """Each step."""
     prefilling: Coefficient
+    """Added for a step with a prefill, which does not run as one CUDA graph."""
     mixed: Coefficient
+    """Added for a step with both prefills and decodes."""
     decode: Coefficient
+    """A sequence that decodes."""
     decode_context: Coefficient
+    """A token that a decode attends to."""
     prefill: Coefficient
+    """A sequence that prefills."""
     prefill_pair: Coefficient
+    """A pair of a prefilled token and a token that it attends to."""
     host_fixed: Coefficient
+    """Each step, with the loop around it."""
     host_sequence: Coefficient
     host_prefill: Coefficient
+    """A sequence that prefills."""
     host_prefill_token: Coefficient
     submit: Coefficient
+    """A submitted request."""
     spread: list[float]
+    """Times of steps of the same work ÷ their mean, at evenly spaced quantiles."""
 
     def device_s(self, work: Work) -> float:
         """Seconds of the device for a step."""
@@ -95,7 +103,7 @@ class Fitted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
     def host_s(self, work: Work) -> float:
-        """Seconds of vLLM's own Python for a step, and of the loop that turns it."""
+        """Seconds of vLLM's Python for a step, and of the loop around it."""
         return (
             self.host_fixed.value_s
             + work.sequences * self.host_sequence.value_s
@@ -104,12 +112,12 @@ class Fitted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
     def submit_s(self) -> float:
-        """Seconds for a request that is handed over."""
+        """Seconds for a submitted request."""
         return self.submit.value_s
 
 
 def fitted(rows: Sequence[Measurement]) -> Fitted:
-    """Fit steps by relative error, outliers weighted down, no coefficient below zero."""
+    """Fit steps by relative error; outliers weigh less, and no coefficient is negative."""
     works = [row.work for row in rows]
     most = max(work.tokens for work in works)
     knots = [knot for knot in _KNOTS if knot < most]
@@ -159,7 +167,7 @@ def fitted(rows: Sequence[Measurement]) -> Fitted:
 
 
 def _parts(tokens: int, knots: Sequence[int]) -> list[float]:
-    """How many of `tokens` lie below the first knot, between it and the second, …"""
+    """How many of `tokens` are below the first knot, between it and the second, …"""
     parts, before = [], 0
     for knot in knots:
         parts.append(float(max(0, min(tokens, knot) - before)))
@@ -169,12 +177,12 @@ def _parts(tokens: int, knots: Sequence[int]) -> list[float]:
 
 def _coefficients(columns: Floats, values: Floats) -> list[Coefficient]:
     used = [bool(column.any()) for column in columns.T]
-    found = fit_parts(columns[:, used], np.maximum(values, 1e-9))
-    usual = columns[:, used] @ found.coefficients
-    # One that took many times as long had something else happen to it.
+    fit = fit_parts(columns[:, used], np.maximum(values, 1e-9))
+    usual = columns[:, used] @ fit.coefficients
+    # A step that took many times as long was disturbed by something else.
     scale = float(np.minimum(values, _LONGEST * usual).sum() / usual.sum())
-    coefficients = found.coefficients * scale
-    known = iter(zip(coefficients.tolist(), found.errors.tolist(), strict=True))
+    coefficients = fit.coefficients * scale
+    known = iter(zip(coefficients.tolist(), fit.errors.tolist(), strict=True))
     made = []
     for each in used:
         value, error = next(known) if each else (0.0, math.inf)
@@ -188,7 +196,7 @@ def _coefficients(columns: Floats, values: Floats) -> list[Coefficient]:
 
 
 def _spread(rows: Sequence[Measurement]) -> list[float]:
-    """How steps of the same kind of work scatter: factors of their mean, at even quantiles."""
+    """The scatter of steps of the same work: time ÷ mean, at evenly spaced quantiles."""
     alike: dict[tuple[int, int, int], list[float]] = {}
     for row in rows:
         kind = (row.load, row.work.decodes, row.work.prefill_tokens)
@@ -202,5 +210,5 @@ def _spread(rows: Sequence[Measurement]) -> list[float]:
     if not factors:
         return [1.0]
     at = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-    found = np.quantile(factors, at)
-    return [float(f"{each:.3g}") for each in (found / found.mean()).tolist()]
+    quantiles = np.quantile(factors, at)
+    return [float(f"{each:.3g}") for each in (quantiles / quantiles.mean()).tolist()]

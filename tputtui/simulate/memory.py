@@ -1,4 +1,4 @@
-"""How large the KV cache would be on the simulated device. Pure."""
+"""KV cache size of a device that is not in this machine. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ __all__ = ["kv_bytes_available"]
 
 _GIB = 2**30
 _OTHER = 1.0 * _GIB
-"""Libraries, their workspaces and what lies between: what three logs of vLLM's start leave over
-(Llama 3.1 8B on an A100 40GB, on one with 80GB and on a card with 24GB: 1.0, 2.0 and 0.9 GiB)."""
+"""Bytes of libraries, their workspaces and gaps: the unexplained rest in three start logs of vLLM
+(Llama 3.1 8B on an A100 40GB, an A100 80GB and a card with 24GB: 1.0, 2.0 and 0.9 GiB)."""
 
 
 def kv_bytes_available(
@@ -19,8 +19,8 @@ def kv_bytes_available(
 ) -> int:
     """Bytes left on each device for its KV cache: memory × utilization - weights - activations.
 
-    As vLLM does it, whose profiled peak is estimated here: the widest layer for a full step, and
-    the logits of every sequence in float32, and whatever else there is. Raises EngineError where
+    vLLM measures the peak of the activations; here it is estimated by the widest layer for a full
+    step, the logits of every sequence in float32, and a constant rest. Raises EngineError if
     nothing is left.
     """
     weights = sizes.weight_bytes / sizes.ranks / sizes.stages

@@ -1,4 +1,4 @@
-"""What is simulated: a device by its datasheet, or by what a calibration measured of one. Pure."""
+"""The simulated device: by its datasheet, or by a calibration measured on it. Pure."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ __all__ = ["Simulation", "simulation_of"]
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """One of both: `device` by its datasheet, or `calibration`."""
+    """Exactly one of both is set: `device` with its datasheet, or `calibration`."""
 
     device: Device | None = None
     calibration: Calibration | None = None
 
     @property
     def title(self) -> str:
-        """The device, in words."""
+        """The name of the device."""
         if self.calibration is not None:
             return self.calibration.device
         assert self.device is not None
         return self.device.title
 
     def badge(self, vllm: str) -> str:
-        """What has to be said wherever its figures are shown. vllm: the version that runs."""
+        """The notice beside all its figures. vllm: the version that runs."""
         if self.calibration is not None:
             was = self.calibration.vllm
             other = f" on vLLM {was}" if was != vllm else ""
@@ -41,23 +41,23 @@ class Simulation:
 
     @property
     def overlapped(self) -> bool:
-        """Whether steps are scheduled while one runs, where nobody says so: as vLLM does."""
+        """Whether a step is scheduled while the previous one runs, by default."""
         return self.calibration is None or self.calibration.overlapped
 
     @property
     def defaults(self) -> Mapping[str, EngineValue]:
-        """Engine arguments that vLLM would settle by the device, were it here."""
+        """Engine arguments that vLLM would derive from the device."""
         if self.calibration is not None:
             return self.calibration.defaults
         return {"block_size": 16}
 
     def check(self, model: str, args: Mapping[str, Any]) -> None:
-        """Raise UsageError where a model with these arguments is not what was calibrated."""
+        """Raise UsageError if the calibration is not valid for this model and these arguments."""
         if self.calibration is not None:
             self.calibration.check(model, args)
 
     def check_configuration(self, sha256: str) -> None:
-        """Raise UsageError where a model of that name has another configuration by now."""
+        """Raise UsageError if the model's configuration has changed since the calibration."""
         if self.calibration is not None and self.calibration.config_sha256 != sha256:
             raise UsageError(
                 f"{self.calibration.model} is not as it was when it was calibrated: its "
@@ -66,7 +66,7 @@ class Simulation:
             )
 
     def cost(self, sizes: Sizes) -> Cost:
-        """What things take."""
+        """The times of steps for a model of these sizes."""
         if self.calibration is not None:
             return self.calibration.fitted
         assert self.device is not None
@@ -74,7 +74,7 @@ class Simulation:
 
 
 def simulation_of(text: str) -> Simulation:
-    """Of a device's name, or the file of a calibration. Raises UsageError."""
+    """The simulation for a device's name or a calibration's file. Raises UsageError."""
     if is_calibration(text):
         return Simulation(calibration=calibration_at(text))
     return Simulation(device=device_named(text))

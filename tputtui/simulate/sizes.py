@@ -1,4 +1,4 @@
-"""What a model weighs and computes. Values only; who reads them off a model is in the engine."""
+"""Parameters and dimensions of a model. Values only; `engine/vllm/model` computes them."""
 
 from __future__ import annotations
 
@@ -9,58 +9,65 @@ __all__ = ["Sizes"]
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """A model, all of it; what a device has of it is a matter of `ranks` and `stages`.
-
-    parameters, embedding: how many there are, and of those in the input embedding, of which a step
-    reads a few rows only. expert_parameters: those in routed experts; experts, experts_used: how
-    many a layer has, and how many a token goes through (0 where there are none).
-    weight_bytes: of all parameters; of a matrix one parameter takes `matrix_bytes`.
-    head_parameters: of the output head, which is applied to sampled tokens only.
-    kv_bytes: of one token, as all layers and heads read it. windowed: the share of that which is of
-    layers that see the last `window` tokens only. attention_width: query heads × head size, over
-    all layers; windowed_width: over those with a window.
-    ranks: of tensor parallelism. kv_ranks: what the KV cache is split by, less where heads are
-    fewer. stages: of pipeline parallelism.
-    """
+    """The sizes of a whole model; `ranks` and `stages` determine the part on one device."""
 
     parameters: float
+    """Number of all parameters."""
     embedding: float
+    """Parameters of the input embedding, of which a step reads only a few rows."""
     expert_parameters: float
+    """Parameters in routed experts."""
     experts: int
+    """Experts in a layer; 0 without experts."""
     experts_used: int
+    """Experts that a token passes through; 0 without experts."""
     head_parameters: float
+    """Parameters of the output head, which only sampled tokens pass through."""
     weight_bytes: float
+    """Bytes of all parameters."""
     matrix_bytes: float
+    """Bytes of one parameter of a matrix."""
     fp8_matrices: bool
+    """Whether matrices are multiplied in fp8."""
     kv_bytes: float
+    """KV bytes of one token that attention reads, over all layers and heads."""
     windowed: float
+    """Share of `kv_bytes` in layers that see only the last `window` tokens."""
     window: int
+    """Tokens in the sliding window; 0 without one."""
     attention_width: float
+    """Query heads × head size, summed over all layers."""
     layers: int
     hidden: int
     intermediate: int
+    """The largest inner size of a layer."""
     vocabulary: int
     dtype_bytes: int
+    """Bytes of one activation."""
     ranks: int = 1
+    """Tensor-parallel size."""
     kv_ranks: int = 1
+    """Ranks that the KV cache is split over; fewer than `ranks` if there are fewer KV heads."""
     stages: int = 1
+    """Pipeline-parallel size."""
     windowed_width: float = 0.0
+    """`attention_width` of the layers with a window."""
 
     @property
     def read_bytes(self) -> float:
-        """Of the weights that every step reads whole: all but the embedding and the experts."""
+        """Bytes of weights that every step reads: all except the embedding and the experts."""
         rows = self.embedding * self.dtype_bytes
         return self.weight_bytes - rows - self.expert_parameters * self.matrix_bytes
 
     @property
     def active_parameters(self) -> float:
-        """Those that a token is multiplied with, the output head left out."""
+        """Parameters that a token is multiplied with, without the output head."""
         share = self.experts_used / self.experts if self.experts else 0.0
         dense = self.parameters - self.embedding - self.head_parameters - self.expert_parameters
         return dense + self.expert_parameters * share
 
     def touched(self, tokens: int) -> float:
-        """The share of experts that `tokens` tokens go through, were each as likely."""
+        """The share of experts that `tokens` tokens pass through, if all are equally likely."""
         if not self.experts:
             return 0.0
         missed = 1 - self.experts_used / self.experts

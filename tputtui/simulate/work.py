@@ -1,4 +1,4 @@
-"""What one step is asked to do, as far as its cost depends on it. Values only."""
+"""The work of one step, as far as its cost depends on it. Values only."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["Work"]
 class Work(NamedTuple):
     """The work of a step.
 
-    decodes: sequences that decode, one token each; decode_context: tokens they attend to, summed.
-    prefills: sequences that prefill a chunk of their prompt; prefill_tokens: tokens of all chunks.
-    prefill_pairs: (token, token it attends to) over all chunks.
+    decodes: sequences that decode, one token each. decode_context: sum of tokens they attend to.
+    prefills: sequences that prefill a chunk of their prompt. prefill_tokens: tokens of all chunks.
+    prefill_pairs: number of pairs (token, token it attends to) over all chunks.
     """
 
     decodes: int = 0
