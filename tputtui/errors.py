@@ -7,7 +7,7 @@ TputError
 │   └── KnobError       a limit outside its bounds
 │       ├── CeilingError    above what was booted: a boot would raise it
 │       └── BootNeeded      only another engine can do it
-├── EngineError     the engine would not boot, or died                  exit 3
+├── EngineError     the engine did not boot, or died                    exit 3
 └── OutputError     the output could not be written                     exit 74
 """
 
@@ -80,7 +80,7 @@ class BootNeeded(KnobError):
 
 
 class EngineError(TputError):
-    """The engine would not boot, or stopped by itself."""
+    """The engine did not boot, or stopped by itself."""
 
     exit_code = 3
 

@@ -123,7 +123,7 @@ def _long(spec: EngineSpec) -> EngineSpec:
                 f"engine: {key} is a short flag.", "Give it by its long name, without dashes."
             )
         args[key] = value
-    # vLLM looks for a folder first; where the folder is missing, the name would mean the hub's.
+    # vLLM looks for a folder of that name first; elsewhere the name would mean a model of the hub.
     model = os.path.abspath(spec.model) if os.path.exists(spec.model) else spec.model
     return EngineSpec(model, args)
 
