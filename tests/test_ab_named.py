@@ -69,25 +69,25 @@ def test_history_and_report_keep_one_that_was_stopped_and_one_that_ended(
     session.steer.experiments.compare()
     for _ in range(20):
         rig.run(1.0)
-        journal.turn()
+        journal.write_new()
     session.steer.experiments.stop()
     rig.run(2.0)
-    journal.turn()
+    journal.write_new()
     row = session.advance().trials[-1]
     assert row.note == f"A/B, {NAMED}: Stopped."
     assert NAMED in text_of(about(row, "", 100, 1000.0))
     session.steer.experiments.compare()
     for _ in range(150):
         rig.run(1.0)
-        journal.turn()
+        journal.write_new()
         if session.advance().compare.done:
             break
     rig.run(2.0)
-    journal.turn()
+    journal.write_new()
     # Turned away: the board shows it no longer, the report does.
     session.steer.limits.set("max_num_seqs", 8)
     rig.run(3.0)
-    journal.turn("left")
+    journal.write_new("left")
     assert session.advance().compare is None
     recording = read_log(path)
     told = gather(recording)

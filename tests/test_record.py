@@ -50,17 +50,17 @@ class Recorded:
         self.frames = []
         if before_boot:
             self.session.advance()
-            self.journal.turn()
+            self.journal.write_new()
         self.rig.boot()
 
     def run(self, seconds: int) -> None:
         for _ in range(seconds):
             self.rig.run(1.0)
             self.frames.append(self.session.advance())
-            self.journal.turn()
+            self.journal.write_new()
 
     def end(self) -> Recorded:
-        self.journal.turn("left")
+        self.journal.write_new("left")
         assert not self.journal.failure
         return self
 
@@ -464,8 +464,8 @@ def written(path: Path, steps_per_s: int, requests_per_s: int, seconds: int = 60
             recorder.add_ended(RequestSample(number, Outcome.FINISHED, *times, t, *sizes, 0))
         if t - second >= 1.0:
             second = t
-            journal.turn()
-    journal.turn("left")
+            journal.write_new()
+    journal.write_new("left")
     assert not journal.failure
     return path.stat().st_size * 60 / seconds
 

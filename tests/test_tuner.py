@@ -422,12 +422,12 @@ class TestRecorded:
         session.watch(journal.see)
         session.set_goals(parse_goals("tpot_p90=44ms"))
         rig.run(1.0)
-        journal.turn()
+        journal.write_new()
         session.steer.experiments.tune(Plan(vary=SMALL))
         while len(session.advance().tuner.trials) < 3:
             rig.run(1.0)
-            journal.turn()
-        journal.turn()
+            journal.write_new()
+        journal.write_new()
         rig.asked = profile.Profile(session.engine, CLOSED, {}, goals=session.goals)
         return path, session.advance().tuner, rig
 

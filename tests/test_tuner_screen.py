@@ -228,7 +228,7 @@ async def test_it_goes_on_with_the_trials_of_a_run_before(
     session.steer.experiments.tune(PLAN)
     while len(session.advance().tuner.trials) < 2:
         before.rig.run(1.0)
-    journal.turn()
+    journal.write_new()
     app = planned()
     async with app.run_test(size=(120, 40)) as pilot:
         await shown(pilot)

@@ -6,9 +6,9 @@ TputError
 │   │   └── ProfileExists   a file of that name is there already
 │   └── KnobError       a limit outside its bounds
 │       ├── CeilingError    above what was booted: a boot would raise it
-│       └── BootNeeded      only another engine could do that
-├── EngineError     the engine would not boot, or died                  exit 3
-└── OutputError     what was to be printed could not be written         exit 74
+│       └── BootNeeded      only another engine can do it
+├── EngineError     the engine did not boot, or died                    exit 3
+└── OutputError     the output could not be written                     exit 74
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["BootNeeded", "CeilingError", "EngineError", "KnobError", "OutputErro
 class TputError(Exception):
     """A failure with a `message` (what failed) and a `hint` (what to do next).
 
-    A secret in either is replaced.
+    Secrets in either text are replaced.
     """
 
     exit_code = 1
@@ -52,17 +52,17 @@ class ProfileError(UsageError):
 
 
 class ProfileExists(ProfileError):
-    """A file of that name is there already, and stays."""
+    """A file of that name exists already; it is not overwritten."""
 
 
 class KnobError(UsageError):
-    """A limit was asked for that the running engine cannot take."""
+    """The running engine cannot take the limit that was asked for."""
 
 
 class CeilingError(KnobError):
-    """A limit above its ceiling; an engine booted with it could take it.
+    """A limit above its ceiling; an engine booted with a higher ceiling could take it.
 
-    name, value: the limit, and what was asked for.
+    name: the limit. value: what was asked for.
     """
 
     def __init__(self, message: str, hint: str, name: str, value: int) -> None:
@@ -71,33 +71,33 @@ class CeilingError(KnobError):
         self.value = value
 
     def __reduce__(self) -> tuple[type[CeilingError], tuple[str, str, str, int]]:
-        # An exception is otherwise made anew from its message alone.
+        # By default, unpickling builds an exception from its message alone.
         return type(self), (self.message, self.hint, self.name, self.value)
 
 
 class BootNeeded(KnobError):
-    """What was asked for is of another engine; a boot would bring it."""
+    """The setting that was asked for needs another engine, and so a boot."""
 
 
 class EngineError(TputError):
-    """The engine would not boot, or stopped by itself."""
+    """The engine did not boot, or stopped by itself."""
 
     exit_code = 3
 
 
 class OutputError(TputError):
-    """What was to be printed could not be written (a full disk, a device that fails)."""
+    """The output could not be written (a full disk, a failing device)."""
 
     exit_code = 74
 
 
 def closest(word: str, known: Iterable[str]) -> str:
-    """Which of `known` a misspelt word was meant to be, or an empty string."""
+    """The word of `known` that a misspelt word most likely means; empty if none is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
     return close[0] if close else ""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint naming the closest of `known` ("Did you mean `x`?"), or an empty string."""
+    """A hint with the closest word of `known` ("Did you mean `x`?"); empty if none is close."""
     close = closest(word, known)
     return f"Did you mean `{close}`?" if close else ""

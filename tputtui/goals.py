@@ -1,7 +1,7 @@
-"""What a load should be served within: goals as values, as text, and as a profile's section. Pure.
+"""Latency goals of a load: as values, as text, and as a profile's section. Pure.
 
-A goal bounds one percentile of a latency that every request has once, so that a request meets it
-or does not.
+A goal bounds one percentile of a latency that every request has exactly once. So each request
+either meets the goal or does not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 METRICS = ("ttft", "tpot", "e2e")
-"""Latencies a goal can bound: time to first token, per output token after it, end to end."""
+"""Latencies that a goal can bound: time to first token, time per output token, end to end."""
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?"
 _ITEM = re.compile(r"(.*?)(?:<=|≤|=)(.*)", re.DOTALL)
@@ -46,7 +46,7 @@ _UNITS = "Limits take a unit: µs, ms, s or min."
 class Goal:
     """At least `percentile` % of requests have a `metric` of at most `limit_s` seconds.
 
-    metric: one of METRICS. percentile: above 0, below 100. Raises UsageError for anything else.
+    metric: one of METRICS. percentile: above 0, below 100. Raises UsageError for other values.
     """
 
     metric: str
@@ -96,14 +96,14 @@ def parse_goals(text: str) -> tuple[Goal, ...]:
 
 
 def metric_of(name: str) -> str:
-    """What a goal called so bounds ("ttft" of "ttft_p99"), whether it is one of METRICS or not."""
+    """The metric in a goal's name ("ttft" in "ttft_p99"), also one that is not in METRICS."""
     plain = name.strip().lower()
-    found = _NAME.fullmatch(plain)
-    return found[1] if found else plain
+    match = _NAME.fullmatch(plain)
+    return match[1] if match else plain
 
 
 def describe_goals(goals: Iterable[Goal]) -> str:
-    """The text `parse_goals` reads back as the same goals."""
+    """The text that `parse_goals` reads back as the same goals."""
     return ",".join(f"{name}={limit}" for name, limit in goals_to(goals).items())
 
 
@@ -113,38 +113,38 @@ def goals_from(section: Mapping[str, object]) -> tuple[Goal, ...]:
 
 
 def goals_to(goals: Iterable[Goal]) -> dict[str, str]:
-    """The section `goals_from` reads back as the same goals."""
+    """The section that `goals_from` reads back as the same goals."""
     return {goal.name: _limit_text(goal.limit_s) for goal in goals}
 
 
 def _goal(name: str, limit: object) -> Goal:
     plain = name.strip().lower()
-    found = _NAME.fullmatch(plain)
-    if not found and plain in METRICS:
+    match = _NAME.fullmatch(plain)
+    if not match and plain in METRICS:
         raise UsageError(f"{plain!r} names no percentile.", f"Write {plain}_p99.")
-    metric, percentile = (found[1], float(found[2])) if found else (plain, 50.0)
-    # With any limit first, so that what is wrong with the name is told before the limit.
+    metric, percentile = (match[1], float(match[2])) if match else (plain, 50.0)
+    # With some limit first, so that errors in the name are raised before errors in the limit.
     goal = Goal(metric, percentile, 1.0)
     return replace(goal, limit_s=_seconds(goal.name, limit))
 
 
 def _seconds(name: str, limit: object) -> float:
-    # A Greek mu is not the micro sign, but looks like it and is what some keyboards give.
+    # A Greek mu is not the micro sign, but it looks the same and some keyboards produce it.
     plain = str(limit).strip().lower().replace("μ", "µ")
-    found = _LIMIT.fullmatch(plain)
-    if not found:
+    match = _LIMIT.fullmatch(plain)
+    if not match:
         raise UsageError(f"{name}: {str(limit)!r} is not a time.", _FORM)
-    number, unit = found.groups()
+    number, unit = match.groups()
     if not unit:
         raise UsageError(
             f"{name}: {number} has no unit.", f"Did you mean {number}ms, or {number}s? {_UNITS}"
         )
     if unit == "m":
-        # 500m is a slip for 500ms more often than it is eight hours.
+        # 500m is more likely a typing error for 500ms than eight hours.
         raise UsageError(f"{name}: 'm' could be ms or min.", f"Write {number}ms or {number}min.")
     if unit not in _UNIT_S:
         raise UsageError(f"{name}: there is no unit {unit!r}.", _UNITS)
-    # Decimals, because 0.001 is no binary fraction: 70ms and 0.07s are the same limit.
+    # Decimals, so that 70ms and 0.07s are the same limit: 0.001 is not a binary fraction.
     return float(Decimal(number) * _UNIT_S[unit])
 
 

@@ -1,7 +1,7 @@
-"""The live limits: their values, and one table of what each of them is.
+"""The live limits: their values, and one table that describes each of them.
 
-A *ceiling* is the highest value the booted engine can take; a *knob* is the limit in force, at or
-below it. Every value is a whole number; one that is a choice counts its words from 0.
+A *ceiling* is the highest value that the booted engine can take; a *knob* is the limit in force, at
+or below its ceiling. Every value is a whole number; for a choice it is the index of the word.
 Pure data, used on every thread.
 """
 
@@ -20,40 +20,39 @@ __all__ = ["KNOBS", "UNTOLD", "Knob", "Knobs", "checked", "coarse_step", "differ
 
 
 UNTOLD = 2**62
-"""A limit that a server keeps to itself: above every value that there is."""
+"""Stands for a limit that a server does not report; it is above every real value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Knobs:
-    """One value for each live limit. The same shape holds ceilings and what an engine booted with.
-
-    max_num_seqs: sequences admitted to the running batch.
-    max_num_batched_tokens: tokens scheduled in one engine step, prefill and decode together.
-    max_model_len: prompt plus output tokens of one request.
-    long_prefill_token_threshold: tokens of one prompt in one step; 0 is no such limit.
-    num_gpu_blocks: blocks of the KV cache, vLLM's placeholder block included, as vLLM counts them.
-    watermark_blocks: blocks kept free when a waiting request is admitted beside others.
-    enable_prefix_caching, scheduler_reserve_full_isl: 0 off, 1 on.
-    scheduling_policy: 0 fcfs, 1 priority.
-    """
+    """One value for each live limit. Ceilings and the limits as booted have the same fields."""
 
     max_num_seqs: int
+    """Most sequences in the running batch."""
     max_num_batched_tokens: int
+    """Most tokens scheduled in one engine step, prefill and decode together."""
     max_model_len: int
+    """Most prompt plus output tokens of one request."""
     long_prefill_token_threshold: int = 0
+    """Most tokens of one prompt in one step; 0 for no such limit."""
     num_gpu_blocks: int = 0
+    """Blocks of the KV cache as vLLM counts them, its placeholder block included."""
     watermark_blocks: int = 0
+    """Blocks kept free when a waiting request is admitted beside running ones."""
     enable_prefix_caching: int = 0
+    """0 off, 1 on."""
     scheduling_policy: int = 0
+    """0 fcfs, 1 priority."""
     scheduler_reserve_full_isl: int = 0
+    """0 off, 1 on: admit a request only when its whole prompt fits the KV cache."""
 
     def get(self, name: str) -> int:
-        """The value of the knob called `name`."""
+        """The value of the limit called `name`."""
         value: int = getattr(self, name)
         return value
 
     def with_value(self, name: str, value: int) -> Knobs:
-        """A copy with one knob changed."""
+        """A copy with one limit changed."""
         return replace(self, **{name: value})
 
     def as_dict(self) -> dict[str, int]:
@@ -61,35 +60,36 @@ class Knobs:
         return asdict(self)
 
     def overridden(self, values: Mapping[str, int | None]) -> Knobs:
-        """A copy with every value that is not None put in place."""
+        """A copy with the `values` that are not None."""
         return replace(self, **{k: v for k, v in values.items() if v is not None})
 
     def clamped(self, ceilings: Knobs) -> Knobs:
-        """A copy with nothing above `ceilings`."""
+        """A copy with every value at most its ceiling."""
         return Knobs(*(min(self.get(f.name), ceilings.get(f.name)) for f in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """What one live limit is, for the screen and for checking what is typed.
-
-    unit: empty for a choice. minimum: the least it ever takes; 0 where that means none.
-    fine: what one small step adds or takes away, in `unit`. A coarse step halves or doubles.
-    argument: vLLM's engine argument (its flag, spelt with underscores) that sets it at boot.
-    boots: whether a boot with that argument raises its ceiling; without, the ceiling is what makes
-    sense beside the other limits. choices: the words for 0, 1, …
-    trade: one sentence on what turning it costs and gives.
-    """
+    """The description of one live limit, for the screen and for checking typed values."""
 
     name: str
     label: str
+    """Its name on the screen."""
     unit: str
+    """Empty for a choice."""
     minimum: int
+    """The smallest value that it ever takes."""
     fine: int
+    """Size of a small step, in `unit`. A coarse step halves or doubles."""
     argument: str
+    """vLLM's engine argument that sets it at boot: its flag, with underscores."""
     boots: bool
+    """Whether a boot with that argument raises its ceiling; otherwise the ceiling follows from the
+    other limits."""
     trade: str
+    """One sentence on what a change of it costs and gives."""
     choices: tuple[str, ...] = ()
+    """The words for the values 0, 1, …; empty for a number."""
 
     @property
     def flag(self) -> str:
@@ -158,16 +158,16 @@ _BY_NAME = {knob.name: knob for knob in KNOBS}
 
 
 def knob(name: str) -> Knob:
-    """What the limit called `name` is. Raises KnobError with the nearest name."""
-    found = _BY_NAME.get(name)
-    if found is None:
+    """The description of the limit `name`. Raises KnobError with the nearest name."""
+    limit = _BY_NAME.get(name)
+    if limit is None:
         hint = nearest(name, _BY_NAME) or f"Known: {', '.join(_BY_NAME)}."
         raise KnobError(f"There is no limit called {name!r}.", hint)
-    return found
+    return limit
 
 
 def spoken(name: str, value: int) -> str:
-    """A value as it is shown and typed: a number, or the word of a choice."""
+    """A value as text, as it is shown and typed: a number, or the word of a choice."""
     if value >= UNTOLD:
         return "untold"
     choices = _BY_NAME[name].choices
@@ -175,12 +175,12 @@ def spoken(name: str, value: int) -> str:
 
 
 def known(value: float) -> float:
-    """A limit as a number to reckon with: NaN where a server keeps it to itself."""
+    """A limit as a number to calculate with; NaN where a server does not report it."""
     return value if value < UNTOLD else math.nan
 
 
 def differing(old: Knobs, new: Knobs) -> str:
-    """What differs, in words: "max_num_seqs 64 → 32, …"; empty when nothing does."""
+    """The differences in words: "max_num_seqs 64 → 32, …"; empty when nothing differs."""
     return ", ".join(
         f"{knob.name} {spoken(knob.name, old.get(knob.name))} → "
         f"{spoken(knob.name, new.get(knob.name))}"
@@ -190,7 +190,7 @@ def differing(old: Knobs, new: Knobs) -> str:
 
 
 def apart(a: Knobs, b: Knobs) -> tuple[str, str]:
-    """Both by what they differ in: ("max_num_seqs 64", "max_num_seqs 32"); empty when alike."""
+    """Each side by the limits that differ: ("max_num_seqs 64", "max_num_seqs 32")."""
     names = [knob.name for knob in KNOBS if a.get(knob.name) != b.get(knob.name)]
     of_a, of_b = (
         ", ".join(f"{name} {spoken(name, side.get(name))}" for name in names) for side in (a, b)
@@ -208,9 +208,9 @@ def shorthand(values: Mapping[str, int]) -> str:
 
 
 def turned(knobs: Knobs, booted: Knobs) -> dict[str, int]:
-    """What is worth keeping of `knobs`: the main three, and others that are not as booted.
+    """The limits of `knobs` worth keeping: the main three, and others that differ from the boot.
 
-    What a server keeps to itself is not known, and so not kept.
+    Limits that a server does not report are left out.
     """
     return {
         name: value
@@ -220,11 +220,11 @@ def turned(knobs: Knobs, booted: Knobs) -> dict[str, int]:
 
 
 def checked(name: str, value: object, ceilings: Knobs, floor: int = 0) -> int:
-    """`value` as a limit the engine can take now, or a KnobError that names bounds and flag.
+    """`value` as a limit that the engine can take now; raises KnobError with bounds and flag.
 
-    floor: the least the other limits in force allow, where that is more than the table's minimum.
-    Every limit goes through here: above the booted value vLLM asserts, or silently computes
-    wrong tokens (`max_model_len`), and it accepts floats without a word.
+    floor: the smallest value that the other limits in force allow, where it exceeds the table's
+    minimum. Every limit passes through this check: above the booted value vLLM fails an assertion,
+    or silently computes wrong tokens (`max_model_len`); and it silently accepts floats.
     """
     limit = knob(name)
     ceiling = ceilings.get(name)
@@ -243,26 +243,26 @@ def checked(name: str, value: object, ceilings: Knobs, floor: int = 0) -> int:
         raise KnobError(f"{name} must be {kind}, not {value!r}.", f"It takes {bounds}.")
     if value > ceiling:
         typed = spoken(name, value) if limit.choices else str(value)
-        said = f"{name} {typed} is above its ceiling {spoken(name, ceiling)}."
+        message = f"{name} {typed} is above its ceiling {spoken(name, ceiling)}."
         if not limit.boots:
-            raise KnobError(said, f"It takes {bounds}.")
+            raise KnobError(message, f"It takes {bounds}.")
         word = "" if limit.choices else f" {value}"
         hint = f"It takes {bounds}; to go higher, boot with {limit.flag}{word}."
-        raise CeilingError(said, hint, name, value)
+        raise CeilingError(message, hint, name, value)
     if value < least:
         raise KnobError(f"{name} {value} is too low.", f"It takes {bounds}.")
     return value
 
 
 def started_at(name: str, value: int | str) -> int:
-    """A value to start with, before any ceiling is known. Raises KnobError, like `checked`."""
+    """A checked value to start with, before any ceiling is known. Raises KnobError."""
     choices = knob(name).choices
     highest = len(choices) - 1 if choices else UNTOLD
     return checked(name, value, Knobs(*[highest] * len(KNOBS)))
 
 
 def parse_value(name: str, text: str) -> int | str:
-    """A typed limit: "256", "1 024" and "4k" as a number, anything else as it stands."""
+    """A typed limit: "256", "1 024" and "4k" as a number, other text as it was typed."""
     value = None if knob(name).choices else whole_number(text)
     return text.strip().lower() if value is None else value
 
@@ -270,7 +270,7 @@ def parse_value(name: str, text: str) -> int | str:
 def whole_number(text: str) -> int | None:
     """A whole number as vLLM reads one on its command line: 4k is 4,000, 4K is 4,096, 1.5k 1,500.
 
-    Beyond vLLM, digits may be set apart: "1,024", "1 024", "1_024". None for anything else.
+    Unlike vLLM, it accepts digit separators: "1,024", "1 024", "1_024". None for other text.
     """
     plain = re.sub(r"(?<=\d)[,_ ](?=\d)", "", text.strip())
     match = re.fullmatch(r"([+-]?\d{1,18})(?:(\.\d{1,18})?([kmgt])|([KMGT]))?", plain, re.ASCII)
@@ -285,7 +285,7 @@ def whole_number(text: str) -> int | None:
 
 
 def fine_step(name: str, value: int, direction: int, ceilings: Knobs) -> int:
-    """The next value one small step up (+1) or down (-1), kept in bounds and on the step's grid."""
+    """The value one small step up (+1) or down (-1), within bounds and on the grid of the step."""
     limit = _BY_NAME[name]
     target = value + direction * limit.fine
     if direction > 0:
@@ -296,7 +296,7 @@ def fine_step(name: str, value: int, direction: int, ceilings: Knobs) -> int:
 
 
 def coarse_step(name: str, value: int, direction: int, ceilings: Knobs) -> int:
-    """Double (+1) or halve (-1), kept in bounds; from 0 up to the ceiling, halved six times."""
+    """`value` doubled (+1) or halved (-1), within bounds; from 0 up to a 64th of the ceiling."""
     limit = _BY_NAME[name]
     if direction > 0:
         target = value * 2 or max(limit.fine, ceilings.get(name) // 64)

@@ -1,8 +1,8 @@
-"""Secrets stay out of what is shown and written: found by name, and by the shape that they have.
+"""Keeps secrets out of all output: recognises them by their name and by their form.
 
 redacted(text)   for everything that goes to a log, a screen or a file
-conceal(value)   from now on this is a secret as well (a token that was read from a file)
-secret_in(args)  for engine arguments, which go to a profile and a list of processes
+conceal(value)   treats `value` as a secret from now on (a token that was read from a file)
+secret_in(args)  for engine arguments, which appear in profiles and in the list of processes
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _CONCEALED: set[str] = set()
 
 
 def conceal(value: str) -> None:
-    """Keep `value` out of what is shown and written."""
-    # What is shorter stands in too many other words.
+    """Keep `value` out of all output."""
+    # A shorter value occurs in too many other words.
     if len(value) >= _SHORTEST_GIVEN:
         _CONCEALED.add(value)
 
@@ -56,7 +56,7 @@ def secret_in(args: Mapping[str, object]) -> str | None:
 
 
 def secrets_of(args: Mapping[str, object], names: Collection[str] = ()) -> Iterator[str]:
-    """Texts among arguments, at any depth, that are secrets by their key; names: further keys."""
+    """The secrets among arguments, at any depth, recognised by their key; names: further keys."""
     for name, value in args.items():
         if isinstance(value, Mapping):
             yield from secrets_of(value, names)
@@ -65,22 +65,22 @@ def secrets_of(args: Mapping[str, object], names: Collection[str] = ()) -> Itera
 
 
 class Redacting(logging.Formatter):
-    """A formatter whose lines, tracebacks included, hold no secret."""
+    """A log formatter whose lines, tracebacks included, contain no secret."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """The formatted line without secrets."""
         return redacted(super().format(record))
 
 
 def _in_environment() -> list[str]:
-    """Values of variables that are named as secrets are; the longest first."""
-    found = {
+    """Values of environment variables with a secret's name; the longest first."""
+    secrets = {
         value
         for name, value in os.environ.items()
-        # A path says where a secret is, and is none.
+        # A path names a secret's file; the path itself is not secret.
         if _NAMED.search(name) and len(value) >= _SHORTEST and not value.startswith(("/", "~"))
     }
-    return sorted(found, key=len, reverse=True)
+    return sorted(secrets, key=len, reverse=True)
 
 
 def _holds(name: str, value: object) -> bool:

@@ -71,7 +71,7 @@ def test_a_full_disk_stops_the_session_log_and_not_the_run(tmp_path: Path) -> No
     rig.session.watch(rig.session.journal.see)
     rig.boot()
     rig.run(2)
-    rig.session.journal.turn()
+    rig.session.journal.write_new()
     (news,) = rig.session.news()
     assert news == "The session log /dev/full stopped: No space left on device."
     rig.run(5)
@@ -92,7 +92,7 @@ def test_a_disk_that_fills_up_while_it_is_logged_keeps_what_was_written(
         rig.session.watch(journal.see)
         for _ in range(200):
             rig.run(1)
-            journal.turn()
+            journal.write_new()
             if journal.failure:
                 break
         assert "No space left on device" in journal.failure
@@ -169,8 +169,8 @@ def test_a_wall_clock_that_jumps_changes_no_figure(
             rig.boot()
             for _ in range(15):
                 rig.run(1)
-                journal.turn()
-            journal.turn("left")
+                journal.write_new()
+            journal.write_new("left")
             frame = rig.session.advance()
             return frame.figures, frame.latencies, frame.window, read_log(path).length_s
 

@@ -201,7 +201,7 @@ class AnythingGoes(RuleBasedStateMachine):
     @rule()
     def write(self) -> None:
         if self.journal:
-            self.journal.turn()
+            self.journal.write_new()
             assert not self.journal.failure
 
     @invariant()
@@ -240,7 +240,7 @@ class AnythingGoes(RuleBasedStateMachine):
         assert self.session.host._engine is None
         assert threading.active_count() == self.threads
         if self.journal:
-            self.journal.turn("left")
+            self.journal.write_new("left")
             assert not self.journal.failure
             assert read_log(self.journal.path).ended == "left"
 

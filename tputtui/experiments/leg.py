@@ -87,7 +87,7 @@ class LegWatch:
             self.broken = "The engine did not begin the leg."
 
     def _warm_up(self, frame: Frame, recorder: Recorder) -> None:
-        """Set the cut once the leg is warm."""
+        """Set `cut_s` once the leg is warm."""
         self._most_in_flight = max(self._most_in_flight, frame.accounting.in_flight)
         waited_s = frame.t_s - self.began_s
         turned_over = ended_between(recorder, self.began_s, frame.t_s)

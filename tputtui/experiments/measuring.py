@@ -48,7 +48,7 @@ class Measuring:
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing more to wait for."""
+        """Whether the measurement is over."""
         return self.stage in (Stage.DONE, Stage.FAILED)
 
     def follow(self, frame: Frame) -> bool:

@@ -1,4 +1,4 @@
-"""The export room: a profile as what production starts from. Pure; imports no vLLM."""
+"""Exports a profile in the forms from which production starts vLLM. Pure; imports no vLLM."""
 
 from tputtui.export.formats import FORMATS, export
 

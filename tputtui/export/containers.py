@@ -17,7 +17,7 @@ __all__ = ["compose", "dumped", "kubernetes"]
 _IMAGE = "vllm/vllm-openai"
 _PORT = 8000
 _BOOT_S = 1800
-"""How long a large model may take to load before it is given up."""
+"""Seconds that a large model may take to load before the container counts as failed."""
 _CACHE = "/root/.cache/huggingface"
 _PARALLEL = tuple(
     f"{kind}_parallel_size" for kind in ("tensor", "pipeline", "prefill_context", "data")
@@ -25,20 +25,20 @@ _PARALLEL = tuple(
 
 
 def compose(spec: EngineSpec, version: str) -> str:
-    """A compose file with one service. version: of vLLM, empty for the newest."""
+    """A compose file with one service. version: of vLLM; empty for the newest."""
     model, mounted = _placed(spec.model)
     port = _port(spec)
     volumes: list[Any] = [f"huggingface:{_CACHE}"]
     if mounted:
-        # Not as one word: a folder may have a colon in its name.
+        # The long form, because a folder may have a colon in its name.
         places = {"source": spec.model.replace("$", "$$"), "target": model.replace("$", "$$")}
         volumes.append({"type": "bind", **places, "read_only": True})
     service: dict[str, Any] = {
         "image": f"{_IMAGE}:{_tag(version)}",
-        # Compose puts variables in where it sees a dollar sign.
+        # Compose replaces variables after a dollar sign; two of them make one.
         "command": [_Word(word.replace("$", "$$")) for word in (model, *_words(spec))],
         "ports": [f"{port}:{port}"],
-        # Workers of several GPUs talk through shared memory.
+        # The workers of several GPUs communicate through shared memory.
         "ipc": "host",
         "environment": {"HF_TOKEN": "${HF_TOKEN:-}"},
         "volumes": volumes,
@@ -86,7 +86,7 @@ def kubernetes(spec: EngineSpec, version: str) -> str:
     container = {
         "name": "vllm",
         "image": f"{_IMAGE}:{_tag(version)}",
-        # Kubernetes likewise before a bracket, and it makes one of two wherever they stand.
+        # Kubernetes replaces variables after "$(", and turns "$$" into "$" everywhere.
         "args": [_Word(word.replace("$", "$$")) for word in (model, *_words(spec))],
         "ports": [{"name": "http", "containerPort": port}],
         "env": [
@@ -109,7 +109,7 @@ def kubernetes(spec: EngineSpec, version: str) -> str:
         "metadata": {"name": labels["app"], "labels": labels},
         "spec": {
             "replicas": 1,
-            # A second copy would want the GPUs that the first one has.
+            # A second copy would need the GPUs that the first one uses.
             "strategy": {"type": "Recreate"},
             "selector": {"matchLabels": labels},
             "template": {
@@ -144,7 +144,7 @@ def _scheme(spec: EngineSpec) -> str:
 
 
 def _gpus(spec: EngineSpec) -> int:
-    """GPUs that one replica takes."""
+    """Number of GPUs that one replica uses."""
     count = 1
     for name in _PARALLEL:
         value = spec.args.get(name)
@@ -157,25 +157,25 @@ def _tag(version: str) -> str:
 
 
 def _placed(model: str) -> tuple[str, bool]:
-    """Where the model is inside the container, and whether it has to be mounted there."""
+    """The model's name or path inside the container, and whether it has to be mounted there."""
     if model.startswith("/"):
         return f"/models/{PurePosixPath(model).name}", True
     return model, False
 
 
 def _named(model: str) -> str:
-    """A name as Kubernetes takes them (RFC 1123 label)."""
+    """A name of the model that Kubernetes accepts (RFC 1123 label)."""
     last = model.rstrip("/").rpartition("/")[2].lower()
     return f"vllm-{re.sub(r'[^a-z0-9]+', '-', last).strip('-')}"[:60].strip("-")
 
 
 def dumped(document: Mapping[str, Any]) -> str:
-    """`document` as YAML, in the order that it has."""
+    """`document` as YAML; keys keep their order."""
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=88)
 
 
 class _Word(str):
-    """A word that stays one, whichever YAML it is read as: 5e-05, y, 0o17."""
+    """Text that every version of YAML must read as text: 5e-05, y, 0o17."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -186,7 +186,7 @@ class _Dumper(yaml.SafeDumper):
 def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = "'" if isinstance(text, _Word) else None
     if not text.isprintable():
-        # A line's end that is no \n is only read back where it is escaped.
+        # Line ends other than \n are read back unchanged only where they are escaped.
         style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style=style)
 

@@ -1,7 +1,8 @@
-"""A profile in the forms that production takes. Pure.
+"""A profile as text in the forms that production uses. Pure.
 
-vLLM's config file has traps, seen in 0.32 and 0.33: `key: false` is dropped without a word (so
-`no-key: true` is written), null becomes the text "None" (left out), and only long names count.
+vLLM's config file has traps, seen in 0.32 and 0.33: `key: false` is ignored silently (so the export
+writes `no-key: true`), null becomes the text "None" (so it is left out), and short names are not
+accepted.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ __all__ = ["FORMATS", "export"]
 
 
 def export(profile: Profile, name: str) -> str:
-    """`profile` as text in the format `name`, its tuned values as start-up flags.
+    """`profile` as text in the format `name`, with its tuned values as start-up flags.
 
-    Raises UsageError for a format that there is not, and for an argument that it cannot hold.
+    Raises UsageError for an unknown format, and for an argument that the format cannot hold.
     """
     if name not in FORMATS:
         hint = nearest(name, FORMATS) or f"Known: {', '.join(FORMATS)}."
@@ -48,7 +49,7 @@ def _vllm(spec: EngineSpec, profile: Profile, notes: Sequence[str]) -> str:
         if value is False:
             document[f"no-{flag}"] = True
         elif isinstance(value, str) and len(flags.to_argv({key: value})) == 1:
-            # Where a command has an equals sign, the file has nothing.
+            # A command joins such a value with an equals sign; the file has no equivalent.
             raise UsageError(
                 f"engine: {key}: vLLM's config file cannot hold {value!r}, it looks like a flag.",
                 "`--format command` can.",
@@ -75,7 +76,7 @@ def _env(spec: EngineSpec, profile: Profile, notes: Sequence[str]) -> str:
     use = r'''. ./THIS_FILE; eval "vllm serve \"\$MODEL\" $SERVE_ARGS"'''
     lines = [f"MODEL={shlex.quote(spec.model)}", f"SERVE_ARGS={shlex.quote(words)}"]
     for name, value in _single(spec.args):
-        # What is no name of a variable would be run.
+        # The shell would run a line whose name is not a variable's.
         if re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
             word = str(value).lower() if isinstance(value, bool) else str(value)
             lines.append(f"{name}={shlex.quote(word)}")
@@ -83,7 +84,7 @@ def _env(spec: EngineSpec, profile: Profile, notes: Sequence[str]) -> str:
 
 
 def _single(args: Mapping[str, object]) -> Iterator[tuple[str, bool | int | float | str]]:
-    """(NAME, value) of what is one value; NAME__KEY of one inside an argument."""
+    """(NAME, value) of each single value; NAME__KEY for a value inside a nested argument."""
     for key, value in args.items():
         name = key.upper().replace("-", "_")
         if isinstance(value, dict):
@@ -114,7 +115,7 @@ FORMATS: Mapping[str, Callable[[EngineSpec, Profile, Sequence[str]], str]] = {
 
 
 def _long(spec: EngineSpec) -> EngineSpec:
-    """The same with long names only, and a whole path."""
+    """The spec with long names only, and the model's path as an absolute one."""
     args: dict[str, EngineValue] = {}
     for key, value in canonical(spec.args).items():
         if key.startswith("-"):
@@ -122,13 +123,13 @@ def _long(spec: EngineSpec) -> EngineSpec:
                 f"engine: {key} is a short flag.", "Give it by its long name, without dashes."
             )
         args[key] = value
-    # A folder here (vLLM looks there first) would be a name of the hub elsewhere.
+    # vLLM looks for a folder of that name first; elsewhere the name would mean a model of the hub.
     model = os.path.abspath(spec.model) if os.path.exists(spec.model) else spec.model
     return EngineSpec(model, args)
 
 
 def _by_flag(spec: EngineSpec) -> list[str]:
-    """Flags with their values, one a line."""
+    """Each flag with its value, one per line."""
     return [
         shlex.join(flags.to_argv({key: value}))
         for key, value in spec.args.items()
@@ -137,11 +138,11 @@ def _by_flag(spec: EngineSpec) -> list[str]:
 
 
 def _about(profile: Profile) -> list[str]:
-    """What this came from, and what is known of it."""
-    found = profile.evidence
+    """Lines on the profile and on what was measured of it."""
+    evidence = profile.evidence
     lines = ["Exported by tputtui" + (f": {profile.about}" if profile.about else ".")]
-    measured = (found.verified or found.tuned) if found else None
-    if found is None or measured is None:
+    measured = (evidence.verified or evidence.tuned) if evidence else None
+    if evidence is None or measured is None:
         lines.append("Not measured yet.")
         return lines
     rate = measured.figures.get("tokens_per_s")
@@ -149,19 +150,19 @@ def _about(profile: Profile) -> list[str]:
     versions = measured.machine.versions
     gpus = ", ".join(measured.machine.gpus) or measured.machine.device
     lines.append(
-        f"{found.standing.capitalize()} on {measured.date[:10]}: vLLM {versions.get('vllm', '?')}, "
-        f"{gpus}{figure} under {measured.load}."
+        f"{evidence.standing.capitalize()} on {measured.date[:10]}: "
+        f"vLLM {versions.get('vllm', '?')}, {gpus}{figure} under {measured.load}."
     )
     return lines
 
 
 def _version(profile: Profile) -> str:
-    found = profile.evidence
-    measured = (found.verified or found.tuned) if found else None
+    evidence = profile.evidence
+    measured = (evidence.verified or evidence.tuned) if evidence else None
     return measured.machine.versions.get("vllm", "").partition("+")[0] if measured else ""
 
 
 def _comment(lines: Sequence[str]) -> str:
-    # Whatever a profile says of itself stays inside the comment, and YAML takes no bell there.
+    # A profile's text must not end the comment, and YAML allows no control characters in one.
     plain = ["".join(c if c.isprintable() else " " for c in line) for line in lines if line]
     return "".join(f"# {' '.join(line.split())}\n" for line in plain)

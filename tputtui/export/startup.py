@@ -1,4 +1,4 @@
-"""A profile's tuned values as arguments of a boot: what is exported, and what a verify boot boots.
+"""A profile's tuned values as arguments of a boot, for the export and for a verify boot.
 
 start_up(profile)  →  arguments, each limit as its flag
 """
@@ -18,9 +18,10 @@ __all__ = ["StartUp", "start_up"]
 
 
 class StartUp(NamedTuple):
-    """What to boot, and what a person should know of it, in sentences.
+    """What to boot, and what a person should know about it.
 
-    refused: why vLLM does not boot so; empty where nothing is known against it.
+    notes: in sentences. refused: why vLLM does not boot with these arguments; empty where no
+    reason is known.
     """
 
     spec: EngineSpec
@@ -31,8 +32,8 @@ class StartUp(NamedTuple):
 def start_up(profile: Profile) -> StartUp:
     """The engine's arguments with every limit of the profile as its own flag.
 
-    A watermark in blocks becomes the fraction of the KV cache that the flag takes; without the
-    cache's size (it stands in the evidence) it is left out, and a note says so.
+    A watermark in blocks becomes the fraction of the KV cache that the flag takes. Without the size
+    of the cache (the evidence has it) the watermark is left out, with a note.
     Raises UsageError for a profile of a server.
     """
     if is_server(profile.engine.model):
@@ -53,11 +54,11 @@ def start_up(profile: Profile) -> StartUp:
             args[limit.argument] = value
     longest, part = args.get("max_model_len"), args.get("long_prefill_token_threshold")
     if isinstance(longest, int) and isinstance(part, int) and 0 < longest < part:
-        # The same to every request that is admitted; vLLM does not boot with more.
+        # Every admitted request is treated the same; vLLM does not boot with a higher threshold.
         args["long_prefill_token_threshold"] = longest
     active, most = args.get("max_num_active_seqs"), args.get("max_num_seqs")
     if isinstance(active, int) and isinstance(most, int) and active > most:
-        # More than there are; vLLM does not boot with that either.
+        # A higher value has no effect; vLLM does not boot with it either.
         args["max_num_active_seqs"] = most
     seqs, tokens, refused = args.get("max_num_seqs"), args.get("max_num_batched_tokens"), ""
     if isinstance(seqs, int) and isinstance(tokens, int) and tokens < seqs:
@@ -84,7 +85,7 @@ def _put_watermark(
     if blocks == 0:
         args["watermark"] = 0.0
     elif total:
-        # vLLM rounds down to whole blocks: half a block more, so that it comes to the same.
+        # vLLM rounds down to whole blocks; half a block more gives the same number again.
         args["watermark"] = float(f"{(blocks + 0.5) / total:.9g}")
     else:
         notes.append(

@@ -209,5 +209,5 @@ class Observer:
 
 
 def _until(now_s: float, status: Status) -> float:
-    """The end of the figures' time: those of a failed engine end when it failed."""
+    """The end of the time that figures cover: now, or the moment when the engine failed."""
     return status.since_s if status.state is State.FAILED else now_s

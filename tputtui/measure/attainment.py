@@ -240,7 +240,7 @@ def wilson(met: float, n: float, z: float = _Z95) -> tuple[float, float]:
     scale = 1 + z2 / n
     centre = (p + z2 / (2 * n)) / scale
     half = z * math.sqrt(max(0.0, p * (1 - p) / n) + z2 / (4 * n * n)) / scale
-    # At the ends the bound is the proportion itself, which rounding would miss by a hair.
+    # At 0 and 1 the bound is exactly the proportion; rounding would make it slightly different.
     return (centre - half if met else 0.0), (centre + half if met < n else 1.0)
 
 

@@ -65,7 +65,7 @@ def fit_parts(columns: Floats, values: Floats) -> Fit:
         weights = new if again < _WHOLE_STEPS else (weights + new) / 2
         if np.max(np.abs(fitted - before) / fitted) < _STILL:
             break
-    # Huber & Ronchetti, Robust Statistics, 2nd ed. (2009), sec. 7.6: the variance of what is left.
+    # Huber & Ronchetti, Robust Statistics, 2nd ed. (2009), sec. 7.6: the variance of the residuals.
     clipped = off * trust
     inside = max(float(np.mean(np.abs(off) <= usual)), 0.1)
     deviation = math.sqrt(float(clipped @ clipped) / (len(off) - columns.shape[1])) / inside
@@ -110,18 +110,18 @@ def _freed(gram: Floats, moments: Floats, start: Floats, chosen: NDArray[np.bool
 
     start: the solution before, none of it below 0.
     """
-    now = start
+    solution = start
     while True:
-        free = np.zeros(len(now))
+        free = np.zeros(len(solution))
         free[chosen] = np.linalg.solve(gram[np.ix_(chosen, chosen)], moments[chosen])
         low = np.flatnonzero(chosen & (free <= 0))
         if not len(low):
             return free
         # Move towards it only as far as no coefficient falls below 0.
-        shares = now[low] / (now[low] - free[low])
-        now = now + float(shares.min()) * (free - now)
-        now[low[np.argmin(shares)]] = 0.0
-        chosen &= now > 0
+        shares = solution[low] / (solution[low] - free[low])
+        solution = solution + float(shares.min()) * (free - solution)
+        solution[low[np.argmin(shares)]] = 0.0
+        chosen &= solution > 0
 
 
 def _errors(columns: Floats, deviation: float) -> Floats:

@@ -264,8 +264,8 @@ def _reported(limits: Floats) -> Floats:
 class Latencies:
     """Quantiles over one window, in seconds.
 
-    ttft and lag are of requests whose first token came in the window; itl is of its output events;
-    the others are of requests that finished in it.
+    ttft and lag cover requests whose first token came in the window; itl covers its output events;
+    the others cover requests that finished in it.
     """
 
     ttft: Quantiles

@@ -1,1 +1,1 @@
-"""The record room: a run written down as it goes, and looked at again."""
+"""Writes the session log of a run, reads it, and replays it."""

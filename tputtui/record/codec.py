@@ -1,8 +1,8 @@
 """Rows of a recorder as columns of whole numbers, and back. Pure.
 
-A time is kept as the step from the row before, in units of the quantum (a microsecond, unless the
-log would grow too fast), a share in millionths, a count as it is. Whole numbers that change little
-are what a compressor does best with, and a reader needs nothing but JSON.
+A time is stored as the difference from the row before, in units of the quantum (a microsecond,
+unless the log would grow too fast); a share in millionths; a count unchanged. Whole numbers that
+change little compress best, and a reader needs nothing but JSON.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ TABLES = {
     # wanted, cached, preemptions
     "ended": COUNT + COUNT + TIME + 4 * SECONDS + 5 * COUNT,
 }
-"""Every table of a recorder: what kind each of its columns is."""
+"""By table of a recorder: the kind of each column, one letter a column."""
 _SHARE = 1e-6
 
 Packed = list[Any]
 
 
 def pack(rows: Floats, kinds: str, origin_s: float, quantum_s: float) -> Packed:
-    """Columns of `rows`, shape (n, len(kinds)), times counted from `origin_s`.
+    """The columns of `rows`, shape (n, len(kinds)); times count from `origin_s`.
 
-    A column of one value throughout is that value; NaN is None.
+    A column with one value throughout becomes that value; NaN becomes None.
     """
     return [
         _column(rows[:, i] - origin_s if kind == TIME else rows[:, i], _unit(kind, quantum_s), kind)
@@ -50,7 +50,7 @@ def pack(rows: Floats, kinds: str, origin_s: float, quantum_s: float) -> Packed:
 
 
 def unpack(packed: Packed, n: int, kinds: str, origin_s: float, quantum_s: float) -> Floats:
-    """The `n` rows of `packed`. Raises ValueError when it is not as `pack` makes it."""
+    """The `n` rows of `packed`. Raises ValueError when `pack` cannot have made it."""
     if len(packed) != len(kinds):
         raise ValueError(f"{len(packed)} columns, not {len(kinds)}")
     rows = np.empty((n, len(kinds)))
@@ -73,7 +73,7 @@ def _unit(kind: str, quantum_s: float) -> float:
 def _column(values: Floats, unit: float, kind: str) -> Any:
     missing = np.isnan(values)
     scaled = np.where(missing, 0.0, values) / unit
-    # A step that ended when a window did must not fall out of it: times are rounded down.
+    # Times are rounded down, so that a step that ends together with a window stays inside it.
     whole = (np.floor(scaled - 1e-3) if kind == TIME else np.rint(scaled)).astype(np.int64)
     if len(whole) and not missing.any() and (whole == whole[0]).all():
         return int(whole[0])

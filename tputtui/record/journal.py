@@ -1,14 +1,15 @@
-"""Writes the session log of a run: a thread of its own, a line a second.
+"""Writes the session log of a run: on a thread of its own, one line a second.
 
     engine thread → Recorder ─┐
     front end → see(frame) ───┴─▶ writer thread → FILE.jsonl.zst
 
-JSON Lines, each compressed as a Zstandard frame of its own: appended and never rewritten, readable
-with `zstdcat`, and cut anywhere every whole line is there. (SQLite takes several times the room and
-rewrites pages; one stream for the whole file is 7 % smaller, and gone from the first bad byte on.)
+JSON Lines, each compressed as a Zstandard frame of its own. Lines are appended and never rewritten;
+`zstdcat` reads them; and in a file that was cut off, every complete line is still readable. (SQLite
+takes several times the space and rewrites pages. One stream for the whole file is 7 % smaller, but
+unreadable from the first bad byte on.)
 
-The log stays below a megabyte a minute. Where a run would make more of it, the precision of times
-gives way first, from a microsecond down to a millisecond, and then rows are thinned.
+The log stays below a megabyte a minute. Where a run would exceed that, first the precision of times
+is reduced, from a microsecond down to a millisecond, and then rows are thinned.
 """
 
 from __future__ import annotations
@@ -49,29 +50,30 @@ _EVERY_S = 1.0
 _SYNC_EVERY = 10
 _LEVEL = 6
 _BUDGET = 900_000 / 60
-"""Bytes a second, on average: a tenth is kept in hand."""
+"""Bytes per second on average: a tenth below a megabyte a minute."""
 _COARSEST_US = 1000
 _OUTCOMES = {outcome.value: i for i, outcome in enumerate(Outcome)}
 
 
 def open_session_log() -> Path:
-    """A fresh file for this run; of the oldest some are removed (100 files, 1 GiB in all).
+    """A new file for this run; the oldest files are removed above 100 files or 1 GiB in all.
 
-    Raises UsageError when it cannot be made.
+    Raises UsageError when the file cannot be created.
     """
     return fresh_file("sessions", SUFFIX, kept=_KEPT, kept_bytes=_KEPT_BYTES)
 
 
 class Journal:
-    """Follows one run from its start. `failure` says why nothing is written any more.
+    """Writes the log of one run from its start.
 
+    failure: why nothing is written any more, in a sentence; empty while the log works.
     origin_s: the engine's clock when the run began.
     """
 
     def __init__(self, path: Path, recorder: Recorder, origin_s: float) -> None:
         self.path = path
         self.failure = ""
-        self._told = False
+        self._failure_reported = False
         self._tail = Tail(recorder)
         self._origin_s = origin_s
         self._frame: Frame | None = None
@@ -81,25 +83,25 @@ class Journal:
         self._pace = _Pace()
         self._why = ""
         self._file: _File | None = None
-        self._turns = 0
+        self._passes = 0
 
     def start(self) -> None:
         """Start the writer thread."""
         self._thread.start()
 
     def see(self, frame: Frame) -> None:
-        """How things stand now; the next line tells of it."""
+        """Take the frame for the next line."""
         self._frame = frame
 
-    def told_failure(self) -> str:
-        """Why nothing is written any more, the first time that this is asked; else empty."""
-        if self._told or not self.failure:
+    def new_failure(self) -> str:
+        """`failure`, on the first call after it occurred; otherwise empty."""
+        if self._failure_reported or not self.failure:
             return ""
-        self._told = True
+        self._failure_reported = True
         return self.failure
 
     def close(self, timeout_s: float, why: str = "left") -> bool:
-        """Write what is left, and the end; False if that took longer."""
+        """Write the last line, with `why` the run ended; False if that took longer."""
         self._why = why
         self._closing.set()
         if self._thread.is_alive():
@@ -110,11 +112,11 @@ class Journal:
 
     def _run(self) -> None:
         while not self._closing.wait(_EVERY_S) and not self.failure:
-            self.turn()
-        self.turn(self._why or "left")
+            self.write_new()
+        self.write_new(self._why or "left")
 
-    def turn(self, ended: str = "") -> None:
-        """Write what is new since the last turn; with `ended`, that the run is over, and why."""
+    def write_new(self, ended: str = "") -> None:
+        """Write a line of what is new since the last one. ended: why the run is over, if it is."""
         if self.failure:
             return
         try:
@@ -127,8 +129,8 @@ class Journal:
                 line.ended = ended
             if line is not None:
                 self._pace.spent(self._file.write(line))
-            self._turns += 1
-            if ended or self._turns % _SYNC_EVERY == 0:
+            self._passes += 1
+            if ended or self._passes % _SYNC_EVERY == 0:
                 self._file.sync()
             if ended:
                 self._file.close()
@@ -139,7 +141,7 @@ class Journal:
 
 
 class _File:
-    """Appends lines to a file: each whole, or as if nothing of it."""
+    """Appends lines to a file: a line is written completely or not at all."""
 
     def __init__(self, path: Path) -> None:
         import zstandard
@@ -149,7 +151,7 @@ class _File:
         self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def write(self, line: Head | Line) -> int:
-        """Append a line; the bytes it took. What a full disk has cut is taken back."""
+        """Append a line; the number of its bytes. A line that a full disk cuts off is removed."""
         data = self._compressor.compress(self._encoder.encode(line) + b"\n")
         start = os.lseek(self._handle, 0, os.SEEK_END)
         view = memoryview(data)
@@ -163,16 +165,16 @@ class _File:
         return len(data)
 
     def sync(self) -> None:
-        """See to it that a crash of the machine does not take it either."""
+        """Flush to disk, so that the lines survive a crash of the machine."""
         os.fdatasync(self._handle)
 
     def close(self) -> None:
-        """No more lines."""
+        """Close the file."""
         os.close(self._handle)
 
 
 class _Pace:
-    """How precise the log can be: coarser while lines are too long, finer again when they are not.
+    """The precision of the log: coarser while lines are too long, finer again when they are not.
 
     quantum_us, thinned: as in `Line`.
     """
@@ -195,18 +197,18 @@ class _Pace:
 
 
 class _Scribe:
-    """Says in a line what is new since the one before."""
+    """Builds the line of what is new since the line before."""
 
     def __init__(self, origin_s: float) -> None:
         self.t = 0.0
         self._origin_s = origin_s
-        self._told: dict[str, Any] = {}
+        self._written: dict[str, Any] = {}
         self._profiles: list[Profile] = []
         self._trials: dict[int, Trial] = {}
         self._tuner: tuple[TunerTrial, ...] = ()
 
     def line(self, frame: Frame | None, changes: Changes | None, pace: _Pace) -> Line | None:
-        """The line, if there is anything to say."""
+        """The next line; None when there is nothing to write."""
         if frame is None and changes is None:
             return None
         line = Line(t=self.t, quantum_us=pace.quantum_us, thinned=pace.thinned)
@@ -220,7 +222,7 @@ class _Scribe:
     def _stand(self, line: Line, frame: Frame) -> None:
         line.window = plain(frame.window)
         if self._new("profile", frame.profile):
-            # Its limits are of when the run began: those in force are the status's.
+            # The profile's limits are those of the start; the status has the limits in force.
             bare = msgspec.structs.replace(frame.profile, knobs={}, evidence=None)
             line.profile = self._profile(line, bare)
         if self._new("status", frame.status):
@@ -233,8 +235,8 @@ class _Scribe:
             line.hardware = _hardware(frame.hardware)
         for name in ("compare", "sweep", "points", "baseline"):
             if self._new(name, value := getattr(frame, name)):
-                said = _compare(value) if name == "compare" else plain(value)
-                setattr(line, name, said)
+                written = _compare(value) if name == "compare" else plain(value)
+                setattr(line, name, written)
         if self._new("guard", frame.guard):
             line.guard = frame.guard
         for trial in frame.trials:
@@ -275,11 +277,11 @@ class _Scribe:
         line.rows[name] = (len(rows), packed)
 
     def _add_tuner(self, line: Line, tuner: TunerState | None) -> None:
-        """How the tuner stands, and the trials that are new."""
+        """Add the state of the tuner, and its new trials."""
         if tuner is None:
             return
         bare = replace(tuner, trials=(), differences=())
-        # What it does changes each second, and is of no use later.
+        # Its note changes every second, and is of no use later.
         lasting = bare if bare.over else replace(bare, note="", left_s=0.0)
         if self._new("tuner", lasting):
             line.tuner = plain(replace(bare, of=None)) | {
@@ -293,13 +295,13 @@ class _Scribe:
         self._tuner = tuner.trials
 
     def _new(self, name: str, value: Any) -> bool:
-        if name in self._told and self._told[name] == value:
+        if name in self._written and self._written[name] == value:
             return False
-        self._told[name] = value
+        self._written[name] = value
         return True
 
     def _profile(self, line: Line, profile: Profile) -> int:
-        """The number of a profile; its text is said once."""
+        """The number of a profile; its text is written once."""
         for number, known in enumerate(self._profiles):
             if known == profile:
                 return number
@@ -335,20 +337,22 @@ def _or_none(value: float) -> float | None:
 
 
 def _hardware(sample: HardwareSample) -> Any:
-    """Without what a GPU does not offer, and without its processes: others' names are not ours to
-    keep, and their numbers mean nothing later."""
+    """A sample without the values that a GPU does not offer, and without processes.
+
+    The names of other people's processes are private, and process numbers mean nothing later.
+    """
     return plain(replace(sample, gpus=())) | {"gpus": [_gpu(gpu) for gpu in sample.gpus]}
 
 
 def _gpu(gpu: GpuSample) -> Any:
-    told = {each.name: getattr(gpu, each.name) for each in fields(gpu) if each.name != "processes"}
+    kept = {each.name: getattr(gpu, each.name) for each in fields(gpu) if each.name != "processes"}
     defaults = {each.name: each.default for each in fields(gpu)}
-    return plain({name: value for name, value in told.items() if value != defaults[name]})
+    return plain({name: value for name, value in kept.items() if value != defaults[name]})
 
 
 def _status(status: Status) -> Any:
     facts = replace(status.facts, arguments=()) if status.facts else None
-    told = {
+    written = {
         "state": status.state,
         "since_s": status.since_s,
         "stage": status.stage,
@@ -361,7 +365,7 @@ def _status(status: Status) -> Any:
             if (error := getattr(status, name)) is not None
         },
     }
-    return plain(told)
+    return plain(written)
 
 
 def _compare(compare: Any) -> Any:

@@ -1,7 +1,8 @@
-"""What one line of a session log holds. Values only.
+"""What one line of a session log contains. Values only.
 
 The log is JSON Lines, a line a second, each compressed on its own (a Zstandard frame with its
-checksum). A line says what is new since the one before; what it leaves out stands as it stood.
+checksum). A line contains what is new since the line before; a field that it leaves out has not
+changed.
 """
 
 from __future__ import annotations
@@ -17,90 +18,102 @@ FORMAT = 1
 
 
 class Head(msgspec.Struct, omit_defaults=True):
-    """The first line. origin_s: what the engine's clock said when the run began; other times
-    count from there. began: the same moment, in UTC."""
+    """The first line of a log."""
 
     tputtui_session: int
+    """Version of the log format."""
     tputtui: str
+    """Version of tputtui that wrote the log."""
     began: str
+    """When the run began, in UTC."""
     origin_s: float
+    """The engine's clock at that moment; other times count from there."""
 
 
 class TrialLine(msgspec.Struct, omit_defaults=True):
-    """One setting tried, as `Trial` has it; its figures follow from the rows.
-
-    profile: its engine and load, by number. spans: when it was measured, (start, end) each time;
-    version 0.1 wrote start_s and length_s of one.
-    """
+    """One setting tried. The fields are those of `Trial`; its figures follow from the rows."""
 
     number: int
     t_s: float
     turned: str
     knobs: Any
     profile: int
+    """Number of the profile that has its engine and load."""
     booted: Any
     phase: str
     start_s: float = 0.0
+    """Start of its only span, as version 0.1 wrote it."""
     length_s: float = 0.0
+    """Length of that span in seconds."""
     against: int | None = None
     differences: Any = None
     note: str = ""
     spans: Any = None
+    """(start, end) of each span; None without one."""
     unjudged: str = ""
     decided_s: Any = None
+    """None where the headline was not decided."""
     withdrawn_s: Any = None
+    """None where the judgement was not withdrawn."""
     withdrawn: str = ""
 
 
 class Line(msgspec.Struct, omit_defaults=True):
-    """One second of a run.
-
-    t: seconds since the run began. quantum_us: precision of the times in `rows`; thinned: every
-    how many rows one was kept (the log would have grown too fast).
-    rows: by table, how many and their columns (`record.codec`).
-    books: the fields of `Accounting`. totals: KV blocks, when the oldest request still waiting
-    was due, generated tokens, preemptions. wanted: the fields of `Wanted`.
-    window: the fields of `Window`. marks_gone: how many of the marks were taken back.
-    profiles: texts of profiles by number, said once; profile: the one in force. trials: rows that
-    are new or others, their engine and load by the number of a profile.
-    tuner: its state without its trials; tuner_trials: those that are new; of a tuner that began
-    anew, `tuner_anew`, the first.
-    """
+    """One second of a run. A field that is None, UNSET or empty has not changed."""
 
     t: float
+    """Seconds since the run began."""
     quantum_us: int = 1
+    """Precision of the times in `rows`, in microseconds."""
     thinned: int = 1
+    """One of so many rows was kept; above 1 where the log would grow too fast."""
     rows: dict[str, tuple[int, list[Any]]] = {}
+    """By table: the number of new rows, and their columns (`record.codec`)."""
     books: list[int] | None = None
+    """The fields of `Accounting`."""
     totals: Any = None
+    """KV blocks, due time of the oldest request without a first token, generated tokens,
+    preemptions."""
     wanted: Any = None
+    """The fields of `Wanted`."""
     window: Any = None
+    """The fields of `Window`."""
     marks: Any = None
+    """New marks."""
     marks_gone: int = 0
+    """How many of the newest marks of earlier lines no longer exist."""
     profiles: dict[str, str] = {}
+    """New profiles by number, as text; each is written once."""
     profile: int | None = None
+    """Number of the profile in force."""
     asked: Any = msgspec.UNSET
+    """The limits last asked for."""
     status: Any = None
     hardware: Any = msgspec.UNSET
     trials: list[TrialLine] = []
+    """Trials that are new or have changed."""
     baseline: Any = msgspec.UNSET
     compare: Any = msgspec.UNSET
     sweep: Any = msgspec.UNSET
     points: Any = msgspec.UNSET
     guard: str | None = None
     tuner: Any = msgspec.UNSET
+    """State of the tuner, without its trials."""
     tuner_trials: list[Any] = []
+    """New trials of the tuner."""
     tuner_anew: bool = False
+    """Whether the tuner began anew: `tuner_trials` are then its first ones."""
     ended: str | None = None
+    """Why the run ended; only in the last line."""
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can hold it; numbers that are none as their words."""
+    """A value in the form that JSON can hold; NaN and infinities become text."""
     return _finite(msgspec.to_builtins(value))
 
 
 def restored(value: Any, kind: Any) -> Any:
-    """The value of `kind` that `plain` was given. Raises msgspec.ValidationError."""
+    """The value of type `kind` that `plain` received. Raises msgspec.ValidationError."""
     return msgspec.convert(value, kind, strict=False)
 
 

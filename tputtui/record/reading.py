@@ -1,6 +1,6 @@
-"""Reads a session log: every whole line of it, wherever it was cut or spoilt.
+"""Reads a session log: every complete line, also where the file was cut off or is damaged.
 
-The whole run is held in memory, about a megabyte for a minute of a fast engine.
+The whole run is kept in memory, about a megabyte for a minute of a fast engine.
 """
 
 from __future__ import annotations
@@ -35,25 +35,29 @@ from tputtui.record.line import FORMAT, Head, Line, TrialLine, restored
 __all__ = ["Moment", "Recording", "read_log"]
 
 _MAGIC = b"\x28\xb5\x2f\xfd"
-"""What each Zstandard frame begins with."""
+"""The first bytes of each Zstandard frame."""
 _METRICS = {metric.key: metric for metric in (*METRICS, *MORE)}
 _OUTCOMES = tuple(Outcome)
 _SPOILT = (msgspec.DecodeError, msgspec.ValidationError, ValueError, TypeError, LookupError)
-"""What reading a line raises that is not as it was written."""
+"""Errors that reading a damaged line can raise."""
 
 
 class Moment(NamedTuple):
-    """How everything stood when a line was written; times on the run's clock, as in `Frame`."""
+    """How everything stood when a line was written; fields as in `Frame` and `Recorder`."""
 
     t_s: float
+    """When the line was written, in seconds of the run's engine clock."""
     window: Window
     status: Status
     profile: Profile
     asked: Knobs | None
+    """The limits last asked for; None before the engine is up."""
     hardware: HardwareSample | None
     accounting: Accounting
     kv_blocks: int
+    """Usable blocks of the KV cache."""
     oldest_due_s: float
+    """When the oldest request without a first token was due; NaN without such a request."""
     generated_tokens: int
     preemptions: int
     wanted: Wanted
@@ -69,23 +73,27 @@ class Moment(NamedTuple):
 
 @dataclass(slots=True)
 class Recording:
-    """A run as it was recorded.
-
-    began: in UTC. moments: one a second, oldest first. recorder: all its samples.
-    profiles: by number; trials refer to them. ended: how it ended, empty when it was cut off.
-    damaged: places in the file that could not be read. thinned: whether rows were left out.
-    """
+    """A run as it was recorded."""
 
     path: Path
     version: str
+    """Version of tputtui that wrote the log."""
     began: str
+    """When the run began, in UTC."""
     origin_s: float
+    """The engine's clock when the run began."""
     moments: list[Moment]
+    """One a second, oldest first."""
     recorder: Recorder
+    """All samples of the run."""
     profiles: dict[int, Profile] = field(default_factory=dict)
+    """By number; trials refer to them."""
     ended: str = ""
+    """Why the run ended; empty where the log was cut off."""
     damaged: int = 0
+    """Number of places in the file that could not be read."""
     thinned: bool = False
+    """Whether rows were left out to keep the log small."""
 
     @property
     def length_s(self) -> float:
@@ -94,7 +102,7 @@ class Recording:
 
 
 def read_log(path: Path) -> Recording:
-    """The run in `path`. Raises UsageError when there is none in it."""
+    """The run in the log `path`. Raises UsageError when the file contains none."""
     try:
         data = path.read_bytes()
     except (OSError, ValueError) as error:
@@ -118,7 +126,7 @@ def read_log(path: Path) -> Recording:
 
 
 class _Lines:
-    """The whole lines of a log, and how many places held none."""
+    """The complete lines of a log. damaged: number of places that could not be read."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -135,7 +143,7 @@ class _Lines:
             try:
                 line = reader.decompress(data[self._at :])
                 if not reader.eof:
-                    # Cut within this one; or its length is spoilt, and others follow.
+                    # The file ends within this frame; or its length is damaged, and others follow.
                     raise zstandard.ZstdError("cut")
                 self._at = len(data) - len(reader.unused_data)
             except zstandard.ZstdError:
@@ -197,7 +205,7 @@ class _Reader:
         changes = self._changes(line, before)
         if before is None:
             if changes.keys() < {"window", "status", "profile"}:
-                # Nothing has been looked at yet.
+                # No frame has been written yet.
                 return None
             before = Moment(
                 t_s=self._origin_s, window=changes["window"], status=changes["status"],
@@ -209,48 +217,48 @@ class _Reader:
         return before._replace(t_s=self._origin_s + line.t, **changes)
 
     def _changes(self, line: Line, before: Moment | None) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        changes: dict[str, Any] = {}
         if line.window is not None:
-            found["window"] = restored(line.window, Window)
+            changes["window"] = restored(line.window, Window)
         if line.profile is not None:
-            found["profile"] = self._recording.profiles[line.profile]
+            changes["profile"] = self._recording.profiles[line.profile]
         if line.status is not None:
-            found["status"] = self._status(line.status)
+            changes["status"] = self._status(line.status)
         for name, kind in _KINDS.items():
             value = getattr(line, name)
             if value is not msgspec.UNSET:
-                found[name] = None if value is None else restored(value, kind)
+                changes[name] = None if value is None else restored(value, kind)
         if line.compare is not msgspec.UNSET:
-            found["compare"] = _compare(line.compare)
-        self._add_tuner(found, line, before)
+            changes["compare"] = _compare(line.compare)
+        self._add_tuner(changes, line, before)
         if line.guard is not None:
-            found["guard"] = line.guard
+            changes["guard"] = line.guard
         if line.books is not None:
-            found["accounting"] = Accounting(*line.books)
+            changes["accounting"] = Accounting(*line.books)
         if line.wanted is not None:
-            found["wanted"] = restored(line.wanted, Wanted)
+            changes["wanted"] = restored(line.wanted, Wanted)
         if line.totals is not None:
             totals = restored(line.totals, tuple[int, float, int, int])
             names = ("kv_blocks", "oldest_due_s", "generated_tokens", "preemptions")
-            found |= zip(names, totals, strict=True)
+            changes |= zip(names, totals, strict=True)
         if line.marks or line.marks_gone:
             marks = before.marks if before else ()
             new = restored(line.marks or [], tuple[Mark, ...])
-            found["marks"] = (*marks[: len(marks) - line.marks_gone], *new)
+            changes["marks"] = (*marks[: len(marks) - line.marks_gone], *new)
         if line.trials:
             self._trials |= {trial.number: trial for trial in line.trials}
-            # One that was put on again is last again.
-            found["trials"] = tuple(sorted(self._trials.values(), key=lambda row: row.t_s))
-        return found
+            # A setting that was put on again comes last again.
+            changes["trials"] = tuple(sorted(self._trials.values(), key=lambda row: row.t_s))
+        return changes
 
-    def _add_tuner(self, found: dict[str, Any], line: Line, before: Moment | None) -> None:
+    def _add_tuner(self, changes: dict[str, Any], line: Line, before: Moment | None) -> None:
         tuner = before.tuner if before else None
         trials = tuner.trials if tuner and not line.tuner_anew else ()
         if line.tuner is not msgspec.UNSET:
-            told = dict(line.tuner)
-            rows, number = differences_of(told.pop("differences")), told.pop("of")
+            state = dict(line.tuner)
+            rows, number = differences_of(state.pop("differences")), state.pop("of")
             tuner = replace(
-                restored(told, TunerState),
+                restored(state, TunerState),
                 trials=trials,
                 differences=rows,
                 of=self._recording.profiles.get(number),
@@ -258,31 +266,31 @@ class _Reader:
         if line.tuner_trials and tuner is not None:
             new = restored(line.tuner_trials, tuple[TunerTrial, ...])
             tuner = replace(tuner, trials=(*trials, *new))
-        found["tuner"] = tuner
+        changes["tuner"] = tuner
 
-    def _status(self, told: dict[str, Any]) -> Status:
-        spec = self._recording.profiles[told["spec"]].engine if "spec" in told else None
+    def _status(self, written: dict[str, Any]) -> Status:
+        spec = self._recording.profiles[written["spec"]].engine if "spec" in written else None
         errors = {
-            name: EngineError(*told[name])
+            name: EngineError(*written[name])
             for name in ("failure", "refused", "load_failure")
-            if name in told
+            if name in written
         }
         return Status(
-            state=State(told["state"]),
-            since_s=told["since_s"],
-            stage=told["stage"],
-            stages=restored(told["stages"], tuple[tuple[str, float], ...]),
+            state=State(written["state"]),
+            since_s=written["since_s"],
+            stage=written["stage"],
+            stages=restored(written["stages"], tuple[tuple[str, float], ...]),
             spec=spec,
-            facts=restored(told["facts"], EngineFacts) if told["facts"] else None,
-            knobs=restored(told["knobs"], Knobs) if told["knobs"] else None,
+            facts=restored(written["facts"], EngineFacts) if written["facts"] else None,
+            knobs=restored(written["knobs"], Knobs) if written["knobs"] else None,
             failure=errors.get("failure"),
             refused=errors.get("refused"),
             load_failure=errors.get("load_failure"),
-            load_on=told["state"] == State.RUNNING,
+            load_on=written["state"] == State.RUNNING,
         )
 
     def _recorder(self) -> Recorder:
-        """All samples; rows of requests as the recorder derives them from the requests."""
+        """A recorder with all samples; it derives the rows of ended requests from the requests."""
         tables = {
             name: np.concatenate(parts) if parts else np.zeros((0, len(TABLES[name])))
             for name, parts in self._rows.items()
@@ -317,30 +325,30 @@ def _request(row: list[float]) -> RequestSample:
     )  # fmt: skip
 
 
-def _compare(told: Any) -> CompareState | None:
-    if told is None:
+def _compare(written: Any) -> CompareState | None:
+    if written is None:
         return None
     return CompareState(
-        told["side"],
-        told["pair"],
-        told["note"],
-        told["done"],
-        differences_of(told["differences"]),
-        told["title"],
-        # Version 0.1 did not name them.
-        tuple(told.get("sides", ("", ""))),
-        float(told.get("left_s", math.nan)),
+        written["side"],
+        written["pair"],
+        written["note"],
+        written["done"],
+        differences_of(written["differences"]),
+        written["title"],
+        # Version 0.1 did not name the sides.
+        tuple(written.get("sides", ("", ""))),
+        float(written.get("left_s", math.nan)),
     )
 
 
-def differences_of(told: Any) -> tuple[Difference, ...]:
-    """Rows of a comparison as they were judged."""
+def differences_of(written: Any) -> tuple[Difference, ...]:
+    """The differences of a comparison, as `journal` wrote them; none for None."""
     return tuple(
         Difference(
             metric=_METRICS[row["key"]],
             judgement=Judgement(row["judgement"]),
             **{name: float(row[name]) for name in _NUMBERS},
         )
-        for row in told or ()
+        for row in written or ()
         if row["key"] in _METRICS
     )

@@ -1,6 +1,6 @@
-"""A recorded run, looked at as if it went on now: the same frames, at any time of it.
+"""Replays a recorded run: shows the same frames again, at any time of the run.
 
-Front end's thread. It has of a session what a screen reads, and nothing that could be turned.
+Front end's thread. It offers what a screen reads of a session, but nothing can be changed.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ __all__ = ["Replay"]
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 _KEPT_S = 3600
-"""As many seconds as a live history keeps."""
+"""Seconds shown at most: as many as a live history keeps."""
 
 
 class Replay:
-    """Plays `recording`. clock: seconds that pass here.
+    """Plays `recording`. clock: the seconds that pass during the replay.
 
-    at_s: where it is, seconds from the run's beginning; at first, where the load began.
-    length_s: seconds to the last board that was seen. speed: seconds of the run in one.
+    at_s: the present position, in seconds from the run's beginning; first, where the load began.
+    length_s: the position of the last frame before the engine stopped. speed: seconds of the run
+    per second of the replay.
     """
 
     def __init__(self, recording: Recording, clock: Callable[[], float]) -> None:
         self.recording = recording
-        # Before the first line there is nothing to see.
+        # Before the first line there is nothing to show.
         self._first_s = recording.moments[0].t_s - recording.origin_s
         self.length_s = self._last_board_s()
         self._loaded_s = self._first(lambda moment: moment.status.state is State.RUNNING)
@@ -66,25 +67,25 @@ class Replay:
         return self.recording.moments[-1].marks
 
     def toggle(self) -> None:
-        """Play, or stand still; from the end it begins anew."""
+        """Play or pause; at the end, play again from where the load began."""
         self._move()
         if not self.playing and self.at_s >= self.length_s:
             self.at_s = self._loaded_s
         self.playing = not self.playing
 
     def change_speed(self, direction: int) -> None:
-        """The next speed up (+1) or down (-1)."""
+        """Choose the next higher (+1) or lower (-1) speed."""
         self._move()
         index = SPEEDS.index(self.speed) + direction
         self.speed = SPEEDS[max(0, min(len(SPEEDS) - 1, index))]
 
     def seek(self, at_s: float) -> None:
-        """Go to a time of the run, as near as there is."""
+        """Go to `at_s` seconds from the run's beginning, limited to the recorded time."""
         self._move()
         self.at_s = max(self._first_s, min(self.length_s, at_s))
 
     def seek_mark(self, direction: int) -> str:
-        """Go to the next mark (+1), or the one before (-1); what it says.
+        """Go to the next mark (+1) or the one before (-1); the text of the mark.
 
         Raises UsageError when there is none.
         """
@@ -101,14 +102,14 @@ class Replay:
         return beyond[0][1]
 
     def seek_row(self, number: int) -> str:
-        """Go to the time when the row `number` of the table was put on; says so.
+        """Go to the time when row `number` of the table was put on; a sentence on it.
 
         Raises UsageError when there is no such row.
         """
         line = next((t for t in self.recording.moments[-1].trials if t.number == number), None)
         if line is None:
             raise UsageError(f"There is no row {number}.")
-        # The line after it shows it.
+        # The next line of the log shows it.
         self.seek(line.t_s - self._origin_s + 1.0)
         return f"At the time of row {number}."
 
@@ -124,17 +125,17 @@ class Replay:
 
     @property
     def latest(self) -> Frame:
-        """The picture that was made last; looking moves nothing."""
+        """The frame of the last `advance`; only the first access calls `advance` itself."""
         return self._latest or self.advance()
 
     def advance(self) -> Frame:
-        """Go on as far as time has; how everything stood at the time where the replay is."""
+        """Move the position on by the time that has passed; how everything stood there."""
         self._move()
         now_s = self._origin_s + self.at_s
         moment = self._moment(now_s)
         self._stand(moment)
         self._show_history(now_s)
-        # Between two lines time goes on, the window as it was seen last.
+        # Between two lines, the window of the last line grows with time.
         window = replace(moment.window, end_s=max(moment.window.end_s, now_s))
         if moment.t_s < now_s - 2.0 or window.phase in (Phase.IDLE, Phase.SETTLING):
             window = moment.window
@@ -142,7 +143,7 @@ class Replay:
             now_s, window, moment.status, moment.profile, moment.asked, moment.hardware
         )
         if self.at_s >= self.length_s:
-            # What closed the run told last what came of it.
+            # The last line, written while the run was closed, has the last states.
             moment = self.recording.moments[-1]
         self._latest = replace(
             seen,
@@ -157,13 +158,13 @@ class Replay:
         return self._latest
 
     def clear_points(self) -> None:
-        """What was measured stays."""
+        """Refuse: the points of a run that is over stay."""
         raise _over()
 
     # -- inside ----------------------------------------------------------------------------
 
     def _last_board_s(self) -> float:
-        """The end, but for what closed the engine: of that there is no board."""
+        """The time of the last frame before the engine stopped, in seconds from the beginning."""
         moments = self.recording.moments
         seen = [moment.t_s for moment in moments if moment.status.state is not State.STOPPED]
         if not seen or seen[-1] == moments[-1].t_s:
@@ -171,17 +172,17 @@ class Replay:
         return seen[-1] - self.recording.origin_s
 
     def _first(self, wanted: Callable[[Moment], bool]) -> float:
-        """When a moment was first as wanted, else the first of all; seconds from the beginning."""
+        """Time of the first moment that is `wanted`, else of the first one; from the beginning."""
         moments = self.recording.moments
-        found = next((moment for moment in moments if wanted(moment)), moments[0])
-        return found.t_s - self.recording.origin_s
+        first = next((moment for moment in moments if wanted(moment)), moments[0])
+        return first.t_s - self.recording.origin_s
 
     def _moment(self, now_s: float) -> Moment:
         index = max(0, bisect_right(self._times, now_s) - 1)
         return self.recording.moments[index]
 
     def _stand(self, moment: Moment) -> None:
-        """What the recorder says of the present is what it was then."""
+        """Set the recorder's present values to those of `moment`."""
         recorder = self.recording.recorder
         recorder.accounting = moment.accounting
         recorder.kv_blocks = moment.kv_blocks
@@ -192,7 +193,7 @@ class Replay:
         recorder.marks = deque(moment.marks)
 
     def _whole_history(self) -> History:
-        """Every second of the run, however long it took; as it grew while it went on."""
+        """The history of the whole run, without the limit of an hour."""
         history, recorder = History(self._origin_s), self.recording.recorder
         history.buckets = deque()
         for moment in self.recording.moments:
@@ -203,7 +204,7 @@ class Replay:
         return history
 
     def _show_history(self, now_s: float) -> None:
-        """The history as it stood at `now_s`."""
+        """Set `history` to what it was at `now_s`."""
         whole, shown = self._all, self.history
         total = max(whole.first, min(whole.total, whole.index(now_s)))
         if total == shown.total and shown.first == whole.first:
@@ -221,9 +222,9 @@ class Replay:
         spans = ((line.start_s, line.start_s + line.length_s),) if line.length_s > 0 else ()
         if line.spans:
             spans = restored(line.spans, Spans)
-        goals, found = moment.profile.goals, None
+        goals, series = moment.profile.goals, None
         if spans:
-            found = series_of(self.recording.recorder, spans, goals, every=True)
+            series = series_of(self.recording.recorder, spans, goals, every=True)
         trial = Trial(
             number=line.number,
             t_s=line.t_s,
@@ -232,7 +233,7 @@ class Replay:
             load=profile.load,
             engine=profile.engine,
             booted=restored(line.booted, Knobs),
-            series=found,
+            series=series,
             phase=Phase(line.phase),
             against=line.against,
             differences=differences_of(line.differences),
@@ -248,7 +249,7 @@ class Replay:
 
 
 class _Over:
-    """Steers a run that is over: it leads to the time of a row, and changes nothing."""
+    """Steers a run that is over: it can go to the time of a row, and refuses every change."""
 
     def __init__(self, replay: Replay) -> None:
         self._replay = replay
@@ -256,23 +257,23 @@ class _Over:
         self.experiments = _OverExperiments()
 
     def jump(self, number: int, *, boot: bool = False) -> str:
-        """To the time when row `number` was put on."""
+        """Go to the time when row `number` was put on."""
         return self._replay.seek_row(number)
 
     def take(self, *, boot: bool = False) -> str:
-        """Nothing is put on any more."""
+        """Refuse: no setting can be put on."""
         raise _over()
 
     def pin(self, number: int | None) -> None:
-        """Rows stay compared as they were."""
+        """Refuse: rows stay compared as they were."""
         raise _over()
 
     def undo(self) -> str:
-        """Nothing is taken back."""
+        """Refuse: no change can be undone."""
         raise _over()
 
     def redo(self) -> str:
-        """Nothing is done again."""
+        """Refuse: no change can be redone."""
         raise _over()
 
 
@@ -281,7 +282,7 @@ class _OverEngine:
 
     @property
     def boot_cost(self) -> str:
-        """Nothing boots."""
+        """Refuse: no engine boots."""
         raise _over()
 
 
@@ -289,19 +290,19 @@ class _OverExperiments:
     """The experiments of a run that is over: they refuse."""
 
     def sweep(self) -> None:
-        """Nothing is measured any more."""
+        """Refuse: nothing can be measured."""
         raise _over()
 
     def stop(self, why: str = "") -> None:
-        """Nothing is under way."""
+        """Refuse: no experiment is under way."""
         raise _over()
 
     def tune(self, plan: Plan) -> None:
-        """Nothing is measured any more."""
+        """Refuse: nothing can be measured."""
         raise _over()
 
     def finish_tuning(self) -> str:
-        """Nothing is under way."""
+        """Refuse: no experiment is under way."""
         raise _over()
 
 

@@ -1,4 +1,4 @@
-"""The tuner's trials out of a session log, to go on from where a run was broken off."""
+"""Reads the tuner's trials from a session log, to continue a run that was interrupted."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tputtui.record.reading import read_log
 __all__ = ["resumed"]
 
 _LOOKED_AT = 10
-"""Session logs, the newest first: each is read whole."""
+"""Most session logs to read, the newest first; each is read completely."""
 
 
 def resumed(plan: Plan, asked: Profile, path: str) -> Plan:
-    """`plan` with the trials of the run in `path`; empty: of the newest that has any.
+    """`plan` with the trials of the run in the log `path`; empty: the newest log with trials.
 
-    What is searched is taken from that run, unless the plan says otherwise.
-    Raises UsageError where there is none, or where it was of another engine, load or goals: its
-    figures would not be about this one.
+    The plan takes what to search from that run, unless it names something itself.
+    Raises UsageError where there are no trials, or where that run had another engine, load or
+    goals: its figures would not apply.
     """
     log, state = _newest(path)
     of, hint = state.of, "Begin without --resume."
@@ -46,7 +46,7 @@ def resumed(plan: Plan, asked: Profile, path: str) -> Plan:
 
 
 def _newest(path: str) -> tuple[Path, TunerState]:
-    """The recording, and how its tuner stood last."""
+    """The log, and the last state of its tuner. Raises UsageError where there are no trials."""
     folder = state_dir() / "sessions"
     newest = sorted(folder.glob(f"*{SUFFIX}"), reverse=True)[:_LOOKED_AT]
     for each in [Path(path).expanduser()] if path else newest:

@@ -90,7 +90,7 @@ class Asked:
     def boot(
         self, status: Status, args: Mapping[str, EngineValue], knobs: Mapping[str, int]
     ) -> tuple[Start, Start]:
-        """Ask for an engine with `args`; the start of it, and of the present one to fall back to."""
+        """Ask for an engine with `args`; its start, and that of the present one as a fallback."""
         old, kept = self.profile.engine, self.kept(status)
         spec = msgspec.structs.replace(old, args=dict(args))
         self.profile = msgspec.structs.replace(self.profile, engine=spec, evidence=None)

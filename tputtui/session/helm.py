@@ -1,6 +1,6 @@
-"""Puts settings on: one place through which limits, load and boots are ordered. Front end's thread.
+"""Gives all orders of limits, load and boots to the engine thread. Front end's thread.
 
-It checks nothing and remembers no turns; whatever it orders begins the window anew.
+It checks nothing and remembers no changes. Each order starts the measuring window anew.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ __all__ = ["Helm"]
 
 
 class Windows(Protocol):
-    """Where the measuring window is begun anew; times in seconds of the engine's clock."""
+    """Starts the measuring window anew; times in seconds of the engine's clock."""
 
     def turned(self, now_s: float, *, own: bool = False, warming: bool = False) -> None:
-        """Something was turned, or (own) nothing was; warming: wait for `begin`."""
+        """Something was changed. own: nothing was, the setting stays. warming: wait for `begin`."""
 
     def begin(self, at_s: float) -> None:
-        """A leg is warm from then on."""
+        """A leg is warm from `at_s` on."""
 
 
 class Helm:
-    """Gives orders to `host`, keeps in `asked` what was ordered, and begins `windows` anew.
+    """Gives orders to `host`, keeps what was ordered in `asked`, and starts `windows` anew.
 
     engines: how many engines have come up so far.
     """
@@ -72,13 +72,13 @@ class Helm:
 
     @property
     def limits(self) -> Knobs:
-        """Those last asked for. Raises KnobError while no engine is up."""
+        """The limits last asked for. Raises KnobError while no engine is up."""
         self.notice()
         return self._asked.limits(self._host.status)
 
     @property
     def facts(self) -> EngineFacts:
-        """What the engine that is up is. Raises KnobError while none is."""
+        """The facts of the engine that is up. Raises KnobError while none is."""
         self.notice()
         return self._asked.facts(self._host.status)
 
@@ -99,22 +99,22 @@ class Helm:
 
     @property
     def engine(self) -> EngineSpec:
-        """What was booted, or is being booted."""
+        """The engine that was booted, or is being booted."""
         return self._asked.profile.engine
 
     @property
     def present(self) -> Setting:
-        """Limits and load."""
+        """The limits and load last asked for. Raises KnobError while no engine is up."""
         return Setting(self.limits, self.load)
 
     @property
     def profile(self) -> Profile:
-        """Engine, limits, load and goals as they were asked for last."""
+        """The engine, limits, load and goals last asked for."""
         asked = self._asked
         return msgspec.structs.replace(asked.profile, knobs=asked.kept(self._host.status))
 
     def notice(self) -> None:
-        """Take over an engine that has just come up, and begin its first window."""
+        """Take over an engine that has just come up, and start its first window."""
         if self._asked.follow(self._host.status):
             self.engines += 1
             self.turned()
@@ -122,45 +122,45 @@ class Helm:
     def limits_with(self, setting: Setting, name: str, value: int | str) -> Knobs:
         """The limits of `setting` with one changed.
 
-        Raises KnobError when it is out of bounds or no engine is up, CeilingError when a boot would
-        let it be so high.
+        Raises KnobError when the value is out of bounds or no engine is up, CeilingError when it
+        needs a boot with a higher ceiling.
         """
         return self._asked.with_limit(self._host.status, setting.knobs, name, value)
 
     def turned(self) -> None:
-        """Something has been turned: the window begins anew."""
+        """Something has been changed: start the window anew."""
         self._windows.turned(self._clock())
 
     def measure_anew(self) -> None:
-        """Nothing has been turned, and still the window begins anew."""
+        """Start the window anew, although nothing has been changed."""
         self._windows.turned(self._clock(), own=True)
 
     def ask(self, knobs: Knobs, why: str = "") -> None:
-        """Put limits in force; `why` goes on the mark before what changes."""
+        """Order limits; the mark shows `why` before what changes."""
         self._asked.knobs = knobs
         self.turned()
         self._host.order(SetLimits(knobs, why))
 
     def put_load(self, workload: Workload, text: str) -> None:
-        """Go on with another load; `text` goes on the mark."""
+        """Order another load; the mark shows `text`."""
         self._asked.with_load(workload)
         self.turned()
         self._host.order(SetWorkload(workload, text))
 
     def put_on(self, setting: Setting, why: str) -> str:
-        """Limits and load of another setting, as far as they differ; what that is, in words."""
-        said = []
+        """Order the limits and load of `setting` where they differ; what changes, in words."""
+        changes = []
         if text := differing(self.limits, setting.knobs):
             self.ask(setting.knobs, why)
-            said.append(text)
+            changes.append(text)
         if setting.load != self.load:
             text = difference(self.load, setting.load)
             self.put_load(setting.load, f"{why}: {text}")
-            said.append(text)
-        return ", ".join(said)
+            changes.append(text)
+        return ", ".join(changes)
 
     def grant(self, wish: Wish | Warm | None) -> None:
-        """Put on what an experiment wants."""
+        """Order what an experiment wants; None: nothing."""
         if wish is None:
             return
         if isinstance(wish, Warm):
@@ -180,15 +180,15 @@ class Helm:
             self._host.order(BeginLeg(knobs, wish.load, wish.text))
             return
         if wish.fresh and wish.knobs:
-            # No engine is up: the next boot begins with them.
+            # No engine is up: the next boot begins with these limits.
             self._asked.knobs = wish.knobs
         if wish.load != self.load:
             self.put_load(wish.load, wish.text)
 
     def preempt(self, over: int) -> str:
-        """Put the `over` that run above the limit back to the queue; what was done, in words.
+        """Preempt the `over` sequences that run above the limit; what was done, in words.
 
-        Raises UsageError when there are none.
+        They go back to the queue. Raises UsageError when there are none.
         """
         if not over:
             raise UsageError("Nothing to preempt.", "No more sequences run than max_num_seqs.")
@@ -203,7 +203,7 @@ class Helm:
         return "Prefix cache emptied; what ran computes its KV cache again."
 
     def toggle_engine(self) -> str:
-        """Pause the engine between two steps, or let it go on; what was done, in words."""
+        """Pause the engine between two steps, or resume it; what was done, in words."""
         self.turned()
         if self._host.pause_wanted:
             self._host.order(Resume())
@@ -221,7 +221,7 @@ class Helm:
         return "Load running."
 
     def run_load(self) -> None:
-        """Start the load, unless it runs."""
+        """Start the load, unless it runs already."""
         if not self._host.load_wanted:
             self._host.order(RunLoad())
 
@@ -231,16 +231,17 @@ class Helm:
         self._host.order(StopLoad())
 
     def restart(self, text: str) -> int:
-        """The load from its first request on, on an empty engine; the number of the order."""
+        """Restart the load from its first request on an empty engine; the number of the order."""
         self.turned()
         return self._host.order(BeginLeg(self.limits, self.load, text))
 
     def boot(
         self, args: Mapping[str, EngineValue], knobs: Mapping[str, int], *, only: bool
     ) -> None:
-        """Boot another engine in place of this one; where it does not boot, this one again.
+        """Boot another engine in place of this one; if it does not boot, boot this one again.
 
-        knobs: limits to start with; the others stay as they were turned, or with `only` do not.
+        knobs: limits to start with. only: whether the other limits begin as booted; otherwise they
+        keep the values that they have now.
         """
         status = self._host.status
         kept = {} if only else self._asked.kept(status)
@@ -249,12 +250,12 @@ class Helm:
         self._host.order(BootAnew(start, fallback))
 
     def boot_again(self) -> None:
-        """Boot the same engine anew, with the limits as they were asked for last."""
+        """Boot the same engine anew, with the limits last asked for."""
         self._host.order(Boot(Start(self.engine, self._asked.kept(self._host.status)), load=True))
         self._asked.knobs = None
 
     def boot_cost(self, in_flight: int) -> str:
-        """What another boot costs with so many requests in flight, in a sentence."""
+        """What another boot costs with `in_flight` requests in the engine, in a sentence."""
         also = f"; the {in_flight:,} requests in flight are aborted" if in_flight else ""
         took_s = self.facts.boot_s
         return f"The load pauses for about {took_s:.0f} s, as long as the last boot took{also}."

@@ -20,7 +20,7 @@ __all__ = ["EngineSteering", "LimitSteering", "LoadSteering"]
 
 
 class LimitSteering:
-    """Limits, in force by the next step."""
+    """Changes limits; they are in force by the next step."""
 
     def __init__(self, helm: Helm, changing: Changing, experiments: ExperimentSteering) -> None:
         self._helm = helm
@@ -28,10 +28,10 @@ class LimitSteering:
         self._experiments = experiments
 
     def set(self, name: str, value: int | str) -> bool:
-        """Ask for a limit; whether it differs from the last asked.
+        """Ask for a limit; whether the value differs from the one last asked for.
 
-        Raises KnobError when it is out of bounds or no engine is up, CeilingError when a boot would
-        let it be so high.
+        Raises KnobError when the value is out of bounds or no engine is up, CeilingError when it
+        needs a boot with a higher ceiling.
         """
         setting = self._experiments.setting
         new = self._helm.limits_with(setting, name, value)
@@ -42,17 +42,17 @@ class LimitSteering:
         return True
 
     def asked(self, name: str) -> int:
-        """A limit as last asked for. Raises KnobError while no engine is up."""
+        """The value last asked for of a limit. Raises KnobError while no engine is up."""
         return self._experiments.setting.knobs.get(name)
 
     @property
     def ceilings(self) -> Knobs:
-        """The highest the engine can take. Raises KnobError while none is up."""
+        """The highest values that the engine can take. Raises KnobError while none is up."""
         return self._helm.facts.ceilings
 
 
 class LoadSteering:
-    """What arrives, and whether it does."""
+    """Changes the load, starts it and holds it."""
 
     def __init__(self, helm: Helm, changing: Changing, experiments: ExperimentSteering) -> None:
         self._helm = helm
@@ -60,7 +60,7 @@ class LoadSteering:
         self._experiments = experiments
 
     def set(self, workload: Workload) -> bool:
-        """Go on with another load; whether it differs.
+        """Ask for another load; whether it differs from the one before.
 
         Raises UsageError when its trace cannot be opened.
         """
@@ -82,19 +82,19 @@ class LoadSteering:
         return self._helm.toggle_load()
 
     def restart(self) -> int:
-        """Begin the load with its first request, on an empty engine; the number of the order."""
+        """Restart the load from its first request on an empty engine; the number of the order."""
         self._experiments.stop("The load was begun anew.")
         return self._helm.restart("load begun anew")
 
     def stop(self) -> None:
-        """Abort what is in flight and go back to the first request. KnobError with no engine."""
+        """Abort the requests in flight and go back to the first one. KnobError with no engine."""
         self._helm.check_up()
         self._experiments.stop("The load was stopped.")
         self._helm.stop_load()
 
 
 class EngineSteering:
-    """The engine: paused, emptied, or booted again."""
+    """Pauses the engine, empties it, or boots it again."""
 
     def __init__(self, helm: Helm, recorder: Recorder, experiments: ExperimentSteering) -> None:
         self._helm = helm
@@ -102,13 +102,13 @@ class EngineSteering:
         self._experiments = experiments
 
     def toggle(self) -> str:
-        """Pause the engine between two steps, or let it go on; what was done, in words."""
+        """Pause the engine between two steps, or resume it; what was done, in words."""
         self._helm.check_up()
         self._experiments.stop("The engine was paused.")
         return self._helm.toggle_engine()
 
     def preempt(self) -> str:
-        """Shrink the batch to `max_num_seqs` now rather than by draining; says so, in words.
+        """Shrink the batch to `max_num_seqs` now rather than by draining; what was done, in words.
 
         Raises UsageError when nothing runs above the limit.
         """
@@ -121,17 +121,17 @@ class EngineSteering:
         return self._helm.reset_prefix_cache()
 
     def boot_again(self) -> None:
-        """Boot the same engine anew, with the limits as they were asked for last."""
+        """Boot the same engine anew, with the limits last asked for."""
         self._helm.boot_again()
 
     def boot_with(
         self, args: Mapping[str, EngineValue], knobs: Mapping[str, int], *, only: bool = False
     ) -> None:
-        """Boot another engine in place of this one, in this process; the load goes on with it.
+        """Boot another engine in place of this one, in this process; the load continues on it.
 
-        args: its engine arguments, all of them. knobs: limits to start with; the others that had
-        been changed stay as they are, as far as the new ceilings let them, or with `only` do not.
-        Where it does not boot, the engine of before is booted again.
+        args: all of its engine arguments. knobs: limits to start with. only: whether the other
+        limits begin as booted; otherwise those that were changed keep their values, up to the new
+        ceilings. If the engine does not boot, the engine before it is booted again.
         Raises KnobError while no engine is up, UsageError for an argument that holds a secret.
         """
         self._helm.check_up()
@@ -140,7 +140,7 @@ class EngineSteering:
         self._helm.boot(args, knobs, only=only)
 
     def boot_higher(self, name: str, value: int) -> None:
-        """Boot the same engine with a higher ceiling for one limit, and that limit at it."""
+        """Boot the same engine with `value` as a limit's ceiling, and set the limit to it."""
         limit = knob(name)
         ceiling = {limit.argument: bool(value) if limit.choices else value}
         self.boot_with({**self._helm.engine.args, **ceiling}, {name: value})

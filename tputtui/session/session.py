@@ -1,8 +1,8 @@
-"""One run: a hosted engine, its load, what was measured. The only thing a front end talks to.
+"""One run: a hosted engine, its load, and what was measured. A front end talks to nothing else.
 
 Called on the front end's thread. Orders go to the engine thread and come into force between two
-steps; `advance()` moves on what goes by itself and says how things stand, as one immutable picture;
-`latest` is the last of those.
+steps. `advance()` moves experiments and guard on and returns one immutable frame; `latest` is the
+last of those frames.
 """
 
 from __future__ import annotations
@@ -42,18 +42,19 @@ __all__ = ["Session"]
 
 _JOURNAL_TIMEOUT_S = 3.0
 _PER_DEPTH_S = 240.0
-"""Seconds of 250 steps each that a recorder keeps, once over."""
+"""Seconds that a recorder of depth 1 keeps at 250 steps per second, with a margin."""
 
 MakeHost = Callable[[Callable[[], Engine], Recorder, Workload, Clock], Orders]
 
 
 class Session:
-    """Starts, watches and closes one run; `steer` is what turns it.
+    """Starts, watches and closes one run; `steer` changes it.
 
-    make_engine: builds a cold engine. clock: the engine's clock, monotonic seconds.
-    make_host: where the engine's loop runs. guard: what a turn must not break.
-    written: the text of the profile it was started from; what is saved keeps its comments.
-    log_path: where the session log goes; None for none. span_s: what a window grows to.
+    make_engine: builds an engine that is not booted yet. clock: the engine's clock, monotonic
+    seconds. make_host: builds the host in which the engine's loop runs. guard: what a change must
+    not break. written: the text of the profile that the run started from; a saved profile keeps its
+    comments. log_path: file of the session log; None for no log. span_s: seconds that a window
+    grows to.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Session:
         self.journal = Journal(log_path, self.recorder, started_s) if log_path else None
         self._asked = Asked(profile)
         self._hardware = hardware
-        self._told_crowded = False
+        self._reported_crowded = False
         self._latest: Frame | None = None
         self._points = Points()
         self._trials = Trials()
@@ -91,7 +92,7 @@ class Session:
     # -- life ------------------------------------------------------------------------------
 
     def start(self, *, load: bool = True) -> None:
-        """Start the engine thread and the samplers, and boot."""
+        """Start the engine thread and the samplers, and boot the engine."""
         if self._hardware is not None:
             self._hardware.start()
         if self.journal is not None:
@@ -122,7 +123,7 @@ class Session:
         return self._asked.profile.goals
 
     def set_goals(self, goals: tuple[Goal, ...]) -> None:
-        """Judge by other goals from now on; a tuner that searches by the others is broken off."""
+        """Judge by other goals from now on; a tuner that searches by the old ones ends."""
         if goals != self.goals and self.steer.experiments.under_way == "the tuner":
             self.steer.experiments.stop()
         self._asked.profile = msgspec.structs.replace(self._asked.profile, goals=goals)
@@ -135,16 +136,16 @@ class Session:
 
     @property
     def engine(self) -> EngineSpec:
-        """What was booted, or is being booted."""
+        """The engine that was booted, or is being booted."""
         return self._asked.profile.engine
 
     @property
     def latest(self) -> Frame:
-        """How everything stood when it was moved on last; only the first look moves anything."""
+        """The frame of the last `advance`; only the first access calls `advance` itself."""
         return self._latest or self.advance()
 
     def advance(self) -> Frame:
-        """Move on what goes by itself (experiments, guard, a verify boot), and look."""
+        """Move experiments, guard and verify boot on, and return how everything stands."""
         now_s, status = self._clock() - self.host.lag_s, self.host.status
         self.steer.notice()
         hardware = self._hardware.latest() if self._hardware else None
@@ -165,23 +166,23 @@ class Session:
         return frame
 
     def watch(self, see: Callable[[Frame], None]) -> None:
-        """Show every frame to `see` as well; it must return at once."""
+        """Pass every frame to `see` as well; `see` must return at once."""
         self._watchers.append(see)
 
     def woken(self) -> None:
-        """This process was stopped and goes on: what stood still with it is measured anew."""
+        """This process was stopped and continues: start the window anew."""
         if self.host.woken():
             self.steer.measure_anew()
 
     def news(self) -> list[str]:
-        """What happened by itself since this was last asked, in sentences."""
+        """What happened by itself since the last call, in sentences."""
         news = self.steer.news()
-        if self.journal is not None and (failure := self.journal.told_failure()):
+        if self.journal is not None and (failure := self.journal.new_failure()):
             news.append(failure)
         sample = self._hardware.latest() if self._hardware else None
         host = sample.host if sample else None
-        if host is not None and host.crowded and not self._told_crowded:
-            self._told_crowded = True
+        if host is not None and host.crowded and not self._reported_crowded:
+            self._reported_crowded = True
             news.append(
                 f"Other processes take {host.others_cpu_cores:.1f} of {host.cores} cores: what is "
                 "measured now is of a machine that is shared with them."
@@ -189,10 +190,10 @@ class Session:
         return news
 
     def save(self, path: Path, *, overwrite: bool = False) -> Path:
-        """Write limits, load and figures as they stand to a profile; returns its path.
+        """Write the present limits, load and figures to a profile; returns its path.
 
-        Comments of the profile that the run was started from stay; with `overwrite`, those of the
-        file that is there. Raises ProfileExists, or ProfileError when it cannot be written.
+        It keeps the comments of the profile that the run started from; with `overwrite`, those of
+        the existing file. Raises ProfileExists, or ProfileError when it cannot be written.
         """
         like = self._written
         if overwrite and path.expanduser().is_file():
@@ -202,22 +203,22 @@ class Session:
     def snapshot(self) -> Profile:
         """The profile that `save` writes."""
         frame, status = self.advance(), self.host.status
-        found = tuned(frame, self.recorder) if frame.asked else None
-        if found is not None and (how := self.steer.experiments.tuner_note):
-            note = "; ".join(filter(None, (found.note, how)))
-            found = msgspec.structs.replace(found, note=note)
+        evidence = tuned(frame, self.recorder) if frame.asked else None
+        if evidence is not None and (how := self.steer.experiments.tuner_note):
+            note = "; ".join(filter(None, (evidence.note, how)))
+            evidence = msgspec.structs.replace(evidence, note=note)
         knobs, load = self._asked.kept(status), self.workload
-        found = self.steer.experiments.evidence or found
+        evidence = self.steer.experiments.evidence or evidence
         before = self.steer.experiments.before
         if before is not None and status.facts is not None:
-            # What the window holds is a level of a sweep or a leg, not this setting.
+            # The window is about a level of a sweep or a leg, not about the person's setting.
             knobs, load = turned(before.knobs, status.facts.booted), before.load
-            found = Evidence(
+            evidence = Evidence(
                 TUNED, note=f"no figures: {self.steer.experiments.under_way} was under way"
             )
         profile = self._asked.profile
-        return msgspec.structs.replace(profile, load=load, knobs=knobs, evidence=found)
+        return msgspec.structs.replace(profile, load=load, knobs=knobs, evidence=evidence)
 
     def clear_points(self) -> None:
-        """Forget what was measured at other settings."""
+        """Drop the points that were measured so far."""
         self._points.clear()

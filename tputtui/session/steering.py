@@ -1,10 +1,10 @@
-"""Everything that a person can change in a run, and the experiments under way. Front end's thread.
+"""Everything that a person can change in a run, and the experiments. Front end's thread.
 
 steer.limits.set("max_num_seqs", 48)   steer.load.toggle()   steer.engine.boot_cost
 steer.experiments.sweep()              steer.undo()          steer.jump(3)
 
-Each part owns what it wants, checks it, and orders it through the helm; the orders come into force
-on the engine thread between two steps. What crosses the parts is here.
+Each part checks its own changes and orders them through the helm; the orders come into force on the
+engine thread between two steps. This module holds what concerns several parts.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ __all__ = ["Steering"]
 
 
 class Steering:
-    """Steers what `host` runs.
+    """Steers the engine that `host` runs.
 
-    asked: what was asked for last. trials: every setting tried. windows: begun anew when something
-    is changed. guard: what a change must not break.
+    asked: what was asked for last. trials: every setting tried. windows: starts the measuring
+    window anew after a change. guard: what a change must not break; None for no guard.
     """
 
     def __init__(
@@ -58,18 +58,18 @@ class Steering:
         self.load = LoadSteering(self._helm, self._changing, self.experiments)
         self.engine = EngineSteering(self._helm, recorder, self.experiments)
 
-    # -- what crosses limits, load and engine ------------------------------------------------
+    # -- what concerns limits, load and engine together --------------------------------------
 
     def undo(self) -> str:
-        """Take back the last change of a limit or of the load; what was done, in words.
+        """Undo the last change of a limit or of the load; what was done, in words.
 
-        Raises UsageError when there is nothing to take back.
+        Raises UsageError when there is nothing to undo.
         """
         self._helm.check_up()
         return self._changing.undo()
 
     def redo(self) -> str:
-        """Do again what was undone last; what was done, in words.
+        """Redo the change that was undone last; what was done, in words.
 
         Raises UsageError when nothing was undone since the last change.
         """
@@ -79,8 +79,8 @@ class Steering:
     def jump(self, number: int, *, boot: bool = False) -> str:
         """Go back to the limits and load of row `number`; what was done, in words.
 
-        Raises BootNeeded when it ran on another engine, unless `boot` allows one, and UsageError
-        when there is no such row.
+        Raises BootNeeded when the row ran on another engine and `boot` is false, UsageError when
+        there is no such row.
         """
         self._helm.check_up()
         row = self._trials.find(number)
@@ -88,51 +88,54 @@ class Steering:
         return self._go_to(f"row {number}", row.engine, setting, row.booted, boot=boot)
 
     def take(self, *, boot: bool = False) -> str:
-        """Put on what the tuner settled on, to be undone like any change; what was done, in words.
+        """Put on the setting that the tuner offers; what was done, in words. Undo works as usual.
 
-        Raises UsageError when there is nothing to take, and BootNeeded when it is of another
-        engine, unless `boot` allows one.
+        Raises UsageError when there is nothing to take, BootNeeded when it needs another engine and
+        `boot` is false.
         """
         booted = self._helm.facts.booted
         engine, setting = self.experiments.tuned
         return self._go_to("the tuner's find", engine, setting, booted, boot=boot)
 
     def pin(self, number: int | None) -> None:
-        """Compare with that row from now on, or raise UsageError; None: with the one before."""
+        """Compare every row with row `number` from now on; None: each with the row before it.
+
+        Raises UsageError when there is no such row.
+        """
         self._trials.pin(number, self._clock())
 
     @property
     def guard(self) -> str:
-        """What a change must not break, as it was written; empty for nothing."""
+        """What a change must not break, as it was written; empty without a guard."""
         return self._changing.guard
 
     def set_guard(self, guard: Guard | None) -> None:
-        """Guard changes from now on by this; None: no more."""
+        """Guard changes by `guard` from now on; None: without a guard."""
         self._changing.set_guard(guard)
 
     def measure_anew(self) -> None:
-        """Begin a new window: what is in flight now settles first, then figures count."""
+        """Start a new window: figures count once the requests now in flight have left."""
         self._helm.measure_anew()
 
     # -- moved on by frames ------------------------------------------------------------------
 
     def notice(self) -> None:
-        """Begin anew with an engine that has just come up."""
+        """Take over an engine that has just come up."""
         self._helm.notice()
 
     def follow(self, seen: Frame) -> Frame:
-        """Move on what is under way by what is seen; the frame with how that stands."""
+        """Move experiments and guard on by the frame `seen`; the frame with their states."""
         self.experiments.follow(seen)
-        # The engine may be gone since: then there is nothing to put on any more.
+        # The engine may be gone since the frame: then there is nothing to put on.
         with suppress(KnobError):
-            # A leg is no change of the person's.
+            # A leg is not a change by the person.
             if not self.experiments.legs:
                 self._changing.follow(seen)
             self.experiments.follow_verify(seen)
         return replace(self.experiments.with_states(seen), guard=self.guard)
 
     def news(self) -> list[str]:
-        """What happened by itself since this was last asked, in sentences."""
+        """What happened by itself since the last call, in sentences."""
         return self._changing.news() + self.experiments.news()
 
     # -- inside ------------------------------------------------------------------------------
@@ -140,7 +143,11 @@ class Steering:
     def _go_to(
         self, what: str, engine: EngineSpec, setting: Setting, booted: Knobs, *, boot: bool
     ) -> str:
-        """Put on another setting, of another engine if `boot` allows; what was done, in words."""
+        """Put on another setting; what was done, in words. boot: whether it may boot an engine.
+
+        what: names the setting in texts. booted: the limits as booted, from which its limits were
+        changed. Raises BootNeeded where `boot` is false and the setting needs another engine.
+        """
         if engine != self._helm.engine:
             if not boot:
                 cost = self.engine.boot_cost

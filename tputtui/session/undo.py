@@ -1,4 +1,4 @@
-"""What the person changed, in order: to take back and to do again. Pure."""
+"""What the person changed, in order, for undo and redo. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _KEPT = 1000
 
 
 class Changes:
-    """Settings left behind, and those undone.
+    """The settings before each change, and the settings that were undone.
 
-    The same thing changed again within a second is one change, as with a key held down.
+    Repeated changes of the same limit within a second count as one change (a key held down).
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Changes:
         self._last = ("", -_ONE_CHANGE_S)
 
     def made(self, before: Setting, what: str, now_s: float) -> None:
-        """`what` (a limit's name, or "load") is being changed, away from `before`."""
+        """Remember a change of `what` (a limit's name, or "load"); `before`: the setting before."""
         self._undone.clear()
         name, at_s = self._last
         self._last = (what, now_s)
@@ -34,7 +34,7 @@ class Changes:
     def undo(self, present: Setting) -> Setting | None:
         """The setting before the last change; None when there is none."""
         self._last = ("", -_ONE_CHANGE_S)
-        # A change that was taken back by hand leaves nothing to undo.
+        # A change that the person reversed by hand leaves nothing to undo.
         while self._before and self._before[-1] == present:
             self._before.pop()
         if not self._before:
@@ -51,6 +51,6 @@ class Changes:
         return self._undone.pop()
 
     def clear(self) -> None:
-        """Forget everything: another engine is up."""
+        """Drop everything: another engine is up."""
         self._before.clear()
         self._undone.clear()

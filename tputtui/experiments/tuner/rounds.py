@@ -93,9 +93,11 @@ class Found(NamedTuple):
 
 def best_of(rounds: Iterable[Round]) -> Found | None:
     """The best point of all rounds; None while nothing has been measured."""
-    best = [Found(each, *each.search.best) for each in rounds if each.search.best is not None]
+    candidates = [Found(each, *each.search.best) for each in rounds if each.search.best is not None]
 
-    return max(best, key=lambda best: best.round.search.rank(best.point, best.level), default=None)
+    return max(
+        candidates, key=lambda best: best.round.search.rank(best.point, best.level), default=None
+    )
 
 
 def _seen(trial: TunerTrial) -> Seen:

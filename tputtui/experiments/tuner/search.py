@@ -278,7 +278,7 @@ class Search:
         return min(best[1] + higher, len(self._space.levels) - 1)
 
     def _floor(self, point: Point) -> int:
-        """The highest level that another point holds; below it, `point` is no better. -1 for none."""
+        """The highest level that another point holds, -1 for none. Below it, `point` is worse."""
         others = [t for t in self._trials if t[0] != point and self.pooled(*t).holds]
         return max((level for _, level in others), default=-1)
 
