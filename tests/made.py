@@ -73,7 +73,7 @@ def trial_of(
     **more: Any,
 ) -> Trial:
     """A row, compared with `other` where both were measured."""
-    told = ()
+    told: tuple[Difference, ...] = ()
     if found is not None and other is not None and other.series is not None:
         told = differences(other.series, found)
         more["against"] = other.number
@@ -169,7 +169,7 @@ EVERY_JUDGEMENT = (
 )
 
 
-def frame_of(trials: Iterable[Trial], *, marks: tuple[Mark, ...] = (), **more: Any) -> Frame:
+def frame_of(trials: Iterable[Trial], *, marks: Iterable[Mark] = (), **more: Any) -> Frame:
     """A real frame of an engine that serves, with `trials` in it."""
     demo = profile.load(profile.shipped()["demo"])
     rig = Rig(demo.load, demo.knobs)
@@ -197,7 +197,7 @@ class Stub:
 
     def __init__(self, frame: Frame) -> None:
         self.shown = frame
-        self.asked = []
+        self.asked: list[tuple[object, ...]] = []
         self.steer = self.engine = self
 
     @property

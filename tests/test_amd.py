@@ -29,9 +29,9 @@ class FakeAmdSmi:
     AmdSmiTemperatureMetric = SimpleNamespace(CURRENT=0)
 
     def __init__(self) -> None:
-        self.answers = {}
+        self.answers: dict[object, object] = {}
         self.opened = 0
-        self.failing = None
+        self.failing: Exception | None = None
 
     def told(self, query: str, gpu: str | None, value: object) -> Any:
         value = self.answers.get((query, gpu), self.answers.get(query, value))
@@ -218,7 +218,7 @@ def test_a_package_without_its_library_is_a_sentence(
 # -- either ------------------------------------------------------------------------------------
 
 
-class Nvml:
+class Nvml(NvmlReader):
     """An NVML reader that has found so much."""
 
     def __init__(self, status: str, gpus: tuple[str, ...] = ()) -> None:

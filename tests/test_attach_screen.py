@@ -25,7 +25,7 @@ class Scraped:
     """What 90 s of six servers brought."""
 
     def __init__(self) -> None:
-        self.waiting = []
+        self.waiting: list[News] = []
         self.now_s = 100.0
 
     def __call__(self) -> float:
@@ -120,7 +120,7 @@ async def test_any_column_sorts() -> None:
         table = app.screen.query_one(ServerTable)
 
         def order() -> list[int]:
-            return [int(row.key.value) for row in table.ordered_rows]
+            return [int(row.key.value or 0) for row in table.ordered_rows]
 
         assert order() == [1, 2, 3, 4, 5, 6]
         while table.sorted_by != "running":

@@ -29,7 +29,7 @@ from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import StepSample
 from tputtui.measure.series import Metric, rows, series
 from tputtui.measure.stats import t_quantile
-from tputtui.measure.verdict import Judgement
+from tputtui.measure.verdict import Difference, Judgement
 from tputtui.profile import EngineSpec, Profile
 from tputtui.simulate.clock import VirtualTime
 
@@ -60,7 +60,7 @@ def noisy(seed: int, ratio: float = 1.0, noise: float = 0.02) -> Callable[[Leg, 
     Latencies are the other way round.
     """
     rng = np.random.default_rng(seed)
-    legs = {}
+    legs: dict[Leg, float] = {}
 
     def figure(leg: Leg, key: str) -> float:
         if leg not in legs:

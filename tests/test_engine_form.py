@@ -53,7 +53,7 @@ class FormApp(App[None]):
             self.register_theme(own)
         self.theme = "dark"
         self.animation_level = "none"
-        self.used = []
+        self.used: list[dict[str, EngineValue]] = []
         options.setdefault("use", self.used.append)
         self.form = EngineForm(ARGUMENTS, CURRENT, COST, **options)
 
@@ -344,7 +344,7 @@ async def test_a_refusal_keeps_the_form_open_on_the_argument_it_names(
             raise UsageError("vLLM refuses the flags: argument --dtype: no.", "Try another.")
         used.append(args)
 
-    used = []
+    used: list[dict[str, EngineValue]] = []
     async with opened(**{"use": used.append, by: refuse}) as form:
         await form.press("<max_num_s>", "enter", "<1>", "enter", "f5", "f5")
         assert not form.app.closed

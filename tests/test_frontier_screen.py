@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Label
 
 from tests import SnapCompare
+from tests.rig import Rig
 from tests.test_screen import app_after, paint
 from tputtui.goals import parse_goals
 from tputtui.load.workload import ClosedLoop

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tputtui.engine.protocol import StepReport
 from tputtui.measure.history import History
 from tputtui.measure.recorder import Recorder, Ring
 from tputtui.measure.samples import Accounting, Outcome, RequestSample, StepSample

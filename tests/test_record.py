@@ -21,6 +21,7 @@ from tests.rig import Rig
 from tputtui import profile
 from tputtui.engine.protocol import State
 from tputtui.errors import UsageError
+from tputtui.frame.frame import Frame
 from tputtui.goals import parse_goals
 from tputtui.hardware import GpuProcess, GpuSample, HardwareSample, MigInstance
 from tputtui.load.workload import Workload
@@ -47,7 +48,7 @@ class Recorded:
         started_s = self.session._observer._started_s
         self.journal = self.session.journal = Journal(path, self.session.recorder, started_s)
         self.session.watch(self.journal.see)
-        self.frames = []
+        self.frames: list[Frame] = []
         if before_boot:
             self.session.advance()
             self.journal.turn()
@@ -452,7 +453,8 @@ def written(path: Path, steps_per_s: int, requests_per_s: int, seconds: int = 60
         took = float(chance.lognormal(math.log(1 / steps_per_s), 0.1))
         t += took
         values = [int(v) for v in chance.integers(0, 4000, len(STEP) - 4)]
-        step = StepSample(t, took, *values[:8], chance.random(), 256, 8192, took / 5, *values[8:10])
+        row = (t, took, *values[:8], chance.random(), 256, 8192, took / 5, *values[8:10])
+        step = StepSample._make(row)
         recorder.add_step(step, [(took, 200), (2 * took, 3)])
         for _ in range(chance.poisson(requests_per_s / steps_per_s)):
             number += 1
@@ -461,7 +463,8 @@ def written(path: Path, steps_per_s: int, requests_per_s: int, seconds: int = 60
             recorder.issued.append((due,))
             recorder.add_first_token(times[3], due, times[1])
             sizes = chance.integers(1, 4000, 4).tolist()
-            recorder.add_ended(RequestSample(number, Outcome.FINISHED, *times, t, *sizes, 0))
+            ended = (number, Outcome.FINISHED, *times, t, *sizes, 0)
+            recorder.add_ended(RequestSample._make(ended))
         if t - second >= 1.0:
             second = t
             journal.turn()

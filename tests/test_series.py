@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tputtui.engine.protocol import StepReport
 from tputtui.goals import parse_goals
 from tputtui.measure.attainment import goodput
 from tputtui.measure.batches import spread, turnover_batches

@@ -281,7 +281,7 @@ def test_the_same_load_is_measured_without_a_screen(tmp_path: Path) -> None:
 def test_a_run_in_which_nothing_was_served_is_no_success(
     fate: int, how: str, tmp_path: Path
 ) -> None:
-    class Always(dict):
+    class Always(dict[int, object]):
         def get(self, key: object, default: object = None) -> int | None:
             return fate if key else None
 

@@ -27,7 +27,7 @@ def autoregressive(rng: Generator, phi: float, size: int = 100) -> NDArray[np.fl
 
 def refused(make: Callable[[Generator], NDArray[np.float64]], runs: int = 500) -> float:
     rng = np.random.default_rng(11)
-    return np.mean([steady(make(rng)) is False for _ in range(runs)])
+    return float(np.mean([steady(make(rng)) is False for _ in range(runs)]))
 
 
 def test_a_trend_by_hand() -> None:

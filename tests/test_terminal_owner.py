@@ -56,7 +56,7 @@ class Writer(threading.Thread):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(daemon=True)
-        self._queue = queue.Queue()
+        self._queue: queue.Queue[str | None] = queue.Queue()
         self._over, self._seconds = threading.Event(), seconds
 
     def run(self) -> None:

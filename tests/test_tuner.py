@@ -104,7 +104,7 @@ class TestFinding:
                 begun.append((order.text, order.workload.seed, order.knobs.max_num_seqs))
             return give(order)
 
-        rig.session.host.order = watch
+        rig.session.host.order = watch  # type: ignore[method-assign]
         rig.session.set_goals(parse_goals("tpot_p90=44ms"))
         rig.session.steer.experiments.tune(Plan(vary=SMALL))
         while rig.session.steer.experiments.under_way:
@@ -429,7 +429,9 @@ class TestRecorded:
             journal.turn()
         journal.turn()
         rig.asked = profile.Profile(session.engine, CLOSED, {}, goals=session.goals)
-        return path, session.advance().tuner, rig
+        state = session.advance().tuner
+        assert state is not None
+        return path, state, rig
 
     def test_every_trial_is_read_back_as_it_was(self, log: tuple[Path, TunerState, Rig]) -> None:
         path, state, _ = log

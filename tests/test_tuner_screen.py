@@ -17,6 +17,7 @@ from tputtui.experiments.tuner.plan import Plan
 from tputtui.goals import parse_goals
 from tputtui.load.workload import Poisson, Workload
 from tputtui.record.journal import Journal
+from tputtui.session.session import Session
 from tputtui.ui.app import TputApp
 from tputtui.ui.screens.dialog import Dialog
 from tputtui.ui.screens.tuner import TunerScreen

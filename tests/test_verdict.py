@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tests.test_series import autoregressive
 from tputtui.measure.series import METRICS, Batched, Metric, Series, rows
@@ -264,7 +264,7 @@ def test_seconds_more_that_are_needed() -> None:
 
 
 def test_levels_are_handed_on_as_rows_are_resolved() -> None:
-    asked = {}
+    asked: dict[str, list[float]] = {}
 
     def estimate(metric: Metric, clear: bool) -> Estimate:
         def interval(level: float) -> tuple[float, float]:
@@ -300,7 +300,7 @@ def verdicts(
         def part(
             start: int, end: int, paths: dict[str, NDArray[np.float64]] = paths, scale: float = 1.0
         ) -> Series:
-            values = {}
+            values: dict[str, Batched] = {}
             for key, path in paths.items():
                 each = scale * path[start:end].reshape(-1, turnover_s).mean(axis=1)
                 values |= of(each, float(end - start), key).values

@@ -61,7 +61,7 @@ def test_tokens_are_those_vllm_counted_and_those_the_requests_had(cpu: Served) -
 
 def test_fewer_sequences_drain_and_more_fill_up_with_nothing_lost(cpu: Served) -> None:
     cpu.start(110, Uniform(16, 48), Uniform(16, 40), seed=2)
-    cpu.turn_until(lambda: cpu.steps and cpu.steps[-1].running == 64, at_most=10)
+    cpu.turn_until(lambda: bool(cpu.steps) and cpu.steps[-1].running == 64, at_most=10)
     cpu.turn(3)
     assert cpu.recorder.accounting.in_flight >= 100
 

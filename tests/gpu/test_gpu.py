@@ -104,7 +104,7 @@ def test_limits_turn_under_cuda_graphs_and_asynchronous_scheduling(large: Served
     turn = large.session.steer.limits.set
     counted = large.counted_by_vllm()
     large.start(128, Uniform(100, 300), Uniform(40, 80), seed=1)
-    large.turn_until(lambda: large.steps and large.steps[-1].running == 64, 200)
+    large.turn_until(lambda: bool(large.steps) and large.steps[-1].running == 64, 200)
     turn("max_num_seqs", 16)
     large.turn_until(lambda: large.steps[-1].running <= 16, 200)
     large.turn(100)

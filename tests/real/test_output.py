@@ -6,6 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 from subprocess import Popen
+from typing import TextIO
 
 import pytest
 
@@ -17,9 +18,9 @@ from tests.terminal import PROGRAM, environment
 def started(
     *words: str,
     tmp_path: Path,
-    stdout: int | IO[str],
-    stderr: int | IO[str] = subprocess.PIPE,
-    **variables: str,
+    stdout: int | TextIO,
+    stderr: int | TextIO = subprocess.PIPE,
+    **variables: str | None,
 ) -> Popen[str]:
     return subprocess.Popen(
         [str(PROGRAM), *words], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, text=True,

@@ -139,7 +139,7 @@ def environment() -> Iterator[None]:
 
 @pytest.fixture(params=["sync", "async"])
 def scheduling(request: pytest.FixtureRequest) -> str:
-    return request.param
+    return str(request.param)
 
 
 @pytest.fixture
