@@ -78,16 +78,17 @@ def trial_of(
         told = differences(other.series, found)
         more["against"] = other.number
     phase = Phase.STEADY if found else Phase.SETTLING
-    return Trial(
-        number, t_s, turned, knobs, load, **{"engine": ENGINE, "booted": BOOTED, "phase": phase}
-        | more, series=found, differences=told,
-    )  # fmt: skip
+    fields: dict[str, Any] = {"engine": ENGINE, "booted": BOOTED, "phase": phase} | more
+    return Trial(number, t_s, turned, knobs, load, **fields, series=found, differences=told)
 
 
 def six_trials(goals: bool = False) -> tuple[Trial, ...]:
     """A run: twice turned down, an engine booted, the guard at work, and one that settles."""
     load = profile.load(profile.shipped()["demo"]).load
-    goodput = (lambda value: value) if goals else (lambda value: None)
+
+    def goodput(value: float) -> float | None:
+        return value if goals else None
+
     k64 = BOOTED.with_value("max_num_seqs", 64)
     k32 = BOOTED.with_value("max_num_seqs", 32)
     less = msgspec.structs.replace(load, arrivals=ClosedLoop(120))

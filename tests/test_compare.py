@@ -16,7 +16,7 @@ from tputtui.engine.fake import FakeEngine
 from tputtui.engine.host import Host
 from tputtui.engine.orders import BeginLeg, Boot, Start
 from tputtui.experiments.compare import Comparison, Leg, LegFigures
-from tputtui.experiments.comparing import Comparing, Side
+from tputtui.experiments.comparing import Comparing, LiveLeg, Side
 from tputtui.experiments.stalls import Stalls, without_stalls
 from tputtui.frame import CompareState
 from tputtui.frame.frame import Frame
@@ -373,12 +373,13 @@ class Driven:
         self.observer = Observer(self.recorder, self.clock())
         self.profile = Profile(EngineSpec("shape:demo"), load, {}, goals=goals)
         self.comparing = Comparing(Side(a), Side(b), load, goals, self.clock())
-        self.legs, self.spans = [], []
+        self.legs: list[LiveLeg] = []
+        self.spans: list[tuple[float, float, float]] = []
 
     def look(self) -> Frame:
         leg = self.comparing.leg
         return self.observer.frame(
-            self.clock(), self.host.status, self.profile, leg and leg.knobs, None
+            self.clock(), self.host.status, self.profile, leg.knobs if leg else None, None
         )
 
     def run(self, limit_s: float = 900.0) -> CompareState:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from textual.app import App
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from tests.test_screen import SIZES
 from tputtui.engine.protocol import Argument
@@ -76,7 +77,9 @@ class Form:
         for key in keys:
             if key.startswith("<"):
                 await self.pilot.press(key[1])
-                self.app.form.focused.insert_text_at_cursor(key[2:-1])
+                field = self.app.form.focused
+                assert isinstance(field, Input)
+                field.insert_text_at_cursor(key[2:-1])
                 await self.pilot.pause()
             else:
                 await self.pilot.press(key)

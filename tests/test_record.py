@@ -8,6 +8,7 @@ import random
 import threading
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -123,7 +124,7 @@ class Machine:
 def test_gpus_are_seen_again_without_the_names_of_processes(tmp_path: Path) -> None:
     made = Recorded(tmp_path / "gpus.zst")
     without = Recorded(tmp_path / "none.zst")
-    made.session._hardware = Machine(made.rig.clock, of_gpus(8))
+    made.session._hardware = Machine(made.rig.clock, of_gpus(8))  # type: ignore[assignment]
     for each in (made, without):
         each.run(20)
         each.end()
@@ -142,11 +143,11 @@ def test_a_log_of_before_there_were_so_many_figures_is_read(tmp_path: Path) -> N
     assert restored(sample, HardwareSample).gpus == (GpuSample(0, "A", util_frac=0.5),)
 
 
-def same(a: object, b: object, *, rel: float = 1e-4) -> bool:
+def same(a: Any, b: Any, *, rel: float = 1e-4) -> bool:
     """Equal to four digits: times are kept to a microsecond."""
     if isinstance(a, float):
-        return (math.isnan(a) and math.isnan(b)) or a == pytest.approx(b, rel=rel, abs=2e-6)
-    return a == b
+        return (math.isnan(a) and math.isnan(b)) or bool(a == pytest.approx(b, rel=rel, abs=2e-6))
+    return bool(a == b)
 
 
 def test_every_second_of_a_run_is_seen_again_as_it_was(run: Recorded, log: Path) -> None:
@@ -259,7 +260,8 @@ class TestTime:
         replay.change_speed(1)
         self.now_s = 8.0
         replay.advance()
-        assert (replay.speed, replay.at_s) == (2.0, pytest.approx(begin + 12.0))
+        assert replay.speed == 2.0
+        assert replay.at_s == pytest.approx(begin + 12.0)
         replay.toggle()
         self.now_s = 100.0
         assert replay.advance().elapsed_s == pytest.approx(begin + 12.0)

@@ -242,7 +242,7 @@ class TestRacing:
     def test_what_was_told_before_is_not_asked_again(self) -> None:
         world = World(5)
         whole = search_of("model", GRID, 5)
-        told: list[Seen] = []
+        told: list[tuple[Ask, Seen]] = []
         for _ in range(8):
             ask = whole.ask()
             told.append((ask, world.seen(GRID, ask, 20.0)))
@@ -316,7 +316,7 @@ def test_whatever_is_told_it_asks_within_the_space_and_ends(
     levels, at = levels_around(8.0, whole=False) if load else ((math.nan,), 0)
     space = Space(axes, (2, 1), levels, at, capped=load and data.draw(st.booleans()))
     search = search_of(name, space, seed)
-    told = []
+    told: list[Seen] = []
     while (ask := search.ask()) is not None:
         assert len(told) < 300
         assert isinstance(ask, Ask)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ GOALS = parse_goals("ttft_p90=200ms, tpot_p90=20ms")
 
 
 def step(end_s: float, tokens: int) -> StepSample:
-    values = dict.fromkeys(StepSample._fields, 1)
+    values: dict[str, Any] = dict.fromkeys(StepSample._fields, 1)
     return StepSample(**values | {"end_s": end_s, "duration_s": 0.1, "generated_tokens": tokens})
 
 

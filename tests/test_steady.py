@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from np.random import Generator
 from numpy.typing import NDArray
 
 from tputtui.measure.steady import Trend, binned, steady, trend
@@ -16,7 +15,7 @@ from tputtui.measure.steady import Trend, binned, steady, trend
 HUNDRED = (np.arange(100) + 0.5) / 100
 
 
-def autoregressive(rng: Generator, phi: float, size: int = 100) -> NDArray[np.float64]:
+def autoregressive(rng: np.random.Generator, phi: float, size: int = 100) -> NDArray[np.float64]:
     """AR(1) of mean 0 and variance 1."""
     shocks = rng.standard_normal(size) * math.sqrt(1 - phi**2)
     values = [rng.standard_normal()]
@@ -25,7 +24,7 @@ def autoregressive(rng: Generator, phi: float, size: int = 100) -> NDArray[np.fl
     return np.array(values)
 
 
-def refused(make: Callable[[Generator], NDArray[np.float64]], runs: int = 500) -> float:
+def refused(make: Callable[[np.random.Generator], NDArray[np.float64]], runs: int = 500) -> float:
     rng = np.random.default_rng(11)
     return float(np.mean([steady(make(rng)) is False for _ in range(runs)]))
 
@@ -82,7 +81,7 @@ def test_a_sure_drift_of_less_than_a_tenth_is_nobodys_concern() -> None:
     ids=["independent", "independent-20", "correlated", "correlated-20"],
 )
 def test_noise_is_seldom_refused(
-    noise: Callable[[Generator], NDArray[np.float64]], bound: float
+    noise: Callable[[np.random.Generator], NDArray[np.float64]], bound: float
 ) -> None:
     # As large as the mean, so that the margin of a tenth does not help.
     assert refused(lambda rng: 1 + noise(rng)) < bound

@@ -220,4 +220,5 @@ def _weights(
     fitted = columns @ coefficients
     off = np.abs(values - fitted) / fitted
     usual = 1.345 * 1.4826 * np.median(off)
-    return np.minimum(1.0, usual / np.maximum(off, 1e-12)) / fitted**2
+    weights: NDArray[np.float64] = np.minimum(1.0, usual / np.maximum(off, 1e-12)) / fitted**2
+    return weights

@@ -18,7 +18,8 @@ from tputtui.errors import BootNeeded, EngineError, KnobError, UsageError
 from tputtui.experiments.tuner.plan import Plan, parse_engines
 from tputtui.frame import TunerState
 from tputtui.goals import parse_goals
-from tputtui.load.workload import Bursts, ClosedLoop, Poisson, Recorded, TraceFile, Workload
+from tputtui.load.levels import Bursts
+from tputtui.load.workload import ClosedLoop, Poisson, Recorded, TraceFile, Workload
 from tputtui.measure.verdict import Judgement
 from tputtui.profile import EngineSpec
 from tputtui.record.journal import Journal
@@ -180,7 +181,9 @@ class TestFinding:
         assert f"{best.level:g}/s" in state.verdict
         assert state.offered
         rig.session.steer.take()
-        assert rig.session.workload.arrivals.rate == best.level
+        arrivals = rig.session.workload.arrivals
+        assert isinstance(arrivals, Poisson)
+        assert arrivals.rate == best.level
         assert rig.session.workload.seed == 7
         rig.session.steer.undo()
         assert rig.session.workload == ARRIVING
@@ -287,7 +290,7 @@ class TestSteering:
         rig = tuned_rig(finish=False)
         while len(rig.session.advance().tuner.trials) < 2:
             rig.run(1.0)
-        rig.session.host._engine.step = _fail
+        rig.host._engine.step = _fail  # type: ignore[method-assign]
         rig.run(2.0)
         state = rig.session.advance().tuner
         assert state.over
@@ -352,7 +355,7 @@ class TestEngines:
                 self._clock.advance(0.08 if self.slow else 0.0)
                 return super().step()
 
-        rig.session.host._make_engine = lambda: Engine(rig.clock)
+        rig.host._make_engine = lambda: Engine(rig.clock)
         rig.boot()
         rig.made = made
         rig.session.set_goals(parse_goals("tpot_p90=44ms"))
@@ -390,7 +393,7 @@ class TestEngines:
                 self._clock.advance(0.04 if self.slow else 0.0)
                 return super().step()
 
-        rig.session.host._make_engine = lambda: Engine(rig.clock)
+        rig.host._make_engine = lambda: Engine(rig.clock)
         rig.boot()
         rig.run(1.0)
         rig.session.steer.experiments.tune(

@@ -28,13 +28,18 @@ from tputtui.hardware.vendors import GpuReader
 from tputtui.load.lengths import Uniform
 from tputtui.measure.samples import Outcome
 from tputtui.profile import EngineSpec
+from tputtui.profile.spec import EngineValue
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("nvidia-smi") is None, reason="no NVIDIA driver here"),
     pytest.mark.timeout(600),
 ]
 
-LIMITS = {"max_num_seqs": 64, "max_num_batched_tokens": 8192, "max_model_len": 4096}
+LIMITS: dict[str, EngineValue] = {
+    "max_num_seqs": 64,
+    "max_num_batched_tokens": 8192,
+    "max_model_len": 4096,
+}
 LARGE = EngineSpec("shape:qwen3-8b", LIMITS)
 SMALL = EngineSpec("shape:demo", LIMITS)
 GB = 1e9

@@ -73,7 +73,7 @@ class Exact(Served):
             self.tokens |= {ended.number: list(ended.token_ids) for ended in report.ended}
             return report
 
-        self.vllm.step = kept
+        self.vllm.step = kept  # type: ignore[method-assign]
         self.counted = self.counted_by_vllm()
 
     @property
@@ -483,9 +483,10 @@ def test_a_simulated_gpu_serves_in_its_own_time() -> None:
         lambda: SimulatedEngine(simulation_of("h100"), clock),
         Profile(spec, load),
         clock,
-        make_host=VirtualHost,
+        make_host=lambda *parts: VirtualHost(*parts[:3], clock),
     )
     host, began_s = session.host, clock()
+    assert isinstance(host, VirtualHost)
     host.order(Boot(Start(spec, {}), load=True))
     host.run_for(5.0)
     assert host.status.failure is None, host.status.failure
