@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from tputtui.engine.fake import FakeEngine
 from tputtui.engine.host import Host
@@ -36,11 +36,11 @@ class Rig:
         self.host = host
 
     @classmethod
-    def of(cls, profile: Profile) -> Rig:
+    def of(cls, profile: Profile) -> Self:
         return cls(profile.load, profile.knobs)
 
     @classmethod
-    def booted(cls, load: Workload, **knobs: int) -> Rig:
+    def booted(cls, load: Workload, **knobs: int) -> Self:
         rig = cls(load, knobs)
         rig.boot()
         return rig

@@ -223,11 +223,11 @@ class Nvml(NvmlReader):
     """An NVML reader that has found so much."""
 
     def __init__(self, status: str, gpus: tuple[Any, ...] = ()) -> None:
-        self.status, self._found, self.driver_version = status, gpus, None
+        self.status, self.found, self.driver_version = status, gpus, None
         self.closed = False
 
     def read(self) -> tuple[Any, ...]:
-        return self._found
+        return self.found
 
     def close(self) -> None:
         self.closed = True

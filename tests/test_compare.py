@@ -16,7 +16,8 @@ from tputtui.engine.fake import FakeEngine
 from tputtui.engine.host import Host
 from tputtui.engine.orders import BeginLeg, Boot, Start
 from tputtui.experiments.compare import Comparison, Leg, LegFigures
-from tputtui.experiments.comparing import Comparing, LiveLeg, Side
+from tputtui.experiments.comparing import Comparing, Side
+from tputtui.experiments.leg import LiveLeg
 from tputtui.experiments.stalls import Stalls, without_stalls
 from tputtui.frame import CompareState
 from tputtui.frame.frame import Frame

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any
@@ -153,7 +153,7 @@ def test_the_cursor_is_told_from_every_mark_without_colour() -> None:
 # -- the board ---------------------------------------------------------------------------------
 
 
-def app_after(seconds: int = 60) -> TputApp:
+def app_after(seconds: int = 60) -> RigApp:
     """An app over a session that was turned once, halfway."""
     demo = profile.load(profile.shipped()["demo"])
     rig = Rig(demo.load, demo.knobs)
@@ -276,7 +276,7 @@ async def test_many_moves_within_a_column_and_beyond_the_run_paint_once(
         painted = []
         paint = app._board._paint
 
-        def noted(panels: Iterable[str]) -> None:
+        def noted(panels: dict[str, Any]) -> None:
             painted.append(set(panels))
             paint(panels)
 

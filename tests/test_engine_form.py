@@ -38,7 +38,12 @@ ARGUMENTS = (
     Argument("cudagraph_capture_sizes", "text", "", "Sizes.", "CompilationConfig"),
     *_MANY,
 )  # fmt: skip
-CURRENT = {"max_num_seqs": 256, "dtype": "float32", "-cc": {"mode": 0}, "seed": None}
+CURRENT: dict[str, EngineValue] = {
+    "max_num_seqs": 256,
+    "dtype": "float32",
+    "-cc": {"mode": 0},
+    "seed": None,
+}
 COST = "The load pauses for about 9 s (the last boot took 8.6 s)."
 
 

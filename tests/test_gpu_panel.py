@@ -211,9 +211,8 @@ def test_stale_is_said_and_nothing_shown_as_if_it_were_now() -> None:
 def test_no_gpu_is_a_calm_state() -> None:
     rows = text(machine_of([], 38, 5, status="no NVIDIA driver"))
     assert rows[0].strip() == "GPU       no NVIDIA driver"
-    assert text(machine(SimpleNamespace(hardware=None, t_s=0.0, status=BOOTING), 38, 5))[
-        0
-    ].startswith("reading")
+    unread: Any = SimpleNamespace(hardware=None, t_s=0.0, status=BOOTING)
+    assert text(machine(unread, 38, 5))[0].startswith("reading")
 
 
 @pytest.mark.parametrize("width", [38, 58, 98])

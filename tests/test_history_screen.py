@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from textual.pilot import Pilot
 from textual.screen import Screen
+from textual.widgets import Label
 
 from tests import SnapCompare
 from tests.made import MARKS, Stub, frame_of, six_trials
@@ -235,7 +236,7 @@ async def test_enter_jumps_and_another_engine_is_asked_for_first(app: StubApp) -
         await pilot.press("down", "enter")
         await pilot.pause()
         on_screen(app, Confirm)
-        told = "\n".join(str(label.content) for label in app.screen.query("Label"))
+        told = "\n".join(str(label.content) for label in app.screen.query(Label))
         assert "boot the engine of row 4" in told
         assert Stub.boot_cost in told
         await pilot.press("escape")

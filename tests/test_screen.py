@@ -10,7 +10,6 @@ from typing import Any, cast
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, Label
-from tputtui.ui.replay import ReplayApp
 
 from tests import SnapCompare
 from tests.rig import Rig
@@ -22,6 +21,8 @@ from tputtui.load.workload import ClosedLoop, Poisson, Workload
 from tputtui.simulate.clock import VirtualTime
 from tputtui.ui.app import TputApp
 from tputtui.ui.board import Board
+from tputtui.ui.canvas import Canvas
+from tputtui.ui.replay_app import ReplayApp
 from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.screens.dialog import Dialog
 from tputtui.ui.screens.help import HelpScreen
@@ -195,7 +196,7 @@ async def test_escape_leaves_help_and_never_the_program() -> None:
         await pilot.press("question_mark")
         on_screen(app, HelpScreen)
         await pilot.press("escape")
-        assert app.screen is app._board
+        assert on_screen(app, Board) is app._board
         assert app._exit is False
 
 
@@ -206,7 +207,7 @@ async def test_another_limit_is_selected_without_anything_being_measured_anew(
     async with app.run_test(size=(200, 50)) as pilot:
         await paint(pilot)
         board = app._board
-        limits = board.query_one("#limits")
+        limits = board.query_one("#limits", Canvas)
         for name in ("max_num_batched_tokens", "max_model_len"):
             with monkeypatch.context() as patched:
                 patched.setattr(app.session, "advance", None)
@@ -281,7 +282,7 @@ async def test_an_exact_value_is_typed_and_refused_in_the_dialog_when_out_of_ran
             assert says in str(app.screen.query_one(".error", Label).render())
         app.screen.query_one(Input).value = "48"
         await pilot.press("enter")
-        assert app.screen is app._board
+        assert on_screen(app, Board) is app._board
         assert app.session.steer.limits.asked("max_num_seqs") == 48
         await pilot.press("enter")
         app.screen.query_one(Input).value = "999"
@@ -306,7 +307,7 @@ async def test_the_load_is_edited_scaled_held_and_stopped() -> None:
         await pilot.press("minus")
         assert session.workload.arrivals == ClosedLoop(96)
         await pilot.press("l", "1", "2", "slash", "s", "enter")
-        assert session.workload.arrivals == Poisson(12.0)
+        assert app.session.workload.arrivals == Poisson(12.0)
         await pilot.press("space")
         rig.run(5)
         assert session.advance().accounting.in_flight == 0
@@ -345,7 +346,7 @@ async def test_saving_over_a_profile_takes_a_second_enter_and_keeps_its_comments
         await pilot.press("s")
         app.screen.query_one(Input).value = str(mine)
         await pilot.press("enter")
-        told = app.screen.query_one(".error", Label).render().plain
+        told = str(app.screen.query_one(".error", Label).render())
         assert "exists already" in told
         assert "Enter again" in told
         assert profile.load(mine).knobs["max_num_seqs"] == 64
@@ -380,7 +381,7 @@ async def test_a_verify_boot_is_asked_for_once_and_told_in_the_panel_of_changes(
     async with app.run_test(size=(120, 40)) as pilot:
         await paint(pilot)
         await pilot.press("v")
-        told = "\n".join(label.render().plain for label in app.screen.query(Label))
+        told = "\n".join(str(label.render()) for label in app.screen.query(Label))
         assert "exactly the present limits as ceilings" in told
         assert "The load pauses for about 8 s" in told
         await pilot.press("escape")
@@ -435,7 +436,7 @@ async def test_a_zoomed_machine_shows_more_of_every_gpu() -> None:
     app = app_after(5, gpus=8)
     async with app.run_test(size=(80, 24)) as pilot:
         await paint(pilot)
-        panel = app._board.query_one("#machine")
+        panel = app._board.query_one("#machine", Canvas)
 
         def shown() -> str:
             return "\n".join("".join(text for text, _ in row) for row in panel._rows)
@@ -454,7 +455,7 @@ async def test_the_log_opens_and_closes(tmp_path: Path) -> None:
         await pilot.press("g")
         on_screen(app, LogScreen)
         await pilot.press("escape")
-        assert app.screen is app._board
+        assert on_screen(app, Board) is app._board
 
 
 async def test_a_click_selects_a_limit_and_a_second_one_types_it() -> None:

@@ -316,7 +316,7 @@ def test_whatever_is_told_it_asks_within_the_space_and_ends(
     levels, at = levels_around(8.0, whole=False) if load else ((math.nan,), 0)
     space = Space(axes, (2, 1), levels, at, capped=load and data.draw(st.booleans()))
     search = search_of(name, space, seed)
-    told: list[Seen] = []
+    told: list[tuple[tuple[int, ...], int]] = []
     while (ask := search.ask()) is not None:
         assert len(told) < 300
         assert isinstance(ask, Ask)

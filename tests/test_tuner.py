@@ -22,6 +22,7 @@ from tputtui.load.levels import Bursts
 from tputtui.load.workload import ClosedLoop, Poisson, Recorded, TraceFile, Workload
 from tputtui.measure.verdict import Judgement
 from tputtui.profile import EngineSpec
+from tputtui.profile.spec import EngineValue
 from tputtui.record.journal import Journal
 from tputtui.record.reading import read_log
 from tputtui.record.resuming import resumed
@@ -327,6 +328,12 @@ def _fail() -> None:
     raise EngineError("It broke.")
 
 
+class EnginesRig(Rig):
+    """With the arguments of each engine that was made."""
+
+    made: list[dict[str, EngineValue]]
+
+
 class TestEngines:
     def test_arguments_are_combined(self) -> None:
         assert parse_engines("block_size=16,32 --async-scheduling=true") == (
@@ -338,10 +345,10 @@ class TestEngines:
             parse_engines("a=1,2,3,4,5 b=1,2,3,4")
 
     @pytest.fixture(scope="class")
-    def rig(self) -> Rig:
+    def rig(self) -> EnginesRig:
         """A second engine takes longer steps, a third does not boot."""
-        rig = Rig(CLOSED)
-        made = []
+        rig = EnginesRig(CLOSED)
+        made: list[dict[str, EngineValue]] = []
 
         class Engine(FakeEngine):
             def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
@@ -367,7 +374,7 @@ class TestEngines:
         rig.run(15.0)
         return rig
 
-    def test_each_is_booted_searched_and_left_again(self, rig: Rig) -> None:
+    def test_each_is_booted_searched_and_left_again(self, rig: EnginesRig) -> None:
         state = rig.session.advance().tuner
         assert state.engines == ("", "block_size=64", "block_size=128")
         assert {trial.engine for trial in state.trials} == {0, 1}
@@ -414,12 +421,18 @@ class TestEngines:
         assert rig.session.advance().serving
 
 
+class AskedRig(Rig):
+    """With the profile that its run was started from."""
+
+    asked: profile.Profile
+
+
 class TestRecorded:
     @pytest.fixture(scope="class")
-    def log(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TunerState, Rig]:
+    def log(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TunerState, AskedRig]:
         """A run broken off after a few trials, as a crash leaves it."""
         path = tmp_path_factory.mktemp("log") / "run.jsonl.zst"
-        rig = Rig.booted(CLOSED)
+        rig = AskedRig.booted(CLOSED)
         session = rig.session
         journal = Journal(path, session.recorder, session._observer._started_s)
         session.watch(journal.see)
@@ -436,7 +449,9 @@ class TestRecorded:
         assert state is not None
         return path, state, rig
 
-    def test_every_trial_is_read_back_as_it_was(self, log: tuple[Path, TunerState, Rig]) -> None:
+    def test_every_trial_is_read_back_as_it_was(
+        self, log: tuple[Path, TunerState, AskedRig]
+    ) -> None:
         path, state, _ = log
         read = read_log(path).moments[-1].tuner
         assert len(read.trials) == len(state.trials)
@@ -446,7 +461,7 @@ class TestRecorded:
             assert theirs.point.tokens_per_s == mine.point.tokens_per_s
         assert read.varied == state.varied
 
-    def test_a_run_goes_on_from_its_trials(self, log: tuple[Path, TunerState, Rig]) -> None:
+    def test_a_run_goes_on_from_its_trials(self, log: tuple[Path, TunerState, AskedRig]) -> None:
         path, state, before = log
         plan = resumed(Plan(), before.asked, str(path))
         assert plan.vary == state.varied
@@ -462,7 +477,9 @@ class TestRecorded:
         assert after.offered
         assert after.found == {"max_num_seqs": 24}
 
-    def test_a_run_of_something_else_is_refused(self, log: tuple[Path, TunerState, Rig]) -> None:
+    def test_a_run_of_something_else_is_refused(
+        self, log: tuple[Path, TunerState, AskedRig]
+    ) -> None:
         path, _, before = log
         other = msgspec.structs.replace(before.asked, load=ARRIVING)
         with pytest.raises(UsageError, match="of another load"):

@@ -126,9 +126,9 @@ def test_less_of_a_latency_is_better() -> None:
 def test_quantiles_that_tie_are_no_proof_of_a_difference() -> None:
     # Every batch has the very same p50, one step of the engine; requests apart have not.
     tied = [latency(1.0, 0.0, m=3, length_s=6.0), latency(1.1, 0.0, m=3, length_s=6.0)]
-    assert row(*tied, key="ttft_p50").judgement is Judgement.WORSE
+    assert row(tied[0], tied[1], "ttft_p50").judgement is Judgement.WORSE
     loose = [latency(s, 0.0, m=3, length_s=6.0, tied_error=0.05) for s in (1.0, 1.1)]
-    assert row(*loose, key="ttft_p50").judgement is Judgement.OPEN
+    assert row(loose[0], loose[1], "ttft_p50").judgement is Judgement.OPEN
 
 
 def test_the_interval_holds_the_change_that_is_shown() -> None:

@@ -137,7 +137,7 @@ def test_shorter_length_cuts_what_is_past_it_and_stops_the_rest_on_it(cpu: Serve
     cpu.drain(at_most=2 * limit + 20)
     ended = {sample.number: sample for sample in cpu.ended[before:]}
     assert set(ended) == set(present)
-    seen: Counter[Outcome] = Counter()
+    seen: Counter[tuple[str, bool]] = Counter()
     for number, sample in ended.items():
         total = sample.prompt_tokens + sample.output_tokens
         if number in past:

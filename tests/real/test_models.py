@@ -117,7 +117,7 @@ def test_layers_that_share_a_cache_keep_none(tmp_path: Path) -> None:
 
 
 def test_inner_sizes_and_tables_for_each_layer(tmp_path: Path) -> None:
-    config = {
+    config: dict[str, object] = {
         "architectures": ["Gemma3nForCausalLM"], "model_type": "gemma3n_text", "hidden_size": 256,
         "intermediate_size": [512, 512, 1024, 1024], "num_hidden_layers": 4, "vocab_size": 4096,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "sliding_window": 128,

@@ -483,7 +483,7 @@ def test_a_simulated_gpu_serves_in_its_own_time() -> None:
         lambda: SimulatedEngine(simulation_of("h100"), clock),
         Profile(spec, load),
         clock,
-        make_host=lambda *parts: VirtualHost(*parts[:3], clock),
+        make_host=lambda make, recorder, load, _: VirtualHost(make, recorder, load, clock),
     )
     host, began_s = session.host, clock()
     assert isinstance(host, VirtualHost)
