@@ -73,21 +73,22 @@ def trial_of(
     **more: Any,
 ) -> Trial:
     """A row, compared with `other` where both were measured."""
-    told = ()
+    told: tuple[Difference, ...] = ()
     if found is not None and other is not None and other.series is not None:
         told = differences(other.series, found)
         more["against"] = other.number
     phase = Phase.STEADY if found else Phase.SETTLING
-    return Trial(
-        number, t_s, turned, knobs, load, **{"engine": ENGINE, "booted": BOOTED, "phase": phase}
-        | more, series=found, differences=told,
-    )  # fmt: skip
+    fields: dict[str, Any] = {"engine": ENGINE, "booted": BOOTED, "phase": phase} | more
+    return Trial(number, t_s, turned, knobs, load, **fields, series=found, differences=told)
 
 
 def six_trials(goals: bool = False) -> tuple[Trial, ...]:
     """A run: twice turned down, an engine booted, the guard at work, and one that settles."""
     load = profile.load(profile.shipped()["demo"]).load
-    goodput = (lambda value: value) if goals else (lambda value: None)
+
+    def goodput(value: float) -> float | None:
+        return value if goals else None
+
     k64 = BOOTED.with_value("max_num_seqs", 64)
     k32 = BOOTED.with_value("max_num_seqs", 32)
     less = msgspec.structs.replace(load, arrivals=ClosedLoop(120))
@@ -169,7 +170,7 @@ EVERY_JUDGEMENT = (
 )
 
 
-def frame_of(trials: Iterable[Trial], *, marks: tuple[Mark, ...] = (), **more: Any) -> Frame:
+def frame_of(trials: Iterable[Trial], *, marks: Iterable[Mark] = (), **more: Any) -> Frame:
     """A real frame of an engine that serves, with `trials` in it."""
     demo = profile.load(profile.shipped()["demo"])
     rig = Rig(demo.load, demo.knobs)
@@ -197,7 +198,7 @@ class Stub:
 
     def __init__(self, frame: Frame) -> None:
         self.shown = frame
-        self.asked = []
+        self.asked: list[tuple[object, ...]] = []
         self.steer = self.engine = self
 
     @property

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from tputtui.engine.fake import FakeEngine
+from tputtui.engine.host import Host
 from tputtui.engine.orders import Boot, Start
-from tputtui.errors import EngineError
 from tputtui.load.workload import Workload
 from tputtui.profile import EngineSpec, Profile
 from tputtui.session.session import Session
@@ -14,7 +14,7 @@ from tputtui.simulate.clock import VirtualTime
 
 
 class Rig:
-    """`session` and the `clock` it lives by."""
+    """`session`, its `host` and the `clock` it lives by."""
 
     def __init__(
         self,
@@ -31,13 +31,16 @@ class Rig:
             self.clock,
             span_s=span_s,
         )
+        host = self.session.host
+        assert isinstance(host, Host)
+        self.host = host
 
     @classmethod
-    def of(cls, profile: Profile) -> Rig:
+    def of(cls, profile: Profile) -> Self:
         return cls(profile.load, profile.knobs)
 
     @classmethod
-    def booted(cls, load: Workload, **knobs: int) -> Rig:
+    def booted(cls, load: Workload, **knobs: int) -> Self:
         rig = cls(load, knobs)
         rig.boot()
         return rig
@@ -49,7 +52,7 @@ class Rig:
 
     def turn(self) -> None:
         """One turn of the loop; idle time passes in small pieces."""
-        wait_s = self.session.host.turn()
+        wait_s = self.host.turn()
         if wait_s > 0:
             self.clock.advance(min(wait_s, 0.05))
 

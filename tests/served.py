@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -78,7 +79,7 @@ class Completions:
     empty_first: bool = False
     highest: int = 0
     fails: Mapping[int, object] = field(default_factory=dict)
-    asked: list[dict] = field(default_factory=list)
+    asked: list[dict[str, Any]] = field(default_factory=list)
     generated: int = 0
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -123,7 +124,7 @@ class Completions:
         return response
 
     async def _write(self, response: web.StreamResponse, text: str, tokens: int | None) -> None:
-        event: dict = {"choices": [{"index": 0, "text": text}]}
+        event: dict[str, Any] = {"choices": [{"index": 0, "text": text}]}
         if tokens is not None:
             event["usage"] = {"completion_tokens": tokens, "prompt_tokens": 1}
         await response.write(b"data: " + msgspec.json.encode(event) + b"\n\n")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tputtui.hardware.amd import AmdReader
-from tputtui.hardware.nvml import NO_DRIVER
+from tputtui.hardware.nvml import NO_DRIVER, NvmlReader
 from tputtui.hardware.vendors import GpuReader
 
 GIB = 2**30
@@ -29,9 +29,9 @@ class FakeAmdSmi:
     AmdSmiTemperatureMetric = SimpleNamespace(CURRENT=0)
 
     def __init__(self) -> None:
-        self.answers = {}
+        self.answers: dict[object, object] = {}
         self.opened = 0
-        self.failing = None
+        self.failing: Exception | None = None
 
     def told(self, query: str, gpu: str | None, value: object) -> Any:
         value = self.answers.get((query, gpu), self.answers.get(query, value))
@@ -169,7 +169,8 @@ def test_keys_of_older_releases_are_known(smi: FakeAmdSmi) -> None:
     }
     gpu = reader(smi).read()[0]
     assert (gpu.power_w, gpu.power_limit_w, gpu.sm_clock_mhz) == (300, 560, 1700)
-    assert (gpu.energy_j, gpu.name) == (pytest.approx(30.6), "AMD Instinct MI300X OAM")
+    assert gpu.energy_j == pytest.approx(30.6)
+    assert gpu.name == "AMD Instinct MI300X OAM"
     assert gpu.util_frac is None
 
 
@@ -218,15 +219,15 @@ def test_a_package_without_its_library_is_a_sentence(
 # -- either ------------------------------------------------------------------------------------
 
 
-class Nvml:
+class Nvml(NvmlReader):
     """An NVML reader that has found so much."""
 
-    def __init__(self, status: str, gpus: tuple[str, ...] = ()) -> None:
-        self.status, self._gpus, self.driver_version = status, gpus, None
+    def __init__(self, status: str, gpus: tuple[Any, ...] = ()) -> None:
+        self.status, self.found, self.driver_version = status, gpus, None
         self.closed = False
 
-    def read(self) -> tuple[str, ...]:
-        return self._gpus
+    def read(self) -> tuple[Any, ...]:
+        return self.found
 
     def close(self) -> None:
         self.closed = True

@@ -47,6 +47,7 @@ def human_readable_int_or_auto(text: str) -> int:
 
 
 def parser() -> ArgumentParser:
+    formats: Any = ["hf", "mistral"]  # as vLLM does, against what argparse says it takes
     made = argparse.ArgumentParser(allow_abbrev=False)
     made.add_argument("--quiet", action="store_true", help="Say less.")
     group = made.add_argument_group("ModelConfig")
@@ -67,7 +68,7 @@ def parser() -> ArgumentParser:
     group.add_argument("--overrides", type=optional(json.loads), default={})
     group.add_argument("--section", type=optional(json.loads), default=Section())
     group.add_argument("--backend", type=str, default=Backend.TRITON)
-    group.add_argument("--format", type=str, metavar=["hf", "mistral"], default="hf")
+    group.add_argument("--format", type=str, metavar=formats, default="hf")
     group.add_argument("--maybe", type=optional(str), choices=["x", "y", None], default=None)
     group.add_argument("--hidden", type=str, default=argparse.SUPPRESS)
     return made

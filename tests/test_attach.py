@@ -7,6 +7,7 @@ import math
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,9 +126,9 @@ def test_a_token_comes_from_the_keyring_where_there_is_one(monkeypatch: pytest.M
     class KeyringError(Exception):
         pass
 
-    keyring = types.ModuleType("keyring")
+    keyring: Any = types.ModuleType("keyring")
     keyring.get_password = lambda service, user: kept.get((service, user))
-    errors = types.ModuleType("keyring.errors")
+    errors: Any = types.ModuleType("keyring.errors")
     errors.KeyringError = KeyringError
     monkeypatch.setitem(sys.modules, "keyring", keyring)
     monkeypatch.setitem(sys.modules, "keyring.errors", errors)
@@ -420,7 +421,7 @@ def test_nonsense_about_itself_changes_nothing(body: bytes) -> None:
 
 class _Scrapes:
     def __init__(self) -> None:
-        self.waiting = []
+        self.waiting: list[News] = []
 
     def news(self) -> list[News]:
         found, self.waiting = self.waiting, []

@@ -263,6 +263,7 @@ def test_figures_without_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_cannot_be_watched_is_refused(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    code: object
     try:
         code = main(["attach", *words])
     except SystemExit as left:

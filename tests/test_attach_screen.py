@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests import SnapCompare
+from tests.screens import on_screen
 from tests.served import reading
 from tputtui.attach.about import About
 from tputtui.attach.address import Address
@@ -25,7 +26,7 @@ class Scraped:
     """What 90 s of six servers brought."""
 
     def __init__(self) -> None:
-        self.waiting = []
+        self.waiting: list[News] = []
         self.now_s = 100.0
 
     def __call__(self) -> float:
@@ -82,13 +83,12 @@ async def test_enter_opens_a_server_brackets_turn_and_escape_goes_back() -> None
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("down", "enter")
         await pilot.pause()
-        assert isinstance(app.screen, ServerScreen)
-        assert app.screen._place == 1
+        assert on_screen(app, ServerScreen)._place == 1
         await pilot.press("]", "]")
-        assert app.screen._place == 3
+        assert on_screen(app, ServerScreen)._place == 3
         await pilot.press("escape")
         await pilot.pause()
-        assert isinstance(app.screen, FleetScreen)
+        on_screen(app, FleetScreen)
         await pilot.press("escape")
         assert app.is_running
 
@@ -107,7 +107,7 @@ async def test_words_filter_and_escape_shows_all() -> None:
         assert table.row_count == 0
         # The cursor is on no row, and nothing is opened.
         await pilot.press("enter", "enter")
-        assert isinstance(app.screen, FleetScreen)
+        on_screen(app, FleetScreen)
         await pilot.press("escape")
         await pilot.pause()
         assert table.row_count == 6
@@ -120,7 +120,7 @@ async def test_any_column_sorts() -> None:
         table = app.screen.query_one(ServerTable)
 
         def order() -> list[int]:
-            return [int(row.key.value) for row in table.ordered_rows]
+            return [int(row.key.value or 0) for row in table.ordered_rows]
 
         assert order() == [1, 2, 3, 4, 5, 6]
         while table.sorted_by != "running":

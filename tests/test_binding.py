@@ -17,7 +17,7 @@ COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
 
 
 def steps(n: int = 100, **values: float) -> NDArray[np.float64]:
-    base = dict.fromkeys(StepSample._fields, 0) | {
+    base: dict[str, Any] = dict.fromkeys(StepSample._fields, 0) | {
         "duration_s": 0.01, "running": 30, "decode_tokens": 30, "generated_tokens": 30,
         "kv_frac": 0.3, "max_num_seqs": 64, "max_num_batched_tokens": 2048,
     }  # fmt: skip

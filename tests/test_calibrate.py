@@ -28,7 +28,7 @@ class Measuring(FakeEngine):
 
     def __init__(self, clock: VirtualTime) -> None:
         super().__init__(clock)
-        self.measurements = []
+        self.measurements: list[Measurement] = []
         self.load = 0
 
     def step(self) -> StepReport:
@@ -77,7 +77,8 @@ def test_an_engine_of_known_costs_is_predicted_by_what_was_measured_of_it(tmp_pa
 
 
 def test_it_is_broken_off_when_someone_asks() -> None:
-    clock, asked = VirtualTime(), []
+    clock = VirtualTime()
+    asked: list[int] = []
     calibrating = Calibrating(Measuring(clock), 2.0, lambda: bool(asked), clock)
     calibrating.boot(EngineSpec("shape:demo"))
     asked.append(2)

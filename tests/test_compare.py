@@ -17,6 +17,7 @@ from tputtui.engine.host import Host
 from tputtui.engine.orders import BeginLeg, Boot, Start
 from tputtui.experiments.compare import Comparison, Leg, LegFigures
 from tputtui.experiments.comparing import Comparing, Side
+from tputtui.experiments.leg import LiveLeg
 from tputtui.experiments.stalls import Stalls, without_stalls
 from tputtui.frame import CompareState
 from tputtui.frame.frame import Frame
@@ -29,7 +30,7 @@ from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import StepSample
 from tputtui.measure.series import Metric, rows, series
 from tputtui.measure.stats import t_quantile
-from tputtui.measure.verdict import Judgement
+from tputtui.measure.verdict import Difference, Judgement
 from tputtui.profile import EngineSpec, Profile
 from tputtui.simulate.clock import VirtualTime
 
@@ -60,7 +61,7 @@ def noisy(seed: int, ratio: float = 1.0, noise: float = 0.02) -> Callable[[Leg, 
     Latencies are the other way round.
     """
     rng = np.random.default_rng(seed)
-    legs = {}
+    legs: dict[Leg, float] = {}
 
     def figure(leg: Leg, key: str) -> float:
         if leg not in legs:
@@ -373,12 +374,13 @@ class Driven:
         self.observer = Observer(self.recorder, self.clock())
         self.profile = Profile(EngineSpec("shape:demo"), load, {}, goals=goals)
         self.comparing = Comparing(Side(a), Side(b), load, goals, self.clock())
-        self.legs, self.spans = [], []
+        self.legs: list[LiveLeg] = []
+        self.spans: list[tuple[float, float, float]] = []
 
     def look(self) -> Frame:
         leg = self.comparing.leg
         return self.observer.frame(
-            self.clock(), self.host.status, self.profile, leg and leg.knobs, None
+            self.clock(), self.host.status, self.profile, leg.knobs if leg else None, None
         )
 
     def run(self, limit_s: float = 900.0) -> CompareState:

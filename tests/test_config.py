@@ -330,6 +330,6 @@ def test_exit_codes_that_are_documented_are_those_of_the_errors() -> None:
     from tputtui.errors import EngineError, TputError
 
     text = TOPICS["exit-codes"][1]()
-    kinds = [TputError, *TputError.__subclasses__(), EngineError]
+    kinds: list[type[TputError]] = [TputError, *TputError.__subclasses__(), EngineError]
     for kind in kinds[1:]:
         assert f"\n  {kind.exit_code} " in text

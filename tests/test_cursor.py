@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from textual.pilot import Pilot
 
 from tests.rig import Rig
+from tests.test_screen import board_of, with_rig
 from tputtui import profile
 from tputtui.measure.history import Bucket, History
 from tputtui.measure.samples import Mark
@@ -152,7 +153,7 @@ def test_the_cursor_is_told_from_every_mark_without_colour() -> None:
 # -- the board ---------------------------------------------------------------------------------
 
 
-def app_after(seconds: int = 60) -> TputApp:
+def app_after(seconds: int = 60) -> RigApp:
     """An app over a session that was turned once, halfway."""
     demo = profile.load(profile.shipped()["demo"])
     rig = Rig(demo.load, demo.knobs)
@@ -160,14 +161,12 @@ def app_after(seconds: int = 60) -> TputApp:
     rig.run(seconds / 2)
     rig.session.steer.limits.set("max_num_seqs", 32)
     rig.run(seconds / 2)
-    app = TputApp(rig.session, start=lambda: None)
-    app.rig = rig
-    return app
+    return with_rig(rig)
 
 
 async def settle(pilot: Pilot[Any]) -> None:
     await pilot.pause()
-    pilot.app._board.redraw()
+    board_of(pilot).redraw()
     await pilot.pause()
 
 
@@ -276,7 +275,12 @@ async def test_many_moves_within_a_column_and_beyond_the_run_paint_once(
         await settle(pilot)
         painted = []
         paint = app._board._paint
-        monkeypatch.setattr(app._board, "_paint", lambda p: (painted.append(set(p)), paint(p)))
+
+        def noted(panels: dict[str, Any]) -> None:
+            painted.append(set(panels))
+            paint(panels)
+
+        monkeypatch.setattr(app._board, "_paint", noted)
         monkeypatch.setattr(app._board, "tick", lambda: None)
         for y in (7, 8, 9, 8, 7):
             await pilot.hover("#throughput", offset=(6, y))
@@ -332,7 +336,7 @@ async def test_before_the_engine_is_up_the_keys_do_nothing() -> None:
 async def test_a_mark_with_brackets_is_read_as_it_is() -> None:
     app = app_after()
     # It looks again four times a second, and would find what the session has.
-    app._tick = lambda: None
+    app._tick = lambda: None  # type: ignore[method-assign]
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         board = app._board

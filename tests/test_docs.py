@@ -192,7 +192,9 @@ def test_every_command_that_is_shown_is_run_or_has_its_reason() -> None:
 
 @pytest.mark.parametrize("command", run_by(Elsewhere))
 def test_the_test_that_runs_it_exists(command: str) -> None:
-    file, _, name = SHOWN[command].test.partition("::")
+    how = SHOWN[command]
+    assert isinstance(how, Elsewhere)
+    file, _, name = how.test.partition("::")
     assert f"def {name}(" in (ROOT / file).read_text()
 
 
@@ -230,10 +232,11 @@ def as_run(command: str, servers: list[str]) -> str:
 @pytest.mark.pty
 @pytest.mark.parametrize("command", run_by(Screen))
 def test_a_screen_that_is_shown_comes_up(command: str, folder: Path, servers: list[str]) -> None:
-    simulated = "--simulate" in command
+    how, simulated = SHOWN[command], "--simulate" in command
+    assert isinstance(how, Screen)
     arguments = as_run(command, servers).removeprefix("tputtui ")
     terminal = Terminal(arguments, folder, env=None if simulated else PACED)
-    terminal.until(SHOWN[command].until)
+    terminal.until(how.until)
     terminal.press("q")
     left = terminal.ended()
     terminal.restored()
@@ -247,6 +250,7 @@ def test_a_command_that_is_shown_does_what_it_says(
     command: str, folder: Path, servers: list[str]
 ) -> None:
     how = SHOWN[command]
+    assert isinstance(how, Run)
     env = environment(folder, PACED if how.paced else None)
     env["PATH"] = f"{PROGRAM.parent}:{env['PATH']}"
     done = subprocess.run(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from textual.app import App
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from tests.test_screen import SIZES
 from tputtui.engine.protocol import Argument
@@ -37,7 +38,12 @@ ARGUMENTS = (
     Argument("cudagraph_capture_sizes", "text", "", "Sizes.", "CompilationConfig"),
     *_MANY,
 )  # fmt: skip
-CURRENT = {"max_num_seqs": 256, "dtype": "float32", "-cc": {"mode": 0}, "seed": None}
+CURRENT: dict[str, EngineValue] = {
+    "max_num_seqs": 256,
+    "dtype": "float32",
+    "-cc": {"mode": 0},
+    "seed": None,
+}
 COST = "The load pauses for about 9 s (the last boot took 8.6 s)."
 
 
@@ -53,7 +59,7 @@ class FormApp(App[None]):
             self.register_theme(own)
         self.theme = "dark"
         self.animation_level = "none"
-        self.used = []
+        self.used: list[dict[str, EngineValue]] = []
         options.setdefault("use", self.used.append)
         self.form = EngineForm(ARGUMENTS, CURRENT, COST, **options)
 
@@ -76,7 +82,9 @@ class Form:
         for key in keys:
             if key.startswith("<"):
                 await self.pilot.press(key[1])
-                self.app.form.focused.insert_text_at_cursor(key[2:-1])
+                field = self.app.form.focused
+                assert isinstance(field, Input)
+                field.insert_text_at_cursor(key[2:-1])
                 await self.pilot.pause()
             else:
                 await self.pilot.press(key)
@@ -344,7 +352,7 @@ async def test_a_refusal_keeps_the_form_open_on_the_argument_it_names(
             raise UsageError("vLLM refuses the flags: argument --dtype: no.", "Try another.")
         used.append(args)
 
-    used = []
+    used: list[dict[str, EngineValue]] = []
     async with opened(**{"use": used.append, by: refuse}) as form:
         await form.press("<max_num_s>", "enter", "<1>", "enter", "f5", "f5")
         assert not form.app.closed

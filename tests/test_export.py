@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,7 @@ HOSTILE = (
 
 
 def made(
-    args: Mapping[str, Any] | None = None,
+    args: dict[str, Any] | None = None,
     knobs: dict[str, int] | None = None,
     model: str = "org/model",
     **others: Any,
@@ -132,10 +131,12 @@ def service_of(text: str) -> dict[str, Any]:
     (document,) = documents(text)
     assert document.keys() == {"services", "volumes"}
     assert document["services"].keys() == {"vllm"}
-    return document["services"]["vllm"]
+    service: dict[str, Any] = document["services"]["vllm"]
+    return service
 
 
 def container_of(text: str) -> dict[str, Any]:
+    container: dict[str, Any]
     (container,) = documents(text)[0]["spec"]["template"]["spec"]["containers"]
     return container
 
@@ -303,7 +304,7 @@ def test_no_watermark_needs_no_size_of_the_cache() -> None:
 # -- vLLM's config file ----------------------------------------------------------------------------
 
 
-def config_of(args: Mapping[str, Any], **others: Any) -> Any:
+def config_of(args: dict[str, Any], **others: Any) -> Any:
     return yaml.safe_load(export(made(args, **others), "vllm"))
 
 
@@ -464,7 +465,7 @@ def test_no_more_active_sequences_are_written_than_there_are() -> None:
 
 # -- the shell -------------------------------------------------------------------------------------
 
-ODD = {
+ODD: dict[str, Any] = {
     "served_model_name": ["it's", 'a "b"', "$HOME", "`id`", "!x", "a\nb", "*", "\\", "# c"],
     "hf_overrides": {"$(id)": "it's", "x": [1, None, True]},
     "gpu_memory_utilization": 0.9,

@@ -62,7 +62,7 @@ def test_of_cost_less_is_better() -> None:
 
 
 def test_every_axis_reads_its_figure() -> None:
-    values = np.arange(1.0, 2001.0)
+    values = np.arange(1, 2001, dtype=np.float64)
     latency = {name: quantiles(values * k) for k, name in enumerate(("ttft", "tpot", "e2e"), 1)}
     full = point(
         "a", 70.0, 1.0, latency=latency, goodput_per_s=5.0, tokens_per_joule=0.4, cost_per_mtok=2.0

@@ -11,7 +11,9 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Label
 
 from tests import SnapCompare
-from tests.test_screen import app_after, paint
+from tests.rig import Rig
+from tests.screens import on_screen
+from tests.test_screen import RigApp, app_after, paint
 from tputtui.goals import parse_goals
 from tputtui.load.workload import ClosedLoop
 from tputtui.ui.app import TputApp
@@ -22,7 +24,7 @@ SIZES = [(80, 24), (120, 40), (200, 50)]
 GOALS = "ttft_p99=2s,tpot_p99=16ms,e2e_p90=3s"
 
 
-def judged(seconds: int = 40) -> TputApp:
+def judged(seconds: int = 40) -> RigApp:
     """An app whose session has goals and a price and has been served for `seconds`."""
     app = app_after(seconds)
     session = app.session
@@ -76,7 +78,7 @@ async def test_axes_turn_points_clear_and_a_sweep_starts_and_stops() -> None:
     app = judged()
     async with app.run_test(size=(120, 40)) as pilot:
         await shown(pilot)
-        assert isinstance(app.screen, FrontierScreen)
+        on_screen(app, FrontierScreen)
         assert "generated tok/s against E2E p90" in text_of(app)
         assert " a  64/2048/2048" in text_of(app)
         await pilot.press("y", "x")
@@ -110,7 +112,7 @@ async def test_goals_are_typed_judged_and_refused_in_a_sentence() -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await paint(pilot)
         await pilot.press("o")
-        assert isinstance(app.screen, Dialog)
+        on_screen(app, Dialog)
         app.screen.query_one(Input).value = "ttft=5"
         await pilot.press("enter")
         error = str(app.screen.query_one(".error", Label).content)

@@ -208,7 +208,8 @@ def test_whoever_takes_a_few_at_a_time_gets_the_same_requests_with_the_same_due_
     def played(at_once: int | None) -> list[tuple[int, float, int, int]]:
         generator = Generator(from_texts(workload(ClosedLoop(1)), texts), vocab_size=1000)
         generator.resume(0.0)
-        seen, flying = [], []
+        seen: list[tuple[int, float, int, int]] = []
+        flying: list[tuple[float, int]] = []
         for tick in range(1, 400):
             now_s = tick / 50
             while True:

@@ -23,7 +23,7 @@ BOOTING = SimpleNamespace(facts=None)
 
 
 def gpu(index: int = 0, **others: Any) -> GpuSample:
-    figures = {
+    figures: dict[str, Any] = {
         "name": "NVIDIA H100 80GB HBM3", "util_frac": 0.93, "mem_used_bytes": 71 * GIB,
         "mem_total_bytes": 80 * GIB, "power_w": 612.0, "power_limit_w": 700.0, "temp_c": 64.0,
         "sm_clock_mhz": 1755.0, "mem_clock_mhz": 2619.0, "mem_ours_bytes": 60 * GIB,
@@ -62,7 +62,7 @@ def machine_of(
     sample = HardwareSample(
         t_s=100.0, gpus=tuple(gpus), gpu_status=status, gpu_t_s=100.0, host=host, host_t_s=100.0
     )
-    frame = SimpleNamespace(hardware=sample, t_s=100.0 + age_s, status=BOOTING)
+    frame: Any = SimpleNamespace(hardware=sample, t_s=100.0 + age_s, status=BOOTING)
     return machine(frame, width, height)
 
 
@@ -211,9 +211,8 @@ def test_stale_is_said_and_nothing_shown_as_if_it_were_now() -> None:
 def test_no_gpu_is_a_calm_state() -> None:
     rows = text(machine_of([], 38, 5, status="no NVIDIA driver"))
     assert rows[0].strip() == "GPU       no NVIDIA driver"
-    assert text(machine(SimpleNamespace(hardware=None, t_s=0.0, status=BOOTING), 38, 5))[
-        0
-    ].startswith("reading")
+    unread: Any = SimpleNamespace(hardware=None, t_s=0.0, status=BOOTING)
+    assert text(machine(unread, 38, 5))[0].startswith("reading")
 
 
 @pytest.mark.parametrize("width", [38, 58, 98])

@@ -11,7 +11,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -32,6 +32,9 @@ class NVMLError(Exception):
     def __init__(self, value: int) -> None:
         super().__init__({3: "Not Supported", 15: "GPU is lost"}.get(value, f"error {value}"))
         self.value = value
+
+
+T = TypeVar("T")
 
 
 class FakeNvml:
@@ -59,7 +62,7 @@ class FakeNvml:
         self.unsupported: set[tuple[int, str]] = set()
         self.reasons = 0
 
-    def answer(self, handle: tuple[str, int], query: str, value: Any) -> Any:
+    def answer(self, handle: tuple[str, int], query: str, value: T) -> T:
         index = handle[1]
         if index in self.lost:
             raise NVMLError(15)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 from textual.pilot import Pilot
 from textual.screen import Screen
+from textual.widgets import Label
 
 from tests import SnapCompare
 from tests.made import MARKS, Stub, frame_of, six_trials
+from tests.screens import on_screen
 from tests.test_screen import app_after
 from tputtui.frame.frame import Frame
 from tputtui.goals import parse_goals
+from tputtui.session.session import Session
 from tputtui.ui.app import TputApp
 from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.screens.history import HistoryScreen, TrialTable
@@ -23,28 +26,35 @@ from tputtui.ui.screens.history import HistoryScreen, TrialTable
 SIZES = [(80, 24), (120, 40), (200, 50)]
 
 
-def shown_by(frame: Frame) -> TputApp:
+class StubApp(TputApp):
+    """The program, with the stub that its table shows."""
+
+    stub: Stub
+
+
+def shown_by(frame: Frame) -> StubApp:
     """An app on the engine that is none, and the stub its table shows."""
-    app = app_after(5)
+    app = cast("StubApp", app_after(5))
     app.stub = Stub(frame)
     return app
 
 
 @pytest.fixture
-def app() -> TputApp:
+def app() -> StubApp:
     return shown_by(frame_of(six_trials(), marks=MARKS, baseline=1))
 
 
-async def opened(pilot: Pilot[Any], *keys: str) -> Screen[object]:
+async def opened(pilot: Pilot[Any], *keys: str) -> HistoryScreen:
     """Open the table on the stub, and press keys."""
-    await pilot.app.push_screen(HistoryScreen(pilot.app.stub))
+    app = cast("StubApp", pilot.app)
+    await app.push_screen(HistoryScreen(cast("Session", app.stub)))
     await pilot.pause()
     if keys:
         await pilot.press(*keys)
     await pilot.pause()
-    pilot.app.screen.tick()
+    on_screen(app, HistoryScreen).tick()
     await pilot.pause()
-    return pilot.app.screen
+    return on_screen(app, HistoryScreen)
 
 
 def order(screen: Screen[Any]) -> list[int]:
@@ -72,7 +82,7 @@ def with_goals(frame: Frame) -> Frame:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_the_table(snap_compare: SnapCompare, app: TputApp, size: tuple[int, int]) -> None:
+def test_the_table(snap_compare: SnapCompare, app: StubApp, size: tuple[int, int]) -> None:
     async def run(pilot: Pilot[Any]) -> None:
         await opened(pilot, "down", "down", "down")
 
@@ -81,7 +91,7 @@ def test_the_table(snap_compare: SnapCompare, app: TputApp, size: tuple[int, int
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_the_table_with_goals_sorted_by_another_column(
-    snap_compare: SnapCompare, app: TputApp, size: tuple[int, int]
+    snap_compare: SnapCompare, app: StubApp, size: tuple[int, int]
 ) -> None:
     app.stub.shown = with_goals(app.stub.shown)
 
@@ -93,7 +103,7 @@ def test_the_table_with_goals_sorted_by_another_column(
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_two_rows_side_by_side(
-    snap_compare: SnapCompare, app: TputApp, size: tuple[int, int]
+    snap_compare: SnapCompare, app: StubApp, size: tuple[int, int]
 ) -> None:
     async def run(pilot: Pilot[Any]) -> None:
         await opened(pilot, "end", "down", "down", "d", *["up"] * 2, "d")
@@ -102,7 +112,7 @@ def test_two_rows_side_by_side(
 
 
 @pytest.mark.parametrize("theme", ["light", "ansi-dark"])
-def test_other_themes(snap_compare: SnapCompare, app: TputApp, theme: str) -> None:
+def test_other_themes(snap_compare: SnapCompare, app: StubApp, theme: str) -> None:
     app.theme = theme
 
     async def run(pilot: Pilot[Any]) -> None:
@@ -112,7 +122,7 @@ def test_other_themes(snap_compare: SnapCompare, app: TputApp, theme: str) -> No
 
 
 @pytest.mark.parametrize("goals", [False, True])
-async def test_from_120_columns_on_nothing_is_left_out(app: TputApp, goals: bool) -> None:
+async def test_from_120_columns_on_nothing_is_left_out(app: StubApp, goals: bool) -> None:
     if goals:
         app.stub.shown = with_goals(app.stub.shown)
     async with app.run_test(size=(120, 40)) as pilot:
@@ -133,7 +143,7 @@ async def test_from_120_columns_on_nothing_is_left_out(app: TputApp, goals: bool
         assert all(len(line) == 79 for line in table_text(screen))
 
 
-async def test_it_sorts_by_any_column_and_the_cursor_stays_on_its_row(app: TputApp) -> None:
+async def test_it_sorts_by_any_column_and_the_cursor_stays_on_its_row(app: StubApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         screen = await opened(pilot, "down", "down", "down")
         assert order(screen) == [6, 5, 4, 3, 2, 1]
@@ -158,7 +168,7 @@ async def test_it_sorts_by_any_column_and_the_cursor_stays_on_its_row(app: TputA
         assert chosen(screen) == 3
 
 
-async def test_a_click_on_a_head_sorts_and_a_click_on_a_row_turns_nothing(app: TputApp) -> None:
+async def test_a_click_on_a_head_sorts_and_a_click_on_a_row_turns_nothing(app: StubApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         screen = await opened(pilot)
         table = screen.query_one(TrialTable)
@@ -175,7 +185,7 @@ async def test_a_click_on_a_head_sorts_and_a_click_on_a_row_turns_nothing(app: T
         assert app.stub.asked == []
 
 
-async def test_rows_come_grow_and_go_under_a_cursor_that_stays(app: TputApp) -> None:
+async def test_rows_come_grow_and_go_under_a_cursor_that_stays(app: StubApp) -> None:
     whole = app.stub.shown
     app.stub.shown = replace(whole, trials=whole.trials[:4])
     async with app.run_test(size=(120, 40)) as pilot:
@@ -184,7 +194,12 @@ async def test_rows_come_grow_and_go_under_a_cursor_that_stays(app: TputApp) -> 
         table = screen.query_one(TrialTable)
         wrote = []
         update = table.update_cell
-        table.update_cell = lambda *where, **more: (wrote.append(where[:2]), update(*where, **more))
+
+        def noted(*where: Any, **more: Any) -> None:
+            wrote.append(where[:2])
+            update(*where, **more)
+
+        table.update_cell = noted  # type: ignore[method-assign]
         screen.tick()
         assert wrote == []
         app.stub.shown = whole
@@ -201,7 +216,7 @@ async def test_rows_come_grow_and_go_under_a_cursor_that_stays(app: TputApp) -> 
         assert chosen(screen) == 2
 
 
-async def test_the_row_under_the_cursor_is_told_below_with_its_note(app: TputApp) -> None:
+async def test_the_row_under_the_cursor_is_told_below_with_its_note(app: StubApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         screen = await opened(pilot, "down", "down")
         told = text_of(screen, "#trial")
@@ -214,14 +229,14 @@ async def test_the_row_under_the_cursor_is_told_below_with_its_note(app: TputApp
         assert "settling: not measured" in text_of(screen, "#trial")
 
 
-async def test_enter_jumps_and_another_engine_is_asked_for_first(app: TputApp) -> None:
+async def test_enter_jumps_and_another_engine_is_asked_for_first(app: StubApp) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, "down", "enter")
         assert app.stub.asked == [("jump", 5, False)]
         await pilot.press("down", "enter")
         await pilot.pause()
-        assert isinstance(app.screen, Confirm)
-        told = "\n".join(str(label.content) for label in app.screen.query("Label"))
+        on_screen(app, Confirm)
+        told = "\n".join(str(label.content) for label in app.screen.query(Label))
         assert "boot the engine of row 4" in told
         assert Stub.boot_cost in told
         await pilot.press("escape")
@@ -233,7 +248,7 @@ async def test_enter_jumps_and_another_engine_is_asked_for_first(app: TputApp) -
         assert app.stub.asked[-1] == ("jump", 4, True)
 
 
-async def test_a_baseline_is_pinned_and_unpinned(app: TputApp) -> None:
+async def test_a_baseline_is_pinned_and_unpinned(app: StubApp) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, "down", "p")
         assert app.stub.asked == [("pin", 5)]
@@ -245,7 +260,7 @@ async def test_a_baseline_is_pinned_and_unpinned(app: TputApp) -> None:
         assert not any("◆" in line for line in table_text(screen))
 
 
-async def test_two_marked_rows_are_compared_in_all_there_is(app: TputApp) -> None:
+async def test_two_marked_rows_are_compared_in_all_there_is(app: StubApp) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, "down", "down", "d")
         assert "4 marked" in text_of(screen, "#trials-title")
@@ -274,7 +289,7 @@ async def test_two_marked_rows_are_compared_in_all_there_is(app: TputApp) -> Non
         assert "6: not measured, nothing to compare" in text_of(screen, "#pair")
 
 
-async def test_undo_redo_and_their_refusals(app: TputApp) -> None:
+async def test_undo_redo_and_their_refusals(app: StubApp) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(pilot, "u", "U")
         titles = [note.title or note.message for note in app._notifications]
@@ -282,7 +297,7 @@ async def test_undo_redo_and_their_refusals(app: TputApp) -> None:
 
 
 @pytest.mark.parametrize("key", ["escape", "h", "q"])
-async def test_it_is_left_by_any_of_its_keys(app: TputApp, key: str) -> None:
+async def test_it_is_left_by_any_of_its_keys(app: StubApp, key: str) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(pilot, key)
         await asyncio.sleep(0)
@@ -291,7 +306,7 @@ async def test_it_is_left_by_any_of_its_keys(app: TputApp, key: str) -> None:
 
 
 async def test_before_the_engine_is_up_the_table_is_empty_and_every_key_harmless(
-    app: TputApp,
+    app: StubApp,
 ) -> None:
     app.stub.shown = replace(app.stub.shown, trials=(), baseline=None)
     async with app.run_test(size=(80, 24)) as pilot:

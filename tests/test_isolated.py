@@ -44,6 +44,7 @@ from tputtui.measure.mirror import Copy, Tail
 from tputtui.measure.recorder import Recorder, Ring
 from tputtui.measure.samples import Mark, Outcome, StepSample
 from tputtui.profile import EngineSpec, Profile
+from tputtui.profile.spec import EngineValue
 from tputtui.session.session import Session
 
 LOAD = Workload(ClosedLoop(24), Fixed(100), Fixed(20))
@@ -69,7 +70,7 @@ class Tallied(FakeEngine):
     """Writes down what it did when it is shut down."""
 
     def __init__(self, tally: str = "", **options: Any) -> None:
-        super().__init__(RealTime(), **options)
+        super().__init__(RealTime(), **options)  # type: ignore[arg-type]
         self.tally = tally
         self.done = dict.fromkeys(("steps", "generated", "first_tokens", "gaps", "preempted"), 0)
 
@@ -107,8 +108,10 @@ class DiesUntold(Tallied):
     """As `DiesBooting`, but its process tells nothing of the boot before it is gone."""
 
     def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
-        if spec.args["max_num_seqs"] > 64:
-            child._Teller._tell = lambda teller: None
+        sequences = spec.args["max_num_seqs"]
+        assert isinstance(sequences, int)
+        if sequences > 64:
+            setattr(child._Teller, "_tell", lambda teller: None)  # noqa: B010 - in this process only
             die()
         return super().boot(spec, report)
 
@@ -135,10 +138,18 @@ class Daemonic(Tallied):
 
 
 def refuses() -> FakeEngine:
-    return FakeEngine(RealTime(), fail_boot=UsageError("No such flag: --no.", "Leave it out."))
+    refused = UsageError("No such flag: --no.", "Leave it out.")
+    return FakeEngine(RealTime(), fail_boot=refused)  # type: ignore[arg-type]
 
 
 # -- help ---------------------------------------------------------------------------------------
+
+
+def pid_of(session: Session) -> int:
+    """The process its engine is in."""
+    host = session.host
+    assert isinstance(host, IsolatedHost)
+    return host.pid
 
 
 def until(reached: Callable[[], object], seconds: float = PATIENCE_S) -> None:
@@ -361,10 +372,10 @@ def test_a_boot_that_fails_says_why_and_may_be_tried_again(start: Callable[..., 
     failure = session.advance().status.failure
     assert type(failure) is UsageError
     assert (failure.message, failure.hint) == ("No such flag: --no.", "Leave it out.")
-    pid = session.host.pid
+    pid = pid_of(session)
     session.steer.engine.boot_again()
     until(lambda: session.advance().status.failure not in (None, failure))
-    assert session.host.pid == pid
+    assert pid_of(session) == pid
 
 
 def test_an_engine_that_fails_leaves_balanced_books(start: Callable[..., Session]) -> None:
@@ -382,7 +393,7 @@ def test_a_killed_engine_leaves_the_screen_up_and_boots_again(
 ) -> None:
     session = start()
     running(session)
-    before, pid = session.advance(), session.host.pid
+    before, pid = session.advance(), pid_of(session)
     os.kill(pid, signal.SIGKILL)
     until(lambda: session.advance().status.state is State.FAILED)
     frame = session.advance()
@@ -402,7 +413,7 @@ def test_a_killed_engine_leaves_the_screen_up_and_boots_again(
     until(lambda: session.advance().status.failure is None)
     running(session, frame.accounting.finished + 10)
     again = session.advance()
-    assert session.host.pid != pid
+    assert pid_of(session) != pid
     assert again.status.failure is None
     assert again.accounting.in_flight <= 5
     assert again.accounting.failed == frame.accounting.failed
@@ -425,12 +436,12 @@ def test_where_the_new_engine_kills_its_process_the_one_before_comes_back(
     small = EngineSpec("shape:demo", {"max_num_seqs": 32})
     session = start(DiesBooting, spec=small)
     running(session)
-    pid = session.host.pid
+    pid = pid_of(session)
     session.steer.engine.boot_with({"max_num_seqs": 128}, {})
     until(lambda: session.advance().status.refused is not None)
     running(session, session.advance().accounting.finished + 10)
     frame = session.advance()
-    assert session.host.pid != pid
+    assert pid_of(session) != pid
     assert frame.status.spec == small
     assert frame.status.refused.message == "The engine's process crashed (SIGSEGV)."
     assert any("Back to what ran before" in mark.text for mark in frame.marks)
@@ -464,7 +475,7 @@ def test_what_was_ordered_is_known_before_it_is_told(start: Callable[..., Sessio
     session = start()
     running(session)
     host = session.host
-    os.kill(host.pid, signal.SIGSTOP)
+    os.kill(pid_of(session), signal.SIGSTOP)
     assert host.load_wanted
     assert "paused" in session.steer.load.toggle()
     assert not host.load_wanted
@@ -477,7 +488,7 @@ def test_what_was_ordered_is_known_before_it_is_told(start: Callable[..., Sessio
     assert host.booting
     with pytest.raises(KnobError, match="about to boot"):
         session.steer.limits.set("max_num_seqs", 16)
-    os.kill(host.pid, signal.SIGCONT)
+    os.kill(pid_of(session), signal.SIGCONT)
     until(lambda: not host.booting)
     running(session)
 
@@ -485,8 +496,8 @@ def test_what_was_ordered_is_known_before_it_is_told(start: Callable[..., Sessio
 def test_an_engine_stopped_for_a_while_goes_on(start: Callable[..., Session]) -> None:
     session = start()
     running(session)
-    os.kill(session.host.pid, signal.SIGSTOP)
-    psutil_child = psutil.Process(session.host.pid)
+    os.kill(pid_of(session), signal.SIGSTOP)
+    psutil_child = psutil.Process(pid_of(session))
     until(lambda: psutil_child.status() == psutil.STATUS_STOPPED)
     # Orders never wait for it, however many they are: it reads none now.
     for value in range(1, 2000):
@@ -495,7 +506,7 @@ def test_an_engine_stopped_for_a_while_goes_on(start: Callable[..., Session]) ->
         )
     assert session.advance().accounting.balanced
     finished = session.advance().accounting.finished
-    os.kill(session.host.pid, signal.SIGCONT)
+    os.kill(pid_of(session), signal.SIGCONT)
     running(session, finished + 10)
     until(lambda: session.advance().status.knobs.max_num_seqs == 1999 % 9 + 1)
 
@@ -503,7 +514,7 @@ def test_an_engine_stopped_for_a_while_goes_on(start: Callable[..., Session]) ->
 def test_a_stopped_engine_is_killed_when_it_does_not_close(start: Callable[..., Session]) -> None:
     session = start()
     running(session)
-    pid = session.host.pid
+    pid = pid_of(session)
     os.kill(pid, signal.SIGSTOP)
     assert not session.close(0.3)
     assert not psutil.pid_exists(pid)
@@ -513,7 +524,7 @@ def test_a_stopped_engine_is_killed_when_it_does_not_close(start: Callable[..., 
 def test_a_boot_in_progress_is_broken_off(start: Callable[..., Session]) -> None:
     session = start(Stuck)
     until(lambda: session.advance().status.stage == "for ever")
-    pid = session.host.pid
+    pid = pid_of(session)
     assert not session.close(0.2)
     assert not psutil.pid_exists(pid)
 
@@ -521,9 +532,9 @@ def test_a_boot_in_progress_is_broken_off(start: Callable[..., Session]) -> None
 def test_what_the_engine_started_goes_with_it(start: Callable[..., Session]) -> None:
     session = start(Daemonic)
     running(session)
-    (own,) = psutil.Process(session.host.pid).children()
+    (own,) = psutil.Process(pid_of(session)).children()
     # It holds the pipe open: the end of the process is noticed all the same.
-    os.kill(session.host.pid, signal.SIGKILL)
+    os.kill(pid_of(session), signal.SIGKILL)
     until(lambda: session.advance().status.state is State.FAILED)
     until(lambda: not own.is_running() or own.status() == psutil.STATUS_ZOMBIE)
 
@@ -638,7 +649,11 @@ def test_ctrl_c_is_not_for_the_engine(parent: tuple[subprocess.Popen[str], psuti
 def test_a_real_engine_is_turned_and_drained(start: Callable[..., Session]) -> None:
     from tputtui.engine.vllm.inproc import VllmEngine
 
-    ceilings = {"max_num_seqs": 32, "max_num_batched_tokens": 1024, "max_model_len": 1024}
+    ceilings: dict[str, EngineValue] = {
+        "max_num_seqs": 32,
+        "max_num_batched_tokens": 1024,
+        "max_model_len": 1024,
+    }
     session = start(
         VllmEngine, spec=EngineSpec("shape:demo", ceilings), load=LOAD, knobs={"max_num_seqs": 16}
     )
@@ -655,6 +670,6 @@ def test_a_real_engine_is_turned_and_drained(start: Callable[..., Session]) -> N
     frame = session.advance()
     assert frame.accounting.balanced
     assert frame.generated_tokens == frame.accounting.finished * 20
-    pid = session.host.pid
+    pid = pid_of(session)
     assert session.close(PATIENCE_S)
     assert not psutil.pid_exists(pid)

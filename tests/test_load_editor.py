@@ -14,6 +14,7 @@ from textual.screen import Screen
 from textual.widgets import Input, Label
 
 from tests import SnapCompare
+from tests.screens import on_screen
 from tests.test_screen import SIZES, app_after, paint
 from tputtui.errors import UsageError
 from tputtui.load.generator import Generator
@@ -42,7 +43,7 @@ PLAIN = Workload(ClosedLoop(96), Fixed(100), Fixed(50))
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Callable[[str], Path]:
+def write(tmp_path: Path) -> Callable[[str], TraceFile]:
     def write(text: str) -> TraceFile:
         path = tmp_path / "trace.txt"
         path.write_text(text)
@@ -85,7 +86,7 @@ def test_without_anything_shared_nothing_is_found() -> None:
 
 
 def test_blocks_of_a_mooncake_trace_are_found_behind_the_same_blocks(
-    write: Callable[[str], Path],
+    write: Callable[[str], TraceFile],
 ) -> None:
     file = write(
         MOONCAKE % (0, 1200, 5, [1, 2, 3])
@@ -100,7 +101,9 @@ def test_blocks_of_a_mooncake_trace_are_found_behind_the_same_blocks(
     assert predicted_hits(load, 16) == sum(found) / (1200 + 1100 + 1024 + 1024 + 1100)
 
 
-def test_prefixes_and_token_ids_of_our_own_traces_are_found(write: Callable[[str], Path]) -> None:
+def test_prefixes_and_token_ids_of_our_own_traces_are_found(
+    write: Callable[[str], TraceFile],
+) -> None:
     named = '{"prompt_tokens": 100, "output_tokens": 3, "prefix": "a", "prefix_tokens": 40}\n'
     load = Workload(ClosedLoop(1), trace=write(named * 2))
     assert predicted_hits(load, 16) == 32 / 200
@@ -113,7 +116,7 @@ def test_prefixes_and_token_ids_of_our_own_traces_are_found(write: Callable[[str
 
 @pytest.mark.parametrize("text", [AZURE, SHAREGPT])
 def test_a_trace_of_unknown_content_has_no_predicted_hits(
-    write: Callable[[str], Path], text: str
+    write: Callable[[str], TraceFile], text: str
 ) -> None:
     assert math.isnan(predicted_hits(Workload(ClosedLoop(1), trace=write(text)), 16))
 
@@ -206,7 +209,7 @@ def test_curves_are_shown_for_two_periods_or_a_bit_beyond_their_end() -> None:
     assert look(typed(arrivals="1..3 over 10s")).levels(2) == [1, 2]
 
 
-def test_a_trace_says_its_format_times_and_first_lengths(write: Callable[[str], Path]) -> None:
+def test_a_trace_says_its_format_times_and_first_lengths(write: Callable[[str], TraceFile]) -> None:
     file = write("".join(MOONCAKE % (n * 500, 600 + n % 2, 10, [1, 2]) for n in range(2100)))
     seen = look(Workload(Recorded(2.0), trace=file))
     assert (seen.trace.format, seen.trace.timed, seen.trace.records) == ("mooncake", True, 2000)
@@ -215,7 +218,7 @@ def test_a_trace_says_its_format_times_and_first_lengths(write: Callable[[str], 
     assert sum(seen.levels(10)) * seen.horizon_s / 10 == pytest.approx(2000)
 
 
-def test_a_trace_of_text_is_not_read_and_has_no_times(write: Callable[[str], Path]) -> None:
+def test_a_trace_of_text_is_not_read_and_has_no_times(write: Callable[[str], TraceFile]) -> None:
     file = write(SHAREGPT)
     seen = look(Workload(Poisson(8.0), trace=file))
     assert (seen.trace.format, seen.trace.records, seen.prompt.lengths) == ("sharegpt", 0, ())
@@ -254,6 +257,10 @@ class Editing:
     def screen(self) -> Screen[object]:
         return self.app.screen
 
+    @property
+    def editor(self) -> LoadEditor:
+        return on_screen(self.app, LoadEditor)
+
     def field(self, name: str) -> Input:
         return self.screen.query_one(f"#{name}", Input)
 
@@ -278,8 +285,10 @@ async def opened(pilot: Pilot[Any]) -> Editing:
     await paint(pilot)
     await pilot.press("l")
     await pilot.pause()
-    editing = Editing(pilot.app, pilot)
-    assert isinstance(editing.screen, LoadEditor)
+    app = pilot.app
+    assert isinstance(app, TputApp)
+    editing = Editing(app, pilot)
+    on_screen(app, LoadEditor)
     return editing
 
 
@@ -317,7 +326,7 @@ async def test_a_kind_is_chosen_from_the_list_and_brings_its_example() -> None:
         assert editing.kind("arrivals").value == "Poisson"
         # The list is closed again by Esc, the editor is not.
         await pilot.press("enter", "escape")
-        assert isinstance(editing.screen, LoadEditor)
+        on_screen(app, LoadEditor)
         await pilot.press("tab", "enter")
         assert app.session.workload.arrivals == Poisson(8.0)
 
@@ -362,11 +371,11 @@ async def test_what_cannot_be_read_is_said_and_not_applied() -> None:
         assert "valid last" in editing.title
         assert "✗ output tokens" in [str(label.render()) for label in editing.screen.query(Label)]
         await pilot.press("enter")
-        assert isinstance(editing.screen, LoadEditor)
+        on_screen(app, LoadEditor)
         assert app.session.workload is before
         await editing.write(output="20")
         assert "✗" not in editing.says
-        editing.screen.look()
+        editing.editor.look()
         assert editing.title == " preview "
         await editing.write(arrivals="recorded")
         assert "recorded arrivals need a trace" in editing.says
@@ -401,7 +410,7 @@ async def test_pairs_take_the_place_of_the_lengths_and_give_it_back() -> None:
 
 
 async def test_a_trace_shuts_all_that_it_brings_and_gives_it_back(
-    write: Callable[[str], Path],
+    write: Callable[[str], TraceFile],
 ) -> None:
     file = write(MOONCAKE % (0, 600, 5, [1, 2]) + MOONCAKE % (500, 700, 5, [1, 3]))
     app = app_after(5)
@@ -410,10 +419,10 @@ async def test_a_trace_shuts_all_that_it_brings_and_gives_it_back(
         await editing.write(prefix="share=1 tokens=64", sessions="turns=2 think=1s")
         # While half a name is typed, the others stay shut and nothing is applied.
         await editing.write(trace=file.path[:-1])
-        editing.screen.look()
+        editing.editor.look()
         assert "No such file" in editing.says
         await pilot.press("enter")
-        assert isinstance(editing.screen, LoadEditor)
+        on_screen(app, LoadEditor)
         assert "No such file" in editing.says
         await editing.write(trace=file.path)
         for name in ("prompt", "output", "pairs", "prefix", "sessions"):
@@ -421,7 +430,7 @@ async def test_a_trace_shuts_all_that_it_brings_and_gives_it_back(
             assert (editing.field(name).value, editing.field(name).placeholder) == (
                 "", "as the trace has it",
             )  # fmt: skip
-        editing.screen.look()
+        editing.editor.look()
         assert editing.title == " preview · mooncake trace: 2 records read, with times "
         await editing.write(trace="none")
         assert editing.field("prompt").value == "120~0.5[16-512]"
@@ -431,7 +440,9 @@ async def test_a_trace_shuts_all_that_it_brings_and_gives_it_back(
         assert app.session.workload == Workload(Recorded(2.0), trace=file)
 
 
-async def test_a_load_that_is_refused_keeps_the_editor_open(write: Callable[[str], Path]) -> None:
+async def test_a_load_that_is_refused_keeps_the_editor_open(
+    write: Callable[[str], TraceFile],
+) -> None:
     def refuse(workload: Workload) -> None:
         raise UsageError("The engine is asleep.", "Wake it.")
 
@@ -449,10 +460,12 @@ async def test_a_load_that_is_refused_keeps_the_editor_open(write: Callable[[str
 
 async def test_the_preview_waits_for_the_typing_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    monkeypatch.setattr(
-        "tputtui.ui.screens.load.preview",
-        lambda workload, **limits: made.append(workload) or preview(workload, **limits),
-    )
+
+    def noted(workload: Workload, **limits: Any) -> Preview:
+        made.append(workload)
+        return preview(workload, **limits)
+
+    monkeypatch.setattr("tputtui.ui.screens.load.preview", noted)
     monkeypatch.setattr("tputtui.ui.screens.load._QUIET_S", 3600.0)
     app = app_after(5)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -463,7 +476,7 @@ async def test_the_preview_waits_for_the_typing_to_stop(monkeypatch: pytest.Monk
         assert len(made) == 1
         # As it was: there is nothing to wait for.
         await editing.write(arrivals="96")
-        assert editing.screen._timer is None
+        assert editing.editor._timer is None
 
 
 async def test_it_opens_before_an_engine_is_up() -> None:
@@ -498,7 +511,7 @@ def test_the_editor(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
             prefix="share=0.8 tokens=128 groups=16 zipf=1",
             sessions="turns=1-6 think=5s",
         )
-        editing.screen.look()
+        editing.editor.look()
         await pilot.pause()
 
     assert snap_compare(app_after(30), terminal_size=size, run_before=edit)
@@ -519,7 +532,7 @@ def test_a_long_hint_takes_rows_from_the_preview(snap_compare: SnapCompare) -> N
     async def edit(pilot: Pilot[Any]) -> None:
         editing = await opened(pilot)
         await editing.write(trace="/traces/azure-2023-conv.csv")
-        editing.screen.look()
+        editing.editor.look()
         await pilot.pause()
 
     assert snap_compare(app_after(30), terminal_size=(80, 24), run_before=edit)

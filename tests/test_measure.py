@@ -1,13 +1,13 @@
 """Every figure against a hand-computed example, or against NumPy."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tputtui.engine.protocol import StepReport
 from tputtui.measure.history import History
 from tputtui.measure.recorder import Recorder, Ring
 from tputtui.measure.samples import Accounting, Outcome, RequestSample, StepSample
@@ -16,7 +16,7 @@ from tputtui.measure.window import Settling, figures, latencies
 
 
 def step(end_s: float, duration_s: float = 0.1, running: int = 4, **values: int) -> StepSample:
-    base = {
+    base: dict[str, Any] = {
         "waiting": 0, "prefill_tokens": 0, "decode_tokens": 4, "generated_tokens": 4,
         "cached_tokens": 0, "looked_up_tokens": 0, "preemptions": 0, "kv_frac": 0.5,
         "max_num_seqs": 8, "max_num_batched_tokens": 100,
@@ -92,7 +92,7 @@ def test_the_p99_interval_covers_as_often_as_it_says() -> None:
 
 
 def test_a_small_sample_cannot_bound_p99_and_none_gives_nan() -> None:
-    few = quantiles(np.arange(50.0))
+    few = quantiles(np.arange(50, dtype=np.float64))
     assert few.p99_high == math.inf
     assert not few.p99_resolved
     none = quantiles(np.array([]))

@@ -7,7 +7,6 @@ import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
@@ -25,7 +24,10 @@ from tputtui.simulate.clock import VirtualTime
 DEMO = profile.load(profile.shipped()["demo"])
 
 
-def scraped(exporter: Exporter) -> dict[str, Any]:
+Sample = tuple[str, tuple[tuple[str, str], ...]]
+
+
+def scraped(exporter: Exporter) -> dict[Sample, float]:
     """(name, sorted labels) → value."""
     with urllib.request.urlopen(exporter.address, timeout=PATIENCE_S) as answer:
         text = answer.read().decode()
@@ -193,12 +195,12 @@ def test_gpus_are_told_one_by_one_and_what_one_lacks_is_left_out(
             GpuSample(2, "C", visible=False),
         )  # fmt: skip
 
-    young.session._hardware = Gpus(young.clock, read)
+    young.session._hardware = Gpus(young.clock, read)  # type: ignore[assignment]
     young.run(5.0)
     frame = young.session.advance()
     found = scraped(exporter)
 
-    def told(name: str) -> dict[str, Any]:
+    def told(name: str) -> dict[str, float]:
         return {labels[0][1]: value for (key, labels), value in found.items() if key == name}
 
     assert told("tputtui_gpu_util_frac") == {"0": 0.5, "1": 0.25}
@@ -214,13 +216,13 @@ def test_gpus_are_told_one_by_one_and_what_one_lacks_is_left_out(
     assert joules == pytest.approx(1 / frame.tokens_per_joule)
     assert joules == pytest.approx(600 / frame.figures.generated_per_s, rel=0.2)
 
-    young.session._hardware = Gpus(young.clock, read, age_s=7.0)
+    young.session._hardware = Gpus(young.clock, read, age_s=7.0)  # type: ignore[assignment]
     young.run(0.5)
     assert scraped(exporter)["tputtui_gpu_age_seconds", ()] >= 7
 
 
 def test_every_family_has_its_words(young: Rig, exporter: Exporter) -> None:
-    young.session._hardware = Gpus(young.clock, lambda now_s: (GpuSample(0, "A", util_frac=0.5),))
+    young.session._hardware = Gpus(young.clock, lambda now_s: (GpuSample(0, "A", util_frac=0.5),))  # type: ignore[assignment]
     young.run(1.0)
     with urllib.request.urlopen(exporter.address, timeout=PATIENCE_S) as answer:
         lines = answer.read().decode().splitlines()

@@ -40,7 +40,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    seen: dict[str, Any] = json.loads(done.stdout)
+    return seen
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """What a window is worth, and what is refused while it is worth nothing."""
 
 import math
+from typing import Any
 
 import msgspec
 import pytest
@@ -30,7 +31,7 @@ def phase(rig: Rig) -> Phase:
 
 def test_a_constant_load_settles_is_measured_and_is_steady() -> None:
     rig = rig_with(arrivals="96")
-    seen = []
+    seen: list[Any] = []
     for _ in range(30):
         rig.run(0.6)
         if phase(rig) not in seen[-1:]:
@@ -149,7 +150,7 @@ def test_requests_cut_by_a_limit_are_bad_for_a_goal() -> None:
 def test_tokens_per_joule_by_hand() -> None:
     recorder, meter = Recorder(), EnergyMeter()
     for second in range(1, 11):
-        values = {name: 0 for name in StepSample._fields}
+        values: dict[str, Any] = {name: 0 for name in StepSample._fields}
         values |= {"end_s": float(second), "generated_tokens": 50}
         recorder.add_step(StepSample(**values), [])
         meter.add(float(second), 1000.0 + 20.0 * second)
@@ -178,7 +179,7 @@ class Machine:
 
 def test_energy_is_that_of_every_gpu_in_use() -> None:
     rig = rig_with(arrivals="96")
-    rig.session._hardware = Machine(rig.clock, 300.0, 200.0, 100.0, None)
+    rig.session._hardware = Machine(rig.clock, 300.0, 200.0, 100.0, None)  # type: ignore[assignment]
     rig.run(10.0)
     frame = rig.session.advance()
     # The fourth is hidden from the engine: what it takes, and whether it counts, is not ours.
@@ -188,7 +189,7 @@ def test_energy_is_that_of_every_gpu_in_use() -> None:
 
 def test_energy_is_not_told_while_one_gpu_in_use_does_not_count_it() -> None:
     rig = rig_with(arrivals="96")
-    rig.session._hardware = Machine(rig.clock, 300.0, None, 100.0)
+    rig.session._hardware = Machine(rig.clock, 300.0, None, 100.0)  # type: ignore[assignment]
     rig.run(5.0)
     assert math.isnan(rig.session.advance().tokens_per_joule)
 
@@ -220,9 +221,9 @@ def test_a_driver_that_hangs_says_nothing_of_what_binds_now(
             gpus = (GpuSample(0, "GPU", throttle=("thermal",)),)
             return HardwareSample(now_s, gpus, "ok", now_s - age_s, None, None)
 
-    seen = []
+    seen: list[Any] = []
     monkeypatch.setattr("tputtui.frame.observer.binding", spy)
     rig = rig_with(arrivals="96")
-    rig.session._hardware = Hot(rig.clock)
+    rig.session._hardware = Hot(rig.clock)  # type: ignore[assignment]
     rig.run(2.0)
     assert seen[-1] == told

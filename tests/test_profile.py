@@ -1,6 +1,7 @@
 """Profiles: what is written is read back, and every mistake is told in one sentence."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -12,7 +13,9 @@ from tputtui.profile import EngineSpec, Profile
 from tputtui.profile.evidence import Evidence, Figure, Machine, Measured, Model, Span
 
 
-def evidence_of(state: str = "tuned live", **values: float) -> Evidence:
+def evidence_of(
+    state: Literal["tuned live", "verified"] = "tuned live", **values: float
+) -> Evidence:
     """Evidence with these figures."""
     figures = {name: Figure(value, 0.9 * value, 1.1 * value, 60) for name, value in values.items()}
     found = Measured(
@@ -128,5 +131,6 @@ def test_a_missing_file_is_a_sentence(tmp_path: Path) -> None:
 def test_the_default_load_queues_at_64_sequences() -> None:
     load = profile.parse("tputtui: 1", "x").load
     assert isinstance(load.arrivals, ClosedLoop)
+    assert isinstance(load.arrivals.in_flight, int)
     assert load.arrivals.in_flight > 64
     assert not isinstance(load.prompt, Fixed)

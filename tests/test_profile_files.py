@@ -24,6 +24,7 @@ from tputtui.load.workload import ClosedLoop, Poisson
 from tputtui.profile import EngineSpec, Profile
 from tputtui.profile.resave import resaved
 from tputtui.profile.schema import schema_text
+from tputtui.profile.spec import EngineValue
 
 MANY = 4500 if "FAULT_SEQUENCES" in os.environ else 600
 """Files tried of each kind: 10,000 in all in `make faults`, fewer in `make test`."""
@@ -116,7 +117,7 @@ def test_what_is_gone_goes_and_another_kind_is_written_anew() -> None:
 
 
 def test_words_that_yaml_would_read_as_something_else_are_quoted() -> None:
-    args = {
+    args: dict[str, EngineValue] = {
         "a": "on",
         "b": "1e3",
         "c": "null",

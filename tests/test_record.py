@@ -8,6 +8,7 @@ import random
 import threading
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,6 +22,7 @@ from tests.rig import Rig
 from tputtui import profile
 from tputtui.engine.protocol import State
 from tputtui.errors import UsageError
+from tputtui.frame.frame import Frame
 from tputtui.goals import parse_goals
 from tputtui.hardware import GpuProcess, GpuSample, HardwareSample, MigInstance
 from tputtui.load.workload import Workload
@@ -47,7 +49,7 @@ class Recorded:
         started_s = self.session._observer._started_s
         self.journal = self.session.journal = Journal(path, self.session.recorder, started_s)
         self.session.watch(self.journal.see)
-        self.frames = []
+        self.frames: list[Frame] = []
         if before_boot:
             self.session.advance()
             self.journal.write_new()
@@ -122,7 +124,7 @@ class Machine:
 def test_gpus_are_seen_again_without_the_names_of_processes(tmp_path: Path) -> None:
     made = Recorded(tmp_path / "gpus.zst")
     without = Recorded(tmp_path / "none.zst")
-    made.session._hardware = Machine(made.rig.clock, of_gpus(8))
+    made.session._hardware = Machine(made.rig.clock, of_gpus(8))  # type: ignore[assignment]
     for each in (made, without):
         each.run(20)
         each.end()
@@ -141,11 +143,11 @@ def test_a_log_of_before_there_were_so_many_figures_is_read(tmp_path: Path) -> N
     assert restored(sample, HardwareSample).gpus == (GpuSample(0, "A", util_frac=0.5),)
 
 
-def same(a: object, b: object, *, rel: float = 1e-4) -> bool:
+def same(a: Any, b: Any, *, rel: float = 1e-4) -> bool:
     """Equal to four digits: times are kept to a microsecond."""
     if isinstance(a, float):
-        return (math.isnan(a) and math.isnan(b)) or a == pytest.approx(b, rel=rel, abs=2e-6)
-    return a == b
+        return (math.isnan(a) and math.isnan(b)) or bool(a == pytest.approx(b, rel=rel, abs=2e-6))
+    return bool(a == b)
 
 
 def test_every_second_of_a_run_is_seen_again_as_it_was(run: Recorded, log: Path) -> None:
@@ -258,7 +260,8 @@ class TestTime:
         replay.change_speed(1)
         self.now_s = 8.0
         replay.advance()
-        assert (replay.speed, replay.at_s) == (2.0, pytest.approx(begin + 12.0))
+        assert replay.speed == 2.0
+        assert replay.at_s == pytest.approx(begin + 12.0)
         replay.toggle()
         self.now_s = 100.0
         assert replay.advance().elapsed_s == pytest.approx(begin + 12.0)
@@ -452,7 +455,8 @@ def written(path: Path, steps_per_s: int, requests_per_s: int, seconds: int = 60
         took = float(chance.lognormal(math.log(1 / steps_per_s), 0.1))
         t += took
         values = [int(v) for v in chance.integers(0, 4000, len(STEP) - 4)]
-        step = StepSample(t, took, *values[:8], chance.random(), 256, 8192, took / 5, *values[8:10])
+        row = (t, took, *values[:8], chance.random(), 256, 8192, took / 5, *values[8:10])
+        step = StepSample._make(row)
         recorder.add_step(step, [(took, 200), (2 * took, 3)])
         for _ in range(chance.poisson(requests_per_s / steps_per_s)):
             number += 1
@@ -461,7 +465,8 @@ def written(path: Path, steps_per_s: int, requests_per_s: int, seconds: int = 60
             recorder.issued.append((due,))
             recorder.add_first_token(times[3], due, times[1])
             sizes = chance.integers(1, 4000, 4).tolist()
-            recorder.add_ended(RequestSample(number, Outcome.FINISHED, *times, t, *sizes, 0))
+            ended = (number, Outcome.FINISHED, *times, t, *sizes, 0)
+            recorder.add_ended(RequestSample._make(ended))
         if t - second >= 1.0:
             second = t
             journal.write_new()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from textual.pilot import Pilot
@@ -38,19 +38,25 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made.end().journal.path
 
 
+class ClockApp(ReplayApp):
+    """A replay, with the clock that a test sets."""
+
+    clock: Clock
+
+
 @pytest.fixture
-def app(log: Path) -> ReplayApp:
+def app(log: Path) -> ClockApp:
     recording = read_log(log)
     # Wall time is no part of a picture.
     recording.began = "2026-11-25T14:00:00+00:00"
     clock = Clock()
-    made = ReplayApp(Replay(recording, clock))
+    made = cast("ClockApp", ReplayApp(Replay(recording, clock)))
     made.clock = clock
     made.replay.playing = False
     return made
 
 
-def text_of(app: ReplayApp) -> str:
+def text_of(app: ClockApp) -> str:
     lines = []
     for y in range(app.size.height):
         strip = app.screen._compositor.render_strips()[y]
@@ -58,7 +64,7 @@ def text_of(app: ReplayApp) -> str:
     return "\n".join(lines)
 
 
-async def test_space_plays_and_plus_is_faster(app: ReplayApp) -> None:
+async def test_space_plays_and_plus_is_faster(app: ClockApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         at_s = app.replay.at_s
         await pilot.press("plus", "plus", "space")
@@ -72,7 +78,7 @@ async def test_space_plays_and_plus_is_faster(app: ReplayApp) -> None:
         assert app.replay.speed == 2.0
 
 
-async def test_arrows_seek_and_commas_jump_to_marks(app: ReplayApp) -> None:
+async def test_arrows_seek_and_commas_jump_to_marks(app: ClockApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("home")
         begin = app.replay.at_s
@@ -88,7 +94,7 @@ async def test_arrows_seek_and_commas_jump_to_marks(app: ReplayApp) -> None:
         assert "undo: max_num_seqs 32 → 64" in text_of(app)
 
 
-async def test_a_time_is_typed(app: ReplayApp) -> None:
+async def test_a_time_is_typed(app: ClockApp) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("s", *"0:31", "enter")
         await pilot.pause()
@@ -98,7 +104,7 @@ async def test_a_time_is_typed(app: ReplayApp) -> None:
         assert "is not a time" in text_of(app)
 
 
-async def test_the_limits_in_force_follow_the_time(app: ReplayApp) -> None:
+async def test_the_limits_in_force_follow_the_time(app: ClockApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         app.replay.seek(12.0)
         app._board.redraw()
@@ -110,7 +116,7 @@ async def test_the_limits_in_force_follow_the_time(app: ReplayApp) -> None:
         assert "32 / 256" in text_of(app)
 
 
-async def test_rows_and_points_are_there_and_nothing_can_be_turned(app: ReplayApp) -> None:
+async def test_rows_and_points_are_there_and_nothing_can_be_turned(app: ClockApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("end", "h")
         await pilot.pause()
@@ -124,7 +130,7 @@ async def test_rows_and_points_are_there_and_nothing_can_be_turned(app: ReplayAp
         assert app.screen is app._board
 
 
-async def test_escape_does_not_leave_and_q_does(app: ReplayApp) -> None:
+async def test_escape_does_not_leave_and_q_does(app: ClockApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("escape", "escape")
         assert app.is_running
@@ -133,7 +139,7 @@ async def test_escape_does_not_leave_and_q_does(app: ReplayApp) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
-def test_pictures(app: ReplayApp, snap_compare: SnapCompare, size: tuple[int, int]) -> None:
+def test_pictures(app: ClockApp, snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     async def look(pilot: Pilot[Any]) -> None:
         app.replay.seek(44.0)
         app._board.redraw()

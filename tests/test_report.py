@@ -63,7 +63,9 @@ class Tags(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tags, self.text, self.open = [], [], []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attributes)))

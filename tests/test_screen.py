@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from textual.pilot import Pilot
@@ -13,12 +13,16 @@ from textual.widgets import Input, Label
 
 from tests import SnapCompare
 from tests.rig import Rig
+from tests.screens import on_screen
 from tputtui import profile
 from tputtui.hardware import GpuSample, HardwareSample, HostSample
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Poisson, Workload
 from tputtui.simulate.clock import VirtualTime
 from tputtui.ui.app import TputApp
+from tputtui.ui.board import Board
+from tputtui.ui.canvas import Canvas
+from tputtui.ui.replay_app import ReplayApp
 from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.screens.dialog import Dialog
 from tputtui.ui.screens.help import HelpScreen
@@ -57,6 +61,19 @@ class Machine:
         )
 
 
+class RigApp(TputApp):
+    """The program, with the rig that a test turns."""
+
+    rig: Rig
+
+
+def with_rig(rig: Rig) -> RigApp:
+    """The program itself, over the session of `rig`."""
+    app = cast("RigApp", TputApp(rig.session, start=lambda: None))
+    app.rig = rig
+    return app
+
+
 def app_after(
     seconds: float,
     *,
@@ -64,27 +81,33 @@ def app_after(
     turn: tuple[str, int] | None = None,
     load: Workload | None = None,
     **engine: Any,
-) -> TputApp:
+) -> RigApp:
     """An app over an engine that has served for `seconds`, and its rig."""
     demo = profile.load(profile.shipped()["demo"])
     rig = Rig(load or demo.load, demo.knobs, **engine)
-    rig.session._hardware = Machine(rig.clock, gpus)
+    rig.session._hardware = Machine(rig.clock, gpus)  # type: ignore[assignment]
     if seconds:
         rig.boot()
         rig.run(seconds / 2)
         if turn:
             rig.session.steer.limits.set(*turn)
         rig.run(seconds / 2)
-    app = TputApp(rig.session, start=lambda: None)
-    app.rig = rig
-    return app
+    return with_rig(rig)
+
+
+def board_of(pilot: Pilot[Any]) -> Board:
+    """The board of the program that `pilot` drives."""
+    app = pilot.app
+    assert isinstance(app, TputApp | ReplayApp)
+    return app._board
 
 
 async def paint(pilot: Pilot[Any]) -> None:
     """Let the app settle, then look once."""
     await pilot.pause()
-    pilot.app._board.tick()
-    pilot.app._board.redraw()
+    board = board_of(pilot)
+    board.tick()
+    board.redraw()
     await pilot.pause()
 
 
@@ -171,9 +194,9 @@ async def test_escape_leaves_help_and_never_the_program() -> None:
     app = app_after(5)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("question_mark")
-        assert isinstance(app.screen, HelpScreen)
+        on_screen(app, HelpScreen)
         await pilot.press("escape")
-        assert app.screen is app._board
+        assert on_screen(app, Board) is app._board
         assert app._exit is False
 
 
@@ -184,7 +207,7 @@ async def test_another_limit_is_selected_without_anything_being_measured_anew(
     async with app.run_test(size=(200, 50)) as pilot:
         await paint(pilot)
         board = app._board
-        limits = board.query_one("#limits")
+        limits = board.query_one("#limits", Canvas)
         for name in ("max_num_batched_tokens", "max_model_len"):
             with monkeypatch.context() as patched:
                 patched.setattr(app.session, "advance", None)
@@ -230,7 +253,7 @@ async def test_above_the_ceiling_a_boot_is_offered_once_with_its_cost() -> None:
         assert app.session.steer.limits.asked("max_num_seqs") == 256
         await pilot.press("right")
         await pilot.pause()
-        assert isinstance(app.screen, Confirm)
+        on_screen(app, Confirm)
         said = " ".join(str(label.content) for label in app.screen.query(Label))
         assert "above its ceiling 256" in said
         assert "--max-num-seqs 257" in said
@@ -241,7 +264,7 @@ async def test_above_the_ceiling_a_boot_is_offered_once_with_its_cost() -> None:
         await pilot.press("right_square_bracket")
         await pilot.pause()
         await pilot.press("enter")
-        app.session.host.turn()
+        app.rig.host.turn()
         assert app.session.steer.limits.ceilings.max_num_seqs == 512
         assert app.session.steer.limits.asked("max_num_seqs") == 512
 
@@ -251,21 +274,21 @@ async def test_an_exact_value_is_typed_and_refused_in_the_dialog_when_out_of_ran
     async with app.run_test(size=(120, 40)) as pilot:
         await paint(pilot)
         await pilot.press("enter")
-        assert isinstance(app.screen, Dialog)
+        on_screen(app, Dialog)
         for text, says in (("abc", "whole number"), ("0", "low"), ("3.5", "whole number")):
             app.screen.query_one(Input).value = text
             await pilot.press("enter")
-            assert isinstance(app.screen, Dialog)
+            on_screen(app, Dialog)
             assert says in str(app.screen.query_one(".error", Label).render())
         app.screen.query_one(Input).value = "48"
         await pilot.press("enter")
-        assert app.screen is app._board
+        assert on_screen(app, Board) is app._board
         assert app.session.steer.limits.asked("max_num_seqs") == 48
         await pilot.press("enter")
         app.screen.query_one(Input).value = "999"
         await pilot.press("enter")
         await pilot.pause()
-        assert isinstance(app.screen, Confirm)
+        on_screen(app, Confirm)
         await pilot.press("escape")
         assert app.session.steer.limits.asked("max_num_seqs") == 48
         await pilot.press(*["down"] * 7, "enter")
@@ -284,7 +307,7 @@ async def test_the_load_is_edited_scaled_held_and_stopped() -> None:
         await pilot.press("minus")
         assert session.workload.arrivals == ClosedLoop(96)
         await pilot.press("l", "1", "2", "slash", "s", "enter")
-        assert session.workload.arrivals == Poisson(12.0)
+        assert app.session.workload.arrivals == Poisson(12.0)
         await pilot.press("space")
         rig.run(5)
         assert session.advance().accounting.in_flight == 0
@@ -323,7 +346,7 @@ async def test_saving_over_a_profile_takes_a_second_enter_and_keeps_its_comments
         await pilot.press("s")
         app.screen.query_one(Input).value = str(mine)
         await pilot.press("enter")
-        told = app.screen.query_one(".error", Label).render().plain
+        told = str(app.screen.query_one(".error", Label).render())
         assert "exists already" in told
         assert "Enter again" in told
         assert profile.load(mine).knobs["max_num_seqs"] == 64
@@ -358,7 +381,7 @@ async def test_a_verify_boot_is_asked_for_once_and_told_in_the_panel_of_changes(
     async with app.run_test(size=(120, 40)) as pilot:
         await paint(pilot)
         await pilot.press("v")
-        told = "\n".join(label.render().plain for label in app.screen.query(Label))
+        told = "\n".join(str(label.render()) for label in app.screen.query(Label))
         assert "exactly the present limits as ceilings" in told
         assert "The load pauses for about 8 s" in told
         await pilot.press("escape")
@@ -413,7 +436,7 @@ async def test_a_zoomed_machine_shows_more_of_every_gpu() -> None:
     app = app_after(5, gpus=8)
     async with app.run_test(size=(80, 24)) as pilot:
         await paint(pilot)
-        panel = app._board.query_one("#machine")
+        panel = app._board.query_one("#machine", Canvas)
 
         def shown() -> str:
             return "\n".join("".join(text for text, _ in row) for row in panel._rows)
@@ -430,9 +453,9 @@ async def test_the_log_opens_and_closes(tmp_path: Path) -> None:
     app = app_after(5)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("g")
-        assert isinstance(app.screen, LogScreen)
+        on_screen(app, LogScreen)
         await pilot.press("escape")
-        assert app.screen is app._board
+        assert on_screen(app, Board) is app._board
 
 
 async def test_a_click_selects_a_limit_and_a_second_one_types_it() -> None:
@@ -443,7 +466,7 @@ async def test_a_click_selects_a_limit_and_a_second_one_types_it() -> None:
         assert app._board.selected == "max_model_len"
         await pilot.click("#limits", offset=(5, 3), times=2)
         await pilot.pause()
-        assert isinstance(app.screen, Dialog)
+        on_screen(app, Dialog)
 
 
 async def test_an_engine_that_died_can_be_booted_again() -> None:

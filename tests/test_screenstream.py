@@ -25,7 +25,7 @@ ENTER = b"\x1b[?1049h\x1b[?1000h\x1b[?2004h\x1b[?7l\x1b[>25u\x1b[?25l"
 LEAVE = b"\x1b[<u\x1b[?7h\x1b[?2004l\x1b[?1000l\x1b[?1049l\x1b[?25h"
 
 
-class Told:
+class Told(Restorer):
     """A restorer that only remembers."""
 
     def __init__(self) -> None:

@@ -65,7 +65,7 @@ def run(
     search: Search, space: Space, world: World, most: int = 400
 ) -> list[tuple[Ask, str, float]]:
     """Every trial, as (ask, what ended it, seconds); the search is over."""
-    trials = []
+    trials: list[tuple[Ask, str, float]] = []
     while (ask := search.ask()) is not None:
         assert len(trials) < most, "it does not end"
         assert search.ask() == ask
@@ -242,7 +242,7 @@ class TestRacing:
     def test_what_was_told_before_is_not_asked_again(self) -> None:
         world = World(5)
         whole = search_of("model", GRID, 5)
-        told = []
+        told: list[tuple[Ask, Seen]] = []
         for _ in range(8):
             ask = whole.ask()
             told.append((ask, world.seen(GRID, ask, 20.0)))
@@ -276,7 +276,7 @@ class TestLoad:
     def test_a_setting_that_fails_just_above_the_best_is_done_with(self) -> None:
         space, world = self.space(), World(2, noise=1e-6)
         trials = run(search_of("model", space, 2), space, world)
-        per_point = {}
+        per_point: dict[tuple[int, ...], list[int]] = {}
         for ask, _, _ in trials:
             if not ask.again:
                 per_point.setdefault(ask.point, []).append(ask.level)
@@ -316,7 +316,7 @@ def test_whatever_is_told_it_asks_within_the_space_and_ends(
     levels, at = levels_around(8.0, whole=False) if load else ((math.nan,), 0)
     space = Space(axes, (2, 1), levels, at, capped=load and data.draw(st.booleans()))
     search = search_of(name, space, seed)
-    told = []
+    told: list[tuple[tuple[int, ...], int]] = []
     while (ask := search.ask()) is not None:
         assert len(told) < 300
         assert isinstance(ask, Ask)

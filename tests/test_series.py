@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tputtui.engine.protocol import StepReport
 from tputtui.goals import parse_goals
 from tputtui.measure.attainment import goodput
 from tputtui.measure.batches import spread, turnover_batches
@@ -22,7 +22,7 @@ GOALS = parse_goals("ttft_p90=200ms, tpot_p90=20ms")
 
 
 def step(end_s: float, tokens: int) -> StepSample:
-    values = dict.fromkeys(StepSample._fields, 1)
+    values: dict[str, Any] = dict.fromkeys(StepSample._fields, 1)
     return StepSample(**values | {"end_s": end_s, "duration_s": 0.1, "generated_tokens": tokens})
 
 

@@ -28,8 +28,10 @@ from tputtui.knobs import UNTOLD
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.recorder import Recorder
+from tputtui.measure.samples import Accounting
 from tputtui.measure.window import figures, latencies
 from tputtui.profile import EngineSpec
+from tputtui.profile.spec import EngineValue
 
 MODELS = msgspec.json.encode({"data": [{"id": "the-model", "max_model_len": 4096}]})
 LOAD = Workload(ClosedLoop(4), prompt=Fixed(10), output=Fixed(6))
@@ -60,7 +62,10 @@ class Driven:
         return self
 
     def ended(self, n: int) -> Driven:
-        account = lambda: self.recorder.accounting  # noqa: E731
+
+        def account() -> Accounting:
+            return self.recorder.accounting
+
         self.until(lambda: account().issued - account().in_flight >= n)
         self.host.order(HoldLoad())
         return self.until(lambda: account().in_flight == 0)
@@ -281,7 +286,7 @@ def test_the_same_load_is_measured_without_a_screen(tmp_path: Path) -> None:
 def test_a_run_in_which_nothing_was_served_is_no_success(
     fate: int, how: str, tmp_path: Path
 ) -> None:
-    class Always(dict):
+    class Always(dict[int, object]):
         def get(self, key: object, default: object = None) -> int | None:
             return fate if key else None
 
@@ -303,7 +308,9 @@ def test_a_run_in_which_nothing_was_served_is_no_success(
         ({"token_file": "/nowhere"}, "cannot be read"),
     ],
 )
-def test_arguments_that_are_not_for_a_server_are_refused(args: dict[str, str], said: str) -> None:
+def test_arguments_that_are_not_for_a_server_are_refused(
+    args: dict[str, EngineValue], said: str
+) -> None:
     with pytest.raises(UsageError, match=said):
         resolve(EngineSpec("server:h:1", args))
     with pytest.raises(UsageError):

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from tests.rig import Rig
+from tputtui.engine.fake import FakeEngine
 from tputtui.frame.tried import between
 from tputtui.goals import parse_goals
 from tputtui.load.sections import from_texts
@@ -113,7 +114,8 @@ def test_every_place_has_the_same_figures_of_a_setting(rig: Rig) -> None:
 
 def test_a_verdict_that_the_figures_no_longer_bear_is_withdrawn_and_says_when(rig: Rig) -> None:
     rig.session.steer.limits.set("max_num_seqs", 28)
-    engine = rig.session.host._engine
+    engine = rig.host._engine
+    assert isinstance(engine, FakeEngine)
     engine.STEP_S = 0.012
     rig.run(20.0)
     row = rig.session.advance().trials[-1]

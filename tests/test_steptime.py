@@ -14,7 +14,9 @@ COLUMN = {name: i for i, name in enumerate(StepSample._fields)}
 COSTS = (0.004, 2e-5, 5e-8)
 
 
-def load(rng: np.random.Generator, n: int = 400, prefill: float = 0.15) -> NDArray[np.float64]:
+def load(
+    rng: np.random.Generator, n: int = 400, prefill: float = 0.15
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Tokens and context of `n` steps: decoding of 40 to 64, now and then with a prompt."""
     sequences = rng.integers(40, 65, n)
     prompts = rng.integers(100, 2000, n) * (rng.random(n) < prefill)
@@ -44,11 +46,11 @@ def model(
     return costs[0] + costs[1] * tokens + costs[2] * context
 
 
-def coefficients(found: StepTime | None):
+def coefficients(found: StepTime | None) -> tuple[float, float, float]:
     return found.fixed_s, found.per_token_s, found.per_context_s
 
 
-def shares(found: StepTime | None):
+def shares(found: StepTime | None) -> tuple[float, float, float]:
     return found.fixed_share, found.compute_share, found.context_share
 
 
@@ -183,8 +185,8 @@ def test_whatever_the_steps_costs_and_shares_are_in_bounds(
 ) -> None:
     rng = np.random.default_rng(seed)
     tokens, context = load(rng, n=60)
-    costs = np.array(costs) * (1e-2, 1e-5, 1e-7)
-    took_s = model(costs, tokens, context) * np.exp(rng.normal(0, noise, 60))
+    scaled = (costs[0] * 1e-2, costs[1] * 1e-5, costs[2] * 1e-7)
+    took_s = model(scaled, tokens, context) * np.exp(rng.normal(0, noise, 60))
     found = step_time(steps(tokens, context, took_s))
     assert min(coefficients(found)) >= 0
     assert sum(shares(found)) == pytest.approx(1.0)
@@ -218,4 +220,5 @@ def _weights(
     fitted = columns @ coefficients
     off = np.abs(values - fitted) / fitted
     usual = 1.345 * 1.4826 * np.median(off)
-    return np.minimum(1.0, usual / np.maximum(off, 1e-12)) / fitted**2
+    weights: NDArray[np.float64] = np.minimum(1.0, usual / np.maximum(off, 1e-12)) / fitted**2
+    return weights

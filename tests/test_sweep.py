@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -125,8 +126,9 @@ def test_what_was_not_asked_for_cannot_be_told() -> None:
     ],
 )
 def test_a_sweep_that_could_not_move_is_refused(wrong: dict[str, float]) -> None:
+    fields: dict[str, Any] = {"start": 1.0} | wrong
     with pytest.raises(ValueError, match="no sweep"):
-        Sweep(**({"start": 1.0} | wrong), whole=True)
+        Sweep(**fields, whole=True)
 
 
 @given(

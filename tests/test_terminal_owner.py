@@ -56,7 +56,7 @@ class Writer(threading.Thread):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(daemon=True)
-        self._queue = queue.Queue()
+        self._queue: queue.Queue[str | None] = queue.Queue()
         self._over, self._seconds = threading.Event(), seconds
 
     def run(self) -> None:
@@ -73,9 +73,9 @@ def test_a_terminal_has_gone_only_if_it_reads_no_more(
     with open(reader), open(terminal, "w") as file:
         if not reads:
             os.write(terminal, bytes(1 << 20))
-        driver = object.__new__(terminal_app._Driver)
-        driver._file, driver._writer_thread = file, Writer(seconds)
-        driver._writer_thread.start()
+        driver, writer = object.__new__(terminal_app._Driver), Writer(seconds)
+        driver._file, driver._writer_thread = file, writer  # type: ignore[assignment]
+        writer.start()
         driver.close()
     assert driver.gone is not reads
-    driver._writer_thread._over.set()
+    writer._over.set()

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -361,7 +361,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("good", "bad", "what"), FAULTS)
 def test_a_bad_line_is_told_with_its_number_and_column(
-    write: Callable[[str | bytes], Path], good: str, bad: Sequence[object], what: str
+    write: Callable[[str | bytes], Path], good: str, bad: str | bytes, what: str
 ) -> None:
     bad = bad if isinstance(bad, bytes) else bad.encode()
     number = good.count("\n") + 2
@@ -445,7 +445,7 @@ SHAREGPT_FAULTS = [
 
 @pytest.mark.parametrize(("bad", "what"), SHAREGPT_FAULTS)
 def test_a_bad_entry_is_told_with_its_number(
-    write: Callable[[str | bytes], Path], tokenizer: str, bad: Sequence[object], what: str
+    write: Callable[[str | bytes], Path], tokenizer: str, bad: str | bytes, what: str
 ) -> None:
     bad = bad if isinstance(bad, bytes) else bad.encode()
     good = json.dumps(TALK).encode()

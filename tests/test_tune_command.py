@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from subprocess import Popen
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -53,12 +54,12 @@ class Run:
         start: str = "demo",
         load: Workload = CLOSED,
         goals: str = "tpot_p90=44ms",
-        **plan: str,
+        **fields: Any,
     ) -> None:
         self.rig = Rig(load)
         self.rig.session.set_goals(parse_goals(goals))
         self.out, self.err = io.StringIO(), io.StringIO()
-        headless = SimpleNamespace(
+        headless: Any = SimpleNamespace(
             session=self.rig.session,
             out=self.out,
             err=self.err,
@@ -67,7 +68,7 @@ class Run:
         monkeypatch.setattr("tputtui.headless.running.Interrupted", lambda leave: Hand(self.rig))
         options = command.parser().parse_args([start, *words])
         self.rig.boot()
-        plan = Plan(**{"vary": SMALL, **plan})
+        plan = Plan(**{"vary": SMALL, **fields})
         self.code = command._tune(headless, plan, options, 20.0)
 
 

@@ -18,9 +18,11 @@ from tputtui.errors import BootNeeded, EngineError, KnobError, UsageError
 from tputtui.experiments.tuner.plan import Plan, parse_engines
 from tputtui.frame import TunerState
 from tputtui.goals import parse_goals
-from tputtui.load.workload import Bursts, ClosedLoop, Poisson, Recorded, TraceFile, Workload
+from tputtui.load.levels import Bursts
+from tputtui.load.workload import ClosedLoop, Poisson, Recorded, TraceFile, Workload
 from tputtui.measure.verdict import Judgement
 from tputtui.profile import EngineSpec
+from tputtui.profile.spec import EngineValue
 from tputtui.record.journal import Journal
 from tputtui.record.reading import read_log
 from tputtui.record.resuming import resumed
@@ -104,7 +106,7 @@ class TestFinding:
                 begun.append((order.text, order.workload.seed, order.knobs.max_num_seqs))
             return give(order)
 
-        rig.session.host.order = watch
+        rig.session.host.order = watch  # type: ignore[method-assign]
         rig.session.set_goals(parse_goals("tpot_p90=44ms"))
         rig.session.steer.experiments.tune(Plan(vary=SMALL))
         while rig.session.steer.experiments.under_way:
@@ -180,7 +182,9 @@ class TestFinding:
         assert f"{best.level:g}/s" in state.verdict
         assert state.offered
         rig.session.steer.take()
-        assert rig.session.workload.arrivals.rate == best.level
+        arrivals = rig.session.workload.arrivals
+        assert isinstance(arrivals, Poisson)
+        assert arrivals.rate == best.level
         assert rig.session.workload.seed == 7
         rig.session.steer.undo()
         assert rig.session.workload == ARRIVING
@@ -287,7 +291,7 @@ class TestSteering:
         rig = tuned_rig(finish=False)
         while len(rig.session.advance().tuner.trials) < 2:
             rig.run(1.0)
-        rig.session.host._engine.step = _fail
+        rig.host._engine.step = _fail  # type: ignore[method-assign]
         rig.run(2.0)
         state = rig.session.advance().tuner
         assert state.over
@@ -324,6 +328,12 @@ def _fail() -> None:
     raise EngineError("It broke.")
 
 
+class EnginesRig(Rig):
+    """With the arguments of each engine that was made."""
+
+    made: list[dict[str, EngineValue]]
+
+
 class TestEngines:
     def test_arguments_are_combined(self) -> None:
         assert parse_engines("block_size=16,32 --async-scheduling=true") == (
@@ -335,10 +345,10 @@ class TestEngines:
             parse_engines("a=1,2,3,4,5 b=1,2,3,4")
 
     @pytest.fixture(scope="class")
-    def rig(self) -> Rig:
+    def rig(self) -> EnginesRig:
         """A second engine takes longer steps, a third does not boot."""
-        rig = Rig(CLOSED)
-        made = []
+        rig = EnginesRig(CLOSED)
+        made: list[dict[str, EngineValue]] = []
 
         class Engine(FakeEngine):
             def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
@@ -352,7 +362,7 @@ class TestEngines:
                 self._clock.advance(0.08 if self.slow else 0.0)
                 return super().step()
 
-        rig.session.host._make_engine = lambda: Engine(rig.clock)
+        rig.host._make_engine = lambda: Engine(rig.clock)
         rig.boot()
         rig.made = made
         rig.session.set_goals(parse_goals("tpot_p90=44ms"))
@@ -364,7 +374,7 @@ class TestEngines:
         rig.run(15.0)
         return rig
 
-    def test_each_is_booted_searched_and_left_again(self, rig: Rig) -> None:
+    def test_each_is_booted_searched_and_left_again(self, rig: EnginesRig) -> None:
         state = rig.session.advance().tuner
         assert state.engines == ("", "block_size=64", "block_size=128")
         assert {trial.engine for trial in state.trials} == {0, 1}
@@ -390,7 +400,7 @@ class TestEngines:
                 self._clock.advance(0.04 if self.slow else 0.0)
                 return super().step()
 
-        rig.session.host._make_engine = lambda: Engine(rig.clock)
+        rig.host._make_engine = lambda: Engine(rig.clock)
         rig.boot()
         rig.run(1.0)
         rig.session.steer.experiments.tune(
@@ -411,12 +421,18 @@ class TestEngines:
         assert rig.session.advance().serving
 
 
+class AskedRig(Rig):
+    """With the profile that its run was started from."""
+
+    asked: profile.Profile
+
+
 class TestRecorded:
     @pytest.fixture(scope="class")
-    def log(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TunerState, Rig]:
+    def log(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TunerState, AskedRig]:
         """A run broken off after a few trials, as a crash leaves it."""
         path = tmp_path_factory.mktemp("log") / "run.jsonl.zst"
-        rig = Rig.booted(CLOSED)
+        rig = AskedRig.booted(CLOSED)
         session = rig.session
         journal = Journal(path, session.recorder, session._observer._started_s)
         session.watch(journal.see)
@@ -429,9 +445,13 @@ class TestRecorded:
             journal.write_new()
         journal.write_new()
         rig.asked = profile.Profile(session.engine, CLOSED, {}, goals=session.goals)
-        return path, session.advance().tuner, rig
+        state = session.advance().tuner
+        assert state is not None
+        return path, state, rig
 
-    def test_every_trial_is_read_back_as_it_was(self, log: tuple[Path, TunerState, Rig]) -> None:
+    def test_every_trial_is_read_back_as_it_was(
+        self, log: tuple[Path, TunerState, AskedRig]
+    ) -> None:
         path, state, _ = log
         read = read_log(path).moments[-1].tuner
         assert len(read.trials) == len(state.trials)
@@ -441,7 +461,7 @@ class TestRecorded:
             assert theirs.point.tokens_per_s == mine.point.tokens_per_s
         assert read.varied == state.varied
 
-    def test_a_run_goes_on_from_its_trials(self, log: tuple[Path, TunerState, Rig]) -> None:
+    def test_a_run_goes_on_from_its_trials(self, log: tuple[Path, TunerState, AskedRig]) -> None:
         path, state, before = log
         plan = resumed(Plan(), before.asked, str(path))
         assert plan.vary == state.varied
@@ -457,7 +477,9 @@ class TestRecorded:
         assert after.offered
         assert after.found == {"max_num_seqs": 24}
 
-    def test_a_run_of_something_else_is_refused(self, log: tuple[Path, TunerState, Rig]) -> None:
+    def test_a_run_of_something_else_is_refused(
+        self, log: tuple[Path, TunerState, AskedRig]
+    ) -> None:
         path, _, before = log
         other = msgspec.structs.replace(before.asked, load=ARRIVING)
         with pytest.raises(UsageError, match="of another load"):

@@ -12,11 +12,13 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from tests import SnapCompare
-from tests.test_screen import app_after
+from tests.screens import on_screen
+from tests.test_screen import RigApp, app_after
 from tputtui.experiments.tuner.plan import Plan
 from tputtui.goals import parse_goals
 from tputtui.load.workload import Poisson, Workload
 from tputtui.record.journal import Journal
+from tputtui.session.session import Session
 from tputtui.ui.app import TputApp
 from tputtui.ui.screens.dialog import Dialog
 from tputtui.ui.screens.tuner import TunerScreen
@@ -26,21 +28,21 @@ GOALS = "ttft_p90=3s,tpot_p90=13ms"
 PLAN = Plan(vary="max_num_seqs=16,32,64")
 
 
-def planned() -> TputApp:
+def planned() -> RigApp:
     app = app_after(5)
     app.session.set_goals(parse_goals(GOALS))
     app._plan = PLAN
     return app
 
 
-def under_way(seconds: int = 60) -> TputApp:
+def under_way(seconds: int = 60) -> RigApp:
     app = planned()
     app.session.steer.experiments.tune(PLAN)
     app.rig.run(seconds)
     return app
 
 
-def over() -> TputApp:
+def over() -> RigApp:
     app = under_way(0)
     while app.session.steer.experiments.under_way:
         app.rig.run(5.0)
@@ -93,7 +95,7 @@ async def test_a_plan_is_changed_refused_and_started() -> None:
     app = planned()
     async with app.run_test(size=(120, 40)) as pilot:
         await shown(pilot)
-        assert isinstance(app.screen, TunerScreen)
+        on_screen(app, TunerScreen)
         assert "max_num_seqs=16,32,64" in text_of(app)
         assert "(3 settings)" in text_of(app)
         assert keys_of(app) >= {"start", "find", "vary", "boots", "search", "budget", "goals"}
@@ -105,17 +107,17 @@ async def test_a_plan_is_changed_refused_and_started() -> None:
         await pilot.press("b")
         app.screen.query_one(Input).value = "soon"
         await pilot.press("enter")
-        assert isinstance(app.screen, Dialog)
+        on_screen(app, Dialog)
         app.screen.query_one(Input).value = "5"
         await pilot.press("enter")
         await pilot.press("y")
         app.screen.query_one(Input).value = "max_num_seqs=512"
         await pilot.press("enter")
-        assert isinstance(app.screen, Dialog)
+        on_screen(app, Dialog)
         app.screen.query_one(Input).value = "max_num_seqs=32..64"
         await pilot.press("enter")
         await pilot.press("o")
-        assert isinstance(app.screen, Dialog)
+        on_screen(app, Dialog)
         await pilot.press("escape")
         await paint(pilot)
         assert "5 min" in text_of(app)

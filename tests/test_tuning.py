@@ -246,7 +246,8 @@ class TestBoots:
         rig.run(5.0)
         rig.session.steer.limits.set("max_num_seqs", 16)
         rig.run(5.0)
-        real, boots = rig.session.host._make_engine, []
+        real = rig.host._make_engine
+        boots: list[int] = []
 
         def make_engine() -> Engine:
             boots.append(1)
@@ -255,7 +256,7 @@ class TestBoots:
             rig.engine_options = {}
             return real() if len(boots) > 1 else engine
 
-        rig.session.host._make_engine = make_engine
+        rig.host._make_engine = make_engine
         rig.session.steer.engine.boot_with({"max_num_seqs": 999}, {})
         rig.run(5.0)
         frame = rig.session.advance()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tests.test_series import autoregressive
 from tputtui.measure.series import METRICS, Batched, Metric, Series, rows
@@ -126,9 +126,9 @@ def test_less_of_a_latency_is_better() -> None:
 def test_quantiles_that_tie_are_no_proof_of_a_difference() -> None:
     # Every batch has the very same p50, one step of the engine; requests apart have not.
     tied = [latency(1.0, 0.0, m=3, length_s=6.0), latency(1.1, 0.0, m=3, length_s=6.0)]
-    assert row(*tied, "ttft_p50").judgement is Judgement.WORSE
+    assert row(tied[0], tied[1], "ttft_p50").judgement is Judgement.WORSE
     loose = [latency(s, 0.0, m=3, length_s=6.0, tied_error=0.05) for s in (1.0, 1.1)]
-    assert row(*loose, "ttft_p50").judgement is Judgement.OPEN
+    assert row(loose[0], loose[1], "ttft_p50").judgement is Judgement.OPEN
 
 
 def test_the_interval_holds_the_change_that_is_shown() -> None:
@@ -264,7 +264,7 @@ def test_seconds_more_that_are_needed() -> None:
 
 
 def test_levels_are_handed_on_as_rows_are_resolved() -> None:
-    asked = {}
+    asked: dict[str, list[float]] = {}
 
     def estimate(metric: Metric, clear: bool) -> Estimate:
         def interval(level: float) -> tuple[float, float]:
@@ -300,7 +300,7 @@ def verdicts(
         def part(
             start: int, end: int, paths: dict[str, NDArray[np.float64]] = paths, scale: float = 1.0
         ) -> Series:
-            values = {}
+            values: dict[str, Batched] = {}
             for key, path in paths.items():
                 each = scale * path[start:end].reshape(-1, turnover_s).mean(axis=1)
                 values |= of(each, float(end - start), key).values

@@ -17,7 +17,7 @@ from tests.rig import Rig
 from tputtui import profile
 from tputtui.cli.main import main
 from tputtui.engine.fake import FakeEngine
-from tputtui.engine.protocol import State, StepReport
+from tputtui.engine.protocol import Engine, State, StepReport
 from tputtui.errors import EngineError, UsageError
 from tputtui.export.startup import start_up
 from tputtui.frame import CompareState
@@ -167,7 +167,7 @@ def test_what_was_simulated_is_refused_before_anything_boots(
         found.evidence, tuned=msgspec.structs.replace(tuned, machine=machine)
     )
     path = profile.save(msgspec.structs.replace(found, evidence=evidence), tmp_path / "sim.yaml")
-    booted = []
+    booted: list[object] = []
     monkeypatch.setattr("tputtui.cli.headless.Headless.__enter__", booted.append)
     assert main(["verify", str(path)]) == 2
     said = capsys.readouterr().err
@@ -186,14 +186,14 @@ def test_values_that_vllm_does_not_boot_with_are_refused_at_once(rig: Rig) -> No
 
 def test_an_engine_that_does_not_boot_so_is_told_and_the_old_one_is_back(rig: Rig) -> None:
     session = rig.session
-    make, failing = session.host._make_engine, [True]
+    make, failing = rig.host._make_engine, [True]
 
-    def once() -> FakeEngine:
+    def once() -> Engine:
         if failing.pop():
             return FakeEngine(rig.clock, fail_boot=EngineError("not that few tokens", "more"))
         return make()
 
-    session.host._make_engine = once
+    rig.host._make_engine = once
     failing.insert(0, False)
     session.steer.experiments.verify()
     state = verified(rig)
@@ -214,7 +214,7 @@ class Slower(FakeEngine):
 
 def test_an_engine_that_is_slower_so_booted_is_told(rig: Rig) -> None:
     session = rig.session
-    session.host._make_engine = lambda: Slower(rig.clock)
+    rig.host._make_engine = lambda: Slower(rig.clock)
     session.steer.experiments.verify()
     state = verified(rig)
     assert "it is worse: tokens/s" in state.note

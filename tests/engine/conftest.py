@@ -14,6 +14,7 @@ import pytest
 from tests import PATIENCE_S
 from tests.engine import simulated as simulation
 from tputtui.engine import dispatch
+from tputtui.engine.host import Host
 from tputtui.engine.orders import Boot, HoldLoad, RunLoad, Start
 from tputtui.engine.protocol import Engine, State
 from tputtui.engine.vllm.inproc import VllmEngine
@@ -39,7 +40,9 @@ class Served:
     def __init__(self, make_engine: Callable[[], Engine], spec: EngineSpec) -> None:
         nothing = Workload(ClosedLoop(0), Uniform(1, 1), Uniform(1, 1))
         self.session = Session(make_engine, Profile(spec, nothing))
-        self.host = self.session.host
+        host = self.session.host
+        assert isinstance(host, Host)
+        self.host = host
         self.recorder = self.session.recorder
         self.host.order(Boot(Start(spec, {}), load=False))
         self.steps: list[StepSample] = []
@@ -52,7 +55,9 @@ class Served:
 
     @property
     def vllm(self) -> VllmEngine:
-        return self.host._engine
+        engine = self.host._engine
+        assert isinstance(engine, VllmEngine)
+        return engine
 
     @property
     def llm_engine(self) -> Any:
@@ -219,7 +224,7 @@ def cpu(bench: Bench) -> Served:
 @pytest.fixture(scope="package", params=["sync", "async"])
 def scheduling(request: pytest.FixtureRequest) -> str:
     """How vLLM schedules; of the package, so that tests are grouped by it and boots are few."""
-    return request.param
+    return str(request.param)
 
 
 @pytest.fixture

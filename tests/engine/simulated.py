@@ -38,7 +38,7 @@ class Instant:
         return {f"layer.{i}": spec for i in range(model.num_hidden_layers)}
 
     def kv_cache_bytes(self, config: Any) -> int:
-        return config.cache_config.kv_cache_memory_bytes
+        return int(config.cache_config.kv_cache_memory_bytes)
 
     def begin(self, scheduled: Any) -> float:
         return math.inf

@@ -57,7 +57,7 @@ def test_tokens(simulated: Served) -> None:
 
 def test_kv(simulated: Served) -> None:
     simulated.start(256, Uniform(900, 1000), Uniform(300, 500), seed=43)
-    simulated.turn_until(lambda: simulated.steps and simulated.steps[-1].kv_frac > 0.95, 400)
+    simulated.turn_until(lambda: bool(simulated.steps) and simulated.steps[-1].kv_frac > 0.95, 400)
     simulated.turn(60)
     found = bound(simulated)
     assert found.bound is Bound.KV
@@ -154,6 +154,7 @@ def test_a_step_of_the_real_model_is_taken_apart(cpu: Served) -> None:
     # Every other step tells the time of those between.
     fitted, between = step_time(rows[::2]), rows[1::2]
     tokens = between[:, COLUMN["prefill_tokens"]] + between[:, COLUMN["decode_tokens"]]
-    told_s = fitted.seconds(tokens, between[:, COLUMN["context_tokens"]])
+    context = between[:, COLUMN["context_tokens"]]
+    told_s = [fitted.seconds(*step) for step in zip(tokens, context, strict=True)]
     took_s = between[:, COLUMN["duration_s"]] - between[:, COLUMN["host_s"]]
     assert np.median(took_s / told_s) == pytest.approx(1.0, abs=0.2)

@@ -161,7 +161,7 @@ def test_requests_and_outputs_in_flight_still_have_what_we_read(cpu: Served) -> 
     step = cpu.llm_engine.step
 
     def seen() -> list[Any]:
-        new = step()
+        new: list[Any] = step()
         outputs.extend(new)
         return new
 

@@ -157,7 +157,7 @@ def test_what_is_hard_to_spell_comes_to_the_same(
         agree(found, tmp_path)
         return
     # A boot in process cannot take it: the same, spelt as one mapping, is what it has to be.
-    nested = dict(written)
+    nested: dict[str, Any] = dict(written)
     for key, value in args.items():
         *outer, last = key.split(".")
         if outer:

@@ -61,7 +61,7 @@ def test_tokens_are_those_vllm_counted_and_those_the_requests_had(cpu: Served) -
 
 def test_fewer_sequences_drain_and_more_fill_up_with_nothing_lost(cpu: Served) -> None:
     cpu.start(110, Uniform(16, 48), Uniform(16, 40), seed=2)
-    cpu.turn_until(lambda: cpu.steps and cpu.steps[-1].running == 64, at_most=10)
+    cpu.turn_until(lambda: bool(cpu.steps) and cpu.steps[-1].running == 64, at_most=10)
     cpu.turn(3)
     assert cpu.recorder.accounting.in_flight >= 100
 
@@ -137,7 +137,7 @@ def test_shorter_length_cuts_what_is_past_it_and_stops_the_rest_on_it(cpu: Serve
     cpu.drain(at_most=2 * limit + 20)
     ended = {sample.number: sample for sample in cpu.ended[before:]}
     assert set(ended) == set(present)
-    seen = Counter()
+    seen: Counter[tuple[str, bool]] = Counter()
     for number, sample in ended.items():
         total = sample.prompt_tokens + sample.output_tokens
         if number in past:

@@ -199,10 +199,10 @@ def test_a_paused_engine_stands_still_and_goes_on_where_it_was(simulated: Served
     served.session.steer.limits.set("max_num_seqs", 24)
     served.turn()
     assert served.host.status.knobs.max_num_seqs == 24
-    assert served.host.status.state is State.PAUSED
+    states = [served.host.status.state]
     served.session.steer.engine.toggle()
     served.turn(2)
-    assert served.host.status.state is State.RUNNING
+    assert [*states, served.host.status.state] == [State.PAUSED, State.RUNNING]
     assert served.steps[steps].max_num_seqs == 24
     served.drain(at_most=400)
     all_whole(served)

@@ -21,11 +21,12 @@ from tputtui.errors import TputError
 from tputtui.load.lengths import Uniform
 from tputtui.measure.samples import Outcome
 from tputtui.profile import EngineSpec
+from tputtui.profile.spec import EngineValue
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 LIMITS = {"max_num_seqs": 32, "max_num_batched_tokens": 1024, "max_model_len": 512}
-RANKS = {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"}
+RANKS: dict[str, EngineValue] = {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"}
 
 
 def workers() -> list[psutil.Process]:

@@ -58,7 +58,7 @@ def test_above_the_ceiling_a_boot_raises_it_and_the_same_load_goes_on(own: Serve
     # The very requests that were next, not the first ones again.
     reference = Generator(session.workload, status.facts.vocab_size)
     reference.resume(0.0)
-    wanted = {}
+    wanted: dict[int, tuple[int, int]] = {}
     while len(wanted) < own.recorder.accounting.issued - earlier:
         for request in reference.due(0.0, 0, 2048):
             wanted[request.number] = (request.prompt_tokens, request.output_tokens)
@@ -98,7 +98,7 @@ def test_a_compiled_model_goes_with_its_engine(own: Served) -> None:
     from torch._dynamo.convert_frame import register_bytecode_hook
     from vllm.compilation.wrapper import TorchCompileWithNoGuardsWrapper
 
-    class Model(TorchCompileWithNoGuardsWrapper):
+    class Model(TorchCompileWithNoGuardsWrapper):  # type: ignore[misc]
         def __init__(self) -> None:
             register_bytecode_hook(self.bytecode_hook)
 

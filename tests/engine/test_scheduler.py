@@ -147,7 +147,7 @@ def test_a_token_limit_below_the_running_batch_starves_some_and_loses_none(
     simulated: Served,
 ) -> None:
     simulated.start(300, Uniform(16, 32), Uniform(20, 40), seed=29)
-    simulated.turn_until(lambda: simulated.steps and simulated.steps[-1].running == 256, 20)
+    simulated.turn_until(lambda: bool(simulated.steps) and simulated.steps[-1].running == 256, 20)
     simulated.session.steer.limits.set("max_num_batched_tokens", 17)
     before = len(simulated.steps)
     simulated.turn(60)

@@ -37,6 +37,7 @@ from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.window import latencies
 from tputtui.profile import EngineSpec, Profile
+from tputtui.profile.spec import EngineValue
 
 pytestmark = [pytest.mark.engine, pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -79,7 +80,8 @@ class Server(NamedTuple):
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(asked, timeout=60) as answer:
             assert answer.status == 200
-            return answer.read().decode()
+            text: str = answer.read().decode()
+            return text
 
     def wait_until_up(self) -> None:
         """Until it says that it is well; fails when it ends, or takes too long."""
@@ -153,7 +155,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The config file, by way of the command line."""
-    args = {
+    args: dict[str, EngineValue] = {
         **CEILINGS,
         "enforce_eager": True,
         "dtype": "float32",

@@ -16,6 +16,7 @@ from tests import PATIENCE_S
 from tests.engine.conftest import Bench
 from tests.made import calibration
 from tputtui.cli.calibrate import calibration_of
+from tputtui.engine.host import Host
 from tputtui.engine.orders import Boot, Start
 from tputtui.engine.protocol import EngineFacts, State
 from tputtui.engine.virtual import VirtualHost
@@ -35,6 +36,7 @@ from tputtui.simulate.calibration import save_calibration
 from tputtui.simulate.clock import RealTime, VirtualTime
 from tputtui.simulate.cost import Roofline
 from tputtui.simulate.simulation import Simulation, simulation_of
+from tputtui.simulate.sizes import Sizes
 from tputtui.simulate.work import Work
 
 LLAMA = EngineSpec("shape:llama-3.1-8b", {"max_model_len": 8192})
@@ -58,9 +60,11 @@ class Simulated:
             lambda: SimulatedEngine(simulation, self.clock),
             Profile(spec, load),
             self.clock,
-            make_host=VirtualHost,
+            make_host=lambda make, recorder, load, _: VirtualHost(make, recorder, load, self.clock),
         )
-        self.host, self.recorder = self.session.host, self.session.recorder
+        host = self.session.host
+        assert isinstance(host, VirtualHost)
+        self.host, self.recorder = host, self.session.recorder
         self.host.order(Boot(Start(spec, {}), load=True))
         self.host.turn()
         if self.host.status.failure:
@@ -87,6 +91,14 @@ class Simulated:
 
     def ended(self) -> list[RequestSample]:
         return [each for each in self.recorder.request_log if each.outcome is Outcome.FINISHED]
+
+
+def sizes_of(run: Simulated) -> Sizes:
+    """What the engine of `run` knows of its model."""
+    engine: Any = run.host._engine
+    sizes = engine._devices._sizes
+    assert isinstance(sizes, Sizes)
+    return sizes
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +142,7 @@ def test_the_same_run_gives_the_same_figures_to_the_last_digit() -> None:
 def test_a_step_takes_what_the_model_of_its_cost_says() -> None:
     with Simulated(async_scheduling=False) as run:
         run.run(3.0)
-        cost = Roofline(simulation_of("h100").device, run.host._engine._devices._sizes)
+        cost = Roofline(simulation_of("h100").device, sizes_of(run))
         rows = run.recorder.steps.between(-math.inf)
         steps = run.recorder.steps
         decodes = [row for row in rows if row[4] == 0 and row[5] > 0]
@@ -146,7 +158,7 @@ def test_a_step_takes_what_the_model_of_its_cost_says() -> None:
 
 def test_scheduling_ahead_hides_the_hosts_time() -> None:
     def tokens_per_s(**args: bool) -> float:
-        with Simulated(**args) as run:
+        with Simulated(LLAMA, LOAD, None, **args) as run:
             return run.run(5.0).figures.generated_per_s
 
     ahead, after = tokens_per_s(), tokens_per_s(async_scheduling=False)
@@ -203,7 +215,7 @@ def folder_of(config: dict[str, object], folder: Path) -> EngineSpec:
 
 def test_experts_are_counted_as_what_they_are(tmp_path: Path) -> None:
     with Simulated(folder_of(QWEN_MOE, tmp_path), simulation=simulation_of("l4")) as run:
-        sizes = run.host._engine._devices._sizes
+        sizes = sizes_of(run)
         # Three matrices an expert.
         assert sizes.expert_parameters == 4 * 32 * 3 * 256 * 128
         assert (sizes.experts, sizes.experts_used) == (32, 4)
@@ -216,8 +228,9 @@ def test_layers_that_see_a_window_hold_less(tmp_path: Path) -> None:
     spec = folder_of(GEMMA, tmp_path)
     load = Workload(ClosedLoop(4), Fixed(1500), Fixed(40))
     with Simulated(spec, load, simulation_of("l4")) as run:
-        sizes = run.host._engine._devices._sizes
-        assert (sizes.windowed, sizes.window) == (pytest.approx(5 / 6), 128)
+        sizes = sizes_of(run)
+        assert sizes.windowed == pytest.approx(5 / 6)
+        assert sizes.window == 128
         # One table for both ends.
         assert sizes.embedding == 0
         assert sizes.head_parameters == 4096 * 256
@@ -227,8 +240,8 @@ def test_layers_that_see_a_window_hold_less(tmp_path: Path) -> None:
 
 def test_a_quantization_makes_the_weights_lighter_and_the_cache_larger() -> None:
     def of(**args: str) -> tuple[Any, int]:
-        with Simulated(**args) as run:
-            return run.host._engine._devices._sizes, run.facts.kv_tokens
+        with Simulated(LLAMA, LOAD, None, **args) as run:
+            return sizes_of(run), run.facts.kv_tokens
 
     (plain, tokens), (fp8, more) = of(), of(quantization="fp8", kv_cache_dtype="fp8")
     assert fp8.fp8_matrices
@@ -255,14 +268,16 @@ def test_real_time_and_virtual_time_agree() -> None:
     session = Session(
         lambda: SimulatedEngine(simulation_of("h100"), clock), Profile(spec, load), clock
     )
-    session.host.order(Boot(Start(spec, {}), load=True))
-    session.host.turn()
+    host = session.host
+    assert isinstance(host, Host)
+    host.order(Boot(Start(spec, {}), load=True))
+    host.turn()
     began_s = clock()
     while clock() - began_s < 3.0:
-        session.host.turn()
+        host.turn()
     paced = medians(session, began_s)
-    session.host.close(0)
-    session.host.turn()
+    host.close(0)
+    host.turn()
     assert paced[0] == pytest.approx(virtual[0], rel=0.1)
     assert paced[1] == pytest.approx(virtual[1], rel=0.15)
 

@@ -27,6 +27,7 @@ from tests.engine import simulated as simulation
 from tests.test_session import load
 from tputtui import profile
 from tputtui.engine.fake import FakeEngine
+from tputtui.engine.host import Host
 from tputtui.engine.orders import Boot, Start
 from tputtui.engine.protocol import State
 from tputtui.engine.vllm.inproc import VllmEngine
@@ -107,12 +108,16 @@ class AnythingGoes(RuleBasedStateMachine):
 
     @initialize(logged=st.booleans())
     def begin(self, logged: bool) -> None:
-        self.clock, self.plan = VirtualTime(), {}
+        self.clock = VirtualTime()
+        self.plan: dict[str, BaseException] = {}
         self.folder = Path(tempfile.mkdtemp())
         self.session = Session(
             self.make_engine, Profile(EngineSpec("shape:demo", dict(ARGS)), load(ClosedLoop(12))),
             self.clock,
         )  # fmt: skip
+        host = self.session.host
+        assert isinstance(host, Host)
+        self.host = host
         self.journal = None
         if logged:
             path = self.folder / "run.jsonl.zst"
@@ -193,7 +198,7 @@ class AnythingGoes(RuleBasedStateMachine):
     @rule(turns=st.integers(1, 40))
     def run(self, turns: int) -> None:
         for _ in range(turns):
-            wait_s = self.session.host.turn()
+            wait_s = self.host.turn()
             assert self.session.recorder.accounting.balanced
             if wait_s > 0:
                 self.clock.advance(min(wait_s, 0.05))
@@ -220,7 +225,7 @@ class AnythingGoes(RuleBasedStateMachine):
         if status.failure is not None:
             assert status.failure.message
             assert books.in_flight == 0
-            assert self.session.host._engine is None
+            assert self.host._engine is None
 
     def teardown(self) -> None:
         if hasattr(self, "session"):
@@ -233,11 +238,11 @@ class AnythingGoes(RuleBasedStateMachine):
         self.plan.clear()
         self.session.host.close(0)
         while self.session.host.status.state is not State.STOPPED:
-            self.session.host.turn()
+            self.host.turn()
         books = self.session.advance().accounting
         assert books.balanced
         assert books.in_flight == 0
-        assert self.session.host._engine is None
+        assert self.host._engine is None
         assert threading.active_count() == self.threads
         if self.journal:
             self.journal.write_new("left")

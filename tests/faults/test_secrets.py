@@ -155,7 +155,7 @@ async def test_a_screen_that_fails_prints_no_frame_s_locals(
     with pytest.raises(RuntimeError):  # noqa: PT012
         async with app.run_test(size=(80, 24)) as pilot:
             await paint(pilot)
-            app._board.tick = broken
+            app._board.tick = broken  # type: ignore[method-assign]
             app._tick()
     printed = capsys.readouterr()
     assert CANARY not in printed.out + printed.err

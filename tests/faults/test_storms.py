@@ -10,6 +10,7 @@ import pytest
 from tests.engine import simulated as simulation
 from tests.rig import Rig
 from tests.test_session import load
+from tputtui.engine.host import Host
 from tputtui.engine.orders import Boot, Start
 from tputtui.engine.protocol import State
 from tputtui.engine.vllm.inproc import VllmEngine
@@ -61,6 +62,7 @@ def test_a_great_many_requests_due_at_once_hold_up_neither_steps_nor_orders() ->
     many = Workload(ClosedLoop(QUEUED), Fixed(16), Fixed(40))
     session = Session(lambda: VllmEngine(simulation.executor_class()), Profile(spec, many))
     host = session.host
+    assert isinstance(host, Host)
     host.order(Boot(Start(spec, {}), load=True))
     host._carry_out(0)
     assert host.status.failure is None

@@ -28,13 +28,18 @@ from tputtui.hardware.vendors import GpuReader
 from tputtui.load.lengths import Uniform
 from tputtui.measure.samples import Outcome
 from tputtui.profile import EngineSpec
+from tputtui.profile.spec import EngineValue
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("nvidia-smi") is None, reason="no NVIDIA driver here"),
     pytest.mark.timeout(600),
 ]
 
-LIMITS = {"max_num_seqs": 64, "max_num_batched_tokens": 8192, "max_model_len": 4096}
+LIMITS: dict[str, EngineValue] = {
+    "max_num_seqs": 64,
+    "max_num_batched_tokens": 8192,
+    "max_model_len": 4096,
+}
 LARGE = EngineSpec("shape:qwen3-8b", LIMITS)
 SMALL = EngineSpec("shape:demo", LIMITS)
 GB = 1e9
@@ -104,7 +109,7 @@ def test_limits_turn_under_cuda_graphs_and_asynchronous_scheduling(large: Served
     turn = large.session.steer.limits.set
     counted = large.counted_by_vllm()
     large.start(128, Uniform(100, 300), Uniform(40, 80), seed=1)
-    large.turn_until(lambda: large.steps and large.steps[-1].running == 64, 200)
+    large.turn_until(lambda: bool(large.steps) and large.steps[-1].running == 64, 200)
     turn("max_num_seqs", 16)
     large.turn_until(lambda: large.steps[-1].running <= 16, 200)
     large.turn(100)

@@ -34,6 +34,7 @@ from tputtui.profile.flag_kinds import (
     SWITCHES,
     WHOLE,
 )
+from tputtui.profile.spec import EngineValue
 from tputtui.profile.spelling import OTHER_NAMES, canonical, ceiling_of, named
 from tputtui.redact import secret_in
 
@@ -489,7 +490,9 @@ def test_nan_is_no_json_and_what_is_saved_is_read_back(tmp_path: Path) -> None:
     found = Profile(EngineSpec("shape:demo", flags.from_argv(["--hf-overrides", '{"x":NaN}'])))
     assert profile.parse(profile.dump(found), "x") == found
     deep = "[" * 100_000
-    assert flags.from_argv(["--hf-overrides", '{"a":' + deep])["hf_overrides"].endswith(deep)
+    told = flags.from_argv(["--hf-overrides", '{"a":' + deep])["hf_overrides"]
+    assert isinstance(told, str)
+    assert told.endswith(deep)
 
 
 SAME = [
@@ -548,7 +551,11 @@ def test_a_secret_among_the_servers_flags_is_not_kept(
 
 
 def test_lists_reach_vllm_as_it_takes_them(tmp_path: Path) -> None:
-    serve = {"middleware": ["a.b", "c.d"], "allowed_origins": ["*"], "port": 8123}
+    serve: dict[str, EngineValue] = {
+        "middleware": ["a.b", "c.d"],
+        "allowed_origins": ["*"],
+        "port": 8123,
+    }
     found = Profile(EngineSpec("shape:demo"), serve=serve)
     told = export(found, "command")
     assert told.count("--middleware") == 2

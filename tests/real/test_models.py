@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.engine.test_simulated import GEMMA, Simulated, folder_of
+from tests.engine.test_simulated import GEMMA, Simulated, folder_of, sizes_of
 from tputtui.engine.vllm.model import _bits_of_group, _bits_of_method
 from tputtui.engine.vllm.simulated import SimulatedEngine
 from tputtui.errors import UsageError
@@ -34,10 +32,6 @@ GEMMA4 = {
 def simulated(config: dict[str, object], folder: Path, **args: int) -> Simulated:
     spec = folder_of(config, folder)
     return Simulated(EngineSpec(spec.model, spec.args | args), LOAD, simulation_of("l4"))
-
-
-def sizes_of(run: Simulated) -> Any:
-    return run.host._engine._devices._sizes
 
 
 # -- bits of a weight ----------------------------------------------------------------------------
@@ -123,7 +117,7 @@ def test_layers_that_share_a_cache_keep_none(tmp_path: Path) -> None:
 
 
 def test_inner_sizes_and_tables_for_each_layer(tmp_path: Path) -> None:
-    config = {
+    config: dict[str, object] = {
         "architectures": ["Gemma3nForCausalLM"], "model_type": "gemma3n_text", "hidden_size": 256,
         "intermediate_size": [512, 512, 1024, 1024], "num_hidden_layers": 4, "vocab_size": 4096,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "sliding_window": 128,
@@ -167,7 +161,7 @@ def test_without_its_window_a_layer_sees_everything(tmp_path: Path) -> None:
 # -- what cannot be ------------------------------------------------------------------------------
 
 
-def refusal(config: Mapping[str, object], folder: Path, **args: int) -> Exception:
+def refusal(config: dict[str, object], folder: Path, **args: int) -> Exception:
     spec = folder_of(config, folder)
     clock = VirtualTime()
     engine = SimulatedEngine(simulation_of("l4"), clock)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from subprocess import Popen
+from subprocess import PIPE, Popen
+from typing import TextIO
 
 import pytest
 
@@ -17,9 +18,9 @@ from tests.terminal import PROGRAM, environment
 def started(
     *words: str,
     tmp_path: Path,
-    stdout: int | IO[str],
-    stderr: int | IO[str] = subprocess.PIPE,
-    **variables: str,
+    stdout: int | TextIO,
+    stderr: int | TextIO = subprocess.PIPE,
+    **variables: str | None,
 ) -> Popen[str]:
     return subprocess.Popen(
         [str(PROGRAM), *words], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, text=True,
@@ -47,9 +48,9 @@ def started(
 def test_output_to_a_full_disk_is_one_sentence_and_code_74(
     words: list[str], buffered: bool, tmp_path: Path
 ) -> None:
-    variables = {"PYTHONUNBUFFERED": "" if buffered else "1"}
+    unbuffered = "" if buffered else "1"
     with open("/dev/full", "w") as full:
-        running = started(*words, tmp_path=tmp_path, stdout=full, **variables)
+        running = started(*words, tmp_path=tmp_path, stdout=full, PYTHONUNBUFFERED=unbuffered)
         _, told = running.communicate(timeout=PATIENCE_S)
     assert running.returncode == 74
     assert told == (
@@ -96,7 +97,7 @@ def test_a_locale_without_a_character_gets_its_number(tmp_path: Path) -> None:
 def test_figures_that_cannot_be_printed_are_in_the_report_still(tmp_path: Path) -> None:
     words = ["--load", "8", "--duration", "2s", "--quiet"]
     with open("/dev/full", "w") as full:
-        running = started("bench", *words, tmp_path=tmp_path, stdout=full, **PACED)
+        running = started("bench", *words, tmp_path=tmp_path, stdout=full, stderr=PIPE, **PACED)
         _, told = running.communicate(timeout=PATIENCE_S)
     assert running.returncode == 74
     said, hint = told.splitlines()

@@ -8,7 +8,7 @@ import pytest
 
 from tputtui.attach.about import About, with_answer
 from tputtui.attach.address import parse_addresses
-from tputtui.attach.reading import read_metrics
+from tputtui.attach.reading import Reading, read_metrics
 from tputtui.engine.target import target_of
 from tputtui.errors import UsageError
 from tputtui.profile import EngineSpec

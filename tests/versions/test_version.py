@@ -73,7 +73,7 @@ class Exact(Served):
             self.tokens |= {ended.number: list(ended.token_ids) for ended in report.ended}
             return report
 
-        self.vllm.step = kept
+        self.vllm.step = kept  # type: ignore[method-assign]
         self.counted = self.counted_by_vllm()
 
     @property
@@ -139,7 +139,7 @@ def environment() -> Iterator[None]:
 
 @pytest.fixture(params=["sync", "async"])
 def scheduling(request: pytest.FixtureRequest) -> str:
-    return request.param
+    return str(request.param)
 
 
 @pytest.fixture
@@ -483,9 +483,10 @@ def test_a_simulated_gpu_serves_in_its_own_time() -> None:
         lambda: SimulatedEngine(simulation_of("h100"), clock),
         Profile(spec, load),
         clock,
-        make_host=VirtualHost,
+        make_host=lambda make, recorder, load, _: VirtualHost(make, recorder, load, clock),
     )
     host, began_s = session.host, clock()
+    assert isinstance(host, VirtualHost)
     host.order(Boot(Start(spec, {}), load=True))
     host.run_for(5.0)
     assert host.status.failure is None, host.status.failure

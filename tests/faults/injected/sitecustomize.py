@@ -15,6 +15,7 @@ PACED_LONGEST_S (0.1).
 
 from __future__ import annotations
 
+import importlib.abc
 import importlib.machinery
 import os
 import sys
@@ -27,6 +28,7 @@ from typing import Any
 FAULT, _, COUNT = os.environ.get("FAULT", "").partition(":")
 SCHEDULER = "vllm.v1.core.sched.scheduler"
 HELP = "tputtui.ui.screens.help"
+RUN = "exec_module"
 
 
 def at_call(
@@ -78,7 +80,7 @@ class Finder:
                 act = raise_error if FAULT == "step" else ask_for_a_petabyte
                 module.Scheduler.schedule = at_call(module.Scheduler.schedule, int(COUNT), act)
 
-            spec.loader.exec_module = exec_module
+            setattr(spec.loader, RUN, exec_module)
             return spec
         if name == HELP and FAULT == "screen-hangs":
             spec = importlib.machinery.PathFinder.find_spec(name, path)
@@ -88,22 +90,20 @@ class Finder:
                 load(module)
                 module.HelpScreen.__init__ = lambda *_: time.sleep(10**6)
 
-            spec.loader.exec_module = hang
+            setattr(spec.loader, RUN, hang)
             return spec
         if name in BODIES.get(FAULT, {}):
             return importlib.machinery.ModuleSpec(name, Loader())
         return None
 
 
-class Loader:
+class Loader(importlib.abc.Loader):
     """Makes the module that stands in another's place."""
 
-    @staticmethod
-    def create_module(spec: ModuleSpec) -> types.ModuleType:
+    def create_module(self, spec: ModuleSpec) -> types.ModuleType:
         return types.ModuleType(spec.name)
 
-    @staticmethod
-    def exec_module(module: types.ModuleType) -> None:
+    def exec_module(self, module: types.ModuleType) -> None:
         BODIES[FAULT][module.__name__](module)
 
 
@@ -142,7 +142,7 @@ def hanging(error: type[Exception]) -> Callable[..., None]:
     return lambda *_: time.sleep(10**6)
 
 
-BODIES = {
+BODIES: dict[str, dict[str, Callable[[Any], None]]] = {
     "old-vllm": {"vllm": old},
     "broken-vllm": {"vllm": broken},
     "dying-vllm": {"vllm": dying},
@@ -180,7 +180,7 @@ class PacedFinder:
             run(module)
             paced(module)
 
-        spec.loader.exec_module = exec_module
+        setattr(spec.loader, RUN, exec_module)
         return spec
 
 
@@ -188,7 +188,7 @@ if os.environ.get("PACED"):
     sys.meta_path.insert(0, PacedFinder)
 if FAULT == "no-vllm":
     find = importlib.machinery.PathFinder.find_spec
-    importlib.machinery.PathFinder.find_spec = lambda name, path=None, target=None: (
+    importlib.machinery.PathFinder.find_spec = lambda name, path=None, target=None: (  # type: ignore[assignment, method-assign]
         None if name == "vllm" else find(name, path, target)
     )
 elif FAULT:
