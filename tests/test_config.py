@@ -108,11 +108,14 @@ def test_a_ceiling_on_the_command_line_lowers_a_profiles_limit(
     assert "max_num_seqs=64," in found["limit"][0]
 
 
-def started(capsys, *words, name="max_num_seqs"):
-    return dict(each.split("=") for each in shown(capsys, *words)["limit"][0].split(","))[name]
+def started(capsys: pytest.CaptureFixture[str], *words: str, name: str = "max_num_seqs") -> str:
+    limits: str = shown(capsys, *words)["limit"][0]
+    return dict(each.split("=") for each in limits.split(","))[name]
 
 
-def test_limits_are_read_by_their_former_name_everywhere(home, monkeypatch, capsys):
+def test_limits_are_read_by_their_former_name_everywhere(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(home, "knob: max_num_seqs=60\n")
     assert started(capsys) == "60"
     monkeypatch.setenv("TPUTTUI_KNOB", "max_num_seqs=50")
@@ -124,7 +127,9 @@ def test_limits_are_read_by_their_former_name_everywhere(home, monkeypatch, caps
     assert started(capsys, *words, name="max_num_batched_tokens") == "512"
 
 
-def test_a_limit_under_both_names_in_the_config_is_refused(home, capsys):
+def test_a_limit_under_both_names_in_the_config_is_refused(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(home, "knob: max_num_seqs=60\nlimit: max_num_seqs=50\n")
     assert cli.main(["config", "show"]) == 2
     assert "limit stands twice" in capsys.readouterr().err

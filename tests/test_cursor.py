@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from textual.pilot import Pilot
 
 from tests.rig import Rig
-from tests.test_screen import board_of, with_rig
+from tests.test_screen import RigApp, board_of, with_rig
 from tputtui import profile
 from tputtui.measure.history import Bucket, History
 from tputtui.measure.samples import Mark
@@ -336,7 +336,7 @@ async def test_before_the_engine_is_up_the_keys_do_nothing() -> None:
 async def test_a_mark_with_brackets_is_read_as_it_is() -> None:
     app = app_after()
     # It looks again four times a second, and would find what the session has.
-    app._tick = lambda: None  # type: ignore[method-assign]
+    app._tick = lambda: None
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         board = app._board

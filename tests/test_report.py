@@ -173,7 +173,7 @@ def test_a_lower_limit_is_told_from_another_runs(logs: dict[str, Path]) -> None:
     found = {row.metric.key: row.judgement for row in sides.rows}
     assert found["tokens_per_s"] is Judgement.WORSE
     assert found["tpot_p50"] is Judgement.BETTER
-    assert sides.turned == "max_num_seqs 64 → 32"
+    assert sides.changed == "max_num_seqs 64 → 32"
     assert sides.apart == ()
     assert "e2e_p90" in found
 
@@ -181,7 +181,7 @@ def test_a_lower_limit_is_told_from_another_runs(logs: dict[str, Path]) -> None:
 def test_two_equal_runs_are_not_told_apart(logs: dict[str, Path]) -> None:
     sides = compared_runs(read_log(logs["plain"]), read_log(logs["again"]))
     assert not [row for row in sides.rows if row.judgement.clear]
-    assert sides.turned == ""
+    assert sides.changed == ""
     assert any("seed" in each for each in sides.apart)
 
 

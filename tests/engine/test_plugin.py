@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -113,7 +114,7 @@ def test_the_steps_hold_every_token_and_are_told_once(asked: Asked) -> None:
     )
     assert sum(row.decode_tokens for row in rows) == sum(row.decode_tokens for row in served.steps)
     assert max(row.running for row in rows) == max(row.running for row in served.steps)
-    assert all(a.end_s < b.end_s for a, b in zip(rows, rows[1:], strict=False))
+    assert all(a.end_s < b.end_s for a, b in pairwise(rows))
     assert all(row.duration_s > 0 and 0 <= row.kv_frac <= 1 for row in rows)
 
 
