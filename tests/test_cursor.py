@@ -336,7 +336,7 @@ async def test_before_the_engine_is_up_the_keys_do_nothing() -> None:
 async def test_a_mark_with_brackets_is_read_as_it_is() -> None:
     app = app_after()
     # It looks again four times a second, and would find what the session has.
-    app._tick = lambda: None
+    app._tick = lambda: None  # type: ignore[method-assign]
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         board = app._board

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import psutil
 import pytest
 
 from tests import PATIENCE_S
+from tests.realserver import Server, serving, write_model
 from tputtui import profile
 from tputtui.attach.access import Access
 from tputtui.attach.address import parse_addresses
@@ -55,100 +49,12 @@ TUNED = {
 }
 NAME = "tiny: the model's own"
 """A name that YAML has to quote."""
-_BOOT_S = 240
-_END_S = 30
-
-
-class Server(NamedTuple):
-    """vLLM's server as a process, leader of a session of its own."""
-
-    process: subprocess.Popen[bytes]
-    url: str
-    log: Path
-
-    def tail(self) -> str:
-        """The end of what it printed."""
-        return f"\n--- the server's log ---\n{self.log.read_text(errors='replace')[-6000:]}"
-
-    def get(self, path: str, body: dict[str, Any] | None = None) -> str:
-        """The answer to a request, to one with a body if there is one."""
-        data = None if body is None else json.dumps(body).encode()
-        asked = urllib.request.Request(
-            f"{self.url}{path}", data, {"Content-Type": "application/json"}
-        )
-        # No proxy: it is on this machine.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(asked, timeout=60) as answer:
-            assert answer.status == 200
-            text: str = answer.read().decode()
-            return text
-
-    def wait_until_up(self) -> None:
-        """Until it says that it is well; fails when it ends, or takes too long."""
-        end = time.monotonic() + _BOOT_S
-        while time.monotonic() < end:
-            if self.process.poll() is not None:
-                pytest.fail(f"The server ended with {self.process.returncode}.{self.tail()}")
-            with contextlib.suppress(OSError):
-                self.get("/health")
-                return
-            time.sleep(0.2)
-        pytest.fail(f"The server was not up after {_BOOT_S} s.{self.tail()}")
-
-    def members(self) -> list[psutil.Process]:
-        """Every process of its session, and every descendant wherever it has gone."""
-        found = {}
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, ProcessLookupError):
-                if os.getsid(process.pid) == self.process.pid:
-                    found[process.pid] = process
-        with contextlib.suppress(psutil.Error):
-            for process in psutil.Process(self.process.pid).children(recursive=True):
-                found[process.pid] = process
-        return [each for each in found.values() if each.is_running()]
-
-    def end(self) -> list[psutil.Process]:
-        """Ask it to end, then end whatever is left; what outlives even that."""
-        members = self.members()
-        self.process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(_END_S)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(_END_S)
-        _, left = psutil.wait_procs(members, timeout=_END_S)
-        return [*left, *self.members()]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real model with weights and a tokenizer, as small as one can be."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
     folder = tmp_path_factory.mktemp("tiny model")
-    config = Qwen3Config(
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=32,
-        vocab_size=320,
-        max_position_embeddings=512,
-        bos_token_id=256,
-        eos_token_id=257,
-    )
-    Qwen3ForCausalLM(config).save_pretrained(folder)
-    # One token a byte.
-    words = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<s>", "</s>"]
-    tokenizer = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<s>", "</s>"])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    told = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(told))
+    write_model(folder)
     return folder
 
 
@@ -176,41 +82,8 @@ def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(exported: Path, environment: None) -> Iterator[Server]:
     """Up; ended with all that it started, and nothing of it is left."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    # Without what our own adapter sets for an engine in this process.
-    ours = {
-        key: value for key, value in os.environ.items() if not key.startswith(("VLLM_", "TQDM"))
-    }
-    theirs = {
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_NO_USAGE_STATS": "1",
-    }
-    log = exported.with_suffix(".log")
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--config",
-               str(exported), "--host", "127.0.0.1", "--port", str(port)]  # fmt: skip
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=ours | theirs,
-            cwd=exported.parent,
-            start_new_session=True,
-        )
-    server = Server(process, f"http://127.0.0.1:{port}", log)
-    try:
-        server.wait_until_up()
+    with serving(["--config", str(exported)], exported.with_suffix(".log")) as server:
         yield server
-    finally:
-        left = server.end()
-    assert not left, f"{left}{server.tail()}"
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
 
 
 @pytest.fixture(autouse=True)

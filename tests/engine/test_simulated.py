@@ -7,6 +7,7 @@ import json
 import math
 import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,7 @@ GEMMA = {
 }  # fmt: skip
 
 
-def folder_of(config: dict[str, object], folder: Path) -> EngineSpec:
+def folder_of(config: Mapping[str, object], folder: Path) -> EngineSpec:
     (folder / "config.json").write_text(json.dumps(config))
     return EngineSpec(str(folder), {"max_model_len": 2048})
 

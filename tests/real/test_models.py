@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -161,7 +162,7 @@ def test_without_its_window_a_layer_sees_everything(tmp_path: Path) -> None:
 # -- what cannot be ------------------------------------------------------------------------------
 
 
-def refusal(config: dict[str, object], folder: Path, **args: int) -> Exception:
+def refusal(config: Mapping[str, object], folder: Path, **args: int) -> Exception:
     spec = folder_of(config, folder)
     clock = VirtualTime()
     engine = SimulatedEngine(simulation_of("l4"), clock)

@@ -68,7 +68,7 @@ class Host(Orders):
         self._workload = workload
         self._tokenizer = ""
         self._number = 0
-        self._paused = False
+        self._paused = self._unfinished = False
         self._marks = Marks(recorder.marks, clock)
         self._ledger = Ledger(recorder)
         self._dispatch = Dispatch(self._ledger, clock)
@@ -171,8 +171,9 @@ class Host(Orders):
         if generator.exhausted and not generator.held:
             self._end_of_trace(generator)
         stuck = False
-        if self._ledger.in_flight and not self._paused:
+        if (self._ledger.in_flight or self._unfinished) and not self._paused:
             report = engine.step()
+            self._unfinished = report.unfinished
             # Send what became due before booking the step: a late request distorts latencies.
             refused = self._dispatch.send(engine, generator, knobs.max_model_len) or refused
             self._ledger.first_tokens(report.first_tokens)
@@ -185,7 +186,7 @@ class Host(Orders):
         self._publish(engine)
         self._recorder.wanted = generator.wanted(self._clock())
         self._follow_load(generator)
-        if self._ledger.in_flight and not self._paused:
+        if (self._ledger.in_flight or self._unfinished) and not self._paused:
             # A step that schedules nothing returns at once; without a wait the loop would spin.
             return _NOTHING_SCHEDULED_WAIT_S if stuck else 0.0
         wait_s = generator.next_due_s(self._ledger.in_flight) - self._clock()
@@ -205,7 +206,7 @@ class Host(Orders):
         elif not generator.held:
             state = State.RUNNING
         else:
-            state = State.DRAINING if self._ledger.in_flight else State.READY
+            state = State.DRAINING if self._ledger.in_flight or self._unfinished else State.READY
         if self.status.load_on is generator.held:
             self.status = replace(self.status, load_on=not generator.held)
         self._enter(state)
@@ -259,7 +260,7 @@ class Host(Orders):
 
     def _bring_up(self, start: Start) -> None:
         spec, knobs = start
-        self._paused = False
+        self._paused = self._unfinished = False
         before = self.status
         self.status = Status(
             State.IMPORTING,

@@ -142,7 +142,8 @@ class StepReport(NamedTuple):
     """The results of one step.
 
     sample: the step; None where none has ended since the last call. earlier: steps before it, of an
-    engine that reports several at once.
+    engine that reports several at once. unfinished: whether steps of requests that have ended are
+    still to come: `step` is to be called again although nothing is in flight.
     first_tokens: (request number, when in s) of requests that got their first token.
     gaps: inter-token latencies as (seconds, how many tokens had exactly this gap).
     """
@@ -152,6 +153,7 @@ class StepReport(NamedTuple):
     gaps: list[tuple[float, int]]
     ended: list[Ended]
     earlier: Sequence[StepSample] = ()
+    unfinished: bool = False
 
 
 Report = Callable[[State, str], None]
@@ -168,7 +170,7 @@ class Engine(Protocol):
         """Queue one request. Raises ValueError if the engine refuses it."""
 
     def step(self) -> StepReport:
-        """Run one step. Only called with requests in flight."""
+        """Run one step. Only called with requests in flight, or after an unfinished report."""
 
     def apply(self, knobs: Knobs) -> list[Ended]:
         """Put limits in force by the next step; requests already past the new length end now.

@@ -137,12 +137,12 @@ class ServedEngine:
         gaps = self._pooled(tick.gaps, now_s, over)
         if self._seen is not None:
             self._gaps_kept += gaps
-            samples = self._seen.take(tick.tokens)
-            gaps = self._gaps_kept if samples else []
-            if samples:
-                self._gaps_kept = []
-            last = samples[-1] if samples else None
-            return StepReport(last, tick.first, gaps, tick.ended, samples[:-1])
+            samples = self._seen.take(tick.tokens, now_s)
+            if not samples:
+                unfinished = over and self._seen.awaits(now_s)
+                return StepReport(None, tick.first, [], tick.ended, (), unfinished)
+            gaps, self._gaps_kept = self._gaps_kept, []
+            return StepReport(samples[-1], tick.first, gaps, tick.ended, samples[:-1])
         duration_s, self._stepped_s = now_s - self._stepped_s, now_s
         sample = StepSample(
             end_s=now_s,

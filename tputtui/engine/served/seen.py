@@ -14,6 +14,9 @@ from tputtui.measure.samples import STEP, StepSample
 
 __all__ = ["SeenSteps"]
 
+_LATE_S = 1.0
+"""Steps that have not come by then were lost."""
+
 _SUMMED = ("running", "waiting", "max_num_seqs", "max_num_batched_tokens", "kv_blocks")
 _COUNTED = ("prefill_tokens", "decode_tokens", "cached_tokens", "looked_up_tokens", "preemptions",
             "context_tokens")  # fmt: skip
@@ -30,13 +33,19 @@ class SeenSteps:
         self._inside = inside
         self._engines = engines
         self._own_tokens = 0
-        self._sample_end_s = 0.0
+        self._sample_end_s = self._came_s = 0.0
         self.last: dict[int, StepSample] = {}
         self.lost = self.generated = self.others = 0
 
-    def take(self, own_tokens: int) -> list[StepSample]:
+    def awaits(self, now_s: float) -> bool:
+        """Whether the steps of tokens that have come are still on their way."""
+        return bool(self._own_tokens) and now_s - self._came_s < _LATE_S
+
+    def take(self, own_tokens: int, now_s: float) -> list[StepSample]:
         """The steps that have arrived; own_tokens: ours that came since this was last called."""
         self._own_tokens += own_tokens
+        if own_tokens:
+            self._came_s = now_s
         arrived = [steps for steps in self._inside.arrived() if steps.rows]
         if not arrived:
             return []

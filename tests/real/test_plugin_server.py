@@ -1,0 +1,259 @@
+"""Our plugin inside vLLM's own server: limits changed under load, and nobody hurt by it."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests import PATIENCE_S
+from tests.realserver import Server, serving, write_model
+from tputtui.attach.access import Access
+from tputtui.attach.address import parse_addresses
+from tputtui.engine.host import Host
+from tputtui.engine.orders import Boot, HoldLoad, RunLoad, Start
+from tputtui.engine.protocol import EngineFacts, State
+from tputtui.engine.served.engine import ServedEngine
+from tputtui.engine.wire import CONTROL, LEASE, PATH
+from tputtui.load.lengths import Fixed
+from tputtui.load.workload import ClosedLoop, Workload
+from tputtui.profile import EngineSpec, Profile
+from tputtui.session.session import Session
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
+TOKEN = "a control token that nobody guesses"
+ENGINES = [1, pytest.param(2, marks=pytest.mark.long)]
+
+
+class Driven:
+    """A session on the server, its engine thread turned by hand."""
+
+    def __init__(self, server: Server, token: str = TOKEN) -> None:
+        (address,) = parse_addresses([server.url])
+        spec = EngineSpec(f"server:{server.url}")
+        load = Workload(ClosedLoop(12), prompt=Fixed(40), output=Fixed(20), seed=3)
+        self.session = Session(
+            lambda: ServedEngine(address, Access(), token), Profile(spec, load), time.monotonic
+        )
+        assert isinstance(self.session.host, Host)
+        self.host = self.session.host
+        self.host.order(Boot(Start(spec, {}), load=False))
+        self.host.turn()
+        assert self.host.status.failure is None, self.host.status.failure
+
+    @property
+    def facts(self) -> EngineFacts:
+        facts = self.host.status.facts
+        assert facts is not None
+        return facts
+
+    def turn_until(self, done: Callable[[], bool]) -> None:
+        end = time.monotonic() + PATIENCE_S
+        while not done():
+            assert time.monotonic() < end, self.host.status
+            self.host.turn()
+            assert self.host.status.failure is None, self.host.status.failure
+
+    def run(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        self.turn_until(lambda: time.monotonic() > end)
+
+    def drain(self) -> None:
+        self.host.order(HoldLoad())
+        self.host.turn()
+        self.turn_until(lambda: self.host.status.state is State.READY)
+
+    def close(self) -> None:
+        self.host.close(5)
+        self.host.turn()
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("plugin")
+    write_model(folder / "model")
+    token = folder / "token"
+    token.write_text(f"{TOKEN}\n")
+    token.chmod(0o600)
+    words = f"""--model {folder / "model"} --served-model-name tiny --enforce-eager --dtype float32
+        --max-num-seqs 32 --max-num-batched-tokens 512 --max-model-len 512 --block-size 32
+        --kv-cache-memory-bytes {32 * 2**20}""".split()
+    if request.param == 2:
+        words += ["--data-parallel-size", "2", "--api-server-count", "2"]
+    environment = {
+        "VLLM_PLUGINS": "tputtui",
+        "TPUTTUI_CONTROL_TOKEN_FILE": str(token),
+        "TPUTTUI_BOUNDS": "max_num_batched_tokens=64..512",
+    }
+    with serving(words, folder / "server.log", environment) as server:
+        yield server
+
+
+@pytest.fixture
+def driven(server: Server) -> Iterator[Driven]:
+    made = Driven(server)
+    yield made
+    made.close()
+
+
+def asked(
+    server: Server, method: str, route: str = "", body: object = None, **headers: str
+) -> tuple[int, Any]:
+    """Status and answer of one of the plugin's routes."""
+    data = None if body is None else json.dumps(body).encode()
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(f"{server.url}{PATH}{route}", data, sent, method=method)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=60) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+
+def engines(server: Server) -> list[dict[str, Any]]:
+    status, about = asked(server, "GET")
+    assert status == 200
+    found: list[dict[str, Any]] = about["engines"]
+    return found
+
+
+CONTROLS = {CONTROL.replace("-", "_"): TOKEN}
+
+
+def test_every_engine_is_told_with_its_limits(server: Server) -> None:
+    for engine in engines(server):
+        assert engine["limits"]["max_num_seqs"] == 32
+        assert engine["bounds"] == {"max_num_batched_tokens": [64, 512]}
+        assert engine.get("holder", "") == ""
+
+
+def test_limits_are_changed_under_load_and_nothing_is_lost(driven: Driven, server: Server) -> None:
+    steer, recorder = driven.session.steer, driven.session.recorder
+    count = driven.facts.engines
+    assert driven.facts.fixed.keys() == {"max_model_len"}
+    driven.host.order(RunLoad())
+    driven.turn_until(lambda: recorder.accounting.finished >= 24)
+    rng = random.Random(5)
+    for _ in range(40):
+        name, value = rng.choice(
+            [("max_num_seqs", rng.randint(1, 32)), ("max_num_batched_tokens", rng.randint(64, 512)),
+             ("enable_prefix_caching", rng.randint(0, 1)), ("watermark_blocks", rng.randint(0, 3))]
+        )  # fmt: skip
+        steer.limits.set(name, value)
+        driven.run(0.05)
+        assert {engine["limits"][name] for engine in engines(server)} == {value}
+    steer.limits.set("max_num_seqs", 2)
+    steer.limits.set("max_num_batched_tokens", 512)
+    driven.run(1.5)
+    since_s = time.monotonic()
+    driven.run(1.5)
+    rows = recorder.steps.between(since_s)
+    assert len(rows) > 5
+    assert max(rows[:, 2]) <= 2 * count  # running
+    driven.drain()
+    books = recorder.accounting
+    assert books.balanced
+    assert books.finished == books.issued
+    assert recorder.generated_tokens == 20 * books.finished
+
+
+def test_steps_are_seen_one_by_one(driven: Driven) -> None:
+    recorder, one = driven.session.recorder, driven.facts.engines == 1
+    assert driven.facts.stepped is one
+    driven.host.order(RunLoad())
+    driven.turn_until(lambda: recorder.accounting.finished >= 60)
+    driven.drain()
+    # What is still on its way to us.
+    driven.host.order(RunLoad())
+    driven.run(0.5)
+    driven.drain()
+    rows = recorder.steps.between(0.0)
+    # No more prefill than prompts have tokens: their first blocks may have been cached.
+    assert 0 < rows[:, 4].sum() <= 40 * recorder.accounting.finished
+    if one:
+        assert max(rows[:, 2]) == 12
+        assert max(rows[:, 4] + rows[:, 5]) <= 512
+    assert 0 < max(rows[:, 10]) < 1
+
+
+def test_a_second_controller_a_wrong_token_and_what_is_out_of_bounds_are_refused(
+    driven: Driven, server: Server
+) -> None:
+    status, problem = asked(server, "POST", "/control", {"holder": "bob"}, **CONTROLS)
+    assert status == 409
+    assert "controls this server" in problem["message"]
+    wrong = {CONTROL.replace("-", "_"): "another token of some length"}
+    routes: tuple[tuple[str, str, object], ...] = (
+        ("POST", "/control", {"holder": "bob"}), ("PATCH", "/limits", {"limits": {}}),
+        ("PUT", "/control", None), ("DELETE", "/control", None), ("POST", "/preempt", None),
+    )  # fmt: skip
+    for method, route, body in routes:
+        for headers in (wrong, {}):
+            status, problem = asked(server, method, route, body, **headers)
+            assert status == 403, (method, route)
+        if route != "/control" or method != "POST":
+            lease = {LEASE.replace("-", "_"): "guessed"}
+            status, problem = asked(server, method, route, body, **CONTROLS, **lease)
+            assert status == 409, (method, route, problem)
+    with pytest.raises(Exception, match="operator allows"):
+        driven.host._engine.apply(  # type: ignore[union-attr]
+            driven.session.steer.limits.ceilings.with_value("max_num_batched_tokens", 32)
+        )
+    for wrong_body in ("no", {"limits": {"a": "b"}}, {"limits": {"max_num_seqs": 8, "x": 9e99}}):
+        assert asked(server, "PATCH", "/limits", wrong_body, **CONTROLS)[0] == 400
+
+
+def test_a_controller_that_dies_leaves_everything_as_it_was(server: Server) -> None:
+    before = [engine["limits"] for engine in engines(server)]
+    status, taken = asked(server, "POST", "/control", {"holder": "bob"}, **CONTROLS)
+    assert status == 200
+    lease = {LEASE.replace("-", "_"): taken["lease"]}
+    limits = {"limits": {"max_num_seqs": 4}}
+    assert asked(server, "PATCH", "/limits", limits, **CONTROLS, **lease)[0] == 200
+    assert {engine["limits"]["max_num_seqs"] for engine in engines(server)} == {4}
+    # The engines are idle, and nobody asks: the front looks after it.
+    deadline = time.monotonic() + PATIENCE_S
+    while "is gone; back: max_num_seqs 4 → 32" not in server.log.read_text():
+        assert time.monotonic() < deadline, server.tail()
+        time.sleep(0.5)
+    assert [engine["limits"] for engine in engines(server)] == before
+    assert all(not engine.get("holder") for engine in engines(server))
+
+
+def test_without_the_token_it_can_only_be_watched(server: Server) -> None:
+    driven = Driven(server, token="")
+    try:
+        assert "--control-token-file" in driven.facts.fixed["max_num_seqs"]
+        driven.host.order(RunLoad())
+        driven.turn_until(lambda: driven.session.recorder.steps.count > 20)
+        driven.drain()
+    finally:
+        driven.close()
+
+
+def test_requests_of_others_are_told_with_their_times(server: Server) -> None:
+    _, before = asked(server, "GET", "/requests")
+    body = {"model": "tiny", "prompt": "Tune me", "max_tokens": 9, "ignore_eos": True}
+    for _ in range(3):
+        server.get("/v1/completions", body)
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        _, told = asked(server, "GET", f"/requests?since={before['next']}")
+        if len(told["rows"]) >= 3:
+            break
+        assert time.monotonic() < deadline
+    for end_s, e2e_s, ttft_s, queued_s, prompt, output, _, reason in told["rows"]:
+        assert 0 <= queued_s <= ttft_s <= e2e_s < PATIENCE_S
+        assert end_s > 0
+        assert (prompt, output, reason) == (7, 9, "length")
