@@ -252,11 +252,7 @@ def _text(argument: Argument, text: str) -> EngineValue:
 
 
 def _json(argument: Argument, text: str) -> EngineValue:
-<<<<<<< HEAD
-    """The value of a JSON text; what stands in brackets and is no JSON (a pattern) stays text."""
-=======
     """The value of a JSON text. Text in brackets that is no JSON stays text: it may be a pattern."""
->>>>>>> hA
     try:
         value = json.loads(text)
     except ValueError as error:
