@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from textual.pilot import Pilot
 
 from tests.rig import Rig
-from tests.test_screen import board_of, with_rig
+from tests.test_screen import RigApp, board_of, with_rig
 from tputtui import profile
 from tputtui.measure.history import Bucket, History
 from tputtui.measure.samples import Mark
