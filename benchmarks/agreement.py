@@ -91,8 +91,7 @@ def write_model(folder: pathlib.Path) -> None:
     words = ["<unk>", "<eos>", *(f"t{i}" for i in range(2, VOCABULARY))]
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, "<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    make: Any = PreTrainedTokenizerFast
-    fast = make(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<eos>")
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<eos>")
     fast.save_pretrained(folder)
 
 

@@ -13,8 +13,7 @@ import numpy as np
 from tests.rig import Rig
 from tputtui import profile
 from tputtui.errors import BootNeeded, UsageError
-from tputtui.frame import Trial
-from tputtui.frame.frame import Frame
+from tputtui.frame import Frame, Trial
 from tputtui.knobs import Knobs
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.samples import Mark

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -35,7 +35,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def watch(
-    addresses: list[Address] | tuple[Address, ...] | tuple[Address],
+    addresses: Sequence[Address],
     until: Callable[[Looked], object],
     access: Access | None = None,
     most_s: float = PATIENCE_S,

@@ -120,7 +120,7 @@ async def test_any_column_sorts() -> None:
         table = app.screen.query_one(ServerTable)
 
         def order() -> list[int]:
-            return [int(row.key.value or 0) for row in table.ordered_rows]
+            return [int(row.key.value) for row in table.ordered_rows]
 
         assert order() == [1, 2, 3, 4, 5, 6]
         while table.sorted_by != "running":

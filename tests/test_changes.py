@@ -17,8 +17,7 @@ from tests.made import (
     series_of,
     six_trials,
 )
-from tputtui.frame import CompareState
-from tputtui.frame.frame import Frame
+from tputtui.frame import CompareState, Frame
 from tputtui.measure.window import Phase
 from tputtui.ui.panels.changes import changes, changes_caption
 from tputtui.ui.panels.verdicts import difference_row

@@ -19,8 +19,7 @@ from tputtui.experiments.compare import Comparison, Leg, LegFigures
 from tputtui.experiments.comparing import Comparing, Side
 from tputtui.experiments.leg import LiveLeg
 from tputtui.experiments.stalls import Stalls, without_stalls
-from tputtui.frame import CompareState
-from tputtui.frame.frame import Frame
+from tputtui.frame import CompareState, Frame
 from tputtui.frame.observer import Observer
 from tputtui.goals import Goal, parse_goals
 from tputtui.knobs import Knobs

@@ -14,7 +14,7 @@ from textual.widgets import Input
 from tests.test_screen import SIZES
 from tputtui.engine.protocol import Argument
 from tputtui.errors import UsageError
-from tputtui.profile.spec import EngineValue
+from tputtui.profile import EngineValue
 from tputtui.ui.app import TputApp
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.draft import Draft
@@ -117,7 +117,7 @@ class Form:
 
 
 @pytest.fixture
-def opened() -> Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]]:
+def opened() -> Callable[..., contextlib.AbstractAsyncContextManager[Form]]:
     """Opens the form at a size, with the constructor's options."""
 
     @contextlib.asynccontextmanager
@@ -188,7 +188,7 @@ def test_a_value_is_put_reset_and_given_back_exactly() -> None:
 
 @pytest.mark.parametrize("size", SIZES[::2], ids=lambda size: f"{size[0]}x{size[1]}")
 async def test_every_kind_is_edited_and_use_gets_the_whole_mapping(
-    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+    opened: Callable[..., contextlib.AbstractAsyncContextManager[Form]],
     size: tuple[int, int],
 ) -> None:
     async with opened(size) as form:
@@ -219,7 +219,7 @@ async def test_every_kind_is_edited_and_use_gets_the_whole_mapping(
 
 
 async def test_a_boot_says_what_changes_and_costs_and_can_be_stepped_back_from(
-    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+    opened: Callable[..., contextlib.AbstractAsyncContextManager[Form]],
 ) -> None:
     async with opened() as form:
         await form.press("f5")
@@ -234,7 +234,7 @@ async def test_a_boot_says_what_changes_and_costs_and_can_be_stepped_back_from(
 
 
 async def test_a_bad_value_stays_in_the_editor_and_says_why(
-    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+    opened: Callable[..., contextlib.AbstractAsyncContextManager[Form]],
 ) -> None:
     async with opened() as form:
         await form.press("<max_num_s>", "enter", "<many>", "enter")
@@ -249,7 +249,7 @@ async def test_a_bad_value_stays_in_the_editor_and_says_why(
 
 
 async def test_switches_and_choices_are_turned_in_place(
-    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+    opened: Callable[..., contextlib.AbstractAsyncContextManager[Form]],
 ) -> None:
     async with opened() as form:
         assert form.here == ["async_scheduling", "—"]
@@ -265,7 +265,7 @@ async def test_switches_and_choices_are_turned_in_place(
 
 
 async def test_known_values_are_stepped_through_while_editing(
-    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+    opened: Callable[..., contextlib.AbstractAsyncContextManager[Form]],
 ) -> None:
     async with opened() as form:
         await form.press("<quanti>", "enter", "down", "down")
@@ -277,7 +277,7 @@ async def test_known_values_are_stepped_through_while_editing(
 
 @pytest.mark.parametrize("key", ["delete", "backspace"])
 async def test_a_row_is_reset_to_the_default_and_back(
-    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]], key: str
+    opened: Callable[..., contextlib.AbstractAsyncContextManager[Form]], key: str
 ) -> None:
     async with opened() as form:
         await form.press("<max_num_s>", "down", "up", key)
@@ -287,7 +287,7 @@ async def test_a_row_is_reset_to_the_default_and_back(
 
 
 async def test_the_views_show_what_is_given_and_what_is_changed(
-    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+    opened: Callable[..., contextlib.AbstractAsyncContextManager[Form]],
 ) -> None:
     async with opened() as form:
         await form.press("<util>", "enter", "<0.5>", "enter", "escape", "tab")
@@ -303,7 +303,7 @@ async def test_the_views_show_what_is_given_and_what_is_changed(
 
 
 async def test_escape_steps_back_from_the_editor_the_filter_and_the_form(
-    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+    opened: Callable[..., contextlib.AbstractAsyncContextManager[Form]],
 ) -> None:
     async with opened() as form:
         await form.press("<dtype>", "enter", "<bf>")
@@ -321,7 +321,7 @@ async def test_escape_steps_back_from_the_editor_the_filter_and_the_form(
 
 
 async def test_leaving_with_changes_asks_once(
-    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+    opened: Callable[..., contextlib.AbstractAsyncContextManager[Form]],
 ) -> None:
     async with opened() as form:
         await form.press("enter", "escape")
@@ -334,7 +334,7 @@ async def test_leaving_with_changes_asks_once(
 
 
 async def test_presets_stand_there_as_if_typed_and_need_no_asking(
-    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+    opened: Callable[..., contextlib.AbstractAsyncContextManager[Form]],
 ) -> None:
     async with opened(preset={"max_num_seqs": "512"}) as form:
         assert form.here == ["max_num_seqs", "256 → 512"]
@@ -345,7 +345,7 @@ async def test_presets_stand_there_as_if_typed_and_need_no_asking(
 
 @pytest.mark.parametrize("by", ["check", "use"])
 async def test_a_refusal_keeps_the_form_open_on_the_argument_it_names(
-    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]], by: str
+    opened: Callable[..., contextlib.AbstractAsyncContextManager[Form]], by: str
 ) -> None:
     def refuse(args: dict[str, EngineValue]) -> None:
         if args["max_num_seqs"] == 1:
@@ -365,7 +365,7 @@ async def test_a_refusal_keeps_the_form_open_on_the_argument_it_names(
 
 
 async def test_the_list_is_walked_by_pages_and_to_its_ends(
-    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+    opened: Callable[..., contextlib.AbstractAsyncContextManager[Form]],
 ) -> None:
     async with opened() as form:
         await form.press("end")
@@ -380,7 +380,7 @@ async def test_the_list_is_walked_by_pages_and_to_its_ends(
 
 
 async def test_a_click_chooses_and_a_second_one_edits(
-    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+    opened: Callable[..., contextlib.AbstractAsyncContextManager[Form]],
 ) -> None:
     async with opened() as form:
         await form.pilot.click("ArgumentList", offset=(5, 2))
@@ -397,7 +397,7 @@ async def test_a_click_chooses_and_a_second_one_edits(
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 async def test_every_row_is_as_wide_as_the_list_and_no_word_is_cut(
-    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+    opened: Callable[..., contextlib.AbstractAsyncContextManager[Form]],
     size: tuple[int, int],
 ) -> None:
     async with opened(size) as form:
@@ -414,7 +414,7 @@ async def test_every_row_is_as_wide_as_the_list_and_no_word_is_cut(
 
 
 async def test_nothing_matching_is_said_and_nothing_breaks(
-    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+    opened: Callable[..., contextlib.AbstractAsyncContextManager[Form]],
 ) -> None:
     async with opened() as form:
         await form.press("<xyzzy>", "enter", "f5", "delete", "down", "right", "delete")
@@ -426,7 +426,7 @@ async def test_nothing_matching_is_said_and_nothing_breaks(
 
 
 async def test_a_resize_between_layouts_paints_anew(
-    opened: Callable[..., contextlib._AsyncGeneratorContextManager[Form, None]],
+    opened: Callable[..., contextlib.AbstractAsyncContextManager[Form]],
 ) -> None:
     async with opened((80, 24)) as form:
         await form.press("<dtype>", "enter")

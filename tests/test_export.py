@@ -25,9 +25,8 @@ from tputtui.errors import UsageError
 from tputtui.export import FORMATS, export
 from tputtui.export.startup import start_up
 from tputtui.knobs import KNOBS
-from tputtui.profile import EngineSpec, Profile
+from tputtui.profile import EngineSpec, EngineValue, Profile
 from tputtui.profile.evidence import Change, Evidence
-from tputtui.profile.spec import EngineValue
 from tputtui.profile.spelling import canonical
 
 TUNED = {

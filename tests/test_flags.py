@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tputtui.engine.flags import from_argv, known_flags, to_argv
 from tputtui.errors import UsageError
-from tputtui.profile.spec import EngineValue
+from tputtui.profile import EngineValue
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests import SnapCompare
 from tests.made import MARKS, Stub, frame_of, six_trials
 from tests.screens import on_screen
 from tests.test_screen import app_after
-from tputtui.frame.frame import Frame
+from tputtui.frame import Frame
 from tputtui.goals import parse_goals
 from tputtui.session.session import Session
 from tputtui.ui.app import TputApp

@@ -89,9 +89,7 @@ def test_the_area_is_the_integral_and_time_of_is_its_inverse(level: Level, end_s
         (8.0, 9, 0.0, math.inf),
     ],
 )
-def test_when_a_level_is_reached(
-    level: Ramp | Steps | Bursts | float, wanted: int, after: float, at: float
-) -> None:
+def test_when_a_level_is_reached(level: Level, wanted: int, after: float, at: float) -> None:
     assert Curve(level).reaches(wanted, after) == pytest.approx(at)
 
 

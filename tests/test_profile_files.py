@@ -21,10 +21,9 @@ from tputtui import profile
 from tputtui.errors import ProfileError
 from tputtui.goals import parse_goals
 from tputtui.load.workload import ClosedLoop, Poisson
-from tputtui.profile import EngineSpec, Profile
+from tputtui.profile import EngineSpec, EngineValue, Profile
 from tputtui.profile.resave import resaved
 from tputtui.profile.schema import schema_text
-from tputtui.profile.spec import EngineValue
 
 MANY = 4500 if "FAULT_SEQUENCES" in os.environ else 600
 """Files tried of each kind: 10,000 in all in `make faults`, fewer in `make test`."""

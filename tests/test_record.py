@@ -22,7 +22,7 @@ from tests.rig import Rig
 from tputtui import profile
 from tputtui.engine.protocol import State
 from tputtui.errors import UsageError
-from tputtui.frame.frame import Frame
+from tputtui.frame import Frame
 from tputtui.goals import parse_goals
 from tputtui.hardware import GpuProcess, GpuSample, HardwareSample, MigInstance
 from tputtui.load.workload import Workload

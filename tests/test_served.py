@@ -30,8 +30,7 @@ from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Accounting
 from tputtui.measure.window import figures, latencies
-from tputtui.profile import EngineSpec
-from tputtui.profile.spec import EngineValue
+from tputtui.profile import EngineSpec, EngineValue
 
 MODELS = msgspec.json.encode({"data": [{"id": "the-model", "max_model_len": 4096}]})
 LOAD = Workload(ClosedLoop(4), prompt=Fixed(10), output=Fixed(6))

@@ -47,7 +47,7 @@ LLAMA = Sizes(
 H100 = device_named("h100")
 
 
-def replaced(**values: float | bool) -> Sizes:
+def replaced(**values: float) -> Sizes:
     return Sizes(**({name: getattr(LLAMA, name) for name in Sizes.__slots__} | values))
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.rig import Rig
 from tputtui.errors import KnobError, UsageError
-from tputtui.frame.frame import Frame
+from tputtui.frame import Frame
 from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.frontier import knee

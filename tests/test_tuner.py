@@ -21,8 +21,7 @@ from tputtui.goals import parse_goals
 from tputtui.load.levels import Bursts
 from tputtui.load.workload import ClosedLoop, Poisson, Recorded, TraceFile, Workload
 from tputtui.measure.verdict import Judgement
-from tputtui.profile import EngineSpec
-from tputtui.profile.spec import EngineValue
+from tputtui.profile import EngineSpec, EngineValue
 from tputtui.record.journal import Journal
 from tputtui.record.reading import read_log
 from tputtui.record.resuming import resumed

@@ -10,7 +10,7 @@ import pytest
 from tests.rig import Rig
 from tputtui.engine.protocol import Engine, State
 from tputtui.errors import BootNeeded, CeilingError, EngineError, KnobError, UsageError
-from tputtui.frame.frame import Frame
+from tputtui.frame import Frame
 from tputtui.goals import parse_goals
 from tputtui.load.lengths import Fixed, Uniform
 from tputtui.load.workload import Arrivals, ClosedLoop, Poisson, Workload

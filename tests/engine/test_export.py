@@ -17,8 +17,7 @@ from tputtui.engine import flags, models
 from tputtui.engine.vllm.args import argument_parser, import_vllm, parse_arguments, prepare
 from tputtui.export import export
 from tputtui.export.startup import start_up
-from tputtui.profile import EngineSpec, Profile
-from tputtui.profile.spec import EngineValue
+from tputtui.profile import EngineSpec, EngineValue, Profile
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 

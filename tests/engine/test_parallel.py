@@ -20,8 +20,7 @@ from tputtui.engine.vllm.inproc import VllmEngine
 from tputtui.errors import TputError
 from tputtui.load.lengths import Uniform
 from tputtui.measure.samples import Outcome
-from tputtui.profile import EngineSpec
-from tputtui.profile.spec import EngineValue
+from tputtui.profile import EngineSpec, EngineValue
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 

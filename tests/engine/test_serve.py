@@ -30,8 +30,7 @@ from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.window import latencies
-from tputtui.profile import EngineSpec, Profile
-from tputtui.profile.spec import EngineValue
+from tputtui.profile import EngineSpec, EngineValue, Profile
 
 pytestmark = [pytest.mark.engine, pytest.mark.long, pytest.mark.timeout(900)]
 

@@ -24,14 +24,13 @@ from tputtui.engine.virtual import VirtualHost
 from tputtui.engine.vllm.measured import MeasuredEngine
 from tputtui.engine.vllm.simulated import SimulatedEngine
 from tputtui.errors import UsageError
-from tputtui.frame.frame import Frame
+from tputtui.frame import Frame
 from tputtui.headless import calibrating
 from tputtui.headless.progress import Progress
 from tputtui.load.lengths import Fixed, LogNormal, Uniform
 from tputtui.load.workload import ClosedLoop, Prefix, Workload
 from tputtui.measure.samples import Outcome, RequestSample
-from tputtui.profile import EngineSpec, Profile
-from tputtui.profile.spec import EngineValue
+from tputtui.profile import EngineSpec, EngineValue, Profile
 from tputtui.session.session import Session
 from tputtui.simulate.calibration import save_calibration
 from tputtui.simulate.clock import RealTime, VirtualTime

@@ -19,8 +19,7 @@ from tputtui.engine.models import check_no_secret
 from tputtui.errors import EngineError, UsageError
 from tputtui.export.formats import FORMATS, export
 from tputtui.process.logs import log_through
-from tputtui.profile import EngineSpec, Profile
-from tputtui.profile.spec import EngineValue
+from tputtui.profile import EngineSpec, EngineValue, Profile
 from tputtui.redact import redacted, secret_in
 
 CANARY = "canary-4b1f0c77e9"

@@ -27,8 +27,7 @@ from tputtui.errors import UsageError
 from tputtui.hardware.vendors import GpuReader
 from tputtui.load.lengths import Uniform
 from tputtui.measure.samples import Outcome
-from tputtui.profile import EngineSpec
-from tputtui.profile.spec import EngineValue
+from tputtui.profile import EngineSpec, EngineValue
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("nvidia-smi") is None, reason="no NVIDIA driver here"),

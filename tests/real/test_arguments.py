@@ -24,7 +24,7 @@ from tputtui.engine.parallel import check_in_process
 from tputtui.engine.vllm.simulated import check_possible
 from tputtui.errors import ProfileError, UsageError
 from tputtui.export import export
-from tputtui.profile import EngineSpec, Profile
+from tputtui.profile import EngineSpec, EngineValue, Profile
 from tputtui.profile.flag_kinds import (
     APPENDED,
     FRACTIONS,
@@ -34,7 +34,6 @@ from tputtui.profile.flag_kinds import (
     SWITCHES,
     WHOLE,
 )
-from tputtui.profile.spec import EngineValue
 from tputtui.profile.spelling import OTHER_NAMES, canonical, ceiling_of, named
 from tputtui.redact import secret_in
 

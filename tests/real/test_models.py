@@ -178,7 +178,7 @@ def test_a_model_that_takes_more_than_text_is_refused_as_that(tmp_path: Path) ->
         "model_type": "siglip_vision_model", "hidden_size": 64, "num_hidden_layers": 1,
         "num_attention_heads": 2, "intermediate_size": 64, "image_size": 28, "patch_size": 14,
     }  # fmt: skip
-    config = {
+    config: dict[str, object] = {
         "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3",
         "text_config": text, "vision_config": vision, "torch_dtype": "bfloat16",
     }  # fmt: skip

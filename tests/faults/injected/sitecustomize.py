@@ -28,7 +28,6 @@ from typing import Any
 FAULT, _, COUNT = os.environ.get("FAULT", "").partition(":")
 SCHEDULER = "vllm.v1.core.sched.scheduler"
 HELP = "tputtui.ui.screens.help"
-RUN = "exec_module"
 
 
 def at_call(
@@ -80,7 +79,7 @@ class Finder:
                 act = raise_error if FAULT == "step" else ask_for_a_petabyte
                 module.Scheduler.schedule = at_call(module.Scheduler.schedule, int(COUNT), act)
 
-            setattr(spec.loader, RUN, exec_module)
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
             return spec
         if name == HELP and FAULT == "screen-hangs":
             spec = importlib.machinery.PathFinder.find_spec(name, path)
@@ -90,7 +89,7 @@ class Finder:
                 load(module)
                 module.HelpScreen.__init__ = lambda *_: time.sleep(10**6)
 
-            setattr(spec.loader, RUN, hang)
+            spec.loader.exec_module = hang  # type: ignore[method-assign]
             return spec
         if name in BODIES.get(FAULT, {}):
             return importlib.machinery.ModuleSpec(name, Loader())
@@ -180,7 +179,7 @@ class PacedFinder:
             run(module)
             paced(module)
 
-        setattr(spec.loader, RUN, exec_module)
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 

@@ -322,7 +322,7 @@ def _parameters(hf_config: Any) -> Iterator[tuple[str, Any]]:
 
     try:
         with torch.device("meta"):
-            model: Any = AutoModelForCausalLM.from_config(hf_config)  # type: ignore[no-untyped-call]
+            model: Any = AutoModelForCausalLM.from_config(hf_config)
     except (ValueError, ImportError, KeyError) as error:
         raise UsageError(
             f"transformers does not know the model type {hf_config.model_type!r}, so its "
