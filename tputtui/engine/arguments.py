@@ -252,7 +252,7 @@ def _text(argument: Argument, text: str) -> EngineValue:
 
 
 def _json(argument: Argument, text: str) -> EngineValue:
-    """The value of a JSON text. Text in brackets that is no JSON stays text: it may be a pattern."""
+    """The value of a JSON text. Brackets that are no JSON may be a pattern, and stay text."""
     try:
         value = json.loads(text)
     except ValueError as error:
