@@ -51,9 +51,9 @@ class Seconds:
             values: list[tuple[float, float]] = [(share, getattr(of, name)) for share, of in parts]
             values = [(share, value) for share, value in values if not math.isnan(value)]
             whole = sum(share for share, _ in values)
-            if whole < 0.5:
-                return math.nan
-            return sum(share * value for share, value in values) / whole
+            return (
+                sum(share * value for share, value in values) / whole if whole >= 0.5 else math.nan
+            )
 
         return Bucket(
             start_s,
