@@ -158,7 +158,7 @@ def boot(options: argparse.Namespace, folder: pathlib.Path) -> tuple[Host, Recor
     host = Host(VllmEngine, recorder := Recorder(), load, time.monotonic)
     args = from_argv(ENGINE.format(o=options).split())
     host.order(Boot(Start(EngineSpec(str(folder), args), {}), load=False))
-    host.turn()
+    host.run_pass()
     assert not host.status.failure, host.status.failure
     return host, recorder
 
@@ -170,10 +170,10 @@ def wave(host: Host, recorder: Recorder, requests: int) -> list[RequestSample]:
         SetWorkload(msgspec.structs.replace(host._workload, arrivals=ClosedLoop(requests)), "")
     )
     host.order(RunLoad())
-    host.turn()
+    host.run_pass()
     host.order(HoldLoad())
     while host.status.state in (State.RUNNING, State.DRAINING):
-        host.turn()
+        host.run_pass()
     assert not host.status.failure, host.status.failure
     samples = list(recorder.request_log)[-requests:]
     assert recorder.issued.count - issued == requests == len(samples)

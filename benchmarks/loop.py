@@ -89,7 +89,7 @@ def measured(running: int, queued: int, steps: int) -> tuple[float, float, float
     inside.watch(engine._scheduler, "get_request_counts")
     began_s = time.monotonic()
     while session.recorder.accounting.in_flight < running + queued:
-        host.turn()
+        host.run_pass()
     filling_s = time.monotonic() - began_s
     ours, theirs = [], []
     looked_s = time.monotonic()
@@ -98,7 +98,7 @@ def measured(running: int, queued: int, steps: int) -> tuple[float, float, float
             session.advance()
             looked_s = time.monotonic()
         inside.s, before_s = 0.0, time.thread_time()
-        host.turn()
+        host.run_pass()
         whole_s = time.thread_time() - before_s
         if step >= WARM_UP:
             ours.append((whole_s - inside.s) * 1e6)
@@ -108,10 +108,10 @@ def measured(running: int, queued: int, steps: int) -> tuple[float, float, float
     ran = session.recorder.accounting.running
     began_s = time.monotonic()
     session.steer.load.stop()
-    host.turn()
+    host.run_pass()
     emptying_s = time.monotonic() - began_s
     host.close(0)
-    host.turn()
+    host.run_pass()
     ours.sort()
     p99 = ours[math.ceil(0.99 * len(ours)) - 1]
     print(

@@ -146,7 +146,7 @@ def window(host: Any, recorder: Recorder, go_on: Any, clock: Any) -> Found:
         r for r in recorder.request_log if r.end_s >= began_s and r.outcome is Outcome.FINISHED
     ]
     host.order(StopLoad())
-    host.turn()
+    host.run_pass()
     return Found(
         float(steps[:, STEP["generated_tokens"]].sum()),
         end_s - began_s,
@@ -162,7 +162,7 @@ def known(values: Iterable[float]) -> list[float]:
 
 def boot(host: Any, spec: EngineSpec, *, load: bool = False) -> None:
     host.order(Boot(Start(spec, {}), load=load))
-    host.turn()
+    host.run_pass()
     if host.status.failure:
         raise host.status.failure
 
@@ -211,7 +211,7 @@ def measured(passes: int) -> Reality:
         def go_on(seconds: float) -> None:
             until_s = time.monotonic() + seconds
             while time.monotonic() < until_s:
-                if (wait_s := host.turn()) > 0:
+                if (wait_s := host.run_pass()) > 0:
                     time.sleep(min(wait_s, max(0.0, until_s - time.monotonic())))
 
         put_on(host, name, again, faster)
@@ -234,7 +234,7 @@ def measured(passes: int) -> Reality:
         for again, name in held_out:
             hold_out(host, recorder, again, name)
         host.close(0.0)
-        host.turn()
+        host.run_pass()
     return Reality(spec, calibration, faster, found)
 
 
@@ -384,7 +384,7 @@ def served(entry: Published, folder: Path) -> dict[str, float]:
     began_s = clock() - 1e-9
     ended: list[RequestSample] = []
     while len(ended) < entry.requests:
-        host.turn()
+        host.run_pass()
         if recorder.accounting.issued >= entry.requests:
             host.order(HoldLoad())
         ended = list(recorder.request_log)

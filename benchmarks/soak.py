@@ -221,7 +221,7 @@ def soak(steps: int) -> list[tuple[int, float]]:
     host.order(Boot(Start(EngineSpec("shape:demo"), {"max_num_seqs": 8}), load=True))
     found: list[tuple[int, float]] = []
     for step in range(1, steps + 1):
-        wait_s = host.turn()
+        wait_s = host.run_pass()
         if wait_s > 0:
             clock.advance(min(wait_s, 0.05))
         if step % LOOK_EVERY == 0:

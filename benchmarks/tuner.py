@@ -122,7 +122,7 @@ class Virtual:
     def run(self, seconds: float) -> None:
         until_s, look_s = self.clock() + seconds, self.clock()
         while self.clock() < until_s:
-            wait_s = self._host.turn()
+            wait_s = self._host.run_pass()
             if wait_s > 0:
                 self.clock.advance(min(wait_s, 0.05))
             if self.clock() >= look_s:

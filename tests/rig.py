@@ -52,7 +52,7 @@ class Rig:
 
     def turn(self) -> None:
         """One turn of the loop; idle time passes in small pieces."""
-        wait_s = self.host.turn()
+        wait_s = self.host.run_pass()
         if wait_s > 0:
             self.clock.advance(min(wait_s, 0.05))
 

@@ -18,7 +18,7 @@ from tputtui.attach.address import Address, parse_addresses
 from tputtui.attach.bucketed import latency_of
 from tputtui.attach.fleet import Fleet
 from tputtui.attach.poller import News
-from tputtui.attach.reading import Histogram, Reading, Unreadable, read_metrics
+from tputtui.attach.reading import MetricHistogram, Reading, Unreadable, read_metrics
 from tputtui.attach.track import Server, Standing, Track
 from tputtui.errors import UsageError
 from tputtui.redact import redacted
@@ -341,7 +341,7 @@ def test_a_silence_is_a_gap_on_the_chart(track: Track) -> None:
 
 
 def test_a_percentile_lies_between_the_bounds_of_its_buckets() -> None:
-    found = latency_of(Histogram((0.1, 0.25, 0.5, math.inf), (0, 9000, 10000, 10000), 2100.0))
+    found = latency_of(MetricHistogram((0.1, 0.25, 0.5, math.inf), (0, 9000, 10000, 10000), 2100.0))
     assert found.mean == pytest.approx(0.21)
     assert (found.p50.low, found.p50.high) == (0.1, 0.25)
     # Rank 9,000 is the last in its bucket: by chance it may be the next.
@@ -350,9 +350,9 @@ def test_a_percentile_lies_between_the_bounds_of_its_buckets() -> None:
 
 
 def test_few_samples_bound_a_high_percentile_on_one_side_only() -> None:
-    found = latency_of(Histogram((0.1, 0.25, math.inf), (0, 20, 20), 4.0))
+    found = latency_of(MetricHistogram((0.1, 0.25, math.inf), (0, 20, 20), 4.0))
     assert (found.p99.low, found.p99.high) == (0.1, math.inf)
-    assert math.isnan(latency_of(Histogram((0.1, math.inf), (0, 0), 0.0)).p50.low)
+    assert math.isnan(latency_of(MetricHistogram((0.1, math.inf), (0, 0), 0.0)).p50.low)
 
 
 def test_bounds_hold_the_true_percentile_as_often_as_they_say() -> None:
@@ -365,7 +365,7 @@ def test_bounds_hold_the_true_percentile_as_often_as_they_say() -> None:
     for _ in range(400):
         samples = rng.exponential(0.2, 300)
         counts = tuple(float((samples <= edge).sum()) for edge in edges)
-        found = latency_of(Histogram(tuple(edges), counts, float(samples.sum())))
+        found = latency_of(MetricHistogram(tuple(edges), counts, float(samples.sum())))
         for share, each in zip(true, (found.p50, found.p90, found.p99), strict=True):
             hits[share] += each.low < true[share] <= each.high
     assert all(hit >= 0.95 * 400 for hit in hits.values()), hits

@@ -369,7 +369,7 @@ class Driven:
         self.clock, self.recorder = VirtualTime(), Recorder()
         self.host = Host(lambda: FakeEngine(self.clock), self.recorder, load, self.clock)
         self.host.order(Boot(Start(EngineSpec("shape:demo"), a.as_dict()), load=True))
-        self.host.turn()
+        self.host.run_pass()
         self.observer = Observer(self.recorder, self.clock())
         self.profile = Profile(EngineSpec("shape:demo"), load, {}, goals=goals)
         self.comparing = Comparing(Side(a), Side(b), load, goals, self.clock())
@@ -390,7 +390,7 @@ class Driven:
                 self.legs.append(leg)
             end_s = self.clock() + 0.25
             while self.clock() < end_s:
-                wait_s = self.host.turn()
+                wait_s = self.host.run_pass()
                 if wait_s > 0:
                     self.clock.advance(min(wait_s, 0.05))
             # Where the leg is measured, before it is told.

@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 
 from tests.test_screen import app_after
 from tputtui import cli
-from tputtui.cli.settings import SETTINGS, Setting, resolved
+from tputtui.cli.settings import OPTIONS, Option, resolved
 from tputtui.cli.user_config import read_config
 from tputtui.errors import UsageError
 from tputtui.ui.app import TputApp
 from tputtui.ui.keys import bound, check_keys, listed_of
 
 SOURCES = ("flag", "environment", "profile", "config")
-SWITCHES = [setting for setting in SETTINGS if setting.switch]
+SWITCHES = [setting for setting in OPTIONS if setting.switch]
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for setting in SETTINGS:
+    for setting in OPTIONS:
         monkeypatch.delenv(setting.variable, raising=False)
     monkeypatch.delenv("TPUTTUI_CONFIG", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
@@ -46,8 +46,8 @@ def shown(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, tuple[An
     return {name: (row["value"], row["source"]) for name, row in found["settings"].items()}
 
 
-@given(st.sampled_from([s for s in SETTINGS if not s.switch]), st.sets(st.sampled_from(SOURCES)))
-def test_the_first_source_that_says_something_wins(setting: Setting, sources: set[str]) -> None:
+@given(st.sampled_from([s for s in OPTIONS if not s.switch]), st.sets(st.sampled_from(SOURCES)))
+def test_the_first_source_that_says_something_wins(setting: Option, sources: set[str]) -> None:
     said = {name: {setting.name: f"from the {name}"} for name in SOURCES if name in sources}
     environ = {setting.variable: said["environment"][setting.name]} if "environment" in said else {}
     found = resolved(
@@ -59,7 +59,7 @@ def test_the_first_source_that_says_something_wins(setting: Setting, sources: se
 
 
 @pytest.mark.parametrize("setting", SWITCHES, ids=lambda s: s.name)
-def test_switches_take_the_usual_words_and_no_others(setting: Setting) -> None:
+def test_switches_take_the_usual_words_and_no_others(setting: Option) -> None:
     for text, on in (("1", True), ("YES", True), ("off", False), ("0", False), ("false", False)):
         assert resolved({}, {setting.variable: text}, {}, {})[setting.name].on is on
     with pytest.raises(ValueError, match="neither on nor off"):
@@ -151,7 +151,7 @@ def test_the_table_names_the_file_and_every_setting(
     assert cli.main(["config", "show"]) == 0
     text = capsys.readouterr().out
     assert str(home / "tputtui" / "config.yaml") in text
-    for setting in SETTINGS:
+    for setting in OPTIONS:
         assert f"\n{setting.name} " in text
     assert "keys.undo" in text
 
@@ -216,7 +216,7 @@ def test_the_flags_of_a_run_are_the_settings() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tputtui", "--help"], capture_output=True, text=True, check=True
     )
-    for setting in SETTINGS:
+    for setting in OPTIONS:
         assert f"{setting.flag}" in done.stdout
 
 

@@ -17,7 +17,7 @@ from tputtui.errors import UsageError
 from tputtui.profile import EngineValue
 from tputtui.ui.app import TputApp
 from tputtui.ui.canvas import Canvas
-from tputtui.ui.draft import Draft
+from tputtui.ui.draft import ArgumentDraft
 from tputtui.ui.screens.engine import EngineForm
 from tputtui.ui.theme import THEMES
 
@@ -134,7 +134,7 @@ def opened() -> Callable[..., contextlib.AbstractAsyncContextManager[Form]]:
 
 
 def found(words: str, view: str = "all") -> list[str]:
-    entries = Draft(ARGUMENTS, CURRENT).entries(view, words)
+    entries = ArgumentDraft(ARGUMENTS, CURRENT).entries(view, words)
     return [entry if isinstance(entry, str) else entry.name for entry in entries]
 
 
@@ -164,7 +164,7 @@ def test_what_decides_throughput_stands_first_and_other_spellings_last() -> None
 
 
 def test_a_value_is_put_reset_and_given_back_exactly() -> None:
-    draft = Draft(ARGUMENTS, CURRENT)
+    draft = ArgumentDraft(ARGUMENTS, CURRENT)
     of = draft.arguments
     draft.put(of["max_num_seqs"], "256")
     draft.put(of["tensor_parallel_size"], "1")

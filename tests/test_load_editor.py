@@ -20,7 +20,7 @@ from tputtui.errors import UsageError
 from tputtui.load.generator import Generator
 from tputtui.load.hits import predicted_hits, walk
 from tputtui.load.lengths import Fixed, LogNormal, Uniform
-from tputtui.load.preview import Preview, Spread, preview
+from tputtui.load.preview import LengthSpread, Preview, preview
 from tputtui.load.sections import FIELDS, form_of, from_texts
 from tputtui.load.workload import (
     ClosedLoop,
@@ -164,13 +164,13 @@ def test_every_example_is_of_the_form_it_is_an_example_of() -> None:
 
 
 def test_mean_p95_and_counts_of_lengths() -> None:
-    spread = Spread((1, 2, 2, 3))
+    spread = LengthSpread((1, 2, 2, 3))
     assert (spread.mean, spread.p95) == (2.0, 3)
     assert spread.counts([0.5, 1.5, 2.5, 3.5]) == [1, 2, 1]
     # A length is as wide as one token: a column of half a token has half of it.
     assert spread.counts([1.5, 2.0, 2.5]) == [1, 1]
-    assert Spread(tuple(range(1, 101))).p95 == 95
-    assert math.isnan(Spread(()).mean)
+    assert LengthSpread(tuple(range(1, 101))).p95 == 95
+    assert math.isnan(LengthSpread(()).mean)
 
 
 def test_a_closed_loop_of_fixed_lengths() -> None:

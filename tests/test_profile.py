@@ -10,7 +10,7 @@ from tputtui.errors import ProfileError
 from tputtui.load.lengths import Fixed, LogNormal, Uniform
 from tputtui.load.workload import ClosedLoop, Poisson, Workload
 from tputtui.profile import EngineSpec, Profile
-from tputtui.profile.evidence import Evidence, Figure, Machine, Measured, Model, Span
+from tputtui.profile.evidence import Evidence, Figure, Machine, Measured, MeasuredWindow, Model
 
 
 def evidence_of(
@@ -19,7 +19,8 @@ def evidence_of(
     """Evidence with these figures."""
     figures = {name: Figure(value, 0.9 * value, 1.1 * value, 60) for name, value in values.items()}
     found = Measured(
-        date="2026-11-25T14:00:00+00:00", window=Span("steady", 60.0, 812), figures=figures,
+        date="2026-11-25T14:00:00+00:00", window=MeasuredWindow("steady", 60.0, 812),
+        figures=figures,
         knobs={"max_num_seqs": 64, "enable_prefix_caching": True}, ceilings={"max_num_seqs": 256},
         load="96 in flight · prompt 1-3", seed=7, model=Model("m", config_sha256="ab12"),
         machine=Machine("cpu", [], "", {"vllm": "0.32.0"}),

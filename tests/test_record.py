@@ -166,8 +166,8 @@ def test_every_second_of_a_run_is_seen_again_as_it_was(run: Recorded, log: Path)
         assert seen.generated_tokens == live.generated_tokens
         assert seen.marks == live.marks
         assert seen.window == live.window
-        assert [(t.number, t.turned, t.knobs) for t in seen.trials] == [
-            (t.number, t.turned, t.knobs) for t in live.trials
+        assert [(t.number, t.changed, t.knobs) for t in seen.trials] == [
+            (t.number, t.changed, t.knobs) for t in live.trials
         ]
         for name in ("figures", "now"):
             for field in fields(getattr(live, name)):

@@ -264,7 +264,7 @@ async def test_above_the_ceiling_a_boot_is_offered_once_with_its_cost() -> None:
         await pilot.press("right_square_bracket")
         await pilot.pause()
         await pilot.press("enter")
-        app.rig.host.turn()
+        app.rig.host.run_pass()
         assert app.session.steer.limits.ceilings.max_num_seqs == 512
         assert app.session.steer.limits.asked("max_num_seqs") == 512
 

@@ -14,7 +14,7 @@ from tputtui.errors import TputError, UsageError
 from tputtui.experiments.tuner.proposers import SEARCHES, search_of
 from tputtui.experiments.tuner.search import Ask, Search, Seen
 from tputtui.experiments.tuner.space import (
-    Axis,
+    Dimension,
     Space,
     describe_axes,
     levels_around,
@@ -25,7 +25,7 @@ from tputtui.experiments.tuner.space import (
 BOOTED, CEILINGS = FakeEngine.BOOTED, FakeEngine.CEILINGS
 SEQS = (4, 8, 16, 32, 64, 128, 256)
 TOKENS = (128, 256, 512, 1024, 2048)
-GRID = Space((Axis("max_num_seqs", SEQS), Axis("max_num_batched_tokens", TOKENS)), (6, 4))
+GRID = Space((Dimension("max_num_seqs", SEQS), Dimension("max_num_batched_tokens", TOKENS)), (6, 4))
 
 
 class World:
@@ -84,8 +84,8 @@ def run(
 class TestSpace:
     def test_what_is_varied_when_nothing_is_said(self) -> None:
         seqs, tokens = usual_axes(BOOTED, CEILINGS)
-        assert seqs == Axis("max_num_seqs", (4, 8, 16, 32, 64, 128, 256))
-        assert tokens == Axis("max_num_batched_tokens", (128, 256, 512, 1024, 2048))
+        assert seqs == Dimension("max_num_seqs", (4, 8, 16, 32, 64, 128, 256))
+        assert tokens == Dimension("max_num_batched_tokens", (128, 256, 512, 1024, 2048))
 
     def test_more_sequences_than_requests_are_not_tried(self) -> None:
         seqs, _ = usual_axes(BOOTED.with_value("max_num_seqs", 64), CEILINGS, 24)
@@ -312,7 +312,7 @@ class TestLoad:
 def test_whatever_is_told_it_asks_within_the_space_and_ends(
     name: str, seed: int, load: bool, data: st.DataObject
 ) -> None:
-    axes = (Axis("max_num_seqs", (4, 8, 16)), Axis("max_num_batched_tokens", (8, 64)))
+    axes = (Dimension("max_num_seqs", (4, 8, 16)), Dimension("max_num_batched_tokens", (8, 64)))
     levels, at = levels_around(8.0, whole=False) if load else ((math.nan,), 0)
     space = Space(axes, (2, 1), levels, at, capped=load and data.draw(st.booleans()))
     search = search_of(name, space, seed)

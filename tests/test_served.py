@@ -57,7 +57,7 @@ class Driven:
         end_s = time.monotonic() + most_s
         while not done():
             assert time.monotonic() < end_s, self.host.status
-            self.host.turn(min(0.01, max(0.0, self.host.turn())))
+            self.host.run_pass(min(0.01, max(0.0, self.host.run_pass())))
         return self
 
     def ended(self, n: int) -> Driven:
@@ -71,7 +71,7 @@ class Driven:
 
     def close(self) -> None:
         self.host.close(1.0)
-        self.host.turn()
+        self.host.run_pass()
 
 
 @pytest.fixture

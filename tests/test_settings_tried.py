@@ -73,7 +73,7 @@ def test_the_same_setting_measured_twice_is_one_row_and_one_point_of_both_window
     frame = rig.session.advance()
     assert [row.number for row in frame.trials] == [2, 1]
     row = frame.trials[-1]
-    assert row.turned == "max_num_seqs 8 → 32"
+    assert row.changed == "max_num_seqs 8 → 32"
     assert row.against == 2
     assert row.differences[0].judgement is Judgement.BETTER
     assert len(row.spans) == 2

@@ -38,7 +38,7 @@ class TestBeforeAfter:
         rig.run(1.0)
         frame = rig.session.advance()
         assert [trial.number for trial in frame.trials] == [1, 2]
-        assert frame.trials[-1].turned == "max_num_seqs 64 → 16"
+        assert frame.trials[-1].changed == "max_num_seqs 64 → 16"
         assert frame.trials[-1].differences == ()
         rig.run(30.0)
         frame = rig.session.advance()
@@ -213,7 +213,7 @@ class TestHistory:
         rig.session.steer.engine.boot_higher(refusal.value.name, refusal.value.value)
         rig.run(5.0)
         frame = rig.session.advance()
-        assert frame.trials[-1].turned.startswith("another engine, max_num_seqs 64 → 300")
+        assert frame.trials[-1].changed.startswith("another engine, max_num_seqs 64 → 300")
         with pytest.raises(BootNeeded, match="another engine"):
             rig.session.steer.jump(1)
         rig.session.steer.jump(1, boot=True)

@@ -14,9 +14,24 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from tputtui.errors import CeilingError, KnobError, nearest
 
-__all__ = ["KNOBS", "UNTOLD", "Knob", "Knobs", "checked", "coarse_step", "differing", "fine_step",
-           "knob", "known", "parse_value", "shorthand", "spoken",
-           "started_at", "turned", "whole_number"]  # fmt: skip
+__all__ = [
+    "KNOBS",
+    "UNTOLD",
+    "Knob",
+    "Knobs",
+    "checked",
+    "coarse_step",
+    "differing",
+    "fine_step",
+    "kept_limits",
+    "knob",
+    "known",
+    "parse_value",
+    "shorthand",
+    "spoken",
+    "started_at",
+    "whole_number",
+]  # fmt: skip
 
 
 UNTOLD = 2**62
@@ -207,7 +222,7 @@ def shorthand(values: Mapping[str, int]) -> str:
     return ", ".join([main, *rest]) if main else ", ".join(rest)
 
 
-def turned(knobs: Knobs, booted: Knobs) -> dict[str, int]:
+def kept_limits(knobs: Knobs, booted: Knobs) -> dict[str, int]:
     """The limits of `knobs` worth keeping: the main three, and others that differ from the boot.
 
     Limits that a server does not report are left out.

@@ -110,7 +110,7 @@ class Served:
         """Orders, arrivals, one step; every request must be in exactly one place after it."""
         for _ in range(times):
             seen = self.recorder.steps.count
-            self.host.turn()
+            self.host.run_pass()
             if self.host.status.failure is not None:
                 raise self.host.status.failure
             books = self.recorder.accounting
@@ -184,7 +184,7 @@ class Bench:
     def close(self) -> None:
         if self._served is not None:
             assert self._served.session.close(PATIENCE_S)
-            self._served.host.turn()
+            self._served.host.run_pass()
         self._served = None
 
 

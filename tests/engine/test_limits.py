@@ -330,7 +330,7 @@ saved = profile.load(Path(sys.argv[1]))
 session = Session(lambda: VllmEngine(executor_class()), saved)
 session.host.order(Boot(Start(saved.engine, saved.knobs), load=True))
 for _ in range(30):
-    session.host.turn()
+    session.host.run_pass()
 scheduler = session.host._engine._engine.engine_core.engine_core.scheduler
 steps = session.recorder.steps.between(float("-inf"))
 print(json.dumps({

@@ -109,7 +109,7 @@ def test_a_compiled_model_goes_with_its_engine(own: Served) -> None:
     gc.collect()
     assert model() is not None
     own.host.close(0.0)
-    own.host.turn()
+    own.host.run_pass()
     assert own.host.status.state is State.STOPPED
     assert model() is None
 
@@ -150,7 +150,7 @@ if __name__ == "__main__":
     seen = [boot(tokens) for tokens in (1024, 2048) * (int(sys.argv[1]) // 2)]
     served.drain(at_most=300)
     assert served.session.close(PATIENCE_S)
-    served.host.turn()
+    served.host.run_pass()
     print(json.dumps([first, *seen]))
 """
 

@@ -182,7 +182,7 @@ def test_attach_counts_what_a_driven_load_was_served(server: Server) -> None:
         end = time.monotonic() + PATIENCE_S
         while not done():
             assert time.monotonic() < end, host.status
-            host.turn()
+            host.run_pass()
         return fleet.look()
 
     poller.start()
@@ -203,7 +203,7 @@ def test_attach_counts_what_a_driven_load_was_served(server: Server) -> None:
         (told,) = fleet.look().servers
     finally:
         host.close(5)
-        host.turn()
+        host.run_pass()
         poller.stop()
     account, facts = recorder.accounting, host.status.facts
     assert account.balanced

@@ -66,7 +66,7 @@ class Simulated:
         assert isinstance(host, VirtualHost)
         self.host, self.recorder = host, self.session.recorder
         self.host.order(Boot(Start(spec, {}), load=True))
-        self.host.turn()
+        self.host.run_pass()
         if self.host.status.failure:
             raise self.host.status.failure
 
@@ -271,13 +271,13 @@ def test_real_time_and_virtual_time_agree() -> None:
     host = session.host
     assert isinstance(host, Host)
     host.order(Boot(Start(spec, {}), load=True))
-    host.turn()
+    host.run_pass()
     began_s = clock()
     while clock() - began_s < 3.0:
-        host.turn()
+        host.run_pass()
     paced = medians(session, began_s)
     host.close(0)
-    host.turn()
+    host.run_pass()
     assert paced[0] == pytest.approx(virtual[0], rel=0.1)
     assert paced[1] == pytest.approx(virtual[1], rel=0.15)
 

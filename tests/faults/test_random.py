@@ -198,7 +198,7 @@ class AnythingGoes(RuleBasedStateMachine):
     @rule(turns=st.integers(1, 40))
     def run(self, turns: int) -> None:
         for _ in range(turns):
-            wait_s = self.host.turn()
+            wait_s = self.host.run_pass()
             assert self.session.recorder.accounting.balanced
             if wait_s > 0:
                 self.clock.advance(min(wait_s, 0.05))
@@ -238,7 +238,7 @@ class AnythingGoes(RuleBasedStateMachine):
         self.plan.clear()
         self.session.host.close(0)
         while self.session.host.status.state is not State.STOPPED:
-            self.host.turn()
+            self.host.run_pass()
         books = self.session.advance().accounting
         assert books.balanced
         assert books.in_flight == 0

@@ -69,7 +69,7 @@ def test_a_great_many_requests_due_at_once_hold_up_neither_steps_nor_orders() ->
     longest_s, turns = 0.0, 0
     while session.recorder.accounting.in_flight < QUEUED:
         began_s = time.thread_time()
-        host.turn()
+        host.run_pass()
         longest_s, turns = max(longest_s, time.thread_time() - began_s), turns + 1
         assert session.recorder.accounting.balanced
     # In many turns, each with a step in it; 40 ms of sending and a step are far below this. (What
@@ -79,7 +79,7 @@ def test_a_great_many_requests_due_at_once_hold_up_neither_steps_nor_orders() ->
     assert longest_s < 2.0
     # An order is in force by the next step, and a frame comes at once.
     session.steer.limits.set("max_num_seqs", 4)
-    host.turn()
+    host.run_pass()
     assert host.status.knobs.max_num_seqs == 4
     began_s = time.thread_time()
     frame = session.advance()
@@ -87,10 +87,10 @@ def test_a_great_many_requests_due_at_once_hold_up_neither_steps_nor_orders() ->
     assert frame.accounting.waiting > 0.99 * QUEUED
     # All of it can be thrown away.
     session.steer.load.stop()
-    host.turn()
+    host.run_pass()
     books = session.advance().accounting
     assert books.in_flight == 0
     assert books.aborted + books.finished == books.issued >= QUEUED
     host.close(0)
-    host.turn()
+    host.run_pass()
     assert host.status.state is State.STOPPED

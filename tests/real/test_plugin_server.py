@@ -45,7 +45,7 @@ class Driven:
         assert isinstance(self.session.host, Host)
         self.host = self.session.host
         self.host.order(Boot(Start(spec, {}), load=False))
-        self.host.turn()
+        self.host.run_pass()
         assert self.host.status.failure is None, self.host.status.failure
 
     @property
@@ -58,7 +58,7 @@ class Driven:
         end = time.monotonic() + PATIENCE_S
         while not done():
             assert time.monotonic() < end, self.host.status
-            self.host.turn()
+            self.host.run_pass()
             assert self.host.status.failure is None, self.host.status.failure
 
     def run(self, seconds: float) -> None:
@@ -67,12 +67,12 @@ class Driven:
 
     def drain(self) -> None:
         self.host.order(HoldLoad())
-        self.host.turn()
+        self.host.run_pass()
         self.turn_until(lambda: self.host.status.state is State.READY)
 
     def close(self) -> None:
         self.host.close(5)
-        self.host.turn()
+        self.host.run_pass()
 
 
 @pytest.fixture(scope="module", params=ENGINES)

@@ -150,7 +150,7 @@ def served(scheduling: str) -> Iterator[Exact]:
         served = Exact()
         yield served
         assert served.session.close(60.0)
-        served.host.turn()
+        served.host.run_pass()
 
 
 # -- what is there -------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tputtui.attach.reading import Histogram
+from tputtui.attach.reading import MetricHistogram
 from tputtui.text.format import MISSING
 
 __all__ = ["Bucketed", "Latency", "latency_of", "pooled"]
@@ -51,7 +51,7 @@ class Latency:
     p99: Bucketed
 
 
-def latency_of(histogram: Histogram) -> Latency:
+def latency_of(histogram: MetricHistogram) -> Latency:
     """Mean and percentiles of a histogram's samples.
 
     A percentile's interval reaches from the bucket of its lowest rank to that of its highest. The
@@ -64,13 +64,13 @@ def latency_of(histogram: Histogram) -> Latency:
     return Latency(n, mean, *(_between(histogram, share) for share in (0.5, 0.9, 0.99)))
 
 
-def pooled(histograms: Iterable[Histogram]) -> Histogram | None:
+def pooled(histograms: Iterable[MetricHistogram]) -> MetricHistogram | None:
     """Merge the samples of several histograms; None without any, or where their buckets differ."""
     parts = list(histograms)
     if not parts or any(each.bounds != parts[0].bounds for each in parts):
         return None
     counts = tuple(map(sum, zip(*(each.counts for each in parts), strict=True)))
-    return Histogram(parts[0].bounds, counts, sum(each.total for each in parts))
+    return MetricHistogram(parts[0].bounds, counts, sum(each.total for each in parts))
 
 
 def _edge(bound_s: float) -> str:
@@ -78,7 +78,7 @@ def _edge(bound_s: float) -> str:
     return f"{bound_s:g} s" if bound_s >= 1 else f"{bound_s * 1e3:g} ms"
 
 
-def _between(histogram: Histogram, share: float) -> Bucketed:
+def _between(histogram: MetricHistogram, share: float) -> Bucketed:
     n = histogram.n
     if n <= 0:
         return Bucketed(math.nan, math.nan)

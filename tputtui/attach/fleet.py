@@ -10,7 +10,7 @@ from typing import Protocol
 
 from tputtui.attach.address import Address
 from tputtui.attach.poller import News
-from tputtui.attach.span import Figures, added
+from tputtui.attach.span import ServerFigures, added
 from tputtui.attach.track import Server, Track
 
 __all__ = ["Fleet", "Looked", "Scrapes"]
@@ -33,7 +33,7 @@ class Looked:
 
     t_s: float
     servers: tuple[Server, ...]
-    total: Figures
+    total: ServerFigures
     counted: int
 
 
@@ -75,9 +75,9 @@ class Fleet:
         return Looked(now_s, servers, _total([server.now for server in counted]), len(counted))
 
 
-def _total(figures: Sequence[Figures]) -> Figures:
+def _total(figures: Sequence[ServerFigures]) -> ServerFigures:
     kv = [each.kv_frac for each in figures if not math.isnan(each.kv_frac)]
-    return Figures(
+    return ServerFigures(
         generated_per_s=added(each.generated_per_s for each in figures),
         prompt_per_s=added(each.prompt_per_s for each in figures),
         ended_per_s=added(each.ended_per_s for each in figures),

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tputtui.attach.dialects import DIALECTS, Dialect
 
-__all__ = ["EngineReading", "Histogram", "Reading", "Unreadable", "read_metrics"]
+__all__ = ["EngineReading", "MetricHistogram", "Reading", "Unreadable", "read_metrics"]
 
 SAME_START_S = 0.5
 """Start times further apart than this, in s, belong to two runs."""
@@ -37,7 +37,7 @@ class Unreadable(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Histogram:
+class MetricHistogram:
     """Buckets as published: `counts[i]` samples are at most `bounds[i]`; the last is infinite.
 
     total: the sum of all samples, in the histogram's unit; NaN if not published.
@@ -59,7 +59,7 @@ class EngineReading:
 
     gauges: Mapping[str, float]
     counters: Mapping[str, float]
-    histograms: Mapping[str, Histogram]
+    histograms: Mapping[str, MetricHistogram]
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +272,7 @@ class _Collector:
             if bounds[-1] != math.inf or not rising:
                 self._nonsense[f"{key} buckets"] = None
                 continue
-            histograms[key] = Histogram(bounds, counts, values["sum"].get(key, math.nan))
+            histograms[key] = MetricHistogram(bounds, counts, values["sum"].get(key, math.nan))
         return EngineReading(values["gauges"], values["counters"], histograms)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from tputtui.attach.span import Figures
+from tputtui.attach.span import ServerFigures
 from tputtui.measure.history import Bucket, History
 
 __all__ = ["Seconds"]
@@ -23,9 +23,9 @@ class Seconds:
     def __init__(self, start_s: float, late_s: float) -> None:
         self.history = History(start_s)
         self._late_s = late_s
-        self._intervals: list[tuple[float, float, Figures]] = []
+        self._intervals: list[tuple[float, float, ServerFigures]] = []
 
-    def add(self, from_s: float, to_s: float, figures: Figures) -> None:
+    def add(self, from_s: float, to_s: float, figures: ServerFigures) -> None:
         """Add the figures between two consecutive scrapes."""
         self._intervals.append((from_s, to_s, figures))
         self._close(to_s)

@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tputtui.attach.reading import SAME_START_S, EngineReading, Histogram, Reading
+from tputtui.attach.reading import SAME_START_S, EngineReading, MetricHistogram, Reading
 
-__all__ = ["Figures", "Span", "added"]
+__all__ = ["ScrapeSpan", "ServerFigures", "added"]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class ServerFigures:
     """Rates over a span, and states at its end; NaN for a figure that is not published."""
 
     generated_per_s: float = math.nan
@@ -43,7 +43,7 @@ class Figures:
     """Share of the KV cache in use on the fullest engine."""
 
 
-class Span:
+class ScrapeSpan:
     """Readings of one server over the last `length_s` seconds."""
 
     def __init__(self, length_s: float) -> None:
@@ -75,17 +75,17 @@ class Span:
         """Drop all readings, so that no rate reaches back beyond the next one."""
         self._kept.clear()
 
-    def last_interval(self) -> Span:
+    def last_interval(self) -> ScrapeSpan:
         """A span of only the two newest readings."""
-        made = Span(self._length_s)
+        made = ScrapeSpan(self._length_s)
         made._kept.extend(list(self._kept)[-2:])
         return made
 
-    def by_engine(self) -> dict[str, Figures]:
+    def by_engine(self) -> dict[str, ServerFigures]:
         """Figures of each engine of the latest reading."""
         return {engine: self._figures([engine]) for engine in self._engines()}
 
-    def total(self) -> Figures:
+    def total(self) -> ServerFigures:
         """Figures of all engines together."""
         return self._figures(self._engines())
 
@@ -94,7 +94,7 @@ class Span:
         counted = (self._counted(engine, key) for engine in self._engines())
         return added(ends[2] - ends[1] for ends in counted if ends is not None)
 
-    def histograms(self, key: str) -> list[Histogram]:
+    def histograms(self, key: str) -> list[MetricHistogram]:
         """The samples over the span, one histogram for each engine that publishes `key`."""
         histograms = (self._histogram(engine, key) for engine in self._engines())
         return [each for each in histograms if each is not None]
@@ -104,7 +104,7 @@ class Span:
     def _engines(self) -> list[str]:
         return list(self.latest.engines) if self.latest else []
 
-    def _figures(self, engines: list[str]) -> Figures:
+    def _figures(self, engines: list[str]) -> ServerFigures:
         def gauges(key: str) -> list[float]:
             latest = self.latest
             values = [latest.engines[e].gauges.get(key) for e in engines] if latest else []
@@ -115,7 +115,7 @@ class Span:
             return added((ends[2] - ends[1]) / ends[0] for ends in counted if ends is not None)
 
         looked_up, cached, kv = rate("looked_up"), rate("cached"), gauges("kv_frac")
-        return Figures(
+        return ServerFigures(
             rate("generated"),
             rate("prompt"),
             rate("ended"),
@@ -130,7 +130,7 @@ class Span:
     def _counted(self, engine: str, key: str) -> tuple[float, float, float] | None:
         return self._ends(engine, lambda reading: reading.counters.get(key))
 
-    def _histogram(self, engine: str, key: str) -> Histogram | None:
+    def _histogram(self, engine: str, key: str) -> MetricHistogram | None:
         ends = self._ends(engine, lambda reading: reading.histograms.get(key))
         if ends is None:
             return None
@@ -138,7 +138,7 @@ class Span:
         if before.bounds != after.bounds:
             return None
         counts = tuple(b - a for a, b in zip(before.counts, after.counts, strict=True))
-        return Histogram(after.bounds, counts, after.total - before.total)
+        return MetricHistogram(after.bounds, counts, after.total - before.total)
 
     def _ends(
         self, engine: str, pick: Callable[[EngineReading], T | None]
@@ -180,7 +180,7 @@ def _went_back(before: Mapping[str, float], after: Mapping[str, float]) -> bool:
     return any(after.get(key, value) < value for key, value in before.items())
 
 
-def _shrank(before: Mapping[str, Histogram], after: Mapping[str, Histogram]) -> bool:
+def _shrank(before: Mapping[str, MetricHistogram], after: Mapping[str, MetricHistogram]) -> bool:
     return any(
         old.bounds == after[key].bounds
         and any(b < a for a, b in zip(old.counts, after[key].counts, strict=True))

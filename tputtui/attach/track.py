@@ -16,7 +16,7 @@ from tputtui.attach.address import Address
 from tputtui.attach.bucketed import Latency, latency_of, pooled
 from tputtui.attach.reading import SAME_START_S, Reading
 from tputtui.attach.seconds import Seconds
-from tputtui.attach.span import Figures, Span
+from tputtui.attach.span import ScrapeSpan, ServerFigures
 from tputtui.measure.history import History
 from tputtui.measure.samples import Mark
 
@@ -60,15 +60,15 @@ class Server:
     """Seconds since its last restart; NaN if there was none in the last minute."""
     restarts: int
     """How many restarts were seen."""
-    now: Figures
+    now: ServerFigures
     """Figures of the last interval between two scrapes."""
     interval_s: float
     """Length of that interval in s."""
-    window: Figures
+    window: ServerFigures
     """Figures of the last minute, at most."""
     window_s: float
     """Length of that window in s."""
-    engines: Mapping[str, Figures]
+    engines: Mapping[str, ServerFigures]
     """Figures of each data-parallel engine over the window, by its label."""
     latencies: Mapping[str, Latency]
     """Latencies over the window, in s, by the names of LATENCIES."""
@@ -112,15 +112,15 @@ class _Runs:
 class _Found(NamedTuple):
     """The figures of a span: the part of a Server that only a scrape changes."""
 
-    now: Figures
+    now: ServerFigures
     interval_s: float
-    window: Figures
+    window: ServerFigures
     window_s: float
-    engines: Mapping[str, Figures]
+    engines: Mapping[str, ServerFigures]
     latencies: Mapping[str, Latency]
 
 
-def _found_in(span: Span) -> _Found:
+def _found_in(span: ScrapeSpan) -> _Found:
     last = span.last_interval()
     latencies = {}
     for key in LATENCIES:
@@ -142,7 +142,7 @@ class Track:
         self.address = address
         self.about = About()
         self._period_s = period_s
-        self._span = Span(SPAN_S)
+        self._span = ScrapeSpan(SPAN_S)
         self._seconds = Seconds(began_s, _LATE_PERIODS * period_s)
         self._marks: list[Mark] = []
         self._runs = _Runs()

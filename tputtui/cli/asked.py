@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from tputtui.cli.arguments import together, typed_arguments
-from tputtui.cli.settings import SETTINGS, THEMES, Value, resolved
+from tputtui.cli.settings import OPTIONS, THEMES, Value, resolved
 
 if TYPE_CHECKING:
     from tputtui.cli.user_config import Config
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tputtui.profile import EngineSpec, Profile
     from tputtui.report.prometheus import Exporter
 
-__all__ = ["Asked", "asked_of", "exporter_of", "profile_settings"]
+__all__ = ["CommandLine", "asked_of", "exporter_of", "profile_settings"]
 
 _LOAD_FIELDS = {
     "load": "arrivals",
@@ -35,7 +35,7 @@ _LOAD_FIELDS = {
 """Name of a setting to the field of the load that its text describes."""
 
 
-class Asked(NamedTuple):
+class CommandLine(NamedTuple):
     """What a command is asked to run."""
 
     profile: Profile
@@ -48,7 +48,7 @@ class Asked(NamedTuple):
     """Text of the profile file that the run starts from; empty without one."""
 
 
-def asked_of(options: argparse.Namespace, rest: list[str]) -> Asked:
+def asked_of(options: argparse.Namespace, rest: list[str]) -> CommandLine:
     """The profile to run, with the values of flags, environment and config file put in.
 
     rest: what argparse left over: MODEL, and vLLM's own flags. Raises TputError.
@@ -82,7 +82,7 @@ def asked_of(options: argparse.Namespace, rest: list[str]) -> Asked:
             tell(f"set where the server is started, so left out of {start}: {left_out}")
     settings = _resolved(flags, profile_settings(base) if start else {}, config)
     base, sources = together(typed, base, config, start, tell)
-    return Asked(_put_on(base, base.engine, settings), settings, sources, config, written)
+    return CommandLine(_put_on(base, base.engine, settings), settings, sources, config, written)
 
 
 def _for_a_server(base: Profile) -> tuple[Profile, str]:
@@ -103,7 +103,7 @@ def _for_a_server(base: Profile) -> tuple[Profile, str]:
     return msgspec.structs.replace(base, engine=engine, knobs=knobs), ", ".join(left_out)
 
 
-def exporter_of(asked: Asked) -> Exporter | None:
+def exporter_of(asked: CommandLine) -> Exporter | None:
     """Serves the figures to Prometheus; None when no port was given. Raises UsageError."""
     port = asked.settings["metrics_port"].text
     if not port:
@@ -116,7 +116,7 @@ def exporter_of(asked: Asked) -> Exporter | None:
 def _typed(options: argparse.Namespace) -> dict[str, str]:
     """The flags that were given, as text by name."""
     texts = {}
-    for setting in SETTINGS:
+    for setting in OPTIONS:
         value = getattr(options, setting.name, None)
         if isinstance(value, bool):
             texts[setting.name] = "on" if value else "off"
@@ -180,7 +180,7 @@ def _put_on(base: Profile, engine: EngineSpec, settings: Mapping[str, Value]) ->
         if is_server(engine.model) and name not in LIVE:
             raise UsageError(
                 f"--limit {name} is given where the server is started, not here.",
-                f"Only {', '.join(LIVE)} can be turned at some servers.",
+                f"Only {', '.join(LIVE)} can be changed at some servers.",
             )
     # A ceiling given here may lie below what the profile asks for.
     for limit, asked in knobs.items():

@@ -11,7 +11,7 @@ from tputtui.cli.replay import session_file
 
 if TYPE_CHECKING:
     from tputtui.measure.verdict import Difference
-    from tputtui.report.sides import Side, Sides
+    from tputtui.report.sides import RunSide, Sides
 
 __all__ = ["parser", "run"]
 
@@ -66,13 +66,13 @@ def _unmeasured(row: Difference) -> bool:
     return math.isnan(row.old) or math.isnan(row.new)
 
 
-def _about(side: Side) -> str:
-    from tputtui.knobs import shorthand, turned
+def _about(side: RunSide) -> str:
+    from tputtui.knobs import kept_limits, shorthand
     from tputtui.load.notation import describe_arrivals
 
     trial = side.trial
     assert trial.series is not None
-    setting = shorthand(turned(trial.knobs, trial.booted))
+    setting = shorthand(kept_limits(trial.knobs, trial.booted))
     return (
         f"{side.name}: {setting}, {describe_arrivals(trial.load.arrivals)}, "
         f"{trial.series.length_s:.0f} s, {trial.series.n:,} requests, {trial.phase.value}"
@@ -83,7 +83,7 @@ def _as_table(sides: Sides, format: str) -> str:
     head = ["", "A", "B", "change [interval]", "verdict"]
     rows = [head, *_rows(sides)]
     differs = sides.changed or "no limit"
-    lines = [f"A  {_about(sides.a)}", f"B  {_about(sides.b)}", f"   turned: {differs}"]
+    lines = [f"A  {_about(sides.a)}", f"B  {_about(sides.b)}", f"   kept_limits: {differs}"]
     lines += [f"   also differs: {each}" for each in sides.apart]
     if format == "md":
         table = [f"| {' | '.join(row)} |" for row in rows]
@@ -102,7 +102,7 @@ def _as_json(sides: Sides) -> str:
     def number(value: float) -> float | None:
         return value if math.isfinite(value) else None
 
-    def side(of: Side) -> dict[str, Any]:
+    def side(of: RunSide) -> dict[str, Any]:
         assert of.trial.series is not None
         return {
             "run": of.name,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from tputtui.cli.asked import Asked, asked_of, profile_settings
+from tputtui.cli.asked import CommandLine, asked_of, profile_settings
 from tputtui.cli.options import add_settings, parsed
-from tputtui.cli.settings import SETTINGS
+from tputtui.cli.settings import OPTIONS
 
 __all__ = ["parser", "run"]
 
@@ -82,12 +82,12 @@ def _init(rest: list[str]) -> int:
     return 0
 
 
-def _rows(asked: Asked) -> list[tuple[str, str, str]]:
+def _rows(asked: CommandLine) -> list[tuple[str, str, str]]:
     """(name, value, source) of everything, vLLM's arguments last."""
     held = profile_settings(asked.profile)
     rows = [
         (s.name, held.get(s.name, asked.settings[s.name].text), asked.settings[s.name].source)
-        for s in SETTINGS
+        for s in OPTIONS
     ]
     for name, value in sorted(asked.profile.engine.args.items()):
         rows.append((f"engine.{name}", json.dumps(value), asked.engine_sources[name]))
@@ -99,7 +99,7 @@ def _rows(asked: Asked) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _as_table(asked: Asked) -> str:
+def _as_table(asked: CommandLine) -> str:
     rows = _rows(asked)
     names = max(len(name) for name, _, _ in rows)
     sources = max(len(source) for _, _, source in rows)
@@ -113,7 +113,7 @@ def _as_table(asked: Asked) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _as_json(asked: Asked) -> str:
+def _as_json(asked: CommandLine) -> str:
     return json.dumps(
         {
             "model": asked.profile.engine.model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from tputtui.cli.asked import Asked, exporter_of
+from tputtui.cli.asked import CommandLine, exporter_of
 from tputtui.errors import OutputError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Headless:
 
     def __init__(
         self,
-        asked: Asked,
+        asked: CommandLine,
         span_s: float,
         *,
         quiet: bool,

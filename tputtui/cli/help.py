@@ -248,9 +248,9 @@ def _files() -> str:
 
 
 def _environment() -> str:
-    from tputtui.cli.settings import SETTINGS
+    from tputtui.cli.settings import OPTIONS
 
-    own = [(s.variable, f"as {s.flag}") for s in SETTINGS]
+    own = [(s.variable, f"as {s.flag}") for s in OPTIONS]
     return (
         _rows(
             [

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from tputtui.cli.pasted import pasted
-from tputtui.cli.settings import SETTINGS
+from tputtui.cli.settings import OPTIONS
 
 __all__ = ["add_settings", "new_file", "parsed"]
 
@@ -15,7 +15,7 @@ __all__ = ["add_settings", "new_file", "parsed"]
 def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
     """Add the flags of the named settings; without names, of all settings."""
     groups: dict[str, argparse._ArgumentGroup] = {}
-    for setting in SETTINGS:
+    for setting in OPTIONS:
         if names and setting.name not in names:
             continue
         if setting.group == "run":

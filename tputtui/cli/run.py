@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from tputtui.cli.asked import Asked, asked_of, exporter_of
+from tputtui.cli.asked import CommandLine, asked_of, exporter_of
 from tputtui.cli.main import INTERRUPTED
 from tputtui.cli.options import add_settings, parsed
 from tputtui.engine.memory import uncollected
@@ -29,7 +29,7 @@ __all__ = ["parser", "run"]
 _CLOSE_TIMEOUT_S = 20.0
 
 _DESCRIPTION = """\
-Tune a real vLLM engine live: load it, turn its limits, see what each turn did, save the profile.
+Tune a real vLLM engine live: load it, change its limits, see what each change did, save the profile.
 
 MODEL comes first: a local folder, a hub id, shape:NAME (published dimensions with random weights:
 {shapes}), or server:URL (a server that runs
@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _screen(
-    asked: Asked,
+    asked: CommandLine,
     hosted: Hosting,
     guard: Guard | None,
     log_path: Path,

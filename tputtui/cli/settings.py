@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["SETTINGS", "THEMES", "Setting", "Value", "resolved"]
+__all__ = ["OPTIONS", "THEMES", "Option", "Value", "resolved"]
 
 THEMES = ("dark", "light", "terminal", "terminal-light")
 
@@ -20,7 +20,7 @@ _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("", "0", "false", "no", "off")
 
 
-class Setting(NamedTuple):
+class Option(NamedTuple):
     """One setting."""
 
     name: str
@@ -57,40 +57,40 @@ class Setting(NamedTuple):
         return not self.metavar
 
 
-SETTINGS = (
-    Setting("profile", "FILE|NAME", "start from a profile; flags go on top"),
-    Setting("load", "ARRIVALS", "96: in flight (closed loop); 8/s: Poisson; constant:8/s; "
+OPTIONS = (
+    Option("profile", "FILE|NAME", "start from a profile; flags go on top"),
+    Option("load", "ARRIVALS", "96: in flight (closed loop); 8/s: Poisson; constant:8/s; "
             "gamma(0.5):8/s; 1..30/s over 60s; 5,10,20/s each 30s; 20/s for 5s, 2 for 10s; "
             "recorded x2", "load", in_profile=True),
-    Setting("prompt_tokens", "LENGTHS", "256, 64-512, 256~0.5[16-2048] (lognormal), normal:256±64, "
+    Option("prompt_tokens", "LENGTHS", "256, 64-512, 256~0.5[16-2048] (lognormal), normal:256±64, "
             "zipf:1.2[1-2048], hist:1-100=3,101-400=1", "load", in_profile=True),
-    Setting("output_tokens", "LENGTHS", "likewise", "load", in_profile=True),
-    Setting("length_pairs", "PAIRS", "100/50=3,2000/100=1: prompt/output=weight, drawn together",
+    Option("output_tokens", "LENGTHS", "likewise", "load", in_profile=True),
+    Option("length_pairs", "PAIRS", "100/50=3,2000/100=1: prompt/output=weight, drawn together",
             "load", in_profile=True),
-    Setting("prefix", "PREFIX", "'share=0.8 tokens=256 groups=16 zipf=1': prompts that begin alike",
+    Option("prefix", "PREFIX", "'share=0.8 tokens=256 groups=16 zipf=1': prompts that begin alike",
             "load", in_profile=True),
-    Setting("sessions", "SESSIONS", "'turns=1-6 think=5s': conversations whose context grows",
+    Option("sessions", "SESSIONS", "'turns=1-6 think=5s': conversations whose context grows",
             "load", in_profile=True),
-    Setting("trace", "FILE", "replay: Azure, BurstGPT, Mooncake, Bailian, ShareGPT, our own JSONL",
+    Option("trace", "FILE", "replay: Azure, BurstGPT, Mooncake, Bailian, ShareGPT, our own JSONL",
             "load", in_profile=True),
-    Setting("load_seed", "SEED", "same seed, same requests", "load", "0", in_profile=True),
-    Setting("goal", "GOALS", "ttft_p99=500ms,tpot_p99=50ms,e2e_p95=10s: what requests should be "
+    Option("load_seed", "SEED", "same seed, same requests", "load", "0", in_profile=True),
+    Option("goal", "GOALS", "ttft_p99=500ms,tpot_p99=50ms,e2e_p95=10s: what requests should be "
             "served within", in_profile=True),
-    Setting("price_per_hour", "PRICE", "of the machine: shows the cost of tokens",
+    Option("price_per_hour", "PRICE", "of the machine: shows the cost of tokens",
             in_profile=True),
-    Setting("limit", "LIMIT=VALUE", "start a live limit below its ceiling, e.g. max_num_seqs=64 "
+    Option("limit", "LIMIT=VALUE", "start a live limit below its ceiling, e.g. max_num_seqs=64 "
             "(4k is 4,000, 4K is 4,096, as in vLLM's flags)",
             in_profile=True, former="knob"),
-    Setting("guard", "LIMITS", "ttft_p99=2s,kv=0.97: a turn that breaks it is undone by itself"),
-    Setting("simulate", "DEVICE|FILE", "vLLM itself on a GPU that is not here: h100, l4, …, or a "
+    Option("guard", "LIMITS", "ttft_p99=2s,kv=0.97: a change that breaks it is undone by itself"),
+    Option("simulate", "DEVICE|FILE", "vLLM itself on a GPU that is not here: h100, l4, …, or a "
             "calibration's file"),
-    Setting("hold", "", "boot with the load held"),
-    Setting("isolate", "", "the engine in a process of its own: the screen outlives it"),
-    Setting("metrics_port", "PORT", "serve the figures to Prometheus on this port"),
-    Setting("metrics_host", "ADDRESS", "where to listen for Prometheus", default="127.0.0.1"),
-    Setting("record", "", "write a session log, to replay and to report from", default="on"),
-    Setting("theme", "NAME", "dark, light, terminal or terminal-light", default="dark"),
-    Setting("save_dir", "FOLDER", "where `s` saves profiles", default="."),
+    Option("hold", "", "boot with the load held"),
+    Option("isolate", "", "the engine in a process of its own: the screen outlives it"),
+    Option("metrics_port", "PORT", "serve the figures to Prometheus on this port"),
+    Option("metrics_host", "ADDRESS", "where to listen for Prometheus", default="127.0.0.1"),
+    Option("record", "", "write a session log, to replay and to report from", default="on"),
+    Option("theme", "NAME", "dark, light, terminal or terminal-light", default="dark"),
+    Option("save_dir", "FOLDER", "where `s` saves profiles", default="."),
 )  # fmt: skip
 """Every setting, in the order that --help shows them."""
 
@@ -120,7 +120,7 @@ def resolved(
 
     Raises ValueError with source and text for a switch that is neither on nor off.
     """
-    from_environ = {s.name: text for s in SETTINGS if (text := s.in_environment(environ))}
+    from_environ = {s.name: text for s in OPTIONS if (text := s.in_environment(environ))}
     sources = (
         ("flag", flags),
         ("environment", from_environ),
@@ -128,7 +128,7 @@ def resolved(
         ("config", config),
     )
     values = {}
-    for setting in SETTINGS:
+    for setting in OPTIONS:
         text, source = next(
             ((given[setting.name], name) for name, given in sources if setting.name in given),
             (setting.default, "default"),

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tputtui.cli.asked import Asked, asked_of
+from tputtui.cli.asked import CommandLine, asked_of
 from tputtui.cli.bench import add_virtual, duration_of
 from tputtui.cli.headless import Headless
 from tputtui.cli.main import INTERRUPTED
@@ -22,7 +22,7 @@ __all__ = ["parser", "run"]
 _MISSED, _ENGINE_FAILED = 1, 3
 
 _EPILOG = """\
-It boots once and turns the limits live: trial after trial from an empty engine under the same
+It boots once and changes the limits live: trial after trial from an empty engine under the same
 requests, then the best against the start in pairs. The profile that comes out is the start's own
 where nothing beats it beyond noise.
 
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     add("profile", metavar="PROFILE", help="a name or a file: engine, load, goals, start setting")
     add("--find", choices=("limits", "load"), default=None, help="the best limits for the load as "
         "given (default), or the most load that meets the goals, at the best limits")  # fmt: skip
-    add("--vary", metavar="LIMITS", help="what to turn, and through which values (default "
+    add("--vary", metavar="LIMITS", help="what to change, and through which values (default "
         "max_num_seqs and max_num_batched_tokens, halved down from their ceilings)")  # fmt: skip
     add("--boots", metavar="ARGS", help="engine arguments to boot with as well, in an outer loop; "
         "each boot counts into the budget")  # fmt: skip
@@ -92,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _plan(options: argparse.Namespace, asked: Asked) -> Plan:
+def _plan(options: argparse.Namespace, asked: CommandLine) -> Plan:
     from tputtui.experiments.tuner.plan import Plan
 
     plan = Plan(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tputtui.cli.settings import SETTINGS
+from tputtui.cli.settings import OPTIONS
 from tputtui.errors import UsageError, nearest
 
 __all__ = ["Config", "config_path", "read_config"]
@@ -71,8 +71,8 @@ def read_config() -> Config:
 def _checked(path: Path, raw: Mapping[Any, Any], hint: str) -> Config:
     from tputtui.profile.spelling import canonical, repeated
 
-    known = {setting.name: setting for setting in SETTINGS}
-    former = {setting.former: setting.name for setting in SETTINGS if setting.former}
+    known = {setting.name: setting for setting in OPTIONS}
+    former = {setting.former: setting.name for setting in OPTIONS if setting.former}
     values: dict[str, str] = {}
     for written, value in raw.items():
         name = str(written).replace("-", "_")

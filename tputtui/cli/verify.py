@@ -23,7 +23,7 @@ __all__ = ["parser", "run"]
 
 _EPILOG = """\
 The figures it was tuned with are taken from the profile; where it has none, or with --anew, they
-are measured first, with the limits turned live on the profile's own ceilings.
+are measured first, with the limits set live on the profile's own ceilings.
 
 exit codes: 0 verified, 1 worse than it was tuned, or a goal missed; 2 input that cannot be used,
 3 the engine failed or does not boot with these values, 74 the output could not be written,

@@ -1,6 +1,6 @@
 """The loop that hosts an engine: takes orders, runs steps, records samples. On the engine thread.
 
-    UI thread ── mailbox ──▶ turn(): carry orders out · send due requests · step · record
+    UI thread ── mailbox ──▶ run_pass(): carry orders out · send due requests · step · record
                              status, recorder ──▶ read by any thread, at any time
 
 Orders are carried out between two steps, so a new limit is in force by the next step. Public
@@ -98,9 +98,9 @@ class Host(Orders):
     def _run(self) -> None:
         wait_s = 0.0
         while self.status.state is not State.STOPPED:
-            wait_s = self.turn(wait_s)
+            wait_s = self.run_pass(wait_s)
 
-    def turn(self, wait_s: float = 0.0) -> float:
+    def run_pass(self, wait_s: float = 0.0) -> float:
         """One pass of the loop: carry out orders, send due requests, run one step.
 
         wait_s: how long to wait for an order first, in s. Returns the seconds until the next pass

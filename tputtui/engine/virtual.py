@@ -33,13 +33,13 @@ class VirtualHost(Host):
     def close(self, timeout_s: float) -> bool:
         """Stop load and engine."""
         self.order(Close())
-        self.turn()
+        self.run_pass()
         return True
 
     def run_for(self, seconds: float) -> bool:
         """Run the loop until `seconds` have passed on the virtual clock."""
         until_s = self._time() + seconds
         while self._time() < until_s:
-            if (wait_s := self.turn()) > 0:
+            if (wait_s := self.run_pass()) > 0:
                 self._time.wait_until(min(self._time() + wait_s, until_s))
         return True

@@ -115,7 +115,7 @@ class Trial:
     """From 1; a setting that is put on again keeps its number."""
     t_s: float
     """When it was put on last, in seconds of the engine clock."""
-    turned: str
+    changed: str
     """What that changed, in words."""
     knobs: Knobs
     load: Workload

@@ -54,7 +54,7 @@ class Observer:
         self._phase = Phase.IDLE
         self._binding: Binding | None = None
 
-    def turned(self, now_s: float, *, own: bool = False, warming: bool = False) -> None:
+    def begin_anew(self, now_s: float, *, own: bool = False, warming: bool = False) -> None:
         """A limit or the load has changed: start the window anew.
 
         own: nothing has changed; the requests in flight are of the same setting. warming: a leg
@@ -145,7 +145,7 @@ class Observer:
             return False
         if now_s - since_s < _REST_S:
             return True
-        self.turned(now_s)
+        self.begin_anew(now_s)
         return False
 
     def _window(

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from tputtui.frame import Frame, Trial
 from tputtui.goals import Goal
-from tputtui.knobs import turned
+from tputtui.knobs import kept_limits
 from tputtui.load.notation import describe_arrivals
 from tputtui.measure.frontier import Point, letter
 from tputtui.measure.recorder import Recorder
@@ -117,7 +117,7 @@ def _point(
     length_s = length_of(row.spans)
     return Point(
         label=label,
-        knobs=turned(row.knobs, row.booted),
+        knobs=kept_limits(row.knobs, row.booted),
         load=describe_arrivals(row.load.arrivals),
         level=frame.wanted.level,
         tokens_per_s=pooled.generated_per_s,

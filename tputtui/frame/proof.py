@@ -33,8 +33,8 @@ from tputtui.profile.evidence import (
     Figure,
     Machine,
     Measured,
+    MeasuredWindow,
     Model,
-    Span,
 )
 
 __all__ = ["compared", "measured", "tuned"]
@@ -67,7 +67,7 @@ def measured(frame: Frame, recorder: Recorder, spans: Spans = ()) -> Measured | 
     load = frame.profile.load
     return Measured(
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        window=Span(
+        window=MeasuredWindow(
             phase=frame.window.phase.value,
             length_s=_rounded(length_of(spans)),
             requests=series.n,

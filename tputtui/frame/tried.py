@@ -126,14 +126,14 @@ class Trials:
             row = Trial(
                 number=self._count,
                 t_s=frame.t_s,
-                turned="start",
+                changed="start",
                 knobs=frame.asked,
                 load=frame.profile.load,
                 engine=spec,
                 booted=frame.status.facts.booted,
             )
         if before is not None and before.number != row.number:
-            row = replace(row, turned=row.differs(before))
+            row = replace(row, changed=row.differs(before))
         measured = [r.number for r in self._rows if r.series is not None]
         if measured:
             self._before[row.number] = measured[-1]

@@ -20,7 +20,7 @@ from tputtui.simulate.calibration import Residual
 from tputtui.simulate.design import Load, designed
 from tputtui.simulate.fitted import Fitted, Measurement, fitted
 
-__all__ = ["PASSES", "Calibrating", "Measured", "residuals"]
+__all__ = ["PASSES", "Calibrating", "TimedEngine", "residuals"]
 
 _MOST_STEPS = 200
 """Measurements kept of one load, evenly spaced, so that no load counts for more than another."""
@@ -30,7 +30,7 @@ PASSES = 4
 _WARM_S = 0.3
 
 
-class Measured(Engine, Protocol):
+class TimedEngine(Engine, Protocol):
     """An engine that measures its own steps."""
 
     measurements: list[Measurement]
@@ -48,7 +48,7 @@ class Calibrating:
 
     def __init__(
         self,
-        engine: Measured,
+        engine: TimedEngine,
         seconds: float,
         stop: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
@@ -102,7 +102,7 @@ class Calibrating:
     def close(self) -> None:
         """Give the engine's memory back."""
         self.host.close(0.0)
-        self.host.turn()
+        self.host.run_pass()
 
     def _go_on(self, seconds: float, steps: int) -> None:
         """Run for `seconds` and `steps` steps, but never longer than 20 × `seconds`."""
@@ -115,7 +115,7 @@ class Calibrating:
             self._step()
 
     def _step(self) -> None:
-        self.host.turn()
+        self.host.run_pass()
         if (failure := self.host.status.failure) is not None:
             raise failure
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tputtui.errors import UsageError
 from tputtui.load.conversations import Conversation, Conversations
 from tputtui.load.prompts import Piece, Prompt, TokenSource
-from tputtui.load.source import Draft, Drawn, Replayed
+from tputtui.load.source import Drawn, Replayed, RequestDraft
 from tputtui.load.timing import ClosedTiming, OpenTiming, RecordedTiming, Timing, Wanted, timing_of
 from tputtui.load.workload import Workload
 
@@ -287,7 +287,9 @@ class Generator:
         self._talk.ask(spec.number, conversation, pieces)
         yield spec
 
-    def _spec(self, due_s: float, draft: Draft, max_model_len: int, turn: int = 0) -> RequestSpec:
+    def _spec(
+        self, due_s: float, draft: RequestDraft, max_model_len: int, turn: int = 0
+    ) -> RequestSpec:
         number, self._number = self._number, self._number + 1
         pieces = draft.pieces
         wanted = pieces[0].tokens if len(pieces) == 1 else _total(pieces)

@@ -16,14 +16,14 @@ from tputtui.load.source import Drawn
 from tputtui.load.traces import Trace, TraceRecord, format_of
 from tputtui.load.workload import TraceFile, Workload
 
-__all__ = ["Asked", "beginning", "hit_frac", "opened", "predicted_hits", "replay", "walk"]
+__all__ = ["WalkedRequest", "beginning", "hit_frac", "opened", "predicted_hits", "replay", "walk"]
 
 _NO_LIMIT = 1 << 62
 _MAX_IDS = 400_000
 """The most token ids of a trace to read: more would delay typing in the editor."""
 
 
-class Asked(NamedTuple):
+class WalkedRequest(NamedTuple):
     """One request of a walk, with the lengths that are sent.
 
     cached_tokens: prompt tokens in the cache; None if the trace does not contain its prompts.
@@ -54,7 +54,7 @@ def predicted_hits(workload: Workload, block_size: int, requests: int = 2000) ->
     return hit_frac(replay(beginning(trace, requests), block_size)) if trace else math.nan
 
 
-def hit_frac(asked: Iterable[Asked]) -> float:
+def hit_frac(asked: Iterable[WalkedRequest]) -> float:
     """Cached ÷ prompt tokens; NaN if the content of every prompt is unknown."""
     prompt = cached = 0
     known = False
@@ -67,7 +67,7 @@ def hit_frac(asked: Iterable[Asked]) -> float:
 
 def walk(
     workload: Workload, block_size: int, requests: int, max_model_len: int | None = None
-) -> Iterator[Asked]:
+) -> Iterator[WalkedRequest]:
     """The first `requests` of a load without a trace, cut as the generator cuts them.
 
     The walk finishes one conversation before the next.
@@ -77,7 +77,7 @@ def walk(
 
 def replay(
     records: Iterable[TraceRecord], block_size: int, max_model_len: int | None = None
-) -> Iterator[Asked]:
+) -> Iterator[WalkedRequest]:
     """The requests of a trace, cut as the generator cuts them."""
     seen = _Seen(block_size)
     for record in records:
@@ -137,7 +137,7 @@ class _Seen:
         return shared
 
 
-def _drawn(workload: Workload, seen: _Seen, limit: int) -> Iterator[Asked]:
+def _drawn(workload: Workload, seen: _Seen, limit: int) -> Iterator[WalkedRequest]:
     source = Drawn(workload, workload.seed)
     index = -1
     while True:
@@ -157,10 +157,10 @@ def _drawn(workload: Workload, seen: _Seen, limit: int) -> Iterator[Asked]:
             history_tokens = wanted + request.output_tokens
 
 
-def _cut(prompt_tokens: int, output_tokens: int, limit: int) -> Asked:
+def _cut(prompt_tokens: int, output_tokens: int, limit: int) -> WalkedRequest:
     prompt = min(prompt_tokens, limit - 1)
     output = min(output_tokens, limit - prompt)
-    return Asked(prompt, output, None, (prompt, output) != (prompt_tokens, output_tokens))
+    return WalkedRequest(prompt, output, None, (prompt, output) != (prompt_tokens, output_tokens))
 
 
 def _groups(pieces: Iterable[Piece], left: int) -> Iterator[tuple[Hashable, int]]:

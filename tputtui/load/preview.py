@@ -25,13 +25,13 @@ from tputtui.load.workload import (
     level_of,
 )
 
-__all__ = ["Preview", "Spread", "TraceFacts", "preview"]
+__all__ = ["LengthSpread", "Preview", "TraceFacts", "preview"]
 
 REQUESTS = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class LengthSpread:
     """Lengths in tokens, ascending; empty if unknown."""
 
     lengths: tuple[int, ...]
@@ -82,9 +82,9 @@ class Preview:
     workload: Workload
     horizon_s: float
     """The part of the arrivals to show, from their start, in s."""
-    prompt: Spread
+    prompt: LengthSpread
     """Prompt lengths as sent, with history and prefixes."""
-    output: Spread
+    output: LengthSpread
     """Output lengths as sent."""
     clamped_frac: float
     """Share of requests cut to `max_model_len`; NaN if unknown."""
@@ -154,8 +154,8 @@ def preview(
     return Preview(
         workload=workload,
         horizon_s=horizon_s or _horizon_s(arrivals, times_s),
-        prompt=Spread(tuple(sorted(request.prompt_tokens for request in asked))),
-        output=Spread(tuple(sorted(request.output_tokens for request in asked))),
+        prompt=LengthSpread(tuple(sorted(request.prompt_tokens for request in asked))),
+        output=LengthSpread(tuple(sorted(request.output_tokens for request in asked))),
         clamped_frac=clamped / len(asked) if asked and max_model_len else math.nan,
         hit_frac=hit_frac(asked),
         requests_per_s=_rate(arrivals, times_s) * turns,

@@ -17,13 +17,13 @@ from tputtui.load.prompts import Piece, Stream, Uniforms
 from tputtui.load.traces import Trace, TraceRecord
 from tputtui.load.workload import Prefix, Recorded, TraceFile, Workload
 
-__all__ = ["Draft", "Drawn", "Replayed", "check_trace", "untimed"]
+__all__ = ["Drawn", "Replayed", "RequestDraft", "check_trace", "untimed"]
 
 _CHECKED_RECORDS = 1000
 """How many records of a trace are checked before a start; takes milliseconds."""
 
 
-class Draft(NamedTuple):
+class RequestDraft(NamedTuple):
     """A request before clamping. at_s: its time in the trace in s; NaN without one."""
 
     pieces: tuple[Piece, ...]
@@ -38,7 +38,7 @@ class Drawn:
         self.workload = workload
         self._uniforms = Uniforms(seed)
 
-    def draft(self, index: int, turn: int = 0) -> Draft:
+    def draft(self, index: int, turn: int = 0) -> RequestDraft:
         """The new part of request `index` in `turn`; a shared prefix comes first in turn 0."""
         load = self.workload
         row = self._uniforms.row(index, turn)
@@ -52,7 +52,7 @@ class Drawn:
         if load.prefix is not None and turn == 0 and row[2] < load.prefix.share:
             group = _group(load.prefix, row[3])
             pieces = (Piece(load.prefix.tokens, Stream.GROUP, group), *pieces)
-        return Draft(pieces, output)
+        return RequestDraft(pieces, output)
 
     def turns(self, index: int) -> int:
         """How many turns conversation `index` has; 1 without sessions."""
@@ -83,11 +83,11 @@ class Replayed:
         self._next = self._read()
 
     @property
-    def next(self) -> Draft | None:
+    def next(self) -> RequestDraft | None:
         """The next request; None at the end of the trace."""
         return self._next
 
-    def take(self) -> Draft:
+    def take(self) -> RequestDraft:
         """Take the next request; there must be one."""
         draft, self._next = self._next, None
         assert draft is not None
@@ -101,7 +101,7 @@ class Replayed:
         """Close the file."""
         self._trace.close()
 
-    def _read(self) -> Draft | None:
+    def _read(self) -> RequestDraft | None:
         record = next(self._records, None)
         if record is None and self.file.repeat:
             # The next round starts one mean gap after the last request.
@@ -114,7 +114,7 @@ class Replayed:
             return None
         index, self._taken = self._taken, self._taken + 1
         self._last_s = self._began_s + (0.0 if math.isnan(record.at_s) else record.at_s)
-        return Draft(tuple(_pieces(record, index)), record.output_tokens, self._last_s)
+        return RequestDraft(tuple(_pieces(record, index)), record.output_tokens, self._last_s)
 
 
 def check_trace(workload: Workload, tokenizer: str) -> None:

@@ -26,7 +26,7 @@ from tputtui.load.timing import Wanted
 from tputtui.measure.recorder import ENDED, Recorder, Ring
 from tputtui.measure.samples import Accounting, Mark, Outcome, RequestSample
 
-__all__ = ["Changes", "Copy", "Tail"]
+__all__ = ["Copy", "Delta", "Tail"]
 
 _T = TypeVar("_T")
 
@@ -38,7 +38,7 @@ _books = attrgetter(*_BOOKS)
 _LOST = dict.fromkeys(ENDED, np.nan) | {"good": 0.0, "cut": 0.0, "began": 0.0}
 
 
-class Changes(NamedTuple):
+class Delta(NamedTuple):
     """What is new in a recorder since the take before; books and totals are absolute values.
 
     Plain tuples and bytes: pickling arrays, enums and named tuples takes several times as long.
@@ -79,7 +79,7 @@ class Tail:
         self._marks: list[Mark] = []
         self._stood: tuple[object, ...] = ()
 
-    def take(self) -> Changes | None:
+    def take(self) -> Delta | None:
         """What is new since the last call; None when nothing is."""
         recorder = self._recorder
         accounting, wanted = recorder.accounting, recorder.wanted
@@ -103,7 +103,7 @@ class Tail:
         if not (rows or ended or marks or gone) and stood == self._stood:
             return None
         plain = [(s.number, s.outcome.value, *s[2:]) for s in ended]
-        return Changes(_books(accounting), tuple(wanted), *standing, gone, marks, plain, rows)
+        return Delta(_books(accounting), tuple(wanted), *standing, gone, marks, plain, rows)
 
     def _new_marks(self) -> tuple[int, list[Mark]]:
         before, marks = self._marks, self._recorder.marks
@@ -137,7 +137,7 @@ class Copy:
         self._before = _books(recorder.accounting)
         self._generated_before = self._preemptions_before = 0
 
-    def apply(self, changes: Changes) -> None:
+    def apply(self, changes: Delta) -> None:
         """Write what is new in the other recorder."""
         recorder = self._recorder
         for name, (n, rows) in changes.rows.items():

@@ -10,8 +10,18 @@ from typing import Final, Literal
 
 import msgspec
 
-__all__ = ["TUNED", "VERIFIED", "Attained", "Change", "Evidence", "Figure", "Machine", "Measured",
-           "Model", "Span"]  # fmt: skip
+__all__ = [
+    "TUNED",
+    "VERIFIED",
+    "Attained",
+    "Change",
+    "Evidence",
+    "Figure",
+    "Machine",
+    "Measured",
+    "MeasuredWindow",
+    "Model",
+]  # fmt: skip
 
 TUNED: Final = "tuned live"
 VERIFIED: Final = "verified"
@@ -37,7 +47,7 @@ class Figure(_Part, frozen=True):
     drift_frac: float | None = None
 
 
-class Span(_Part, frozen=True):
+class MeasuredWindow(_Part, frozen=True):
     """The window of the figures.
 
     phase: steady, not steady, or measuring (too short to decide).
@@ -90,7 +100,7 @@ class Measured(_Part, frozen=True, rename={"knobs": "limits"}):
     """
 
     date: str
-    window: Span
+    window: MeasuredWindow
     figures: dict[str, Figure]
     knobs: dict[str, int | bool | str]
     ceilings: dict[str, int | bool | str]

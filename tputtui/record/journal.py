@@ -31,7 +31,7 @@ from tputtui import __version__
 from tputtui.engine.orders import Status
 from tputtui.frame import Frame, Trial, TunerState, TunerTrial
 from tputtui.hardware import GpuSample, HardwareSample
-from tputtui.measure.mirror import Changes, Tail
+from tputtui.measure.mirror import Delta, Tail
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Outcome
 from tputtui.measure.verdict import Difference
@@ -207,7 +207,7 @@ class _Scribe:
         self._trials: dict[int, Trial] = {}
         self._tuner: tuple[TunerTrial, ...] = ()
 
-    def line(self, frame: Frame | None, changes: Changes | None, pace: _Pace) -> Line | None:
+    def line(self, frame: Frame | None, changes: Delta | None, pace: _Pace) -> Line | None:
         """The next line; None when there is nothing to write."""
         if frame is None and changes is None:
             return None
@@ -248,7 +248,7 @@ class _Scribe:
         for number in gone:
             del self._trials[number]
 
-    def _add(self, line: Line, changes: Changes) -> None:
+    def _add(self, line: Line, changes: Delta) -> None:
         every = line.thinned
         for name, (n, data) in changes.rows.items():
             self._put(line, name, np.frombuffer(data).reshape(n, -1)[::every])
@@ -314,7 +314,7 @@ class _Scribe:
         return TrialLine(
             number=trial.number,
             t_s=trial.t_s,
-            turned=trial.turned,
+            turned=trial.changed,
             knobs=plain(trial.knobs),
             profile=self._profile(line, Profile(trial.engine, trial.load)),
             booted=plain(trial.booted),

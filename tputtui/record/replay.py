@@ -228,7 +228,7 @@ class Replay:
         trial = Trial(
             number=line.number,
             t_s=line.t_s,
-            turned=line.turned,
+            changed=line.turned,
             knobs=restored(line.knobs, Knobs),
             load=profile.load,
             engine=profile.engine,
@@ -307,4 +307,6 @@ class _OverExperiments:
 
 
 def _over() -> UsageError:
-    return UsageError("This run is over: nothing can be turned.", "`tputtui --profile` starts one.")
+    return UsageError(
+        "This run is over: nothing can be changed.", "`tputtui --profile` starts one."
+    )

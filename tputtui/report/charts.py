@@ -11,7 +11,7 @@ import numpy as np
 
 from tputtui.measure.frontier import AXES_X, AXES_Y, Point, knee, pareto
 from tputtui.measure.samples import Mark
-from tputtui.report.content import Curve
+from tputtui.report.content import ChartLine
 from tputtui.text.format import clock
 
 __all__ = ["frontier_svg", "time_svgs"]
@@ -29,10 +29,10 @@ _Y = AXES_Y[0]
 
 
 def time_svgs(
-    curves: Sequence[Curve], marks: Sequence[Mark], origin_s: float, length_s: float
+    curves: Sequence[ChartLine], marks: Sequence[Mark], origin_s: float, length_s: float
 ) -> list[tuple[str, str]]:
     """(title, SVG) for every group of curves; marks are numbered rules."""
-    groups: dict[str, list[Curve]] = {}
+    groups: dict[str, list[ChartLine]] = {}
     for curve in curves:
         groups.setdefault(curve.group, []).append(curve)
     return [
@@ -42,7 +42,7 @@ def time_svgs(
 
 
 def _time_svg(
-    title: str, curves: list[Curve], marks: Sequence[Mark], origin_s: float, length_s: float
+    title: str, curves: list[ChartLine], marks: Sequence[Mark], origin_s: float, length_s: float
 ) -> str:
     figure, axes = _figure(9.0, 2.1)
     for i, curve in enumerate(curves):

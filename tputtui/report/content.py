@@ -12,7 +12,7 @@ import numpy as np
 from tputtui.frame import CompareState, Frame, Trial
 from tputtui.frame.proof import measured
 from tputtui.goals import Goal
-from tputtui.knobs import shorthand, turned
+from tputtui.knobs import kept_limits, shorthand
 from tputtui.load.notation import describe_arrivals
 from tputtui.load.sections import describe
 from tputtui.measure.samples import STEP, Mark
@@ -25,8 +25,16 @@ from tputtui.record.reading import Recording
 from tputtui.record.replay import Replay
 from tputtui.text.format import clock, compact, counted, rate, seconds
 
-__all__ = ["Content", "Curve", "Row", "gather", "interval_text", "last_frame", "value_text",
-           "verdict_text"]  # fmt: skip
+__all__ = [
+    "ChartLine",
+    "Content",
+    "Row",
+    "gather",
+    "interval_text",
+    "last_frame",
+    "value_text",
+    "verdict_text",
+]  # fmt: skip
 
 _COLUMNS = ("tokens_per_s", "goodput_per_s", "ttft_p50", "ttft_p90", "tpot_p50", "tpot_p90",
             "e2e_p50", "e2e_p90")  # fmt: skip
@@ -63,7 +71,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class ChartLine:
     """A quantity over time: seconds since the run began, and values; both of shape (m,).
 
     unit: of the values. group: curves of one group share a chart.
@@ -88,7 +96,7 @@ class Content:
     rows: tuple[Row, ...]
     experiments: tuple[str, ...]
     """A sentence on each A/B and verify boot."""
-    curves: tuple[Curve, ...]
+    curves: tuple[ChartLine, ...]
     marks: tuple[Mark, ...]
     origin_s: float
     """When the run began, on the engine's clock."""
@@ -212,8 +220,8 @@ def _row(trial: Trial, origin_s: float, engine: int, columns: tuple[tuple[str, s
     return Row(
         number=trial.number,
         at=clock(trial.t_s - origin_s),
-        change=trial.turned,
-        setting=shorthand(turned(trial.knobs, trial.booted)),
+        change=trial.changed,
+        setting=shorthand(kept_limits(trial.knobs, trial.booted)),
         load=describe_arrivals(trial.load.arrivals),
         engine=engine,
         window=f"{trial.series.length_s:.0f} s, {trial.phase.value}"
@@ -264,12 +272,12 @@ def _profile(recording: Recording, frame: Frame) -> Profile:
     figures = measured(frame, recording.recorder)
     return msgspec.structs.replace(
         frame.profile,
-        knobs=turned(knobs, facts.booted) if knobs and facts else frame.profile.knobs,
+        knobs=kept_limits(knobs, facts.booted) if knobs and facts else frame.profile.knobs,
         evidence=Evidence(TUNED, tuned=figures) if figures else None,
     )
 
 
-def _curves(recording: Recording) -> list[Curve]:
+def _curves(recording: Recording) -> list[ChartLine]:
     """The curves over time; in a long run, means over equal stretches of more than a second."""
     length_s, origin_s = recording.length_s, recording.origin_s
     stretch_s = max(1.0, math.ceil(length_s / _POINTS))
@@ -283,7 +291,7 @@ def _curves(recording: Recording) -> list[Curve]:
 
     def add(group: str, label: str, unit: str, values: Floats) -> None:
         if np.isfinite(values).any():
-            curves.append(Curve(group, label, unit, middles, values))
+            curves.append(ChartLine(group, label, unit, middles, values))
 
     counts = np.histogram(at, edges)[0]
 
@@ -316,7 +324,7 @@ def _curves(recording: Recording) -> list[Curve]:
     ):
         times, values = _hardware(recording, pick)
         if len(times):
-            curves.append(Curve(label, label, unit, times, values))
+            curves.append(ChartLine(label, label, unit, times, values))
     return curves
 
 

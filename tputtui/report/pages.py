@@ -48,9 +48,9 @@ def markdown(recording: Recording) -> str:
     lines += ["", "Brackets: 95 % interval. Latencies count from when a request was due."]
     verdicts = [row for row in content.rows if row.verdicts]
     if verdicts:
-        lines += ["", "## What each turn did", ""]
+        lines += ["", "## What each change did", ""]
         lines += _table(
-            ["#", "turned", "against", "figure", "change", "verdict"],
+            ["#", "changed", "against", "figure", "change", "verdict"],
             [
                 [str(row.number), row.change, str(row.against), metric, change, verdict]
                 for row in verdicts

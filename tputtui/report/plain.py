@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tputtui.measure.samples import Mark
-from tputtui.report.content import Curve
+from tputtui.report.content import ChartLine
 from tputtui.text.braille import area, nice_top
 from tputtui.text.format import clock
 
@@ -19,7 +19,7 @@ _HEIGHT = 4
 
 
 def text_charts(
-    curves: Sequence[Curve], marks: Sequence[Mark], origin_s: float, length_s: float
+    curves: Sequence[ChartLine], marks: Sequence[Mark], origin_s: float, length_s: float
 ) -> list[str]:
     """Lines: every curve as a filled chart, and below it the numbers of the marks."""
     lines: list[str] = []
@@ -41,7 +41,7 @@ def text_charts(
     return lines
 
 
-def _columns(curve: Curve, length_s: float) -> list[float]:
+def _columns(curve: ChartLine, length_s: float) -> list[float]:
     """Two values for each cell: means of the samples that fall into its halves."""
     place = np.minimum((curve.times_s / max(length_s, 1e-9) * 2 * _WIDTH).astype(int), 191)
     known = ~np.isnan(curve.values)

@@ -12,11 +12,11 @@ from tputtui.measure.verdict import Difference, once
 from tputtui.record.reading import Recording
 from tputtui.report.content import last_frame
 
-__all__ = ["Side", "Sides", "compared_runs"]
+__all__ = ["RunSide", "Sides", "compared_runs"]
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class RunSide:
     """One setting of one run."""
 
     name: str
@@ -32,8 +32,8 @@ class Sides:
     apart: what differs besides the limits, in sentences; a verdict is about all of it.
     """
 
-    a: Side
-    b: Side
+    a: RunSide
+    b: RunSide
     rows: tuple[Difference, ...]
     changed: str
     apart: tuple[str, ...]
@@ -56,7 +56,7 @@ def compared_runs(
     )  # fmt: skip
 
 
-def _side(run: Recording, number: int | None) -> Side:
+def _side(run: Recording, number: int | None) -> RunSide:
     frame = last_frame(run)
     measured = {t.number: t for t in frame.trials if t.series is not None and t.series.n}
     if not measured:
@@ -65,10 +65,10 @@ def _side(run: Recording, number: int | None) -> Side:
     if chosen not in measured:
         known = ", ".join(map(str, measured))
         raise UsageError(f"{run.path}: setting {chosen} was not measured.", f"Measured: {known}.")
-    return Side(f"{run.path.name}, setting {chosen}", frame, measured[chosen])
+    return RunSide(f"{run.path.name}, setting {chosen}", frame, measured[chosen])
 
 
-def _apart(a: Side, b: Side) -> list[str]:
+def _apart(a: RunSide, b: RunSide) -> list[str]:
     differences = []
     old, new = a.trial, b.trial
     if old.engine.model != new.engine.model:

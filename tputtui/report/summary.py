@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from tputtui.frame import Frame
-from tputtui.knobs import shorthand, spoken, turned
+from tputtui.knobs import kept_limits, shorthand, spoken
 from tputtui.text.format import clock, compact, rate, seconds
 
 __all__ = ["summary"]
@@ -30,7 +30,7 @@ def summary(
     if facts is None or frame.asked is None:
         lines.append("  figures   none: no engine was up")
     else:
-        kept = turned(frame.asked, facts.booted)
+        kept = kept_limits(frame.asked, facts.booted)
         limits = "  ".join(f"{name} {spoken(name, value)}" for name, value in kept.items())
         lines += [*_figures(frame), f"  limits    {limits}"]
     where = saved[-1] if saved else "not saved (s saves one)"

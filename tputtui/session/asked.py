@@ -13,7 +13,7 @@ from tputtui.engine.orders import Start, Status
 from tputtui.engine.protocol import EngineFacts
 from tputtui.errors import KnobError
 from tputtui.frame import SERVING
-from tputtui.knobs import Knobs, checked, turned
+from tputtui.knobs import Knobs, checked, kept_limits
 from tputtui.load.workload import Workload
 from tputtui.profile import EngineValue, Profile
 
@@ -49,7 +49,9 @@ class Asked:
         if self.knobs is None or status.state not in SERVING:
             # Until the ordered boot begins, the status is still that of the engine before.
             state = "about to boot" if status.state in SERVING else status.state.lower()
-            raise KnobError(f"The engine is {state}.", "Its limits can be turned once it is up.")
+            raise KnobError(
+                f"The engine is {state}.", "Its limits can be kept_limits once it is up."
+            )
         return self.knobs
 
     def facts(self, status: Status) -> EngineFacts:
@@ -66,7 +68,7 @@ class Asked:
         """
         facts = self.facts(status)
         if name in facts.fixed:
-            raise KnobError(f"{name} cannot be turned here: {facts.fixed[name]}.")
+            raise KnobError(f"{name} cannot be kept_limits here: {facts.fixed[name]}.")
         number = checked(name, value, facts.ceilings, facts.floor(name, asked))
         new = asked.with_value(name, number)
         if (needed := facts.floor("num_gpu_blocks", new)) > new.num_gpu_blocks:
@@ -85,7 +87,7 @@ class Asked:
         """The limits to keep for another boot or a file; before an engine is up, the profile's."""
         if self.knobs is None or status.facts is None:
             return self.profile.knobs
-        return turned(self.knobs, status.facts.booted)
+        return kept_limits(self.knobs, status.facts.booted)
 
     def boot(
         self, status: Status, args: Mapping[str, EngineValue], knobs: Mapping[str, int]

@@ -15,7 +15,7 @@ from tputtui.session.experimenting import ExperimentSteering
 from tputtui.session.guard import Guard
 from tputtui.session.guarding import Guarding
 from tputtui.session.helm import Helm
-from tputtui.session.undo import Changes
+from tputtui.session.undo import UndoStack
 
 __all__ = ["Changing"]
 
@@ -41,7 +41,7 @@ class Changing:
         self._trials = trials
         self._clock = clock
         self._guarding = Guarding(guard)
-        self._remembered = Changes()
+        self._remembered = UndoStack()
         self._engines = 0
         self._news: list[str] = []
 
@@ -106,7 +106,7 @@ class Changing:
         return news
 
     @property
-    def _changes(self) -> Changes:
+    def _changes(self) -> UndoStack:
         """The changes on the engine that is up; those on another engine cannot be undone."""
         self._helm.notice()
         if self._helm.engines != self._engines:

@@ -25,7 +25,7 @@ from tputtui.experiments.verifying import (
 from tputtui.export.startup import start_up
 from tputtui.frame import Frame
 from tputtui.frame.tried import Trials
-from tputtui.knobs import differing, turned
+from tputtui.knobs import differing, kept_limits
 from tputtui.measure.recorder import Recorder
 from tputtui.profile import EngineSpec
 from tputtui.profile.evidence import Evidence
@@ -270,7 +270,7 @@ class ExperimentSteering:
         limits, facts, status = self._helm.limits, self._helm.facts, self._helm.status
         verifying = Verifying(seen, self._recorder, exact, status.refused)
         self.stop("Another engine is booted.")
-        self._helm.boot(exact.args, turned(limits, facts.booted), only=True)
+        self._helm.boot(exact.args, kept_limits(limits, facts.booted), only=True)
         self._verifying = verifying
         return "Booting with exactly these values, to measure them again."
 

@@ -33,7 +33,7 @@ from tputtui.errors import UsageError
 from tputtui.experiments.setting import Setting
 from tputtui.experiments.under_way import Warm, Wish
 from tputtui.frame import SERVING
-from tputtui.knobs import Knobs, differing, turned
+from tputtui.knobs import Knobs, differing, kept_limits
 from tputtui.load.sections import difference
 from tputtui.load.workload import Workload
 from tputtui.profile import EngineSpec, EngineValue, Profile
@@ -45,7 +45,7 @@ __all__ = ["Helm"]
 class Windows(Protocol):
     """Starts the measuring window anew; times in seconds of the engine's clock."""
 
-    def turned(self, now_s: float, *, own: bool = False, warming: bool = False) -> None:
+    def begin_anew(self, now_s: float, *, own: bool = False, warming: bool = False) -> None:
         """Something was changed. own: nothing was, the setting stays. warming: wait for `begin`."""
 
     def begin(self, at_s: float) -> None:
@@ -117,7 +117,7 @@ class Helm:
         """Take over an engine that has just come up, and start its first window."""
         if self._asked.follow(self._host.status):
             self.engines += 1
-            self.turned()
+            self.changed()
 
     def limits_with(self, setting: Setting, name: str, value: int | str) -> Knobs:
         """The limits of `setting` with one changed.
@@ -127,24 +127,24 @@ class Helm:
         """
         return self._asked.with_limit(self._host.status, setting.knobs, name, value)
 
-    def turned(self) -> None:
+    def changed(self) -> None:
         """Something has been changed: start the window anew."""
-        self._windows.turned(self._clock())
+        self._windows.begin_anew(self._clock())
 
     def measure_anew(self) -> None:
         """Start the window anew, although nothing has been changed."""
-        self._windows.turned(self._clock(), own=True)
+        self._windows.begin_anew(self._clock(), own=True)
 
     def ask(self, knobs: Knobs, why: str = "") -> None:
         """Order limits; the mark shows `why` before what changes."""
         self._asked.knobs = knobs
-        self.turned()
+        self.changed()
         self._host.order(SetLimits(knobs, why))
 
     def put_load(self, workload: Workload, text: str) -> None:
         """Order another load; the mark shows `text`."""
         self._asked.with_load(workload)
-        self.turned()
+        self.changed()
         self._host.order(SetWorkload(workload, text))
 
     def put_on(self, setting: Setting, why: str) -> str:
@@ -169,14 +169,14 @@ class Helm:
         if wish.engine is not None and wish.engine != self.engine:
             if wish.load != self.load:
                 self.put_load(wish.load, wish.text)
-            kept = turned(wish.knobs, wish.booted) if wish.knobs and wish.booted else {}
+            kept = kept_limits(wish.knobs, wish.booted) if wish.knobs and wish.booted else {}
             self.boot(wish.engine.args, kept, only=True)
             return
         if wish.fresh and self._host.status.state in SERVING:
             knobs = wish.knobs or self.limits
             self._asked.knobs = knobs
             self._asked.with_load(wish.load)
-            self._windows.turned(self._clock(), warming=wish.warming)
+            self._windows.begin_anew(self._clock(), warming=wish.warming)
             self._host.order(BeginLeg(knobs, wish.load, wish.text))
             return
         if wish.fresh and wish.knobs:
@@ -192,19 +192,19 @@ class Helm:
         """
         if not over:
             raise UsageError("Nothing to preempt.", "No more sequences run than max_num_seqs.")
-        self.turned()
+        self.changed()
         self._host.order(Preempt())
         return f"{over} preempted: they wait, and compute their KV cache again."
 
     def reset_prefix_cache(self) -> str:
         """Empty the prefix cache; what was done, in words."""
-        self.turned()
+        self.changed()
         self._host.order(ResetPrefixCache())
         return "Prefix cache emptied; what ran computes its KV cache again."
 
     def toggle_engine(self) -> str:
         """Pause the engine between two steps, or resume it; what was done, in words."""
-        self.turned()
+        self.changed()
         if self._host.pause_wanted:
             self._host.order(Resume())
             return "The engine goes on."
@@ -213,7 +213,7 @@ class Helm:
 
     def toggle_load(self) -> str:
         """Start the load, or hold it; what was done, in words."""
-        self.turned()
+        self.changed()
         if self._host.load_wanted:
             self._host.order(HoldLoad())
             return "Load paused: requests in flight are served to their end."
@@ -227,12 +227,12 @@ class Helm:
 
     def stop_load(self) -> None:
         """Abort what is in flight and go back to the first request."""
-        self.turned()
+        self.changed()
         self._host.order(StopLoad())
 
     def restart(self, text: str) -> int:
         """Restart the load from its first request on an empty engine; the number of the order."""
-        self.turned()
+        self.changed()
         return self._host.order(BeginLeg(self.limits, self.load, text))
 
     def boot(
@@ -246,7 +246,7 @@ class Helm:
         status = self._host.status
         kept = {} if only else self._asked.kept(status)
         start, fallback = self._asked.boot(status, args, {**kept, **knobs})
-        self.turned()
+        self.changed()
         self._host.order(BootAnew(start, fallback))
 
     def boot_again(self) -> None:

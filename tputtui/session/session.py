@@ -26,7 +26,7 @@ from tputtui.frame.proof import tuned
 from tputtui.frame.tried import Trials
 from tputtui.goals import Goal
 from tputtui.hardware import HardwareSampler
-from tputtui.knobs import turned
+from tputtui.knobs import kept_limits
 from tputtui.load.workload import Workload
 from tputtui.measure.history import History
 from tputtui.measure.recorder import Recorder
@@ -212,7 +212,7 @@ class Session:
         before = self.steer.experiments.before
         if before is not None and status.facts is not None:
             # The window is about a level of a sweep or a leg, not about the person's setting.
-            knobs, load = turned(before.knobs, status.facts.booted), before.load
+            knobs, load = kept_limits(before.knobs, status.facts.booted), before.load
             evidence = Evidence(
                 TUNED, note=f"no figures: {self.steer.experiments.under_way} was under way"
             )

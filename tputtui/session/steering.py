@@ -18,7 +18,7 @@ from tputtui.errors import BootNeeded, KnobError
 from tputtui.experiments.setting import Setting
 from tputtui.frame import Frame
 from tputtui.frame.tried import Trials
-from tputtui.knobs import Knobs, turned
+from tputtui.knobs import Knobs, kept_limits
 from tputtui.load.sections import difference
 from tputtui.measure.recorder import Recorder
 from tputtui.profile import EngineSpec
@@ -152,7 +152,7 @@ class Steering:
             if not boot:
                 cost = self.engine.boot_cost
                 raise BootNeeded(f"{what.capitalize()} ran on another engine.", cost)
-            self.engine.boot_with(engine.args, turned(setting.knobs, booted), only=True)
+            self.engine.boot_with(engine.args, kept_limits(setting.knobs, booted), only=True)
             if setting.load != self._helm.load:
                 self._helm.put_load(setting.load, difference(self._helm.load, setting.load))
             return f"Booting the engine of {what}."

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from tputtui.experiments.setting import Setting
 
-__all__ = ["Changes"]
+__all__ = ["UndoStack"]
 
 _ONE_CHANGE_S = 1.0
 _KEPT = 1000
 
 
-class Changes:
+class UndoStack:
     """The settings before each change, and the settings that were undone.
 
     Repeated changes of the same limit within a second count as one change (a key held down).

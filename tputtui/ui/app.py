@@ -128,7 +128,7 @@ class TputApp(TerminalApp):
         sentences = [
             f"{refusal.message} Boot again, in this process, with {limit.flag}{value}?",
             session.steer.engine.boot_cost,
-            "History, marks and everything else that was turned stay.",
+            "History, marks and everything else that was changed stay.",
         ]
 
         def boot() -> None:
@@ -284,7 +284,7 @@ class TputApp(TerminalApp):
             session.steer.set_guard(parse_guard(texts[0]) if texts[0].strip() else None)
             self._board.redraw()
 
-        hint = "A turn that breaks it is undone by itself: ttft_p99=2s,kv=0.97. Empty: none."
+        hint = "A change that breaks it is undone by itself: ttft_p99=2s,kv=0.97. Empty: none."
         self.push_screen(Dialog("guard", [("", session.steer.guard)], hint, use))
 
     def action_compare(self) -> None:

@@ -11,7 +11,7 @@ from textual.message import Message
 
 from tputtui.engine.protocol import Argument
 from tputtui.ui.canvas import Canvas
-from tputtui.ui.draft import Draft, Entry
+from tputtui.ui.draft import ArgumentDraft, Entry
 from tputtui.ui.panels.arguments import list_rows, name_width
 
 __all__ = ["ArgumentList"]
@@ -45,7 +45,7 @@ class ArgumentList(Canvas, can_focus=True):
             super().__init__()
             self.twice = twice
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: ArgumentDraft) -> None:
         super().__init__()
         self._draft = draft
         self._entries: Sequence[Entry] = ()

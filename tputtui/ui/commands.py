@@ -17,7 +17,7 @@ __all__ = ["commands"]
 
 def commands(app: TputApp) -> Iterator[SystemCommand]:
     """What the palette offers."""
-    yield SystemCommand("Undo", "Take back the last turn", app.action_undo)
+    yield SystemCommand("Undo", "Take back the last change", app.action_undo)
     yield SystemCommand("Redo", "Do again what was undone", app.action_redo)
     yield SystemCommand("Preempt now", "Shrink to max_num_seqs at once", app.action_preempt)
     yield SystemCommand("Pause the engine", "Or let it go on", app.action_toggle_engine)
@@ -28,7 +28,7 @@ def commands(app: TputApp) -> Iterator[SystemCommand]:
     yield SystemCommand("Stop the load", "Abort what is in flight", app.action_stop_load)
     yield SystemCommand("Edit the load", "Arrivals and lengths", app.action_edit_load)
     yield SystemCommand("Goals", "What to serve requests within", app.action_edit_goals)
-    yield SystemCommand("Guard", "What a turn must not break", app.action_edit_guard)
+    yield SystemCommand("Guard", "What a change must not break", app.action_edit_guard)
     yield SystemCommand("Engine arguments", "Edit, and boot again", app.action_edit_engine)
     yield SystemCommand("A/B", "Present limits against those before", app.action_compare)
     yield SystemCommand("Verify boot", "Exactly these values as ceilings", app.action_verify)

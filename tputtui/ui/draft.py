@@ -1,6 +1,6 @@
 """The engine's arguments for the next boot: a draft, to search and edit. Pure.
 
-Nothing here is in force; the form passes `Draft.args` on when the engine is booted.
+Nothing here is in force; the form passes `ArgumentDraft.args` on when the engine is booted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tputtui.engine.arguments import text_of, value_of
 from tputtui.engine.protocol import Argument
 from tputtui.profile import EngineValue
 
-__all__ = ["ELSEWHERE", "VIEWS", "Draft", "Entry"]
+__all__ = ["ELSEWHERE", "VIEWS", "ArgumentDraft", "Entry"]
 
 Entry = Argument | str
 """A row of the list: an argument, or a heading."""
@@ -30,7 +30,7 @@ _FIRST = (
 """Groups that decide throughput come first; the others keep the parser's order."""
 
 
-class Draft:
+class ArgumentDraft:
     """The arguments of the last boot, and the changes that the next one is to make.
 
     args: the whole new mapping, including keys that no row shows.

@@ -34,7 +34,7 @@ class ReplayBoard(Board, inherit_bindings=False):
         Binding("shift+left", "skip(-60)", "back", show=False, id="replay.minute_back"),
         Binding("shift+right", "skip(60)", "on", show=False, id="replay.minute_on"),
         Binding("full_stop", "mark(1)", "mark", key_display=", .", id="replay.next",
-                tooltip="To the next mark (a turn, a boot, a leg), or to the one before"),
+                tooltip="To the next mark (a change, a boot, a leg), or to the one before"),
         Binding("comma", "mark(-1)", "mark before", show=False, id="replay.previous"),
         Binding("home", "end(0)", "begin", show=False, key_display="Home End", id="replay.begin",
                 tooltip="To the beginning, or to the end"),

@@ -11,7 +11,7 @@ from tputtui.measure.history import History
 __all__ = ["Steers", "Watched"]
 
 
-class Boots(Protocol):
+class SteersEngine(Protocol):
     """The engine, as far as these screens use it."""
 
     @property
@@ -19,7 +19,7 @@ class Boots(Protocol):
         """What another boot costs, in a sentence."""
 
 
-class Experiments(Protocol):
+class SteersExperiments(Protocol):
     """The experiments that these screens start and end."""
 
     def sweep(self) -> None:
@@ -39,11 +39,11 @@ class Steers(Protocol):
     """What can be done from the screens that list settings; a recorded run refuses it."""
 
     @property
-    def engine(self) -> Boots:
+    def engine(self) -> SteersEngine:
         """The engine."""
 
     @property
-    def experiments(self) -> Experiments:
+    def experiments(self) -> SteersExperiments:
         """Sweep, A/B, tuner."""
 
     def jump(self, number: int, *, boot: bool = False) -> str:

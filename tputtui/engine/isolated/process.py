@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from tputtui.engine.orders import Status
-from tputtui.measure.mirror import Changes
+from tputtui.measure.mirror import Delta
 
 __all__ = ["EngineProcess"]
 
@@ -94,9 +94,9 @@ class EngineProcess:
         with contextlib.suppress(OSError):
             self.connection.send_bytes(data)
 
-    def receive(self) -> tuple[Changes | None, dict[str, Any]]:
+    def receive(self) -> tuple[Delta | None, dict[str, Any]]:
         """New records and changed status fields. Raises EOFError or OSError after the last ones."""
-        message: tuple[Changes | None, dict[str, Any]]
+        message: tuple[Delta | None, dict[str, Any]]
         message = pickle.loads(self.connection.recv_bytes())
         return message
 

@@ -22,7 +22,7 @@ from tputtui.attach.access import Access
 from tputtui.attach.address import Address
 from tputtui.attach.poller import Poller
 from tputtui.attach.reading import Reading
-from tputtui.attach.span import Span
+from tputtui.attach.span import ScrapeSpan
 from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, StepReport
 from tputtui.engine.served.inside import Inside
 from tputtui.engine.served.link import Link
@@ -71,7 +71,7 @@ class ServedEngine:
         self._seen: SeenSteps | None = None
         self._poller = Poller((address,), access, _SCRAPED_EVERY_S, clock)
         self._about = About()
-        self._span = Span(0.0)
+        self._span = ScrapeSpan(0.0)
         """The two newest scrapes."""
         self._model = ""
         self._knobs = _UNKNOWN_LIMITS

@@ -87,7 +87,7 @@ def space_of(plan: Plan, limits: Knobs, facts: EngineFacts, workload: Workload) 
         axes = usual_axes(limits, facts.ceilings, level if fixed else None)  # type: ignore[arg-type]
     for axis in axes:
         if axis.name in facts.fixed:
-            raise UsageError(f"{axis.name} cannot be turned here: {facts.fixed[axis.name]}.")
+            raise UsageError(f"{axis.name} cannot be changed here: {facts.fixed[axis.name]}.")
     start = tuple(axis.values.index(limits.get(axis.name)) for axis in axes)
     if not plan.load or not isinstance(level, int | float):
         return Space(axes, start)

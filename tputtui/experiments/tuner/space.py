@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from tputtui.errors import UsageError
 from tputtui.knobs import KNOBS, Knobs, checked, knob, parse_value, spoken
 
-__all__ = ["Axis", "Point", "Space", "describe_axes", "levels_around", "parse_axes", "usual_axes"]
+__all__ = [
+    "Dimension",
+    "Point",
+    "Space",
+    "describe_axes",
+    "levels_around",
+    "parse_axes",
+    "usual_axes",
+]
 
 Point = tuple[int, ...]
 """For each axis, the index of its value."""
@@ -27,7 +35,7 @@ _LEVEL_FACTOR = 1.05
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
+class Dimension:
     """A limit and the values to try, ascending."""
 
     name: str
@@ -44,7 +52,7 @@ class Space:
     that holds is worth trying.
     """
 
-    axes: tuple[Axis, ...]
+    axes: tuple[Dimension, ...]
     start: Point
     levels: tuple[float, ...] = (math.nan,)
     start_level: int = 0
@@ -78,7 +86,9 @@ class Space:
             return None
 
 
-def usual_axes(limits: Knobs, ceilings: Knobs, in_flight: int | None = None) -> tuple[Axis, ...]:
+def usual_axes(
+    limits: Knobs, ceilings: Knobs, in_flight: int | None = None
+) -> tuple[Dimension, ...]:
     """The axes max_num_seqs and max_num_batched_tokens, halved down from their ceilings.
 
     in_flight: the most requests that are ever in flight; more sequences than that change nothing.
@@ -90,20 +100,20 @@ def usual_axes(limits: Knobs, ceilings: Knobs, in_flight: int | None = None) -> 
         if name == "max_num_seqs" and in_flight is not None:
             enough = min((v for v in values if v >= in_flight), default=ceiling)
             values = [value for value in values if value <= max(enough, present)]
-        axes.append(_with(Axis(name, tuple(values)), present))
+        axes.append(_with(Dimension(name, tuple(values)), present))
     return tuple(axes)
 
 
 def parse_axes(
     text: str, limits: Knobs, ceilings: Knobs, floor: Callable[[str], int] = lambda name: 0
-) -> tuple[Axis, ...]:
+) -> tuple[Dimension, ...]:
     """Axes as typed: `max_num_seqs=16..256, scheduling_policy`; each gets the present value too.
 
     An axis without values gets all words of a choice, or values halved down from the ceiling.
     floor: by name, the smallest value that the other limits allow.
     Raises UsageError, or KnobError for a value that the engine cannot take.
     """
-    axes: list[Axis] = []
+    axes: list[Dimension] = []
     for item in _items(text):
         name, _, written = item.partition("=")
         name = name.strip().replace("-", "_")
@@ -119,13 +129,13 @@ def parse_axes(
         else:
             least = max(limit.minimum, limit.fine, floor(name), 1)
             values = _halved(ceiling, min(least, limits.get(name) or 1))
-        axes.append(_with(Axis(name, tuple(sorted(set(values)))), limits.get(name)))
+        axes.append(_with(Dimension(name, tuple(sorted(set(values)))), limits.get(name)))
     if not axes:
         raise UsageError("There is nothing to vary.", _FORM)
     return tuple(axes)
 
 
-def describe_axes(axes: Sequence[Axis]) -> str:
+def describe_axes(axes: Sequence[Dimension]) -> str:
     """The text `parse_axes` reads back as the same axes."""
     return ", ".join(
         f"{axis.name}={','.join(spoken(axis.name, value) for value in axis.values)}"
@@ -157,8 +167,8 @@ def _halved(ceiling: int, least: int) -> list[int]:
     return values
 
 
-def _with(axis: Axis, value: int) -> Axis:
-    return Axis(axis.name, tuple(sorted({*axis.values, value})))
+def _with(axis: Dimension, value: int) -> Dimension:
+    return Dimension(axis.name, tuple(sorted({*axis.values, value})))
 
 
 def _items(text: str) -> list[str]:

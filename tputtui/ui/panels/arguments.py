@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from tputtui.engine.protocol import Argument
-from tputtui.ui.draft import ELSEWHERE, VIEWS, Draft, Entry
+from tputtui.ui.draft import ELSEWHERE, VIEWS, ArgumentDraft, Entry
 from tputtui.ui.rows import Row, fitted, spread, width_of
 
 __all__ = ["about_rows", "list_rows", "name_width", "review_rows", "views_row"]
@@ -15,14 +15,14 @@ _KINDS = {"switch": "on or off", "whole": "whole number", "number": "number", "c
 NONE = "—"
 
 
-def name_width(draft: Draft, width: int) -> int:
+def name_width(draft: ArgumentDraft, width: int) -> int:
     """Cells that names take in a list of `width`, at most the greater half."""
     longest = max((len(name) for name in draft.arguments), default=0)
     return min(longest + 2, max(8, width * 6 // 10))
 
 
 def list_rows(
-    draft: Draft, entries: Sequence[Entry], top: int, here: int, width: int, height: int
+    draft: ArgumentDraft, entries: Sequence[Entry], top: int, here: int, width: int, height: int
 ) -> list[Row]:
     """The rows of the list from `top` on, with a scroll bar.
 
@@ -55,7 +55,7 @@ def _bar(total: int, top: int, height: int) -> list[tuple[str, str]]:
     return [("┃" if first <= y < first + size else "│", "muted") for y in range(height)]
 
 
-def _value(draft: Draft, argument: Argument, width: int) -> Row:
+def _value(draft: ArgumentDraft, argument: Argument, width: int) -> Row:
     old, new = draft.old(argument), draft.new(argument)
     if old == new:
         return [(new, "accent")] if new else [(argument.default or NONE, "muted")]
@@ -66,7 +66,7 @@ def _value(draft: Draft, argument: Argument, width: int) -> Row:
 
 
 def about_rows(
-    draft: Draft, argument: Argument, typed: str | None, width: int, height: int
+    draft: ArgumentDraft, argument: Argument, typed: str | None, width: int, height: int
 ) -> list[Row]:
     """The help of one argument with its flag, default and choices, in `height` rows.
 
@@ -100,7 +100,7 @@ def about_rows(
     return [*rows, *_around(choices, left)][:height]
 
 
-def review_rows(draft: Draft, cost: str, width: int) -> list[Row]:
+def review_rows(draft: ArgumentDraft, cost: str, width: int) -> list[Row]:
     """What a boot changes and what it costs, before it is done."""
     count = len(draft.changes())
     rows: list[Row] = [[(f"Boot with {count} change{'s' * (count != 1)}?", "value")], []]
@@ -109,7 +109,7 @@ def review_rows(draft: Draft, cost: str, width: int) -> list[Row]:
     return rows
 
 
-def views_row(draft: Draft, view: str) -> Row:
+def views_row(draft: ArgumentDraft, view: str) -> Row:
     """The views with how many arguments each has; the present one stands out."""
     row: Row = []
     for name in VIEWS:

@@ -59,7 +59,7 @@ def changes_caption(frame: Frame, width: int) -> str:
         return ""
     present, other = frame.trials[-1], _other(frame)
     if other is None:
-        return _fitted(_listed(present.turned), width) if present.number > 1 else ""
+        return _fitted(_listed(present.changed), width) if present.number > 1 else ""
     against = f" · against {other.number}"
     whats = _listed(present.differs(other))
     captions = [f"{what}{against}" for what in whats] + [against[3:]]
@@ -167,14 +167,14 @@ def _most_telling(differences: Sequence[Difference], most: int) -> list[Differen
 def _waits_for(frame: Frame) -> str:
     """Why nothing is compared yet."""
     if not frame.trials:
-        return "Once the engine serves, what a turn changes stands here."
+        return "Once the engine serves, what a change does stands here."
     window, present = frame.window, frame.trials[-1]
     if window.phase in _WAITING:
         return _WAITING[window.phase]
     if not window.phase.quotable:
         return f"settling: {window.turnover}" if window.turnover else "settling"
     if len(frame.trials) == 1:
-        return "Nothing to compare with yet: turn a limit, and what that changes stands here."
+        return "Nothing to compare with yet: change a limit, and what that does stands here."
     if all(trial.series is None for trial in frame.trials[:-1]):
         return "Nothing to compare with yet: the settings before were left too soon."
     return f"measuring the first seconds of setting {present.number}"

@@ -92,7 +92,7 @@ def _description(frame: Frame, selected: str, shown: int) -> str:
     if shown == len(KNOBS) and index >= _MAIN:
         parts.append(knob.name)
     if facts is not None and selected in facts.fixed:
-        parts.append(f"cannot be turned: {facts.fixed[selected]}")
+        parts.append(f"cannot be changed: {facts.fixed[selected]}")
     elif facts is not None and index >= _MAIN:
         parts.append(f"booted {spoken(selected, facts.booted.get(selected))}")
     if facts is not None and selected == "num_gpu_blocks" and frame.asked is not None:

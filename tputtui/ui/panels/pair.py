@@ -25,7 +25,7 @@ def about(trial: Trial, signs: str, width: int, started_s: float) -> list[Row]:
     which = f"{trial.number} "
     first: Row = [
         (which, "value"),
-        (shortened(trial.turned, width - len(which) - len(signs)), "text"),
+        (shortened(trial.changed, width - len(which) - len(signs)), "text"),
     ]
     rows: list[Row] = [[*first, (signs, "accent")]]
     if trial.differences:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from tputtui.load.preview import Preview, Spread
+from tputtui.load.preview import LengthSpread, Preview
 from tputtui.load.workload import ClosedLoop, Recorded
 from tputtui.text.braille import area, nice_top
 from tputtui.text.format import clock, compact, percent, rate
@@ -86,7 +86,7 @@ def _offered(preview: Preview, levels: Sequence[float]) -> list[Row]:
     ]
 
 
-def _lengths(title: str, lengths: Spread, width: int, height: int) -> list[Row]:
+def _lengths(title: str, lengths: LengthSpread, width: int, height: int) -> list[Row]:
     if not lengths.lengths:
         return [[(title, "label")], [("counted once in use", "muted")]]
     low, high = lengths.lengths[0], lengths.lengths[-1]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from textwrap import shorten
 
 from tputtui.frame import Frame, Trial
-from tputtui.knobs import shorthand, turned
+from tputtui.knobs import kept_limits, shorthand
 from tputtui.load.notation import describe_arrivals
 from tputtui.load.workload import level_of
 from tputtui.measure.series import METRICS
@@ -79,7 +79,7 @@ _LATENCIES = tuple(
 )
 _PHASE = Column("phase", "phase", 11, gap=1)
 _VERDICT = Column("verdict", "verdict", 11, gap=2)
-_NOTE = Column("note", "what was turned", 32, gap=2)
+_NOTE = Column("note", "what was kept_limits", 32, gap=2)
 
 _MOST = {"setting": 30, "load": 24, "verdict": 18}
 """Cells that columns of text grow to before there is a column for notes."""
@@ -170,7 +170,7 @@ def _entry(
         case "setting":
             other = f" ↻{engine}" if engine > 1 else ""
             room = column.width - column.gap
-            text = _setting(turned(knobs, trial.booted), room - len(other)) + other
+            text = _setting(kept_limits(knobs, trial.booted), room - len(other)) + other
             if len(text) > room:
                 text = text.replace(" ↻", "↻")
             main = (knobs.max_num_seqs, knobs.max_num_batched_tokens, knobs.max_model_len)
@@ -204,7 +204,7 @@ def _entry(
                 text = against
             return text, look, (headline.change,) if known else None
         case "note":
-            return trial.note or trial.turned, "warn" if trial.note else "muted", (trial.number,)
+            return trial.note or trial.changed, "warn" if trial.note else "muted", (trial.number,)
     value = trial.value(column.key)
     look = "text" if trial.phase.quotable else "muted"
     return figure(_METRICS[column.key], value, 0), look, None if math.isnan(value) else (value,)

@@ -23,7 +23,7 @@ from tputtui.profile import EngineValue
 from tputtui.ui.argument_editor import Editor, Filter
 from tputtui.ui.argument_list import ArgumentList
 from tputtui.ui.canvas import Canvas
-from tputtui.ui.draft import VIEWS, Draft
+from tputtui.ui.draft import VIEWS, ArgumentDraft
 from tputtui.ui.panels.arguments import about_rows, review_rows, views_row
 from tputtui.ui.rows import fitted, width_of
 
@@ -59,7 +59,7 @@ class EngineForm(ModalScreen[None]):
         check: Callable[[dict[str, EngineValue]], None] | None = None,
     ) -> None:
         super().__init__()
-        self._draft = Draft(arguments, current)
+        self._draft = ArgumentDraft(arguments, current)
         self._cost = cost
         self._use = use
         self._check = check

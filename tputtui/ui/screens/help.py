@@ -17,7 +17,7 @@ from tputtui.knobs import KNOBS
 __all__ = ["HelpScreen"]
 
 _MEANINGS = (
-    ("window", "figures are about the present setting alone. After a turn they settle until the "
+    ("window", "figures are about the present setting alone. After a change they settle until the "
      "limit is in force and every request that was in flight has left (45/96 left); then the "
      "window grows to 60 s."),
     ("TTFT", "time to first token, from when the request was due."),
@@ -44,15 +44,15 @@ _MEANINGS = (
     ("changes", "a setting against the one before, or the baseline: old → new, the change with its "
      "interval. ▲ better ▼ worse: the interval excludes no change; = the same: within ±2 %; ? not "
      "to be told yet. All rows at all looks together hold with 95 %."),
-    ("A/B", "legs of both settings in turns, with the same requests, from an empty engine; it ends "
+    ("A/B", "legs of both settings by turns, with the same requests, from an empty engine; it ends "
      "by itself and puts everything back. It also sees through slow drift."),
     ("tuner", "searches limits, or the load as well, trial by trial on the warm engine, and "
      "compares the best with the start in pairs; then all is put back, to be taken or left."),
     ("verify", "an engine booted with exactly these values, against the one they were tuned on: "
      "memory profile and CUDA graphs follow what is booted."),
-    ("guard", "a turn after which it is broken is undone by itself, within its first window."),
+    ("guard", "a change after which it is broken is undone by itself, within its first window."),
     ("starves", "a token limit below the running batch serves its first sequences only."),
-    ("┃ ╎ │", "on a chart: a limit was turned, the load changed, the engine booted or failed."),
+    ("┃ ╎ │", "on a chart: a limit or the load was changed, the engine booted or failed."),
 )  # fmt: skip
 
 

@@ -158,7 +158,7 @@ class TunerScreen(WatchingScreen):
 
         hint = (
             "block_size=16,32 async_scheduling=true,false: each combination is booted and searched "
-            "in its turn, and the boots count into the budget. Empty: no other engine."
+            "one after the other, and the boots count into the budget. Empty: no other engine."
         )
         self._ask("engine arguments to boot with", self._plan.engines if self._plan else "",
                   hint, use)  # fmt: skip
