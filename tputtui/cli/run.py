@@ -29,7 +29,7 @@ __all__ = ["parser", "run"]
 _CLOSE_TIMEOUT_S = 20.0
 
 _DESCRIPTION = """\
-Tune a real vLLM engine live: load it, change its limits, see what each change did, save the profile.
+Tune a real vLLM engine live: load it, change its limits, see what that did, save the profile.
 
 MODEL comes first: a local folder, a hub id, shape:NAME (published dimensions with random weights:
 {shapes}), or server:URL (a server that runs
