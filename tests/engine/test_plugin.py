@@ -12,7 +12,7 @@ import pytest
 
 from tests.engine.conftest import Served, all_whole
 from tputtui import plugin
-from tputtui.engine.wire import HOLD_S, Steps
+from tputtui.engine.wire import HOLD_S, StepBatch
 from tputtui.errors import TputError
 from tputtui.load.lengths import Uniform
 from tputtui.measure.samples import StepSample
@@ -45,7 +45,7 @@ class Asked:
         assert problem is not None
         return problem.message
 
-    def steps(self, since: int = -1) -> Steps:
+    def steps(self, since: int = -1) -> StepBatch:
         steps = self("steps", since=since).steps
         assert steps is not None
         return steps

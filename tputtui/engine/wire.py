@@ -1,11 +1,11 @@
 """What our plugin inside `vllm serve` and the board exchange: JSON over HTTP under `PATH`.
 
-GET    PATH                  About: the engines, their limits, who controls them
-GET    PATH/steps            Steps, one JSON document a line, as they are made
+GET    PATH                  Offer: the engines, their limits, who controls them
+GET    PATH/steps            StepBatch, one JSON document a line, as they are made
 GET    PATH/requests         Requests that have ended, of everybody, likewise
 POST   PATH/control          Take: the lease, or who has it (409)
 PUT    PATH/control          renew it; DELETE gives it back, `?keep=1` leaves the limits as they are
-PATCH  PATH/limits           Change
+PATCH  PATH/limits           LimitChange
 POST   PATH/{preempt,reset_prefix_cache,pause,resume}   Acted
 
 What changes anything needs the control token in the header `CONTROL`, and a lease.
@@ -15,8 +15,23 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["CONTROL", "HOLD_S", "LEASE", "PATH", "RENEW_S", "VERSION", "About", "Acted", "Change",
-           "Control", "Engine", "Problem", "Requests", "Steps", "Take"]  # fmt: skip
+__all__ = [
+    "CONTROL",
+    "HOLD_S",
+    "LEASE",
+    "PATH",
+    "RENEW_S",
+    "VERSION",
+    "Acted",
+    "Control",
+    "CoreFacts",
+    "LimitChange",
+    "Offer",
+    "Problem",
+    "Requests",
+    "StepBatch",
+    "Take",
+]  # fmt: skip
 
 VERSION = 1
 PATH = "/v1/tputtui"
@@ -28,7 +43,7 @@ HOLD_S, RENEW_S = 20.0, 2.0
 """A lease that is not renewed for so long has run out; it is renewed so often."""
 
 
-class Engine(msgspec.Struct, omit_defaults=True):
+class CoreFacts(msgspec.Struct, omit_defaults=True):
     """One engine core of the server.
 
     ceilings, booted, limits: by the limits' names; the last is in force. fixed: limits that cannot
@@ -59,18 +74,18 @@ class Control(msgspec.Struct, omit_defaults=True):
     why: str = ""
 
 
-class About(msgspec.Struct):
+class Offer(msgspec.Struct):
     """What the server is. vllm: its version. tputtui: the plugin's."""
 
     version: int
     tputtui: str
     vllm: str
     model: str
-    engines: list[Engine]
+    engines: list[CoreFacts]
     control: Control
 
 
-class Steps(msgspec.Struct, omit_defaults=True):
+class StepBatch(msgspec.Struct, omit_defaults=True):
     """Steps of one engine.
 
     now_s: of the engine's clock, when this was asked. next: number of the step after the last one
@@ -88,7 +103,7 @@ class Steps(msgspec.Struct, omit_defaults=True):
 
 
 class Requests(msgspec.Struct):
-    """Requests that have ended, of everybody: `next` as in Steps; rows as `Ended` has them.
+    """Requests that have ended, of everybody: `next` as in StepBatch; rows as `Ended` has them.
 
     Each: arrival_s, queued_s, first_token_s, end_s (the server's clock), prompt, output, cached
     tokens, and why it ended.
@@ -104,7 +119,7 @@ class Take(msgspec.Struct):
     holder: str
 
 
-class Change(msgspec.Struct):
+class LimitChange(msgspec.Struct):
     """New limits by their names; those left out stay."""
 
     limits: dict[str, int]

@@ -20,7 +20,7 @@ import msgspec
 
 from tputtui.engine.vllm.limits import LiveLimits
 from tputtui.engine.vllm.scheduled import Classifier, Scheduled
-from tputtui.engine.wire import Acted, Engine, Problem, Steps
+from tputtui.engine.wire import Acted, CoreFacts, Problem, StepBatch
 from tputtui.errors import TputError, UsageError
 from tputtui.knobs import differing
 from tputtui.plugin.lease import Lease, parse_bounds, within
@@ -51,8 +51,8 @@ class Question(msgspec.Struct, omit_defaults=True):
 class Reply(msgspec.Struct, omit_defaults=True):
     """One of them."""
 
-    engine: Engine | None = None
-    steps: Steps | None = None
+    engine: CoreFacts | None = None
+    steps: StepBatch | None = None
     acted: Acted | None = None
     problem: Problem | None = None
 
@@ -149,9 +149,9 @@ class Core:
         if self._lease.over:
             self._release(keep=False, why=f"{self._lease.holder} is gone")
 
-    def _about(self) -> Engine:
+    def _about(self) -> CoreFacts:
         config, limits = self._config, self._limits
-        return Engine(
+        return CoreFacts(
             engine=config.parallel_config.data_parallel_index
             if hasattr(config.parallel_config, "data_parallel_index")
             else config.parallel_config.data_parallel_rank,
@@ -169,13 +169,13 @@ class Core:
             paused=self._paused,
         )
 
-    def _steps(self, since: int) -> Steps:
+    def _steps(self, since: int) -> StepBatch:
         if self._watch is None:
             self._watch = _Watch(self)
         if since < 0 or since > self._count:
             since = self._count  # from now on; or the engine is a new one
         kept = min(len(self._rows), self._count - since)
-        return Steps(
+        return StepBatch(
             engine=self._config.parallel_config.data_parallel_rank,
             now_s=self._clock(),
             next=self._count,
@@ -322,7 +322,7 @@ class _Watch:
         output = self._schedule(*args, **kwargs)
         try:
             if len(self._under_way) > 64:
-                self._under_way.clear()  # Steps that were scheduled and never run.
+                self._under_way.clear()  # StepBatch that were scheduled and never run.
             done = self._classify(output)
             self._under_way[id(output)] = (began_s, self._clock() - began_s, done)
         except Exception:

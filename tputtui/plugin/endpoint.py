@@ -24,13 +24,13 @@ from tputtui.engine.wire import (
     LEASE,
     PATH,
     VERSION,
-    About,
     Acted,
-    Change,
     Control,
+    LimitChange,
+    Offer,
     Problem,
     Requests,
-    Steps,
+    StepBatch,
     Take,
 )
 from tputtui.plugin import NAME
@@ -108,7 +108,7 @@ class Endpoint:
         import vllm
 
         why = self._token.why_not
-        return About(
+        return Offer(
             VERSION, __version__, vllm.__version__, self._model,
             [engine for engine in engines if engine is not None], Control(not why, why),
         )  # fmt: skip
@@ -127,7 +127,7 @@ class Endpoint:
                     reply = await self._ask_one(ident, Question("steps", since=since.get(at, -1)))
                     if reply.problem is not None or reply.steps is None:
                         raise RuntimeError(reply.problem)
-                    steps: Steps = reply.steps
+                    steps: StepBatch = reply.steps
                     since[at] = steps.next
                     steps.engine = at
                     yield msgspec.json.encode(steps) + b"\n"
@@ -172,7 +172,7 @@ class Endpoint:
         return await self._controlled(request, Question("release", keep=keep))
 
     async def _change(self, request: Any) -> Any:
-        wanted = await _body(request, Change)
+        wanted = await _body(request, LimitChange)
         self._check_token(request)
         lease = request.headers.get(LEASE, "")
         idents, before, changed = self._idents(), [], []

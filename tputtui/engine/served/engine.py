@@ -28,7 +28,7 @@ from tputtui.engine.served.inside import Inside
 from tputtui.engine.served.link import Link
 from tputtui.engine.served.seen import SeenSteps
 from tputtui.engine.target import check_arguments
-from tputtui.engine.wire import About as AboutPlugin
+from tputtui.engine.wire import Offer
 from tputtui.errors import EngineError, KnobError, UsageError
 from tputtui.knobs import KNOBS, UNTOLD, Knobs
 from tputtui.load.generator import RequestSpec
@@ -271,7 +271,7 @@ class ServedEngine:
             kind=kind,
         )
 
-    def _with_plugin(self, facts: EngineFacts, about: AboutPlugin) -> EngineFacts:
+    def _with_plugin(self, facts: EngineFacts, about: Offer) -> EngineFacts:
         """What the plugin adds to `facts`: limits that can be changed, and steps."""
         first = about.engines[0]
         why = self._inside.take_control()

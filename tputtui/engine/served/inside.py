@@ -26,11 +26,11 @@ from tputtui.engine.wire import (
     PATH,
     RENEW_S,
     VERSION,
-    About,
     Acted,
-    Change,
+    LimitChange,
+    Offer,
     Problem,
-    Steps,
+    StepBatch,
     Take,
 )
 from tputtui.errors import KnobError, TputError, UsageError
@@ -56,21 +56,21 @@ class Inside:
         self._clock = clock
         self._lease = ""
         self._lock = threading.Lock()
-        self._arrived: list[Steps] = []
+        self._arrived: list[StepBatch] = []
         self._offsets: dict[int, float] = {}
         self._tasks: list[Future[None]] = []
-        self.about: About | None = None
+        self.about: Offer | None = None
         self.lost_control = ""
 
     # -- the engine thread -------------------------------------------------------------------
 
-    def find(self) -> About | None:
+    def find(self) -> Offer | None:
         """Ask whether there is a plugin, and for what it says."""
         status, text = self._link.ask("GET", PATH, most=_MOST_BYTES)
         if status != 200:
             return None
         try:
-            about = msgspec.json.decode(text, type=About)
+            about = msgspec.json.decode(text, type=Offer)
         except msgspec.MsgspecError:
             return None
         if about.version == VERSION and about.engines:
@@ -98,7 +98,7 @@ class Inside:
     def change(self, limits: Mapping[str, int]) -> None:
         """Put limits in force on every engine. Raises KnobError where the server refuses them."""
         try:
-            self._acted("PATCH", "limits", Change(dict(limits)))
+            self._acted("PATCH", "limits", LimitChange(dict(limits)))
         except UsageError as error:
             raise KnobError(error.message, error.hint) from None
 
@@ -115,7 +115,7 @@ class Inside:
             with contextlib.suppress(TputError):
                 self._ask("DELETE", "control", lease=lease)
 
-    def arrived(self) -> list[Steps]:
+    def arrived(self) -> list[StepBatch]:
         """What has come since this was last asked."""
         with self._lock:
             arrived, self._arrived = self._arrived, []
@@ -166,7 +166,7 @@ class Inside:
     def _came(self, line: bytes) -> None:
         now_s = self._clock()
         try:
-            steps = msgspec.json.decode(line, type=Steps)
+            steps = msgspec.json.decode(line, type=StepBatch)
         except msgspec.MsgspecError:
             logger.warning("steps: %r", line[:200])
             return

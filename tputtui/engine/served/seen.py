@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tputtui.engine.served.inside import Inside
-from tputtui.engine.wire import Steps
+from tputtui.engine.wire import StepBatch
 from tputtui.measure.samples import STEP, StepSample
 
 __all__ = ["SeenSteps"]
@@ -59,12 +59,12 @@ class SeenSteps:
             rows = [self._together(rows)]
         return self._with_own_tokens(rows)
 
-    def _samples(self, steps: Steps) -> list[StepSample]:
+    def _samples(self, steps: StepBatch) -> list[StepSample]:
         rows = (StepSample(*row) for row in steps.rows)  # type: ignore[arg-type]
         return [row._replace(end_s=self._inside.here_s(steps.engine, row.end_s)) for row in rows]
 
     def _together(self, rows: Sequence[StepSample]) -> StepSample:
-        """Steps of several engines as one: totals, over the time that they took together."""
+        """StepBatch of several engines as one: totals, over the time that they took together."""
         end_s = max(row.end_s for row in rows)
         now = list(self.last.values())
         values = dict.fromkeys(STEP, 0.0)
