@@ -128,7 +128,7 @@ def test_gpus_are_seen_again_without_the_names_of_processes(tmp_path: Path) -> N
     for each in (made, without):
         each.run(20)
         each.end()
-    seen = read_log(made.journal.path).moments[-1].hardware
+    seen = read_log(made.journal.path).moments[-1].kept["hardware"]
     assert seen.driver == "580.65.06"
     assert seen.gpus == tuple(replace(gpu, processes=()) for gpu in of_gpus(8))
     # In bytes a second, for all eight.

@@ -218,7 +218,7 @@ def test_the_commands_write_and_print(
     assert found["figures"]["tokens_per_s"]["low"] < found["figures"]["tokens_per_s"]["change"]
     assert cli.main(["compare", str(logs["plain"]), log]) == 0
     table = capsys.readouterr().out
-    assert "turned: max_num_seqs 64 → 32" in table
+    assert "changed: max_num_seqs 64 → 32" in table
     assert re.search(r"tokens/s +3,8\d\d +2,8\d\d +-26\.\d% \[.*\] +worse", table)
     assert cli.main(["compare", str(logs["plain"]), log, "--format", "md"]) == 0
     assert "| tokens/s |" in capsys.readouterr().out

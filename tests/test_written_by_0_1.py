@@ -76,7 +76,7 @@ def test_a_run_with_turned_limits_is_replayed() -> None:
     turned = [trial.turned for trial in last.trials]
     assert turned[:2] == ["start", "max_num_seqs 64 → 32"]
     assert turned[-1] == "seed 0 → 9 at the next start"
-    assert last.asked.max_num_seqs == 64
+    assert last.kept["asked"].max_num_seqs == 64
     replay = Replay(read, lambda: 0.0)
     replay.seek(30.0)
     frame = replay.advance()
@@ -89,14 +89,14 @@ def test_a_run_with_a_sweep_and_an_ab_is_replayed_and_reported(tmp_path: Path) -
     file = FOLDER / "experiments.jsonl.zst"
     read = read_log(file)
     last = read.moments[-1]
-    assert last.sweep.level is None
-    assert last.sweep.told > 5
-    assert len(last.points) > 5
-    assert last.compare.done
-    assert last.compare.differences
+    assert last.kept["sweep"].level is None
+    assert last.kept["sweep"].told > 5
+    assert len(last.kept["points"]) > 5
+    assert last.kept["compare"].done
+    assert last.kept["compare"].differences
     replay = Replay(read, lambda: 0.0)
     replay.seek(read.length_s)
-    assert replay.advance().compare.differences == last.compare.differences
+    assert replay.advance().compare.differences == last.kept["compare"].differences
     for name in ("page.md", "page.html"):
         assert cli.main(["report", str(file), "-o", str(tmp_path / name)]) == 0
         assert (tmp_path / name).stat().st_size > 1000

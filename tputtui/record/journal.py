@@ -20,7 +20,7 @@ import logging
 import math
 import os
 import threading
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,13 @@ import numpy as np
 from tputtui import __version__
 from tputtui.engine.orders import Status
 from tputtui.frame import Frame, Trial, TunerState, TunerTrial
-from tputtui.hardware import GpuSample, HardwareSample
 from tputtui.measure.mirror import Delta, Tail
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Outcome
-from tputtui.measure.verdict import Difference
 from tputtui.process.state import fresh_file
 from tputtui.profile import Profile, dump
 from tputtui.record.codec import TABLES, pack
+from tputtui.record.kept import KEPT, write_differences
 from tputtui.record.line import FORMAT, Head, Line, TrialLine, plain
 
 __all__ = ["Journal", "open_session_log"]
@@ -229,16 +228,15 @@ class _Scribe:
             line.status = _status(frame.status)
             if frame.status.spec is not None:
                 line.status["spec"] = self._profile(line, Profile(frame.status.spec))
-        if self._new("asked", frame.asked):
-            line.asked = plain(frame.asked)
-        if frame.hardware is not None and self._new("hardware", frame.hardware.t_s):
-            line.hardware = _hardware(frame.hardware)
-        for name in ("compare", "sweep", "points", "baseline"):
-            if self._new(name, value := getattr(frame, name)):
-                written = _compare(value) if name == "compare" else plain(value)
-                setattr(line, name, written)
-        if self._new("guard", frame.guard):
-            line.guard = frame.guard
+        for kept in KEPT:
+            value = getattr(frame, kept.name)
+            if not self._new(kept.name, kept.stamp(value)):
+                continue
+            written = None if value is None else kept.write(value)
+            if hasattr(line, kept.name):
+                setattr(line, kept.name, written)
+            else:
+                line.more[kept.name] = written
         for trial in frame.trials:
             if self._trials.get(trial.number) is not trial:
                 self._trials[trial.number] = trial
@@ -286,7 +284,7 @@ class _Scribe:
         if self._new("tuner", lasting):
             line.tuner = plain(replace(bare, of=None)) | {
                 "of": self._profile(line, tuner.of) if tuner.of else None,
-                "differences": _differences(tuner.differences),
+                "differences": write_differences(tuner.differences),
             }
         known = self._tuner
         if tuner.trials[: len(known)] != known:
@@ -322,7 +320,7 @@ class _Scribe:
             start_s=trial.series.start_s if trial.series else 0.0,
             length_s=trial.series.length_s if trial.series else 0.0,
             against=trial.against,
-            differences=_differences(trial.differences),
+            differences=write_differences(trial.differences),
             note=trial.note,
             spans=plain(trial.spans) if trial.spans else None,
             unjudged=trial.unjudged,
@@ -334,20 +332,6 @@ class _Scribe:
 
 def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _hardware(sample: HardwareSample) -> Any:
-    """A sample without the values that a GPU does not offer, and without processes.
-
-    The names of other people's processes are private, and process numbers mean nothing later.
-    """
-    return plain(replace(sample, gpus=())) | {"gpus": [_gpu(gpu) for gpu in sample.gpus]}
-
-
-def _gpu(gpu: GpuSample) -> Any:
-    kept = {each.name: getattr(gpu, each.name) for each in fields(gpu) if each.name != "processes"}
-    defaults = {each.name: each.default for each in fields(gpu)}
-    return plain({name: value for name, value in kept.items() if value != defaults[name]})
 
 
 def _status(status: Status) -> Any:
@@ -366,41 +350,6 @@ def _status(status: Status) -> Any:
         },
     }
     return plain(written)
-
-
-def _compare(compare: Any) -> Any:
-    if compare is None:
-        return None
-    return plain(
-        {
-            "side": compare.side,
-            "pair": compare.pair,
-            "note": compare.note,
-            "done": compare.done,
-            "title": compare.title,
-            "sides": compare.sides,
-            "left_s": compare.left_s,
-            "differences": _differences(compare.differences),
-        }
-    )
-
-
-def _differences(rows: tuple[Difference, ...]) -> Any:
-    return plain(
-        [
-            {
-                "key": row.metric.key,
-                "old": row.old,
-                "new": row.new,
-                "change": row.change,
-                "low": row.low,
-                "high": row.high,
-                "judgement": row.judgement,
-                "needs_s": row.needs_s,
-            }
-            for row in rows
-        ]
-    )
 
 
 def _now() -> str:

@@ -96,7 +96,9 @@ class Line(msgspec.Struct, omit_defaults=True):
     compare: Any = msgspec.UNSET
     sweep: Any = msgspec.UNSET
     points: Any = msgspec.UNSET
-    guard: str | None = None
+    guard: Any = msgspec.UNSET
+    more: dict[str, Any] = {}
+    """Other fields of the frame, by name (`record.kept`)."""
     tuner: Any = msgspec.UNSET
     """State of the tuner, without its trials."""
     tuner_trials: list[Any] = []

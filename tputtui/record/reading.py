@@ -5,8 +5,7 @@ The whole run is kept in memory, about a megabyte for a minute of a fast engine.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,26 +16,22 @@ import numpy as np
 from tputtui.engine.orders import Status
 from tputtui.engine.protocol import EngineFacts, State
 from tputtui.errors import EngineError, ProfileError, UsageError
-from tputtui.frame import CompareState, SweepState, TunerState, TunerTrial
-from tputtui.hardware import HardwareSample
+from tputtui.frame import TunerState, TunerTrial
 from tputtui.knobs import Knobs
 from tputtui.load.timing import Wanted
-from tputtui.measure.frontier import Point
 from tputtui.measure.recorder import ENDED, Recorder, Table, ended_row
 from tputtui.measure.samples import Accounting, Mark, Outcome, RequestSample
-from tputtui.measure.series import METRICS, MORE
 from tputtui.measure.stats import Floats
-from tputtui.measure.verdict import Difference, Judgement
 from tputtui.measure.window import Window
 from tputtui.profile import Profile, parse
 from tputtui.record.codec import TABLES, unpack
+from tputtui.record.kept import KEPT, read_differences
 from tputtui.record.line import FORMAT, Head, Line, TrialLine, restored
 
 __all__ = ["Moment", "Recording", "read_log"]
 
 _MAGIC = b"\x28\xb5\x2f\xfd"
 """The first bytes of each Zstandard frame."""
-_METRICS = {metric.key: metric for metric in (*METRICS, *MORE)}
 _OUTCOMES = tuple(Outcome)
 _SPOILT = (msgspec.DecodeError, msgspec.ValidationError, ValueError, TypeError, LookupError)
 """Errors that reading a damaged line can raise."""
@@ -50,9 +45,8 @@ class Moment(NamedTuple):
     window: Window
     status: Status
     profile: Profile
-    asked: Knobs | None
-    """The limits last asked for; None before the engine is up."""
-    hardware: HardwareSample | None
+    kept: Mapping[str, Any]
+    """Fields of the frame by name, those of `record.kept`."""
     accounting: Accounting
     kv_blocks: int
     """Usable blocks of the KV cache."""
@@ -63,11 +57,6 @@ class Moment(NamedTuple):
     wanted: Wanted
     marks: tuple[Mark, ...]
     trials: tuple[TrialLine, ...]
-    baseline: int | None
-    compare: CompareState | None
-    sweep: SweepState | None
-    points: tuple[Point, ...]
-    guard: str
     tuner: TunerState | None
 
 
@@ -209,11 +198,11 @@ class _Reader:
                 return None
             before = Moment(
                 t_s=self._origin_s, window=changes["window"], status=changes["status"],
-                profile=changes["profile"], asked=None, hardware=None, accounting=Accounting(),
-                kv_blocks=0, oldest_due_s=np.nan, generated_tokens=0, preemptions=0,
-                wanted=Wanted(), marks=(), trials=(), baseline=None, compare=None, sweep=None,
-                points=(), guard="", tuner=None,
+                profile=changes["profile"], kept={each.name: each.first for each in KEPT},
+                accounting=Accounting(), kv_blocks=0, oldest_due_s=np.nan, generated_tokens=0,
+                preemptions=0, wanted=Wanted(), marks=(), trials=(), tuner=None,
             )  # fmt: skip
+        changes["kept"] = {**before.kept, **_kept(line)}
         return before._replace(t_s=self._origin_s + line.t, **changes)
 
     def _changes(self, line: Line, before: Moment | None) -> dict[str, Any]:
@@ -224,15 +213,7 @@ class _Reader:
             changes["profile"] = self._recording.profiles[line.profile]
         if line.status is not None:
             changes["status"] = self._status(line.status)
-        for name, kind in _KINDS.items():
-            value = getattr(line, name)
-            if value is not msgspec.UNSET:
-                changes[name] = None if value is None else restored(value, kind)
-        if line.compare is not msgspec.UNSET:
-            changes["compare"] = _compare(line.compare)
         self._add_tuner(changes, line, before)
-        if line.guard is not None:
-            changes["guard"] = line.guard
         if line.books is not None:
             changes["accounting"] = Accounting(*line.books)
         if line.wanted is not None:
@@ -256,7 +237,7 @@ class _Reader:
         trials = tuner.trials if tuner and not line.tuner_anew else ()
         if line.tuner is not msgspec.UNSET:
             state = dict(line.tuner)
-            rows, number = differences_of(state.pop("differences")), state.pop("of")
+            rows, number = read_differences(state.pop("differences")), state.pop("of")
             tuner = replace(
                 restored(state, TunerState),
                 trials=trials,
@@ -306,14 +287,15 @@ class _Reader:
         return recorder
 
 
-_NUMBERS = ("old", "new", "change", "low", "high", "needs_s")
-_KINDS: dict[str, Any] = {
-    "asked": Knobs,
-    "hardware": HardwareSample,
-    "sweep": SweepState,
-    "points": tuple[Point, ...],
-    "baseline": int,
-}
+def _kept(line: Line) -> dict[str, Any]:
+    """The fields of the frame that have changed in this line."""
+    written = {each: getattr(line, each.name, msgspec.UNSET) for each in KEPT}
+    written |= {each: line.more[each.name] for each in KEPT if each.name in line.more}
+    return {
+        each.name: None if value is None else each.read(value)
+        for each, value in written.items()
+        if value is not msgspec.UNSET
+    }
 
 
 def _request(row: list[float]) -> RequestSample:
@@ -323,32 +305,3 @@ def _request(row: list[float]) -> RequestSample:
         int(number), _OUTCOMES[int(outcome)], due_s, due_s + submitted, due_s + scheduled,
         due_s + first, due_s + end, prompt, output, wanted, cached, preemptions,
     )  # fmt: skip
-
-
-def _compare(written: Any) -> CompareState | None:
-    if written is None:
-        return None
-    return CompareState(
-        written["side"],
-        written["pair"],
-        written["note"],
-        written["done"],
-        differences_of(written["differences"]),
-        written["title"],
-        # Version 0.1 did not name the sides.
-        tuple(written.get("sides", ("", ""))),
-        float(written.get("left_s", math.nan)),
-    )
-
-
-def differences_of(written: Any) -> tuple[Difference, ...]:
-    """The differences of a comparison, as `journal` wrote them; none for None."""
-    return tuple(
-        Difference(
-            metric=_METRICS[row["key"]],
-            judgement=Judgement(row["judgement"]),
-            **{name: float(row[name]) for name in _NUMBERS},
-        )
-        for row in written or ()
-        if row["key"] in _METRICS
-    )

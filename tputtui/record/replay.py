@@ -21,8 +21,9 @@ from tputtui.measure.history import History
 from tputtui.measure.samples import Mark
 from tputtui.measure.splice import Spans, series_of
 from tputtui.measure.window import Phase
+from tputtui.record.kept import read_differences
 from tputtui.record.line import TrialLine, restored
-from tputtui.record.reading import Moment, Recording, differences_of
+from tputtui.record.reading import Moment, Recording
 
 __all__ = ["Replay"]
 
@@ -140,7 +141,12 @@ class Replay:
         if moment.t_s < now_s - 2.0 or window.phase in (Phase.IDLE, Phase.SETTLING):
             window = moment.window
         seen = self._observer.picture(
-            now_s, window, moment.status, moment.profile, moment.asked, moment.hardware
+            now_s,
+            window,
+            moment.status,
+            moment.profile,
+            moment.kept["asked"],
+            moment.kept["hardware"],
         )
         if self.at_s >= self.length_s:
             # The last line, written while the run was closed, has the last states.
@@ -148,12 +154,8 @@ class Replay:
         self._latest = replace(
             seen,
             trials=tuple(self._trial(line, moment) for line in moment.trials),
-            baseline=moment.baseline,
-            compare=moment.compare,
-            sweep=moment.sweep,
             tuner=moment.tuner,
-            points=moment.points,
-            guard=moment.guard,
+            **moment.kept,
         )
         return self._latest
 
@@ -236,7 +238,7 @@ class Replay:
             series=series,
             phase=Phase(line.phase),
             against=line.against,
-            differences=differences_of(line.differences),
+            differences=read_differences(line.differences),
             note=line.note,
             spans=spans,
             unjudged=line.unjudged,

@@ -244,7 +244,7 @@ def _experiments(recording: Recording) -> Iterator[str]:
     """The outcome of each A/B and verify boot of the run, including one that was stopped."""
     under_way = None
     for moment in recording.moments:
-        compare = moment.compare
+        compare = moment.kept["compare"]
         if compare is not None and not compare.done:
             under_way = compare
         elif under_way is not None:
@@ -348,7 +348,8 @@ def _hardware(recording: Recording, pick: object) -> tuple[Floats, Floats]:
     assert callable(pick)
     times, values = [], []
     for moment in recording.moments:
-        gpus = moment.hardware.gpus if moment.hardware else ()
+        hardware = moment.kept["hardware"]
+        gpus = hardware.gpus if hardware else ()
         known = [v for v in (pick(gpu) for gpu in gpus if gpu.visible) if v is not None]
         if known:
             times.append(moment.t_s - recording.origin_s)
