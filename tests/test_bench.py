@@ -166,7 +166,7 @@ def test_every_format_holds_the_same_figures(result: Result) -> None:
     assert float(row["ttft_p90_s"]) == figure.value
     assert float(row["tokens_per_s.low"]) == result.measured.figures["tokens_per_s"].low
     assert (row["goal.ttft_p90"], row["goal.tpot_p50"]) == ("met", "missed")
-    assert row["knobs.max_num_seqs"] == "64"
+    assert row["limits.max_num_seqs"] == "64"
     table = result_text(result, "table")
     assert "TTFT p90" in table
     assert "missed" in table
@@ -298,7 +298,7 @@ def test_the_program_measures_with_no_terminal_at_all(tmp_path: Path) -> None:
     assert found["goals_met"] is True
     kept = found["measured"]
     assert kept["figures"]["tokens_per_s"]["value"] > 0
-    assert kept["knobs"]["max_num_seqs"] == 24
+    assert kept["limits"]["max_num_seqs"] == 24
     account = found["accounting"]
     assert account["issued"] == account["finished"] + account["running"] + account["waiting"]
     assert "measuring" in err

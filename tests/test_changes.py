@@ -177,7 +177,7 @@ def test_while_it_settles_and_without_anything_to_compare_with(frame: Frame) -> 
     caption = "max_num_seqs 32 → 64, max_num_batched_tokens 2048 → 1024"
     assert changes_caption(settles, 100) == caption
     alone = replace(frame, trials=frame.trials[:1])
-    assert lines(alone)[0].startswith("Nothing to compare with yet: turn a limit")
+    assert lines(alone)[0].startswith("Nothing to compare with yet: change a limit")
     assert lines(alone, 58)[0] == "Nothing to compare with yet"
     assert changes_caption(alone, 100) == ""
     held = replace(settles, window=replace(settles.window, phase=Phase.DRAINING))

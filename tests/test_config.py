@@ -250,9 +250,9 @@ def test_help_shows_the_keys_as_they_are() -> None:
     from tputtui.ui.board import Board
 
     told = dict((what, key) for key, what in listed_of(Board.BINDINGS, {"undo": "ctrl+z"}))
-    assert told["Undo the last turn of a limit or of the load"] in ("^z", "Ctrl+Z", "ctrl+z")
+    assert told["Undo the last change of a limit or of the load"] in ("^z", "Ctrl+Z", "ctrl+z")
     plain = dict((what, key) for key, what in listed_of(Board.BINDINGS))
-    assert plain["Undo the last turn of a limit or of the load"] == "u"
+    assert plain["Undo the last change of a limit or of the load"] == "u"
 
 
 # -- completion and help -------------------------------------------------------------------------

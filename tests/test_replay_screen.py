@@ -123,7 +123,8 @@ async def test_rows_and_points_are_there_and_nothing_can_be_turned(app: ClockApp
         assert "settings tried" in text_of(app)
         await pilot.press("u")
         await pilot.pause()
-        assert [n.title for n in app._notifications] == ["This run is over: nothing can be changed."]
+        (note,) = app._notifications
+        assert note.title == "This run is over: nothing can be changed."
         await pilot.press("escape", "f")
         await pilot.pause()
         await pilot.press("escape", "bracketleft", "e", "x", "l")

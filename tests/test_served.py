@@ -262,7 +262,7 @@ def test_the_same_load_is_measured_without_a_screen(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["measured"]["figures"]["tokens_per_s"]["value"] > 100
-    assert "max_num_seqs" not in told["measured"]["knobs"]
+    assert "max_num_seqs" not in told["measured"]["limits"]
     found = profile.load(saved)
     assert found.engine == EngineSpec(f"server:{url}")
     assert found.knobs == {"max_model_len": 4096}
@@ -334,11 +334,11 @@ def test_of_a_profile_a_server_takes_load_and_goals(name: str, tmp_path: Path) -
     assert done.returncode in (0, 1), done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "left out" in line]
     assert f"left out of {name}: engine.max_num_seqs," in line
-    assert "knobs.max_num_seqs" in line
+    assert "limits.max_num_seqs" in line
     told = json.loads(done.stdout)
     # As the server says, not as the profile would have it.
-    assert told["measured"]["knobs"]["max_model_len"] == 4096
-    assert "max_num_seqs" not in told["measured"]["knobs"]
+    assert told["measured"]["limits"]["max_model_len"] == 4096
+    assert "max_num_seqs" not in told["measured"]["limits"]
     assert "400~0.9" in told["measured"]["load"] or name == "demo"
 
 

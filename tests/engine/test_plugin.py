@@ -223,10 +223,15 @@ def test_running_sequences_are_preempted_and_the_prefix_cache_emptied(asked: Ask
     served.start(30, Uniform(16, 16), Uniform(30, 40), 5)
     served.turn(5)
     asked("change", "a", limits={"max_num_seqs": 4})
-    acted = asked("preempt", "a").acted
+    # None of these requests is named as a board names its own.
+    for what in ("preempt", "reset_prefix_cache", "pause"):
+        assert "30 requests of others under way" in asked.refused(what, "a")
+    held = {"num_gpu_blocks": asked.limits()["num_gpu_blocks"] // 2}
+    assert "requests of others" in asked.refused("change", "a", limits=held)
+    acted = asked("preempt", "a", anyway=True).acted
     assert acted is not None
     assert acted.preempted == 26
-    assert asked("reset_prefix_cache", "a").acted
+    assert asked("reset_prefix_cache", "a", anyway=True).acted
     asked.serve()
     all_whole(served)
 

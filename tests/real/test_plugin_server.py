@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from tputtui.engine.orders import Boot, HoldLoad, RunLoad, Start
 from tputtui.engine.protocol import EngineFacts, State
 from tputtui.engine.served.engine import ServedEngine
 from tputtui.engine.wire import CONTROL, LEASE, PATH
+from tputtui.errors import UsageError
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.profile import EngineSpec, Profile
@@ -240,6 +242,33 @@ def test_without_the_token_it_can_only_be_watched(server: Server) -> None:
         driven.drain()
     finally:
         driven.close()
+
+
+def test_other_peoples_requests_are_spared(driven: Driven, server: Server) -> None:
+    body = {"model": "tiny", "prompt": "Tune me", "max_tokens": 400, "ignore_eos": True}
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(server.get, "/v1/completions", body)
+        deadline = time.monotonic() + PATIENCE_S
+        while not (refused := not_emptied(driven)):
+            assert not answer.done()
+            assert time.monotonic() < deadline
+        assert "request of others under way" in refused
+        # A leg of ours begins beside it, and takes nothing from it.
+        driven.session.steer.load.restart()
+        driven.run(0.3)
+        got = json.loads(answer.result(PATIENCE_S))
+    assert got["usage"]["completion_tokens"] == 400
+    driven.drain()
+    assert not not_emptied(driven)
+
+
+def not_emptied(driven: Driven) -> str:
+    """Why the prefix cache is not emptied now; empty where it is."""
+    try:
+        driven.host._engine._inside.act("reset_prefix_cache")  # type: ignore[union-attr,attr-defined]
+    except UsageError as error:
+        return error.message
+    return ""
 
 
 def test_requests_of_others_are_told_with_their_times(server: Server) -> None:

@@ -177,10 +177,12 @@ def _put_on(base: Profile, engine: EngineSpec, settings: Mapping[str, Value]) ->
         name, _, value = text.partition("=")
         name = name.strip().replace("-", "_")
         knobs[name] = started_at(name, parse_value(name, value))
-        if is_server(engine.model) and name not in LIVE:
+        controlled = "control_token_file" in engine.args
+        if is_server(engine.model) and name not in LIVE and not controlled:
             raise UsageError(
                 f"--limit {name} is given where the server is started, not here.",
-                f"Only {', '.join(LIVE)} can be changed at some servers.",
+                f"Only {', '.join(LIVE)} can be changed at some servers; more with our plugin "
+                "inside it, and --control-token-file.",
             )
     # A ceiling given here may lie below what the profile asks for.
     for limit, asked in knobs.items():

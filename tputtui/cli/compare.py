@@ -83,7 +83,7 @@ def _as_table(sides: Sides, format: str) -> str:
     head = ["", "A", "B", "change [interval]", "verdict"]
     rows = [head, *_rows(sides)]
     differs = sides.changed or "no limit"
-    lines = [f"A  {_about(sides.a)}", f"B  {_about(sides.b)}", f"   kept_limits: {differs}"]
+    lines = [f"A  {_about(sides.a)}", f"B  {_about(sides.b)}", f"   changed: {differs}"]
     lines += [f"   also differs: {each}" for each in sides.apart]
     if format == "md":
         table = [f"| {' | '.join(row)} |" for row in rows]

@@ -66,8 +66,7 @@ class Host(Orders):
         self._engine: Engine | None = None
         self._generator: Generator | None = None
         self._workload = workload
-        self._tokenizer = ""
-        self._number = 0
+        self._tokenizer, self._number = "", 0
         self._paused = self._unfinished = False
         self._marks = Marks(recorder.marks, clock)
         self._ledger = Ledger(recorder)
@@ -171,34 +170,29 @@ class Host(Orders):
         if generator.exhausted and not generator.held:
             self._end_of_trace(generator)
         stuck = False
-        if (self._ledger.in_flight or self._unfinished) and not self._paused:
+        if self._at_work:
             report = engine.step()
             self._unfinished = report.unfinished
             # Send what became due before booking the step: a late request distorts latencies.
             refused = self._dispatch.send(engine, generator, knobs.max_model_len) or refused
             self._ledger.first_tokens(report.first_tokens)
             self._dispatch.leave(generator, report.ended)
-            for earlier in report.earlier:
-                self._recorder.add_step(earlier, ())
-            if (step := report.sample) is not None:
-                self._recorder.add_step(step, report.gaps)
-                stuck = not (step.prefill_tokens or step.decode_tokens or step.generated_tokens)
-        self._publish(engine)
+            for step, gaps in report.steps:
+                self._recorder.add_step(step, gaps)
+            stuck = report.stuck
+        self._ledger.publish(engine.counts())
         self._recorder.wanted = generator.wanted(self._clock())
         self._follow_load(generator)
-        if (self._ledger.in_flight or self._unfinished) and not self._paused:
+        if self._at_work:
             # A step that schedules nothing returns at once; without a wait the loop would spin.
             return _NOTHING_SCHEDULED_WAIT_S if stuck else 0.0
         wait_s = generator.next_due_s(self._ledger.in_flight) - self._clock()
         # A closed loop whose requests are all refused must not retry at full speed.
         return max(_ALL_REFUSED_WAIT_S if refused else 0.0, wait_s)
 
-    def _publish(self, engine: Engine) -> None:
-        counts = engine.counts()
-        self._recorder.kv_blocks = counts.kv_blocks
-        self._recorder.oldest_due_s = self._ledger.oldest_due_s
-        self._recorder.oldest_in_flight_s = self._ledger.oldest_in_flight_s
-        self._recorder.accounting = self._ledger.accounting(counts.running, counts.waiting)
+    @property
+    def _at_work(self) -> bool:
+        return bool(self._ledger.in_flight or self._unfinished) and not self._paused
 
     def _follow_load(self, generator: Generator) -> None:
         if self._paused:
@@ -297,7 +291,7 @@ class Host(Orders):
         before = self.status.knobs
         self._apply(self._engine, knobs)
         self._marks.change(before, self.status.knobs, why)
-        self._publish(self._engine)
+        self._ledger.publish(self._engine.counts())
 
     def _apply(self, engine: Engine, knobs: Knobs) -> None:
         facts = self.status.facts
@@ -316,7 +310,7 @@ class Host(Orders):
             return
         if thrown := self._engine.preempt():
             self._marks.add("knob", f"{thrown} sequences preempted now")
-        self._publish(self._engine)
+        self._ledger.publish(self._engine.counts())
 
     def _reset_prefix_cache(self) -> None:
         if self._engine is None or self.status.facts is None:
@@ -327,7 +321,7 @@ class Host(Orders):
         else:
             also = f", {thrown} preempted for it" if thrown else ""
             self._marks.add("engine", f"prefix cache emptied{also}")
-        self._publish(self._engine)
+        self._ledger.publish(self._engine.counts())
 
     def _set_paused(self, paused: bool) -> None:
         if self._generator is None or self._paused is paused:
@@ -397,7 +391,7 @@ class Host(Orders):
         # A new generator also adopts a seed that was changed meanwhile.
         vocab_size = self.status.facts.vocab_size
         self._generator = Generator(self._workload, vocab_size, self._tokenizer)
-        self._publish(self._engine)
+        self._ledger.publish(self._engine.counts())
         self._follow_load(self._generator)
         return self._generator
 

@@ -9,7 +9,7 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from tputtui.engine.protocol import Ended
+from tputtui.engine.protocol import Counts, Ended
 from tputtui.load.generator import RequestSpec
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Accounting, Outcome, RequestSample
@@ -111,6 +111,14 @@ class Ledger:
         """Book every request in flight as ended with `outcome`."""
         for number in self.numbers():
             self.drop(number, outcome, now_s)
+
+    def publish(self, counts: Counts) -> None:
+        """Let everybody see the books, beside the scheduler's own counts."""
+        recorder = self._recorder
+        recorder.kv_blocks = counts.kv_blocks
+        recorder.oldest_due_s = self.oldest_due_s
+        recorder.oldest_in_flight_s = self.oldest_in_flight_s
+        recorder.accounting = self.accounting(counts.running, counts.waiting)
 
     def accounting(self, running: int, waiting: int) -> Accounting:
         """The book as one value, beside the scheduler's counts."""

@@ -155,6 +155,20 @@ class StepReport(NamedTuple):
     earlier: Sequence[StepSample] = ()
     unfinished: bool = False
 
+    @property
+    def steps(self) -> list[tuple[StepSample, Sequence[tuple[float, int]]]]:
+        """Every step, oldest first, with the gaps that ended in it."""
+        last = [(self.sample, self.gaps)] if self.sample is not None else []
+        return [*((step, ()) for step in self.earlier), *last]
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a step was run that did nothing."""
+        step = self.sample
+        return step is not None and not (
+            step.prefill_tokens or step.decode_tokens or step.generated_tokens
+        )
+
 
 Report = Callable[[State, str], None]
 """Takes the stage of a boot: the state, and a few words for what the boot does."""

@@ -15,23 +15,9 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = [
-    "CONTROL",
-    "HOLD_S",
-    "LEASE",
-    "PATH",
-    "RENEW_S",
-    "VERSION",
-    "Acted",
-    "Control",
-    "CoreFacts",
-    "LimitChange",
-    "Offer",
-    "Problem",
-    "Requests",
-    "StepBatch",
-    "Take",
-]  # fmt: skip
+__all__ = ["CONTROL", "HOLD_S", "LEASE", "OURS", "PATH", "RENEW_S", "VERSION", "Acted", "Control",
+           "CoreFacts", "LimitChange", "Offer", "Problem", "Requests", "StepBatch",
+           "Take"]  # fmt: skip
 
 VERSION = 1
 PATH = "/v1/tputtui"
@@ -39,6 +25,8 @@ CONTROL = "X-Tputtui-Control"
 """The header with the control token; the server's own key stands in `Authorization` beside it."""
 LEASE = "X-Tputtui-Lease"
 """The header that names the lease."""
+OURS = "tputtui-"
+"""Begins the names of the requests that we send: all others are other people's."""
 HOLD_S, RENEW_S = 20.0, 2.0
 """A lease that is not renewed for so long has run out; it is renewed so often."""
 
@@ -90,7 +78,8 @@ class StepBatch(msgspec.Struct, omit_defaults=True):
 
     now_s: of the engine's clock, when this was asked. next: number of the step after the last one
     here. lost: steps that left the ring before they were asked for. rows: as `StepSample` has it,
-    without generated tokens' owners. limits: in force now.
+    without generated tokens' owners. limits: in force now. others:
+    requests of other people under way.
     """
 
     engine: int
@@ -100,6 +89,7 @@ class StepBatch(msgspec.Struct, omit_defaults=True):
     lost: int = 0
     limits: dict[str, int] = {}
     holder: str = ""
+    others: int = 0
 
 
 class Requests(msgspec.Struct):

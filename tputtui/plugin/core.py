@@ -20,7 +20,7 @@ import msgspec
 
 from tputtui.engine.vllm.limits import LiveLimits
 from tputtui.engine.vllm.scheduled import Classifier, Scheduled
-from tputtui.engine.wire import Acted, CoreFacts, Problem, StepBatch
+from tputtui.engine.wire import OURS, Acted, CoreFacts, Problem, StepBatch
 from tputtui.errors import TputError, UsageError
 from tputtui.knobs import differing
 from tputtui.plugin.lease import Lease, parse_bounds, within
@@ -38,7 +38,8 @@ log = logging.getLogger("vllm.tputtui")
 
 
 class Question(msgspec.Struct, omit_defaults=True):
-    """What a front process asks. what: the name of the method below; lease: of the asker."""
+    """What a front process asks. what: see `Core.answer`. lease: of the asker. anyway: also where
+    it costs other people's requests something."""
 
     what: str
     lease: str = ""
@@ -46,6 +47,7 @@ class Question(msgspec.Struct, omit_defaults=True):
     since: int = 0
     limits: dict[str, int] = {}
     keep: bool = False
+    anyway: bool = False
 
 
 class Reply(msgspec.Struct, omit_defaults=True):
@@ -127,11 +129,13 @@ class Core:
                 self._change(question)
             case "preempt":
                 self._check(question)
+                self._spare_others(question, "they would wait, and compute their prompts anew")
                 preempted = self._limits.preempt()
                 self._note(f"{preempted} sequences preempted now")
                 return Reply(acted=Acted(preempted=preempted))
             case "reset_prefix_cache":
                 self._check(question)
+                self._spare_others(question, "those that run would compute their prompts anew")
                 emptied = self._limits.reset_prefix_cache()
                 if emptied is None:
                     raise UsageError("vLLM did not empty the prefix cache.", "Try once more.")
@@ -139,6 +143,8 @@ class Core:
                 return Reply(acted=Acted(preempted=emptied))
             case "pause" | "resume":
                 self._check(question)
+                if question.what == "pause":
+                    self._spare_others(question, "they would stand still")
                 self._pause(question.what == "pause")
             case other:
                 raise UsageError(f"This plugin knows no {other!r}.", "It is of another version.")
@@ -183,6 +189,7 @@ class Core:
             rows=[list(row) for row in islice(self._rows, len(self._rows) - kept, None)],
             limits=self._limits.knobs.as_dict(),
             holder=self._lease.holder,
+            others=self._others(),
         )
 
     # -- what changes something --------------------------------------------------------------
@@ -196,11 +203,25 @@ class Core:
     def _check(self, question: Question) -> None:
         self._lease.check(question.lease)
 
+    def _others(self) -> int:
+        """Requests under way that are not sent by a board of ours."""
+        return sum(OURS not in name for name in self._scheduler.requests)
+
+    def _spare_others(self, question: Question, what: str) -> None:
+        """Raise UsageError where it would cost requests of others `what`, unless that is meant."""
+        if not question.anyway and (others := self._others()):
+            raise UsageError(
+                f"{others} {'requests' if others > 1 else 'request'} of others under way: {what}.",
+                "It is done when there are none, or when you say so.",
+            )
+
     def _change(self, question: Question) -> None:
         old, limits = self._limits.knobs, self._limits
         new = within(old, question.limits, limits.ceilings, self._fixed, self._bounds)
         if new == old:
             return
+        if new.num_gpu_blocks < old.num_gpu_blocks:
+            self._spare_others(question, "some would wait for room in the KV cache")
         if self._watch is None:
             self._watch = _Watch(self)
         limits.apply(new)

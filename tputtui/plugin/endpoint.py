@@ -198,7 +198,8 @@ class Endpoint:
 
     def _act(self, action: str) -> Callable[[Any], Awaitable[Any]]:
         async def act(request: Any) -> Any:
-            return await self._controlled(request, Question(action))
+            anyway = request.query_params.get("anyway") == "1"
+            return await self._controlled(request, Question(action, anyway=anyway))
 
         return act
 

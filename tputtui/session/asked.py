@@ -49,9 +49,7 @@ class Asked:
         if self.knobs is None or status.state not in SERVING:
             # Until the ordered boot begins, the status is still that of the engine before.
             state = "about to boot" if status.state in SERVING else status.state.lower()
-            raise KnobError(
-                f"The engine is {state}.", "Its limits can be kept_limits once it is up."
-            )
+            raise KnobError(f"The engine is {state}.", "Its limits can be changed once it is up.")
         return self.knobs
 
     def facts(self, status: Status) -> EngineFacts:
@@ -68,7 +66,7 @@ class Asked:
         """
         facts = self.facts(status)
         if name in facts.fixed:
-            raise KnobError(f"{name} cannot be kept_limits here: {facts.fixed[name]}.")
+            raise KnobError(f"{name} cannot be changed here: {facts.fixed[name]}.")
         number = checked(name, value, facts.ceilings, facts.floor(name, asked))
         new = asked.with_value(name, number)
         if (needed := facts.floor("num_gpu_blocks", new)) > new.num_gpu_blocks:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import secrets
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
@@ -24,6 +25,7 @@ from tputtui.attach.address import Address
 from tputtui.attach.poller import LET_GO_S, connector_to, why_of
 from tputtui.engine.protocol import Ended
 from tputtui.engine.served.sse import Chunk, Refused, stream
+from tputtui.engine.wire import OURS
 from tputtui.errors import EngineError
 from tputtui.measure.samples import Outcome
 
@@ -109,6 +111,7 @@ class Link:
         self._tick = Tick()
         self._in_flight: dict[int, _InFlight] = {}
         self._streaming = 0
+        self._run = secrets.token_hex(4)
         self.failure: EngineError | None = None
 
     # -- the engine thread -----------------------------------------------------------------
@@ -286,7 +289,8 @@ class Link:
         outcome: Outcome | None = None
         for attempt in range(2):
             try:
-                async for chunk in stream(self._session, self._url, body):
+                name = f"{OURS}{self._run}-{request.number}"
+                async for chunk in stream(self._session, self._url, body, name):
                     self._took(request, chunk)
                 break
             except aiohttp.ClientConnectorError as error:

@@ -69,13 +69,17 @@ class _Event(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Event).decode
 
 
-async def stream(session: aiohttp.ClientSession, url: str, body: bytes) -> AsyncIterator[Chunk]:
+async def stream(
+    session: aiohttp.ClientSession, url: str, body: bytes, name: str = ""
+) -> AsyncIterator[Chunk]:
     """Send `body`, which is JSON, and yield the chunks of the answer as they arrive.
+
+    name: what the server is to call the request; empty lets it choose.
 
     Raises Refused for an answer of 4xx or 503 (the queue is full), EngineError for an answer that
     is no stream of events, and aiohttp's errors if the connection breaks off.
     """
-    head = {"Content-Type": "application/json"}
+    head = {"Content-Type": "application/json"} | ({"X-Request-Id": name} if name else {})
     async with session.post(url, data=body, headers=head, allow_redirects=False) as answer:
         if answer.status != 200:
             text = (await answer.content.read(2000)).decode("utf-8", "replace")

@@ -79,7 +79,7 @@ _LATENCIES = tuple(
 )
 _PHASE = Column("phase", "phase", 11, gap=1)
 _VERDICT = Column("verdict", "verdict", 11, gap=2)
-_NOTE = Column("note", "what was kept_limits", 32, gap=2)
+_NOTE = Column("note", "what was changed", 32, gap=2)
 
 _MOST = {"setting": 30, "load": 24, "verdict": 18}
 """Cells that columns of text grow to before there is a column for notes."""
