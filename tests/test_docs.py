@@ -103,6 +103,15 @@ SHOWN: dict[str, Screen | Run | Elsewhere | Not] = {
     "MODEL": DOCKER,
     "tputtui completion bash": Run(),
     # docs/servers.md
+    "tputtui server:localhost:8000 --control-token-file ~/.tputtui-control --load 8/s": Elsewhere(
+        "tests/real/test_plugin_server.py::test_limits_are_changed_under_load_and_nothing_is_lost"
+    ),
+    "tputtui MODEL --served --data-parallel-size 2 --max-num-seqs 128": Elsewhere(
+        "tests/real/test_spawned.py::test_it_is_tuned_live_and_booted_anew"
+    ),
+    "tputtui bench --served --duration 60s": Elsewhere(
+        "tests/real/test_spawned.py::test_it_ends_when_we_are_killed"
+    ),
     "tputtui attach gpu{1..16}:8000 --every 2s": Screen(r"live"),
     "tputtui attach gpu1:8000 gpu2:8000 --for 30s --format json": Run(),
     "tputtui server:gpu1:8000 --load 8/s --prompt-tokens 400": LIKE,

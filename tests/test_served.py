@@ -322,7 +322,7 @@ def test_fake_servers_are_like_the_real_one() -> None:
     assert all(f"\n{name}{{" in real for name in names)
 
 
-@pytest.mark.parametrize("name", ["chat", "demo"])
+@pytest.mark.parametrize("name", [pytest.param("chat", marks=pytest.mark.long), "demo"])
 def test_of_a_profile_a_server_takes_load_and_goals(name: str, tmp_path: Path) -> None:
     with Servers(server(every_s=0.002)) as servers:
         url = servers.servers[0].url

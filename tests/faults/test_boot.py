@@ -114,7 +114,7 @@ def test_ctrl_c_leaves_in_every_stage_of_a_boot(tmp_path: Path, stage: str) -> N
 @pytest.mark.parametrize(
     ("arguments", "leave"),
     [
-        ("--load 8", "SIGTERM"),
+        pytest.param("--load 8", "SIGTERM", marks=pytest.mark.long),
         ("bench --duration 3s", "SIGTERM"),
         pytest.param("--load 8", "q", marks=pytest.mark.long),
         pytest.param("--load 8 --isolate", "SIGTERM", marks=pytest.mark.long),

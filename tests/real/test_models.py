@@ -117,6 +117,7 @@ def test_layers_that_share_a_cache_keep_none(tmp_path: Path) -> None:
     assert tokens[3] == pytest.approx(2 * tokens[0], rel=0.01)
 
 
+@pytest.mark.long
 def test_inner_sizes_and_tables_for_each_layer(tmp_path: Path) -> None:
     config: dict[str, object] = {
         "architectures": ["Gemma3nForCausalLM"], "model_type": "gemma3n_text", "hidden_size": 256,
@@ -144,6 +145,7 @@ def test_experts_that_a_token_takes_are_found_under_any_name(name: str) -> None:
     assert _experts_used(SimpleNamespace(**{name: 8, "num_experts": 128})) == 8
 
 
+@pytest.mark.long
 def test_without_its_window_a_layer_sees_everything(tmp_path: Path) -> None:
     found = []
     for off in (False, True):

@@ -64,11 +64,12 @@ def typed_arguments(line: list[str], tell: Tell) -> Typed:
 
 
 def together(
-    typed: Typed, base: Profile, config: Config, start: str, tell: Tell
+    typed: Typed, base: Profile, config: Config, start: str, tell: Tell, *, served: bool = False
 ) -> tuple[Profile, dict[str, str]]:
     """`base` with the arguments of every source merged in, and the source of each by name.
 
-    start: the profile that `base` was read from, empty without one. Raises TputError.
+    start: the profile that `base` was read from, empty without one. served: whether vLLM's own
+    server is to run it. Raises TputError.
     """
     import msgspec
 
@@ -113,7 +114,7 @@ def together(
     engine = EngineSpec(base.engine.model, {**of_config, **of_base})
     engine = engine.overridden(typed.model, typed.engine)
     models.resolve(engine)
-    _check_flags(typed.engine, engine)
+    _check_flags(typed.engine, engine, served)
     return msgspec.structs.replace(base, engine=engine, serve=kept), sources
 
 
@@ -131,7 +132,7 @@ def _check_names(args: Mapping[str, EngineValue], source: str) -> None:
         )
 
 
-def _check_flags(typed: Mapping[str, EngineValue], engine: EngineSpec) -> None:
+def _check_flags(typed: Mapping[str, EngineValue], engine: EngineSpec, served: bool) -> None:
     """Find a misspelt flag before anything is booted.
 
     Searching the installed vLLM's source takes milliseconds. vLLM itself is imported only when a
@@ -148,7 +149,8 @@ def _check_flags(typed: Mapping[str, EngineValue], engine: EngineSpec) -> None:
 
     if is_server(engine.model):
         return
-    check_in_process(engine.args)
+    if not served:
+        check_in_process(engine.args)
     if find_spec("vllm") is None:
         raise EngineError("vLLM is not installed here.", INSTALL_HINT)
     if suspects := flags.unknown(typed):

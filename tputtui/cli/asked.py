@@ -81,7 +81,8 @@ def asked_of(options: argparse.Namespace, rest: list[str]) -> CommandLine:
         if left_out:
             tell(f"set where the server is started, so left out of {start}: {left_out}")
     settings = _resolved(flags, profile_settings(base) if start else {}, config)
-    base, sources = together(typed, base, config, start, tell)
+    served = settings["served"].on
+    base, sources = together(typed, base, config, start, tell, served=served)
     return CommandLine(_put_on(base, base.engine, settings), settings, sources, config, written)
 
 

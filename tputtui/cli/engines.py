@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tputtui.cli.settings import Value
     from tputtui.engine.protocol import Engine
     from tputtui.hardware import HardwareSampler
-    from tputtui.profile import EngineSpec
+    from tputtui.profile import EngineSpec, EngineValue
 
 __all__ = ["Hosting", "hosting"]
 
@@ -30,9 +30,16 @@ class Hosting(NamedTuple):
     hardware: HardwareSampler | None
 
 
-def hosting(spec: EngineSpec, settings: Mapping[str, Value], *, virtual: bool = False) -> Hosting:
+def hosting(
+    spec: EngineSpec,
+    settings: Mapping[str, Value],
+    serve: Mapping[str, EngineValue] | None = None,
+    *,
+    virtual: bool = False,
+) -> Hosting:
     """The parts that host `spec`. Raises UsageError for settings that exclude each other.
 
+    serve: flags of vLLM's HTTP server, for a server of our own.
     virtual: run in virtual time, which only a simulation has.
     """
     from tputtui.engine.host import Host
@@ -43,15 +50,25 @@ def hosting(spec: EngineSpec, settings: Mapping[str, Value], *, virtual: bool = 
 
     make_host = IsolatedHost if settings["isolate"].on else Host
     if simulated := settings["simulate"].text:
+        if settings["served"].on:
+            raise UsageError("A server is not simulated.", "Leave --served or --simulate out.")
         return _simulated(spec, simulated, make_host, virtual=virtual)
     if virtual:
         raise UsageError("--virtual is for simulations.", "Add --simulate h100, say.")
     if is_server(spec.model):
+        if settings["served"].on:
+            raise UsageError(f"{spec.model} is a server already.", "Leave --served out.")
         from tputtui.engine.served.engine import ServedEngine
 
         served = partial(ServedEngine, *target_of(spec), control_token_of(spec))
         # A server is a process of its own anyway.
         return Hosting(served, Host, time.monotonic, HardwareSampler())
+    if settings["served"].on:
+        from tputtui.engine.served.spawned import SpawnedEngine
+
+        if settings["isolate"].on:
+            raise UsageError("A server is a process of its own.", "Leave --isolate out.")
+        return Hosting(partial(SpawnedEngine, serve), Host, time.monotonic, HardwareSampler())
     from tputtui.engine.vllm.inproc import VllmEngine
 
     return Hosting(VllmEngine, make_host, time.monotonic, HardwareSampler())

@@ -41,7 +41,7 @@ class Headless:
         from tputtui.session.session import Session
 
         profile = profile or asked.profile
-        hosted = hosting(profile.engine, asked.settings, virtual=virtual)
+        hosted = hosting(profile.engine, asked.settings, profile.serve, virtual=virtual)
         self.log_path = open_log()
         self._exporter = exporter_of(asked)
         session_log = open_session_log() if asked.settings["record"].on else None

@@ -72,7 +72,7 @@ def run(words: list[str]) -> int:
             from tputtui.cli.engines import hosting
             from tputtui.record.journal import open_session_log
 
-        hosted = hosting(asked.profile.engine, asked.settings)
+        hosted = hosting(asked.profile.engine, asked.settings, asked.profile.serve)
         exporter = exporter_of(asked)
         session_log = open_session_log() if asked.settings["record"].on else None
         outcome = _screen(asked, hosted, guard, log_path, session_log, exporter, terminal)

@@ -86,6 +86,8 @@ OPTIONS = (
             "calibration's file"),
     Option("hold", "", "boot with the load held"),
     Option("isolate", "", "the engine in a process of its own: the screen outlives it"),
+    Option("served", "", "boot vLLM's own server, and tune what it serves: HTTP in the path, data "
+           "parallelism"),
     Option("metrics_port", "PORT", "serve the figures to Prometheus on this port"),
     Option("metrics_host", "ADDRESS", "where to listen for Prometheus", default="127.0.0.1"),
     Option("record", "", "write a session log, to replay and to report from", default="on"),

@@ -37,5 +37,5 @@ def check_in_process(args: Mapping[str, Any]) -> None:
         if several or isinstance(value, list):
             raise UsageError(
                 f"{flag_of(name)} {value}: {why}.",
-                "Tune one engine here; start `vllm serve` with all of them, and `tputtui attach`.",
+                "Add --served: vLLM's own server runs here then, with all of its engines.",
             )

@@ -78,6 +78,7 @@ class Endpoint:
         add(PATH, self._guarded(self._about), methods=["GET"])
         add(f"{PATH}/steps", self._steps, methods=["GET"])
         add(f"{PATH}/requests", self._guarded(self._requests_since), methods=["GET"])
+        add(f"{PATH}/arguments", self._guarded(self._arguments), methods=["GET"])
         add(f"{PATH}/control", self._guarded(self._take), methods=["POST"])
         add(f"{PATH}/control", self._guarded(self._renew), methods=["PUT"])
         add(f"{PATH}/control", self._guarded(self._release), methods=["DELETE"])
@@ -143,6 +144,13 @@ class Endpoint:
         count = min(len(self._requests), max(0, self._ended - since))
         rows = islice(self._requests, len(self._requests) - count, None)
         return Requests(self._ended, [list(row) for row in rows])
+
+    async def _arguments(self, request: Any) -> Any:
+        """What an engine of this vLLM can be booted with, as its own parser describes it."""
+        from tputtui.engine.arguments import arguments
+        from tputtui.engine.vllm.args import argument_parser
+
+        return await asyncio.to_thread(lambda: arguments(argument_parser(), {}))
 
     async def _take(self, request: Any) -> Any:
         self._check_token(request)

@@ -28,6 +28,7 @@ __all__ = [
     "parse_arguments",
     "prepare",
     "sentences",
+    "spin_briefly",
 ]
 
 logger = logging.getLogger(__name__)
@@ -56,11 +57,16 @@ _REASON_CHARS = 300
 def prepare(spec: EngineSpec) -> None:
     """Set the environment that vLLM reads while it is imported."""
     os.environ.update(_ENVIRONMENT)
+    spin_briefly()
+    if models.is_shape(spec.model):
+        os.environ.update(_SHAPE_ENVIRONMENT)
+
+
+def spin_briefly() -> None:
+    """Let the threads of a CPU engine leave the cores to others soon, before they are started."""
     # A variable that is set already is a person's choice.
     if _on_cpu() and not any(name in os.environ for name in _WAITING):
         os.environ.update(BRIEFLY)
-    if models.is_shape(spec.model):
-        os.environ.update(_SHAPE_ENVIRONMENT)
 
 
 def _on_cpu() -> bool:

@@ -79,6 +79,13 @@ IN_MODULES = (
     ("vllm.v1.kv_cache_interface:SlidingWindowSpec", "that of a windowed one", "0.32"),
     ("transformers:PretrainedConfig", "a model's configuration", "5.19"),
     ("transformers:AutoModelForCausalLM", "a model's sizes, built without weights", "5.19"),
+    # serve, and the plugin inside it
+    ("vllm.entrypoints.cli.serve:ServeSubcommand", "`vllm serve` as a child", "0.32"),
+    ("vllm.v1.engine.core:EngineCore", "our question between two steps", "0.32"),
+    ("vllm.v1.engine.core:EngineCore.pause_scheduler", "pausing a server's engine", "0.32"),
+    ("vllm.v1.engine.core:EngineCore.resume_scheduler", "and letting it go on", "0.32"),
+    ("vllm.v1.engine.core_client:AsyncMPClient._call_utility_async", "asking one engine", "0.32"),
+    ("vllm.v1.metrics.loggers:AggregateStatLoggerBase", "requests that end, at a front", "0.32"),
     # defaults
     ("vllm.engine.arg_utils:current_platform", "another device's name and memory", "0.32"),
     ("vllm.engine.arg_utils:EngineArgs.get_batch_defaults", "defaults by the device", "0.32"),

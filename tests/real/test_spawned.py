@@ -1,0 +1,152 @@
+"""`--served`: vLLM's own server as a child, tuned live, booted anew, and gone with us."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests import PATIENCE_S
+from tputtui import cli
+from tputtui.engine.host import Host
+from tputtui.engine.orders import Boot, HoldLoad, RunLoad, Start
+from tputtui.engine.protocol import EngineFacts, State
+from tputtui.engine.served.spawned import SpawnedEngine
+from tputtui.load.lengths import Fixed
+from tputtui.load.workload import ClosedLoop, Workload
+from tputtui.profile import EngineSpec, Profile
+from tputtui.session.session import Session
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
+
+def children() -> list[str]:
+    """Command lines of the servers that this process has started, and of their own."""
+    below = psutil.Process().children(recursive=True)
+    lines = []
+    for process in below:
+        try:
+            lines.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return [line for line in lines if "engine.vllm.serve" in line or "EngineCore" in line]
+
+
+class Run:
+    """A session on a server of its own, its engine thread run by hand."""
+
+    def __init__(self, **args: int) -> None:
+        spec = EngineSpec("shape:demo", {"max_num_seqs": 32, **args})
+        load = Workload(ClosedLoop(12), prompt=Fixed(40), output=Fixed(20), seed=3)
+        self.session = Session(SpawnedEngine, Profile(spec, load), time.monotonic)
+        assert isinstance(self.session.host, Host)
+        self.host = self.session.host
+        self.host.order(Boot(Start(spec, {}), load=False))
+        self.host.run_pass()
+
+    @property
+    def facts(self) -> EngineFacts:
+        assert self.host.status.failure is None, self.host.status.failure
+        facts = self.host.status.facts
+        assert facts is not None
+        return facts
+
+    def until(self, done: Callable[[], bool]) -> None:
+        end = time.monotonic() + PATIENCE_S
+        while not done():
+            assert time.monotonic() < end, self.host.status
+            self.host.run_pass()
+            assert self.host.status.failure is None, self.host.status.failure
+
+    def drain(self) -> None:
+        self.host.order(HoldLoad())
+        self.host.run_pass()
+        self.until(lambda: self.host.status.state is State.READY)
+
+    def close(self) -> None:
+        self.host.close(5)
+        self.host.run_pass()
+
+
+@pytest.fixture
+def run(request: pytest.FixtureRequest) -> Iterator[Run]:
+    made = Run(**getattr(request, "param", {}))
+    yield made
+    made.close()
+    assert not children()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "run", [{}, {"data_parallel_size": 2}], indirect=True, ids=["one engine", "two engines"]
+)
+def test_it_is_tuned_live_and_booted_anew(run: Run) -> None:
+    facts, books = run.facts, run.session.recorder
+    assert facts.model == "shape:demo"
+    assert facts.ceilings.max_num_seqs == 32
+    assert facts.fixed.keys() == {"max_model_len"}
+    assert {"max_num_seqs", "block_size"} <= {each.name for each in facts.arguments}
+    run.host.order(RunLoad())
+    run.until(lambda: books.accounting.finished >= 24)
+    run.session.steer.limits.set("max_num_seqs", 4)
+    run.until(lambda: books.accounting.finished >= 60)
+    rows = books.steps.between(time.monotonic() - 0.5)
+    assert max(rows[:, 2]) <= 4 * facts.engines
+    # Above the ceiling: the server is booted anew, the load goes on with it.
+    run.session.steer.engine.boot_higher("max_num_seqs", 48)
+    run.until(lambda: run.host.status.facts is not facts and run.host.status.facts is not None)
+    assert run.facts.ceilings.max_num_seqs == 48
+    run.until(lambda: books.accounting.finished >= 90)
+    run.drain()
+    assert books.accounting.balanced
+    # Tokens whose step the old server had not told of when it ended are in no step.
+    assert books.generated_tokens > 20 * books.accounting.finished - 48
+
+
+@pytest.mark.long
+def test_what_vllm_refuses_is_a_failure_that_leaves_nothing_behind() -> None:
+    run = Run(tensor_parallel_size=-3)
+    assert run.host.status.failure is not None
+    assert "vLLM's server ended by itself" in run.host.status.failure.message
+    run.close()
+    assert not children()
+
+
+@pytest.mark.long
+def test_it_ends_when_we_are_killed(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "tputtui", "bench", "--served", "--duration", "10min"]
+    env = os.environ | {"XDG_STATE_HOME": str(tmp_path)}
+    program = subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True)
+    assert program.stderr is not None
+    for line in program.stderr:
+        if "warming up" in line or "settling" in line:
+            break
+    below = psutil.Process(program.pid).children(recursive=True)
+    assert below
+    program.send_signal(signal.SIGKILL)
+    program.communicate()
+    _, left = psutil.wait_procs(below, timeout=PATIENCE_S)
+    assert not left
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--served", "--isolate"], "Leave --isolate out"),
+        (["--served", "--simulate", "h100"], "Leave --served or --simulate out"),
+        (["--served", "server:localhost:8000"], "Leave --served out"),
+        (["--data-parallel-size", "2"], "Add --served"),
+    ],
+)
+def test_what_does_not_go_together_is_said_at_once(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["bench", *words]) == 2
+    assert says in capsys.readouterr().err
