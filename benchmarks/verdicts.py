@@ -47,11 +47,11 @@ import numpy as np
 from tputtui.experiments.compare import Comparison
 from tputtui.experiments.comparing import leg_figures
 from tputtui.goals import Goal
-from tputtui.measure.attainment import Verdict, goodput, wilson
+from tputtui.measure.attainment import GoalVerdict, goodput, wilson
 from tputtui.measure.recorder import ENDED, Recorder, Table
 from tputtui.measure.samples import STEP
 from tputtui.measure.series import rows, series
-from tputtui.measure.verdict import Difference, Judgement, differences
+from tputtui.measure.verdict import Difference, Verdict, differences
 
 WINDOWS = (10, 20, 60)
 LOOKS_S = 60
@@ -266,7 +266,7 @@ class Told:
     """When each row was first better or worse, and which of the two; nothing where it never was."""
 
     at_s: dict[str, float] = field(default_factory=dict)
-    said: dict[str, Judgement] = field(default_factory=dict)
+    said: dict[str, Verdict] = field(default_factory=dict)
 
     def see(self, found: tuple[Difference, ...], at_s: float) -> None:
         for row in found:
@@ -304,7 +304,7 @@ def goal_run(cell: Cell, seed: int) -> dict[int, Told]:
         found = goodput(recorder, goals, start_s, start_s + second)
         for (name, counted), each in zip(goal_rows(cell.shares), found.each, strict=True):
             if each.verdict is counted and name not in told.said:
-                told.said[name], told.at_s[name] = Judgement.SAME, second
+                told.said[name], told.at_s[name] = Verdict.SAME, second
     return {LOOKS_S: told}
 
 
@@ -338,7 +338,7 @@ def ab_run(cell: Cell, seed: int) -> dict[int, Told]:
     told.at_s["seconds"] = now_s - began_s
     told.at_s["pairs"] = comparison.pairs
     told.at_s["open"] = sum(
-        row.judgement is Judgement.OPEN for row in comparison.result if row.metric.less_is_better
+        row.judgement is Verdict.OPEN for row in comparison.result if row.metric.less_is_better
     )
     return {0: told}
 
@@ -353,7 +353,7 @@ ANY = "any row"
 Bound = tuple[str, float]
 
 
-def goal_rows(shares: tuple[float, ...]) -> list[tuple[str, Verdict]]:
+def goal_rows(shares: tuple[float, ...]) -> list[tuple[str, GoalVerdict]]:
     """Goals of p90 that so many keep in the long run: name, and the verdict that is counted.
 
     Near the target it is the false one, far from it the right one.
@@ -362,7 +362,7 @@ def goal_rows(shares: tuple[float, ...]) -> list[tuple[str, Verdict]]:
     for name in GOALS:
         for share in shares:
             keeps = share > 0.9
-            verdict = Verdict.MET if keeps is (shares == FAR) else Verdict.MISSED
+            verdict = GoalVerdict.MET if keeps is (shares == FAR) else GoalVerdict.MISSED
             found.append((f"{name} {share:.1%} {verdict}", verdict))
     return found
 
@@ -383,7 +383,7 @@ class Cell:
     windows: tuple[int, ...] = WINDOWS
     slower: float = 1.0
     seqs: int = SEQS
-    right: dict[str, Judgement] = field(default_factory=dict)
+    right: dict[str, Verdict] = field(default_factory=dict)
     to_none: bool = False
     shares: tuple[float, ...] = ()
     median_s: float = math.nan
@@ -424,9 +424,9 @@ def usual(load: str, machine: str, column: str, share: float) -> float:
 def cells() -> list[Cell]:
     """Every cell, those that matter most first."""
     made = []
-    slower = {"tokens/s": Judgement.WORSE} | dict.fromkeys((*TTFT, *TPOT), Judgement.WORSE)
+    slower = {"tokens/s": Verdict.WORSE} | dict.fromkeys((*TTFT, *TPOT), Verdict.WORSE)
     # What arrives is served all the same.
-    right_open = slower | {"tokens/s": Judgement.SAME}
+    right_open = slower | {"tokens/s": Verdict.SAME}
     for load in LOADS:
         for machine in MACHINES:
             most = {"bursts": 0.10, "drift": 0.10}.get(machine, 0.05)
@@ -439,19 +439,19 @@ def cells() -> list[Cell]:
         made.append(Cell(f"x2/{load}", load, "base", before_after, bounds, slower=2.0, right=right))
         long = {(60, row): ("≥", 0.95) for row in sure} if load == "closed" else {}
         made.append(Cell(f"x1.3/{load}", load, "base", before_after, long, slower=1.3, right=right))
-    right = slower | dict.fromkeys(TPOT, Judgement.BETTER)
+    right = slower | dict.fromkeys(TPOT, Verdict.BETTER)
     bounds = {(12, row): ("≥", 0.95 if "p50" in row else 0.80) for row in (*TTFT, *TPOT)}
     made.append(Cell("seqs/closed", "closed", "base", before_after, bounds, (12,), seqs=32,
                      right=right, median_s=30.0))  # fmt: skip
     for load in LOADS:
         bounds = {(w, "goodput"): ("≥", 0.95) for w in WINDOWS}
-        lower = (slower if load == "closed" else right_open) | {"goodput": Judgement.WORSE}
+        lower = (slower if load == "closed" else right_open) | {"goodput": Verdict.WORSE}
         made.append(Cell(f"zero/{load}", load, "base", before_after, bounds, slower=2.0,
                          right=lower, to_none=True))  # fmt: skip
         near = {(LOOKS_S, name): ("≤", 0.05) for name, _ in goal_rows(NEAR)}
         made.append(Cell(f"goal/{load}", load, "base", goal_run, near, (LOOKS_S,), shares=NEAR))
         made.append(Cell(f"goal-far/{load}", load, "base", goal_run, {}, (LOOKS_S,), shares=FAR))
-    quicker = {"tokens/s": Judgement.BETTER} | dict.fromkeys((*TTFT, *TPOT), Judgement.BETTER)
+    quicker = {"tokens/s": Verdict.BETTER} | dict.fromkeys((*TTFT, *TPOT), Verdict.BETTER)
     for percent, least in ((2, 0.65), (5, 0.95), (10, 0.95)):
         made.append(Cell(f"ab/{percent}", "closed", "base", ab_run, {(0, "tokens/s"): ("≥", least)},
                          (0,), slower=1 / (1 + percent / 100), right=quicker))  # fmt: skip
@@ -460,7 +460,7 @@ def cells() -> list[Cell]:
         for machine in ("base", "tails", "bursts", "drift")
     ]
     made.append(Cell("ab/seqs", "closed", "base", ab_run, {(0, "open"): ("≤", 0.0)}, (0,),
-                     seqs=32, right=slower | dict.fromkeys(TPOT, Judgement.BETTER)))  # fmt: skip
+                     seqs=32, right=slower | dict.fromkeys(TPOT, Verdict.BETTER)))  # fmt: skip
     return made
 
 
@@ -479,7 +479,7 @@ def told_of(cell: Cell, runs: list[dict[int, Told]]) -> list[str]:
             hits = {
                 name: [each.said.get(name) is cell.right.get(name) for each in told]
                 for name in names
-                if cell.right.get(name) not in (None, Judgement.SAME)
+                if cell.right.get(name) not in (None, Verdict.SAME)
             }
             wrong = [
                 any(said is not cell.right.get(name) for name, said in each.said.items())

@@ -18,7 +18,7 @@ from tputtui.knobs import Knobs
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.samples import Mark
 from tputtui.measure.series import METRICS, Batched, Series
-from tputtui.measure.verdict import Difference, Judgement, differences
+from tputtui.measure.verdict import Difference, Verdict, differences
 from tputtui.measure.window import Phase
 from tputtui.profile import EngineSpec
 from tputtui.simulate.calibration import Calibration, Residual
@@ -157,7 +157,7 @@ def difference_of(
     """One row as it is told."""
     metric = next(metric for metric in METRICS if metric.key == key)
     change = new / old - 1 if old else math.nan
-    return Difference(metric, old, new, change, low, high, Judgement(judgement), needs_s)
+    return Difference(metric, old, new, change, low, high, Verdict(judgement), needs_s)
 
 
 EVERY_JUDGEMENT = (

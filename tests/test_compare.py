@@ -29,13 +29,13 @@ from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import StepSample
 from tputtui.measure.series import Metric, rows, series
 from tputtui.measure.stats import t_quantile
-from tputtui.measure.verdict import Difference, Judgement
+from tputtui.measure.verdict import Difference, Verdict
 from tputtui.profile import EngineSpec, Profile
 from tputtui.simulate.clock import VirtualTime
 
 ROWS = rows(False)
 KEYS = [metric.key for metric in ROWS]
-CLEAR = (Judgement.BETTER, Judgement.WORSE)
+CLEAR = (Verdict.BETTER, Verdict.WORSE)
 
 
 def played(
@@ -106,11 +106,11 @@ def test_a_clear_difference_in_every_row_ends_it_at_the_first_look() -> None:
     )
     headline, *others = comparison.result
     assert comparison.pairs == 3
-    assert headline.judgement is Judgement.BETTER
+    assert headline.judgement is Verdict.BETTER
     assert headline.low < 0.10 < headline.high
     assert (headline.old, headline.new) == pytest.approx((100.0, 110.1), abs=0.1)
     assert comparison.reason.startswith("B's tokens/s is better, by +")
-    assert all(other.judgement is Judgement.WORSE for other in others)
+    assert all(other.judgement is Verdict.WORSE for other in others)
     assert comparison.ask() is None
 
 
@@ -126,7 +126,7 @@ def test_no_interval_is_given_before_the_first_look() -> None:
 def test_equal_legs_are_the_same() -> None:
     comparison = played(lambda leg, key: 100.0 + leg.pair)
     assert comparison.pairs == 3
-    assert {found.judgement for found in comparison.result} == {Judgement.SAME}
+    assert {found.judgement for found in comparison.result} == {Verdict.SAME}
     assert comparison.reason == "B's tokens/s is the same, within 2 %."
 
 
@@ -141,7 +141,7 @@ def test_the_same_goes_on_for_rows_that_are_still_open() -> None:
     comparison = played(figure)
     found = {f.metric.key: f.judgement for f in comparison.result}
     assert comparison.pairs > 3
-    assert found["ttft_p90"] is Judgement.BETTER
+    assert found["ttft_p90"] is Verdict.BETTER
     assert comparison.reason == "B's tokens/s is the same, within 2 %; its TTFT p90 is better."
 
 
@@ -156,8 +156,8 @@ def test_a_clear_headline_goes_on_for_latency_rows_that_are_still_open() -> None
     comparison = played(figure)
     found = {f.metric.key: f.judgement for f in comparison.result}
     assert comparison.pairs > 3
-    assert found["tokens_per_s"] is Judgement.BETTER
-    assert found["tpot_p90"] is Judgement.WORSE
+    assert found["tokens_per_s"] is Verdict.BETTER
+    assert found["tpot_p90"] is Verdict.WORSE
     assert comparison.reason.endswith("its TPOT p90 is worse.")
 
 
@@ -165,9 +165,9 @@ def test_two_nones_are_nothing_to_compare() -> None:
     goodput = rows(True)[:2]
     comparison = played(lambda leg, key: 0.0 if key == "goodput_per_s" else 100.0, goodput)
     headline, tokens = comparison.result
-    assert headline.judgement is Judgement.NOTHING
+    assert headline.judgement is Verdict.NOTHING
     assert math.isnan(headline.change)
-    assert tokens.judgement is Judgement.SAME
+    assert tokens.judgement is Verdict.SAME
     assert comparison.reason == "Neither side had any goodput: nothing to compare."
 
 
@@ -177,7 +177,7 @@ def test_half_an_event_stands_in_for_a_none_beside_one_that_is_not() -> None:
         value = 0.0 if leg.side == "B" else 10.0 + 0.1 * leg.pair
         comparison.tell(leg, LegFigures({"goodput_per_s": value}, least={"goodput_per_s": 0.05}))
     headline = comparison.result[0]
-    assert headline.judgement is Judgement.WORSE
+    assert headline.judgement is Verdict.WORSE
     assert headline.new == pytest.approx(0.05)
 
 
@@ -221,7 +221,7 @@ def stalled(a_s: float, b_s: float) -> Comparison:
 def test_stalls_of_the_machine_are_taken_out_and_told() -> None:
     comparison = stalled(0.4, 0.2)
     assert comparison.smooth
-    assert comparison.result[0].judgement is Judgement.SAME
+    assert comparison.result[0].judgement is Verdict.SAME
     assert comparison.reason == (
         "B's tokens/s is the same, within 2 %. Stalls took 4.0% of A's time and 2.0% of B's; "
         "they are taken out."
@@ -232,7 +232,7 @@ def test_stalls_that_one_side_has_more_of_count() -> None:
     # 3 s against 0.3 s: no chance has them so far apart; they may be the setting's own doing.
     comparison = stalled(0.1, 1.0)
     assert not comparison.smooth
-    assert comparison.result[0].judgement is Judgement.WORSE
+    assert comparison.result[0].judgement is Verdict.WORSE
     assert comparison.reason.endswith(
         "Stalls took 1.0% of A's time and 10.0% of B's; they count, for the sides differ."
     )
@@ -242,7 +242,7 @@ def test_what_cannot_be_resolved_is_given_up_before_the_last_pair() -> None:
     comparison = played(noisy(4, noise=0.2))
     assert 6 <= comparison.pairs < 12
     headline = comparison.result[0]
-    assert headline.judgement is Judgement.OPEN
+    assert headline.judgement is Verdict.OPEN
     assert headline.needs_s == math.inf
     assert re.fullmatch(
         r"Undecided after \d+ pairs, and 12 would hardly decide it: "
@@ -261,7 +261,7 @@ def test_a_pair_with_a_missing_side_is_left_out_of_that_row() -> None:
     comparison = played(
         lambda leg, key: math.nan if key == "ttft_p90" and leg.pair == 1 else noise(leg, key)
     )
-    assert comparison.result[0].judgement is Judgement.BETTER
+    assert comparison.result[0].judgement is Verdict.BETTER
 
 
 def said(ratio: float, runs: int, **options: Any) -> list[tuple[Difference, ...]]:
@@ -276,7 +276,7 @@ def test_chance_says_something_in_one_comparison_of_twenty_at_most() -> None:
 
 def test_a_tenth_is_found() -> None:
     found = said(1.1, 100)
-    assert sum(f[0].judgement is Judgement.BETTER for f in found) >= 90
+    assert sum(f[0].judgement is Verdict.BETTER for f in found) >= 90
 
 
 @settings(deadline=None)
@@ -430,7 +430,7 @@ def test_goals_put_goodput_first() -> None:
 def test_equal_settings_are_the_same(load: Workload) -> None:
     state = Driven(load, b=A).run()
     assert state.note == "B's tokens/s is the same, within 2 %."
-    assert {found.judgement for found in state.differences} == {Judgement.SAME}
+    assert {found.judgement for found in state.differences} == {Verdict.SAME}
 
 
 def test_a_load_that_repeats_is_measured_in_whole_periods() -> None:

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from tputtui.errors import UsageError
 from tputtui.goals import METRICS, Goal, describe_goals, goals_from, goals_to, parse_goals
-from tputtui.measure.attainment import Verdict, attainment, goodput, overdue, share_interval, wilson
+from tputtui.measure.attainment import (
+    GoalVerdict,
+    attainment,
+    goodput,
+    overdue,
+    share_interval,
+    wilson,
+)
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Outcome, RequestSample
 
@@ -200,7 +207,7 @@ def test_goodput_of_nothing_and_without_goals() -> None:
     assert math.isnan(empty.each[0].observed_s)
     assert (empty.low, empty.high, empty.n) == (0.0, 1.0, 0)
     # Nothing measured is neither met nor missed.
-    assert empty.each[0].verdict is Verdict.UNRESOLVED
+    assert empty.each[0].verdict is GoalVerdict.UNRESOLVED
     recorder = Recorder()
     left(recorder, 0.5)
     left(recorder, 1.0, outcome=Outcome.FAILED)
@@ -250,9 +257,10 @@ def test_fewer_than_three_turnovers_of_ten_requests_bound_nothing(batches: int, 
 
 
 @pytest.mark.parametrize(
-    ("kept", "verdict"), [(1.0, Verdict.MET), (0.9, Verdict.UNRESOLVED), (0.5, Verdict.MISSED)]
+    ("kept", "verdict"),
+    [(1.0, GoalVerdict.MET), (0.9, GoalVerdict.UNRESOLVED), (0.5, GoalVerdict.MISSED)],
 )
-def test_a_verdict_is_beyond_chance_or_unresolved(kept: float, verdict: Verdict) -> None:
+def test_a_verdict_is_beyond_chance_or_unresolved(kept: float, verdict: GoalVerdict) -> None:
     late = np.random.default_rng(3).permutation(np.arange(2600) >= kept * 2600)
     found = attainment(GOAL, np.where(late, 1.5, 0.5), 30, 60.0)
     assert (found.verdict, found.met, found.n) == (verdict, int(kept * 2600), 2600)
@@ -266,13 +274,13 @@ def test_where_the_whole_engine_is_now_quicker_now_slower_no_miss_so_far_is_no_p
     values_s = levels * np.exp(0.001 * rng.standard_normal(len(levels)))
     near = attainment(GOAL, 0.9 * values_s, 30, 60.0)
     assert near.met == near.n
-    assert near.verdict is Verdict.UNRESOLVED
-    assert attainment(GOAL, 0.5 * values_s, 30, 60.0).verdict is Verdict.MET
+    assert near.verdict is GoalVerdict.UNRESOLVED
+    assert attainment(GOAL, 0.5 * values_s, 30, 60.0).verdict is GoalVerdict.MET
 
 
 def test_a_p99_can_be_met_within_a_minute_where_nothing_misses_it() -> None:
     found = attainment(parse_goals("ttft_p99=1s")[0], np.full(2600, 0.5), 28, 60.0)
-    assert found.verdict is Verdict.MET
+    assert found.verdict is GoalVerdict.MET
 
 
 def test_a_goal_at_its_target_is_hardly_ever_said_to_be_met_or_missed() -> None:
@@ -294,10 +302,10 @@ def test_a_goal_at_its_target_is_hardly_ever_said_to_be_met_or_missed() -> None:
 
 @pytest.mark.parametrize(
     ("each_s", "verdict"),
-    [(0.05, Verdict.MET), (0.9, Verdict.UNRESOLVED), (20.0, Verdict.MISSED)],
+    [(0.05, GoalVerdict.MET), (0.9, GoalVerdict.UNRESOLVED), (20.0, GoalVerdict.MISSED)],
 )
 def test_a_limit_that_is_far_away_needs_a_few_turnovers_only(
-    each_s: float, verdict: Verdict
+    each_s: float, verdict: GoalVerdict
 ) -> None:
     # Three turnovers say nothing about how much turnovers differ, but hardly by a factor of ten.
     values_s = each_s * np.exp(0.05 * np.random.default_rng(2).standard_normal(90))
@@ -342,9 +350,9 @@ def test_an_engine_that_hangs_misses_its_goals_though_nothing_ends() -> None:
     for i in range(600):
         left(recorder, 0.1 * (i + 1), 0.1, 0.01, 0.3)
     goals = parse_goals("ttft_p90=500ms")
-    assert goodput(recorder, goals, 0.0, 60.0).each[0].verdict is Verdict.MET
+    assert goodput(recorder, goals, 0.0, 60.0).each[0].verdict is GoalVerdict.MET
     for _ in range(200):
         recorder.issued.append((60.0,))
     hung = goodput(recorder, goals, 30.0, 90.0).each[0]
     assert (hung.met, hung.n) == (300, 500)
-    assert hung.verdict is not Verdict.MET
+    assert hung.verdict is not GoalVerdict.MET

@@ -16,7 +16,7 @@ from tputtui import cli, profile
 from tputtui.errors import UsageError
 from tputtui.goals import parse_goals
 from tputtui.load.workload import ClosedLoop, Workload
-from tputtui.measure.verdict import Judgement
+from tputtui.measure.verdict import Verdict
 from tputtui.record.reading import Recording, read_log
 from tputtui.report.charts import _free_line
 from tputtui.report.content import gather
@@ -171,8 +171,8 @@ def test_curves_add_up_to_what_was_generated(turned: Recording) -> None:
 def test_a_lower_limit_is_told_from_another_runs(logs: dict[str, Path]) -> None:
     sides = compared_runs(read_log(logs["plain"]), read_log(logs["turned"]))
     found = {row.metric.key: row.judgement for row in sides.rows}
-    assert found["tokens_per_s"] is Judgement.WORSE
-    assert found["tpot_p50"] is Judgement.BETTER
+    assert found["tokens_per_s"] is Verdict.WORSE
+    assert found["tpot_p50"] is Verdict.BETTER
     assert sides.changed == "max_num_seqs 64 → 32"
     assert sides.apart == ()
     assert "e2e_p90" in found

@@ -13,7 +13,7 @@ from tputtui.goals import parse_goals
 from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.splice import spliced
-from tputtui.measure.verdict import Judgement
+from tputtui.measure.verdict import Verdict
 from tputtui.measure.window import figures
 from tputtui.ui.panels.changes import changes, changes_caption
 
@@ -55,7 +55,7 @@ def test_another_load_is_described_and_not_judged(rig: Rig) -> None:
     frame = rig.session.advance()
     row = frame.trials[-1]
     assert row.differences[0].change < -0.3
-    assert {each.judgement for each in row.differences} == {Judgement.UNJUDGED}
+    assert {each.judgement for each in row.differences} == {Verdict.UNJUDGED}
     assert math.isnan(row.decided_s)
     assert "described, not judged" in changes_caption(frame, 120)
     told = text_of(changes(frame, 100, 12))
@@ -75,7 +75,7 @@ def test_the_same_setting_measured_twice_is_one_row_and_one_point_of_both_window
     row = frame.trials[-1]
     assert row.changed == "max_num_seqs 8 → 32"
     assert row.against == 2
-    assert row.differences[0].judgement is Judgement.BETTER
+    assert row.differences[0].judgement is Verdict.BETTER
     assert len(row.spans) == 2
     assert row.series.n > once.trials[0].series.n
     assert sorted(point.trial for point in frame.points) == [1, 2]
@@ -85,7 +85,7 @@ def test_the_same_setting_measured_twice_is_one_row_and_one_point_of_both_window
     # The row of the limit that was turned down is compared with all that the other one gave.
     down = frame.trials[0]
     assert down.against == 1
-    assert down.differences[0].judgement is Judgement.WORSE
+    assert down.differences[0].judgement is Verdict.WORSE
     assert down.differences[0].old == row.value("tokens_per_s")
     # Left once more, it stands as it did.
     rig.session.steer.limits.set("max_num_seqs", 8)
@@ -119,7 +119,7 @@ def test_a_verdict_that_the_figures_no_longer_bear_is_withdrawn_and_says_when(ri
     engine.STEP_S = 0.012
     rig.run(20.0)
     row = rig.session.advance().trials[-1]
-    assert row.differences[0].judgement is Judgement.WORSE
+    assert row.differences[0].judgement is Verdict.WORSE
     assert math.isnan(row.withdrawn_s)
     for _ in range(25):
         # Ever quicker: the window is no one thing.
@@ -129,7 +129,7 @@ def test_a_verdict_that_the_figures_no_longer_bear_is_withdrawn_and_says_when(ri
     row = frame.trials[-1]
     headline = row.differences[0]
     assert row.unjudged == "not steady"
-    assert headline.judgement is Judgement.UNJUDGED
+    assert headline.judgement is Verdict.UNJUDGED
     # The figures go on, and no verdict of before stands beside them.
     assert headline.new == row.value("tokens_per_s")
     assert row.t_s < row.decided_s < row.withdrawn_s <= frame.t_s

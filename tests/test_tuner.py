@@ -20,7 +20,7 @@ from tputtui.frame import TunerState
 from tputtui.goals import parse_goals
 from tputtui.load.levels import Bursts
 from tputtui.load.workload import ClosedLoop, Poisson, Recorded, TraceFile, Workload
-from tputtui.measure.verdict import Judgement
+from tputtui.measure.verdict import Verdict
 from tputtui.profile import EngineSpec, EngineValue
 from tputtui.record.journal import Journal
 from tputtui.record.reading import read_log
@@ -75,7 +75,7 @@ class TestFinding:
         assert "max_num_seqs 24 keeps the goals; the start does not: tpot_p90" in state.verdict
         headline = state.differences[0]
         assert headline.metric.key == "goodput_per_s"
-        assert headline.judgement is Judgement.BETTER
+        assert headline.judgement is Verdict.BETTER
 
     def test_every_trial_says_what_it_gave_and_why_it_ended(self, found: Rig) -> None:
         trials = found.session.advance().tuner.trials

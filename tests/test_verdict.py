@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from tests.test_series import autoregressive
 from tputtui.measure.series import METRICS, Batched, Metric, Series, rows
 from tputtui.measure.stats import anytime_bound, t_quantile
-from tputtui.measure.verdict import Difference, Estimate, Judgement, differences, judged, once
+from tputtui.measure.verdict import Difference, Estimate, Verdict, differences, judged, once
 
 TOKENS, TTFT = METRICS[0], METRICS[2]
-CLEAR = (Judgement.BETTER, Judgement.WORSE)
+CLEAR = (Verdict.BETTER, Verdict.WORSE)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def row(old: Series, new: Series, key: str = "tokens_per_s") -> Difference:
 
 def test_judgements_by_hand() -> None:
     better = row(of(zigzag(100)), of(zigzag(110)))
-    assert better.judgement is Judgement.BETTER
+    assert better.judgement is Verdict.BETTER
     assert better.change == pytest.approx(0.10)
     assert 0.08 < better.low < 0.10 < better.high < 0.12
     # φ = 2.4/38 by the prior alone, inflation 1.1348; v = 1.0345e-4 · 1.1348 either way, so that
@@ -102,14 +102,14 @@ def test_judgements_by_hand() -> None:
     half = math.log1p(better.high) - math.log(1.1)
     assert half == pytest.approx(anytime_t(0.025, 0.5, 50.87) * 0.0027977, rel=1e-3)
     assert math.isnan(better.needs_s)
-    assert row(of(zigzag(100)), of(zigzag(90))).judgement is Judgement.WORSE
-    assert row(of(zigzag(100)), of(zigzag(100.5))).judgement is Judgement.SAME
+    assert row(of(zigzag(100)), of(zigzag(90))).judgement is Verdict.WORSE
+    assert row(of(zigzag(100)), of(zigzag(100.5))).judgement is Verdict.SAME
     # Surely away from zero, and yet no more than 2 % of it: the same.
     tiny = row(of(zigzag(100, 1e-4)), of(zigzag(101, 1e-4)))
     assert tiny.low > 0
-    assert tiny.judgement is Judgement.SAME
+    assert tiny.judgement is Verdict.SAME
     rough = row(of(zigzag(100, 0.3)), of(zigzag(103, 0.3)))
-    assert rough.judgement is Judgement.OPEN
+    assert rough.judgement is Verdict.OPEN
     assert rough.low < 0 < rough.high
 
 
@@ -118,17 +118,17 @@ def anytime_t(level: float, part: float, freedom: float) -> float:
 
 
 def test_less_of_a_latency_is_better() -> None:
-    assert row(latency(1.0), latency(0.8), "ttft_p50").judgement is Judgement.BETTER
-    assert row(latency(1.0), latency(1.2), "ttft_p50").judgement is Judgement.WORSE
-    assert row(latency(1.0), latency(1.0), "ttft_p50").judgement is Judgement.SAME
+    assert row(latency(1.0), latency(0.8), "ttft_p50").judgement is Verdict.BETTER
+    assert row(latency(1.0), latency(1.2), "ttft_p50").judgement is Verdict.WORSE
+    assert row(latency(1.0), latency(1.0), "ttft_p50").judgement is Verdict.SAME
 
 
 def test_quantiles_that_tie_are_no_proof_of_a_difference() -> None:
     # Every batch has the very same p50, one step of the engine; requests apart have not.
     tied = [latency(1.0, 0.0, m=3, length_s=6.0), latency(1.1, 0.0, m=3, length_s=6.0)]
-    assert row(tied[0], tied[1], "ttft_p50").judgement is Judgement.WORSE
+    assert row(tied[0], tied[1], "ttft_p50").judgement is Verdict.WORSE
     loose = [latency(s, 0.0, m=3, length_s=6.0, tied_error=0.05) for s in (1.0, 1.1)]
-    assert row(loose[0], loose[1], "ttft_p50").judgement is Judgement.OPEN
+    assert row(loose[0], loose[1], "ttft_p50").judgement is Verdict.OPEN
 
 
 def test_the_interval_holds_the_change_that_is_shown() -> None:
@@ -137,7 +137,7 @@ def test_the_interval_holds_the_change_that_is_shown() -> None:
     shifted = replace(new.values["ttft_p50"], value=1.2)
     found = row(old, Series(60.0, 600, {"ttft_p50": shifted}), "ttft_p50")
     assert found.low < 0 < found.change <= found.high
-    assert found.judgement is Judgement.OPEN
+    assert found.judgement is Verdict.OPEN
 
 
 def test_a_restless_window_keeps_its_own_variance() -> None:
@@ -162,18 +162,18 @@ def test_across_a_boot_a_change_must_be_larger_than_what_the_machine_drifts() ->
     slower, half = [0.93 * rate for rate in falling], [0.5 * rate for rate in falling]
     old = of(falling)
     assert old.values["tokens_per_s"].drift == pytest.approx(0.0665, abs=0.01)
-    assert once(old, of(slower))[0].judgement is Judgement.OPEN
-    assert once(old, of(half))[0].judgement is Judgement.WORSE
+    assert once(old, of(slower))[0].judgement is Verdict.OPEN
+    assert once(old, of(half))[0].judgement is Verdict.WORSE
     steady = [100 + (i % 2) for i in range(30)]
     calm = of(steady)
-    assert once(calm, of([0.93 * rate for rate in steady]))[0].judgement is Judgement.WORSE
+    assert once(calm, of([0.93 * rate for rate in steady]))[0].judgement is Verdict.WORSE
 
 
 def test_what_is_missing_or_too_short_is_open() -> None:
     none, short = Series(0.0, 0, {}), of([100.0] * 2)
     for old, new in ((none, none), (none, of(zigzag(100))), (of(zigzag(100)), short)):
         for found in differences(old, new):
-            assert found.judgement is Judgement.OPEN
+            assert found.judgement is Verdict.OPEN
             assert math.isnan(found.low)
             assert math.isnan(found.high)
             assert math.isnan(found.needs_s)
@@ -186,7 +186,7 @@ def goodput_row(old: NDArray[np.float64], new: NDArray[np.float64]) -> Differenc
 
 def test_two_nones_are_nothing_to_compare() -> None:
     found = goodput_row(np.zeros(30), np.zeros(30))
-    assert found.judgement is Judgement.NOTHING
+    assert found.judgement is Verdict.NOTHING
     assert math.isnan(found.change)
     assert math.isnan(found.low)
     assert math.isnan(found.needs_s)
@@ -196,7 +196,7 @@ def test_goodput_that_falls_to_none_is_worse_as_soon_as_ranks_can_tell() -> None
     # Of 5 + 5 batches, all of the one above all of the other: 2 / 252 = 0.0079, too often for a
     # fifth of the headline's 0.025; of 5 + 8, 2 / 1287 = 0.0016, is not.
     old = of([3.0, 4.0, 5.0, 4.0, 3.0], 10.0, key="goodput_per_s")
-    for m, judgement in ((5, Judgement.OPEN), (7, Judgement.OPEN), (8, Judgement.WORSE)):
+    for m, judgement in ((5, Verdict.OPEN), (7, Verdict.OPEN), (8, Verdict.WORSE)):
         new = of(np.zeros(m), 2.0 * m, key="goodput_per_s")
         found = row(old, new, "goodput_per_s")
         assert found.judgement is judgement, m
@@ -211,20 +211,20 @@ def test_goodput_that_falls_to_none_is_worse_as_soon_as_ranks_can_tell() -> None
 
 def test_ranks_say_nothing_where_the_old_window_had_none_at_times() -> None:
     found = goodput_row(np.tile([0.0, 8.0], 15), np.zeros(30))
-    assert found.judgement is Judgement.OPEN
+    assert found.judgement is Verdict.OPEN
     assert found.needs_s == math.inf
 
 
 def test_goodput_that_falls_to_next_to_none_is_worse_as_well() -> None:
     # One batch of eleven had 2.3 a second, the others none: its logarithm has no use.
     found = goodput_row(44 + np.resize([2.0, -2.0], 12), np.array([2.3] + [0.0] * 10))
-    assert found.judgement is Judgement.WORSE
+    assert found.judgement is Verdict.WORSE
     # The rest is what eleven batches without any would leave: 1 - 0.005^(1/11).
     assert found.high == pytest.approx(-(0.005 ** (1 / 11)))
     back = goodput_row(np.array([2.3] + [0.0] * 10), 44 + np.resize([2.0, -2.0], 12))
-    assert back.judgement is Judgement.BETTER
+    assert back.judgement is Verdict.BETTER
     # 12 - 2.3 a second: what the two have in common, the ranks do not separate.
-    assert goodput_row(np.array([2.3] + [0.0] * 10), np.full(10, 2.0)).judgement is Judgement.OPEN
+    assert goodput_row(np.array([2.3] + [0.0] * 10), np.full(10, 2.0)).judgement is Verdict.OPEN
 
 
 @pytest.mark.parametrize("old_batches", [3, 5, 10, 30])
@@ -244,17 +244,17 @@ def test_from_nothing_to_something_is_better_without_a_number_for_it() -> None:
         of(np.zeros(60), key="goodput_per_s"), of(zigzag(500), key="goodput_per_s"), "goodput_per_s"
     )
     assert found.change == math.inf
-    assert found.judgement is Judgement.BETTER
+    assert found.judgement is Verdict.BETTER
     assert found.low > 0
 
 
 def test_seconds_more_that_are_needed() -> None:
     old = of(zigzag(100, 0.06))
     young = row(old, of(zigzag(106, 0.06, 10), 20.0))
-    assert young.judgement is Judgement.OPEN
+    assert young.judgement is Verdict.OPEN
     assert 1 <= young.needs_s < 3600
     # After as many seconds more it is decided indeed; longer batches vary less.
-    for much, judgement in ((1.4, Judgement.BETTER), (0.6, Judgement.OPEN)):
+    for much, judgement in ((1.4, Verdict.BETTER), (0.6, Verdict.OPEN)):
         length_s = 20 + young.needs_s * much
         m = min(30, int(length_s / 4) * 2)
         later = zigzag(106, 0.06 * math.sqrt(m * 2 / length_s), m)
@@ -279,7 +279,7 @@ def test_levels_are_handed_on_as_rows_are_resolved() -> None:
     asked.clear()
     found = judged([estimate(metric, metric.key == "ttft_p50") for metric in rows(False)])
     assert asked["tokens_per_s"] == pytest.approx([0.025, 0.05 * 0.5 / 0.875])
-    assert [f.judgement for f in found].count(Judgement.OPEN) == 4
+    assert [f.judgement for f in found].count(Verdict.OPEN) == 4
     assert sum(levels[0] for levels in asked.values()) == pytest.approx(0.05)
 
 
@@ -338,4 +338,4 @@ def test_any_two_windows_can_be_compared(
         if not math.isnan(found.low):
             assert -1 <= found.low <= found.high * (1 + 1e-9) + 1e-9
         else:
-            assert found.judgement in (Judgement.OPEN, Judgement.NOTHING)
+            assert found.judgement in (Verdict.OPEN, Verdict.NOTHING)

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tputtui.attach.reading import MetricHistogram
+from tputtui.measure.normal import Z95
 from tputtui.text.format import MISSING
 
 __all__ = ["Bucketed", "Latency", "latency_of", "pooled"]
-
-_Z95 = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ def _between(histogram: MetricHistogram, share: float) -> Bucketed:
     n = histogram.n
     if n <= 0:
         return Bucketed(math.nan, math.nan)
-    spread = _Z95 * math.sqrt(n * share * (1 - share))
+    spread = Z95 * math.sqrt(n * share * (1 - share))
     low = bisect_left(histogram.counts, max(1.0, math.floor(n * share - spread)))
     rank = math.ceil(n * share + spread)
     high = bisect_left(histogram.counts, rank) if rank <= n else len(histogram.counts) - 1

@@ -107,6 +107,7 @@ def calibration_of(
     import datetime
 
     from tputtui.headless.calibrating import residuals
+    from tputtui.measure.normal import Z95
     from tputtui.simulate.calibration import VERSION, Calibration
     from tputtui.simulate.fitted import fitted
 
@@ -120,7 +121,7 @@ def calibration_of(
         device=facts.device,
         vllm=facts.versions.get("vllm", ""),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        error_frac=float(f"{1.96 * spread:.2g}"),
+        error_frac=float(f"{Z95 * spread:.2g}"),
         # vLLM schedules ahead by default, except on a CPU.
         overlapped=facts.device != "cpu",
         engine={

@@ -28,7 +28,7 @@ from tputtui.measure.verdict import (
     SAME,
     Difference,
     Estimate,
-    Judgement,
+    Verdict,
     judged,
     no_interval,
 )
@@ -243,9 +243,9 @@ class Comparison:
         besides = "".join(f"; its {row.metric.label} is {row.judgement}" for row in clear)
         if headline.judgement.clear:
             return f"B's {name} is {headline.judgement}, by {_between(headline)}{besides}."
-        if headline.judgement is Judgement.SAME:
+        if headline.judgement is Verdict.SAME:
             return f"B's {name} is the same, within 2 %{besides}."
-        if headline.judgement is Judgement.NOTHING:
+        if headline.judgement is Verdict.NOTHING:
             return f"Neither side had any {name}: {headline.judgement}{besides}."
         if math.isnan(headline.low):
             return f"{self.pairs} pairs gave too little {name} to tell{besides}."
@@ -264,7 +264,7 @@ class Comparison:
 
     def _settled(self, row: Difference) -> bool:
         """Whether a row is decided, hopeless, or never measured."""
-        if row.judgement is not Judgement.OPEN or row.needs_s == math.inf:
+        if row.judgement is not Verdict.OPEN or row.needs_s == math.inf:
             return True
         return self.pairs >= _FIRST_GIVING_UP and math.isnan(row.low)
 

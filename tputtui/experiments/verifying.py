@@ -18,7 +18,7 @@ from tputtui.knobs import Knobs
 from tputtui.load.workload import Workload
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.series import Series, series
-from tputtui.measure.verdict import Difference, Judgement, once
+from tputtui.measure.verdict import Difference, Verdict, once
 from tputtui.measure.window import Phase
 from tputtui.profile import EngineSpec
 from tputtui.profile.evidence import Evidence
@@ -169,8 +169,8 @@ class Verifying:
         self._end(self._verdict())
 
     def _verdict(self) -> str:
-        worse = [row for row in self._differences if row.judgement is Judgement.WORSE]
-        better = [row for row in self._differences if row.judgement is Judgement.BETTER]
+        worse = [row for row in self._differences if row.judgement is Verdict.WORSE]
+        better = [row for row in self._differences if row.judgement is Verdict.BETTER]
         if worse:
             names = ", ".join(f"{row.metric.label} {row.change:+.1%}" for row in worse)
             return (

@@ -21,7 +21,7 @@ from tputtui.measure.energy import cost_per_mtok
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.series import METRICS, MORE, Series
 from tputtui.measure.splice import Spans, goodput_of, holds, length_of, series_of, view
-from tputtui.measure.verdict import Judgement, judgement, ratio_interval
+from tputtui.measure.verdict import Verdict, judgement, ratio_interval
 from tputtui.measure.window import figures
 from tputtui.profile.document import written
 from tputtui.profile.evidence import (
@@ -190,7 +190,7 @@ def _change(old: Figure, new: Figure, less_is_better: bool) -> Change:
     change = _rounded(new.value / old.value - 1)
     bounds = [_log(bound) for bound in (old.low, old.high, new.low, new.high)]
     if new.value <= 0 or not all(map(math.isfinite, bounds)):
-        return Change(change, Judgement.OPEN.value)
+        return Change(change, Verdict.OPEN.value)
     x, y = math.log(old.value), math.log(new.value)
     nearest, furthest = ratio_interval(x, (bounds[0], bounds[1]), y, (bounds[2], bounds[3]))
     drift = max(old.drift_frac or 0.0, new.drift_frac or 0.0)

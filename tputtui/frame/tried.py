@@ -20,7 +20,7 @@ from tputtui.goals import Goal
 from tputtui.knobs import Knobs
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.splice import Spans, holds, series_of
-from tputtui.measure.verdict import Difference, Judgement, differences
+from tputtui.measure.verdict import Difference, Verdict, differences
 from tputtui.measure.window import Phase
 from tputtui.profile import EngineSpec
 
@@ -249,9 +249,9 @@ def _unjudged(old: Trial, new: Trial) -> str:
     return f"{old.number} was not steady" if old.phase is Phase.DRIFTING else ""
 
 
-def _described(row: Difference) -> Judgement:
-    known = row.judgement is not Judgement.NOTHING and not math.isnan(row.change)
-    return Judgement.UNJUDGED if known else row.judgement
+def _described(row: Difference) -> Verdict:
+    known = row.judgement is not Verdict.NOTHING and not math.isnan(row.change)
+    return Verdict.UNJUDGED if known else row.judgement
 
 
 def _unjudged_yet(row: Trial) -> Trial:

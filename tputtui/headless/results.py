@@ -16,7 +16,7 @@ import msgspec
 
 from tputtui.frame import Frame
 from tputtui.measure.series import METRICS, MORE
-from tputtui.measure.verdict import Judgement
+from tputtui.measure.verdict import Verdict
 from tputtui.profile.evidence import Evidence, Figure, Measured
 from tputtui.text.format import MISSING, compact, rate, seconds
 
@@ -24,7 +24,7 @@ __all__ = ["FORMATS", "Result", "goals_met", "result_text", "sample_line", "veri
 
 FORMATS = ("table", "json", "jsonl", "csv")
 VERSION = 1
-_OPEN = Judgement.OPEN.value
+_OPEN = Verdict.OPEN.value
 _LABELS = {metric.name: metric.label for metric in (*METRICS, *MORE)} | {
     "offered_per_s": "offered req/s",
     "sequences_frac": "sequences",

@@ -20,15 +20,25 @@ from numpy.typing import NDArray
 
 from tputtui.goals import Goal
 from tputtui.measure.batches import FEWEST, spread, turnover_batches
+from tputtui.measure.normal import Z95
 from tputtui.measure.recorder import ENDED, Recorder, Rows
 from tputtui.measure.stats import Floats, anytime_bound, t_quantile
 
-__all__ = ["Attainment", "Goodput", "Verdict", "attainment", "goodput", "judged_s", "keeping",
-           "overdue", "share_interval", "wilson"]  # fmt: skip
+__all__ = [
+    "Attainment",
+    "GoalVerdict",
+    "Goodput",
+    "attainment",
+    "goodput",
+    "judged_s",
+    "keeping",
+    "overdue",
+    "share_interval",
+    "wilson",
+]  # fmt: skip
 
 Flags = NDArray[np.bool_]
 
-_Z95 = 1.959964
 _LEVEL = 0.05
 _LONG_S = 60.0
 """Seconds after which the boundary hardly becomes narrower."""
@@ -43,7 +53,7 @@ _HAIR_S = 1e-9
 """Times that differ by less are equal: some are sums and differences of others (rounding)."""
 
 
-class Verdict(StrEnum):
+class GoalVerdict(StrEnum):
     """Whether a goal is met by more than chance explains."""
 
     MET = "met"
@@ -67,7 +77,7 @@ class Attainment:
     """Lower end of the 95 % interval of `frac`, which holds at every look."""
     high: float
     """Upper end of the same interval."""
-    verdict: Verdict
+    verdict: GoalVerdict
     observed_s: float
     """The goal's percentile over the good requests, in seconds; NaN without good requests."""
 
@@ -145,11 +155,11 @@ def attainment(goal: Goal, values_s: Floats, batches: int, length_s: float) -> A
             low = far
         elif met == 0 and far < high:
             high = far
-    verdict = Verdict.UNRESOLVED
+    verdict = GoalVerdict.UNRESOLVED
     if n and low >= goal.target:
-        verdict = Verdict.MET
+        verdict = GoalVerdict.MET
     elif n and high < goal.target:
-        verdict = Verdict.MISSED
+        verdict = GoalVerdict.MISSED
     there = values_s[np.isfinite(values_s)]
     observed_s = float(np.percentile(there, goal.percentile)) if len(there) else math.nan
     return Attainment(goal, met, n, met / n if n else math.nan, low, high, verdict, observed_s)
@@ -174,7 +184,7 @@ def share_interval(kept: Flags, batches: int, length_s: float) -> tuple[float, f
     shares = kept[n - parts * size :].reshape(parts, size).mean(axis=1)
     observed = spread(shares)
     frac = float(kept.mean())
-    centre = (frac * n + _Z95**2 / 2) / (n + _Z95**2)
+    centre = (frac * n + Z95**2 / 2) / (n + Z95**2)
     seen = observed.variance * size / (centre * (1 - centre))
     freedom = observed.freedom + _PRIOR_FREEDOM
     effect = max(1.0, (observed.freedom * seen + _PRIOR_FREEDOM * size) / freedom)
@@ -226,7 +236,7 @@ def overdue(recorder: Recorder, goal: Goal, now_s: float) -> int:
     return max(0, len(issued_s) - int(over))
 
 
-def wilson(met: float, n: float, z: float = _Z95) -> tuple[float, float]:
+def wilson(met: float, n: float, z: float = Z95) -> tuple[float, float]:
     """Interval of a proportion when `met` of `n` trials had it; (0, 1) for n = 0.
 
     The score interval, centre and half-width

@@ -9,12 +9,13 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from tputtui.measure.normal import Z95
+
 __all__ = ["Quantiles", "anytime_bound", "quantiles", "t_quantile"]
 
 Floats = NDArray[np.float64]
 
 _NORMAL = NormalDist()
-_Z95 = 1.959964
 _RHO = 0.05
 """Tunes the boundary: at level 0.025 it is narrowest where `part` is about 0.5."""
 P99_MIN_N = 1000
@@ -77,7 +78,7 @@ def quantiles(values: Floats, counts: Floats | None = None) -> Quantiles:
             return below
         return below + (position - low) * (at_rank(low + 1) - below)
 
-    spread = _Z95 * math.sqrt(n * 0.99 * 0.01)
+    spread = Z95 * math.sqrt(n * 0.99 * 0.01)
     low_rank = max(0, math.floor(n * 0.99 - spread))
     high_rank = math.ceil(n * 0.99 + spread)
     return Quantiles(

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tputtui.measure.normal import Z95
 from tputtui.measure.regression import fit_parts
 from tputtui.measure.samples import STEP
 from tputtui.measure.stats import Floats
@@ -25,7 +26,6 @@ from tputtui.measure.stats import Floats
 __all__ = ["StepTime", "step_time"]
 
 _FEWEST = 20
-_Z95 = 1.959964
 _SURE = 0.15
 _EXPLAINED = 0.5
 
@@ -99,7 +99,7 @@ def step_time(steps: Floats, *, overlapped: bool = False) -> StepTime | None:
     fixed, compute, of_context = (means * fit.coefficients / total).tolist()
     # A window without any context gives no estimate of its cost.
     _, compute_error, context_error = (
-        _Z95 * mean * error / total if mean > 0 else math.inf
+        Z95 * mean * error / total if mean > 0 else math.inf
         for mean, error in zip(means.tolist(), fit.errors.tolist(), strict=True)
     )
     return StepTime(

@@ -27,7 +27,7 @@ from tputtui.measure.batches import FEWEST, MOST, Spread
 from tputtui.measure.series import Batched, Metric, Series, rows
 from tputtui.measure.stats import anytime_bound, t_quantile
 
-__all__ = ["Difference", "Estimate", "Judgement", "differences", "judged", "judgement",
+__all__ = ["Difference", "Estimate", "Verdict", "differences", "judged", "judgement",
            "no_interval", "once", "ratio_interval"]  # fmt: skip
 
 ALPHA = 0.05
@@ -44,7 +44,7 @@ _FINEST = 1.05
 _NORMAL = NormalDist()
 
 
-class Judgement(StrEnum):
+class Verdict(StrEnum):
     """What is known of a difference."""
 
     BETTER = "better"
@@ -60,7 +60,7 @@ class Judgement(StrEnum):
     @property
     def clear(self) -> bool:
         """Whether it is better or worse: the interval does not contain 0."""
-        return self in (Judgement.BETTER, Judgement.WORSE)
+        return self in (Verdict.BETTER, Verdict.WORSE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Difference:
     hold together, at all looks, with 95 %."""
     high: float
     """Upper end of the same interval."""
-    judgement: Judgement
+    judgement: Verdict
     needs_s: float
     """Seconds more that will likely decide it; infinite where waiting will not decide it, NaN where
     it is decided or the time is unknown."""
@@ -164,8 +164,8 @@ def _difference(estimate: Estimate, level: float) -> Difference:
     low, high = map(_expm1, estimate.interval(level))
     verdict = judgement(low, high, estimate.metric.less_is_better)
     if estimate.old == estimate.new == 0:
-        verdict = Judgement.NOTHING
-    decided = verdict is not Judgement.OPEN
+        verdict = Verdict.NOTHING
+    decided = verdict is not Verdict.OPEN
     return Difference(
         metric=estimate.metric,
         old=estimate.old,
@@ -178,15 +178,15 @@ def _difference(estimate: Estimate, level: float) -> Difference:
     )
 
 
-def judgement(low: float, high: float, less_is_better: bool) -> Judgement:
+def judgement(low: float, high: float, less_is_better: bool) -> Verdict:
     """The judgement for an interval of a change, as a fraction."""
     if low >= -SAME and high <= SAME:
-        return Judgement.SAME
+        return Verdict.SAME
     if low > 0:
-        return Judgement.WORSE if less_is_better else Judgement.BETTER
+        return Verdict.WORSE if less_is_better else Verdict.BETTER
     if high < 0:
-        return Judgement.BETTER if less_is_better else Judgement.WORSE
-    return Judgement.OPEN
+        return Verdict.BETTER if less_is_better else Verdict.WORSE
+    return Verdict.OPEN
 
 
 def _estimate(metric: Metric, old: Series, new: Series, *, growing: bool) -> Estimate:
@@ -324,7 +324,7 @@ def _seconds_until(new_s: float, decided: Callable[[float], bool]) -> float:
 
 def _decided(metric: Metric, interval: tuple[float, float]) -> bool:
     low, high = map(_expm1, interval)
-    return judgement(low, high, metric.less_is_better) is not Judgement.OPEN
+    return judgement(low, high, metric.less_is_better) is not Verdict.OPEN
 
 
 def _unknown(metric: Metric, before: Batched | None, after: Batched | None) -> Estimate:

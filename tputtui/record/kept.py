@@ -17,7 +17,7 @@ from tputtui.hardware import GpuSample, HardwareSample
 from tputtui.knobs import Knobs
 from tputtui.measure.frontier import Point
 from tputtui.measure.series import METRICS, MORE
-from tputtui.measure.verdict import Difference, Judgement
+from tputtui.measure.verdict import Difference, Verdict
 from tputtui.record.line import plain, restored
 
 __all__ = ["KEPT", "Kept", "read_differences", "write_differences"]
@@ -106,7 +106,7 @@ def read_differences(written: Any) -> tuple[Difference, ...]:
     return tuple(
         Difference(
             metric=_METRICS[row["key"]],
-            judgement=Judgement(row["judgement"]),
+            judgement=Verdict(row["judgement"]),
             **{name: float(row[name]) for name in _NUMBERS},
         )
         for row in written or ()

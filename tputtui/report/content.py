@@ -18,7 +18,7 @@ from tputtui.load.sections import describe
 from tputtui.measure.samples import STEP, Mark
 from tputtui.measure.series import METRICS, MORE, Metric
 from tputtui.measure.stats import Floats
-from tputtui.measure.verdict import Difference, Judgement
+from tputtui.measure.verdict import Difference, Verdict
 from tputtui.profile import Profile, dump
 from tputtui.profile.evidence import TUNED, Evidence
 from tputtui.record.reading import Recording
@@ -159,7 +159,7 @@ def interval_text(row: Difference) -> str:
 
 def verdict_text(row: Difference) -> str:
     """The verdict on a change between two windows that are over."""
-    return "undecided" if row.judgement is Judgement.OPEN else row.judgement.value
+    return "undecided" if row.judgement is Verdict.OPEN else row.judgement.value
 
 
 def _change(value: float) -> str:
@@ -234,7 +234,7 @@ def _row(trial: Trial, origin_s: float, engine: int, columns: tuple[tuple[str, s
             (row.metric.label, interval_text(row), verdict_text(row))
             for i, row in enumerate(trial.differences)
             # The headline always; the others only where they are decided.
-            if i == 0 or row.judgement is not Judgement.OPEN
+            if i == 0 or row.judgement is not Verdict.OPEN
         ),
         note="; ".join(filter(None, (trial.note, trial.course(origin_s)))),
     )
@@ -259,7 +259,7 @@ def _experiment(compare: CompareState) -> str:
     clear = [
         f"{row.metric.label} {interval_text(row)} {row.judgement.value}"
         for row in compare.differences
-        if row.judgement is not Judgement.OPEN
+        if row.judgement is not Verdict.OPEN
     ]
     named = f", {compare.named}" if compare.named else ""
     note = compare.note if compare.done else f"broken off at {compare.note}"

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from tputtui.measure.normal import Z95
 from tputtui.measure.regression import fit_parts
 from tputtui.measure.stats import Floats
 from tputtui.simulate.work import Work
@@ -21,7 +22,6 @@ from tputtui.simulate.work import Work
 __all__ = ["Coefficient", "Fitted", "Measurement", "fitted"]
 
 _KNOTS = (8, 32, 128, 512)
-_Z95 = 1.959964
 _LONGEST = 4.0
 _QUANTILES, _ALIKE = 20, 8
 
@@ -189,7 +189,7 @@ def _coefficients(columns: Floats, values: Floats) -> list[Coefficient]:
         made.append(
             Coefficient(
                 float(f"{value:.4g}"),
-                float(f"{_Z95 * error:.3g}") if math.isfinite(error) else None,
+                float(f"{Z95 * error:.3g}") if math.isfinite(error) else None,
             )
         )
     return made

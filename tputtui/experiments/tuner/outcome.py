@@ -10,8 +10,9 @@ from tputtui.experiments.tuner.scoring import SATURATED
 from tputtui.frame import TunerState, TunerTrial
 from tputtui.goals import Goal
 from tputtui.knobs import spoken
-from tputtui.measure.attainment import Attainment, Verdict
-from tputtui.measure.verdict import Difference, Judgement
+from tputtui.measure.attainment import Attainment, GoalVerdict
+from tputtui.measure.normal import Z95
+from tputtui.measure.verdict import Difference, Verdict
 from tputtui.text.format import counted, rate, seconds
 
 __all__ = ["gave_text", "limits_text", "missed_text", "outcome"]
@@ -65,7 +66,7 @@ def _judged(
         )
     headline = state.differences[0]
     name, how = headline.metric.label, _between(headline)
-    better = headline.judgement is Judgement.BETTER
+    better = headline.judgement is Verdict.BETTER
     if lost and not missing and not broken:
         # A goodput near 0 gives no useful ratio; but more than chance explains the missed goal.
         kept = f"{setting} keeps the goals{at}; the start does not: {lost}."
@@ -76,9 +77,9 @@ def _judged(
             return f"{text} Its {name} is better than the start's all the same: {how}.", True
     elif better:
         return f"{setting} is better than the start{at}: {name} {how}.", True
-    elif headline.judgement is Judgement.WORSE:
+    elif headline.judgement is Verdict.WORSE:
         text = f"{setting} looked best, but in pairs{at} its {name} is worse, {how}."
-    elif headline.judgement is Judgement.SAME:
+    elif headline.judgement is Verdict.SAME:
         text = f"{setting} gives the same {name} as the start{at}, within 2 %."
     else:
         text = f"{setting} cannot be told from the start{at}: {name} {how or 'unknown'}."
@@ -103,7 +104,7 @@ def gave_text(trial: TunerTrial, *, interval: bool = True) -> str:
     """What a trial gave, with the half-width of its 95 % interval: `32.2 ± 2.12`; 0 for none."""
     if not trial.value > 0:
         return "0"
-    half = f" ± {rate(1.96 * trial.error * trial.value, 0)}" if interval else ""
+    half = f" ± {rate(Z95 * trial.error * trial.value, 0)}" if interval else ""
     return f"{rate(trial.value, 0)}{half}"
 
 
@@ -128,7 +129,7 @@ def _missing(attained: Sequence[Attainment]) -> str:
     return ", ".join(
         f"{each.goal.name} kept by {each.frac:.1%} of {each.n:,}"
         for each in attained
-        if each.verdict is Verdict.MISSED
+        if each.verdict is GoalVerdict.MISSED
     )
 
 

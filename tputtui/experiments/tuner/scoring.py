@@ -19,6 +19,7 @@ from tputtui.load.workload import Workload, level_of
 from tputtui.measure.attainment import keeping, wilson
 from tputtui.measure.bounds import Binding
 from tputtui.measure.frontier import Point, letter
+from tputtui.measure.normal import Z95
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.series import Batched, rows, series
 from tputtui.measure.stats import Floats, t_quantile
@@ -29,7 +30,6 @@ __all__ = ["SATURATED", "Score", "score", "trial_of"]
 SATURATED = "saturated"
 _FARTHEST = 10.0
 """The largest miss in either direction: a factor of 22,000."""
-_Z = 1.96
 _ONE_SIGMA = 0.3173
 """Probability that a normal deviate exceeds one standard deviation, in either direction."""
 _NOTHING_S = 10.0
@@ -183,6 +183,6 @@ def _nearest(
     sure = False
     for goal in goals:
         kept = int(keeping(ended, goal).sum())
-        likely = max(wilson(kept, len(ended))[1], kept / len(ended) * (1 + _Z * error))
+        likely = max(wilson(kept, len(ended))[1], kept / len(ended) * (1 + Z95 * error))
         sure |= likely < goal.target
     return miss, sure, worst, observed_s

@@ -20,6 +20,7 @@ import math
 from typing import NamedTuple, Protocol
 
 from tputtui.experiments.tuner.space import Point, Space
+from tputtui.measure.normal import Z95
 
 __all__ = ["Ask", "Proposer", "Search", "Seen"]
 
@@ -32,7 +33,6 @@ _AGAIN_EVERY = 5
 _FINALISTS, _FINAL_S = 4, 30.0
 _STRIDE = 4
 """Levels of the first step up or down from the start's load."""
-_Z = 1.96
 
 
 class Seen(NamedTuple):
@@ -125,7 +125,7 @@ class Search:
         if rival is not None and rival.holds and best != (ask.point, ask.level):
             if not (self._space.capped or self._can_beat(seen, rival)):
                 return "surely below the best"
-            below = seen.value <= rival.value * (1 - _Z * rival.error)
+            below = seen.value <= rival.value * (1 - Z95 * rival.error)
             close = seen.may_hold and (self._space.capped or not below)
         else:
             close = seen.may_hold
@@ -226,7 +226,7 @@ class Search:
 
     def _can_beat(self, seen: Seen, rival: Seen) -> bool:
         """Whether a trial under way may still turn out better."""
-        return seen.value * (1 + _Z * seen.error) >= rival.value * (1 - _Z * rival.error)
+        return seen.value * (1 + Z95 * seen.error) >= rival.value * (1 - Z95 * rival.error)
 
     def _comes_near(self, trial: tuple[Point, int], best: tuple[Point, int]) -> bool:
         """Whether another trial may still turn out as good as the best."""

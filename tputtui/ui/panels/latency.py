@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tputtui.frame import Frame
-from tputtui.measure.attainment import Attainment, Verdict
+from tputtui.measure.attainment import Attainment, GoalVerdict
 from tputtui.measure.stats import Quantiles
 from tputtui.measure.window import Phase
 from tputtui.text.format import clock, compact, seconds
@@ -12,9 +12,9 @@ from tputtui.ui.rows import Row, spread
 __all__ = ["latency", "window_caption"]
 
 _SIGNS = {
-    Verdict.MET: ("✓", "good"),
-    Verdict.MISSED: ("✗", "bad"),
-    Verdict.UNRESOLVED: ("?", "warn"),
+    GoalVerdict.MET: ("✓", "good"),
+    GoalVerdict.MISSED: ("✗", "bad"),
+    GoalVerdict.UNRESOLVED: ("?", "warn"),
 }
 _NAMES = (("TTFT", "ttft"), ("TPOT", "tpot"), ("ITL", "itl"), ("E2E", "e2e"))
 _PARTS = (("late", "lag"), ("wait", "queue"), ("fill", "prefill"), ("gen.", "decode"))
@@ -88,12 +88,12 @@ def _row(frame: Frame, label: str, name: str, width: int) -> Row:
     return full
 
 
-def _verdict(frame: Frame, name: str) -> Verdict | None:
+def _verdict(frame: Frame, name: str) -> GoalVerdict | None:
     """The worst verdict on a latency's goals; None without goals, or while nothing is sure."""
     if not frame.window.phase.quotable:
         return None
     verdicts = {each.verdict for each in frame.goodput.each if each.goal.metric == name}
-    order = (Verdict.MISSED, Verdict.UNRESOLVED, Verdict.MET)
+    order = (GoalVerdict.MISSED, GoalVerdict.UNRESOLVED, GoalVerdict.MET)
     return next((verdict for verdict in order if verdict in verdicts), None)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from tputtui.measure.series import Metric
-from tputtui.measure.verdict import Difference, Judgement
+from tputtui.measure.verdict import Difference, Verdict
 from tputtui.text.format import MISSING, rate, seconds
 from tputtui.ui.rows import Row
 
@@ -17,12 +17,12 @@ NEVER = ("undecided: waiting will not decide it", "undecided", "open")
 OVER = ("undecided", "open")
 """Words for a row that will not be measured any further, the longest first."""
 _SIGNS = {
-    Judgement.BETTER: ("▲", "good"),
-    Judgement.WORSE: ("▼", "bad"),
-    Judgement.SAME: ("=", "text"),
-    Judgement.OPEN: ("?", "label"),
-    Judgement.NOTHING: (MISSING, "muted"),
-    Judgement.UNJUDGED: ("·", "label"),
+    Verdict.BETTER: ("▲", "good"),
+    Verdict.WORSE: ("▼", "bad"),
+    Verdict.SAME: ("=", "text"),
+    Verdict.OPEN: ("?", "label"),
+    Verdict.NOTHING: (MISSING, "muted"),
+    Verdict.UNJUDGED: ("·", "label"),
 }
 _ROUND_S = (5, 10, 15, 20, 30, 40, 60, 90, 120, 180, 300, 600, 900, 1200, 1800, 3600)
 """A forecast is rounded up to one of these: a number that counts down cannot be read."""
@@ -125,11 +125,11 @@ def _look(row: Difference) -> str:
 def _words(row: Difference, left_s: float, beyond: Sequence[str]) -> list[str]:
     """The verdict in words, from the longest way to one of eight cells."""
     sign, known = _SIGNS[row.judgement][0], row.judgement.value
-    if row.judgement is Judgement.SAME:
+    if row.judgement is Verdict.SAME:
         return [f"{sign} {known}, within 2 %", f"{sign} {known}", f"{sign} same"]
-    if row.judgement is Judgement.NOTHING:
+    if row.judgement is Verdict.NOTHING:
         return [f"{sign} {known}: none in both", f"{sign} {known}", f"{sign} none"]
-    if row.judgement is not Judgement.OPEN:
+    if row.judgement is not Verdict.OPEN:
         return [f"{sign} {known}"]
     if math.isnan(row.old) or math.isnan(row.new):
         return [f"{MISSING} not measured in both", f"{MISSING} not measured", f"{MISSING} none"]

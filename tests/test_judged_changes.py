@@ -1,4 +1,4 @@
-"""Verdicts, A/B, history, guard, boots and redo, on the deterministic engine."""
+"""What changes are judged to have done: before and after, A/B, history, guard, boots, redo."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tputtui.frame import Frame
 from tputtui.goals import parse_goals
 from tputtui.load.lengths import Fixed, Uniform
 from tputtui.load.workload import Arrivals, ClosedLoop, Poisson, Workload
-from tputtui.measure.verdict import Difference, Judgement
+from tputtui.measure.verdict import Difference, Verdict
 from tputtui.session.guard import parse_guard
 
 
@@ -44,11 +44,11 @@ class TestBeforeAfter:
         frame = rig.session.advance()
         assert frame.trials[-1].against == 1
         tokens = row(frame, "tokens_per_s")
-        assert tokens.judgement is Judgement.WORSE
+        assert tokens.judgement is Verdict.WORSE
         assert tokens.old == frame.trials[0].value("tokens_per_s")
         assert tokens.new < tokens.old
         assert tokens.low <= tokens.change <= tokens.high < 0
-        assert row(frame, "tpot_p50").judgement is Judgement.BETTER
+        assert row(frame, "tpot_p50").judgement is Verdict.BETTER
 
     def test_a_row_is_measured_for_a_minute_and_then_stands(self, rig: Rig) -> None:
         rig.run(70.0)
@@ -121,7 +121,7 @@ class TestAB:
         frame = rig.session.advance()
         assert frame.compare.done
         found = {d.metric.key: d for d in frame.compare.differences}
-        assert found["tokens_per_s"].judgement is Judgement.WORSE
+        assert found["tokens_per_s"].judgement is Verdict.WORSE
         assert found["tokens_per_s"].high < 0
         rig.turn()
         frame = rig.session.advance()
