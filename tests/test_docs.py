@@ -112,6 +112,9 @@ SHOWN: dict[str, Screen | Run | Elsewhere | Not] = {
     "tputtui bench --served --duration 60s": Elsewhere(
         "tests/real/test_spawned.py::test_it_ends_when_we_are_killed"
     ),
+    "tputtui attach": Elsewhere(
+        "tests/test_attach_here.py::test_the_command_lists_it_and_hides_its_key"
+    ),
     "tputtui attach gpu{1..16}:8000 --every 2s": Screen(r"live"),
     "tputtui attach gpu1:8000 gpu2:8000 --for 30s --format json": Run(),
     "tputtui server:gpu1:8000 --load 8/s --prompt-tokens 400": LIKE,

@@ -15,8 +15,10 @@ import pytest
 
 from tests import PATIENCE_S
 from tests.realserver import Server, serving, write_model
+from tputtui import cli
 from tputtui.attach.access import Access
 from tputtui.attach.address import parse_addresses
+from tputtui.attach.here import serving_here
 from tputtui.engine.host import Host
 from tputtui.engine.orders import Boot, HoldLoad, RunLoad, Start
 from tputtui.engine.protocol import EngineFacts, State
@@ -270,6 +272,17 @@ def not_emptied(driven: Driven) -> str:
     except UsageError as error:
         return error.message
     return ""
+
+
+def test_it_is_found_without_an_address(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    port = int(server.url.rpartition(":")[2])
+    (found,) = (each for each in serving_here() if each.port == port)
+    assert (found.kind, found.model, found.limits) == ("vLLM", "tiny", "can be changed")
+    assert found.start == ""
+    assert cli.main(["attach"]) == 0
+    printed = capsys.readouterr().out
+    assert f"{port}  tiny " in printed
+    assert TOKEN not in printed
 
 
 def test_requests_of_others_are_told_with_their_times(server: Server) -> None:

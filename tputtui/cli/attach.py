@@ -27,6 +27,7 @@ URL, never shown, and never followed into a redirect.
 exit codes with --for: 0 every server told figures, 1 some did not, 2 input that cannot be used.
 
 examples:
+  tputtui attach                  what serves on this machine, and whether its limits can be changed
   tputtui attach gpu1:8000
   tputtui attach gpu{1..16}:8000 --every 2s
   tputtui attach prod=https://llm.example.com --token-file ~/.llm-token --ca ca.pem
@@ -40,6 +41,8 @@ def run(words: list[str]) -> int:
     from tputtui.attach.address import parse_addresses
     from tputtui.errors import UsageError
 
+    if not options.url:
+        return _print_here()
     addresses = parse_addresses(options.url)
     access = access_of(
         options.header,
@@ -72,14 +75,14 @@ def parser() -> argparse.ArgumentParser:
     """The flags of `attach`."""
     made = argparse.ArgumentParser(
         prog="tputtui attach",
-        usage="tputtui attach URL [URL …] [options]",
+        usage="tputtui attach [URL …] [options]",
         description="Watch servers that run elsewhere (vLLM, SGLang, TGI) through their /metrics.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = made.add_argument
-    add("url", metavar="URL", nargs="+", help="1 to 64 servers")
+    add("url", metavar="URL", nargs="*", help="1 to 64 servers; without one, list what serves here")
     add("--every", metavar="TIME", default="1s", help="how often each is scraped (default 1s)")
     add("--token-env", metavar="NAME", default="", help="the variable that holds the token")
     add("--token-file", metavar="FILE", default="", help="a file that holds the token")
@@ -107,6 +110,50 @@ def _screen(poller: Poller, fleet: Fleet, servers: int, theme: str) -> int:
         if app.gone:
             terminal.abandon(BUG if app.return_code else 0)
     return screen_failed() if app.return_code else 0
+
+
+def _print_here() -> int:
+    """List what serves on this machine."""
+    from tputtui.attach.here import serving_here
+    from tputtui.errors import UsageError
+
+    servers = serving_here(_gpus_by_pid())
+    if not servers:
+        raise UsageError(
+            "No server that this user can see serves on this machine.",
+            "Give the address of one: tputtui attach HOST:8000.",
+        )
+    print(f"{'port':>5}  {'model':<28}  {'kind':<7} {'GPUs':<8} limits")
+    for each in servers:
+        gpus = ",".join(map(str, each.gpus)) or "–"
+        model = (each.model or "–")[:28]
+        print(f"{each.port:>5}  {model:<28}  {each.kind:<7} {gpus:<8} {each.limits}")
+    for each in servers:
+        if each.start:
+            print(f"\nto change the limits of {each.port}, start it as\n  {each.start}")
+    first = servers[0].port
+    print(f"\ntputtui attach localhost:{first} watches it; tputtui server:localhost:{first} also "
+          "puts a load on it.")  # fmt: skip
+    return 0
+
+
+def _gpus_by_pid() -> dict[int, list[int]]:
+    """The GPUs that each process uses, as far as their driver tells."""
+    from tputtui.hardware import HardwareSampler
+
+    sampler = HardwareSampler()
+    sampler.start()
+    try:
+        end_s = time.monotonic() + 1.0
+        while (sample := sampler.latest()) is None and time.monotonic() < end_s:
+            time.sleep(0.02)
+    finally:
+        sampler.stop(1.0)
+    used: dict[int, list[int]] = {}
+    for gpu in sample.gpus if sample else ():
+        for process in gpu.processes:
+            used.setdefault(process.pid, []).append(gpu.index)
+    return used
 
 
 def _print(poller: Poller, fleet: Fleet, watched_s: float, format: str) -> int:
