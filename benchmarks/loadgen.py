@@ -112,6 +112,9 @@ class StandIn:
 
         return Counts(0, len(self._waiting), KV_TOKENS // BLOCK)
 
+    def set_paused(self, paused: bool) -> None:
+        """Nothing to do: it runs no step that it is not asked for."""
+
     def preempt(self) -> int:
         return 0
 

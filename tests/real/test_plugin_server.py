@@ -236,12 +236,34 @@ def test_a_controller_that_dies_leaves_everything_as_it_was(server: Server) -> N
     assert all(not engine.get("holder") for engine in engines(server))
 
 
+def test_the_engines_stand_still_while_paused(driven: Driven) -> None:
+    recorder = driven.session.recorder
+    driven.host.order(RunLoad())
+    driven.turn_until(lambda: recorder.accounting.finished >= 12)
+    driven.session.steer.engine.toggle()
+    driven.host.run_pass()
+    assert driven.host.status.state is State.PAUSED
+    time.sleep(0.5)
+    steps = driven.host._engine._inside  # type: ignore[attr-defined]
+    steps.arrived()
+    time.sleep(0.5)
+    assert not any(batch.rows for batch in steps.arrived())
+    driven.session.steer.engine.toggle()
+    finished = recorder.accounting.finished
+    driven.turn_until(lambda: recorder.accounting.finished > finished)
+    driven.drain()
+    assert recorder.accounting.balanced
+    assert recorder.accounting.finished == recorder.accounting.issued
+
+
 def test_without_the_token_it_can_only_be_watched(server: Server) -> None:
     driven = Driven(server, token="")
     try:
         assert "--control-token-file" in driven.facts.fixed["max_num_seqs"]
         driven.host.order(RunLoad())
         driven.turn_until(lambda: driven.session.recorder.steps.count > 20)
+        with pytest.raises(UsageError, match="cannot be paused"):
+            driven.session.steer.engine.toggle()
         driven.drain()
     finally:
         driven.close()

@@ -152,6 +152,9 @@ class FakeEngine:
                 past.append(request)
         return [self._leave(request, self._clock()) for request in past]
 
+    def set_paused(self, paused: bool) -> None:
+        """Nothing to do: it runs no step that it is not asked for."""
+
     def preempt(self) -> int:
         """Move the newest running requests above max_num_seqs to the front of the queue."""
         over = len(self._running) - self._knobs.max_num_seqs

@@ -192,7 +192,7 @@ class Host(Orders):
 
     @property
     def _at_work(self) -> bool:
-        return bool(self._ledger.in_flight or self._unfinished) and not self._paused
+        return (self._ledger.in_flight > 0 or self._unfinished) and not self._paused
 
     def _follow_load(self, generator: Generator) -> None:
         if self._paused:
@@ -324,8 +324,12 @@ class Host(Orders):
         self._ledger.publish(self._engine.counts())
 
     def _set_paused(self, paused: bool) -> None:
-        if self._generator is None or self._paused is paused:
+        if self._generator is None or self._engine is None or self._paused is paused:
             return
+        try:
+            self._engine.set_paused(paused)
+        except TputError as refusal:
+            return self._marks.add("engine", f"not {'paused' if paused else 'resumed'}: {refusal}")
         self._paused = paused
         self._marks.add("engine", "engine paused" if paused else "engine resumed")
         self._follow_load(self._generator)

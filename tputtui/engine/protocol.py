@@ -71,6 +71,8 @@ class EngineFacts:
     """The software that serves."""
     simulated: str = ""
     """A notice to show where the model is only simulated; empty for a real one."""
+    pausable: bool = True
+    """Whether the engine can be paused from here."""
     engines: int = 1
     """Engine cores that share the requests (data parallelism); limits and ceilings are of each."""
     arguments: tuple[Argument, ...] = ()
@@ -194,6 +196,12 @@ class Engine(Protocol):
 
     def end(self, numbers: Iterable[int]) -> list[Ended]:
         """Abort requests."""
+
+    def set_paused(self, paused: bool) -> None:
+        """No more steps are asked for, or they are again; an engine that steps itself stands still.
+
+        Raises TputError where it will not.
+        """
 
     def preempt(self) -> int:
         """Move running requests above `max_num_seqs` back to the queue; return how many.

@@ -203,7 +203,12 @@ class Helm:
         return "Prefix cache emptied; what ran computes its KV cache again."
 
     def toggle_engine(self) -> str:
-        """Pause the engine between two steps, or resume it; what was done, in words."""
+        """Pause the engine between two steps, or resume it; what was done, in words.
+
+        Raises UsageError for a server that cannot be paused from here.
+        """
+        if not self.facts.pausable:
+            raise UsageError("A server cannot be paused from here.", "Space holds the load.")
         self.changed()
         if self._host.pause_wanted:
             self._host.order(Resume())

@@ -184,6 +184,12 @@ class ServedEngine:
         """Close the connections of requests; a server that notices this aborts them."""
         return self._link.hang_up(numbers)
 
+    def set_paused(self, paused: bool) -> None:
+        """Pause every engine, or let them go on. Raises UsageError where that is not to be had."""
+        if self._seen is None:
+            raise UsageError("A server is paused by our plugin inside it only.")
+        self._inside.act("pause" if paused else "resume")
+
     def preempt(self) -> int:
         """Preempt what runs above the limit, where the plugin is inside; else only it can."""
         if self._seen is None:
@@ -267,6 +273,7 @@ class ServedEngine:
             boot_s=boot_s,
             versions={kind.lower(): version} if version else {},
             fixed=fixed,
+            pausable=False,
             stepped=False,
             kind=kind,
         )
@@ -291,6 +298,7 @@ class ServedEngine:
             overlapped=first.overlapped,
             versions={"vllm": about.vllm, **facts.versions},
             fixed=fixed,
+            pausable=not why,
             stepped=len(about.engines) == 1,
             engines=len(about.engines),
         )

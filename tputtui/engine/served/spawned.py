@@ -123,6 +123,10 @@ class SpawnedEngine:
         """Hang up on requests."""
         return self._driven.end(numbers)
 
+    def set_paused(self, paused: bool) -> None:
+        """Pause every engine, or let them go on. Raises TputError."""
+        self._driven.set_paused(paused)
+
     def preempt(self) -> int:
         """Preempt what runs above the limit."""
         return self._driven.preempt()

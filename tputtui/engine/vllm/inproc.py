@@ -310,6 +310,9 @@ class VllmEngine:
                 request.max_tokens = min(live.wanted_tokens, room)
         return self._end(past)
 
+    def set_paused(self, paused: bool) -> None:
+        """Nothing to do: it runs no step that it is not asked for."""
+
     def preempt(self) -> int:
         """Move running requests above the limit back to the queue; return how many."""
         return int(self._limits.preempt())
