@@ -115,7 +115,7 @@ def test_data_parallel_engines_are_refused_before_anything_is_booted(
     flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bench", "shape:demo", *flags, "--duration", "1s"]) == 2
-    assert "tputtui attach" in capsys.readouterr().err
+    assert "Add --served" in capsys.readouterr().err
 
 
 def test_what_clears_shared_memory_away_after_us_outlives_the_terminal() -> None:

@@ -149,8 +149,7 @@ def _check_flags(typed: Mapping[str, EngineValue], engine: EngineSpec, served: b
 
     if is_server(engine.model):
         return
-    if not served:
-        check_in_process(engine.args)
+    check_in_process(engine.args, served=served)
     if find_spec("vllm") is None:
         raise EngineError("vLLM is not installed here.", INSTALL_HINT)
     if suspects := flags.unknown(typed):

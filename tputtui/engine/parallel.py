@@ -10,9 +10,12 @@ from tputtui.profile.spelling import flag_of
 
 __all__ = ["check_in_process"]
 
-_APART = {
+_SIZES = {
     "data_parallel_size": "data-parallel engines do not run in one process",
     "data_parallel_size_local": "data-parallel engines do not run in one process",
+}
+"""What a server of our own can have."""
+_APART = {
     "nnodes": "an engine in this process cannot be spread over machines",
 }
 _NEVER = {
@@ -24,18 +27,22 @@ _NEVER = {
 """Arguments that any value other than 0 or None makes impossible."""
 
 
-def check_in_process(args: Mapping[str, Any]) -> None:
+def check_in_process(args: Mapping[str, Any], *, served: bool = False) -> None:
     """Raise UsageError for data-parallel engines and for more than one machine.
 
     Each data-parallel engine has its core in a process of its own, and a boot would wait for the
     other machines. vLLM checks tensor and pipeline parallelism: they have one core, which can run
-    in this process. args: by their names in a profile; typed ones or those of vLLM's parser.
+    in this process. args: by their names in a profile; typed ones or those of vLLM's parser. served: a server
+    of our own runs them, which may have several engines on this machine.
     """
-    for name, why in {**_APART, **_NEVER}.items():
+    sizes = {} if served else _SIZES
+    for name, why in {**sizes, **_APART, **_NEVER}.items():
         value = args.get(name)
         several = value if name in _NEVER else isinstance(value, int) and value > 1
         if several or isinstance(value, list):
             raise UsageError(
                 f"{flag_of(name)} {value}: {why}.",
-                "Add --served: vLLM's own server runs here then, with all of its engines.",
+                "Add --served: vLLM's own server runs here then, with all of its engines."
+                if name in _SIZES
+                else "Start `vllm serve` on all of them, and `tputtui attach`.",
             )
