@@ -9,7 +9,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-long test-gpu test-versions quick check format screenshots overhead loadgen agreement verdicts tuner simulation audit loop watchers neighbours faults soak wheel clean distclean
+.PHONY: help demo setup test test-long test-gpu test-versions quick check format screenshots overhead loadgen agreement verdicts tuner simulation audit loop watchers neighbours faults soak wheel test-wheel clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -104,6 +104,13 @@ soak: setup ## half an hour on the real engine, then ten million steps of the re
 
 wheel: setup ## build the sdist and the wheel into dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist
+
+test-wheel: wheel ## install the wheel with its dependencies into a fresh environment, and run it there
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder/venv" \
+		&& "$$folder/venv/bin/python" -m pip install --quiet --no-cache-dir $$(ls -t dist/*.whl | head -1) \
+		&& cd "$$folder" && venv/bin/tputtui --version && venv/bin/tputtui help exit-codes >/dev/null \
+		&& venv/bin/tputtui profiles validate demo && venv/bin/tputtui config show >/dev/null \
+		&& ! venv/bin/tputtui bench 2>said && grep -q 'not installed' said && echo 'the wheel works by itself'
 
 clean: ## remove built files and caches, not .venv
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache snapshot_report.html

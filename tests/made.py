@@ -13,7 +13,7 @@ import numpy as np
 from tests.rig import Rig
 from tputtui import profile
 from tputtui.errors import BootNeeded, UsageError
-from tputtui.frame import Frame, Trial
+from tputtui.frame import Frame, Tried
 from tputtui.knobs import Knobs
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.samples import Mark
@@ -68,9 +68,9 @@ def trial_of(
     *,
     t_s: float,
     found: Series | None = None,
-    other: Trial | None = None,
+    other: Tried | None = None,
     **more: Any,
-) -> Trial:
+) -> Tried:
     """A row, compared with `other` where both were measured."""
     told: tuple[Difference, ...] = ()
     if found is not None and other is not None and other.series is not None:
@@ -78,10 +78,10 @@ def trial_of(
         more["against"] = other.number
     phase = Phase.STEADY if found else Phase.SETTLING
     fields: dict[str, Any] = {"engine": ENGINE, "booted": BOOTED, "phase": phase} | more
-    return Trial(number, t_s, turned, knobs, load, **fields, series=found, differences=told)
+    return Tried(number, t_s, turned, knobs, load, **fields, series=found, differences=told)
 
 
-def six_trials(goals: bool = False) -> tuple[Trial, ...]:
+def six_trials(goals: bool = False) -> tuple[Tried, ...]:
     """A run: twice turned down, an engine booted, the guard at work, and one that settles."""
     load = profile.load(profile.shipped()["demo"]).load
 
@@ -169,7 +169,7 @@ EVERY_JUDGEMENT = (
 )
 
 
-def frame_of(trials: Iterable[Trial], *, marks: Iterable[Mark] = (), **more: Any) -> Frame:
+def frame_of(trials: Iterable[Tried], *, marks: Iterable[Mark] = (), **more: Any) -> Frame:
     """A real frame of an engine that serves, with `trials` in it."""
     demo = profile.load(profile.shipped()["demo"])
     rig = Rig(demo.load, demo.knobs)
@@ -185,7 +185,7 @@ MARKS = (
     Mark(2.0, "engine", "booted shape:demo in 1.0 s"),
     Mark(84.0, "knob", "max_num_seqs 64 → 32"),
     Mark(171.0, "guard", "guard (TTFT p99 ≤ 2s is met by 61 % of 214): max_num_seqs 32 → 64"),
-    Mark(300.0, "trial", "A, pair 1"),
+    Mark(300.0, "leg", "A, pair 1"),
     Mark(380.0, "load", "load 96 in flight → 120 in flight"),
 )
 

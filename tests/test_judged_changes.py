@@ -130,7 +130,7 @@ class TestAB:
         assert frame.status.state is State.RUNNING
         assert frame.accounting.balanced
         # Both sides had the same requests: as many legs of A as of B.
-        legs = [m.text.partition(", ")[2][:1] for m in frame.marks if m.kind == "trial"]
+        legs = [m.text.partition(", ")[2][:1] for m in frame.marks if m.kind == "leg"]
         assert legs.count("A") == legs.count("B") >= 3
 
     def test_a_turn_breaks_it_off_from_where_it_was_begun(self, rig: Rig) -> None:

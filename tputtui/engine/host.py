@@ -382,7 +382,7 @@ class Host(Orders):
             return
         engine.reset_prefix_cache()
         self._apply(engine, knobs)
-        self._marks.add("trial", text)
+        self._marks.add("leg", text)
         self._let_arrive(generator)
 
     def _abort_load(self) -> Generator | None:

@@ -32,8 +32,8 @@ def check_in_process(args: Mapping[str, Any], *, served: bool = False) -> None:
 
     Each data-parallel engine has its core in a process of its own, and a boot would wait for the
     other machines. vLLM checks tensor and pipeline parallelism: they have one core, which can run
-    in this process. args: by their names in a profile; typed ones or those of vLLM's parser. served: a server
-    of our own runs them, which may have several engines on this machine.
+    in this process. args: by their names in a profile; typed ones or those of vLLM's parser.
+    served: a server of our own runs them, which may have several engines on this machine.
     """
     sizes = {} if served else _SIZES
     for name, why in {**sizes, **_APART, **_NEVER}.items():

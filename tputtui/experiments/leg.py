@@ -80,7 +80,7 @@ class LegWatch:
 
     def _look_for_its_mark(self, frame: Frame) -> None:
         """Set `began_s` from the mark that the host makes when it begins a leg."""
-        at_s = [m.t_s for m in frame.marks if m.kind == "trial" and m.t_s >= self._asked_s]
+        at_s = [m.t_s for m in frame.marks if m.kind == "leg" and m.t_s >= self._asked_s]
         if at_s:
             self.began_s = at_s[-1]
         elif frame.t_s - self._asked_s > _BEGINS_WITHIN_S and frame.serving:

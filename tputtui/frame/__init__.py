@@ -5,7 +5,7 @@ from tputtui.frame.frame import (
     CompareState,
     Frame,
     SweepState,
-    Trial,
+    Tried,
     TunerState,
     TunerTrial,
 )
@@ -15,7 +15,7 @@ __all__ = [
     "CompareState",
     "Frame",
     "SweepState",
-    "Trial",
+    "Tried",
     "TunerState",
     "TunerTrial",
 ]

@@ -23,7 +23,7 @@ from tputtui.measure.window import Figures, Latencies, Phase, Window
 from tputtui.profile import EngineSpec, Profile
 from tputtui.text.format import clock
 
-__all__ = ["SERVING", "CompareState", "Frame", "SweepState", "Trial", "TunerState", "TunerTrial"]
+__all__ = ["SERVING", "CompareState", "Frame", "SweepState", "Tried", "TunerState", "TunerTrial"]
 
 SERVING = (State.READY, State.RUNNING, State.DRAINING, State.PAUSED)
 
@@ -72,7 +72,7 @@ class Frame:
     """Settings measured so far, by letter."""
     sweep: SweepState | None = None
     """The sweep under way, or the last one."""
-    trials: tuple[Trial, ...] = ()
+    trials: tuple[Tried, ...] = ()
     """Every setting tried; the one put on last (the present one) is last."""
     baseline: int | None = None
     """Number of the pinned trial, with which the others are compared; None for none."""
@@ -108,7 +108,7 @@ class SweepState:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Tried:
     """One setting that was tried: limits, load and engine, and what they gave."""
 
     number: int
@@ -144,7 +144,7 @@ class Trial:
     withdrawn: str = ""
     """Why it was withdrawn."""
 
-    def differs(self, other: Trial) -> str:
+    def differs(self, other: Tried) -> str:
         """How this setting differs from another one, in words; empty where it does not."""
         engine = "another engine" if other.engine != self.engine else ""
         load = difference(other.load, self.load) if other.load != self.load else ""

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tputtui.frame import Frame, Trial
+from tputtui.frame import Frame, Tried
 from tputtui.goals import Goal
 from tputtui.knobs import kept_limits
 from tputtui.load.notation import describe_arrivals
@@ -39,7 +39,7 @@ class Points:
         self._spans: dict[tuple[int, float], Spans] = {}
         self._goals: tuple[Goal, ...] = ()
         self._letters: dict[tuple[int, float], str] = {}
-        self._seen: Trial | None = None
+        self._seen: Tried | None = None
 
     def all(self) -> tuple[Point, ...]:
         """Every point, in the order of their letters."""
@@ -54,7 +54,7 @@ class Points:
         self._letters.clear()
 
     def follow(
-        self, frame: Frame, recorder: Recorder, row: Trial | None = None, *, swept: bool
+        self, frame: Frame, recorder: Recorder, row: Tried | None = None, *, swept: bool
     ) -> None:
         """Take in a frame, and the history's row of the present setting.
 
@@ -112,7 +112,7 @@ def _finished(pooled: Figures, length_s: float) -> int:
 
 
 def _point(
-    frame: Frame, row: Trial, pooled: Figures, waits: Latencies, label: str, *, swept: bool
+    frame: Frame, row: Tried, pooled: Figures, waits: Latencies, label: str, *, swept: bool
 ) -> Point:
     length_s = length_of(row.spans)
     return Point(

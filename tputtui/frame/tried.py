@@ -15,7 +15,7 @@ import math
 from dataclasses import replace
 
 from tputtui.errors import UsageError
-from tputtui.frame import Frame, Trial
+from tputtui.frame import Frame, Tried
 from tputtui.goals import Goal
 from tputtui.knobs import Knobs
 from tputtui.measure.recorder import Recorder
@@ -24,7 +24,7 @@ from tputtui.measure.verdict import Difference, Verdict, differences
 from tputtui.measure.window import Phase
 from tputtui.profile import EngineSpec
 
-__all__ = ["Trials", "between"]
+__all__ = ["TriedSettings", "between"]
 
 _EVERY_S = 1.0
 _MEASURED_S = 60.0
@@ -39,11 +39,11 @@ _NOT_STEADY = "not steady"
 _NO_LONGER_SURE = "no change is within its interval again"
 
 
-class Trials:
+class TriedSettings:
     """The rows, in the order in which they were last put on; the present setting is last."""
 
     def __init__(self) -> None:
-        self._rows: list[Trial] = []
+        self._rows: list[Tried] = []
         self._count = 0
         self._setting: object = None
         self._goals: tuple[Goal, ...] = ()
@@ -54,11 +54,11 @@ class Trials:
         self._looked_s = -math.inf
         self.baseline: int | None = None
 
-    def all(self) -> tuple[Trial, ...]:
+    def all(self) -> tuple[Tried, ...]:
         """Every row."""
         return tuple(self._rows)
 
-    def find(self, number: int) -> Trial:
+    def find(self, number: int) -> Tried:
         """The row with that number. Raises UsageError when there is none."""
         for row in self._rows:
             if row.number == number:
@@ -94,7 +94,7 @@ class Trials:
             self._looked_s = frame.t_s
             self._look(frame, recorder)
 
-    def other(self, knobs: Knobs, engine: EngineSpec) -> Trial | None:
+    def other(self, knobs: Knobs, engine: EngineSpec) -> Tried | None:
         """The row that an A/B compares `knobs` with: the baseline, else the last other limits.
 
         None where no other limits were tried on this engine.
@@ -123,7 +123,7 @@ class Trials:
             row = replace(row, t_s=frame.t_s)
         else:
             self._count += 1
-            row = Trial(
+            row = Tried(
                 number=self._count,
                 t_s=frame.t_s,
                 changed="start",
@@ -179,7 +179,7 @@ class Trials:
             if self._rows[i].against == row.number:
                 self._rows[i] = self._compared(self._rows[i], frame.t_s)
 
-    def _kept(self, row: Trial, frame: Frame, recorder: Recorder) -> Spans:
+    def _kept(self, row: Tried, frame: Frame, recorder: Recorder) -> Spans:
         """The earlier spans of a row that a new span adds to."""
         level = frame.wanted.level if frame.wanted.period_s == 0 else math.nan
         before, self._levels[row.number] = self._levels.get(row.number, math.nan), level
@@ -202,7 +202,7 @@ class Trials:
             self._rows[i] = replace(_unjudged_yet(row), series=series)
         self._rows = [self._compared(row, now_s) for row in self._rows]
 
-    def _compared(self, row: Trial, now_s: float) -> Trial:
+    def _compared(self, row: Tried, now_s: float) -> Tried:
         """The row with its differences from the row that it is compared with."""
         other = self._other(row)
         if row.series is None or other is None or other.series is None:
@@ -213,7 +213,7 @@ class Trials:
         row = replace(row, against=other.number, differences=seen, unjudged=why)
         return _decided(row, now_s)
 
-    def _other(self, row: Trial) -> Trial | None:
+    def _other(self, row: Tried) -> Tried | None:
         """The row to compare with: the baseline, else the row measured last before this one."""
         measured = {other.number: other for other in self._rows if other.series is not None}
         if self.baseline in measured and self.baseline != row.number:
@@ -221,7 +221,7 @@ class Trials:
         return measured.get(self._before.get(row.number, 0))
 
 
-def between(old: Trial, new: Trial) -> tuple[tuple[Difference, ...], str]:
+def between(old: Tried, new: Tried) -> tuple[tuple[Difference, ...], str]:
     """The differences of `new` from `old`, and why they are not judged; empty where they are.
 
     There are no differences where one of the two was not measured.
@@ -234,7 +234,7 @@ def between(old: Trial, new: Trial) -> tuple[tuple[Difference, ...], str]:
     return seen, why
 
 
-def _unjudged(old: Trial, new: Trial) -> str:
+def _unjudged(old: Tried, new: Tried) -> str:
     """Why a difference is shown without a judgement; empty where it is judged.
 
     Another load explains a difference by itself. During the minutes of a boot the machine can drift
@@ -254,13 +254,13 @@ def _described(row: Difference) -> Verdict:
     return Verdict.UNJUDGED if known else row.judgement
 
 
-def _unjudged_yet(row: Trial) -> Trial:
+def _unjudged_yet(row: Tried) -> Tried:
     return replace(
         row, differences=(), unjudged="", decided_s=math.nan, withdrawn_s=math.nan, withdrawn=""
     )
 
 
-def _decided(row: Trial, now_s: float) -> Trial:
+def _decided(row: Tried, now_s: float) -> Tried:
     """The row with the time its headline was decided, and the time and reason of a withdrawal."""
     clear = row.differences[0].judgement.clear
     stands = not math.isnan(row.decided_s) and math.isnan(row.withdrawn_s)

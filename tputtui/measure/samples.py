@@ -162,7 +162,7 @@ class Accounting:
 class Mark:
     """An event that changed the figures: drawn as a vertical rule, listed in the log of marks.
 
-    kind: "knob", "load", "engine" or "trial" (a leg of an A/B).
+    kind: "knob", "load", "engine", "guard" or "leg" (of an experiment).
     """
 
     t_s: float

@@ -29,7 +29,7 @@ import numpy as np
 
 from tputtui import __version__
 from tputtui.engine.orders import Status
-from tputtui.frame import Frame, Trial, TunerState, TunerTrial
+from tputtui.frame import Frame, Tried, TunerState, TunerTrial
 from tputtui.measure.mirror import Delta, Tail
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Outcome
@@ -203,7 +203,7 @@ class _Scribe:
         self._origin_s = origin_s
         self._written: dict[str, Any] = {}
         self._profiles: list[Profile] = []
-        self._trials: dict[int, Trial] = {}
+        self._trials: dict[int, Tried] = {}
         self._tuner: tuple[TunerTrial, ...] = ()
 
     def line(self, frame: Frame | None, changes: Delta | None, pace: _Pace) -> Line | None:
@@ -308,7 +308,7 @@ class _Scribe:
         line.profiles[str(number)] = dump(profile)
         return number
 
-    def _trial(self, line: Line, trial: Trial) -> TrialLine:
+    def _trial(self, line: Line, trial: Tried) -> TrialLine:
         return TrialLine(
             number=trial.number,
             t_s=trial.t_s,

@@ -31,7 +31,7 @@ class Head(msgspec.Struct, omit_defaults=True):
 
 
 class TrialLine(msgspec.Struct, omit_defaults=True):
-    """One setting tried. The fields are those of `Trial`; its figures follow from the rows."""
+    """One setting tried. The fields are those of `Tried`; its figures follow from the rows."""
 
     number: int
     t_s: float

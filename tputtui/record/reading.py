@@ -224,7 +224,9 @@ class _Reader:
             changes |= zip(names, totals, strict=True)
         if line.marks or line.marks_gone:
             marks = before.marks if before else ()
+            # Version 0.1 called the marks of legs "trial".
             new = restored(line.marks or [], tuple[Mark, ...])
+            new = tuple(replace(m, kind="leg") if m.kind == "trial" else m for m in new)
             changes["marks"] = (*marks[: len(marks) - line.marks_gone], *new)
         if line.trials:
             self._trials |= {trial.number: trial for trial in line.trials}

@@ -14,7 +14,7 @@ from dataclasses import replace
 from tputtui.engine.protocol import State
 from tputtui.errors import UsageError
 from tputtui.experiments.tuner.plan import Plan
-from tputtui.frame import Frame, Trial
+from tputtui.frame import Frame, Tried
 from tputtui.frame.observer import Observer
 from tputtui.knobs import Knobs
 from tputtui.measure.history import History
@@ -56,7 +56,7 @@ class Replay:
         self._observer = Observer(recording.recorder, self._origin_s)
         self._latest: Frame | None = None
         self._all = self._whole_history()
-        self._trials: dict[int, tuple[TrialLine, Trial]] = {}
+        self._trials: dict[int, tuple[TrialLine, Tried]] = {}
         self.history = History(self._origin_s)
         self.steer = _Over(self)
 
@@ -216,7 +216,7 @@ class Replay:
         shown.buckets = deque(list(whole.buckets)[first:count], maxlen=_KEPT_S)
         shown.first, shown.total = whole.first, total
 
-    def _trial(self, line: TrialLine, moment: Moment) -> Trial:
+    def _trial(self, line: TrialLine, moment: Moment) -> Tried:
         known = self._trials.get(line.number)
         if known is not None and known[0] is line:
             return known[1]
@@ -227,7 +227,7 @@ class Replay:
         goals, series = moment.profile.goals, None
         if spans:
             series = series_of(self.recording.recorder, spans, goals, every=True)
-        trial = Trial(
+        trial = Tried(
             number=line.number,
             t_s=line.t_s,
             changed=line.turned,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from tputtui.frame import CompareState, Frame, Trial
+from tputtui.frame import CompareState, Frame, Tried
 from tputtui.frame.proof import measured
 from tputtui.goals import Goal
 from tputtui.knobs import kept_limits, shorthand
@@ -205,7 +205,7 @@ def _goal(goal: Goal) -> str:
     return f"{goal.name} ≤ {seconds(goal.limit_s, 0)}"
 
 
-def _row(trial: Trial, origin_s: float, engine: int, columns: tuple[tuple[str, str], ...]) -> Row:
+def _row(trial: Tried, origin_s: float, engine: int, columns: tuple[tuple[str, str], ...]) -> Row:
     cells = {}
     for key, _ in columns:
         batched = trial.series.values.get(key) if trial.series else None

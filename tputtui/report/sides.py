@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tputtui.errors import UsageError
-from tputtui.frame import Frame, Trial
+from tputtui.frame import Frame, Tried
 from tputtui.knobs import differing
 from tputtui.load.sections import difference
 from tputtui.measure.verdict import Difference, once
@@ -21,7 +21,7 @@ class RunSide:
 
     name: str
     frame: Frame
-    trial: Trial
+    trial: Tried
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from tputtui.engine.host import Clock
 from tputtui.errors import UsageError
 from tputtui.frame import Frame
-from tputtui.frame.tried import Trials
+from tputtui.frame.tried import TriedSettings
 from tputtui.measure.recorder import Recorder
 from tputtui.session.experimenting import ExperimentSteering
 from tputtui.session.guard import Guard
@@ -31,7 +31,7 @@ class Changing:
         helm: Helm,
         recorder: Recorder,
         experiments: ExperimentSteering,
-        trials: Trials,
+        trials: TriedSettings,
         clock: Clock,
         guard: Guard | None,
     ) -> None:

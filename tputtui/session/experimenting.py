@@ -24,7 +24,7 @@ from tputtui.experiments.verifying import (
 )
 from tputtui.export.startup import start_up
 from tputtui.frame import Frame
-from tputtui.frame.tried import Trials
+from tputtui.frame.tried import TriedSettings
 from tputtui.knobs import differing, kept_limits
 from tputtui.measure.recorder import Recorder
 from tputtui.profile import EngineSpec
@@ -40,7 +40,7 @@ class ExperimentSteering:
     trials: every setting tried; the result of an A/B is noted there.
     """
 
-    def __init__(self, helm: Helm, recorder: Recorder, trials: Trials, clock: Clock) -> None:
+    def __init__(self, helm: Helm, recorder: Recorder, trials: TriedSettings, clock: Clock) -> None:
         self._helm = helm
         self._recorder = recorder
         self._trials = trials

@@ -23,7 +23,7 @@ from tputtui.frame import Frame
 from tputtui.frame.observer import Observer
 from tputtui.frame.points import Points
 from tputtui.frame.proof import tuned
-from tputtui.frame.tried import Trials
+from tputtui.frame.tried import TriedSettings
 from tputtui.goals import Goal
 from tputtui.hardware import HardwareSampler
 from tputtui.knobs import kept_limits
@@ -80,7 +80,7 @@ class Session:
         self._reported_crowded = False
         self._latest: Frame | None = None
         self._points = Points()
-        self._trials = Trials()
+        self._trials = TriedSettings()
         self.steer = Steering(
             self.host, self.recorder, self._asked, self._trials, clock, self._observer, guard
         )

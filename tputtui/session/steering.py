@@ -17,7 +17,7 @@ from tputtui.engine.orders import Orders
 from tputtui.errors import BootNeeded, KnobError
 from tputtui.experiments.setting import Setting
 from tputtui.frame import Frame
-from tputtui.frame.tried import Trials
+from tputtui.frame.tried import TriedSettings
 from tputtui.knobs import Knobs, kept_limits
 from tputtui.load.sections import difference
 from tputtui.measure.recorder import Recorder
@@ -44,7 +44,7 @@ class Steering:
         host: Orders,
         recorder: Recorder,
         asked: Asked,
-        trials: Trials,
+        trials: TriedSettings,
         clock: Clock,
         windows: Windows,
         guard: Guard | None,

@@ -12,7 +12,7 @@ from tputtui.text.format import clock
 
 __all__ = ["RULES", "Page", "Trail"]
 
-RULES = {"knob": "┃", "load": "╎", "engine": "│", "trial": "┊", "guard": "┇"}
+RULES = {"knob": "┃", "load": "╎", "engine": "│", "leg": "┊", "guard": "┇"}
 """The rule a mark of each kind is drawn with."""
 
 _REACH_S = 3

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from textwrap import wrap
 
 from tputtui.experiments.tuner.outcome import limits_text
-from tputtui.frame import CompareState, Frame, Trial, TunerState
+from tputtui.frame import CompareState, Frame, Tried, TunerState
 from tputtui.measure.verdict import Difference
 from tputtui.measure.window import SPAN_S, Phase
 from tputtui.text.format import counted
@@ -180,7 +180,7 @@ def _waits_for(frame: Frame) -> str:
     return f"measuring the first seconds of setting {present.number}"
 
 
-def _other(frame: Frame) -> Trial | None:
+def _other(frame: Frame) -> Tried | None:
     against = frame.trials[-1].against
     return next((trial for trial in frame.trials if trial.number == against), None)
 

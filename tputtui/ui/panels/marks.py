@@ -9,7 +9,7 @@ from tputtui.ui.rows import Row, shortened
 
 __all__ = ["marks"]
 
-_LOOKS = {"knob": "accent", "load": "text", "trial": "label", "guard": "warn"}
+_LOOKS = {"knob": "accent", "load": "text", "leg": "label", "guard": "warn"}
 
 
 def marks(frame: Frame, width: int, height: int) -> list[Row]:

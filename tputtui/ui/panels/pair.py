@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from textwrap import wrap
 
-from tputtui.frame import Trial
+from tputtui.frame import Tried
 from tputtui.knobs import differing
 from tputtui.load.sections import describe, difference
 from tputtui.measure.verdict import Difference
@@ -17,7 +17,7 @@ from tputtui.ui.rows import Row, shortened
 __all__ = ["about", "pair"]
 
 
-def about(trial: Trial, signs: str, width: int, started_s: float) -> list[Row]:
+def about(trial: Tried, signs: str, width: int, started_s: float) -> list[Row]:
     """Three lines: the change, its headline, and what became of it or what it was tried on.
 
     signs: what the row is, in words. started_s: the engine's clock when the run began.
@@ -46,7 +46,7 @@ def about(trial: Trial, signs: str, width: int, started_s: float) -> list[Row]:
 
 
 def pair(
-    old: Trial, new: Trial, differences: tuple[Difference, ...], width: int, height: int
+    old: Tried, new: Tried, differences: tuple[Difference, ...], width: int, height: int
 ) -> list[Row]:
     """What differs between two settings in limits, load and engine, and in figures.
 

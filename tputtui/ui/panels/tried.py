@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from textwrap import shorten
 
-from tputtui.frame import Frame, Trial
+from tputtui.frame import Frame, Tried
 from tputtui.knobs import kept_limits, shorthand
 from tputtui.load.notation import describe_arrivals
 from tputtui.load.workload import level_of
@@ -105,7 +105,7 @@ def columns(width: int, goals: bool) -> tuple[Column, ...]:
 
 
 def entries(
-    trial: Trial, shown: Sequence[Column], *, started_s: float, engine: int, signs: str
+    trial: Tried, shown: Sequence[Column], *, started_s: float, engine: int, signs: str
 ) -> dict[str, Entry]:
     """The cell of every column that is shown, by the column's key.
 
@@ -156,7 +156,7 @@ def title(frame: Frame, marked: int | None, width: int) -> Row:
 
 
 def _entry(
-    trial: Trial, column: Column, started_s: float, engine: int, signs: str
+    trial: Tried, column: Column, started_s: float, engine: int, signs: str
 ) -> tuple[str, str, Rank]:
     """Text, style and rank of one cell."""
     series, knobs = trial.series, trial.knobs

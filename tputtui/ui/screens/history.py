@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer
 
 from tputtui.errors import BootNeeded, TputError
-from tputtui.frame import Frame, Trial
+from tputtui.frame import Frame, Tried
 from tputtui.frame.tried import between
 from tputtui.measure.verdict import Difference
 from tputtui.profile import EngineSpec
@@ -60,7 +60,7 @@ class HistoryScreen(WatchingScreen):
         self._marked: int | None = None
         self._pair: tuple[int, int] | None = None
         self._made: dict[int, tuple[object, dict[str, Entry]]] = {}
-        self._compared: tuple[Trial, Trial, tuple[Difference, ...]] | None = None
+        self._compared: tuple[Tried, Tried, tuple[Difference, ...]] | None = None
 
     def compose(self) -> ComposeResult:
         """The line on the table, the table, the lines on one row, the pane for two."""
@@ -190,7 +190,7 @@ class HistoryScreen(WatchingScreen):
         self._made = made
         return {number: cells for number, (_, cells) in made.items()}
 
-    def _paint_below(self, frame: Frame, trials: dict[int, Trial]) -> None:
+    def _paint_below(self, frame: Frame, trials: dict[int, Tried]) -> None:
         """Paint two rows side by side, or a few lines on the chosen row."""
         both = self._pair
         self._pane.display = both is not None
@@ -214,7 +214,7 @@ class HistoryScreen(WatchingScreen):
         words = " · now" if number == frame.trials[-1].number else ""
         return words + (" · baseline" if number == frame.baseline else "")
 
-    def _differences(self, old: Trial, new: Trial) -> tuple[Difference, ...]:
+    def _differences(self, old: Tried, new: Tried) -> tuple[Difference, ...]:
         """How the figures differ; computed anew only for other or newer settings."""
         if old.series is None or new.series is None:
             return ()
