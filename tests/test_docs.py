@@ -109,6 +109,9 @@ SHOWN: dict[str, Screen | Run | Elsewhere | Not] = {
     "tputtui MODEL --served --data-parallel-size 2 --max-num-seqs 128": Elsewhere(
         "tests/real/test_spawned.py::test_it_is_tuned_live_and_booted_anew"
     ),
+    "tputtui verify --served tuned.yaml": Elsewhere(
+        "tests/real/test_spawned.py::test_a_profile_is_measured_as_it_is_served"
+    ),
     "tputtui bench --served --duration 60s": Elsewhere(
         "tests/real/test_spawned.py::test_it_ends_when_we_are_killed"
     ),

@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
 from tests import PATIENCE_S
-from tputtui import cli
+from tests.test_profile import evidence_of
+from tputtui import cli, profile
 from tputtui.engine.host import Host
 from tputtui.engine.orders import Boot, HoldLoad, RunLoad, Start
 from tputtui.engine.protocol import EngineFacts, State
@@ -22,6 +24,7 @@ from tputtui.engine.served.spawned import SpawnedEngine
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.profile import EngineSpec, Profile
+from tputtui.profile.evidence import TUNED, Evidence
 from tputtui.session.session import Session
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -134,6 +137,31 @@ def test_it_ends_when_we_are_killed(tmp_path: Path) -> None:
     program.communicate()
     _, left = psutil.wait_procs(below, timeout=PATIENCE_S)
     assert not left
+
+
+@pytest.mark.long
+def test_a_profile_is_measured_as_it_is_served(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.yaml"
+    base = Profile(
+        EngineSpec("shape:demo"),
+        Workload(ClosedLoop(12), prompt=Fixed(40), output=Fixed(20)),
+        knobs={"max_num_seqs": 16},
+        evidence=Evidence(TUNED, tuned=evidence_of(tokens_per_s=900.0).tuned),
+    )
+    profile.save(base, file)
+    assert cli.main(["verify", "--served", str(file), "--duration", "6s", "--quiet"]) == 0
+    kept = profile.load(file).evidence
+    assert kept is not None
+    assert kept.served is not None
+    assert kept.served.ceilings["max_num_seqs"] == 16
+    assert kept.state == TUNED
+    assert "tokens_per_s" in kept.served_difference
+    assert "on vLLM's own server" in capfd.readouterr().out
+    # Nothing to stand beside.
+    profile.save(msgspec.structs.replace(base, evidence=None), tmp_path / "bare.yaml")
+    assert cli.main(["verify", "--served", str(tmp_path / "bare.yaml")]) == 2
 
 
 @pytest.mark.parametrize(

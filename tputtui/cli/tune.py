@@ -152,7 +152,7 @@ def _tune(headless: Headless, plan: Plan, options: argparse.Namespace, duration_
 def _missed(profile: Profile) -> bool:
     """Whether the newest measurement of the profile misses a goal beyond chance."""
     evidence = profile.evidence
-    measured = (evidence.verified or evidence.tuned) if evidence else None
+    measured = evidence.in_process if evidence else None
     return measured is not None and bool(measured.missed)
 
 

@@ -23,7 +23,9 @@ __all__ = ["parser", "run"]
 
 _EPILOG = """\
 The figures it was tuned with are taken from the profile; where it has none, or with --anew, they
-are measured first, with the limits set live on the profile's own ceilings.
+are measured first, with the limits set live on the profile's own ceilings. With --served vLLM's
+own server is booted with the values that `profiles export` writes, under the same load over HTTP,
+and the figures go beside those of the engine in process, with what the server adds.
 
 exit codes: 0 verified, 1 worse than it was tuned, or a goal missed; 2 input that cannot be used,
 3 the engine failed or does not boot with these values, 74 the output could not be written,
@@ -67,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     add("-o", "--output", metavar="FILE", help="write there instead")
     add("--format", choices=("table", "json"), default="table")
     add("--quiet", action="store_true", help="no progress on stderr")
-    add_settings(made, "isolate", "record", "metrics_port", "metrics_host")
+    add_settings(made, "isolate", "served", "record", "metrics_port", "metrics_host")
     return made
 
 
@@ -84,6 +86,9 @@ def _verify(
     options.profile = str(source)
     asked = asked_of(options, [])
     check_real(asked.settings["simulate"].text)
+    served = asked.settings["served"].on
+    if served:
+        _check_served(base, source, anew=options.anew)
     known = base.evidence.tuned if base.evidence and not options.anew else None
     if known is not None and known.machine.simulated:
         raise UsageError(
@@ -99,18 +104,19 @@ def _verify(
     ) as headless:
         for note in start.notes:
             headless.say(note)
-        evidence, code = _both(headless, base, start.spec, known, duration_s, options.quiet)
+        run = _served if served else _both
+        evidence, code = run(headless, base, start.spec, known, duration_s, options.quiet)
         if evidence is None:
             return headless.leave(code)
         # Each of the two is written even if the other cannot be.
         try:
-            headless.out.write(_text(evidence, options.format))
+            headless.out.write(_text(evidence, options.format, served=served))
             headless.out.flush()
         finally:
             saved, like = msgspec.structs.replace(base, evidence=evidence), profile.read(source)
             over = target == source or target.exists()
             headless.say(f"written to {profile.save(saved, target, overwrite=over, like=like)}")
-        return headless.leave(_code(evidence, headless.err))
+        return headless.leave(_code(evidence, headless.err, served=served))
 
 
 def _both(
@@ -136,6 +142,38 @@ def _both(
     headless.say("measuring with exactly these values booted")
     again, code = measure(spec=exact)
     return (compared(known, again) if again is not None else None), code
+
+
+def _check_served(base: Profile, source: Path, *, anew: bool) -> None:
+    """Raise UsageError where a server's figures would stand beside nothing."""
+    from tputtui.errors import UsageError
+
+    if anew:
+        raise UsageError("--served measures the server alone.", "Leave --anew out.")
+    if base.evidence is None or base.evidence.in_process is None:
+        raise UsageError(
+            f"{source} has no figures of an engine in process to compare with.",
+            f"tputtui verify {source} measures them.",
+        )
+
+
+def _served(
+    headless: Headless,
+    base: Profile,
+    exact: EngineSpec,
+    known: Measured | None,
+    duration_s: float,
+    quiet: bool,
+) -> tuple[Evidence | None, int]:
+    """The evidence with a server's figures; without them, an exit code."""
+    from tputtui.frame.proof import as_served
+    from tputtui.headless.running import Interrupted
+
+    interrupted = Interrupted(lambda: headless.say("left at once"))
+    headless.say("measuring vLLM's own server with exactly these values")
+    figures, code = _measured(headless, duration_s, interrupted, quiet, exact)
+    assert base.evidence is not None
+    return (as_served(base.evidence, figures) if figures is not None else None), code
 
 
 def _measured(
@@ -170,20 +208,26 @@ def _measured(
     return figures, 3
 
 
-def _text(evidence: Evidence, format: str) -> str:
+def _text(evidence: Evidence, format: str, *, served: bool) -> str:
     if format == "json":
         import msgspec
 
         return json.dumps(msgspec.to_builtins(evidence), indent=2, ensure_ascii=False) + "\n"
-    from tputtui.headless.results import verified_text
+    from tputtui.headless.results import served_text, verified_text
 
-    return verified_text(evidence)
+    return served_text(evidence) if served else verified_text(evidence)
 
 
-def _code(evidence: Evidence, err: TextIO) -> int:
-    """0 if all is well, else 1; then says why on stderr."""
-    worse = [name for name, change in evidence.difference.items() if change.verdict == "worse"]
-    missed = evidence.verified.missed if evidence.verified else []
+def _code(evidence: Evidence, err: TextIO, *, served: bool) -> int:
+    """0 if all is well, else 1; then says why on stderr.
+
+    A server is always slower than its engine alone: only goals speak for it.
+    """
+    # Nothing is called worse of a server.
+    judged = {} if served else evidence.difference
+    worse = [name for name, change in judged.items() if change.verdict == "worse"]
+    figures = evidence.served if served else evidence.verified
+    missed = figures.missed if figures else []
     if worse or missed:
         reasons = [f"worse than it was tuned: {', '.join(worse)}"] if worse else []
         reasons += [f"goals missed: {', '.join(missed)}"] if missed else []

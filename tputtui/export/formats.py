@@ -141,7 +141,7 @@ def _about(profile: Profile) -> list[str]:
     """Lines on the profile and on what was measured of it."""
     evidence = profile.evidence
     lines = ["Exported by tputtui" + (f": {profile.about}" if profile.about else ".")]
-    measured = (evidence.verified or evidence.tuned) if evidence else None
+    measured = evidence.in_process if evidence else None
     if evidence is None or measured is None:
         lines.append("Not measured yet.")
         return lines
@@ -158,7 +158,7 @@ def _about(profile: Profile) -> list[str]:
 
 def _version(profile: Profile) -> str:
     evidence = profile.evidence
-    measured = (evidence.verified or evidence.tuned) if evidence else None
+    measured = evidence.in_process if evidence else None
     return measured.machine.versions.get("vllm", "").partition("+")[0] if measured else ""
 
 

@@ -92,12 +92,26 @@ def compared(tuned: Measured, verified: Measured) -> Evidence:
     larger drift of the two windows, because a boot lies between them. Each interval holds by itself
     with 95 %.
     """
-    changes = {}
-    for metric in (*METRICS, *MORE):
-        old, new = tuned.figures.get(metric.name), verified.figures.get(metric.name)
-        if old is not None and new is not None and old.value > 0:
-            changes[metric.name] = _change(old, new, metric.less_is_better)
+    changes = _changes(tuned, verified)
     return Evidence(VERIFIED, tuned=tuned, verified=verified, difference=changes)
+
+
+def as_served(evidence: Evidence, served: Measured) -> Evidence:
+    """`evidence` with what vLLM's own server gave with the same values and load.
+
+    The difference is against the engine in process, with intervals as in `compared`.
+    """
+    before = evidence.in_process
+    changes = _changes(before, served) if before is not None else {}
+    return Evidence(
+        evidence.state,
+        evidence.note,
+        evidence.tuned,
+        evidence.verified,
+        evidence.difference,
+        served,
+        changes,
+    )
 
 
 # -- inside ------------------------------------------------------------------------------------
@@ -124,6 +138,15 @@ def _of(frame: Frame, recorder: Recorder, spans: Spans) -> Frame:
 
 
 _BOOTS = {knob.name: knob.boots for knob in KNOBS}
+
+
+def _changes(before: Measured, after: Measured) -> dict[str, Change]:
+    changes = {}
+    for metric in (*METRICS, *MORE):
+        old, new = before.figures.get(metric.name), after.figures.get(metric.name)
+        if old is not None and new is not None and old.value > 0:
+            changes[metric.name] = _change(old, new, metric.less_is_better)
+    return changes
 
 
 def _figures(series: Series) -> dict[str, Figure]:

@@ -17,7 +17,7 @@ import msgspec
 from tputtui.frame import Frame
 from tputtui.measure.series import METRICS, MORE
 from tputtui.measure.verdict import Verdict
-from tputtui.profile.evidence import Evidence, Figure, Measured
+from tputtui.profile.evidence import Change, Evidence, Figure, Measured
 from tputtui.text.format import MISSING, compact, rate, seconds
 
 __all__ = ["FORMATS", "Result", "goals_met", "result_text", "sample_line", "verified_text"]
@@ -102,26 +102,47 @@ def verified_text(evidence: Evidence) -> str:
     tuned, verified = evidence.tuned, evidence.verified
     if tuned is None or verified is None:
         return f"{evidence.state}\n"
+    head = f"{evidence.state}: booted with exactly the tuned values"
+    return _compared(head, ("tuned", tuned), ("booted", verified), evidence.difference)
+
+
+def served_text(evidence: Evidence) -> str:
+    """What vLLM's own server gave as a table, beside the engine in process."""
+    before, served = evidence.in_process, evidence.served
+    assert before is not None
+    assert served is not None
+    head = "the same values and load on vLLM's own server, over HTTP"
+    return _compared(head, ("engine", before), ("served", served), evidence.served_difference)
+
+
+def _compared(
+    head: str,
+    old: tuple[str, Measured],
+    new: tuple[str, Measured],
+    difference: Mapping[str, Change],
+) -> str:
+    """Two sets of figures, each with its name, and how they differ."""
+    (old_name, before), (new_name, after) = old, new
     lines = [
-        f"{verified.model.name}   {evidence.state}: booted with exactly the tuned values",
-        f"load      {verified.load}  (seed {verified.seed})",
-        f"tuned     {_where(tuned)}, {tuned.window.length_s:.0f} s, {tuned.window.phase}",
-        f"booted    {_where(verified)}, {verified.window.length_s:.0f} s, {verified.window.phase}",
+        f"{after.model.name}   {head}",
+        f"load      {after.load}  (seed {after.seed})",
+        f"{old_name:<9} {_where(before)}, {before.window.length_s:.0f} s, {before.window.phase}",
+        f"{new_name:<9} {_where(after)}, {after.window.length_s:.0f} s, {after.window.phase}",
         "",
-        f"{'':<14}{'tuned':>10}{'booted':>10}{'change':>9}   {'95 % interval':<20} verdict",
+        f"{'':<14}{old_name:>10}{new_name:>10}{'change':>9}   {'95 % interval':<20} verdict",
     ]
-    for name, change in evidence.difference.items():
+    for name, change in difference.items():
         interval = ""
         if change.low is not None and change.high is not None:
             interval = f"[{change.low:+.1%}, {change.high:+.1%}]"
-        old, new = (_number(name, each.figures[name].value) for each in (tuned, verified))
+        figures = (_number(name, each.figures[name].value) for each in (before, after))
         lines.append(
-            f"{_LABELS[name]:<14}{old:>10}{new:>10}{change.change:>+9.1%}   {interval:<20} "
-            f"{'undecided' if change.verdict == _OPEN else change.verdict}"
+            f"{_LABELS[name]:<14}{next(figures):>10}{next(figures):>10}{change.change:>+9.1%}   "
+            f"{interval:<20} {'undecided' if change.verdict == _OPEN else change.verdict}"
         )
-    for name, goal in verified.goals.items():
+    for name, goal in after.goals.items():
         lines.append(f"goal      {name} {goal.verdict}: {goal.met_frac:.1%} of {goal.n:,}")
-    if tuned.machine != verified.machine:
+    if before.machine != after.machine and new_name != "served":
         lines.append("note      the two were not measured with the same machine and versions")
     return "\n".join(lines) + "\n"
 

@@ -20,7 +20,7 @@ import msgspec
 
 from tputtui.engine.vllm.limits import LiveLimits
 from tputtui.engine.vllm.scheduled import Classifier, Scheduled
-from tputtui.engine.wire import OURS, Acted, CoreFacts, Problem, StepBatch
+from tputtui.engine.wire import OURS, Acted, CoreFacts, Problem, Requests, StepBatch
 from tputtui.errors import TputError, UsageError
 from tputtui.knobs import differing
 from tputtui.plugin.lease import Lease, parse_bounds, within
@@ -28,6 +28,7 @@ from tputtui.plugin.lease import Lease, parse_bounds, within
 __all__ = ["Core", "Question", "Reply", "answer"]
 
 _KEPT_STEPS = 4096
+_KEPT_REQUESTS = 20_000
 _UNWATCHED_S = 30.0
 _SHARED = (
     "it would cut other people's requests short; it is what the server was started with"
@@ -39,13 +40,14 @@ log = logging.getLogger("vllm.tputtui")
 
 class Question(msgspec.Struct, omit_defaults=True):
     """What a front process asks. what: see `Core.answer`. lease: of the asker. anyway: also where
-    it costs other people's requests something."""
+    it costs other people's requests something. rows: requests that have ended at a front."""
 
     what: str
     lease: str = ""
     holder: str = ""
     since: int = 0
     limits: dict[str, int] = {}
+    rows: list[list[float | int | str | None]] = []
     keep: bool = False
     anyway: bool = False
 
@@ -55,6 +57,7 @@ class Reply(msgspec.Struct, omit_defaults=True):
 
     engine: CoreFacts | None = None
     steps: StepBatch | None = None
+    requests: Requests | None = None
     acted: Acted | None = None
     problem: Problem | None = None
 
@@ -103,6 +106,9 @@ class Core:
         self._paused = False
         self._rows: deque[tuple[float, ...]] = deque(maxlen=_KEPT_STEPS)
         self._count = 0
+        self._ended: deque[list[float | int | str | None]] = deque(maxlen=_KEPT_REQUESTS)
+        self._ended_count = 0
+        self._read_s = -_UNWATCHED_S
         self._asked_s = clock()
         self._watch: _Watch | None = None
 
@@ -110,13 +116,18 @@ class Core:
 
     def answer(self, question: Question) -> Reply:
         """Carry it out. Raises TputError for what cannot be."""
-        self._asked_s = self._clock()
+        if question.what != "ended":  # the fronts', not a person's
+            self._asked_s = self._clock()
         self.look_at_lease()
         match question.what:
             case "about":
                 return Reply(engine=self._about())
             case "steps":
                 return Reply(steps=self._steps(question.since))
+            case "ended":
+                return Reply(acted=Acted(preempted=int(self._take_ended(question.rows))))
+            case "requests":
+                return Reply(requests=self._requests(question.since))
             case "take":
                 self._take(question)
             case "renew":
@@ -191,6 +202,21 @@ class Core:
             holder=self._lease.holder,
             others=self._others(),
         )
+
+    def _take_ended(self, rows: list[list[float | int | str | None]]) -> bool:
+        """Keep requests that have ended at one of the fronts; whether somebody reads them."""
+        read = self._clock() - self._read_s < _UNWATCHED_S
+        if read:
+            self._ended.extend(rows)
+            self._ended_count += len(rows)
+        return read
+
+    def _requests(self, since: int) -> Requests:
+        self._read_s = self._clock()
+        if since < 0 or since > self._ended_count:
+            since = self._ended_count
+        kept = min(len(self._ended), self._ended_count - since)
+        return Requests(self._ended_count, list(islice(self._ended, len(self._ended) - kept, None)))
 
     # -- what changes something --------------------------------------------------------------
 

@@ -12,7 +12,6 @@ import secrets
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from itertools import islice
 from typing import Any
 
 import msgspec
@@ -29,7 +28,6 @@ from tputtui.engine.wire import (
     LimitChange,
     Offer,
     Problem,
-    Requests,
     StepBatch,
     Take,
 )
@@ -40,7 +38,8 @@ from tputtui.plugin.token import ControlToken
 __all__ = ["Endpoint"]
 
 _TOLD_EVERY_S = 0.1
-_KEPT_REQUESTS = 20_000
+_KEPT_REQUESTS = 2000
+_SENT_EVERY_S, _UNREAD_EVERY_S = 0.25, 2.0
 _MOST_BYTES = 4096
 _ACTIONS = ("preempt", "reset_prefix_cache", "pause", "resume")
 
@@ -67,8 +66,8 @@ class Endpoint:
         self._model = ""
         self._token = ControlToken()
         self._requests: deque[tuple[float | int | str | None, ...]] = deque(maxlen=_KEPT_REQUESTS)
-        self._ended = 0
         self._keeping: asyncio.Task[None] | None = None
+        self._sending: asyncio.Task[None] | None = None
 
     # -- what vLLM calls ---------------------------------------------------------------------
 
@@ -139,11 +138,13 @@ class Endpoint:
             await asyncio.sleep(_TOLD_EVERY_S)
 
     async def _requests_since(self, request: Any) -> Any:
+        """Requests that have ended at any front: the first engine keeps them for all."""
         text = request.query_params.get("since", "")
-        since = int(text) if text.isdecimal() and len(text) < 19 else self._ended
-        count = min(len(self._requests), max(0, self._ended - since))
-        rows = islice(self._requests, len(self._requests) - count, None)
-        return Requests(self._ended, [list(row) for row in rows])
+        since = int(text) if text.isdecimal() and len(text) < 19 else -1
+        reply = await self._ask_one(self._idents()[0], Question("requests", since=since))
+        if reply.requests is None:
+            raise _Refused(409, reply.problem or Problem("The engine does not answer."))
+        return reply.requests
 
     async def _arguments(self, request: Any) -> Any:
         """What an engine of this vLLM can be booted with, as its own parser describes it."""
@@ -296,9 +297,28 @@ class Endpoint:
 
         return EndedRequests()
 
+    async def _send_ended(self) -> None:
+        """Hand requests that have ended to the first engine while somebody reads them there.
+
+        While nobody does, that is asked now and then, and the newest are kept.
+        """
+        read = False
+        while self._requests:
+            await asyncio.sleep(_SENT_EVERY_S if read else _UNREAD_EVERY_S)
+            rows = [list(row) for row in self._requests] if read else []
+            try:
+                reply = await self._ask_one(self._idents()[0], Question("ended", rows=rows))
+            except Exception:
+                return  # The engine is gone.
+            read = reply.acted is not None and reply.acted.preempted > 0
+            for _ in range(min(len(rows), len(self._requests)) if read else 0):
+                self._requests.popleft()
+
     def _note_ended(self, finished: list[Any]) -> None:
         try:
             now_s = time.monotonic()
+            if self._sending is None or self._sending.done():
+                self._sending = asyncio.get_running_loop().create_task(self._send_ended())
             for each in finished:
                 decode_s, e2e_s = each.decode_time, each.e2e_latency
                 self._requests.append(
@@ -308,7 +328,6 @@ class Endpoint:
                         str(each.finish_reason),
                     )
                 )  # fmt: skip
-                self._ended += 1
         except Exception:
             log.exception("tputtui: requests that end are noted no more")
             self._note_ended = lambda finished: None  # type: ignore[method-assign]

@@ -134,6 +134,8 @@ class Evidence(_Part, frozen=True):
     state: *verified* after an engine was booted with exactly its values and measured again.
     note: why there are no figures, or how the tuner chose the setting.
     difference: verified against tuned, by the names of the figures.
+    served: the same values and load on vLLM's own server, over HTTP.
+    served_difference: that against the figures of the engine in process.
     """
 
     state: Literal["tuned live", "verified"]
@@ -141,6 +143,13 @@ class Evidence(_Part, frozen=True):
     tuned: Measured | None = None
     verified: Measured | None = None
     difference: dict[str, Change] = {}
+    served: Measured | None = None
+    served_difference: dict[str, Change] = {}
+
+    @property
+    def in_process(self) -> Measured | None:
+        """The figures of the engine in process: as verified, else as tuned."""
+        return self.verified or self.tuned
 
     def __post_init__(self) -> None:
         """Raise ValueError if simulated results are marked as verified."""
