@@ -87,6 +87,8 @@ class SpawnedEngine:
         self._start(resolved, key, token, port)
         base = f"http://127.0.0.1:{port}"
         self._wait(base, report)
+        # Each front has read the token by now: where we are killed, it lies about no longer.
+        self._forget_token()
         (address,) = parse_addresses([base])
         access = Access({"Authorization": f"Bearer {key}"})
         self._inner = ServedEngine(address, access, token, self._clock)
@@ -147,9 +149,7 @@ class SpawnedEngine:
         process, self._process = self._process, None
         if process is not None:
             _end(process)
-        folder, self._folder = self._folder, None
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        self._forget_token()
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -157,6 +157,11 @@ class SpawnedEngine:
     def _driven(self) -> ServedEngine:
         assert self._inner is not None
         return self._inner
+
+    def _forget_token(self) -> None:
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _start(self, spec: EngineSpec, key: str, token: str, port: int) -> None:
         self._folder = folder = Path(tempfile.mkdtemp(prefix="tputtui-"))
