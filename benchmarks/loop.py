@@ -2,12 +2,13 @@
 
     make loop
     python benchmarks/loop.py --running 64 1024 --queued 0 100000
+    python benchmarks/loop.py --plugin      # what our hooks take of a step of `vllm serve`
 
 vLLM's own engine, scheduler and KV cache, with no model in it (tests/engine/simulated.py), turned
-by hand. Of every turn the time inside vLLM's `LLMEngine` (a step, a request handed over, an abort,
+by hand. Of every pass the time inside vLLM's `LLMEngine` (a step, a request handed over, an abort,
 the counts it is asked for) is taken away: what is left is ours. CPU time of this thread; the
 median over the steps. A front end looks four times a second of real time and is not in it. "vLLM"
-is its own time for the same turn.
+is its own time for the same pass.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tputtui.engine.orders import Boot, Start
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 AIMS_US = {64: 100.0, 1024: 300.0}
+PLUGIN_AIMS_US = {32: 3.0, 256: 6.0}
 WARM_UP = 60
 
 
@@ -55,8 +57,8 @@ class Inside:
         return timed
 
 
-def measured(running: int, queued: int, steps: int) -> tuple[float, float, float, int]:
-    """Our µs a turn (median, p99), vLLM's µs a turn, and how many ran."""
+def booted(running: int, queued: int) -> tuple[Any, Any]:
+    """A session on vLLM's engine with no model, and its host; nothing has run."""
     from tests.engine import simulated
     from tputtui.engine.host import Host
     from tputtui.engine.vllm.inproc import VllmEngine
@@ -82,6 +84,60 @@ def measured(running: int, queued: int, steps: int) -> tuple[float, float, float
     host._carry_out(0.0)
     if host.status.failure:
         raise SystemExit(str(host.status.failure))
+    return session, host
+
+
+def plugin_cost(running: int, steps: int) -> float:
+    """µs that the plugin's hooks take of a step, median, without what they call."""
+    from tputtui.plugin.core import Core
+
+    session, host = booted(running, 0)
+    engine = host._engine
+    engine._watch.remove()  # those of an engine in process
+    engine._watch.remove = lambda: None
+    scheduler = engine._scheduler
+    took = {"inner": 0, "outer": 0}
+
+    def timed(call: Callable[..., Any], where: str) -> Callable[..., Any]:
+        def run(*words: Any, **options: Any) -> Any:
+            began = time.perf_counter_ns()
+            try:
+                return call(*words, **options)
+            finally:
+                took[where] += time.perf_counter_ns() - began
+
+        return run
+
+    names = ("schedule", "update_from_output")
+    for name in names:
+        setattr(scheduler, name, timed(getattr(scheduler, name), "inner"))
+    core = Core(engine._engine.engine_core.engine_core)
+    core._steps(-1)
+    for name in names:
+        setattr(scheduler, name, timed(getattr(scheduler, name), "outer"))
+    while session.recorder.accounting.in_flight < running:
+        host.run_pass()
+    costs = []
+    for step in range(WARM_UP + steps):
+        took.update(inner=0, outer=0)
+        core._asked_s = core._clock()
+        host.run_pass()
+        if step >= WARM_UP:
+            costs.append((took["outer"] - took["inner"]) / 1000)
+    if core._count < steps:
+        raise SystemExit("the hooks were taken off")
+    session.steer.load.stop()
+    host.run_pass()
+    host.close(0)
+    host.run_pass()
+    return statistics.median(costs)
+
+
+def measured(running: int, queued: int, steps: int) -> tuple[float, float, float, int]:
+    """Our µs a pass (median, p99), vLLM's µs a pass, and how many ran."""
+    from tputtui.engine.vllm.inproc import VllmEngine
+
+    session, host = booted(running, queued)
     inside = Inside()
     engine = host._engine
     assert isinstance(engine, VllmEngine)
@@ -127,8 +183,14 @@ def main() -> None:
     parser.add_argument("--running", type=int, nargs="*", default=[16, 64, 256, 1024, 4096])
     parser.add_argument("--queued", type=int, nargs="*", default=[0, 1000, 10_000, 100_000])
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--plugin", action="store_true", help="only the hooks of the plugin")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
+    print(" running   plugin µs a step")
+    for running, aim_us in PLUGIN_AIMS_US.items():
+        print(f"{running:>8,} {plugin_cost(running, options.steps):>10.1f}   (aim {aim_us:.0f})")
+    if options.plugin:
+        return
     print(" running    queued   ours µs      p99    vLLM µs   fill it, s   stop it, s")
     missed = []
     for running in options.running:

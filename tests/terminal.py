@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -165,7 +166,12 @@ class Terminal:
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         assert not left, "processes are left"
-        assert not shared_memory() - self._shared, "shared memory is left"
+        left_behind = shared_memory() - self._shared
+        if left_behind:
+            # What another program was just making is its own by now; what nobody has stays.
+            time.sleep(1.0)
+            left_behind &= shared_memory()
+        assert not left_behind, "shared memory is left"
 
 
 def screen_left(written: bytes) -> None:
@@ -199,6 +205,13 @@ def environment(cwd: Path, changed: dict[str, str | None] | None = None) -> dict
 
 
 def shared_memory() -> set[str]:
-    """Names of the machine's segments of shared memory and semaphores."""
+    """Segments of shared memory and semaphores that no living process has: nobody ends them.
+
+    Those of other programs on this machine come and go with them.
+    """
     folder = Path("/dev/shm")
-    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            there -= set(re.findall(r"/dev/shm/(\S+)", maps.read_text(errors="replace")))
+    return there

@@ -397,8 +397,13 @@ class _Watch:
         began_s, self._end_s = max(began_s, self._end_s), end_s
         preempted = getattr(scheduled, "preempted_req_ids", None) or ()
         tokens = _Tokens(preempted=len(preempted))
+        # Without draft tokens each output is one token: no need to look into hundreds of them.
+        drafted = bool(getattr(scheduled, "scheduled_spec_decode_tokens", None))
         for each in outputs.values():
-            tokens.generated += sum(len(output.new_token_ids) for output in each.outputs)
+            put_out = each.outputs
+            tokens.generated += (
+                sum(len(o.new_token_ids) for o in put_out) if drafted else len(put_out)
+            )
             stats = each.scheduler_stats
             if stats is not None and stats.prefix_cache_stats is not None:
                 tokens.looked_up += stats.prefix_cache_stats.queries
