@@ -9,7 +9,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-long test-gpu test-versions quick check format screenshots overhead loadgen agreement verdicts tuner simulation audit loop watchers neighbours faults soak wheel test-wheel clean distclean
+.PHONY: help demo setup test test-long test-gpu test-versions quick check format screenshots overhead loadgen agreement verdicts tuner simulation audit loop served watchers neighbours faults soak wheel test-wheel clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -90,6 +90,9 @@ neighbours: setup ## what other processes on the machine cost the CPU engine, by
 
 loop: setup ## measure what our loop adds to an engine's step
 	@$(BIN)/python benchmarks/loop.py $(ARGS)
+
+served: setup ## vLLM's server beside the engine in process, with and without our plugin (10 min)
+	@$(BIN)/python benchmarks/served.py $(ARGS)
 
 watchers: setup ## what watching costs, ours beside other dashboards
 	@$(BIN)/python benchmarks/watchers.py $(ARGS)
