@@ -138,6 +138,8 @@ class Counts(NamedTuple):
     running: int
     waiting: int
     kv_blocks: int
+    others: int = 0
+    """Requests of other people under way, at a server that tells."""
 
 
 class StepReport(NamedTuple):

@@ -68,6 +68,8 @@ class Frame:
     """The last sample of GPUs and host; None without a sampler."""
     marks: tuple[Mark, ...]
     """Newest last."""
+    others: int = 0
+    """Requests of other people under way, at a server that tells."""
     points: tuple[Point, ...] = ()
     """Settings measured so far, by letter."""
     sweep: SweepState | None = None

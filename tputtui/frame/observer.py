@@ -134,6 +134,7 @@ class Observer:
             wanted=recorder.wanted,
             hardware=hardware,
             marks=tuple(recorder.marks),
+            others=recorder.others,
         )
 
     # -- inside ----------------------------------------------------------------------------

@@ -117,6 +117,8 @@ class Recorder:
         self.wanted = Wanted()
         self.kv_blocks = 0
         """Usable blocks of the KV cache, without those held back."""
+        self.others = 0
+        """Requests of other people under way, at a server that tells."""
         self.oldest_due_s = np.nan
         """When the oldest request without a first token was due; NaN without such a request."""
         self.oldest_in_flight_s = np.nan

@@ -209,7 +209,7 @@ class ServedEngine:
 
     def counts(self) -> Counts:
         """Requests that stream, requests without a token, and usable KV blocks."""
-        return Counts(*self._link.counts(), self._kv_blocks)
+        return Counts(*self._link.counts(), self._kv_blocks, self._inside.others)
 
     def shutdown(self) -> None:
         """Give control back, and close all connections."""

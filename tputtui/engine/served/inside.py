@@ -57,6 +57,7 @@ class Inside:
         self._lease = ""
         self._lock = threading.Lock()
         self._arrived: list[StepBatch] = []
+        self._others: dict[int, int] = {}
         self._offsets: dict[int, float] = {}
         self._tasks: list[Future[None]] = []
         self.about: Offer | None = None
@@ -121,6 +122,11 @@ class Inside:
             arrived, self._arrived = self._arrived, []
         return arrived
 
+    @property
+    def others(self) -> int:
+        """Requests of other people that were under way when the engines last told."""
+        return sum(self._others.values())
+
     def here_s(self, engine: int, at_s: float) -> float:
         """A time of the engine's clock on ours, to within the quickest journey seen so far."""
         return at_s + self._offsets.get(engine, math.nan)
@@ -175,6 +181,7 @@ class Inside:
         self._offsets[steps.engine] = min(self._offsets.get(steps.engine, math.inf), offset_s)
         with self._lock:
             self._arrived.append(steps)
+            self._others[steps.engine] = steps.others
 
 
 def person() -> str:

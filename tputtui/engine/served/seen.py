@@ -25,8 +25,8 @@ _COUNTED = ("prefill_tokens", "decode_tokens", "cached_tokens", "looked_up_token
 class SeenSteps:
     """Makes samples of what `inside` receives.
 
-    engines: how many the server has. lost: steps that were not fetched in time. others: requests of
-    other people that were under way last. last: the newest row of each engine.
+    engines: how many the server has. lost: steps that were not fetched in time.
+    last: the newest row of each engine.
     """
 
     def __init__(self, inside: Inside, engines: int) -> None:
@@ -35,7 +35,7 @@ class SeenSteps:
         self._own_tokens = 0
         self._sample_end_s = self._came_s = 0.0
         self.last: dict[int, StepSample] = {}
-        self.lost = self.others = 0
+        self.lost = 0
 
     def awaits(self, now_s: float) -> bool:
         """Whether the steps of tokens that have come are still on their way."""
@@ -50,7 +50,6 @@ class SeenSteps:
         if not arrived:
             return []
         self.lost += sum(steps.lost for steps in arrived)
-        self.others = sum({steps.engine: steps.others for steps in arrived}.values())
         made = [self._samples(steps) for steps in arrived]
         for steps, samples in zip(arrived, made, strict=True):
             self.last[steps.engine] = samples[-1]

@@ -43,6 +43,8 @@ def batch(
             ("  preempted", "label"),
             (compact(now.preemptions, 4), "warn" if now.preemptions else "text"),
             (" /s", "label"),
+            # Of other people, in the same batch.
+            *([("  others ", "label"), (compact(frame.others), "warn")] if frame.others else []),
         ],
         _step(frame, width),
     ]

@@ -1,0 +1,84 @@
+"""Steps that the plugin tells of, as samples: our own tokens, several engines, other clocks."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from tputtui.attach.access import Access
+from tputtui.attach.address import parse_addresses
+from tputtui.engine.served.inside import Inside
+from tputtui.engine.served.link import Link
+from tputtui.engine.served.seen import SeenSteps
+from tputtui.engine.wire import StepBatch
+from tputtui.measure.samples import StepSample
+
+
+class Told:
+    """What comes in at `now_s` of our clock; nothing goes out."""
+
+    def __init__(self, engines: int = 1) -> None:
+        self.now_s = 100.0
+        (address,) = parse_addresses(["localhost:1"])
+        self.inside = Inside(Link(address, Access(), self.clock), "", self.clock)
+        self.seen = SeenSteps(self.inside, engines)
+
+    def clock(self) -> float:
+        return self.now_s
+
+    def come(self, *rows: StepSample, engine: int = 0, now_s: float = 7.0, others: int = 0) -> None:
+        batch = StepBatch(engine, now_s, 0, [list(row) for row in rows], others=others)
+        self.inside._came(msgspec.json.encode(batch))
+
+
+def step(end_s: float, generated: int, running: int = 4) -> StepSample:
+    return StepSample(end_s, 0.1, running, 1, 10, running, generated, 0, 0, 0, 0.5, 64, 2048, 0.01,
+                      400, 1000)  # fmt: skip
+
+
+def test_times_are_told_on_our_clock_by_the_quickest_journey() -> None:
+    told = Told()
+    told.come(step(6.9, 4), now_s=7.0)
+    assert told.seen.take(4, 100.0)[0].end_s == pytest.approx(99.9)
+    told.now_s = 101.5  # half a second late
+    told.come(step(7.9, 4), now_s=8.0)
+    assert told.seen.take(4, 101.5)[0].end_s == pytest.approx(100.9)
+
+
+def test_our_own_tokens_stand_in_place_of_everybodys() -> None:
+    told = Told()
+    told.come(step(6.7, 10), step(6.8, 10), step(6.9, 20), others=3)
+    rows = told.seen.take(20, 100.0)
+    assert [row.generated_tokens for row in rows] == [5, 5, 10]
+    assert [row.running for row in rows] == [4, 4, 4]
+    assert told.inside.others == 3
+
+
+def test_tokens_whose_steps_are_under_way_are_waited_for_and_not_for_ever() -> None:
+    told = Told()
+    assert told.seen.take(7, 100.0) == []
+    assert told.seen.awaits(100.5)
+    assert not told.seen.awaits(101.5)
+    told.come(step(6.9, 7))
+    assert told.seen.take(0, 100.5)[0].generated_tokens == 7
+    assert not told.seen.awaits(100.6)
+
+
+def test_several_engines_are_one_row_of_totals() -> None:
+    told = Told(2)
+    told.come(step(6.8, 4), step(6.9, 4), engine=0, others=1)
+    told.come(step(6.95, 6, running=6), engine=1, others=2)
+    (row,) = told.seen.take(14, 100.0)
+    assert (row.running, row.waiting, row.max_num_seqs, row.kv_blocks) == (10, 2, 128, 2000)
+    assert (row.prefill_tokens, row.decode_tokens) == (30, 14)
+    assert row.generated_tokens == 14
+    assert row.kv_frac == 0.5
+    assert row.end_s == pytest.approx(99.95)
+    assert told.inside.others == 3
+
+
+def test_a_line_that_is_none_is_passed_over() -> None:
+    told = Told()
+    for line in (b"", b"{", b"[]", b'{"message": "gone"}'):
+        told.inside._came(line)
+    assert told.seen.take(0, 100.0) == []
