@@ -76,6 +76,18 @@ def test_stopped_pulled_about_and_cut_off_while_it_serves(tmp_path: Path) -> Non
     terminal.nothing_left()
 
 
+def test_a_terminal_that_is_gone_is_noticed_without_a_signal(tmp_path: Path) -> None:
+    """As under `nohup`, which lets no hangup through."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        terminal = Terminal("--load 16", tmp_path, env=PACED)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    terminal.until(r"▶ RUNNING")
+    os.close(terminal.child.child_fd)
+    terminal.nothing_left()
+
+
 def state_of(pid: int) -> str:
     """As `ps` has it; X for one that is no more."""
     try:

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _BACKLOG = 4
 _LAST_WRITE_S = 2.0
+_LOOK_S = 1.0
 _HELD_UP_S = 10.0
 """How long a booting engine may hold Python up while the terminal goes on reading."""
 
@@ -67,6 +68,14 @@ class TerminalApp(App[None]):
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             loop.add_signal_handler(name, self.action_interrupt)
+        # Under `nohup` no signal tells that the terminal is gone, and its input never waits again.
+        self.set_interval(_LOOK_S, self._look_for_terminal)
+
+    def _look_for_terminal(self) -> None:
+        driver = self._driver
+        if isinstance(driver, _Driver) and not self._leaving and _hung_up(driver.fileno):
+            logger.info("the terminal is gone")
+            self.action_leave()
 
     def action_leave(self) -> None:
         """Leave; everything else is stopped once the terminal is given back."""
@@ -99,6 +108,16 @@ class TerminalApp(App[None]):
         # Textual would print the locals of every stack frame, secrets included.
         logger.exception("the screen failed")
         self._close_messages_no_wait()
+
+
+def _hung_up(descriptor: int) -> bool:
+    """Whether whatever showed the terminal has closed it."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    try:
+        return any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0))
+    except OSError:
+        return True
 
 
 def _writable(file: TextIO | None) -> bool:
