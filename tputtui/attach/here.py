@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import shlex
 import urllib.error
@@ -131,7 +132,7 @@ def _asked(port: int, route: str) -> tuple[int, Any]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, None
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return 0, None
 
 
@@ -140,9 +141,10 @@ def _without_secrets(words: list[str]) -> list[str]:
     for word in words:
         flag, equals, value = word.partition("=")
         name = flag.lstrip("-").replace("-", "_")
-        if hide:
-            shown.append("…")
-        elif flag.startswith("--") and equals and secret_in({name: value}):
+        if hide and not word.startswith("-"):
+            shown.append("…")  # vLLM takes several keys in a row
+            continue
+        if flag.startswith("--") and equals and secret_in({name: value}):
             shown.append(f"{flag}=…")
         else:
             shown.append(shlex.quote(word))

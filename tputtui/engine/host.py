@@ -297,13 +297,14 @@ class Host(Orders):
         facts = self.status.facts
         assert facts is not None
         # The last guard: no limit above its ceiling reaches the engine, whoever ordered it.
-        knobs = knobs.clamped(facts.ceilings)
+        taken = knobs.clamped(facts.ceilings)
         try:
-            self._dispatch.leave(self._generator, engine.apply(knobs), Outcome.CUT)
+            self._dispatch.leave(self._generator, engine.apply(taken), Outcome.CUT)
         except KnobError as refusal:
             self._marks.add("knob", str(refusal))
+            self.status = replace(self.status, refused_knobs=knobs)
         else:
-            self.status = replace(self.status, knobs=knobs)
+            self.status = replace(self.status, knobs=taken, refused_knobs=None)
 
     def _preempt(self) -> None:
         if self._engine is None or self.status.facts is None:

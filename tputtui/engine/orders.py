@@ -190,6 +190,8 @@ class Status:
     refused: TputError | None = None
     """Why the last boot failed, if the engine before it was booted again; else None."""
     load_failure: TputError | None = None
+    refused_knobs: Knobs | None = None
+    """The limits of the last order, if the engine refused them; `knobs` are in force then."""
     """Why the load stopped by itself (a trace's bad line); None if it has not."""
     load_on: bool = False
     """Whether requests arrive (in a paused engine they queue up)."""

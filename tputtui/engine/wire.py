@@ -2,7 +2,8 @@
 
 GET    PATH                  Offer: the engines, their limits, who controls them
 GET    PATH/steps            StepBatch, one JSON document a line, as they are made
-GET    PATH/requests         Requests that have ended, of everybody, likewise
+GET    PATH/requests?since=N Requests that have ended, of everybody
+GET    PATH/arguments        what an engine can be booted with
 POST   PATH/control          Take: the lease, or who has it (409)
 PUT    PATH/control          renew it; DELETE gives it back, `?keep=1` leaves the limits as they are
 PATCH  PATH/limits           LimitChange
@@ -26,7 +27,7 @@ CONTROL = "X-Tputtui-Control"
 LEASE = "X-Tputtui-Lease"
 """The header that names the lease."""
 OURS = "tputtui-"
-"""Begins the names of the requests that we send: all others are other people's."""
+"""Stands in the ids of the requests that we send: all others are other people's."""
 HOLD_S, RENEW_S = 20.0, 2.0
 """A lease that is not renewed for so long has run out; it is renewed so often."""
 
@@ -93,10 +94,10 @@ class StepBatch(msgspec.Struct, omit_defaults=True):
 
 
 class Requests(msgspec.Struct):
-    """Requests that have ended, of everybody: `next` as in StepBatch; rows as `Ended` has them.
+    """Requests that have ended, of everybody; `next` as in StepBatch.
 
-    Each: arrival_s, queued_s, first_token_s, end_s (the server's clock), prompt, output, cached
-    tokens, and why it ended.
+    Each row: end_s (of that front's clock), e2e_s, ttft_s and queued_s (how long), prompt, output
+    and cached tokens, and why it ended.
     """
 
     next: int

@@ -8,6 +8,7 @@ switches this part off, and reaches no request.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -30,7 +31,7 @@ __all__ = ["Core", "Question", "Reply", "answer"]
 _KEPT_STEPS = 4096
 _KEPT_REQUESTS = 20_000
 _UNWATCHED_S = 30.0
-_SHARED = (
+_WHY_NO_LENGTH = (
     "it would cut other people's requests short; it is what the server was started with"
 )  # fmt: skip
 
@@ -49,11 +50,12 @@ class Question(msgspec.Struct, omit_defaults=True):
     limits: dict[str, int] = {}
     rows: list[list[float | int | str | None]] = []
     keep: bool = False
+    back: bool = False
     anyway: bool = False
 
 
 class Reply(msgspec.Struct, omit_defaults=True):
-    """One of them."""
+    """What an engine answers: the one field that the question asks for, or a problem."""
 
     engine: CoreFacts | None = None
     steps: StepBatch | None = None
@@ -95,7 +97,7 @@ class Core:
         groups = len(scheduler.kv_cache_config.kv_cache_groups)
         self._limits = LiveLimits(scheduler, config.cache_config.block_size, groups, clock)
         self._groups = groups
-        self._fixed = {**self._limits.fixed, "max_model_len": _SHARED}
+        self._fixed = {**self._limits.fixed, "max_model_len": _WHY_NO_LENGTH}
         self._lease = Lease(clock)
         self._why_not = ""
         try:
@@ -104,6 +106,7 @@ class Core:
             self._bounds, self._why_not = {}, error.message
             log.warning("tputtui: %s Nothing can be changed here.", error.message)
         self._paused = False
+        self.failed = ""
         self._rows: deque[tuple[float, ...]] = deque(maxlen=_KEPT_STEPS)
         self._count = 0
         self._ended: deque[list[float | int | str | None]] = deque(maxlen=_KEPT_REQUESTS)
@@ -165,6 +168,8 @@ class Core:
         """Put back what a controller changed who is gone."""
         if self._lease.over:
             self._release(keep=False, why=f"{self._lease.holder} is gone")
+        elif self._paused and not self._lease.holder:
+            self._let_go_on()
 
     def _about(self) -> CoreFacts:
         config, limits = self._config, self._limits
@@ -187,6 +192,7 @@ class Core:
         )
 
     def _steps(self, since: int) -> StepBatch:
+        self._check_works()
         if self._watch is None:
             self._watch = _Watch(self)
         if since < 0 or since > self._count:
@@ -241,9 +247,17 @@ class Core:
                 "It is done when there are none, or when you say so.",
             )
 
+    def _check_works(self) -> None:
+        if self.failed:
+            raise UsageError(self.failed, "The server's log says why; it serves without us.")
+
     def _change(self, question: Question) -> None:
+        self._check_works()
         old, limits = self._limits.knobs, self._limits
-        new = within(old, question.limits, limits.ceilings, self._fixed, self._bounds)
+        before = self._lease.before or limits.booted
+        back = {name for name, n in question.limits.items() if before.as_dict().get(name) == n}
+        bounds = {} if question.back else {k: b for k, b in self._bounds.items() if k not in back}
+        new = within(old, question.limits, limits.ceilings, self._fixed, bounds)
         if new == old:
             return
         if new.num_gpu_blocks < old.num_gpu_blocks:
@@ -257,6 +271,10 @@ class Core:
         if pause == self._paused:
             return
         if pause:
+            if hasattr(self._engine_core, "pending_pause"):
+                raise UsageError("This engine pauses only together with others.", "Hold the load.")
+            if self._engine_core.is_scheduler_paused():
+                raise UsageError("The engine is paused or asleep already, and not by us.")
             # What runs stands still, and nothing is forgotten.
             self._engine_core.pause_scheduler("keep", False)
         else:
@@ -272,6 +290,10 @@ class Core:
             done = f"back: {differing(now, before)}"
         self._note(f"{why}; {done}")
         self._lease.end()
+        self._let_go_on()
+
+    def _let_go_on(self) -> None:
+        """Resume the engine where we have paused it; tried again at the next look if it fails."""
         if self._paused:
             self._engine_core.resume_scheduler()
             self._paused = False
@@ -369,7 +391,7 @@ class _Watch:
         output = self._schedule(*args, **kwargs)
         try:
             if len(self._under_way) > 64:
-                self._under_way.clear()  # StepBatch that were scheduled and never run.
+                self._under_way.clear()  # Steps that were scheduled and never run.
             done = self._classify(output)
             self._under_way[id(output)] = (began_s, self._clock() - began_s, done)
         except Exception:
@@ -414,4 +436,9 @@ class _Watch:
 
     def _fail(self) -> None:
         log.exception("tputtui: watching failed and is off; the engine goes on without it")
+        self._core.failed = "Watching this engine failed, and is off."
         self.remove()
+        with contextlib.suppress(Exception):
+            # Before 0.31 only our hook gives the batch its slots back.
+            self._core._limits.apply(self._core._limits.booted)
+            self._core._limits.give_slots_back()

@@ -40,6 +40,7 @@ __all__ = ["Endpoint"]
 _TOLD_EVERY_S = 0.1
 _KEPT_REQUESTS = 2000
 _SENT_EVERY_S, _UNREAD_EVERY_S = 0.25, 2.0
+_ASKED_TIMES = 15
 _MOST_BYTES = 4096
 _ACTIONS = ("preempt", "reset_prefix_cache", "pause", "resume")
 
@@ -181,8 +182,8 @@ class Endpoint:
         return await self._controlled(request, Question("release", keep=keep))
 
     async def _change(self, request: Any) -> Any:
-        wanted = await _body(request, LimitChange)
         self._check_token(request)
+        wanted = await _body(request, LimitChange)
         lease = request.headers.get(LEASE, "")
         idents, before, changed = self._idents(), [], []
         for reply in await self._ask(Question("about")):
@@ -199,9 +200,11 @@ class Endpoint:
             if len(idents) > 1:
                 problem = Problem(f"Engine {at}: {problem.message}", problem.hint)
         if len(changed) < len(idents):
-            # All or none.
+            # All or none; what goes back is bounded by nothing.
             for at in changed:
-                await self._ask_one(idents[at], Question("change", lease, limits=before[at]))
+                back = Question("change", lease, limits=before[at], anyway=True, back=True)
+                if (refused := (await self._ask_one(idents[at], back)).problem) is not None:
+                    log.error("tputtui: engine %d keeps its limits: %s", at, refused.message)
             raise _Refused(409, problem)
         return Acted(lease, wanted.limits)
 
@@ -244,9 +247,11 @@ class Endpoint:
         self._check_token(request)
         question.lease = request.headers.get(LEASE, "")
         replies = await self._ask(question)
-        for reply in replies:
-            if reply.problem is not None:
-                raise _Refused(409, reply.problem)
+        problem = next((each.problem for each in replies if each.problem is not None), None)
+        if problem is not None:
+            if question.what == "pause":
+                await self._ask(Question("resume", question.lease))  # all or none
+            raise _Refused(409, problem)
         acted = [reply.acted for reply in replies if reply.acted is not None]
         return Acted(question.lease, acted[0].limits, sum(each.preempted for each in acted))
 
@@ -263,18 +268,19 @@ class Endpoint:
         )  # fmt: skip
 
     async def _ask_one(self, ident: Any, question: Question) -> Reply:
+        """What it answers; a problem where it does not."""
         text = msgspec.json.encode(question).decode()
-        told = await self._core._call_utility_async(NAME, text, engine=ident)
-        return msgspec.json.decode(told, type=Reply)
+        try:
+            answer = await self._core._call_utility_async(NAME, text, engine=ident)
+        except Exception as error:
+            return Reply(problem=Problem(f"The engine does not answer: {error}."))
+        return msgspec.json.decode(answer, type=Reply)
 
     async def _keep_looking(self) -> None:
         """While somebody controls: an idle engine notices as well that a lease has run out."""
         while True:
             await asyncio.sleep(HOLD_S / 4)
-            try:
-                replies = await self._ask(Question("about"))
-            except Exception:
-                return  # The engines are gone.
+            replies = await self._ask(Question("about"))
             if not any(reply.engine and reply.engine.holder for reply in replies):
                 return
 
@@ -300,15 +306,16 @@ class Endpoint:
     async def _send_ended(self) -> None:
         """Hand requests that have ended to the first engine while somebody reads them there.
 
-        While nobody does, that is asked now and then, and the newest are kept.
+        While nobody does, it is asked a few times, and again after the next request that ends; the
+        newest are kept.
         """
-        read = False
-        while self._requests:
+        read, left = False, _ASKED_TIMES
+        while self._requests and left:
             await asyncio.sleep(_SENT_EVERY_S if read else _UNREAD_EVERY_S)
+            left = _ASKED_TIMES if read else left - 1
             rows = [list(row) for row in self._requests] if read else []
-            try:
-                reply = await self._ask_one(self._idents()[0], Question("ended", rows=rows))
-            except Exception:
+            reply = await self._ask_one(self._idents()[0], Question("ended", rows=rows))
+            if reply.problem is not None:
                 return  # The engine is gone.
             read = reply.acted is not None and reply.acted.preempted > 0
             for _ in range(min(len(rows), len(self._requests)) if read else 0):

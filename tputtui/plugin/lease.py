@@ -57,7 +57,7 @@ class Lease:
         return bool(self.holder) and self._clock() >= self._until_s
 
 
-_BOUND = re.compile(r"\s*([a-z_-]+)\s*=\s*(\d+)\s*\.\.\s*(\d+)\s*")
+_BOUND = re.compile(r"\s*([a-z_-]+)\s*=\s*(\d{1,12})\s*\.\.\s*(\d{1,12})\s*")
 
 
 def parse_bounds(text: str) -> dict[str, tuple[int, int]]:

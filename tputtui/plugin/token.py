@@ -25,12 +25,13 @@ class ControlToken:
         if not named:
             self.why_not = f"The server was started without {VARIABLE}: it can only be watched."
             return
-        path = Path(named).expanduser()
         try:
+            path = Path(named).expanduser()
             mode = path.stat().st_mode
             self._token = path.read_bytes().strip()
-        except OSError as error:
-            self.why_not = f"{VARIABLE} cannot be read: {error.strerror or error}."
+        except (OSError, RuntimeError) as error:
+            why = getattr(error, "strerror", None) or error
+            self.why_not = f"{VARIABLE} cannot be read: {why}."
             return
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             self._token = b""

@@ -33,6 +33,9 @@ class Asked:
 
     def follow(self, status: Status) -> bool:
         """Take over an engine that has just come up, with its limits; whether one has."""
+        if self.knobs is not None and self.knobs is status.refused_knobs:
+            # A server refused them: what stands is what is in force.
+            self.knobs = status.knobs
         facts = status.facts
         if facts is None or facts is self._facts or status.state not in SERVING:
             return False

@@ -156,5 +156,7 @@ class Steering:
             if setting.load != self._helm.load:
                 self._helm.put_load(setting.load, difference(self._helm.load, setting.load))
             return f"Booting the engine of {what}."
+        if setting == self.experiments.setting and not self.experiments.under_way:
+            return "Already there."
         self._changing.about_to(what, "Another setting was chosen.")
         return self._helm.put_on(setting, what) or "Already there."

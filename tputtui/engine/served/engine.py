@@ -136,6 +136,9 @@ class ServedEngine:
         over = not running and not waiting
         gaps = self._pooled(tick.gaps, now_s, over)
         if self._seen is not None:
+            if self._inside.lost_control:
+                # The limits are back at what stood before: what is measured is not of these.
+                raise EngineError(self._inside.lost_control, "Boot again (b) takes control anew.")
             self._gaps_kept += gaps
             samples = self._seen.take(tick.tokens, now_s)
             if not samples:
@@ -165,11 +168,11 @@ class ServedEngine:
     def apply(self, knobs: Knobs) -> list[Ended]:
         """Set the limits that the server can change. Raises KnobError if it refuses."""
         if self._seen is not None:
+            if self._inside.lost_control:
+                raise KnobError(self._inside.lost_control)
             old = self._knobs.as_dict()
             changed = {name: n for name, n in knobs.as_dict().items() if n != old[name]}
             if changed:
-                if self._inside.lost_control:
-                    raise KnobError(self._inside.lost_control)
                 self._inside.change(changed)
             self._knobs = knobs
             return []

@@ -12,6 +12,7 @@ import logging
 import math
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
@@ -34,6 +35,8 @@ from tputtui.engine.wire import (
     Take,
 )
 from tputtui.errors import KnobError, TputError, UsageError
+from tputtui.knobs import Knobs
+from tputtui.measure.samples import STEP
 
 __all__ = ["Inside", "person"]
 
@@ -41,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 _MOST_BYTES = 1 << 20
 _AGAIN_S = 1.0
+_KEPT_BATCHES = 600
+"""A minute of one engine's, where nobody takes them."""
 
 
 class Inside:
@@ -56,7 +61,7 @@ class Inside:
         self._clock = clock
         self._lease = ""
         self._lock = threading.Lock()
-        self._arrived: list[StepBatch] = []
+        self._arrived: deque[StepBatch] = deque(maxlen=_KEPT_BATCHES)
         self._others: dict[int, int] = {}
         self._offsets: dict[int, float] = {}
         self._tasks: list[Future[None]] = []
@@ -74,7 +79,8 @@ class Inside:
             about = msgspec.json.decode(text, type=Offer)
         except msgspec.MsgspecError:
             return None
-        if about.version == VERSION and about.engines:
+        named = all(each.limits.keys() == set(Knobs.__annotations__) for each in about.engines)
+        if about.version == VERSION and about.engines and named:
             self.about = about
         return self.about
 
@@ -100,7 +106,7 @@ class Inside:
         """Put limits in force on every engine. Raises KnobError where the server refuses them."""
         try:
             self._acted("PATCH", "limits", LimitChange(dict(limits)))
-        except UsageError as error:
+        except TputError as error:  # also of a server that answers too slowly
             raise KnobError(error.message, error.hint) from None
 
     def act(self, what: str) -> int:
@@ -119,7 +125,8 @@ class Inside:
     def arrived(self) -> list[StepBatch]:
         """What has come since this was last asked."""
         with self._lock:
-            arrived, self._arrived = self._arrived, []
+            arrived = list(self._arrived)
+            self._arrived.clear()
         return arrived
 
     @property
@@ -153,9 +160,10 @@ class Inside:
         while self._lease:
             await asyncio.sleep(RENEW_S)
             with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
-                status, text = await self._link.answer(
-                    "PUT", f"{PATH}/control", None, self._headers(), _MOST_BYTES
-                )
+                async with asyncio.timeout(2 * RENEW_S):  # a link that was dropped says nothing
+                    status, text = await self._link.answer(
+                        "PUT", f"{PATH}/control", None, self._headers(), _MOST_BYTES
+                    )
                 if status in (403, 409) and self._lease:
                     self.lost_control, self._lease = _problem(text, status)[0], ""
 
@@ -176,11 +184,15 @@ class Inside:
         except msgspec.MsgspecError:
             logger.warning("steps: %r", line[:200])
             return
+        if any(len(row) != len(STEP) for row in steps.rows):
+            logger.warning("steps of another plugin: %r", line[:200])
+            return
         offset_s = now_s - steps.now_s
         # The quickest journey tells best how far the clocks are apart.
         self._offsets[steps.engine] = min(self._offsets.get(steps.engine, math.inf), offset_s)
         with self._lock:
-            self._arrived.append(steps)
+            if steps.rows or steps.lost:
+                self._arrived.append(steps)
             self._others[steps.engine] = steps.others
 
 

@@ -261,7 +261,10 @@ class Link:
         """As `ask`, on the loop. Raises aiohttp.ClientError."""
         assert self._session is not None
         url = f"{self._address.url}{route}"
-        async with self._session.request(method, url, json=values, headers=headers) as answer:
+        ask = self._session.request(
+            method, url, json=values, headers=headers, allow_redirects=False
+        )
+        async with ask as answer:
             return answer.status, (await answer.text())[:most]
 
     async def lines(self, route: str, most: int) -> AsyncIterator[bytes]:
@@ -271,8 +274,9 @@ class Link:
         """
         assert self._session is not None
         url = f"{self._address.url}{route}"
-        async with self._session.get(url, read_bufsize=most) as answer:
-            answer.raise_for_status()
+        async with self._session.get(url, read_bufsize=most, allow_redirects=False) as answer:
+            if answer.status != 200:
+                raise ValueError(f"the server answered {answer.status}")
             async for line in answer.content:
                 yield line
 

@@ -6,6 +6,7 @@ tokens are those of our own, so that every figure of throughput is about the loa
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from tputtui.engine.served.inside import Inside
@@ -13,6 +14,8 @@ from tputtui.engine.wire import StepBatch
 from tputtui.measure.samples import STEP, StepSample
 
 __all__ = ["SeenSteps"]
+
+logger = logging.getLogger(__name__)
 
 _LATE_S = 1.0
 """Steps that have not come by then were lost."""
@@ -34,6 +37,7 @@ class SeenSteps:
         self._engines = engines
         self._own_tokens = 0
         self._sample_end_s = self._came_s = 0.0
+        self._end_s: dict[int, float] = {}
         self.last: dict[int, StepSample] = {}
         self.lost = 0
 
@@ -46,10 +50,15 @@ class SeenSteps:
         self._own_tokens += own_tokens
         if own_tokens:
             self._came_s = now_s
-        arrived = [steps for steps in self._inside.arrived() if steps.rows]
+        arrived = self._inside.arrived()
+        if lost := sum(steps.lost for steps in arrived):
+            self.lost += lost
+            logger.warning("%d steps were not fetched in time", lost)
+        arrived = [steps for steps in arrived if steps.rows]
         if not arrived:
+            if not self.awaits(now_s):
+                self._own_tokens = 0  # Their steps were lost: they are of no later one.
             return []
-        self.lost += sum(steps.lost for steps in arrived)
         made = [self._samples(steps) for steps in arrived]
         for steps, samples in zip(arrived, made, strict=True):
             self.last[steps.engine] = samples[-1]
@@ -59,12 +68,18 @@ class SeenSteps:
         return self._with_own_tokens(rows)
 
     def _samples(self, steps: StepBatch) -> list[StepSample]:
-        rows = (StepSample(*row) for row in steps.rows)  # type: ignore[arg-type]
-        return [row._replace(end_s=self._inside.here_s(steps.engine, row.end_s)) for row in rows]
+        samples = []
+        for row in steps.rows:
+            sample = StepSample(*row)  # type: ignore[arg-type]
+            # A journey that is quicker than all before moves the clocks; time goes on all the same.
+            end_s = self._inside.here_s(steps.engine, sample.end_s)
+            end_s = self._end_s[steps.engine] = max(end_s, self._end_s.get(steps.engine, end_s))
+            samples.append(sample._replace(end_s=end_s))
+        return samples
 
     def _together(self, rows: Sequence[StepSample]) -> StepSample:
-        """StepBatch of several engines as one: totals, over the time that they took together."""
-        end_s = max(row.end_s for row in rows)
+        """Steps of several engines as one: totals, over the time that they took together."""
+        end_s = max(self._sample_end_s, *(row.end_s for row in rows))
         now = list(self.last.values())
         values = dict.fromkeys(STEP, 0.0)
         values |= {name: sum(getattr(row, name) for row in now) for name in _SUMMED}

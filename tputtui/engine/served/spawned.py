@@ -8,6 +8,7 @@ no other process is told of, and our plugin inside it. It ends with us, however 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import secrets
 import shutil
@@ -87,15 +88,16 @@ class SpawnedEngine:
         self._start(resolved, key, token, port)
         base = f"http://127.0.0.1:{port}"
         self._wait(base, report)
-        # Each front has read the token by now: where we are killed, it lies about no longer.
-        self._forget_token()
+        if not any(name in {**resolved.args, **self._serve} for name in _SEVERAL_FRONTS):
+            # It has been read by now: where we are killed, it lies about no longer.
+            self._forget_token()
         (address,) = parse_addresses([base])
         access = Access({"Authorization": f"Bearer {key}"})
         self._inner = ServedEngine(address, access, token, self._clock)
         facts = self._inner.boot(EngineSpec(f"server:{base}"), report)
         if not facts.engines or "max_num_seqs" in facts.fixed:
             raise EngineError(
-                "The server came up without our plugin.",
+                f"The server's limits cannot be changed: {facts.fixed['max_num_seqs']}.",
                 "tputtui has to be installed where vLLM is; the log says which plugins it found.",
             )
         return replace(
@@ -192,25 +194,27 @@ class SpawnedEngine:
         while True:
             if (code := self._process.poll()) is not None:
                 raise cause_of(code, "vLLM's server")
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, http.client.HTTPException):
                 _get(f"{base}/health", {}, _HEALTH_S)
                 return
             time.sleep(_LOOK_S)
 
     def _arguments(self, base: str, key: str) -> tuple[Argument, ...]:
         """What another boot can be given, as the server's own parser tells it; none if it fails."""
-        with contextlib.suppress(OSError, msgspec.MsgspecError):
+        with contextlib.suppress(OSError, http.client.HTTPException, msgspec.MsgspecError):
             head = {"Authorization": f"Bearer {key}"}
             answer = _get(f"{base}{PATH}/arguments", head, 10 * _HEALTH_S)
             return msgspec.json.decode(answer, type=tuple[Argument, ...])
         return ()
 
 
+_SEVERAL_FRONTS = ("api_server_count", "data_parallel_size")
+"""With either, other API servers may come up after the first, and read the token then."""
 _KEPT = ("api_server_count", "chat_template", "tool_call_parser", "enable_auto_tool_choice")
 """Flags of the HTTP server that change how it serves; its address and keys are ours here."""
 _NOT_THEIRS = (
     # What our adapter sets for an engine in this process.
-    "VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_CONFIGURE_LOGGING", "TQDM_DISABLE",
+    "VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_CONFIGURE_LOGGING", "TQDM_DISABLE", "TPUTTUI_BOUNDS",
 )  # fmt: skip
 
 

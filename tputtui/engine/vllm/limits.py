@@ -115,6 +115,10 @@ class LiveLimits:
             floor = max(self._knobs.max_num_seqs, len(scheduler.running), 1)
             scheduler.max_num_running_reqs = min(self._slots, floor)
 
+    def give_slots_back(self) -> None:
+        """Let the batch have every slot booted, where `before_schedule` is called no more."""
+        self._scheduler.max_num_running_reqs = self._slots
+
     def preempt(self) -> int:
         """Move the newest requests above `max_num_seqs` back to the queue; return how many."""
         running = self._scheduler.running
