@@ -62,6 +62,12 @@ def test_tokens_whose_steps_are_under_way_are_waited_for_and_not_for_ever() -> N
     told.come(step(6.9, 7))
     assert told.seen.take(0, 100.5)[0].generated_tokens == 7
     assert not told.seen.awaits(100.6)
+    # Those whose steps never come are counted once, and with no later step.
+    assert told.seen.take(5, 101.0) == []
+    (row,) = told.seen.take(0, 102.5)
+    assert (row.generated_tokens, row.decode_tokens, row.max_num_seqs) == (5, 0, 64)
+    told.come(step(7.9, 7))
+    assert told.seen.take(0, 102.6)[0].generated_tokens == 0
 
 
 def test_several_engines_are_one_row_of_totals() -> None:

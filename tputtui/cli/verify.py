@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from tputtui.headless.running import Interrupted
     from tputtui.profile import EngineSpec, Profile
     from tputtui.profile.evidence import Evidence, Measured
+
+    Measure = Callable[..., tuple[Measured | None, int]]
+    """Measures the engine, booted as a spec if one is given; without figures, the exit code."""
 
 __all__ = ["parser", "run"]
 
@@ -82,6 +86,7 @@ def _verify(
     from tputtui.errors import UsageError
     from tputtui.experiments.verifying import check_real
     from tputtui.export.startup import start_up
+    from tputtui.headless.running import Interrupted
 
     options.profile = str(source)
     asked = asked_of(options, [])
@@ -100,12 +105,16 @@ def _verify(
         raise UsageError(start.refused)
     exact = msgspec.structs.replace(base, engine=start.spec, evidence=None)
     with Headless(
-        asked, duration_s, quiet=options.quiet, profile=exact if known else base
+        asked, duration_s, quiet=options.quiet, profile=exact if known or served else base
     ) as headless:
         for note in start.notes:
             headless.say(note)
-        run = _served if served else _both
-        evidence, code = run(headless, base, start.spec, known, duration_s, options.quiet)
+        interrupted = Interrupted(lambda: headless.say("left at once"))
+        measure = partial(_measured, headless, duration_s, interrupted, options.quiet)
+        if served:
+            evidence, code = _served(headless, base, start.spec, measure)
+        else:
+            evidence, code = _both(headless, base, start.spec, known, measure)
         if evidence is None:
             return headless.leave(code)
         # Each of the two is written even if the other cannot be.
@@ -124,15 +133,11 @@ def _both(
     base: Profile,
     exact: EngineSpec,
     known: Measured | None,
-    duration_s: float,
-    quiet: bool,
+    measure: Measure,
 ) -> tuple[Evidence | None, int]:
     """Figures as tuned (`known`, or measured first) and as verified; without them, an exit code."""
     from tputtui.frame.proof import compared
-    from tputtui.headless.running import Interrupted
 
-    interrupted = Interrupted(lambda: headless.say("left at once"))
-    measure = partial(_measured, headless, duration_s, interrupted, quiet)
     if known is None:
         headless.say("measuring the tuned setting first")
         known, code = measure()
@@ -140,7 +145,7 @@ def _both(
             return None, code
         headless.session.steer.engine.boot_with(exact.args, dict(base.knobs), only=True)
     headless.say("measuring with exactly these values booted")
-    again, code = measure(spec=exact)
+    again, code = measure(exact)
     return (compared(known, again) if again is not None else None), code
 
 
@@ -158,20 +163,13 @@ def _check_served(base: Profile, source: Path, *, anew: bool) -> None:
 
 
 def _served(
-    headless: Headless,
-    base: Profile,
-    exact: EngineSpec,
-    known: Measured | None,
-    duration_s: float,
-    quiet: bool,
+    headless: Headless, base: Profile, exact: EngineSpec, measure: Measure
 ) -> tuple[Evidence | None, int]:
     """The evidence with a server's figures; without them, an exit code."""
     from tputtui.frame.proof import as_served
-    from tputtui.headless.running import Interrupted
 
-    interrupted = Interrupted(lambda: headless.say("left at once"))
     headless.say("measuring vLLM's own server with exactly these values")
-    figures, code = _measured(headless, duration_s, interrupted, quiet, exact)
+    figures, code = measure(exact)
     assert base.evidence is not None
     return (as_served(base.evidence, figures) if figures is not None else None), code
 

@@ -20,7 +20,8 @@ logger = logging.getLogger(__name__)
 _LATE_S = 1.0
 """Steps that have not come by then were lost."""
 
-_SUMMED = ("running", "waiting", "max_num_seqs", "max_num_batched_tokens", "kv_blocks")
+_LIMITS = ("max_num_seqs", "max_num_batched_tokens", "kv_blocks")
+_SUMMED = ("running", "waiting", *_LIMITS)
 _COUNTED = ("prefill_tokens", "decode_tokens", "cached_tokens", "looked_up_tokens", "preemptions",
             "context_tokens")  # fmt: skip
 
@@ -36,29 +37,30 @@ class SeenSteps:
         self._inside = inside
         self._engines = engines
         self._own_tokens = 0
-        self._sample_end_s = self._came_s = 0.0
+        self._sample_end_s = self._since_s = 0.0
         self._end_s: dict[int, float] = {}
         self.last: dict[int, StepSample] = {}
         self.lost = 0
 
     def awaits(self, now_s: float) -> bool:
         """Whether the steps of tokens that have come are still on their way."""
-        return bool(self._own_tokens) and now_s - self._came_s < _LATE_S
+        return bool(self._own_tokens) and now_s - self._since_s < _LATE_S
 
     def take(self, own_tokens: int, now_s: float) -> list[StepSample]:
         """The steps that have arrived; own_tokens: ours that came since this was last called."""
+        if not self._own_tokens:
+            self._since_s = now_s
         self._own_tokens += own_tokens
-        if own_tokens:
-            self._came_s = now_s
         arrived = self._inside.arrived()
         if lost := sum(steps.lost for steps in arrived):
             self.lost += lost
             logger.warning("%d steps were not fetched in time", lost)
         arrived = [steps for steps in arrived if steps.rows]
         if not arrived:
-            if not self.awaits(now_s):
-                self._own_tokens = 0  # Their steps were lost: they are of no later one.
-            return []
+            if self.awaits(now_s) or not self._own_tokens:
+                return []
+            # Their steps were lost: they are counted all the same, and with no later one.
+            return self._with_own_tokens([self._no_step(now_s)])
         made = [self._samples(steps) for steps in arrived]
         for steps, samples in zip(arrived, made, strict=True):
             self.last[steps.engine] = samples[-1]
@@ -66,6 +68,15 @@ class SeenSteps:
         if self._engines > 1:
             rows = [self._together(rows)]
         return self._with_own_tokens(rows)
+
+    def _no_step(self, now_s: float) -> StepSample:
+        """A sample in which nothing was scheduled, under the limits of the newest one."""
+        values = dict.fromkeys(STEP, 0.0)
+        if self.last:
+            now = list(self.last.values())
+            values |= {name: sum(getattr(row, name) for row in now) for name in _LIMITS}
+        values["end_s"] = now_s
+        return StepSample(**values)  # type: ignore[arg-type]
 
     def _samples(self, steps: StepBatch) -> list[StepSample]:
         samples = []
