@@ -124,7 +124,7 @@ def plugin_cost(running: int, steps: int) -> float:
         host.run_pass()
         if step >= WARM_UP:
             costs.append((took["outer"] - took["inner"]) / 1000)
-    if core._count < steps:
+    if core._rows.count < steps:
         raise SystemExit("the hooks were taken off")
     session.steer.load.stop()
     host.run_pass()

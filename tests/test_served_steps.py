@@ -27,7 +27,7 @@ class Told:
         return self.now_s
 
     def come(self, *rows: StepSample, engine: int = 0, now_s: float = 7.0, others: int = 0) -> None:
-        batch = StepBatch(engine, now_s, 0, [list(row) for row in rows], others=others)
+        batch = StepBatch(now_s, 0, [list(row) for row in rows], others=others, engine=engine)
         self.inside._came(msgspec.json.encode(batch))
 
 

@@ -41,7 +41,6 @@ class CoreFacts(msgspec.Struct, omit_defaults=True):
     holder: who controls it, in words; empty for nobody. paused: whether it runs no steps.
     """
 
-    engine: int
     ceilings: dict[str, int]
     booted: dict[str, int]
     limits: dict[str, int]
@@ -54,6 +53,8 @@ class CoreFacts(msgspec.Struct, omit_defaults=True):
     vocab_size: int = 0
     holder: str = ""
     paused: bool = False
+    engine: int = 0
+    """Its place among the server's engines."""
 
 
 class Control(msgspec.Struct, omit_defaults=True):
@@ -83,7 +84,6 @@ class StepBatch(msgspec.Struct, omit_defaults=True):
     requests of other people under way.
     """
 
-    engine: int
     now_s: float
     next: int
     rows: list[list[float]]
@@ -91,6 +91,8 @@ class StepBatch(msgspec.Struct, omit_defaults=True):
     limits: dict[str, int] = {}
     holder: str = ""
     others: int = 0
+    engine: int = 0
+    """As in CoreFacts."""
 
 
 class Requests(msgspec.Struct):

@@ -12,9 +12,7 @@ import contextlib
 import logging
 import os
 import time
-from collections import deque
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 import msgspec
@@ -25,6 +23,7 @@ from tputtui.engine.wire import OURS, Acted, CoreFacts, Problem, Requests, StepB
 from tputtui.errors import TputError, UsageError
 from tputtui.knobs import differing
 from tputtui.plugin.lease import Lease, parse_bounds, within
+from tputtui.plugin.ring import Ring
 
 __all__ = ["Core", "Question", "Reply", "answer"]
 
@@ -60,6 +59,10 @@ class Reply(msgspec.Struct, omit_defaults=True):
     engine: CoreFacts | None = None
     steps: StepBatch | None = None
     requests: Requests | None = None
+    read: bool = False
+    """Whether somebody reads the requests that end."""
+    before: dict[str, int] = {}
+    """The limits that a change has left, of those that it names."""
     acted: Acted | None = None
     problem: Problem | None = None
 
@@ -107,10 +110,8 @@ class Core:
             log.warning("tputtui: %s Nothing can be changed here.", error.message)
         self._paused = False
         self.failed = ""
-        self._rows: deque[tuple[float, ...]] = deque(maxlen=_KEPT_STEPS)
-        self._count = 0
-        self._ended: deque[list[float | int | str | None]] = deque(maxlen=_KEPT_REQUESTS)
-        self._ended_count = 0
+        self._rows: Ring[tuple[float, ...]] = Ring(_KEPT_STEPS)
+        self._ended: Ring[list[float | int | str | None]] = Ring(_KEPT_REQUESTS)
         self._read_s = -_UNWATCHED_S
         self._asked_s = clock()
         self._watch: _Watch | None = None
@@ -128,7 +129,7 @@ class Core:
             case "steps":
                 return Reply(steps=self._steps(question.since))
             case "ended":
-                return Reply(acted=Acted(preempted=int(self._take_ended(question.rows))))
+                return Reply(read=self._take_ended(question.rows))
             case "requests":
                 return Reply(requests=self._requests(question.since))
             case "take":
@@ -139,16 +140,18 @@ class Core:
                 self._lease.check(question.lease)
                 self._release(keep=question.keep, why="control was given back")
             case "change":
-                self._check(question)
-                self._change(question)
+                self._lease.check(question.lease)
+                before = self._change(question)
+                acted = Acted(question.lease, self._limits.knobs.as_dict())
+                return Reply(before=before, acted=acted)
             case "preempt":
-                self._check(question)
+                self._lease.check(question.lease)
                 self._spare_others(question, "they would wait, and compute their prompts anew")
                 preempted = self._limits.preempt()
                 self._note(f"{preempted} sequences preempted now")
                 return Reply(acted=Acted(preempted=preempted))
             case "reset_prefix_cache":
-                self._check(question)
+                self._lease.check(question.lease)
                 self._spare_others(question, "those that run would compute their prompts anew")
                 emptied = self._limits.reset_prefix_cache()
                 if emptied is None:
@@ -156,7 +159,7 @@ class Core:
                 self._note(f"prefix cache emptied, {emptied} sequences preempted for it")
                 return Reply(acted=Acted(preempted=emptied))
             case "pause" | "resume":
-                self._check(question)
+                self._lease.check(question.lease)
                 if question.what == "pause":
                     self._spare_others(question, "they would stand still")
                 self._pause(question.what == "pause")
@@ -174,9 +177,6 @@ class Core:
     def _about(self) -> CoreFacts:
         config, limits = self._config, self._limits
         return CoreFacts(
-            engine=config.parallel_config.data_parallel_index
-            if hasattr(config.parallel_config, "data_parallel_index")
-            else config.parallel_config.data_parallel_rank,
             ceilings=limits.ceilings.as_dict(),
             booted=limits.booted.as_dict(),
             limits=limits.knobs.as_dict(),
@@ -195,15 +195,12 @@ class Core:
         self._check_works()
         if self._watch is None:
             self._watch = _Watch(self)
-        if since < 0 or since > self._count:
-            since = self._count  # from now on; or the engine is a new one
-        kept = min(len(self._rows), self._count - since)
+        rows, lost = self._rows.since(since)
         return StepBatch(
-            engine=self._config.parallel_config.data_parallel_rank,
             now_s=self._clock(),
-            next=self._count,
-            lost=self._count - since - kept,
-            rows=[list(row) for row in islice(self._rows, len(self._rows) - kept, None)],
+            next=self._rows.count,
+            lost=lost,
+            rows=[list(row) for row in rows],
             limits=self._limits.knobs.as_dict(),
             holder=self._lease.holder,
             others=self._others(),
@@ -214,15 +211,12 @@ class Core:
         read = self._clock() - self._read_s < _UNWATCHED_S
         if read:
             self._ended.extend(rows)
-            self._ended_count += len(rows)
         return read
 
     def _requests(self, since: int) -> Requests:
         self._read_s = self._clock()
-        if since < 0 or since > self._ended_count:
-            since = self._ended_count
-        kept = min(len(self._ended), self._ended_count - since)
-        return Requests(self._ended_count, list(islice(self._ended, len(self._ended) - kept, None)))
+        rows, _ = self._ended.since(since)
+        return Requests(self._ended.count, rows)
 
     # -- what changes something --------------------------------------------------------------
 
@@ -231,9 +225,6 @@ class Core:
             raise UsageError(self._why_not, "The server's operator sets it.")
         self._lease.take(question.lease, question.holder, self._limits.knobs)
         self._note("took control")
-
-    def _check(self, question: Question) -> None:
-        self._lease.check(question.lease)
 
     def _others(self) -> int:
         """Requests under way that are not sent by a board of ours."""
@@ -251,21 +242,24 @@ class Core:
         if self.failed:
             raise UsageError(self.failed, "The server's log says why; it serves without us.")
 
-    def _change(self, question: Question) -> None:
+    def _change(self, question: Question) -> dict[str, int]:
+        """Put limits in force; what stood before, of those that are named."""
         self._check_works()
         old, limits = self._limits.knobs, self._limits
         before = self._lease.before or limits.booted
         back = {name for name, n in question.limits.items() if before.as_dict().get(name) == n}
         bounds = {} if question.back else {k: b for k, b in self._bounds.items() if k not in back}
         new = within(old, question.limits, limits.ceilings, self._fixed, bounds)
+        left = {name: old.get(name) for name in question.limits}
         if new == old:
-            return
+            return left
         if new.num_gpu_blocks < old.num_gpu_blocks:
             self._spare_others(question, "some would wait for room in the KV cache")
         if self._watch is None:
             self._watch = _Watch(self)
         limits.apply(new)
         self._note(differing(old, new))
+        return left
 
     def _pause(self, pause: bool) -> None:
         if pause == self._paused:
@@ -325,7 +319,6 @@ class Core:
                 host_s, done.context, limits.kv_blocks,
             )
         )  # fmt: skip
-        self._count += 1
 
     def unwatched(self, now_s: float) -> bool:
         """Whether nobody has asked for a while, and nothing is changed: the hooks can go."""

@@ -105,14 +105,17 @@ class Endpoint:
     # -- routes ------------------------------------------------------------------------------
 
     async def _about(self, request: Any) -> Any:
-        engines = [reply.engine for reply in await self._ask(Question("about"))]
+        engines = []
+        for at, reply in enumerate(await self._ask(Question("about"))):
+            if reply.engine is not None:
+                reply.engine.engine = at
+                engines.append(reply.engine)
         import vllm
 
         why = self._token.why_not
         return Offer(
-            VERSION, __version__, vllm.__version__, self._model,
-            [engine for engine in engines if engine is not None], Control(not why, why),
-        )  # fmt: skip
+            VERSION, __version__, vllm.__version__, self._model, engines, Control(not why, why)
+        )
 
     async def _steps(self, request: Any) -> Any:
         """New steps of every engine, a JSON document a line, until the client hangs up."""
@@ -184,27 +187,20 @@ class Endpoint:
     async def _change(self, request: Any) -> Any:
         self._check_token(request)
         wanted = await _body(request, LimitChange)
-        lease = request.headers.get(LEASE, "")
-        idents, before, changed = self._idents(), [], []
-        for reply in await self._ask(Question("about")):
-            if reply.engine is None:
-                raise _Refused(409, reply.problem or Problem("An engine does not answer."))
-            before.append({name: reply.engine.limits[name] for name in wanted.limits
-                           if name in reply.engine.limits})  # fmt: skip
-        question = Question("change", lease, limits=wanted.limits)
-        for at, reply in enumerate(await self._ask(question)):
-            if reply.problem is None:
-                changed.append(at)
-                continue
-            problem = reply.problem
+        lease, idents = request.headers.get(LEASE, ""), self._idents()
+        replies = await self._ask(Question("change", lease, limits=wanted.limits))
+        refused = {at: each.problem for at, each in enumerate(replies) if each.problem is not None}
+        if refused:
+            # All or none; what goes back is bounded by nothing.
+            for at, reply in enumerate(replies):
+                if at in refused:
+                    continue
+                back = Question("change", lease, limits=reply.before, anyway=True, back=True)
+                if (kept := (await self._ask_one(idents[at], back)).problem) is not None:
+                    log.error("tputtui: engine %d keeps its limits: %s", at, kept.message)
+            at, problem = next(iter(refused.items()))
             if len(idents) > 1:
                 problem = Problem(f"Engine {at}: {problem.message}", problem.hint)
-        if len(changed) < len(idents):
-            # All or none; what goes back is bounded by nothing.
-            for at in changed:
-                back = Question("change", lease, limits=before[at], anyway=True, back=True)
-                if (refused := (await self._ask_one(idents[at], back)).problem) is not None:
-                    log.error("tputtui: engine %d keeps its limits: %s", at, refused.message)
             raise _Refused(409, problem)
         return Acted(lease, wanted.limits)
 
@@ -317,7 +313,7 @@ class Endpoint:
             reply = await self._ask_one(self._idents()[0], Question("ended", rows=rows))
             if reply.problem is not None:
                 return  # The engine is gone.
-            read = reply.acted is not None and reply.acted.preempted > 0
+            read = reply.read
             for _ in range(min(len(rows), len(self._requests)) if read else 0):
                 self._requests.popleft()
 
