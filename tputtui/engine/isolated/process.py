@@ -19,6 +19,7 @@ from typing import Any
 
 from tputtui.engine.orders import Status
 from tputtui.measure.mirror import Delta
+from tputtui.process.group import end_group
 
 __all__ = ["EngineProcess"]
 
@@ -112,12 +113,5 @@ class EngineProcess:
         """Wait for its end, and end the rest of its process group; return its exit status."""
         code = self._process.wait()
         self.connection.close()
-        until_s = time.monotonic() + _GROUP_S
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            # SIGTERM first: one of those processes releases shared memory.
-            os.killpg(self.pid, signal.SIGTERM)
-            while time.monotonic() < until_s:
-                os.killpg(self.pid, 0)
-                time.sleep(0.01)
-            os.killpg(self.pid, signal.SIGKILL)
+        end_group(self.pid, _GROUP_S)
         return code

@@ -12,7 +12,6 @@ import http.client
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +19,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,20 +30,12 @@ from tputtui.attach.access import Access
 from tputtui.attach.address import parse_addresses
 from tputtui.engine import flags, models
 from tputtui.engine.failure import cause_of
-from tputtui.engine.protocol import (
-    Argument,
-    Counts,
-    Ended,
-    EngineFacts,
-    Report,
-    State,
-    StepReport,
-)
+from tputtui.engine.protocol import Argument, EngineFacts, Report, State, StepReport
 from tputtui.engine.served.engine import ServedEngine
+from tputtui.engine.target import SERVER
 from tputtui.engine.wire import PATH
 from tputtui.errors import EngineError
-from tputtui.knobs import Knobs
-from tputtui.load.generator import RequestSpec
+from tputtui.process.group import end_group
 from tputtui.profile import EngineSpec, EngineValue
 from tputtui.redact import conceal
 
@@ -53,10 +44,9 @@ __all__ = ["SpawnedEngine"]
 _LOOK_S = 0.1
 _HEALTH_S = 2.0
 _TERM_S = 20.0
-_KILL_S = 5.0
 
 
-class SpawnedEngine:
+class SpawnedEngine(ServedEngine):
     """Boots `vllm serve` and drives it.
 
     serve: flags of its HTTP server that are not its address. clock: monotonic seconds, the host's.
@@ -68,10 +58,15 @@ class SpawnedEngine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._serve = {key: serve[key] for key in serve if key in _KEPT} if serve else {}
-        self._clock = clock
+        self._key, self._token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+        for secret in (self._key, self._token):
+            conceal(secret)
+        self._port = _free_port()
+        self._base = f"http://127.0.0.1:{self._port}"
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
-        self._inner: ServedEngine | None = None
+        (address,) = parse_addresses([self._base])
+        super().__init__(address, Access(self._head), self._token, clock)
 
     def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
         """Start the server and wait until it serves.
@@ -81,21 +76,13 @@ class SpawnedEngine:
         began_s = self._clock()
         resolved = models.resolve(spec)
         report(State.LOADING, "starting vLLM's server")
-        key, token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
-        for secret in (key, token):
-            conceal(secret)
-        port = _free_port()
-        self._start(resolved, key, token, port)
-        base = f"http://127.0.0.1:{port}"
-        self._wait(base, report)
+        self._start(resolved)
+        self._wait(report)
         if not any(name in {**resolved.args, **self._serve} for name in _SEVERAL_FRONTS):
             # It has been read by now: where we are killed, it lies about no longer.
             self._forget_token()
-        (address,) = parse_addresses([base])
-        access = Access({"Authorization": f"Bearer {key}"})
-        self._inner = ServedEngine(address, access, token, self._clock)
-        facts = self._inner.boot(EngineSpec(f"server:{base}"), report)
-        if not facts.engines or "max_num_seqs" in facts.fixed:
+        facts = super().boot(EngineSpec(f"{SERVER}{self._base}"), report)
+        if "max_num_seqs" in facts.fixed:
             raise EngineError(
                 f"The server's limits cannot be changed: {facts.fixed['max_num_seqs']}.",
                 "tputtui has to be installed where vLLM is; the log says which plugins it found.",
@@ -105,81 +92,51 @@ class SpawnedEngine:
             model=spec.model,
             device=f"vLLM's server, {facts.engines} engines" if facts.engines > 1 else "server",
             boot_s=self._clock() - began_s,
-            arguments=self._arguments(base, key),
+            arguments=self._arguments(),
         )
-
-    def submit(self, request: RequestSpec) -> None:
-        """Send one request."""
-        self._driven.submit(request)
 
     def step(self) -> StepReport:
         """What came in the last milliseconds. Raises EngineError where the server has ended."""
         process = self._process
         if process is not None and (code := process.poll()) is not None:
             raise cause_of(code, "vLLM's server")
-        return self._driven.step()
-
-    def apply(self, knobs: Knobs) -> list[Ended]:
-        """Put limits in force on every engine. Raises KnobError where one refuses."""
-        return self._driven.apply(knobs)
-
-    def end(self, numbers: Iterable[int]) -> list[Ended]:
-        """Hang up on requests."""
-        return self._driven.end(numbers)
-
-    def set_paused(self, paused: bool) -> None:
-        """Pause every engine, or let them go on. Raises TputError."""
-        self._driven.set_paused(paused)
-
-    def preempt(self) -> int:
-        """Preempt what runs above the limit."""
-        return self._driven.preempt()
-
-    def reset_prefix_cache(self) -> int | None:
-        """Empty the prefix cache."""
-        return self._driven.reset_prefix_cache()
-
-    def counts(self) -> Counts:
-        """What streams, what waits, and the KV blocks of all engines."""
-        return self._driven.counts()
+        return super().step()
 
     def shutdown(self) -> None:
         """Hang up, and end the server with all that it has started."""
-        inner, self._inner = self._inner, None
-        if inner is not None:
-            inner.shutdown()
+        super().shutdown()
         process, self._process = self._process, None
         if process is not None:
-            _end(process)
+            end_group(process.pid, _TERM_S, process.poll)
+            process.wait()
         self._forget_token()
 
     # -- inside ------------------------------------------------------------------------------
 
     @property
-    def _driven(self) -> ServedEngine:
-        assert self._inner is not None
-        return self._inner
+    def _head(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._key}"}
 
     def _forget_token(self) -> None:
         folder, self._folder = self._folder, None
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _start(self, spec: EngineSpec, key: str, token: str, port: int) -> None:
+    def _start(self, spec: EngineSpec) -> None:
         self._folder = folder = Path(tempfile.mkdtemp(prefix="tputtui-"))
         file = folder / "control"
         file.touch(mode=0o600)
-        file.write_text(token)
+        file.write_text(self._token)
         plugins = [name for name in os.environ.get("VLLM_PLUGINS", "").split(",") if name]
         environment = {name: text for name, text in os.environ.items() if name not in _NOT_THEIRS}
         environment |= {
             "VLLM_PLUGINS": ",".join([*plugins, "tputtui"]),
             "TPUTTUI_CONTROL_TOKEN_FILE": str(file),
-            "VLLM_API_KEY": key,
+            "VLLM_API_KEY": self._key,
             "VLLM_NO_USAGE_STATS": "1",
         }
         words = ["--model", spec.model, *flags.to_argv(spec.args), *flags.to_argv(self._serve)]
-        words += ["--host", "127.0.0.1", "--port", str(port)]
+        words += ["--host", "127.0.0.1", "--port", str(self._port)]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tputtui.engine.vllm.serve", str(os.getpid()), *words],
             stdin=subprocess.DEVNULL,
@@ -188,22 +145,21 @@ class SpawnedEngine:
             start_new_session=True,
         )
 
-    def _wait(self, base: str, report: Report) -> None:
+    def _wait(self, report: Report) -> None:
         assert self._process is not None
         report(State.LOADING, "vLLM's server loads the model (g shows its log)")
         while True:
             if (code := self._process.poll()) is not None:
                 raise cause_of(code, "vLLM's server")
             with contextlib.suppress(OSError, http.client.HTTPException):
-                _get(f"{base}/health", {}, _HEALTH_S)
+                _get(f"{self._base}/health", {}, _HEALTH_S)
                 return
             time.sleep(_LOOK_S)
 
-    def _arguments(self, base: str, key: str) -> tuple[Argument, ...]:
+    def _arguments(self) -> tuple[Argument, ...]:
         """What another boot can be given, as the server's own parser tells it; none if it fails."""
         with contextlib.suppress(OSError, http.client.HTTPException, msgspec.MsgspecError):
-            head = {"Authorization": f"Bearer {key}"}
-            answer = _get(f"{base}{PATH}/arguments", head, 10 * _HEALTH_S)
+            answer = _get(f"{self._base}{PATH}/arguments", self._head, 10 * _HEALTH_S)
             return msgspec.json.decode(answer, type=tuple[Argument, ...])
         return ()
 
@@ -231,18 +187,3 @@ def _get(url: str, head: dict[str, str], timeout_s: float) -> bytes:
     with opener.open(urllib.request.Request(url, headers=head), timeout=timeout_s) as answer:
         body: Any = answer.read()
         return bytes(body)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, then SIGKILL for whatever is left of its process group."""
-    for number, wait_s in ((signal.SIGTERM, _TERM_S), (signal.SIGKILL, _KILL_S)):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
-        until_s = time.monotonic() + wait_s
-        while time.monotonic() < until_s:
-            process.poll()
-            try:
-                os.killpg(process.pid, 0)
-            except (ProcessLookupError, PermissionError):
-                return
-            time.sleep(0.02)
