@@ -17,6 +17,7 @@ from fcntl import ioctl
 from pathlib import Path
 
 import pexpect
+import psutil
 import pyte
 
 from tests import PATIENCE_S
@@ -166,11 +167,7 @@ class Terminal:
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         assert not left, "processes are left"
-        left_behind = shared_memory() - self._shared
-        if left_behind:
-            # What another program was just making is its own by now; what nobody has stays.
-            time.sleep(1.0)
-            left_behind &= shared_memory()
+        left_behind = left_since(self._shared)
         assert not left_behind, "shared memory is left"
 
 
@@ -205,13 +202,30 @@ def environment(cwd: Path, changed: dict[str, str | None] | None = None) -> dict
 
 
 def shared_memory() -> set[str]:
-    """Segments of shared memory and semaphores that no living process has: nobody ends them.
+    """Segments of shared memory and semaphores that no other program on this machine has.
 
-    Those of other programs on this machine come and go with them.
+    Those of others come and go with them; what this process or one below it has is ours.
     """
     folder = Path("/dev/shm")
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    there = {}
+    for path in folder.glob("*"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            there[path.name] = path.stat().st_ino
+    ours = {each.pid for each in psutil.Process().children(recursive=True)} | {os.getpid()}
+    theirs: set[int] = set()
     for maps in Path("/proc").glob("[0-9]*/maps"):
-        with contextlib.suppress(OSError):
-            there -= set(re.findall(r"/dev/shm/(\S+)", maps.read_text(errors="replace")))
-    return there
+        if int(maps.parent.name) not in ours:
+            with contextlib.suppress(OSError):
+                # By inode: glibc makes a semaphore under another name, which is what stands there.
+                text = maps.read_text(errors="replace")
+                theirs.update(map(int, re.findall(r" (\d+) +/dev/shm/", text)))
+    return {name for name, inode in there.items() if inode not in theirs}
+
+
+def left_since(before: set[str]) -> set[str]:
+    """What there is beyond `before` and stays: what another program is just making becomes its."""
+    left = shared_memory() - before
+    if left:
+        time.sleep(1.0)
+        left &= shared_memory()
+    return left

@@ -25,6 +25,7 @@ import pytest
 
 from tests import PATIENCE_S
 from tests.rig import Rig
+from tests.terminal import left_since, shared_memory
 from tputtui.engine.fake import FakeEngine
 from tputtui.engine.isolated import child
 from tputtui.engine.isolated.host import IsolatedHost
@@ -164,7 +165,7 @@ def start() -> Iterator[Callable[..., Session]]:
     """Starts sessions on an engine in another process; closes them and looks what they left."""
     sessions = []
     ours = set(psutil.Process().children(recursive=True))
-    shared = set(os.listdir("/dev/shm"))
+    shared = shared_memory()
 
     def starts(
         make_engine: Callable[..., Tallied] = Tallied,
@@ -181,7 +182,7 @@ def start() -> Iterator[Callable[..., Session]]:
     for session in sessions:
         session.close(PATIENCE_S)
     assert set(psutil.Process().children(recursive=True)) == ours
-    assert set(os.listdir("/dev/shm")) == shared
+    assert not left_since(shared)
 
 
 def running(session: Session, finished: int = 30) -> None:
