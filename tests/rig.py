@@ -21,12 +21,13 @@ class Rig:
         load: Workload,
         knobs: dict[str, int] | None = None,
         span_s: float = 60.0,
+        kind: type[FakeEngine] = FakeEngine,
         **engine: Any,
     ) -> None:
         self.clock = VirtualTime()
         self.engine_options = engine
         self.session = Session(
-            lambda: FakeEngine(self.clock, **self.engine_options),
+            lambda: kind(self.clock, **self.engine_options),
             Profile(EngineSpec("shape:demo"), load, knobs or {}),
             self.clock,
             span_s=span_s,

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rig import Rig
+from tests.several import TwoEngines
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.history import Bucket, History
@@ -152,3 +153,21 @@ def test_no_panel_is_wider_than_it_may_be_nor_loses_a_figure_in_an_ellipsis(widt
             shown = "".join(text for text, _ in row)
             assert "…" not in shown
             assert width_of(row) <= max(width, 78), shown
+
+
+@pytest.mark.parametrize(("width", "height"), [(38, 12), (58, 12), (58, 30), (100, 40)])
+def test_several_engines_are_told_apart_where_there_is_room(width: int, height: int) -> None:
+    rig = Rig(Workload(ClosedLoop(48), Fixed(100), Fixed(20)), {"max_num_seqs": 30},
+              kind=TwoEngines)  # fmt: skip
+    rig.boot()
+    rig.run(20)
+    frame = rig.session.advance()
+    rows = batch(frame, rig.session.history, width, height)
+    text = plain(rows)
+    assert all(width_of(row) <= width for row in rows)
+    assert text[0].split()[:4] == ["sequences", "30", "/", "60"]
+    (line,) = [row for row in text if row.startswith("2 engines")]
+    assert "7–23 run each  uneven" in line
+    apart = [row.split() for row in text if row.startswith(("0 ", "1 "))]
+    assert len(apart) == (2 if width >= 58 and height >= 30 else 0)
+    assert [row[1:4] for row in apart] in ([], [["23", "/", "30"], ["7", "/", "30"]])

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from tests import PATIENCE_S
 from tests.rig import Rig
+from tests.several import TwoEngines
 from tputtui import profile
 from tputtui.engine.protocol import State
 from tputtui.errors import UsageError
@@ -41,7 +42,7 @@ class Recorded:
     """A run on the deterministic engine whose log is written line by line."""
 
     def __init__(
-        self, path: Path, *, load: Workload | None = None, before_boot: bool = False, **engine: int
+        self, path: Path, *, load: Workload | None = None, before_boot: bool = False, **engine: Any
     ) -> None:
         demo = profile.load(profile.shipped()["demo"])
         self.rig = Rig(load or demo.load, demo.knobs, **engine)
@@ -548,3 +549,18 @@ def test_it_opens_on_the_load_and_ends_on_the_last_board_that_was_seen(tmp_path:
     replay.toggle()
     assert replay.advance().status.state is State.RUNNING
     assert replay.at_s < 10.0
+
+
+def test_the_steps_of_several_engines_are_read_back(tmp_path: Path) -> None:
+    made = Recorded(tmp_path / "two.zst", kind=TwoEngines)
+    made.run(10)
+    seen, played = made.frames[-1], replay_of(made.end().journal.path)
+    played.seek(seen.elapsed_s)
+    again = played.advance()
+    assert again.engines == seen.engines
+    assert len(seen.engines) == 2
+    assert again.binding is not None
+    assert again.binding == seen.binding
+    assert again.binding.engines.endswith("of 2 engines")
+    for name in ("tokens_frac", "sequences_frac", "busy_frac", "kv_frac"):
+        assert same(getattr(again.figures, name), getattr(seen.figures, name), rel=2e-3)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import msgspec
+import numpy as np
 import pytest
 
 from tputtui.attach.access import Access
@@ -11,7 +15,10 @@ from tputtui.engine.served.inside import Inside
 from tputtui.engine.served.link import Link
 from tputtui.engine.served.seen import SeenSteps
 from tputtui.engine.wire import StepBatch
-from tputtui.measure.samples import StepSample
+from tputtui.measure.binding import Binding, Bound, in_common
+from tputtui.measure.recorder import Recorder
+from tputtui.measure.samples import Accounting, EngineLoad, StepSample, above
+from tputtui.measure.window import figures
 
 
 class Told:
@@ -26,8 +33,8 @@ class Told:
     def clock(self) -> float:
         return self.now_s
 
-    def come(self, *rows: StepSample, engine: int = 0, now_s: float = 7.0, others: int = 0) -> None:
-        batch = StepBatch(now_s, 0, [list(row) for row in rows], others=others, engine=engine)
+    def come(self, *rows: StepSample, now_s: float = 7.0, **more: Any) -> None:
+        batch = StepBatch(now_s, 0, [list(row) for row in rows], **more)
         self.inside._came(msgspec.json.encode(batch))
 
 
@@ -88,3 +95,61 @@ def test_a_line_that_is_none_is_passed_over() -> None:
     for line in (b"", b"{", b"[]", b'{"message": "gone"}'):
         told.inside._came(line)
     assert told.seen.take(0, 100.0) == []
+
+
+def test_an_engine_without_a_step_counts_as_it_tells() -> None:
+    told = Told(2)
+    told.come(step(6.9, 4), engine=0, running=4)
+    told.come(step(6.9, 4), engine=1, running=4)
+    told.seen.take(8, 100.0)
+    told.come(engine=1, now_s=7.1)  # idle by now
+    told.come(step(7.0, 4, running=5), engine=0, now_s=7.1, running=5)
+    (row,) = told.seen.take(4, 100.2)
+    assert (row.running, row.max_num_seqs) == (5, 128)
+    assert [each.running for each in told.seen.engines] == [5, 0]
+
+
+def test_the_steps_of_each_engine_are_kept_apart() -> None:
+    told = Told(2)
+    assert told.seen.engines == ()
+    told.come(step(6.8, 4), step(6.9, 4), engine=0, running=3)
+    told.come(step(6.85, 6, running=6), engine=1, running=6)
+    told.seen.take(14, 100.0)
+    apart = told.seen.of_engines()
+    assert {engine: len(rows) for engine, rows in apart.items()} == {0: 2, 1: 1}
+    recorder = Recorder()
+    recorder.add_engine_steps(apart)
+    # Told later than another engine's, and yet the table's time does not turn back.
+    recorder.add_engine_steps({1: [step(50.0, 1)]})
+    first, second = recorder.steps_of_engines(0.0, 200.0)
+    assert (len(first), len(second), recorder.engine_count) == (2, 2, 2)
+    assert (np.diff(recorder.engine_steps.between(0.0)[:, 0]) >= 0).all()
+
+
+def test_shares_and_step_times_of_several_engines_are_of_single_steps() -> None:
+    recorder = Recorder()
+    both = {0: [step(1.0, 4), step(1.1, 4)], 1: [step(1.05, 4)]}
+    recorder.add_step(step(1.1, 12, running=8)._replace(max_num_seqs=128, duration_s=0.2), ())
+    recorder.add_engine_steps(both)
+    seen = figures(recorder, 0.0, 2.0)
+    assert seen.generated_per_s == 6.0
+    assert (seen.step.p50, seen.steps_per_s) == (0.1, 1.5)
+    assert seen.tokens_frac == pytest.approx(14 / 2048)
+    assert seen.sequences_frac == pytest.approx(4 / 64)
+    assert seen.busy_frac == pytest.approx(0.3 / 2 / 2)
+
+
+def test_one_engine_above_its_limit_is_draining_whatever_the_other_does() -> None:
+    books = Accounting(issued=40, running=40)
+    engines = (EngineLoad(30, 0, 0.5, 0.1), EngineLoad(10, 0, 0.5, 0.1))
+    assert above(books, engines, 20) == 10
+    assert above(books, engines, 30) == 0
+    assert above(books, (), 30) == 10
+
+
+def test_what_binds_most_engines_is_named_with_how_many() -> None:
+    full = Binding(Bound.SEQUENCES, 0.5, "64/64 run", "raise it to 128")
+    fuller = replace(full, share=0.9, evidence="full")
+    load = Binding(Bound.LOAD, 0.9, "idle", "+ adds load")
+    assert in_common([full, load, fuller, None]) == replace(fuller, engines="2 of 4 engines")
+    assert in_common([None, None]) is None

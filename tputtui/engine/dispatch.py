@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 
 from tputtui.engine.ledger import Ledger
-from tputtui.engine.protocol import Ended, Engine
+from tputtui.engine.protocol import Ended, Engine, StepReport
 from tputtui.load.generator import Generator, RequestSpec
 from tputtui.measure.samples import Outcome
 
@@ -51,6 +51,11 @@ class Dispatch:
             if refused or not sent:
                 break
         return refused
+
+    def book(self, generator: Generator, report: StepReport) -> None:
+        """Book the requests that a step has brought on."""
+        self._ledger.first_tokens(report.first_tokens)
+        self.leave(generator, report.ended)
 
     def leave(
         self,

@@ -175,10 +175,10 @@ class Host(Orders):
             self._unfinished = report.unfinished
             # Send what became due before booking the step: a late request distorts latencies.
             refused = self._dispatch.send(engine, generator, knobs.max_model_len) or refused
-            self._ledger.first_tokens(report.first_tokens)
-            self._dispatch.leave(generator, report.ended)
+            self._dispatch.book(generator, report)
             for step, gaps in report.steps:
                 self._recorder.add_step(step, gaps)
+            self._recorder.add_engine_steps(report.of_engines)
             stuck = report.stuck
         self._ledger.publish(engine.counts())
         self._recorder.wanted = generator.wanted(self._clock())

@@ -116,6 +116,7 @@ class Ledger:
         """Let everybody see the books, beside the scheduler's own counts."""
         recorder = self._recorder
         recorder.kv_blocks, recorder.others = counts.kv_blocks, counts.others
+        recorder.engines = counts.engines
         recorder.oldest_due_s = self.oldest_due_s
         recorder.oldest_in_flight_s = self.oldest_in_flight_s
         recorder.accounting = self.accounting(counts.running, counts.waiting)

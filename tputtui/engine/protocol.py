@@ -10,11 +10,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from tputtui.knobs import Knobs
 from tputtui.load.generator import RequestSpec
-from tputtui.measure.samples import Outcome, StepSample
+from tputtui.measure.samples import EngineLoad, Outcome, StepSample
 from tputtui.profile import EngineSpec
 
 __all__ = ["Argument", "Counts", "Ended", "Engine", "EngineFacts", "State", "StepReport"]
@@ -140,6 +141,8 @@ class Counts(NamedTuple):
     kv_blocks: int
     others: int = 0
     """Requests of other people under way, at a server that tells."""
+    engines: tuple[EngineLoad, ...] = ()
+    """Each engine of a server that tells."""
 
 
 class StepReport(NamedTuple):
@@ -150,6 +153,7 @@ class StepReport(NamedTuple):
     still to come: `step` is to be called again although nothing is in flight.
     first_tokens: (request number, when in s) of requests that got their first token.
     gaps: inter-token latencies as (seconds, how many tokens had exactly this gap).
+    of_engines: where `sample` is of several engines together, the steps of each that are in it.
     """
 
     sample: StepSample | None
@@ -158,6 +162,7 @@ class StepReport(NamedTuple):
     ended: list[Ended]
     earlier: Sequence[StepSample] = ()
     unfinished: bool = False
+    of_engines: Mapping[int, Sequence[StepSample]] = MappingProxyType({})
 
     @property
     def steps(self) -> list[tuple[StepSample, Sequence[tuple[float, int]]]]:

@@ -81,7 +81,7 @@ class StepBatch(msgspec.Struct, omit_defaults=True):
     now_s: of the engine's clock, when this was asked. next: number of the step after the last one
     here. lost: steps that left the ring before they were asked for. rows: as `StepSample` has it,
     without generated tokens' owners. limits: in force now. others:
-    requests of other people under way.
+    requests of other people under way. running, waiting, kv_frac: of everybody's, now.
     """
 
     now_s: float
@@ -93,6 +93,9 @@ class StepBatch(msgspec.Struct, omit_defaults=True):
     others: int = 0
     engine: int = 0
     """As in CoreFacts."""
+    running: int = 0
+    waiting: int = 0
+    kv_frac: float = 0.0
 
 
 class Requests(msgspec.Struct):

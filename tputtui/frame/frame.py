@@ -16,7 +16,7 @@ from tputtui.load.workload import Workload
 from tputtui.measure.attainment import Goodput
 from tputtui.measure.binding import Binding
 from tputtui.measure.frontier import Point
-from tputtui.measure.samples import Accounting, Mark
+from tputtui.measure.samples import Accounting, EngineLoad, Mark, above
 from tputtui.measure.series import Series
 from tputtui.measure.verdict import Difference
 from tputtui.measure.window import Figures, Latencies, Phase, Window
@@ -70,6 +70,8 @@ class Frame:
     """Newest last."""
     others: int = 0
     """Requests of other people under way, at a server that tells."""
+    engines: tuple[EngineLoad, ...] = ()
+    """Each engine of a server that tells; empty for an engine in this process."""
     points: tuple[Point, ...] = ()
     """Settings measured so far, by letter."""
     sweep: SweepState | None = None
@@ -94,7 +96,14 @@ class Frame:
     def draining_seqs(self) -> int:
         """Running sequences above the limit in force, which leave as they finish."""
         knobs = self.status.knobs
-        return max(0, self.accounting.running - knobs.max_num_seqs) if knobs else 0
+        return above(self.accounting, self.engines, knobs.max_num_seqs) if knobs else 0
+
+    @property
+    def running(self) -> int:
+        """Sequences in the batch, of all engines and everybody's as far as that is told."""
+        if not self.engines:
+            return self.accounting.running
+        return sum(each.running for each in self.engines)
 
 
 @dataclass(frozen=True, slots=True)

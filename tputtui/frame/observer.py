@@ -16,12 +16,12 @@ from tputtui.frame import Frame
 from tputtui.hardware import HardwareSample
 from tputtui.knobs import Knobs
 from tputtui.measure.attainment import goodput
-from tputtui.measure.binding import Binding, binding
+from tputtui.measure.binding import Binding, binding, in_common
 from tputtui.measure.energy import EnergyMeter, cost_per_mtok
 from tputtui.measure.history import History
 from tputtui.measure.phase import phase_of
 from tputtui.measure.recorder import ENDED, Recorder
-from tputtui.measure.samples import STEP, Accounting
+from tputtui.measure.samples import STEP, Accounting, above
 from tputtui.measure.window import SPAN_S, Phase, Settling, Window, figures, latencies
 from tputtui.profile import Profile
 
@@ -112,7 +112,6 @@ class Observer:
             self._look_closely(window, profile)
             self._binding = self._bound(window, status, hardware)
         over_window = figures(recorder, window.start_s, until_s)
-        last = recorder.steps.between(until_s - _NOW_S, until_s)
         return Frame(
             t_s=now_s,
             elapsed_s=now_s - self._started_s,
@@ -129,15 +128,25 @@ class Observer:
             tokens_per_joule=self._energy.tokens_per_joule(recorder, window.start_s, until_s),
             cost_per_mtok=cost_per_mtok(profile.price_per_hour, over_window.generated_per_s),
             binding=self._binding,
-            kv_frac=float(last[-1, STEP["kv_frac"]]) if len(last) and accounting.in_flight else 0.0,
+            kv_frac=self._kv_frac(until_s),
             kv_blocks=recorder.kv_blocks,
             wanted=recorder.wanted,
             hardware=hardware,
             marks=tuple(recorder.marks),
             others=recorder.others,
+            engines=recorder.engines,
         )
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _kv_frac(self, until_s: float) -> float:
+        recorder = self._recorder
+        if recorder.engines:
+            return sum(each.kv_frac for each in recorder.engines) / len(recorder.engines)
+        last = recorder.steps.between(until_s - _NOW_S, until_s)
+        if not len(last) or not recorder.accounting.in_flight:
+            return 0.0
+        return float(last[-1, STEP["kv_frac"]])
 
     def _follow_load(self, now_s: float) -> bool:
         """Whether the load is changing along a curve; when it comes to rest, that is a change."""
@@ -153,8 +162,12 @@ class Observer:
         self, until_s: float, status: Status, accounting: Accounting, asked: Knobs | None
     ) -> Window:
         knobs = status.knobs
-        in_force = knobs is not None and knobs == asked and accounting.running <= knobs.max_num_seqs
         recorder, settling = self._recorder, self._settling
+        in_force = (
+            knobs is not None
+            and knobs == asked
+            and not above(accounting, recorder.engines, knobs.max_num_seqs)
+        )
         due_s = recorder.ended.between(settling.changed_s, until_s)[:, ENDED["due_s"]]
         # Requests that died with their process have no due time (NaN); they count as older.
         left = int(np.count_nonzero(~(due_s > settling.older_s)))
@@ -182,23 +195,29 @@ class Observer:
         """What binds over the last seconds of the window; None while the load is held."""
         if status.state is not State.RUNNING or status.knobs is None or status.facts is None:
             return None
-        if not status.facts.stepped:
+        apart = self._recorder.engine_steps.count > 0
+        if not status.facts.stepped and not apart:
             return None
+        knobs, ceilings = status.knobs, status.facts.ceilings
         start_s = max(window.start_s, window.end_s - _BINDING_S)
         ended = self._recorder.ended.between(start_s, window.end_s)
         # The last answer of a driver that hangs is not about these seconds.
         answered = hardware is not None and not hardware.gpus_stale(window.end_s)
         gpus = hardware.gpus if hardware and answered else ()
-        return binding(
-            self._recorder.steps.between(start_s, window.end_s),
-            window.end_s - start_s,
-            status.knobs,
-            status.facts.ceilings,
-            ended=len(ended),
-            cut_short=int(ended[:, ENDED["cut"]].sum()),
-            overlapped=status.facts.overlapped,
-            throttled=[reason for gpu in gpus if gpu.visible for reason in gpu.throttle],
-        )
+        bound = [
+            binding(
+                steps,
+                window.end_s - start_s,
+                knobs,
+                ceilings,
+                ended=len(ended),
+                cut_short=int(ended[:, ENDED["cut"]].sum()),
+                overlapped=status.facts.overlapped,
+                throttled=[reason for gpu in gpus if gpu.visible for reason in gpu.throttle],
+            )
+            for steps in self._recorder.steps_of_engines(start_s, window.end_s)
+        ]
+        return in_common(bound) if apart else bound[0]
 
     def _meter(self, hardware: HardwareSample | None) -> None:
         if hardware is None or hardware.gpu_t_s is None:

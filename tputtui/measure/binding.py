@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tputtui.knobs import Knobs
 from tputtui.measure.bounds import Binding, Bound, raising
@@ -12,7 +14,7 @@ from tputtui.measure.stats import Floats
 from tputtui.measure.stepbound import step_bound
 from tputtui.measure.steptime import StepTime, step_time
 
-__all__ = ["Binding", "Bound", "binding"]
+__all__ = ["Binding", "Bound", "binding", "in_common"]
 
 _MATTERS = 0.2
 """A bound that holds for a smaller share of the time, or of the requests, does not bind."""
@@ -70,6 +72,20 @@ def binding(
         evidence = f"{seen}, {running:.0f}/{knobs.max_num_seqs} run"
         return Binding(Bound.LOAD, idle, evidence, "+ adds load")
     return step_bound(steps, fit, knobs, ceilings, throttled=throttled, overlapped=overlapped)
+
+
+def in_common(engines: Sequence[Binding | None]) -> Binding | None:
+    """What binds most of several engines, as it does where it does so most; None for nothing.
+
+    engines: what binds each of them.
+    """
+    counts = Counter(each.bound for each in engines if each is not None)
+    if not counts:
+        return None
+    most = max(counts.values())
+    often = [each for each in engines if each is not None and counts[each.bound] == most]
+    shown = max(often, key=lambda each: each.share)
+    return replace(shown, engines=f"{counts[shown.bound]} of {len(engines)} engines")
 
 
 def _growing(fit: StepTime | None) -> float:

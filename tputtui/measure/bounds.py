@@ -38,6 +38,8 @@ class Binding:
     """What was observed, in words."""
     advice: str
     """What to try next, in words."""
+    engines: str = ""
+    """For how many of several engines, in words: "2 of 4 engines"; empty for one alone."""
 
 
 def raising(name: str, knobs: Knobs, ceilings: Knobs, called: str = "it") -> str:

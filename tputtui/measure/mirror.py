@@ -30,7 +30,7 @@ __all__ = ["Copy", "Delta", "Tail"]
 
 _T = TypeVar("_T")
 
-RINGS = ("steps", "gaps", "first_tokens", "issued")
+RINGS = ("steps", "engine_steps", "gaps", "first_tokens", "issued")
 """Rings that are copied row by row. The ring of ended requests is derived from their samples."""
 
 _BOOKS = tuple(field.name for field in fields(Accounting))

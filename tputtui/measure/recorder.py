@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from tputtui.load.timing import Wanted
-from tputtui.measure.samples import Accounting, Mark, RequestSample, StepSample
+from tputtui.measure.samples import Accounting, EngineLoad, Mark, RequestSample, StepSample
 from tputtui.measure.stats import Floats
 
 __all__ = ["ENDED", "Recorder", "Ring", "Rows", "Table", "ended_row"]
@@ -113,12 +113,17 @@ class Recorder:
         """Requests that have left, with the columns that `ENDED` names."""
         self.issued: Rows = Ring(1, depth << 17)
         """When each request was due."""
+        self._engine_step_s = -math.inf
         self.accounting = Accounting()
         self.wanted = Wanted()
         self.kv_blocks = 0
         """Usable blocks of the KV cache, without those held back."""
         self.others = 0
         """Requests of other people under way, at a server that tells."""
+        self.engines: tuple[EngineLoad, ...] = ()
+        """Each engine of a server that tells; empty for an engine in this process."""
+        self.engine_steps: Rows = Ring(len(StepSample._fields) + 1, depth << 16)
+        """Where `steps` has several engines together: the steps of each, and which engine's."""
         self.oldest_due_s = np.nan
         """When the oldest request without a first token was due; NaN without such a request."""
         self.oldest_in_flight_s = np.nan
@@ -135,6 +140,38 @@ class Recorder:
         self.generated_tokens += step.generated_tokens
         self.preemptions += step.preemptions
         self.steps.append(step)
+
+    def add_engine_steps(self, steps: Mapping[int, Iterable[StepSample]]) -> None:
+        """Add steps of single engines, which `steps` has together."""
+        if not steps:
+            return
+        rows = sorted((row.end_s, engine, row) for engine, rows in steps.items() for row in rows)
+        for end_s, engine, row in rows:
+            # An engine that tells later than another does not turn back the time of the table.
+            self._engine_step_s = max(self._engine_step_s, end_s)
+            self.engine_steps.append((self._engine_step_s, *row[1:], engine))
+
+    def single_steps(self, start_s: float, end_s: float) -> Floats:
+        """The steps of every engine apart, with start_s < time ≤ end_s.
+
+        Shape (n, fields of StepSample). Their tokens are everybody's.
+        """
+        if not self.engine_steps.count:
+            return self.steps.between(start_s, end_s)
+        return self.engine_steps.between(start_s, end_s)[:, :-1]
+
+    def steps_of_engines(self, start_s: float, end_s: float) -> list[Floats]:
+        """`single_steps`, a table for each engine; those without a step then have an empty one."""
+        if not self.engine_steps.count:
+            return [self.steps.between(start_s, end_s)]
+        rows = self.engine_steps.between(start_s, end_s)
+        return [rows[rows[:, -1] == engine, :-1] for engine in range(self.engine_count)]
+
+    @property
+    def engine_count(self) -> int:
+        """How many engines the steps are of."""
+        rows = self.engine_steps.since(0, self.engine_steps.count)
+        return int(rows[:, -1].max()) + 1 if len(rows) else 1
 
     def last_step_s(self, since_s: float) -> float | None:
         """When the last step ended; None without a step after `since_s`."""

@@ -6,11 +6,21 @@ dataclass because one is made for every engine step and goes straight into a row
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-__all__ = ["STEP", "Accounting", "Mark", "Outcome", "RequestSample", "StepSample"]
+__all__ = [
+    "STEP",
+    "Accounting",
+    "EngineLoad",
+    "Mark",
+    "Outcome",
+    "RequestSample",
+    "StepSample",
+    "above",
+]
 
 
 class StepSample(NamedTuple):
@@ -50,6 +60,17 @@ class StepSample(NamedTuple):
 
 STEP = {name: column for column, name in enumerate(StepSample._fields)}
 """The column of each field of `StepSample` in a row of `Recorder.steps`."""
+
+
+class EngineLoad(NamedTuple):
+    """One engine of a server, as it was when it last told: requests of everybody."""
+
+    running: int
+    waiting: int
+    kv_frac: float
+    """Blocks used ÷ blocks usable."""
+    step_s: float
+    """How long its newest step took; NaN before the first."""
 
 
 class Outcome(StrEnum):
@@ -156,6 +177,12 @@ class Accounting:
         """Whether every issued request is in exactly one place."""
         ended = self.finished + self.cut + self.aborted + self.rejected + self.failed
         return self.issued == self.in_flight + ended
+
+
+def above(books: Accounting, engines: Sequence[EngineLoad], limit: int) -> int:
+    """How many sequences run above `limit`, which is each engine's own."""
+    running = [each.running for each in engines] or [books.running]
+    return sum(max(0, each - limit) for each in running)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ __all__ = ["Spans", "goodput_of", "holds", "length_of", "series_of", "spliced", 
 
 Spans = tuple[tuple[float, float], ...]
 """Stretches of a run, (start, end) in seconds of the engine clock: in order, without overlap."""
-_TABLES = ("steps", "gaps", "first_tokens", "ended", "issued")
+_TABLES = ("steps", "engine_steps", "gaps", "first_tokens", "ended", "issued")
 
 
 def spliced(recorder: Recorder, spans: Spans) -> Recorder:

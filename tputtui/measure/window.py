@@ -201,16 +201,19 @@ class Figures:
     """Prefix-cache hits ÷ tokens looked up; NaN without look-ups."""
     preemptions: int
     step: Quantiles
-    """Step time in seconds."""
+    """Step time in seconds, of single steps."""
     steps_per_s: float
+    """Steps of all engines per second."""
     busy_frac: float
-    """Share of the window in which a step ran, 0 to 1."""
+    """Share of the window in which a step ran, 0 to 1; the mean over engines."""
 
 
 def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
     """The figures for start_s < time ≤ end_s."""
     length_s = end_s - start_s
     steps = recorder.steps.between(start_s, end_s)
+    # Shares and times are of single steps: of several engines, of each engine's own.
+    single = recorder.single_steps(start_s, end_s)
     issued = len(recorder.issued.between(start_s, end_s))
     ended = recorder.ended.between(start_s, end_s)
     finished = int(np.count_nonzero(ended[:, ENDED["good"]]))
@@ -221,18 +224,20 @@ def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
     def rate(count: float) -> float:
         return count / length_s if length_s > 0 else math.nan
 
-    duration = column("duration_s")
+    def of_single(name: str) -> Floats:
+        return single[:, STEP[name]]
+
+    duration = of_single("duration_s")
     busy_s = float(duration.sum())
     # A limit can change within the window: dividing step by step keeps the shares exact then.
     weight = duration / busy_s if busy_s > 0 else duration
-    per_token = weight / np.maximum(_reported(column("max_num_batched_tokens")), 1)
-    prefill = float(per_token @ column("prefill_tokens")) if busy_s > 0 else math.nan
-    decode = float(per_token @ column("decode_tokens")) if busy_s > 0 else math.nan
-    sequences = (
-        float(weight @ (column("running") / np.maximum(_reported(column("max_num_seqs")), 1)))
-        if busy_s > 0
-        else math.nan
-    )
+
+    def share(values: Floats, limit: str) -> float:
+        most = np.maximum(_reported(of_single(limit)), 1)
+        return float(weight @ (values / most)) if busy_s > 0 else math.nan
+
+    prefill = share(of_single("prefill_tokens"), "max_num_batched_tokens")
+    decode = share(of_single("decode_tokens"), "max_num_batched_tokens")
     looked_up = float(column("looked_up_tokens").sum())
     cached = float(column("cached_tokens").sum())
     return Figures(
@@ -242,16 +247,16 @@ def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
         offered_per_s=rate(issued),
         achieved_per_s=rate(finished),
         saturated=issued - len(ended) > 2 * math.sqrt(max(issued, 1)),
-        sequences_frac=sequences,
+        sequences_frac=share(of_single("running"), "max_num_seqs"),
         tokens_frac=prefill + decode,
         prefill_frac=prefill,
         decode_frac=decode,
-        kv_frac=float(weight @ column("kv_frac")) if busy_s > 0 else math.nan,
+        kv_frac=float(weight @ of_single("kv_frac")) if busy_s > 0 else math.nan,
         cached_frac=cached / looked_up if looked_up else math.nan,
         preemptions=int(column("preemptions").sum()),
         step=quantiles(duration),
-        steps_per_s=rate(len(steps)),
-        busy_frac=min(1.0, busy_s / length_s) if length_s > 0 else math.nan,
+        steps_per_s=rate(len(single)),
+        busy_frac=min(1.0, busy_s / recorder.engine_count / length_s) if length_s > 0 else math.nan,
     )
 
 

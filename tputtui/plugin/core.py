@@ -196,6 +196,7 @@ class Core:
         if self._watch is None:
             self._watch = _Watch(self)
         rows, lost = self._rows.since(since)
+        running, waiting = self._scheduler.get_request_counts()
         return StepBatch(
             now_s=self._clock(),
             next=self._rows.count,
@@ -204,6 +205,9 @@ class Core:
             limits=self._limits.knobs.as_dict(),
             holder=self._lease.holder,
             others=self._others(),
+            running=running,
+            waiting=waiting,
+            kv_frac=self._limits.kv_frac(self._scheduler.kv_cache_manager.usage),
         )
 
     def _take_ended(self, rows: list[list[float | int | str | None]]) -> bool:

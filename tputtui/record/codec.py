@@ -23,8 +23,10 @@ _STEP = {
     "host_s": SECONDS,
     "kv_frac": SHARE,
 }
+_STEPS = "".join(_STEP.get(name, COUNT) for name in StepSample._fields)
 TABLES = {
-    "steps": "".join(_STEP.get(name, COUNT) for name in StepSample._fields),
+    "steps": _STEPS,
+    "engine_steps": _STEPS + COUNT,
     "gaps": TIME + SECONDS + COUNT,
     "first_tokens": TIME + SECONDS + SECONDS,
     "issued": TIME,

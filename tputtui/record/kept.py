@@ -16,6 +16,7 @@ from tputtui.frame import CompareState, SweepState
 from tputtui.hardware import GpuSample, HardwareSample
 from tputtui.knobs import Knobs
 from tputtui.measure.frontier import Point
+from tputtui.measure.samples import EngineLoad
 from tputtui.measure.series import METRICS, MORE
 from tputtui.measure.verdict import Difference, Verdict
 from tputtui.record.line import plain, restored
@@ -122,4 +123,6 @@ KEPT = (
     Kept("points", (), _of(tuple[Point, ...])),
     Kept("baseline", None, _of(int)),
     Kept("guard", "", _of(str)),
+    Kept("others", 0, _of(int)),
+    Kept("engines", (), _of(tuple[EngineLoad, ...])),
 )

@@ -145,7 +145,10 @@ class ServedEngine:
                 unfinished = over and self._seen.awaits(now_s)
                 return StepReport(None, tick.first, [], tick.ended, (), unfinished)
             gaps, self._gaps_kept = self._gaps_kept, []
-            return StepReport(samples[-1], tick.first, gaps, tick.ended, samples[:-1])
+            of_engines = self._seen.of_engines()
+            return StepReport(
+                samples[-1], tick.first, gaps, tick.ended, samples[:-1], of_engines=of_engines
+            )
         duration_s, self._stepped_s = now_s - self._stepped_s, now_s
         sample = StepSample(
             end_s=now_s,
@@ -212,7 +215,8 @@ class ServedEngine:
 
     def counts(self) -> Counts:
         """Requests that stream, requests without a token, and usable KV blocks."""
-        return Counts(*self._link.counts(), self._kv_blocks, self._inside.others)
+        engines = self._seen.engines if self._seen is not None else ()
+        return Counts(*self._link.counts(), self._kv_blocks, self._inside.others, engines)
 
     def shutdown(self) -> None:
         """Give control back, and close all connections."""

@@ -62,7 +62,7 @@ class Inside:
         self._lease = ""
         self._lock = threading.Lock()
         self._arrived: deque[StepBatch] = deque(maxlen=_KEPT_BATCHES)
-        self._others: dict[int, int] = {}
+        self._newest: dict[int, StepBatch] = {}
         self._offsets: dict[int, float] = {}
         self._tasks: list[Future[None]] = []
         self.about: Offer | None = None
@@ -132,7 +132,11 @@ class Inside:
     @property
     def others(self) -> int:
         """Requests of other people that were under way when the engines last told."""
-        return sum(self._others.values())
+        return sum(each.others for each in self._newest.values())
+
+    def newest(self, engine: int) -> StepBatch | None:
+        """What an engine told last, with its counts of now; None before the first."""
+        return self._newest.get(engine)
 
     def here_s(self, engine: int, at_s: float) -> float:
         """A time of the engine's clock on ours, to within the quickest journey seen so far."""
@@ -193,7 +197,7 @@ class Inside:
         with self._lock:
             if steps.rows or steps.lost:
                 self._arrived.append(steps)
-            self._others[steps.engine] = steps.others
+            self._newest[steps.engine] = steps
 
 
 def person() -> str:

@@ -7,11 +7,12 @@ tokens are those of our own, so that every figure of throughput is about the loa
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from tputtui.engine.served.inside import Inside
 from tputtui.engine.wire import StepBatch
-from tputtui.measure.samples import STEP, StepSample
+from tputtui.measure.samples import STEP, EngineLoad, StepSample
 
 __all__ = ["SeenSteps"]
 
@@ -21,7 +22,7 @@ _LATE_S = 1.0
 """Steps that have not come by then were lost."""
 
 _LIMITS = ("max_num_seqs", "max_num_batched_tokens", "kv_blocks")
-_SUMMED = ("running", "waiting", *_LIMITS)
+_NOW = ("running", "waiting", "kv_frac")
 _COUNTED = ("prefill_tokens", "decode_tokens", "cached_tokens", "looked_up_tokens", "preemptions",
             "context_tokens")  # fmt: skip
 
@@ -30,7 +31,6 @@ class SeenSteps:
     """Makes samples of what `inside` receives.
 
     engines: how many the server has. lost: steps that were not fetched in time.
-    last: the newest row of each engine.
     """
 
     def __init__(self, inside: Inside, engines: int) -> None:
@@ -39,8 +39,29 @@ class SeenSteps:
         self._own_tokens = 0
         self._sample_end_s = self._since_s = 0.0
         self._end_s: dict[int, float] = {}
-        self.last: dict[int, StepSample] = {}
+        self._last: dict[int, StepSample] = {}
+        self._of_engines: dict[int, list[StepSample]] = {}
         self.lost = 0
+
+    @property
+    def engines(self) -> tuple[EngineLoad, ...]:
+        """Every engine as it was when it last told; none before all have."""
+        told = [self._inside.newest(engine) for engine in range(self._engines)]
+        return tuple(
+            EngineLoad(
+                each.running,
+                each.waiting,
+                each.kv_frac,
+                self._last[at].duration_s if at in self._last else math.nan,
+            )
+            for at, each in enumerate(told)
+            if each is not None and None not in told
+        )
+
+    def of_engines(self) -> dict[int, list[StepSample]]:
+        """The steps of each of several engines that are in what `take` returned last."""
+        of_engines, self._of_engines = self._of_engines, {}
+        return of_engines
 
     def awaits(self, now_s: float) -> bool:
         """Whether the steps of tokens that have come are still on their way."""
@@ -61,20 +82,20 @@ class SeenSteps:
                 return []
             # Their steps were lost: they are counted all the same, and with no later one.
             return self._with_own_tokens([self._no_step(now_s)])
-        made = [self._samples(steps) for steps in arrived]
-        for steps, samples in zip(arrived, made, strict=True):
-            self.last[steps.engine] = samples[-1]
-        rows = [each for samples in made for each in samples]
+        made: dict[int, list[StepSample]] = {}
+        for steps in arrived:
+            made.setdefault(steps.engine, []).extend(self._samples(steps))
+        self._last |= {engine: samples[-1] for engine, samples in made.items()}
+        rows = [each for samples in made.values() for each in samples]
         if self._engines > 1:
-            rows = [self._together(rows)]
+            self._of_engines = made
+            rows = [self._together(made)]
         return self._with_own_tokens(rows)
 
     def _no_step(self, now_s: float) -> StepSample:
         """A sample in which nothing was scheduled, under the limits of the newest one."""
         values = dict.fromkeys(STEP, 0.0)
-        if self.last:
-            now = list(self.last.values())
-            values |= {name: sum(getattr(row, name) for row in now) for name in _LIMITS}
+        values |= {name: sum(getattr(row, name) for row in self._last.values()) for name in _LIMITS}
         values["end_s"] = now_s
         return StepSample(**values)  # type: ignore[arg-type]
 
@@ -88,14 +109,17 @@ class SeenSteps:
             samples.append(sample._replace(end_s=end_s))
         return samples
 
-    def _together(self, rows: Sequence[StepSample]) -> StepSample:
+    def _together(self, made: Mapping[int, Sequence[StepSample]]) -> StepSample:
         """Steps of several engines as one: totals, over the time that they took together."""
+        rows = [each for samples in made.values() for each in samples]
         end_s = max(self._sample_end_s, *(row.end_s for row in rows))
-        now = list(self.last.values())
+        # An engine without a step since is idle, or in a long one: it tells which.
+        now = [made[at][-1] if at in made else self._inside.newest(at) for at in self._last]
         values = dict.fromkeys(STEP, 0.0)
-        values |= {name: sum(getattr(row, name) for row in now) for name in _SUMMED}
+        values |= {name: sum(getattr(row, name) for row in self._last.values()) for name in _LIMITS}
+        values |= {name: sum(getattr(each, name) for each in now) for name in _NOW}
         values |= {name: sum(getattr(row, name) for row in rows) for name in _COUNTED}
-        values["kv_frac"] = sum(row.kv_frac for row in now) / len(now)
+        values["kv_frac"] /= len(now)
         values["end_s"] = end_s
         began_s = min(row.end_s - row.duration_s for row in rows)
         values["duration_s"] = end_s - max(self._sample_end_s, began_s)

@@ -9,9 +9,14 @@ from tputtui.knobs import known
 from tputtui.measure.history import History
 from tputtui.text.format import bar, compact, percent, seconds
 from tputtui.ui.chart import chart
-from tputtui.ui.rows import Row
+from tputtui.ui.rows import Row, width_of
 
 __all__ = ["batch"]
+
+_CHARTS = 9
+"""Rows that charts should have beside a table of engines."""
+_UNEVEN = 0.2
+"""Engines are uneven where the one with fewest sequences has so much less than the fullest."""
 
 
 def batch(
@@ -20,13 +25,15 @@ def batch(
     """Six rows of figures, then charts in what is left, read at second `cursor`."""
     knobs, facts, now = frame.status.knobs, frame.status.facts, frame.now
     account = frame.accounting
-    seqs = known(knobs.max_num_seqs) if knobs else 0
+    count = facts.engines if facts else 1
+    # Limits are each engine's, and so are its steps; sequences and KV cache are totals.
+    seqs = known(knobs.max_num_seqs) * count if knobs else 0
     tokens = known(knobs.max_num_batched_tokens) if knobs else 0
     # Blocks that are held back are no part of the cache.
     kv_tokens = facts.kv_tokens_in(frame.kv_blocks) if facts else 0
     step_tokens = now.tokens_frac * tokens
     rows: list[Row] = [
-        _gauge("sequences", account.running, seqs, account.running / max(seqs, 1), width),
+        _gauge("sequences", frame.running, seqs, frame.running / max(seqs, 1), width),
         _gauge("step tokens", step_tokens, tokens, now.tokens_frac, width),
         [
             ("prefill", "label"),
@@ -48,6 +55,7 @@ def batch(
         ],
         _step(frame, width),
     ]
+    rows += _engines(frame, width, height - len(rows))
     left = height - len(rows)
     if left < 3:
         return rows
@@ -89,9 +97,47 @@ def batch(
     return rows
 
 
+def _engines(frame: Frame, width: int, room: int) -> list[Row]:
+    """Several engines apart: a row each where that leaves room for charts, else in one line."""
+    engines, knobs = frame.engines, frame.status.knobs
+    if len(engines) < 2 or room < 1 or knobs is None:
+        return []
+    running = [each.running for each in engines]
+    uneven = max(running) - min(running) > max(2.0, _UNEVEN * max(running))
+    kv = [percent(each.kv_frac, 0) for each in sorted(engines, key=lambda each: each.kv_frac)]
+    line: Row = [
+        (f"{len(engines)} engines  ", "label"),
+        (f"{_span(min(running), max(running))} run each", "text"),
+        ("  uneven" if uneven else "", "warn"),
+    ]
+    more = f"  KV {_span(kv[0], kv[-1])}"
+    if width_of(line) + len(more) <= width:
+        line.append((more, "text"))
+    head = f"{'engine':<8}{'running':>9}{'':8}{'waiting':>8}{'KV cache':>10}{'step':>10}"
+    if room < len(engines) + 2 + _CHARTS or width < len(head):
+        return [line]
+    rows = [line, [(head, "label")]]
+    for number, each in enumerate(engines):
+        rows.append(
+            [
+                (f"{number:<8}", "label"),
+                (f"{each.running:>9,}", "value"),
+                (f" / {knobs.max_num_seqs:<5,}", "label"),
+                (f"{each.waiting:>8,}", "warn" if each.waiting else "text"),
+                (f"{percent(each.kv_frac):>10}", "text"),
+                (f"{seconds(each.step_s):>10}", "text"),
+            ]
+        )
+    return rows
+
+
+def _span(low: object, high: object) -> str:
+    return f"{low}" if low == high else f"{low}–{high}"
+
+
 def _step(frame: Frame, width: int) -> Row:
     facts, now = frame.status.facts, frame.now
-    if facts is not None and not facts.stepped:
+    if facts is not None and not facts.stepped and not frame.engines:
         return [("step", "label"), ("  a server's are not seen from here", "muted")]
     row: Row = [
         ("step", "label"),

@@ -51,7 +51,8 @@ def limits_caption(frame: Frame, width: int) -> str:
     if binding is None:
         return ""
     caption = f"bound by {binding.bound.value}"
-    for more in (f": {binding.evidence}", f" → {binding.advice}"):
+    engines = f" on {binding.engines}" if binding.engines else ""
+    for more in (engines, f": {binding.evidence}", f" → {binding.advice}"):
         if len(caption) + len(more) > width:
             break
         caption += more
