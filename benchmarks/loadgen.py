@@ -101,7 +101,7 @@ class StandIn:
         }  # fmt: skip
         return StepReport(StepSample(**values), [(e.number, end_s) for e in ended], [], ended)
 
-    def apply(self, knobs: Knobs) -> list[Ended]:
+    def apply(self, knobs: Knobs, *, anyway: bool = False) -> list[Ended]:
         return []
 
     def end(self, numbers: Iterable[int]) -> list[Ended]:
@@ -112,13 +112,13 @@ class StandIn:
 
         return Counts(0, len(self._waiting), KV_TOKENS // BLOCK)
 
-    def set_paused(self, paused: bool) -> None:
+    def set_paused(self, paused: bool, *, anyway: bool = False) -> None:
         """Nothing to do: it runs no step that it is not asked for."""
 
-    def preempt(self) -> int:
+    def preempt(self, *, anyway: bool = False) -> int:
         return 0
 
-    def reset_prefix_cache(self) -> int | None:
+    def reset_prefix_cache(self, *, anyway: bool = False) -> int | None:
         return None
 
     def shutdown(self) -> None: ...

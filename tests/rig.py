@@ -27,7 +27,7 @@ class Rig:
         self.clock = VirtualTime()
         self.engine_options = engine
         self.session = Session(
-            lambda: kind(self.clock, **self.engine_options),
+            lambda served=False: kind(self.clock, **self.engine_options),
             Profile(EngineSpec("shape:demo"), load, knobs or {}),
             self.clock,
             span_s=span_s,

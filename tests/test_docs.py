@@ -106,6 +106,9 @@ SHOWN: dict[str, Screen | Run | Elsewhere | Not] = {
     "tputtui server:localhost:8000 --control-token-file ~/.tputtui-control --load 8/s": Elsewhere(
         "tests/real/test_plugin_server.py::test_limits_are_changed_under_load_and_nothing_is_lost"
     ),
+    "tputtui attach localhost:8000 --control-token-file ~/.tputtui-control": Elsewhere(
+        "tests/real/test_plugin_server.py::test_live_traffic_is_watched_and_a_change_judged_by_it"
+    ),
     "tputtui MODEL --served --data-parallel-size 2 --max-num-seqs 128": Elsewhere(
         "tests/real/test_spawned.py::test_it_is_tuned_live_and_booted_anew"
     ),

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tputtui.engine.failure import failure_of
+from tputtui.engine.shortage import holders
+from tputtui.hardware import GpuProcess, GpuSample, HardwareSample
 from tputtui.hardware.users import Usage, Users, printable
 
 
@@ -89,3 +94,44 @@ def test_a_process_is_looked_up_once_and_anew_when_its_number_comes_back(
 
 def test_names_that_others_chose_take_one_cell_a_character() -> None:
     assert printable("a\x1b[31m\u8a9e\n") == "a?[31m??"
+
+
+def gpu(**more: Any) -> GpuSample:
+    return GpuSample(0, "H100", mem_total_bytes=80.0 * 2**30, **more)
+
+
+def told(*gpus: GpuSample) -> str:
+    return holders(HardwareSample(0.0, gpus, "ok", 0.0, None, None, ""))
+
+
+def test_who_holds_the_memory_that_an_engine_did_not_find_is_named() -> None:
+    theirs = (GpuProcess(4711, "VLLM::EngineCor", 60.0 * 2**30, False),)
+    ours = GpuProcess(10, "tputtui", 2**29, True)
+    taken = gpu(mem_others_bytes=60.0 * 2**30, processes=(*theirs, ours))
+    text = told(
+        taken,
+        replace(taken, index=1, mem_others_bytes=2**30),
+        replace(taken, index=2, visible=False),
+    )
+    assert text.startswith("GPU 0: 60.0G of 80.0G are held by VLLM::EngineCor (pid 4711).")
+    assert "`tputtui attach`" in text
+    assert "GPU 1" not in text
+    assert "GPU 2" not in text
+    assert told(gpu(mem_others_bytes=2**30)) == told() == ""
+    # Whose it is, is not told in a container.
+    assert told(gpu(mem_used_bytes=70.0 * 2**30)).startswith("GPU 0: 70.0G of 80.0G are held.")
+
+
+@pytest.mark.parametrize("message", [
+    "Free memory on device cuda:0 (4.2/79.1 GiB) on startup is less than desired GPU memory "
+    "utilization (0.92, 72.8 GiB).",
+    "CUDA out of memory. Tried to allocate 2.00 GiB.",
+])  # fmt: skip
+def test_a_boot_that_finds_no_memory_says_who_has_it(
+    message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tputtui.engine.failure.memory_held", lambda: "GPU 0: 60.0G are held.")
+    assert failure_of(ValueError(message)).hint.startswith("GPU 0: 60.0G are held.")
+    assert "GPU 0" not in failure_of(ValueError("No such model.")).hint
+    monkeypatch.setattr("tputtui.engine.failure.memory_held", lambda: "")
+    assert failure_of(ValueError(message)).hint.startswith("Memory ran out")

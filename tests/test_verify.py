@@ -18,7 +18,7 @@ from tputtui import profile
 from tputtui.cli.main import main
 from tputtui.engine.fake import FakeEngine
 from tputtui.engine.protocol import Engine, State, StepReport
-from tputtui.errors import EngineError, UsageError
+from tputtui.errors import EngineError, KnobError, UsageError
 from tputtui.export.startup import start_up
 from tputtui.frame import CompareState
 from tputtui.frame.proof import compared
@@ -102,6 +102,60 @@ def test_a_turn_breaks_it_off(rig: Rig) -> None:
     rig.run(20.0)
     assert session.advance().compare is None
     assert session.snapshot().evidence.state == "tuned live"
+
+
+def test_as_served_boots_the_server_and_then_the_engine_again(rig: Rig) -> None:
+    session, steer = rig.session, rig.session.steer
+    before = session.advance()
+    assert "vLLM's server" in steer.experiments.verify(served=True)
+    rig.run(1.0)
+    booted = session.advance()
+    assert booted.status.served
+    assert booted.status.facts.ceilings.max_num_seqs == 48
+    state = verified(rig)
+    assert state.title == "served"
+    assert state.note.startswith("As served")
+    # It is the same engine here; a slower one is not called worse either.
+    assert not [row for row in state.differences if row.judgement.clear]
+    rig.run(1.0)
+    after = session.advance()
+    assert not after.status.served
+    assert after.status.spec == before.status.spec
+    assert (after.status.knobs, after.status.facts.ceilings) == (
+        before.status.knobs, before.status.facts.ceilings,
+    )  # fmt: skip
+    evidence = session.snapshot().evidence
+    assert evidence.state == "tuned live"
+    assert evidence.served.ceilings["max_num_seqs"] == 48
+    assert "tokens_per_s" in evidence.served_difference
+
+
+def test_as_served_stands_beside_a_verify_boot(rig: Rig, tmp_path: Path) -> None:
+    session, steer = rig.session, rig.session.steer
+    steer.experiments.verify()
+    verified(rig)
+    steer.experiments.verify(served=True)
+    rig.run(2.0)
+    verified(rig)
+    rig.run(1.0)
+    saved = profile.load(session.save(tmp_path / "served.yaml")).evidence
+    assert (saved.state, bool(saved.verified), bool(saved.served)) == ("verified", True, True)
+
+
+def test_breaking_off_as_served_brings_the_engine_back(rig: Rig) -> None:
+    session, steer = rig.session, rig.session.steer
+    before = session.advance()
+    steer.experiments.verify(served=True)
+    rig.run(3.0)
+    assert session.advance().status.served
+    # The limit would be the server's, which goes.
+    with pytest.raises(KnobError, match="about to boot"):
+        steer.limits.set("max_num_seqs", 40)
+    rig.run(3.0)
+    frame = session.advance()
+    assert not frame.status.served
+    assert (frame.status.spec, frame.status.knobs) == (before.status.spec, before.status.knobs)
+    assert session.snapshot().evidence.served is None
 
 
 def test_there_must_be_figures_to_compare_with(rig: Rig) -> None:

@@ -4,6 +4,7 @@ TputError
 ├── UsageError      bad flag, value or file; nothing was started        exit 2
 │   ├── ProfileError    a profile that cannot be read or written
 │   │   └── ProfileExists   a file of that name is there already
+│   ├── OthersError     it would cost requests of other people something
 │   └── KnobError       a limit outside its bounds
 │       ├── CeilingError    above what was booted: a boot would raise it
 │       └── BootNeeded      only another engine can do it
@@ -18,8 +19,8 @@ from collections.abc import Iterable
 
 from tputtui.redact import redacted
 
-__all__ = ["BootNeeded", "CeilingError", "EngineError", "KnobError", "OutputError",
-           "ProfileError", "ProfileExists", "TputError", "UsageError", "closest",
+__all__ = ["BootNeeded", "CeilingError", "EngineError", "KnobError", "OthersError",
+           "OutputError", "ProfileError", "ProfileExists", "TputError", "UsageError", "closest",
            "nearest"]  # fmt: skip
 
 
@@ -53,6 +54,13 @@ class ProfileError(UsageError):
 
 class ProfileExists(ProfileError):
     """A file of that name exists already; it is not overwritten."""
+
+
+class OthersError(UsageError):
+    """It would cost requests of other people something; done `anyway` where that is meant."""
+
+    def __init__(self, message: str, hint: str = "`--anyway` does it all the same.") -> None:
+        super().__init__(message, hint)
 
 
 class KnobError(UsageError):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests import PATIENCE_S
 from tests.engine.conftest import Served
 from tputtui.load.lengths import Uniform
 from tputtui.measure.binding import Bound, binding
@@ -138,23 +141,26 @@ def test_a_step_of_the_real_model_is_taken_apart(cpu: Served) -> None:
     cpu.start(32, Uniform(20, 1000), Uniform(60, 140), seed=50)
     cpu.turn(60)
     cpu.begin()
-    # Other programs on the machine can spoil a window; not one after the other.
-    for _ in range(3):
+    # Other programs on the machine spoil steps: as many of them as it takes to see through that.
+    end = time.monotonic() + PATIENCE_S / 2
+    while not told_apart(rows := rows_of(cpu, 0)):
+        assert time.monotonic() < end, step_time(rows)
         cpu.turn(120)
-        rows = rows_of(cpu, 120)
-        found = step_time(rows)
-        if found.resolved:
-            break
-    assert found.resolved, found
+    found = step_time(rows)
     assert found.per_token_s > 0
     assert found.fixed_share + found.compute_share + found.context_share == pytest.approx(1.0)
     even = abs(found.compute_share - 0.5) <= found.compute_error
     binds = (Bound.STEP,) if even else (Bound.COMPUTE, Bound.MEMORY)
-    assert bound(cpu, 120).bound in binds
-    # Every other step tells the time of those between.
+    assert bound(cpu, 0).bound in binds
+
+
+def told_apart(rows: NDArray[np.float64]) -> bool:
+    """Whether the two are, and every other step tells the time of those between."""
+    if len(rows) < 120 or not step_time(rows).resolved:
+        return False
     fitted, between = step_time(rows[::2]), rows[1::2]
     tokens = between[:, COLUMN["prefill_tokens"]] + between[:, COLUMN["decode_tokens"]]
     context = between[:, COLUMN["context_tokens"]]
     told_s = [fitted.seconds(*step) for step in zip(tokens, context, strict=True)]
     took_s = between[:, COLUMN["duration_s"]] - between[:, COLUMN["host_s"]]
-    assert np.median(took_s / told_s) == pytest.approx(1.0, abs=0.2)
+    return bool(np.median(took_s / told_s) == pytest.approx(1.0, abs=0.2))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -23,8 +25,9 @@ from tputtui.engine.host import Host
 from tputtui.engine.orders import Boot, HoldLoad, RunLoad, Start
 from tputtui.engine.protocol import EngineFacts, State
 from tputtui.engine.served.engine import ServedEngine
+from tputtui.engine.served.live import LiveEngine
 from tputtui.engine.wire import CONTROL, LEASE, PATH
-from tputtui.errors import UsageError
+from tputtui.errors import OthersError, UsageError
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.profile import EngineSpec, Profile
@@ -39,12 +42,14 @@ ENGINES = [1, pytest.param(2, marks=pytest.mark.long)]
 class Driven:
     """A session on the server, its engine thread turned by hand."""
 
-    def __init__(self, server: Server, token: str = TOKEN) -> None:
+    def __init__(
+        self, server: Server, token: str = TOKEN, kind: type[ServedEngine] = ServedEngine
+    ) -> None:
         (address,) = parse_addresses([server.url])
         spec = EngineSpec(f"server:{server.url}")
         load = Workload(ClosedLoop(12), prompt=Fixed(40), output=Fixed(20), seed=3)
         self.session = Session(
-            lambda: ServedEngine(address, Access(), token), Profile(spec, load), time.monotonic
+            lambda: kind(address, Access(), token), Profile(spec, load), time.monotonic
         )
         assert isinstance(self.session.host, Host)
         self.host = self.session.host
@@ -285,6 +290,76 @@ def test_other_peoples_requests_are_spared(driven: Driven, server: Server) -> No
     assert got["usage"]["completion_tokens"] == 400
     driven.drain()
     assert not not_emptied(driven)
+
+
+def test_their_cost_is_asked_for_first_and_then_done_anyway(driven: Driven, server: Server) -> None:
+    steer, recorder = driven.session.steer, driven.session.recorder
+    body = {"model": "tiny", "prompt": "Tune me", "max_tokens": 400, "ignore_eos": True}
+    with ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(server.get, "/v1/completions", body) for _ in range(4)]
+        driven.turn_until(lambda: recorder.others == 4)
+        for act in (steer.engine.toggle, steer.engine.reset_prefix_cache,
+                    steer.experiments.sweep):  # fmt: skip
+            with pytest.raises(OthersError, match="4 requests of others under way"):
+                act()
+        steer.limits.set("max_num_seqs", 1)
+        driven.turn_until(lambda: "max_num_seqs" in recorder.marks[-1].text)
+        with pytest.raises(OthersError, match="some would wait"):
+            steer.engine.preempt()
+        steer.engine.preempt(anyway=True)
+        steer.engine.reset_prefix_cache(anyway=True)
+        driven.turn_until(lambda: "prefix cache emptied" in recorder.marks[-1].text)
+        assert any("preempted now" in mark.text for mark in recorder.marks)
+        steer.undo()
+        driven.host.run_pass()
+        got = [json.loads(answer.result(PATIENCE_S)) for answer in answers]
+    assert [each["usage"]["completion_tokens"] for each in got] == [400] * 4
+
+
+def test_live_traffic_is_watched_and_a_change_judged_by_it(server: Server) -> None:
+    body = {"model": "tiny", "prompt": "Tune me", "max_tokens": 40, "ignore_eos": True}
+    done = threading.Event()
+
+    def others() -> int:
+        sent = 0
+        while not done.is_set():
+            server.get("/v1/completions", body)
+            sent += 1
+        return sent
+
+    driven = Driven(server, kind=LiveEngine)
+    session, recorder = driven.session, driven.session.recorder
+    with closing(driven), ThreadPoolExecutor(6) as pool:
+        theirs = [pool.submit(others) for _ in range(6)]
+        try:
+            driven.turn_until(lambda: recorder.accounting.finished >= 20)
+            assert driven.facts.live
+            assert driven.host.status.state is State.RUNNING
+            driven.turn_until(lambda: 0 < recorder.accounting.in_flight <= 6)
+            session.steer.limits.set("max_num_seqs", 2)
+            for act in (session.steer.load.toggle, session.steer.experiments.compare):
+                with pytest.raises(UsageError, match="sends no requests"):
+                    act()
+            driven.turn_until(lambda: session.advance().window.settled)
+            driven.turn_until(lambda: session.advance().latencies.ttft.n >= 20)
+            frame = session.latest
+            assert frame.figures.generated_per_s > 0
+            assert frame.latencies.tpot.p50 > 0
+            assert max(each.running for each in frame.engines) <= 2
+            with pytest.raises(UsageError, match="live traffic") as refused:
+                session.save(server.log.parent / "none.yaml")
+            assert "--max-num-seqs 2" in refused.value.hint
+        finally:
+            done.set()
+            sent = sum(each.result(PATIENCE_S) for each in theirs)
+        driven.turn_until(lambda: recorder.accounting.in_flight == 0)
+    books = recorder.accounting
+    assert books.balanced
+    assert 0 < books.finished <= sent
+    ended = list(recorder.request_log)
+    assert {(each.prompt_tokens, each.output_tokens) for each in ended} == {(7, 40)}
+    assert all(each.due_s < each.first_token_s < each.end_s for each in ended)
+    assert {engine["limits"]["max_num_seqs"] for engine in engines(server)} == {32}
 
 
 def not_emptied(driven: Driven) -> str:

@@ -7,13 +7,16 @@ that is lost, repeated or out of order shows.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import random
 import statistics
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from tests.engine import simulated as simulation
@@ -31,6 +34,8 @@ from tputtui.knobs import KNOBS, Knobs
 from tputtui.load.lengths import Uniform
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.samples import Outcome
+from tputtui.plugin.core import Question, Reply, answer
+from tputtui.plugin.local import socket_needed
 from tputtui.profile import EngineSpec, Profile
 from tputtui.session.session import Session
 from tputtui.simulate.clock import VirtualTime
@@ -502,3 +507,43 @@ def test_a_simulated_gpu_serves_in_its_own_time() -> None:
         assert request.output_tokens == request.wanted_tokens
     assert 0.006 < statistics.median(request.tpot_s for request in ended[-100:]) < 0.02
     assert session.close(10.0)
+
+
+# -- the plugin ----------------------------------------------------------------------------
+
+
+def test_routes_have_a_place_from_0_26_on_and_the_engine_a_queue_to_ask_through() -> None:
+    import_vllm()
+    from vllm.v1.engine import EngineCoreRequestType
+    from vllm.v1.engine.core import EngineCoreProc
+
+    assert socket_needed() == (minor() < 26)
+    assert hasattr(EngineCoreRequestType, "ABORT")
+    parameters = inspect.signature(EngineCoreProc._handle_client_request).parameters
+    assert list(parameters) == ["self", "request_type", "request"]
+    assert "input_queue" in inspect.getsource(EngineCoreProc)
+
+
+def test_the_plugin_changes_limits_between_two_steps_and_tells_of_these(served: Exact) -> None:
+    core = served.llm_engine.engine_core.engine_core
+
+    def ask(what: str, **more: Any) -> Reply:
+        question = msgspec.json.encode(Question(what, "mine", **more)).decode()
+        reply = msgspec.json.decode(answer(core, question), type=Reply)
+        assert reply.problem is None, reply.problem
+        return reply
+
+    about = ask("about").engine
+    assert about is not None
+    assert about.ceilings == served.facts.ceilings.as_dict()
+    since = ask("steps").steps.next
+    ask("take", holder="me")
+    ask("change", limits={"max_num_seqs": 9})
+    served.load(seed=21, turns=30)
+    told = ask("steps", since=since).steps
+    assert max(row[2] for row in told.rows) == 9
+    assert sum(row[6] for row in told.rows) == served.generated
+    assert (told.running, told.others) == (9, told.running + told.waiting)
+    ask("release")
+    assert ask("about").engine.limits == about.limits
+    served.drain_and_compare()

@@ -37,6 +37,12 @@ class Address:
         split = urlsplit(self.url)
         return bool(self.socket) or split.scheme == "https" or split.hostname in _LOOPBACK
 
+    @property
+    def port_here(self) -> int:
+        """The port that it listens on, of a server on this machine; 0 for any other."""
+        split = urlsplit(self.url)
+        return split.port or 0 if not self.socket and split.hostname in _LOOPBACK else 0
+
 
 def parse_addresses(texts: Iterable[str]) -> tuple[Address, ...]:
     """The servers that `texts` name, in the given order; `gpu{1..3}` names three, quoted or not.

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import shlex
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,9 +14,10 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from tputtui.process.sockets import socket_path
 from tputtui.redact import secret_in
 
-__all__ = ["Here", "serving_here", "start_line"]
+__all__ = ["Here", "serving_here", "socket_behind", "start_line"]
 
 _ANSWER_S = 2.0
 _MOST_BYTES = 1 << 20
@@ -67,6 +69,22 @@ def serving_here(gpus_by_pid: Mapping[int, Sequence[int]] | None = None) -> list
     return sorted(servers)
 
 
+def socket_behind(port: int) -> str:
+    """The unix socket of the engine behind the server that listens on `port`; empty for none.
+
+    Our plugin listens there where the server's vLLM has no place for its routes (before 0.26).
+    """
+    process = _listening().get(port)
+    if process is None:
+        return ""
+    with contextlib.suppress(psutil.Error):
+        for each in (process, *process.children(recursive=True)):
+            path = socket_path(each.pid, each.uids().real)
+            if path.is_socket():
+                return str(path)
+    return ""
+
+
 def start_line(words: Iterable[str], environment: Mapping[str, str]) -> str:
     """How the server would have to be started for its limits to be changed, as a shell line.
 
@@ -105,6 +123,8 @@ def _control(
     with contextlib.suppress(psutil.Error):
         environment = process.environ()
     status, answer = _asked(port, _PLUGIN)
+    if status != 200 and (path := socket_behind(port)):
+        status, answer = _asked_at(path, _PLUGIN)
     if status == 200 and isinstance(answer, dict):
         control = answer.get("control") or {}
         if control.get("offered"):
@@ -134,6 +154,26 @@ def _asked(port: int, route: str) -> tuple[int, Any]:
             return error.code, None
     except (OSError, ValueError, http.client.HTTPException):
         return 0, None
+
+
+def _asked_at(path: str, route: str) -> tuple[int, Any]:
+    """As `_asked`, at a unix socket."""
+
+    class AtSocket(http.client.HTTPConnection):
+        def connect(self) -> None:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(_ANSWER_S)
+            self.sock.connect(path)
+
+    connection = AtSocket("localhost")
+    try:
+        connection.request("GET", route)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read(_MOST_BYTES))
+    except (OSError, ValueError, http.client.HTTPException):
+        return 0, None
+    finally:
+        connection.close()
 
 
 def _without_secrets(words: list[str]) -> list[str]:

@@ -31,7 +31,8 @@ examples:
   tputtui attach gpu1:8000
   tputtui attach gpu{1..16}:8000 --every 2s
   tputtui attach prod=https://llm.example.com --token-file ~/.llm-token --ca ca.pem
-  tputtui attach gpu1:8000 gpu2:8000 --for 30s --format json"""
+  tputtui attach gpu1:8000 gpu2:8000 --for 30s --format json
+  tputtui attach gpu1:8000 --control-token-file ~/.tputtui-control"""
 
 
 def run(words: list[str]) -> int:
@@ -43,6 +44,10 @@ def run(words: list[str]) -> int:
 
     if not options.url:
         return _print_here()
+    if options.control_token_file:
+        return _control(options)
+    if options.keep:
+        raise UsageError("--keep needs control.", "--control-token-file FILE.")
     addresses = parse_addresses(options.url)
     access = access_of(
         options.header,
@@ -88,6 +93,9 @@ def parser() -> argparse.ArgumentParser:
     add("--token-file", metavar="FILE", default="", help="a file that holds the token")
     add("--token-keyring", metavar="SERVICE[/USER]", default="",
         help="where the token is in the keyring (needs the package keyring)")  # fmt: skip
+    add("--control-token-file", metavar="FILE", default="", help="of a server that has our plugin "
+        "inside: change its limits, and judge that by its live traffic")  # fmt: skip
+    add("--keep", action="store_true", help="leave the limits as they are at the end")
     add("--header", metavar="'NAME: VALUE'", action="append", default=[],
         help="send this as well; a value env:VARIABLE is that variable's")  # fmt: skip
     add("--ca", metavar="FILE", default="", help="trust these certificates (PEM), no others")
@@ -96,6 +104,24 @@ def parser() -> argparse.ArgumentParser:
     add("--format", choices=_FORMATS, default="table", help="what --for prints (default table)")
     add("--theme", default="dark", choices=THEMES)
     return made
+
+
+def _control(options: argparse.Namespace) -> int:
+    """The board of one server, on its live traffic: nothing is sent, limits can be changed."""
+    from tputtui.cli.run import run as run_board
+    from tputtui.errors import UsageError
+
+    if len(options.url) != 1 or options.duration:
+        raise UsageError(
+            "Limits are changed at one server, on the screen.", "Leave out --for and other servers."
+        )
+    words = [f"server:{options.url[0]}", "--live", "--theme", options.theme]
+    for name in ("token_env", "token_file", "token_keyring", "control_token_file", "ca"):
+        if text := getattr(options, name):
+            words += [f"--{name.replace('_', '-')}", text]
+    for text in options.header:
+        words += ["--header", text]
+    return run_board([*words, "--keep"] if options.keep else words)
 
 
 def _screen(poller: Poller, fleet: Fleet, servers: int, theme: str) -> int:

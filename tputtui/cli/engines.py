@@ -19,12 +19,13 @@ __all__ = ["Hosting", "hosting"]
 class Hosting(NamedTuple):
     """The parts that a session is made of.
 
-    make_engine: makes an engine that is not booted. make_host: makes the host that runs its loop.
+    make_engine: makes an engine that is not booted, as `Host` calls it. make_host: makes the host
+    that runs its loop.
     clock: seconds of the time that the run goes by. hardware: samples this machine; None for a
     simulation, whose hardware is not here.
     """
 
-    make_engine: Callable[[], Engine]
+    make_engine: Callable[..., Engine]
     make_host: Any
     clock: Callable[[], float]
     hardware: HardwareSampler | None
@@ -59,8 +60,14 @@ def hosting(
         if settings["served"].on:
             raise UsageError(f"{spec.model} is a server already.", "Leave --served out.")
         from tputtui.engine.served.engine import ServedEngine
+        from tputtui.engine.served.live import LiveEngine
 
-        served = partial(ServedEngine, *target_of(spec), control_token_of(spec))
+        served = partial(
+            LiveEngine if spec.args.get("live") else ServedEngine,
+            *target_of(spec),
+            control_token_of(spec),
+            keep=bool(spec.args.get("keep")),
+        )
         # A server is a process of its own anyway.
         return Hosting(served, Host, time.monotonic, HardwareSampler())
     if settings["served"].on:
@@ -69,9 +76,19 @@ def hosting(
         if settings["isolate"].on:
             raise UsageError("A server is a process of its own.", "Leave --isolate out.")
         return Hosting(partial(SpawnedEngine, serve), Host, time.monotonic, HardwareSampler())
+    in_process = partial(_in_process, serve)
+    return Hosting(in_process, make_host, time.monotonic, HardwareSampler())
+
+
+def _in_process(serve: Mapping[str, EngineValue] | None, *, served: bool = False) -> Engine:
+    """An engine of our own; vLLM's server where that is ordered, to see what it adds."""
+    if served:
+        from tputtui.engine.served.spawned import SpawnedEngine
+
+        return SpawnedEngine(serve)
     from tputtui.engine.vllm.inproc import VllmEngine
 
-    return Hosting(VllmEngine, make_host, time.monotonic, HardwareSampler())
+    return VllmEngine()
 
 
 def _simulated(spec: EngineSpec, text: str, make_host: Any, *, virtual: bool) -> Hosting:

@@ -84,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     add("--resume", nargs="?", const="", metavar="LOG", help="go on from the trials of a run that "
         "was broken off: the newest, or this session log")  # fmt: skip
     add("-o", "--output", metavar="FILE", help="write the profile there instead of to stdout")
+    add("--anyway", action="store_true", help="also beside requests of other people at a server")
     add("--quiet", action="store_true", help="no progress on stderr")
     add_virtual(made)
     add_settings(made, "goal", "load", "prompt_tokens", "output_tokens", "length_pairs", "prefix",
@@ -120,7 +121,9 @@ def _tune(headless: Headless, plan: Plan, options: argparse.Namespace, duration_
         return _why_not(headless, interrupted)
     if plan.earlier_trials and not options.quiet:
         headless.say(f"going on after {len(plan.earlier_trials)} trials")
-    last = tune(session, plan, interrupted, headless.err, quiet=options.quiet)
+    last = tune(
+        session, plan, interrupted, headless.err, quiet=options.quiet, anyway=options.anyway
+    )
     state = last.tuner
     assert state is not None
     if interrupted.asked.is_set() or last.status.failure is not None:

@@ -56,6 +56,7 @@ class Dispatch:
         """Book the requests that a step has brought on."""
         self._ledger.first_tokens(report.first_tokens)
         self.leave(generator, report.ended)
+        self._ledger.see(report.seen)
 
     def leave(
         self,

@@ -1,14 +1,19 @@
-"""The message and the hint for an engine that failed. Pure."""
+"""The message and the hint for an engine that failed."""
 
 from __future__ import annotations
 
 import signal
 
+from tputtui.engine.shortage import memory_held
 from tputtui.errors import EngineError, TputError
 
 __all__ = ["cause_of", "failure_of"]
 
-_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "outofmemory")
+_MEMORY = (
+    "out of memory", "can't allocate memory", "cannot allocate memory", "outofmemory",
+    # vLLM's own look before it loads a model.
+    "free memory on device", "no available memory for the cache",
+)  # fmt: skip
 _MEMORY_HINT = "Memory ran out: boot with lower ceilings, or leave it more memory."
 _HINT = "The log has the traceback."
 _CRASH_HINT = "The log has its last words. Boot again."
@@ -26,7 +31,9 @@ def failure_of(error: BaseException) -> TputError:
     name, text = type(error).__name__, str(error).strip().partition("\n")[0]
     message = f"{name}: {text}" if text else name
     ran_out = isinstance(error, MemoryError) or any(word in message.lower() for word in _MEMORY)
-    return EngineError(message, f"{_MEMORY_HINT} {_HINT}" if ran_out else _HINT)
+    if not ran_out:
+        return EngineError(message, _HINT)
+    return EngineError(message, f"{memory_held() or _MEMORY_HINT} {_HINT}")
 
 
 def cause_of(code: int, what: str = "The engine's process") -> EngineError:

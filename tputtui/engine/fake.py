@@ -141,7 +141,7 @@ class FakeEngine:
         gone = [r for r in (*self._running, *self._waiting) if r.spec.number in wanted]
         return [self._leave(request, self._clock()) for request in gone]
 
-    def apply(self, knobs: Knobs) -> list[Ended]:
+    def apply(self, knobs: Knobs, *, anyway: bool = False) -> list[Ended]:
         """Put limits in force; requests at or past the new length end."""
         self._knobs = knobs
         past = []
@@ -152,17 +152,17 @@ class FakeEngine:
                 past.append(request)
         return [self._leave(request, self._clock()) for request in past]
 
-    def set_paused(self, paused: bool) -> None:
+    def set_paused(self, paused: bool, *, anyway: bool = False) -> None:
         """Nothing to do: it runs no step that it is not asked for."""
 
-    def preempt(self) -> int:
+    def preempt(self, *, anyway: bool = False) -> int:
         """Move the newest running requests above max_num_seqs to the front of the queue."""
         over = len(self._running) - self._knobs.max_num_seqs
         for _ in range(over):
             self._throw_out()
         return max(0, over)
 
-    def reset_prefix_cache(self) -> int:
+    def reset_prefix_cache(self, *, anyway: bool = False) -> int:
         """Preempt everything; there is no cache to empty."""
         running = len(self._running)
         for _ in range(running):

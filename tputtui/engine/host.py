@@ -13,10 +13,12 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import assert_never
 
 from tputtui.engine import orders
+from tputtui.engine.acts import Acts
 from tputtui.engine.dispatch import Dispatch
 from tputtui.engine.failure import failure_of
 from tputtui.engine.ledger import Ledger
@@ -47,13 +49,14 @@ _UP = (State.READY, State.RUNNING, State.DRAINING, State.PAUSED)
 class Host(Orders):
     """Owns one engine at a time and everything that touches it.
 
-    make_engine: builds a cold engine; called again for every boot.
+    make_engine: builds a cold engine; called again for every boot, with `served=True` where vLLM's
+    own server is ordered.
     clock: monotonic seconds; the engine stamps its times with the same clock.
     """
 
     def __init__(
         self,
-        make_engine: Callable[[], Engine],
+        make_engine: Callable[..., Engine],
         recorder: Recorder,
         workload: Workload,
         clock: Clock,
@@ -71,6 +74,7 @@ class Host(Orders):
         self._marks = Marks(recorder.marks, clock)
         self._ledger = Ledger(recorder)
         self._dispatch = Dispatch(self._ledger, clock)
+        self._acts = Acts(self._ledger, self._marks)
         self._thread: threading.Thread | None = None
         self.status = Status(State.COLD, clock())
 
@@ -134,12 +138,14 @@ class Host(Orders):
                 self._boot_anew(start, fallback)
             case orders.Woken():
                 self._woken()
-            case orders.SetLimits(knobs, why):
-                self._set_limits(knobs, why)
-            case orders.Preempt():
-                self._preempt()
-            case orders.ResetPrefixCache():
-                self._reset_prefix_cache()
+            case orders.SetLimits(knobs, why, anyway):
+                self._set_limits(knobs, why, anyway)
+            case orders.Preempt(anyway):
+                if self._engine is not None and self.status.facts is not None:
+                    self._acts.preempt(self._engine, anyway=anyway)
+            case orders.ResetPrefixCache(anyway):
+                if self._engine is not None and self.status.facts is not None:
+                    self._acts.reset_prefix_cache(self._engine, anyway=anyway)
             case orders.SetWorkload(workload, text):
                 self._set_workload(workload, text)
             case orders.BeginLeg(knobs, workload, text):
@@ -151,8 +157,8 @@ class Host(Orders):
             case orders.StopLoad():
                 if self._abort_load() is not None:
                     self._marks.add("load", "load stopped")
-            case orders.Pause():
-                self._set_paused(True)
+            case orders.Pause(anyway):
+                self._set_paused(True, anyway)
             case orders.Resume():
                 self._set_paused(False)
             case orders.Close():
@@ -195,9 +201,10 @@ class Host(Orders):
         return (self._ledger.in_flight > 0 or self._unfinished) and not self._paused
 
     def _follow_load(self, generator: Generator) -> None:
+        facts = self.status.facts
         if self._paused:
             state = State.PAUSED
-        elif not generator.held:
+        elif not generator.held or (facts is not None and facts.live):
             state = State.RUNNING
         else:
             state = State.DRAINING if self._ledger.in_flight or self._unfinished else State.READY
@@ -253,7 +260,7 @@ class Host(Orders):
         return generator, facts.vocab_size, self._tokenizer
 
     def _bring_up(self, start: Start) -> None:
-        spec, knobs = start
+        spec, knobs, served = start
         self._paused = self._unfinished = False
         before = self.status
         self.status = Status(
@@ -262,13 +269,13 @@ class Host(Orders):
             load_run=before.load_run,
             carried_out=before.carried_out,
         )
-        self._engine = self._make_engine()
+        self._engine = self._make_engine(served=True) if served else self._make_engine()
         facts = self._engine.boot(spec, self._enter)
         # A limit that this engine cannot change keeps its value from the boot, despite a profile.
         changeable = {name: value for name, value in knobs.items() if name not in facts.fixed}
         in_force = facts.booted.overridden(changeable).clamped(facts.ceilings)
         self._engine.apply(in_force)
-        self.status = replace(self.status, spec=spec, facts=facts, knobs=in_force)
+        self.status = replace(self.status, spec=spec, served=served, facts=facts, knobs=in_force)
         self._marks.add("engine", f"booted {facts.model} in {facts.boot_s:.1f} s")
 
     def _put_under_load(self, held: tuple[Generator, int, str] | None, load: bool) -> None:
@@ -282,58 +289,39 @@ class Host(Orders):
         else:
             self._generator = Generator(self._workload, facts.vocab_size, self._tokenizer)
         self._enter(State.READY)
-        if load:
+        # Live traffic is there already, and the first step tells of it.
+        self._unfinished = facts.live
+        if load and not facts.live:
             self._run_load()
 
-    def _set_limits(self, knobs: Knobs, why: str) -> None:
+    def _set_limits(self, knobs: Knobs, why: str, anyway: bool) -> None:
         if self._engine is None or self.status.facts is None or self.status.knobs is None:
             return
         before = self.status.knobs
-        self._apply(self._engine, knobs)
+        self._apply(self._engine, knobs, anyway=anyway)
         self._marks.change(before, self.status.knobs, why)
         self._ledger.publish(self._engine.counts())
 
-    def _apply(self, engine: Engine, knobs: Knobs) -> None:
+    def _apply(self, engine: Engine, knobs: Knobs, *, anyway: bool = False) -> None:
         facts = self.status.facts
         assert facts is not None
         # The last guard: no limit above its ceiling reaches the engine, whoever ordered it.
         taken = knobs.clamped(facts.ceilings)
         try:
-            self._dispatch.leave(self._generator, engine.apply(taken), Outcome.CUT)
+            cut = engine.apply(taken, anyway=anyway)
+            self._dispatch.leave(self._generator, cut, Outcome.CUT)
         except KnobError as refusal:
             self._marks.add("knob", str(refusal))
             self.status = replace(self.status, refused_knobs=knobs)
         else:
             self.status = replace(self.status, knobs=taken, refused_knobs=None)
 
-    def _preempt(self) -> None:
-        if self._engine is None or self.status.facts is None:
-            return
-        if thrown := self._engine.preempt():
-            self._marks.add("knob", f"{thrown} sequences preempted now")
-        self._ledger.publish(self._engine.counts())
-
-    def _reset_prefix_cache(self) -> None:
-        if self._engine is None or self.status.facts is None:
-            return
-        thrown = self._engine.reset_prefix_cache()
-        if thrown is None:
-            self._marks.add("engine", "the prefix cache would not be emptied")
-        else:
-            also = f", {thrown} preempted for it" if thrown else ""
-            self._marks.add("engine", f"prefix cache emptied{also}")
-        self._ledger.publish(self._engine.counts())
-
-    def _set_paused(self, paused: bool) -> None:
+    def _set_paused(self, paused: bool, anyway: bool = False) -> None:
         if self._generator is None or self._engine is None or self._paused is paused:
             return
-        try:
-            self._engine.set_paused(paused)
-        except TputError as refusal:
-            return self._marks.add("engine", f"not {'paused' if paused else 'resumed'}: {refusal}")
-        self._paused = paused
-        self._marks.add("engine", "engine paused" if paused else "engine resumed")
-        self._follow_load(self._generator)
+        if self._acts.set_paused(self._engine, paused, anyway=anyway):
+            self._paused = paused
+            self._follow_load(self._generator)
 
     def _woken(self) -> None:
         self._marks.add("engine", "the process was stopped, and goes on")
@@ -381,7 +369,8 @@ class Host(Orders):
         generator = self._abort_load()
         if engine is None or generator is None:
             return
-        engine.reset_prefix_cache()
+        with suppress(TputError):  # A server whose cache others use: the leg begins without.
+            engine.reset_prefix_cache()
         self._apply(engine, knobs)
         self._marks.add("leg", text)
         self._let_arrive(generator)

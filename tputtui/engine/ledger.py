@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tputtui.engine.protocol import Counts, Ended
@@ -103,6 +104,19 @@ class Ledger:
         )
         return outcome
 
+    def see(self, samples: Iterable[RequestSample]) -> None:
+        """Book requests of other people that have ended: live traffic."""
+        for sample in samples:
+            self._issued += 1
+            self._ended[sample.outcome] += 1
+            if not math.isnan(sample.first_token_s):
+                # Known only now: in a window it counts from when the request ended.
+                late_s = sample.end_s - sample.first_token_s
+                self._recorder.add_first_token(
+                    sample.end_s, sample.due_s + late_s, sample.submitted_s + late_s
+                )
+            self._recorder.add_ended(sample)
+
     def drop(self, number: int, outcome: Outcome, now_s: float) -> None:
         """Book a request as ended without a report from the engine."""
         self.leave(Ended(number, now_s, 0, math.nan, math.nan, 0, 0), outcome)
@@ -118,14 +132,18 @@ class Ledger:
         recorder.kv_blocks, recorder.others = counts.kv_blocks, counts.others
         recorder.engines = counts.engines
         recorder.oldest_due_s = self.oldest_due_s
-        recorder.oldest_in_flight_s = self.oldest_in_flight_s
-        recorder.accounting = self.accounting(counts.running, counts.waiting)
+        theirs = counts.unbooked > 0
+        recorder.oldest_in_flight_s = counts.oldest_s if theirs else self.oldest_in_flight_s
+        recorder.accounting = self.accounting(counts.running, counts.waiting, counts.unbooked)
 
-    def accounting(self, running: int, waiting: int) -> Accounting:
-        """The book as one value, beside the scheduler's counts."""
+    def accounting(self, running: int, waiting: int, unbooked: int = 0) -> Accounting:
+        """The book as one value, beside the scheduler's counts.
+
+        unbooked: requests of other people under way that this run is about.
+        """
         ended = self._ended
         return Accounting(
-            self._issued,
+            self._issued + unbooked,
             running,
             waiting,
             ended[Outcome.FINISHED],

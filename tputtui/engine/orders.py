@@ -42,10 +42,14 @@ __all__ = [
 
 
 class Start(NamedTuple):
-    """What to boot, and the first limits by name; other limits keep their value from the boot."""
+    """What to boot, and the first limits by name; other limits keep their value from the boot.
+
+    served: vLLM's own server, where the host can boot either.
+    """
 
     spec: EngineSpec
     knobs: Mapping[str, int]
+    served: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +78,28 @@ class Woken:
 
 @dataclass(frozen=True, slots=True)
 class SetLimits:
-    """Put limits in force before the next step. why: prefix of the mark's text."""
+    """Put limits in force before the next step. why: prefix of the mark's text.
+
+    anyway, here and below: also where it costs requests of other people something.
+    """
 
     knobs: Knobs
     why: str = ""
+    anyway: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Preempt:
     """Move running requests above `max_num_seqs` back to the queue instead of letting them end."""
 
+    anyway: bool = False
+
 
 @dataclass(frozen=True, slots=True)
 class ResetPrefixCache:
     """Empty the prefix cache."""
+
+    anyway: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +140,8 @@ class StopLoad:
 @dataclass(frozen=True, slots=True)
 class Pause:
     """Run no more steps: requests in flight stand still, arriving ones queue up."""
+
+    anyway: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +195,8 @@ class Status:
     """Finished stages of the boot, each with its seconds."""
     spec: EngineSpec | None = None
     """What was booted; None before the first boot."""
+    served: bool = False
+    """Whether that was vLLM's own server by an order of its own."""
     facts: EngineFacts | None = None
     """Properties of the booted engine; None before the first boot."""
     knobs: Knobs | None = None

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from tputtui.knobs import Knobs
 from tputtui.load.generator import RequestSpec
-from tputtui.measure.samples import EngineLoad, Outcome, StepSample
+from tputtui.measure.samples import EngineLoad, Outcome, RequestSample, StepSample
 from tputtui.profile import EngineSpec
 
 __all__ = ["Argument", "Counts", "Ended", "Engine", "EngineFacts", "State", "StepReport"]
@@ -76,6 +76,10 @@ class EngineFacts:
     """Whether the engine can be paused from here."""
     engines: int = 1
     """Engine cores that share the requests (data parallelism); limits and ceilings are of each."""
+    served: bool = False
+    """Whether it is a server, and reached over HTTP."""
+    live: bool = False
+    """Whether the run is about the traffic of others, and sends nothing itself."""
     arguments: tuple[Argument, ...] = ()
     """All arguments that a boot accepts; empty if not known."""
     revision: str = ""
@@ -143,6 +147,10 @@ class Counts(NamedTuple):
     """Requests of other people under way, at a server that tells."""
     engines: tuple[EngineLoad, ...] = ()
     """Each engine of a server that tells."""
+    unbooked: int = 0
+    """Requests of other people under way that this run is about (live traffic)."""
+    oldest_s: float = math.nan
+    """When the oldest of those came, s on the engine clock."""
 
 
 class StepReport(NamedTuple):
@@ -154,6 +162,7 @@ class StepReport(NamedTuple):
     first_tokens: (request number, when in s) of requests that got their first token.
     gaps: inter-token latencies as (seconds, how many tokens had exactly this gap).
     of_engines: where `sample` is of several engines together, the steps of each that are in it.
+    seen: requests of other people that have ended, where the run is about those (live traffic).
     """
 
     sample: StepSample | None
@@ -163,6 +172,7 @@ class StepReport(NamedTuple):
     earlier: Sequence[StepSample] = ()
     unfinished: bool = False
     of_engines: Mapping[int, Sequence[StepSample]] = MappingProxyType({})
+    seen: Sequence[RequestSample] = ()
 
     @property
     def steps(self) -> list[tuple[StepSample, Sequence[tuple[float, int]]]]:
@@ -195,28 +205,30 @@ class Engine(Protocol):
     def step(self) -> StepReport:
         """Run one step. Only called with requests in flight, or after an unfinished report."""
 
-    def apply(self, knobs: Knobs) -> list[Ended]:
+    def apply(self, knobs: Knobs, *, anyway: bool = False) -> list[Ended]:
         """Put limits in force by the next step; requests already past the new length end now.
 
+        anyway: here and below, also where it costs requests of other people something; only a
+        server has those.
         Raises KnobError if the engine refuses the limits; then the previous ones stay in force.
         """
 
     def end(self, numbers: Iterable[int]) -> list[Ended]:
         """Abort requests."""
 
-    def set_paused(self, paused: bool) -> None:
+    def set_paused(self, paused: bool, *, anyway: bool = False) -> None:
         """No more steps are asked for, or they are again; an engine that steps itself stands still.
 
         Raises TputError where it will not.
         """
 
-    def preempt(self) -> int:
+    def preempt(self, *, anyway: bool = False) -> int:
         """Move running requests above `max_num_seqs` back to the queue; return how many.
 
-        They lose their KV cache, not their tokens.
+        They lose their KV cache, not their tokens. Raises TputError where it is refused.
         """
 
-    def reset_prefix_cache(self) -> int | None:
+    def reset_prefix_cache(self, *, anyway: bool = False) -> int | None:
         """Empty the prefix cache; return how many requests that preempted, None if it failed."""
 
     def counts(self) -> Counts:

@@ -14,8 +14,10 @@ __all__ = ["FLAGS", "LIVE", "SERVER", "check_arguments", "control_token_of", "is
 SERVER = "server:"
 _ARGUMENTS = (
     "token_env", "token_file", "token_keyring", "control_token_file", "header", "ca", "tokenizer",
+    "keep", "live",
 )  # fmt: skip
-"""Arguments that a server accepts instead of vLLM's: access, and a tokenizer for text."""
+"""Arguments that a server accepts instead of vLLM's: access, a tokenizer for text, and two that
+need the control token: leave limits in the end, and watch live traffic instead of sending any."""
 LIVE = ("max_num_seqs",)
 """Limits that some servers can change while they run; others are set when a server starts."""
 FLAGS = tuple(map(flag_of, _ARGUMENTS))
@@ -34,6 +36,11 @@ def settable(name: str) -> bool:
 
 def check_arguments(spec: EngineSpec) -> None:
     """Raise UsageError for an argument that a running server does not accept."""
+    for name in ("keep", "live"):
+        if spec.args.get(name, True) is not True:
+            raise UsageError(f"{flag_of(name)} takes no value.")
+        if name in spec.args and "control_token_file" not in spec.args:
+            raise UsageError(f"{flag_of(name)} needs control.", "--control-token-file FILE.")
     for name in spec.args:
         if name not in _ARGUMENTS:
             flag = flag_of(name)

@@ -9,7 +9,8 @@ PUT    PATH/control          renew it; DELETE gives it back, `?keep=1` leaves th
 PATCH  PATH/limits           LimitChange
 POST   PATH/{preempt,reset_prefix_cache,pause,resume}   Acted
 
-What changes anything needs the control token in the header `CONTROL`, and a lease.
+What changes anything needs the control token in the header `CONTROL`, and a lease. What would cost
+requests of others something is refused while any are under way, but with `?anyway=1`.
 """
 
 from __future__ import annotations
@@ -96,6 +97,8 @@ class StepBatch(msgspec.Struct, omit_defaults=True):
     running: int = 0
     waiting: int = 0
     kv_frac: float = 0.0
+    oldest_s: float | None = None
+    """When the oldest request under way arrived; None with none."""
 
 
 class Requests(msgspec.Struct):
@@ -109,10 +112,11 @@ class Requests(msgspec.Struct):
     rows: list[list[float | int | str | None]]
 
 
-class Take(msgspec.Struct):
-    """Ask for control. holder: who asks, as `user@host`."""
+class Take(msgspec.Struct, omit_defaults=True):
+    """Ask for control. holder: who asks, as `user@host`. keep: leave the limits at the end."""
 
     holder: str
+    keep: bool = False
 
 
 class LimitChange(msgspec.Struct):

@@ -21,7 +21,7 @@ from tputtui.measure.series import Series, series
 from tputtui.measure.verdict import Difference, Verdict, once
 from tputtui.measure.window import Phase
 from tputtui.profile import EngineSpec
-from tputtui.profile.evidence import Evidence
+from tputtui.profile.evidence import Evidence, Measured
 
 __all__ = ["Next", "Verifying", "check_real", "check_window", "is_measured", "waiting"]
 
@@ -78,6 +78,10 @@ class Verifying:
     Raises UsageError when the frame has no figures to compare with.
     """
 
+    title = "verify"
+    served = False
+    """Whether vLLM's own server is booted."""
+
     def __init__(
         self, frame: Frame, recorder: Recorder, spec: EngineSpec, refused: TputError | None
     ) -> None:
@@ -105,7 +109,7 @@ class Verifying:
     @property
     def state(self) -> CompareState:
         """How far the comparison is."""
-        return CompareState("", 0, self._note, self._over, self._differences, "verify")
+        return CompareState("", 0, self._note, self._over, self._differences, self.title)
 
     def stop(self, why: str) -> None:
         """End the comparison early, if it is not over."""
@@ -129,7 +133,8 @@ class Verifying:
             self._refused(refused)
             return Next.NOTHING
         if not self._begun:
-            if frame.serving and frame.status.spec == self.spec:
+            status = frame.status
+            if frame.serving and (status.spec, status.served) == (self.spec, self.served):
                 self._begun, self.knobs = True, frame.asked
                 return Next.BEGIN
             return Next.NOTHING
@@ -165,7 +170,11 @@ class Verifying:
             return
         self._after = _series(frame, recorder)
         self._differences = once(self._before, self._after)
-        self.evidence = compared(self._tuned, verified)
+        self._conclude(verified)
+
+    def _conclude(self, again: Measured) -> None:
+        """Say what came of it. again: the figures of the engine that was booted."""
+        self.evidence = compared(self._tuned, again)
         self._end(self._verdict())
 
     def _verdict(self) -> str:

@@ -18,13 +18,20 @@ __all__ = ["trial_line", "tune"]
 
 
 def tune(
-    session: Session, plan: Plan, interrupted: Interrupted, stderr: TextIO, *, quiet: bool
+    session: Session,
+    plan: Plan,
+    interrupted: Interrupted,
+    stderr: TextIO,
+    *,
+    quiet: bool,
+    anyway: bool = False,
 ) -> Frame:
     """Tune `session`, whose engine is up, until it is over or interrupted; the last frame.
 
-    Raises UsageError or KnobError for a plan that cannot be carried out.
+    anyway: also beside requests of other people. Raises OthersError without, UsageError or
+    KnobError for a plan that cannot be carried out.
     """
-    session.steer.experiments.tune(plan)
+    session.steer.experiments.tune(plan, anyway=anyway)
     printed = len(plan.earlier_trials)
     with Progress(stderr, quiet=quiet) as progress:
         while True:

@@ -27,3 +27,9 @@ def install() -> None:
     from tputtui.plugin.core import answer
 
     EngineCore.tputtui = answer
+    from tputtui.plugin.local import install_socket, socket_needed
+
+    if socket_needed():
+        from vllm.v1.engine.core import EngineCoreProc
+
+        install_socket(EngineCoreProc)

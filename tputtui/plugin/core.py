@@ -138,7 +138,7 @@ class Core:
                 self._lease.renew(question.lease)
             case "release":
                 self._lease.check(question.lease)
-                self._release(keep=question.keep, why="control was given back")
+                self._release(keep=question.keep or self._lease.keep, why="control was given back")
             case "change":
                 self._lease.check(question.lease)
                 before = self._change(question)
@@ -170,7 +170,7 @@ class Core:
     def look_at_lease(self) -> None:
         """Put back what a controller changed who is gone."""
         if self._lease.over:
-            self._release(keep=False, why=f"{self._lease.holder} is gone")
+            self._release(keep=self._lease.keep, why=f"{self._lease.holder} is gone")
         elif self._paused and not self._lease.holder:
             self._let_go_on()
 
@@ -197,8 +197,10 @@ class Core:
             self._watch = _Watch(self)
         rows, lost = self._rows.since(since)
         running, waiting = self._scheduler.get_request_counts()
+        now_s = self._clock()
+        oldest = next(iter(self._scheduler.requests.values()), None)
         return StepBatch(
-            now_s=self._clock(),
+            now_s=now_s,
             next=self._rows.count,
             lost=lost,
             rows=[list(row) for row in rows],
@@ -208,6 +210,8 @@ class Core:
             running=running,
             waiting=waiting,
             kv_frac=self._limits.kv_frac(self._scheduler.kv_cache_manager.usage),
+            # vLLM's fronts stamp requests with the time of day.
+            oldest_s=None if oldest is None else now_s + oldest.arrival_time - time.time(),
         )
 
     def _take_ended(self, rows: list[list[float | int | str | None]]) -> bool:
@@ -227,7 +231,8 @@ class Core:
     def _take(self, question: Question) -> None:
         if self._why_not:
             raise UsageError(self._why_not, "The server's operator sets it.")
-        self._lease.take(question.lease, question.holder, self._limits.knobs)
+        limits = self._limits.knobs
+        self._lease.take(question.lease, question.holder, limits, keep=question.keep)
         self._note("took control")
 
     def _others(self) -> int:
@@ -269,6 +274,8 @@ class Core:
         if pause == self._paused:
             return
         if pause:
+            if not hasattr(self._engine_core, "pause_scheduler"):
+                raise UsageError("This vLLM has no way to pause an engine.", "Hold the load.")
             if hasattr(self._engine_core, "pending_pause"):
                 raise UsageError("This engine pauses only together with others.", "Hold the load.")
             if self._engine_core.is_scheduler_paused():

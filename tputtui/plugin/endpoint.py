@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import time
 from collections import deque
@@ -35,7 +36,7 @@ from tputtui.plugin import NAME
 from tputtui.plugin.core import Question, Reply
 from tputtui.plugin.token import ControlToken
 
-__all__ = ["Endpoint"]
+__all__ = ["Endpoint", "socket_wanted"]
 
 _TOLD_EVERY_S = 0.1
 _KEPT_REQUESTS = 2000
@@ -45,6 +46,11 @@ _MOST_BYTES = 4096
 _ACTIONS = ("preempt", "reset_prefix_cache", "pause", "resume")
 
 log = logging.getLogger("vllm.tputtui")
+
+
+def socket_wanted() -> bool:
+    """Whether there are to be no routes: the engine's own socket takes their place (`local`)."""
+    return os.environ.get("TPUTTUI_SOCKET") == "1"
 
 
 class _Refused(Exception):
@@ -74,6 +80,11 @@ class Endpoint:
 
     def attach_router(self, app: Any) -> None:
         """Add the routes; vLLM's own key guards them, as everything under /v1."""
+        if not socket_wanted():
+            self.add_routes(app)
+
+    def add_routes(self, app: Any) -> None:
+        """Add the routes to a Starlette application."""
         add = app.router.add_route
         add(PATH, self._guarded(self._about), methods=["GET"])
         add(f"{PATH}/steps", self._steps, methods=["GET"])
@@ -99,8 +110,16 @@ class Endpoint:
             log.exception("tputtui: the plugin found no way to the engine, and is off")
             self._core = None
             return
-        told = self._token.why_not or "its limits can be changed with the control token"
-        log.info("tputtui: watching at %s; %s", PATH, told)
+        log.info("tputtui: watching at %s; %s", PATH, self.told)
+
+    @property
+    def told(self) -> str:
+        """Whether limits can be changed, in words."""
+        return self._token.why_not or "its limits can be changed with the control token"
+
+    def serve(self, core: Any, model: str) -> None:
+        """Ask `core` for `model`: what stands in for vLLM's client where there is none."""
+        self._core, self._model = core, model
 
     # -- routes ------------------------------------------------------------------------------
 
@@ -163,7 +182,7 @@ class Endpoint:
         lease = secrets.token_hex(8)
         holder = f"{wanted.holder[:80]} from {request.client.host if request.client else 'here'}"
         holder = "".join(char for char in holder if char.isprintable())
-        question = Question("take", lease, holder)
+        question = Question("take", lease, holder, keep=wanted.keep)
         taken: list[Any] = []
         for ident in self._idents():
             # In order: the first engine decides between two who ask at once.
@@ -188,7 +207,8 @@ class Endpoint:
         self._check_token(request)
         wanted = await _body(request, LimitChange)
         lease, idents = request.headers.get(LEASE, ""), self._idents()
-        replies = await self._ask(Question("change", lease, limits=wanted.limits))
+        anyway = _anyway(request)
+        replies = await self._ask(Question("change", lease, limits=wanted.limits, anyway=anyway))
         refused = {at: each.problem for at, each in enumerate(replies) if each.problem is not None}
         if refused:
             # All or none; what goes back is bounded by nothing.
@@ -206,8 +226,7 @@ class Endpoint:
 
     def _act(self, action: str) -> Callable[[Any], Awaitable[Any]]:
         async def act(request: Any) -> Any:
-            anyway = request.query_params.get("anyway") == "1"
-            return await self._controlled(request, Question(action, anyway=anyway))
+            return await self._controlled(request, Question(action, anyway=_anyway(request)))
 
         return act
 
@@ -334,6 +353,10 @@ class Endpoint:
         except Exception:
             log.exception("tputtui: requests that end are noted no more")
             self._note_ended = lambda finished: None  # type: ignore[method-assign]
+
+
+def _anyway(request: Any) -> bool:
+    return bool(request.query_params.get("anyway") == "1")
 
 
 async def _body(request: Any, kind: Any) -> Any:

@@ -20,6 +20,7 @@ class Lease:
     """The lease on one engine.
 
     holder: who has it, in words; empty for nobody. before: the limits that stood when it was taken.
+    keep: whether the limits stay as they are when it ends.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -28,12 +29,13 @@ class Lease:
         self._name = ""
         self.holder = ""
         self.before: Knobs | None = None
+        self.keep = False
 
-    def take(self, name: str, holder: str, limits: Knobs) -> None:
+    def take(self, name: str, holder: str, limits: Knobs, *, keep: bool = False) -> None:
         """Give it to `holder`. Raises UsageError while somebody else has it."""
         if self.holder and name != self._name:
             raise UsageError(f"{self.holder} controls this server.", "One person does at a time.")
-        self._name, self.holder, self.before = name, holder, limits
+        self._name, self.holder, self.before, self.keep = name, holder, limits, keep
         self._until_s = self._clock() + HOLD_S
 
     def renew(self, name: str) -> None:
@@ -49,7 +51,7 @@ class Lease:
 
     def end(self) -> None:
         """Nobody controls the engine any more."""
-        self._name, self.holder, self.before = "", "", None
+        self._name, self.holder, self.before, self.keep = "", "", None, False
 
     @property
     def over(self) -> bool:

@@ -291,7 +291,7 @@ class _OverEngine:
 class _OverExperiments:
     """The experiments of a run that is over: they refuse."""
 
-    def sweep(self) -> None:
+    def sweep(self, *, anyway: bool = False) -> None:
         """Refuse: nothing can be measured."""
         raise _over()
 
@@ -299,7 +299,7 @@ class _OverExperiments:
         """Refuse: no experiment is under way."""
         raise _over()
 
-    def tune(self, plan: Plan) -> None:
+    def tune(self, plan: Plan, *, anyway: bool = False) -> None:
         """Refuse: nothing can be measured."""
         raise _over()
 

@@ -98,4 +98,4 @@ class Asked:
         spec = msgspec.structs.replace(old, args=dict(args))
         self.profile = msgspec.structs.replace(self.profile, engine=spec, evidence=None)
         self.knobs = None
-        return Start(spec, dict(knobs)), Start(old, kept)
+        return Start(spec, dict(knobs)), Start(old, kept, status.served)

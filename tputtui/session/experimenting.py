@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from tputtui.engine.host import Clock
 from tputtui.errors import KnobError, UsageError
+from tputtui.experiments.serving import Before, Serving
 from tputtui.experiments.setting import Setting
 from tputtui.experiments.tuner.plan import Plan
 from tputtui.experiments.under_way import Experiments
@@ -23,13 +24,14 @@ from tputtui.experiments.verifying import (
     waiting,
 )
 from tputtui.export.startup import start_up
-from tputtui.frame import Frame
+from tputtui.frame import Frame, proof
 from tputtui.frame.tried import TriedSettings
 from tputtui.knobs import differing, kept_limits
 from tputtui.measure.recorder import Recorder
 from tputtui.profile import EngineSpec
 from tputtui.profile.evidence import Evidence
 from tputtui.session.helm import Helm
+from tputtui.session.others import check_sends, spare
 
 __all__ = ["ExperimentSteering"]
 
@@ -47,7 +49,7 @@ class ExperimentSteering:
         self._clock = clock
         self._experiments = Experiments()
         self._verifying: Verifying | None = None
-        self._verify_waits = False
+        self._verify_waits: bool | None = None
         self._seen: Frame | None = None
         self._news: list[str] = []
 
@@ -92,25 +94,26 @@ class ExperimentSteering:
 
     # -- a sweep, an A/B ---------------------------------------------------------------------
 
-    def sweep(self) -> None:
+    def sweep(self, *, anyway: bool = False) -> None:
         """Step the load up from an eighth of it until saturation; then restore it.
 
-        Each level gives a point.
+        Each level gives a point. anyway: here and below, also beside requests of other people.
 
-        Raises UsageError for a load without a constant level, KnobError while no engine is up.
+        Raises UsageError for a load without a constant level, KnobError while no engine is up,
+        OthersError without `anyway`.
         """
-        self._helm.check_up()
+        self._check_alone(anyway, "loads are put on top of theirs, up to saturation")
         self.stop("Started again.")
         first = self._experiments.sweep(self.setting, self._clock())
         self._helm.run_load()
         self._helm.grant(first)
 
-    def compare(self) -> str:
+    def compare(self, *, anyway: bool = False) -> str:
         """Run an A/B of the present limits against the pinned baseline, or the last other limits.
 
         Returns what is compared, in words. Raises UsageError when there are no other limits.
         """
-        self._helm.check_up()
+        self._check_alone(anyway, "limits change under them again and again")
         self.stop("Started again.")
         present = self.setting
         other = self._trials.other(present.knobs, self._helm.engine)
@@ -128,9 +131,10 @@ class ExperimentSteering:
 
         Its results stay. Raises KnobError while no engine is up.
         """
-        self._verify_waits = False
-        if self._verifying is not None:
-            self._verifying.stop(why)
+        self._verify_waits = None
+        if (verifying := self._verifying) is not None and not verifying.over:
+            verifying.stop(why)
+            self._back_from(verifying)
         under_way = self.under_way
         self._helm.grant(self._experiments.stop(why))
         if under_way == "an A/B":
@@ -143,13 +147,13 @@ class ExperimentSteering:
 
     # -- the tuner ---------------------------------------------------------------------------
 
-    def tune(self, plan: Plan) -> None:
+    def tune(self, plan: Plan, *, anyway: bool = False) -> None:
         """Search for the best setting by `plan`; at the end the setting before is put back.
 
         `Steering.take` puts on the best one. Raises UsageError or KnobError for a plan that cannot
         be carried out.
         """
-        self._helm.check_up()
+        self._check_alone(anyway, "limits change under them again and again")
         self.stop("Started again.")
         goals, status = self._helm.profile.goals, self._helm.status
         first = self._experiments.tune(plan, self.setting, status, goals, self._clock())
@@ -179,12 +183,17 @@ class ExperimentSteering:
 
     # -- a verify boot -----------------------------------------------------------------------
 
-    def check_verify(self) -> EngineSpec:
+    def check_verify(self, *, served: bool = False) -> EngineSpec:
         """The engine that `verify` would boot. Raises the errors that `verify` would raise.
 
         Call it before the person is asked to confirm.
         """
+        if served and self._helm.facts.served:
+            raise UsageError(
+                "This is vLLM's own server already.", "v boots it with exactly these values."
+            )
         check_real(self._helm.facts.simulated)
+        check_sends(self._helm.status)
         if self.under_way:
             raise UsageError(
                 f"{self.under_way.capitalize()} is under way: no window is of this setting alone.",
@@ -197,21 +206,22 @@ class ExperimentSteering:
             raise UsageError(refused)
         return exact
 
-    def verify(self) -> str:
+    def verify(self, *, served: bool = False) -> str:
         """Boot with exactly the present values, and measure them again; what is done, in words.
 
+        served: vLLM's own server, under the same load over HTTP; then the engine comes back.
         Where the present setting has been measured for less than 10 s, the boot waits for that.
         Raises UsageError where there will be no figures to compare with, while an experiment is
         under way, on a simulated device, or where vLLM would not boot with these values; KnobError
         with no engine up.
         """
-        exact = self.check_verify()
-        self._verifying = None
+        exact = self.check_verify(served=served)
         seen = self._seen_of_present
         if seen is None or not is_measured(seen):
-            self._verify_waits = True
+            self._verifying = None
+            self._verify_waits = served
             return "The setting that stands is measured for 10 s first. Any change breaks it off."
-        return self._begin_verify(exact, seen)
+        return self._begin_verify(exact, seen, served)
 
     # -- moved on by frames ------------------------------------------------------------------
 
@@ -227,11 +237,12 @@ class ExperimentSteering:
 
     def follow_verify(self, seen: Frame) -> None:
         """Move a verify boot on by the frame `seen`. Raises KnobError where the engine is gone."""
-        if self._verify_waits and is_measured(seen):
+        if (served := self._verify_waits) is not None and is_measured(seen):
             # Before the boot: the frames that it makes must not start a second one.
-            self._verify_waits = False
+            self._verify_waits = None
             try:
-                self._news.append(self._begin_verify(self.check_verify(), seen))
+                exact = self.check_verify(served=served)
+                self._news.append(self._begin_verify(exact, seen, served))
             except UsageError as error:
                 self._news.append(str(error))
             return
@@ -242,11 +253,13 @@ class ExperimentSteering:
                 verifying.begun(self._helm.restart("verify: measured again"))
             case Next.ANEW:
                 self._helm.measure_anew()
+        if verifying.over:
+            self._back_from(verifying)
 
     def with_states(self, seen: Frame) -> Frame:
         """The frame `seen` with the states of sweep, A/B, verify boot and tuner."""
         verified = self._verifying.state if self._verifying else None
-        if self._verify_waits:
+        if self._verify_waits is not None:
             verified = waiting(seen)
         return replace(
             seen,
@@ -257,6 +270,13 @@ class ExperimentSteering:
 
     # -- inside ------------------------------------------------------------------------------
 
+    def _check_alone(self, anyway: bool, effect: str) -> None:
+        """Raise for an experiment that cannot begin, or that requests of others would feel."""
+        self._helm.check_up()
+        check_sends(self._helm.status)
+        what = f"{effect}; only requests of this board are judged"
+        spare(self._recorder, what, anyway=anyway)
+
     @property
     def _seen_of_present(self) -> Frame | None:
         """The last frame, if it shows the engine, limits and load that are asked for now."""
@@ -266,13 +286,28 @@ class ExperimentSteering:
         same = seen.profile.engine == asked.engine and seen.profile.load == asked.load
         return seen if same else None
 
-    def _begin_verify(self, exact: EngineSpec, seen: Frame) -> str:
+    def _begin_verify(self, exact: EngineSpec, seen: Frame, served: bool) -> str:
         limits, facts, status = self._helm.limits, self._helm.facts, self._helm.status
-        verifying = Verifying(seen, self._recorder, exact, status.refused)
+        kept = kept_limits(limits, facts.booted)
+        if served:
+            known = self.evidence or proof.tuned(seen, self._recorder)
+            before = Before(self._helm.engine, limits, kept)
+            verifying: Verifying = Serving(
+                seen, self._recorder, exact, status.refused, before, known
+            )
+        else:
+            verifying = Verifying(seen, self._recorder, exact, status.refused)
         self.stop("Another engine is booted.")
-        self._helm.boot(exact.args, kept_limits(limits, facts.booted), only=True)
+        self._helm.boot(exact.args, kept, only=True, served=served)
         self._verifying = verifying
-        return "Booting with exactly these values, to measure them again."
+        what = "vLLM's server" if served else "Booting"
+        return f"{what} with exactly these values, to measure them again."
+
+    def _back_from(self, verifying: Verifying) -> None:
+        """Boot the engine in process again where vLLM's server has taken its place."""
+        if isinstance(verifying, Serving) and self._helm.serves:
+            spec, _, kept = verifying.before
+            self._helm.boot(spec.args, kept, only=True)
 
     def _note_compare(self) -> None:
         """Write the result of an A/B beside the row of the present setting."""

@@ -64,6 +64,7 @@ class Helm:
         self._clock = clock
         self._windows = windows
         self.engines = 0
+        self._serves = False
 
     @property
     def status(self) -> Status:
@@ -113,6 +114,11 @@ class Helm:
         asked = self._asked
         return msgspec.structs.replace(asked.profile, knobs=asked.kept(self._host.status))
 
+    @property
+    def serves(self) -> bool:
+        """Whether vLLM's own server is up by an order of its own, or being booted."""
+        return self._serves if self._host.booting else self._host.status.served
+
     def notice(self) -> None:
         """Take over an engine that has just come up, and start its first window."""
         if self._asked.follow(self._host.status):
@@ -135,11 +141,14 @@ class Helm:
         """Start the window anew, although nothing has been changed."""
         self._windows.begin_anew(self._clock(), own=True)
 
-    def ask(self, knobs: Knobs, why: str = "") -> None:
-        """Order limits; the mark shows `why` before what changes."""
+    def ask(self, knobs: Knobs, why: str = "", *, anyway: bool = False) -> None:
+        """Order limits; the mark shows `why` before what changes.
+
+        anyway: here and below, also where it costs requests of other people something.
+        """
         self._asked.knobs = knobs
         self.changed()
-        self._host.order(SetLimits(knobs, why))
+        self._host.order(SetLimits(knobs, why, anyway))
 
     def put_load(self, workload: Workload, text: str) -> None:
         """Order another load; the mark shows `text`."""
@@ -185,7 +194,7 @@ class Helm:
         if wish.load != self.load:
             self.put_load(wish.load, wish.text)
 
-    def preempt(self, over: int) -> str:
+    def preempt(self, over: int, *, anyway: bool = False) -> str:
         """Preempt the `over` sequences that run above the limit; what was done, in words.
 
         They go back to the queue. Raises UsageError when there are none.
@@ -193,16 +202,21 @@ class Helm:
         if not over:
             raise UsageError("Nothing to preempt.", "No more sequences run than max_num_seqs.")
         self.changed()
-        self._host.order(Preempt())
+        self._host.order(Preempt(anyway))
         return f"{over} preempted: they wait, and compute their KV cache again."
 
-    def reset_prefix_cache(self) -> str:
+    def reset_prefix_cache(self, *, anyway: bool = False) -> str:
         """Empty the prefix cache; what was done, in words."""
         self.changed()
-        self._host.order(ResetPrefixCache())
+        self._host.order(ResetPrefixCache(anyway))
         return "Prefix cache emptied; what ran computes its KV cache again."
 
-    def toggle_engine(self) -> str:
+    @property
+    def paused(self) -> bool:
+        """Whether the engine is paused once all orders are carried out."""
+        return self._host.pause_wanted
+
+    def toggle_engine(self, *, anyway: bool = False) -> str:
         """Pause the engine between two steps, or resume it; what was done, in words.
 
         Raises UsageError for a server that cannot be paused from here.
@@ -213,7 +227,7 @@ class Helm:
         if self._host.pause_wanted:
             self._host.order(Resume())
             return "The engine goes on."
-        self._host.order(Pause())
+        self._host.order(Pause(anyway))
         return "Engine paused: what is in flight stands still, what arrives queues up."
 
     def toggle_load(self) -> str:
@@ -241,18 +255,24 @@ class Helm:
         return self._host.order(BeginLeg(self.limits, self.load, text))
 
     def boot(
-        self, args: Mapping[str, EngineValue], knobs: Mapping[str, int], *, only: bool
+        self,
+        args: Mapping[str, EngineValue],
+        knobs: Mapping[str, int],
+        *,
+        only: bool,
+        served: bool = False,
     ) -> None:
         """Boot another engine in place of this one; if it does not boot, boot this one again.
 
         knobs: limits to start with. only: whether the other limits begin as booted; otherwise they
-        keep the values that they have now.
+        keep the values that they have now. served: vLLM's own server instead.
         """
         status = self._host.status
         kept = {} if only else self._asked.kept(status)
         start, fallback = self._asked.boot(status, args, {**kept, **knobs})
         self.changed()
-        self._host.order(BootAnew(start, fallback))
+        self._serves = served
+        self._host.order(BootAnew(start._replace(served=served), fallback))
 
     def boot_again(self) -> None:
         """Boot the same engine anew, with the limits last asked for."""

@@ -11,10 +11,12 @@ from tputtui.load.sections import difference
 from tputtui.load.source import check_trace
 from tputtui.load.workload import Workload
 from tputtui.measure.recorder import Recorder
+from tputtui.measure.samples import above
 from tputtui.profile import EngineValue, tokenizer_of
 from tputtui.session.changing import Changing
 from tputtui.session.experimenting import ExperimentSteering
 from tputtui.session.helm import Helm
+from tputtui.session.others import check_sends, spare
 
 __all__ = ["EngineSteering", "LimitSteering", "LoadSteering"]
 
@@ -22,23 +24,33 @@ __all__ = ["EngineSteering", "LimitSteering", "LoadSteering"]
 class LimitSteering:
     """Changes limits; they are in force by the next step."""
 
-    def __init__(self, helm: Helm, changing: Changing, experiments: ExperimentSteering) -> None:
+    def __init__(
+        self,
+        helm: Helm,
+        recorder: Recorder,
+        changing: Changing,
+        experiments: ExperimentSteering,
+    ) -> None:
         self._helm = helm
+        self._recorder = recorder
         self._changing = changing
         self._experiments = experiments
 
-    def set(self, name: str, value: int | str) -> bool:
+    def set(self, name: str, value: int | str, *, anyway: bool = False) -> bool:
         """Ask for a limit; whether the value differs from the one last asked for.
 
-        Raises KnobError when the value is out of bounds or no engine is up, CeilingError when it
-        needs a boot with a higher ceiling.
+        anyway: also where it costs requests of other people something. Raises OthersError without,
+        KnobError when the value is out of bounds or no engine is up, CeilingError when it needs a
+        boot with a higher ceiling.
         """
         setting = self._experiments.setting
         new = self._helm.limits_with(setting, name, value)
         if new == setting.knobs:
             return False
+        if new.num_gpu_blocks < setting.knobs.num_gpu_blocks:
+            spare(self._recorder, "some may wait for room in the KV cache", anyway=anyway)
         self._changing.about_to(name, "A limit was changed.")
-        self._helm.ask(new)
+        self._helm.ask(new, anyway=anyway)
         return True
 
     def asked(self, name: str) -> int:
@@ -64,6 +76,7 @@ class LoadSteering:
 
         Raises UsageError when its trace cannot be opened.
         """
+        check_sends(self._helm.status)
         before = self._experiments.before
         old = before.load if before else self._helm.load
         if workload == old:
@@ -78,47 +91,60 @@ class LoadSteering:
     def toggle(self) -> str:
         """Start the load, or hold it; what was done, in words. Raises KnobError with no engine."""
         self._helm.check_up()
+        check_sends(self._helm.status)
         self._experiments.stop("The load was held.")
         return self._helm.toggle_load()
 
     def restart(self) -> int:
         """Restart the load from its first request on an empty engine; the number of the order."""
+        check_sends(self._helm.status)
         self._experiments.stop("The load was begun anew.")
         return self._helm.restart("load begun anew")
 
     def stop(self) -> None:
         """Abort the requests in flight and go back to the first one. KnobError with no engine."""
         self._helm.check_up()
+        check_sends(self._helm.status)
         self._experiments.stop("The load was stopped.")
         self._helm.stop_load()
 
 
 class EngineSteering:
-    """Pauses the engine, empties it, or boots it again."""
+    """Pauses the engine, empties it, or boots it again.
+
+    anyway: also where it costs requests of other people something; OthersError without.
+    """
 
     def __init__(self, helm: Helm, recorder: Recorder, experiments: ExperimentSteering) -> None:
         self._helm = helm
         self._recorder = recorder
         self._experiments = experiments
 
-    def toggle(self) -> str:
+    def toggle(self, *, anyway: bool = False) -> str:
         """Pause the engine between two steps, or resume it; what was done, in words."""
         self._helm.check_up()
+        if not self._helm.paused:
+            spare(self._recorder, "they would stand still until it goes on", anyway=anyway)
         self._experiments.stop("The engine was paused.")
-        return self._helm.toggle_engine()
+        return self._helm.toggle_engine(anyway=anyway)
 
-    def preempt(self) -> str:
+    def preempt(self, *, anyway: bool = False) -> str:
         """Shrink the batch to `max_num_seqs` now rather than by draining; what was done, in words.
 
         Raises UsageError when nothing runs above the limit.
         """
-        running = self._recorder.accounting.running
-        return self._helm.preempt(max(0, running - self._helm.limits.max_num_seqs))
+        recorder, limit = self._recorder, self._helm.limits.max_num_seqs
+        over = above(recorder.accounting, recorder.engines, limit)
+        if over:
+            effect = "some would wait, and compute their prompts anew"
+            spare(recorder, effect, anyway=anyway)
+        return self._helm.preempt(over, anyway=anyway)
 
-    def reset_prefix_cache(self) -> str:
+    def reset_prefix_cache(self, *, anyway: bool = False) -> str:
         """Empty the prefix cache; what was done, in words. Raises KnobError with no engine."""
         self._helm.check_up()
-        return self._helm.reset_prefix_cache()
+        spare(self._recorder, "those that run would compute their prompts anew", anyway=anyway)
+        return self._helm.reset_prefix_cache(anyway=anyway)
 
     def boot_again(self) -> None:
         """Boot the same engine anew, with the limits last asked for."""

@@ -19,6 +19,7 @@ from tputtui import profile
 from tputtui.engine.host import Clock, Host
 from tputtui.engine.orders import Boot, Orders, Start
 from tputtui.engine.protocol import Engine
+from tputtui.errors import UsageError
 from tputtui.frame import Frame
 from tputtui.frame.observer import Observer
 from tputtui.frame.points import Points
@@ -26,7 +27,7 @@ from tputtui.frame.proof import tuned
 from tputtui.frame.tried import TriedSettings
 from tputtui.goals import Goal
 from tputtui.hardware import HardwareSampler
-from tputtui.knobs import kept_limits
+from tputtui.knobs import kept_limits, knob, spoken
 from tputtui.load.workload import Workload
 from tputtui.measure.history import History
 from tputtui.measure.recorder import Recorder
@@ -44,22 +45,22 @@ _JOURNAL_TIMEOUT_S = 3.0
 _PER_DEPTH_S = 240.0
 """Seconds that a recorder of depth 1 keeps at 250 steps per second, with a margin."""
 
-MakeHost = Callable[[Callable[[], Engine], Recorder, Workload, Clock], Orders]
+MakeHost = Callable[[Callable[..., Engine], Recorder, Workload, Clock], Orders]
 
 
 class Session:
     """Starts, watches and closes one run; `steer` changes it.
 
-    make_engine: builds an engine that is not booted yet. clock: the engine's clock, monotonic
-    seconds. make_host: builds the host in which the engine's loop runs. guard: what a change must
-    not break. written: the text of the profile that the run started from; a saved profile keeps its
-    comments. log_path: file of the session log; None for no log. span_s: seconds that a window
-    grows to.
+    make_engine: builds an engine that is not booted yet, as `Host` calls it. clock: the engine's
+    clock, monotonic seconds. make_host: builds the host in which the engine's loop runs. guard:
+    what a change must not break. written: the text of the profile that the run started from; a
+    saved profile keeps its comments. log_path: file of the session log; None for no log. span_s:
+    seconds that a window grows to.
     """
 
     def __init__(
         self,
-        make_engine: Callable[[], Engine],
+        make_engine: Callable[..., Engine],
         profile: Profile,
         clock: Clock = time.monotonic,
         hardware: HardwareSampler | None = None,
@@ -193,12 +194,26 @@ class Session:
         """Write the present limits, load and figures to a profile; returns its path.
 
         It keeps the comments of the profile that the run started from; with `overwrite`, those of
-        the existing file. Raises ProfileExists, or ProfileError when it cannot be written.
+        the existing file. Raises ProfileExists, or ProfileError when it cannot be written;
+        UsageError on live traffic, which has no load to write.
         """
+        self.check_saves()
         like = self._written
         if overwrite and path.expanduser().is_file():
             like = profile.read(path.expanduser())
         return profile.save(self.snapshot(), path, overwrite=overwrite, like=like or None)
+
+    def check_saves(self) -> None:
+        """Raise UsageError where there is no profile to save."""
+        facts, knobs = self.host.status.facts, self._asked.knobs
+        if facts is None or not facts.live or knobs is None:
+            return
+        turned = {name: n for name, n in knobs.as_dict().items() if n != facts.booted.get(name)}
+        flags = [f"{knob(name).flag} {spoken(name, value)}" for name, value in turned.items()]
+        raise UsageError(
+            "A profile has a load, and this board watches live traffic.",
+            f"Start the server with {' '.join(flags)}." if flags else "Nothing was changed.",
+        )
 
     def snapshot(self) -> Profile:
         """The profile that `save` writes."""

@@ -54,7 +54,7 @@ class Steering:
         self._clock = clock
         self.experiments = ExperimentSteering(self._helm, recorder, trials, clock)
         self._changing = Changing(self._helm, recorder, self.experiments, trials, clock, guard)
-        self.limits = LimitSteering(self._helm, self._changing, self.experiments)
+        self.limits = LimitSteering(self._helm, recorder, self._changing, self.experiments)
         self.load = LoadSteering(self._helm, self._changing, self.experiments)
         self.engine = EngineSteering(self._helm, recorder, self.experiments)
 

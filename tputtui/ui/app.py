@@ -15,7 +15,7 @@ from textual import on
 from textual.app import SystemCommand
 from textual.screen import Screen
 
-from tputtui.errors import CeilingError, ProfileExists, TputError, UsageError
+from tputtui.errors import CeilingError, OthersError, ProfileExists, TputError, UsageError
 from tputtui.experiments.tuner.plan import Plan
 from tputtui.goals import describe_goals, parse_goals
 from tputtui.knobs import coarse_step, fine_step, knob, parse_value, spoken
@@ -108,10 +108,18 @@ class TputApp(TerminalApp):
 
     # -- limits ----------------------------------------------------------------------------
 
-    def _try(self, act: Callable[[], object]) -> None:
-        """Call `act` and paint, or notify why it failed; above a ceiling, offer a boot."""
+    def _try(self, act: Callable[..., object]) -> None:
+        """Call `act` and paint, or notify why it failed; above a ceiling, offer a boot.
+
+        Where it would cost other people's requests something, ask, and call it with `anyway=True`.
+        """
         try:
             message = act()
+        except OthersError as refusal:
+            again = partial(self._try, partial(act, anyway=True))
+            # Once a dialog that asked for a value has closed.
+            self.call_later(self.push_screen, Confirm.anyway(refusal, again))
+            return
         except CeilingError as refusal:
             self._offer_boot(refusal)
             return
@@ -147,10 +155,10 @@ class TputApp(TerminalApp):
     def _change(self, step: Callable[..., int], direction: int) -> None:
         session, name = self.session, self._board.selected
 
-        def act() -> str:
+        def act(*, anyway: bool = False) -> str:
             ceilings, old = session.steer.limits.ceilings, session.steer.limits.asked(name)
             value = step(name, old, direction, ceilings)
-            if session.steer.limits.set(name, value):
+            if session.steer.limits.set(name, value, anyway=anyway):
                 return ""
             if direction < 0:
                 return f"{name} is at its minimum."
@@ -170,11 +178,14 @@ class TputApp(TerminalApp):
             ceilings, value = session.steer.limits.ceilings, session.steer.limits.asked(name)
 
             def use(texts: list[str]) -> None:
+                value = parse_value(name, texts[0])
                 try:
-                    session.steer.limits.set(name, parse_value(name, texts[0]))
+                    session.steer.limits.set(name, value)
                 except CeilingError as refusal:
                     # Once the dialog has closed.
                     self.call_later(self._offer_boot, refusal)
+                except OthersError:
+                    self._try(partial(session.steer.limits.set, name, value))
                 self._board.redraw()
 
             limit, ceiling = knob(name), ceilings.get(name)
@@ -298,19 +309,32 @@ class TputApp(TerminalApp):
 
     def action_verify(self) -> None:
         """Ask, then boot with exactly the present values and measure them again."""
+        self._ask_verify(
+            "verify boot",
+            "Boot again, in this process, with exactly the present limits as ceilings, measure "
+            "under the same load, and compare?",
+            "What it finds is saved with the profile (s): tuned live becomes verified.",
+        )
+
+    def action_verify_served(self) -> None:
+        """Ask, then measure vLLM's own server with exactly the present values."""
+        self._ask_verify(
+            "as served",
+            "Boot vLLM's own server in place of this engine, with exactly the present limits as "
+            "ceilings, measure under the same load over HTTP, and boot this engine again?",
+            "What HTTP, tokenizer and API server add is saved with the profile (s), as served.",
+            served=True,
+        )
+
+    def _ask_verify(self, title: str, question: str, saved: str, *, served: bool = False) -> None:
         session = self.session
 
         def ask() -> None:
             session.advance()  # the check is about the present state
-            session.steer.experiments.check_verify()
-            sentences = [
-                "Boot again, in this process, with exactly the present limits as ceilings, measure "
-                "under the same load, and compare?",
-                session.steer.engine.boot_cost,
-                "What it finds is saved with the profile (s): tuned live becomes verified.",
-            ]
-            act = partial(self._try, session.steer.experiments.verify)
-            self.push_screen(Confirm("verify boot", sentences, "boots", act))
+            session.steer.experiments.check_verify(served=served)
+            sentences = [question, session.steer.engine.boot_cost, saved]
+            act = partial(self._try, partial(session.steer.experiments.verify, served=served))
+            self.push_screen(Confirm(title, sentences, "boots", act))
 
         self._try(ask)
 
@@ -353,7 +377,12 @@ class TputApp(TerminalApp):
             self.notify(f"{path}", title="Saved", timeout=8)
 
         hint = "`tputtui --profile FILE` starts from it; `tputtui profiles export` for production."
-        self.push_screen(Dialog("save profile", [("", str(self._fresh_name()))], hint, use))
+
+        def ask() -> None:
+            self.session.check_saves()
+            self.push_screen(Dialog("save profile", [("", str(self._fresh_name()))], hint, use))
+
+        self._try(ask)
 
     def _fresh_name(self) -> Path:
         stem = re.sub(r"[^\w.-]+", "-", self.session.engine.model).strip("-.")[-40:] or "model"

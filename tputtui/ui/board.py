@@ -141,6 +141,8 @@ class Board(Screen[None]):
                 tooltip="Compare: an A/B of these limits against those before, or the baseline"),
         Binding("v", "app.verify", "verify", show=False, id="verify",
                 tooltip="Verify: boot with exactly these values as ceilings, measure again"),
+        Binding("V", "app.verify_served", "as served", show=False, id="verify.served",
+                tooltip="As served: vLLM's own server with these values, the same load over HTTP"),
         Binding("t", "app.show_tuner", "tune", id="tuner",
                 tooltip="The tuner: ask for a goal, get a setting"),
         Binding("h", "app.show_history", "tried", show=False, id="history",

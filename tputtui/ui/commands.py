@@ -32,6 +32,7 @@ def commands(app: TputApp) -> Iterator[SystemCommand]:
     yield SystemCommand("Engine arguments", "Edit, and boot again", app.action_edit_engine)
     yield SystemCommand("A/B", "Present limits against those before", app.action_compare)
     yield SystemCommand("Verify boot", "Exactly these values as ceilings", app.action_verify)
+    yield SystemCommand("As served", "vLLM's own server, over HTTP", app.action_verify_served)
     yield SystemCommand("Tuner", "Ask for a goal, get a setting", app.action_show_tuner)
     yield SystemCommand("Settings tried", "Sort, jump, pin, diff", app.action_show_history)
     yield SystemCommand("Frontier", "Settings against each other", app.action_show_frontier)

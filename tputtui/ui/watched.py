@@ -22,13 +22,13 @@ class SteersEngine(Protocol):
 class SteersExperiments(Protocol):
     """The experiments that these screens start and end."""
 
-    def sweep(self) -> None:
+    def sweep(self, *, anyway: bool = False) -> None:
         """Sweep the load."""
 
     def stop(self, why: str = ...) -> None:
         """End the experiment under way."""
 
-    def tune(self, plan: Plan) -> None:
+    def tune(self, plan: Plan, *, anyway: bool = False) -> None:
         """Search for the best setting."""
 
     def finish_tuning(self) -> str:

@@ -62,7 +62,7 @@ class IsolatedHost(Orders):
 
     def __init__(
         self,
-        make_engine: Callable[[], Engine],
+        make_engine: Callable[..., Engine],
         recorder: Recorder,
         workload: Workload,
         clock: Clock,

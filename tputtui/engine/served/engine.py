@@ -7,7 +7,6 @@ are the server's own and read-only, except those that it can change while it run
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections import Counter
@@ -19,7 +18,8 @@ import msgspec
 
 from tputtui.attach.about import About
 from tputtui.attach.access import Access
-from tputtui.attach.address import Address
+from tputtui.attach.address import Address, parse_addresses
+from tputtui.attach.here import socket_behind
 from tputtui.attach.poller import Poller
 from tputtui.attach.reading import Reading
 from tputtui.attach.span import ScrapeSpan
@@ -52,10 +52,14 @@ class ServedEngine:
     """Serves the requests of one run by sending them to `address`.
 
     control_token: shown to a server that has our plugin inside, to change its limits; empty to
-    watch only. clock: monotonic seconds, the host's.
+    watch only. keep: leave those limits as they are in the end. clock: monotonic seconds, the
+    host's.
     Latencies are those of a client: from due, over the network, to the first chunk with content.
     Figures from /metrics (KV cache, prefix hits, preemptions) cover the requests of all clients.
     """
+
+    _everybodys = False
+    """Whether generated tokens are those of all clients."""
 
     def __init__(
         self,
@@ -63,11 +67,17 @@ class ServedEngine:
         access: Access,
         control_token: str = "",
         clock: Callable[[], float] = time.monotonic,
+        *,
+        keep: bool = False,
     ) -> None:
         self._address = address
         self._clock = clock
         self._link = Link(address, access, clock)
-        self._inside = Inside(self._link, control_token, clock)
+        self._control_token = control_token
+        self._keep = keep
+        self._inside = Inside(self._link, control_token, clock, keep=keep)
+        self._behind: Link | None = None
+        """To the engine's own socket, where the server has no place for our routes."""
         self._seen: SeenSteps | None = None
         self._poller = Poller((address,), access, _SCRAPED_EVERY_S, clock)
         self._about = About()
@@ -104,9 +114,8 @@ class ServedEngine:
         self._stepped_s = self._clock()
         facts = self._facts(reading, vocabulary, self._stepped_s - began_s)
         report(State.LOADING, "asking for the plugin inside it")
-        if (about := self._inside.find()) is None:
-            return facts
-        return self._with_plugin(facts, about)
+        about = self._inside.find() or self._find_behind()
+        return facts if about is None else self._with_plugin(facts, about)
 
     def submit(self, request: RequestSpec) -> None:
         """Send one request."""
@@ -124,8 +133,7 @@ class ServedEngine:
     def step(self) -> StepReport:
         """Collect the tokens of the last milliseconds. Raises EngineError if the server is gone."""
         time.sleep(_TICK_S)
-        if self._link.failure is not None:
-            raise self._link.failure
+        self._check_alive()
         cached, looked_up, preempted = self._scraped()
         tick, running, waiting = self._link.take()
         # The server did not compute the prompt tokens that were in its cache.
@@ -136,9 +144,6 @@ class ServedEngine:
         over = not running and not waiting
         gaps = self._pooled(tick.gaps, now_s, over)
         if self._seen is not None:
-            if self._inside.lost_control:
-                # The limits are back at what stood before: what is measured is not of these.
-                raise EngineError(self._inside.lost_control, "Boot again (b) takes control anew.")
             self._gaps_kept += gaps
             samples = self._seen.take(tick.tokens, now_s)
             if not samples:
@@ -168,7 +173,7 @@ class ServedEngine:
         )
         return StepReport(sample, tick.first, gaps, tick.ended)
 
-    def apply(self, knobs: Knobs) -> list[Ended]:
+    def apply(self, knobs: Knobs, *, anyway: bool = False) -> list[Ended]:
         """Set the limits that the server can change. Raises KnobError if it refuses."""
         if self._seen is not None:
             if self._inside.lost_control:
@@ -176,7 +181,7 @@ class ServedEngine:
             old = self._knobs.as_dict()
             changed = {name: n for name, n in knobs.as_dict().items() if n != old[name]}
             if changed:
-                self._inside.change(changed)
+                self._inside.change(changed, anyway=anyway)
             self._knobs = knobs
             return []
         if _LIVE in self._about.live and knobs.max_num_seqs != self._knobs.max_num_seqs:
@@ -190,28 +195,22 @@ class ServedEngine:
         """Close the connections of requests; a server that notices this aborts them."""
         return self._link.hang_up(numbers)
 
-    def set_paused(self, paused: bool) -> None:
+    def set_paused(self, paused: bool, *, anyway: bool = False) -> None:
         """Pause every engine, or let them go on. Raises UsageError where that is not to be had."""
         if self._seen is None:
             raise UsageError("A server is paused by our plugin inside it only.")
-        self._inside.act("pause" if paused else "resume")
+        self._inside.act("pause" if paused else "resume", anyway=anyway)
 
-    def preempt(self) -> int:
+    def preempt(self, *, anyway: bool = False) -> int:
         """Preempt what runs above the limit, where the plugin is inside; else only it can."""
-        if self._seen is None:
-            return 0
-        with contextlib.suppress(UsageError, EngineError):
-            return self._inside.act("preempt")
-        return 0
+        return 0 if self._seen is None else self._inside.act("preempt", anyway=anyway)
 
-    def reset_prefix_cache(self) -> int | None:
-        """Empty the prefix cache, if the server has its developer route for that enabled."""
-        with contextlib.suppress(EngineError, UsageError):
-            if self._seen is not None:
-                return self._inside.act("reset_prefix_cache")
-            status, _ = self._link.ask("POST", "/reset_prefix_cache")
-            return 0 if status == 200 else None
-        return None
+    def reset_prefix_cache(self, *, anyway: bool = False) -> int | None:
+        """Empty the prefix cache, by the plugin or the server's developer route for that."""
+        if self._seen is not None:
+            return self._inside.act("reset_prefix_cache", anyway=anyway)
+        status, _ = self._link.ask("POST", "/reset_prefix_cache")
+        return 0 if status == 200 else None
 
     def counts(self) -> Counts:
         """Requests that stream, requests without a token, and usable KV blocks."""
@@ -222,9 +221,33 @@ class ServedEngine:
         """Give control back, and close all connections."""
         self._inside.release()
         self._poller.stop(1.0)
-        self._link.close()
+        for link in (self._link, self._behind):
+            if link is not None:
+                link.close()
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _check_alive(self) -> None:
+        """Raise EngineError where the server is gone, or control of it is."""
+        if self._link.failure is not None:
+            raise self._link.failure
+        if self._inside.lost_control:
+            # The limits are back at what stood before: what is measured is not of these.
+            raise EngineError(self._inside.lost_control, "Boot again (b) takes control anew.")
+
+    def _find_behind(self) -> Offer | None:
+        """The plugin at the engine's own socket, of a server here that has no place for routes."""
+        port = self._address.port_here
+        path = socket_behind(port) if port else ""
+        if not path:
+            return None
+        (address,) = parse_addresses([f"unix:{path}"])
+        self._behind = Link(address, Access(), self._clock)
+        self._behind.open()
+        inside = Inside(self._behind, self._control_token, self._clock, keep=self._keep)
+        if (about := inside.find()) is not None:
+            self._inside = inside
+        return about
 
     def _first_figures(self) -> Reading:
         """Wait for the server's first figures and its properties. Raises EngineError."""
@@ -282,6 +305,7 @@ class ServedEngine:
             fixed=fixed,
             pausable=False,
             stepped=False,
+            served=True,
             kind=kind,
         )
 
@@ -290,8 +314,9 @@ class ServedEngine:
         first = about.engines[0]
         why = self._inside.take_control()
         fixed = first.fixed if not why else {knob.name: why.rstrip(".") for knob in KNOBS}
-        self._seen = SeenSteps(self._inside, len(about.engines))
+        self._seen = SeenSteps(self._inside, len(about.engines), everybodys=self._everybodys)
         self._inside.watch()
+        self._inside.wait_for_news(len(about.engines))
         self._knobs = Knobs(**first.limits)
         self._kv_blocks = (self._knobs.num_gpu_blocks - 1) * len(about.engines)
         return replace(

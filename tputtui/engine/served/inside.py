@@ -12,6 +12,7 @@ import logging
 import math
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -31,6 +32,7 @@ from tputtui.engine.wire import (
     LimitChange,
     Offer,
     Problem,
+    Requests,
     StepBatch,
     Take,
 )
@@ -44,6 +46,11 @@ logger = logging.getLogger(__name__)
 
 _MOST_BYTES = 1 << 20
 _AGAIN_S = 1.0
+_ANYWAY = "?anyway=1"
+_FIRST_NEWS_S = 5.0
+_GATHERED_EVERY_S = 0.5
+_ANSWER_S = 10.0
+_KEPT_REQUESTS = 50_000
 _KEPT_BATCHES = 600
 """A minute of one engine's, where nobody takes them."""
 
@@ -52,21 +59,27 @@ class Inside:
     """What the plugin of the server behind `link` offers.
 
     token: shown to take control; empty to watch only. clock: monotonic seconds, the host's.
-    about: what the server is; None without a plugin of our version.
+    keep: leave limits as they are when control ends. about: what the server is; None without a
+    plugin of our version. heard_s: when steps were last told of, be there none.
     """
 
-    def __init__(self, link: Link, token: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, link: Link, token: str, clock: Callable[[], float], *, keep: bool = False
+    ) -> None:
         self._link = link
         self._token = token
+        self._keep_limits = keep
         self._clock = clock
         self._lease = ""
         self._lock = threading.Lock()
         self._arrived: deque[StepBatch] = deque(maxlen=_KEPT_BATCHES)
+        self._ended: deque[list[float | int | str | None]] = deque(maxlen=_KEPT_REQUESTS)
         self._newest: dict[int, StepBatch] = {}
         self._offsets: dict[int, float] = {}
         self._tasks: list[Future[None]] = []
         self.about: Offer | None = None
         self.lost_control = ""
+        self.heard_s = clock()
 
     # -- the engine thread -------------------------------------------------------------------
 
@@ -92,7 +105,7 @@ class Inside:
         if not self._token:
             return "No control token was given (--control-token-file): it can only be watched."
         try:
-            self._lease = self._acted("POST", "control", Take(person())).lease
+            self._lease = self._acted("POST", "control", Take(person(), self._keep_limits)).lease
         except TputError as error:
             return error.message
         self._tasks.append(self._link.spawn(self._keep()))
@@ -100,18 +113,32 @@ class Inside:
 
     def watch(self) -> None:
         """Have the steps sent."""
+        self.heard_s = self._clock()
         self._tasks.append(self._link.spawn(self._listen()))
 
-    def change(self, limits: Mapping[str, int]) -> None:
+    def wait_for_news(self, engines: int) -> None:
+        """Wait until each of so many engines has told of its steps, or has not in a while."""
+        end_s = self._clock() + _FIRST_NEWS_S
+        while len(self._newest) < engines and self._clock() < end_s:
+            time.sleep(0.01)
+
+    def gather(self) -> None:
+        """Have the requests sent that end from now on, of everybody."""
+        self._tasks.append(self._link.spawn(self._gather()))
+
+    def change(self, limits: Mapping[str, int], *, anyway: bool = False) -> None:
         """Put limits in force on every engine. Raises KnobError where the server refuses them."""
         try:
-            self._acted("PATCH", "limits", LimitChange(dict(limits)))
+            self._acted("PATCH", f"limits{_ANYWAY * anyway}", LimitChange(dict(limits)))
         except TputError as error:  # also of a server that answers too slowly
             raise KnobError(error.message, error.hint) from None
 
-    def act(self, what: str) -> int:
-        """preempt, reset_prefix_cache, pause or resume; how many were preempted. Raises."""
-        return self._acted("POST", what).preempted
+    def act(self, what: str, *, anyway: bool = False) -> int:
+        """preempt, reset_prefix_cache, pause or resume; how many were preempted. Raises TputError.
+
+        anyway: here and in `change`, also where it costs requests of others something.
+        """
+        return self._acted("POST", f"{what}{_ANYWAY * anyway}").preempted
 
     def release(self) -> None:
         """Give control back: the limits go back to what they were before it was taken."""
@@ -129,10 +156,24 @@ class Inside:
             self._arrived.clear()
         return arrived
 
+    def ended(self) -> list[list[float | int | str | None]]:
+        """Requests that have ended since this was last asked: rows of `wire.Requests`."""
+        with self._lock:
+            ended = list(self._ended)
+            self._ended.clear()
+        return ended
+
     @property
     def others(self) -> int:
         """Requests of other people that were under way when the engines last told."""
         return sum(each.others for each in self._newest.values())
+
+    @property
+    def oldest_s(self) -> float:
+        """When the oldest request under way arrived, on our clock; NaN with none."""
+        told = self._newest.items()
+        ages = [self.here_s(at, each.oldest_s) for at, each in told if each.oldest_s is not None]
+        return min(ages, default=math.nan)
 
     def newest(self, engine: int) -> StepBatch | None:
         """What an engine told last, with its counts of now; None before the first."""
@@ -181,6 +222,24 @@ class Inside:
                 logger.warning("steps: %s", error)
             await asyncio.sleep(_AGAIN_S)
 
+    async def _gather(self) -> None:
+        """Ask for requests that have ended, again and again."""
+        since = -1
+        while True:
+            with contextlib.suppress(
+                aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError
+            ):
+                async with asyncio.timeout(_ANSWER_S):
+                    status, text = await self._link.answer(
+                        "GET", f"{PATH}/requests?since={since}", None, None, None
+                    )
+                if status == 200:
+                    told = msgspec.json.decode(text, type=Requests)
+                    since = told.next
+                    with self._lock:
+                        self._ended.extend(told.rows)
+            await asyncio.sleep(_GATHERED_EVERY_S)
+
     def _came(self, line: bytes) -> None:
         now_s = self._clock()
         try:
@@ -191,6 +250,7 @@ class Inside:
         if any(len(row) != len(STEP) for row in steps.rows):
             logger.warning("steps of another plugin: %r", line[:200])
             return
+        self.heard_s = now_s
         offset_s = now_s - steps.now_s
         # The quickest journey tells best how far the clocks are apart.
         self._offsets[steps.engine] = min(self._offsets.get(steps.engine, math.inf), offset_s)

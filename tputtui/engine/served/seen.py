@@ -23,19 +23,21 @@ _LATE_S = 1.0
 
 _LIMITS = ("max_num_seqs", "max_num_batched_tokens", "kv_blocks")
 _NOW = ("running", "waiting", "kv_frac")
-_COUNTED = ("prefill_tokens", "decode_tokens", "cached_tokens", "looked_up_tokens", "preemptions",
-            "context_tokens")  # fmt: skip
+_COUNTED = ("prefill_tokens", "decode_tokens", "generated_tokens", "cached_tokens",
+            "looked_up_tokens", "preemptions", "context_tokens")  # fmt: skip
 
 
 class SeenSteps:
     """Makes samples of what `inside` receives.
 
-    engines: how many the server has. lost: steps that were not fetched in time.
+    engines: how many the server has. everybodys: generated tokens are everybody's. lost: steps
+    that were not fetched in time.
     """
 
-    def __init__(self, inside: Inside, engines: int) -> None:
+    def __init__(self, inside: Inside, engines: int, *, everybodys: bool = False) -> None:
         self._inside = inside
         self._engines = engines
+        self._everybodys = everybodys
         self._own_tokens = 0
         self._sample_end_s = self._since_s = 0.0
         self._end_s: dict[int, float] = {}
@@ -90,7 +92,7 @@ class SeenSteps:
         if self._engines > 1:
             self._of_engines = made
             rows = [self._together(made)]
-        return self._with_own_tokens(rows)
+        return rows if self._everybodys else self._with_own_tokens(rows)
 
     def _no_step(self, now_s: float) -> StepSample:
         """A sample in which nothing was scheduled, under the limits of the newest one."""

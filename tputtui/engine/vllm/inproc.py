@@ -286,7 +286,7 @@ class VllmEngine:
 
     # -- limits ----------------------------------------------------------------------------
 
-    def apply(self, knobs: Knobs) -> list[Ended]:
+    def apply(self, knobs: Knobs, *, anyway: bool = False) -> list[Ended]:
         """Put limits in force.
 
         The length is *not* lowered in the scheduler: the scheduler would never schedule a running
@@ -310,14 +310,14 @@ class VllmEngine:
                 request.max_tokens = min(live.wanted_tokens, room)
         return self._end(past)
 
-    def set_paused(self, paused: bool) -> None:
+    def set_paused(self, paused: bool, *, anyway: bool = False) -> None:
         """Nothing to do: it runs no step that it is not asked for."""
 
-    def preempt(self) -> int:
+    def preempt(self, *, anyway: bool = False) -> int:
         """Move running requests above the limit back to the queue; return how many."""
         return int(self._limits.preempt())
 
-    def reset_prefix_cache(self) -> int | None:
+    def reset_prefix_cache(self, *, anyway: bool = False) -> int | None:
         """Empty the prefix cache; return how many were preempted, None if vLLM refused."""
         preempted: int | None = self._limits.reset_prefix_cache()
         return preempted

@@ -82,6 +82,8 @@ IN_MODULES = (
     # serve, and the plugin inside it
     ("vllm.entrypoints.cli.serve:ServeSubcommand", "`vllm serve` as a child", "0.32"),
     ("vllm.v1.engine.core:EngineCore", "our question between two steps", "0.32"),
+    ("vllm.v1.engine.core:EngineCoreProc._handle_client_request", "asked at a socket", "0.32"),
+    ("vllm.v1.engine:EngineCoreRequestType", "waking an idle engine for that", "0.32"),
     ("vllm.v1.engine.core:EngineCore.pause_scheduler", "pausing a server's engine", "0.32"),
     ("vllm.v1.engine.core:EngineCore.resume_scheduler", "and letting it go on", "0.32"),
     ("vllm.v1.engine.core_client:AsyncMPClient._call_utility_async", "asking one engine", "0.32"),

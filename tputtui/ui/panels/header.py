@@ -43,8 +43,12 @@ def header(frame: Frame, width: int) -> Row:
     time_left = f", {clock(left_s)} left at most" if math.isfinite(left_s) else ""
     if time_left and width_of(left) + width_of(right) + len(time_left) < width:
         right.append((time_left, "accent"))
-    middle: Row = [(f"  {describe_arrivals(load.arrivals)}", "text")]
-    more: Row = [(f" · {describe(load)}", "muted")]
+    if facts is not None and facts.live:
+        middle: Row = [("  live traffic", "text")]
+        more: Row = [(" · nothing is sent, a change is judged before/after", "muted")]
+    else:
+        middle = [(f"  {describe_arrivals(load.arrivals)}", "text")]
+        more = [(f" · {describe(load)}", "muted")]
     about: Row = []
     if facts is not None:
         version = facts.versions.get(facts.kind.lower(), "?")

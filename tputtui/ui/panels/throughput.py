@@ -75,15 +75,16 @@ def _cached(frame: Frame) -> Row:
 
 
 def _requests(frame: Frame, sure: str) -> Row:
-    now, window = frame.now, frame.figures
+    now, window, facts = frame.now, frame.figures, frame.status.facts
     row: Row = [("requests  ", "label")]
-    if isinstance(frame.profile.load.arrivals, ClosedLoop):
+    live = facts is not None and facts.live
+    if live or isinstance(frame.profile.load.arrivals, ClosedLoop):
         return [
             *row,
             (rate(now.achieved_per_s), "value"),
             (" /s   ", "label"),
             (f"   window{rate(window.achieved_per_s, 7)}", sure),
-            *_wanted(frame, ""),
+            *([] if live else _wanted(frame, "")),
         ]
     row += [
         (rate(window.achieved_per_s), "value"),

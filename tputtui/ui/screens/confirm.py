@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Label
+
+from tputtui.errors import OthersError
 
 __all__ = ["Confirm"]
 
@@ -26,13 +28,18 @@ class Confirm(ModalScreen[None]):
     ]
 
     def __init__(
-        self, question: str, sentences: Sequence[str], verb: str, act: Callable[[], None]
+        self, question: str, sentences: Sequence[str], verb: str, act: Callable[[], object]
     ) -> None:
         super().__init__()
         self._question = question
         self._sentences = sentences
         self._verb = verb
         self._act = act
+
+    @classmethod
+    def anyway(cls, refusal: OthersError, act: Callable[[], object]) -> Self:
+        """Whether to do what `refusal` is about although it costs other people something."""
+        return cls("other people's requests", [refusal.message], "does it anyway", act)
 
     def compose(self) -> ComposeResult:
         """A box of text."""

@@ -114,10 +114,18 @@ class TunerScreen(WatchingScreen):
 
     def action_start(self) -> None:
         """Start the search."""
-        plan = self._plan
-        if plan is not None and self.attempt(lambda: self._session.steer.experiments.tune(plan)):
+        if self._plan is not None:
+            self._tune(self._plan)
+
+    def _tune(self, plan: Plan, told: str = "") -> None:
+        """Search by `plan`; told: what is said where that begins."""
+
+        def act(*, anyway: bool = False) -> str:
+            self._session.steer.experiments.tune(plan, anyway=anyway)
             self._planning = False
-            self.tick()
+            return told
+
+        self.attempt(act, shown_s=4.0)
 
     async def action_goals(self) -> None:
         """Ask for goals."""
@@ -191,11 +199,7 @@ class TunerScreen(WatchingScreen):
         except TputError as refusal:
             self.refuse(refusal)
             return
-        count = len(plan.earlier_trials)
-        if self.attempt(lambda: self._session.steer.experiments.tune(plan)):
-            self._planning = False
-            self.notify(f"Going on after {counted(count, 'trial')}.", timeout=4)
-            self.tick()
+        self._tune(plan, f"Going on after {counted(len(plan.earlier_trials), 'trial')}.")
 
     # -- while it runs, and after ----------------------------------------------------------
 

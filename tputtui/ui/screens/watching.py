@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 
 from textual.screen import Screen
 
-from tputtui.errors import TputError
+from tputtui.errors import OthersError, TputError
 from tputtui.frame import Frame
+from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.watched import Watched
 
 __all__ = ["WatchingScreen"]
@@ -33,13 +35,18 @@ class WatchingScreen(Screen[None]):
     def show(self, frame: Frame) -> None:
         """Paint `frame`; only cells that differ are written."""
 
-    def attempt(self, act: Callable[[], object], *, shown_s: float = 3.0) -> bool:
+    def attempt(self, act: Callable[..., object], *, shown_s: float = 3.0) -> bool:
         """Call `act`, show the sentence it returns, if any, and paint; or show why it failed.
 
+        Where it would cost other people's requests something, ask, and call it with `anyway=True`.
         shown_s: how long the sentence is shown, in seconds. Returns whether `act` succeeded.
         """
         try:
             message = act()
+        except OthersError as refusal:
+            again = partial(self.attempt, partial(act, anyway=True), shown_s=shown_s)
+            self.app.push_screen(Confirm.anyway(refusal, again))
+            return False
         except TputError as refusal:
             self.refuse(refusal)
             return False
