@@ -149,6 +149,8 @@ def _result(
         note=str(failure) if failure else measuring.note,
         accounting=asdict(last.accounting),
         files=files,
+        stops=dict(last.stops),
+        requests=last.requests,
     )
 
 

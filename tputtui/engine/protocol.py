@@ -130,6 +130,8 @@ class Ended(NamedTuple):
     """Generated token ids, with which conversations go on; empty if the engine gives none."""
     outcome: Outcome | None = None
     """How it ended, if the engine knows; None if it follows from the length."""
+    stop: str = ""
+    """Why the model stopped ("stop", "length", …), if the engine says."""
 
 
 class Counts(NamedTuple):

@@ -135,6 +135,8 @@ class Observer:
             hardware=hardware,
             marks=tuple(recorder.marks),
             others=recorder.others,
+            stops=recorder.stops,
+            requests=recorder.requests,
         )
 
     # -- inside ----------------------------------------------------------------------------

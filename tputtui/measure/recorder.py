@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.timing import Wanted
 from tputtui.measure.samples import Accounting, Mark, RequestSample, StepSample
 from tputtui.measure.stats import Floats
@@ -119,6 +120,10 @@ class Recorder:
         """Usable blocks of the KV cache, without those held back."""
         self.others = 0
         """Requests of other people under way, at a server that tells."""
+        self.stops: tuple[tuple[str, int], ...] = ()
+        """How many finished requests stopped for each reason, by name."""
+        self.requests: RequestCounts | None = None
+        """What became of the lines of a file of real requests; None without one."""
         self.oldest_due_s = np.nan
         """When the oldest request without a first token was due; NaN without such a request."""
         self.oldest_in_flight_s = np.nan

@@ -14,6 +14,7 @@ from tputtui.frame.proof import measured
 from tputtui.goals import Goal
 from tputtui.knobs import kept_limits, shorthand
 from tputtui.load.notation import describe_arrivals
+from tputtui.load.requests.spoken import spoken
 from tputtui.load.sections import describe
 from tputtui.measure.samples import STEP, Mark
 from tputtui.measure.series import METRICS, MORE, Metric
@@ -194,6 +195,7 @@ def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
         ("took", f"{clock(recording.length_s)}; {ended}"),
         ("requests", f"{account.issued:,} issued, {account.finished:,} finished, "
          f"{account.cut + account.rejected + account.failed:,} cut or failed"),
+        *(spoken(frame.requests, frame.stops) if frame.requests else ()),
         ("recorded", f"tputtui {recording.version}, {recording.path.name}"
          + (", thinned" if recording.thinned else "")
          + (f", {recording.damaged} places damaged" if recording.damaged else "")),
