@@ -72,7 +72,7 @@ def asked_of(options: argparse.Namespace, rest: list[str]) -> CommandLine:
     if start:
         path = profile.find(start)
         written = profile.read(path)
-        base = profile.parse(written, str(path))
+        base = profile.beside(profile.parse(written, str(path)), path)
     elif typed.model is None:
         base = profile.load(profile.shipped()["demo"])
     else:

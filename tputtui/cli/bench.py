@@ -151,6 +151,7 @@ def _result(
         files=files,
         stops=dict(last.stops),
         requests=last.requests,
+        tokenizes=last.status.facts is None or last.status.facts.tokenizes,
     )
 
 

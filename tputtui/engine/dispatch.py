@@ -38,7 +38,8 @@ class Dispatch:
         """A generator of `load` for this engine, held at request 0."""
         # Virtual time would leap over what another thread renders.
         patient = isinstance(self._clock, VirtualTime)
-        return Generator(load, facts.vocab_size, tokenizer, patient=patient)
+        exact = facts.vocab_exact
+        return Generator(load, facts.vocab_size, tokenizer, patient=patient, vocab_exact=exact)
 
     def send(self, engine: Engine, generator: Generator, max_model_len: int) -> bool:
         """Send the requests that are due; return whether the engine refused one."""

@@ -75,6 +75,10 @@ class EngineFacts:
     """Whether the engine can be paused from here."""
     engines: int = 1
     """Engine cores that share the requests (data parallelism); limits and ceilings are of each."""
+    vocab_exact: bool = True
+    """Whether `vocab_size` is all of the model's ids; of a server only some are sure."""
+    tokenizes: bool = True
+    """Whether the engine has a tokenizer; without one there is no text, and no stop string."""
     arguments: tuple[Argument, ...] = ()
     """All arguments that a boot accepts; empty if not known."""
     revision: str = ""

@@ -58,6 +58,8 @@ class Result(NamedTuple):
     """Number of finished requests by the reason for which they stopped."""
     requests: RequestCounts | None = None
     """What became of the lines of a file of real requests; None without one."""
+    tokenizes: bool = True
+    """Whether the engine has a tokenizer."""
 
 
 def goals_met(measured: Measured | None, goals: int) -> bool | None:
@@ -238,8 +240,10 @@ def _table(result: Result) -> str:
             f"{f'{each.met_frac:.1%} [{each.low:.1%}, {each.high:.1%}]':<22}{each.n:>9,}"
             for name, each in measured.goals.items()
         ]
-    told = spoken(result.requests, result.stops.items()) if result.requests else ()
-    real = [f"{name:<9} {text}" for name, text in told]
+    real: list[str] = []
+    if (counts := result.requests) is not None:
+        told = spoken(counts, result.stops.items(), tokenizes=result.tokenizes)
+        real = [f"{name:<9} {text}" for name, text in told]
     lines += ["", f"requests  {account}", *real]
     lines += [f"{name:<9} {path}" for name, path in result.files.items()]
     if result.note:

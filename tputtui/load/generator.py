@@ -66,14 +66,21 @@ class Generator:
     vocab_size: prompts are drawn from ids 4 … vocab_size - 1.
     tokenizer: of the model, for traces of text; a path or hub id.
     patient: wait for real prompts to be rendered; for virtual time, which would leap over it.
+    vocab_exact: whether `vocab_size` covers all ids of the model.
     A file that cannot be opened or read ends the load: `exhausted`, with a `failure`.
     """
 
     def __init__(
-        self, workload: Workload, vocab_size: int, tokenizer: str = "", *, patient: bool = False
+        self,
+        workload: Workload,
+        vocab_size: int,
+        tokenizer: str = "",
+        *,
+        patient: bool = False,
+        vocab_exact: bool = True,
     ) -> None:
         self.workload = workload
-        self._patient = patient
+        self._patient, self._vocab_exact = patient, vocab_exact
         self._real: RealRequests | None = None
         self._vocab_size = vocab_size
         self._tokenizer = tokenizer
@@ -108,7 +115,9 @@ class Generator:
             self._unopened = error
 
     def _opened(self, file: RequestFile) -> RealRequests:
-        return RealRequests(file, self._tokenizer, self._vocab_size, patient=self._patient)
+        # Where only some ids are known, the tokenizer is trusted to be the model's.
+        ids = self._vocab_size if self._vocab_exact else 1 << 31
+        return RealRequests(file, self._tokenizer, ids, patient=self._patient)
 
     def close(self) -> None:
         """End what reads real requests ahead."""

@@ -173,6 +173,7 @@ class VllmEngine:
             overlapped=bool(config.scheduler_config.async_scheduling),
             vocab_size=config.model_config.get_vocab_size(),
             boot_s=0.0,
+            tokenizes=not config.model_config.skip_tokenizer_init,
             # torch's version is a subclass of str, which YAML cannot write.
             versions={"vllm": version, "torch": str(torch.__version__)},
             arguments=describe(argument_parser(), brought),

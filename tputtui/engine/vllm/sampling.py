@@ -20,7 +20,7 @@ def sampling_of(model_config: Any) -> Callable[[RequestSpec], Any]:
 
     defaults = model_config.get_diff_sampling_param()
     defaults.pop("max_tokens", None)
-    # Without a tokenizer there is no text, and no token that ends it.
+    # Without a tokenizer there is no text in which a stop string could be found.
     has_text = not model_config.skip_tokenizer_init
 
     def parameters(request: RequestSpec) -> Any:

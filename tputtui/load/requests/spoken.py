@@ -10,8 +10,13 @@ from tputtui.text.format import MISSING, rate, seconds
 __all__ = ["spoken"]
 
 
-def spoken(counts: RequestCounts, stops: Iterable[tuple[str, int]]) -> list[tuple[str, str]]:
-    """(name, text) of each line: why answers stopped, what was read, dropped, and rendered."""
+def spoken(
+    counts: RequestCounts, stops: Iterable[tuple[str, int]], *, tokenizes: bool = True
+) -> list[tuple[str, str]]:
+    """(name, text) of each line: why answers stopped, what was read, dropped, and rendered.
+
+    tokenizes: whether the engine has a tokenizer.
+    """
     formats = ", ".join(name for name, _ in counts.formats) or "no format"
     lost = ((counts.skipped, "not usable"), (counts.too_long, "too long"),
             (counts.shortened, "shortened"), (counts.late, "late"))  # fmt: skip
@@ -22,6 +27,8 @@ def spoken(counts: RequestCounts, stops: Iterable[tuple[str, int]]) -> list[tupl
         ("prompts", f"{counts.rendered:,} of {rate(counts.mean_tokens, 0)} tokens "
          f"({counts.longest:,} at most), rendered in {seconds(counts.render_mean_s, 0)} each"),
     ]  # fmt: skip
+    if not tokenizes:
+        lines.append(("engine", "has no tokenizer: no text, no stop strings"))
     if counts.ignores_tools:
         lines.append(("template", "leaves tools out"))
     if counts.undone:

@@ -30,6 +30,9 @@ def real_rows(frame: Frame) -> list[Row]:
         (f"  {compact(counts.late, 0)} late", "warn" if counts.late else "muted"),
     ]
     rows = [stops, dropped, render]
+    facts = frame.status.facts
+    if facts is not None and not facts.tokenizes:
+        rows.append([("the engine has no tokenizer: no text, no stop strings", "warn")])
     if counts.ignores_tools:
         rows.append([("the chat template leaves tools out", "warn")])
     if counts.undone:
