@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 
 import pytest
 
 from tests import settled
 from tputtui import redact
 from tputtui.engine.vllm.args import BRIEFLY
+from tputtui.process import privacy
 
 # Servers that tests start wait as the engines of tputtui do: beside other tests.
 for _name, _value in BRIEFLY.items():
@@ -50,3 +53,12 @@ def _heavy(item: pytest.Item) -> bool:
 def _nothing_concealed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A token of one test is not cut out of what another one reads."""
     monkeypatch.setattr(redact, "_CONCEALED", set())
+
+
+@pytest.fixture(autouse=True)
+def _nothing_private(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real prompts of one test do not withhold the messages of another one."""
+    monkeypatch.setattr(privacy._State, "private", False)
+    for owner in (sys, threading):
+        monkeypatch.setattr(owner, "excepthook", owner.excepthook)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)

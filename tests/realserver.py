@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
-__all__ = ["Server", "serving", "write_model"]
+__all__ = ["DEAF_TEMPLATE", "TEMPLATE", "Server", "serving", "write_model", "write_tokenizer"]
 
 _BOOT_S = 240
 _END_S = 30
@@ -131,7 +131,6 @@ def serving(
 
 def write_model(folder: Path) -> None:
     """A real model with weights and a tokenizer, as small as one can be."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
@@ -147,6 +146,22 @@ def write_model(folder: Path) -> None:
         eos_token_id=257,
     )
     Qwen3ForCausalLM(config).save_pretrained(folder)
+    write_tokenizer(folder)
+
+
+TEMPLATE = (
+    "{% if tools %}{% for tool in tools %}<t>{{ tool.function.name }}</t>{% endfor %}{% endif %}"
+    "{% for message in messages %}<{{ message.role }}>{{ message.content }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+DEAF_TEMPLATE = TEMPLATE.partition("{% endif %}")[2]
+"""The same without tools."""
+
+
+def write_tokenizer(folder: Path, template: str = "") -> None:
+    """A tokenizer of one token a byte, with a chat template where one is given."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
     # One token a byte.
     words = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<s>", "</s>"]
     tokenizer = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, []))
@@ -155,4 +170,6 @@ def write_model(folder: Path) -> None:
     tokenizer.add_special_tokens(["<s>", "</s>"])
     tokenizer.save(str(folder / "tokenizer.json"))
     told = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
+    if template:
+        told["chat_template"] = template
     (folder / "tokenizer_config.json").write_text(json.dumps(told))

@@ -322,6 +322,11 @@ def frames_of(data: bytes) -> list[int]:
     return ends
 
 
+def plain_of(data: bytes) -> bytes:
+    """What the file's frames hold; zstandard's error where one is spoilt."""
+    return zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read()
+
+
 def test_cut_anywhere_all_whole_lines_are_read_back(log: Path, tmp_path: Path) -> None:
     data = log.read_bytes()
     ends = frames_of(data)
@@ -356,7 +361,8 @@ def test_a_spoilt_place_takes_its_own_line_and_no_other(log: Path, tmp_path: Pat
         (tmp_path / "spoilt").write_bytes(spoilt)
         found = read_log(tmp_path / "spoilt")
         assert whole - len(found.moments) <= 1
-        assert found.damaged >= 1
+        # A few bits of a frame mean nothing: then every line reads as it was written.
+        assert found.damaged >= 1 or plain_of(bytes(spoilt)) == plain_of(data)
         Replay(found, lambda: 0.0).advance()
 
 

@@ -31,6 +31,7 @@ _LOAD_FIELDS = {
     "prefix": "prefix",
     "sessions": "sessions",
     "trace": "trace",
+    "requests": "requests",
 }
 """Name of a setting to the field of the load that its text describes."""
 
@@ -71,7 +72,7 @@ def asked_of(options: argparse.Namespace, rest: list[str]) -> CommandLine:
     if start:
         path = profile.find(start)
         written = profile.read(path)
-        base = profile.parse(written, str(path))
+        base = profile.beside(profile.parse(written, str(path)), path)
     elif typed.model is None:
         base = profile.load(profile.shipped()["demo"])
     else:
@@ -197,7 +198,7 @@ def _put_on(base: Profile, engine: EngineSpec, settings: Mapping[str, Value]) ->
     return msgspec.structs.replace(
         base,
         engine=engine,
-        load=_load(above, base.load, engine),
+        load=_load(above, base.load, engine, settings),
         knobs=knobs,
         goals=goals,
         price_per_hour=price,
@@ -206,8 +207,10 @@ def _put_on(base: Profile, engine: EngineSpec, settings: Mapping[str, Value]) ->
     )
 
 
-def _load(above: Mapping[str, str], base: Workload, engine: EngineSpec) -> Workload:
-    """The profile's load with the given settings put in; checks that its trace can be opened."""
+def _load(
+    above: Mapping[str, str], base: Workload, engine: EngineSpec, settings: Mapping[str, Value]
+) -> Workload:
+    """The profile's load with the given settings put in; checks that its file can be opened."""
     import msgspec
 
     from tputtui.errors import UsageError
@@ -220,12 +223,40 @@ def _load(above: Mapping[str, str], base: Workload, engine: EngineSpec) -> Workl
         if not (seed.isascii() and seed.isdigit() and int(seed) < 2**63):
             raise UsageError(f"--load-seed {seed!r} is not a whole number from 0 to 2⁶³ - 1.")
         load = msgspec.structs.replace(load, seed=int(seed))
-    if load.trace is not None:
+    load = _served_as_asked(above, load, settings)
+    if load.trace is not None or load.requests is not None:
         # This imports numpy, for which the first frame must not wait.
-        from tputtui.load.source import check_trace
+        from tputtui.load.source import check_files
 
-        check_trace(load, tokenizer_of(engine))
+        check_files(load, tokenizer_of(engine))
     return load
+
+
+def _served_as_asked(
+    above: Mapping[str, str], load: Workload, settings: Mapping[str, Value]
+) -> Workload:
+    """The load with the flags that say how real requests are served. Raises UsageError."""
+    import msgspec
+
+    from tputtui.errors import UsageError
+    from tputtui.load.requests.notation import parse_sampling
+
+    changes: dict[str, object] = {}
+    if "force_lengths" in above:
+        changes["force_lengths"] = above["force_lengths"] == "on"
+    if "detokenize" in above:
+        changes["detokenize"] = above["detokenize"] == "on"
+    if "sampling" in above:
+        changes["sampling"] = parse_sampling(above["sampling"])
+    if not changes:
+        return load
+    if load.requests is None:
+        if not any(settings[name].source == "flag" for name in changes):
+            return load
+        flag = next(iter(changes)).replace("_", "-")
+        raise UsageError(f"--{flag} is for real prompts.", "Add --requests FILE.")
+    requests = msgspec.structs.replace(load.requests, **changes)
+    return msgspec.structs.replace(load, requests=requests)
 
 
 def _price(text: str) -> float:

@@ -149,6 +149,9 @@ def _result(
         note=str(failure) if failure else measuring.note,
         accounting=asdict(last.accounting),
         files=files,
+        stops=dict(last.stops),
+        requests=last.requests,
+        tokenizes=last.status.facts is None or last.status.facts.tokenizes,
     )
 
 

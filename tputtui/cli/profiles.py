@@ -203,12 +203,12 @@ def _check_engine(profile: Profile, source: str) -> None:
     from tputtui.engine.config_file import expanded
     from tputtui.engine.serve_flags import gone, parted, server_arguments
     from tputtui.errors import ProfileError, nearest
-    from tputtui.load.source import check_trace
+    from tputtui.load.source import check_files
     from tputtui.profile import tokenizer_of
     from tputtui.profile.spelling import flag_of
 
     models.resolve(profile.engine)
-    check_trace(profile.load, tokenizer_of(profile.engine))
+    check_files(profile.load, tokenizer_of(profile.engine))
     known = flags.known_flags()
     own, _ = parted(expanded(profile.engine.args))
     for key in flags.unknown(own):

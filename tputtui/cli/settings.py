@@ -73,6 +73,14 @@ OPTIONS = (
             "load", in_profile=True),
     Option("trace", "FILE", "replay: Azure, BurstGPT, Mooncake, Bailian, ShareGPT, our own JSONL",
             "load", in_profile=True),
+    Option("requests", "FILE", "real prompts as JSON Lines: OpenAI batch, messages, ShareGPT, "
+            "AIPerf, GuideLLM, vllm bench custom, gateway logs", "load", in_profile=True),
+    Option("force_lengths", "", "real prompts: exactly as many tokens as were recorded, instead of "
+            "natural ends", "load"),
+    Option("sampling", "SAMPLING", "real prompts: temperature=0.7,top_p=0.9 on top of what is "
+            "recorded", "load"),
+    Option("detokenize", "", "real prompts: make text of the answers, as a server does", "load",
+            "on"),
     Option("load_seed", "SEED", "same seed, same requests", "load", "0", in_profile=True),
     Option("goal", "GOALS", "ttft_p99=500ms,tpot_p99=50ms,e2e_p95=10s: what requests should be "
             "served within", in_profile=True),

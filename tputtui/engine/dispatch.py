@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 
 from tputtui.engine.ledger import Ledger
-from tputtui.engine.protocol import Ended, Engine, StepReport
+from tputtui.engine.protocol import Ended, Engine, EngineFacts, StepReport
 from tputtui.load.generator import Generator, RequestSpec
+from tputtui.load.workload import Workload
 from tputtui.measure.samples import Outcome
+from tputtui.simulate.clock import VirtualTime
 
 __all__ = ["Dispatch"]
 
@@ -32,9 +34,17 @@ class Dispatch:
         self._ledger = ledger
         self._clock = clock
 
+    def generator(self, load: Workload, facts: EngineFacts, tokenizer: str) -> Generator:
+        """A generator of `load` for this engine, held at request 0."""
+        # Virtual time would leap over what another thread renders.
+        patient = isinstance(self._clock, VirtualTime)
+        exact = facts.vocab_exact
+        return Generator(load, facts.vocab_size, tokenizer, patient=patient, vocab_exact=exact)
+
     def send(self, engine: Engine, generator: Generator, max_model_len: int) -> bool:
         """Send the requests that are due; return whether the engine refused one."""
         refused = False
+        self._ledger.read = generator.counts
         # A burst of a hundred thousand requests must delay neither steps nor orders. The count is
         # needed because a virtual clock does not advance meanwhile.
         enough_s, left = self._clock() + _SENDING_S, _SENT_AT_ONCE

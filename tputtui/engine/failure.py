@@ -6,6 +6,7 @@ import signal
 
 from tputtui.engine.shortage import memory_held
 from tputtui.errors import EngineError, TputError
+from tputtui.process.privacy import is_private
 
 __all__ = ["cause_of", "failure_of"]
 
@@ -29,6 +30,11 @@ def failure_of(error: BaseException) -> TputError:
     if isinstance(error, TputError):
         return error
     name, text = type(error).__name__, str(error).strip().partition("\n")[0]
+    if is_private():
+        # What a library says of a failure may quote a request.
+        ran_out = isinstance(error, MemoryError) or any(word in text.lower() for word in _MEMORY)
+        hint = f"{_MEMORY_HINT} {_HINT}" if ran_out else _HINT
+        return EngineError(f"{name} (its words are withheld: real prompts are served).", hint)
     message = f"{name}: {text}" if text else name
     ran_out = isinstance(error, MemoryError) or any(word in message.lower() for word in _MEMORY)
     if not ran_out:

@@ -105,7 +105,7 @@ class FakeEngine:
 
     def submit(self, request: RequestSpec) -> None:
         """Queue one request."""
-        self._waiting.append(_Request(request, request.output_tokens))
+        self._waiting.append(_Request(request, self._length(request)))
 
     def step(self) -> StepReport:
         """Decode the running requests, then fill the step with prefill."""
@@ -147,7 +147,7 @@ class FakeEngine:
         past = []
         for request in (*self._running, *self._waiting):
             prompt = request.spec.prompt_tokens
-            request.limit = min(request.spec.output_tokens, knobs.max_model_len - prompt)
+            request.limit = min(self._length(request.spec), knobs.max_model_len - prompt)
             if request.tokens >= knobs.max_model_len:
                 past.append(request)
         return [self._leave(request, self._clock()) for request in past]
@@ -175,6 +175,12 @@ class FakeEngine:
 
     def shutdown(self) -> None:
         """Do nothing: there is nothing to release."""
+
+    def _length(self, request: RequestSpec) -> int:
+        """How many tokens it generates: a real request ends by itself halfway, if it is even."""
+        serving, most = request.serving, request.output_tokens
+        natural = serving is not None and serving.natural and request.number % 2 == 0
+        return max(1, min(most, 64) // 2) if natural else most
 
     def _booted_with(self, spec: EngineSpec) -> dict[str, int]:
         """The ceilings among the engine arguments."""
@@ -219,7 +225,11 @@ class FakeEngine:
                 gaps[end_s - request.last_s] += 1
             request.last_s = end_s
             if request.generated >= request.limit:
-                ended.append(self._leave(request, end_s))
+                by_itself = (
+                    self._length(request.spec) <= request.generated < request.spec.output_tokens
+                )
+                reason = "stop" if by_itself else "length"
+                ended.append(self._leave(request, end_s)._replace(stop=reason))
         used, preempted, self._preempted = self._used(), self._preempted, 0
         sample = StepSample(
             end_s=end_s,

@@ -287,7 +287,7 @@ class Host(Orders):
         if held is not None and held[1:] == (facts.vocab_size, self._tokenizer):
             self._generator = held[0]
         else:
-            self._generator = Generator(self._workload, facts.vocab_size, self._tokenizer)
+            self._generator = self._dispatch.generator(self._workload, facts, self._tokenizer)
         self._enter(State.READY)
         # Live traffic is there already, and the first step tells of it.
         self._unfinished = facts.live
@@ -383,8 +383,8 @@ class Host(Orders):
         aborted = self._engine.end(self._ledger.numbers())
         self._dispatch.leave(self._generator, aborted, Outcome.ABORTED)
         # A new generator also adopts a seed that was changed meanwhile.
-        vocab_size = self.status.facts.vocab_size
-        self._generator = Generator(self._workload, vocab_size, self._tokenizer)
+        facts = self.status.facts
+        self._generator = self._dispatch.generator(self._workload, facts, self._tokenizer)
         self._ledger.publish(self._engine.counts())
         self._follow_load(self._generator)
         return self._generator
@@ -400,7 +400,7 @@ class Host(Orders):
             self._marks.add("load", "the trace has ended; space starts it again")
 
     def _load_failed(self, error: TputError) -> None:
-        logger.warning("the load stopped: %s", error)
+        logger.warning("the load stopped: %s", str(error))
         self.status = replace(self.status, load_failure=error)
         self._marks.add("load", f"load stopped: {error.message}")
 

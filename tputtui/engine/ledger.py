@@ -6,16 +6,20 @@ Engine thread only. The scheduler keeps another book; `Accounting.balanced` comp
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tputtui.engine.protocol import Counts, Ended
 from tputtui.load.generator import RequestSpec
+from tputtui.load.requests.counts import RequestCounts
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Accounting, Outcome, RequestSample
 
 __all__ = ["Ledger"]
+
+_NATURAL = ("stop", "repetition")
+"""Reasons of vLLM's with which the model itself ends an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +35,13 @@ class Ledger:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
+        self.read: RequestCounts | None = None
+        """What became of the lines of a file of real requests."""
         # OrderedDict: the first item is cheap to get, however many were removed before it.
         self._in_flight: OrderedDict[int, _InFlight] = OrderedDict()
         self._awaiting: OrderedDict[int, float] = OrderedDict()
         self._ended = dict.fromkeys(Outcome, 0)
+        self._stops: Counter[str] = Counter()
         self._issued = 0
         self._clamped = 0
 
@@ -83,9 +90,13 @@ class Ledger:
         self._awaiting.pop(ended.number, None)
         outcome = outcome or ended.outcome
         if outcome is None:
-            whole = ended.output_tokens >= request.wanted_tokens
+            # A model that ends by itself ends whole, however short.
+            whole = ended.output_tokens >= request.wanted_tokens or ended.stop in _NATURAL
             outcome = Outcome.FINISHED if whole else Outcome.CUT
         self._ended[outcome] += 1
+        if outcome is Outcome.FINISHED and ended.stop:
+            self._stops[ended.stop] += 1
+            self._recorder.stops = tuple(sorted(self._stops.items()))
         self._recorder.add_ended(
             RequestSample(
                 number=ended.number,
@@ -131,6 +142,7 @@ class Ledger:
         recorder = self._recorder
         recorder.kv_blocks, recorder.others = counts.kv_blocks, counts.others
         recorder.engines = counts.engines
+        recorder.requests = self.read
         recorder.oldest_due_s = self.oldest_due_s
         theirs = counts.unbooked > 0
         recorder.oldest_in_flight_s = counts.oldest_s if theirs else self.oldest_in_flight_s

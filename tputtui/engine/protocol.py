@@ -80,6 +80,10 @@ class EngineFacts:
     """Whether it is a server, and reached over HTTP."""
     live: bool = False
     """Whether the run is about the traffic of others, and sends nothing itself."""
+    vocab_exact: bool = True
+    """Whether `vocab_size` is all of the model's ids; of a server only some are sure."""
+    tokenizes: bool = True
+    """Whether the engine has a tokenizer; without one there is no text, and no stop string."""
     arguments: tuple[Argument, ...] = ()
     """All arguments that a boot accepts; empty if not known."""
     revision: str = ""
@@ -135,6 +139,8 @@ class Ended(NamedTuple):
     """Generated token ids, with which conversations go on; empty if the engine gives none."""
     outcome: Outcome | None = None
     """How it ended, if the engine knows; None if it follows from the length."""
+    stop: str = ""
+    """Why the model stopped ("stop", "length", …), if the engine says."""
 
 
 class Counts(NamedTuple):

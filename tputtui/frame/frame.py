@@ -10,6 +10,7 @@ from tputtui.engine.orders import Status
 from tputtui.engine.protocol import State
 from tputtui.hardware import HardwareSample
 from tputtui.knobs import Knobs, differing
+from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.sections import difference
 from tputtui.load.timing import Wanted
 from tputtui.load.workload import Workload
@@ -72,6 +73,10 @@ class Frame:
     """Requests of other people under way, at a server that tells."""
     engines: tuple[EngineLoad, ...] = ()
     """Each engine of a server that tells; empty for an engine in this process."""
+    stops: tuple[tuple[str, int], ...] = ()
+    """How many finished requests stopped for each reason, by name."""
+    requests: RequestCounts | None = None
+    """What became of the lines of a file of real requests; None without one."""
     points: tuple[Point, ...] = ()
     """Settings measured so far, by letter."""
     sweep: SweepState | None = None

@@ -135,6 +135,8 @@ class Observer:
             marks=tuple(recorder.marks),
             others=recorder.others,
             engines=recorder.engines,
+            stops=recorder.stops,
+            requests=recorder.requests,
         )
 
     # -- inside ----------------------------------------------------------------------------

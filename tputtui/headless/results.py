@@ -10,11 +10,14 @@ import io
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import msgspec
 
 from tputtui.frame import Frame
+from tputtui.load.requests.counts import RequestCounts
+from tputtui.load.requests.spoken import spoken
 from tputtui.measure.series import METRICS, MORE
 from tputtui.measure.verdict import Verdict
 from tputtui.profile.evidence import Change, Evidence, Figure, Measured
@@ -51,6 +54,12 @@ class Result(NamedTuple):
     """Number of requests by their outcome."""
     files: Mapping[str, str]
     """Paths of the files written, by kind ("log", "session", "profile")."""
+    stops: Mapping[str, int] = {}
+    """Number of finished requests by the reason for which they stopped."""
+    requests: RequestCounts | None = None
+    """What became of the lines of a file of real requests; None without one."""
+    tokenizes: bool = True
+    """Whether the engine has a tokenizer."""
 
 
 def goals_met(measured: Measured | None, goals: int) -> bool | None:
@@ -160,6 +169,8 @@ def _document(result: Result) -> dict[str, Any]:
         "goals_met": result.goals_met,
         "note": result.note,
         "accounting": dict(result.accounting),
+        "stops": dict(result.stops),
+        "requests": asdict(result.requests) if result.requests else None,
         "measured": msgspec.to_builtins(result.measured),
         "files": dict(result.files),
     }
@@ -229,7 +240,11 @@ def _table(result: Result) -> str:
             f"{f'{each.met_frac:.1%} [{each.low:.1%}, {each.high:.1%}]':<22}{each.n:>9,}"
             for name, each in measured.goals.items()
         ]
-    lines += ["", f"requests  {account}"]
+    real: list[str] = []
+    if (counts := result.requests) is not None:
+        told = spoken(counts, result.stops.items(), tokenizes=result.tokenizes)
+        real = [f"{name:<9} {text}" for name, text in told]
+    lines += ["", f"requests  {account}", *real]
     lines += [f"{name:<9} {path}" for name, path in result.files.items()]
     if result.note:
         lines.append(f"note      {result.note}")

@@ -18,6 +18,10 @@ from numpy.typing import NDArray
 from tputtui.errors import UsageError
 from tputtui.load.conversations import Conversation, Conversations
 from tputtui.load.prompts import Piece, Prompt, TokenSource
+from tputtui.load.requests.counts import RequestCounts
+from tputtui.load.requests.file import RequestFile
+from tputtui.load.requests.rendered import Rendered, RenderedPrompt, Serving
+from tputtui.load.requests.source import RealRequests
 from tputtui.load.source import Drawn, Replayed, RequestDraft
 from tputtui.load.timing import ClosedTiming, OpenTiming, RecordedTiming, Timing, Wanted, timing_of
 from tputtui.load.workload import Workload
@@ -31,14 +35,16 @@ class RequestSpec(NamedTuple):
     number: int
     due_s: float
     """When the arrival process wanted it sent, in s on the engine's clock."""
-    prompt: Prompt
+    prompt: Prompt | RenderedPrompt
     """Its token ids are made only when they are read."""
     output_tokens: int
-    """Exactly how many tokens to generate."""
+    """Exactly how many tokens to generate; at most so many where it may end by itself."""
     clamped: bool
     """Whether a length was cut to fit `max_model_len`."""
     turn: int = 0
     """Its turn in the conversation, from 0."""
+    serving: Serving | None = None
+    """How a real request is served; None for a synthetic one."""
 
     @property
     def prompt_tokens(self) -> int:
@@ -49,17 +55,33 @@ class RequestSpec(NamedTuple):
         """The prompt, shape (prompt_tokens,)."""
         return self.prompt.token_ids()
 
+    def ids(self) -> list[int]:
+        """The prompt as a list, which the caller does not change."""
+        return self.prompt.ids()
+
 
 class Generator:
     """Returns the due requests; a change of workload neither loses nor doubles a request.
 
     vocab_size: prompts are drawn from ids 4 … vocab_size - 1.
     tokenizer: of the model, for traces of text; a path or hub id.
-    A trace that cannot be opened or read ends the load: `exhausted`, with a `failure`.
+    patient: wait for real prompts to be rendered; for virtual time, which would leap over it.
+    vocab_exact: whether `vocab_size` covers all ids of the model.
+    A file that cannot be opened or read ends the load: `exhausted`, with a `failure`.
     """
 
-    def __init__(self, workload: Workload, vocab_size: int, tokenizer: str = "") -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        vocab_size: int,
+        tokenizer: str = "",
+        *,
+        patient: bool = False,
+        vocab_exact: bool = True,
+    ) -> None:
         self.workload = workload
+        self._patient, self._vocab_exact = patient, vocab_exact
+        self._real: RealRequests | None = None
         self._vocab_size = vocab_size
         self._tokenizer = tokenizer
         self._replayed: Replayed | None = None
@@ -83,11 +105,25 @@ class Generator:
         old, self._replayed = self._replayed, None
         if old is not None:
             old.close()
-        if self.workload.trace is not None:
-            try:
+        self.close()
+        try:
+            if self.workload.trace is not None:
                 self._replayed = Replayed(self.workload.trace, self._tokenizer)
-            except UsageError as error:
-                self._unopened = error
+            if self.workload.requests is not None:
+                self._real = self._opened(self.workload.requests)
+        except UsageError as error:
+            self._unopened = error
+
+    def _opened(self, file: RequestFile) -> RealRequests:
+        # Where only some ids are known, the tokenizer is trusted to be the model's.
+        ids = self._vocab_size if self._vocab_exact else 1 << 31
+        return RealRequests(file, self._tokenizer, ids, patient=self._patient)
+
+    def close(self) -> None:
+        """End what reads real requests ahead."""
+        if self._real is not None:
+            self._real.close()
+        self._real = None
 
     @property
     def held(self) -> bool:
@@ -96,7 +132,9 @@ class Generator:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the trace has ended or cannot be read any further."""
+        """Whether the trace has ended or cannot be read any further; so with real requests."""
+        if self._real is not None:
+            return self._real.ended
         if self._replayed is None:
             return self._unopened is not None
         return self._replayed.next is None
@@ -104,21 +142,33 @@ class Generator:
     @property
     def failure(self) -> UsageError | None:
         """Why the trace cannot be read any further, with file and line; None if it can."""
-        return self._unopened or (self._replayed.failure if self._replayed else None)
+        source = self._real or self._replayed
+        return self._unopened or (source.failure if source else None)
+
+    @property
+    def counts(self) -> RequestCounts | None:
+        """What became of the lines of a file of real requests; None without one."""
+        return self._real.counts() if self._real else None
 
     def resume(self, now_s: float) -> None:
         """Let requests arrive from now on. The time spent held causes no backlog."""
         self._open = True
+        if self._real is not None:
+            self._real.begin(now_s)
         if self._timing is None:
             self._start_timing(now_s)
             return
         held_s = now_s - self._held_s
         self._timing.shift(held_s)
         self._talk.shift(held_s)
+        if self._real is not None:
+            self._real.shift(held_s)
 
     def hold(self, now_s: float) -> None:
         """Let no more requests arrive; requests due before are still returned."""
         if self._open:
+            if self._real is not None and self._timing is not None:
+                self._timing.shift(self._real.unready(now_s, leave=True) or 0.0)
             self._backlog += self._overdue(now_s)
             self._open = False
             self._held_s = now_s
@@ -130,22 +180,26 @@ class Generator:
         """
         timing = self._timing
         new_trace = workload.trace != self.workload.trace
+        new_requests = workload.requests != self.workload.requests
         # Opened before anything else is changed, since this can fail.
         opened = Replayed(workload.trace, self._tokenizer) if new_trace and workload.trace else None
+        real = self._opened(workload.requests) if new_requests and workload.requests else None
         if self._open:
             self._backlog += self._overdue(now_s)
         if new_trace:
             if self._replayed is not None:
                 self._replayed.close()
             self._replayed, self._unopened = opened, None
+        if new_requests:
+            self.close()
+            self._real, self._unopened = real, None
         self.workload = workload
         self._drawn.workload = workload
         if timing is None:
             return
         at_s = now_s if self._open else self._held_s
-        if (new_trace and isinstance(timing, RecordedTiming)) or not timing.change(
-            workload.arrivals, at_s
-        ):
+        anew = (new_trace or new_requests) and isinstance(timing, RecordedTiming)
+        if anew or not timing.change(workload.arrivals, at_s):
             self._start_timing(at_s)
 
     def ended(self, number: int, end_s: float, output_tokens: int, ids: Sequence[int]) -> None:
@@ -153,6 +207,8 @@ class Generator:
 
         ids: the answer; if empty, `output_tokens` random tokens replace it.
         """
+        if self._real is not None and self._real.answered(number, end_s, ids):
+            return
         conversation = self._talk.answered(number, output_tokens, ids)
         if conversation is not None:
             think_s = self._drawn.think_s(conversation.index, conversation.turn)
@@ -163,6 +219,8 @@ class Generator:
     def lost(self, number: int, end_s: float) -> None:
         """Note that a request ended without an answer: frees its place, ends its conversation."""
         self._talk.broken(number)
+        if self._real is not None:
+            self._real.lost(number)
         if isinstance(self._timing, ClosedTiming) and self._open:
             self._timing.freed(end_s)
 
@@ -174,6 +232,8 @@ class Generator:
 
     def next_due_s(self, in_flight: int) -> float:
         """When the next request is due, given how many are in flight; infinity without one."""
+        if self._real is not None:
+            return self._real.next_due_s(self._timing, self._backlog, in_flight, held=self.held)
         if self._backlog:
             return self._backlog[0]
         if not self._open:
@@ -202,6 +262,15 @@ class Generator:
 
         The caller may close it early: requests not taken stay due.
         """
+        if self._real is not None:
+            return self._arriving_real(self._real, now_s, in_flight, max_model_len)
+        return self._arriving(now_s, in_flight, max_model_len)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _arriving(
+        self, now_s: float, in_flight: int, max_model_len: int
+    ) -> abc.Generator[RequestSpec, None, None]:
         before, places = deque(self._backlog), deque[float]()
         turns: deque[tuple[float, Conversation]] = deque()
         starts: Iterable[float] = _taken(before)
@@ -234,13 +303,71 @@ class Generator:
             for due_s, conversation in turns:
                 self._talk.think(conversation, due_s)
 
-    # -- inside ----------------------------------------------------------------------------
+    def _arriving_real(
+        self, real: RealRequests, now_s: float, in_flight: int, max_model_len: int
+    ) -> abc.Generator[RequestSpec, None, None]:
+        """As `_arriving`, for real requests: one whose prompt is not rendered yet stays due."""
+        unready_s = real.unready(now_s)
+        if unready_s is None:
+            return
+        if unready_s and self._timing is not None:
+            self._timing.shift(unready_s)
+        turns = deque(real.pop_turns(now_s, max_model_len) if self._open else ())
+        before, places = deque(self._backlog), deque[float]()
+        starts: Iterable[float] = _taken(before)
+        self._backlog = []
+        if self._open:
+            overdue = self._overdue(now_s, in_flight)
+            if isinstance(self._timing, ClosedTiming):
+                places.extend(overdue)
+                overdue = _taken(places)
+            starts = chain(starts, overdue)
+        try:
+            while turns:
+                due_s, turn = turns.popleft()
+                real.turn_sent()
+                yield self._real_spec(real, due_s, turn, max_model_len)
+            for due_s in starts:
+                real.drop_unfit(max_model_len)
+                if real.next is None:
+                    real.starve()
+                    if isinstance(self._timing, ClosedTiming) and self._open:
+                        places.appendleft(due_s)
+                    elif not real.ended:
+                        self._backlog = [due_s]
+                    break
+                yield self._real_spec(real, due_s, real.take(), max_model_len)
+            while self._open and isinstance(self._timing, RecordedTiming):
+                real.drop_unfit(max_model_len)
+                if (draft := real.next) is None or self._timing.due_s(draft.at_s) > now_s:
+                    break
+                due_s = self._timing.due_s(draft.at_s)
+                yield self._real_spec(real, due_s, real.take(), max_model_len)
+        finally:
+            self._backlog += before
+            if isinstance(self._timing, ClosedTiming):
+                self._timing.still_free(places)
+            for due_s, turn in turns:
+                real.put_back(due_s, turn)
+
+    def _real_spec(
+        self, real: RealRequests, due_s: float, draft: Rendered, max_model_len: int
+    ) -> RequestSpec:
+        number, self._number = self._number, self._number + 1
+        room = max_model_len - draft.prompt.length
+        wanted = draft.output_tokens or room
+        output = min(wanted, room)
+        real.sent(number, draft, output < wanted)
+        return RequestSpec(
+            number, due_s, draft.prompt, output, output < wanted, draft.turn, draft.serving
+        )
 
     def _start_timing(self, now_s: float) -> None:
         self._timing = timing_of(self.workload.arrivals, self._seed, now_s)
-        if isinstance(self._timing, RecordedTiming) and self._replayed and self._replayed.next:
+        source = self._real or self._replayed
+        if isinstance(self._timing, RecordedTiming) and source and source.next:
             # A trace that has already begun goes on with its next request.
-            self._timing.shift(now_s - self._timing.due_s(self._replayed.next.at_s))
+            self._timing.shift(now_s - self._timing.due_s(source.next.at_s))
 
     def _overdue(self, now_s: float, in_flight: int | None = None) -> Iterable[float]:
         """Due times of new requests; without `in_flight`, only those of an open loop."""
@@ -248,7 +375,7 @@ class Generator:
             case OpenTiming():
                 return self._timing.pop(now_s)
             case ClosedTiming() if in_flight is not None:
-                taken = in_flight + self._talk.thinking
+                taken = in_flight + (self._real or self._talk).thinking
                 self._talk.leave(taken - self._timing.target(now_s))
                 return self._timing.pop(now_s, taken)
         return ()

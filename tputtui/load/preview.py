@@ -14,6 +14,9 @@ from statistics import fmean
 
 from tputtui.load.hits import beginning, hit_frac, opened, replay, walk
 from tputtui.load.levels import Curve, Ramp, Steps
+from tputtui.load.requests.file import RequestFile
+from tputtui.load.requests.glance import glance
+from tputtui.load.requests.reading import untimed_requests
 from tputtui.load.source import untimed
 from tputtui.load.traces import TraceRecord
 from tputtui.load.workload import (
@@ -65,14 +68,17 @@ class LengthSpread:
 class TraceFacts:
     """Facts from the beginning of a trace.
 
-    format: "azure", "mooncake", "bailian", "burstgpt", "sharegpt" or "tputtui".
-    timed: whether it has times.
-    records: how many were read.
+    format: "azure", "mooncake", "bailian", "burstgpt", "sharegpt" or "tputtui"; of a file of
+    real requests, the name of its formats. timed: whether it has times.
+    records: how many were read. skipped: how many of them cannot be used. real: whether they are
+    real requests.
     """
 
     format: str
     timed: bool
     records: int
+    skipped: int = 0
+    real: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +143,8 @@ def preview(
     horizon_s: part of the arrivals to show; by default two periods, 1.25 ramps or a minute.
     """
     arrivals = workload.arrivals
+    if workload.requests is not None:
+        return _of_requests(workload, workload.requests, horizon_s)
     facts, records = _read(workload.trace) if workload.trace else (None, [])
     times_s: tuple[float, ...] = ()
     if workload.trace and isinstance(arrivals, Recorded):
@@ -160,6 +168,28 @@ def preview(
         hit_frac=hit_frac(asked),
         requests_per_s=_rate(arrivals, times_s) * turns,
         trace=facts,
+        times_s=times_s,
+    )
+
+
+def _of_requests(workload: Workload, file: RequestFile, horizon_s: float | None) -> Preview:
+    """The figures of real requests, as far as they are known without a tokenizer."""
+    seen, arrivals = glance(file, REQUESTS), workload.arrivals
+    times_s: tuple[float, ...] = ()
+    if isinstance(arrivals, Recorded):
+        if not seen.timed:
+            raise untimed_requests(file)
+        times_s = tuple(at_s / arrivals.speed for at_s in seen.times_s)
+    formats = " + ".join(seen.formats)
+    return Preview(
+        workload=workload,
+        horizon_s=horizon_s or _horizon_s(arrivals, times_s),
+        prompt=LengthSpread(()),
+        output=LengthSpread(seen.outputs),
+        clamped_frac=math.nan,
+        hit_frac=math.nan,
+        requests_per_s=_rate(arrivals, times_s),
+        trace=TraceFacts(formats, seen.timed, seen.requests, seen.skipped, real=True),
         times_s=times_s,
     )
 

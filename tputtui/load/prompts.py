@@ -115,6 +115,11 @@ class Prompt:
             left -= piece.tokens
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def ids(self) -> list[int]:
+        """The same token ids as a list."""
+        ids: list[int] = self.token_ids().tolist()
+        return ids
+
 
 class Uniforms:
     """Six uniform numbers in [0, 1) for each `index` and `turn`, always the same ones.

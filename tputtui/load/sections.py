@@ -4,6 +4,7 @@ prefix     share=0.8 tokens=256 groups=16 zipf=1
 sessions   turns=1-6 think=5s
 pairs      100/50=3,2000/100=1
 trace      FILE [repeat] [tokenizer=PATH]
+requests   FILE [repeat] [force-lengths] [temperature=0.7] …
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from tputtui.load.notation import (
     reason,
     seconds_of,
 )
+from tputtui.load.requests.file import RequestFile
+from tputtui.load.requests.notation import describe_requests, parse_requests
 from tputtui.load.workload import (
     ClosedLoop,
     Constant,
@@ -108,6 +111,13 @@ FIELDS = (
         ("a file", "trace.csv"),
         ("over and over", "trace.csv repeat"),
     )),
+    Field("requests", "real requests", "--requests", (
+        ("none", "none"),
+        ("a file", "batch.jsonl"),
+        ("over and over", "batch.jsonl repeat"),
+        ("forced lengths", "batch.jsonl force-lengths"),
+        ("own sampling", "batch.jsonl temperature=0.7 top_p=0.9"),
+    )),
 )  # fmt: skip
 
 
@@ -118,15 +128,19 @@ def from_texts(base: Workload, texts: Mapping[str, str]) -> Workload:
     """
     changes: dict[str, Any] = {name: _PARSERS[name](text) for name, text in texts.items()}
     given = {name for name, value in changes.items() if value is not None}
-    if "trace" in given:
-        for name in ("prompt", "output", "pairs", "prefix", "sessions"):
+    if "requests" in given:
+        for name in ("prompt", "output", "pairs", "prefix", "sessions", "trace"):
+            changes.setdefault(name, None)
+    elif "trace" in given:
+        for name in ("prompt", "output", "pairs", "prefix", "sessions", "requests"):
             changes.setdefault(name, None)
         changes.setdefault("arrivals", Recorded())
     elif "pairs" in given:
         changes |= {n: None for n in ("prompt", "output") if n not in given}
         changes.setdefault("trace", None)
+        changes.setdefault("requests", None)
     elif given & {"prompt", "output"}:
-        changes |= {n: None for n in ("pairs", "trace") if n not in given}
+        changes |= {n: None for n in ("pairs", "trace", "requests") if n not in given}
     fields = {name: getattr(base, name) for name in Workload.__struct_fields__} | changes
     try:
         return Workload(**fields)
@@ -146,6 +160,8 @@ def form_of(name: str, text: str) -> str:
                 "output": ""}.get(name, "none")  # fmt: skip
     if name == "pairs":
         return "pairs"
+    if isinstance(value, RequestFile):
+        return _form_of_requests(value)
     if isinstance(value, TraceFile):
         return "over and over" if value.repeat else "a file"
     if isinstance(value, Prefix):
@@ -170,14 +186,16 @@ def to_texts(workload: Workload) -> dict[str, str]:
         "prefix": _describe_prefix(workload.prefix),
         "sessions": _describe_sessions(workload.sessions),
         "trace": _describe_trace(workload.trace),
+        "requests": describe_requests(workload.requests),
     }
 
 
 def describe(workload: Workload) -> str:
     """All fields except the arrivals, in one line."""
     texts = to_texts(workload)
-    if workload.trace is not None:
-        return f"trace {texts['trace']}"
+    for name in ("requests", "trace"):
+        if getattr(workload, name) is not None:
+            return f"{name} {texts[name]}"
     lengths = (
         f"pairs {texts['pairs']}"
         if workload.pairs is not None
@@ -292,6 +310,14 @@ def _trace(text: str) -> TraceFile | None:
     return TraceFile(path, tokenizer, repeat)
 
 
+def _form_of_requests(file: RequestFile) -> str:
+    if file.force_lengths:
+        return "forced lengths"
+    if file.sampling is not None:
+        return "own sampling"
+    return "over and over" if file.repeat else "a file"
+
+
 def _describe_trace(trace: TraceFile | None) -> str:
     if trace is None:
         return ""
@@ -311,6 +337,7 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "prefix": _prefix,
     "sessions": _sessions,
     "trace": _trace,
+    "requests": parse_requests,
 }
 
 _FORMS: Mapping[type, str] = {

@@ -21,7 +21,7 @@ from tputtui.load.trace_lines import BOM, MAX_BYTES, TraceRecord, misspelt, show
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-__all__ = ["EXAMPLE", "load_tokenizer", "records"]
+__all__ = ["EXAMPLE", "entries", "load_tokenizer", "records"]
 
 EXAMPLE = '[{"conversations": [{"value": "a prompt"}, {"value": "its answer"}]}]'
 _SHAPE = f"The format ShareGPT is one array like {EXAMPLE}."
@@ -83,11 +83,26 @@ def records(file: BinaryIO, path: Path, tokenizer: Tokenizer) -> Iterator[TraceR
             yield record
 
 
+def entries(file: BinaryIO) -> Iterator[object]:
+    """The entries of the array in `file`, one at a time.
+
+    Raises ijson.JSONError or ValueError for one that is malformed, too long or too deep.
+    """
+    source = _Source(file)
+    found = _entries(source)
+    while True:
+        source.since_entry = 0
+        try:
+            yield next(found)
+        except StopIteration:
+            return
+
+
 def _entries(source: _Source) -> Iterator[object]:
     """The entries of the array, built here because `ijson.items` takes depth² memory."""
     depth = 0
     builder = ijson.ObjectBuilder()
-    for event, value in ijson.basic_parse(source):
+    for event, value in ijson.basic_parse(source, use_float=True):
         if event in ("start_map", "start_array"):
             depth += 1
             if depth == 1:
@@ -104,7 +119,7 @@ def _entries(source: _Source) -> Iterator[object]:
             builder = ijson.ObjectBuilder()
 
 
-class _BadEntryError(Exception):
+class _BadEntryError(ValueError):
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what)
         self.hint = hint or _SHAPE

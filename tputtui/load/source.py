@@ -14,10 +14,11 @@ from zlib import crc32
 from tputtui.errors import UsageError
 from tputtui.load.lengths import drawn, drawn_pair
 from tputtui.load.prompts import Piece, Stream, Uniforms
+from tputtui.load.requests.reading import check_requests
 from tputtui.load.traces import Trace, TraceRecord
 from tputtui.load.workload import Prefix, Recorded, TraceFile, Workload
 
-__all__ = ["Drawn", "Replayed", "RequestDraft", "check_trace", "untimed"]
+__all__ = ["Drawn", "Replayed", "RequestDraft", "check_files", "check_trace", "untimed"]
 
 _CHECKED_RECORDS = 1000
 """How many records of a trace are checked before a start; takes milliseconds."""
@@ -139,6 +140,14 @@ def check_trace(workload: Workload, tokenizer: str) -> None:
             trace.close()
             raise _endless(workload.trace)
     trace.close()
+
+
+def check_files(workload: Workload, tokenizer: str) -> None:
+    """Check the beginning of the workload's trace or file of requests. Raises UsageError."""
+    check_trace(workload, tokenizer)
+    if workload.requests is not None:
+        recorded = isinstance(workload.arrivals, Recorded)
+        check_requests(workload.requests, tokenizer, recorded)
 
 
 def untimed(file: TraceFile) -> UsageError:

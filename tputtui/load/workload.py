@@ -11,6 +11,7 @@ import msgspec
 
 from tputtui.load.lengths import Lengths, Pairs
 from tputtui.load.levels import Bursts, Diurnal, Level, Ramp, Steps
+from tputtui.load.requests.file import RequestFile
 
 __all__ = [
     "Arrivals", "ClosedLoop", "Constant", "Gamma", "Poisson", "Prefix", "Recorded",
@@ -57,7 +58,7 @@ class Gamma(_Arrivals, frozen=True, tag="gamma"):
 
 
 class Recorded(_Arrivals, frozen=True, tag="recorded"):
-    """The times of the trace, `speed` times as fast."""
+    """The times of the trace, or of the file of requests, `speed` times as fast."""
 
     speed: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
 
@@ -103,7 +104,8 @@ class TraceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Arrivals, the requests, and the seed that makes them repeatable.
 
-    The lengths come from `prompt` and `output`, or from `pairs`, or from a `trace`.
+    The lengths come from `prompt` and `output`, or from `pairs`, or from a `trace`; or a file of
+    `requests` brings the prompts themselves.
     """
 
     arrivals: Arrivals
@@ -119,11 +121,18 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """Conversations of several turns; None for single requests."""
     trace: TraceFile | None = None
     """The file that the requests come from; None if they are drawn."""
+    requests: RequestFile | None = None
+    """The file of real prompts that are sent; None without."""
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
 
     def __post_init__(self) -> None:
         apart = self.prompt is not None or self.output is not None
-        if self.trace is not None:
+        if self.requests is not None:
+            drawn = (self.pairs, self.prefix, self.sessions, self.trace)
+            if apart or any(each is not None for each in drawn):
+                raise ValueError("a file of requests brings everything but the arrivals: leave "
+                                 "lengths, prefix, sessions and trace out")  # fmt: skip
+        elif self.trace is not None:
             if apart or self.pairs is not None:
                 raise ValueError("a trace brings its own lengths: leave prompt, output, pairs out")
             if self.prefix is not None or self.sessions is not None:
@@ -134,8 +143,8 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         elif self.prompt is None or self.output is None:
             missing = "prompt" if self.prompt is None else "output"
             raise ValueError(f"{missing} is required, unless pairs or a trace gives the lengths")
-        if isinstance(self.arrivals, Recorded) and self.trace is None:
-            raise ValueError("recorded arrivals need a trace")
+        if isinstance(self.arrivals, Recorded) and self.trace is None and self.requests is None:
+            raise ValueError("recorded arrivals need a trace, or a file of requests")
 
 
 def level_of(arrivals: Arrivals) -> Level:

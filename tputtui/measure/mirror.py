@@ -13,7 +13,7 @@ the rings drop them. Books and totals are copied as absolute values, so the next
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from itertools import takewhile
@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.timing import Wanted
 from tputtui.measure.recorder import ENDED, Recorder, Ring
 from tputtui.measure.samples import Accounting, Mark, Outcome, RequestSample
@@ -66,6 +67,10 @@ class Delta(NamedTuple):
     """The fields of `RequestSample` of each request that ended, the outcome as its text."""
     rows: Mapping[str, tuple[int, bytes]]
     """By the name of a ring with new rows: the number of rows, and their float64 values."""
+    stops: tuple[tuple[str, int], ...] = ()
+    """How many finished requests stopped for each reason."""
+    requests: RequestCounts | None = None
+    """What became of the lines of a file of real requests."""
 
 
 class Tail:
@@ -83,6 +88,7 @@ class Tail:
         """What is new since the last call; None when nothing is."""
         recorder = self._recorder
         accounting, wanted = recorder.accounting, recorder.wanted
+        real = recorder.stops, recorder.requests
         standing = (
             recorder.kv_blocks,
             recorder.oldest_due_s,
@@ -99,11 +105,11 @@ class Tail:
                 new = ring.since(seen, count)
                 rows[name] = (len(new), new.tobytes())
                 self._counts[name] = count
-        stood, self._stood = self._stood, (accounting, wanted, *standing)
+        stood, self._stood = self._stood, (accounting, wanted, *standing, *real)
         if not (rows or ended or marks or gone) and stood == self._stood:
             return None
         plain = [(s.number, s.outcome.value, *s[2:]) for s in ended]
-        return Delta(_books(accounting), tuple(wanted), *standing, gone, marks, plain, rows)
+        return Delta(_books(accounting), tuple(wanted), *standing, gone, marks, plain, rows, *real)
 
     def _new_marks(self) -> tuple[int, list[Mark]]:
         before, marks = self._marks, self._recorder.marks
@@ -136,6 +142,7 @@ class Copy:
         self._recorder = recorder
         self._before = _books(recorder.accounting)
         self._generated_before = self._preemptions_before = 0
+        self._stops_before = Counter(dict(recorder.stops))
 
     def apply(self, changes: Delta) -> None:
         """Write what is new in the other recorder."""
@@ -155,6 +162,9 @@ class Copy:
         recorder.kv_blocks = changes.kv_blocks
         recorder.oldest_due_s = changes.oldest_due_s
         recorder.oldest_in_flight_s = changes.oldest_in_flight_s
+        recorder.requests = changes.requests
+        stops = self._stops_before + Counter(dict(changes.stops))
+        recorder.stops = tuple(sorted(stops.items()))
         pairs = zip(self._before, changes.books, strict=True)
         recorder.accounting = Accounting(*(before + now for before, now in pairs))
 
@@ -173,6 +183,7 @@ class Copy:
         self._before = _books(recorder.accounting)
         self._generated_before = recorder.generated_tokens
         self._preemptions_before = recorder.preemptions
+        self._stops_before = Counter(dict(recorder.stops))
 
 
 def _newest(log: deque[_T]) -> _T | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.timing import Wanted
 from tputtui.measure.samples import Accounting, EngineLoad, Mark, RequestSample, StepSample
 from tputtui.measure.stats import Floats
@@ -124,6 +125,10 @@ class Recorder:
         """Each engine of a server that tells; empty for an engine in this process."""
         self.engine_steps: Rows = Ring(len(StepSample._fields) + 1, depth << 16)
         """Where `steps` has several engines together: the steps of each, and which engine's."""
+        self.stops: tuple[tuple[str, int], ...] = ()
+        """How many finished requests stopped for each reason, by name."""
+        self.requests: RequestCounts | None = None
+        """What became of the lines of a file of real requests; None without one."""
         self.oldest_due_s = np.nan
         """When the oldest request without a first token was due; NaN without such a request."""
         self.oldest_in_flight_s = np.nan

@@ -18,9 +18,10 @@ from typing import TextIO
 
 from tputtui.process.logs import log_through
 from tputtui.process.output import text_file
+from tputtui.process.privacy import is_private
 from tputtui.redact import redacted
 
-__all__ = ["Redirected", "silent"]
+__all__ = ["Redirected", "print_to_the_log", "silent"]
 
 
 @contextlib.contextmanager
@@ -42,11 +43,15 @@ def silent() -> Iterator[None]:
 
 
 class _Log(io.TextIOWrapper):
-    """Removes secrets from what Python code prints. (Native code bypasses this file.)"""
+    """Removes secrets from what Python code prints. (Native code bypasses this file.)
+
+    Drops it once real prompts are in the process: it may quote one.
+    """
 
     def write(self, text: str, /) -> int:
         """Write, and return how many characters were taken."""
-        super().write(redacted(text))
+        if not is_private():
+            super().write(redacted(text))
         return len(text)
 
 
@@ -64,7 +69,7 @@ class Redirected:
         os.dup2(log, 2)
         os.close(log)
         self._streams: tuple[TextIO, TextIO] | None = (sys.stdout, sys.stderr)
-        _print_to_the_log()
+        print_to_the_log()
         log_through(logging.FileHandler(log_path, encoding="utf-8"))
 
     def file(self, number: int) -> io.TextIOWrapper:
@@ -75,7 +80,7 @@ class Redirected:
     def say_no_more() -> None:
         """Send all further output of Python to the log, until the process ends."""
         _flush()
-        _print_to_the_log()
+        print_to_the_log()
 
     def restore(self) -> None:
         """Let Python print where it printed originally; safe to call twice.
@@ -110,7 +115,8 @@ def _flush() -> None:
             stream.flush()
 
 
-def _print_to_the_log() -> None:
+def print_to_the_log() -> None:
+    """Send what Python prints to descriptor 1, which is the log."""
     raw = io.FileIO(1, "w", closefd=False)
     sys.stdout = sys.stderr = _Log(
         io.BufferedWriter(raw), encoding="utf-8", errors="replace", line_buffering=True

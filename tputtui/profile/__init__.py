@@ -4,7 +4,7 @@ A person can write a profile by hand.
 """
 
 from tputtui.profile.document import dump, parse
-from tputtui.profile.files import find, load, read, save, shipped, user_dir, users
+from tputtui.profile.files import beside, find, load, read, save, shipped, user_dir, users
 from tputtui.profile.spec import (
     DEFAULT_WORKLOAD,
     EngineSpec,
@@ -15,6 +15,6 @@ from tputtui.profile.spec import (
 )
 
 __all__ = [
-    "DEFAULT_WORKLOAD", "EngineSpec", "EngineValue", "Profile", "Scalar", "dump", "find", "load",
-    "parse", "read", "save", "shipped", "tokenizer_of", "user_dir", "users",
+    "DEFAULT_WORKLOAD", "EngineSpec", "EngineValue", "Profile", "Scalar", "beside", "dump", "find",
+    "load", "parse", "read", "save", "shipped", "tokenizer_of", "user_dir", "users",
 ]  # fmt: skip

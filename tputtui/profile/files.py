@@ -9,12 +9,14 @@ from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
+import msgspec
+
 from tputtui.errors import ProfileError, ProfileExists, UsageError, nearest
 from tputtui.profile.document import SHAPE_HINT, dump, parse
 from tputtui.profile.resave import resaved
 from tputtui.profile.spec import Profile
 
-__all__ = ["find", "load", "read", "read_text", "save", "shipped", "user_dir", "users"]
+__all__ = ["beside", "find", "load", "read", "read_text", "save", "shipped", "user_dir", "users"]
 
 _SHIPPED_HINT = "`tputtui --profile demo` starts from a shipped one."
 _LARGEST = 1 << 20
@@ -72,7 +74,33 @@ def _text(path: Path) -> str:
 
 def load(path: Path) -> Profile:
     """Read the profile in `path`. Raises ProfileError with the file and the place."""
-    return parse(read(path), str(path))
+    return beside(parse(read(path), str(path)), path)
+
+
+def beside(profile: Profile, path: Path) -> Profile:
+    """`profile`, read from `path`, with the files of its load found.
+
+    A relative path is one of the working directory; where there is none, one beside the profile.
+    """
+    folder, load = path.expanduser().absolute().parent, profile.load
+
+    def found(name: str) -> str:
+        there = folder / name
+        elsewhere = not name or Path(name).expanduser().exists() or not there.exists()
+        return name if elsewhere else str(there)
+
+    if load.trace is not None:
+        trace = msgspec.structs.replace(load.trace, path=found(load.trace.path))
+        load = msgspec.structs.replace(load, trace=trace)
+    if (file := load.requests) is not None:
+        file = msgspec.structs.replace(
+            file,
+            path=found(file.path),
+            tokenizer=found(file.tokenizer),
+            chat_template=found(file.chat_template),
+        )
+        load = msgspec.structs.replace(load, requests=file)
+    return profile if load is profile.load else msgspec.structs.replace(profile, load=load)
 
 
 def save(profile: Profile, path: Path, *, overwrite: bool = False, like: str | None = None) -> Path:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from tputtui.frame import CompareState, SweepState
 from tputtui.hardware import GpuSample, HardwareSample
 from tputtui.knobs import Knobs
+from tputtui.load.requests.counts import RequestCounts
 from tputtui.measure.frontier import Point
 from tputtui.measure.samples import EngineLoad
 from tputtui.measure.series import METRICS, MORE
@@ -125,4 +126,6 @@ KEPT = (
     Kept("guard", "", _of(str)),
     Kept("others", 0, _of(int)),
     Kept("engines", (), _of(tuple[EngineLoad, ...])),
+    Kept("stops", (), _of(tuple[tuple[str, int], ...])),
+    Kept("requests", None, _of(RequestCounts)),
 )

@@ -14,6 +14,7 @@ from tputtui.frame.proof import measured
 from tputtui.goals import Goal
 from tputtui.knobs import kept_limits, shorthand
 from tputtui.load.notation import describe_arrivals
+from tputtui.load.requests.spoken import spoken
 from tputtui.load.sections import describe
 from tputtui.measure.samples import STEP, Mark
 from tputtui.measure.series import METRICS, MORE, Metric
@@ -194,11 +195,20 @@ def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
         ("took", f"{clock(recording.length_s)}; {ended}"),
         ("requests", f"{account.issued:,} issued, {account.finished:,} finished, "
          f"{account.cut + account.rejected + account.failed:,} cut or failed"),
+        *_real(frame),
         ("recorded", f"tputtui {recording.version}, {recording.path.name}"
          + (", thinned" if recording.thinned else "")
          + (f", {recording.damaged} places damaged" if recording.damaged else "")),
     ]  # fmt: skip
     return tuple(lines)
+
+
+def _real(frame: Frame) -> list[tuple[str, str]]:
+    """What became of a file of real requests; nothing for a synthetic load."""
+    facts = frame.status.facts
+    if frame.requests is None:
+        return []
+    return spoken(frame.requests, frame.stops, tokenizes=facts is None or facts.tokenizes)
 
 
 def _goal(goal: Goal) -> str:

@@ -185,6 +185,30 @@ def _requests(frame: Frame) -> Iterator[Any]:
         [(name, getattr(account, name)) for name in _OUTCOMES],
         counter=True,
     )
+    if (real := frame.requests) is not None:
+        yield _labelled(
+            "tputtui_requests_stopped",
+            "Finished requests, by the reason for which they stopped.",
+            "reason",
+            list(frame.stops),
+            counter=True,
+        )
+        yield _labelled(
+            "tputtui_request_lines",
+            "Lines of the file of real requests, by what became of them.",
+            "what",
+            [
+                ("read", real.lines),
+                ("skipped", real.skipped),
+                ("too_long", real.too_long),
+                ("shortened", real.shortened),
+                ("late", real.late),
+            ],
+            counter=True,
+        )
+        yield _counter(
+            "tputtui_render_seconds", "Time to make tokens of real prompts.", real.render_s
+        )
     yield _labelled(
         "tputtui_requests_in_flight",
         "Requests inside the engine, as the scheduler counts them.",

@@ -8,7 +8,7 @@ from tputtui.engine.models import check_no_secret
 from tputtui.frame import SERVING
 from tputtui.knobs import Knobs, knob
 from tputtui.load.sections import difference
-from tputtui.load.source import check_trace
+from tputtui.load.source import check_files
 from tputtui.load.workload import Workload
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import above
@@ -74,15 +74,16 @@ class LoadSteering:
     def set(self, workload: Workload) -> bool:
         """Ask for another load; whether it differs from the one before.
 
-        Raises UsageError when its trace cannot be opened.
+        Raises UsageError when its file cannot be opened.
         """
         check_sends(self._helm.status)
         before = self._experiments.before
         old = before.load if before else self._helm.load
         if workload == old:
             return False
-        if workload.trace != old.trace or workload.arrivals != old.arrivals:
-            check_trace(workload, tokenizer_of(self._helm.engine))
+        new_file = (workload.trace, workload.requests) != (old.trace, old.requests)
+        if new_file or workload.arrivals != old.arrivals:
+            check_files(workload, tokenizer_of(self._helm.engine))
         if self._helm.asked is not None and self._helm.status.state in SERVING:
             self._changing.about_to("load", "The load was changed.")
         self._helm.put_load(workload, difference(self._helm.load, workload))

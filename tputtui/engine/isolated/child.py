@@ -28,6 +28,7 @@ from tputtui.engine.orders import Close, Status
 from tputtui.measure.mirror import Tail
 from tputtui.measure.recorder import Recorder
 from tputtui.process.logs import log_through
+from tputtui.process.redirect import print_to_the_log
 
 __all__ = ["main"]
 
@@ -48,6 +49,7 @@ def main(descriptor: int, parent: int) -> None:
     faulthandler.enable()
     # Descriptors 1 and 2 are the parent's log.
     log_through(logging.StreamHandler(sys.stderr))
+    print_to_the_log()
     # The engine may start processes; they must not inherit this pipe.
     os.set_inheritable(descriptor, False)
     with Connection(descriptor) as connection:

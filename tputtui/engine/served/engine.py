@@ -32,6 +32,7 @@ from tputtui.engine.wire import Offer
 from tputtui.errors import EngineError, KnobError, UsageError
 from tputtui.knobs import KNOBS, UNTOLD, Knobs
 from tputtui.load.generator import RequestSpec
+from tputtui.load.requests.rendered import Serving
 from tputtui.measure.samples import StepSample
 from tputtui.profile import EngineSpec
 
@@ -121,9 +122,9 @@ class ServedEngine:
         """Send one request."""
         body: dict[str, Any] = {
             "model": self._model,
-            "prompt": request.token_ids().tolist(),
+            "prompt": request.ids(),
             "max_tokens": request.output_tokens,
-            "ignore_eos": True,
+            **_served_as(request.serving),
             "stream": True,
             "stream_options": {"include_usage": True, "continuous_usage_stats": True},
             "return_token_ids": True,
@@ -303,6 +304,7 @@ class ServedEngine:
             boot_s=boot_s,
             versions={kind.lower(): version} if version else {},
             fixed=fixed,
+            vocab_exact=False,
             pausable=False,
             stepped=False,
             served=True,
@@ -359,3 +361,13 @@ class ServedEngine:
         pooled, self._pooled_s = list(self._gaps.items()), now_s
         self._gaps.clear()
         return pooled
+
+
+def _served_as(serving: Serving | None) -> dict[str, Any]:
+    """The fields of a request that say how its tokens are chosen, and where it ends."""
+    if serving is None:
+        return {"ignore_eos": True}
+    if serving.natural:
+        return dict(serving.sampling)
+    kept = {k: v for k, v in serving.sampling.items() if k not in ("stop", "stop_token_ids")}
+    return {**kept, "ignore_eos": True}

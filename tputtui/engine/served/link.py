@@ -83,6 +83,8 @@ class _InFlight:
     """Prompt tokens that were in the server's cache."""
     token_ids: list[int] = field(default_factory=list)
     """Output token ids; empty if the server gives none."""
+    stop: str = ""
+    """Why it ended, as the server says; empty before."""
     ended: bool = False
 
     @property
@@ -91,7 +93,7 @@ class _InFlight:
 
     def end(self, end_s: float, outcome: Outcome | None = None) -> Ended:
         return Ended(self.number, end_s, self.tokens, math.nan, self.first_s, self.cached, 0,
-                     tuple(self.token_ids), outcome)  # fmt: skip
+                     tuple(self.token_ids), outcome, self.stop)  # fmt: skip
 
 
 class Link:
@@ -322,6 +324,7 @@ class Link:
                 counted = request.tokens + (len(chunk.token_ids) or 1) * chunk.content
             request.cached = chunk.cached or request.cached
             request.token_ids += chunk.token_ids
+            request.stop = chunk.stop or request.stop
             new = counted - request.tokens
             # The final count also corrects tokens that the chunks did not report.
             if chunk.done or new > 0:

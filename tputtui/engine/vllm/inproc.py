@@ -26,6 +26,7 @@ from tputtui.engine.vllm.args import (
 from tputtui.engine.vllm.compiled import forget_compiled
 from tputtui.engine.vllm.facts import block_bytes, config_sha256, device, revision
 from tputtui.engine.vllm.limits import LiveLimits
+from tputtui.engine.vllm.sampling import sampling_of
 from tputtui.engine.vllm.watch import StepWatch
 from tputtui.engine.vllm.workers import Workers, start_tracker
 from tputtui.knobs import Knobs
@@ -117,16 +118,9 @@ class VllmEngine:
     def _build(self, spec: EngineSpec, resolved: EngineSpec, report: Report) -> Any:
         """Build the engine; return its configuration."""
         from vllm import exceptions
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        self._sampling = lambda tokens: SamplingParams(
-            max_tokens=tokens,
-            ignore_eos=True,
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
         # Newer versions have an exception class of their own for errors of a client.
         self._refusal = getattr(exceptions, "VLLMClientError", ValueError)
         report(State.LOADING, "checking engine arguments")
@@ -141,6 +135,7 @@ class VllmEngine:
         with sentences(refused, _MODEL_HINT, usage=(ValueError,)):
             config = arguments.create_engine_config(context)
         self._configured(config)
+        self._sampling = sampling_of(config.model_config)
         if config.parallel_config.world_size > 1:
             start_tracker()
         report(State.LOADING, "loading the model, sizing the KV cache")
@@ -178,6 +173,7 @@ class VllmEngine:
             overlapped=bool(config.scheduler_config.async_scheduling),
             vocab_size=config.model_config.get_vocab_size(),
             boot_s=0.0,
+            tokenizes=not config.model_config.skip_tokenizer_init,
             # torch's version is a subclass of str, which YAML cannot write.
             versions={"vllm": version, "torch": str(torch.__version__)},
             arguments=describe(argument_parser(), brought),
@@ -208,8 +204,8 @@ class VllmEngine:
         try:
             internal = self._engine.add_request(
                 request_id=external,
-                prompt={"prompt_token_ids": request.token_ids().tolist()},
-                params=self._sampling(request.output_tokens),
+                prompt={"prompt_token_ids": request.ids()},
+                params=self._sampling(request),
                 arrival_time=arrival_s,
                 # Only the policy `priority` uses this: the shortest prompt comes first.
                 priority=request.prompt_tokens,
@@ -334,9 +330,9 @@ class VllmEngine:
         number, name = int(external[1:]), self._names.pop(external)
         del self._live[name]
         self._watch.awaiting.discard(name)
-        ids = output.outputs[0].token_ids
+        ids, stop = output.outputs[0].token_ids, output.outputs[0].finish_reason
         ended = _ended(number, output.metrics, len(ids), output.num_cached_tokens or 0)
-        return ended._replace(token_ids=ids)
+        return ended._replace(token_ids=ids, stop=stop or "")
 
     def _end(self, names: list[str]) -> list[Ended]:
         states = self._engine.output_processor.request_states

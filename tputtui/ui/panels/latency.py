@@ -7,6 +7,7 @@ from tputtui.measure.attainment import Attainment, GoalVerdict
 from tputtui.measure.stats import Quantiles
 from tputtui.measure.window import Phase
 from tputtui.text.format import clock, compact, seconds
+from tputtui.ui.panels.real import real_rows
 from tputtui.ui.rows import Row, spread
 
 __all__ = ["latency", "window_caption"]
@@ -43,6 +44,7 @@ def latency(frame: Frame, width: int, height: int) -> list[Row]:
             (f"  {compact(account.rejected, 0)} rejected", "muted"),
             (f"  {compact(account.failed, 0)} failed", "bad" if account.failed else "muted"),
         ],
+        *real_rows(frame),
         [("TTFT, E2E from due · ITL pooled · p99 with 95 % interval", "muted")],
         [("late: sent · wait: scheduled · fill: 1st token · gen.: end", "muted")],
     ]

@@ -50,7 +50,9 @@ def preview_title(preview: Preview, *, stale: bool = False) -> str:
     if trace is not None:
         timed = "with" if trace.timed else "without"
         read = f"{trace.records:,} records read, " if trace.records else ""
-        title += f" · {trace.format} trace: {read}{timed} times"
+        kind = trace.format if trace.real else f"{trace.format} trace"
+        bad = f", {trace.skipped:,} lines not usable" if trace.skipped else ""
+        title += f" · {kind}: {read}{timed} times{bad}"
     return f" {title} "
 
 

@@ -31,12 +31,17 @@ _QUIET_S = 0.15
 """How long nothing must be typed before the preview is made."""
 
 _ALONE = {
-    "trace": ("prompt", "output", "pairs", "prefix", "sessions"),
+    "requests": ("prompt", "output", "pairs", "prefix", "sessions", "trace"),
+    "trace": ("prompt", "output", "pairs", "prefix", "sessions", "requests"),
     "pairs": ("prompt", "output"),
 }
 """Field to the other fields that cannot be given beside it."""
 
-_WHY = {"trace": "as the trace has it", "pairs": "drawn together, as joint lengths"}
+_WHY = {
+    "requests": "as the real requests have it",
+    "trace": "as the trace has it",
+    "pairs": "drawn together, as joint lengths",
+}
 _NEEDED = {field.name: field.forms[0][1] for field in FIELDS if field.name in ("prompt", "output")}
 """Text of a field that must be given, when it opens again and was empty before."""
 
@@ -251,7 +256,8 @@ class LoadEditor(ModalScreen[None]):
                     self._workload, max_model_len=self._max_model_len, block_size=self._block_size
                 )
             except UsageError as error:
-                self._error, self._bad = error, "trace"
+                real = self._workload.requests is not None
+                self._error, self._bad = error, "requests" if real else "trace"
             self._say()
         self._paint()
 

@@ -1,0 +1,142 @@
+"""Real prompts on a real vLLM: natural ends, forced lengths, stop strings, conversations."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests import PATIENCE_S
+from tests.engine.conftest import Bench, Served
+from tests.realserver import TEMPLATE, write_model, write_tokenizer
+from tputtui.engine.orders import RunLoad
+from tputtui.engine.vllm.inproc import VllmEngine
+from tputtui.engine.vllm.sampling import sampling_of
+from tputtui.load.generator import RequestSpec
+from tputtui.load.requests.file import RequestFile
+from tputtui.load.requests.rendered import RenderedPrompt, Serving
+from tputtui.load.workload import ClosedLoop, Workload
+from tputtui.measure.samples import Outcome
+from tputtui.profile import EngineSpec, EngineValue
+
+pytestmark = pytest.mark.engine
+
+LIMITS: dict[str, EngineValue] = {
+    "max_num_seqs": 8, "max_num_batched_tokens": 512, "max_model_len": 512, "block_size": 16,
+    "enforce_eager": True, "dtype": "float32", "kv_cache_memory_bytes": 64 * 2**20,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    write_model(folder)
+    write_tokenizer(folder, TEMPLATE)
+    return str(folder)
+
+
+@pytest.fixture
+def chats(bench: Bench, model: str) -> Served:
+    return bench.serve("chats", VllmEngine, EngineSpec(model, LIMITS))
+
+
+def serve(served: Served, path: Path, lines: list[Any], **fields: Any) -> int:
+    """Serve every line to its end, compare both books; returns the tokens by vLLM's count."""
+    path.write_text("\n".join(map(json.dumps, lines)))
+    before = served.counted_by_vllm()
+    served.session.steer.load.set(
+        Workload(ClosedLoop(6), requests=RequestFile(str(path), **fields))
+    )
+    stops = Counter(dict(served.recorder.stops))
+    served.host.order(RunLoad())
+    end_s = time.monotonic() + PATIENCE_S
+    served.turn()
+    while not (served.host.status.load_run.ended and served.idle):
+        served.turn()
+        assert time.monotonic() < end_s
+    assert served.host.status.load_failure is None
+    tokens = int(served.counted_by_vllm() - before)
+    assert sum(sample.output_tokens for sample in served.ended) == tokens == served.generated
+    new = Counter(dict(served.recorder.stops)) - stops
+    finished = sum(sample.outcome is Outcome.FINISHED for sample in served.ended)
+    assert sum(new.values()) == finished
+    return tokens
+
+
+def chat(text: str, **more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": text}], **more}
+
+
+def test_answers_end_where_the_model_ends_them(chats: Served, tmp_path: Path) -> None:
+    lines = [chat(f"number {i}", max_tokens=120, temperature=1, seed=i) for i in range(60)]
+    serve(chats, tmp_path / "a.jsonl", lines)
+    assert len(chats.ended) == 60
+    assert {sample.outcome for sample in chats.ended} == {Outcome.FINISHED}
+    short = [sample for sample in chats.ended if sample.output_tokens < sample.wanted_tokens]
+    # One of 320 tokens ends an answer: of 60 answers about 19 end before they are 120 long.
+    assert 2 < len(short) < 50
+
+
+def test_lengths_are_forced_when_they_are_asked_for(chats: Served, tmp_path: Path) -> None:
+    lines = [chat("x", max_tokens=120, stop=["a", "e"], output_tokens=i) for i in range(20, 40)]
+    assert serve(chats, tmp_path / "a.jsonl", lines, force_lengths=True) == sum(range(20, 40))
+    assert all(sample.output_tokens == sample.wanted_tokens for sample in chats.ended)
+
+
+def test_stop_strings_end_an_answer_also_without_text_being_asked_for(
+    chats: Served, tmp_path: Path
+) -> None:
+    stop = [chr(letter) for letter in range(33, 127)]
+    lines = [chat(f"{i}", max_tokens=200, stop=stop, temperature=1) for i in range(12)]
+    serve(chats, tmp_path / "a.jsonl", lines, detokenize=False)
+    assert sum(sample.output_tokens < 200 for sample in chats.ended) > 8
+
+
+def test_a_conversation_finds_what_was_said_in_the_cache(chats: Served, tmp_path: Path) -> None:
+    said = [("human", "tell me " * 8), ("gpt", ""), ("human", "and more"), ("gpt", ""),
+            ("human", "and more")]  # fmt: skip
+    line = {"conversations": [{"from": who, "value": what} for who, what in said]}
+    chats.session.steer.engine.reset_prefix_cache()
+    chats.turn()
+    chats.begin()
+    serve(chats, tmp_path / "a.jsonl", [line])
+    first, second, third = sorted(chats.ended, key=lambda sample: sample.number)
+    assert first.cached_tokens == 0
+    # Whole blocks of the turn before, whose prompt this one begins with.
+    assert second.cached_tokens >= first.prompt_tokens // 16 * 16 - 16
+    assert third.prompt_tokens > second.prompt_tokens > first.prompt_tokens
+
+
+def test_what_is_recorded_reaches_vllm() -> None:
+    class Model:
+        skip_tokenizer_init = False
+
+        @staticmethod
+        def get_diff_sampling_param() -> dict[str, Any]:
+            return {"temperature": 0.6, "top_k": 20, "max_tokens": 5}
+
+    def made(serving: Serving | None, model: Any = Model) -> Any:
+        request = RequestSpec(0, 0.0, RenderedPrompt([1, 2]), 9, False, serving=serving)
+        return sampling_of(model)(request)
+
+    synthetic = made(None)
+    assert (synthetic.ignore_eos, synthetic.detokenize, synthetic.temperature) == (True, False, 1.0)
+    sampling = {"top_p": 0.5, "stop": ["x"], "min_tokens": 50}
+    natural = made(Serving(sampling, natural=True, detokenize=False))
+    assert (natural.temperature, natural.top_k, natural.top_p) == (0.6, 20, 0.5)
+    assert (natural.ignore_eos, natural.stop, natural.max_tokens) == (False, ["x"], 9)
+    assert natural.detokenize
+    # No request can want more tokens than it may have.
+    assert natural.min_tokens == 9
+    forced = made(Serving(sampling, natural=False, detokenize=True))
+    assert (forced.ignore_eos, forced.stop, forced.detokenize) == (True, [], True)
+    bare = SimpleNamespace(
+        skip_tokenizer_init=True, get_diff_sampling_param=Model.get_diff_sampling_param
+    )
+    without = made(Serving(sampling, natural=True, detokenize=True), bare)
+    assert (without.detokenize, without.stop) == (False, [])

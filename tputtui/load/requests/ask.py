@@ -1,0 +1,108 @@
+"""What a line of a request file asks for, whatever format it has. Pure values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+__all__ = ["Ask", "BadLineError", "Turn", "recorded_sampling", "whole"]
+
+Message = dict[str, Any]
+
+_SAMPLING = {
+    "temperature": float, "top_p": float, "top_k": int, "min_p": float, "seed": int,
+    "presence_penalty": float, "frequency_penalty": float, "repetition_penalty": float,
+    "min_tokens": int, "ignore_eos": bool,
+}  # fmt: skip
+"""Names of sampling parameters that OpenAI's API and vLLM share, and what they are."""
+_UNDONE = ("response_format", "logit_bias", "logprobs", "top_logprobs", "n", "best_of")
+"""What a request may ask for and is not carried; it is served without, and counted."""
+
+
+class BadLineError(ValueError):
+    """A line that cannot be used. Its text names keys and kinds, never a value of the line."""
+
+
+class Turn(NamedTuple):
+    """One prompt of a conversation, and what is known of its answer."""
+
+    messages: tuple[Message, ...]
+    """What this turn adds to the conversation."""
+    answer: str = ""
+    """The recorded answer; only its length in tokens is used."""
+    output_tokens: int | None = None
+    """The recorded length of the answer."""
+    max_tokens: int | None = None
+    wait_s: float = 0.0
+    """From the answer before it to this turn, in s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request, or the turns of one conversation."""
+
+    turns: tuple[Turn, ...]
+    prompt: str | tuple[int, ...] | None = None
+    """Text or token ids to send as they are; None where the turns' messages are the prompt."""
+    tools: tuple[Message, ...] = ()
+    template: Mapping[str, Any] | None = None
+    """Further values for the chat template (`chat_template_kwargs`)."""
+    sampling: Mapping[str, Any] | None = None
+    at_s: float = math.nan
+    """When it was sent, in s since any moment; NaN where that is not recorded."""
+    undone: tuple[str, ...] = ()
+    """What it asks for and is served without."""
+
+
+def recorded_sampling(body: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The sampling that a request records, under vLLM's names, and what is not carried."""
+    found: dict[str, Any] = {}
+    for name, kind in _SAMPLING.items():
+        value = body.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, bool if kind is bool else int | float):
+            raise BadLineError(
+                f"{name}: expected {'true or false' if kind is bool else 'a number'}"
+            )
+        found[name] = kind(value)
+    if (stop := body.get("stop")) is not None:
+        texts = [stop] if isinstance(stop, str) else stop
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise BadLineError("stop: expected text, or a list of texts")
+        if texts := [text for text in texts if text]:
+            found["stop"] = texts
+    if (ids := body.get("stop_token_ids")) is not None:
+        if not isinstance(ids, list) or not all(_is_whole(number) for number in ids):
+            raise BadLineError("stop_token_ids: expected a list of whole numbers")
+        found["stop_token_ids"] = ids
+    undone = tuple(name for name in _UNDONE if _asks(name, body.get(name)))
+    return found, undone
+
+
+def whole(body: Mapping[str, Any], names: Iterable[str], least: int = 1) -> int | None:
+    """The first of `names` that is given, a whole number; None where none is."""
+    for name in names:
+        value = body.get(name)
+        if value is None:
+            continue
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if not _is_whole(value) or value < 0:
+            raise BadLineError(f"{name}: expected a whole number")
+        return max(least, value)
+    return None
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _asks(name: str, value: object) -> bool:
+    if name == "response_format":
+        return isinstance(value, dict) and value.get("type") not in (None, "text")
+    if name in ("n", "best_of"):
+        return value not in (None, 1)
+    return value not in (None, False, 0, {}, [])

@@ -1,0 +1,76 @@
+"""A real request ready to be sent: its token ids, and how it is to be served."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tputtui.load.requests.ask import Ask, Message
+
+__all__ = ["Rendered", "RenderedPrompt", "Serving", "Talk"]
+
+
+class Serving:
+    """How a real request is served. Its repr has no text: stop strings are the person's own.
+
+    sampling: under vLLM's names, on top of the model's defaults. natural: it ends where the model
+    ends it, else after exactly as many tokens as were asked for. detokenize: text is made of it.
+    """
+
+    __slots__ = ("detokenize", "natural", "sampling")
+
+    def __init__(self, sampling: Mapping[str, Any], *, natural: bool, detokenize: bool) -> None:
+        self.sampling = sampling
+        self.natural = natural
+        # vLLM looks for stop strings in the text.
+        self.detokenize = detokenize or "stop" in sampling
+
+
+class RenderedPrompt:
+    """A prompt whose token ids are known. Its repr has none of them."""
+
+    __slots__ = ("_ids", "length")
+
+    def __init__(self, ids: list[int]) -> None:
+        self._ids = ids
+        self.length = len(ids)
+
+    def ids(self) -> list[int]:
+        """The token ids; the caller does not change them."""
+        return self._ids
+
+    def token_ids(self) -> NDArray[np.int64]:
+        """The token ids, shape (length,)."""
+        return np.array(self._ids, dtype=np.int64)
+
+
+@dataclass(slots=True, repr=False)
+class Talk:
+    """A conversation under way: everything said so far, and the turn that is next."""
+
+    ask: Ask
+    said: list[Message] = field(default_factory=list)
+    turn: int = 0
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a turn comes after the present one."""
+        return self.turn + 1 < len(self.ask.turns)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Rendered:
+    """One request, rendered. output_tokens: how many at most; None for as many as fit."""
+
+    prompt: RenderedPrompt
+    output_tokens: int | None
+    serving: Serving
+    at_s: float = 0.0
+    """Its time in the file, in s since the first one; that of the one before where it has none."""
+    talk: Talk | None = None
+    """The conversation that goes on after its answer; None for a single request."""
+    turn: int = 0

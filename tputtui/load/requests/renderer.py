@@ -1,0 +1,308 @@
+"""Reads a request file ahead and renders its prompts, on a thread that the engine never waits for.
+
+    engine thread ── take() ◀── ready ◀── renderer thread: read · render
+                     answered() ──▶ answers ──▶ render the next turn ──▶ turns
+
+Only as much is read ahead as `_AHEAD` says, so a file may have any length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import logging
+import math
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tputtui.errors import UsageError
+from tputtui.load.requests.ask import Ask, BadLineError, Turn
+from tputtui.load.requests.counts import RequestCounts
+from tputtui.load.requests.file import RequestFile
+from tputtui.load.requests.reading import Reader, opened
+from tputtui.load.requests.rendered import Rendered, RenderedPrompt, Serving, Talk
+from tputtui.load.requests.rendering import ChatTokenizer, tokenizer_for
+from tputtui.load.trace_lines import TraceClock
+
+__all__ = ["Renderer"]
+
+logger = logging.getLogger(__name__)
+
+_AHEAD = 512
+_AHEAD_TOKENS = 2_000_000
+_COMPLETION_TOKENS = 16
+"""How many tokens OpenAI's completions generate where the request does not say."""
+
+
+class Renderer:
+    """Rendered requests of `file`, in order; `ready` and `turns` are taken by another thread.
+
+    tokenizer: the model's, where the file names no other. vocab_size: ids below it may be sent.
+    failure: why the file cannot be read or rendered any further, else None.
+    Raises UsageError if the file cannot be opened.
+    """
+
+    def __init__(self, file: RequestFile, tokenizer: str, vocab_size: int) -> None:
+        self.file = file
+        self.ready: deque[Rendered] = deque()
+        self.failure: UsageError | None = None
+        self.read_all = False
+        self.news = threading.Event()
+        """Set whenever something has become ready, or the file has ended."""
+        self._name = file.tokenizer or tokenizer
+        self._vocab_size = vocab_size
+        self._reader = Reader(file)
+        self._tokenizer: ChatTokenizer | None = None
+        self._sampling = file.sampling.given() if file.sampling else {}
+        self._answers: deque[tuple[Talk, tuple[int, ...], float]] = deque()
+        self._turns: list[tuple[float, int, Rendered]] = []
+        self._turn_number = 0
+        self._lock = threading.Lock()
+        self._work = threading.Event()
+        self._closed = False
+        self._lines = self._skipped = 0
+        self._first_bad, self._sha256 = "", ""
+        self._formats: Counter[str] = Counter()
+        self._undone: Counter[str] = Counter()
+        self._rendered = self._prompt_tokens = self._longest = self._with_tools = 0
+        self._render_s = 0.0
+        self._unanswered = 0
+        self._counts = RequestCounts()
+        for run, name in ((self._run, "renderer"), (self._hash, "request-hash")):
+            threading.Thread(target=run, name=name, daemon=True).start()
+
+    # -- the engine thread -----------------------------------------------------------------
+
+    def take(self) -> Rendered:
+        """Take the next request; there must be one."""
+        taken = self.ready.popleft()
+        self._work.set()
+        return taken
+
+    def answer(self, talk: Talk, ids: Sequence[int], end_s: float) -> None:
+        """Render the next turn of a conversation, whose last answer ended at `end_s`."""
+        with self._lock:
+            self._unanswered += 1
+        self._answers.append((talk, tuple(ids), end_s))
+        self._work.set()
+
+    def next_turn_s(self) -> float:
+        """When the next rendered turn is due; infinity without one."""
+        with self._lock:
+            return self._turns[0][0] if self._turns else math.inf
+
+    def pop_turns(self, now_s: float) -> list[tuple[float, Rendered]]:
+        """Take the rendered turns due by `now_s`, oldest first."""
+        due = []
+        with self._lock:
+            while self._turns and self._turns[0][0] <= now_s:
+                due_s, _, rendered = heapq.heappop(self._turns)
+                due.append((due_s, rendered))
+        return due
+
+    def put_back(self, due_s: float, rendered: Rendered) -> None:
+        """Return a turn that was popped and not sent."""
+        with self._lock:
+            self._turn_number += 1
+            heapq.heappush(self._turns, (due_s, self._turn_number, rendered))
+
+    def shift(self, seconds: float) -> None:
+        """Move the due times of all turns `seconds` later."""
+        with self._lock:
+            self._turns = [(due_s + seconds, n, turn) for due_s, n, turn in self._turns]
+
+    def counts(self) -> RequestCounts:
+        """What became of the lines so far."""
+        counts = self._counts
+        return counts if counts.sha256 == self._sha256 else replace(counts, sha256=self._sha256)
+
+    @property
+    def answers(self) -> int:
+        """Answers whose next turn is not rendered yet."""
+        return self._unanswered
+
+    def close(self) -> None:
+        """End the threads, which may take as long as one line does."""
+        self._closed = True
+        self._work.set()
+
+    # -- the renderer's thread -------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._tokenizer = tokenizer_for(self._name, self.file.chat_template)
+            self._read_on()
+        except UsageError as error:
+            self.failure = error
+        except Exception as error:
+            logger.exception("real requests cannot be rendered any further")
+            self.failure = UsageError(
+                f"{self.file.path} cannot be rendered any further ({type(error).__name__}).",
+                "The log has the traceback, without what it says of a prompt.",
+            )
+        finally:
+            self._count()
+            self.read_all = True
+            self.news.set()
+        try:
+            while not self._closed and self._tokenizer is not None:
+                self._wait()
+        finally:
+            self._reader.close()
+
+    def _read_on(self) -> None:
+        began_s = last_s = 0.0
+        while True:
+            clock, taken = TraceClock(), 0
+            for number, ask in self._reader:
+                if not math.isnan(ask.at_s):
+                    last_s = began_s + clock.at_s(ask.at_s)
+                while not self._closed and self._full:
+                    self._wait()
+                self._render_answers()
+                if self._closed:
+                    return
+                try:
+                    rendered = self._first(ask, last_s)
+                except BadLineError as error:
+                    self._reader.skip(number, error)
+                    continue
+                taken += 1
+                self._count()
+                self.ready.append(rendered)
+                self.news.set()
+            if not self.file.repeat or not taken:
+                return
+            # The next round starts one mean gap after the last request.
+            began_s = last_s + (last_s - began_s) / max(1, taken - 1)
+            self._next_round()
+
+    def _next_round(self) -> None:
+        old, new = self._reader, Reader(self.file)
+        old.close()
+        self._first_bad = self._first_bad or old.first_bad
+        self._lines += old.lines
+        self._skipped += old.skipped
+        self._formats += old.formats
+        self._reader = new
+
+    def _count(self) -> None:
+        """Let the engine thread see the counts, as one value."""
+        reader = self._reader
+        self._counts = RequestCounts(
+            lines=self._lines + reader.lines,
+            skipped=self._skipped + reader.skipped,
+            first_bad=self._first_bad or reader.first_bad,
+            rendered=self._rendered,
+            render_s=self._render_s,
+            prompt_tokens=self._prompt_tokens,
+            longest=self._longest,
+            with_tools=self._with_tools,
+            ignores_tools=self._tokenizer is not None and self._tokenizer.ignores_tools,
+            formats=tuple(sorted((self._formats + reader.formats).items())),
+            undone=tuple(sorted(self._undone.items())),
+            sha256=self._sha256,
+        )
+
+    @property
+    def _full(self) -> bool:
+        ready = self.ready
+        return len(ready) >= _AHEAD or (
+            len(ready) > 1 and len(ready) * self._longest > _AHEAD_TOKENS
+        )
+
+    def _wait(self) -> None:
+        """Wait for room or an answer; render the turns that answers make possible."""
+        self._work.wait()
+        self._work.clear()
+        self._render_answers()
+
+    def _render_answers(self) -> None:
+        while self._answers and not self._closed:
+            talk, ids, end_s = self._answers.popleft()
+            try:
+                rendered = self._next(talk, ids)
+            except (BadLineError, UsageError):
+                # The conversation ends here: its place must become free.
+                rendered = None
+            wait_s = talk.ask.turns[talk.turn].wait_s
+            with self._lock:
+                self._turn_number += 1
+                made = rendered or _BROKEN
+                heapq.heappush(self._turns, (end_s + wait_s, self._turn_number, made))
+                self._unanswered -= 1
+            self._count()
+            self.news.set()
+
+    def _first(self, ask: Ask, at_s: float) -> Rendered:
+        """The first request of a line."""
+        self._undone.update(ask.undone)
+        turn = ask.turns[0]
+        talk = Talk(ask, list(turn.messages))
+        return self._made(talk, turn, at_s)
+
+    def _next(self, talk: Talk, ids: Sequence[int]) -> Rendered:
+        """The next request of a conversation, after the answer `ids`."""
+        assert self._tokenizer is not None
+        # Without token ids (some servers give none) the recorded answer stands in.
+        text = self._tokenizer.decoded(ids) if ids else talk.ask.turns[talk.turn].answer
+        talk.turn += 1
+        turn = talk.ask.turns[talk.turn]
+        talk.said += [{"role": "assistant", "content": text}, *turn.messages]
+        return self._made(talk, turn, 0.0)
+
+    def _made(self, talk: Talk, turn: Turn, at_s: float) -> Rendered:
+        assert self._tokenizer is not None
+        ask, began_s = talk.ask, time.perf_counter()
+        if isinstance(ask.prompt, tuple):
+            ids = list(ask.prompt)
+        elif ask.prompt is not None:
+            ids = self._tokenizer.text(ask.prompt)
+        else:
+            ids = self._tokenizer.chat(talk.said, ask.tools, ask.template)
+        if not ids:
+            raise BadLineError("an empty prompt")
+        if min(ids) < 0 or max(ids) >= self._vocab_size:
+            raise BadLineError("has tokens that are not in the model's vocabulary")
+        most, natural = turn.max_tokens, True
+        if self.file.force_lengths:
+            forced = turn.output_tokens
+            if forced is None and turn.answer:
+                forced = max(1, self._tokenizer.length(turn.answer))
+            most, natural = forced or most, (forced or most) is None
+            if natural:
+                self._undone["a forced length"] += 1
+        elif most is None and ask.prompt is not None:
+            most = _COMPLETION_TOKENS
+        self._render_s += time.perf_counter() - began_s
+        self._rendered += 1
+        self._prompt_tokens += len(ids)
+        self._longest = max(self._longest, len(ids))
+        self._with_tools += bool(ask.tools)
+        serving = Serving(
+            {**(ask.sampling or {}), **self._sampling},
+            natural=natural,
+            detokenize=self.file.detokenize,
+        )
+        going_on = talk if talk.goes_on else None
+        return Rendered(RenderedPrompt(ids), most, serving, at_s, going_on, talk.turn)
+
+    # -- the hash's thread -----------------------------------------------------------------
+
+    def _hash(self) -> None:
+        made = hashlib.sha256()
+        try:
+            with opened(self._reader.path) as file:
+                while not self._closed and (block := file.read(1 << 20)):
+                    made.update(block)
+        except (OSError, UsageError):
+            return
+        if not self._closed:
+            self._sha256 = made.hexdigest()
+
+
+_BROKEN = Rendered(RenderedPrompt([]), 0, Serving({}, natural=True, detokenize=False))
+"""Stands for a turn that could not be rendered: its conversation is over."""
