@@ -6,14 +6,15 @@
 
 known  The deterministic engine in virtual time, made as restless as a shared machine (restless.py):
        in each seed another model (costs of a step, a sequence, a prefill token), other lengths,
-       loads and goals. What a setting truly gives is the mean of several times its trial's length,
-       under other noise of the same kind; seeds in which it is a toss-up whether a setting that may
-       be the best meets its goals have no known best, and are passed over. Regret: 1 - (true
-       goodput of what the search settled on ÷ that of the best). The search at random gets as long
-       as the model's took, with every trial measured whole, and settles on the best that it saw.
-       And: when the best so far came to be, and stayed, one that truly gives at least 95 % of the
-       best, against the exhaustive grid with a start for each setting (`--start` seconds; what
-       `real` times on this machine is about 20).
+       loads and goals; costs that are linear in what is scheduled, and costs that are not (padded
+       batches, a logarithm). What a setting truly gives is what it gives on a quiet machine. The
+       goals lie in gaps between settings, and worlds in which it is a toss-up whether a setting
+       that may be the best meets them are passed over. Regret: 1 - (true goodput of what the
+       search settled on ÷ that of the best); time: until the search is over, in virtual seconds,
+       so all of it is deterministic. And: when the best so far came to be, and stayed, one that
+       truly gives at least 95 % of the best, against the exhaustive grid with a start for each
+       setting (`--start` seconds; what `real` times on this machine is about 20). Exits with 1
+       where an aim is missed.
 real   The demo on the CPU. First every setting of the grid, measured whole; then the tuner, once a
        seed. What a setting gives is the mean of all its trials that were measured whole, by their
        lengths. When did the tuner's best so far come to be, and stay, one that gives at least 95 %
@@ -27,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import math
 import random
 import socket
@@ -35,32 +37,41 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
-from restless import SLOWER, Restless
+import numpy as np
+from restless import Restless
 
 from tputtui import profile
 from tputtui.engine.fake import FakeEngine
 from tputtui.engine.flags import to_argv
 from tputtui.engine.host import Host
 from tputtui.engine.models import resolve
-from tputtui.engine.orders import Boot, Start
-from tputtui.experiments.tuner.plan import Plan
+from tputtui.engine.orders import BeginLeg, Boot, Start
+from tputtui.experiments.tuner.plan import Plan, space_of
 from tputtui.frame import SERVING, Frame, TunerState, TunerTrial
 from tputtui.goals import Goal, describe_goals, parse_goals
 from tputtui.load.workload import ClosedLoop, Workload
-from tputtui.measure.attainment import wilson
+from tputtui.measure.attainment import keeping, wilson, worst_miss
+from tputtui.measure.recorder import ENDED, Recorder
+from tputtui.measure.stats import Floats
 from tputtui.profile import EngineSpec, Profile
 from tputtui.session.session import Session
 from tputtui.simulate.clock import VirtualTime
 
 GOOD = 0.95
-PASSES, _EARLY = 10, 3
+WARM_S, WHOLE_S = 3.0, 60.0
+TRIAL_S = 25.0
+"""Seconds that a trial measured whole takes, warm-up included."""
+KINDS = ("linear", "not linear")
+DRIFT = (0.02, 5.0)
+"""Standard deviation of the machine's slow drift, and the seconds over which it is lost."""
 NEAR = math.log(1.02)
 """A latency within 2 % of its limit is the same as the limit, as everywhere in verdicts."""
 EDGE = math.log(1.05)
+"""A setting nearer to a limit than that misses it in one noisy window and meets it in another."""
 VARY = "max_num_seqs=4,8,16,32,64,128,256,max_num_batched_tokens=128,256,512,1024,2048"
 
 
@@ -68,11 +79,11 @@ VARY = "max_num_seqs=4,8,16,32,64,128,256,max_num_batched_tokens=128,256,512,102
 
 
 class World:
-    """One seed's engine, load and goals."""
+    """One seed's engine, load and goals. kind: how its steps' costs grow, one of `KINDS`."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, kind: str = "linear") -> None:
         draw = random.Random(seed)
-        self.seed = seed
+        self.seed, self.kind = seed, kind
         self.step_s = draw.uniform(0.003, 0.010)
         self.decode_s = draw.uniform(0.00005, 0.0003)
         self.prefill_s = draw.uniform(4e-6, 24e-6)
@@ -84,10 +95,49 @@ class World:
         )
         in_flight = draw.choice((24, 48, 96))
         self.load = Workload(ClosedLoop(in_flight), pairs=lengths, seed=seed)
-        # A limit that some settings keep and others do not.
-        tpot_s = SLOWER * (self.step_s + self.decode_s * in_flight * draw.uniform(0.2, 0.9))
-        ttft_s = draw.uniform(0.5, 4.0)
-        self.goals = (Goal("ttft", 90, round(ttft_s, 2)), Goal("tpot", 90, round(tpot_s, 4)))
+        self._draw = draw
+        self.goals: tuple[Goal, ...] = ()
+
+    def set_goals(self, quiet: Mapping[tuple[int, ...], Floats]) -> bool:
+        """Goals that some settings keep and others do not, each in a gap between two settings.
+
+        quiet: the requests that ended at each setting. False where there are no such goals.
+        """
+        latencies = {
+            name: [
+                float(np.nanquantile(ended[:, ENDED[f"{name}_s"]], 0.9)) for ended in quiet.values()
+            ]
+            for name in ("ttft", "tpot")
+        }
+        pairs = []
+        for ttft_s, tpot_s in itertools.product(*map(gaps, latencies.values())):
+            meet = sum(
+                a <= ttft_s and b <= tpot_s for a, b in zip(*latencies.values(), strict=True)
+            )
+            if 3 <= meet <= 0.9 * len(quiet):
+                pairs.append((ttft_s, tpot_s))
+        if not pairs:
+            return False
+        ttft_s, tpot_s = self._draw.choice(pairs)
+        self.goals = (Goal("ttft", 90, round(ttft_s, 3)), Goal("tpot", 90, round(tpot_s, 4)))
+        return True
+
+    def cost_s(self, decode: int, prefill: int) -> float:
+        """Seconds of a step on the quiet machine.
+
+        padded: batches are computed as the next power of two, and prefill in tiles of 64 tokens.
+        log: a step's fixed part grows with the logarithm of its batch.
+        """
+        if self.kind == "padded":
+            decode = 1 << max(0, decode - 1).bit_length() if decode else 0
+            prefill = 64 * math.ceil(prefill / 64)
+        took_s = self.step_s + self.decode_s * decode + self.prefill_s * prefill
+        if self.kind == "log":
+            took_s += 0.15 * self.step_s * math.log2(1 + decode + prefill)
+        return took_s
+
+    def engine(self, clock: Restless) -> FakeEngine:
+        return Engine(clock, self)
 
     def session(self, noise: int) -> Virtual:
         return Virtual(self, noise)
@@ -98,8 +148,7 @@ class Engine(FakeEngine):
 
     def __init__(self, clock: Restless, world: World) -> None:
         super().__init__(clock)  # type: ignore[arg-type]
-        self.STEP_S, self.DECODE_S = world.step_s, world.decode_s
-        self.PREFILL_S = world.prefill_s
+        self._cost_s = world.cost_s  # type: ignore[method-assign]
 
 
 class Virtual:
@@ -107,9 +156,9 @@ class Virtual:
 
     def __init__(self, world: World, noise: int) -> None:
         self.clock = VirtualTime()
-        restless = Restless(self.clock, noise, 0.02, 5.0)
+        restless = Restless(self.clock, noise, *DRIFT)
         self.session = Session(
-            lambda: Engine(restless, world),
+            lambda: world.engine(restless),
             Profile(EngineSpec("shape:demo"), world.load, {}, goals=world.goals),
             self.clock,
         )
@@ -127,7 +176,7 @@ class Virtual:
                 self.clock.advance(min(wait_s, 0.05))
             if self.clock() >= look_s:
                 self.session.advance()
-                look_s = self.clock() + 0.5
+                look_s = self.clock() + 1.0
 
     def tune(self, plan: Plan, most_s: float = math.inf) -> Searched:
         """Tune until the search is over, or `most_s` have passed; the confirmation left out."""
@@ -161,92 +210,150 @@ class Searched(NamedTuple):
         return self.times[at][1] if at < len(self.times) else math.inf
 
 
+def gaps(values: list[float]) -> list[float]:
+    """The middle of each gap of 12 % or more between two of the values."""
+    return [
+        math.sqrt(low * high)
+        for low, high in itertools.pairwise(sorted(values))
+        if high >= low * math.exp(2 * EDGE + NEAR)
+    ]
+
+
+def measured_whole(world: World) -> tuple[dict[tuple[int, ...], Floats], float]:
+    """The requests that ended at each setting in a minute; the seconds that whole trials take.
+
+    On a quiet machine.
+    """
+    clock, recorder = VirtualTime(), Recorder()
+    restless = Restless(clock, 0, *DRIFT, quiet=True)
+    host = Host(lambda: world.engine(restless), recorder, world.load, clock)
+    host.order(Boot(Start(EngineSpec("shape:demo"), {}), load=False))
+    host.run_pass()
+    facts = host.status.facts
+    assert facts is not None
+    space = space_of(Plan(vary=VARY), facts.booted, facts, world.load)
+    load = msgspec.structs.replace(world.load, seed=world.load.seed + 1_000_003)
+    found = {}
+    for point in space:
+        host.order(BeginLeg(facts.booted.overridden(space.values(point)), load, "whole"))
+        host.run_pass()
+        leg_s = clock()
+        while clock() < leg_s + WARM_S + WHOLE_S:
+            if (wait_s := host.run_pass()) > 0:
+                clock.advance(min(wait_s, 0.05))
+        start_s, end_s = leg_s + WARM_S, leg_s + WARM_S + WHOLE_S
+        found[setting(space.values(point))] = recorder.ended.between(start_s, end_s).copy()
+    return found, len(found) * TRIAL_S
+
+
 def truth(world: World) -> tuple[dict[tuple[int, ...], float], bool, float]:
     """The goodput each setting truly gives, 0 where it misses a goal; whether that is all clear;
     seconds that measuring every setting whole took.
 
     It is not where a setting that could be the best lies at a goal's limit: whether it meets the
-    goals is then a toss-up, in this window and in the next.
+    goals is then a toss-up, in one noisy window and in the next.
     """
-    found: dict[tuple[int, ...], list[TunerTrial]] = {}
-    for number in range(PASSES):
-        virtual = world.session(10_000 + 100 * world.seed + number)
-        grid = virtual.tune(Plan(vary=VARY, search="grid", budget_s=1e6))
-        for trial in grid.state.trials:
-            found.setdefault(setting(trial.knobs), []).append(trial)
-        if number == 1 and not any(t.miss <= NEAR for ts in found.values() for t in ts):
-            return dict.fromkeys(found, 0.0), True, math.nan
-        if number + 1 in (_EARLY, PASSES):
-            # Half-way a seed is passed over only where it surely is a toss-up.
-            gave, clear = judged_true(found, EDGE if number + 1 == PASSES else EDGE / 2)
-            if not clear:
-                break
-    return gave, clear, grid.times[-1][1]
-
-
-def judged_true(
-    found: dict[tuple[int, ...], list[TunerTrial]], edge: float
-) -> tuple[dict[tuple[int, ...], float], bool]:
-    """What each setting gives by its trials, and whether none that may be the best lies within
-    `edge` of a goal's limit."""
-    miss = {s: statistics.fmean(t.miss for t in trials) for s, trials in found.items()}
-    value = {s: statistics.fmean(t.value for t in trials) for s, trials in found.items()}
-    gave = {s: value[s] if miss[s] <= NEAR else 0.0 for s in found}
+    quiet, grid_s = measured_whole(world)
+    if not world.set_goals(quiet):
+        return {}, False, math.nan
+    miss = {name: worst_miss(ended, world.goals)[0] for name, ended in quiet.items()}
+    value = {name: goodput(ended, world.goals) for name, ended in quiet.items()}
+    gave = {name: value[name] if miss[name] <= 0 else 0.0 for name in quiet}
     best = max(gave.values())
-    return gave, all(abs(miss[s]) >= edge or value[s] < GOOD * best for s in found)
+    clear = all(abs(miss[name]) >= EDGE or value[name] < GOOD * best for name in quiet)
+    return gave, clear, grid_s
+
+
+def goodput(ended: Floats, goals: Sequence[Goal]) -> float:
+    """Requests/s that kept every goal."""
+    kept = np.logical_and.reduce([keeping(ended, goal) for goal in goals])
+    return float(np.count_nonzero(kept)) / WHOLE_S
 
 
 def setting(knobs: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(knobs.values())
 
 
+class Run(NamedTuple):
+    """One search in one world: 1 - (what it settled on gives ÷ the best), and how long it took."""
+
+    regret: float
+    took_s: float
+    trials: int
+    reached_s: float
+
+
+def searched(world: World, true: dict[tuple[int, ...], float], search: str) -> Run:
+    virtual = world.session(world.seed)
+    found = virtual.tune(Plan(vary=VARY, search=search, budget_s=1e6, seed=world.seed))
+    best = max(true.values())
+    trial = found.state.best_trial
+    gave = true[setting(trial.knobs)] if trial else 0.0
+    good = {s for s, gave in true.items() if gave >= GOOD * best}
+    return Run(1 - gave / best, found.times[-1][1], len(found.times), found.reached_s(good))
+
+
 def known(options: argparse.Namespace) -> None:
-    rows = []
-    for seed in range(options.first, options.first + options.seeds):
-        world = World(seed)
+    missed = False
+    for kind in KINDS:
+        if options.kind in (kind, ""):
+            missed |= not in_worlds(kind, options)
+    sys.exit(int(missed))
+
+
+def in_worlds(kind: str, options: argparse.Namespace) -> bool:
+    """Search clear worlds of a kind; whether all that is aimed at was reached."""
+    rows: list[dict[str, Run]] = []
+    sooner: dict[str, list[float]] = {name: [] for name in options.search.split(",")}
+    seed = options.first
+    while len(rows) < options.seeds:
+        # Both kinds of costs that are not linear, by turns.
+        world = World(seed, kind if kind == "linear" else ("padded", "log")[seed % 2])
+        seed += 1
         true, clear, grid_s = truth(world)
-        best = max(true.values())
-        if not best or not clear:
-            why = "no setting meets" if not best else "it is a toss-up which settings meet"
-            print(f"seed {seed:3d}: {why} {describe_goals(world.goals)}", flush=True)
+        if not clear or not max(true.values()):
             continue
-        found = {}
-        virtual = world.session(seed)
-        began_s = virtual.clock()
-        found["model"] = virtual.tune(Plan(vary=VARY, budget_s=1e6, seed=seed))
-        took_s = virtual.clock() - began_s
-        plan = Plan(vary=VARY, search="random", budget_s=1e6, seed=seed)
-        found["random"] = world.session(seed).tune(plan, took_s)
-        regret = {}
-        for name, searched in found.items():
-            trial = searched.state.best_trial
-            gave = true[setting(trial.knobs)] if trial else 0.0
-            regret[name] = 1 - gave / best
-        good = {s for s, gave in true.items() if gave >= GOOD * best}
+        rows.append({name: searched(world, true, name) for name in sooner})
         restarted_s = grid_s + len(true) * options.start
-        reached_s = {name: searched.reached_s(good) for name, searched in found.items()}
+        for name, run in rows[-1].items():
+            sooner[name].append(restarted_s / run.reached_s)
         met = sum(value > 0 for value in true.values())
-        rows.append((regret, {name: restarted_s / s for name, s in reached_s.items()}))
         print(
-            f"seed {seed:3d}: {describe_goals(world.goals):<36} {met:2d} of {len(true)} meet them; "
-            f"{len(found['model'].state.trials):2d} trials, {took_s:4.0f} s; regret model "
-            f"{regret['model']:6.1%}, random {regret['random']:6.1%}; good after "
-            f"{reached_s['model']:.0f} s, random {reached_s['random']:.0f} s, the grid with "
-            f"restarts {restarted_s:.0f} s",
+            f"{world.kind:<7}{world.seed:3d}: {describe_goals(world.goals):<36} {met:2d} of "
+            f"{len(true)} meet them; "
+            + "; ".join(
+                f"{name} {run.trials:2d} trials, {run.took_s:4.0f} s, regret {run.regret:6.1%}"
+                for name, run in rows[-1].items()
+            ),
             flush=True,
         )
-    print()
-    for name in ("model", "random"):
-        sooner = [row[1][name] for row in rows]
-        times = statistics.median(sooner)
-        print(f"{name}: {times:.1f} times sooner than the grid with restarts (median)")
-    for name in ("model", "random"):
-        hits = sum(row[0][name] <= 1 - GOOD for row in rows)
-        low, high = wilson(hits, len(rows))
+    print(f"\n{kind}: {len(rows)} clear worlds of {seed - options.first}")
+    for name in sooner:
+        runs = [row[name] for row in rows]
+        hits = sum(run.regret <= 0.02 for run in runs)
+        low, high = wilson(hits, len(runs))
         print(
-            f"{name}: regret ≤ 5 % in {hits} of {len(rows)} seeds ({hits / len(rows):.0%}, "
-            f"{low:.0%}–{high:.0%}); median {statistics.median(r[0][name] for r in rows):.1%}"
+            f"  {name:<8} regret ≤ 2 % in {hits} of {len(runs)} ({hits / len(runs):.0%}, "
+            f"{low:.0%}–{high:.0%}), worst {max(run.regret for run in runs):.1%}; median "
+            f"{statistics.median(run.took_s for run in runs):.0f} s, "
+            f"{statistics.median(run.trials for run in runs):.0f} trials; a good setting "
+            f"{statistics.median(sooner[name]):.1f} times sooner than the grid with restarts"
         )
+    if len(sooner) < 2:
+        return True
+    ours, theirs = ([row[name] for row in rows] for name in ("physics", "model"))
+    share = sum(run.regret <= 0.02 for run in ours) / len(ours)
+    worst = max(run.regret for run in ours)
+    times = statistics.median(r.took_s for r in ours) / statistics.median(r.took_s for r in theirs)
+    aims = {
+        f"regret ≤ 2 % in ≥ 90 %: {share:.0%}": share >= 0.9,
+        f"worst regret ≤ 5 %: {worst:.1%}": worst <= 0.05,
+        f"median time ≤ a third of the model's: {times:.2f}": times <= 1 / 3,
+    }
+    for text, reached in aims.items():
+        print(f"  {'reached' if reached else 'MISSED '} {text}")
+    print(flush=True)
+    return all(aims.values())
 
 
 # -- the real engine ---------------------------------------------------------------------------
@@ -402,6 +509,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("part", nargs="?", choices=("known", "real", "both"), default="both")
     parser.add_argument("--seeds", type=int, default=0, help="how many (default 20, real: 10)")
+    parser.add_argument("--kind", choices=KINDS, default="", help="of `known` (default: both)")
+    parser.add_argument("--search", default="physics,model", help="of `known`")
     parser.add_argument("--first", type=int, default=0, help="the first seed of `known`")
     parser.add_argument("--start", type=float, default=20.0,
                         help="seconds that a start takes, of `known` (default 20)")  # fmt: skip

@@ -35,6 +35,8 @@ class Headless:
         virtual: bool = False,
     ) -> None:
         from tputtui.cli.engines import hosting
+        from tputtui.predict.foresight import Foresight, Inline
+        from tputtui.predict.process import OtherProcess
         from tputtui.process.redirect import Redirected
         from tputtui.process.terminal import open_log
         from tputtui.record.journal import open_session_log
@@ -56,6 +58,7 @@ class Headless:
             written=asked.written,
             log_path=session_log,
             span_s=span_s,
+            foresight=Foresight(Inline if virtual else OtherProcess),
         )
         if profile.engine.args.get("trust_remote_code"):
             self.say("runs the model's own code (trust_remote_code)")

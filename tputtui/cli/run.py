@@ -113,6 +113,8 @@ def _screen(
     from pathlib import Path
 
     with uncollected():
+        from tputtui.predict.foresight import Foresight
+        from tputtui.predict.process import OtherProcess
         from tputtui.process.terminal import thrifty_switching
         from tputtui.session.session import Session
         from tputtui.ui.app import TputApp
@@ -127,6 +129,7 @@ def _screen(
         guard=guard,
         written=asked.written,
         log_path=session_log,
+        foresight=Foresight(OtherProcess),
     )
     if exporter is not None:
         session.watch(exporter.see)

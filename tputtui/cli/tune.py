@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
         "max_num_seqs and max_num_batched_tokens, halved down from their ceilings)")  # fmt: skip
     add("--boots", metavar="ARGS", help="engine arguments to boot with as well, in an outer loop; "
         "each boot counts into the budget")  # fmt: skip
-    add("--search", metavar="HOW", default=None, help="model (default), random or grid")
+    add("--search", metavar="HOW", default=None, help="physics (default), model, random or grid")
     add("--seed", type=int, default=0, metavar="N", help="of the search (default 0)")
     add("--budget", default="10min", metavar="TIME", help="for search and confirmation together "
         "(default 10min)")  # fmt: skip
@@ -100,7 +100,7 @@ def _plan(options: argparse.Namespace, asked: CommandLine) -> Plan:
         load=options.find == "load",
         vary=options.vary or "",
         engines=options.boots or "",
-        search=options.search or "model",
+        search=options.search or "physics",
         budget_s=duration_of(options.budget),
         seed=options.seed,
     )

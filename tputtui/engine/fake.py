@@ -132,8 +132,12 @@ class FakeEngine:
             self._schedule(request, taken, ready)
         batch = len(self._running)
         decode = self._knobs.max_num_batched_tokens - budget - prefill
-        self._clock.advance(self.STEP_S + self.DECODE_S * decode + self.PREFILL_S * prefill)
+        self._clock.advance(self._cost_s(decode, prefill))
         return self._report(began_s, batch, prefill, decode, ready)
+
+    def _cost_s(self, decode: int, prefill: int) -> float:
+        """Seconds of a step with so many decode and prefill tokens."""
+        return self.STEP_S + self.DECODE_S * decode + self.PREFILL_S * prefill
 
     def end(self, numbers: Iterable[int]) -> list[Ended]:
         """Abort requests."""

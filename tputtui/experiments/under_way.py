@@ -22,6 +22,7 @@ from tputtui.knobs import Knobs
 from tputtui.load.notation import describe_arrivals
 from tputtui.load.workload import Workload
 from tputtui.measure.recorder import Recorder
+from tputtui.predict.foresight import Foresight
 from tputtui.profile import EngineSpec
 
 __all__ = ["Experiments", "Warm", "Wish"]
@@ -54,11 +55,13 @@ class Warm(NamedTuple):
 class Experiments:
     """Starts, moves on and ends experiments; a new one ends the one before.
 
+    foresight: predicts for the tuner.
     before: the setting that will be put back; None while no experiment is under way.
     sweep_state, compare_state, tuner_state: of the experiment under way, or the last one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, foresight: Foresight) -> None:
+        self._foresight = foresight
         self._sweeping: Sweeping | None = None
         self._comparing: Comparing | None = None
         self._tuning: Tuning | None = None
@@ -119,7 +122,7 @@ class Experiments:
         """
         assert status.spec is not None
         assert status.facts is not None
-        tuning = Tuning(plan, present, status.spec, status.facts, goals, now_s)
+        tuning = Tuning(plan, present, status.spec, status.facts, goals, now_s, self._foresight)
         self._tuning = self._tuned = tuning
         self.before, self._engine, self._booted = present, status.spec, status.facts.booted
         self.tuner_state = tuning.state

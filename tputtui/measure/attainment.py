@@ -25,6 +25,7 @@ from tputtui.measure.recorder import ENDED, Recorder, Rows
 from tputtui.measure.stats import Floats, anytime_bound, t_quantile
 
 __all__ = [
+    "FARTHEST",
     "Attainment",
     "GoalVerdict",
     "Goodput",
@@ -35,10 +36,13 @@ __all__ = [
     "overdue",
     "share_interval",
     "wilson",
+    "worst_miss",
 ]  # fmt: skip
 
 Flags = NDArray[np.bool_]
 
+FARTHEST = 10.0
+"""The largest miss in either direction: a factor of 22,000."""
 _LEVEL = 0.05
 _LONG_S = 60.0
 """Seconds after which the boundary hardly becomes narrower."""
@@ -210,6 +214,21 @@ def judged_s(ended: Floats, goal: Goal) -> Floats:
     with a single token.
     """
     return np.where(ended[:, ENDED["good"]] > 0, ended[:, ENDED[f"{goal.metric}_s"]], np.inf)
+
+
+def worst_miss(ended: Floats, goals: Sequence[Goal]) -> tuple[float, str, float]:
+    """The greatest miss of a goal, the goal's name, and what was observed in seconds.
+
+    A miss is ln(latency ÷ limit), of the latency that the required share of requests keeps: the
+    goal is met where it is ≤ 0. ended: one row at least. goals: one at least.
+    """
+    misses = []
+    for goal in goals:
+        value = np.nan_to_num(judged_s(ended, goal), posinf=np.inf)
+        at = float(np.quantile(value, goal.target, method="inverted_cdf"))
+        miss = math.log(at / goal.limit_s) if 0 < at < math.inf else math.copysign(FARTHEST, at - 1)
+        misses.append((max(-FARTHEST, min(miss, FARTHEST)), goal.name, at))
+    return max(misses)
 
 
 def overdue(recorder: Recorder, goal: Goal, now_s: float) -> int:

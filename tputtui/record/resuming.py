@@ -40,7 +40,7 @@ def resumed(plan: Plan, asked: Profile, path: str) -> Plan:
         load=plan.load or state.load,
         vary=plan.vary or state.varied,
         engines=plan.engines or state.boots,
-        search=plan.search if plan.search != "model" else state.search,
+        search=plan.search if plan.search != Plan().search else state.search,
         earlier_trials=state.trials,
     )
 

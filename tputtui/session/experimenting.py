@@ -28,6 +28,7 @@ from tputtui.frame import Frame, proof
 from tputtui.frame.tried import TriedSettings
 from tputtui.knobs import differing, kept_limits
 from tputtui.measure.recorder import Recorder
+from tputtui.predict.foresight import Foresight
 from tputtui.profile import EngineSpec
 from tputtui.profile.evidence import Evidence
 from tputtui.session.helm import Helm
@@ -39,15 +40,23 @@ __all__ = ["ExperimentSteering"]
 class ExperimentSteering:
     """Starts, moves on and ends experiments; `helm` puts on the settings that they want.
 
-    trials: every setting tried; the result of an A/B is noted there.
+    trials: every setting tried; the result of an A/B is noted there. foresight: predicts for the
+    tuner.
     """
 
-    def __init__(self, helm: Helm, recorder: Recorder, trials: TriedSettings, clock: Clock) -> None:
+    def __init__(
+        self,
+        helm: Helm,
+        recorder: Recorder,
+        trials: TriedSettings,
+        clock: Clock,
+        foresight: Foresight,
+    ) -> None:
         self._helm = helm
         self._recorder = recorder
         self._trials = trials
         self._clock = clock
-        self._experiments = Experiments()
+        self._experiments = Experiments(foresight)
         self._verifying: Verifying | None = None
         self._verify_waits: bool | None = None
         self._seen: Frame | None = None

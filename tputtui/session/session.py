@@ -17,7 +17,7 @@ import msgspec
 
 from tputtui import profile
 from tputtui.engine.host import Clock, Host
-from tputtui.engine.orders import Boot, Orders, Start
+from tputtui.engine.orders import Boot, Orders, Start, Status
 from tputtui.engine.protocol import Engine
 from tputtui.errors import UsageError
 from tputtui.frame import Frame
@@ -32,7 +32,8 @@ from tputtui.load.workload import Workload
 from tputtui.measure.history import History
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.window import SPAN_S
-from tputtui.profile import EngineSpec, Profile
+from tputtui.predict.foresight import Foresight, Running
+from tputtui.profile import EngineSpec, Profile, tokenizer_of
 from tputtui.profile.evidence import TUNED, Evidence
 from tputtui.record.journal import Journal
 from tputtui.session.asked import Asked
@@ -55,7 +56,8 @@ class Session:
     clock, monotonic seconds. make_host: builds the host in which the engine's loop runs. guard:
     what a change must not break. written: the text of the profile that the run started from; a
     saved profile keeps its comments. log_path: file of the session log; None for no log. span_s:
-    seconds that a window grows to.
+    seconds that a window grows to. foresight: learns step costs while the engine runs, and
+    predicts by them.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Session:
         written: str = "",
         log_path: Path | None = None,
         span_s: float = SPAN_S,
+        foresight: Foresight | None = None,
     ) -> None:
         self.recorder = Recorder(max(1, math.ceil(span_s / _PER_DEPTH_S)))
         self.host = make_host(make_engine, self.recorder, profile.load, clock)
@@ -82,8 +85,16 @@ class Session:
         self._latest: Frame | None = None
         self._points = Points()
         self._trials = TriedSettings()
+        self._foresight = foresight or Foresight()
         self.steer = Steering(
-            self.host, self.recorder, self._asked, self._trials, clock, self._observer, guard
+            self.host,
+            self.recorder,
+            self._asked,
+            self._trials,
+            clock,
+            self._observer,
+            guard,
+            self._foresight,
         )
         self._written = written
         self._watchers: list[Callable[[Frame], None]] = []
@@ -105,6 +116,7 @@ class Session:
         """Stop everything; False if the engine thread did not end in time."""
         if self._hardware is not None:
             self._hardware.stop(min(timeout_s, 1.0))
+        self._foresight.close()
         closed = self.host.close(timeout_s)
         if self.journal is not None:
             self.advance()
@@ -150,6 +162,8 @@ class Session:
         now_s, status = self._clock() - self.host.lag_s, self.host.status
         self.steer.notice()
         hardware = self._hardware.latest() if self._hardware else None
+        if (running := _running(status)) is not None:
+            self._foresight.follow(self.recorder, running)
         profile, asked = self._asked.profile, self._asked.knobs
         seen = self._observer.frame(now_s, status, profile, asked, hardware)
         if not self.steer.experiments.legs:
@@ -237,3 +251,17 @@ class Session:
     def clear_points(self) -> None:
         """Drop the points that were measured so far."""
         self._points.clear()
+
+
+def _running(status: Status) -> Running | None:
+    """The engine that is up, where its steps tell what they cost; None otherwise."""
+    facts, spec = status.facts, status.spec
+    if facts is None or spec is None or not facts.stepped or facts.engines > 1:
+        return None
+    return Running(
+        (spec.model, tuple(sorted((name, repr(value)) for name, value in spec.args.items()))),
+        max(1, facts.block_size // facts.kv_groups),
+        facts.overlapped,
+        facts.vocab_size,
+        tokenizer_of(spec),
+    )

@@ -21,6 +21,7 @@ from tputtui.frame.tried import TriedSettings
 from tputtui.knobs import Knobs, kept_limits
 from tputtui.load.sections import difference
 from tputtui.measure.recorder import Recorder
+from tputtui.predict.foresight import Foresight
 from tputtui.profile import EngineSpec
 from tputtui.session.asked import Asked
 from tputtui.session.changing import Changing
@@ -48,11 +49,12 @@ class Steering:
         clock: Clock,
         windows: Windows,
         guard: Guard | None,
+        foresight: Foresight,
     ) -> None:
         self._helm = Helm(host, asked, clock, windows)
         self._trials = trials
         self._clock = clock
-        self.experiments = ExperimentSteering(self._helm, recorder, trials, clock)
+        self.experiments = ExperimentSteering(self._helm, recorder, trials, clock, foresight)
         self._changing = Changing(self._helm, recorder, self.experiments, trials, clock, guard)
         self.limits = LimitSteering(self._helm, recorder, self._changing, self.experiments)
         self.load = LoadSteering(self._helm, self._changing, self.experiments)

@@ -40,7 +40,7 @@ class Plan:
     """Limits and values as text (see `parse_axes`); empty: sequences and batched tokens."""
     engines: str = ""
     """Engine arguments to boot with, as text (see `parse_engines`); empty: no other engine."""
-    search: str = "model"
+    search: str = "physics"
     """One of `SEARCHES`."""
     budget_s: float = BUDGET_S
     """Seconds for search and confirmation together."""

@@ -1,4 +1,4 @@
-"""Proposers of new points for the tuner's search: in order, at random, or by a model. Pure."""
+"""The searches by name: by predictions, by a model, at random, or in order. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from tputtui.errors import UsageError, nearest
-from tputtui.experiments.tuner.search import Search
+from tputtui.experiments.tuner.physics import Physics
+from tputtui.experiments.tuner.search import Proposer, Search
 from tputtui.experiments.tuner.space import Point, Space
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["SEARCHES", "check_search", "search_of"]
 
 SEARCHES = {
-    "model": "a model of what was seen proposes, trials race (the usual one)",
+    "physics": "what steps cost predicts, measuring judges (the usual one)",
+    "model": "a model of what was seen proposes, trials race",
     "random": "in any order, each measured whole: the baseline",
     "grid": "every setting in order, each measured whole",
 }
@@ -31,6 +33,9 @@ _REPEATS = 12
 def search_of(name: str, space: Space, seed: int) -> Search:
     """A search by its name. Raises UsageError."""
     match name:
+        case "physics":
+            physics = Physics(space, lambda: _otherwise(space, seed))
+            return Search(space, physics, racing=True, judge=physics)
         case "model":
             return Search(space, _Model(space, seed), racing=True)
         case "random":
@@ -38,6 +43,13 @@ def search_of(name: str, space: Space, seed: int) -> Search:
         case "grid":
             return Search(space, _Listed(list(space)), racing=False)
     raise _unknown(name)
+
+
+def _otherwise(space: Space, seed: int) -> Proposer:
+    """The proposer that goes on where predictions fail."""
+    if importlib.util.find_spec("optuna") is None:
+        return _Listed(_shuffled(space, seed))
+    return _Model(space, seed)
 
 
 def check_search(name: str) -> None:
@@ -86,8 +98,8 @@ class _Model:
     def __init__(self, space: Space, seed: int) -> None:
         if importlib.util.find_spec("optuna") is None:
             raise UsageError(
-                "The tuner's usual search needs Optuna.",
-                "pip install 'tputtui[tune]'; or --search random (m on the screen).",
+                "This search needs Optuna.",
+                "pip install 'tputtui[tune]'; or --search physics (m on the screen).",
             )
         # The import takes half a second; it runs during the first trial.
         threading.Thread(target=importlib.import_module, args=("optuna",), daemon=True).start()

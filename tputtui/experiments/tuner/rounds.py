@@ -90,6 +90,11 @@ class Found(NamedTuple):
         """All its trials together."""
         return self.round.search.pooled(self.point, self.level)
 
+    @property
+    def holds(self) -> bool:
+        """Whether it meets every goal, by all that is known."""
+        return self.round.search.believed(self.point, self.level).holds
+
 
 def best_of(rounds: Iterable[Round]) -> Found | None:
     """The best point of all rounds; None while nothing has been measured."""

@@ -9,27 +9,23 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from tputtui.experiments.tuner.search import Seen
 from tputtui.frame import TunerTrial
 from tputtui.goals import Goal
 from tputtui.load.notation import describe_arrivals
 from tputtui.load.workload import Workload, level_of
-from tputtui.measure.attainment import keeping, wilson
+from tputtui.measure.attainment import FARTHEST, keeping, wilson, worst_miss
 from tputtui.measure.bounds import Binding
 from tputtui.measure.frontier import Point, letter
 from tputtui.measure.normal import Z95
-from tputtui.measure.recorder import ENDED, Recorder
+from tputtui.measure.recorder import Recorder
 from tputtui.measure.series import Batched, rows, series
-from tputtui.measure.stats import Floats, t_quantile
+from tputtui.measure.stats import t_quantile
 from tputtui.measure.window import figures, latencies
 
 __all__ = ["SATURATED", "Score", "score", "trial_of"]
 
 SATURATED = "saturated"
-_FARTHEST = 10.0
-"""The largest miss in either direction: a factor of 22,000."""
 _ONE_SIGMA = 0.3173
 """Probability that a normal deviate exceeds one standard deviation, in either direction."""
 _NOTHING_S = 10.0
@@ -73,9 +69,9 @@ def score(
         rates = figures(recorder, start_s, end_s)
         if rates.saturated:
             behind = math.log(rates.offered_per_s / max(rates.achieved_per_s, 1e-9))
-            miss, sure, worst = max(miss, min(behind, _FARTHEST), 1e-9), True, SATURATED
+            miss, sure, worst = max(miss, min(behind, FARTHEST), 1e-9), True, SATURATED
     if goals and not metrics.n and metrics.length_s >= _NOTHING_S:
-        miss, sure = _FARTHEST, True
+        miss, sure = FARTHEST, True
     seen = Seen(value, error, miss, sure, metrics.length_s, metrics.n)
     return Score(seen, worst, observed_s)
 
@@ -164,22 +160,8 @@ def _nearest(
     """
     ended = recorder.ended.between(start_s, end_s)
     if not goals or not len(ended):
-        return (-_FARTHEST if not goals else _FARTHEST), False, "", math.nan
-
-    def column(name: str) -> Floats:
-        return ended[:, ENDED[name]]
-
-    good = column("good")
-    misses = []
-    for goal in goals:
-        value = np.where(good > 0, np.nan_to_num(column(f"{goal.metric}_s")), np.inf)
-        # The latency that the required share of requests keeps: if it is ≤ limit, the goal is met.
-        at = float(np.quantile(value, goal.target, method="inverted_cdf"))
-        miss = (
-            math.log(at / goal.limit_s) if 0 < at < math.inf else math.copysign(_FARTHEST, at - 1)
-        )
-        misses.append((max(-_FARTHEST, min(miss, _FARTHEST)), goal.name, at))
-    miss, worst, observed_s = max(misses)
+        return (-FARTHEST if not goals else FARTHEST), False, "", math.nan
+    miss, worst, observed_s = worst_miss(ended, goals)
     sure = False
     for goal in goals:
         kept = int(keeping(ended, goal).sum())

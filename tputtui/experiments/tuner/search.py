@@ -22,7 +22,7 @@ from typing import NamedTuple, Protocol
 from tputtui.experiments.tuner.space import Point, Space
 from tputtui.measure.normal import Z95
 
-__all__ = ["Ask", "Proposer", "Search", "Seen"]
+__all__ = ["Ask", "Judge", "Proposer", "Search", "Seen"]
 
 _FIRST_LOOK_S, _WHOLE_S, _LONG_S = 5.0, 10.0, 20.0
 _FEWEST = 20
@@ -83,16 +83,37 @@ class Proposer(Protocol):
         """Take in what a point gave, as in `Seen`; also a point that was not proposed."""
 
 
+class Judge(Protocol):
+    """Knows more of a point than its trials tell."""
+
+    def told(self, point: Point, level: int, seen: Seen) -> None:
+        """Take in a trial."""
+
+    def believed(self, point: Point, level: int, pooled: Seen) -> Seen:
+        """What a point gives by all that is known. pooled: by its trials."""
+
+    def rivals(self, point: Point, best: Point) -> bool | None:
+        """Whether a measured point may be better than the best; None where that is not known."""
+
+    @property
+    def settled(self) -> str:
+        """Why nothing more is worth trying, in a sentence; empty where all was tried."""
+
+
 class Search:
     """Searches `space` by trials; the first trial is the start.
 
     racing: end trials early, measure the best again, and play off the best settings at the end.
+    judge: whose belief ranks the settings; None: their trials do.
     best: the point and level that gave most among those that hold; if none holds, the closest miss.
     """
 
-    def __init__(self, space: Space, proposer: Proposer, *, racing: bool) -> None:
+    def __init__(
+        self, space: Space, proposer: Proposer, *, racing: bool, judge: Judge | None = None
+    ) -> None:
         self._space = space
         self._proposer = proposer
+        self.judge = judge
         self._racing = racing
         self._trials: dict[tuple[Point, int], list[Seen]] = {}
         self._pooled: dict[tuple[Point, int], Seen] = {}
@@ -137,6 +158,8 @@ class Search:
         self._fruitless += all(known != point for known, _ in self._trials)
         self._trials.setdefault((point, level), []).append(seen)
         self._pooled[point, level] = _pooled(self._trials[point, level])
+        if self.judge is not None:
+            self.judge.told(point, level, seen)
         self.best = max(self._trials, key=lambda trial: self.rank(*trial))
         self._next = None
         if again:
@@ -160,6 +183,8 @@ class Search:
         """Why the search is over, in a sentence; empty while it is not."""
         if self.ask() is not None:
             return ""
+        if self.judge is not None and self.judge.settled:
+            return self.judge.settled
         if self._exhausted:
             return "Every setting was tried."
         return f"The last {_FRUITLESS} settings gave nothing better."
@@ -171,6 +196,11 @@ class Search:
         """
         return self._pooled[point, level]
 
+    def believed(self, point: Point, level: int) -> Seen:
+        """What a point gives by all that is known: by the judge, or by its trials together."""
+        pooled = self._pooled[point, level]
+        return self.judge.believed(point, level, pooled) if self.judge else pooled
+
     def rank(self, point: Point, level: int) -> tuple[bool, float, float]:
         """A sort key; the better trial has the greater one.
 
@@ -178,7 +208,7 @@ class Search:
         are capped) or with a higher value. Among trials that miss a goal, the smaller miss is
         better.
         """
-        seen = self.pooled(point, level)
+        seen = self.believed(point, level)
         if not seen.holds:
             return False, 0.0, -seen.miss
         return True, self._space.levels[level] if self._space.capped else 0.0, seen.value
@@ -192,12 +222,14 @@ class Search:
             if level is not None:
                 return Ask(self._climbing, level)
             self._climbing = None
-        holds = best is not None and self.pooled(*best).holds
+        holds = best is not None and self.believed(*best).holds
         if self._racing and best is not None and holds and self._since_again >= _AGAIN_EVERY:
             return Ask(*best, again=True)
         if self._given_up():
             return self._play_off()
-        point = self._proposer.propose(best[0] if best else self._space.start)
+        point = None
+        if not self._exhausted:
+            point = self._proposer.propose(best[0] if best else self._space.start)
         if point is None:
             self._exhausted = True
             return self._play_off()
@@ -216,7 +248,7 @@ class Search:
         if not self._racing or best is None:
             return None
         near = [trial for trial in self._trials if trial == best or self._comes_near(trial, best)]
-        if len(near) == 1 and self.pooled(*best).holds:
+        if len(near) == 1 and self.believed(*best).holds:
             return None
         near.sort(key=self._promise, reverse=True)
         finalists = [best, *(trial for trial in near if trial != best)][:_FINALISTS]
@@ -230,6 +262,9 @@ class Search:
 
     def _comes_near(self, trial: tuple[Point, int], best: tuple[Point, int]) -> bool:
         """Whether another trial may still turn out as good as the best."""
+        rival = self.judge.rivals(trial[0], best[0]) if self.judge else None
+        if rival is not None:
+            return rival
         seen, top = self.pooled(*trial), self.pooled(*best)
         if not seen.may_hold:
             return False

@@ -18,6 +18,7 @@ from tputtui.experiments.comparing import Comparing, Side
 from tputtui.experiments.leg import LegWatch, LiveLeg
 from tputtui.experiments.setting import Setting
 from tputtui.experiments.tuner.outcome import outcome
+from tputtui.experiments.tuner.physics import Physics, Question
 from tputtui.experiments.tuner.plan import LEG_S, Plan, engines_of
 from tputtui.experiments.tuner.rounds import Found, Round, best_of
 from tputtui.experiments.tuner.scoring import Score, score, trial_of
@@ -27,6 +28,8 @@ from tputtui.frame import Frame, TunerState
 from tputtui.goals import Goal
 from tputtui.load.workload import ClosedLoop
 from tputtui.measure.recorder import Recorder
+from tputtui.predict.forecast import Wanted
+from tputtui.predict.foresight import Foresight
 from tputtui.profile import EngineSpec, Profile
 
 __all__ = ["Tuning"]
@@ -37,6 +40,11 @@ _SEED_APART = 1_000_003
 _HOPELESS_S, _HOPELESS = 10.0, 4.0
 """A trial is hopeless when a request has waited for so many seconds, and so many TTFT limits."""
 _SHORTEST_S = 2.0
+_AHEAD_S = 4.0
+"""Seconds of a trial after which the next forecasts are asked for."""
+_LENGTHS_S = (5.0, 10.0)
+"""How long a trial is measured that ends early, or need not be measured long."""
+_LONGEST_WAIT_S = 60.0
 
 
 class Tuning:
@@ -53,9 +61,12 @@ class Tuning:
         facts: EngineFacts,
         goals: Sequence[Goal],
         now_s: float,
+        foresight: Foresight | None = None,
     ) -> None:
         plan.check(present.load, tuple(goals))
         self._plan = plan
+        self._foresight = foresight or Foresight()
+        self._asked_ahead = False
         self._present = present
         self._goals = tuple(goals)
         self._engines = engines_of(plan, engine)
@@ -117,7 +128,7 @@ class Tuning:
             note=self._over or self._note,
             trials=tuple(self._trials),
             best=self._newest(best) if best else None,
-            holds=best is not None and best.seen.holds,
+            holds=best is not None and best.holds,
             value=best.seen.value if best else math.nan,
             left_s=self._left_s(),
             drift=self._drift,
@@ -205,6 +216,7 @@ class Tuning:
             self._confirm(frame.t_s)
             return True
         watch.follow(frame, recorder)
+        self._look_ahead(frame.t_s)
         doing = f"measuring, {frame.t_s - watch.cut_s:.0f} s" if watch.warm else watch.note
         self._note = f"{self._named(ask)} · {doing}"
         if watch.broken:
@@ -221,6 +233,10 @@ class Tuning:
         self._looked_s = frame.t_s
         scored = score(recorder, watch.cut_s, now_s, self._goals, must_keep_up=self._must_keep_up)
         why = self._round.search.enough(ask, scored.seen)
+        waits = self._foresight.busy and not self._foreseen
+        if waits and scored.seen.length_s < _LONGEST_WAIT_S and not ended:
+            # The first trial goes on until it is known what to try next.
+            return False
         if not (why or ended):
             return False
         self._tell(ask, scored, why or "the load ended", frame, recorder)
@@ -251,6 +267,47 @@ class Tuning:
     def _begin(self, now_s: float) -> None:
         self._asked_s, self._looked_s = now_s, -math.inf
         self._watch = LegWatch(now_s)
+        self._asked_ahead = False
+        if not self._foreseen:
+            self._ask_ahead()
+
+    # -- predictions -----------------------------------------------------------------------
+
+    @property
+    def _physics(self) -> Physics | None:
+        judge = self._round.search.judge
+        return judge if isinstance(judge, Physics) and not judge.failed else None
+
+    @property
+    def _foreseen(self) -> bool:
+        """Whether nothing has to be forecast, or something has been."""
+        return self._physics is None or self._physics.works
+
+    def _look_ahead(self, now_s: float) -> None:
+        """Take what has been forecast, and ask for more once the trial has told enough."""
+        physics = self._physics
+        if physics is None:
+            return
+        if not self._asked_ahead and now_s - self._watch.cut_s >= _AHEAD_S:
+            self._asked_ahead = self._ask_ahead()
+        answer = self._foresight.answer()
+        if answer is not None and answer.forecasts is not None:
+            by_question = zip(answer.asked, answer.forecasts, strict=True)
+            physics.take({q: f for q, f in by_question if isinstance(q, Question)})
+
+    def _ask_ahead(self) -> bool:
+        """Ask for forecasts, unless others are being computed; whether it was done."""
+        physics, now, ask = self._physics, self._round, self._ask
+        if physics is None or ask is None:
+            return True
+        seed = self._present.load.seed + _SEED_APART
+        trial = [Question(ask.point, ask.level, length_s) for length_s in _LENGTHS_S]
+        questions = physics.questions(now.search.best, trial)
+        wanted = [
+            (each, Wanted(now.knobs(each.point), now.load(each.level, seed), each.length_s))
+            for each in questions
+        ]
+        return self._foresight.ask(wanted, self._goals, must_keep_up=self._must_keep_up)
 
     def _hopeless(self, frame: Frame, recorder: Recorder) -> bool:
         """Whether a request has waited for so long that the trial need not get warm."""
@@ -323,7 +380,7 @@ class Tuning:
     def _to_confirm(self) -> Found | None:
         """The best point, where it holds and differs from the start; None otherwise."""
         best = self._best()
-        if best is None or not best.seen.holds:
+        if best is None or not best.holds:
             return None
         same = best.round.engine == 0 and best.point == best.round.space.start
         return None if same else best

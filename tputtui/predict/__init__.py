@@ -1,0 +1,8 @@
+"""What a setting would give: step costs learnt from the engine's own steps, and a small scheduler.
+
+book       the steps that are kept for learning
+costs      what a step costs, fitted to them
+scheduler  a load served with limits by those costs, in virtual time
+forecast   what that gives: tokens/s, goodput, latencies against the goals
+process    the same in a process of its own, which takes nothing from the engine
+"""

@@ -1,0 +1,141 @@
+"""What settings would give under a load, by learnt step costs. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tputtui.errors import TputError
+from tputtui.goals import Goal
+from tputtui.knobs import Knobs
+from tputtui.load.workload import ClosedLoop, Workload
+from tputtui.measure.attainment import FARTHEST, keeping, worst_miss
+from tputtui.measure.recorder import ENDED
+from tputtui.measure.stats import Floats
+from tputtui.predict.costs import StepCosts, learnt
+from tputtui.predict.scheduler import Machine, Served, served
+
+__all__ = ["Forecast", "Query", "Seen", "Wanted", "answered", "forecast"]
+
+WINDOW_S = 60.0
+"""Seconds that a forecast is about, once the load is warm. Requests that began together end
+together, so shorter windows hold a wave of them more or less."""
+_BEYOND = 1.5
+"""A batch so many times larger than any that was seen is off the measured range."""
+
+
+class Wanted(NamedTuple):
+    """A setting to forecast, from an empty engine on."""
+
+    knobs: Knobs
+    load: Workload
+    length_s: float = WINDOW_S
+    """Seconds from when it is warm."""
+
+
+class Query(NamedTuple):
+    """Settings to forecast, and all that the forecasts need."""
+
+    kept: Floats
+    newest: Floats
+    """Steps of a `StepBook`."""
+    machine: Machine
+    goals: tuple[Goal, ...]
+    wanted: tuple[Wanted, ...]
+    must_keep_up: bool = False
+    """Whether a load that arrives faster than it is served misses the goals."""
+
+
+class Seen(NamedTuple):
+    """A quantile or rate at its median and p90."""
+
+    p50: float
+    p90: float
+
+
+class Forecast(NamedTuple):
+    """What a setting would give."""
+
+    value: float
+    """Requests/s that keep the goals; without goals tokens/s."""
+    miss: float
+    """ln(latency ÷ limit) of the worst goal, as `attainment.worst_miss`; far below 0 for none."""
+    tokens_per_s: float
+    requests_per_s: float
+    ttft_s: Seen
+    tpot_s: Seen
+    beyond: bool
+    """Whether its batches lie off the range that was measured."""
+    error: float
+    """Relative standard error of a trial of that length, by the engine's drift and stalls."""
+
+
+def answered(query: Query) -> tuple[Forecast, ...] | None:
+    """The forecasts of a query, in its order.
+
+    None where too few steps are known, or the load's trace cannot be read here.
+    """
+    costs = learnt(query.kept, query.newest)
+    if costs is None:
+        return None
+    try:
+        return tuple(
+            forecast(each, costs, query.machine, query.goals, must_keep_up=query.must_keep_up)
+            for each in query.wanted
+        )
+    except TputError:
+        return None
+
+
+def forecast(
+    wanted: Wanted,
+    costs: StepCosts,
+    machine: Machine,
+    goals: Sequence[Goal],
+    *,
+    must_keep_up: bool = False,
+) -> Forecast:
+    """What `wanted` gives over its window."""
+    run = served(wanted.load, wanted.knobs, costs, machine, wanted.length_s)
+    start_s = run.warm_s if math.isfinite(run.warm_s) else 0.0
+    length_s = max(run.end_s - start_s, 1e-9)
+    ended = run.ended[run.ended[:, 0] > start_s]
+    tokens = float(run.tokens[run.tokens[:, 0] > start_s, 1].sum()) / length_s
+    kept = np.ones(len(ended), dtype=bool)
+    for goal in goals:
+        kept &= keeping(ended, goal)
+    miss = -FARTHEST
+    if goals:
+        miss = worst_miss(ended, goals)[0] if len(ended) else FARTHEST
+        if must_keep_up and not isinstance(wanted.load.arrivals, ClosedLoop):
+            miss = max(miss, _behind(run, start_s, len(ended)))
+    fewest, most = costs.decodes
+    return Forecast(
+        value=float(np.count_nonzero(kept)) / length_s if goals else tokens,
+        miss=miss,
+        tokens_per_s=tokens,
+        requests_per_s=len(ended) / length_s,
+        ttft_s=_seen(ended, "ttft_s"),
+        tpot_s=_seen(ended, "tpot_s"),
+        beyond=run.most_decodes > _BEYOND * most or run.most_decodes < fewest / _BEYOND,
+        error=costs.error(length_s),
+    )
+
+
+def _behind(run: Served, start_s: float, ended: int) -> float:
+    """ln(due ÷ ended) where the load is not kept up with (`Figures.saturated`), else far below."""
+    due = int(np.count_nonzero(run.due_s > start_s))
+    if due - ended <= 2 * math.sqrt(max(due, 1)):
+        return -FARTHEST
+    return max(1e-9, min(FARTHEST, math.log(due / max(ended, 1e-9))))
+
+
+def _seen(ended: Floats, name: str) -> Seen:
+    values = ended[:, ENDED[name]]
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return Seen(math.nan, math.nan)
+    return Seen(*np.quantile(values, (0.5, 0.9)).tolist())
