@@ -76,10 +76,11 @@ class Forecast(NamedTuple):
 def answered(query: Query) -> tuple[Forecast, ...] | None:
     """The forecasts of a query, in its order.
 
-    None where too few steps are known, or the load's trace cannot be read here.
+    None where too few steps are known, the load's trace cannot be read here, or its requests are
+    real: how long those answers will be is not known.
     """
     costs = learnt(query.kept, query.newest)
-    if costs is None:
+    if costs is None or any(each.load.requests is not None for each in query.wanted):
         return None
     try:
         return tuple(
