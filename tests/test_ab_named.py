@@ -74,7 +74,7 @@ def test_history_and_report_keep_one_that_was_stopped_and_one_that_ended(
     rig.run(2.0)
     journal.write_new()
     row = session.advance().trials[-1]
-    assert row.note == f"A/B, {NAMED}: Stopped."
+    assert row.note == f"A/B, {NAMED}: Ended by the user."
     assert NAMED in text_of(about(row, "", 100, 1000.0))
     session.steer.experiments.compare()
     for _ in range(150):
@@ -92,7 +92,7 @@ def test_history_and_report_keep_one_that_was_stopped_and_one_that_ended(
     recording = read_log(path)
     told = gather(recording)
     stopped, ended = told.experiments
-    assert stopped.startswith(f"A/B, {NAMED}: Stopped.")
+    assert stopped.startswith(f"A/B, {NAMED}: Ended by the user.")
     assert ended.startswith(f"A/B, {NAMED}: B's tokens/s is worse")
     assert "## Experiments" in markdown(recording)
 

@@ -177,7 +177,7 @@ def test_what_is_typed_is_what_a_profile_would_hold(
         ("eager", "perhaps", "neither on nor off", "on, off"),
         ("dtype", "bfloat", "dtype cannot be 'bfloat'.", "`bfloat16`"),
         ("dtype", "q", "cannot be 'q'", "One of auto, half, bfloat16."),
-        ("max_num_seqs", "1.5", "is a whole number, and '1.5' is none.", "4k (4,000)"),
+        ("max_num_seqs", "1.5", "'1.5' is not a whole number.", "4k (4,000)"),
         ("max_num_seqs", "1.5K", "whole number", "4K (4,096)"),
         ("max_num_seqs", "², ", "whole number", "256"),
         ("max_len", "many", "whole number", "or auto"),

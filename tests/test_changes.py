@@ -19,8 +19,10 @@ from tests.made import (
 )
 from tputtui.frame import CompareState, Frame
 from tputtui.measure.window import Phase
+from tputtui.ui.large import large
 from tputtui.ui.panels.changes import changes, changes_caption
-from tputtui.ui.panels.verdicts import difference_row
+from tputtui.ui.panels.intervals import interval_axis, interval_bar
+from tputtui.ui.panels.verdicts import Bars, difference_row
 
 SIZES = [(78, 3), (118, 6), (58, 6), (78, 22), (198, 48), (40, 4)]
 WORDS = {"better": "▲", "worse": "▼", "the same": "=", "cannot tell yet": "?"}
@@ -53,16 +55,75 @@ def comparing(
 
 
 def test_before_and_after_of_every_judgement(frame: Frame) -> None:
-    assert lines(frame, 118, 6) == [
+    assert lines(frame, 94, 6) == [
         "tokens/s    2,316 →   2,541    +9.7 % [+8.1 … +11.3]   ▲ better",
         "TTFT p50   302 ms →  441 ms   +46.1 % [+31.0 … +58.0]  ▼ worse",
         "TTFT p90   963 ms →  1.03 s    +7.2 % [-4.0 … +19.0]   ? cannot tell yet "
         "(needs ~40 s more)",
         "TPOT p50  17.4 ms → 17.5 ms    +0.3 % [-1.1 … +1.8]    = the same, within 2 %",
-        "TPOT p90  22.1 ms → 22.9 ms    +3.6 % [-2.0 … +9.1]    ? undecided: waiting will "
-        "not decide it, c runs an A/B",
+        "TPOT p90  22.1 ms → 22.9 ms    +3.6 % [-2.0 … +9.1]    ? undecided, c runs an A/B",
         "   6:20 ╎ load 96 in flight → 120 in flight",
     ]
+
+
+def test_where_there_is_room_the_headline_is_large_and_intervals_are_bars(frame: Frame) -> None:
+    assert lines(frame, 118, 9) == [
+        " ╻ ┏━┓ ╺━┓ o ╱         tokens/s  ▲ better",
+        "╺╋╸┗━┫   ┃  ╱          2,316 → 2,541  -50 %                     0                     "
+        "+50 %",
+        " ╹ ╺━┛•  ╹ ╱ o         [+8.1 … +11.3]                           │   ├●┤"
+        "                    ",
+        "           before     after    change  ",
+        "TTFT p50   302 ms →  441 ms   +46.1 %                           │               "
+        "├───────●─▸  ▼ worse",
+        "TTFT p90   963 ms →  1.03 s    +7.2 %                         ├─┼───●─────┤"
+        "                  ? needs ~40 s more",
+        "TPOT p50  17.4 ms → 17.5 ms    +0.3 %                          ├●┤"
+        "                           = the same, within 2 %",
+        "TPOT p90  22.1 ms → 22.9 ms    +3.6 %                          ├┼─●──┤"
+        "                       ? c: A/B",
+        "   6:20 ╎ load 96 in flight → 120 in flight",
+    ]
+    beside = lines(frame, 198, 17)
+    assert "│    6:20 ╎ load" in beside[0]
+    assert beside[1].count("+50 %") == 1
+
+
+@pytest.mark.parametrize("width", [96, 118, 132, 198])
+def test_every_bar_is_on_one_scale_and_points_at_zero(frame: Frame, width: int) -> None:
+    bars = Bars.of(EVERY_JUDGEMENT, width)
+    assert bars is not None
+    assert bars.cells % 2 == 1
+    axis = interval_axis(bars.scale, bars.cells)
+    assert len(axis) == bars.cells
+    assert axis[bars.cells // 2] == "0"
+    for row in EVERY_JUDGEMENT:
+        drawn = "".join(text for text, _ in interval_bar(row, bars.scale, bars.cells, "good"))
+        assert len(drawn) == bars.cells
+        middle = bars.cells // 2
+        assert drawn[middle] in "│┼├┤●"
+        dot = drawn.index("●")
+        assert (dot > middle) == (row.change > 0.5 * bars.scale / middle), drawn
+        assert (row.judgement.clear) == (drawn[middle] == "│"), drawn
+
+
+def test_a_bar_without_an_interval_and_one_beyond_its_axis() -> None:
+    def drawn(change: float, low: float, high: float) -> str:
+        row = difference_of("ttft_p50", 1.0, 1.0 + change, low, high, "cannot tell yet")
+        return "".join(text for text, _ in interval_bar(row, 0.5, 21, "label"))
+
+    assert drawn(0.1, math.nan, math.nan) == "          │ ●        "
+    assert drawn(0.1, -0.9, math.inf) == "◂─────────┼─●───────▸"
+    assert drawn(2.0, 0.2, math.inf) == "          │   ├─────▸"
+
+
+@pytest.mark.parametrize("text", ["+9.7 %", "-41.0 %", "×12", "+240 %", "1234567890"])
+def test_a_large_figure_is_three_rows_of_one_width(text: str) -> None:
+    rows = large(text)
+    assert rows is not None
+    assert len(rows) == 3
+    assert len({len(row) for row in rows}) == 1
+    assert large("from 0") is None
 
 
 def test_the_wide_screens_narrow_column(frame: Frame) -> None:
@@ -86,10 +147,10 @@ def test_where_there_is_little_room_the_headline_and_what_it_was_paid_with(frame
 
 def test_a_whole_screen_has_a_head_and_every_mark(frame: Frame) -> None:
     shown = lines(frame, 118, 30)
-    assert "change interval (95 %" in shown[0]
-    assert len(shown) == 1 + 5 + 1 + len(MARKS)
-    assert "┇" in shown[9]
-    assert "┊" in shown[8]
+    assert "before     after    change" in shown[4]
+    assert len(shown) == 5 + 2 * 4 + 1 + len(MARKS)
+    assert "┇" in shown[16]
+    assert "┊" in shown[15]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
@@ -150,12 +211,12 @@ def test_how_long_it_takes_is_said_in_round_steps(needs_s: float, said: str) -> 
 
 def test_what_takes_longer_than_a_setting_is_measured_is_left_to_an_ab(frame: Frame) -> None:
     whole = replace(frame.trials[-1], series=series_of(2330, 0.52, 0.0166, length_s=60.0))
-    shown = lines(replace(frame, trials=(*frame.trials[:-1], whole)))
+    shown = lines(replace(frame, trials=(*frame.trials[:-1], whole)), 94)
     assert "needs" not in shown[2]
     assert shown[2].endswith("c runs an A/B")
     # Another engine cannot be had for a leg.
     other = replace(whole, engine=OTHER_ENGINE)
-    assert lines(replace(frame, trials=(*frame.trials[:-1], other)))[2].endswith(
+    assert lines(replace(frame, trials=(*frame.trials[:-1], other)), 94)[2].endswith(
         "waiting will not decide it"
     )
 
@@ -198,16 +259,16 @@ def test_the_caption_says_what_is_compared_and_gives_way_in_whole_words(frame: F
 def test_an_ab_takes_the_place_until_it_is_over(frame: Frame) -> None:
     running = comparing(frame)
     assert changes_caption(running, 60) == "A/B pair 3 of at most 12"
-    shown = lines(running)
+    shown = lines(running, 94)
     assert shown[0] == "A/B  B warming up, 31 of 96 requests"
     assert shown[1].startswith("tokens/s")
     assert shown[3].endswith("(needs ~40 s more)")
-    assert shown[5].endswith("? undecided: more pairs will hardly decide it")
+    assert shown[5].endswith("? undecided")
     reason = "B's tokens/s is better, by +8.1% to +11.3%."
     over = comparing(frame, done=True, note=reason)
     assert changes_caption(over, 60) == "A/B over, 2 pairs"
     assert lines(over)[0] == f"A/B  {reason}"
-    assert lines(over)[3].endswith("? undecided")
+    assert lines(over, 94)[3].endswith("? undecided")
     nothing = tuple(replace(row, change=math.nan, old=math.nan) for row in EVERY_JUDGEMENT)
     early = replace(running, compare=replace(running.compare, differences=nothing))
     assert lines(early)[1].startswith("   6:20")

@@ -18,7 +18,7 @@ from tputtui import profile
 from tputtui.measure.history import Bucket, History
 from tputtui.measure.samples import Mark
 from tputtui.ui.app import TputApp
-from tputtui.ui.chart import chart
+from tputtui.ui.chart import chart, page_of
 from tputtui.ui.cursor import RULES, Page, Trail
 
 TURNED = "max_num_seqs 64 → 32"
@@ -69,7 +69,7 @@ def test_a_column_and_its_seconds_are_one_another(total: int, width: int) -> Non
         assert page.column(page.second(column)) == page.column(page.second(column) + 1) == column
     assert page.column(page.first - 1) is None
     assert page.column(page.end) is None
-    assert page.first <= max(0, total - 1) < page.end
+    assert page.end == total - total % 2
 
 
 def test_the_cursor_stops_at_each_second_with_a_mark_and_stays_at_the_ends() -> None:
@@ -113,12 +113,12 @@ def test_a_long_text_keeps_its_ends(width: int) -> None:
 
 def test_the_caption_reads_the_time_and_the_value_and_nothing_else_moves() -> None:
     before, after = drawn(), drawn(cursor=25)
-    assert before[0].endswith("0:00–1:20  0–40")
+    assert before[0].endswith("39  0–40")
     assert after[0].endswith("0:25  25")
     assert len(after[0]) == len(before[0]) == 40
     for was, now in zip(before[1:], after[1:], strict=True):
-        assert now[12] == "║"
-        assert now[:12] + now[13:] == was[:12] + was[13:]
+        assert now[32] == "║"
+        assert now[:32] + now[33:] == was[:32] + was[33:]
 
 
 def test_the_caption_reads_the_limit_too() -> None:
@@ -139,14 +139,14 @@ def test_a_second_before_the_page_is_read_but_not_drawn() -> None:
 def test_a_second_that_is_not_over_has_no_value_yet() -> None:
     rows = drawn(cursor=40)
     assert rows[0].endswith("0:40   –")
-    assert all(row[20] == "║" for row in rows[1:])
+    assert rows[1:] == drawn()[1:]
 
 
 def test_the_cursor_is_told_from_every_mark_without_colour() -> None:
     marks = [Mark(100.0 + 6 * i, kind, "") for i, kind in enumerate(RULES)]
     row = drawn(cursor=38, marks=marks)[1]
-    assert [row[3 * i] for i in range(len(RULES))] == ["┃", "╎", "│", "┊", "┇"]
-    assert row[19] == "║"
+    assert [row[20 + 3 * i] for i in range(len(RULES))] == ["┃", "╎", "│", "┊", "┇"]
+    assert row[39] == "║"
     assert len({*RULES.values(), "║"}) == len(RULES) + 1
 
 
@@ -235,18 +235,21 @@ async def test_the_pointer_reads_the_column_under_it_and_takes_the_cursor_along(
         before = lines(app, "throughput")
         panel = app._board.query_one("#throughput")
         # Border above, padding at the left.
-        await pilot.hover("#throughput", offset=(11, 8))
+        page, gutter = page_of(app.session.history, panel.size.width)
+        await pilot.hover("#throughput", offset=(1 + gutter + 45, 7))
         await settle(pilot)
-        page = Page.of(app.session.history, panel.size.width)
-        assert app._board.cursor == page.second(10)
-        assert columns(app, "throughput") == columns(app, "batch") == {10}
-        turned = page.column(int(app.session.advance().marks[-1].t_s - app.session.history.start_s))
-        await pilot.hover("#throughput", offset=(1 + turned, 8))
+        page, _ = page_of(app.session.history, panel.size.width)
+        assert app._board.cursor == page.second(45)
+        assert columns(app, "throughput") == columns(app, "batch") == {gutter + 45}
+        turned = gutter + page.column(
+            int(app.session.advance().marks[-1].t_s - app.session.history.start_s)
+        )
+        await pilot.hover("#throughput", offset=(1 + turned, 7))
         assert TURNED in title(app)
         # Over the figures, and outside: no chart is pointed at.
         await pilot.hover("#throughput", offset=(1 + turned, 2))
         assert app._board.cursor is None
-        await pilot.hover("#batch", offset=(1 + turned, 10))
+        await pilot.hover("#batch", offset=(1 + turned, 8))
         assert TURNED in title(app, "batch")
         assert TURNED not in title(app)
         await pilot.hover("#limits", offset=(5, 2))
@@ -259,7 +262,7 @@ async def test_a_cursor_put_by_keys_stays_when_the_pointer_goes() -> None:
     app = app_after()
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
-        await pilot.hover("#throughput", offset=(11, 8))
+        await pilot.hover("#throughput", offset=(50, 7))
         await pilot.press("comma")
         put = app._board.cursor
         await pilot.hover("#limits", offset=(5, 2))
@@ -282,10 +285,11 @@ async def test_many_moves_within_a_column_and_beyond_the_run_paint_once(
 
         monkeypatch.setattr(app._board, "_paint", noted)
         monkeypatch.setattr(app._board, "tick", lambda: None)
-        for y in (7, 8, 9, 8, 7):
-            await pilot.hover("#throughput", offset=(6, y))
-        assert painted == [{"throughput", "batch"}]
-        await pilot.hover("#throughput", offset=(40, 8))
+        for y in (6, 7, 8, 7, 6):
+            await pilot.hover("#throughput", offset=(56, y))
+        assert painted == [{"throughput", "batch", "latency", "machine"}]
+        # Before the run began.
+        await pilot.hover("#throughput", offset=(20, 7))
         assert app._board.cursor is None
 
 

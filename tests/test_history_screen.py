@@ -113,7 +113,7 @@ def test_two_rows_side_by_side(
     assert snap_compare(app, terminal_size=size, run_before=run)
 
 
-@pytest.mark.parametrize("theme", ["light", "ansi-dark"])
+@pytest.mark.parametrize("theme", ["light", "terminal"])
 def test_other_themes(snap_compare: SnapCompare, app: StubApp, theme: str) -> None:
     app.theme = theme
 

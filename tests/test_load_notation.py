@@ -107,7 +107,7 @@ def test_a_trace_takes_the_place_of_lengths_and_lengths_of_a_trace() -> None:
         ({"prompt": "long"}, "'long' is not a length"),
         ({"prompt": "hist:1-2"}, "no bin"),
         ({"prompt": "none"}, "prompt is required"),
-        ({"prefix": "share=2 tokens=4"}, "share: at most 1 is expected"),
+        ({"prefix": "share=2 tokens=4"}, "share: it must be at most 1"),
         ({"prefix": "share=0.5"}, "tokens"),
         ({"prefix": "shares=0.5 tokens=4"}, "shares"),
         ({"sessions": "turns=3"}, "think is missing"),

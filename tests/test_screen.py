@@ -177,7 +177,7 @@ def test_an_engine_that_did_not_boot(snap_compare: SnapCompare) -> None:
 @pytest.mark.parametrize("theme", ["light", "terminal"])
 def test_other_themes(snap_compare: SnapCompare, theme: str) -> None:
     app = app_after(30)
-    app.theme = {"light": "light", "terminal": "ansi-dark"}[theme]
+    app.theme = theme
     assert snap_compare(app, terminal_size=(80, 24), run_before=paint)
 
 

@@ -121,7 +121,7 @@ class TestSpace:
             ("max_num_seqs=512", "above its ceiling"),
             ("max_num_seqs=64..16", "no range upwards"),
             ("max_num_seqs=4,max_num_seqs=8", "there twice"),
-            ("max_num_seqs=many", "must be a whole number"),
+            ("max_num_seqs=many", "'many' is not a whole number"),
         ],
     )
     def test_what_cannot_be_read_is_a_sentence(self, text: str, says: str) -> None:
@@ -203,11 +203,16 @@ class TestRacing:
         first = search.ask()
         assert search.enough(first, Seen(40, 0.01, -1, False, 4.0, 500)) == ""
         assert search.enough(first, Seen(40, 0.01, -1, False, 10.0, 500)) == ""
-        assert search.enough(first, Seen(40, 0.01, 0.3, True, 5.0, 50)) == "surely misses a goal"
+        assert (
+            search.enough(first, Seen(40, 0.01, 0.3, True, 5.0, 50)) == "stopped early: goal missed"
+        )
         assert search.enough(first, Seen(40, 0.01, -1, False, 20.0, 500)) == "measured"
         search.tell(first.point, first.level, Seen(40, 0.01, -1, False, 20.0, 500))
         second = search.ask()
-        assert search.enough(second, Seen(30, 0.02, -1, False, 5.0, 60)) == "surely below the best"
+        assert (
+            search.enough(second, Seen(30, 0.02, -1, False, 5.0, 60))
+            == "stopped early: below the best"
+        )
         assert search.enough(second, Seen(39, 0.02, -1, False, 5.0, 60)) == ""
         # It misses a goal, but not surely: it may meet it yet.
         assert search.enough(second, Seen(41, 0.02, 0.2, False, 10.0, 60)) == ""

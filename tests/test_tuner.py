@@ -86,7 +86,7 @@ class TestFinding:
         assert start.sure
         assert start.worst == "tpot_p90"
         assert start.observed_s > 0.044
-        assert start.why == "surely misses a goal"
+        assert start.why == "stopped early: goal missed"
         assert "48/256 run" in start.binding
         assert start.took_s < 12
         whole = [trial for trial in rest if trial.why == "measured"]
@@ -230,7 +230,9 @@ class TestSteering:
         state = rig.session.advance().tuner
         assert state.over
         assert not state.offered
-        assert state.verdict.startswith("Stopped before it was confirmed. The best so far is")
+        assert state.verdict.startswith(
+            "Ended by the user before it was confirmed. The best so far is"
+        )
         assert rig.session.advance().asked.max_num_seqs == 256
         with pytest.raises(UsageError, match="not under way"):
             steer.experiments.finish_tuning()

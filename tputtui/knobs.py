@@ -160,8 +160,8 @@ KNOBS: tuple[Knob, ...] = (
         ("fcfs", "priority"),
     ),
     Knob(
-        "scheduler_reserve_full_isl", "whole prompts", "", 0, 1, "scheduler_reserve_full_isl",
-        False,
+        "scheduler_reserve_full_isl", "reserve whole prompt", "", 0, 1,
+        "scheduler_reserve_full_isl", False,
         "On: a request is admitted only when its whole prompt fits the KV cache. Off admits more, "
         "and may preempt.",
         _SWITCH,
@@ -255,7 +255,7 @@ def checked(name: str, value: object, ceilings: Knobs, floor: int = 0) -> int:
         value = str(value)
     if not isinstance(value, int) or (limit.choices and not 0 <= value < len(limit.choices)):
         kind = "one of its words" if limit.choices else "a whole number"
-        raise KnobError(f"{name} must be {kind}, not {value!r}.", f"It takes {bounds}.")
+        raise KnobError(f"{name}: {value!r} is not {kind}.", f"It takes {bounds}.")
     if value > ceiling:
         typed = spoken(name, value) if limit.choices else str(value)
         message = f"{name} {typed} is above its ceiling {spoken(name, ceiling)}."

@@ -114,10 +114,10 @@ def test_an_endless_rate_is_told_as_what_it_means_here(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("96.5", "a whole number or a curve is expected"),
+        ("96.5", "it must be a whole number or a curve"),
         ("nan", "is not a load"),
-        ("1e9", "at most 1,000,000 is expected"),
-        ("recorded x0", "more than 0 is expected"),
+        ("1e9", "it must be at most 1,000,000"),
+        ("recorded x0", "it must be more than 0"),
         ("recorded xnan", "is not a load"),
     ],
 )

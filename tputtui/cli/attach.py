@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tputtui.cli.bench import duration_of
 from tputtui.cli.main import BUG, INTERRUPTED, screen_failed
+from tputtui.cli.page import Page
 from tputtui.cli.settings import THEMES
 
 if TYPE_CHECKING:
@@ -78,13 +79,12 @@ def run(words: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `attach`."""
-    made = argparse.ArgumentParser(
+    made = Page(
+        example="tputtui attach gpu1:8000 gpu2:8000",
         prog="tputtui attach",
         usage="tputtui attach [URL …] [options]",
         description="Watch servers that run elsewhere (vLLM, SGLang, TGI) through their /metrics.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = made.add_argument
     add("url", metavar="URL", nargs="*", help="1 to 64 servers; without one, list what serves here")
@@ -102,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     add("--for", dest="duration", metavar="TIME", default="",
         help="no screen: watch for so long, and print")  # fmt: skip
     add("--format", choices=_FORMATS, default="table", help="what --for prints (default table)")
-    add("--theme", default="dark", choices=THEMES)
+    add("--theme", default="dark", choices=THEMES, metavar="NAME", help=", ".join(THEMES))
     return made
 
 

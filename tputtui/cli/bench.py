@@ -12,6 +12,7 @@ from tputtui.cli.asked import asked_of
 from tputtui.cli.headless import Headless
 from tputtui.cli.main import INTERRUPTED
 from tputtui.cli.options import add_settings, new_file, parsed
+from tputtui.cli.page import Page
 
 if TYPE_CHECKING:
     from tputtui.experiments.measuring import Measuring
@@ -47,13 +48,12 @@ def run(words: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `bench`."""
-    made = argparse.ArgumentParser(
+    made = Page(
+        example="tputtui bench MODEL --load 8/s --goal ttft_p99=500ms",
         prog="tputtui bench",
         usage="tputtui bench [MODEL] [options] [any vLLM engine flag]",
         description="Boot, load, settle, measure, and print what was measured.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = made.add_argument
     add("--duration", default="60s", metavar="TIME", help="how long to measure, once settled "

@@ -11,6 +11,7 @@ from tputtui.cli.asked import asked_of
 from tputtui.cli.bench import duration_of
 from tputtui.cli.main import INTERRUPTED
 from tputtui.cli.options import add_settings, new_file, parsed
+from tputtui.cli.page import Page
 
 if TYPE_CHECKING:
     from tputtui.engine.protocol import EngineFacts
@@ -50,14 +51,13 @@ def run(words: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `calibrate`."""
-    made = argparse.ArgumentParser(
+    made = Page(
+        example="tputtui calibrate MODEL -o gpu.yaml",
         prog="tputtui calibrate",
         usage="tputtui calibrate [MODEL] [options] [any vLLM engine flag]",
         description="Measure what steps of an engine cost on this machine, and write it down for "
         "simulations of it elsewhere.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = made.add_argument
     add("-o", "--output", metavar="FILE", help="write it there instead of to stdout")

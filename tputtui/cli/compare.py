@@ -7,6 +7,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from tputtui.cli.page import Page
 from tputtui.cli.replay import session_file
 
 if TYPE_CHECKING:
@@ -32,12 +33,12 @@ def run(words: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `compare`."""
-    made = argparse.ArgumentParser(
+    made = Page(
+        example="tputtui compare before.jsonl.zst after.jsonl.zst",
         prog="tputtui compare",
         description="B against A: the last setting measured in each run, or the ones given. "
         "All intervals together hold with 95 %. Two runs are two times of day: what drifts "
         "between them is in the difference.",
-        allow_abbrev=False,
     )
     made.add_argument("a", metavar="A", help="a session log, or `last`")
     made.add_argument("b", metavar="B", help="likewise; may be the same, with another setting")

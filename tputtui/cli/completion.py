@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
+from tputtui.cli.page import Page
+
 __all__ = ["complete", "parser", "run"]
 
 _SHELLS = ("bash", "zsh", "fish")
@@ -34,12 +36,11 @@ def run(words: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `completion`."""
-    made = argparse.ArgumentParser(
+    made = Page(
+        example="tputtui completion bash >> ~/.bashrc",
         prog="tputtui completion",
         description="Prints what a shell has to be told.",
         epilog="\n".join(_HOW.values()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     made.add_argument("shell", choices=_SHELLS)
     return made

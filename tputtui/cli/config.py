@@ -7,6 +7,7 @@ import json
 
 from tputtui.cli.asked import CommandLine, asked_of, profile_settings
 from tputtui.cli.options import add_settings, parsed
+from tputtui.cli.page import Page
 from tputtui.cli.settings import OPTIONS
 
 __all__ = ["parser", "run"]
@@ -15,7 +16,7 @@ _TEMPLATE = """\
 # tputtui's settings. A flag wins over the environment (TPUTTUI_…), that over a profile, that over
 # this file. `tputtui config show` lists what is in force and where it comes from.
 
-# theme: dark                      # dark, light, terminal, terminal-light
+# theme: dark                      # dark, light, nord, gruvbox, colour-blind, terminal
 # goal: ttft_p99=500ms,tpot_p99=50ms
 # guard: kv=0.97
 # price_per_hour: 2.50
@@ -52,19 +53,22 @@ def run(words: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `config`."""
-    made = argparse.ArgumentParser(prog="tputtui config", allow_abbrev=False,
-                                   description="The person's settings.")  # fmt: skip
+    made = Page(prog="tputtui config", example="tputtui config show", description="Your settings.")
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     show = commands.add_parser(
         "show",
-        allow_abbrev=False,
+        example="tputtui config show MODEL --load 8/s",
         usage="tputtui config show [MODEL] [any flag of a run] [--format table|json]",
         help="every setting in force with its source: flag > environment > profile > config",
     )
     add_settings(show)
     show.add_argument("--format", choices=("table", "json"), default="table")
-    commands.add_parser("path", help="where the file is")
-    commands.add_parser("init", help="write a file to start from; an existing one is kept")
+    commands.add_parser("path", example="tputtui config path", help="where the file is")
+    commands.add_parser(
+        "init",
+        example="tputtui config init",
+        help="write a file to start from; an existing one is kept",
+    )
     return made
 
 

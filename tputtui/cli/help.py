@@ -7,6 +7,8 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable
 
+from tputtui.cli.page import WIDTH, Page, fitted_page
+
 __all__ = ["TOPICS", "parser", "run"]
 
 
@@ -24,7 +26,7 @@ def run(words: list[str]) -> int:
         hint = nearest(options.topic, TOPICS) or f"Topics: {', '.join(TOPICS)}."
         raise UsageError(f"There is no topic called {options.topic!r}.", hint)
     summary, text = TOPICS[options.topic]
-    page = f"{options.topic}: {summary}\n\n{text()}\n"
+    page = fitted_page(f"{options.topic}: {summary}\n\n{text()}\n")
     if sys.stdout.isatty():
         import pydoc
 
@@ -36,7 +38,7 @@ def run(words: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `help`."""
-    made = argparse.ArgumentParser(prog="tputtui help", allow_abbrev=False)
+    made = Page(prog="tputtui help", example="tputtui help load")
     made.add_argument("topic", metavar="TOPIC", nargs="?", help=", ".join(TOPICS))
     return made
 
@@ -50,7 +52,7 @@ def _rows(rows: Iterable[tuple[str, str]], indent: int) -> str:
             head = ""
         lines += textwrap.wrap(
             " ".join(text.split()),
-            88,
+            WIDTH,
             initial_indent=f"{head:<{indent}}",
             subsequent_indent=" " * indent,
             break_on_hyphens=False,
@@ -134,7 +136,7 @@ def _tune() -> str:
         tputtui tune PROFILE --goal ttft_p99=500ms,tpot_p99=50ms --budget 10min > tuned.yaml
 
         Every trial begins on an empty engine, with the prefix cache reset, and serves the same
-        requests; it ends as soon as it is surely below the best or surely misses a goal. The best
+        requests; it stops early once it is clearly below the best or misses a goal. The best
         is measured again in between, and in the end compared with the start in pairs, on other
         requests. Where nothing beats the start beyond noise, the start comes out.
 
@@ -199,7 +201,7 @@ def _simulate() -> str:
         "Figures of a simulation are marked wherever they stand, and verify nothing. Without a "
         "calibration they are a roofline: tell sizes of machines apart by them, not percents."
     )
-    tail = textwrap.fill(tail, 90)
+    tail = textwrap.fill(tail, WIDTH)
     return f"{_rows(uses, 8)}\n\ndevices:\n{_rows(devices, 14)}\n\n{tail}"
 
 
@@ -217,7 +219,7 @@ def _servers() -> str:
 def _exit_codes() -> str:
     return _rows(
         [
-            ("0", "done; goals met, or none asked for; left by the person"),
+            ("0", "done; goals met, or none asked for; ended by the user"),
             ("1", "bench: a goal missed or unresolved, or nothing served. verify: worse than "
              "tuned, or a goal missed. tune: no setting met the goals. attach --for: a server told "
              "no figures. profiles diff: something differs"),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tputtui.cli.page import Page
 from tputtui.redact import conceal, redacted, secrets_of
 
 if TYPE_CHECKING:
@@ -24,19 +25,30 @@ def run(words: list[str]) -> int:
     return code
 
 
+_EXAMPLES = {
+    "list": "",
+    "show": "chat",
+    "diff": "chat tuned.yaml",
+    "validate": "tuned.yaml",
+    "export": "tuned.yaml --format command",
+    "schema": "> profile.schema.json",
+}
+
+
 def parser() -> argparse.ArgumentParser:
     """The flags of `profiles`."""
     from tputtui.export import FORMATS
 
-    made = argparse.ArgumentParser(
+    made = Page(
+        example="tputtui profiles show chat",
         prog="tputtui profiles",
         description="Profiles: by name (your own before those that come with it), or a file.",
-        allow_abbrev=False,
     )
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, summary: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        example = f"tputtui profiles {name} {_EXAMPLES[name]}".rstrip()
+        return commands.add_parser(name, example=example, help=summary, description=summary)
 
     listed = add("list", "every profile that has a name")
     listed.add_argument("--format", choices=("table", "json"), default="table")

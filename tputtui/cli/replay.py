@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from tputtui.cli.main import BUG, INTERRUPTED, screen_failed
+from tputtui.cli.page import Page
 from tputtui.cli.settings import THEMES
 
 __all__ = ["parser", "run", "session_file"]
@@ -44,16 +45,17 @@ def run(words: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `replay`."""
-    made = argparse.ArgumentParser(
+    made = Page(
+        example="tputtui replay last --speed 4",
         prog="tputtui replay",
         description="A recorded run on the same screen: space plays, ± speed, ← → seek, , . marks.",
-        allow_abbrev=False,
     )
     made.add_argument("file", metavar="FILE", nargs="?", default="last",
                       help="a session log; without, or `last`: the newest")  # fmt: skip
     made.add_argument("--at", metavar="TIME", help="begin there: 3:12")
     made.add_argument("--speed", type=float, help="seconds of the run in one: 0.25 … 64")
-    made.add_argument("--theme", default="dark", choices=THEMES)
+    made.add_argument("--theme", default="dark", choices=THEMES, metavar="NAME",
+                      help=", ".join(THEMES))  # fmt: skip
     return made
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
+from tputtui.cli.page import Page
 from tputtui.cli.replay import session_file
 
 __all__ = ["parser", "run"]
@@ -28,7 +30,11 @@ def run(words: list[str]) -> int:
         raise UsageError(
             f"{output}: HTML or Markdown?", "End it in .html or .md, or give --format."
         )
-    text = (html if format == "html" else markdown)(read_log(session_file(options.file)))
+    log = session_file(options.file)
+    if output is None and format == "html" and sys.stdout.isatty():
+        # Nobody reads HTML on a terminal.
+        output = f"{log.name.partition('.')[0]}.html"
+    text = (html if format == "html" else markdown)(read_log(log))
     if output is None:
         print(text, end="")
     else:
@@ -38,15 +44,16 @@ def run(words: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `report`."""
-    made = argparse.ArgumentParser(
+    made = Page(
+        example="tputtui report last -o page.html",
         prog="tputtui report",
         description="A recorded run as a page for a change ticket: settings, verdicts, charts with "
         "marks, the profile at the end. It loads nothing from anywhere.",
-        allow_abbrev=False,
     )
     made.add_argument("file", metavar="FILE", nargs="?", default="last",
                       help="a session log; without, or `last`: the newest")  # fmt: skip
-    made.add_argument("-o", "--output", metavar="FILE", help="instead of stdout: .html or .md")
+    made.add_argument("-o", "--output", metavar="FILE", help=".html or .md; without: a file named "
+                      "as the log on a terminal, else stdout")  # fmt: skip
     made.add_argument("--format", choices=("html", "md"), help="default html, or as FILE ends")
     made.add_argument("--force", action="store_true", help="write over an existing file")
     return made

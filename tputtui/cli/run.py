@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tputtui.cli.asked import CommandLine, asked_of, exporter_of
 from tputtui.cli.main import INTERRUPTED
 from tputtui.cli.options import add_settings, parsed
+from tputtui.cli.page import Page
 from tputtui.engine.memory import uncollected
 from tputtui.redact import redacted
 
@@ -87,13 +88,12 @@ def parser() -> argparse.ArgumentParser:
     from tputtui.engine.models import shapes
 
     commands = "\n".join(f"  {word:<11} {what}" for word, what in COMMANDS.items())
-    made = argparse.ArgumentParser(
+    made = Page(
+        example="tputtui MODEL --load 8/s --goal ttft_p99=500ms",
         prog="tputtui",
         usage="tputtui [MODEL] [options] [any vLLM engine flag]\n       tputtui COMMAND …",
         description=_DESCRIPTION.format(shapes=", ".join(shapes())),
         epilog=_EPILOG.format(commands=commands),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     made.add_argument("-V", "--version", action="store_true", help="print the version")
     add_settings(made)

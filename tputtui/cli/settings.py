@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 __all__ = ["OPTIONS", "THEMES", "Option", "Value", "resolved"]
 
-THEMES = ("dark", "light", "terminal", "terminal-light")
+THEMES = ("dark", "light", "nord", "gruvbox", "colour-blind", "terminal", "terminal-light")
 
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("", "0", "false", "no", "off")
@@ -99,7 +99,7 @@ OPTIONS = (
     Option("metrics_port", "PORT", "serve the figures to Prometheus on this port"),
     Option("metrics_host", "ADDRESS", "where to listen for Prometheus", default="127.0.0.1"),
     Option("record", "", "write a session log, to replay and to report from", default="on"),
-    Option("theme", "NAME", "dark, light, terminal or terminal-light", default="dark"),
+    Option("theme", "NAME", ", ".join(THEMES), default="dark"),
     Option("save_dir", "FOLDER", "where `s` saves profiles", default="."),
 )  # fmt: skip
 """Every setting, in the order that --help shows them."""

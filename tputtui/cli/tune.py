@@ -11,6 +11,7 @@ from tputtui.cli.bench import add_virtual, duration_of
 from tputtui.cli.headless import Headless
 from tputtui.cli.main import INTERRUPTED
 from tputtui.cli.options import add_settings, new_file, parsed
+from tputtui.cli.page import Page
 
 if TYPE_CHECKING:
     from tputtui.experiments.tuner.plan import Plan
@@ -58,13 +59,12 @@ def run(words: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `tune`."""
-    made = argparse.ArgumentParser(
+    made = Page(
+        example="tputtui tune chat --goal ttft_p99=500ms,tpot_p99=50ms > tuned.yaml",
         prog="tputtui tune",
         usage="tputtui tune PROFILE [options] [any vLLM engine flag]",
         description="Search for the best setting under a profile's load, on one warm engine.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = made.add_argument
     add("profile", metavar="PROFILE", help="a name or a file: engine, load, goals, start setting")
@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
         "its evidence (default 30s)")  # fmt: skip
     add("--verify", action="store_true", help="boot with exactly its values, and measure again")
     add("--resume", nargs="?", const="", metavar="LOG", help="go on from the trials of a run that "
-        "was broken off: the newest, or this session log")  # fmt: skip
+        "was stopped early: the newest, or this session log")  # fmt: skip
     add("-o", "--output", metavar="FILE", help="write the profile there instead of to stdout")
     add("--anyway", action="store_true", help="also beside requests of other people at a server")
     add("--quiet", action="store_true", help="no progress on stderr")

@@ -14,6 +14,7 @@ from tputtui.cli.bench import duration_of
 from tputtui.cli.headless import Headless
 from tputtui.cli.main import INTERRUPTED
 from tputtui.cli.options import add_settings
+from tputtui.cli.page import Page
 
 if TYPE_CHECKING:
     from tputtui.headless.running import Interrupted
@@ -58,13 +59,12 @@ def run(words: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `verify`."""
-    made = argparse.ArgumentParser(
+    made = Page(
+        example="tputtui verify tuned.yaml",
         prog="tputtui verify",
         description="Boot with exactly a profile's values as ceilings, measure under the same "
         "load, and write both sets of figures and their difference into the profile.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = made.add_argument
     add("profile", metavar="PROFILE", help="a name or a file; its comments stay")

@@ -211,7 +211,7 @@ def _whole(argument: Argument, text: str) -> EngineValue:
         return value
     words = "".join(f" or {word}" for word in argument.choices)
     raise UsageError(
-        f"{argument.name} is a whole number, and {text!r} is none.",
+        f"{argument.name}: {text!r} is not a whole number.",
         f"Such as 256, 4k (4,000) or 4K (4,096){words}.",
     )
 
@@ -222,7 +222,7 @@ def _number(argument: Argument, text: str) -> int | float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise UsageError(f"{argument.name} is a number, and {text!r} is none.", "Such as 0.9.")
+        raise UsageError(f"{argument.name}: {text!r} is not a number.", "Such as 0.9.")
     return int(text) if re.fullmatch(r"-?\d+", text, re.ASCII) else number
 
 
@@ -263,7 +263,7 @@ def _json(argument: Argument, text: str) -> EngineValue:
             f"{argument.name}: not readable as JSON{where}.", 'Such as {"key": 1} or [1, 2].'
         ) from None
     if isinstance(value, list) and any(isinstance(item, dict | list | None) for item in value):
-        raise UsageError(f"{argument.name}: a list of plain values is expected.", "Such as [1, 2].")
+        raise UsageError(f"{argument.name} takes a list of plain values.", "Such as [1, 2].")
     return value  # type: ignore[no-any-return]
 
 

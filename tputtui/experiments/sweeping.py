@@ -15,6 +15,7 @@ from tputtui.experiments.leg import LegWatch
 from tputtui.experiments.sweep import Sweep
 from tputtui.frame import Frame, SweepState
 from tputtui.frame.points import MIN_REQUESTS, MIN_WINDOW_S, ended
+from tputtui.load.notation import describe_arrivals
 from tputtui.load.workload import ClosedLoop, Recorded, Workload, level_of, with_level
 from tputtui.measure.frontier import Point
 from tputtui.measure.recorder import Recorder
@@ -46,6 +47,7 @@ class Sweeping:
         self._note = "starting"
         self._ended = False
         self._watch = LegWatch(now_s)
+        self._left_s = _LONGEST_S
 
     @property
     def warm(self) -> bool:
@@ -74,7 +76,9 @@ class Sweeping:
     @property
     def state(self) -> SweepState:
         """How far the sweep is."""
-        return SweepState(self._level(), len(self._sweep.levels), self._note)
+        level, load = self._level(), self.load
+        named = describe_arrivals(load.arrivals) if load is not None else ""
+        return SweepState(level, len(self._sweep.levels), self._note, named, self._left_s)
 
     def stop(self, note: str) -> SweepState:
         """End the sweep early, for the reason in `note`; its last state."""
@@ -86,6 +90,7 @@ class Sweeping:
         if level is None:
             return False
         was_warm = self.warm
+        self._left_s = max(0.0, _LONGEST_S - (frame.t_s - self._asked_s))
         self._watch.follow(frame, recorder)
         if self._watch.ended_s < math.inf:
             # Neither this level nor another one can be measured any more.
@@ -109,6 +114,7 @@ class Sweeping:
         self._sweep.tell(level, tokens_per_s, e2e_s, saturated and not self._whole)
         self._asked_s = frame.t_s
         self._watch = LegWatch(frame.t_s)
+        self._left_s = _LONGEST_S
         self._note = self._sweep.reason if self._sweep.done else "starting"
         return True
 

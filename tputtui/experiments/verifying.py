@@ -109,12 +109,17 @@ class Verifying:
     @property
     def state(self) -> CompareState:
         """How far the comparison is."""
-        return CompareState("", 0, self._note, self._over, self._differences, self.title)
+        left_s = math.nan
+        if self._measuring.stage is Stage.MEASURING and not self._over:
+            left_s = max(0.0, self._measuring.duration_s - self._measuring.measured_s)
+        return CompareState(
+            "", 0, self._note, self._over, self._differences, self.title, left_s=left_s
+        )
 
     def stop(self, why: str) -> None:
         """End the comparison early, if it is not over."""
         if not self._over:
-            self._end(f"Broken off. {why}")
+            self._end(f"Stopped early. {why}")
 
     def is_of(self, engine: EngineSpec, knobs: Knobs | None, load: Workload) -> bool:
         """Whether the result is about this setting."""
@@ -190,7 +195,7 @@ class Verifying:
             names = ", ".join(f"{row.metric.label} {row.change:+.1%}" for row in better)
             return f"Verified: booted with exactly these values, better in {names}. s saves it."
         return (
-            "Verified: booted with exactly these values, no figure is apart from the tuned one by "
+            "Verified: booted with exactly these values, no figure differs from the tuned one by "
             f"more than this machine drifts{self._drift()}. s saves it."
         )
 

@@ -17,6 +17,7 @@ from tputtui.load.workload import Workload
 from tputtui.measure.attainment import Goodput
 from tputtui.measure.binding import Binding
 from tputtui.measure.frontier import Point
+from tputtui.measure.histogram import Histogram
 from tputtui.measure.samples import Accounting, EngineLoad, Mark, above
 from tputtui.measure.series import Series
 from tputtui.measure.verdict import Difference
@@ -69,6 +70,8 @@ class Frame:
     """The last sample of GPUs and host; None without a sampler."""
     marks: tuple[Mark, ...]
     """Newest last."""
+    spread: tuple[Histogram, ...] = ()
+    """How the latencies of the newest requests in `window` are spread."""
     others: int = 0
     """Requests of other people under way, at a server that tells."""
     engines: tuple[EngineLoad, ...] = ()
@@ -121,6 +124,10 @@ class SweepState:
     """How many levels have been measured."""
     note: str
     """What it is waiting for, or why it ended."""
+    named: str = ""
+    """The level in words: 34 in flight."""
+    left_s: float = math.nan
+    """Seconds left at most for this level; NaN where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from tputtui.knobs import Knobs
 from tputtui.measure.attainment import goodput
 from tputtui.measure.binding import Binding, binding, in_common
 from tputtui.measure.energy import EnergyMeter, cost_per_mtok
+from tputtui.measure.histogram import Histogram, histograms
 from tputtui.measure.history import History
 from tputtui.measure.phase import phase_of
 from tputtui.measure.recorder import ENDED, Recorder
@@ -25,7 +26,7 @@ from tputtui.measure.samples import STEP, Accounting, above
 from tputtui.measure.window import SPAN_S, Phase, Settling, Window, figures, latencies
 from tputtui.profile import Profile
 
-__all__ = ["Observer"]
+__all__ = ["Observer", "busy_shares"]
 
 _NOW_S = 1.0
 _BINDING_S = 10.0
@@ -50,6 +51,7 @@ class Observer:
         self._energy = EnergyMeter()
         self._slow_s = -math.inf
         self._latencies = latencies(recorder, 0.0, 0.0)
+        self._spread: tuple[Histogram, ...] = ()
         self._goodput = goodput(recorder, (), 0.0, 0.0)
         self._phase = Phase.IDLE
         self._binding: Binding | None = None
@@ -85,7 +87,7 @@ class Observer:
         """How everything stands at `now_s`."""
         if not self.history.buckets and status.facts is None:
             self.history.begin(now_s)
-        self.history.advance(self._recorder, now_s)
+        self.history.advance(self._recorder, now_s, busy_shares(hardware))
         until_s = _until(now_s, status)
         moving = self._follow_load(now_s)
         window = self._window(until_s, status, self._recorder.accounting, asked)
@@ -133,6 +135,7 @@ class Observer:
             wanted=recorder.wanted,
             hardware=hardware,
             marks=tuple(recorder.marks),
+            spread=self._spread,
             others=recorder.others,
             engines=recorder.engines,
             stops=recorder.stops,
@@ -179,6 +182,7 @@ class Observer:
     def _look_closely(self, window: Window, profile: Profile) -> None:
         recorder = self._recorder
         self._latencies = latencies(recorder, window.start_s, window.end_s)
+        self._spread = histograms(recorder, window.start_s, window.end_s)
         self._goodput = goodput(recorder, profile.goals, window.start_s, window.end_s)
 
     def _phased(self, window: Window, status: Status, moving: bool) -> Phase:
@@ -228,6 +232,15 @@ class Observer:
         known = [joules for joules in counters if joules is not None]
         if known and len(known) == len(counters):
             self._energy.add(hardware.gpu_t_s, sum(known))
+
+
+def busy_shares(hardware: HardwareSample | None) -> tuple[float, float]:
+    """Busy shares of the host and of the GPUs that the engine sees; NaN where one is not known."""
+    if hardware is None:
+        return math.nan, math.nan
+    cpu = hardware.host.cpu_frac if hardware.host else None
+    gpus = [gpu.util_frac for gpu in hardware.gpus if gpu.visible and gpu.util_frac is not None]
+    return math.nan if cpu is None else cpu, sum(gpus) / len(gpus) if gpus else math.nan
 
 
 def _until(now_s: float, status: Status) -> float:

@@ -233,8 +233,8 @@ def reason(error: Exception) -> str:
     what = str(error).partition(" - at")[0].rstrip(".")
     if bound := re.fullmatch(r"Expected `(?:int|float)` (>=|<=|>|<) ([-\d.e+]+)", what):
         words = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
-        return f"{words[bound[1]]} {float(bound[2]):,.15g} is expected"
+        return f"it must be {words[bound[1]]} {float(bound[2]):,.15g}"
     if wrong := re.fullmatch(r"Expected `(int|float)( \| object)?`, got `\w+`", what):
         kind = "a whole number" if wrong[1] == "int" else "a number"
-        return f"{kind}{' or a curve' if wrong[2] else ''} is expected"
+        return f"it must be {kind}{' or a curve' if wrong[2] else ''}"
     return what[:1].lower() + what[1:]

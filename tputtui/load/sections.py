@@ -94,7 +94,7 @@ FIELDS = (
         ("histogram", "hist:1-50=3,51-200=1"),
     )),
     Field("pairs", "joint lengths", "--length-pairs", (
-        ("drawn apart", "none"),
+        ("independent", "none"),
         ("pairs", "100/50=3,800/100=1"),
     )),
     Field("prefix", "shared prefix", "--prefix", (
@@ -156,7 +156,7 @@ def form_of(name: str, text: str) -> str:
     """
     value = _PARSERS[name](text)
     if value is None:
-        return {"pairs": "drawn apart", "sessions": "single requests", "prompt": "",
+        return {"pairs": "independent", "sessions": "single requests", "prompt": "",
                 "output": ""}.get(name, "none")  # fmt: skip
     if name == "pairs":
         return "pairs"

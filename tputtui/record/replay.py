@@ -15,7 +15,7 @@ from tputtui.engine.protocol import State
 from tputtui.errors import UsageError
 from tputtui.experiments.tuner.plan import Plan
 from tputtui.frame import Frame, Tried
-from tputtui.frame.observer import Observer
+from tputtui.frame.observer import Observer, busy_shares
 from tputtui.knobs import Knobs
 from tputtui.measure.history import History
 from tputtui.measure.samples import Mark
@@ -202,7 +202,7 @@ class Replay:
             if moment.status.facts is None:
                 history.begin(moment.t_s)
             recorder.accounting = moment.accounting
-            history.advance(recorder, moment.t_s)
+            history.advance(recorder, moment.t_s, busy_shares(moment.kept["hardware"]))
         return history
 
     def _show_history(self, now_s: float) -> None:

@@ -272,7 +272,7 @@ def _experiment(compare: CompareState) -> str:
         if row.judgement is not Verdict.OPEN
     ]
     named = f", {compare.named}" if compare.named else ""
-    note = compare.note if compare.done else f"broken off at {compare.note}"
+    note = compare.note if compare.done else f"stopped early at {compare.note}"
     return f"{compare.title}{named}: {note}" + (f" ({'; '.join(clear)})" if clear else "")
 
 

@@ -135,7 +135,7 @@ class ExperimentSteering:
         self._helm.grant(first)
         return f"A/B: {differing(other.knobs, present.knobs)}. Any change breaks it off."
 
-    def stop(self, why: str = "Stopped.") -> None:
+    def stop(self, why: str = "Ended by the user.") -> None:
         """End the experiment under way for the reason `why`, a sentence, and put everything back.
 
         Its results stay. Raises KnobError while no engine is up.

@@ -27,6 +27,7 @@ from tputtui.ui.board import Board
 from tputtui.ui.commands import commands
 from tputtui.ui.keys import listed_of
 from tputtui.ui.log_tail import LogTail
+from tputtui.ui.screens.choose import Choice, Choose
 from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.screens.dialog import Dialog
 from tputtui.ui.screens.help import HelpScreen
@@ -37,6 +38,8 @@ from tputtui.ui.terminal_app import TerminalApp
 __all__ = ["TputApp"]
 
 _TICK_S = 0.25
+_MANY = 100
+"""So many requests in flight are not aborted by one key."""
 
 
 class TputApp(TerminalApp):
@@ -248,8 +251,17 @@ class TputApp(TerminalApp):
         self._try(self.session.steer.load.toggle)
 
     def action_stop_load(self) -> None:
-        """Abort what is in flight."""
-        self._try(self.session.steer.load.stop)
+        """Abort what is in flight; ask first where that is much."""
+        in_flight = self.session.latest.accounting.in_flight
+        if in_flight < _MANY:
+            self._try(self.session.steer.load.stop)
+            return
+        sentences = [
+            f"{in_flight:,} requests are in flight: all of them end here, as aborted.",
+            "Space holds the load instead, and lets them finish.",
+        ]
+        act = partial(self._try, self.session.steer.load.stop)
+        self.push_screen(Confirm("stop the load", sentences, "aborts them", act))
 
     def action_scale_load(self, direction: int) -> None:
         """Raise the load by a quarter, or lower it by a fifth."""
@@ -357,6 +369,43 @@ class TputApp(TerminalApp):
 
         self.push_screen(FrontierScreen(self.session))
 
+    def action_command(self) -> None:
+        """Ask for a line that sets a limit, the load, goals or the guard."""
+        from tputtui.ui.command_line import EXAMPLES, carry_out
+
+        def use(texts: list[str]) -> None:
+            try:
+                message = carry_out(self.session, texts[0])
+            except CeilingError as refusal:
+                # Once the dialog has closed.
+                self.call_later(self._offer_boot, refusal)
+                return
+            if message:
+                self.notify(message, timeout=3)
+            self._board.redraw()
+
+        self.push_screen(Dialog("command", [("", "")], EXAMPLES, use))
+
+    def action_copy(self) -> None:
+        """Ask what to copy: a value, the command, the changes."""
+        from tputtui.ui.copied import copies
+
+        def copy(what: str, make: Callable[[], str]) -> None:
+            try:
+                text = make()
+            except TputError as refusal:
+                self.notify(refusal.hint, title=refusal.message, severity="warning", timeout=6)
+                return
+            if not text:
+                self.notify(f"There is no {what} yet.", severity="warning", timeout=4)
+                return
+            self.copy_to_clipboard(text)
+            self.notify(text.partition("\n")[0][:60], title=f"Copied: {what}", timeout=4)
+
+        makes = copies(self.session, self._board.selected)
+        choices = [Choice(key, what, partial(copy, what, make)) for key, what, make in makes]
+        self.push_screen(Choose("copy to the clipboard", choices))
+
     # -- the rest --------------------------------------------------------------------------
 
     def action_save(self) -> None:
@@ -408,7 +457,7 @@ class TputApp(TerminalApp):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Everything that has a key, and the themes."""
-        return commands(self)
+        return commands(self, self._keys)
 
     def zoom(self, number: int) -> None:
         """Show one panel over the whole screen, or the board again."""

@@ -34,7 +34,7 @@ _MEANINGS = (
      "it by another route."),
     ("● live", "figures are of now. ◌ asleep: put to sleep by its owner."),
     ("↻ restarted", "within the last minute; │ on the charts."),
-    ("‖ stale", "no figures for three periods: what is shown is of before."),
+    ("‖ stale", "no figures for three periods: what is shown is old."),
     ("✖ down", "no figures yet, and why. … connecting: none yet."),
     ("⇄ mixed", "several servers take turns at this address (a load balancer): their counters are "
      "not one counter. Attach to each of them."),

@@ -9,23 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from textual import events, on
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal
 from textual.content import Content
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Footer
 
 from tputtui.engine.protocol import State
+from tputtui.errors import TputError
 from tputtui.frame import Frame
 from tputtui.knobs import KNOBS
 from tputtui.text.format import clock
 from tputtui.ui.canvas import Canvas
-from tputtui.ui.cursor import Page, Trail
+from tputtui.ui.chart import page_of
+from tputtui.ui.cursor import Trail
+from tputtui.ui.key_line import Key, KeyLine
 from tputtui.ui.lean import LeanCompositor
 from tputtui.ui.log_tail import LogTail
+from tputtui.ui.panel import Panel
 from tputtui.ui.panels.batch import batch
 from tputtui.ui.panels.boot import boot, trouble
 from tputtui.ui.panels.changes import changes, changes_caption
@@ -33,6 +36,7 @@ from tputtui.ui.panels.header import header
 from tputtui.ui.panels.latency import latency, window_caption
 from tputtui.ui.panels.limits import limit_at, limits, limits_caption
 from tputtui.ui.panels.machine import machine
+from tputtui.ui.panels.standing import noteworthy, standing
 from tputtui.ui.panels.throughput import throughput
 from tputtui.ui.rows import Row
 from tputtui.ui.watched import Watched
@@ -40,69 +44,20 @@ from tputtui.ui.watched import Watched
 __all__ = ["Board"]
 
 
+_TALL = 36
+"""Rows of a screen that counts as tall, as in `Board.VERTICAL_BREAKPOINTS`."""
+
 Painters = dict[str, Callable[[int, int], list[Row]]]
 """Name of a panel to the function that draws it in a width and a height."""
-
-
-class Panel(Canvas):
-    """A canvas that posts which of its cells was clicked, and which column is pointed at."""
-
-    class Clicked(Message):
-        """A cell of a panel was clicked; `twice` when it was clicked already."""
-
-        def __init__(self, panel: Panel, x: int, y: int, twice: bool) -> None:
-            super().__init__()
-            self.panel = panel
-            self.x = x
-            self.y = y
-            self.twice = twice
-
-    class Pointed(Message):
-        """The pointer is over column `x` of a panel's charts; None: over none of them."""
-
-        def __init__(self, panel: Panel, x: int | None) -> None:
-            super().__init__()
-            self.panel = panel
-            self.x = x
-
-        def can_replace(self, message: Message) -> bool:
-            """Of many moves in a row only the last one counts."""
-            return isinstance(message, Panel.Pointed) and message.panel is self.panel
-
-    _pointed_x: int | None = None
-
-    def on_mouse_move(self, event: events.MouseMove) -> None:
-        """Post the column, if it is another one."""
-        offset = event.get_content_offset(self)
-        self._point(offset.x if offset is not None and self._charted(offset.y) else None)
-
-    def on_leave(self) -> None:
-        """Post that the pointer has gone."""
-        self._point(None)
-
-    def _point(self, x: int | None) -> None:
-        if x != self._pointed_x:
-            self._pointed_x = x
-            self.post_message(self.Pointed(self, x))
-
-    def _charted(self, y: int) -> bool:
-        """Whether row `y` is on the charts or below; their first row is a caption."""
-        rows = self._rows[: y + 2]
-        return any(style in ("chart", "limit") for row in rows for _, style in row)
-
-    def on_click(self, event: events.Click) -> None:
-        """Post the cell."""
-        offset = event.get_content_offset(self)
-        if offset is not None:
-            self.post_message(self.Clicked(self, offset.x, offset.y, event.chain > 1))
 
 
 class Board(Screen[None]):
     """Header, panels, footer."""
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal"), (160, "-wide")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (36, "-tall")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (_TALL, "-tall")]  # noqa: RUF012
     AUTO_FOCUS = ""
+    ALLOW_IN_MAXIMIZED_VIEW = "#keys"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "select(-1)", "pick", key_display="↑↓", id="limit.previous",
                 tooltip="Choose a limit; or click it, twice to type its value"),
@@ -152,7 +107,11 @@ class Board(Screen[None]):
         Binding("f", "app.show_frontier", "plot", show=False, id="frontier",
                 tooltip="Throughput against latency, a point a setting; a sweep fills it in"),
         Binding("x", "app.stop_load", "stop the load", show=False, id="load.stop",
-                tooltip="Stop the load: abort what is in flight, back to request 0"),
+                tooltip="Stop the load: abort what is in flight (it asks if that is much)"),
+        Binding("colon", "app.command", "command", show=False, key_display=":", id="command",
+                tooltip="A line such as max_num_seqs 48, load 8/s, goals ttft_p99=500ms"),
+        Binding("y", "app.copy", "copy", show=False, id="copy",
+                tooltip="Copy a value, the vllm serve command, or a row as Markdown"),
         Binding("s", "app.save", "save", id="save",
                 tooltip="Save limits, load and figures as a profile"),
         Binding("g", "app.show_log", "log", show=False, id="log",
@@ -182,6 +141,16 @@ class Board(Screen[None]):
     ]  # fmt: skip
     PANELS = ("throughput", "batch", "latency", "machine", "limits", "changes")
     CHARTED = PANELS[:2]
+    KEYS: ClassVar[tuple[str, ...]] = (
+        "limit.previous", "limit.less", "limit.type", "undo", "load.toggle", "load.edit",
+        "compare", "tuner", "save",
+    )  # fmt: skip
+    """Names of the keys in the last line; those of `MORE_KEYS` follow where there is room."""
+    MORE_KEYS: ClassVar[tuple[str, ...]] = (
+        "history", "frontier", "goals", "verify", "log", "limit.halve", "load.less", "engine.edit",
+        "guard", "command", "copy", "zoom.1", "cursor.previous", "load.stop", "palette",
+    )  # fmt: skip
+    BOOT_KEYS: ClassVar[tuple[str, ...]] = ("log", "load.edit", "goals", "palette")
     over = False
     """Whether the board shows a run that is over."""
 
@@ -200,11 +169,15 @@ class Board(Screen[None]):
         self._shown: Frame | None = None
         self._figured: Frame | None = None
         self._second = -1
+        self._keys = KeyLine()
+        self._keyed: object = None
+        self._seen: set[TputError] = set()
         # Kept, not queried: a tick may come while Textual is removing the screen.
         self._grid = Container(id="board")
         self._canvases: dict[str, Canvas] = {
             "header": Canvas(id="header"),
             "clock": Canvas(id="clock"),
+            "standing": Canvas(id="standing"),
             "boot": Panel(id="boot"),
             "trouble": Panel(" engine failed ", id="trouble"),
         }
@@ -216,12 +189,13 @@ class Board(Screen[None]):
         with Horizontal(id="top"):
             yield self._canvases["header"]
             yield self._canvases["clock"]
+        yield self._canvases["standing"]
         yield self._canvases["boot"]
         with self._grid:
             yield from (self._canvases[name] for name in self.PANELS)
         yield self._canvases["trouble"]
         yield from self.beneath
-        yield Footer(show_command_palette=False, compact=True)
+        yield self._keys
 
     def on_mount(self) -> None:
         """Show nothing but the boot at first."""
@@ -250,11 +224,15 @@ class Board(Screen[None]):
     def show(self, frame: Frame, *, everything: bool) -> None:
         """Paint `frame`: limits and state always, figures and charts when `everything`."""
         self._shown = frame
-        self._arrange(frame)
+        failed = self._failed_boot(frame)
+        self._arrange(frame, failed)
         painters: Painters = {
             "header": lambda w, h: self._header(frame, w),
             "clock": lambda w, h: [[(f"{clock(frame.elapsed_s):>{w}}", "label")]],
         }
+        if self._canvases["standing"].display:
+            painters["standing"] = lambda w, h: [standing(frame, w, failed)]
+        self._show_keys(frame)
         if self._canvases["boot"].display:
             painters["boot"] = lambda w, h: boot(frame, list(self.tail.lines), w, h, over=self.over)
         else:
@@ -262,12 +240,11 @@ class Board(Screen[None]):
             if everything:
                 self._figured = frame
                 painters |= self._charts(frame) | {
-                    "latency": lambda w, h: latency(frame, w, h),
-                    "machine": lambda w, h: machine(frame, w, h),
                     "changes": lambda w, h: changes(frame, w, h),
                     "trouble": lambda w, h: trouble(frame, w, over=self.over),
                 }
-                self._entitle("latency", window_caption(frame))
+                width = self._canvases["latency"].size.width
+                self._entitle("latency", window_caption(frame, width - 15))
                 width = self._canvases["limits"].size.width
                 self._entitle("limits", limits_caption(frame, width - 14))
                 width = self._canvases["changes"].size.width
@@ -309,6 +286,8 @@ class Board(Screen[None]):
         return {
             "throughput": lambda w, h: throughput(frame, history, w, h, cursor=cursor),
             "batch": lambda w, h: batch(frame, history, w, h, cursor=cursor),
+            "latency": lambda w, h: latency(frame, w, h, history, cursor=cursor),
+            "machine": lambda w, h: machine(frame, w, h, history, cursor=cursor),
         }
 
     def _trail(self, frame: Frame) -> Trail:
@@ -322,8 +301,58 @@ class Board(Screen[None]):
         if self._canvases[name].border_title != title.markup:
             self._canvases[name].border_title = title
 
-    def _arrange(self, frame: Frame) -> None:
+    def _failed_boot(self, frame: Frame) -> str:
+        """Why the last boot failed, in its two sentences; empty once that was acknowledged."""
+        refused = frame.status.refused
+        if self.over or refused is None or refused in self._seen:
+            return ""
+        return f"boot failed: {refused.message} {refused.hint}".strip()
+
+    def _show_keys(self, frame: Frame) -> None:
+        """Paint the last line, if other keys hold than those shown."""
+        zoomed = self.maximized is not None
+        compare = frame.compare
+        comparing = compare is not None and not compare.done
+        state = (frame.serving, frame.status.failure, self._grid.display)
+        facts = (self._keys.size, zoomed, comparing, *state)
+        if facts == self._keyed or not self.is_attached:
+            return
+        self._keyed = facts
+        known = {
+            active.binding.id: active.binding
+            for active in self.active_bindings.values()
+            if active.binding.id
+        }
+        words = {"escape": "board", "compare": "stop A/B" if comparing else "A/B"}
+
+        def keys(*names: str) -> list[Key]:
+            return [
+                Key(
+                    self.app.get_key_display(known[name]),
+                    words.get(name) or known[name].description,
+                    known[name].action,
+                )
+                for name in names
+                if name in known
+            ]
+
+        first = keys(*self.KEYS, *self.MORE_KEYS)
+        if not frame.serving and not self.over:
+            failed = frame.status.failure is not None
+            tried = ("save", "history", "frontier") if self._grid.display else ()
+            first = keys(*(("boot",) if failed else ()), *self.BOOT_KEYS, *tried)
+        elif zoomed:
+            first = [Key("Esc", "board", "put_down"), *keys("zoom.1"), *first]
+        self._keys.show(first, keys("help", "quit"))
+
+    def _arrange(self, frame: Frame, failed: str) -> None:
         """Show the boot until the engine is up, then the board, with a strip once it has failed."""
+        # Where there is little height, the line gives its row up while it has nothing to say.
+        said = self.size.height >= _TALL or noteworthy(frame, failed)
+        if self._canvases["standing"].display != said:
+            self._canvases["standing"].display = said
+            self.set_class(said, "-standing")
+            self.call_after_refresh(self._repaint)
         state = frame.status.state
         # A boot that fails leaves no facts; an engine that dies later leaves its own.
         strip = state is State.FAILED and frame.status.facts is not None
@@ -376,10 +405,11 @@ class Board(Screen[None]):
             if name == self._pointed:
                 self._put_cursor(None)
             return
-        page = Page.of(self.session.history, event.panel.size.width)
-        second = page.second(event.x)
+        history = self.session.history
+        page, gutter = page_of(history, event.panel.size.width)
+        second = page.second(max(0, event.x - gutter))
         marked = self._trail(frame).within(second, second + 2)
-        known = second < self.session.history.total
+        known = history.total - len(history.buckets) <= second < history.total
         self._put_cursor(second if known and marked is None else marked, name)
 
     def action_seek(self, direction: int) -> None:
@@ -396,8 +426,15 @@ class Board(Screen[None]):
             self._put_cursor(max(history.total - len(history.buckets), min(last, second)))
 
     def action_put_down(self) -> None:
-        """Remove the cursor."""
-        self._put_cursor(None)
+        """Bring the board back, acknowledge a failed boot, or remove the cursor."""
+        refused = self._shown.status.refused if self._shown is not None else None
+        if self.maximized is not None:
+            self.action_zoom(self.PANELS.index(self.maximized.id or ""))
+        elif refused is not None and refused not in self._seen:
+            self._seen.add(refused)
+            self._repaint()
+        else:
+            self._put_cursor(None)
 
     def action_zoom(self, number: int) -> None:
         """Show one panel over the whole screen, or the board again."""

@@ -15,7 +15,8 @@ from tputtui.ui.rows import Row, fitted
 __all__ = ["Canvas"]
 
 STYLES = (
-    "text", "label", "muted", "value", "accent", "good", "warn", "bad", "chart", "limit", "mark",
+    "text", "label", "muted", "value", "accent", "good", "warn", "bad", "calm",
+    "chart", "wave", "fill", "limit", "mark",
 )  # fmt: skip
 
 
@@ -34,6 +35,7 @@ class Canvas(Widget):
         self._rows: list[Row] = []
         self._strips: list[Strip] = []
         self._painted: Size | None = None
+        self._restyled = False
         self._looks: dict[str, Style] = {}
         self.border_title = title
 
@@ -43,9 +45,9 @@ class Canvas(Widget):
         rows = [fitted(row, width) for row in rows[:height]]
         rows += [[(" " * width, "text")]] * (height - len(rows))
         old, self._rows = self._rows, rows
-        if self._painted != self.size:
+        if self._restyled or self._painted != self.size:
             self._painted = self.size
-            self._strips = [self._strip(row) for row in rows]
+            self._build()
             self.refresh()
             return
         for y, (before, after) in enumerate(zip(old, rows, strict=True)):
@@ -58,6 +60,8 @@ class Canvas(Widget):
 
     def render_line(self, y: int) -> Strip:
         """The strip of one line; built when it was painted."""
+        if self._restyled:
+            self._build()
         if y < len(self._strips):
             return self._strips[y]
         return Strip.blank(self.size.width, self.visual_style.rich_style)
@@ -65,9 +69,15 @@ class Canvas(Widget):
     def notify_style_update(self) -> None:
         """Look the colours up anew after a theme or a class has changed."""
         super().notify_style_update()
+        # Textual calls this before it has set the new colours of the component classes.
+        self._restyled = True
+        self.refresh()
+
+    def _build(self) -> None:
+        """Make every strip, with the colours of now."""
+        self._restyled = False
         self._looks.clear()
         self._strips = [self._strip(row) for row in self._rows]
-        self.refresh()
 
     def _strip(self, row: Row) -> Strip:
         segments = [Segment(text, self._look(style)) for text, style in row if text]

@@ -1,11 +1,13 @@
-"""The palette: every action that has a key, by name. Main thread."""
+"""The palette: every action that has a key, by name, with the key. Main thread."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from textual.app import SystemCommand
+from textual.binding import Binding
+from textual.keys import format_key
 
 from tputtui.ui.board import Board
 
@@ -14,37 +16,55 @@ if TYPE_CHECKING:
 
 __all__ = ["commands"]
 
+_COMMANDS = (
+    ("undo", "Undo", "take back the last change"),
+    ("redo", "Redo", "do again what was undone"),
+    ("command", "Command", "a line such as max_num_seqs 48, load 8/s"),
+    ("copy", "Copy", "a value, the vllm serve command, a row as Markdown"),
+    ("preempt", "Preempt now", "shrink to max_num_seqs at once"),
+    ("engine.pause", "Pause the engine", "or let it go on"),
+    ("prefix.reset", "Empty the prefix cache", "preempts what runs"),
+    ("load.toggle", "Hold or run the load", "what is in flight finishes"),
+    ("load.stop", "Stop the load", "abort what is in flight"),
+    ("load.edit", "Edit the load", "arrivals and lengths"),
+    ("goals", "Goals", "what to serve requests within"),
+    ("guard", "Guard", "what a change must not break"),
+    ("engine.edit", "Engine arguments", "edit, and boot again"),
+    ("compare", "A/B", "present limits against those before"),
+    ("verify", "Verify boot", "exactly these values as ceilings"),
+    ("verify.served", "As served", "vLLM's own server, over HTTP"),
+    ("tuner", "Tuner", "ask for a goal, get a setting"),
+    ("history", "Settings tried", "sort, jump, pin, diff"),
+    ("frontier", "Frontier", "settings against each other"),
+    ("limit.type", "Type a limit", "its exact value"),
+    ("save", "Save a profile", "limits, load and figures"),
+    ("log", "Engine log", "what vLLM prints"),
+    ("help", "Help", "keys and meanings"),
+)
+"""Name of a binding of the board, what the palette calls it, and what it does."""
 
-def commands(app: TputApp) -> Iterator[SystemCommand]:
-    """What the palette offers."""
-    yield SystemCommand("Undo", "Take back the last change", app.action_undo)
-    yield SystemCommand("Redo", "Do again what was undone", app.action_redo)
-    yield SystemCommand("Preempt now", "Shrink to max_num_seqs at once", app.action_preempt)
-    yield SystemCommand("Pause the engine", "Or let it go on", app.action_toggle_engine)
-    yield SystemCommand(
-        "Empty the prefix cache", "Preempts what runs", app.action_reset_prefix_cache
-    )
-    yield SystemCommand("Hold or run the load", "Space", app.action_toggle_load)
-    yield SystemCommand("Stop the load", "Abort what is in flight", app.action_stop_load)
-    yield SystemCommand("Edit the load", "Arrivals and lengths", app.action_edit_load)
-    yield SystemCommand("Goals", "What to serve requests within", app.action_edit_goals)
-    yield SystemCommand("Guard", "What a change must not break", app.action_edit_guard)
-    yield SystemCommand("Engine arguments", "Edit, and boot again", app.action_edit_engine)
-    yield SystemCommand("A/B", "Present limits against those before", app.action_compare)
-    yield SystemCommand("Verify boot", "Exactly these values as ceilings", app.action_verify)
-    yield SystemCommand("As served", "vLLM's own server, over HTTP", app.action_verify_served)
-    yield SystemCommand("Tuner", "Ask for a goal, get a setting", app.action_show_tuner)
-    yield SystemCommand("Settings tried", "Sort, jump, pin, diff", app.action_show_history)
-    yield SystemCommand("Frontier", "Settings against each other", app.action_show_frontier)
-    yield SystemCommand("Type a limit", "Its exact value", app.action_type)
-    yield SystemCommand("Save a profile", "Limits, load and figures", app.action_save)
-    yield SystemCommand("Engine log", "What vLLM prints", app.action_show_log)
-    yield SystemCommand("Help", "Keys and meanings", app.action_show_help)
-    yield SystemCommand("Theme", "Dark, light, the terminal's own", app.action_change_theme)
+
+def commands(app: TputApp, keys: Mapping[str, str]) -> Iterator[SystemCommand]:
+    """What the palette offers. keys: key by binding name, where it is another one."""
+    known = {each.id: each for each in Board.BINDINGS if isinstance(each, Binding) and each.id}
+    for name, title, does in _COMMANDS:
+        action = known[name].action.removeprefix("app.")
+        key = _shown(known[name], keys.get(name, ""))
+        yield SystemCommand(title, f"{key} · {does}", getattr(app, f"action_{action}"))
+    yield SystemCommand("Theme", "one of ours, or the terminal's own", app.action_change_theme)
     for number, name in enumerate(Board.PANELS):
+        key = _shown(known[f"zoom.{number + 1}"], keys.get(f"zoom.{number + 1}", ""))
         yield SystemCommand(
             f"Panel: {name}",
-            "Over the whole screen",
+            f"{number + 1 if '…' in key else key} · over the whole screen",
             lambda number=number: app.zoom(number),
         )
-    yield SystemCommand("Quit", "Stop load and engine", app.action_leave)
+    quits = _shown(known["quit"], keys.get("quit", ""))
+    yield SystemCommand("Quit", f"{quits} · stop load and engine", app.action_leave)
+
+
+def _shown(binding: Binding, key: str) -> str:
+    """A binding's key as people write it."""
+    if key:
+        return format_key(key)
+    return binding.key_display or format_key(binding.key.partition(",")[0])

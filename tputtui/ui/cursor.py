@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -28,12 +27,12 @@ class Page:
 
     @classmethod
     def of(cls, history: History, width: int) -> Page:
-        """The page for the present: it stands still until it is full, then moves by a quarter."""
-        seconds = width * 2
-        quarter = max(1, seconds // 4)
-        over = history.total - history.first - seconds
-        first = history.first + (math.ceil(over / quarter) * quarter if over > 0 else 0)
-        return cls(first, width)
+        """The page for the present: the newest two seconds that are over are its last cell.
+
+        Its first cells may lie before the run began.
+        """
+        over = (history.total - history.first) % 2
+        return cls(history.total - over - width * 2, width)
 
     @property
     def end(self) -> int:

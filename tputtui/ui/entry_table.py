@@ -102,11 +102,18 @@ class EntryTable(DataTable[Text]):
             self._sort_afresh(key)
 
     def notify_style_update(self) -> None:
-        """A theme has changed: write every cell anew when it is next shown."""
+        """A theme has changed: write every cell anew."""
         super().notify_style_update()
-        self._written = {number: {} for number in self._written}
+        # Textual calls this before it has set the new colours of the component classes.
+        self.call_after_refresh(self._restyle)
+
+    def _restyle(self) -> None:
+        """Write everything with the colours of now."""
         for column in self._shown:
             self.columns[ColumnKey(column.key)].label = self._head(column)
+        rows, self._written = self._entries, {number: {} for number in self._written}
+        for number in self._written:
+            self._write(number, rows[number])
 
     # -- inside ----------------------------------------------------------------------------
 

@@ -62,6 +62,11 @@ class ReplayBoard(Board, inherit_bindings=False):
                 id="suspend", tooltip="Give the terminal back to the shell, until `fg`"),
         Binding("q", "app.leave", "quit", id="quit", tooltip="Leave; so does Ctrl+C"),
     ]  # fmt: skip
+    KEYS: ClassVar[tuple[str, ...]] = (
+        "replay.toggle", "replay.faster", "replay.back", "replay.next", "replay.seek", "tuner",
+        "history", "frontier",
+    )  # fmt: skip
+    MORE_KEYS: ClassVar[tuple[str, ...]] = ("replay.begin", "limit.previous", "zoom.1", "palette")
     over = True
 
     def __init__(self, replay: Replay, tail: LogTail) -> None:

@@ -19,8 +19,9 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
+from textual.theme import Theme
 
-from tputtui.ui.theme import NAMES, THEMES, VARIABLES
+from tputtui.ui.theme import THEMES, VARIABLES
 
 __all__ = ["TerminalApp"]
 
@@ -47,6 +48,8 @@ class TerminalApp(App[None]):
         Binding("ctrl+q", "interrupt", "quit", show=False, priority=True),
     ]
 
+    _only_own = False
+
     def __init__(self, theme: str = "dark", leave_now: Callable[[], None] | None = None) -> None:
         super().__init__(driver_class=_Driver)
         self.leave_now = leave_now
@@ -56,8 +59,15 @@ class TerminalApp(App[None]):
         self._capture_stdout, self._capture_stderr = sys.stdout, sys.stderr  # type: ignore[assignment]
         for own in THEMES:
             self.register_theme(own)
-        self.theme = NAMES.get(theme, theme)
+        self._only_own = True
+        self.theme = theme
         self.animation_level = "none"
+
+    @property
+    def available_themes(self) -> dict[str, Theme]:
+        """Those that were looked at on every screen, once they are registered."""
+        known = super().available_themes
+        return {own.name: known[own.name] for own in THEMES} if self._only_own else known
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our own colour names, for themes that do not set them."""

@@ -140,12 +140,12 @@ class Search:
         if not self._racing or ask.again:
             return "measured" if seen.length_s >= _LONG_S else ""
         if seen.sure:
-            return "surely misses a goal"
+            return "stopped early: goal missed"
         best = self.best
         rival = self.pooled(*best) if best else None
         if rival is not None and rival.holds and best != (ask.point, ask.level):
             if not (self._space.capped or self._can_beat(seen, rival)):
-                return "surely below the best"
+                return "stopped early: below the best"
             below = seen.value <= rival.value * (1 - Z95 * rival.error)
             close = seen.may_hold and (self._space.capped or not below)
         else:

@@ -157,7 +157,7 @@ class Tuning:
         In words.
         """
         if self._finish or self._confirming is not None:
-            self.stop("Stopped before it was confirmed.")
+            self.stop("Ended by the user before it was confirmed.")
             return "The tuner is stopped."
         self._finish = True
         if not self._to_confirm():
@@ -352,7 +352,7 @@ class Tuning:
         """Compare the best with the start, in pairs; end where they are the same."""
         best, first = self._to_confirm(), self._rounds[0]
         why = self._round.search.over or "The time is up."
-        self._over = "Stopped." if self._finish else why
+        self._over = "Ended by the user." if self._finish else why
         if best is None:
             return
         round_, point, level = best

@@ -9,6 +9,7 @@ from tputtui.knobs import known
 from tputtui.measure.history import History
 from tputtui.text.format import bar, compact, percent, seconds
 from tputtui.ui.chart import chart
+from tputtui.ui.panels.severity import preempted_look, queue_look, share_look
 from tputtui.ui.rows import Row, width_of
 
 __all__ = ["batch"]
@@ -43,12 +44,19 @@ def batch(
             ("  prefix hit", "label"),
             (percent(frame.figures.cached_frac), "text"),
         ],
-        _gauge("KV cache", frame.kv_frac * kv_tokens, kv_tokens, frame.kv_frac, width),
+        _gauge(
+            "KV cache",
+            frame.kv_frac * kv_tokens,
+            kv_tokens,
+            frame.kv_frac,
+            width,
+            share_look(frame.kv_frac),
+        ),
         [
             ("waiting", "label"),
-            (compact(account.waiting, 6), "warn" if account.waiting else "text"),
+            (compact(account.waiting, 6), queue_look(account.waiting, seqs)),
             ("  preempted", "label"),
-            (compact(now.preemptions, 4), "warn" if now.preemptions else "text"),
+            (compact(now.preemptions, 4), preempted_look(now.preemptions, account.running)),
             (" /s", "label"),
             # Of other people, in the same batch.
             *([("  others ", "label"), (compact(frame.others), "warn")] if frame.others else []),
@@ -82,6 +90,8 @@ def batch(
             top=1.0,
             label=lambda value: percent(value, 0),
             cursor=cursor,
+            look="calm",
+            heat=share_look,
         )
     if steps:
         rows += chart(
@@ -156,14 +166,16 @@ def _step(frame: Frame, width: int) -> Row:
     return row
 
 
-def _gauge(name: str, value: float, limit: float, fraction: float, width: int) -> Row:
+def _gauge(
+    name: str, value: float, limit: float, fraction: float, width: int, look: str = "chart"
+) -> Row:
     cells = max(0, min(40, width - 12 - 15 - 6))
     filled, empty = bar(fraction, cells)
     return [
         (f"{name:<12}", "label"),
         (f"{compact(value)}", "value"),
         (f" / {compact(limit, 6)}", "label"),
-        (f" {percent(fraction)} ", "text"),
-        (filled, "accent"),
+        (f" {percent(fraction)} ", look if look in ("warn", "bad") else "text"),
+        (filled, look),
         (empty, "muted"),
     ]

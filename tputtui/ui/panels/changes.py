@@ -11,18 +11,36 @@ from tputtui.frame import CompareState, Frame, Tried, TunerState
 from tputtui.measure.verdict import Difference
 from tputtui.measure.window import SPAN_S, Phase
 from tputtui.text.format import counted
+from tputtui.ui.large import HEIGHT
 from tputtui.ui.panels.marks import marks
-from tputtui.ui.panels.verdicts import HEAD, NEVER, OVER, difference_row
-from tputtui.ui.rows import Row, shortened
+from tputtui.ui.panels.verdicts import (
+    HEAD,
+    NEVER,
+    OVER,
+    Bars,
+    difference_row,
+    headline_rows,
+)
+from tputtui.ui.rows import Row, fitted, shortened
 
 __all__ = ["changes", "changes_caption"]
 
 _BY_COMPARING = (f"{NEVER[0]}, c runs an A/B", "undecided, c runs an A/B", "c: A/B")
 _BY_NO_PAIR = ("undecided: more pairs will hardly decide it", *OVER)
+_LEFT = 132
+"""Cells for the differences where the marks stand beside them."""
+_BESIDE = 180
 _ROOMY = 7
 """Spare rows from which on the differences get a head, and an empty row below them."""
+_STEPS = (
+    ("[ ]", "halve or double the limit at ▸, within one step of the engine; u takes it back"),
+    ("l", "change the load; - + for a little less or more of it"),
+    ("o", "set goals: how fast requests should be served"),
+    ("c", "compare two settings by turns (A/B), where the machine is restless"),
+    ("t", "let the tuner search for the best setting"),
+)
 _WAITING = {
-    Phase.RAMPING: "Nothing is compared while the load ramps: a curve is no setting.",
+    Phase.RAMPING: "Nothing is compared while the load ramps: its level is not constant.",
     Phase.DRAINING: "Nothing is compared while the load is held: it drains.",
     Phase.IDLE: "Nothing is compared while the engine is idle.",
 }
@@ -31,14 +49,20 @@ _WAITING = {
 def changes(frame: Frame, width: int, height: int) -> list[Row]:
     """Differences, the headline first, and the newest marks in the rows left: one at least.
 
+    From 180 cells on, the marks stand beside the differences.
+
     Where not all differences fit: the headline, and the most telling others.
     """
+    beside = width >= _BESIDE
+    room = _LEFT - 2 if beside else width
     if frame.tuner is not None and not frame.tuner.over:
-        rows = _tuned(frame.tuner, width)
+        rows = _tuned(frame.tuner, room)
     elif frame.compare is not None:
-        rows = _compared(frame.compare, width, height)
+        rows = _compared(frame.compare, room, height)
     else:
-        rows = _last_change(frame, width, height - 1 if height > 1 else 1)
+        rows = _last_change(frame, room, height if beside or height <= 1 else height - 1)
+    if beside:
+        return _beside(rows, marks(frame, width - _LEFT, height), height)
     if height - len(rows) >= _ROOMY:
         rows.append([])
     left = height - len(rows)
@@ -77,13 +101,23 @@ def changes_caption(frame: Frame, width: int) -> str:
 # -- inside ------------------------------------------------------------------------------------
 
 
+def _beside(left: list[Row], right: list[Row], height: int) -> list[Row]:
+    """Two columns, with a line between them."""
+    rows: list[Row] = []
+    for y in range(height):
+        row = fitted(left[y] if y < len(left) else [], _LEFT - 2)
+        rows.append([*row, ("│ ", "muted"), *(right[y] if y < len(right) else [])])
+    return rows
+
+
 def _last_change(frame: Frame, width: int, height: int) -> list[Row]:
     """The present setting against the one it is compared with."""
     present = frame.trials[-1] if frame.trials else None
     if present is None or not present.differences:
         why = _waits_for(frame)
         # The first sentence alone, where both do not fit.
-        return [[(why if len(why) <= width else shortened(why.partition(":")[0], width), "muted")]]
+        said = why if len(why) <= width else shortened(why.partition(":")[0], width)
+        return [[(said, "muted")], *(_first_steps(width) if _is_new(frame, height) else [])]
     other = _other(frame)
     length_s = present.series.length_s if present.series else 0.0
     # A setting is measured for a minute, or for two of the load's periods.
@@ -96,6 +130,17 @@ def _last_change(frame: Frame, width: int, height: int) -> list[Row]:
     )
     beyond = _BY_COMPARING if comparable else NEVER
     return _table(present.differences, width, height, left_s, beyond)
+
+
+def _is_new(frame: Frame, height: int) -> bool:
+    """Whether nothing has been changed yet, and there is room to say what can be."""
+    return len(frame.trials) <= 1 and height >= len(_STEPS) + 3
+
+
+def _first_steps(width: int) -> list[Row]:
+    """What a person can do here, a row each."""
+    return [[], *([(f"  {key:<6}", "accent"), (shortened(does, width - 8), "text")]
+                  for key, does in _STEPS)]  # fmt: skip
 
 
 def _tuned(tuner: TunerState, width: int) -> list[Row]:
@@ -142,10 +187,27 @@ def _table(
     left_s: float,
     beyond: Sequence[str],
 ) -> list[Row]:
-    roomy = height - len(differences) >= _ROOMY and width >= len(HEAD) + 8
-    head: list[Row] = [[(HEAD, "label")]] if roomy else []
-    shown = _most_telling(differences, height)
-    return head + [difference_row(row, width, left_s, beyond) for row in shown]
+    bars = Bars.of(differences, width)
+    if bars is not None and height >= len(differences) + HEIGHT - 1:
+        rows = headline_rows(differences[0], width, left_s, beyond, bars)
+        spare = height - len(rows) - len(differences) + 1
+        rows += [[]] if spare >= 3 else []
+        # The headline has the axis over its own bar, if it has room for it.
+        rows += [bars.head(axis=not _has_axis(rows))] if spare >= 1 else []
+        airy = height - len(rows) >= 2 * len(differences)
+        for row in differences[1:]:
+            rows.append(difference_row(row, width, left_s, beyond, bars))
+            rows += [[]] if airy else []
+        return rows
+    head: list[Row] = []
+    if height - len(differences) >= (_ROOMY if bars is None else 1):
+        head = [bars.head()] if bars else [[(HEAD, "label")]] if width >= len(HEAD) + 8 else []
+    shown = _most_telling(differences, height - len(head))
+    return head + [difference_row(row, width, left_s, beyond, bars) for row in shown]
+
+
+def _has_axis(headline: Sequence[Row]) -> bool:
+    return len(headline) > 1 and any(style == "muted" for _, style in headline[1])
 
 
 def _most_telling(differences: Sequence[Difference], most: int) -> list[Difference]:

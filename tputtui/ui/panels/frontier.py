@@ -1,17 +1,18 @@
-"""The throughput-latency frontier: every setting measured is a lettered point. Pure."""
+"""The throughput-latency frontier: every setting measured is a point with a letter. Pure."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tputtui.frame import Frame
 from tputtui.knobs import shorthand
 from tputtui.measure.frontier import AXES_X, AXES_Y, Axis, Point, knee, pareto
-from tputtui.text.format import compact
-from tputtui.ui.panels.plot import look_of, plot, value_text
+from tputtui.text.format import clock, compact, counted
+from tputtui.ui.panels.plot import look_of, marks_of, plot, value_text
 from tputtui.ui.rows import Row
 
-__all__ = ["frontier"]
+__all__ = ["frontier", "goal_on"]
 
 _NOISE = 0.01
 """Relative gain that is no more than equal windows differ by."""
@@ -19,18 +20,37 @@ _ALSO = ("requests_per_s", "ttft_p50", "tpot_p50")
 """Columns of the table besides the two axes, where there is room."""
 
 
-def frontier(frame: Frame, y: Axis, x: Axis, width: int, height: int) -> list[Row]:
-    """A line on the sweep, the plot, then as much of the table as fits: newest settings last."""
+def frontier(
+    frame: Frame, y: Axis, x: Axis, width: int, height: int, chosen: str = ""
+) -> list[Row]:
+    """A line on the sweep, the plot, then as much of the table as fits: newest settings last.
+
+    chosen: the letter of the point under the cursor; its row is in sight.
+    """
     points = frame.points
     rows: list[Row] = [_status(frame)]
     best = pareto([point for point in points if point.steady], y, x, _NOISE)
     at_knee = knee([point for point in points if point.steady and not point.saturated])
     lines = min(len(points) + 1, max(4, height // 3))
-    rows += plot(points, best, y, x, width, max(4, height - len(rows) - lines - 1))
+    here = next((point for point in points if point.label == chosen), None)
+    rows += plot(
+        points, best, y, x, width, max(4, height - len(rows) - lines - 1),
+        goal=goal_on(frame, x), chosen=here,
+    )  # fmt: skip
     rows.append([])
     also = [axis for axis in (*AXES_Y, *AXES_X) if axis.key in _ALSO and axis not in (y, x)]
     axes = [y, x, *also] if width >= 110 else [y, x]
-    return rows + _table(points, best, at_knee, axes, lines)
+    return rows + _table(points, best, at_knee, axes, lines, here)
+
+
+def goal_on(frame: Frame, x: Axis) -> float:
+    """The tightest goal on the quantity of an axis, in its unit; NaN without one."""
+    limits = [
+        goal.limit_s
+        for goal in frame.profile.goals
+        if f"{goal.metric}_p{goal.percentile:g}" == x.key
+    ]
+    return min(limits, default=math.nan)
 
 
 def _status(frame: Frame) -> Row:
@@ -38,10 +58,15 @@ def _status(frame: Frame) -> Row:
     if sweep is None:
         return [("w steps the load up until saturation", "muted")]
     if sweep.level is None:
-        return [("sweep over ", "label"), (f"{sweep.told} levels · {sweep.note}", "text")]
+        told = counted(sweep.told, "level")
+        return [("sweep over: ", "label"), (f"{told} · {sweep.note}", "text")]
+    now = sweep.named or f"{sweep.level:g}"
+    left = f" · {clock(sweep.left_s)} left at most" if math.isfinite(sweep.left_s) else ""
+    done = counted(sweep.told, "level")
     return [
-        ("sweeping ", "accent"),
-        (f"level {sweep.level:g}, {sweep.told} measured · {sweep.note}", "text"),
+        ("sweep: ", "accent"),
+        (f"now {now}, {done} done · {sweep.note}", "text"),
+        (left, "label"),
     ]
 
 
@@ -54,14 +79,24 @@ def _table(
     at_knee: Point | None,
     axes: Sequence[Axis],
     lines: int,
+    chosen: Point | None,
 ) -> list[Row]:
+    marks = marks_of(points)
+    # The newest settings, or a page with the chosen one.
+    end = len(points)
+    if chosen is not None:
+        end = min(end, max(points.index(chosen) + 1, lines - 1))
     columns = "".join(f"{axis.label:>11}" for axis in axes)
-    rows: list[Row] = [[(f"    {'seqs/tokens/length':<20}{'load':<16}{columns}{'n':>8}", "label")]]
-    for point in points[max(0, len(points) - lines + 1) :]:
+    rows: list[Row] = [
+        [(f"      {'seqs/tokens/length':<20}{'load':<16}{columns}{'n':>8}", "label")]
+    ]
+    for point in points[max(0, end - lines + 1) : end]:
         knobs = shorthand(point.knobs)
         rows.append(
             [
-                (f"{point.label:>2}  ", look_of(point, best)),
+                ("▸" if point is chosen else " ", "accent"),
+                (f"{marks[point.label][0]} ", marks[point.label][1]),
+                (f"{point.label:>2} ", look_of(point, best)),
                 (f"{knobs:<20.19}", "text"),
                 (f"{point.load:<16.15}", "text"),
                 *((f"{value_text(axis, axis.value(point)):>11}", "value") for axis in axes),

@@ -53,7 +53,8 @@ def troubles(gpu: GpuSample) -> list[Trouble]:
         wrong.append(Trouble(f"{errors} uncorrected ECC", short, "ECC", "bad"))
     for reason in gpu.throttle:
         short, word = _THROTTLES.get(reason, (reason[:7], reason[:4]))
-        wrong.append(Trouble(reason, short, word, "warn"))
+        look = "bad" if "thermal" in reason or reason == "hw slowdown" else "warn"
+        wrong.append(Trouble(reason, short, word, look))
     return wrong
 
 

@@ -73,7 +73,7 @@ def _experiment(frame: Frame) -> tuple[str, float]:
     if tuner is not None and not tuner.over:
         return f"TUNER trial {len(tuner.trials) + 1}", tuner.left_s
     if sweep is not None and sweep.level is not None:
-        return f"SWEEP level {sweep.told + 1}", math.nan
+        return f"SWEEP level {sweep.told + 1}", sweep.left_s
     return "", math.nan
 
 

@@ -1,14 +1,20 @@
-"""Latencies over the window: p50, p90, p99 and how many samples. Pure."""
+"""Latencies over the window: quantiles, how they went, how they are spread. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import attrgetter
+
 from tputtui.frame import Frame
 from tputtui.measure.attainment import Attainment, GoalVerdict
+from tputtui.measure.history import Bucket, History
 from tputtui.measure.stats import Quantiles
 from tputtui.measure.window import Phase
 from tputtui.text.format import clock, compact, seconds
+from tputtui.ui.chart import chart
 from tputtui.ui.panels.real import real_rows
-from tputtui.ui.rows import Row, spread
+from tputtui.ui.panels.spread import histogram_rows
+from tputtui.ui.rows import Row, fitted, spread
 
 __all__ = ["latency", "window_caption"]
 
@@ -20,17 +26,54 @@ _SIGNS = {
 _NAMES = (("TTFT", "ttft"), ("TPOT", "tpot"), ("ITL", "itl"), ("E2E", "e2e"))
 _PARTS = (("late", "lag"), ("wait", "queue"), ("fill", "prefill"), ("gen.", "decode"))
 """What a request's time is made of; shown where the panel is tall."""
+_COUNTED = 13
+_ROOMY = 30
+_STACKED = 9
+_WHOLE = 70
+"""Cells from which on there is room for histograms: the panel has the whole screen."""
 
 
-def latency(frame: Frame, width: int, height: int) -> list[Row]:
-    """A head, four rows of latencies; where there is room, counts, notes and goals as well."""
+def latency(
+    frame: Frame,
+    width: int,
+    height: int,
+    history: History | None = None,
+    *,
+    cursor: int | None = None,
+) -> list[Row]:
+    """A head, four rows of latencies; where there is room, charts, counts, notes and goals.
+
+    On a whole screen histograms as well. history: what the charts show, read at second `cursor`.
+    """
     wide = width >= 46
     head = "          p50      p90            p99" if wide else "          p50     p90       p99"
     rows: list[Row] = [spread([(head, "label")], [("n", "label")], min(width, 46))]
-    for label, name in (*_NAMES, *_PARTS) if height >= len(rows) + 11 else _NAMES:
+    roomy = height >= _ROOMY
+    for label, name in (*_NAMES, *_PARTS) if roomy else _NAMES:
         rows.append(_row(frame, label, name, width))
+    goals = frame.goodput.each if frame.window.phase.quotable else ()
+    if height >= _COUNTED:
+        rows += _counts(frame)
+    if roomy:
+        rows += [
+            [("TTFT, E2E from due · ITL pooled · p99 with 95 % interval", "muted")],
+            [("late: sent · wait: scheduled · fill: 1st token · gen.: end", "muted")],
+        ]
+    if goals and height >= _COUNTED + len(goals) and width >= 76:
+        rows += [[], *(_goal(each) for each in goals)]
+    left = height - len(rows)
+    spread_rows = left // 2 if width >= _WHOLE and left >= 8 and frame.spread else 0
+    if history is not None and left >= 3:
+        rows += _charts(frame, history, width, left - spread_rows, cursor)
+    if spread_rows:
+        rows += _histograms(frame, width, spread_rows)
+    return rows[:height]
+
+
+def _counts(frame: Frame) -> list[Row]:
+    """How many requests there were, and what became of them."""
     account = frame.accounting
-    rows += [
+    return [
         [
             ("requests ", "label"),
             (f"{compact(account.issued, 0)} issued", "text"),
@@ -45,13 +88,66 @@ def latency(frame: Frame, width: int, height: int) -> list[Row]:
             (f"  {compact(account.failed, 0)} failed", "bad" if account.failed else "muted"),
         ],
         *real_rows(frame),
-        [("TTFT, E2E from due · ITL pooled · p99 with 95 % interval", "muted")],
-        [("late: sent · wait: scheduled · fill: 1st token · gen.: end", "muted")],
     ]
-    goals = frame.goodput.each if frame.window.phase.quotable else ()
-    if height > len(rows) + len(goals):
-        rows += [[], *(_goal(each) for each in goals)]
-    return rows[:height]
+
+
+def _charts(
+    frame: Frame, history: History, width: int, height: int, cursor: int | None
+) -> list[Row]:
+    """TTFT and TPOT over time: one above the other where there is height, else side by side."""
+    stacked = height >= _STACKED and width < _WHOLE
+    cells = width if stacked else (width - 2) // 2
+    heights = (height - height // 2, height // 2) if stacked else (height, height)
+    ttft, tpot = (
+        chart(
+            f"{name.upper()} p50, p90 ⠒{'  ▔ goal' if _limit(frame, name) else ''}",
+            history,
+            attrgetter(f"{name}_p50"),
+            frame.marks,
+            cells,
+            rows,
+            line=attrgetter(f"{name}_p90"),
+            limit=_limit(frame, name),
+            label=lambda value: seconds(value, 0),
+            cursor=cursor,
+            look="wave",
+        )
+        for name, rows in zip(("ttft", "tpot"), heights, strict=True)
+    )
+    if stacked:
+        return [*ttft, *tpot]
+    return [
+        [*fitted(one, cells), ("  ", "text"), *two] for one, two in zip(ttft, tpot, strict=True)
+    ]
+
+
+def _limit(frame: Frame, name: str) -> Callable[[Bucket], float] | None:
+    """The tightest goal of a latency; None without one."""
+    limits = [goal.limit_s for goal in frame.profile.goals if goal.metric == name]
+    return (lambda bucket: min(limits)) if limits else None
+
+
+def _histograms(frame: Frame, width: int, height: int) -> list[Row]:
+    """As many as there is room for, side by side."""
+    shown = frame.spread[: max(1, (width + 2) // 38)]
+    cells = (width - 2 * (len(shown) - 1)) // len(shown)
+    drawn = [
+        histogram_rows(
+            shape,
+            [goal for goal in frame.profile.goals if goal.metric == shape.name],
+            cells,
+            height,
+            "wave",
+        )
+        for shape in shown
+    ]
+    rows: list[Row] = []
+    for pieces in zip(*drawn, strict=True):
+        row: Row = []
+        for piece in pieces:
+            row += [*(("  ", "text"),) * bool(row), *fitted(piece, cells)]
+        rows.append(row)
+    return rows
 
 
 def _goal(each: Attainment) -> Row:
@@ -115,8 +211,8 @@ def _p99(values: Quantiles, room: int) -> tuple[str, str]:
     return (both if len(both) <= room else f"≤{high}"), "muted"
 
 
-def window_caption(frame: Frame) -> str:
-    """What the window covers, for the panel's title."""
+def window_caption(frame: Frame, width: int) -> str:
+    """What the window covers, for the panel's title, in words that fit."""
     window = frame.window
     if frame.status.failure is not None:
         return "until the engine failed"
@@ -125,7 +221,8 @@ def window_caption(frame: Frame) -> str:
         return f"window {window.length_s - window.length_s % 5:.0f} s · {window.phase.value}"
     if window.phase is not Phase.SETTLING:
         return window.phase.value
-    since = clock(window.length_s)
     if window.to_turn_over:
-        return f"settling {since} · {window.turned_over} of {window.to_turn_over} old"
-    return f"settling {since}"
+        whole = f"settling: {window.turnover}"
+        short = f"settling: {window.turned_over} of {window.to_turn_over}"
+        return whole if len(whole) <= width else short
+    return f"settling {clock(window.length_s)}"

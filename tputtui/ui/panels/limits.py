@@ -115,7 +115,9 @@ def _whole(text: str, width: int, lines: int) -> list[str]:
 
 
 def _cell(frame: Frame, knob: Knob, selected: bool) -> Row:
-    row: Row = [(f"{'▸' if selected else ' '} {knob.label:<15}", "accent" if selected else "label")]
+    row: Row = [
+        (f"{'▸' if selected else ' '} {knob.label:<14} ", "accent" if selected else "label")
+    ]
     facts, asked = frame.status.facts, frame.asked
     if facts is None or asked is None or not frame.serving:
         return [*row, ("–", "muted")]

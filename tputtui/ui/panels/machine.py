@@ -2,19 +2,62 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from textwrap import wrap
 
 from tputtui.frame import Frame
 from tputtui.hardware import HardwareSample, HostSample
-from tputtui.text.format import bar, percent, size
+from tputtui.measure.history import History
+from tputtui.text.format import bar, percent, seconds, size
+from tputtui.ui.chart import chart
 from tputtui.ui.panels.gpus import gpu_rows
+from tputtui.ui.panels.severity import share_look
 from tputtui.ui.rows import Row, fitted
 
 __all__ = ["machine"]
 
+_CHARTED = 2
+"""Fewest rows of a chart."""
 
-def machine(frame: Frame, width: int, height: int) -> list[Row]:
-    """The GPUs in as much detail as there is room for, then the host; each row `width` cells."""
+
+def machine(
+    frame: Frame,
+    width: int,
+    height: int,
+    history: History | None = None,
+    *,
+    cursor: int | None = None,
+) -> list[Row]:
+    """The GPUs in as much detail as there is room for, then the host; each row `width` cells.
+
+    history: charted in the rows left, read at second `cursor`.
+    """
+    rows = _figures(frame, width, height)
+    left = height - len(rows)
+    if history is None or left < _CHARTED:
+        return rows
+    sample, facts = frame.hardware, frame.status.facts
+    if facts is not None and facts.simulated:
+        return rows + chart(
+            "step time, simulated", history, attrgetter("step_s"), frame.marks, width, left,
+            cursor=cursor, label=lambda value: seconds(value, 0), look="fill",
+        )  # fmt: skip
+    if sample is None:
+        return rows
+    charts = [("CPU", "cpu_frac")]
+    if sample.gpus:
+        charts = [("GPU", "gpu_frac"), *charts] if left >= 2 * _CHARTED else [("GPU", "gpu_frac")]
+    for place, (title, name) in enumerate(charts):
+        share = (left + place) // len(charts)
+        rows += chart(
+            title, history, attrgetter(name), frame.marks, width, share, top=1.0, cursor=cursor,
+            label=lambda value: percent(value, 0), look="fill",
+        )  # fmt: skip
+    return rows
+
+
+def _figures(frame: Frame, width: int, height: int) -> list[Row]:
+    """Every row but the charts."""
     sample = frame.hardware
     facts = frame.status.facts
     if facts is not None and facts.simulated:
@@ -58,9 +101,9 @@ def _host(host: HostSample, width: int) -> list[Row]:
     memory = host.mem_used_bytes / max(host.mem_total_bytes, 1)
     cells = max(0, min(24, width - 38))
 
-    def gauge(fraction: float) -> Row:
+    def gauge(fraction: float, look: str) -> Row:
         filled, empty = bar(fraction, cells)
-        return [(" ", "text"), (filled, "accent"), (empty, "muted")]
+        return [(" ", "text"), (filled, look), (empty, "muted")]
 
     process = host.process_cpu_cores
     used = "–" if process is None else f"{process:.1f}"
@@ -75,13 +118,13 @@ def _host(host: HostSample, width: int) -> list[Row]:
             *shared,
             # The load of other processes leaves no room for everything.
             *([] if shared and width < 48 else [(f" of {host.cores} cores", "text")]),
-            *([] if shared and width < 60 else gauge(cpu)),
+            *([] if shared and width < 60 else gauge(cpu, "fill")),
         ],
         [
             ("memory", "label"),
             (percent(memory), "value"),
             (f"  {size(host.mem_used_bytes, 0)}/{size(host.mem_total_bytes, 0)}", "text"),
             (f"  ours {size(host.process_rss_bytes, 0)}", "text"),
-            *gauge(memory),
+            *gauge(memory, share_look(memory)),
         ],
     ]

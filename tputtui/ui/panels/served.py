@@ -9,6 +9,7 @@ from tputtui.attach.track import LATENCIES, Server
 from tputtui.text.format import MISSING, bar, compact, percent, rate, seconds
 from tputtui.ui.chart import chart
 from tputtui.ui.panels.fleet import badge
+from tputtui.ui.panels.severity import queue_look, share_look
 from tputtui.ui.rows import Row, fitted, spread
 
 __all__ = ["served_about", "served_batch", "served_header", "served_latency", "served_throughput"]
@@ -62,13 +63,16 @@ def served_batch(server: Server, width: int, height: int) -> list[Row]:
             (compact(now.running), sure),
             (f" / {seqs:,}" if seqs else "", "text"),
             ("   waiting ", "label"),
-            (compact(now.waiting), "warn" if now.waiting > 0 and server.counts else sure),
+            (
+                compact(now.waiting),
+                queue_look(now.waiting, seqs or now.running) if server.counts else sure,
+            ),
         ],
         [
             ("KV cache  ", "label"),
             (percent(now.kv_frac, 6), sure),
             (" ", "label"),
-            (filled, "chart"),
+            (filled, share_look(now.kv_frac)),
             (empty, "muted"),
             *_fullest(server),
         ],
@@ -92,7 +96,8 @@ def served_batch(server: Server, width: int, height: int) -> list[Row]:
         rows += chart("waiting", server.history, attrgetter("waiting"), server.marks, width,
                       waiting)  # fmt: skip
         rows += chart("KV cache", server.history, attrgetter("kv_frac"), server.marks, width, kv,
-                      top=1.0, label=lambda value: percent(value, 0))  # fmt: skip
+                      top=1.0, label=lambda value: percent(value, 0), look="calm",
+                      heat=share_look)  # fmt: skip
     return rows
 
 

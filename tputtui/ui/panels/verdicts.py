@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from tputtui.measure.series import Metric
 from tputtui.measure.verdict import Difference, Verdict
 from tputtui.text.format import MISSING, rate, seconds
-from tputtui.ui.rows import Row
+from tputtui.ui.large import large
+from tputtui.ui.panels.intervals import interval_axis, interval_bar, interval_scale
+from tputtui.ui.rows import Row, width_of
 
-__all__ = ["HEAD", "NEVER", "OVER", "difference_row", "figure", "verdict_sign"]
+__all__ = ["HEAD", "NEVER", "OVER", "Bars", "difference_row", "figure", "headline_rows",
+           "verdict_sign", "verdict_words"]  # fmt: skip
 
 NEVER = ("undecided: waiting will not decide it", "undecided", "open")
 """Words for a row that waiting will not decide, the longest first."""
@@ -32,16 +36,73 @@ HEAD = f"{'before':>17}{'after':>10}{'change':>10} interval (95 %, all rows)"
 _WIDE = 72
 _INTERVAL = 58
 _PAIR = 43
+_BARRED = 96
+_ROOMY = 130
+_FIGURES = 38
+"""Cells of a row in front of its bar."""
+_WORDS = 26
+_MORE_WORDS = 42
+_LARGE = 20
+
+
+class Bars(NamedTuple):
+    """Bars for the intervals of a table: the axis ends at ±`scale`; `cells` is odd."""
+
+    scale: float
+    cells: int
+
+    @classmethod
+    def of(cls, differences: Sequence[Difference], width: int) -> Bars | None:
+        """Bars for a table of `width` cells; None where they have no room."""
+        if width < _BARRED:
+            return None
+        cells = min(81, width - _FIGURES - (_WORDS if width < _ROOMY else _MORE_WORDS))
+        return cls(interval_scale(differences), cells - 1 + cells % 2)
+
+    def head(self, *, axis: bool = True) -> Row:
+        """Names the columns; axis: and the ends of the axis."""
+        columns = f"{'before':>17}{'after':>10}{'change':>10}  "
+        ends = interval_axis(self.scale, self.cells) if axis else ""
+        return [(columns, "label"), (ends, "muted")]
+
+
+def headline_rows(
+    row: Difference, width: int, left_s: float, beyond: Sequence[str], bars: Bars
+) -> list[Row]:
+    """The headline in three rows: the change in large figures, the verdict, old → new, interval."""
+    digits = large(_percent(row.change))
+    if digits is None:
+        return [difference_row(row, width, left_s, beyond, bars)]
+    look = _look(row)
+    room = max(len(digits[0]), _LARGE)
+    old, new = figure(row.metric, row.old, 0), figure(row.metric, row.new, 0)
+    said = _words(row, left_s, beyond)[0]
+    # The bar stands where those of the rows below do, and the axis over it.
+    lines: list[Row] = [
+        [(f"{row.metric.label}  ", "value"), (said, look)],
+        [(f"{old} → ", "label"), (new, "value")],
+        [
+            (f"{_interval(row):<{_FIGURES - room - 3}}", "muted"),
+            *interval_bar(row, bars.scale, bars.cells, look),
+        ],
+    ]
+    if (gap := _FIGURES - room - 3 - width_of(lines[1])) > 0:
+        lines[1] += [(" " * gap, "text"), (interval_axis(bars.scale, bars.cells), "muted")]
+    return [[(f"{part:<{room}}   ", look), *line] for part, line in zip(digits, lines, strict=True)]
 
 
 def difference_row(
-    row: Difference, width: int, left_s: float = math.inf, beyond: Sequence[str] = NEVER
+    row: Difference,
+    width: int,
+    left_s: float = math.inf,
+    beyond: Sequence[str] = NEVER,
+    bars: Bars | None = None,
 ) -> Row:
     """One metric: before → after, the change with its interval, what is known of it, in words.
 
     left_s: seconds that will still be measured at most. beyond: words for a verdict that would take
     longer, from the longest to one of six cells. The interval is left out below 58 cells, old and
-    new below 43.
+    new below 43. bars: draws the interval as a bar in place of its ends.
     """
     metric = row.metric
     if width >= _WIDE:
@@ -51,8 +112,11 @@ def difference_row(
             (f"{old} → ", "label"),
             (new, "value"),
             (f"  {_percent(row.change):>8} ", "text"),
-            (f"{_interval(row):<16} ", "muted"),
         ]
+        if bars is None:
+            parts.append((f"{_interval(row):<16} ", "muted"))
+        else:
+            parts += [*interval_bar(row, bars.scale, bars.cells, _look(row)), ("  ", "text")]
     else:
         parts = [(f"{metric.label:<9}", "label")]
         if width >= _PAIR:
@@ -71,6 +135,11 @@ def verdict_sign(row: Difference) -> tuple[str, str]:
     if math.isnan(row.change):
         return MISSING, "muted"
     return f"{_SIGNS[row.judgement][0]} {_percent(row.change):>7}", _look(row)
+
+
+def verdict_words(row: Difference) -> str:
+    """What is known of a difference that will not be measured any further: ▲ better."""
+    return _words(row, -math.inf, OVER)[0]
 
 
 def figure(metric: Metric, value: float, width: int) -> str:

@@ -25,7 +25,11 @@ class Dialog(ModalScreen[None]):
     use: called with the texts; a UsageError keeps the dialog open with its sentence.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss_dialog", "cancel")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss_dialog", "cancel"),
+        Binding("up", "app.focus_previous", "field before", show=False),
+        Binding("down", "app.focus_next", "next field", show=False),
+    ]
 
     def __init__(
         self, title: str, fields: Sequence[Field], hint: str, use: Callable[[list[str]], None]

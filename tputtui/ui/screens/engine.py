@@ -199,6 +199,15 @@ class EngineForm(ModalScreen[None]):
             self._filter.value = event.character
             self._filter.cursor_position = 1
 
+    def on_paste(self, event: events.Paste) -> None:
+        """Begin a new filter with what is pasted on the list."""
+        if self._list.has_focus and event.text.strip():
+            event.stop()
+            self._stop_review()
+            self._filter.focus()
+            self._filter.value = event.text.strip().splitlines()[0]
+            self._filter.cursor_position = len(self._filter.value)
+
     @on(Input.Changed, "Filter")
     def _filtered(self) -> None:
         self._look()

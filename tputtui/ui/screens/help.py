@@ -6,11 +6,12 @@ import textwrap
 from collections.abc import Iterable
 from typing import ClassVar
 
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Static
+from textual.widgets import Footer, Input, Static
 
 from tputtui.knobs import KNOBS
 
@@ -18,8 +19,8 @@ __all__ = ["HelpScreen"]
 
 _MEANINGS = (
     ("window", "figures are about the present setting alone. After a change they settle until the "
-     "limit is in force and every request that was in flight has left (45/96 left); then the "
-     "window grows to 60 s."),
+     "limit is in force and every request that was in flight has left (settling: 25 of 96 old "
+     "requests finished); then the window grows to 60 s."),
     ("TTFT", "time to first token, from when the request was due."),
     ("TPOT", "(last token - first token) / (tokens - 1), of finished requests."),
     ("ITL", "gaps between consecutive tokens, pooled over requests."),
@@ -33,17 +34,22 @@ _MEANINGS = (
     ("clamped", "drawn longer than the limit, and sent shorter."),
     ("saturated", "more requests were due than ended, by more than chance explains."),
     ("steady", "tokens/s and requests in flight show no trend over the window; 'not steady': they "
-     "do. Muted figures (settling, ramping, draining) are quoted nowhere."),
+     "do. Muted figures (settling, ramping, draining) are not yet this setting's own."),
     ("bound by", "the limit that holds the engine back now, what it is seen by, what to try next: "
      "sequences, tokens, KV cache, model length, load, the GPU's power or heat, or the step."),
     ("✓ ✗ ?", "a goal is met, missed, or unresolved: the 95 % interval of the share of requests "
      "within the limit straddles the percentile asked for."),
     ("goodput", "requests that met every goal, a second; cut, aborted or failed ones did not."),
-    ("plot", "one point a setting measured for 10 s and 30 requests; w there sweeps the load."),
+    ("plot", "one point for each setting measured for 10 s and 30 requests, a line for each "
+     "setting of the limits; w there sweeps the load."),
+    ("⠒ on latency", "p90 over the area of p50, each over the 5 seconds before; ▔ is the goal."),
+    ("colours", "calm below 80 %, warning from 80 %, danger from 95 % of the KV cache; of a queue: "
+     "up to a quarter of what may run, up to all of it, more."),
     ("64 / 256", "the limit asked for / its ceiling: what the engine booted with."),
     ("changes", "a setting against the one before, or the baseline: old → new, the change with its "
-     "interval. ▲ better ▼ worse: the interval excludes no change; = the same: within ±2 %; ? not "
-     "to be told yet. All rows at all looks together hold with 95 %."),
+     "interval. ▲ better ▼ worse: the interval excludes no change; = the same: within ±2 %; ? "
+     "cannot tell yet. ├─●─┤ is the interval on one scale for all rows. All rows together, "
+     "however often looked at, hold with 95 %."),
     ("A/B", "legs of both settings by turns, with the same requests, from an empty engine; it ends "
      "by itself and puts everything back. It also sees through slow drift."),
     ("tuner", "searches limits, or the load as well, trial by trial on the warm engine, and "
@@ -64,6 +70,7 @@ class HelpScreen(ModalScreen[None]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "filter", key_display="/"),
         Binding("escape,question_mark,q", "leave", "back to the board", key_display="esc"),
     ]
 
@@ -75,22 +82,62 @@ class HelpScreen(ModalScreen[None]):
         super().__init__()
         self._keys = list(keys)
         self._meanings = list(meanings)
+        self._page = Static("", markup=False)
+        self._filter = Input(id="filter", placeholder="words to filter by", compact=True)
 
     def compose(self) -> ComposeResult:
         """The page."""
-        lines = _section("Keys", self._keys, 14)
-        lines += _section("What the figures mean", self._meanings or _MEANINGS, 14)
-        if not self._meanings:
-            limits = [(k.name, f"{k.trade} {k.flag}, {k.reach}.") for k in KNOBS]
-            lines += _section("Limits", limits, 31)
-        text = "\n".join(lines)
         with VerticalScroll():
-            yield Static(text, markup=False)
+            yield self._page
+        yield self._filter
         yield Footer(show_command_palette=False, compact=True)
 
+    def on_mount(self) -> None:
+        """Show everything."""
+        self._filter.display = False
+        self._filter.cursor_blink = False
+        self._write()
+        self.query_one(VerticalScroll).focus()
+
+    def action_filter(self) -> None:
+        """Show and focus the filter."""
+        self._filter.display = True
+        self._filter.focus()
+
+    @on(Input.Changed)
+    def _write(self) -> None:
+        """Show the entries in which every word of the filter stands."""
+        words = self._filter.value.lower().split()
+        sections = [
+            ("Keys", self._keys, 14),
+            ("What the figures mean", self._meanings or _MEANINGS, 14),
+        ]
+        if not self._meanings:
+            limits = [(k.name, f"{k.trade} {k.flag}, {k.reach}.") for k in KNOBS]
+            sections.append(("Limits", limits, 31))
+        lines: list[str] = []
+        for title, entries, indent in sections:
+            kept = [
+                (name, meaning)
+                for name, meaning in entries
+                if all(word in f"{name} {meaning}".lower() for word in words)
+            ]
+            lines += _section(title, kept, indent) if kept else []
+        self._page.update("\n".join(lines) or "No entry has these words.")
+
+    @on(Input.Submitted)
+    def _entered(self) -> None:
+        self._filter.display = bool(self._filter.value)
+        self.query_one(VerticalScroll).focus()
+
     def action_leave(self) -> None:
-        """Back to the board."""
-        self.dismiss()
+        """Show everything again; or back to the board."""
+        if self._filter.display:
+            self._filter.value = ""
+            self._filter.display = False
+            self.query_one(VerticalScroll).focus()
+        else:
+            self.dismiss()
 
 
 def _section(title: str, entries: Iterable[tuple[str, str]], indent: int) -> list[str]:

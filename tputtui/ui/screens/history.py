@@ -7,14 +7,17 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import DataTable, Footer
+from textual.widgets import DataTable, Footer, Input
 
 from tputtui.errors import BootNeeded, TputError
 from tputtui.frame import Frame, Tried
 from tputtui.frame.tried import between
+from tputtui.knobs import kept_limits, shorthand
+from tputtui.load.notation import describe_arrivals
 from tputtui.measure.verdict import Difference
 from tputtui.profile import EngineSpec
 from tputtui.ui.canvas import Canvas
+from tputtui.ui.copied import changes_text, row_text
 from tputtui.ui.entry_table import EntryTable
 from tputtui.ui.panels.pair import about, pair
 from tputtui.ui.panels.tried import Column, Entry, columns, entries, signs, title
@@ -32,7 +35,7 @@ class TrialTable(EntryTable):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         # Not `select_cursor`: a click on the cursor's row would change limits as well.
-        Binding("enter", "screen.jump", "jump to it", key_display="⏎"),
+        Binding("enter", "screen.jump", "jump", key_display="⏎"),
     ]
 
 
@@ -42,12 +45,14 @@ class HistoryScreen(WatchingScreen):
     AUTO_FOCUS = "#trials"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "pin", "pin"),
-        Binding("d", "diff", "diff two"),
+        Binding("d", "diff", "diff"),
         Binding("less_than_sign,comma", "sort(-1)", "sort by", key_display="< >"),
         Binding("greater_than_sign,full_stop", "sort(1)", "sort by", show=False),
         Binding("i,R,ctrl+r", "reverse", "invert", key_display="i"),
+        Binding("slash", "filter", "filter", key_display="/"),
+        Binding("y", "copy", "copy"),
         Binding("u", "undo", "undo"),
-        Binding("U", "redo", "redo"),
+        Binding("U", "redo", "redo", show=False),
         Binding("escape,h,q", "leave", "back", key_display="esc"),
     ]
 
@@ -57,6 +62,7 @@ class HistoryScreen(WatchingScreen):
         self._table = TrialTable("trials", rising=("ttft", "tpot"))
         self._about = Canvas(id="trial")
         self._pane = Canvas(id="pair")
+        self._filter = Input(id="filter", placeholder="words to filter by", compact=True)
         self._marked: int | None = None
         self._pair: tuple[int, int] | None = None
         self._made: dict[int, tuple[object, dict[str, Entry]]] = {}
@@ -68,11 +74,13 @@ class HistoryScreen(WatchingScreen):
         yield self._table
         yield self._about
         yield self._pane
+        yield self._filter
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
-        """Hide the pane for two rows until it is wanted."""
-        self._pane.display = False
+        """Hide the pane for two rows, and the filter, until they are wanted."""
+        self._pane.display = self._filter.display = False
+        self._filter.cursor_blink = False
 
     def show(self, frame: Frame) -> None:
         """Paint `frame`: cells that differ, and the lines on the chosen row."""
@@ -84,7 +92,9 @@ class HistoryScreen(WatchingScreen):
         if self._pair and not trials.keys() >= set(self._pair):
             self._pair = None
         shown = columns(self._table.size.width - _SCROLLBAR, bool(frame.profile.goals))
-        self._table.show(shown, self._rows(frame, shown))
+        rows = self._rows(frame, shown)
+        kept = {number: cells for number, cells in rows.items() if self._matches(trials[number])}
+        self._table.show(shown, kept)
         self._title.paint([title(frame, self._marked, self._title.size.width)])
         self._paint_below(frame, trials)
 
@@ -162,9 +172,47 @@ class HistoryScreen(WatchingScreen):
         """Redo the change that was undone last."""
         self.attempt(lambda: f"Done again: {self._session.steer.redo()}")
 
-    def action_leave(self) -> None:
-        """Hide the pane for two rows, or go back to the board."""
+    def action_filter(self) -> None:
+        """Show and focus the filter."""
+        self._filter.display = True
+        self._filter.focus()
+
+    def action_copy(self) -> None:
+        """Copy the chosen row as Markdown, or the two that are compared."""
+        trials = {trial.number: trial for trial in self._session.latest.trials}
+        chosen = trials.get(self._table.chosen or 0)
         if self._pair is not None:
+            old, new = (trials[number] for number in self._pair)
+            text = changes_text(self._differences(old, new))
+        else:
+            text = row_text(chosen) if chosen is not None else ""
+        if text:
+            self.app.copy_to_clipboard(text)
+            self.notify("as Markdown.", title="Copied", timeout=3)
+
+    @on(Input.Changed)
+    def _typed(self) -> None:
+        self.tick()
+
+    @on(Input.Submitted)
+    def _entered(self) -> None:
+        self._filter.display = bool(self._filter.value)
+        self._table.focus()
+
+    def _matches(self, trial: Tried) -> bool:
+        """Whether every word of the filter stands in what the row is about."""
+        words = self._filter.value.lower().split()
+        told = (trial.changed, trial.note, shorthand(kept_limits(trial.knobs, trial.booted)),
+                describe_arrivals(trial.load.arrivals), trial.phase.value)  # fmt: skip
+        return all(word in " ".join(told).lower() for word in words)
+
+    def action_leave(self) -> None:
+        """Show all rows again, hide the pane for two rows, or go back to the board."""
+        if self._filter.display:
+            self._filter.value = ""
+            self._filter.display = False
+            self._table.focus()
+        elif self._pair is not None:
             self._pair = None
             self.tick()
         else:

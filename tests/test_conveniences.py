@@ -1,0 +1,307 @@
+"""Filters, the command line, copying, the log, asking before much is aborted, the palette."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input, RichLog, Static
+
+from tests.made import MARKS, frame_of, six_trials
+from tests.screens import on_screen
+from tests.test_history_screen import opened, order, shown_by
+from tests.test_screen import RigApp, app_after, paint
+from tputtui.errors import UsageError
+from tputtui.load.workload import ClosedLoop, Poisson
+from tputtui.ui.app import TputApp
+from tputtui.ui.command_line import carry_out
+from tputtui.ui.commands import commands
+from tputtui.ui.copied import changes_text, row_text
+from tputtui.ui.log_tail import LogTail
+from tputtui.ui.screens.choose import Choose
+from tputtui.ui.screens.confirm import Confirm
+from tputtui.ui.screens.dialog import Dialog
+from tputtui.ui.screens.engine import EngineForm
+from tputtui.ui.screens.help import HelpScreen
+from tputtui.ui.screens.log import LogScreen
+
+# -- the command line --------------------------------------------------------------------------
+
+
+def test_a_line_sets_a_limit_the_load_goals_and_the_guard() -> None:
+    session = app_after(20).session
+    carry_out(session, "max_num_seqs 48")
+    assert session.steer.limits.asked("max_num_seqs") == 48
+    # A beginning that can be one limit only, and the spelling of the flag.
+    carry_out(session, "max_num_s 40")
+    carry_out(session, "--max-num-batched-tokens 1k")
+    assert session.steer.limits.asked("max_num_seqs") == 40
+    assert session.steer.limits.asked("max_num_batched_tokens") == 1000
+    carry_out(session, "load 8/s")
+    assert str(session.workload.arrivals) == str(Poisson(8.0))
+    carry_out(session, "load 12")
+    assert str(session.workload.arrivals) == str(ClosedLoop(12))
+    carry_out(session, "goals ttft_p99=500ms")
+    assert session.goals[0].limit_s == 0.5
+    carry_out(session, "guard kv=0.97")
+    assert session.steer.guard == "kv=0.97"
+    carry_out(session, "guard")
+    assert session.steer.guard == ""
+    # Two changes of the load in a row are one to undo.
+    assert carry_out(session, "undo").startswith("Undone: ")
+    assert str(session.workload.arrivals) == str(ClosedLoop(96))
+    assert carry_out(session, "redo").startswith("Done again: ")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("", "The line is empty."),
+        ("max 3", "'max' is no limit"),
+        ("max_num_seq", "max_num_seqs needs a value."),
+        ("max_num_seqs many", "many"),
+        ("load nonsense", "nonsense"),
+        ("goals ttft=5", "names no percentile"),
+        ("frobnicate 3", "'frobnicate' is no limit"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_changes_nothing(line: str, said: str) -> None:
+    session = app_after(10).session
+    before = session.steer.limits.asked("max_num_seqs"), session.workload, session.goals
+    with pytest.raises(UsageError) as refusal:
+        carry_out(session, line)
+    assert said in str(refusal.value)
+    assert before == (session.steer.limits.asked("max_num_seqs"), session.workload, session.goals)
+
+
+async def test_the_line_is_asked_for_by_a_colon_and_stays_until_it_is_valid() -> None:
+    app = app_after(10)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await paint(pilot)
+        await pilot.press("colon")
+        on_screen(app, Dialog).query_one(Input).value = "max_num_seqs x"
+        await pilot.press("enter")
+        on_screen(app, Dialog).query_one(Input).value = "max_num_seqs 48"
+        await pilot.press("enter")
+        assert app.screen is app._board
+        assert app.session.steer.limits.asked("max_num_seqs") == 48
+        await pilot.press("colon")
+        on_screen(app, Dialog).query_one(Input).value = "max_num_seqs 512"
+        await pilot.press("enter")
+        await pilot.pause()
+        # Above the ceiling a boot is offered, as everywhere.
+        on_screen(app, Confirm)
+
+
+# -- copying -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    texts: list[str] = []
+    monkeypatch.setattr(TputApp, "copy_to_clipboard", lambda self, text: texts.append(text))
+    return texts
+
+
+async def test_what_is_copied_from_the_board_can_be_used_elsewhere(copied: list[str]) -> None:
+    app = app_after(60, turn=("max_num_seqs", 32))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await paint(pilot)
+        for key in "vscr":
+            await pilot.press("y")
+            on_screen(app, Choose)
+            await pilot.press(key)
+            await pilot.pause()
+            assert app.screen is app._board
+        value, command, changes, row = copied
+        assert value == "max_num_seqs 32"
+        carry_out(app.session, value)
+        assert "vllm serve" in command
+        assert "--max-num-seqs 32" in command
+        assert changes.splitlines()[0] == "|  | before | after | change | verdict |"
+        assert "▼ worse" in changes
+        assert row.splitlines()[0].startswith("| # | max_num_seqs |")
+        await pilot.press("y", "escape")
+        assert len(copied) == 4
+
+
+async def test_before_there_is_anything_nothing_is_copied(copied: list[str]) -> None:
+    app = app_after(0)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("y", "c")
+        await pilot.pause()
+        assert copied == []
+
+
+async def test_the_text_reaches_the_terminal_as_osc_52() -> None:
+    app = app_after(10)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await paint(pilot)
+        await pilot.press("y", "v")
+        await pilot.pause()
+        assert app.clipboard == "max_num_seqs 64"
+
+
+async def test_a_row_of_the_table_is_copied_and_so_are_two(copied: list[str]) -> None:
+    app = shown_by(frame_of(six_trials(), marks=MARKS, baseline=1))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(pilot, "y")
+        assert copied[0].splitlines()[2].startswith("| 6 |")
+        await pilot.press("down", "down", "d", "down", "d", "y")
+        await pilot.pause()
+        assert len(copied) == 2
+
+
+def test_a_table_in_markdown_has_as_many_cells_in_each_row() -> None:
+    for trial in six_trials(True):
+        for text in filter(None, (row_text(trial), changes_text(trial.differences))):
+            assert len({line.count("|") for line in text.splitlines()}) == 1
+
+
+# -- filters -----------------------------------------------------------------------------------
+
+
+async def typed(pilot: Pilot[Any], text: str) -> None:
+    await pilot.press("slash")
+    await pilot.pause()
+    for char in text:
+        await pilot.press("space" if char == " " else char)
+    await pilot.press("enter")
+    await pilot.pause()
+
+
+async def test_the_table_shows_rows_with_all_words_and_escape_shows_all_again() -> None:
+    app = shown_by(frame_of(six_trials(), marks=MARKS, baseline=1))
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot)
+        everything = order(screen)
+        trials = {trial.number: trial for trial in screen._session.latest.trials}
+        await typed(pilot, "max_num_seqs")
+        screen.tick()
+        kept = order(screen)
+        assert 0 < len(kept) < len(everything)
+        assert all("max_num_seqs" in trials[number].changed for number in kept)
+        await pilot.press("escape")
+        screen.tick()
+        assert order(screen) == everything
+        await pilot.press("escape")
+        assert app.screen is app._board
+
+
+async def test_help_shows_entries_with_all_words() -> None:
+    app = app_after(5)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("question_mark")
+        on_screen(app, HelpScreen)
+        await typed(pilot, "undo last")
+        text = str(app.screen.query_one(Static).content)
+        assert "Undo the last change" in text
+        assert "TTFT" not in text
+        await pilot.press("escape")
+        assert "TTFT" in str(app.screen.query_one(Static).content)
+        await pilot.press("escape")
+        assert app.screen is app._board
+
+
+LINES = [
+    "INFO core.py: engine " + "x" * 200,
+    "INFO loggers.py: Engine 000: Avg prompt throughput: 12.0 tokens/s, Running: 3 reqs",
+    "WARNING kv_cache.py: small cache",
+]
+
+
+@pytest.fixture
+def logged(tmp_path: Path) -> RigApp:
+    path = tmp_path / "engine.log"
+    path.write_text("\n".join(LINES) + "\n")
+    app = app_after(5)
+    app._tail = app._board.tail = LogTail(path)
+    app._tail.read()
+    return app
+
+
+async def test_the_log_hides_averages_filters_wraps_and_is_copied(
+    logged: RigApp, copied: list[str]
+) -> None:
+    async with logged.run_test(size=(80, 24)) as pilot:
+        await pilot.press("g")
+        await pilot.pause()
+        screen = on_screen(logged, LogScreen)
+        assert screen.shown == [LINES[0], LINES[2]]
+        log = screen.query_one(RichLog)
+        # The first line is longer than the screen.
+        assert len(log.lines) > 2
+        await pilot.press("w")
+        await pilot.pause()
+        assert len(log.lines) == 2
+        assert log.virtual_size.width > 200
+        await pilot.press("a")
+        assert screen.shown == LINES
+        await typed(pilot, "small cache")
+        assert screen.shown == [LINES[2]]
+        await pilot.press("y")
+        assert copied == [LINES[2] + "\n"]
+        screen.add(["INFO another line", "WARNING small cache again"])
+        await pilot.press("escape")
+        assert screen.shown == LINES
+        await pilot.press("escape")
+        assert logged.screen is logged._board
+
+
+# -- asking, forms, palette --------------------------------------------------------------------
+
+
+async def test_hundreds_of_requests_are_aborted_only_after_a_question() -> None:
+    app = app_after(20)
+    carry_out(app.session, "load 400")
+    app.rig.run(10)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await paint(pilot)
+        assert app.session.latest.accounting.in_flight >= 100
+        await pilot.press("x")
+        on_screen(app, Confirm)
+        await pilot.press("escape")
+        app.rig.run(1)
+        assert app.session.advance().accounting.in_flight >= 100
+        await pilot.press("x", "enter")
+        app.rig.run(1)
+        assert app.session.advance().accounting.in_flight == 0
+
+
+async def test_a_few_requests_are_aborted_at_once() -> None:
+    app = app_after(20)
+    carry_out(app.session, "load 8")
+    app.rig.run(30)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await paint(pilot)
+        await pilot.press("x")
+        app.rig.run(1)
+        assert app.screen is app._board
+        assert app.session.advance().accounting.in_flight == 0
+
+
+async def test_text_pasted_on_the_list_of_arguments_filters_it() -> None:
+    from textual.events import Paste
+
+    app = app_after(10)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await paint(pilot)
+        await pilot.press("e")
+        await pilot.pause()
+        form = on_screen(app, EngineForm)
+        form._list.post_message(Paste("block_size\n"))
+        await pilot.pause()
+        await pilot.pause()
+        assert form._filter.value == "block_size"
+
+
+def test_the_palette_names_every_key_also_a_remapped_one() -> None:
+    app = app_after(5)
+    told = {each.title: each.help for each in commands(app, {"undo": "z"})}
+    assert told["Undo"].startswith("z · ")
+    assert told["Tuner"].startswith("t · ")
+    assert told["Panel: latency"].startswith("3 · ")
+    assert told["Hold or run the load"].startswith("␣ · ")
+    assert all(" · " in text for title, text in told.items() if title != "Theme")

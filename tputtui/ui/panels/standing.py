@@ -1,0 +1,82 @@
+"""The line on what holds: goals, guard, and how far the experiment under way is. Pure."""
+
+from __future__ import annotations
+
+import math
+
+from tputtui.frame import Frame
+from tputtui.goals import Goal
+from tputtui.measure.attainment import GoalVerdict
+from tputtui.text.format import clock, counted, seconds
+from tputtui.ui.rows import Row, fitted, shortened, width_of
+
+__all__ = ["noteworthy", "standing"]
+
+_SIGNS = {
+    GoalVerdict.MET: ("✓", "good"),
+    GoalVerdict.MISSED: ("✗", "bad"),
+    GoalVerdict.UNRESOLVED: ("?", "warn"),
+}
+
+
+def noteworthy(frame: Frame, failed: str) -> bool:
+    """Whether the line has more to say than that nothing is set."""
+    return bool(failed or frame.profile.goals or frame.guard or _doing(frame)[0])
+
+
+def standing(frame: Frame, width: int, failed: str = "") -> Row:
+    """The goals with their verdicts, the guard, and how far an experiment is, as far as it fits.
+
+    failed: why the last boot failed, until it is acknowledged; that comes before everything else.
+    """
+    if failed:
+        keys = "  Esc: seen, g: log"
+        return [("✖ ", "bad"), (shortened(failed, width - len(keys) - 2), "bad"), (keys, "label")]
+    doing, left_s = _doing(frame)
+    row = _goals(frame)
+    if frame.guard:
+        row += [("  guard ", "label"), (frame.guard, "text")]
+    if not doing:
+        return fitted(row, width)
+    left = f"  {clock(left_s)} left at most" if math.isfinite(left_s) else ""
+    progress: Row = [("  ▸ ", "accent"), (doing, "text"), (left, "label")]
+    room = width - width_of(row)
+    if width_of(progress) <= room:
+        return [*row, *progress]
+    # An experiment is why the person looks: the goals give way.
+    shown = shortened(doing, width - len(left) - 3)
+    return fitted([(" ▸ ", "accent"), (shown, "text"), (left, "label")], width)
+
+
+def _goals(frame: Frame) -> Row:
+    if not frame.profile.goals:
+        return [(" no goals (o sets them)", "muted")]
+    verdicts = {}
+    if frame.window.phase.quotable:
+        verdicts = {each.goal: each.verdict for each in frame.goodput.each}
+    row: Row = [(" goals", "label")]
+    for goal in frame.profile.goals:
+        sign, look = _SIGNS[verdicts[goal]] if goal in verdicts else ("·", "muted")
+        row += [(f" {_named(goal)} ", "text"), (sign, look)]
+    return row
+
+
+def _named(goal: Goal) -> str:
+    return f"{goal.metric.upper()} p{goal.percentile:g} ≤ {seconds(goal.limit_s, 0)}"
+
+
+def _doing(frame: Frame) -> tuple[str, float]:
+    """The experiment under way and how far it is, in words, and seconds left at most.
+
+    An empty text without one; NaN where the time is not known. Of a sweep: of its present level.
+    """
+    compare, tuner, sweep = frame.compare, frame.tuner, frame.sweep
+    if compare is not None and not compare.done:
+        return f"{compare.title}: {compare.note}", compare.left_s
+    if tuner is not None and not tuner.over:
+        tried = f"{tuner.tried} of {tuner.settings} settings" if tuner.settings else tuner.note
+        return f"tuner: {tuner.phase}, {tried}", tuner.left_s
+    if sweep is not None and sweep.level is not None:
+        text = f"sweep: now {sweep.named}, {counted(sweep.told, 'level')} done · {sweep.note}"
+        return text, sweep.left_s
+    return "", math.nan
