@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import threading
@@ -11,8 +12,10 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests import PATIENCE_S
@@ -88,7 +91,13 @@ class Driven:
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("plugin")
+    with served(tmp_path_factory.mktemp("plugin"), request.param) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def served(folder: Path, engines: int) -> Iterator[Server]:
+    """vLLM's server with the plugin inside and so many engines, each with a front of its own."""
     write_model(folder / "model")
     token = folder / "token"
     token.write_text(f"{TOKEN}\n")
@@ -96,8 +105,8 @@ def server(
     words = f"""--model {folder / "model"} --served-model-name tiny --enforce-eager --dtype float32
         --max-num-seqs 32 --max-num-batched-tokens 512 --max-model-len 512 --block-size 32
         --kv-cache-memory-bytes {32 * 2**20}""".split()
-    if request.param == 2:
-        words += ["--data-parallel-size", "2", "--api-server-count", "2"]
+    if engines > 1:
+        words += ["--data-parallel-size", str(engines), "--api-server-count", str(engines)]
     environment = {
         "VLLM_PLUGINS": "tputtui",
         "TPUTTUI_CONTROL_TOKEN_FILE": str(token),
@@ -154,7 +163,7 @@ def test_limits_are_changed_under_load_and_nothing_is_lost(driven: Driven, serve
     driven.host.order(RunLoad())
     driven.turn_until(lambda: recorder.accounting.finished >= 24)
     rng = random.Random(5)
-    for _ in range(40 if count > 1 else 12):
+    for _ in range(300 if count > 1 else 12):
         name, value = rng.choice(
             [("max_num_seqs", rng.randint(1, 32)), ("max_num_batched_tokens", rng.randint(64, 512)),
              ("enable_prefix_caching", rng.randint(0, 1)), ("watermark_blocks", rng.randint(0, 3))]
@@ -221,6 +230,37 @@ def test_a_second_controller_a_wrong_token_and_what_is_out_of_bounds_are_refused
         )
     for wrong_body in ("no", {"limits": {"a": "b"}}, {"limits": {"max_num_seqs": 8, "x": 9e99}}):
         assert asked(server, "PATCH", "/limits", wrong_body, **CONTROLS)[0] == 400
+
+
+@pytest.mark.long
+def test_an_engine_that_is_killed_ends_the_run_and_says_so(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("killed")
+    with served(folder, 2) as server:
+        driven = Driven(server)
+        recorder = driven.session.recorder
+        driven.host.order(RunLoad())
+        driven.turn_until(lambda: recorder.accounting.finished >= 24)
+        (engine,) = (each for each in server.members() if "EngineCore_DP1" in titled(each))
+        engine.kill()
+        end = time.monotonic() + PATIENCE_S
+        while driven.host.status.failure is None:
+            assert time.monotonic() < end, server.tail()
+            driven.host.run_pass()
+        assert driven.host.status.state is State.FAILED
+        assert "is gone" in driven.host.status.failure.message
+        books = recorder.accounting
+        assert books.balanced
+        assert books.failed
+        driven.close()
+
+
+def titled(process: psutil.Process) -> str:
+    """A process's title; vLLM gives its own."""
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
 
 
 @pytest.mark.long
