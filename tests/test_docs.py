@@ -57,6 +57,7 @@ UNDECIDED = 1
 LONG_BENCH = Run(code=UNDECIDED, long=True)
 SYNOPSIS = Not("a form, whose instances are run")
 INDEX = Not("needs a package index or the repository's address")
+REAL = Not("needs a model with a tokenizer; tests/engine/test_real_requests.py serves such files")
 DOCKER = Not("needs Docker and a GPU; the Dockerfile is linted")
 SHOWN: dict[str, Screen | Run | Elsewhere | Not] = {
     # README
@@ -77,6 +78,12 @@ SHOWN: dict[str, Screen | Run | Elsewhere | Not] = {
     "tputtui attach gpu1:8000": Screen(r"live"),
     "tputtui server:gpu1:8000 --load 8/s": Screen(),
     "tputtui replay · report · compare · calibrate · config · completion": SYNOPSIS,
+    # docs/requests.md
+    "tputtui MODEL --requests batch.jsonl --load 4/s": REAL,
+    "tputtui bench MODEL --requests 'gateway.jsonl repeat' --load 'recorded x2' --force-lengths": (
+        REAL
+    ),
+    "tputtui --profile replay": LIKE,
     # docs/command-lines.md
     "tputtui vllm serve shape:demo --max-num-seqs 64 --port 8000": LIKE,
     "tputtui VLLM_LOGGING_LEVEL=INFO vllm serve shape:demo --port 8000": LIKE,

@@ -21,6 +21,7 @@ from tputtui.load.generator import Generator
 from tputtui.load.hits import predicted_hits, walk
 from tputtui.load.lengths import Fixed, LogNormal, Uniform
 from tputtui.load.preview import LengthSpread, Preview, preview
+from tputtui.load.requests.file import RequestFile
 from tputtui.load.sections import FIELDS, form_of, from_texts
 from tputtui.load.workload import (
     ClosedLoop,
@@ -545,3 +546,46 @@ def test_the_editor_with_a_list_of_kinds(snap_compare: SnapCompare) -> None:
         await pilot.pause()
 
     assert snap_compare(app_after(30), terminal_size=(80, 24), run_before=edit)
+
+
+async def test_real_requests_shut_the_rest_and_say_what_their_file_holds(tmp_path: Path) -> None:
+    line = '{"startTime": %d, "messages": [{"role": "user", "content": "x"}], "max_tokens": %d}\n'
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(line % (at, 10 + at) for at in range(30)) + "{\n")
+    app = app_after(5)
+    async with app.run_test(size=(80, 24)) as pilot:
+        editing = await opened(pilot)
+        await editing.write(requests=str(path))
+        assert editing.field("prompt").placeholder == "as the real requests have it"
+        assert editing.field("trace").disabled
+        editing.editor.look()
+        assert editing.title == (
+            " preview · gateway log: 30 records read, with times, 1 line not usable "
+        )
+        await pilot.press("enter")
+        assert "real prompts need a tokenizer" in editing.says
+        await editing.write(requests=f"{path} tokenizer={tmp_path}", arrivals="recorded x2")
+        await pilot.press("enter")
+        file = RequestFile(str(path), tokenizer=str(tmp_path))
+        assert app.session.workload == Workload(Recorded(2.0), requests=file)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_the_editor_with_real_requests(
+    snap_compare: SnapCompare, size: tuple[int, int], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    line = '{"custom_id": "a", "body": {"messages": [%s], "max_tokens": %d}}\n'
+    message = '{"role": "user", "content": "x"}'
+    texts = [line % (message, 20 + at % 9 * 13) for at in range(50)]
+    Path("batch.jsonl").write_text("".join(texts))
+
+    async def edit(pilot: Pilot[None]) -> None:
+        editing = await opened(pilot)
+        await editing.write(requests="batch.jsonl temperature=0.7", arrivals="4/s")
+        editing.field("requests").focus()
+        editing.editor.look()
+        await pilot.pause()
+
+    assert snap_compare(app_after(30), terminal_size=size, run_before=edit)

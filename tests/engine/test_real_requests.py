@@ -27,9 +27,14 @@ from tputtui.profile import EngineSpec, EngineValue
 pytestmark = pytest.mark.engine
 
 LIMITS: dict[str, EngineValue] = {
-    "max_num_seqs": 8, "max_num_batched_tokens": 512, "max_model_len": 512, "block_size": 16,
-    "enforce_eager": True, "dtype": "float32", "kv_cache_memory_bytes": 64 * 2**20,
-}  # fmt: skip
+    "max_num_seqs": 8,
+    "max_num_batched_tokens": 512,
+    "max_model_len": 512,
+    "enforce_eager": True,
+    "dtype": "float32",
+    "block_size": 32,
+    "kv_cache_memory_bytes": 64 * 2**20,
+}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +103,7 @@ def test_stop_strings_end_an_answer_also_without_text_being_asked_for(
 
 
 def test_a_conversation_finds_what_was_said_in_the_cache(chats: Served, tmp_path: Path) -> None:
-    said = [("human", "tell me " * 8), ("gpt", ""), ("human", "and more"), ("gpt", ""),
+    said = [("human", "tell me " * 16), ("gpt", ""), ("human", "and more"), ("gpt", ""),
             ("human", "and more")]  # fmt: skip
     line = {"conversations": [{"from": who, "value": what} for who, what in said]}
     chats.session.steer.engine.reset_prefix_cache()
@@ -108,7 +113,7 @@ def test_a_conversation_finds_what_was_said_in_the_cache(chats: Served, tmp_path
     first, second, third = sorted(chats.ended, key=lambda sample: sample.number)
     assert first.cached_tokens == 0
     # Whole blocks of the turn before, whose prompt this one begins with.
-    assert second.cached_tokens >= first.prompt_tokens // 16 * 16 - 16
+    assert second.cached_tokens >= first.prompt_tokens // 32 * 32 - 32
     assert third.prompt_tokens > second.prompt_tokens > first.prompt_tokens
 
 

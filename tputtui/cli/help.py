@@ -61,12 +61,15 @@ def _rows(rows: Iterable[tuple[str, str]], indent: int) -> str:
 
 
 def _load() -> str:
+    from tputtui.load.requests.formats import FORMATS
     from tputtui.load.sections import FIELDS
 
     parts = []
     for field in FIELDS:
         forms = [(text, what) for what, text in field.forms]
         parts.append(f"{field.flag}  {field.label}\n{_rows(forms, 44)}")
+    lines = [(form.title, form.example) for form in FORMATS]
+    parts.append(f"lines of a file of real requests, told by their keys\n{_rows(lines, 22)}")
     return "\n\n".join(parts)
 
 
@@ -97,7 +100,7 @@ def _profiles() -> str:
         engine: {model: ..., ...}  what needs a boot: any vLLM argument by its long name
         serve: {port: 8000, ...}   flags of vLLM's HTTP server: no effect here, kept for exports
         limits: {...}              the live limits, at or below their ceilings
-        load: {...}                arrivals, lengths, prefixes, conversations, trace, seed
+        load: {...}                arrivals, lengths, prefixes, conversations, trace, requests, seed
         goal: {ttft_p99: 500ms}    what requests should be served within
         price_per_hour: 2.5        for the cost of a million tokens
         evidence: {...}            what was measured: written by `s`, bench --save, verify

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from tputtui.load.preview import LengthSpread, Preview
 from tputtui.load.workload import ClosedLoop, Recorded
 from tputtui.text.braille import area, nice_top
-from tputtui.text.format import clock, compact, percent, rate
+from tputtui.text.format import clock, compact, counted, percent, rate
 from tputtui.ui.rows import Row, fitted, spread
 
 __all__ = ["preview_rows", "preview_title"]
@@ -51,7 +51,7 @@ def preview_title(preview: Preview, *, stale: bool = False) -> str:
         timed = "with" if trace.timed else "without"
         read = f"{trace.records:,} records read, " if trace.records else ""
         kind = trace.format if trace.real else f"{trace.format} trace"
-        bad = f", {trace.skipped:,} lines not usable" if trace.skipped else ""
+        bad = f", {counted(trace.skipped, 'line')} not usable" if trace.skipped else ""
         title += f" · {kind}: {read}{timed} times{bad}"
     return f" {title} "
 
