@@ -170,6 +170,18 @@ async def test_the_panel_of_the_batch_is_coloured_by_share() -> None:
             assert look in {style for text, style in row if "━" in text}
 
 
+def test_each_second_knows_its_latencies_and_how_busy_the_machine_was() -> None:
+    app = app_after(40, gpus=2)
+    frame, bucket = app.session.latest, app.session.history.buckets[-1]
+    assert bucket.ttft_p50 == pytest.approx(frame.latencies.ttft.p50, rel=0.2)
+    assert bucket.ttft_p50 <= bucket.ttft_p90
+    assert bucket.tpot_p50 == pytest.approx(frame.latencies.tpot.p50, rel=0.2)
+    assert bucket.cpu_frac == 0.97
+    assert bucket.gpu_frac == pytest.approx(0.93)
+    idle = app_after(0).session
+    assert not idle.history.buckets
+
+
 # -- how latencies are spread ------------------------------------------------------------------
 
 

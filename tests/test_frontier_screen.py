@@ -79,11 +79,11 @@ async def test_axes_turn_points_clear_and_a_sweep_starts_and_stops() -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await shown(pilot)
         on_screen(app, FrontierScreen)
-        assert "generated tok/s against E2E p90" in text_of(app)
+        assert "generated tok/s against TTFT p99" in text_of(app)
         assert "●  a 64/2048/2048" in text_of(app)
         await pilot.press("y", "x")
         await paint(pilot)
-        assert "requests req/s against E2E p99" in text_of(app)
+        assert "requests req/s against TPOT p50" in text_of(app)
         await pilot.press("w")
         app.rig.run(2.0)
         await paint(pilot)

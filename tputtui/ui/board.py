@@ -200,7 +200,7 @@ class Board(Screen[None]):
     def on_mount(self) -> None:
         """Show nothing but the boot at first."""
         self._grid.display = False
-        self._canvases["trouble"].display = False
+        self._canvases["trouble"].display = self._canvases["standing"].display = False
 
     def on_resize(self) -> None:
         """Paint anew once the panels have their sizes."""

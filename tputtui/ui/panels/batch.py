@@ -156,7 +156,7 @@ def _step(frame: Frame, width: int) -> Row:
         ("  busy", "label"),
         (percent(now.busy_frac, 5), "text"),
     ]
-    if width >= 64:
+    if width >= 68:
         row += [
             ("   window p50 ", "muted"),
             (seconds(frame.figures.step.p50), "muted"),

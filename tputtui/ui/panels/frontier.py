@@ -10,7 +10,7 @@ from tputtui.knobs import shorthand
 from tputtui.measure.frontier import AXES_X, AXES_Y, Axis, Point, knee, pareto
 from tputtui.text.format import clock, compact, counted
 from tputtui.ui.panels.plot import look_of, marks_of, plot, value_text
-from tputtui.ui.rows import Row
+from tputtui.ui.rows import Row, shortened
 
 __all__ = ["frontier", "goal_on"]
 
@@ -28,7 +28,7 @@ def frontier(
     chosen: the letter of the point under the cursor; its row is in sight.
     """
     points = frame.points
-    rows: list[Row] = [_status(frame)]
+    rows: list[Row] = [_status(frame, width)]
     best = pareto([point for point in points if point.steady], y, x, _NOISE)
     at_knee = knee([point for point in points if point.steady and not point.saturated])
     lines = min(len(points) + 1, max(4, height // 3))
@@ -53,21 +53,21 @@ def goal_on(frame: Frame, x: Axis) -> float:
     return min(limits, default=math.nan)
 
 
-def _status(frame: Frame) -> Row:
+def _status(frame: Frame, width: int) -> Row:
     sweep = frame.sweep
     if sweep is None:
         return [("w steps the load up until saturation", "muted")]
     if sweep.level is None:
         told = counted(sweep.told, "level")
-        return [("sweep over: ", "label"), (f"{told} · {sweep.note}", "text")]
+        head = "sweep over: "
+        note = shortened(f"{told} · {sweep.note}", width - len(head))
+        return [(head, "label"), (note, "text")]
     now = sweep.named or f"{sweep.level:g}"
     left = f" · {clock(sweep.left_s)} left at most" if math.isfinite(sweep.left_s) else ""
     done = counted(sweep.told, "level")
-    return [
-        ("sweep: ", "accent"),
-        (f"now {now}, {done} done · {sweep.note}", "text"),
-        (left, "label"),
-    ]
+    head = "sweep: "
+    note = shortened(f"now {now}, {done} done · {sweep.note}", width - len(head) - len(left))
+    return [(head, "accent"), (note, "text"), (left, "label")]
 
 
 # -- the table -----------------------------------------------------------------------------------
