@@ -31,6 +31,11 @@ _LOAD_FIELDS = {
     "prefix": "prefix",
     "sessions": "sessions",
     "trace": "trace",
+    "cancel": "cancel",
+    "priority": "priority",
+    "lora_mix": "lora",
+    "structured": "structured",
+    "answers": "answers",
 }
 """Name of a setting to the field of the load that its text describes."""
 
@@ -197,7 +202,7 @@ def _put_on(base: Profile, engine: EngineSpec, settings: Mapping[str, Value]) ->
     return msgspec.structs.replace(
         base,
         engine=engine,
-        load=_load(above, base.load, engine),
+        load=_load(above, base.load, engine, simulated=bool(settings["simulate"].text)),
         knobs=knobs,
         goals=goals,
         price_per_hour=price,
@@ -206,7 +211,9 @@ def _put_on(base: Profile, engine: EngineSpec, settings: Mapping[str, Value]) ->
     )
 
 
-def _load(above: Mapping[str, str], base: Workload, engine: EngineSpec) -> Workload:
+def _load(
+    above: Mapping[str, str], base: Workload, engine: EngineSpec, *, simulated: bool
+) -> Workload:
     """The profile's load with the given settings put in; checks that its trace can be opened."""
     import msgspec
 
@@ -225,6 +232,12 @@ def _load(above: Mapping[str, str], base: Workload, engine: EngineSpec) -> Workl
         from tputtui.load.source import check_trace
 
         check_trace(load, tokenizer_of(engine))
+    if load.carries:
+        from tputtui.engine.carrying import check_carried
+        from tputtui.load.carrier import check_schema
+
+        check_schema(load)
+        check_carried(load, engine, simulated=simulated)
     return load
 
 

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from tputtui.engine.protocol import Counts, Ended
+from tputtui.load.carrier import Label
 from tputtui.load.generator import RequestSpec
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Accounting, Outcome, RequestSample
@@ -23,6 +24,7 @@ class _InFlight:
     submitted_s: float
     prompt_tokens: int
     wanted_tokens: int
+    label: int
 
 
 class Ledger:
@@ -36,6 +38,11 @@ class Ledger:
         self._ended = dict.fromkeys(Outcome, 0)
         self._issued = 0
         self._clamped = 0
+        self._label_of: dict[Label, int] = {}
+
+    def holds(self, number: int) -> bool:
+        """Whether a request is in flight."""
+        return number in self._in_flight
 
     @property
     def in_flight(self) -> int:
@@ -58,20 +65,21 @@ class Ledger:
 
     def issue(self, request: RequestSpec, now_s: float) -> None:
         """Book a request that goes to the engine."""
+        label = self._numbered(request.carried.label)
         self._in_flight[request.number] = _InFlight(
-            request.due_s, now_s, request.prompt_tokens, request.output_tokens
+            request.due_s, now_s, request.prompt_tokens, request.output_tokens, label
         )
         self._awaiting[request.number] = request.due_s
         self._issued += 1
         self._clamped += request.clamped
-        self._recorder.issued.append((request.due_s,))
+        self._recorder.add_issued(request.due_s, label)
 
     def first_tokens(self, tokens: list[tuple[int, float]]) -> None:
         """Book first tokens: (request number, when in s)."""
         for number, at_s in tokens:
             request = self._in_flight[number]
             self._awaiting.pop(number, None)
-            self._recorder.add_first_token(at_s, request.due_s, request.submitted_s)
+            self._recorder.add_first_token(at_s, request.due_s, request.submitted_s, request.label)
 
     def leave(self, ended: Ended, outcome: Outcome | None = None) -> Outcome:
         """Book a request that has left the engine; return its outcome.
@@ -99,6 +107,7 @@ class Ledger:
                 wanted_tokens=request.wanted_tokens,
                 cached_tokens=ended.cached_tokens,
                 preemptions=ended.preemptions,
+                label=request.label,
             )
         )
         return outcome
@@ -133,4 +142,11 @@ class Ledger:
             ended[Outcome.REJECTED],
             ended[Outcome.FAILED],
             self._clamped,
+            ended[Outcome.CANCELLED],
         )
+
+    def _numbered(self, label: Label) -> int:
+        number = self._label_of.get(label)
+        if number is None:
+            number = self._label_of[label] = self._recorder.label(label)
+        return number

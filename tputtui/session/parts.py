@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tputtui.engine.carrying import check_carried
 from tputtui.engine.models import check_no_secret
 from tputtui.frame import SERVING
 from tputtui.knobs import Knobs, knob
+from tputtui.load.carrier import check_schema
 from tputtui.load.sections import difference
 from tputtui.load.source import check_trace
 from tputtui.load.workload import Workload
@@ -62,7 +64,7 @@ class LoadSteering:
     def set(self, workload: Workload) -> bool:
         """Ask for another load; whether it differs from the one before.
 
-        Raises UsageError when its trace cannot be opened.
+        Raises UsageError when its trace or its schema cannot be opened.
         """
         before = self._experiments.before
         old = before.load if before else self._helm.load
@@ -70,6 +72,8 @@ class LoadSteering:
             return False
         if workload.trace != old.trace or workload.arrivals != old.arrivals:
             check_trace(workload, tokenizer_of(self._helm.engine))
+        check_schema(workload)
+        check_carried(workload, self._helm.engine)
         if self._helm.asked is not None and self._helm.status.state in SERVING:
             self._changing.about_to("load", "The load was changed.")
         self._helm.put_load(workload, difference(self._helm.load, workload))

@@ -83,6 +83,10 @@ class _InFlight:
     """Prompt tokens that were in the server's cache."""
     token_ids: list[int] = field(default_factory=list)
     """Output token ids; empty if the server gives none."""
+    stops: bool = False
+    """Whether its answer may end by itself."""
+    stopped: bool = False
+    """Whether it has."""
     ended: bool = False
 
     @property
@@ -162,9 +166,12 @@ class Link:
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(what, self._loop)
 
-    def send(self, number: int, prompt_tokens: int, body: bytes) -> None:
-        """Send one request; its tokens appear in later ticks."""
-        made = _InFlight(number, prompt_tokens)
+    def send(self, number: int, prompt_tokens: int, body: bytes, *, stops: bool = False) -> None:
+        """Send one request; its tokens appear in later ticks.
+
+        stops: whether its answer is whole where it ends by itself.
+        """
+        made = _InFlight(number, prompt_tokens, stops=stops)
         with self._lock:
             self._in_flight[number] = made
         assert self._loop is not None
@@ -322,6 +329,7 @@ class Link:
                 counted = request.tokens + (len(chunk.token_ids) or 1) * chunk.content
             request.cached = chunk.cached or request.cached
             request.token_ids += chunk.token_ids
+            request.stopped |= chunk.stopped
             new = counted - request.tokens
             # The final count also corrects tokens that the chunks did not report.
             if chunk.done or new > 0:
@@ -344,6 +352,8 @@ class Link:
                 return
             self._streaming -= request.streams
             request.ended = True
+            if outcome is None and request.stops and request.stopped:
+                outcome = Outcome.FINISHED
             last_s = request.last_s if not math.isnan(request.last_s) else self._clock()
             self._tick.ended.append(request.end(last_s, outcome))
 

@@ -30,6 +30,7 @@ class Chunk(NamedTuple):
     content: whether it holds any output. tokens: output tokens so far as the server counts them;
     None if not reported. cached: prompt tokens that were in its cache; None if not reported.
     token_ids: of this event; empty if not reported. done: whether this event is the last.
+    stopped: whether the answer ended by itself, before its greatest length.
     """
 
     content: bool
@@ -37,6 +38,7 @@ class Chunk(NamedTuple):
     cached: int | None = None
     token_ids: tuple[int, ...] = ()
     done: bool = False
+    stopped: bool = False
 
 
 class _Details(msgspec.Struct):
@@ -124,7 +126,8 @@ def _chunk(data: bytes) -> Chunk:
     ids = tuple(choice.token_ids or ())
     delta = choice.delta
     text = choice.text or (delta and (delta.content or delta.reasoning_content))
-    return Chunk(bool(text or ids), tokens, cached, ids)
+    stopped = choice.finish_reason == "stop"
+    return Chunk(bool(text or ids), tokens, cached, ids, stopped=stopped)
 
 
 def _refuses(status: int) -> bool:

@@ -43,6 +43,7 @@ def latency(frame: Frame, width: int, height: int) -> list[Row]:
             (f"  {compact(account.rejected, 0)} rejected", "muted"),
             (f"  {compact(account.failed, 0)} failed", "bad" if account.failed else "muted"),
         ],
+        *_cancelled(frame),
         [("TTFT, E2E from due · ITL pooled · p99 with 95 % interval", "muted")],
         [("late: sent · wait: scheduled · fill: 1st token · gen.: end", "muted")],
     ]
@@ -50,6 +51,14 @@ def latency(frame: Frame, width: int, height: int) -> list[Row]:
     if height > len(rows) + len(goals):
         rows += [[], *(_goal(each) for each in goals)]
     return rows[:height]
+
+
+def _cancelled(frame: Frame) -> list[Row]:
+    """How many requests their client gave up, under a load that has such."""
+    cancelled = frame.accounting.cancelled
+    if not cancelled and frame.profile.load.cancel is None:
+        return []
+    return [[("         ", "label"), (f"{compact(cancelled, 0)} cancelled by the client", "muted")]]
 
 
 def _goal(each: Attainment) -> Row:
