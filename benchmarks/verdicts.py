@@ -177,9 +177,9 @@ class Engine:
         """What a recorder would have of it all."""
         made = Recorder()
         made.steps = Table(np.array(self.steps, dtype=np.float64).reshape(-1, len(STEP)))
-        made.first_tokens = Table(np.array(self.first_tokens).reshape(-1, 3))
+        made.first_tokens = Table(np.array(self.first_tokens).reshape(-1, 4))
         made.ended = Table(np.array(self.ended).reshape(-1, len(ENDED)))
-        made.issued = Table(np.array(self.issued).reshape(-1, 1))
+        made.issued = Table(np.array(self.issued).reshape(-1, 2))
         made.gaps = Table(np.zeros((0, 3)))
         return made
 
@@ -195,7 +195,7 @@ class Engine:
         prompt, output = next(self._lengths)
         self._waiting.append([due_s, prompt, output, self._number, math.nan])
         self._number += 1
-        self.issued.append((due_s,))
+        self.issued.append((due_s, 0.0))
 
     def _arrive(self) -> None:
         if not self._closed:
@@ -226,7 +226,7 @@ class Engine:
         self._steps_done = step = self._steps_done + 1
         for request in started:
             request[4] = now_s
-            self.first_tokens.append((now_s, now_s - request[0], now_s - request[0]))
+            self.first_tokens.append((now_s, now_s - request[0], now_s - request[0], 0.0))
             heapq.heappush(ends, (step + request[2] - 1, request[3], request))
         left = 0
         while ends and ends[0][0] <= step:
@@ -244,7 +244,21 @@ class Engine:
         due_s, _, output, number, first_s = request
         tpot_s = (self.now_s - first_s) / (output - 1) if output > 1 else math.nan
         self.ended.append(
-            (self.now_s, first_s - due_s, tpot_s, self.now_s - due_s, 0, 0, 0, 1.0, 0.0, due_s, 1.0)
+            (
+                self.now_s,
+                first_s - due_s,
+                tpot_s,
+                self.now_s - due_s,
+                0,
+                0,
+                0,
+                1.0,
+                0.0,
+                due_s,
+                1.0,
+                0.0,
+                0.0,
+            )
         )
         self._gone.append((self.now_s, number))
 

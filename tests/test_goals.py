@@ -164,7 +164,7 @@ def left(
     if not math.isnan(tpot_s):
         tokens += max(1, round((e2e_s - ttft_s) / tpot_s))
     if issued:
-        recorder.issued.append((due_s,))
+        recorder.add_issued(due_s)
     recorder.add_first_token(due_s + ttft_s, due_s, due_s)
     times = (due_s, due_s, due_s, due_s + ttft_s, end_s)
     recorder.add_ended(RequestSample(0, outcome, *times, 9, tokens, tokens, 0, 0))
@@ -318,7 +318,7 @@ def test_a_limit_that_is_far_away_needs_a_few_turnovers_only(
 def test_a_request_that_waits_past_its_limit_has_missed_it_already() -> None:
     recorder = Recorder()
     for due_s in (0.0, 1.0, 2.0, 8.9, 9.5):
-        recorder.issued.append((due_s,))
+        recorder.add_issued(due_s)
     # The first has left, the second has its first token: they wait for none.
     recorder.add_first_token(0.5, 0.0, 0.0)
     recorder.add_ended(RequestSample(0, Outcome.FINISHED, 0.0, 0.0, 0.0, 0.5, 3.0, 9, 11, 11, 0, 0))
@@ -336,7 +336,7 @@ def test_a_request_that_waits_past_its_limit_has_missed_it_already() -> None:
 
 def test_what_was_aborted_waits_for_nothing() -> None:
     recorder = Recorder()
-    recorder.issued.append((0.0,))
+    recorder.add_issued(0.0)
     recorder.add_ended(
         RequestSample(0, Outcome.ABORTED, 0.0, 0.0, math.nan, math.nan, 3.0, 9, 0, 9, 0, 0)
     )
@@ -352,7 +352,7 @@ def test_an_engine_that_hangs_misses_its_goals_though_nothing_ends() -> None:
     goals = parse_goals("ttft_p90=500ms")
     assert goodput(recorder, goals, 0.0, 60.0).each[0].verdict is GoalVerdict.MET
     for _ in range(200):
-        recorder.issued.append((60.0,))
+        recorder.add_issued(60.0)
     hung = goodput(recorder, goals, 30.0, 90.0).each[0]
     assert (hung.met, hung.n) == (300, 500)
     assert hung.verdict is not GoalVerdict.MET

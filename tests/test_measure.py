@@ -125,13 +125,13 @@ def test_figures_by_hand() -> None:
 def test_offered_against_achieved_says_saturated_beyond_chance_only() -> None:
     recorder = Recorder()
     for i in range(100):
-        recorder.issued.append((i / 10,))
+        recorder.add_issued(i / 10)
     for i in range(85):
         recorder.add_ended(request(end_s=i / 10))
     assert not figures(recorder, -1.0, 10.0).saturated
     other = Recorder()
     for i in range(100):
-        other.issued.append((i / 10,))
+        other.add_issued(i / 10)
     for i in range(70):
         other.add_ended(request(end_s=i / 10))
     found = figures(other, -1.0, 10.0)

@@ -469,7 +469,7 @@ def written(path: Path, steps_per_s: int, requests_per_s: int, seconds: int = 60
             number += 1
             due = t - chance.gamma(4, 1.0)
             times = np.cumsum([due, *chance.gamma(1, 0.05, 3)])
-            recorder.issued.append((due,))
+            recorder.add_issued(due)
             recorder.add_first_token(times[3], due, times[1])
             sizes = chance.integers(1, 4000, 4).tolist()
             ended = (number, Outcome.FINISHED, *times, t, *sizes, 0)

@@ -162,7 +162,8 @@ def all_whole(served: Served) -> None:
 
 
 def _gone(books: Accounting) -> int:
-    return books.finished + books.cut + books.aborted + books.rejected + books.failed
+    ended = books.finished + books.cut + books.aborted + books.rejected + books.failed
+    return ended + books.cancelled
 
 
 class Bench:

@@ -74,6 +74,7 @@ def together(
     import msgspec
 
     from tputtui.engine import flags, models
+    from tputtui.engine.carrying import MODULES
     from tputtui.engine.config_file import expanded
     from tputtui.engine.serve_flags import SECRET, gone, notice, parted
     from tputtui.engine.target import is_server, settable
@@ -104,14 +105,17 @@ def together(
         if lost:
             tell(f"no flag of the vLLM installed here, and left out: {flags.spoken(lost)}")
         # Flags in a profile's `serve:` were reported when the profile was made.
-        if new := [name for name in serve if name not in lost and name not in base.serve]:
+        shown = [name for name in serve if name not in lost and name not in base.serve]
+        if new := [name for name in shown if name != MODULES]:
             tell(notice(new))
     kept = {
         name: value
         for name, value in serve.items()
         if name not in SECRET and name not in lost and not secret_in({name: value})
     }
-    engine = EngineSpec(base.engine.model, {**of_config, **of_base})
+    # An engine here loads adapters as well as a server does.
+    modules = {MODULES: kept.pop(MODULES)} if MODULES in kept else {}
+    engine = EngineSpec(base.engine.model, {**of_config, **of_base, **modules})
     engine = engine.overridden(typed.model, typed.engine)
     models.resolve(engine)
     _check_flags(typed.engine, engine, served)

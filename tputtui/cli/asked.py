@@ -32,6 +32,11 @@ _LOAD_FIELDS = {
     "sessions": "sessions",
     "trace": "trace",
     "requests": "requests",
+    "cancel": "cancel",
+    "priority": "priority",
+    "lora_mix": "lora",
+    "structured": "structured",
+    "answers": "answers",
 }
 """Name of a setting to the field of the load that its text describes."""
 
@@ -229,6 +234,12 @@ def _load(
         from tputtui.load.source import check_files
 
         check_files(load, tokenizer_of(engine))
+    if load.carries:
+        from tputtui.engine.carrying import check_carried
+        from tputtui.load.carrier import check_schema
+
+        check_schema(load)
+        check_carried(load, engine, simulated=bool(settings["simulate"].text))
     return load
 
 

@@ -81,6 +81,16 @@ OPTIONS = (
             "recorded", "load"),
     Option("detokenize", "", "real prompts: make text of the answers, as a server does", "load",
             "on"),
+    Option("cancel", "CANCEL", "'share=0.02 after=1s~0.5': requests that their client gives up",
+            "load", in_profile=True),
+    Option("priority", "PRIORITIES", "'0=0.9 10=0.1': priority=share, a lower number is earlier",
+            "load", in_profile=True),
+    Option("lora_mix", "ADAPTERS", "'a=0.7 b=0.2': adapter=share, over --lora-modules", "load",
+            in_profile=True),
+    Option("structured", "FORM", "'share=0.3 schema=FILE' or 'share=0.3 regex=…': structured "
+            "output", "load", in_profile=True),
+    Option("answers", "ANSWERS", "'n=2 logprobs=5': several answers, log-probabilities", "load",
+            in_profile=True),
     Option("load_seed", "SEED", "same seed, same requests", "load", "0", in_profile=True),
     Option("goal", "GOALS", "ttft_p99=500ms,tpot_p99=50ms,e2e_p95=10s: what requests should be "
             "served within", in_profile=True),

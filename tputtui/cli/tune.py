@@ -88,7 +88,8 @@ def parser() -> argparse.ArgumentParser:
     add("--quiet", action="store_true", help="no progress on stderr")
     add_virtual(made)
     add_settings(made, "goal", "load", "prompt_tokens", "output_tokens", "length_pairs", "prefix",
-                 "sessions", "trace", "load_seed", "limit", "simulate", "isolate", "served",
+                 "sessions", "trace", "cancel", "priority", "lora_mix", "structured", "answers",
+                 "load_seed", "limit", "simulate", "isolate", "served",
                  "record", "metrics_port", "metrics_host")  # fmt: skip
     return made
 

@@ -1,11 +1,14 @@
 """Moves requests from the generator to the engine, and their ends into ledger and generator.
 
-Runs on the engine thread.
+It is the client as well that gives up requests, where the load has cancellations. Runs on the
+engine thread.
 """
 
 from __future__ import annotations
 
+import heapq
 import logging
+import math
 from collections.abc import Callable, Iterable
 from contextlib import closing
 
@@ -33,6 +36,20 @@ class Dispatch:
     def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
         self._ledger = ledger
         self._clock = clock
+        self._giving_up: list[tuple[float, int]] = []
+        """(when, request number) of the requests to cancel, a heap."""
+
+    def next_s(self, generator: Generator) -> float:
+        """When the next request is due or given up; infinity for neither."""
+        return min(generator.next_due_s(self._ledger.in_flight), self._next_cancel_s())
+
+    def cancel_and_send(self, engine: Engine, generator: Generator, max_model_len: int) -> bool:
+        """Abort the requests that the client has given up by now, then `send`.
+
+        Not between a step and its booking: what has ended in that step has ended.
+        """
+        self._cancel(engine, generator)
+        return self.send(engine, generator, max_model_len)
 
     def generator(self, load: Workload, facts: EngineFacts, tokenizer: str) -> Generator:
         """A generator of `load` for this engine, held at request 0."""
@@ -86,6 +103,19 @@ class Dispatch:
             else:
                 generator.lost(request.number, request.end_s)
 
+    def _cancel(self, engine: Engine, generator: Generator) -> None:
+        now_s, gone = self._clock(), []
+        while self._next_cancel_s() <= now_s:
+            gone.append(heapq.heappop(self._giving_up)[1])
+        if gone:
+            self.leave(generator, engine.end(gone), Outcome.CANCELLED)
+
+    def _next_cancel_s(self) -> float:
+        heap = self._giving_up
+        while heap and not self._ledger.holds(heap[0][1]):
+            heapq.heappop(heap)
+        return heap[0][0] if heap else math.inf
+
     def _taken(self, engine: Engine, generator: Generator, request: RequestSpec) -> bool:
         """Send one request; return whether the engine accepted it."""
         self._ledger.issue(request, self._clock())
@@ -96,4 +126,7 @@ class Dispatch:
             self._ledger.drop(request.number, Outcome.REJECTED, self._clock())
             generator.lost(request.number, self._clock())
             return False
+        if request.carried.cancel_s < math.inf:
+            when_s = request.due_s + request.carried.cancel_s
+            heapq.heappush(self._giving_up, (when_s, request.number))
         return True

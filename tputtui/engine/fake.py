@@ -104,8 +104,10 @@ class FakeEngine:
         )
 
     def submit(self, request: RequestSpec) -> None:
-        """Queue one request."""
+        """Queue one request; under the policy *priority* a given one decides its place."""
         self._waiting.append(_Request(request, self._length(request)))
+        if self._knobs.scheduling_policy and request.carried.priority is not None:
+            self._waiting.sort(key=lambda each: each.spec.carried.priority or 0)
 
     def step(self) -> StepReport:
         """Decode the running requests, then fill the step with prefill."""

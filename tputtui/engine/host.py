@@ -172,7 +172,7 @@ class Host(Orders):
         assert engine is not None
         assert generator is not None
         assert knobs is not None
-        refused = self._dispatch.send(engine, generator, knobs.max_model_len)
+        refused = self._dispatch.cancel_and_send(engine, generator, knobs.max_model_len)
         if generator.exhausted and not generator.held:
             self._end_of_trace(generator)
         stuck = False
@@ -192,7 +192,7 @@ class Host(Orders):
         if self._at_work:
             # A step that schedules nothing returns at once; without a wait the loop would spin.
             return _NOTHING_SCHEDULED_WAIT_S if stuck else 0.0
-        wait_s = generator.next_due_s(self._ledger.in_flight) - self._clock()
+        wait_s = self._dispatch.next_s(generator) - self._clock()
         # A closed loop whose requests are all refused must not retry at full speed.
         return max(_ALL_REFUSED_WAIT_S if refused else 0.0, wait_s)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tputtui.engine.protocol import Counts, Ended
+from tputtui.load.carrier import Label
 from tputtui.load.generator import RequestSpec
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.measure.recorder import Recorder
@@ -28,6 +29,7 @@ class _InFlight:
     submitted_s: float
     prompt_tokens: int
     wanted_tokens: int
+    label: int
 
 
 class Ledger:
@@ -44,6 +46,11 @@ class Ledger:
         self._stops: Counter[str] = Counter()
         self._issued = 0
         self._clamped = 0
+        self._label_of: dict[Label, int] = {}
+
+    def holds(self, number: int) -> bool:
+        """Whether a request is in flight."""
+        return number in self._in_flight
 
     @property
     def in_flight(self) -> int:
@@ -66,20 +73,21 @@ class Ledger:
 
     def issue(self, request: RequestSpec, now_s: float) -> None:
         """Book a request that goes to the engine."""
+        label = self._numbered(request.carried.label)
         self._in_flight[request.number] = _InFlight(
-            request.due_s, now_s, request.prompt_tokens, request.output_tokens
+            request.due_s, now_s, request.prompt_tokens, request.output_tokens, label
         )
         self._awaiting[request.number] = request.due_s
         self._issued += 1
         self._clamped += request.clamped
-        self._recorder.issued.append((request.due_s,))
+        self._recorder.add_issued(request.due_s, label)
 
     def first_tokens(self, tokens: list[tuple[int, float]]) -> None:
         """Book first tokens: (request number, when in s)."""
         for number, at_s in tokens:
             request = self._in_flight[number]
             self._awaiting.pop(number, None)
-            self._recorder.add_first_token(at_s, request.due_s, request.submitted_s)
+            self._recorder.add_first_token(at_s, request.due_s, request.submitted_s, request.label)
 
     def leave(self, ended: Ended, outcome: Outcome | None = None) -> Outcome:
         """Book a request that has left the engine; return its outcome.
@@ -111,6 +119,7 @@ class Ledger:
                 wanted_tokens=request.wanted_tokens,
                 cached_tokens=ended.cached_tokens,
                 preemptions=ended.preemptions,
+                label=request.label,
             )
         )
         return outcome
@@ -164,4 +173,11 @@ class Ledger:
             ended[Outcome.REJECTED],
             ended[Outcome.FAILED],
             self._clamped,
+            ended[Outcome.CANCELLED],
         )
+
+    def _numbered(self, label: Label) -> int:
+        number = self._label_of.get(label)
+        if number is None:
+            number = self._label_of[label] = self._recorder.label(label)
+        return number

@@ -19,7 +19,7 @@ from tputtui.frame import CompareState, Frame
 from tputtui.goals import Goal
 from tputtui.knobs import Knobs, apart
 from tputtui.load.workload import Workload
-from tputtui.measure.attainment import Attainment, attainment, judged_s
+from tputtui.measure.attainment import Attainment, attainment, counted, judged_s
 from tputtui.measure.batches import MOST, turnover_batches
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.series import rows, series
@@ -191,7 +191,7 @@ class Comparing:
         self._earliest_s = 0.0 if self._second else watch.cut_s - watch.began_s
         self._second = not self._second
         self._comparison.tell(leg, figures, took_s=now_s - self._asked_s)
-        ended = recorder.ended.between(watch.cut_s, end_s)
+        ended = counted(recorder.ended.between(watch.cut_s, end_s))
         self._spans[leg.side].append(
             _Span(
                 tuple(judged_s(ended, goal) for goal in self._goals),

@@ -101,6 +101,7 @@ class LegWatch:
 
 
 def ended_between(recorder: Recorder, start_s: float, end_s: float) -> int:
-    """Number of requests that finished or were cut; aborted ones do not count."""
+    """Number of requests that finished, were cut or cancelled; aborted ones do not count."""
     ended = recorder.ended.between(start_s, end_s)
-    return int(np.count_nonzero(ended[:, ENDED["good"]] + ended[:, ENDED["cut"]]))
+    left = ended[:, [ENDED["good"], ENDED["cut"], ENDED["cancelled"]]]
+    return int(np.count_nonzero(left.sum(axis=1)))

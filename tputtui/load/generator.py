@@ -16,6 +16,7 @@ from numpy import int64
 from numpy.typing import NDArray
 
 from tputtui.errors import UsageError
+from tputtui.load.carrier import PLAIN, Carried, Carrier, check_schema
 from tputtui.load.conversations import Conversation, Conversations
 from tputtui.load.prompts import Piece, Prompt, TokenSource
 from tputtui.load.requests.counts import RequestCounts
@@ -45,6 +46,8 @@ class RequestSpec(NamedTuple):
     """Its turn in the conversation, from 0."""
     serving: Serving | None = None
     """How a real request is served; None for a synthetic one."""
+    carried: Carried = PLAIN
+    """What it carries beside prompt and length."""
 
     @property
     def prompt_tokens(self) -> int:
@@ -94,6 +97,7 @@ class Generator:
         self._number = self._index = 0
         self._seed = self.workload.seed
         self._tokens = TokenSource(self._seed, self._vocab_size)
+        self._carrier = Carrier(self._seed)
         self._talk = Conversations()
         self._backlog: list[float] = []
         self._timing: Timing | None = None
@@ -107,6 +111,7 @@ class Generator:
             old.close()
         self.close()
         try:
+            check_schema(self.workload)
             if self.workload.trace is not None:
                 self._replayed = Replayed(self.workload.trace, self._tokenizer)
             if self.workload.requests is not None:
@@ -176,12 +181,13 @@ class Generator:
     def change(self, workload: Workload, now_s: float) -> None:
         """Go on with another workload from `now_s`; a new seed applies from the next restart.
 
-        Raises UsageError, and keeps the old workload, if the new trace cannot be opened.
+        Raises UsageError, and keeps the old workload, if its trace or schema cannot be opened.
         """
         timing = self._timing
         new_trace = workload.trace != self.workload.trace
         new_requests = workload.requests != self.workload.requests
         # Opened before anything else is changed, since this can fail.
+        check_schema(workload)
         opened = Replayed(workload.trace, self._tokenizer) if new_trace and workload.trace else None
         real = self._opened(workload.requests) if new_requests and workload.requests else None
         if self._open:
@@ -359,7 +365,14 @@ class Generator:
         output = min(wanted, room)
         real.sent(number, draft, output < wanted)
         return RequestSpec(
-            number, due_s, draft.prompt, output, output < wanted, draft.turn, draft.serving
+            number,
+            due_s,
+            draft.prompt,
+            output,
+            output < wanted,
+            draft.turn,
+            draft.serving,
+            self._carrier.carried(self.workload, number),
         )
 
     def _start_timing(self, now_s: float) -> None:
@@ -392,10 +405,11 @@ class Generator:
 
     def _start(self, due_s: float, max_model_len: int) -> RequestSpec:
         if self._replayed is not None:
-            return self._spec(due_s, self._replayed.take(), max_model_len)
+            # The records of a trace are numbered as they are sent.
+            return self._spec(due_s, self._replayed.take(), max_model_len, self._number)
         index, self._index = self._index, self._index + 1
         draft = self._drawn.draft(index)
-        spec = self._spec(due_s, draft, max_model_len)
+        spec = self._spec(due_s, draft, max_model_len, index)
         turns = self._drawn.turns(index)
         if turns > 1:
             self._talk.ask(spec.number, Conversation(index, turns), draft.pieces)
@@ -410,12 +424,13 @@ class Generator:
         if _total(pieces) >= max_model_len:
             # The history no longer fits into the model length.
             return
-        spec = self._spec(due_s, draft._replace(pieces=pieces), max_model_len, conversation.turn)
+        draft = draft._replace(pieces=pieces)
+        spec = self._spec(due_s, draft, max_model_len, conversation.index, conversation.turn)
         self._talk.ask(spec.number, conversation, pieces)
         yield spec
 
     def _spec(
-        self, due_s: float, draft: RequestDraft, max_model_len: int, turn: int = 0
+        self, due_s: float, draft: RequestDraft, max_model_len: int, index: int, turn: int = 0
     ) -> RequestSpec:
         number, self._number = self._number, self._number + 1
         pieces = draft.pieces
@@ -424,7 +439,8 @@ class Generator:
         output = min(draft.output_tokens, max_model_len - prompt)
         clamped = prompt != wanted or output != draft.output_tokens
         made = Prompt(self._tokens, pieces, prompt)
-        return RequestSpec(number, due_s, made, output, clamped, turn)
+        carried = self._carrier.carried(self.workload, index, turn)
+        return RequestSpec(number, due_s, made, output, clamped, turn, carried=carried)
 
 
 def _taken(queue: deque[float]) -> Iterator[float]:

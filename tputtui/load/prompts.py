@@ -31,6 +31,7 @@ class Stream(IntEnum):
     REPLY = 4
     LENGTHS = 5
     ARRIVALS = 6
+    CARRIED = 7
 
 
 _SHARED = frozenset({Stream.GROUP, Stream.BLOCK, Stream.NAMED})
@@ -124,15 +125,16 @@ class Prompt:
 class Uniforms:
     """Six uniform numbers in [0, 1) for each `index` and `turn`, always the same ones.
 
-    Made for 256 requests at a time; the newest blocks are cached.
+    stream: what they are for. Made for 256 requests at a time; the newest blocks are cached.
     """
 
     COUNT = 6
     _BLOCK = 256
     _KEPT = 128
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, stream: Stream = Stream.LENGTHS) -> None:
         self._seed = seed
+        self._stream = stream
         self._blocks: dict[tuple[int, int], list[list[float]]] = {}
 
     def row(self, index: int, turn: int = 0) -> list[float]:
@@ -140,7 +142,7 @@ class Uniforms:
         place = index // self._BLOCK, turn
         block = self._blocks.get(place)
         if block is None:
-            bits = np.random.Philox(key=self._seed, counter=[0, turn, Stream.LENGTHS, place[0]])
+            bits = np.random.Philox(key=self._seed, counter=[0, turn, self._stream, place[0]])
             block = np.random.Generator(bits).random((self._BLOCK, self.COUNT)).tolist()
             self._blocks[place] = block
             if len(self._blocks) > self._KEPT:

@@ -1,5 +1,7 @@
 """Parses and writes the other fields of a load: prefixes, conversations, pairs, traces. Pure.
 
+What requests carry beside (cancellations, adapters, …) is in `extras_text`.
+
 prefix     share=0.8 tokens=256 groups=16 zipf=1
 sessions   turns=1-6 think=5s
 pairs      100/50=3,2000/100=1
@@ -12,11 +14,16 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import msgspec
 
 from tputtui.errors import UsageError, nearest
+from tputtui.load.extras_text import EXTRA_FIELDS, EXTRA_PARSERS, extra_form, extra_texts
+from tputtui.load.fields import NOTHING as _NOTHING
+from tputtui.load.fields import Field
+from tputtui.load.fields import checked as _checked
+from tputtui.load.fields import settings as _settings
 from tputtui.load.lengths import Fixed, Histogram, LogNormal, Normal, Pairs, Uniform, Zipf
 from tputtui.load.levels import Bursts, Diurnal, Ramp, Steps
 from tputtui.load.notation import (
@@ -26,7 +33,6 @@ from tputtui.load.notation import (
     number,
     parse_arrivals,
     parse_lengths,
-    reason,
     seconds_of,
 )
 from tputtui.load.requests.file import RequestFile
@@ -46,21 +52,7 @@ from tputtui.load.workload import (
 
 __all__ = ["FIELDS", "Field", "describe", "difference", "form_of", "from_texts", "to_texts"]
 
-T = TypeVar("T")
-_NOTHING = ("", "none", "off", "-")
 _PAIR = re.compile(rf"(\d+)/(\d+)(?:={NUMBER})?")
-
-
-class Field(msgspec.Struct, frozen=True):
-    """One field of a load as text.
-
-    name: of the Workload field. forms: (name, example) of each form that a person can start from.
-    """
-
-    name: str
-    label: str
-    flag: str
-    forms: tuple[tuple[str, str], ...]
 
 
 FIELDS = (
@@ -118,6 +110,7 @@ FIELDS = (
         ("forced lengths", "batch.jsonl force-lengths"),
         ("own sampling", "batch.jsonl temperature=0.7 top_p=0.9"),
     )),
+    *EXTRA_FIELDS,
 )  # fmt: skip
 
 
@@ -155,6 +148,8 @@ def form_of(name: str, text: str) -> str:
     cannot be parsed.
     """
     value = _PARSERS[name](text)
+    if name in EXTRA_PARSERS:
+        return extra_form(name, value)
     if value is None:
         return {"pairs": "independent", "sessions": "single requests", "prompt": "",
                 "output": ""}.get(name, "none")  # fmt: skip
@@ -187,15 +182,17 @@ def to_texts(workload: Workload) -> dict[str, str]:
         "sessions": _describe_sessions(workload.sessions),
         "trace": _describe_trace(workload.trace),
         "requests": describe_requests(workload.requests),
+        **extra_texts(workload),
     }
 
 
 def describe(workload: Workload) -> str:
     """All fields except the arrivals, in one line."""
     texts = to_texts(workload)
+    extras = "".join(f" · {name} {texts[name]}" for name in EXTRA_PARSERS if texts[name])
     for name in ("requests", "trace"):
         if getattr(workload, name) is not None:
-            return f"{name} {texts[name]}"
+            return f"{name} {texts[name]}{extras}"
     lengths = (
         f"pairs {texts['pairs']}"
         if workload.pairs is not None
@@ -203,7 +200,7 @@ def describe(workload: Workload) -> str:
     )
     prefix = f" · prefix {texts['prefix']}" if workload.prefix else ""
     sessions = f" · sessions {texts['sessions']}" if workload.sessions else ""
-    return lengths + prefix + sessions
+    return lengths + prefix + sessions + extras
 
 
 def difference(old: Workload, new: Workload) -> str:
@@ -338,6 +335,7 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "sessions": _sessions,
     "trace": _trace,
     "requests": parse_requests,
+    **EXTRA_PARSERS,
 }
 
 _FORMS: Mapping[type, str] = {
@@ -346,28 +344,3 @@ _FORMS: Mapping[type, str] = {
     Diurnal: "diurnal", Fixed: "fixed", Uniform: "uniform", LogNormal: "lognormal",
     Normal: "normal", Zipf: "Zipf", Histogram: "histogram", Sessions: "multi-turn",
 }  # fmt: skip
-
-
-def _settings(text: str, known: tuple[str, ...], what: str, hint: str) -> dict[str, str] | None:
-    plain = text.strip()
-    if plain.lower() in _NOTHING:
-        return None
-    settings: dict[str, str] = {}
-    # A comma between settings separates them like a space; a comma inside a value stays.
-    for word in re.split(r"[\s,]+(?=[a-z_]+=)|\s+", plain.strip(",")):
-        name, equals, value = word.partition("=")
-        name = name.lower().removesuffix("_s")
-        if not equals or name not in known:
-            raise UsageError(f"{what.title()} {text!r}: {word!r} is not known here.",
-                             nearest(name, known) or hint)  # fmt: skip
-        settings[name] = value.strip(",")
-    return settings
-
-
-def _checked(raw: Any, kind: type[T], what: str, text: str, hint: str) -> T:
-    try:
-        return msgspec.convert(raw, kind)
-    except msgspec.ValidationError as error:
-        name = str(error).partition(" - at `$.")[2].rstrip("`")
-        problem = f"{name}: {reason(error)}" if name else reason(error)
-        raise UsageError(f"{what} {text.strip()!r}: {problem}.", hint) from None

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import msgspec
 
+from tputtui.load.extras import Adapters, Answers, Cancel, Priorities, Structured
 from tputtui.load.lengths import Lengths, Pairs
 from tputtui.load.levels import Bursts, Diurnal, Level, Ramp, Steps
 from tputtui.load.requests.file import RequestFile
@@ -124,6 +125,22 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     requests: RequestFile | None = None
     """The file of real prompts that are sent; None without."""
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
+    cancel: Cancel | None = None
+    """Requests that their client gives up; None for none."""
+    priority: Priorities | None = None
+    """Shares of requests by priority; None to give none."""
+    lora: Adapters | None = None
+    """Shares of requests by LoRA adapter; None for the base model alone."""
+    structured: Structured | None = None
+    """Requests whose answer must have a form; None for none."""
+    answers: Answers | None = None
+    """Several answers, log-probabilities; None for one plain answer."""
+
+    @property
+    def carries(self) -> bool:
+        """Whether requests carry anything beside prompt and length."""
+        extras = (self.cancel, self.priority, self.lora, self.structured, self.answers)
+        return any(each is not None for each in extras)
 
     def __post_init__(self) -> None:
         apart = self.prompt is not None or self.output is not None

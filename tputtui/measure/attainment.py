@@ -30,6 +30,7 @@ __all__ = [
     "GoalVerdict",
     "Goodput",
     "attainment",
+    "counted",
     "goodput",
     "judged_s",
     "keeping",
@@ -109,13 +110,14 @@ class Goodput:
 def goodput(recorder: Recorder, goals: Sequence[Goal], start_s: float, end_s: float) -> Goodput:
     """How requests that ended in start_s < time ≤ end_s, or are late at its end, kept `goals`.
 
-    A request that is not good (cut, aborted, rejected, failed) misses every goal. A request in
+    A request that is not good (cut, aborted, rejected, failed) misses every goal. One that its
+    client gave up (cancelled) does not count. A request in
     flight that has waited longer than a limit misses that goal. A good request with a single token
     has no TPOT (NaN) and meets any TPOT goal. Without goals, every good request counts.
 
     Goodput: Zhong et al., DistServe, OSDI 2024; `vllm bench serve --goodput` counts the same way.
     """
-    ended = recorder.ended.between(start_s, end_s)
+    ended = counted(recorder.ended.between(start_s, end_s))
     length_s, batches = end_s - start_s, turnover_batches(recorder, start_s, end_s)
     good = ended[:, ENDED["good"]] > 0
     every, most_late = good.copy(), 0
@@ -140,6 +142,15 @@ def goodput(recorder: Recorder, goals: Sequence[Goal], start_s: float, end_s: fl
         high,
         tuple(each),
     )
+
+
+def counted(ended: Floats) -> Floats:
+    """Those of the requests that have left which count for goals: all but cancelled ones.
+
+    ended: rows with the columns that `ENDED` names, shape (k, columns).
+    """
+    cancelled = ended[:, ENDED["cancelled"]] > 0
+    return ended[~cancelled] if cancelled.any() else ended
 
 
 def attainment(goal: Goal, values_s: Floats, batches: int, length_s: float) -> Attainment:

@@ -16,6 +16,7 @@ class Bound(StrEnum):
     SEQUENCES = "sequences"
     TOKENS = "tokens"
     KV = "KV cache"
+    ADAPTERS = "LoRA adapters"
     LENGTH = "model length"
     LOAD = "load"
     HOST = "host"

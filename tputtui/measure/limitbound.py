@@ -6,9 +6,10 @@ request cannot be allocated (`Scheduler.schedule`, `KVCacheManager.allocate_slot
 its tokens in this step (with scheduler_reserve_full_isl: for its whole prompt), plus the watermark
 unless nothing runs. So if batch and step have room and a request waits, the KV cache was the
 reason, however much of it is free. long_prefill_token_threshold only makes a request's part
-smaller. Our requests use nothing else that could hold them back: LoRA, grammars, encoders, KV
-connectors, data parallelism. With chunked prefill off, a prompt longer than what is left of a step
-waits too, and is counted as KV.
+smaller. LoRA adapters above `max_loras` are counted by themselves; a grammar that is still compiled
+holds its own request back for a moment. Our requests use nothing else that could hold them back:
+encoders, KV connectors, data parallelism. With chunked prefill off, a prompt longer than what is
+left of a step waits too, and is counted as KV.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def limit_bound(steps: Floats, knobs: Knobs, ceilings: Knobs) -> Binding | None:
     steps: rows of `StepSample`, shape (n, fields), with a total duration above 0.
 
     SEQUENCES: requests waited and the batch was at max_num_seqs. TOKENS: the step was full to 98 %.
+    ADAPTERS: requests waited because the batch has as many LoRA adapters as it may have.
     KV: requests were preempted, or requests waited although batch and step had room.
     """
 
@@ -54,7 +56,8 @@ def limit_bound(steps: Floats, knobs: Knobs, ceilings: Knobs) -> Binding | None:
     used = column("prefill_tokens") + column("decode_tokens")
     full = used >= _FULL * column("max_num_batched_tokens")
     # A step that schedules nothing while requests run only waits for the tokens of an earlier step.
-    held_back = waiting & ~at_limit & ~full & ((used > 0) | (running == 0))
+    adapters = (column("adapter_waiting") > 0) & ~at_limit & ~full
+    held_back = waiting & ~at_limit & ~full & ~adapters & ((used > 0) | (running == 0))
     preempted = int(column("preemptions").sum())
     of_kv = share(held_back | (column("preemptions") > 0))
     shares = {
@@ -62,6 +65,7 @@ def limit_bound(steps: Floats, knobs: Knobs, ceilings: Knobs) -> Binding | None:
         Bound.TOKENS: share(full),
         # A preempted request costs far more than the step in which it is preempted.
         Bound.KV: max(of_kv, _MATTERS) if preempted > len(steps) * _OFTEN else of_kv,
+        Bound.ADAPTERS: share(adapters),
     }
     bound, most = max(shares.items(), key=lambda pair: pair[1])
     if shares[Bound.KV] >= _MATTERS and preempted:
@@ -75,6 +79,10 @@ def limit_bound(steps: Floats, knobs: Knobs, ceilings: Knobs) -> Binding | None:
     if bound is Bound.TOKENS:
         evidence = f"{most:.0%} of steps full to {knobs.max_num_batched_tokens}"
         return Binding(bound, most, evidence, raising("max_num_batched_tokens", knobs, ceilings))
+    if bound is Bound.ADAPTERS:
+        held = float(column("adapter_waiting")[adapters].mean())
+        evidence = f"{held:.0f} wait for a place of their adapter, {most:.0%}"
+        return Binding(bound, most, evidence, "boot with a higher --max-loras, or fewer adapters")
     thrown = f", {preempted} preempted" if preempted else ""
     kept = _kept_free(steps[held_back], knobs.watermark_blocks)
     # The KV cache's use at the steps in which it held requests back, not its mean over all steps.

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from tputtui.load.carrier import Label
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.timing import Wanted
 from tputtui.measure.recorder import ENDED, Recorder, Ring
@@ -36,7 +37,9 @@ RINGS = ("steps", "engine_steps", "gaps", "first_tokens", "issued")
 
 _BOOKS = tuple(field.name for field in fields(Accounting))
 _books = attrgetter(*_BOOKS)
-_LOST = dict.fromkeys(ENDED, np.nan) | {"good": 0.0, "cut": 0.0, "began": 0.0}
+_LOST = dict.fromkeys(ENDED, np.nan) | dict.fromkeys(
+    ("good", "cut", "began", "cancelled", "label"), 0.0
+)
 
 
 class Delta(NamedTuple):
@@ -71,6 +74,8 @@ class Delta(NamedTuple):
     """How many finished requests stopped for each reason."""
     requests: RequestCounts | None = None
     """What became of the lines of a file of real requests."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """All labels, as `Recorder.labels` has them."""
 
 
 class Tail:
@@ -109,7 +114,10 @@ class Tail:
         if not (rows or ended or marks or gone) and stood == self._stood:
             return None
         plain = [(s.number, s.outcome.value, *s[2:]) for s in ended]
-        return Delta(_books(accounting), tuple(wanted), *standing, gone, marks, plain, rows, *real)
+        # Read last: every row above has its label among them.
+        labels = tuple((label.traffic, label.adapter) for label in recorder.labels)
+        now = _books(accounting), tuple(wanted), *standing
+        return Delta(*now, gone, marks, plain, rows, *real, labels)
 
     def _new_marks(self) -> tuple[int, list[Mark]]:
         before, marks = self._marks, self._recorder.marks
@@ -147,6 +155,7 @@ class Copy:
     def apply(self, changes: Delta) -> None:
         """Write what is new in the other recorder."""
         recorder = self._recorder
+        recorder.labels = tuple(Label(*label) for label in changes.labels) or recorder.labels
         for name, (n, rows) in changes.rows.items():
             ring: Ring = getattr(recorder, name)
             for row in np.frombuffer(rows).reshape(n, -1).tolist():

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from tputtui.load.carrier import Label
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.timing import Wanted
 from tputtui.measure.samples import Accounting, EngineLoad, Mark, RequestSample, StepSample
@@ -22,11 +23,13 @@ __all__ = ["ENDED", "Recorder", "Ring", "Rows", "Table", "ended_row"]
 
 
 _LATENCIES = ("ttft_s", "tpot_s", "e2e_s", "queue_s", "prefill_s", "decode_s")
-ENDED = {name: i for i, name in enumerate(("end_s", *_LATENCIES, "good", "cut", "due_s", "began"))}
+_REST = ("good", "cut", "due_s", "began", "cancelled", "label")
+ENDED = {name: i for i, name in enumerate(("end_s", *_LATENCIES, *_REST))}
 """Columns of a request that has left the engine. Latencies are NaN unless good is 1.0.
 
 good: 1.0 if it finished. cut: 1.0 if a lowered `max_model_len` ended it. due_s: when it should have
-been sent; NaN where that is lost. began: 1.0 if it had its first token.
+been sent; NaN where that is lost. began: 1.0 if it had its first token. cancelled: 1.0 if its
+client gave it up. label: place in `Recorder.labels`.
 """
 _NO_LATENCIES = (np.nan,) * len(_LATENCIES)
 
@@ -108,12 +111,14 @@ class Recorder:
         self.steps: Rows = Ring(len(StepSample._fields), depth << 16)
         self.gaps: Rows = Ring(3, depth << 16)
         """Inter-token latencies: (end of the step, gap, number of requests with that gap)."""
-        self.first_tokens: Rows = Ring(3, depth << 15)
-        """(time of the first token, TTFT from due, TTFT from submitted), in seconds."""
+        self.first_tokens: Rows = Ring(4, depth << 15)
+        """(time of the first token, TTFT from due, TTFT from submitted) in seconds, and label."""
         self.ended: Rows = Ring(len(ENDED), depth << 15)
         """Requests that have left, with the columns that `ENDED` names."""
-        self.issued: Rows = Ring(1, depth << 17)
-        """When each request was due."""
+        self.issued: Rows = Ring(2, depth << 17)
+        """When each request was due, and its label."""
+        self.labels: tuple[Label, ...] = (Label(),)
+        """What the numbers of labels mean; grows only."""
         self._engine_step_s = -math.inf
         self.accounting = Accounting()
         self.wanted = Wanted()
@@ -183,9 +188,21 @@ class Recorder:
         steps = self.steps.between(since_s)
         return float(steps[-1, 0]) if len(steps) else None
 
-    def add_first_token(self, at_s: float, due_s: float, submitted_s: float) -> None:
+    def label(self, label: Label) -> int:
+        """The place of a label among `labels`; a new one is added."""
+        if label not in self.labels:
+            self.labels = (*self.labels, label)
+        return self.labels.index(label)
+
+    def add_issued(self, due_s: float, label: int = 0) -> None:
+        """Add a request that goes to the engine."""
+        self.issued.append((due_s, label))
+
+    def add_first_token(
+        self, at_s: float, due_s: float, submitted_s: float, label: int = 0
+    ) -> None:
         """Add the first token of a request."""
-        self.first_tokens.append((at_s, at_s - due_s, at_s - submitted_s))
+        self.first_tokens.append((at_s, at_s - due_s, at_s - submitted_s, label))
 
     def add_ended(self, sample: RequestSample) -> None:
         """Add a request that has left; only good ones count for latency."""
@@ -207,7 +224,8 @@ def ended_row(sample: RequestSample) -> tuple[float, ...]:
             sample.decode_s,
         )
     began = not math.isnan(sample.first_token_s)
-    return (sample.end_s, *latencies, good, sample.outcome == "cut", sample.due_s, began)
+    cut, cancelled = sample.outcome == "cut", sample.outcome == "cancelled"
+    return (sample.end_s, *latencies, good, cut, sample.due_s, began, cancelled, sample.label)
 
 
 def _after(rows: Floats, t_s: float) -> int:

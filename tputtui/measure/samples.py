@@ -56,6 +56,8 @@ class StepSample(NamedTuple):
     """Tokens that the scheduled sequences had computed before the step."""
     kv_blocks: int = 0
     """Usable blocks of the KV cache, without those held back."""
+    adapter_waiting: int = 0
+    """Requests that wait for a place among the `max_loras` adapters of the batch."""
 
 
 STEP = {name: column for column, name in enumerate(StepSample._fields)}
@@ -82,6 +84,8 @@ class Outcome(StrEnum):
     ABORTED = "aborted"
     REJECTED = "rejected"
     FAILED = "failed"
+    CANCELLED = "cancelled"
+    """Given up by the client, as the load has it: neither good nor bad for a goal."""
 
 
 class RequestSample(NamedTuple):
@@ -101,11 +105,13 @@ class RequestSample(NamedTuple):
     prompt_tokens: int
     output_tokens: int
     wanted_tokens: int
-    """Output tokens that the load asked for."""
+    """Output tokens that the load asked for; like `output_tokens`, of one answer."""
     cached_tokens: int
     """Prompt tokens that the prefix cache supplied."""
     preemptions: int
     """How many times it was preempted."""
+    label: int = 0
+    """Place of its label in `Recorder.labels`."""
 
     @property
     def ttft_s(self) -> float:
@@ -166,6 +172,8 @@ class Accounting:
     """Requests that an error of the engine ended."""
     clamped: int = 0
     """Requests issued with a length cut to fit `max_model_len`; also counted by how they ended."""
+    cancelled: int = 0
+    """Requests that the client gave up, as the load has it."""
 
     @property
     def in_flight(self) -> int:
@@ -176,7 +184,7 @@ class Accounting:
     def balanced(self) -> bool:
         """Whether every issued request is in exactly one place."""
         ended = self.finished + self.cut + self.aborted + self.rejected + self.failed
-        return self.issued == self.in_flight + ended
+        return self.issued == self.in_flight + ended + self.cancelled
 
 
 def above(books: Accounting, engines: Sequence[EngineLoad], limit: int) -> int:

@@ -26,6 +26,7 @@ def spliced(recorder: Recorder, spans: Spans) -> Recorder:
     time by which rows are selected) is moved, and the due time of requests that ended.
     """
     run = Recorder()
+    run.labels = recorder.labels
     for name in _TABLES:
         parts, before_s = [], 0.0
         for start_s, end_s in spans:
@@ -81,5 +82,5 @@ def goodput_of(recorder: Recorder, spans: Spans, goals: Sequence[Goal]) -> Goodp
     """
     run, start_s, end_s = view(recorder, spans)
     if run is not recorder:
-        run.issued = Table(np.zeros((0, 1)))
+        run.issued = Table(np.zeros((0, 2)))
     return goodput(run, goals, start_s, end_s)

@@ -28,11 +28,11 @@ TABLES = {
     "steps": _STEPS,
     "engine_steps": _STEPS + COUNT,
     "gaps": TIME + SECONDS + COUNT,
-    "first_tokens": TIME + SECONDS + SECONDS,
-    "issued": TIME,
+    "first_tokens": TIME + SECONDS + SECONDS + COUNT,
+    "issued": TIME + COUNT,
     # number, outcome, due; from due: submitted, scheduled, first token, end; prompt, output,
-    # wanted, cached, preemptions
-    "ended": COUNT + COUNT + TIME + 4 * SECONDS + 5 * COUNT,
+    # wanted, cached, preemptions, label
+    "ended": COUNT + COUNT + TIME + 4 * SECONDS + 6 * COUNT,
 }
 """By table of a recorder: the kind of each column, one letter a column."""
 _SHARE = 1e-6
@@ -52,11 +52,14 @@ def pack(rows: Floats, kinds: str, origin_s: float, quantum_s: float) -> Packed:
 
 
 def unpack(packed: Packed, n: int, kinds: str, origin_s: float, quantum_s: float) -> Floats:
-    """The `n` rows of `packed`. Raises ValueError when `pack` cannot have made it."""
-    if len(packed) != len(kinds):
+    """The `n` rows of `packed`. Raises ValueError when `pack` cannot have made it.
+
+    Last columns that an older version did not write are 0.
+    """
+    if not packed or len(packed) > len(kinds):
         raise ValueError(f"{len(packed)} columns, not {len(kinds)}")
-    rows = np.empty((n, len(kinds)))
-    for i, (column, kind) in enumerate(zip(packed, kinds, strict=True)):
+    rows = np.zeros((n, len(kinds)))
+    for i, (column, kind) in enumerate(zip(packed, kinds, strict=False)):
         values = np.array(column, dtype=np.float64)
         if values.ndim and len(values) != n:
             raise ValueError(f"{len(values)} rows, not {n}")

@@ -302,8 +302,8 @@ def _kept(line: Line) -> dict[str, Any]:
 
 def _request(row: list[float]) -> RequestSample:
     number, outcome, due_s, submitted, scheduled, first, end, *counts = row
-    prompt, output, wanted, cached, preemptions = map(int, counts)
+    prompt, output, wanted, cached, preemptions, label = map(int, counts)
     return RequestSample(
         int(number), _OUTCOMES[int(outcome)], due_s, due_s + submitted, due_s + scheduled,
-        due_s + first, due_s + end, prompt, output, wanted, cached, preemptions,
+        due_s + first, due_s + end, prompt, output, wanted, cached, preemptions, label,
     )  # fmt: skip

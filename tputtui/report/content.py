@@ -194,7 +194,8 @@ def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
         ("began", recording.began.replace("T", " ").replace("+00:00", " UTC")),
         ("took", f"{clock(recording.length_s)}; {ended}"),
         ("requests", f"{account.issued:,} issued, {account.finished:,} finished, "
-         f"{account.cut + account.rejected + account.failed:,} cut or failed"),
+         f"{account.cut + account.rejected + account.failed:,} cut or failed"
+         + (f", {account.cancelled:,} cancelled" if account.cancelled else "")),
         *_real(frame),
         ("recorded", f"tputtui {recording.version}, {recording.path.name}"
          + (", thinned" if recording.thinned else "")

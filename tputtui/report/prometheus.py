@@ -18,7 +18,7 @@ from tputtui.knobs import KNOBS, UNTOLD
 __all__ = ["Exporter"]
 
 _LATENCIES = ("ttft", "tpot", "itl", "e2e")
-_OUTCOMES = ("finished", "cut", "aborted", "rejected", "failed")
+_OUTCOMES = ("finished", "cut", "aborted", "rejected", "failed", "cancelled")
 _GPU_FIELDS = (
     ("util_frac", "Utilisation, 1 is all of it."),
     ("mem_used_bytes", "Memory in use."),

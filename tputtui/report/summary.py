@@ -25,7 +25,8 @@ def summary(
         f"tputtui ran {frame.profile.engine.model}{vllm} for {took}",
         *([f"  {facts.simulated}"] if facts and facts.simulated else []),
         f"  requests  {account.issued:,} issued, {account.finished:,} finished, "
-        f"{unfinished:,} left unfinished, {bad:,} cut or failed",
+        f"{unfinished:,} left unfinished, {bad:,} cut or failed"
+        + (f", {account.cancelled:,} cancelled" if account.cancelled else ""),
     ]
     if facts is None or frame.asked is None:
         lines.append("  figures   none: no engine was up")

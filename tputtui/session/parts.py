@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tputtui.engine.carrying import check_carried
 from tputtui.engine.models import check_no_secret
 from tputtui.frame import SERVING
 from tputtui.knobs import Knobs, knob
+from tputtui.load.carrier import check_schema
 from tputtui.load.sections import difference
 from tputtui.load.source import check_files
 from tputtui.load.workload import Workload
@@ -74,7 +76,7 @@ class LoadSteering:
     def set(self, workload: Workload) -> bool:
         """Ask for another load; whether it differs from the one before.
 
-        Raises UsageError when its file cannot be opened.
+        Raises UsageError when its file or its schema cannot be opened.
         """
         check_sends(self._helm.status)
         before = self._experiments.before
@@ -84,6 +86,8 @@ class LoadSteering:
         new_file = (workload.trace, workload.requests) != (old.trace, old.requests)
         if new_file or workload.arrivals != old.arrivals:
             check_files(workload, tokenizer_of(self._helm.engine))
+        check_schema(workload)
+        check_carried(workload, self._helm.engine)
         if self._helm.asked is not None and self._helm.status.state in SERVING:
             self._changing.about_to("load", "The load was changed.")
         self._helm.put_load(workload, difference(self._helm.load, workload))

@@ -24,6 +24,7 @@ from tputtui.attach.poller import Poller
 from tputtui.attach.reading import Reading
 from tputtui.attach.span import ScrapeSpan
 from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, StepReport
+from tputtui.engine.served.asked import asked
 from tputtui.engine.served.inside import Inside
 from tputtui.engine.served.link import Link
 from tputtui.engine.served.seen import SeenSteps
@@ -121,13 +122,14 @@ class ServedEngine:
     def submit(self, request: RequestSpec) -> None:
         """Send one request."""
         body: dict[str, Any] = {
-            "model": self._model,
+            "model": request.carried.label.adapter or self._model,
             "prompt": request.ids(),
             "max_tokens": request.output_tokens,
             **_served_as(request.serving),
             "stream": True,
             "stream_options": {"include_usage": True, "continuous_usage_stats": True},
             "return_token_ids": True,
+            **asked(request.carried),
         }
         self._link.send(request.number, request.prompt_tokens, msgspec.json.encode(body))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from tputtui.engine import models
 from tputtui.engine.arguments import arguments as describe
+from tputtui.engine.carrying import adapters_of
 from tputtui.engine.memory import uncollected
 from tputtui.engine.parallel import check_in_process
 from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, StepReport
@@ -23,6 +24,7 @@ from tputtui.engine.vllm.args import (
     prepare,
     sentences,
 )
+from tputtui.engine.vllm.asking import Asking, waiting_for_an_adapter
 from tputtui.engine.vllm.compiled import forget_compiled
 from tputtui.engine.vllm.facts import block_bytes, config_sha256, device, revision
 from tputtui.engine.vllm.limits import LiveLimits
@@ -31,7 +33,7 @@ from tputtui.engine.vllm.watch import StepWatch
 from tputtui.engine.vllm.workers import Workers, start_tracker
 from tputtui.knobs import Knobs
 from tputtui.load.generator import RequestSpec
-from tputtui.measure.samples import StepSample
+from tputtui.measure.samples import Outcome, StepSample
 from tputtui.profile import EngineSpec
 
 __all__ = ["VllmEngine"]
@@ -47,6 +49,10 @@ class _Live:
     number: int
     prompt_tokens: int
     wanted_tokens: int
+    names: tuple[str, ...]
+    """vLLM's internal ids of its sequences, one for each answer."""
+    first_s: float = math.nan
+    """When its first token came; NaN before."""
 
 
 class VllmEngine:
@@ -65,10 +71,11 @@ class VllmEngine:
         self._executor_class = executor_class
         self._clock, self._wall = clock, wall
         self._engine: Any = None
-        self._sampling: Any = None
+        self._asking: Any = None
         self._refusal: type[Exception] = ValueError
         self._live: dict[str, _Live] = {}
-        self._names: dict[str, str] = {}
+        self._numbers: dict[int, _Live] = {}
+        self._held_back = 0
         self._limits: Any = None
         self._watch: Any = None
         self._workers: Workers | None = None
@@ -135,7 +142,7 @@ class VllmEngine:
         with sentences(refused, _MODEL_HINT, usage=(ValueError,)):
             config = arguments.create_engine_config(context)
         self._configured(config)
-        self._sampling = sampling_of(config.model_config)
+        self._asking = Asking(adapters_of(spec.args), sampling_of(config.model_config))
         if config.parallel_config.world_size > 1:
             start_tracker()
         report(State.LOADING, "loading the model, sizing the KV cache")
@@ -147,7 +154,7 @@ class VllmEngine:
             )
         cache, groups = config.cache_config, self._scheduler.kv_cache_config.kv_cache_groups
         self._limits = LiveLimits(self._scheduler, cache.block_size, len(groups), self._clock)
-        self._watch = StepWatch(self._engine, self._limits, self._clock, self._scheduled)
+        self._watch = StepWatch(self._engine, self._limits, self._clock, self._looked)
         self._workers = Workers(self._engine)
         return config
 
@@ -186,7 +193,7 @@ class VllmEngine:
         engine, watch, workers = self._engine, self._watch, self._workers
         self._engine = self._limits = self._watch = self._workers = None
         self._live.clear()
-        self._names.clear()
+        self._numbers.clear()
         if watch is not None:
             watch.remove()
         if engine is not None:
@@ -200,23 +207,29 @@ class VllmEngine:
     def submit(self, request: RequestSpec) -> None:
         """Queue one request; its arrival time in vLLM is the time when it was due."""
         arrival_s = self._wall() - (self._clock() - request.due_s)
-        external = f"t{request.number}"
+        external, carried = f"t{request.number}", request.carried
+        adapter = self._asking.adapter(carried.label.adapter)
+        # Only the policy `priority` uses it: without one the shortest prompt comes first.
+        priority = request.prompt_tokens if carried.priority is None else carried.priority
         try:
             internal = self._engine.add_request(
                 request_id=external,
                 prompt={"prompt_token_ids": request.ids()},
-                params=self._sampling(request),
+                params=self._asking.params(request),
                 arrival_time=arrival_s,
-                # Only the policy `priority` uses this: the shortest prompt comes first.
-                priority=request.prompt_tokens,
+                priority=priority,
+                **({"lora_request": adapter} if adapter is not None else {}),
             )
         except self._refusal as refusal:
             raise ValueError(str(refusal)) from refusal
         # Older versions return nothing and use the id as given.
         name = internal or external
-        self._names[external] = name
-        self._live[name] = _Live(request.number, request.prompt_tokens, request.output_tokens)
-        self._watch.awaiting.add(name)
+        names = (name,) if carried.n == 1 else tuple(f"{i}_{name}" for i in range(carried.n))
+        live = _Live(request.number, request.prompt_tokens, request.output_tokens, names)
+        self._numbers[request.number] = live
+        for each in names:
+            self._live[each] = live
+        self._watch.awaiting.update(names)
 
     def step(self) -> StepReport:
         """Run one engine step and time it. Raises EngineError if a worker has died."""
@@ -233,7 +246,7 @@ class VllmEngine:
                 raise
             raise death from error
         end_s = self._clock()
-        first = [(self._live[name].number, at_s) for name, at_s in watch.first_tokens]
+        first = [found for each in watch.first_tokens if (found := self._began(*each))]
         ended = [self._finished(output) for output in outputs if output.finished]
         scheduler_stats, iteration_stats = self._stats
         if scheduler_stats is not None:
@@ -266,18 +279,19 @@ class VllmEngine:
             host_s=end_s - began_s - watch.core_s + watch.scheduler_s,
             context_tokens=done.context,
             kv_blocks=self._limits.kv_blocks,
+            adapter_waiting=self._held_back,
         )
         return StepReport(sample, first, gaps, ended)
 
     def end(self, numbers: Iterable[int]) -> list[Ended]:
         """Abort requests by number; the results contain the tokens generated so far."""
-        wanted = set(numbers)
-        names = [name for name, live in self._live.items() if live.number in wanted]
-        return self._end(names)
+        return self._end([number for number in numbers if number in self._numbers])
 
     def counts(self) -> Counts:
         """Running and waiting requests by the scheduler's count, and usable KV blocks."""
         running, waiting = self._scheduler.get_request_counts()
+        if len(self._live) > len(self._numbers):
+            running, waiting = self._requests()
         return Counts(running, waiting, self._limits.kv_blocks)
 
     # -- limits ----------------------------------------------------------------------------
@@ -294,13 +308,13 @@ class VllmEngine:
         self._limits.apply(knobs)
         if knobs.max_model_len == before:
             return []
-        past = []
+        past: dict[int, None] = {}
         for name, live in self._live.items():
             request = scheduler.requests.get(name)
             if request is None:
                 continue
             if request.num_tokens >= knobs.max_model_len:
-                past.append(name)
+                past[live.number] = None
             else:
                 room = knobs.max_model_len - live.prompt_tokens
                 request.max_tokens = min(live.wanted_tokens, room)
@@ -324,28 +338,58 @@ class VllmEngine:
     def _scheduler(self) -> Any:
         return self._engine.engine_core.engine_core.scheduler
 
+    def _looked(self, output: Any) -> None:
+        """A step is scheduled: see what `max_loras` holds back, and call the hook."""
+        self._held_back = waiting_for_an_adapter(self._scheduler)
+        self._scheduled(output)
+
+    def _began(self, name: str, at_s: float) -> tuple[int, float] | None:
+        """The request whose first token this is; None where another answer of it was first."""
+        live = self._live[name]
+        if not math.isnan(live.first_s):
+            return None
+        live.first_s = at_s
+        return live.number, at_s
+
+    def _requests(self) -> tuple[int, int]:
+        """The scheduler's running and waiting requests, each with its answers counted as one."""
+        scheduler, live = self._scheduler, self._live
+        every = {live[name].number for name in scheduler.requests if name in live}
+        running = {live[each.request_id].number for each in scheduler.running}
+        return len(running), len(every - running)
+
+    def _left(self, number: int) -> _Live:
+        live = self._numbers.pop(number)
+        for name in live.names:
+            del self._live[name]
+        self._watch.awaiting.difference_update(live.names)
+        return live
+
     def _finished(self, output: Any) -> Ended:
         # The output carries our id; vLLM's internal id may have a suffix.
-        external = output.request_id
-        number, name = int(external[1:]), self._names.pop(external)
-        del self._live[name]
-        self._watch.awaiting.discard(name)
-        ids, stop = output.outputs[0].token_ids, output.outputs[0].finish_reason
-        ended = _ended(number, output.metrics, len(ids), output.num_cached_tokens or 0)
-        return ended._replace(token_ids=ids, stop=stop or "")
+        live, answers = self._left(int(output.request_id[1:])), output.outputs
+        longest = max(len(answer.token_ids) for answer in answers)
+        ended = _ended(live.number, output.metrics, longest, output.num_cached_tokens or 0)
+        reasons = [answer.finish_reason or "" for answer in answers]
+        if len(live.names) > 1:
+            # vLLM's times are those of the answer that ended last.
+            ended = ended._replace(first_token_s=live.first_s)
+        return ended._replace(
+            token_ids=answers[0].token_ids,
+            stop="stop" if "stop" in reasons else reasons[0],
+            outcome=Outcome.FAILED if "error" in reasons else None,
+        )
 
-    def _end(self, names: list[str]) -> list[Ended]:
+    def _end(self, numbers: Iterable[int]) -> list[Ended]:
         states = self._engine.output_processor.request_states
         ended, external = [], []
-        for name in names:
-            live = self._live.pop(name)
-            self._watch.awaiting.discard(name)
-            external.append(f"t{live.number}")
-            self._names.pop(external[-1], None)
-            state = states.get(name)
-            stats = state.stats if state is not None else None
-            tokens = stats.num_generation_tokens if stats is not None else 0
-            ended.append(_ended(live.number, stats, tokens, 0)._replace(end_s=self._clock()))
+        for number in numbers:
+            live = self._left(number)
+            external.append(f"t{number}")
+            there = [state.stats for name in live.names if (state := states.get(name)) is not None]
+            tokens = max((stats.num_generation_tokens for stats in there if stats), default=0)
+            stats = there[0] if there else None
+            ended.append(_ended(number, stats, tokens, 0)._replace(end_s=self._clock()))
         if external:
             self._engine.abort_request(external)
         return ended

@@ -25,7 +25,10 @@ IN_THE_ENGINE = (
     ("engine_core.get_output", "wrapped: first tokens as they come", "0.32"),
     (f"{_SCHEDULER}.schedule", "wrapped: what each step schedules", "0.32"),
     (f"{_SCHEDULER}.update_from_output", "wrapped: its time", "0.32"),
+    (f"{_SCHEDULER}.get_grammar_bitmask", "wrapped: the time of structured output", "0.32"),
     (f"{_SCHEDULER}.running", "sequences in the batch", "0.32"),
+    # asking
+    (f"{_SCHEDULER}.lora_config", "how many adapters a batch may have", "0.32"),
     # limits
     (f"{_SCHEDULER}.max_num_running_reqs", "batch slots booted", "0.32"),
     (f"{_SCHEDULER}.max_num_scheduled_tokens", "live token limit", "0.32"),
@@ -65,6 +68,8 @@ IN_MODULES = (
     ("vllm.v1.engine.llm_engine:LLMEngine", "the engine", "0.32"),
     ("vllm:exceptions", "what a request that is refused raises", "0.32"),
     ("vllm.sampling_params:SamplingParams", "a request", "0.32"),
+    ("vllm.sampling_params:StructuredOutputsParams", "the form of its answer", "0.32"),
+    ("vllm.lora.request:LoRARequest", "its adapter", "0.32"),
     ("vllm.sampling_params:RequestOutputKind", "outputs once, at the end", "0.32"),
     ("vllm.usage.usage_lib:UsageContext", "defaults of a server", "0.32"),
     ("vllm.v1.metrics.loggers:StatLoggerBase", "statistics of each step", "0.32"),

@@ -52,6 +52,7 @@ class StepWatch:
         for owner, name in (
             (self._scheduler, "schedule"),
             (self._scheduler, "update_from_output"),
+            (self._scheduler, "get_grammar_bitmask"),
             (self._client, "get_output"),
         ):
             with contextlib.suppress(AttributeError):
@@ -64,7 +65,7 @@ class StepWatch:
         scheduler, client = self._scheduler, self._client
         classify = Classifier(scheduler)
         schedule, get_output = scheduler.schedule, client.get_output
-        update = scheduler.update_from_output
+        update, grammar = scheduler.update_from_output, scheduler.get_grammar_bitmask
 
         def watched_schedule(*args: Any, **kwargs: Any) -> Any:
             began_s = clock()
@@ -81,6 +82,12 @@ class StepWatch:
             self.scheduler_s += clock() - began_s
             return outputs
 
+        def watched_grammar(*args: Any, **kwargs: Any) -> Any:
+            began_s = clock()
+            bitmask = grammar(*args, **kwargs)
+            self.scheduler_s += clock() - began_s
+            return bitmask
+
         def watched_output(*args: Any, **kwargs: Any) -> Any:
             began_s = clock()
             outputs = get_output(*args, **kwargs)
@@ -91,6 +98,7 @@ class StepWatch:
 
         scheduler.schedule = watched_schedule
         scheduler.update_from_output = watched_update
+        scheduler.get_grammar_bitmask = watched_grammar
         client.get_output = watched_output
 
     def _note_first_tokens(self, outputs: Any) -> None:

@@ -14,7 +14,7 @@ from tputtui.frame import TunerTrial
 from tputtui.goals import Goal
 from tputtui.load.notation import describe_arrivals
 from tputtui.load.workload import Workload, level_of
-from tputtui.measure.attainment import FARTHEST, keeping, wilson, worst_miss
+from tputtui.measure.attainment import FARTHEST, counted, keeping, wilson, worst_miss
 from tputtui.measure.bounds import Binding
 from tputtui.measure.frontier import Point, letter
 from tputtui.measure.normal import Z95
@@ -158,7 +158,7 @@ def _nearest(
     tested only a few times and only given up where chance is unlikely; the verdict on a goal uses
     the wider intervals of `goodput`.
     """
-    ended = recorder.ended.between(start_s, end_s)
+    ended = counted(recorder.ended.between(start_s, end_s))
     if not goals or not len(ended):
         return (-FARTHEST if not goals else FARTHEST), False, "", math.nan
     miss, worst, observed_s = worst_miss(ended, goals)

@@ -87,6 +87,7 @@ def _counts(frame: Frame) -> list[Row]:
             (f"  {compact(account.rejected, 0)} rejected", "muted"),
             (f"  {compact(account.failed, 0)} failed", "bad" if account.failed else "muted"),
         ],
+        *_cancelled(frame),
         *real_rows(frame),
     ]
 
@@ -148,6 +149,14 @@ def _histograms(frame: Frame, width: int, height: int) -> list[Row]:
             row += [*(("  ", "text"),) * bool(row), *fitted(piece, cells)]
         rows.append(row)
     return rows
+
+
+def _cancelled(frame: Frame) -> list[Row]:
+    """How many requests their client gave up, under a load that has such."""
+    cancelled = frame.accounting.cancelled
+    if not cancelled and frame.profile.load.cancel is None:
+        return []
+    return [[("         ", "label"), (f"{compact(cancelled, 0)} cancelled by the client", "muted")]]
 
 
 def _goal(each: Attainment) -> Row:

@@ -30,6 +30,7 @@ _MEANINGS = (
     ("sequences", "running ÷ max_num_seqs in force."),
     ("step tokens", "scheduled ÷ max_num_batched_tokens in force, prefill and decode apart."),
     ("KV cache", "blocks used ÷ blocks usable, and in tokens."),
+    ("cancelled", "given up by its client, as the load has it: misses no goal, and is no error."),
     ("cut", "ended short by a lowered max_model_len; never counted as finished."),
     ("clamped", "drawn longer than the limit, and sent shorter."),
     ("saturated", "more requests were due than ended, by more than chance explains."),

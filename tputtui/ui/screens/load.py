@@ -12,7 +12,7 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widget import Widget
@@ -150,11 +150,12 @@ class LoadEditor(ModalScreen[None]):
         """A row for each field, the message, the preview."""
         with Vertical(id="box") as box:
             box.border_title = " load "
-            for field in FIELDS:
-                with Horizontal(classes="row"):
-                    yield self._labels[field.name]
-                    yield self._kinds[field.name]
-                    yield self._inputs[field.name]
+            with VerticalScroll(id="fields", can_focus=False):
+                for field in FIELDS:
+                    with Horizontal(classes="row"):
+                        yield self._labels[field.name]
+                        yield self._kinds[field.name]
+                        yield self._inputs[field.name]
             yield self._message
             yield self._canvas
         yield Footer(show_command_palette=False, compact=True)

@@ -1,0 +1,222 @@
+"""Parses and writes what requests carry as text, for flags, the editor and marks. Pure.
+
+cancel      share=0.02 after=1s~0.5     (median~sigma, or one time)
+priority    0=0.9 10=0.1
+lora        a=0.7 b=0.2
+structured  share=0.3 schema=FILE       or regex=…, last, with anything in it
+answers     n=2 logprobs=5
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tputtui.errors import UsageError
+from tputtui.load.extras import Adapters, Answers, Cancel, Priorities, Structured
+from tputtui.load.fields import NOTHING, Field, checked, settings
+from tputtui.load.notation import NUMBER, number, seconds_of
+
+__all__ = ["EXTRA_FIELDS", "EXTRA_PARSERS", "extra_form", "extra_texts"]
+
+_TIME = re.compile(rf"(?P<median>{NUMBER}[smh]?)(?:~(?P<sigma>{NUMBER}))?")
+
+EXTRA_FIELDS = (
+    Field("cancel", "cancelled", "--cancel", (
+        ("none", "none"),
+        ("after a spread", "share=0.02 after=1s~0.5"),
+        ("after one time", "share=0.02 after=1s"),
+    )),
+    Field("priority", "priority", "--priority", (
+        ("none given", "none"),
+        ("a mix", "0=0.9 10=0.1"),
+    )),
+    Field("lora", "LoRA adapters", "--lora-mix", (
+        ("base model", "none"),
+        ("a mix", "a=0.7 b=0.2 c=0.1"),
+    )),
+    Field("structured", "structured", "--structured", (
+        ("free text", "none"),
+        ("JSON schema", "share=0.3 schema=schema.json"),
+        ("regex", "share=0.3 regex=[a-z]{8,32}"),
+    )),
+    Field("answers", "answers", "--answers", (
+        ("one, plain", "none"),
+        ("several", "n=2"),
+        ("logprobs", "logprobs=5"),
+    )),
+)  # fmt: skip
+
+
+def extra_texts(workload: Any) -> dict[str, str]:
+    """What the requests of a workload carry, as texts that `EXTRA_PARSERS` read back."""
+    return {
+        "cancel": _describe_cancel(workload.cancel),
+        "priority": _describe_mix(workload.priority),
+        "lora": _describe_mix(workload.lora),
+        "structured": _describe_structured(workload.structured),
+        "answers": _describe_answers(workload.answers),
+    }
+
+
+def extra_form(name: str, value: Any) -> str:
+    """The form of a field's value, by its name in EXTRA_FIELDS."""
+    forms = next(field.forms for field in EXTRA_FIELDS if field.name == name)
+    match value:
+        case None:
+            return forms[0][0]
+        case Cancel(sigma=sigma):
+            return "after a spread" if sigma else "after one time"
+        case Structured(schema=schema):
+            return "JSON schema" if schema else "regex"
+        case Answers(n=n):
+            return "several" if n > 1 else "logprobs"
+    return "a mix"
+
+
+# -- each field ----------------------------------------------------------------------------------
+
+
+def _cancel(text: str) -> Cancel | None:
+    hint = "Write share=0.02 after=1s~0.5 (median~sigma), or none."
+    raw = settings(text, ("share", "after"), "cancel", hint)
+    if raw is None:
+        return None
+    for name in ("share", "after"):
+        if name not in raw:
+            raise UsageError(f"Cancel {text!r}: {name} is missing.", hint)
+    after = _TIME.fullmatch(raw["after"].lower())
+    if after is None:
+        raise UsageError(f"Cancel {text!r}: {raw['after']!r} is not a time.", hint)
+    values = {
+        "share": _share(raw["share"], f"Cancel {text!r}", hint),
+        "after_s": seconds_of(after["median"]),
+        "sigma": float(after["sigma"] or 0),
+    }
+    return checked(values, Cancel, "Cancel", text, hint)
+
+
+def _describe_cancel(cancel: Cancel | None) -> str:
+    if cancel is None:
+        return ""
+    spread = f"~{number(cancel.sigma)}" if cancel.sigma else ""
+    return f"share={number(cancel.share)} after={number(cancel.after_s)}s{spread}"
+
+
+def _priority(text: str) -> Priorities | None:
+    hint = "Write 0=0.9 10=0.1: priority=share, a lower number is served earlier; or none."
+    mix = _mix(text, "Priority", hint)
+    if mix is None:
+        return None
+    try:
+        raw = [(int(name), share) for name, share in mix]
+    except ValueError:
+        raise UsageError(f"Priority {text!r}: a priority is a whole number.", hint) from None
+    made: Priorities = checked(raw, Priorities, "Priority", text, hint)
+    return made
+
+
+def _lora(text: str) -> Adapters | None:
+    hint = "Write a=0.7 b=0.2: adapter=share, the rest goes to the base model; or none."
+    mix = _mix(text, "LoRA mix", hint)
+    if mix is None:
+        return None
+    made: Adapters = checked(mix, Adapters, "LoRA mix", text, hint)
+    return made
+
+
+def _mix(text: str, what: str, hint: str) -> list[tuple[str, float]] | None:
+    plain = text.strip()
+    if plain.lower() in NOTHING:
+        return None
+    mix = []
+    for word in re.split(r"[\s,]+", plain):
+        name, equals, share = word.rpartition("=")
+        if not equals or not name:
+            raise UsageError(f"{what} {text!r}: {word!r} has no share.", hint)
+        mix.append((name, _share(share, f"{what} {text!r}", hint)))
+    names = [name for name, _ in mix]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"{what} {text!r}: {twice} is there twice.", hint)
+    total = math.fsum(share for _, share in mix)
+    if total > 1 + 1e-9:
+        raise UsageError(f"{what} {text!r}: the shares add up to {total:g}, more than 1.", hint)
+    return mix
+
+
+def _describe_mix(mix: Priorities | Adapters | None) -> str:
+    return " ".join(f"{name}={number(share)}" for name, share in mix or ())
+
+
+def _structured(text: str) -> Structured | None:
+    hint = "Write share=0.3 schema=FILE, or share=0.3 regex=…, or none."
+    # A regular expression is taken as it stands, up to the end.
+    head, has_regex, regex = text.partition("regex=")
+    if not has_regex and text.strip().lower() in NOTHING:
+        return None
+    try:
+        # The shell's rules, so that a path can have spaces.
+        words = shlex.split(head)
+    except ValueError as error:
+        raise UsageError(f"Structured {text!r}: {error}.", "Quote a path with spaces.") from None
+    raw: dict[str, Any] = {"regex": regex.strip()} if has_regex else {}
+    for word in words:
+        name, equals, value = word.strip(",").partition("=")
+        if not equals or name not in ("share", "schema"):
+            raise UsageError(f"Structured {text!r}: {word!r} is not known here.", hint)
+        raw[name] = value
+    if "share" not in raw:
+        raise UsageError(f"Structured {text!r}: share is missing.", hint)
+    raw["share"] = _share(raw["share"], f"Structured {text!r}", hint)
+    return checked(raw, Structured, "Structured", text, hint)
+
+
+def _describe_structured(structured: Structured | None) -> str:
+    if structured is None:
+        return ""
+    form = f"regex={structured.regex}"
+    if structured.schema:
+        form = f"schema={shlex.quote(structured.schema)}"
+    return f"share={number(structured.share)} {form}"
+
+
+def _answers(text: str) -> Answers | None:
+    hint = "Write n=2, logprobs=5, or both; or none."
+    raw = settings(text, ("n", "logprobs"), "answers", hint)
+    if raw is None:
+        return None
+    try:
+        values = {name: int(value) for name, value in raw.items()}
+    except ValueError:
+        raise UsageError(f"Answers {text!r}: whole numbers are expected.", hint) from None
+    answers = checked(values, Answers, "Answers", text, hint)
+    return None if answers == Answers() else answers
+
+
+def _describe_answers(answers: Answers | None) -> str:
+    if answers is None:
+        return ""
+    logprobs = f"logprobs={answers.logprobs}" if answers.logprobs is not None else ""
+    return " ".join(filter(None, (f"n={answers.n}" if answers.n > 1 else "", logprobs)))
+
+
+def _share(text: str, what: str, hint: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise UsageError(f"{what}: {text!r} is not a share from 0 to 1.", hint)
+    return share
+
+
+EXTRA_PARSERS: Mapping[str, Callable[[str], Any]] = {
+    "cancel": _cancel,
+    "priority": _priority,
+    "lora": _lora,
+    "structured": _structured,
+    "answers": _answers,
+}
