@@ -521,6 +521,7 @@ def test_routes_have_a_place_from_0_26_on_and_the_engine_a_queue_to_ask_through(
     assert hasattr(EngineCoreRequestType, "ABORT")
     parameters = inspect.signature(EngineCoreProc._handle_client_request).parameters
     assert list(parameters) == ["self", "request_type", "request"]
+    assert list(inspect.signature(EngineCoreProc._process_input_queue).parameters) == ["self"]
     assert "input_queue" in inspect.getsource(EngineCoreProc)
 
 

@@ -44,18 +44,21 @@ def socket_needed() -> bool:
 
 
 def install_socket(kind: Any) -> None:
-    """Have every engine core of class `kind`, vLLM's EngineCoreProc, listen once it is made."""
-    if "_tputtui_made" in kind.__dict__:
+    """Have every engine core of class `kind`, vLLM's EngineCoreProc, listen once its loop runs."""
+    if "_tputtui_listens" in kind.__dict__:
         return
-    made, handle = kind.__init__, kind._handle_client_request
-    kind._tputtui_made = True
+    look, handle = kind._process_input_queue, kind._handle_client_request
+    kind._tputtui_listens = True
 
-    def make(self: Any, *args: Any, **kwargs: Any) -> None:
-        made(self, *args, **kwargs)
-        try:
-            self._tputtui_socket = _Listener(self)
-        except Exception:
-            log.exception("tputtui: the engine listens on no socket")
+    def looked(self: Any) -> Any:
+        # vLLM calls plugins while it makes the engine: nothing earlier than its loop is ours.
+        if "_tputtui_socket" not in self.__dict__:
+            self._tputtui_socket = None
+            try:
+                self._tputtui_socket = _Listener(self)
+            except Exception:
+                log.exception("tputtui: the engine listens on no socket")
+        return look(self)
 
     def handled(self: Any, request_type: Any, request: Any) -> None:
         handle(self, request_type, request)
@@ -63,7 +66,7 @@ def install_socket(kind: Any) -> None:
         if listener is not None:
             listener.answer()
 
-    kind.__init__ = make
+    kind._process_input_queue = looked
     kind._handle_client_request = handled
 
 

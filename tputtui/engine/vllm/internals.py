@@ -88,6 +88,7 @@ IN_MODULES = (
     ("vllm.entrypoints.cli.serve:ServeSubcommand", "`vllm serve` as a child", "0.32"),
     ("vllm.v1.engine.core:EngineCore", "our question between two steps", "0.32"),
     ("vllm.v1.engine.core:EngineCoreProc._handle_client_request", "asked at a socket", "0.32"),
+    ("vllm.v1.engine.core:EngineCoreProc._process_input_queue", "an engine's loop begins", "0.32"),
     ("vllm.v1.engine:EngineCoreRequestType", "waking an idle engine for that", "0.32"),
     ("vllm.v1.engine.core:EngineCore.pause_scheduler", "pausing a server's engine", "0.32"),
     ("vllm.v1.engine.core:EngineCore.resume_scheduler", "and letting it go on", "0.32"),
