@@ -5,8 +5,6 @@ It reads the engine only through `session.latest`, and acts only through the ses
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,7 +13,7 @@ from textual import on
 from textual.app import SystemCommand
 from textual.screen import Screen
 
-from tputtui.errors import CeilingError, OthersError, ProfileExists, TputError, UsageError
+from tputtui.errors import CeilingError, OthersError, TputError, UsageError
 from tputtui.experiments.tuner.plan import Plan
 from tputtui.goals import describe_goals, parse_goals
 from tputtui.knobs import coarse_step, fine_step, knob, parse_value, spoken
@@ -27,6 +25,7 @@ from tputtui.ui.board import Board
 from tputtui.ui.commands import commands
 from tputtui.ui.keys import listed_of
 from tputtui.ui.log_tail import LogTail
+from tputtui.ui.saving import save_dialog
 from tputtui.ui.screens.choose import Choice, Choose
 from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.screens.dialog import Dialog
@@ -409,34 +408,16 @@ class TputApp(TerminalApp):
     # -- the rest --------------------------------------------------------------------------
 
     def action_save(self) -> None:
-        """Ask for a name and save a profile; only a second Enter replaces an existing file."""
-        there: list[str] = []
+        """Ask for a name and save a profile."""
 
-        def use(texts: list[str]) -> None:
-            name = texts[0].strip()
-            if not name:
-                raise UsageError("A file needs a name.", "End it in .yaml.")
-            try:
-                path = self.session.save(Path(name), overwrite=name in there)
-            except ProfileExists as refusal:
-                there.append(name)
-                again = "Enter again writes over it and keeps its comments; or choose another name."
-                raise ProfileExists(refusal.message, again) from None
+        def saved(path: Path) -> None:
             self.saved.append(path)
             self.notify(f"{path}", title="Saved", timeout=8)
 
-        hint = "`tputtui --profile FILE` starts from it; `tputtui profiles export` for production."
-
         def ask() -> None:
-            self.session.check_saves()
-            self.push_screen(Dialog("save profile", [("", str(self._fresh_name()))], hint, use))
+            self.push_screen(save_dialog(self.session, self._save_dir, saved))
 
         self._try(ask)
-
-    def _fresh_name(self) -> Path:
-        stem = re.sub(r"[^\w.-]+", "-", self.session.engine.model).strip("-.")[-40:] or "model"
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        return self._save_dir / f"tputtui-{stem}-{stamp}.yaml"
 
     def action_show_log(self) -> None:
         """Show the engine's whole log."""
