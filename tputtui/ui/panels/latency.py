@@ -37,14 +37,7 @@ def latency(frame: Frame, width: int, height: int) -> list[Row]:
             (f"  {compact(account.finished, 0)} finished", "text"),
             (f"  {compact(account.clamped, 0)} clamped", "muted"),
         ],
-        [
-            ("         ", "label"),
-            (f"{compact(account.cut, 0)} cut", "warn" if account.cut else "muted"),
-            (f"  {compact(account.aborted, 0)} aborted", "muted"),
-            (f"  {compact(account.rejected, 0)} rejected", "muted"),
-            (f"  {compact(account.failed, 0)} failed", "bad" if account.failed else "muted"),
-        ],
-        *real_rows(frame),
+        *_ends(frame),
         [("TTFT, E2E from due · ITL pooled · p99 with 95 % interval", "muted")],
         [("late: sent · wait: scheduled · fill: 1st token · gen.: end", "muted")],
     ]
@@ -52,6 +45,23 @@ def latency(frame: Frame, width: int, height: int) -> list[Row]:
     if height > len(rows) + len(goals):
         rows += [[], *(_goal(each) for each in goals)]
     return rows[:height]
+
+
+def _ends(frame: Frame) -> list[Row]:
+    """How requests ended that did not finish, and what became of real ones; the graver first."""
+    account = frame.accounting
+    lost: Row = [
+        ("         ", "label"),
+        (f"{compact(account.cut, 0)} cut", "warn" if account.cut else "muted"),
+        (f"  {compact(account.aborted, 0)} aborted", "muted"),
+        (f"  {compact(account.rejected, 0)} rejected", "muted"),
+        (f"  {compact(account.failed, 0)} failed", "bad" if account.failed else "muted"),
+    ]
+    stops, *more = real_rows(frame) or [[]]
+    if not stops:
+        return [lost]
+    grave = account.cut or account.rejected or account.failed
+    return [lost, stops, *more] if grave else [stops, lost, *more]
 
 
 def _goal(each: Attainment) -> Row:
