@@ -5,7 +5,8 @@
 
 Cost is CPU time of the thread, so that another process on the machine does not count. *spec* is
 what the loop does for every request; *tokens* is making its prompt as a NumPy array, which
-happens once, when the request is submitted.
+happens once, when the request is submitted. Real prompts are rendered on another thread; what the
+engine thread does for them is to take them.
 
 Dispatch runs our real loop (`engine.host`) in real time at a given rate of Poisson arrivals. The
 stand-in engine answers every request within a step that takes as long as is asked and keeps the
@@ -42,7 +43,8 @@ SHAPES = {
     },
     "conversations": {"sessions": "turns=1-6 think=0s"},
 }  # fmt: skip
-AIM_US, AIM_RATE = 20.0, 5000.0
+AIM_US, AIM_REAL_US, AIM_RATE = 20.0, 50.0, 5000.0
+REAL_REQUESTS = 3000
 KV_TOKENS, BLOCK = 10**6, 16  # of the stand-in
 
 
@@ -67,6 +69,38 @@ def cost_of(texts: dict[str, str], tokens: bool, requests: int) -> float:
         spent_s += time.thread_time() - began_s
         count += len(specs)
     return spent_s / count * 1e6
+
+
+def cost_of_real(requests: int) -> tuple[float, float, float]:
+    """CPU µs a real request on the engine thread; µs to render one; its mean length in tokens.
+
+    The made-up batch file that ships, over and over; rendering has a thread of its own.
+    """
+    import msgspec
+
+    from tputtui import profile
+    from tputtui.load.generator import Generator
+    from tputtui.load.workload import Poisson
+
+    load = profile.load(profile.shipped()["replay"]).load
+    generator = Generator(msgspec.structs.replace(load, arrivals=Poisson(5000.0)), 8192)
+    generator.resume(0.0)
+    count, now_s, spent_s = 0, 0.0, 0.0
+    while count < requests:
+        now_s += 0.02
+        began_s = time.thread_time()
+        specs = generator.due(now_s, 0, 4096)
+        for spec in specs:
+            spec.ids()
+            generator.ended(spec.number, now_s, spec.output_tokens, ())
+        spent_s += time.thread_time() - began_s
+        count += len(specs)
+        # Until some more are rendered.
+        time.sleep(0.05)
+    counts = generator.counts
+    assert counts is not None
+    generator.close()
+    return spent_s / count * 1e6, counts.render_mean_s * 1e6, counts.mean_tokens
 
 
 class StandIn:
@@ -169,6 +203,11 @@ def main() -> None:
     for name, texts in SHAPES.items():
         spec, tokens = (cost_of(texts, made, options.requests) for made in (False, True))
         print(f"  {name:<40} spec {spec:5.1f}   with its tokens {tokens:5.1f}")
+    cost, render, length = cost_of_real(min(options.requests, REAL_REQUESTS))
+    print(
+        f"  {'real prompts, rendered beside':<40} with its tokens {cost:5.1f} "
+        f"(aim: ≤ {AIM_REAL_US:.0f})   {length:.0f} tokens, rendered in {render:,.0f} µs each"
+    )
     print("\ndispatch (aim: p99 lag ≤ one step)")
     for step_ms in (5, 20, 50):
         lags, steps = dispatch(partial(StandIn, step_ms / 1e3), AIM_RATE, options.seconds)

@@ -70,6 +70,7 @@ class Completions:
     usage: "continuous", "final" or "" (never). a_chunk: tokens in each. empty_first: a chunk with
     nothing in it comes before `first_s`. fails: number of the request to what becomes of it: a
     status, "broken", or "late": refused within the stream. highest: token id that was sent.
+    ends_at: tokens after which the model ends an answer that may end; 0 for never.
     """
 
     usage: str = "continuous"
@@ -78,6 +79,7 @@ class Completions:
     every_s: float = 0.0
     empty_first: bool = False
     highest: int = 0
+    ends_at: int = 0
     fails: Mapping[int, object] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
     generated: int = 0
@@ -99,7 +101,9 @@ class Completions:
             return web.json_response({"error": {"message": "no"}}, status=fate)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        left, done = body["max_tokens"], 0
+        left, done, stop = body["max_tokens"], 0, "length"
+        if self.ends_at and left > self.ends_at and not body.get("ignore_eos"):
+            left, stop = self.ends_at, "stop"
         if self.empty_first:
             await self._write(response, "", None)
         await asyncio.sleep(self.first_s)
@@ -107,7 +111,8 @@ class Completions:
             now = min(left, self.a_chunk)
             left, done = left - now, done + now
             self.generated += now * counts
-            await self._write(response, "x" * now, done if self.usage == "continuous" else None)
+            counted = done if self.usage == "continuous" else None
+            await self._write(response, "x" * now, counted, "" if left else stop)
             if fate == "broken" and done > 1:
                 request.transport.abort()
                 return response
@@ -123,8 +128,12 @@ class Completions:
         await response.write(b"data: [DONE]\n\n")
         return response
 
-    async def _write(self, response: web.StreamResponse, text: str, tokens: int | None) -> None:
+    async def _write(
+        self, response: web.StreamResponse, text: str, tokens: int | None, stop: str = ""
+    ) -> None:
         event: dict[str, Any] = {"choices": [{"index": 0, "text": text}]}
+        if stop:
+            event["choices"][0]["finish_reason"] = stop
         if tokens is not None:
             event["usage"] = {"completion_tokens": tokens, "prompt_tokens": 1}
         await response.write(b"data: " + msgspec.json.encode(event) + b"\n\n")

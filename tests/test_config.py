@@ -358,6 +358,10 @@ def test_real_requests_are_a_setting_like_any_other(
     assert "real prompts need a tokenizer" in capsys.readouterr().err
     assert cli.main(["config", "show", *words, "--load", "recorded"]) == 2
     assert "has no times to replay" in capsys.readouterr().err
+    # A pasted line's own template is the one that the prompts are made by.
+    pasted = ("--requests", f"{file} tokenizer={tmp_path}", "vllm", "serve", "shape:demo")
+    found = shown(capsys, *pasted, "--chat-template", "chat.jinja")
+    assert str(found["requests"][0]).endswith("chat-template=chat.jinja")
     # In the config file they wait for a load of real requests.
     write(home, "sampling: temperature=0.5\n")
     assert cli.main(["config", "show", "shape:demo"]) == 0

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from tests import PATIENCE_S
+from tests.realserver import TEMPLATE, write_tokenizer
 from tests.served import Completions, FakeServer, Servers, exposition
 from tests.terminal import PROGRAM, environment
 from tputtui import profile
@@ -26,6 +27,7 @@ from tputtui.engine.served.engine import ServedEngine
 from tputtui.errors import UsageError
 from tputtui.knobs import UNTOLD
 from tputtui.load.lengths import Fixed
+from tputtui.load.requests.file import RequestFile, Sampling
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Accounting
@@ -168,6 +170,32 @@ def test_latencies_are_those_of_the_stream(driven: Callable[..., Driven]) -> Non
     seen = figures(run.recorder, run.began_s, time.monotonic())
     assert seen.kv_frac == pytest.approx(0.25)
     assert seen.sequences_frac != seen.sequences_frac
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_real_requests_end_where_the_server_ends_them(
+    driven: Callable[..., Driven], tmp_path: Path, forced: bool
+) -> None:
+    write_tokenizer(tmp_path, TEMPLATE)
+    line = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 9, "top_p": 0.5,
+            "stop": ["END"]}  # fmt: skip
+    path = tmp_path / "chats.jsonl"
+    path.write_text("\n".join([json.dumps(line)] * 30))
+    file = RequestFile(
+        str(path), str(tmp_path), force_lengths=forced, sampling=Sampling(temperature=0.2)
+    )
+    fake = server(ends_at=5)
+    run = driven(fake, Workload(ClosedLoop(4), requests=file))
+    run.until(lambda: run.host.status.load_run.ended and not run.recorder.accounting.in_flight)
+    account = run.recorder.accounting
+    assert (account.finished, account.issued) == (30, 30)
+    assert dict(run.recorder.stops) == {"length" if forced else "stop": 30}
+    assert run.recorder.generated_tokens == fake.completions.generated == 30 * (9 if forced else 5)
+    asked = fake.completions.asked[0]
+    assert (asked["temperature"], asked["top_p"], asked["max_tokens"]) == (0.2, 0.5, 9)
+    assert asked.get("ignore_eos", False) is forced
+    assert asked.get("stop") == (None if forced else ["END"])
+    assert len(asked["prompt"]) == len("<user>hello</s><assistant>") - len("</s>") + 1
 
 
 def test_what_becomes_of_a_request_is_told_apart(driven: Callable[..., Driven]) -> None:

@@ -103,9 +103,8 @@ def test_stop_strings_end_an_answer_also_without_text_being_asked_for(
 
 
 def test_a_conversation_finds_what_was_said_in_the_cache(chats: Served, tmp_path: Path) -> None:
-    said = [("human", "tell me " * 16), ("gpt", ""), ("human", "and more"), ("gpt", ""),
-            ("human", "and more")]  # fmt: skip
-    line = {"conversations": [{"from": who, "value": what} for who, what in said]}
+    texts = ("tell me " * 16, "and more", "and more")
+    line = {"turns": [{"text": text, "max_tokens": 10} for text in texts]}
     chats.session.steer.engine.reset_prefix_cache()
     chats.turn()
     chats.begin()

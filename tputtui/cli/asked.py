@@ -18,7 +18,7 @@ from tputtui.cli.settings import OPTIONS, THEMES, Value, resolved
 if TYPE_CHECKING:
     from tputtui.cli.user_config import Config
     from tputtui.load.workload import Workload
-    from tputtui.profile import EngineSpec, Profile
+    from tputtui.profile import EngineSpec, EngineValue, Profile
     from tputtui.report.prometheus import Exporter
 
 __all__ = ["CommandLine", "asked_of", "exporter_of", "profile_settings"]
@@ -203,7 +203,7 @@ def _put_on(base: Profile, engine: EngineSpec, settings: Mapping[str, Value]) ->
     return msgspec.structs.replace(
         base,
         engine=engine,
-        load=_load(above, base.load, engine, settings),
+        load=_templated(_load(above, base.load, engine, settings), base.serve),
         knobs=knobs,
         goals=goals,
         price_per_hour=price,
@@ -241,6 +241,17 @@ def _load(
         check_schema(load)
         check_carried(load, engine, simulated=bool(settings["simulate"].text))
     return load
+
+
+def _templated(load: Workload, serve: Mapping[str, EngineValue]) -> Workload:
+    """The load with the chat template that the server's flags name, where it names none itself."""
+    import msgspec
+
+    template = serve.get("chat_template")
+    if load.requests is None or load.requests.chat_template or not isinstance(template, str):
+        return load
+    requests = msgspec.structs.replace(load.requests, chat_template=template)
+    return msgspec.structs.replace(load, requests=requests)
 
 
 def _served_as_asked(

@@ -21,6 +21,9 @@ IN_THE_ENGINE = (
     ("output_processor.request_states", "what a request that is ended early has had", "0.32"),
     ("vllm_config.model_config.max_model_len", "ceilings", "0.32"),
     ("vllm_config.model_config.hf_config.to_diff_dict", "which model it is", "0.32"),
+    ("vllm_config.model_config.skip_tokenizer_init", "whether there is text", "0.32"),
+    # sampling
+    ("vllm_config.model_config.get_diff_sampling_param", "a server's own defaults", "0.32"),
     # watch
     ("engine_core.get_output", "wrapped: first tokens as they come", "0.32"),
     (f"{_SCHEDULER}.schedule", "wrapped: what each step schedules", "0.32"),

@@ -25,7 +25,7 @@ def tokenizer_for(name: str, template: str = "") -> ChatTokenizer:
 
 
 class ChatTokenizer:
-    """The tokenizer `name`: a folder or a hub id; `template`: a file with another chat template.
+    """The tokenizer `name`: a folder or a hub id; `template`: another one, in a file or as text.
 
     Raises UsageError if it cannot be loaded.
     """
@@ -34,7 +34,10 @@ class ChatTokenizer:
         self._name = name
         self._ignores_tools: bool | None = None
         self._template: str | None = None
-        if template:
+        if "{" in template:
+            # vLLM's own flag takes a template as text as well.
+            self._template = template
+        elif template:
             try:
                 self._template = Path(template).expanduser().read_text(encoding="utf-8")
             except (OSError, ValueError) as error:

@@ -80,15 +80,8 @@ def _counts(frame: Frame) -> list[Row]:
             (f"  {compact(account.finished, 0)} finished", "text"),
             (f"  {compact(account.clamped, 0)} clamped", "muted"),
         ],
-        [
-            ("         ", "label"),
-            (f"{compact(account.cut, 0)} cut", "warn" if account.cut else "muted"),
-            (f"  {compact(account.aborted, 0)} aborted", "muted"),
-            (f"  {compact(account.rejected, 0)} rejected", "muted"),
-            (f"  {compact(account.failed, 0)} failed", "bad" if account.failed else "muted"),
-        ],
+        *_ends(frame),
         *_cancelled(frame),
-        *real_rows(frame),
     ]
 
 
@@ -157,6 +150,23 @@ def _cancelled(frame: Frame) -> list[Row]:
     if not cancelled and frame.profile.load.cancel is None:
         return []
     return [[("         ", "label"), (f"{compact(cancelled, 0)} cancelled by the client", "muted")]]
+
+
+def _ends(frame: Frame) -> list[Row]:
+    """How requests ended that did not finish, and what became of real ones; the graver first."""
+    account = frame.accounting
+    lost: Row = [
+        ("         ", "label"),
+        (f"{compact(account.cut, 0)} cut", "warn" if account.cut else "muted"),
+        (f"  {compact(account.aborted, 0)} aborted", "muted"),
+        (f"  {compact(account.rejected, 0)} rejected", "muted"),
+        (f"  {compact(account.failed, 0)} failed", "bad" if account.failed else "muted"),
+    ]
+    stops, *more = real_rows(frame) or [[]]
+    if not stops:
+        return [lost]
+    grave = account.cut or account.rejected or account.failed
+    return [lost, stops, *more] if grave else [stops, lost, *more]
 
 
 def _goal(each: Attainment) -> Row:

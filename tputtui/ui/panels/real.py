@@ -17,6 +17,8 @@ def real_rows(frame: Frame) -> list[Row]:
     stops: Row = [("stopped  ", "label")]
     for reason, number in frame.stops or (("nothing yet", 0),):
         stops.append((f"{reason} {compact(number, 0)}  " if number else reason, "text"))
+    if gone := counts.skipped + counts.too_long:
+        stops.append((f"{compact(gone, 0)} dropped", "warn"))
     lost = (("not usable", counts.skipped), ("too long", counts.too_long))
     dropped: Row = [("file     ", "label"), (f"{compact(counts.lines, 0)} lines", "text")]
     dropped += [
