@@ -10,6 +10,7 @@ from tputtui.engine.orders import Status
 from tputtui.engine.protocol import State
 from tputtui.hardware import HardwareSample
 from tputtui.knobs import Knobs, differing
+from tputtui.load.carrier import Label
 from tputtui.load.sections import difference
 from tputtui.load.timing import Wanted
 from tputtui.load.workload import Workload
@@ -18,6 +19,7 @@ from tputtui.measure.binding import Binding
 from tputtui.measure.frontier import Point
 from tputtui.measure.samples import Accounting, Mark
 from tputtui.measure.series import Series
+from tputtui.measure.traffic import Traffic
 from tputtui.measure.verdict import Difference
 from tputtui.measure.window import Figures, Latencies, Phase, Window
 from tputtui.profile import EngineSpec, Profile
@@ -84,6 +86,10 @@ class Frame:
     """What a change must not break, as it was written; empty without a guard."""
     tuner: TunerState | None = None
     """The tuner under way, or the last one."""
+    traffic: tuple[Traffic, ...] = ()
+    """Each class of traffic, or adapter, over `window`; empty where requests are of one kind."""
+    labels: tuple[Label, ...] = ()
+    """What the labels of the recorded requests mean, by number."""
 
     @property
     def serving(self) -> bool:

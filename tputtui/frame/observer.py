@@ -22,6 +22,7 @@ from tputtui.measure.history import History
 from tputtui.measure.phase import phase_of
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import STEP, Accounting
+from tputtui.measure.traffic import Traffic, traffic
 from tputtui.measure.window import SPAN_S, Phase, Settling, Window, figures, latencies
 from tputtui.profile import Profile
 
@@ -51,6 +52,7 @@ class Observer:
         self._slow_s = -math.inf
         self._latencies = latencies(recorder, 0.0, 0.0)
         self._goodput = goodput(recorder, (), 0.0, 0.0)
+        self._traffic: tuple[Traffic, ...] = ()
         self._phase = Phase.IDLE
         self._binding: Binding | None = None
 
@@ -135,6 +137,8 @@ class Observer:
             hardware=hardware,
             marks=tuple(recorder.marks),
             others=recorder.others,
+            traffic=self._traffic,
+            labels=recorder.labels,
         )
 
     # -- inside ----------------------------------------------------------------------------
@@ -164,7 +168,8 @@ class Observer:
     def _look_closely(self, window: Window, profile: Profile) -> None:
         recorder = self._recorder
         self._latencies = latencies(recorder, window.start_s, window.end_s)
-        self._goodput = goodput(recorder, profile.goals, window.start_s, window.end_s)
+        self._goodput = goodput(recorder, profile.judged, window.start_s, window.end_s)
+        self._traffic = traffic(recorder, profile.judged, window.start_s, window.end_s)
 
     def _phased(self, window: Window, status: Status, moving: bool) -> Phase:
         return phase_of(

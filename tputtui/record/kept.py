@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from tputtui.frame import CompareState, SweepState
 from tputtui.hardware import GpuSample, HardwareSample
 from tputtui.knobs import Knobs
+from tputtui.load.carrier import Label
 from tputtui.measure.frontier import Point
 from tputtui.measure.series import METRICS, MORE
 from tputtui.measure.verdict import Difference, Verdict
@@ -122,4 +123,6 @@ KEPT = (
     Kept("points", (), _of(tuple[Point, ...])),
     Kept("baseline", None, _of(int)),
     Kept("guard", "", _of(str)),
+    # Logs without labels are of requests of one kind.
+    Kept("labels", (Label(),), _of(tuple[Label, ...])),
 )

@@ -22,7 +22,7 @@ from tputtui.measure.frontier import Point, letter
 from tputtui.measure.normal import Z95
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.series import Batched, rows, series
-from tputtui.measure.stats import Floats, t_quantile
+from tputtui.measure.stats import t_quantile
 from tputtui.measure.window import figures, latencies
 
 __all__ = ["SATURATED", "Score", "score", "trial_of"]
@@ -166,23 +166,22 @@ def _nearest(
     if not goals or not len(ended):
         return (-_FARTHEST if not goals else _FARTHEST), False, "", math.nan
 
-    def column(name: str) -> Floats:
-        return ended[:, ENDED[name]]
-
-    good = column("good")
-    misses = []
+    misses, sure = [], False
     for goal in goals:
-        value = np.where(good > 0, np.nan_to_num(column(f"{goal.metric}_s")), np.inf)
+        mine = ended[recorder.concerned(ended[:, ENDED["label"]], goal.traffic)]
+        if not len(mine):
+            misses.append((_FARTHEST, goal.name, math.nan))
+            continue
+        seconds = np.nan_to_num(mine[:, ENDED[f"{goal.metric}_s"]])
+        value = np.where(mine[:, ENDED["good"]] > 0, seconds, np.inf)
         # The latency that the required share of requests keeps: if it is ≤ limit, the goal is met.
         at = float(np.quantile(value, goal.target, method="inverted_cdf"))
         miss = (
             math.log(at / goal.limit_s) if 0 < at < math.inf else math.copysign(_FARTHEST, at - 1)
         )
         misses.append((max(-_FARTHEST, min(miss, _FARTHEST)), goal.name, at))
-    miss, worst, observed_s = max(misses)
-    sure = False
-    for goal in goals:
-        kept = int(keeping(ended, goal).sum())
-        likely = max(wilson(kept, len(ended))[1], kept / len(ended) * (1 + Z95 * error))
+        kept = int(keeping(mine, goal).sum())
+        likely = max(wilson(kept, len(mine))[1], kept / len(mine) * (1 + Z95 * error))
         sure |= likely < goal.target
+    miss, worst, observed_s = max(misses)
     return miss, sure, worst, observed_s

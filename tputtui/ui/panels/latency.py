@@ -6,7 +6,7 @@ from tputtui.frame import Frame
 from tputtui.measure.attainment import Attainment, GoalVerdict
 from tputtui.measure.stats import Quantiles
 from tputtui.measure.window import Phase
-from tputtui.text.format import clock, compact, seconds
+from tputtui.text.format import clock, compact, percent, seconds
 from tputtui.ui.rows import Row, spread
 
 __all__ = ["latency", "window_caption"]
@@ -28,6 +28,8 @@ def latency(frame: Frame, width: int, height: int) -> list[Row]:
     rows: list[Row] = [spread([(head, "label")], [("n", "label")], min(width, 46))]
     for label, name in (*_NAMES, *_PARTS) if height >= len(rows) + 11 else _NAMES:
         rows.append(_row(frame, label, name, width))
+    if len(rows) + len(frame.traffic) < height:
+        rows += _traffic(frame, width)
     account = frame.accounting
     rows += [
         [
@@ -61,11 +63,32 @@ def _cancelled(frame: Frame) -> list[Row]:
     return [[("         ", "label"), (f"{compact(cancelled, 0)} cancelled by the client", "muted")]]
 
 
+def _traffic(frame: Frame, width: int) -> list[Row]:
+    """A row for each class of traffic, or adapter, under a head; none where all are of one kind."""
+    if not frame.traffic:
+        return []
+    wide = width >= 57
+    head = f"{'':<11}TTFT p50     p90  TPOT p50" + ("   E2E p50" if wide else "")
+    rows: list[Row] = [spread([(head, "label")], [("kept", "label")], min(width, 57))]
+    sure = "text" if frame.window.phase.quotable else "muted"
+    for each in frame.traffic:
+        cells = (
+            f"{seconds(each.ttft.p50, 8)}{seconds(each.ttft.p90, 8)}{seconds(each.tpot.p50, 10)}"
+        )
+        if wide:
+            cells += seconds(each.e2e.p50, 10)
+        name = f"{each.name[:10]:<11}"
+        kept = percent(each.kept_frac, 5)
+        rows.append(spread([(name, "label"), (cells, sure)], [(kept, sure)], min(width, 57)))
+    return rows
+
+
 def _goal(each: Attainment) -> Row:
     """One goal, how many requests kept within it, and the verdict with its reason."""
     sign, look = _SIGNS[each.verdict]
     goal = each.goal
-    name = f"{goal.metric.upper()} p{goal.percentile:g} ≤ {seconds(goal.limit_s, 0)}"
+    of = f"{goal.traffic} " if goal.traffic else ""
+    name = f"{of}{goal.metric.upper()} p{goal.percentile:g} ≤ {seconds(goal.limit_s, 0)}"
     share = f"{each.frac * 100:.1f} % of {each.n:,} within" if each.n else "nothing has ended"
     return [
         (f"{sign} ", look),

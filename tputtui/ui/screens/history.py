@@ -83,7 +83,7 @@ class HistoryScreen(WatchingScreen):
             self._marked = None
         if self._pair and not trials.keys() >= set(self._pair):
             self._pair = None
-        shown = columns(self._table.size.width - _SCROLLBAR, bool(frame.profile.goals))
+        shown = columns(self._table.size.width - _SCROLLBAR, bool(frame.profile.judged))
         self._table.show(shown, self._rows(frame, shown))
         self._title.paint([title(frame, self._marked, self._title.size.width)])
         self._paint_below(frame, trials)
