@@ -67,8 +67,8 @@ def _traffic(frame: Frame, width: int) -> list[Row]:
     """A row for each class of traffic, or adapter, under a head; none where all are of one kind."""
     if not frame.traffic:
         return []
-    wide = width >= 57
-    head = f"{'':<11}TTFT p50     p90  TPOT p50" + ("   E2E p50" if wide else "")
+    wide, room = width >= 57, 11 if width >= 46 else 9
+    head = f"{'':<{room}}TTFT p50     p90  TPOT p50" + ("   E2E p50" if wide else "")
     rows: list[Row] = [spread([(head, "label")], [("kept", "label")], min(width, 57))]
     sure = "text" if frame.window.phase.quotable else "muted"
     for each in frame.traffic:
@@ -77,9 +77,12 @@ def _traffic(frame: Frame, width: int) -> list[Row]:
         )
         if wide:
             cells += seconds(each.e2e.p50, 10)
-        name = f"{each.name[:10]:<11}"
-        kept = percent(each.kept_frac, 5)
-        rows.append(spread([(name, "label"), (cells, sure)], [(kept, sure)], min(width, 57)))
+        name = f"{each.name[: room - 2]:<{room - 1}}"
+        verdict = _verdict(frame, traffic=each.name)
+        sign = _SIGNS[verdict] if verdict else (" ", "label")
+        kept = percent(each.kept_frac)
+        row: Row = [(name, "label"), sign, (cells, sure)]
+        rows.append(spread(row, [(kept, sure)], min(width, 57)))
     return rows
 
 
@@ -92,7 +95,7 @@ def _goal(each: Attainment) -> Row:
     share = f"{each.frac * 100:.1f} % of {each.n:,} within" if each.n else "nothing has ended"
     return [
         (f"{sign} ", look),
-        (f"{name:<22}", "label"),
+        (f"{name:<22} " if of else f"{name:<22}", "label"),
         (f"{share:<26}", "text"),
         (f"{f'{each.low * 100:.1f}–{each.high * 100:.1f} % at 95 %':<24}", "muted"),
         (each.verdict.value, look),
@@ -105,7 +108,7 @@ def _row(frame: Frame, label: str, name: str, width: int) -> Row:
     p99, look = _p99(values, last)
     # Figures that are not yet this setting's own are muted: to be watched, not quoted.
     sure = frame.window.phase.quotable
-    verdict = _verdict(frame, name)
+    verdict = _verdict(frame, metric=name)
     sign, sign_look = _SIGNS[verdict] if verdict else (" ", "label")
     row: Row = [
         (f"{label:<4}", "label"),
@@ -120,11 +123,18 @@ def _row(frame: Frame, label: str, name: str, width: int) -> Row:
     return full
 
 
-def _verdict(frame: Frame, name: str) -> GoalVerdict | None:
-    """The worst verdict on a latency's goals; None without goals, or while nothing is sure."""
+def _verdict(frame: Frame, metric: str = "", traffic: str = "") -> GoalVerdict | None:
+    """The worst verdict on a latency's goals for all, or on those of a class.
+
+    None without goals, or while nothing is sure.
+    """
     if not frame.window.phase.quotable:
         return None
-    verdicts = {each.verdict for each in frame.goodput.each if each.goal.metric == name}
+    verdicts = {
+        each.verdict
+        for each in frame.goodput.each
+        if each.goal.traffic == traffic and (each.goal.metric == metric or not metric)
+    }
     order = (GoalVerdict.MISSED, GoalVerdict.UNRESOLVED, GoalVerdict.MET)
     return next((verdict for verdict in order if verdict in verdicts), None)
 
