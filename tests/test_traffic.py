@@ -10,7 +10,9 @@ import pytest
 
 from tests.rig import Rig
 from tputtui.engine.carrying import check_carried
+from tputtui.engine.fake import FakeEngine
 from tputtui.errors import ProfileError, UsageError
+from tputtui.experiments.tuner.plan import Plan
 from tputtui.experiments.tuner.scoring import _nearest
 from tputtui.frame.proof import measured
 from tputtui.goals import Goal, parse_goals
@@ -214,3 +216,33 @@ def test_goals_of_all_requests_concern_every_class() -> None:
     assert frame.goodput.met == 0
     assert frame.goodput.each[0].goal.name == "e2e_p90"
     assert math.isclose(sum(each.goodput_per_s for each in frame.traffic), 0.0)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer steps to compute for each virtual second."""
+    for name, seconds in {"STEP_S": 0.024, "DECODE_S": 0.0006, "PREFILL_S": 48e-6}.items():
+        monkeypatch.setattr(FakeEngine, name, seconds)
+
+
+def test_the_tuner_climbs_the_goodput_of_all_classes(slow: None) -> None:
+    text = (
+        "chat share=0.7 prompt=60 output=20 goal=tpot_p90=44ms; "
+        "batch share=0.3 prompt=200 output=40 goal=e2e_p90=60s"
+    )
+    rig = Rig.booted(from_texts(BASE, {"classes": text, "arrivals": "48"}))
+    rig.run(1.0)
+    rig.session.steer.experiments.tune(Plan(vary="max_num_seqs=8,24,256"))
+    while rig.session.steer.experiments.under_way:
+        rig.run(2.0)
+    state = rig.session.latest.tuner
+    assert state is not None
+    assert state.of is not None
+    assert [goal.name for goal in state.of.judged] == ["chat:tpot_p90", "batch:e2e_p90"]
+    assert {trial.worst for trial in state.trials} <= {"chat:tpot_p90", "batch:e2e_p90", ""}
+    by_limit = {trial.knobs["max_num_seqs"]: trial for trial in state.trials}
+    # All 48 at once are too slow for chat's goal; batch alone would have kept its own.
+    assert by_limit[256].worst == "chat:tpot_p90"
+    assert not by_limit[256].holds
+    assert state.found["max_num_seqs"] < 48
+    assert state.holds
