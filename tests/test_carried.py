@@ -42,6 +42,7 @@ EVERY = {
     "lora": "a=0.7 b=0.2",
     "structured": r"share=0.3 regex=[a-z, ]{3,8} x=\d",
     "answers": "n=2 logprobs=5",
+    "classes": "chat share=0.7 goal=ttft_p99=500ms; batch share=0.3 priority=9",
 }
 ALL = from_texts(BASE, EVERY)
 
@@ -69,7 +70,9 @@ def test_each_field_has_a_flag_that_reads_it(tmp_path: Path) -> None:
     flags = {field.name: field.flag for field in FIELDS}
     assert {field.name for field in EXTRA_FIELDS} == EVERY.keys()
     words = [word for name, text in EVERY.items() for word in (flags[name], text)]
-    assert words[::2] == ["--cancel", "--priority", "--lora-mix", "--structured", "--answers"]
+    assert words[::2] == [
+        "--cancel", "--priority", "--lora-mix", "--structured", "--answers", "--classes",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -130,7 +133,12 @@ def drawn(load: Workload, n: int = 4000) -> list[Carried]:
 def test_each_share_is_drawn_by_itself() -> None:
     every = drawn(ALL)
     n = len(every)
-    assert Counter(c.priority for c in every)[10] / n == pytest.approx(0.1, abs=0.02)
+    classes = Counter(c.label.traffic for c in every)
+    assert classes["chat"] / n == pytest.approx(0.7, abs=0.03)
+    # What a class has of its own comes before the mix.
+    given = Counter((c.label.traffic, c.priority) for c in every)
+    assert given["batch", 9] == classes["batch"]
+    assert given["chat", 10] / classes["chat"] == pytest.approx(0.1, abs=0.02)
     adapters = Counter(c.label.adapter for c in every)
     assert [adapters[name] / n for name in ("a", "b", "")] == pytest.approx(
         [0.7, 0.2, 0.1], abs=0.03
@@ -146,7 +154,7 @@ def test_each_share_is_drawn_by_itself() -> None:
 
 def test_one_field_leaves_the_others_as_they_are() -> None:
     alone = drawn(from_texts(BASE, {"lora": EVERY["lora"]}))
-    assert [c.label for c in alone] == [c.label for c in drawn(ALL)]
+    assert [c.label.adapter for c in alone] == [c.label.adapter for c in drawn(ALL)]
 
 
 def test_a_conversation_keeps_adapter_and_priority() -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from tputtui.errors import UsageError
 from tputtui.knobs import UNTOLD
 from tputtui.load.lengths import Fixed
 from tputtui.load.requests.file import RequestFile, Sampling
+from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Accounting
@@ -115,6 +117,39 @@ def test_every_token_is_counted_as_the_server_counts_it(
     assert asked["model"] == "the-model"
     assert len(asked["prompt"]) == 10
     assert (asked["max_tokens"], asked["ignore_eos"]) == (6, True)
+
+
+def test_what_requests_carry_is_asked_of_the_server(driven: Callable[..., Driven]) -> None:
+    fake = server()
+    load = from_texts(
+        LOAD, {"lora": "a=0.5", "priority": "7=0.5", "structured": "share=0.5 regex=a+",
+               "answers": "logprobs=3"},
+    )  # fmt: skip
+    run = driven(fake, load).ended(60)
+    bodies = fake.completions.asked
+    assert {body["model"] for body in bodies} == {"the-model", "a"}
+    assert {body["priority"] for body in bodies} == {0, 7}
+    assert {body["logprobs"] for body in bodies} == {3}
+    formed = [body for body in bodies if "structured_outputs" in body]
+    assert 0 < len(formed) < len(bodies)
+    assert not any(body["ignore_eos"] for body in formed)
+    assert all(body["ignore_eos"] for body in bodies if body not in formed)
+    adapters = Counter(label.adapter for label in run.recorder.labels)
+    assert adapters.keys() == {"", "a"}
+    assert run.recorder.accounting.balanced
+
+
+def test_requests_that_are_given_up_are_hung_up(driven: Callable[..., Driven]) -> None:
+    fake = server(every_s=0.05)
+    load = from_texts(LOAD, {"output": "400", "prompt": "10", "cancel": "share=1 after=0.2s"})
+    run = driven(fake, load)
+    run.until(lambda: run.recorder.accounting.cancelled >= 8)
+    run.host.order(HoldLoad())
+    run.until(lambda: run.recorder.accounting.in_flight == 0)
+    books = run.recorder.accounting
+    assert books.balanced
+    assert (books.failed, books.aborted, books.finished) == (0, 0, 0)
+    assert books.cancelled == books.issued
 
 
 @pytest.mark.parametrize(

@@ -47,11 +47,13 @@ class Goal:
     """At least `percentile` % of requests have a `metric` of at most `limit_s` seconds.
 
     metric: one of METRICS. percentile: above 0, below 100. Raises UsageError for other values.
+    traffic: the class of requests that it is for; empty for all.
     """
 
     metric: str
     percentile: float
     limit_s: float
+    traffic: str = ""
 
     def __post_init__(self) -> None:
         if self.metric == "itl":
@@ -72,8 +74,9 @@ class Goal:
 
     @property
     def name(self) -> str:
-        """Metric and percentile as they are written: `ttft_p99`."""
-        return f"{self.metric}_p{_plain(self.percentile)}"
+        """Metric and percentile as they are written: `ttft_p99`, of a class `chat:ttft_p99`."""
+        of = f"{self.traffic}:" if self.traffic else ""
+        return f"{of}{self.metric}_p{_plain(self.percentile)}"
 
     @property
     def target(self) -> float:

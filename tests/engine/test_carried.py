@@ -207,3 +207,22 @@ def test_without_one_the_prompts_length_decides(served: Served) -> None:
     served.turn(5)
     assert {request.priority for request in served.scheduler.requests.values()} == {40}
     served.drain(600)
+
+
+def test_classes_reach_vllm_with_their_lengths_priorities_and_adapters(
+    served: Served, answers: list[Any]
+) -> None:
+    text = "chat share=0.7 prompt=24 output=8; batch share=0.3 prompt=96 output=32 priority=9 "
+    run(served, classes=text + "adapter=b goal=e2e_p90=60s")
+    labels = served.recorder.labels
+    for sample, output in zip(sorted(served.ended), sorted(answers, key=_number), strict=True):
+        batch = labels[sample.label].traffic == "batch"
+        assert len(output.prompt_token_ids) == (96 if batch else 24)
+        assert len(output.outputs[0].token_ids) == (32 if batch else 8)
+        assert (output.lora_request is not None) is batch
+    kinds = Counter(labels[sample.label].traffic for sample in served.ended)
+    assert kinds["chat"] / kinds.total() == pytest.approx(0.7, abs=0.12)
+
+
+def _number(output: Any) -> int:
+    return int(output.request_id[1:])

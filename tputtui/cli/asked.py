@@ -37,6 +37,7 @@ _LOAD_FIELDS = {
     "lora_mix": "lora",
     "structured": "structured",
     "answers": "answers",
+    "classes": "classes",
 }
 """Name of a setting to the field of the load that its text describes."""
 

@@ -145,7 +145,7 @@ def _result(
     return Result(
         outcome=outcome,
         measured=measurement,
-        goals_met=goals_met(measurement, len(last.profile.goals)),
+        goals_met=goals_met(measurement, len(last.profile.judged)),
         note=str(failure) if failure else measuring.note,
         accounting=asdict(last.accounting),
         files=files,

@@ -46,7 +46,7 @@ def run(words: list[str]) -> int:
     options.profile = str(profile.find(options.profile))
     asked = asked_of(options, rest)
     plan = _plan(options, asked)
-    plan.check(asked.profile.load, asked.profile.goals)
+    plan.check(asked.profile.load, asked.profile.judged)
     duration_s = duration_of(options.measure)
     new_file(options.output or None)
     if options.verify:
@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
     add_virtual(made)
     add_settings(made, "goal", "load", "prompt_tokens", "output_tokens", "length_pairs", "prefix",
                  "sessions", "trace", "cancel", "priority", "lora_mix", "structured", "answers",
-                 "load_seed", "limit", "simulate", "isolate", "served",
+                 "classes", "load_seed", "limit", "simulate", "isolate", "served",
                  "record", "metrics_port", "metrics_host")  # fmt: skip
     return made
 

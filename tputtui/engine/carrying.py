@@ -13,6 +13,7 @@ from tputtui.engine.target import is_server
 from tputtui.errors import UsageError, nearest
 from tputtui.load.workload import Workload
 from tputtui.profile import EngineSpec, EngineValue
+from tputtui.profile.spec import class_goals
 
 __all__ = ["MODULES", "adapters_of", "check_carried"]
 
@@ -42,10 +43,13 @@ def adapters_of(args: Mapping[str, EngineValue]) -> dict[str, str]:
 
 def check_carried(load: Workload, spec: EngineSpec, *, simulated: bool = False) -> None:
     """Check that an engine of `spec` can serve what the requests carry. Raises UsageError."""
+    class_goals(load)
     server = is_server(spec.model)
-    if load.lora and not server:
+    names = [name for name, _ in load.lora or ()]
+    names += [each.adapter for each in load.classes or () if each.adapter]
+    if names and not server:
         known = adapters_of(spec.args)
-        for name, _ in load.lora:
+        for name in names:
             if name not in known:
                 raise UsageError(
                     f"The load names the adapter {name!r}, and --lora-modules does not.",

@@ -21,7 +21,7 @@ from tputtui.knobs import Knobs, apart
 from tputtui.load.workload import Workload
 from tputtui.measure.attainment import Attainment, attainment, counted, judged_s
 from tputtui.measure.batches import MOST, turnover_batches
-from tputtui.measure.recorder import Recorder
+from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.series import rows, series
 from tputtui.measure.stats import Floats
 from tputtui.profile import EngineSpec
@@ -192,9 +192,13 @@ class Comparing:
         self._second = not self._second
         self._comparison.tell(leg, figures, took_s=now_s - self._asked_s)
         ended = counted(recorder.ended.between(watch.cut_s, end_s))
+        labels = ended[:, ENDED["label"]]
         self._spans[leg.side].append(
             _Span(
-                tuple(judged_s(ended, goal) for goal in self._goals),
+                tuple(
+                    judged_s(ended[recorder.concerned(labels, goal.traffic)], goal)
+                    for goal in self._goals
+                ),
                 turnover_batches(recorder, watch.cut_s, end_s),
                 end_s - watch.cut_s,
             )

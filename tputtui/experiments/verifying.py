@@ -217,4 +217,4 @@ class Verifying:
 
 def _series(frame: Frame, recorder: Recorder) -> Series:
     window = frame.window
-    return series(recorder, window.start_s, window.end_s, frame.profile.goals, every=True)
+    return series(recorder, window.start_s, window.end_s, frame.profile.judged, every=True)

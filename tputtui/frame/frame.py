@@ -10,6 +10,7 @@ from tputtui.engine.orders import Status
 from tputtui.engine.protocol import State
 from tputtui.hardware import HardwareSample
 from tputtui.knobs import Knobs, differing
+from tputtui.load.carrier import Label
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.sections import difference
 from tputtui.load.timing import Wanted
@@ -20,6 +21,7 @@ from tputtui.measure.frontier import Point
 from tputtui.measure.histogram import Histogram
 from tputtui.measure.samples import Accounting, EngineLoad, Mark, above
 from tputtui.measure.series import Series
+from tputtui.measure.traffic import Traffic
 from tputtui.measure.verdict import Difference
 from tputtui.measure.window import Figures, Latencies, Phase, Window
 from tputtui.profile import EngineSpec, Profile
@@ -94,6 +96,10 @@ class Frame:
     """What a change must not break, as it was written; empty without a guard."""
     tuner: TunerState | None = None
     """The tuner under way, or the last one."""
+    traffic: tuple[Traffic, ...] = ()
+    """Each class of traffic, or adapter, over `window`; empty where requests are of one kind."""
+    labels: tuple[Label, ...] = ()
+    """What the labels of the recorded requests mean, by number."""
 
     @property
     def serving(self) -> bool:

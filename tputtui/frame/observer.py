@@ -23,6 +23,7 @@ from tputtui.measure.history import History
 from tputtui.measure.phase import phase_of
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import STEP, Accounting, above
+from tputtui.measure.traffic import Traffic, traffic
 from tputtui.measure.window import SPAN_S, Phase, Settling, Window, figures, latencies
 from tputtui.profile import Profile
 
@@ -53,6 +54,7 @@ class Observer:
         self._latencies = latencies(recorder, 0.0, 0.0)
         self._spread: tuple[Histogram, ...] = ()
         self._goodput = goodput(recorder, (), 0.0, 0.0)
+        self._traffic: tuple[Traffic, ...] = ()
         self._phase = Phase.IDLE
         self._binding: Binding | None = None
 
@@ -140,6 +142,8 @@ class Observer:
             engines=recorder.engines,
             stops=recorder.stops,
             requests=recorder.requests,
+            traffic=self._traffic,
+            labels=recorder.labels,
         )
 
     # -- inside ----------------------------------------------------------------------------
@@ -183,7 +187,8 @@ class Observer:
         recorder = self._recorder
         self._latencies = latencies(recorder, window.start_s, window.end_s)
         self._spread = histograms(recorder, window.start_s, window.end_s)
-        self._goodput = goodput(recorder, profile.goals, window.start_s, window.end_s)
+        self._goodput = goodput(recorder, profile.judged, window.start_s, window.end_s)
+        self._traffic = traffic(recorder, profile.judged, window.start_s, window.end_s)
 
     def _phased(self, window: Window, status: Status, moving: bool) -> Phase:
         return phase_of(

@@ -60,8 +60,8 @@ class Points:
 
         swept: whether a sweep puts the setting on.
         """
-        if frame.profile.goals != self._goals:
-            self._goals = frame.profile.goals
+        if frame.profile.judged != self._goals:
+            self._goals = frame.profile.judged
             self._judge_anew(recorder)
         if row is None or row is self._seen or not row.spans:
             return

@@ -21,6 +21,7 @@ from tputtui.measure.energy import cost_per_mtok
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.series import METRICS, MORE, Series
 from tputtui.measure.splice import Spans, goodput_of, holds, length_of, series_of, view
+from tputtui.measure.traffic import Traffic, traffic
 from tputtui.measure.verdict import Verdict, judgement, ratio_interval
 from tputtui.measure.window import figures
 from tputtui.profile.document import written
@@ -58,7 +59,7 @@ def measured(frame: Frame, recorder: Recorder, spans: Spans = ()) -> Measured | 
     facts, knobs = status.facts, status.knobs
     if facts is None or knobs is None or not window.phase.quotable:
         return None
-    goals = frame.profile.goals
+    goals = frame.profile.judged
     if spans and holds(recorder, spans[0][0]):
         frame = _of(frame, recorder, spans)
     else:
@@ -82,6 +83,7 @@ def measured(frame: Frame, recorder: Recorder, spans: Spans = ()) -> Measured | 
         model=Model(frame.profile.engine.model, facts.revision, facts.config_sha256),
         machine=_machine(frame, facts),
         goals={each.goal.name: _attained(each) for each in frame.goodput.each if each.n},
+        traffic={each.name: _of_traffic(each) for each in frame.traffic},
     )
 
 
@@ -127,14 +129,31 @@ def _spans(frame: Frame) -> Spans:
 
 def _of(frame: Frame, recorder: Recorder, spans: Spans) -> Frame:
     """The frame with its figures over `spans` instead of its window."""
-    pooled = figures(*view(recorder, spans))
+    run, start_s, end_s = view(recorder, spans)
+    pooled = figures(run, start_s, end_s)
     return replace(
         frame,
         window=replace(frame.window, phase=frame.trials[-1].phase),
         figures=pooled,
-        goodput=goodput_of(recorder, spans, frame.profile.goals),
+        goodput=goodput_of(recorder, spans, frame.profile.judged),
+        traffic=traffic(run, frame.profile.judged, start_s, end_s),
         cost_per_mtok=cost_per_mtok(frame.profile.price_per_hour, pooled.generated_per_s),
     )
+
+
+def _of_traffic(each: Traffic) -> dict[str, Figure]:
+    """The figures of one class, without those that it has no samples of."""
+    values = {
+        "ttft_p50_s": each.ttft.p50, "ttft_p90_s": each.ttft.p90, "ttft_p99_s": each.ttft.p99,
+        "tpot_p50_s": each.tpot.p50, "tpot_p99_s": each.tpot.p99,
+        "e2e_p50_s": each.e2e.p50, "e2e_p99_s": each.e2e.p99,
+        "goodput_per_s": each.goodput_per_s, "kept_frac": each.kept_frac,
+    }  # fmt: skip
+    return {
+        name: Figure(_rounded(value), n=each.n)
+        for name, value in values.items()
+        if math.isfinite(value)
+    }
 
 
 _BOOTS = {knob.name: knob.boots for knob in KNOBS}

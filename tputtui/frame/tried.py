@@ -82,8 +82,8 @@ class TriedSettings:
         facts, spec = frame.status.facts, frame.status.spec
         if not frame.serving or frame.asked is None or facts is None or spec is None:
             return
-        if frame.profile.goals != self._goals:
-            self._goals = frame.profile.goals
+        if frame.profile.judged != self._goals:
+            self._goals = frame.profile.judged
             self._judge_anew(recorder, frame.t_s)
         setting = (frame.asked, frame.profile.load, spec)
         if setting != self._setting:

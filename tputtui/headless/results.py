@@ -240,6 +240,10 @@ def _table(result: Result) -> str:
             f"{f'{each.met_frac:.1%} [{each.low:.1%}, {each.high:.1%}]':<22}{each.n:>9,}"
             for name, each in measured.goals.items()
         ]
+    if measured.traffic:
+        lines += ["", f"{'':<14}{'TTFT p50':>10}{'p99':>10}{'TPOT p50':>10}{'E2E p50':>10}"
+                  f"{'goodput/s':>11}{'kept':>8}{'n':>9}"]  # fmt: skip
+        lines += [_traffic(name, figures) for name, figures in measured.traffic.items()]
     real: list[str] = []
     if (counts := result.requests) is not None:
         told = spoken(counts, result.stops.items(), tokenizes=result.tokenizes)
@@ -249,6 +253,16 @@ def _table(result: Result) -> str:
     if result.note:
         lines.append(f"note      {result.note}")
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _traffic(name: str, figures: Mapping[str, Figure]) -> str:
+    """The row of one class of traffic, or of one adapter."""
+    keys = ("ttft_p50_s", "ttft_p99_s", "tpot_p50_s", "e2e_p50_s", "goodput_per_s", "kept_frac")
+    cells = [_number(key, figures[key].value) if key in figures else MISSING for key in keys]
+    widths = (10, 10, 10, 10, 11, 8)
+    row = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+    n = max((figure.n or 0 for figure in figures.values()), default=0)
+    return f"{name:<14}{row}{n:>9,}"
 
 
 _MAIN = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")

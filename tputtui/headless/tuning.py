@@ -39,7 +39,7 @@ def tune(
             state = frame.tuner
             assert state is not None
             for trial in state.trials[printed:]:
-                progress.keep(trial_line(trial, state, frame.profile.goals))
+                progress.keep(trial_line(trial, state, frame.profile.judged))
             printed = len(state.trials)
             if state.over or interrupted.asked.is_set():
                 return frame

@@ -10,7 +10,7 @@ from statistics import NormalDist
 from typing import NamedTuple, TypeVar
 
 from tputtui.errors import UsageError
-from tputtui.load.extras import Structured
+from tputtui.load.extras import Structured, TrafficClass
 from tputtui.load.prompts import Stream, Uniforms
 from tputtui.load.workload import Workload
 
@@ -68,12 +68,13 @@ class Carrier:
     def carried(self, load: Workload, index: int, turn: int = 0) -> Carried:
         """What request `index` carries in `turn`. Raises UsageError for a schema that is gone.
 
-        A conversation keeps its adapter and its priority.
+        A conversation keeps its class, its adapter and its priority.
         """
         if not load.carries:
             return PLAIN
         own = self._uniforms.row(index, turn)
         whole = self._uniforms.row(index) if turn else own
+        kind = self.kind(load, index)
         cancel, answers = load.cancel, load.answers
         cancel_s = math.inf
         if cancel is not None and own[0] < cancel.share:
@@ -83,14 +84,30 @@ class Carrier:
         if load.structured is not None and own[2] < load.structured.share:
             form = form_of(load.structured)
         adapter = _picked(load.lora, whole[4], "") if load.lora else ""
+        priority = _picked(load.priority, whole[3], 0) if load.priority else None
+        traffic = ""
+        if kind is not None:
+            traffic, adapter = kind.name, kind.adapter or adapter
+            priority = priority if kind.priority is None else kind.priority
         return Carried(
-            label=Label(adapter=adapter),
+            label=Label(traffic, adapter),
             cancel_s=cancel_s,
-            priority=_picked(load.priority, whole[3], 0) if load.priority else None,
+            priority=priority,
             form=form,
             n=answers.n if answers else 1,
             logprobs=answers.logprobs if answers else None,
         )
+
+    def kind(self, load: Workload, index: int) -> TrafficClass | None:
+        """The class of request `index`, or of conversation `index`; None without classes."""
+        if not load.classes:
+            return None
+        left = self._uniforms.row(index)[5] * math.fsum(each.share for each in load.classes)
+        for each in load.classes:
+            left -= each.share
+            if left < 0:
+                return each
+        return max(load.classes, key=lambda each: each.share)
 
 
 def form_of(structured: Structured) -> Form:

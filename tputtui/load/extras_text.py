@@ -5,6 +5,7 @@ priority    0=0.9 10=0.1
 lora        a=0.7 b=0.2
 structured  share=0.3 schema=FILE       or regex=…, last, with anything in it
 answers     n=2 logprobs=5
+classes     chat share=0.7 prompt=256 output=64 goal=ttft_p99=500ms; batch share=0.3 priority=9
 """
 
 from __future__ import annotations
@@ -15,10 +16,26 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from tputtui.errors import UsageError
-from tputtui.load.extras import Adapters, Answers, Cancel, Priorities, Structured
+from tputtui.load.extras import (
+    Adapters,
+    Answers,
+    Cancel,
+    Priorities,
+    Structured,
+    TrafficClass,
+)
 from tputtui.load.fields import NOTHING, Field, checked, settings
-from tputtui.load.notation import NUMBER, number, seconds_of
+from tputtui.load.notation import (
+    NUMBER,
+    describe_lengths,
+    number,
+    parse_lengths,
+    reason,
+    seconds_of,
+)
 
 __all__ = ["EXTRA_FIELDS", "EXTRA_PARSERS", "extra_form", "extra_texts"]
 
@@ -48,6 +65,11 @@ EXTRA_FIELDS = (
         ("several", "n=2"),
         ("logprobs", "logprobs=5"),
     )),
+    Field("classes", "classes", "--classes", (
+        ("one kind", "none"),
+        ("classes", "chat share=0.7 prompt=256 output=64 goal=ttft_p99=500ms; "
+                    "batch share=0.3 prompt=1024 output=256 priority=9"),
+    )),
 )  # fmt: skip
 
 
@@ -59,6 +81,7 @@ def extra_texts(workload: Any) -> dict[str, str]:
         "lora": _describe_mix(workload.lora),
         "structured": _describe_structured(workload.structured),
         "answers": _describe_answers(workload.answers),
+        "classes": "; ".join(map(_describe_class, workload.classes or ())),
     }
 
 
@@ -74,6 +97,8 @@ def extra_form(name: str, value: Any) -> str:
             return "JSON schema" if schema else "regex"
         case Answers(n=n):
             return "several" if n > 1 else "logprobs"
+    if name == "classes":
+        return "classes"
     return "a mix"
 
 
@@ -203,6 +228,42 @@ def _describe_answers(answers: Answers | None) -> str:
     return " ".join(filter(None, (f"n={answers.n}" if answers.n > 1 else "", logprobs)))
 
 
+def _classes(text: str) -> tuple[TrafficClass, ...] | None:
+    if text.strip().lower() in NOTHING:
+        return None
+    hint = "Write chat share=0.7 prompt=256 output=64 goal=ttft_p99=500ms; batch share=0.3 …"
+    known = ("share", "prompt", "output", "priority", "adapter", "goal")
+    classes = []
+    for part in filter(None, (each.strip() for each in text.split(";"))):
+        name, _, rest = part.partition(" ")
+        raw: dict[str, Any] = dict(settings(rest, known, f"class {name}", hint) or {})
+        if "share" not in raw:
+            raise UsageError(f"Class {name}: share is missing.", hint)
+        for length in raw.keys() & {"prompt", "output"}:
+            raw[length] = msgspec.to_builtins(parse_lengths(raw[length]))
+        goals = [goal.partition("=") for goal in raw.pop("goal", "").split(",") if goal]
+        values = raw | {"name": name, "goal": {goal: limit for goal, _, limit in goals}}
+        try:
+            classes.append(msgspec.convert(values, TrafficClass, strict=False))
+        except msgspec.ValidationError as error:
+            raise UsageError(f"Class {name}: {reason(error)}.", hint) from None
+    return tuple(classes) or None
+
+
+def _describe_class(each: TrafficClass) -> str:
+    words = [each.name, f"share={number(each.share)}"]
+    if each.prompt is not None and each.output is not None:
+        words += [f"prompt={describe_lengths(each.prompt)}"]
+        words += [f"output={describe_lengths(each.output)}"]
+    if each.priority is not None:
+        words.append(f"priority={each.priority}")
+    if each.adapter:
+        words.append(f"adapter={each.adapter}")
+    if each.goal:
+        words.append("goal=" + ",".join(f"{name}={limit}" for name, limit in each.goal.items()))
+    return " ".join(words)
+
+
 def _share(text: str, what: str, hint: str) -> float:
     try:
         share = float(text)
@@ -219,4 +280,5 @@ EXTRA_PARSERS: Mapping[str, Callable[[str], Any]] = {
     "lora": _lora,
     "structured": _structured,
     "answers": _answers,
+    "classes": _classes,
 }

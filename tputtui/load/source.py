@@ -12,6 +12,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from tputtui.errors import UsageError
+from tputtui.load.carrier import Carrier
 from tputtui.load.lengths import drawn, drawn_pair
 from tputtui.load.prompts import Piece, Stream, Uniforms
 from tputtui.load.requests.reading import check_requests
@@ -38,12 +39,16 @@ class Drawn:
     def __init__(self, workload: Workload, seed: int) -> None:
         self.workload = workload
         self._uniforms = Uniforms(seed)
+        self._carrier = Carrier(seed)
 
     def draft(self, index: int, turn: int = 0) -> RequestDraft:
         """The new part of request `index` in `turn`; a shared prefix comes first in turn 0."""
         load = self.workload
         row = self._uniforms.row(index, turn)
-        if load.pairs is not None:
+        kind = self._carrier.kind(load, index)
+        if kind is not None and kind.prompt is not None and kind.output is not None:
+            prompt, output = drawn(kind.prompt, row[0]), drawn(kind.output, row[1])
+        elif load.pairs is not None:
             prompt, output = drawn_pair(load.pairs, row[0])
         else:
             assert load.prompt is not None

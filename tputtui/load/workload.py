@@ -9,7 +9,14 @@ from typing import Annotated
 
 import msgspec
 
-from tputtui.load.extras import Adapters, Answers, Cancel, Priorities, Structured
+from tputtui.load.extras import (
+    Adapters,
+    Answers,
+    Cancel,
+    Priorities,
+    Structured,
+    TrafficClass,
+)
 from tputtui.load.lengths import Lengths, Pairs
 from tputtui.load.levels import Bursts, Diurnal, Level, Ramp, Steps
 from tputtui.load.requests.file import RequestFile
@@ -135,12 +142,14 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """Requests whose answer must have a form; None for none."""
     answers: Answers | None = None
     """Several answers, log-probabilities; None for one plain answer."""
+    classes: Annotated[tuple[TrafficClass, ...], msgspec.Meta(max_length=32)] | None = None
+    """Classes of traffic, which share the arrivals; None for one kind of requests."""
 
     @property
     def carries(self) -> bool:
         """Whether requests carry anything beside prompt and length."""
         extras = (self.cancel, self.priority, self.lora, self.structured, self.answers)
-        return any(each is not None for each in extras)
+        return bool(self.classes) or any(each is not None for each in extras)
 
     def __post_init__(self) -> None:
         apart = self.prompt is not None or self.output is not None
@@ -160,7 +169,15 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         elif self.prompt is None or self.output is None:
             missing = "prompt" if self.prompt is None else "output"
             raise ValueError(f"{missing} is required, unless pairs or a trace gives the lengths")
-        if isinstance(self.arrivals, Recorded) and self.trace is None and self.requests is None:
+        names = [each.name for each in self.classes or ()]
+        if len(set(names)) < len(names):
+            raise ValueError("two classes have one name")
+        if names and not any(each.share for each in self.classes or ()):
+            raise ValueError("no class has a share")
+        brings = self.trace is not None or self.requests is not None
+        if brings and any(each.prompt for each in self.classes or ()):
+            raise ValueError("a file brings its own lengths: leave them out of the classes")
+        if isinstance(self.arrivals, Recorded) and not brings:
             raise ValueError("recorded arrivals need a trace, or a file of requests")
 
 

@@ -120,19 +120,22 @@ def goodput(recorder: Recorder, goals: Sequence[Goal], start_s: float, end_s: fl
     ended = counted(recorder.ended.between(start_s, end_s))
     length_s, batches = end_s - start_s, turnover_batches(recorder, start_s, end_s)
     good = ended[:, ENDED["good"]] > 0
-    every, most_late = good.copy(), 0
+    every, lates = good.copy(), {"": 0}
     each = []
     for goal in goals:
-        every &= keeping(ended, goal)
+        mine = recorder.concerned(ended[:, ENDED["label"]], goal.traffic)
+        every &= keeping(ended, goal) | ~mine
         late = overdue(recorder, goal, end_s)
-        most_late = max(most_late, late)
-        values_s = np.concatenate((judged_s(ended, goal), np.full(late, np.inf)))
+        lates[goal.traffic] = max(lates.get(goal.traffic, 0), late)
+        values_s = np.concatenate((judged_s(ended[mine], goal), np.full(late, np.inf)))
         each.append(attainment(goal, values_s, batches, length_s))
+    # A request that is late for a goal of its class may be late for one of all requests as well.
+    most_late = max(lates[""], sum(lates.values()) - lates[""])
     every = np.concatenate((every, np.zeros(most_late, dtype=np.bool_)))
     met, n = int(np.count_nonzero(every)), len(every)
     low, high = share_interval(every, batches, length_s)
-    # A request that keeps every goal also keeps each one, so each goal's bound holds here too.
-    high = min([high, *(goal.high for goal in each)])
+    # A request that keeps every goal also keeps each one of all requests: their bounds hold too.
+    high = min([high, *(one.high for one in each if not one.goal.traffic)])
     return Goodput(
         met / length_s if length_s > 0 else math.nan,
         met,
@@ -251,17 +254,21 @@ def overdue(recorder: Recorder, goal: Goal, now_s: float) -> int:
     if goal.metric == "tpot":
         return 0
     ended = recorder.ended.between(-np.inf, now_s)
-    over_s, due_s = ended[:, 0], ended[:, ENDED["due_s"]]
+    over_s, due_s, labels = ended[:, 0], ended[:, ENDED["due_s"]], ended[:, ENDED["label"]]
     # Where due times are lost (NaN), every request of that time had left by then.
     since_s = float(np.max(over_s[np.isnan(due_s)], initial=-np.inf))
     if goal.metric == "ttft":
         first = recorder.first_tokens.between(-np.inf, now_s)
         since_s = max(since_s, _known_since(recorder.first_tokens, first))
-        due_s = np.concatenate((first[:, 0] - first[:, 1], due_s[ended[:, ENDED["began"]] == 0]))
+        never = ended[:, ENDED["began"]] == 0
+        due_s = np.concatenate((first[:, 0] - first[:, 1], due_s[never]))
+        labels = np.concatenate((first[:, 3], labels[never]))
     since_s = max(since_s, _known_since(recorder.ended, ended))
+    due_s = due_s[recorder.concerned(labels, goal.traffic)]
     until_s = now_s - goal.limit_s - _HAIR_S
     since_s = max(since_s, _known_since(recorder.issued, recorder.issued.between(-np.inf, now_s)))
-    issued_s = recorder.issued.between(since_s + _HAIR_S, until_s)
+    issued = recorder.issued.between(since_s + _HAIR_S, until_s)
+    issued_s = issued[recorder.concerned(issued[:, 1], goal.traffic)]
     over = np.count_nonzero((due_s > since_s + _HAIR_S) & (due_s <= until_s))
     return max(0, len(issued_s) - int(over))
 

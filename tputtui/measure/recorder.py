@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tputtui.load.carrier import Label
 from tputtui.load.requests.counts import RequestCounts
@@ -193,6 +194,16 @@ class Recorder:
         if label not in self.labels:
             self.labels = (*self.labels, label)
         return self.labels.index(label)
+
+    def concerned(self, labels: Floats, traffic: str) -> NDArray[np.bool_]:
+        """Which of the requests with these labels are of a class of traffic, of the same shape.
+
+        traffic: its name; empty for all requests.
+        """
+        if not traffic:
+            return np.ones(labels.shape, dtype=np.bool_)
+        numbers = [i for i, label in enumerate(self.labels) if label.traffic == traffic]
+        return np.isin(labels, numbers)
 
     def add_issued(self, due_s: float, label: int = 0) -> None:
         """Add a request that goes to the engine."""

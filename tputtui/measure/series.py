@@ -205,7 +205,7 @@ def series(
 
     values["tokens_per_s"] = rate(steps[:, 0], steps[:, STEP["generated_tokens"]], len(steps))
     if goals:
-        met = _met(ended, goals)
+        met = _met(recorder, ended, goals)
         values["goodput_per_s"] = rate(ended[:, 0], met, len(ended))
     first = recorder.first_tokens.between(start_s, end_s)
     latencies = {"ttft": first[:, 1], "tpot": ended[:, ENDED["tpot_s"]]}
@@ -256,12 +256,13 @@ def _quantiles(seconds: Floats, shares: Sequence[str], batches: int) -> dict[str
     return quantiles
 
 
-def _met(ended: Floats, goals: Sequence[Goal]) -> Floats:
+def _met(recorder: Recorder, ended: Floats, goals: Sequence[Goal]) -> Floats:
     """1.0 for each request that met every goal, else 0.0: shape (k,), counted as in `goodput`.
 
     ended: rows with the columns that `ENDED` names, shape (k, columns).
     """
     met = ended[:, ENDED["good"]] > 0
     for goal in goals:
-        met &= keeping(ended, goal)
+        others = ~recorder.concerned(ended[:, ENDED["label"]], goal.traffic)
+        met &= keeping(ended, goal) | others
     return met.astype(np.float64)

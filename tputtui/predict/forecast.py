@@ -76,11 +76,12 @@ class Forecast(NamedTuple):
 def answered(query: Query) -> tuple[Forecast, ...] | None:
     """The forecasts of a query, in its order.
 
-    None where too few steps are known, the load's trace cannot be read here, or its requests are
-    real: how long those answers will be is not known.
+    None where too few steps are known, the load's trace cannot be read here, or its requests are of
+    a kind that is not forecast: real ones, whose answers end where they end, and those that carry
+    something or belong to classes.
     """
     costs = learnt(query.kept, query.newest)
-    if costs is None or any(each.load.requests is not None for each in query.wanted):
+    if costs is None or any(_strange(each.load) for each in query.wanted):
         return None
     try:
         return tuple(
@@ -89,6 +90,10 @@ def answered(query: Query) -> tuple[Forecast, ...] | None:
         )
     except TputError:
         return None
+
+
+def _strange(load: Workload) -> bool:
+    return load.requests is not None or load.carries or bool(load.classes)
 
 
 def forecast(

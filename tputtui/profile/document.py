@@ -19,7 +19,7 @@ from tputtui.load.workload import Workload
 from tputtui.profile.evidence import Evidence
 from tputtui.profile.explain import explain, keys_of, where
 from tputtui.profile.migrate import VERSION, migrated, version_of
-from tputtui.profile.spec import DEFAULT_WORKLOAD, EngineSpec, EngineValue, Profile
+from tputtui.profile.spec import DEFAULT_WORKLOAD, EngineSpec, EngineValue, Profile, class_goals
 from tputtui.profile.spelling import canonical, ceiling_of, repeated
 from tputtui.profile.yamltext import Inline, read_yaml, write_yaml
 
@@ -121,6 +121,10 @@ def _profile(raw: dict[Any, Any], source: str, section: str) -> Profile:
         goals = goals_from(document.goal)
     except UsageError as error:
         raise ProfileError(f"{source}: goal: {error.message}", error.hint) from None
+    try:
+        class_goals(document.load or DEFAULT_WORKLOAD)
+    except UsageError as error:
+        raise ProfileError(f"{source}: load.classes: {error.message}", error.hint) from None
     return Profile(
         engine=EngineSpec(model, args),
         load=document.load or DEFAULT_WORKLOAD,

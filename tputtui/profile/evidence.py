@@ -96,7 +96,8 @@ class Measured(_Part, frozen=True, rename={"knobs": "limits"}):
     """One set of figures and everything they depend on.
 
     knobs: the limits in force; ceilings: what was booted. load: as a person writes it. seed: of the
-    load. goals: the attainment of each goal, by its name.
+    load. goals: the attainment of each goal, by its name (`chat:ttft_p99` of a class). traffic: the
+    figures of each class of traffic, or of each adapter, by its name.
     """
 
     date: str
@@ -109,6 +110,7 @@ class Measured(_Part, frozen=True, rename={"knobs": "limits"}):
     model: Model
     machine: Machine
     goals: dict[str, Attained] = {}
+    traffic: dict[str, dict[str, Figure]] = {}
 
     @property
     def missed(self) -> list[str]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
-from tputtui.goals import Goal
+from tputtui.goals import Goal, goals_from
 from tputtui.load.lengths import LogNormal
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.profile.evidence import Evidence
 
-__all__ = ["DEFAULT_WORKLOAD", "EngineSpec", "EngineValue", "Profile", "Scalar", "tokenizer_of"]
+__all__ = ["DEFAULT_WORKLOAD", "EngineSpec", "EngineValue", "Profile", "Scalar", "class_goals",
+           "tokenizer_of"]  # fmt: skip
 
 Scalar = bool | int | float | str
 EngineValue = Scalar | None | list[Scalar] | dict[str, Any]
@@ -61,3 +63,17 @@ class Profile(msgspec.Struct, frozen=True):
     """Price of the machine, in any currency, for the cost of a million tokens; None if unknown."""
     serve: dict[str, EngineValue] = {}
     """Flags of vLLM's HTTP server; only exports use them."""
+
+    @property
+    def judged(self) -> tuple[Goal, ...]:
+        """All goals: those for all requests, then those of each class of traffic."""
+        return (*self.goals, *class_goals(self.load))
+
+
+def class_goals(load: Workload) -> tuple[Goal, ...]:
+    """The goals that the load's classes have of their own. Raises UsageError for a bad one."""
+    return tuple(
+        replace(goal, traffic=each.name)
+        for each in load.classes or ()
+        for goal in goals_from(each.goal)
+    )

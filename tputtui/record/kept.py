@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from tputtui.frame import CompareState, SweepState
 from tputtui.hardware import GpuSample, HardwareSample
 from tputtui.knobs import Knobs
+from tputtui.load.carrier import Label
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.measure.frontier import Point
 from tputtui.measure.samples import EngineLoad
@@ -128,4 +129,6 @@ KEPT = (
     Kept("engines", (), _of(tuple[EngineLoad, ...])),
     Kept("stops", (), _of(tuple[tuple[str, int], ...])),
     Kept("requests", None, _of(RequestCounts)),
+    # Logs without labels are of requests of one kind.
+    Kept("labels", (Label(),), _of(tuple[Label, ...])),
 )

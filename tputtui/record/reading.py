@@ -175,6 +175,7 @@ class _Reader:
         if not recording.moments:
             raise UsageError(f"{recording.path}: the run ended before anything was recorded.")
         recording.recorder = self._recorder()
+        recording.recorder.labels = recording.moments[-1].kept["labels"]
         return recording
 
     def _unpacked(self, line: Line) -> dict[str, Floats]:

@@ -224,7 +224,7 @@ class Replay:
         spans = ((line.start_s, line.start_s + line.length_s),) if line.length_s > 0 else ()
         if line.spans:
             spans = restored(line.spans, Spans)
-        goals, series = moment.profile.goals, None
+        goals, series = moment.profile.judged, None
         if spans:
             series = series_of(self.recording.recorder, spans, goals, every=True)
         trial = Tried(

@@ -117,7 +117,7 @@ def last_frame(recording: Recording) -> Frame:
 def gather(recording: Recording) -> Content:
     """Everything a report says of the run."""
     frame = last_frame(recording)
-    goals = bool(frame.profile.goals)
+    goals = bool(frame.profile.judged)
     columns = tuple(
         (key, _BY_KEY[key].label) for key in _COLUMNS if goals or key != "goodput_per_s"
     )
@@ -190,7 +190,7 @@ def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
         ("device", f"{gpus or (facts.device if facts else '?')}"
          + (f", driver {hardware.driver}" if hardware and hardware.driver else "")),
         ("load", f"{describe_arrivals(load.arrivals)} · {describe(load)} (seed {load.seed})"),
-        ("goals", ", ".join(_goal(goal) for goal in frame.profile.goals) or "none"),
+        ("goals", ", ".join(_goal(goal) for goal in frame.profile.judged) or "none"),
         ("began", recording.began.replace("T", " ").replace("+00:00", " UTC")),
         ("took", f"{clock(recording.length_s)}; {ended}"),
         ("requests", f"{account.issued:,} issued, {account.finished:,} finished, "

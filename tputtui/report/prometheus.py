@@ -98,6 +98,7 @@ class Exporter:
         yield from _requests(frame)
         yield from _window(frame)
         yield from _limits(frame)
+        yield from _traffic(frame)
         yield from _gpus(frame)
 
 
@@ -269,7 +270,7 @@ def _window(frame: Frame) -> Iterator[Any]:
             latency.add_metric([name, "0.99"], values.p99)
     yield latency
     yield _labelled("tputtui_latency_samples", "Samples of each.", "metric", counts)
-    if frame.profile.goals:
+    if frame.profile.judged:
         yield _gauge(
             "tputtui_goodput_requests_per_second",
             "Requests that met every goal, a second over the window.",
@@ -295,6 +296,21 @@ def _limits(frame: Frame) -> Iterator[Any]:
     yield _labelled(
         "tputtui_limit_ceiling", "What was booted.", "limit", [(n, ceilings.get(n)) for n in names]
     )
+
+
+def _traffic(frame: Frame) -> Iterator[Any]:
+    for name, description, values in (
+        ("ttft_p50_seconds", "Time to first token", [t.ttft.p50 for t in frame.traffic]),
+        ("e2e_p50_seconds", "From due to the last token", [t.e2e.p50 for t in frame.traffic]),
+        ("goodput_per_second", "Requests that met their goals", [
+            t.goodput_per_s for t in frame.traffic
+        ]),
+    ):  # fmt: skip
+        rows = [(t.name, value) for t, value in zip(frame.traffic, values, strict=True)]
+        known = [(label, value) for label, value in rows if value == value]
+        if known:
+            what = f"{description}, by class of traffic or adapter, over the window."
+            yield _labelled(f"tputtui_traffic_{name}", what, "traffic", known)
 
 
 def _gpus(frame: Frame) -> Iterator[Any]:

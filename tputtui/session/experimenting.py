@@ -130,7 +130,7 @@ class ExperimentSteering:
             raise UsageError(
                 "There is nothing to compare with.", "Change a limit first, or pin a row (h lists)."
             )
-        goals = self._helm.profile.goals
+        goals = self._helm.profile.judged
         first = self._experiments.compare(other.knobs, present, goals, self._clock())
         self._helm.grant(first)
         return f"A/B: {differing(other.knobs, present.knobs)}. Any change breaks it off."
@@ -164,7 +164,7 @@ class ExperimentSteering:
         """
         self._check_alone(anyway, "limits change under them again and again")
         self.stop("Started again.")
-        goals, status = self._helm.profile.goals, self._helm.status
+        goals, status = self._helm.profile.judged, self._helm.status
         first = self._experiments.tune(plan, self.setting, status, goals, self._clock())
         self._helm.grant(first)
 

@@ -18,7 +18,7 @@ from tputtui.measure.attainment import FARTHEST, counted, keeping, wilson, worst
 from tputtui.measure.bounds import Binding
 from tputtui.measure.frontier import Point, letter
 from tputtui.measure.normal import Z95
-from tputtui.measure.recorder import Recorder
+from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.series import Batched, rows, series
 from tputtui.measure.stats import t_quantile
 from tputtui.measure.window import figures, latencies
@@ -161,10 +161,15 @@ def _nearest(
     ended = counted(recorder.ended.between(start_s, end_s))
     if not goals or not len(ended):
         return (-FARTHEST if not goals else FARTHEST), False, "", math.nan
-    miss, worst, observed_s = worst_miss(ended, goals)
-    sure = False
+    misses, sure = [], False
     for goal in goals:
-        kept = int(keeping(ended, goal).sum())
-        likely = max(wilson(kept, len(ended))[1], kept / len(ended) * (1 + Z95 * error))
+        mine = ended[recorder.concerned(ended[:, ENDED["label"]], goal.traffic)]
+        if not len(mine):
+            misses.append((FARTHEST, goal.name, math.nan))
+            continue
+        misses.append(worst_miss(mine, [goal]))
+        kept = int(keeping(mine, goal).sum())
+        likely = max(wilson(kept, len(mine))[1], kept / len(mine) * (1 + Z95 * error))
         sure |= likely < goal.target
+    miss, worst, observed_s = max(misses)
     return miss, sure, worst, observed_s

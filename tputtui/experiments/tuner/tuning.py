@@ -95,7 +95,8 @@ class Tuning:
             engines=tuple(_changed(spec, engine) for spec in self._engines),
             start=first.values(first.start),
             settings=len(first) * len(self._engines),
-            of=Profile(engine, present.load, goals=self._goals),
+            # Those of its classes are the load's.
+            of=Profile(engine, present.load, goals=tuple(g for g in goals if not g.traffic)),
         )
         self._next(now_s)
 

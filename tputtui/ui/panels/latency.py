@@ -10,7 +10,7 @@ from tputtui.measure.attainment import Attainment, GoalVerdict
 from tputtui.measure.history import Bucket, History
 from tputtui.measure.stats import Quantiles
 from tputtui.measure.window import Phase
-from tputtui.text.format import clock, compact, seconds
+from tputtui.text.format import clock, compact, percent, seconds
 from tputtui.ui.chart import chart
 from tputtui.ui.panels.real import real_rows
 from tputtui.ui.panels.spread import histogram_rows
@@ -51,6 +51,8 @@ def latency(
     roomy = height >= _ROOMY
     for label, name in (*_NAMES, *_PARTS) if roomy else _NAMES:
         rows.append(_row(frame, label, name, width))
+    if len(rows) + len(frame.traffic) < height:
+        rows += _traffic(frame, width)
     goals = frame.goodput.each if frame.window.phase.quotable else ()
     if height >= _COUNTED:
         rows += _counts(frame)
@@ -169,15 +171,39 @@ def _ends(frame: Frame) -> list[Row]:
     return [lost, stops, *more] if grave else [stops, lost, *more]
 
 
+def _traffic(frame: Frame, width: int) -> list[Row]:
+    """A row for each class of traffic, or adapter, under a head; none where all are of one kind."""
+    if not frame.traffic:
+        return []
+    wide, room = width >= 57, 11 if width >= 46 else 9
+    head = f"{'':<{room}}TTFT p50     p90  TPOT p50" + ("   E2E p50" if wide else "")
+    rows: list[Row] = [spread([(head, "label")], [("kept", "label")], min(width, 57))]
+    sure = "text" if frame.window.phase.quotable else "muted"
+    for each in frame.traffic:
+        cells = (
+            f"{seconds(each.ttft.p50, 8)}{seconds(each.ttft.p90, 8)}{seconds(each.tpot.p50, 10)}"
+        )
+        if wide:
+            cells += seconds(each.e2e.p50, 10)
+        name = f"{each.name[: room - 2]:<{room - 1}}"
+        verdict = _verdict(frame, traffic=each.name)
+        sign = _SIGNS[verdict] if verdict else (" ", "label")
+        kept = percent(each.kept_frac)
+        row: Row = [(name, "label"), sign, (cells, sure)]
+        rows.append(spread(row, [(kept, sure)], min(width, 57)))
+    return rows
+
+
 def _goal(each: Attainment) -> Row:
     """One goal, how many requests kept within it, and the verdict with its reason."""
     sign, look = _SIGNS[each.verdict]
     goal = each.goal
-    name = f"{goal.metric.upper()} p{goal.percentile:g} ≤ {seconds(goal.limit_s, 0)}"
+    of = f"{goal.traffic} " if goal.traffic else ""
+    name = f"{of}{goal.metric.upper()} p{goal.percentile:g} ≤ {seconds(goal.limit_s, 0)}"
     share = f"{each.frac * 100:.1f} % of {each.n:,} within" if each.n else "nothing has ended"
     return [
         (f"{sign} ", look),
-        (f"{name:<22}", "label"),
+        (f"{name:<22} " if of else f"{name:<22}", "label"),
         (f"{share:<26}", "text"),
         (f"{f'{each.low * 100:.1f}–{each.high * 100:.1f} % at 95 %':<24}", "muted"),
         (each.verdict.value, look),
@@ -190,7 +216,7 @@ def _row(frame: Frame, label: str, name: str, width: int) -> Row:
     p99, look = _p99(values, last)
     # Figures that are not yet this setting's own are muted: to be watched, not quoted.
     sure = frame.window.phase.quotable
-    verdict = _verdict(frame, name)
+    verdict = _verdict(frame, metric=name)
     sign, sign_look = _SIGNS[verdict] if verdict else (" ", "label")
     row: Row = [
         (f"{label:<4}", "label"),
@@ -205,11 +231,18 @@ def _row(frame: Frame, label: str, name: str, width: int) -> Row:
     return full
 
 
-def _verdict(frame: Frame, name: str) -> GoalVerdict | None:
-    """The worst verdict on a latency's goals; None without goals, or while nothing is sure."""
+def _verdict(frame: Frame, metric: str = "", traffic: str = "") -> GoalVerdict | None:
+    """The worst verdict on a latency's goals for all, or on those of a class.
+
+    None without goals, or while nothing is sure.
+    """
     if not frame.window.phase.quotable:
         return None
-    verdicts = {each.verdict for each in frame.goodput.each if each.goal.metric == name}
+    verdicts = {
+        each.verdict
+        for each in frame.goodput.each
+        if each.goal.traffic == traffic and (each.goal.metric == metric or not metric)
+    }
     order = (GoalVerdict.MISSED, GoalVerdict.UNRESOLVED, GoalVerdict.MET)
     return next((verdict for verdict in order if verdict in verdicts), None)
 

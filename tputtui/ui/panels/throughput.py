@@ -104,7 +104,7 @@ def _wanted(frame: Frame, unit: str) -> Row:
 
 
 def _goodput(frame: Frame) -> list[Row]:
-    if not frame.profile.goals:
+    if not frame.profile.judged:
         return []
     goodput = frame.goodput
     row: Row = [("goodput   ", "label")]

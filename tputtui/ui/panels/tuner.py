@@ -51,7 +51,7 @@ def status_row(frame: Frame, plan: Plan | None, width: int) -> Row:
 
 def plan_rows(frame: Frame, plan: Plan, width: int) -> list[Row]:
     """The plan, with the key that changes each part; and why it cannot be carried out, if so."""
-    load, goals = frame.profile.load, frame.profile.goals
+    load, goals = frame.profile.load, frame.profile.judged
     space, refusal = _space(frame, plan)
     find = "the best limits for the load as it is"
     if plan.load:
@@ -86,7 +86,7 @@ def tuner_rows(frame: Frame, width: int, height: int) -> list[Row]:
     state = frame.tuner
     assert state is not None
     # The goals that it began with: the profile's may have changed since.
-    goals = state.of.goals if state.of else ()
+    goals = state.of.judged if state.of else ()
     below = _verdict(state, width)
     room = height - len(below)
     rows: list[Row] = []
@@ -109,7 +109,7 @@ def _space(frame: Frame, plan: Plan) -> tuple[Space | None, str]:
     space = None
     try:
         space = space_of(plan, asked, facts, frame.profile.load)
-        plan.check(frame.profile.load, frame.profile.goals)
+        plan.check(frame.profile.load, frame.profile.judged)
     except TputError as error:
         return space, f"{error.message} {error.hint}"
     return space, ""

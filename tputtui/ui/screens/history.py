@@ -91,7 +91,7 @@ class HistoryScreen(WatchingScreen):
             self._marked = None
         if self._pair and not trials.keys() >= set(self._pair):
             self._pair = None
-        shown = columns(self._table.size.width - _SCROLLBAR, bool(frame.profile.goals))
+        shown = columns(self._table.size.width - _SCROLLBAR, bool(frame.profile.judged))
         rows = self._rows(frame, shown)
         kept = {number: cells for number, cells in rows.items() if self._matches(trials[number])}
         self._table.show(shown, kept)
