@@ -221,6 +221,9 @@ class Board(Screen[None]):
 
     def show(self, frame: Frame, *, everything: bool) -> None:
         """Paint `frame`: limits and state always, figures and charts when `everything`."""
+        if not self.is_running:
+            # A tick may come while Textual is taking the screen down.
+            return
         self._shown = frame
         failed = self._failed_boot(frame)
         self._arrange(frame, failed)
@@ -313,7 +316,7 @@ class Board(Screen[None]):
         comparing = compare is not None and not compare.done
         state = (frame.serving, frame.status.failure, self._grid.display)
         facts = (self._keys.size, zoomed, comparing, *state)
-        if facts == self._keyed or not self.is_attached:
+        if facts == self._keyed:
             return
         self._keyed = facts
         known = {
