@@ -121,7 +121,7 @@ class ExperimentSteering:
         goals = self._helm.profile.goals
         first = self._experiments.compare(other.knobs, present, goals, self._clock())
         self._helm.grant(first)
-        return f"A/B: {differing(other.knobs, present.knobs)}. Any change breaks it off."
+        return f"A/B: {differing(other.knobs, present.knobs)}. Any change ends it."
 
     def stop(self, why: str = "Ended by the user.") -> None:
         """End the experiment under way for the reason `why`, a sentence, and put everything back.
@@ -210,7 +210,7 @@ class ExperimentSteering:
         seen = self._seen_of_present
         if seen is None or not is_measured(seen):
             self._verify_waits = True
-            return "The setting that stands is measured for 10 s first. Any change breaks it off."
+            return "The present setting is measured for 10 s first. Any change ends it."
         return self._begin_verify(exact, seen)
 
     # -- moved on by frames ------------------------------------------------------------------
