@@ -36,7 +36,8 @@ ROOMS = ("ui", "cli", "headless", "report", "session", "experiments", "load", "e
 RIDDLES = (
     "drawn apart", "surely misses", "surely below", "Broken off", "broken off", "of before",
     "is none.", "is expected", "to be told yet", "quoted nowhere", "a curve is no setting",
-    "by the person", "The person's", "whole prompts",
+    "by the person", "The person's", "whole prompts", "breaks it off", "Turn a limit",
+    "a point a setting", "no most of", "figures are of now",
 )  # fmt: skip
 """Wordings that had to be learnt; what is said instead stands in the glossary or is plain."""
 

@@ -43,7 +43,7 @@ def check_window(frame: Frame) -> None:
     if not (phase.quotable or phase is Phase.SETTLING):
         raise UsageError(
             f"There is nothing to compare with: the window is {phase.value}.",
-            "It needs a load that arrives and stands still; then v again.",
+            "It needs a steady load; then press v again.",
         )
 
 

@@ -93,7 +93,7 @@ def answered(query: Query) -> tuple[Forecast, ...] | None:
 
 
 def _strange(load: Workload) -> bool:
-    return load.requests is not None or load.carries or bool(load.classes)
+    return load.requests is not None or load.carries
 
 
 def forecast(

@@ -84,7 +84,7 @@ class Changing:
         self._experiments.stop("Done again.")
         after = self._changes.redo(self._experiments.setting)
         if after is None:
-            raise UsageError("Nothing to do again.", "Only what was just undone can be.")
+            raise UsageError("Nothing to do again.", "Only what was just undone can be done again.")
         return self._helm.put_on(after, "redo")
 
     def follow(self, seen: Frame) -> None:

@@ -133,7 +133,7 @@ class ExperimentSteering:
         goals = self._helm.profile.judged
         first = self._experiments.compare(other.knobs, present, goals, self._clock())
         self._helm.grant(first)
-        return f"A/B: {differing(other.knobs, present.knobs)}. Any change breaks it off."
+        return f"A/B: {differing(other.knobs, present.knobs)}. Any change ends it."
 
     def stop(self, why: str = "Ended by the user.") -> None:
         """End the experiment under way for the reason `why`, a sentence, and put everything back.
@@ -229,7 +229,7 @@ class ExperimentSteering:
         if seen is None or not is_measured(seen):
             self._verifying = None
             self._verify_waits = served
-            return "The setting that stands is measured for 10 s first. Any change breaks it off."
+            return "The present setting is measured for 10 s first. Any change ends it."
         return self._begin_verify(exact, seen, served)
 
     # -- moved on by frames ------------------------------------------------------------------

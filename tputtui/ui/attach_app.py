@@ -32,7 +32,7 @@ _MEANINGS = (
      "of prompts over the window."),
     ("run / N", "max_num_seqs is not in vLLM's /metrics: it stands there where the server tells "
      "it by another route."),
-    ("● live", "figures are of now. ◌ asleep: put to sleep by its owner."),
+    ("● live", "figures are current. ◌ asleep: put to sleep by its owner."),
     ("↻ restarted", "within the last minute; │ on the charts."),
     ("‖ stale", "no figures for three periods: what is shown is old."),
     ("✖ down", "no figures yet, and why. … connecting: none yet."),

@@ -63,7 +63,7 @@ class Board(Screen[None]):
                 tooltip="Choose a limit; or click it, twice to type its value"),
         Binding("down", "select(1)", "limit", show=False, id="limit.next"),
         Binding("left", "app.step(-1)", "change", key_display="←→", id="limit.less",
-                tooltip="Turn the limit by one small step"),
+                tooltip="Change the limit by one small step"),
         Binding("right", "app.step(1)", "change", show=False, id="limit.more"),
         Binding("left_square_bracket,shift+left", "app.leap(-1)", "÷× 2", show=False,
                 key_display="[ ]", id="limit.halve", tooltip="Halve or double the limit"),
@@ -105,7 +105,7 @@ class Board(Screen[None]):
         Binding("e", "app.edit_engine", "engine", show=False, id="engine.edit",
                 tooltip="Any engine argument, and boot again with it"),
         Binding("f", "app.show_frontier", "plot", show=False, id="frontier",
-                tooltip="Throughput against latency, a point a setting; a sweep fills it in"),
+                tooltip="Throughput against latency, a point for each setting; w sweeps the load"),
         Binding("x", "app.stop_load", "stop the load", show=False, id="load.stop",
                 tooltip="Stop the load: abort what is in flight (it asks if that is much)"),
         Binding("colon", "app.command", "command", show=False, key_display=":", id="command",
@@ -223,6 +223,9 @@ class Board(Screen[None]):
 
     def show(self, frame: Frame, *, everything: bool) -> None:
         """Paint `frame`: limits and state always, figures and charts when `everything`."""
+        if not self.is_running:
+            # A tick may come while Textual is taking the screen down.
+            return
         self._shown = frame
         failed = self._failed_boot(frame)
         self._arrange(frame, failed)
@@ -315,7 +318,7 @@ class Board(Screen[None]):
         comparing = compare is not None and not compare.done
         state = (frame.serving, frame.status.failure, self._grid.display)
         facts = (self._keys.size, zoomed, comparing, *state)
-        if facts == self._keyed or not self.is_attached:
+        if facts == self._keyed:
             return
         self._keyed = facts
         known = {

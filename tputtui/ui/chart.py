@@ -157,12 +157,13 @@ def _read(
 
 
 def _caption(title: str, readout: Row, ends: Row, width: int) -> Row:
-    """The title and the values: without the ends of the scale, or the title's end, if need be."""
-    for name in (title, title.partition(" ")[0]):
-        for told in ([*readout, *ends], readout):
+    """The title and the values: without the ends of the scale, the title's end, or the limit."""
+    values: Row = [part for part in readout if part[1] != "limit"]
+    for told in ([*readout, *ends], readout, values):
+        for name in (title, title.partition(" ")[0]):
             if len(name) + width_of(told) < width:
                 return spread([(name, "label")], told, width)
-    return fitted(readout, width)
+    return fitted(values, width)
 
 
 def _draw_limit(

@@ -24,7 +24,7 @@ class ReplayBoard(Board, inherit_bindings=False):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "play", "play", key_display="␣", id="replay.toggle",
-                tooltip="Play, or stand still; from the end it begins anew"),
+                tooltip="Play or pause; at the end, play from the beginning"),
         Binding("plus,equals_sign", "speed(1)", "speed", key_display="+ -", id="replay.faster",
                 tooltip="Faster, slower: a quarter up to 64 seconds of the run in one"),
         Binding("minus", "speed(-1)", "slower", show=False, id="replay.slower"),
@@ -48,7 +48,7 @@ class ReplayBoard(Board, inherit_bindings=False):
         Binding("h", "app.show_history", "tried", id="history",
                 tooltip="The table of every setting tried"),
         Binding("f", "app.show_frontier", "plot", id="frontier",
-                tooltip="Throughput against latency, a point a setting"),
+                tooltip="Throughput against latency, a point for each setting"),
         *(Binding(str(n), f"zoom({n - 1})", "one panel", show=False, id=f"zoom.{n}",
                   key_display="1 … 6", tooltip="" if n > 1 else
                   "One panel over the whole screen; again or Esc brings the board back")

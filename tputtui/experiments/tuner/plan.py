@@ -67,7 +67,7 @@ class Plan:
             )
         if self.load and not goals:
             raise UsageError(
-                "Without a goal there is no most of a load.",
+                "Searching for the most load needs a goal.",
                 "Give one: ttft_p99=500ms,tpot_p99=50ms.",
             )
 

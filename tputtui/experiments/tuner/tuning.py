@@ -189,7 +189,7 @@ class Tuning:
     def refused(self, why: TputError, now_s: float) -> None:
         """The engine that the leg needs does not boot; the engine before it is up again."""
         if self._confirming is not None or self._booting is None:
-            self.stop(f"An engine that had booted before does not: {why.message}")
+            self.stop(f"An engine that booted before does not boot now: {why.message}")
             return
         self._booting = None
         self._note = why.message

@@ -25,4 +25,4 @@ def marks(frame: Frame, width: int, height: int) -> list[Row]:
                 (text, "text"),
             ]
         )
-    return rows or [[("Turn a limit: what you do is listed here.", "muted")]]
+    return rows or [[("Change a limit: what you do is listed here.", "muted")]]

@@ -43,7 +43,7 @@ class FleetScreen(Screen[None]):
     AUTO_FOCUS = "#servers"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "filter", key_display="/",
-                tooltip="Only servers in whose name, model, state or trouble these words stand"),
+                tooltip="Only servers whose name, model, state or trouble has these words"),
         Binding("less_than_sign,comma", "sort(-1)", "sort by", key_display="< >",
                 tooltip="Sort by the next column to the left, or to the right"),
         Binding("greater_than_sign,full_stop", "sort(1)", "sort by", show=False),

@@ -36,7 +36,7 @@ _MEANINGS = (
     ("saturated", "more requests were due than ended, by more than chance explains."),
     ("steady", "tokens/s and requests in flight show no trend over the window; 'not steady': they "
      "do. Muted figures (settling, ramping, draining) are not yet this setting's own."),
-    ("bound by", "the limit that holds the engine back now, what it is seen by, what to try next: "
+    ("bound by", "the limit that holds the engine back now, the evidence, and what to try next: "
      "sequences, tokens, KV cache, model length, load, the GPU's power or heat, or the step."),
     ("✓ ✗ ?", "a goal is met, missed, or unresolved: the 95 % interval of the share of requests "
      "within the limit straddles the percentile asked for."),
