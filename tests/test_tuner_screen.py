@@ -22,7 +22,7 @@ from tputtui.load.workload import Poisson, Workload
 from tputtui.record.journal import Journal
 from tputtui.session.session import Session
 from tputtui.ui.app import TputApp
-from tputtui.ui.panels.tuner import tuner_rows
+from tputtui.ui.panels.tuner import status_row, tuner_rows
 from tputtui.ui.screens.dialog import Dialog
 from tputtui.ui.screens.tuner import TunerScreen
 
@@ -118,6 +118,19 @@ def test_a_prediction_stands_beside_what_was_measured() -> None:
     # Nothing of it is clipped: each line ends with why the trial ended.
     for trial in state.trials:
         assert trial.why in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_time_left_is_never_pushed_out(width: int) -> None:
+    frame = session_of(under_way).latest
+    state = frame.tuner
+    assert state is not None
+    named = "trial 12, again: max_num_seqs 32, max_num_batched_tokens 2048, 33.2 req/s predicted · "
+    long = replace(frame, tuner=replace(state, note=named + "warming up, 12 of 96 requests"))
+    text = "".join(text for text, _ in status_row(long, None, width))
+    assert "trial 12, again: max_num_seqs 32" in text
+    assert text.rstrip().endswith(" left")
+    assert len(text) <= width
 
 
 async def test_a_plan_is_changed_refused_and_started() -> None:

@@ -21,7 +21,7 @@ from tputtui.measure.verdict import Difference
 from tputtui.text.format import clock, counted, rate
 from tputtui.ui.panels.plot import plot
 from tputtui.ui.panels.verdicts import OVER, difference_row
-from tputtui.ui.rows import Row, fitted, shortened, spread
+from tputtui.ui.rows import Row, fitted, shortened, spread, width_of
 
 __all__ = ["plan_rows", "status_row", "tuner_rows"]
 
@@ -42,11 +42,14 @@ def status_row(frame: Frame, plan: Plan | None, width: int) -> Row:
         outcome = "a better setting was found" if state.offered else "over"
         outcome = f"{outcome} · {counted(len(state.trials), 'trial')}"
         return fitted([(" tuner ", "accent"), (outcome, "text")], width)
-    left: Row = [(f" {state.phase} ", "accent"), (state.note, "text")]
     right: Row = [(f"at most {clock(state.left_s)} left ", "value")]
     if not math.isnan(state.drift) and width >= _WIDE:
         drift = f"the best measured again: {state.drift:+.1%} · "
         right.insert(0, (drift.replace("-", "−"), "muted"))
+    phase = f" {state.phase} "
+    # The time left is never pushed out.
+    note = shortened(state.note, max(1, width - len(phase) - width_of(right) - 1))
+    left: Row = [(phase, "accent"), (note, "text")]
     return spread(left, right, width)
 
 
@@ -218,7 +221,9 @@ def _predicted(trial: TunerTrial, state: TunerState, *, wide: bool) -> str:
     """What was predicted of a trial, in its column where there is one."""
     if not _foretold(state, wide=wide):
         return ""
-    text = "–" if math.isnan(trial.predicted) else rate(trial.predicted, 0)
+    text = "–"
+    if not math.isnan(trial.predicted):
+        text = rate(trial.predicted, 0) if trial.predicted > 0 else "0"
     return f"{text:>{_PREDICTED}}  "
 
 
