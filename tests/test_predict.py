@@ -231,6 +231,7 @@ class TestForesight:
         made = Foresight(**make)
         made._running = Running("engine", 32, False, 1000)
         made._books = {"engine": book}
+        made._up = True
         return made
 
     def test_another_process_answers_the_same(self, book: StepBook) -> None:
@@ -282,3 +283,7 @@ class TestForesight:
         rig.run(2.0)
         foresight.follow(recorder, two)
         assert len(foresight._books["two"].newest) > 100
+        assert foresight.ask([], GOALS)
+        # While another engine boots, nothing is known of the one that will run.
+        foresight.follow(recorder, None)
+        assert not foresight.ask([], GOALS)

@@ -14,13 +14,17 @@ import pytest
 from tests.test_record import Recorded
 from tputtui import cli, profile
 from tputtui.errors import UsageError
+from tputtui.frame import TunerState, TunerTrial
 from tputtui.goals import parse_goals
 from tputtui.load.workload import ClosedLoop, Workload
+from tputtui.measure.frontier import Point
 from tputtui.measure.verdict import Verdict
+from tputtui.profile import EngineSpec, Profile
 from tputtui.record.reading import Recording, read_log
 from tputtui.report.charts import _free_line
 from tputtui.report.content import gather
 from tputtui.report.pages import html, markdown
+from tputtui.report.search import search_sentences
 from tputtui.report.sides import compared_runs
 
 
@@ -282,3 +286,28 @@ def test_one_setting_is_one(tmp_path: Path) -> None:
     made.run(8)
     made.end()
     assert gather(read_log(tmp_path / "x.jsonl.zst")).title == "shape:demo: 1 setting tried"
+
+
+def test_a_search_is_told_to_a_reader_who_was_not_there() -> None:
+    point = Point("a", {"max_num_seqs": 256}, "48 in flight", 48.0, 900.0, 11.0, {}, 200, 20.0)
+
+    def trial(number: int, seqs: int, value: float, predicted: float, miss: float) -> TunerTrial:
+        return TunerTrial(number, 30.0 * number, 0, {"max_num_seqs": seqs}, 48.0, 0, point, value,
+                          0.02, miss, miss > 0, "tpot_p90", 0.04, False, "measured", "", 26.0,
+                          predicted)  # fmt: skip
+
+    state = TunerState(
+        "done", "", False, "physics", "max_num_seqs=8,24,48,256", "", ("",),
+        (trial(1, 256, 0.0, math.nan, 0.2), trial(2, 24, 11.0, 10.0, -0.1),
+         trial(3, 8, 8.0, 8.0, -0.5)),
+        best=2, holds=True, value=11.0, verdict="max_num_seqs 24 is better than the start.",
+        of=Profile(EngineSpec("shape:demo"), Workload(ClosedLoop(48), pairs=((60, 16, 1.0),)),
+                   goals=parse_goals("tpot_p90=44ms")),
+        settings=4,
+    )  # fmt: skip
+    assert search_sentences(state) == (
+        "Tuner: searched max_num_seqs=8,24,48,256 for the most goodput within tpot_p90=44ms. "
+        "3 of 4 settings tried in 3 trials, 1:18, on the running engine. "
+        "max_num_seqs 24 is better than the start. "
+        "Predicted and measured lie 5% apart (median of 2 trials that met the goals)."
+    )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from tputtui.load.workload import Poisson, Workload
 from tputtui.record.journal import Journal
 from tputtui.session.session import Session
 from tputtui.ui.app import TputApp
+from tputtui.ui.panels.tuner import status_row, tuner_rows
 from tputtui.ui.screens.dialog import Dialog
 from tputtui.ui.screens.tuner import TunerScreen
 
@@ -91,6 +94,45 @@ def test_the_tuner(
     assert snap_compare(app, terminal_size=size, run_before=shown)
 
 
+@pytest.mark.parametrize("best", [1, 2])
+def test_no_other_point_hides_the_best(best: int) -> None:
+    frame = session_of(over).latest
+    state = frame.tuner
+    assert state is not None
+    first = replace(state.trials[0], point=replace(state.trials[0].point, label="X"))
+    second = replace(first, number=2, point=replace(first.point, label="Y"))
+    alike = replace(state, trials=(first, second), best=best)
+    rows = tuner_rows(replace(frame, tuner=alike), 120, 38)
+    plotted = "".join(text for row in rows[:20] for text, _ in row)
+    assert ("X" in plotted, "Y" in plotted) == (best == 1, best == 2)
+
+
+def test_a_prediction_stands_beside_what_was_measured() -> None:
+    frame = session_of(over).latest
+    state = frame.tuner
+    assert state is not None
+    told = [trial for trial in state.trials if not math.isnan(trial.predicted)]
+    assert len(told) >= len(state.trials) - 1
+    text = "\n".join("".join(text for text, _ in row) for row in tuner_rows(frame, 120, 38))
+    assert "predicted" in text
+    # Nothing of it is clipped: each line ends with why the trial ended.
+    for trial in state.trials:
+        assert trial.why in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_time_left_is_never_pushed_out(width: int) -> None:
+    frame = session_of(under_way).latest
+    state = frame.tuner
+    assert state is not None
+    named = "trial 12, again: max_num_seqs 32, max_num_batched_tokens 2048, 33.2 req/s predicted · "
+    long = replace(frame, tuner=replace(state, note=named + "warming up, 12 of 96 requests"))
+    text = "".join(text for text, _ in status_row(long, None, width))
+    assert "trial 12, again: max_num_seqs 32" in text
+    assert text.rstrip().endswith(" left")
+    assert len(text) <= width
+
+
 async def test_a_plan_is_changed_refused_and_started() -> None:
     app = planned()
     async with app.run_test(size=(120, 40)) as pilot:
@@ -100,7 +142,7 @@ async def test_a_plan_is_changed_refused_and_started() -> None:
         assert "(3 settings)" in text_of(app)
         assert keys_of(app) >= {"start", "find", "vary", "boots", "search", "budget", "goals"}
         assert "stop, keep the best" not in keys_of(app)
-        await pilot.press("f", "m")
+        await pilot.press("f", "m", "m")
         assert "the most load that meets the goals" in text_of(app)
         assert "random: " in text_of(app)
         await pilot.press("f", "m", "m")

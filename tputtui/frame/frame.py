@@ -268,6 +268,8 @@ class TunerTrial:
     """What held the engine back, in words."""
     took_s: float
     """Seconds that it took, with warm-up."""
+    predicted: float = math.nan
+    """What was predicted of `value` before; NaN where nothing was."""
 
     @property
     def holds(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TextIO
 
 from tputtui.experiments.tuner.outcome import gave_text, missed_text
@@ -12,7 +13,7 @@ from tputtui.headless.progress import Progress
 from tputtui.headless.running import Interrupted, pause
 from tputtui.knobs import shorthand
 from tputtui.session.session import Session
-from tputtui.text.format import clock
+from tputtui.text.format import clock, rate
 
 __all__ = ["trial_line", "tune"]
 
@@ -52,9 +53,12 @@ def trial_line(trial: TunerTrial, state: TunerState, goals: tuple[Goal, ...]) ->
     """A trial in a line: setting, load, what it gave, its nearest goal, and why it ended."""
     held = "" if not goals else "met " if trial.holds else "missed "
     engine = f" on {state.engines[trial.engine]}" if state.engines[trial.engine] else ""
+    predicted, unit = "", "req/s" if goals else "tok/s"
+    if not math.isnan(trial.predicted):
+        predicted = f", {rate(trial.predicted, 0)} predicted"
     return (
         f"{trial.number:>4} {trial.point.label:<2} {shorthand(trial.knobs):<16}{engine} "
-        f"{trial.point.load:<14} {gave_text(trial):>16} {'req/s' if goals else 'tok/s'}  "
+        f"{trial.point.load:<14} {gave_text(trial):>16} {unit}{predicted}  "
         f"{held}{missed_text(trial, goals)} · {trial.point.window_s:.0f} s, {trial.why}"
         f"{' (again)' if trial.again else ''}"
     )

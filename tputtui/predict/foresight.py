@@ -79,10 +79,14 @@ class Foresight:
         self._computer: Computer | None = None
         self._books: dict[Hashable, StepBook] = {}
         self._running: Running | None = None
+        self._up = False
         self._asked: tuple[Hashable, ...] | None = None
 
-    def follow(self, recorder: Recorder, running: Running) -> None:
-        """Take in the steps since the last call; `running` runs."""
+    def follow(self, recorder: Recorder, running: Running | None) -> None:
+        """Take in the steps since the last call; `running` runs, None: none that can be learnt."""
+        self._up = running is not None
+        if running is None:
+            return
         book = self._books.get(running.spec)
         if book is None:
             book = self._books[running.spec] = StepBook(overlapped=running.overlapped)
@@ -100,7 +104,7 @@ class Foresight:
     ) -> bool:
         """Ask for forecasts on the engine that runs, by name; False while the last are computed."""
         running = self._running
-        if running is None or self.busy:
+        if running is None or not self._up or self.busy:
             return False
         book = self._books[running.spec]
         machine = Machine(

@@ -24,6 +24,7 @@ from tputtui.profile import Profile, dump
 from tputtui.profile.evidence import TUNED, Evidence
 from tputtui.record.reading import Recording
 from tputtui.record.replay import Replay
+from tputtui.report.search import search_sentences, searches
 from tputtui.text.format import clock, compact, counted, rate, seconds
 
 __all__ = [
@@ -96,7 +97,7 @@ class Content:
     """(key, label) of the columns of figures."""
     rows: tuple[Row, ...]
     experiments: tuple[str, ...]
-    """A sentence on each A/B and verify boot."""
+    """A sentence on each A/B and verify boot, and some on each search of the tuner."""
     curves: tuple[ChartLine, ...]
     marks: tuple[Mark, ...]
     origin_s: float
@@ -133,7 +134,10 @@ def gather(recording: Recording) -> Content:
         facts=_facts(recording, frame),
         columns=columns,
         rows=tuple(rows),
-        experiments=tuple(_experiments(recording)),
+        experiments=(
+            *_experiments(recording),
+            *(search_sentences(state) for state in searches(recording)),
+        ),
         curves=tuple(_curves(recording)),
         marks=frame.marks,
         origin_s=recording.origin_s,

@@ -162,8 +162,7 @@ class Session:
         now_s, status = self._clock() - self.host.lag_s, self.host.status
         self.steer.notice()
         hardware = self._hardware.latest() if self._hardware else None
-        if (running := _running(status)) is not None:
-            self._foresight.follow(self.recorder, running)
+        self._foresight.follow(self.recorder, _running(status))
         profile, asked = self._asked.profile, self._asked.knobs
         seen = self._observer.frame(now_s, status, profile, asked, hardware)
         if not self.steer.experiments.legs:

@@ -31,6 +31,9 @@ __all__ = ["Physics", "Question"]
 _FEWEST_TRIALS = 3
 _GAIN = 0.004
 """Nothing is measured for an expected gain below this fraction of the best."""
+_RIVAL, _MAY_HOLD = 0.002, 0.2
+"""A setting that was measured is played off against the best for a gain, and with a chance to meet
+the goals, from these on."""
 _HOPELESS = 0.02
 """A setting with a smaller chance to meet the goals is not tried."""
 _FAILED, _FAILURES = 0.10, 2
@@ -128,6 +131,15 @@ class Physics:
         """The forecast of a point at a level over a whole window."""
         return self._forecasts.get(Question(point, level))
 
+    def expected(self, point: Point, level: int) -> float:
+        """What a point is expected to give, corrected by the trials so far; NaN where unknown."""
+        forecast = self.forecast(point, level)
+        if forecast is None or not self.works:
+            return math.nan
+        if len(self._space.levels) > 1 or not forecast.value > 0:
+            return forecast.value
+        return forecast.value * math.exp(float(self._deviations("value").mean[self._at[point]]))
+
     # -- what a `Search` asks ------------------------------------------------------------------
 
     def told(self, point: Point, level: int, seen: Seen) -> None:
@@ -196,7 +208,8 @@ class Physics:
             return False
         ahead = math.log(mine.value / top.value) + float(values.mean[i] - values.mean[j])
         error = _apart(values.covariance, i, j)
-        return self._chance(i, mine) * _gain(ahead, error) >= _GAIN
+        # One trial under a bad star must not put it out, neither by its value nor by its miss.
+        return self._chance(i, mine) >= _MAY_HOLD and _gain(ahead, error) >= _RIVAL
 
     # -- inside --------------------------------------------------------------------------------
 

@@ -91,11 +91,13 @@ def trial_of(
     why: str,
     binding: Binding | None,
     took_s: float,
+    predicted: float,
     known: Sequence[TunerTrial],
 ) -> TunerTrial:
     """A trial that has ended, measured over `span_s`.
 
-    known: the trials before it; a setting that is in them keeps its letter.
+    predicted: what was predicted of its value. known: the trials before it; a setting that is in
+    them keeps its letter.
     """
     start_s, end_s = span_s
     rates, waits = figures(recorder, start_s, end_s), latencies(recorder, start_s, end_s)
@@ -134,6 +136,7 @@ def trial_of(
         why=why,
         binding=f"{binding.bound}: {binding.evidence}" if binding else "",
         took_s=took_s,
+        predicted=predicted,
     )
 
 

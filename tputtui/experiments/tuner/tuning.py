@@ -17,7 +17,7 @@ from tputtui.experiments.compare import FIRST_LOOK, MAX_PAIRS
 from tputtui.experiments.comparing import Comparing, Side
 from tputtui.experiments.leg import LegWatch, LiveLeg
 from tputtui.experiments.setting import Setting
-from tputtui.experiments.tuner.outcome import outcome
+from tputtui.experiments.tuner.outcome import limits_text, outcome
 from tputtui.experiments.tuner.physics import Physics, Question
 from tputtui.experiments.tuner.plan import LEG_S, Plan, engines_of
 from tputtui.experiments.tuner.rounds import Found, Round, best_of
@@ -31,6 +31,7 @@ from tputtui.measure.recorder import Recorder
 from tputtui.predict.forecast import Wanted
 from tputtui.predict.foresight import Foresight
 from tputtui.profile import EngineSpec, Profile
+from tputtui.text.format import rate
 
 __all__ = ["Tuning"]
 
@@ -67,6 +68,7 @@ class Tuning:
         self._plan = plan
         self._foresight = foresight or Foresight()
         self._asked_ahead = False
+        self._expected = math.nan
         self._present = present
         self._goals = tuple(goals)
         self._engines = engines_of(plan, engine)
@@ -269,6 +271,8 @@ class Tuning:
         self._asked_s, self._looked_s = now_s, -math.inf
         self._watch = LegWatch(now_s)
         self._asked_ahead = False
+        self._expected = math.nan
+        self._expect()
         if not self._foreseen:
             self._ask_ahead()
 
@@ -295,6 +299,15 @@ class Tuning:
         if answer is not None and answer.forecasts is not None:
             by_question = zip(answer.asked, answer.forecasts, strict=True)
             physics.take({q: f for q, f in by_question if isinstance(q, Question)})
+            if not self._asked_ahead:
+                # By the steps before this trial alone.
+                self._expect()
+
+    def _expect(self) -> None:
+        """Note what the trial is predicted to give."""
+        physics, ask = self._physics, self._ask
+        if physics is not None and ask is not None and math.isnan(self._expected):
+            self._expected = physics.expected(ask.point, ask.level)
 
     def _ask_ahead(self) -> bool:
         """Ask for forecasts, unless others are being computed; whether it was done."""
@@ -341,6 +354,7 @@ class Tuning:
             why=why,
             binding=frame.binding,
             took_s=frame.t_s - self._asked_s,
+            predicted=self._expected,
             known=self._trials,
         )
         if ask.again:
@@ -393,7 +407,10 @@ class Tuning:
 
     def _named(self, ask: Ask) -> str:
         again = ", again" if ask.again else ""
-        return f"trial {self._number}{again}"
+        setting = limits_text(self._round.space.values(ask.point))
+        unit = "req/s" if self._goals else "tok/s"
+        told = "" if math.isnan(self._expected) else f", {rate(self._expected, 0)} {unit} predicted"
+        return f"trial {self._number}{again}: {setting}{told}"
 
     def _leg_s(self) -> float:
         """Seconds that a leg takes: the upper quartile of the trials so far."""

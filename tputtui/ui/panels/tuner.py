@@ -18,17 +18,18 @@ from tputtui.knobs import shorthand
 from tputtui.load.notation import describe_arrivals
 from tputtui.measure.frontier import AXES_X, AXES_Y, Axis, Point, pareto
 from tputtui.measure.verdict import Difference
-from tputtui.text.format import clock, counted
+from tputtui.text.format import clock, counted, rate
 from tputtui.ui.panels.plot import plot
 from tputtui.ui.panels.verdicts import OVER, difference_row
-from tputtui.ui.rows import Row, fitted, shortened, spread
+from tputtui.ui.rows import Row, fitted, shortened, spread, width_of
 
 __all__ = ["plan_rows", "status_row", "tuner_rows"]
 
-_WIDE = 110
+_WIDE, _WIDEST = 110, 150
+"""Widths from which on there are more columns; the second: the load where it is not searched."""
 _PLOT_FROM = 20
 """Fewest rows that have room for the plot."""
-_SETTING, _LOAD, _VALUE, _BARE, _GOAL = 15, 13, 17, 8, 28
+_SETTING, _LOAD, _VALUE, _BARE, _GOAL, _PREDICTED = 15, 13, 17, 8, 28, 9
 """Cells of the trials' columns; `_BARE` of a value without its interval."""
 
 
@@ -41,11 +42,14 @@ def status_row(frame: Frame, plan: Plan | None, width: int) -> Row:
         outcome = "a better setting was found" if state.offered else "over"
         outcome = f"{outcome} · {counted(len(state.trials), 'trial')}"
         return fitted([(" tuner ", "accent"), (outcome, "text")], width)
-    left: Row = [(f" {state.phase} ", "accent"), (state.note, "text")]
     right: Row = [(f"at most {clock(state.left_s)} left ", "value")]
     if not math.isnan(state.drift) and width >= _WIDE:
         drift = f"the best measured again: {state.drift:+.1%} · "
         right.insert(0, (drift.replace("-", "−"), "muted"))
+    phase = f" {state.phase} "
+    # The time left is never pushed out.
+    note = shortened(state.note, max(1, width - len(phase) - width_of(right) - 1))
+    left: Row = [(phase, "accent"), (note, "text")]
     return spread(left, right, width)
 
 
@@ -142,6 +146,9 @@ def _plotted(state: TunerState, goals: Sequence[Goal], width: int, height: int) 
     for trial in state.trials:
         # A trial that misses a goal is shown, but is no part of the frontier.
         newest[trial.point.label, trial.level] = replace(trial.point, steady=trial.holds)
+    if (top := state.best_trial) is not None:
+        # The last one is drawn over others at its place.
+        newest[top.point.label, top.level] = newest.pop((top.point.label, top.level))
     points = list(newest.values())
     best = pareto([point for point in points if point.steady], y, x, 0.01)
     return plot(points, best, y, x, width, height)
@@ -165,11 +172,13 @@ def _trials(state: TunerState, goals: Sequence[Goal], width: int, height: int) -
     """As many of the newest trials as fit, and the best in any case."""
     if height < 2:
         return []
-    wide, load = width >= _WIDE, width >= _WIDE or state.load
+    wide, load = width >= _WIDE, width >= _WIDEST or state.load
+    told = f"{'predicted':>{_PREDICTED}}  " if _foretold(state, wide=wide) else ""
     value = "goodput req/s" if goals else "tokens/s"
     head = (
         f"        {'seqs/tokens':<{_SETTING}}{'load' if load else '':<{_LOAD * load}}"
-        f"{value:>{_VALUE if wide or not load else _BARE}}  {'':<7}"
+        f"{value:>{_VALUE if wide or not load else _BARE}}  "
+        f"{told}{'':<7}"
         f"{'nearest goal' if goals else '':<{_GOAL}}{'     s  ended' if wide else ''}"
     )
     rows: list[Row] = [[(head[:width], "label")]]
@@ -183,7 +192,7 @@ def _trials(state: TunerState, goals: Sequence[Goal], width: int, height: int) -
 def _trial(trial: TunerTrial, state: TunerState, goals: Sequence[Goal], width: int) -> Row:
     here = trial.number == state.best
     look = "accent" if here else "text"
-    wide, load = width >= _WIDE, width >= _WIDE or state.load
+    wide, load = width >= _WIDE, width >= _WIDEST or state.load
     setting = shorthand(trial.knobs)
     if engine := state.engines[trial.engine]:
         setting = f"{setting} {engine}"
@@ -197,6 +206,7 @@ def _trial(trial: TunerTrial, state: TunerState, goals: Sequence[Goal], width: i
             f"{value:>{_VALUE if wide or not load else _BARE}}  ",
             "value" if trial.holds else "muted",
         ),
+        (_predicted(trial, state, wide=wide), "muted"),
         met if goals else ("", "text"),
         (f"{missed_text(trial, goals):<{_GOAL}.{_GOAL}}", "text"),
     ]
@@ -205,6 +215,21 @@ def _trial(trial: TunerTrial, state: TunerState, goals: Sequence[Goal], width: i
         row.append((f"  {trial.point.window_s:>4.0f}  {why}", "muted"))
         row.append((f" · {trial.binding}" if trial.binding else "", "muted"))
     return fitted(row, width)
+
+
+def _predicted(trial: TunerTrial, state: TunerState, *, wide: bool) -> str:
+    """What was predicted of a trial, in its column where there is one."""
+    if not _foretold(state, wide=wide):
+        return ""
+    text = "–"
+    if not math.isnan(trial.predicted):
+        text = rate(trial.predicted, 0) if trial.predicted > 0 else "0"
+    return f"{text:>{_PREDICTED}}  "
+
+
+def _foretold(state: TunerState, *, wide: bool) -> bool:
+    """Whether the trials have a column for what was predicted of them."""
+    return wide and any(not math.isnan(trial.predicted) for trial in state.trials)
 
 
 # -- the outcome ---------------------------------------------------------------------------------
