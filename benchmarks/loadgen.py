@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from tputtui.engine.protocol import Counts, Ended, Engine, EngineFacts, Report, StepReport
     from tputtui.knobs import Knobs
-    from tputtui.load.generator import RequestSpec
+    from tputtui.load.request import RequestSpec
     from tputtui.profile import EngineSpec
 
 SHAPES = {

@@ -172,8 +172,8 @@ def cost_us(steps: int = 20_000) -> float:
     """CPU µs that recording one step like the demo's takes: one request begins, one ends."""
     from tputtui.engine.ledger import Ledger
     from tputtui.engine.protocol import Ended
-    from tputtui.load.generator import RequestSpec
     from tputtui.load.prompts import Piece, Prompt, TokenSource
+    from tputtui.load.request import RequestSpec
     from tputtui.measure.recorder import Recorder
     from tputtui.measure.samples import StepSample
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from tputtui.errors import UsageError
-from tputtui.load.generator import Generator, RequestSpec
+from tputtui.load.generator import Generator
 from tputtui.load.lengths import Fixed, Lengths, LogNormal, Uniform
 from tputtui.load.notation import describe_lengths, parse_lengths
+from tputtui.load.request import RequestSpec
 from tputtui.load.sections import from_texts
 from tputtui.load.workload import Arrivals, ClosedLoop, Poisson, Workload
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from tests.test_generator import SAME_BYTES
 from tputtui.errors import UsageError
-from tputtui.load.generator import Generator, RequestSpec
+from tputtui.load.generator import Generator
+from tputtui.load.request import RequestSpec
 from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop, Workload
 

@@ -23,7 +23,7 @@ from tests.test_record import Recorded
 from tputtui.engine.fake import FakeEngine
 from tputtui.engine.isolated.host import IsolatedHost
 from tputtui.engine.protocol import State, StepReport
-from tputtui.load.generator import RequestSpec
+from tputtui.load.request import RequestSpec
 from tputtui.load.requests.file import RequestFile
 from tputtui.load.requests.rendering import ChatTokenizer
 from tputtui.load.workload import ClosedLoop, Workload

@@ -13,8 +13,9 @@ from tests import PATIENCE_S
 from tests.realserver import DEAF_TEMPLATE, TEMPLATE, write_tokenizer
 from tests.rig import Rig
 from tputtui.errors import UsageError
-from tputtui.load.generator import Generator, RequestSpec
+from tputtui.load.generator import Generator
 from tputtui.load.lengths import Fixed
+from tputtui.load.request import RequestSpec
 from tputtui.load.requests.ask import Ask
 from tputtui.load.requests.file import RequestFile, Sampling
 from tputtui.load.requests.notation import describe_requests, parse_requests, parse_sampling

@@ -17,9 +17,9 @@ from tests.engine.conftest import CPU, Served
 from tputtui import profile
 from tputtui.engine.orders import HoldLoad, RunLoad, SetLimits
 from tputtui.engine.protocol import State
-from tputtui.load.generator import RequestSpec
 from tputtui.load.lengths import Uniform
 from tputtui.load.prompts import Piece, Prompt, TokenSource
+from tputtui.load.request import RequestSpec
 from tputtui.load.workload import Poisson, Workload
 from tputtui.measure.samples import Outcome
 

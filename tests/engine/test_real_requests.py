@@ -17,7 +17,7 @@ from tests.realserver import TEMPLATE, write_model, write_tokenizer
 from tputtui.engine.orders import RunLoad
 from tputtui.engine.vllm.inproc import VllmEngine
 from tputtui.engine.vllm.sampling import sampling_of
-from tputtui.load.generator import RequestSpec
+from tputtui.load.request import RequestSpec
 from tputtui.load.requests.file import RequestFile
 from tputtui.load.requests.rendered import RenderedPrompt, Serving
 from tputtui.load.workload import ClosedLoop, Workload

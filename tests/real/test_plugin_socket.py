@@ -18,6 +18,7 @@ from tests.realserver import Server, serving, write_model
 from tputtui.attach.here import serving_here, socket_behind
 from tputtui.engine.orders import RunLoad
 from tputtui.engine.served.live import LiveEngine
+from tputtui.measure.samples import STEP
 
 pytestmark = [pytest.mark.engine, pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -69,8 +70,13 @@ def test_limits_are_changed_under_load_between_two_steps(server: Server) -> None
         driven.host.order(RunLoad())
         driven.turn_until(lambda: recorder.accounting.finished >= 24)
         steer.limits.set("max_num_seqs", 2)
-        driven.turn_until(lambda: bool(recorder.engines) and recorder.engines[0].running == 2)
-        assert recorder.engines[0].waiting
+        driven.turn_until(lambda: driven.session.advance().window.settled)
+        since = recorder.steps.count
+        driven.turn_until(lambda: recorder.steps.count > since + 20)
+        rows = recorder.steps.since(since, recorder.steps.count)
+        assert max(rows[:, STEP["running"]]) <= 2
+        assert set(rows[:, STEP["max_num_seqs"]]) == {2}
+        assert len(recorder.engines) == 1
         driven.drain()
         assert recorder.accounting.balanced
         assert recorder.accounting.finished == recorder.accounting.issued

@@ -14,7 +14,8 @@ from contextlib import closing
 
 from tputtui.engine.ledger import Ledger
 from tputtui.engine.protocol import Ended, Engine, EngineFacts, StepReport
-from tputtui.load.generator import Generator, RequestSpec
+from tputtui.load.generator import Generator
+from tputtui.load.request import RequestSpec
 from tputtui.load.workload import Workload
 from tputtui.measure.samples import Outcome
 from tputtui.simulate.clock import VirtualTime

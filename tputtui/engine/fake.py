@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, StepReport
 from tputtui.errors import EngineError
 from tputtui.knobs import Knobs
-from tputtui.load.generator import RequestSpec
+from tputtui.load.request import RequestSpec
 from tputtui.measure.samples import StepSample
 from tputtui.profile import EngineSpec
 from tputtui.simulate.clock import VirtualTime

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tputtui.engine.protocol import Counts, Ended
 from tputtui.load.carrier import Label
-from tputtui.load.generator import RequestSpec
+from tputtui.load.request import RequestSpec
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Accounting, Outcome, RequestSample

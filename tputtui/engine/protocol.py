@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from tputtui.knobs import Knobs
-from tputtui.load.generator import RequestSpec
+from tputtui.load.request import RequestSpec
 from tputtui.measure.samples import EngineLoad, Outcome, RequestSample, StepSample
 from tputtui.profile import EngineSpec
 

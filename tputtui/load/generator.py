@@ -10,57 +10,21 @@ import math
 from collections import abc, deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import NamedTuple
-
-from numpy import int64
-from numpy.typing import NDArray
 
 from tputtui.errors import UsageError
-from tputtui.load.carrier import PLAIN, Carried, Carrier, check_schema
+from tputtui.load.carrier import Carrier, check_schema
 from tputtui.load.conversations import Conversation, Conversations
 from tputtui.load.prompts import Piece, Prompt, TokenSource
+from tputtui.load.request import RequestSpec
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.requests.file import RequestFile
-from tputtui.load.requests.rendered import Rendered, RenderedPrompt, Serving
+from tputtui.load.requests.rendered import Rendered
 from tputtui.load.requests.source import RealRequests
 from tputtui.load.source import Drawn, Replayed, RequestDraft
 from tputtui.load.timing import ClosedTiming, OpenTiming, RecordedTiming, Timing, Wanted, timing_of
 from tputtui.load.workload import Workload
 
-__all__ = ["Generator", "RequestSpec"]
-
-
-class RequestSpec(NamedTuple):
-    """One request to send."""
-
-    number: int
-    due_s: float
-    """When the arrival process wanted it sent, in s on the engine's clock."""
-    prompt: Prompt | RenderedPrompt
-    """Its token ids are made only when they are read."""
-    output_tokens: int
-    """Exactly how many tokens to generate; at most so many where it may end by itself."""
-    clamped: bool
-    """Whether a length was cut to fit `max_model_len`."""
-    turn: int = 0
-    """Its turn in the conversation, from 0."""
-    serving: Serving | None = None
-    """How a real request is served; None for a synthetic one."""
-    carried: Carried = PLAIN
-    """What it carries beside prompt and length."""
-
-    @property
-    def prompt_tokens(self) -> int:
-        """Tokens in the prompt."""
-        return self.prompt.length
-
-    def token_ids(self) -> NDArray[int64]:
-        """The prompt, shape (prompt_tokens,)."""
-        return self.prompt.token_ids()
-
-    def ids(self) -> list[int]:
-        """The prompt as a list, which the caller does not change."""
-        return self.prompt.ids()
+__all__ = ["Generator"]
 
 
 class Generator:
@@ -440,7 +404,7 @@ class Generator:
         clamped = prompt != wanted or output != draft.output_tokens
         made = Prompt(self._tokens, pieces, prompt)
         carried = self._carrier.carried(self.workload, index, turn)
-        return RequestSpec(number, due_s, made, output, clamped, turn, carried=carried)
+        return RequestSpec(number, due_s, made, output, clamped, turn, None, carried)
 
 
 def _taken(queue: deque[float]) -> Iterator[float]:

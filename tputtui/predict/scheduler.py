@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tputtui.knobs import Knobs
-from tputtui.load.generator import Generator, RequestSpec
+from tputtui.load.generator import Generator
+from tputtui.load.request import RequestSpec
 from tputtui.load.workload import Workload
 from tputtui.measure.recorder import ENDED
 from tputtui.measure.stats import Floats

@@ -32,7 +32,7 @@ from tputtui.engine.target import check_arguments
 from tputtui.engine.wire import Offer
 from tputtui.errors import EngineError, KnobError, UsageError
 from tputtui.knobs import KNOBS, UNTOLD, Knobs
-from tputtui.load.generator import RequestSpec
+from tputtui.load.request import RequestSpec
 from tputtui.load.requests.rendered import Serving
 from tputtui.measure.samples import StepSample
 from tputtui.profile import EngineSpec

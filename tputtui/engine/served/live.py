@@ -14,7 +14,7 @@ from dataclasses import replace
 from tputtui.engine.protocol import Counts, EngineFacts, Report, StepReport
 from tputtui.engine.served.engine import ServedEngine
 from tputtui.errors import EngineError
-from tputtui.load.generator import RequestSpec
+from tputtui.load.request import RequestSpec
 from tputtui.measure.samples import Outcome, RequestSample
 from tputtui.profile import EngineSpec
 

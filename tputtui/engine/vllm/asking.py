@@ -10,7 +10,7 @@ from typing import Any
 
 from tputtui.engine.vllm.sampling import Sampling
 from tputtui.load.carrier import PLAIN, Form
-from tputtui.load.generator import RequestSpec
+from tputtui.load.request import RequestSpec
 
 __all__ = ["Asking", "waiting_for_an_adapter"]
 

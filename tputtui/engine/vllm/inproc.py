@@ -32,7 +32,7 @@ from tputtui.engine.vllm.sampling import sampling_of
 from tputtui.engine.vllm.watch import StepWatch
 from tputtui.engine.vllm.workers import Workers, start_tracker
 from tputtui.knobs import Knobs
-from tputtui.load.generator import RequestSpec
+from tputtui.load.request import RequestSpec
 from tputtui.measure.samples import Outcome, StepSample
 from tputtui.profile import EngineSpec
 

@@ -8,7 +8,7 @@ from typing import Any
 from tputtui.engine.protocol import StepReport
 from tputtui.engine.vllm.inproc import VllmEngine
 from tputtui.engine.vllm.work import work_of
-from tputtui.load.generator import RequestSpec
+from tputtui.load.request import RequestSpec
 from tputtui.simulate.fitted import Measurement
 from tputtui.simulate.work import Work
 

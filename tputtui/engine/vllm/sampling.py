@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tputtui.load.generator import RequestSpec
+from tputtui.load.request import RequestSpec
 
 __all__ = ["Sampling", "sampling_of"]
 

@@ -21,7 +21,7 @@ from tputtui.engine.vllm.inproc import VllmEngine
 from tputtui.engine.vllm.model import check_text_only, kv_cache_specs, sizes_of
 from tputtui.engine.vllm.work import work_of
 from tputtui.errors import EngineError, UsageError
-from tputtui.load.generator import RequestSpec
+from tputtui.load.request import RequestSpec
 from tputtui.profile import EngineSpec, EngineValue
 from tputtui.profile.spelling import flag_of
 from tputtui.simulate.clock import Pacer, VirtualTime
