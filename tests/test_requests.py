@@ -20,7 +20,7 @@ from tputtui.load.requests.ask import Ask
 from tputtui.load.requests.file import RequestFile, Sampling
 from tputtui.load.requests.notation import describe_requests, parse_requests, parse_sampling
 from tputtui.load.requests.reading import Reader, check_requests
-from tputtui.load.requests.rendering import ChatTokenizer
+from tputtui.load.requests.rendering import ChatTokenizer, tokenizer_for
 from tputtui.load.sections import from_texts, to_texts
 from tputtui.load.workload import ClosedLoop, Constant, Recorded, Workload
 
@@ -299,6 +299,24 @@ def test_a_chat_that_the_template_refuses_is_a_bad_line(
     made = generator(write(CHAT, chat_template=str(picky)), tokenizer)
     assert served(made) == []
     assert made.counts.first_bad == "line 1: the chat template refuses it (TemplateError)"
+
+
+def test_a_text_that_the_tokenizer_refuses_is_a_bad_line(
+    write: Write, tokenizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tokenizer_for(tokenizer, "")
+    real = shared._tokenizer
+
+    def picky(text: str, **options: Any) -> Any:
+        if SECRET in text:
+            raise TypeError(f"not {text}")
+        return real(text, **options)
+
+    monkeypatch.setattr(shared, "_tokenizer", picky)
+    made = generator(write({"prompt": "ok"}, {"prompt": SECRET}, {"prompt": "ok"}), tokenizer)
+    assert len(served(made)) == 2
+    assert made.counts.first_bad == "line 2: the tokenizer refuses it (TypeError)"
+    assert made.failure is None
 
 
 def test_without_a_template_chats_end_the_load_and_prompts_do_not(

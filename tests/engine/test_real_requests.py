@@ -26,6 +26,7 @@ from tputtui.profile import EngineSpec, EngineValue
 
 pytestmark = pytest.mark.engine
 
+SMALL = Path(__file__).parents[2] / ".models" / "smollm2"
 LIMITS: dict[str, EngineValue] = {
     "max_num_seqs": 8,
     "max_num_batched_tokens": 512,
@@ -114,6 +115,17 @@ def test_a_conversation_finds_what_was_said_in_the_cache(chats: Served, tmp_path
     # Whole blocks of the turn before, whose prompt this one begins with.
     assert second.cached_tokens >= first.prompt_tokens // 32 * 32 - 32
     assert third.prompt_tokens > second.prompt_tokens > first.prompt_tokens
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not SMALL.is_dir(), reason="`make small-model` fetches it")
+def test_a_small_real_model_answers_and_ends_by_itself(bench: Bench, tmp_path: Path) -> None:
+    served = bench.serve("small", VllmEngine, EngineSpec(str(SMALL), LIMITS))
+    lines = [chat(f"Say the number {number}.", max_tokens=64) for number in range(1, 13)]
+    serve(served, tmp_path / "a.jsonl", lines)
+    assert len(served.ended) == 12
+    # Greedy or not, an instructed model ends so short an answer; a random one seldom would.
+    assert sum(sample.output_tokens < 64 for sample in served.ended) >= 6
 
 
 def test_what_is_recorded_reaches_vllm() -> None:

@@ -48,6 +48,8 @@ def predicted_hits(workload: Workload, block_size: int, requests: int = 2000) ->
     our own traces the prefixes and token ids.
     Raises UsageError if the trace cannot be read.
     """
+    if workload.requests is not None:
+        return math.nan
     if workload.trace is None:
         return hit_frac(walk(workload, block_size, requests))
     trace = opened(workload.trace)

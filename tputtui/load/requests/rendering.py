@@ -67,13 +67,12 @@ class ChatTokenizer:
         return self._ignores_tools is True
 
     def text(self, text: str) -> list[int]:
-        """The ids of a text with the special tokens of a completion."""
-        ids: list[int] = self._tokenizer(text, verbose=False).input_ids
-        return ids
+        """The ids of a text with the special tokens of a completion. Raises BadLineError."""
+        return self._encoded(text, special=True)
 
     def length(self, text: str) -> int:
         """How many tokens a text has, without special ones."""
-        return len(self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+        return len(self._encoded(text, special=False))
 
     def decoded(self, ids: Sequence[int]) -> str:
         """The text of an answer, without special tokens."""
@@ -99,7 +98,15 @@ class ChatTokenizer:
         prompt = self._rendered(messages, tools, values)
         if tools and self._ignores_tools is None:
             self._ignores_tools = prompt == self._rendered(messages, (), values)
-        ids: list[int] = self._tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
+        return self._encoded(prompt, special=False)
+
+    def _encoded(self, text: str, *, special: bool) -> list[int]:
+        try:
+            # The library raises Exception itself, for half a surrogate pair for example.
+            encoded = self._tokenizer(text, add_special_tokens=special, verbose=False)
+        except Exception as error:
+            raise BadLineError(f"the tokenizer refuses it ({type(error).__name__})") from None
+        ids: list[int] = encoded.input_ids
         return ids
 
     def _rendered(
