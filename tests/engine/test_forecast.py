@@ -41,20 +41,17 @@ def nothing_else_is_up(bench: Bench) -> None:
     bench.close()
 
 
-@pytest.mark.parametrize("overlapped", [False, True])
-def test_the_quick_scheduler_gives_what_vllm_gives(overlapped: bool) -> None:
+def test_the_quick_scheduler_gives_what_vllm_gives() -> None:
     """By the steps of the settings before; what the calibration says steps cost is not told.
 
     The second setting is a forecast by the first alone, of batches a third as large.
     """
-    simulation = Simulation(calibration=msgspec.structs.replace(
-        calibration(), overlapped=overlapped))  # fmt: skip
-    book = StepBook(overlapped=overlapped)
+    simulation, book = Simulation(calibration=calibration()), StepBook()
     told: list[tuple[dict[str, int], float, float, float, float, float, float]] = []
     with Simulated(EngineSpec("shape:demo"), LOAD, simulation) as run:
         facts = run.facts
         assert facts is not None
-        assert facts.overlapped == overlapped
+        assert not facts.overlapped
         for load, limits in SETTINGS:
             knobs = facts.booted.overridden(limits)
             began_s = run.clock()
@@ -67,7 +64,7 @@ def test_the_quick_scheduler_gives_what_vllm_gives(overlapped: bool) -> None:
             if told:
                 costs = learnt(book.kept, book.newest)
                 assert costs is not None
-                machine = Machine(facts.block_size, overlapped)
+                machine = Machine(facts.block_size)
                 gives = forecast(Wanted(knobs, load, LENGTH_S), costs, machine, GOALS)
                 told.append((limits, tokens, gives.tokens_per_s, seen.miss, gives.miss,
                              waits.tpot.p50, gives.tpot_s.p50))  # fmt: skip

@@ -31,9 +31,6 @@ __all__ = ["Physics", "Question"]
 _FEWEST_TRIALS = 3
 _GAIN = 0.004
 """Nothing is measured for an expected gain below this fraction of the best."""
-_RIVAL, _MAY_HOLD = 0.002, 0.2
-"""A setting that was measured is played off against the best for a gain, and with a chance to meet
-the goals, from these on."""
 _HOPELESS = 0.02
 """A setting with a smaller chance to meet the goals is not tried."""
 _FAILED, _FAILURES = 0.10, 2
@@ -208,8 +205,7 @@ class Physics:
             return False
         ahead = math.log(mine.value / top.value) + float(values.mean[i] - values.mean[j])
         error = _apart(values.covariance, i, j)
-        # One trial under a bad star must not put it out, neither by its value nor by its miss.
-        return self._chance(i, mine) >= _MAY_HOLD and _gain(ahead, error) >= _RIVAL
+        return self._chance(i, mine) * _gain(ahead, error) >= _GAIN
 
     # -- inside --------------------------------------------------------------------------------
 
