@@ -238,7 +238,7 @@ async def test_a_bad_value_stays_in_the_editor_and_says_why(
 ) -> None:
     async with opened() as form:
         await form.press("<max_num_s>", "enter", "<many>", "enter")
-        assert "max_num_seqs is a whole number, and 'many' is none. Such as 256" in form.about
+        assert "max_num_seqs: 'many' is not a whole number. Such as 256" in form.about
         await form.press("f5")
         assert "✗" in form.about
         assert form.app.form.focused is form.app.form._editor

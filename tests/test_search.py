@@ -180,7 +180,7 @@ class TestProposals:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         with pytest.raises(UsageError, match="Optuna") as raised:
             search_of("model", GRID, 0)
-        assert "--search random" in raised.value.hint
+        assert "--search physics" in raised.value.hint
         assert search_of("random", GRID, 0).ask() is not None
 
 

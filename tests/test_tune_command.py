@@ -101,7 +101,7 @@ class TestFound:
         lines = re.findall(r"^ +(\d+) (\w+) +(\d+) .*?(met|missed) tpot_p90", said, re.MULTILINE)
         assert [int(line[0]) for line in lines] == [trial.number for trial in state.trials]
         assert ("1", "a", "256", "missed") in lines
-        assert "surely misses a goal" in said
+        assert "stopped early: goal missed" in said
         assert "tputtui: searching · " in said
         assert "tputtui: confirming · pair 1 of at most " in said
         assert "the start" in said
@@ -112,7 +112,7 @@ class TestFound:
         line = trial_line(state.trials[0], state, parse_goals("tpot_p90=44ms"))
         assert re.fullmatch(
             r" +1 a +256 +48 in flight +(0|[\d.]+ ± [\d.]+) req/s  missed tpot_p90 \d\d\.\d ms of "
-            r"44\.0 ms · [56] s, surely misses a goal",
+            r"44\.0 ms · [56] s, stopped early: goal missed",
             line,
         )
 
@@ -161,7 +161,7 @@ def test_it_is_verified_and_written_with_the_comments_of_its_start(
     [
         (["nosuch"], "nosuch"),
         (["demo", "--search", "best"], "no search called 'best'"),
-        (["demo", "--find", "load"], "Without a goal"),
+        (["demo", "--find", "load"], "needs a goal"),
         (["demo", "--budget", "5s"], "too short"),
         (["demo", "--boots", "block_size"], "no engine argument with values"),
         (["demo", "--resume", "/nosuch.jsonl.zst"], "No such file"),

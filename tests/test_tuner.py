@@ -301,7 +301,7 @@ class TestSteering:
     @pytest.mark.parametrize(
         ("load", "goals", "plan", "says"),
         [
-            (CLOSED, "", {"load": True}, "Without a goal"),
+            (CLOSED, "", {"load": True}, "needs a goal"),
             (CLOSED, "", {"search": "best"}, "no search called 'best'"),
             (CLOSED, "", {"budget_s": 3.0}, "too short"),
             (CLOSED, "", {"vary": "max_num_seqs=512"}, "above its ceiling"),

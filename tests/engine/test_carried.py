@@ -25,10 +25,12 @@ from tputtui.measure.binding import Bound, binding
 from tputtui.measure.samples import Outcome
 from tputtui.profile import EngineSpec, Scalar
 
-pytestmark = pytest.mark.filterwarnings(
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.timeout(900),
     # vLLM 0.32 with xgrammar 0.2.
-    "ignore:max_rollback_tokens is deprecated:DeprecationWarning"
-)
+    pytest.mark.filterwarnings("ignore:max_rollback_tokens is deprecated:DeprecationWarning"),
+]
 BASE = Workload(ClosedLoop(12), Fixed(40), Fixed(20))
 SCHEMA = {
     "type": "object",

@@ -21,6 +21,8 @@ from tputtui.predict.scheduler import Machine
 from tputtui.profile import EngineSpec
 from tputtui.simulate.simulation import Simulation
 
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
 GOALS = parse_goals("ttft_p90=4s,tpot_p90=60ms")
 LOAD = Workload(ClosedLoop(48), LogNormal(120, 0.6, 8, 900), LogNormal(32, 0.5, 4, 160), seed=5)
 OPEN = msgspec.structs.replace(LOAD, arrivals=Poisson(10.0))

@@ -24,7 +24,7 @@ from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.samples import Outcome
 from tputtui.profile import EngineSpec, EngineValue
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 SMALL = Path(__file__).parents[2] / ".models" / "smollm2"
 LIMITS: dict[str, EngineValue] = {

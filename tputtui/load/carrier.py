@@ -135,7 +135,7 @@ def _schema(path: str) -> str:
     except ValueError:
         raise UsageError(f"{path} is no JSON.", hint) from None
     if not isinstance(read, dict):
-        raise UsageError(f"{path} is no JSON schema: an object is expected.", hint)
+        raise UsageError(f"{path} is no JSON schema: that is an object.", hint)
     return json.dumps(read, separators=(",", ":"))
 
 

@@ -15,7 +15,7 @@ __all__ = ["search_sentences", "searches"]
 
 
 def searches(recording: Recording) -> Iterator[TunerState]:
-    """The last state of each search of the run, also of one that was broken off."""
+    """The last state of each search of the run, also of one that was ended."""
     last: TunerState | None = None
     for moment in recording.moments:
         state = moment.tuner
@@ -42,7 +42,7 @@ def search_sentences(state: TunerState) -> str:
     sentences = [
         f"Tuner: searched {state.varied} for {aim}. {tried} tried in "
         f"{counted(len(state.trials), 'trial')}, {clock(took_s)}, on the running engine.",
-        state.verdict or "It was broken off.",
+        state.verdict or "It was ended before it found anything.",
     ]
     off = [
         abs(trial.value / trial.predicted - 1)
