@@ -77,12 +77,17 @@ def answers(served: Served, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
-def run(served: Served, turns: int = 250, **texts: str) -> None:
-    """Serve a load with these fields for some turns, and what is in flight to its end."""
+def run(served: Served, turns: int = 250, ended: int = 0, **texts: str) -> None:
+    """Serve a load with these fields for some turns, and what is in flight to its end.
+
+    ended: until so many requests have, at least. A form is compiled beside the engine, and its
+    requests wait for that as long as it takes.
+    """
     before = served.counted_by_vllm()
     served.session.steer.load.set(from_texts(BASE, texts))
     served.host.order(RunLoad())
     served.turn(turns)
+    served.turn_until(lambda: len(served.ended) >= ended, 200_000)
     served.session.advance()
     served.drain(600)
     assert served.counted_by_vllm() - before == served.generated
@@ -140,7 +145,7 @@ def test_a_share_of_the_answers_keeps_the_schema(
 ) -> None:
     path = tmp_path / "a schema.json"
     path.write_text(json.dumps(SCHEMA, indent=1))
-    run(served, turns=250, output="60", structured=f"share=0.3 schema='{path}'")
+    run(served, ended=150, output="60", structured=f"share=0.3 schema='{path}'")
     tokenizer = served.llm_engine.get_tokenizer()
     ended = {sample.number: sample for sample in served.ended}
     stopped = 0
