@@ -56,8 +56,15 @@ class Dispatch:
         """A generator of `load` for this engine, held at request 0."""
         # Virtual time would leap over what another thread renders.
         patient = isinstance(self._clock, VirtualTime)
-        exact = facts.vocab_exact
-        return Generator(load, facts.vocab_size, tokenizer, patient=patient, vocab_exact=exact)
+        return Generator(
+            load,
+            facts.vocab_size,
+            tokenizer,
+            patient=patient,
+            vocab_exact=facts.vocab_exact,
+            takes_ids=facts.takes_ids,
+            renders=facts.renders,
+        )
 
     def send(self, engine: Engine, generator: Generator, max_model_len: int) -> bool:
         """Send the requests that are due; return whether the engine refused one."""

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["Ask", "BadLineError", "Turn", "recorded_sampling", "whole"]
+__all__ = ["Ask", "BadLineError", "Turn", "chat_asks", "recorded_sampling",
+           "whole"]  # fmt: skip
 
 Message = dict[str, Any]
 
@@ -19,6 +20,9 @@ _SAMPLING = {
 """Names of sampling parameters that OpenAI's API and vLLM share, and what they are."""
 _UNDONE = ("response_format", "logit_bias", "logprobs", "top_logprobs", "n", "best_of")
 """What a request may ask for and is not carried; it is served without, and counted."""
+_CHAT = ("response_format", "logit_bias", "logprobs", "top_logprobs", "tool_choice",
+         "parallel_tool_calls", "reasoning_effort")  # fmt: skip
+"""What a server's own chat route is asked for as it was recorded."""
 
 
 class BadLineError(ValueError):
@@ -54,6 +58,13 @@ class Ask:
     """When it was sent, in s since any moment; NaN where that is not recorded."""
     undone: tuple[str, ...] = ()
     """What it asks for and is served without."""
+    asks: Mapping[str, Any] | None = None
+    """What it asks for as it was recorded, for a server that makes the prompt itself."""
+
+    @property
+    def undone_by_server(self) -> tuple[str, ...]:
+        """What it asks for and is served without where a server makes the prompt."""
+        return tuple(name for name in self.undone if name not in (self.asks or ()))
 
 
 def recorded_sampling(body: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -80,6 +91,11 @@ def recorded_sampling(body: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[st
         found["stop_token_ids"] = ids
     undone = tuple(name for name in _UNDONE if _asks(name, body.get(name)))
     return found, undone
+
+
+def chat_asks(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a chat asks for beside its messages, as it was recorded."""
+    return {name: value for name in _CHAT if (value := body.get(name)) is not None}
 
 
 def whole(body: Mapping[str, Any], names: Iterable[str], least: int = 1) -> int | None:

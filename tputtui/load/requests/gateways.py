@@ -48,6 +48,7 @@ def logged(line: Mapping[str, Any]) -> Ask:
         ask.sampling,
         _time(line),
         ask.undone,
+        ask.asks,
     )
 
 

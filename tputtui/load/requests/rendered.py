@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tputtui.load.requests.ask import Ask, Message
+from tputtui.load.requests.unrendered import UnrenderedPrompt
 
 __all__ = ["Rendered", "RenderedPrompt", "Serving", "Talk"]
 
@@ -39,6 +40,10 @@ class RenderedPrompt:
         self._ids = ids
         self.length = len(ids)
 
+    def fits(self, max_model_len: int) -> bool:
+        """Whether it leaves room for an answer."""
+        return 0 < self.length < max_model_len
+
     def ids(self) -> list[int]:
         """The token ids; the caller does not change them."""
         return self._ids
@@ -55,6 +60,8 @@ class Talk:
     ask: Ask
     said: list[Message] = field(default_factory=list)
     turn: int = 0
+    answer: list[str] | None = None
+    """Parts of the newest answer's text; None where token ids are taken instead."""
 
     @property
     def goes_on(self) -> bool:
@@ -66,7 +73,7 @@ class Talk:
 class Rendered:
     """One request, rendered. output_tokens: how many at most; None for as many as fit."""
 
-    prompt: RenderedPrompt
+    prompt: RenderedPrompt | UnrenderedPrompt
     output_tokens: int | None
     serving: Serving
     at_s: float = 0.0
