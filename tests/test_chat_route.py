@@ -227,13 +227,11 @@ def test_chats_under_way_are_hung_up(driven: Drive, tmp_path: Path) -> None:
 
 
 def test_nothing_of_a_chat_is_in_a_representation(driven: Drive, tmp_path: Path) -> None:
-    from tputtui.load.requests.ask import Ask, Turn
     from tputtui.load.requests.unrendered import UnrenderedPrompt
 
     prompt = UnrenderedPrompt([USER], tools=[TOOL])
     assert SECRET not in repr(prompt)
     assert prompt.length >= len(SECRET) // 4
-    assert Ask((Turn((USER,)),)).undone_by_server == ()
 
 
 def test_a_run_on_a_server_writes_nothing_of_a_chat(tmp_path: Path) -> None:

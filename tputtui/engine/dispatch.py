@@ -64,6 +64,7 @@ class Dispatch:
             vocab_exact=facts.vocab_exact,
             takes_ids=facts.takes_ids,
             renders=facts.renders,
+            forms=facts.tokenizes and not facts.simulated,
         )
 
     def send(self, engine: Engine, generator: Generator, max_model_len: int) -> bool:

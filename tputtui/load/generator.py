@@ -36,6 +36,7 @@ class Generator:
     vocab_exact: whether `vocab_size` covers all ids of the model.
     takes_ids, renders: whether the engine takes prompts of token ids, and whether it makes prompts
     of messages itself. It does that where no tokenizer is named to make them here.
+    forms: whether its answers can have a form, and log-probabilities.
     A file that cannot be opened or read ends the load: `exhausted`, with a `failure`.
     """
 
@@ -49,9 +50,10 @@ class Generator:
         vocab_exact: bool = True,
         takes_ids: bool = True,
         renders: bool = False,
+        forms: bool = True,
     ) -> None:
         self.workload = workload
-        self._takes_ids, self._renders = takes_ids, renders
+        self._takes_ids, self._renders, self._forms = takes_ids, renders, forms
         self._patient, self._vocab_exact = patient, vocab_exact
         self._real: RealRequests | None = None
         self._vocab_size = vocab_size
@@ -92,8 +94,14 @@ class Generator:
         # Where only some ids are known, the tokenizer is trusted to be the model's.
         ids = self._vocab_size if self._vocab_exact else 1 << 31
         here = self._takes_ids and (file.tokenizer or self._tokenizer)
-        by_server = self._renders and not here
-        return RealRequests(file, self._tokenizer, ids, patient=self._patient, by_server=by_server)
+        return RealRequests(
+            file,
+            self._tokenizer,
+            ids,
+            patient=self._patient,
+            by_server=self._renders and not here,
+            forms=self._forms,
+        )
 
     def close(self) -> None:
         """End what reads real requests ahead."""
@@ -345,7 +353,7 @@ class Generator:
             output < wanted,
             draft.turn,
             draft.serving,
-            self._carrier.carried(self.workload, number),
+            draft.carrying(self._carrier.carried(self.workload, number)),
         )
 
     def _start_timing(self, now_s: float) -> None:

@@ -20,6 +20,7 @@ from tputtui.load.requests.ask import (
     recorded_sampling,
     whole,
 )
+from tputtui.load.requests.wants import form_of, logprobs_of
 
 __all__ = ["batch", "body", "messages_of"]
 
@@ -67,6 +68,8 @@ def body(line: Mapping[str, Any]) -> Ask:
         sampling,
         undone=undone,
         asks=chat_asks(line) if line.get("messages") is not None else None,
+        form=form_of(line),
+        logprobs=logprobs_of(line),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tputtui.load.carrier import Carried, Form
 from tputtui.load.requests.ask import Ask, Message
 from tputtui.load.requests.unrendered import UnrenderedPrompt
 
@@ -81,3 +82,14 @@ class Rendered:
     talk: Talk | None = None
     """The conversation that goes on after its answer; None for a single request."""
     turn: int = 0
+    form: Form | None = None
+    """What its answer must look like, as recorded."""
+    logprobs: int | None = None
+    """Log-probabilities that it asks for, as recorded; None for none."""
+
+    def carrying(self, carried: Carried) -> Carried:
+        """What it carries: what the load has all requests carry, and else what was recorded."""
+        if self.form is None and self.logprobs is None:
+            return carried
+        logprobs = self.logprobs if carried.logprobs is None else carried.logprobs
+        return carried._replace(form=carried.form or self.form, logprobs=logprobs)

@@ -42,13 +42,20 @@ class Renderer:
     """Rendered requests of `file`, in order; `ready` and `turns` are taken by another thread.
 
     tokenizer: the model's, where the file names no other. vocab_size: ids below it may be sent.
-    by_server: the server makes the prompts, so nothing is rendered here.
+    by_server: the server makes the prompts, so nothing is rendered here. forms: answers can have a
+    form, or log-probabilities.
     failure: why the file cannot be read or rendered any further, else None.
     Raises UsageError if the file cannot be opened.
     """
 
     def __init__(
-        self, file: RequestFile, tokenizer: str, vocab_size: int, *, by_server: bool = False
+        self,
+        file: RequestFile,
+        tokenizer: str,
+        vocab_size: int,
+        *,
+        by_server: bool = False,
+        forms: bool = True,
     ) -> None:
         self.file = file
         self.ready: deque[Rendered] = deque()
@@ -58,7 +65,7 @@ class Renderer:
         """Set whenever something has become ready, or the file has ended."""
         self._name = file.tokenizer or tokenizer
         self._vocab_size = vocab_size
-        self._by_server = by_server
+        self._by_server, self._forms = by_server, forms
         self._reader = Reader(file)
         self._tokenizer: ChatTokenizer | None = None
         self._sampling = file.sampling.given() if file.sampling else {}
@@ -246,7 +253,7 @@ class Renderer:
 
     def _first(self, ask: Ask, at_s: float) -> Rendered:
         """The first request of a line."""
-        self._undone.update(ask.undone_by_server if self._by_server else ask.undone)
+        self._undone.update(ask.missing(by_server=self._by_server, forms=self._forms))
         turn = ask.turns[0]
         talk = Talk(ask, list(turn.messages))
         return self._made(talk, turn, at_s)
@@ -285,7 +292,10 @@ class Renderer:
             detokenize=self.file.detokenize,
         )
         going_on = talk if talk.goes_on else None
-        return Rendered(prompt, most, serving, at_s, going_on, talk.turn)
+        made = Rendered(prompt, most, serving, at_s, going_on, talk.turn)
+        if not self._forms or (self._by_server and talk.ask.asks):
+            return made
+        return replace(made, form=talk.ask.form, logprobs=talk.ask.logprobs)
 
     def _ids(self, talk: Talk) -> list[int]:
         """The token ids of a prompt. Raises BadLineError."""

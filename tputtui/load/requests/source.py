@@ -29,7 +29,8 @@ class RealRequests:
     """The requests of `file` in order, and the further turns of their conversations.
 
     patient: wait for the renderer instead of returning nothing. by_server: the server makes the
-    prompts. Raises UsageError if the file cannot be opened, or no tokenizer is known.
+    prompts. forms: answers can have a form. Raises UsageError if the file cannot be opened, or no
+    tokenizer is known.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class RealRequests:
         *,
         patient: bool = False,
         by_server: bool = False,
+        forms: bool = True,
     ) -> None:
         if not (by_server or file.tokenizer or tokenizer):
             raise untokenized(file)
@@ -47,7 +49,7 @@ class RealRequests:
         keep_private()
         self.file = file
         self._patient = patient
-        self._renderer = Renderer(file, tokenizer, vocab_size, by_server=by_server)
+        self._renderer = Renderer(file, tokenizer, vocab_size, by_server=by_server, forms=forms)
         self._asked: dict[int, Talk] = {}
         self._between = 0
         self._too_long = self._shortened = self._late = 0
