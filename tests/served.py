@@ -17,6 +17,9 @@ from aiohttp import web
 from tputtui.attach.address import Address
 from tputtui.attach.reading import Reading, read_metrics
 
+GENERATE = ("/v1/completions", "/v1/chat/completions")
+OPENAI = {"model", "messages", "max_tokens", "stream", "stream_options", "temperature", "top_p",
+          "stop", "tools", "tool_choice", "seed", "response_format"}  # fmt: skip
 BOUNDS = ("0.1", "0.25", "0.5", "1.0", "+Inf")
 
 
@@ -65,12 +68,16 @@ def reading(generated: float = 0.0, **more: object) -> Reading:
 
 @dataclass
 class Completions:
-    """How /v1/completions streams.
+    """How /v1/completions streams, and /v1/chat/completions where there is a chat route.
 
+    takes_ids: whether the first one is there at all. chat: whether the second one is. strict: it
+    refuses what OpenAI's API does not have. reasoning: name under which the first two tokens of a
+    chat are reasoning; empty for none. tools: a chat is answered by a tool call. tell_prompt: how
+    many tokens the server makes of a chat. word: each token of a chat's answer.
     usage: "continuous", "final" or "" (never). a_chunk: tokens in each. empty_first: a chunk with
     nothing in it comes before `first_s`. fails: number of the request to what becomes of it: a
-    status, "broken", or "late": refused within the stream. highest: token id that was sent.
-    ends_at: tokens after which the model ends an answer that may end; 0 for never.
+    status, "broken", "late": refused within the stream, or what the refusal says. highest: token id
+    that was sent. ends_at: tokens after which the model ends an answer that may end; 0 for never.
     """
 
     usage: str = "continuous"
@@ -80,6 +87,13 @@ class Completions:
     empty_first: bool = False
     highest: int = 0
     ends_at: int = 0
+    takes_ids: bool = True
+    chat: bool = False
+    strict: bool = False
+    reasoning: str = ""
+    tools: bool = False
+    tell_prompt: int = 1
+    word: str = "x"
     fails: Mapping[int, object] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
     generated: int = 0
@@ -87,9 +101,15 @@ class Completions:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """One stream of tokens."""
         body = await request.json()
-        self.highest = max(self.highest, *body["prompt"])
-        # The one that asks whether ids are taken at all is none of them.
-        counts = "stream_options" in body
+        chat = "messages" in body
+        if not (self.chat if chat else self.takes_ids):
+            return web.Response(status=404)
+        if self.strict and not body.keys() <= OPENAI:
+            return web.json_response({"error": {"message": "unknown field"}}, status=400)
+        if not chat and isinstance(body["prompt"], list):
+            self.highest = max(self.highest, *body["prompt"])
+        # Those that ask what is taken at all are none of them.
+        counts = body["max_tokens"] != 1 if "max_tokens" in body else True
         if counts:
             self.asked.append(body)
         fate = self.fails.get(len(self.asked))
@@ -97,22 +117,37 @@ class Completions:
             # As vLLM does: it begins to stream before it has looked.
             event = {"error": {"message": "too long", "code": 400}}
             return web.Response(body=b"data: " + msgspec.json.encode(event) + b"\n\n")
+        if isinstance(fate, str) and fate not in ("broken", "late"):
+            return web.json_response({"error": {"message": f"no: {fate}"}}, status=400)
         if isinstance(fate, int):
             return web.json_response({"error": {"message": "no"}}, status=fate)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        left, done, stop = body["max_tokens"], 0, "length"
-        if self.ends_at and left > self.ends_at and not body.get("ignore_eos"):
+        left, done, stop = body.get("max_tokens", self.ends_at), 0, "length"
+        if self.ends_at and left >= self.ends_at and not body.get("ignore_eos"):
             left, stop = self.ends_at, "stop"
+        if self.tools:
+            stop = "tool_calls"
         if self.empty_first:
             await self._write(response, "", None)
+        if chat:
+            await self._say(response, {"role": "assistant", "content": ""}, None)
         await asyncio.sleep(self.first_s)
         while left and request.transport is not None:
             now = min(left, self.a_chunk)
             left, done = left - now, done + now
             self.generated += now * counts
             counted = done if self.usage == "continuous" else None
-            await self._write(response, "x" * now, counted, "" if left else stop)
+            end = "" if left else stop
+            if not chat:
+                await self._write(response, "x" * now, counted, end)
+            elif self.reasoning and done <= 2:
+                await self._say(response, {self.reasoning: "hm"}, counted, end)
+            elif self.tools:
+                call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": ""}}
+                await self._say(response, {"tool_calls": [call]}, counted, end)
+            else:
+                await self._say(response, {"content": self.word * now}, counted, end)
             if fate == "broken" and done > 1:
                 request.transport.abort()
                 return response
@@ -120,22 +155,37 @@ class Completions:
         if self.usage:
             await response.write(
                 b"data: "
-                + msgspec.json.encode(
-                    {"choices": [], "usage": {"completion_tokens": done, "prompt_tokens": 1}}
-                )
+                + msgspec.json.encode({"choices": [], "usage": self._usage(done)})
                 + b"\n\n"
             )
         await response.write(b"data: [DONE]\n\n")
         return response
 
+    def _usage(self, tokens: int) -> dict[str, int]:
+        return {"completion_tokens": tokens, "prompt_tokens": self.tell_prompt}
+
+    async def _say(
+        self,
+        response: web.StreamResponse,
+        delta: dict[str, Any],
+        tokens: int | None,
+        stop: str = "",
+    ) -> None:
+        await self._event(response, {"index": 0, "delta": delta}, tokens, stop)
+
     async def _write(
         self, response: web.StreamResponse, text: str, tokens: int | None, stop: str = ""
     ) -> None:
-        event: dict[str, Any] = {"choices": [{"index": 0, "text": text}]}
+        await self._event(response, {"index": 0, "text": text}, tokens, stop)
+
+    async def _event(
+        self, response: web.StreamResponse, choice: dict[str, Any], tokens: int | None, stop: str
+    ) -> None:
         if stop:
-            event["choices"][0]["finish_reason"] = stop
+            choice["finish_reason"] = stop
+        event: dict[str, Any] = {"choices": [choice]}
         if tokens is not None:
-            event["usage"] = {"completion_tokens": tokens, "prompt_tokens": 1}
+            event["usage"] = self._usage(tokens)
         await response.write(b"data: " + msgspec.json.encode(event) + b"\n\n")
 
 
@@ -176,7 +226,7 @@ class FakeServer:
             await asyncio.sleep(3600)
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             return web.Response(status=401)
-        if request.path == "/v1/completions" and self.completions is not None:
+        if request.path in GENERATE and self.completions is not None:
             return await self.completions.answer(request)
         if request.method == "PATCH":
             self.patched.append(await request.json())

@@ -13,6 +13,7 @@ from tests import PATIENCE_S
 from tests.realserver import DEAF_TEMPLATE, TEMPLATE, write_tokenizer
 from tests.rig import Rig
 from tputtui.errors import UsageError
+from tputtui.load.carrier import Form
 from tputtui.load.generator import Generator
 from tputtui.load.lengths import Fixed
 from tputtui.load.request import RequestSpec
@@ -107,8 +108,47 @@ def test_what_is_not_carried_is_named(write: Write) -> None:
         write({**CHAT, "n": 3, "response_format": {"type": "json_object"}, "logprobs": True})
     )
     assert ask.undone == ("response_format", "logprobs", "n")
+    assert ask.missing(by_server=False, forms=False) == ask.undone
+    assert ask.missing(by_server=False, forms=True) == ("n",)
+    assert ask.missing(by_server=True, forms=True) == ("n",)
     plain = only(write({**CHAT, "n": 1, "response_format": {"type": "text"}, "logprobs": False}))
     assert plain.undone == ()
+
+
+@pytest.mark.parametrize(
+    ("asked", "form", "logprobs"),
+    [
+        ({"response_format": {"type": "json_object"}}, Form(schema='{"type":"object"}'), None),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"enum": [1]}}}},
+         Form(schema='{"enum":[1]}'), None),
+        ({"response_format": {"type": "text"}, "logprobs": False}, None, None),
+        ({"response_format": {"type": "grammar", "grammar": "x"}, "logprobs": "yes"}, None, None),
+        ({"response_format": {"type": "json_schema", "json_schema": "no"}}, None, None),
+        ({"logprobs": True}, None, 0),
+        ({"logprobs": True, "top_logprobs": 4}, None, 4),
+        ({"logprobs": 2}, None, 2),
+    ],
+)  # fmt: skip
+def test_a_form_and_logprobs_are_carried(
+    write: Write, tokenizer: str, asked: dict[str, Any], form: Form | None, logprobs: int | None
+) -> None:
+    made = generator(write({**CHAT, **asked}), tokenizer)
+    (request,) = served(made)
+    assert (request.carried.form, request.carried.logprobs) == (form, logprobs)
+    undone = [name for name, _ in made.counts.undone]
+    assert ("response_format" in undone) is (
+        form is None and asked.get("response_format", {}).get("type") not in (None, "text")
+    )
+
+
+def test_a_load_that_asks_for_more_wins(write: Write, tokenizer: str) -> None:
+    file = write({**CHAT, "logprobs": True, "response_format": {"type": "json_object"}})
+    load = from_texts(Workload(ClosedLoop(1), requests=file), {"answers": "logprobs=5"})
+    made = Generator(load, VOCABULARY, tokenizer, patient=True)
+    made.resume(0.0)
+    (request,) = made.due(0.0, 0, LONG)
+    assert request.carried.logprobs == 5
+    assert request.carried.form is not None
 
 
 def test_a_prompt_is_text_or_token_ids(write: Write) -> None:

@@ -50,6 +50,7 @@ class Driven:
 
     def __init__(self, servers: Servers, load: Workload = LOAD) -> None:
         self.recorder = Recorder()
+        self.servers = servers
         (address,) = servers.addresses
         self.host = Host(
             lambda: ServedEngine(address, Access()), self.recorder, load, time.monotonic

@@ -88,6 +88,20 @@ def test_answers_end_where_the_model_ends_them(chats: Served, tmp_path: Path) ->
     assert 2 < len(short) < 50
 
 
+# vLLM 0.32 with xgrammar 0.2.
+@pytest.mark.filterwarnings("ignore:max_rollback_tokens is deprecated:DeprecationWarning")
+def test_a_recorded_form_is_the_answers(chats: Served, tmp_path: Path) -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": ["yes"]}}}
+    bad = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "nothing"}}}
+    lines = [chat("x", max_tokens=40, response_format=schema, logprobs=True)] * 8
+    lines.append(chat("x", max_tokens=40, response_format=bad))
+    serve(chats, tmp_path / "a.jsonl", lines)
+    lengths = Counter((sample.outcome, sample.output_tokens) for sample in chats.ended)
+    # `"yes"` is five bytes, and the end of the answer; no engine can follow the last one.
+    assert lengths == {(Outcome.FINISHED, 6): 8, (Outcome.REJECTED, 0): 1}
+    assert chats.recorder.requests.undone == ()
+
+
 def test_lengths_are_forced_when_they_are_asked_for(chats: Served, tmp_path: Path) -> None:
     lines = [chat("x", max_tokens=120, stop=["a", "e"], output_tokens=i) for i in range(20, 40)]
     assert serve(chats, tmp_path / "a.jsonl", lines, force_lengths=True) == sum(range(20, 40))

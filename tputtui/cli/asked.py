@@ -221,7 +221,7 @@ def _load(
 
     from tputtui.errors import UsageError
     from tputtui.load.sections import from_texts
-    from tputtui.profile import tokenizer_of
+    from tputtui.profile import may_render, tokenizer_of
 
     typed = {field: above[name] for name, field in _LOAD_FIELDS.items() if name in above}
     load = from_texts(base, typed)
@@ -234,7 +234,7 @@ def _load(
         # This imports numpy, for which the first frame must not wait.
         from tputtui.load.source import check_files
 
-        check_files(load, tokenizer_of(engine))
+        check_files(load, tokenizer_of(engine), by_server=may_render(engine))
     if load.carries:
         from tputtui.engine.carrying import check_carried
         from tputtui.load.carrier import check_schema

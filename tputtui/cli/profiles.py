@@ -216,11 +216,12 @@ def _check_engine(profile: Profile, source: str) -> None:
     from tputtui.engine.serve_flags import gone, parted, server_arguments
     from tputtui.errors import ProfileError, nearest
     from tputtui.load.source import check_files
-    from tputtui.profile import tokenizer_of
+    from tputtui.profile import may_render, tokenizer_of
     from tputtui.profile.spelling import flag_of
 
     models.resolve(profile.engine)
-    check_files(profile.load, tokenizer_of(profile.engine))
+    by_server = may_render(profile.engine)
+    check_files(profile.load, tokenizer_of(profile.engine), by_server=by_server)
     known = flags.known_flags()
     own, _ = parted(expanded(profile.engine.args))
     for key in flags.unknown(own):

@@ -56,8 +56,16 @@ class Dispatch:
         """A generator of `load` for this engine, held at request 0."""
         # Virtual time would leap over what another thread renders.
         patient = isinstance(self._clock, VirtualTime)
-        exact = facts.vocab_exact
-        return Generator(load, facts.vocab_size, tokenizer, patient=patient, vocab_exact=exact)
+        return Generator(
+            load,
+            facts.vocab_size,
+            tokenizer,
+            patient=patient,
+            vocab_exact=facts.vocab_exact,
+            takes_ids=facts.takes_ids,
+            renders=facts.renders,
+            forms=facts.tokenizes and not facts.simulated,
+        )
 
     def send(self, engine: Engine, generator: Generator, max_model_len: int) -> bool:
         """Send the requests that are due; return whether the engine refused one."""

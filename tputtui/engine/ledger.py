@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tputtui.engine.protocol import Counts, Ended
 from tputtui.load.carrier import Label
@@ -19,8 +19,9 @@ from tputtui.measure.samples import Accounting, Outcome, RequestSample
 
 __all__ = ["Ledger"]
 
-_NATURAL = ("stop", "repetition")
-"""Reasons of vLLM's with which the model itself ends an answer."""
+_NATURAL = ("stop", "repetition", "tool_calls", "function_call", "eos_token", "stop_sequence",
+            "content_filter")  # fmt: skip
+"""Reasons of vLLM's and other servers' with which the model itself ends an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Ledger:
         self._issued = 0
         self._clamped = 0
         self._label_of: dict[Label, int] = {}
+        self._reasoned = 0
+        self._answer_s = 0.0
 
     def holds(self, number: int) -> bool:
         """Whether a request is in flight."""
@@ -102,6 +105,9 @@ class Ledger:
             whole = ended.output_tokens >= request.wanted_tokens or ended.stop in _NATURAL
             outcome = Outcome.FINISHED if whole else Outcome.CUT
         self._ended[outcome] += 1
+        if outcome is Outcome.FINISHED and not math.isnan(ended.answer_s):
+            self._reasoned += 1
+            self._answer_s += ended.answer_s - request.due_s
         if outcome is Outcome.FINISHED and ended.stop:
             self._stops[ended.stop] += 1
             self._recorder.stops = tuple(sorted(self._stops.items()))
@@ -114,7 +120,7 @@ class Ledger:
                 scheduled_s=ended.scheduled_s,
                 first_token_s=ended.first_token_s,
                 end_s=ended.end_s,
-                prompt_tokens=request.prompt_tokens,
+                prompt_tokens=ended.prompt_tokens or request.prompt_tokens,
                 output_tokens=ended.output_tokens,
                 wanted_tokens=request.wanted_tokens,
                 cached_tokens=ended.cached_tokens,
@@ -152,6 +158,8 @@ class Ledger:
         recorder.kv_blocks, recorder.others = counts.kv_blocks, counts.others
         recorder.engines = counts.engines
         recorder.requests = self.read
+        if self.read is not None and self._reasoned:
+            recorder.requests = replace(self.read, reasoned=self._reasoned, answer_s=self._answer_s)
         recorder.oldest_due_s = self.oldest_due_s
         theirs = counts.unbooked > 0
         recorder.oldest_in_flight_s = counts.oldest_s if theirs else self.oldest_in_flight_s

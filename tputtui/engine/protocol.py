@@ -84,12 +84,21 @@ class EngineFacts:
     """Whether `vocab_size` is all of the model's ids; of a server only some are sure."""
     tokenizes: bool = True
     """Whether the engine has a tokenizer; without one there is no text, and no stop string."""
+    takes_ids: bool = True
+    """Whether prompts go to it as token ids; else as text of only about the wanted length."""
+    renders: bool = False
+    """Whether it makes prompts of messages itself: a server with a chat route."""
     arguments: tuple[Argument, ...] = ()
     """All arguments that a boot accepts; empty if not known."""
     revision: str = ""
     """Revision of the model on its hub; empty if not known."""
     config_sha256: str = ""
     """Hash of the model's configuration; empty if not known."""
+
+    @property
+    def notice(self) -> str:
+        """What stands beside the lengths of synthetic requests; empty where they are exact."""
+        return "" if self.takes_ids else "prompts are text: lengths are approximate"
 
     def kv_tokens_in(self, blocks: int) -> int:
         """How many tokens `blocks` blocks hold."""
@@ -141,6 +150,10 @@ class Ended(NamedTuple):
     """How it ended, if the engine knows; None if it follows from the length."""
     stop: str = ""
     """Why the model stopped ("stop", "length", …), if the engine says."""
+    prompt_tokens: int | None = None
+    """Where the engine made the prompt from text: how many tokens it has."""
+    answer_s: float = math.nan
+    """When the answer began, of a request that reasoned before; else NaN."""
 
 
 class Counts(NamedTuple):

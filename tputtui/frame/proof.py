@@ -206,7 +206,7 @@ def _limits(knobs: Knobs) -> dict[str, int | bool | str]:
 def _machine(frame: Frame, facts: EngineFacts) -> Machine:
     hardware = frame.hardware
     return Machine(
-        device=facts.device,
+        device=f"{facts.device} ({facts.notice})" if facts.notice else facts.device,
         simulated=facts.simulated,
         gpus=[gpu.name for gpu in hardware.gpus if gpu.visible] if hardware else [],
         driver=(hardware.driver or "") if hardware else "",

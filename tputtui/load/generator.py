@@ -18,7 +18,7 @@ from tputtui.load.prompts import Piece, Prompt, TokenSource
 from tputtui.load.request import RequestSpec
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.requests.file import RequestFile
-from tputtui.load.requests.rendered import Rendered
+from tputtui.load.requests.rendered import Rendered, RenderedPrompt
 from tputtui.load.requests.source import RealRequests
 from tputtui.load.source import Drawn, Replayed, RequestDraft
 from tputtui.load.timing import ClosedTiming, OpenTiming, RecordedTiming, Timing, Wanted, timing_of
@@ -34,6 +34,9 @@ class Generator:
     tokenizer: of the model, for traces of text; a path or hub id.
     patient: wait for real prompts to be rendered; for virtual time, which would leap over it.
     vocab_exact: whether `vocab_size` covers all ids of the model.
+    takes_ids, renders: whether the engine takes prompts of token ids, and whether it makes prompts
+    of messages itself. It does that where no tokenizer is named to make them here.
+    forms: whether its answers can have a form, and log-probabilities.
     A file that cannot be opened or read ends the load: `exhausted`, with a `failure`.
     """
 
@@ -45,8 +48,12 @@ class Generator:
         *,
         patient: bool = False,
         vocab_exact: bool = True,
+        takes_ids: bool = True,
+        renders: bool = False,
+        forms: bool = True,
     ) -> None:
         self.workload = workload
+        self._takes_ids, self._renders, self._forms = takes_ids, renders, forms
         self._patient, self._vocab_exact = patient, vocab_exact
         self._real: RealRequests | None = None
         self._vocab_size = vocab_size
@@ -86,7 +93,15 @@ class Generator:
     def _opened(self, file: RequestFile) -> RealRequests:
         # Where only some ids are known, the tokenizer is trusted to be the model's.
         ids = self._vocab_size if self._vocab_exact else 1 << 31
-        return RealRequests(file, self._tokenizer, ids, patient=self._patient)
+        here = self._takes_ids and (file.tokenizer or self._tokenizer)
+        return RealRequests(
+            file,
+            self._tokenizer,
+            ids,
+            patient=self._patient,
+            by_server=self._renders and not here,
+            forms=self._forms,
+        )
 
     def close(self) -> None:
         """End what reads real requests ahead."""
@@ -324,7 +339,9 @@ class Generator:
         self, real: RealRequests, due_s: float, draft: Rendered, max_model_len: int
     ) -> RequestSpec:
         number, self._number = self._number, self._number + 1
-        room = max_model_len - draft.prompt.length
+        room = max_model_len
+        if isinstance(draft.prompt, RenderedPrompt):
+            room -= draft.prompt.length
         wanted = draft.output_tokens or room
         output = min(wanted, room)
         real.sent(number, draft, output < wanted)
@@ -336,7 +353,7 @@ class Generator:
             output < wanted,
             draft.turn,
             draft.serving,
-            self._carrier.carried(self.workload, number),
+            draft.carrying(self._carrier.carried(self.workload, number)),
         )
 
     def _start_timing(self, now_s: float) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tputtui.load.carrier import PLAIN, Carried
 from tputtui.load.prompts import Prompt
 from tputtui.load.requests.rendered import RenderedPrompt, Serving
+from tputtui.load.requests.unrendered import UnrenderedPrompt
 
 __all__ = ["RequestSpec"]
 
@@ -20,7 +21,7 @@ class RequestSpec(NamedTuple):
     number: int
     due_s: float
     """When the arrival process wanted it sent, in s on the engine's clock."""
-    prompt: Prompt | RenderedPrompt
+    prompt: Prompt | RenderedPrompt | UnrenderedPrompt
     """Its token ids are made only when they are read."""
     output_tokens: int
     """Exactly how many tokens to generate; at most so many where it may end by itself."""
@@ -35,7 +36,7 @@ class RequestSpec(NamedTuple):
 
     @property
     def prompt_tokens(self) -> int:
-        """Tokens in the prompt."""
+        """Tokens in the prompt; about so many where a server makes it."""
         return self.prompt.length
 
     def token_ids(self) -> NDArray[int64]:

@@ -147,12 +147,15 @@ def check_trace(workload: Workload, tokenizer: str) -> None:
     trace.close()
 
 
-def check_files(workload: Workload, tokenizer: str) -> None:
-    """Check the beginning of the workload's trace or file of requests. Raises UsageError."""
+def check_files(workload: Workload, tokenizer: str, *, by_server: bool = False) -> None:
+    """Check the beginning of the workload's trace or file of requests. Raises UsageError.
+
+    by_server: whether it may be a server that makes the prompts.
+    """
     check_trace(workload, tokenizer)
     if workload.requests is not None:
         recorded = isinstance(workload.arrivals, Recorded)
-        check_requests(workload.requests, tokenizer, recorded)
+        check_requests(workload.requests, tokenizer, recorded, by_server=by_server)
 
 
 def untimed(file: TraceFile) -> UsageError:

@@ -11,10 +11,11 @@ from tputtui.profile.spec import (
     EngineValue,
     Profile,
     Scalar,
+    may_render,
     tokenizer_of,
 )
 
 __all__ = [
     "DEFAULT_WORKLOAD", "EngineSpec", "EngineValue", "Profile", "Scalar", "beside", "dump", "find",
-    "load", "parse", "read", "save", "shipped", "tokenizer_of", "user_dir", "users",
+    "load", "may_render", "parse", "read", "save", "shipped", "tokenizer_of", "user_dir", "users",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.profile.evidence import Evidence
 
 __all__ = ["DEFAULT_WORKLOAD", "EngineSpec", "EngineValue", "Profile", "Scalar", "class_goals",
-           "tokenizer_of"]  # fmt: skip
+           "may_render", "tokenizer_of"]  # fmt: skip
 
 Scalar = bool | int | float | str
 EngineValue = Scalar | None | list[Scalar] | dict[str, Any]
@@ -36,6 +36,11 @@ def tokenizer_of(spec: EngineSpec) -> str:
     if isinstance(named, str) and named:
         return named
     return "" if spec.model.startswith(("shape:", "server:")) else spec.model
+
+
+def may_render(spec: EngineSpec) -> bool:
+    """Whether it may make prompts of messages itself: a server with a chat route does."""
+    return spec.model.startswith("server:")
 
 
 DEFAULT_WORKLOAD = Workload(

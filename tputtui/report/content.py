@@ -191,6 +191,7 @@ def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
         ("model", frame.profile.engine.model),
         ("engine", f"vLLM {versions.get('vllm', '?')}, torch {versions.get('torch', '?')}"),
         *([("simulated", facts.simulated)] if facts and facts.simulated else []),
+        *([("lengths", facts.notice)] if facts and facts.notice else []),
         ("device", f"{gpus or (facts.device if facts else '?')}"
          + (f", driver {hardware.driver}" if hardware and hardware.driver else "")),
         ("load", f"{describe_arrivals(load.arrivals)} · {describe(load)} (seed {load.seed})"),

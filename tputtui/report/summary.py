@@ -24,6 +24,7 @@ def summary(
     lines = [
         f"tputtui ran {frame.profile.engine.model}{vllm} for {took}",
         *([f"  {facts.simulated}"] if facts and facts.simulated else []),
+        *([f"  {facts.notice}"] if facts and facts.notice else []),
         f"  requests  {account.issued:,} issued, {account.finished:,} finished, "
         f"{unfinished:,} left unfinished, {bad:,} cut or failed"
         + (f", {account.cancelled:,} cancelled" if account.cancelled else ""),

@@ -14,7 +14,7 @@ from tputtui.load.source import check_files
 from tputtui.load.workload import Workload
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import above
-from tputtui.profile import EngineValue, tokenizer_of
+from tputtui.profile import EngineValue, may_render, tokenizer_of
 from tputtui.session.changing import Changing
 from tputtui.session.experimenting import ExperimentSteering
 from tputtui.session.helm import Helm
@@ -85,7 +85,8 @@ class LoadSteering:
             return False
         new_file = (workload.trace, workload.requests) != (old.trace, old.requests)
         if new_file or workload.arrivals != old.arrivals:
-            check_files(workload, tokenizer_of(self._helm.engine))
+            engine = self._helm.engine
+            check_files(workload, tokenizer_of(engine), by_server=may_render(engine))
         check_schema(workload)
         check_carried(workload, self._helm.engine)
         if self._helm.asked is not None and self._helm.status.state in SERVING:

@@ -10,8 +10,8 @@ from tputtui.load.carrier import PLAIN, Carried
 __all__ = ["asked"]
 
 
-def asked(carried: Carried) -> dict[str, Any]:
-    """Fields of `/v1/completions`; the adapter is the model's name, and so is not here.
+def asked(carried: Carried, *, chat: bool = False) -> dict[str, Any]:
+    """Fields of `/v1/completions`, or of a chat; the adapter is the model's name, and not here.
 
     A schema is `response_format` of OpenAI's API, a regular expression `structured_outputs` of
     vLLM's. A server that knows none of it refuses the request, or ignores the field.
@@ -22,7 +22,10 @@ def asked(carried: Carried) -> dict[str, Any]:
     if carried.priority is not None:
         fields["priority"] = carried.priority
     if carried.logprobs is not None:
-        fields["logprobs"] = carried.logprobs
+        if chat:
+            fields |= {"logprobs": True, "top_logprobs": carried.logprobs}
+        else:
+            fields["logprobs"] = carried.logprobs
     if carried.form is not None:
         fields["ignore_eos"] = False
         if carried.form.regex:

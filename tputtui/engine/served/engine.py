@@ -12,9 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
-
-import msgspec
 
 from tputtui.attach.about import About
 from tputtui.attach.access import Access
@@ -24,16 +21,16 @@ from tputtui.attach.poller import Poller
 from tputtui.attach.reading import Reading
 from tputtui.attach.span import ScrapeSpan
 from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, StepReport
-from tputtui.engine.served.asked import asked
+from tputtui.engine.served.bodies import sent_for
 from tputtui.engine.served.inside import Inside
 from tputtui.engine.served.link import Link
+from tputtui.engine.served.routes import Routes
 from tputtui.engine.served.seen import SeenSteps
 from tputtui.engine.target import check_arguments
 from tputtui.engine.wire import Offer
 from tputtui.errors import EngineError, KnobError, UsageError
 from tputtui.knobs import KNOBS, UNTOLD, Knobs
 from tputtui.load.request import RequestSpec
-from tputtui.load.requests.rendered import Serving
 from tputtui.measure.samples import StepSample
 from tputtui.profile import EngineSpec
 
@@ -86,6 +83,7 @@ class ServedEngine:
         self._span = ScrapeSpan(0.0)
         """The two newest scrapes."""
         self._model = ""
+        self._routes = Routes()
         self._knobs = _UNKNOWN_LIMITS
         self._kv_blocks = self._spared = 0
         self._kv_frac = math.nan
@@ -111,27 +109,19 @@ class ServedEngine:
                 f"{self._address.name} does not say which model it serves.",
                 "Its /v1/models should.",
             )
-        report(State.LOADING, "finding which tokens it takes")
-        vocabulary = self._link.vocabulary(self._model)
+        if not self._everybodys:
+            report(State.LOADING, "finding which requests it takes")
+            self._routes = self._link.routes(self._model)
         self._stepped_s = self._clock()
-        facts = self._facts(reading, vocabulary, self._stepped_s - began_s)
+        facts = self._facts(reading, self._stepped_s - began_s)
         report(State.LOADING, "asking for the plugin inside it")
         about = self._inside.find() or self._find_behind()
         return facts if about is None else self._with_plugin(facts, about)
 
     def submit(self, request: RequestSpec) -> None:
-        """Send one request."""
-        body: dict[str, Any] = {
-            "model": request.carried.label.adapter or self._model,
-            "prompt": request.ids(),
-            "max_tokens": request.output_tokens,
-            **_served_as(request.serving),
-            "stream": True,
-            "stream_options": {"include_usage": True, "continuous_usage_stats": True},
-            "return_token_ids": True,
-            **asked(request.carried),
-        }
-        self._link.send(request.number, request.prompt_tokens, msgspec.json.encode(body))
+        """Send one request. Raises ValueError for one that the server cannot take."""
+        sent = sent_for(request, self._model, self._routes)
+        self._link.send(request.number, request.prompt_tokens, sent)
 
     def step(self) -> StepReport:
         """Collect the tokens of the last milliseconds. Raises EngineError if the server is gone."""
@@ -141,7 +131,11 @@ class ServedEngine:
         tick, running, waiting = self._link.take()
         # The server did not compute the prompt tokens that were in its cache.
         self._spared += cached
-        spared = min(self._spared, tick.prompt_tokens)
+        prompt_tokens = tick.prompt_tokens
+        if prompt_tokens < 0:
+            # The server has counted fewer than were estimated.
+            self._spared, prompt_tokens = self._spared - prompt_tokens, 0
+        spared = min(self._spared, prompt_tokens)
         self._spared -= spared
         now_s = self._clock()
         over = not running and not waiting
@@ -163,7 +157,7 @@ class ServedEngine:
             duration_s=duration_s,
             running=running,
             waiting=waiting,
-            prefill_tokens=tick.prompt_tokens - spared,
+            prefill_tokens=prompt_tokens - spared,
             decode_tokens=max(0, tick.tokens - len(tick.first)),
             generated_tokens=tick.tokens,
             cached_tokens=cached,
@@ -273,7 +267,7 @@ class ServedEngine:
         self._span.add(at_s, reading)
         self._kv_frac = self._span.total().kv_frac
 
-    def _facts(self, reading: Reading, vocabulary: int, boot_s: float) -> EngineFacts:
+    def _facts(self, reading: Reading, boot_s: float) -> EngineFacts:
         limits, live = self._about.limits, self._about.live
         blocks = reading.configured("num_gpu_blocks") or 0
         size = reading.configured("block_size") or 1
@@ -302,7 +296,7 @@ class ServedEngine:
             booted=self._knobs,
             kv_tokens=reading.configured("kv_cache_size_tokens") or blocks * size,
             block_size=size,
-            vocab_size=vocabulary,
+            vocab_size=self._routes.vocabulary,
             boot_s=boot_s,
             versions={kind.lower(): version} if version else {},
             fixed=fixed,
@@ -311,6 +305,8 @@ class ServedEngine:
             stepped=False,
             served=True,
             kind=kind,
+            takes_ids=self._routes.ids,
+            renders=self._routes.chat,
         )
 
     def _with_plugin(self, facts: EngineFacts, about: Offer) -> EngineFacts:
@@ -363,13 +359,3 @@ class ServedEngine:
         pooled, self._pooled_s = list(self._gaps.items()), now_s
         self._gaps.clear()
         return pooled
-
-
-def _served_as(serving: Serving | None) -> dict[str, Any]:
-    """The fields of a request that say how its tokens are chosen, and where it ends."""
-    if serving is None:
-        return {"ignore_eos": True}
-    if serving.natural:
-        return dict(serving.sampling)
-    kept = {k: v for k, v in serving.sampling.items() if k not in ("stop", "stop_token_ids")}
-    return {**kept, "ignore_eos": True}

@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import aiohttp
-import msgspec
 
 from tputtui.attach.access import Access
 from tputtui.attach.address import Address
 from tputtui.attach.poller import LET_GO_S, connector_to, why_of
 from tputtui.engine.protocol import Ended
+from tputtui.engine.served.bodies import Sent
+from tputtui.engine.served.routes import Routes, find_routes
 from tputtui.engine.served.sse import Chunk, Refused, stream
 from tputtui.engine.wire import OURS
 from tputtui.errors import EngineError
@@ -36,18 +37,6 @@ T = TypeVar("T")
 
 _ANSWER_S = 10.0
 _REFUSED_WAIT_S = 0.5
-_COMPLETIONS = "/v1/completions"
-_SURE = 256
-"""Every vocabulary has at least so many tokens: one for each byte."""
-_TEXT = "The quick brown fox; déjà vu, Ωμέγα, Привет, 漢字かな交じり文, 한국어 🙂🚀 {}()=>[]"
-"""A text in many scripts: rare tokens have high ids."""
-
-
-class _Tokens(msgspec.Struct):
-    tokens: list[int]
-
-
-_read_tokens = msgspec.json.Decoder(_Tokens).decode
 
 
 @dataclass(slots=True)
@@ -71,6 +60,8 @@ class _InFlight:
 
     number: int
     prompt_tokens: int
+    """As the server counts them, once it has told, where it makes the prompt."""
+    sent: Sent
     task: asyncio.Task[None] | None = None
     """Sends it and reads its stream; None before it begins."""
     first_s: float = math.nan
@@ -85,6 +76,10 @@ class _InFlight:
     """Output token ids; empty if the server gives none."""
     stop: str = ""
     """Why it ended, as the server says; empty before."""
+    reasoned: bool = False
+    """Whether it began with reasoning."""
+    answer_s: float = math.nan
+    """When the first token came that is no reasoning; NaN before."""
     ended: bool = False
 
     @property
@@ -92,8 +87,11 @@ class _InFlight:
         return not self.ended and not math.isnan(self.first_s)
 
     def end(self, end_s: float, outcome: Outcome | None = None) -> Ended:
+        answer_s = self.answer_s if self.reasoned else math.nan
+        prompt_tokens = self.prompt_tokens if self.sent.counted else None
+        ids = tuple(self.token_ids)
         return Ended(self.number, end_s, self.tokens, math.nan, self.first_s, self.cached, 0,
-                     tuple(self.token_ids), outcome, self.stop)  # fmt: skip
+                     ids, outcome, self.stop, prompt_tokens, answer_s)  # fmt: skip
 
 
 class Link:
@@ -137,13 +135,13 @@ class Link:
         if not thread.is_alive():
             loop.close()
 
-    def vocabulary(self, model: str) -> int:
-        """A number of token ids that the model surely has: one past the highest of a test text.
+    def routes(self, model: str) -> Routes:
+        """What the server takes; its vocabulary is one past the highest id of a test text.
 
         Higher ids are never sent: a server without a tokenizer checks no ids, and an id that the
-        model does not have kills it. Raises EngineError if the server accepts no ids at all.
+        model does not have kills it. Raises EngineError if no route can be used.
         """
-        return self.wait_for(self._vocabulary(model), 2 * _ANSWER_S)
+        return self.wait_for(self._routes(model), 3 * _ANSWER_S)
 
     def ask(
         self,
@@ -164,13 +162,13 @@ class Link:
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(what, self._loop)
 
-    def send(self, number: int, prompt_tokens: int, body: bytes) -> None:
+    def send(self, number: int, prompt_tokens: int, sent: Sent) -> None:
         """Send one request; its tokens appear in later ticks."""
-        made = _InFlight(number, prompt_tokens)
+        made = _InFlight(number, prompt_tokens, sent)
         with self._lock:
             self._in_flight[number] = made
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._begin, made, body)
+        self._loop.call_soon_threadsafe(self._begin, made)
 
     def hang_up(self, numbers: Iterable[int]) -> list[Ended]:
         """End requests by closing their connections; a server that notices this aborts them."""
@@ -232,25 +230,14 @@ class Link:
             await self._session.close()
         await asyncio.sleep(LET_GO_S)
 
-    async def _vocabulary(self, model: str) -> int:
-        status, text = await self.answer(
-            "POST", "/tokenize", {"model": model, "prompt": _TEXT}, most=None
-        )
-        size = _SURE
-        if status == 200:
-            with contextlib.suppress(msgspec.DecodeError, msgspec.ValidationError):
-                size = max([size, *(number + 1 for number in _read_tokens(text).tokens)])
-        body = {"model": model, "prompt": [_SURE - 1], "max_tokens": 1, "stream": True}
+    async def _routes(self, model: str) -> Routes:
         assert self._session is not None
-        try:
-            async for _ in stream(self._session, self._url, msgspec.json.encode(body)):
-                pass
-        except Refused as refusal:
-            raise EngineError(
-                f"{self._address.name} takes no prompt of token ids: {refusal}.",
-                "vLLM and SGLang do, at /v1/completions.",
-            ) from None
-        return size
+
+        async def whole(method: str, route: str, values: object) -> tuple[int, str]:
+            return await self.answer(method, route, values, most=None)
+
+        url, name = self._address.url, self._address.name
+        return await find_routes(self._session, url, name, model, whole)
 
     async def answer(
         self,
@@ -282,21 +269,18 @@ class Link:
             async for line in answer.content:
                 yield line
 
-    @property
-    def _url(self) -> str:
-        return f"{self._address.url}{_COMPLETIONS}"
-
-    def _begin(self, request: _InFlight, body: bytes) -> None:
+    def _begin(self, request: _InFlight) -> None:
         if not request.ended:
-            request.task = asyncio.ensure_future(self._serve(request, body))
+            request.task = asyncio.ensure_future(self._serve(request))
 
-    async def _serve(self, request: _InFlight, body: bytes) -> None:
+    async def _serve(self, request: _InFlight) -> None:
         assert self._session is not None
+        url, body = f"{self._address.url}{request.sent.route}", request.sent.body
         outcome: Outcome | None = None
         for attempt in range(2):
             try:
                 name = f"{OURS}{self._run}-{request.number}"
-                async for chunk in stream(self._session, self._url, body, name):
+                async for chunk in stream(self._session, url, body, name):
                     self._took(request, chunk)
                 break
             except aiohttp.ClientConnectorError as error:
@@ -325,6 +309,17 @@ class Link:
             request.cached = chunk.cached or request.cached
             request.token_ids += chunk.token_ids
             request.stop = chunk.stop or request.stop
+            if request.sent.answer is not None and chunk.text:
+                request.sent.answer.append(chunk.text)
+            if request.sent.counted and chunk.prompt:
+                if request.streams:
+                    self._tick.prompt_tokens += chunk.prompt - request.prompt_tokens
+                request.prompt_tokens = chunk.prompt
+            if chunk.content:
+                # Before the answer, not after it: some models reason between two tools.
+                request.reasoned |= chunk.reasons and math.isnan(request.answer_s)
+                if not chunk.reasons and math.isnan(request.answer_s):
+                    request.answer_s = now_s
             new = counted - request.tokens
             # The final count also corrects tokens that the chunks did not report.
             if chunk.done or new > 0:
@@ -347,6 +342,8 @@ class Link:
                 return
             self._streaming -= request.streams
             request.ended = True
+            if outcome is None and request.sent.open_ended and request.stop:
+                outcome = Outcome.FINISHED
             last_s = request.last_s if not math.isnan(request.last_s) else self._clock()
             self._tick.ended.append(request.end(last_s, outcome))
 

@@ -1,8 +1,8 @@
 """Streams one request to an OpenAI-compatible server and reads its chunks. Asyncio.
 
 The server counts the tokens: in every chunk if it knows `continuous_usage_stats`, else in the last
-one. A chunk is not a token. The first chunk with content brings the first token; a chunk that is
-empty or only names a role brings none.
+one. A chunk is not a token. The first chunk with content (text, reasoning, or a part of a tool
+call) brings the first token; a chunk that is empty or only names a role brings none.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class Chunk(NamedTuple):
     content: whether it holds any output. tokens: output tokens so far as the server counts them;
     None if not reported. cached: prompt tokens that were in its cache; None if not reported.
     token_ids: of this event; empty if not reported. done: whether this event is the last.
-    stop: why the answer ended, in the event that says so; else empty.
+    stop: why the answer ended, in the event that says so; else empty. prompt: prompt tokens as the
+    server counts them; None if not reported. reasons: whether the output is reasoning and no
+    answer. text: of the answer.
     """
 
     content: bool
@@ -39,6 +41,9 @@ class Chunk(NamedTuple):
     token_ids: tuple[int, ...] = ()
     done: bool = False
     stop: str = ""
+    prompt: int | None = None
+    reasons: bool = False
+    text: str = ""
 
 
 class _Details(msgspec.Struct):
@@ -47,12 +52,16 @@ class _Details(msgspec.Struct):
 
 class _Usage(msgspec.Struct):
     completion_tokens: int = 0
+    prompt_tokens: int | None = None
     prompt_tokens_details: _Details | None = None
 
 
 class _Delta(msgspec.Struct):
     content: str | None = None
+    reasoning: str | None = None
     reasoning_content: str | None = None
+    """What older servers call `reasoning`."""
+    tool_calls: Any = None
 
 
 class _Choice(msgspec.Struct):
@@ -68,6 +77,7 @@ class _Event(msgspec.Struct):
     error: Any = None
 
 
+_NOTHING = _Delta()
 _decode = msgspec.json.Decoder(_Event).decode
 
 
@@ -121,12 +131,23 @@ def _chunk(data: bytes) -> Chunk:
     tokens = usage.completion_tokens if usage else None
     details = usage.prompt_tokens_details if usage else None
     cached = details.cached_tokens if details else None
+    prompt = usage.prompt_tokens if usage else None
     if choice is None:
-        return Chunk(False, tokens, cached, done=tokens is not None)
+        return Chunk(False, tokens, cached, done=tokens is not None, prompt=prompt)
     ids = tuple(choice.token_ids or ())
-    delta = choice.delta
-    text = choice.text or (delta and (delta.content or delta.reasoning_content))
-    return Chunk(bool(text or ids), tokens, cached, ids, stop=choice.finish_reason or "")
+    delta = choice.delta or _NOTHING
+    text = choice.text or delta.content or ""
+    reasoning = delta.reasoning or delta.reasoning_content
+    return Chunk(
+        content=bool(text or reasoning or delta.tool_calls or ids),
+        tokens=tokens,
+        cached=cached,
+        token_ids=ids,
+        stop=choice.finish_reason or "",
+        prompt=prompt,
+        reasons=bool(reasoning) and not (text or delta.tool_calls),
+        text=text,
+    )
 
 
 def _refuses(status: int) -> bool:

@@ -7,7 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["Ask", "BadLineError", "Turn", "recorded_sampling", "whole"]
+from tputtui.load.carrier import Form
+
+__all__ = ["Ask", "BadLineError", "Turn", "chat_asks", "recorded_sampling",
+           "whole"]  # fmt: skip
 
 Message = dict[str, Any]
 
@@ -18,7 +21,10 @@ _SAMPLING = {
 }  # fmt: skip
 """Names of sampling parameters that OpenAI's API and vLLM share, and what they are."""
 _UNDONE = ("response_format", "logit_bias", "logprobs", "top_logprobs", "n", "best_of")
-"""What a request may ask for and is not carried; it is served without, and counted."""
+"""What not every engine can be asked for: without that it is served without, and counted."""
+_CHAT = ("response_format", "logit_bias", "logprobs", "top_logprobs", "tool_choice",
+         "parallel_tool_calls", "reasoning_effort")  # fmt: skip
+"""What a server's own chat route is asked for as it was recorded."""
 
 
 class BadLineError(ValueError):
@@ -53,7 +59,25 @@ class Ask:
     at_s: float = math.nan
     """When it was sent, in s since any moment; NaN where that is not recorded."""
     undone: tuple[str, ...] = ()
-    """What it asks for and is served without."""
+    """What it asks for that not every engine does."""
+    asks: Mapping[str, Any] | None = None
+    """What it asks for as it was recorded, for a server that makes the prompt itself."""
+
+    form: Form | None = None
+    """What its answer must look like, for an engine that takes token ids."""
+    logprobs: int | None = None
+    """Log-probabilities of so many tokens at each position, for the same; None for none."""
+
+    def missing(self, *, by_server: bool, forms: bool) -> tuple[str, ...]:
+        """What it is served without.
+
+        by_server: a server makes the prompt. forms: the engine can do more than plain text.
+        """
+        done = set(self.asks or ()) if by_server else set()
+        if forms and not (by_server and self.asks):
+            done |= {"response_format"} if self.form else set()
+            done |= {"logprobs", "top_logprobs"} if self.logprobs is not None else set()
+        return tuple(name for name in self.undone if name not in done)
 
 
 def recorded_sampling(body: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -80,6 +104,11 @@ def recorded_sampling(body: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[st
         found["stop_token_ids"] = ids
     undone = tuple(name for name in _UNDONE if _asks(name, body.get(name)))
     return found, undone
+
+
+def chat_asks(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a chat asks for beside its messages, as it was recorded."""
+    return {name: value for name in _CHAT if (value := body.get(name)) is not None}
 
 
 def whole(body: Mapping[str, Any], names: Iterable[str], least: int = 1) -> int | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from tputtui.load.requests.ask import Ask, BadLineError, Message, Turn, recorded_sampling, whole
@@ -36,7 +37,7 @@ def custom(line: Mapping[str, Any]) -> Ask:
     if not isinstance(ask.prompt, str):
         return ask
     turn = ask.turns[0]._replace(messages=({"role": "user", "content": ask.prompt},))
-    return Ask((turn,), sampling=ask.sampling, undone=ask.undone)
+    return replace(ask, turns=(turn,), prompt=None)
 
 
 def guidellm(line: Mapping[str, Any]) -> Ask:

@@ -11,7 +11,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tputtui.load.requests.ask import Ask, BadLineError, Message, Turn, recorded_sampling, whole
+from tputtui.load.requests.ask import (
+    Ask,
+    BadLineError,
+    Message,
+    Turn,
+    chat_asks,
+    recorded_sampling,
+    whole,
+)
+from tputtui.load.requests.wants import form_of, logprobs_of
 
 __all__ = ["batch", "body", "messages_of"]
 
@@ -58,6 +67,9 @@ def body(line: Mapping[str, Any]) -> Ask:
         template if isinstance(template, dict) else None,
         sampling,
         undone=undone,
+        asks=chat_asks(line) if line.get("messages") is not None else None,
+        form=form_of(line),
+        logprobs=logprobs_of(line),
     )
 
 

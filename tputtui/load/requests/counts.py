@@ -39,6 +39,12 @@ class RequestCounts:
     """Prompts with tools."""
     ignores_tools: bool = False
     """Whether the chat template leaves tools out."""
+    by_server: bool = False
+    """Whether the server makes the prompts; their lengths are then estimates."""
+    reasoned: int = 0
+    """Requests whose answer began after reasoning."""
+    answer_s: float = 0.0
+    """From due to the first token of these answers, in s, in all."""
     formats: tuple[tuple[str, int], ...] = ()
     """How many lines had each format."""
     undone: tuple[tuple[str, int], ...] = ()
@@ -50,6 +56,11 @@ class RequestCounts:
     def render_mean_s(self) -> float:
         """Seconds to render one prompt; NaN before the first."""
         return self.render_s / self.rendered if self.rendered else math.nan
+
+    @property
+    def answer_mean_s(self) -> float:
+        """Mean time to the first token of an answer after reasoning, in s; NaN without any."""
+        return self.answer_s / self.reasoned if self.reasoned else math.nan
 
     @property
     def mean_tokens(self) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from tputtui.load.requests.ask import Ask, BadLineError, whole
@@ -40,15 +41,7 @@ def logged(line: Mapping[str, Any]) -> Ask:
     ask = body(request)
     turn = ask.turns[0]
     recorded = turn.output_tokens or _usage(line)
-    return Ask(
-        (turn._replace(output_tokens=recorded),),
-        ask.prompt,
-        ask.tools,
-        ask.template,
-        ask.sampling,
-        _time(line),
-        ask.undone,
-    )
+    return replace(ask, turns=(turn._replace(output_tokens=recorded),), at_s=_time(line))
 
 
 def _usage(line: Mapping[str, Any]) -> int | None:

@@ -23,7 +23,7 @@ from tputtui.load.requests.formats import FORMATS, format_of
 from tputtui.load.sharegpt import entries
 from tputtui.load.trace_lines import BOM, MAX_BYTES
 
-__all__ = ["Reader", "check_requests", "untimed_requests"]
+__all__ = ["Reader", "check_requests", "untimed_requests", "untokenized"]
 
 _JUDGED_FROM = 20
 """The share of bad lines ends a load from so many lines on."""
@@ -158,16 +158,16 @@ def opened(path: Path) -> BinaryIO:
         raise UsageError(f"{path}: {why}.", "Give a file of requests. " + _HINT) from None
 
 
-def check_requests(file: RequestFile, tokenizer: str, recorded: bool) -> None:
+def check_requests(
+    file: RequestFile, tokenizer: str, recorded: bool, *, by_server: bool = False
+) -> None:
     """Check the beginning of a request file before anything is booted. Raises UsageError.
 
-    recorded: whether the requests arrive at their recorded times.
+    recorded: whether the requests arrive at their recorded times. by_server: whether it may be a
+    server that makes the prompts.
     """
-    if not (file.tokenizer or tokenizer):
-        raise UsageError(
-            f"{file.path}: real prompts need a tokenizer, and this model brings none.",
-            f"Write --requests '{file.path} tokenizer=FOLDER'; a server takes --tokenizer as well.",
-        )
+    if not (by_server or file.tokenizer or tokenizer):
+        raise untokenized(file)
     reader = Reader(file)
     try:
         first_s = math.nan
@@ -188,6 +188,14 @@ def check_requests(file: RequestFile, tokenizer: str, recorded: bool) -> None:
             )
     finally:
         reader.close()
+
+
+def untokenized(file: RequestFile) -> UsageError:
+    """The error for real prompts that nobody can make tokens of."""
+    return UsageError(
+        f"{file.path}: real prompts need a tokenizer, and this model brings none.",
+        f"Write --requests '{file.path} tokenizer=FOLDER'; a server takes --tokenizer as well.",
+    )
 
 
 def untimed_requests(file: RequestFile) -> UsageError:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tputtui.load.carrier import Carried, Form
 from tputtui.load.requests.ask import Ask, Message
+from tputtui.load.requests.unrendered import UnrenderedPrompt
 
 __all__ = ["Rendered", "RenderedPrompt", "Serving", "Talk"]
 
@@ -39,6 +41,10 @@ class RenderedPrompt:
         self._ids = ids
         self.length = len(ids)
 
+    def fits(self, max_model_len: int) -> bool:
+        """Whether it leaves room for an answer."""
+        return 0 < self.length < max_model_len
+
     def ids(self) -> list[int]:
         """The token ids; the caller does not change them."""
         return self._ids
@@ -55,6 +61,8 @@ class Talk:
     ask: Ask
     said: list[Message] = field(default_factory=list)
     turn: int = 0
+    answer: list[str] | None = None
+    """Parts of the newest answer's text; None where token ids are taken instead."""
 
     @property
     def goes_on(self) -> bool:
@@ -66,7 +74,7 @@ class Talk:
 class Rendered:
     """One request, rendered. output_tokens: how many at most; None for as many as fit."""
 
-    prompt: RenderedPrompt
+    prompt: RenderedPrompt | UnrenderedPrompt
     output_tokens: int | None
     serving: Serving
     at_s: float = 0.0
@@ -74,3 +82,14 @@ class Rendered:
     talk: Talk | None = None
     """The conversation that goes on after its answer; None for a single request."""
     turn: int = 0
+    form: Form | None = None
+    """What its answer must look like, as recorded."""
+    logprobs: int | None = None
+    """Log-probabilities that it asks for, as recorded; None for none."""
+
+    def carrying(self, carried: Carried) -> Carried:
+        """What it carries: what the load has all requests carry, and else what was recorded."""
+        if self.form is None and self.logprobs is None:
+            return carried
+        logprobs = self.logprobs if carried.logprobs is None else carried.logprobs
+        return carried._replace(form=carried.form or self.form, logprobs=logprobs)

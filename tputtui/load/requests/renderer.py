@@ -25,6 +25,7 @@ from tputtui.load.requests.file import RequestFile
 from tputtui.load.requests.reading import Reader, opened
 from tputtui.load.requests.rendered import Rendered, RenderedPrompt, Serving, Talk
 from tputtui.load.requests.rendering import ChatTokenizer, tokenizer_for
+from tputtui.load.requests.unrendered import UnrenderedPrompt
 from tputtui.load.trace_lines import TraceClock
 
 __all__ = ["Renderer"]
@@ -41,11 +42,21 @@ class Renderer:
     """Rendered requests of `file`, in order; `ready` and `turns` are taken by another thread.
 
     tokenizer: the model's, where the file names no other. vocab_size: ids below it may be sent.
+    by_server: the server makes the prompts, so nothing is rendered here. forms: answers can have a
+    form, or log-probabilities.
     failure: why the file cannot be read or rendered any further, else None.
     Raises UsageError if the file cannot be opened.
     """
 
-    def __init__(self, file: RequestFile, tokenizer: str, vocab_size: int) -> None:
+    def __init__(
+        self,
+        file: RequestFile,
+        tokenizer: str,
+        vocab_size: int,
+        *,
+        by_server: bool = False,
+        forms: bool = True,
+    ) -> None:
         self.file = file
         self.ready: deque[Rendered] = deque()
         self.failure: UsageError | None = None
@@ -54,6 +65,7 @@ class Renderer:
         """Set whenever something has become ready, or the file has ended."""
         self._name = file.tokenizer or tokenizer
         self._vocab_size = vocab_size
+        self._by_server, self._forms = by_server, forms
         self._reader = Reader(file)
         self._tokenizer: ChatTokenizer | None = None
         self._sampling = file.sampling.given() if file.sampling else {}
@@ -133,7 +145,8 @@ class Renderer:
 
     def _run(self) -> None:
         try:
-            self._tokenizer = tokenizer_for(self._name, self.file.chat_template)
+            if not self._by_server:
+                self._tokenizer = tokenizer_for(self._name, self.file.chat_template)
             self._read_on()
         except UsageError as error:
             self.failure = error
@@ -148,7 +161,7 @@ class Renderer:
             self.read_all = True
             self.news.set()
         try:
-            while not self._closed and self._tokenizer is not None:
+            while not self._closed and (self._by_server or self._tokenizer is not None):
                 self._wait()
         finally:
             self._reader.close()
@@ -204,6 +217,7 @@ class Renderer:
             ignores_tools=self._tokenizer is not None and self._tokenizer.ignores_tools,
             formats=tuple(sorted((self._formats + reader.formats).items())),
             undone=tuple(sorted(self._undone.items())),
+            by_server=self._by_server,
             sha256=self._sha256,
         )
 
@@ -239,24 +253,54 @@ class Renderer:
 
     def _first(self, ask: Ask, at_s: float) -> Rendered:
         """The first request of a line."""
-        self._undone.update(ask.undone)
+        self._undone.update(ask.missing(by_server=self._by_server, forms=self._forms))
         turn = ask.turns[0]
         talk = Talk(ask, list(turn.messages))
         return self._made(talk, turn, at_s)
 
     def _next(self, talk: Talk, ids: Sequence[int]) -> Rendered:
         """The next request of a conversation, after the answer `ids`."""
-        assert self._tokenizer is not None
-        # Without token ids (some servers give none) the recorded answer stands in.
-        text = self._tokenizer.decoded(ids) if ids else talk.ask.turns[talk.turn].answer
+        text = ""
+        if talk.answer is not None:
+            text = "".join(talk.answer)
+        elif ids and self._tokenizer is not None:
+            text = self._tokenizer.decoded(ids)
+        # Without an answer (some servers give no token ids) the recorded one stands in.
+        text = text or talk.ask.turns[talk.turn].answer
         talk.turn += 1
         turn = talk.ask.turns[talk.turn]
         talk.said += [{"role": "assistant", "content": text}, *turn.messages]
         return self._made(talk, turn, 0.0)
 
     def _made(self, talk: Talk, turn: Turn, at_s: float) -> Rendered:
+        began_s = time.perf_counter()
+        most, natural = self._length(talk.ask, turn)
+        prompt: RenderedPrompt | UnrenderedPrompt
+        if self._by_server:
+            prompt = _unrendered(talk, open_ended=most is None)
+            talk.answer = prompt.answer
+        else:
+            prompt = RenderedPrompt(self._ids(talk))
+        self._render_s += time.perf_counter() - began_s
+        self._rendered += 1
+        self._prompt_tokens += prompt.length
+        self._longest = max(self._longest, prompt.length)
+        self._with_tools += bool(talk.ask.tools)
+        serving = Serving(
+            {**(talk.ask.sampling or {}), **self._sampling},
+            natural=natural,
+            detokenize=self.file.detokenize,
+        )
+        going_on = talk if talk.goes_on else None
+        made = Rendered(prompt, most, serving, at_s, going_on, talk.turn)
+        if not self._forms or (self._by_server and talk.ask.asks):
+            return made
+        return replace(made, form=talk.ask.form, logprobs=talk.ask.logprobs)
+
+    def _ids(self, talk: Talk) -> list[int]:
+        """The token ids of a prompt. Raises BadLineError."""
         assert self._tokenizer is not None
-        ask, began_s = talk.ask, time.perf_counter()
+        ask = talk.ask
         if isinstance(ask.prompt, tuple):
             ids = list(ask.prompt)
         elif ask.prompt is not None:
@@ -267,28 +311,21 @@ class Renderer:
             raise BadLineError("an empty prompt")
         if min(ids) < 0 or max(ids) >= self._vocab_size:
             raise BadLineError("has tokens that are not in the model's vocabulary")
-        most, natural = turn.max_tokens, True
+        return ids
+
+    def _length(self, ask: Ask, turn: Turn) -> tuple[int | None, bool]:
+        """How many tokens to generate at most, None for no limit; whether it ends by itself."""
+        most = turn.max_tokens
         if self.file.force_lengths:
             forced = turn.output_tokens
-            if forced is None and turn.answer:
+            if forced is None and turn.answer and self._tokenizer is not None:
                 forced = max(1, self._tokenizer.length(turn.answer))
-            most, natural = forced or most, (forced or most) is None
-            if natural:
-                self._undone["a forced length"] += 1
+            if forced or most:
+                return forced or most, False
+            self._undone["a forced length"] += 1
         elif most is None and ask.prompt is not None:
             most = _COMPLETION_TOKENS
-        self._render_s += time.perf_counter() - began_s
-        self._rendered += 1
-        self._prompt_tokens += len(ids)
-        self._longest = max(self._longest, len(ids))
-        self._with_tools += bool(ask.tools)
-        serving = Serving(
-            {**(ask.sampling or {}), **self._sampling},
-            natural=natural,
-            detokenize=self.file.detokenize,
-        )
-        going_on = talk if talk.goes_on else None
-        return Rendered(RenderedPrompt(ids), most, serving, at_s, going_on, talk.turn)
+        return most, True
 
     # -- the hash's thread -----------------------------------------------------------------
 
@@ -302,6 +339,22 @@ class Renderer:
             return
         if not self._closed:
             self._sha256 = made.hexdigest()
+
+
+def _unrendered(talk: Talk, *, open_ended: bool) -> UnrenderedPrompt:
+    """The prompt for a server that makes its tokens. Raises BadLineError."""
+    ask = talk.ask
+    if isinstance(ask.prompt, tuple) and min(ask.prompt) < 0:
+        raise BadLineError("has tokens that are not in the model's vocabulary")
+    return UnrenderedPrompt(
+        talk.said if ask.prompt is None else (),
+        ask.prompt or "",
+        ask.tools,
+        ask.template,
+        ask.asks,
+        open_ended=open_ended,
+        keep=talk.goes_on,
+    )
 
 
 _BROKEN = Rendered(RenderedPrompt([]), 0, Serving({}, natural=True, detokenize=False))

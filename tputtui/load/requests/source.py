@@ -12,6 +12,7 @@ from dataclasses import replace
 from tputtui.errors import UsageError
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.requests.file import RequestFile
+from tputtui.load.requests.reading import untokenized
 from tputtui.load.requests.rendered import Rendered, Talk
 from tputtui.load.requests.renderer import Renderer
 from tputtui.load.timing import ClosedTiming, OpenTiming, RecordedTiming, Timing
@@ -27,18 +28,28 @@ _LOOK_AGAIN_S = 0.005
 class RealRequests:
     """The requests of `file` in order, and the further turns of their conversations.
 
-    patient: wait for the renderer instead of returning nothing. Raises UsageError if the file
-    cannot be opened.
+    patient: wait for the renderer instead of returning nothing. by_server: the server makes the
+    prompts. forms: answers can have a form. Raises UsageError if the file cannot be opened, or no
+    tokenizer is known.
     """
 
     def __init__(
-        self, file: RequestFile, tokenizer: str, vocab_size: int, *, patient: bool = False
+        self,
+        file: RequestFile,
+        tokenizer: str,
+        vocab_size: int,
+        *,
+        patient: bool = False,
+        by_server: bool = False,
+        forms: bool = True,
     ) -> None:
+        if not (by_server or file.tokenizer or tokenizer):
+            raise untokenized(file)
         # From here on, prompts may be in any message of any library.
         keep_private()
         self.file = file
         self._patient = patient
-        self._renderer = Renderer(file, tokenizer, vocab_size)
+        self._renderer = Renderer(file, tokenizer, vocab_size, by_server=by_server, forms=forms)
         self._asked: dict[int, Talk] = {}
         self._between = 0
         self._too_long = self._shortened = self._late = 0
@@ -131,7 +142,7 @@ class RealRequests:
 
     def drop_unfit(self, max_model_len: int) -> None:
         """Drop the next requests as long as their prompts do not fit, as a server refuses them."""
-        while (draft := self.next) is not None and draft.prompt.length >= max_model_len:
+        while (draft := self.next) is not None and not draft.prompt.fits(max_model_len):
             self._renderer.take()
             self._too_long += 1
 
@@ -171,7 +182,7 @@ class RealRequests:
         """Take the turns due by `now_s`; those that do not fit end their conversation."""
         fitting = []
         for due_s, turn in self._renderer.pop_turns(now_s):
-            if 0 < turn.prompt.length < max_model_len:
+            if turn.prompt.fits(max_model_len):
                 fitting.append((due_s, turn))
             else:
                 self._between -= 1

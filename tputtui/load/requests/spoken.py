@@ -20,13 +20,20 @@ def spoken(
     formats = ", ".join(name for name, _ in counts.formats) or "no format"
     lost = ((counts.skipped, "not usable"), (counts.too_long, "too long"),
             (counts.shortened, "shortened"), (counts.late, "late"))  # fmt: skip
+    about = "about " if counts.by_server else ""
+    where = f"rendered in {seconds(counts.render_mean_s, 0)} each"
+    if counts.by_server:
+        where = "rendered by the server"
     lines = [
         ("stopped", ", ".join(f"{n:,} {reason}" for reason, n in stops) or "none"),
         ("file", f"{formats}, {counts.lines:,} lines, sha256 {counts.sha256[:16] or MISSING}"),
         ("dropped", ", ".join(f"{n:,} {name}" for n, name in lost)),
-        ("prompts", f"{counts.rendered:,} of {rate(counts.mean_tokens, 0)} tokens "
-         f"({counts.longest:,} at most), rendered in {seconds(counts.render_mean_s, 0)} each"),
+        ("prompts", f"{counts.rendered:,} of {about}{rate(counts.mean_tokens, 0)} tokens "
+         f"({about}{counts.longest:,} at most), {where}"),
     ]  # fmt: skip
+    if counts.reasoned:
+        first = f"{counts.reasoned:,} began after reasoning, {seconds(counts.answer_mean_s, 0)}"
+        lines.append(("answers", f"{first} after they were due (mean)"))
     if not tokenizes:
         lines.append(("engine", "has no tokenizer: no text, no stop strings"))
     if counts.ignores_tools:

@@ -39,6 +39,9 @@ def header(frame: Frame, width: int) -> Row:
         # Always shown, in full where that leaves room for the model.
         spare = width - width_of(left) - width_of(right) - 3
         left.append((f"  {simulated if len(simulated) <= spare else _brief(simulated)}", "warn"))
+    if facts is not None and facts.notice and load.requests is None:
+        spare = width - width_of(left) - width_of(right) - 3
+        left.append((f"  {facts.notice if len(facts.notice) <= spare else 'lengths ~'}", "warn"))
     # The time left is shown only where model and state have their room.
     time_left = f", {clock(left_s)} left at most" if math.isfinite(left_s) else ""
     if time_left and width_of(left) + width_of(right) + len(time_left) < width:

@@ -25,13 +25,21 @@ def real_rows(frame: Frame) -> list[Row]:
         (f"  {compact(number, 0)} {name}", "warn" if number else "muted") for name, number in lost
     ]
     dropped.append((f"  {compact(counts.shortened, 0)} shortened", "muted"))
+    where = f"rendered in {seconds(counts.render_mean_s, 0)}"
+    if counts.by_server:
+        where = "rendered by the server"
     render: Row = [
         ("prompts  ", "label"),
-        (f"{compact(counts.mean_tokens, 0)} tokens", "text"),
-        (f"  rendered in {seconds(counts.render_mean_s, 0)}", "text"),
+        (f"{'~' * counts.by_server}{compact(counts.mean_tokens, 0)} tokens", "text"),
+        (f"  {where}", "text"),
         (f"  {compact(counts.late, 0)} late", "warn" if counts.late else "muted"),
     ]
     rows = [stops, dropped, render]
+    if counts.reasoned:
+        reasoned: Row = [("answers  ", "label")]
+        reasoned.append((f"begin after {seconds(counts.answer_mean_s, 0)}", "text"))
+        reasoned.append((f"  {compact(counts.reasoned, 0)} reasoned first (mean)", "muted"))
+        rows.append(reasoned)
     facts = frame.status.facts
     if facts is not None and not facts.tokenizes:
         rows.append([("the engine has no tokenizer: no text, no stop strings", "warn")])
