@@ -27,7 +27,7 @@ NAMED = {
 }  # fmt: skip
 DOTS = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3), (1, 3))
 """Column and row of each bit of a braille letter."""
-COLOURS = 64
+COLOURS, COLOURS_MOVING = 256, 64
 
 
 class Cell(NamedTuple):
@@ -60,7 +60,7 @@ def png(rows: Sequence[Row], path: Path) -> None:
 def gif(taken: Sequence[tuple[float, list[Row]]], path: Path, scale: float = 0.7) -> None:
     """Screens with their times in seconds, at their own pace; the last one stays for 4 s."""
     images = [_image(rows, scale) for _, rows in taken]
-    palette = images[-1].quantize(COLOURS, dither=Image.Dither.NONE)
+    palette = images[-1].quantize(COLOURS_MOVING, dither=Image.Dither.NONE)
     paletted = [each.quantize(palette=palette, dither=Image.Dither.NONE) for each in images]
     lasting = [b - a for a, b in itertools.pairwise(t for t, _ in taken)]
     paletted[0].save(

@@ -12,6 +12,7 @@ rsvg-convert (librsvg2-bin), the font DejaVu Sans Mono, and gifsicle for GIFs.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import secrets
@@ -63,11 +64,11 @@ class Recording:
         while time.monotonic() < end:
             self._read()
 
-    def until(self, pattern: str) -> None:
-        """Let it run until `pattern` is on the screen."""
-        end = time.monotonic() + PATIENCE_S
-        while not re.search(pattern, self.text):
-            if time.monotonic() > end or not self._child.isalive():
+    def until(self, pattern: str, at_most_s: float = math.inf) -> None:
+        """Let it run until `pattern` is on the screen, or for `at_most_s`."""
+        begun = time.monotonic()
+        while not re.search(pattern, self.text) and time.monotonic() - begun < at_most_s:
+            if time.monotonic() - begun > PATIENCE_S or not self._child.isalive():
                 raise SystemExit(f"no {pattern!r} on:\n{self.text}")
             self._read()
 
@@ -111,14 +112,17 @@ def environment(folder: Path) -> dict[str, str]:
 Doing = Callable[[Recording], None]
 
 
-def verdict(key: str, before_s: float, after_s: float) -> Doing:
-    """Turn max_num_seqs by `key`, and wait for what that did."""
+def verdict(key: str, before_s: float, after_s: float, at_most_s: float = math.inf) -> Doing:
+    """Turn max_num_seqs by `key`, and wait for what that did.
+
+    at_most_s: then the picture is taken with what is known.
+    """
 
     def doing(run: Recording) -> None:
         run.until("RUNNING")
         run.run(before_s)
         run.press(key)
-        run.until(DECIDED)
+        run.until(DECIDED, at_most_s)
         run.run(after_s)
 
     return doing
@@ -165,9 +169,12 @@ def swept(run: Recording) -> None:
 
 
 def tuned(run: Recording) -> None:
-    """Let the tuner search and confirm."""
+    """Let the tuner search and confirm, once a few sizes of batch have been seen."""
     run.until("RUNNING")
     run.run(10.0)
+    for key in "]]uu":
+        run.press(key)
+        run.run(6.0)
     run.press("t")
     run.run(1.0)
     run.press(ENTER)
@@ -251,12 +258,12 @@ GOALS = "--goal ttft_p90=600ms,tpot_p90=12ms"
 PICTURES = {
     "h100-120x40": Picture(H100, verdict("]", 25.0, 6.0)),
     "h100-200x50": Picture(H100, verdict("]", 60.0, 6.0)),
-    "demo-120x40": Picture("", verdict("[", 40.0, 10.0)),
+    "demo-120x40": Picture("", verdict("[", 45.0, 10.0, 90.0)),
     "load-120x40": Picture(H100, edited),
     "frontier-120x40": Picture(H100, swept),
     "tuner-120x40": Picture(f"{H100} {GOALS}", tuned),
     "replay-120x40": Picture("replay", replayed, recorded),
-    "attach-120x40": Picture("attach URL --control-token-file token", verdict("[", 40.0, 8.0),
+    "attach-120x40": Picture("attach URL --control-token-file token", verdict("[", 30.0, 8.0, 90.0),
                              traffic),
     "turning-120x40": Picture(H100, turning),
 }  # fmt: skip
