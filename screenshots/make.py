@@ -215,10 +215,11 @@ def traffic(folder: Path) -> Iterator[str]:
     spec = resolve(load(shipped()["demo"]).engine)
     served = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", spec.model,
               "--host", "127.0.0.1", "--port", address.partition(":")[2],
-              *to_argv({**spec.args, "max_num_seqs": 64})]  # fmt: skip
+              *to_argv({**spec.args, "max_num_seqs": 16})]  # fmt: skip
     sent = [sys.executable, "-m", "tputtui", "bench", f"server:{address}", "--profile", "demo",
-            "--duration", "20min", "--quiet"]  # fmt: skip
-    inside = {"VLLM_PLUGINS": "tputtui", "TPUTTUI_CONTROL_TOKEN_FILE": str(token)}
+            "--load", "24", "--duration", "20min", "--quiet"]  # fmt: skip
+    inside = {"VLLM_PLUGINS": "tputtui", "TPUTTUI_CONTROL_TOKEN_FILE": str(token),
+              "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}  # fmt: skip
     with contextlib.ExitStack() as ends:
         server = ends.enter_context(started(served, folder, inside))
         while server.poll() is None:
@@ -277,6 +278,8 @@ def main() -> None:
             arguments = shlex.split(how.arguments.replace("URL", str(url)))
             run = Recording(arguments, columns, rows, Path(place))
             how.doing(run)
+            if "✖ FAILED" in run.text:
+                raise SystemExit(f"It failed:\n{run.text}")
             if run.taken:
                 path = HERE / f"{name}.gif"
                 draw.gif(run.taken, path)
