@@ -27,7 +27,7 @@ NAMED = {
 }  # fmt: skip
 DOTS = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3), (1, 3))
 """Column and row of each bit of a braille letter."""
-COLOURS, COLOURS_MOVING = 256, 64
+COLOURS, COLOURS_MOVING = 256, 128
 
 
 class Cell(NamedTuple):
@@ -57,7 +57,7 @@ def png(rows: Sequence[Row], path: Path) -> None:
     image.save(path, optimize=True)
 
 
-def gif(taken: Sequence[tuple[float, list[Row]]], path: Path, scale: float = 0.7) -> None:
+def gif(taken: Sequence[tuple[float, list[Row]]], path: Path, scale: float = 0.85) -> None:
     """Screens with their times in seconds, at their own pace; the last one stays for 4 s."""
     images = [_image(rows, scale) for _, rows in taken]
     palette = images[-1].quantize(COLOURS_MOVING, dither=Image.Dither.NONE)
