@@ -9,10 +9,10 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup small-model test test-long test-gpu test-versions quick check format screenshots overhead loadgen agreement verdicts tuner simulation audit loop served watchers neighbours faults soak wheel test-wheel clean distclean
+.PHONY: help demo demo-h100 setup small-model test test-long test-gpu test-versions quick check format screenshots overhead loadgen agreement verdicts tuner simulation audit loop served watchers neighbours faults soak wheel test-wheel clean distclean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PYTHON=python3.12   the interpreter to set up with (3.11 or newer)"
 	@echo "  EXTRA=cpu|cuda      which vLLM to install; found out by itself otherwise"
@@ -20,6 +20,12 @@ help: ## show this list
 
 demo: setup ## set up what is missing and start tputtui
 	@exec $(BIN)/tputtui $(ARGS)
+
+# Two thirds of the load wait for want of sequences: `]` shows at once what that costs.
+H100 := --simulate h100 shape:llama-3.1-8b --max-model-len 8k --limit max_num_seqs=32 --load 96 --prompt-tokens '250~0.5[16-2000]' --output-tokens '100~0.4[16-500]'
+
+demo-h100: setup ## the same on a simulated H100, where a verdict takes ten seconds
+	@exec $(BIN)/tputtui $(H100) $(ARGS)
 
 setup: ## make .venv ready: uv, vLLM for this machine, tputtui
 	@PYTHON='$(PYTHON)' EXTRA='$(EXTRA)' bash .ci/setup
@@ -64,7 +70,7 @@ format: setup ## format the code and apply safe lint fixes
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
 
-screenshots: setup ## draw the pictures of the README again
+screenshots: setup ## make the pictures of the README and the pages again (half an hour)
 	@$(BIN)/python screenshots/make.py $(ARGS)
 
 overhead: setup ## measure what watching costs the engine

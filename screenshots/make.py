@@ -1,251 +1,293 @@
-"""Draws the pictures of the README from real runs of the demo.
+"""Makes the pictures of the README and the pages: recordings of the program in a terminal.
 
     make screenshots
-    python screenshots/make.py frontier-120x40        one of them
-    python screenshots/make.py gpu-120x40             on a GPU that holds 8 billion parameters
+    python screenshots/make.py frontier-120x40 turning-120x40      some of them
 
-Boots the real engine once for each picture (one to four minutes each) and writes SVG; PNG too
-where Chromium is installed. Nothing is drawn by hand: what is on the picture is what was measured.
+Each starts `tputtui` in a pseudo-terminal, presses keys, waits for what the screen says, and takes
+the screen as it is then (PNG), or all of it from a key on (GIF, at its own pace). Nothing is drawn
+by hand: what is on the picture is what was measured. A picture takes one to six minutes. Needs
+rsvg-convert (librsvg2-bin), the font DejaVu Sans Mono, and gifsicle for GIFs.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import functools
-import pathlib
+import math
+import os
 import re
-import shutil
+import secrets
+import shlex
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
-HERE = pathlib.Path(__file__).parent
-PICTURES = ("demo-120x40", "demo-200x50", "load-120x40", "frontier-120x40", "tuner-120x40",
-            "replay-120x40", "attach-120x40", "simulate-120x40")  # fmt: skip
-SERVE_S, TURNED_S, WATCHED_S = 40.0, 30.0, 100.0
+import draw
+import pexpect
+import pyte
+
+HERE = Path(__file__).parent
+PATIENCE_S = 600.0
+H100 = re.search(r"^H100 := (.*)", (HERE.parent / "Makefile").read_text(), re.M)[1]
+"""What `make demo-h100` starts."""
+ESCAPE, ENTER, UP, DOWN, END = "\x1b", "\r", "\x1b[A", "\x1b[B", "\x1b[F"
+DECIDED = r"(?s)6 changes.*(▲|▼|better|worse)"
 
 
-async def turned(pilot) -> None:
-    """Lower max_num_seqs twice and raise it."""
-    await asyncio.sleep(SERVE_S)
-    for key, wait_s in (("left_square_bracket", 15.0), ("left_square_bracket", 15.0),
-                        ("right_square_bracket", TURNED_S)):  # fmt: skip
-        await pilot.press(key)
-        await asyncio.sleep(wait_s)
+class Recording:
+    """`tputtui ARGUMENTS` in a terminal of `columns` x `rows`, with its state in `folder`."""
+
+    def __init__(self, arguments: list[str], columns: int, rows: int, folder: Path) -> None:
+        self.screen = pyte.Screen(columns, rows)
+        self.taken: list[tuple[float, list[draw.Row]]] = []
+        self.taking = False
+        self._stream = pyte.ByteStream(self.screen)
+        self._child = pexpect.spawn(
+            sys.executable, ["-m", "tputtui", *arguments], dimensions=(rows, columns),
+            cwd=str(folder), env=environment(folder) | {"TERM": "xterm-256color"},
+        )  # fmt: skip
+
+    @property
+    def text(self) -> str:
+        """The screen as lines of text."""
+        return "\n".join(self.screen.display)
+
+    def run(self, seconds: float) -> None:
+        """Let it run for so long."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._read()
+
+    def until(self, pattern: str, at_most_s: float = math.inf) -> None:
+        """Let it run until `pattern` is on the screen, or for `at_most_s`."""
+        begun = time.monotonic()
+        while not re.search(pattern, self.text) and time.monotonic() - begun < at_most_s:
+            if time.monotonic() - begun > PATIENCE_S or not self._child.isalive():
+                raise SystemExit(f"no {pattern!r} on:\n{self.text}")
+            self._read()
+
+    def press(self, *keys: str) -> None:
+        """Type `keys`, each alone."""
+        for key in keys:
+            self._child.send(key)
+            self.run(0.5)
+
+    def leave(self) -> None:
+        """End the program as its person would."""
+        self.taking = False
+        self._child.send("\x03")
+        self._child.expect(pexpect.EOF, timeout=60)
+        self._child.close()
+
+    def _read(self) -> None:
+        with contextlib.suppress(pexpect.TIMEOUT):
+            self._stream.feed(self._child.read_nonblocking(1 << 16, timeout=0.1))
+            # What is painted at once comes in parts.
+            with contextlib.suppress(pexpect.TIMEOUT):
+                while True:
+                    self._stream.feed(self._child.read_nonblocking(1 << 16, timeout=0.02))
+        if self.taking:
+            rows = draw.rows_of(self.screen)
+            if not self.taken or self.taken[-1][1] != rows:
+                self.taken.append((time.monotonic(), rows))
 
 
-async def edited(pilot) -> None:
+def environment(folder: Path) -> dict[str, str]:
+    """A terminal with all colours, and none of the person's own settings."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("NO_COLOR", "COLUMNS", "LINES") and not name.startswith("TPUTTUI_")
+    }
+    return kept | {"COLORTERM": "truecolor", "XDG_STATE_HOME": str(folder / "state"),
+                   "XDG_CONFIG_HOME": str(folder / "config")}  # fmt: skip
+
+
+Doing = Callable[[Recording], None]
+
+
+def verdict(key: str, before_s: float, after_s: float, at_most_s: float = math.inf) -> Doing:
+    """Turn max_num_seqs by `key`, and wait for what that did.
+
+    at_most_s: then the picture is taken with what is known.
+    """
+
+    def doing(run: Recording) -> None:
+        run.until("RUNNING")
+        run.run(before_s)
+        run.press(key)
+        run.until(DECIDED, at_most_s)
+        run.run(after_s)
+
+    return doing
+
+
+def turning(run: Recording) -> None:
+    """Take all from a moment before a limit is doubled until its verdicts."""
+    run.until("RUNNING")
+    run.run(25.0)
+    run.taking = True
+    run.run(2.5)
+    run.press("]")
+    run.until(DECIDED)
+    run.run(4.0)
+
+
+def edited(run: Recording) -> None:
     """Open the load editor and put a day, prefixes and conversations in."""
-    await asyncio.sleep(10.0)
-    await pilot.press("l")
-    for name, text in (
-        ("arrivals", "0s=2, 40s=12, 80s=4/s every 120s"),
-        ("prefix", "share=0.8 tokens=128 groups=16 zipf=1"),
-        ("sessions", "turns=1-6 think=5s"),
-    ):
-        pilot.app.screen.query_one(f"#{name}").value = text
-    await asyncio.sleep(2.0)
+    run.until("RUNNING")
+    run.run(5.0)
+    run.press("l")
+    run.run(1.0)
+    run.press("0s=2, 40s=12, 80s=4/s every 120s")
+    run.press(DOWN, DOWN, DOWN, DOWN, "share=0.8 tokens=128 groups=16 zipf=1")
+    run.press(DOWN, "turns=1-6 think=5s")
+    run.run(3.0)
 
 
-async def swept(pilot) -> None:
-    """Sweep the load to its end on the frontier screen."""
-    await asyncio.sleep(5.0)
-    await pilot.press("f", "w")
-    for _ in range(900):
-        await asyncio.sleep(1.0)
-        if pilot.app.session.advance().sweep.level is None:
-            break
-    # The screen looks four times a second.
-    await asyncio.sleep(1.0)
+def swept(run: Recording) -> None:
+    """Sweep the load at two settings of the limits, and pick a point."""
+    run.until("RUNNING")
+    run.run(3.0)
+    for key in ("]", UP):
+        run.press("f", "w")
+        run.until("sweep: now")
+        run.until("sweep over")
+        if key == "]":
+            run.press(ESCAPE)
+            run.run(1.0)
+            run.press(key)
+            run.run(3.0)
+    run.press(UP)
+    run.run(2.0)
 
 
-async def tuned(pilot) -> None:
-    """Let the tuner search and confirm, with a goal that the demo's own limits miss."""
-    from tputtui.experiments.tuner.plan import Plan
-    from tputtui.goals import parse_goals
-
-    await asyncio.sleep(5.0)
-    few = "max_num_seqs=32,64,128, max_num_batched_tokens=128,512,2048"
-    pilot.app._plan = Plan(vary=few, budget_s=240.0)
-    pilot.app.session.set_goals(parse_goals("ttft_p90=2.5s,tpot_p90=25ms"))
-    await pilot.press("t", "enter")
-    for _ in range(900):
-        await asyncio.sleep(1.0)
-        if pilot.app.session.advance().tuner.over:
-            break
-    await asyncio.sleep(1.0)
+def tuned(run: Recording) -> None:
+    """Let the tuner search and confirm, once a few sizes of batch have been seen."""
+    run.until("RUNNING")
+    run.run(10.0)
+    for key in "]]uu":
+        run.press(key)
+        run.run(6.0)
+    run.press("t")
+    run.run(1.0)
+    run.press(ENTER)
+    run.until(r"tuner +(a better setting was found|over)")
+    run.run(1.0)
 
 
-DONE = {"demo": turned, "load": edited, "frontier": swept, "tuner": tuned, "replay": turned,
-        "simulate": turned, "gpu": turned}  # fmt: skip
-
-
-async def picture(name: str, columns: int, rows: int, state: pathlib.Path) -> str:
-    """Serve the demo, do what the picture `name` shows, and take the screen as SVG."""
-    if name == "attach":
-        return await attached(columns, rows)
-    from tputtui import profile
-    from tputtui.engine.protocol import State
-    from tputtui.engine.vllm.inproc import VllmEngine
-    from tputtui.hardware import HardwareSampler
-    from tputtui.session.session import Session
-    from tputtui.ui.app import TputApp
-
-    log = state / "run.jsonl.zst" if name == "replay" else None
-    if name == "simulate":
-        session = simulated()
-    else:
-        served = filling() if name == "gpu" else profile.load(profile.shipped()["demo"])
-        session = Session(VllmEngine, served, hardware=HardwareSampler(), log_path=log)
-    app = TputApp(session, start=session.start, save_dir=state)
-    async with app.run_test(size=(columns, rows)) as pilot:
-        while session.host.status.state is not State.RUNNING:
-            if session.host.status.failure:
-                raise SystemExit(str(session.host.status.failure))
-            await asyncio.sleep(0.2)
-        await DONE[name](pilot)
-        svg = app.export_screenshot(title="tputtui")
-    session.close(20.0)
-    return svg if log is None else await replayed(log, columns, rows)
-
-
-def filling():
-    """A model and a load that fill an H100."""
-    from tputtui.load.lengths import LogNormal
-    from tputtui.load.workload import ClosedLoop, Workload
-    from tputtui.profile import EngineSpec, Profile
-
-    spec = EngineSpec("shape:llama-3.1-8b", {"max_model_len": 8192})
-    load = Workload(ClosedLoop(192), LogNormal(500, 0.6, 16, 4000), LogNormal(200, 0.5, 16, 1000))
-    return Profile(spec, load, {"max_num_seqs": 128})
-
-
-def simulated():
-    """A session of that on a machine that has no GPU."""
-    from tputtui.engine.vllm.simulated import SimulatedEngine
-    from tputtui.session.session import Session
-    from tputtui.simulate.clock import RealTime
-    from tputtui.simulate.simulation import simulation_of
-
-    h100 = functools.partial(SimulatedEngine, simulation_of("h100"), RealTime())
-    return Session(h100, filling())
-
-
-async def replayed(log: pathlib.Path, columns: int, rows: int) -> str:
-    """Open the run that was recorded, a few seconds after its second turn."""
-    from tputtui.record.reading import read_log
-    from tputtui.record.replay import Replay
-    from tputtui.ui.replay_app import ReplayApp
-
-    replay = Replay(read_log(log), time.monotonic)
-    replay.playing = False
-    marks = [mark for mark in replay.marks if mark.kind == "knob"]
-    replay.seek(marks[1].t_s - replay.recording.origin_s + 8.0)
-    app = ReplayApp(replay)
-    async with app.run_test(size=(columns, rows)):
-        await asyncio.sleep(1.0)
-        return app.export_screenshot(title="tputtui replay")
-
-
-async def attached(columns: int, rows: int) -> str:
-    """Watch a vLLM server of the demo's shape, which this process puts the demo's load on."""
-
-    import msgspec
-
-    from tputtui import profile
-    from tputtui.attach.access import Access
-    from tputtui.attach.address import parse_addresses
-    from tputtui.attach.fleet import Fleet
-    from tputtui.attach.poller import Poller
-    from tputtui.engine.served.engine import ServedEngine
-    from tputtui.profile import EngineSpec
-    from tputtui.session.session import Session
-    from tputtui.ui.attach_app import AttachApp
-
-    demo = profile.load(profile.shipped()["demo"])
-    with served(demo.engine) as url:
-        addresses = parse_addresses([url])
-        driven = msgspec.structs.replace(demo, engine=EngineSpec(f"server:{url}"), knobs={})
-        session = Session(functools.partial(ServedEngine, addresses[0], Access()), driven)
-        poller = Poller(addresses, Access(), 1.0)
-        session.start()
-        poller.start()
-        app = AttachApp(Fleet(addresses, poller, 1.0), 1)
-        async with app.run_test(size=(columns, rows)):
-            await asyncio.sleep(WATCHED_S)
-            svg = app.export_screenshot(title="tputtui attach")
-        poller.stop()
-        session.close(20.0)
-    return svg
+def replayed(run: Recording) -> None:
+    """Go to the end of the recorded run."""
+    run.until("(?i)replay")
+    run.run(1.0)
+    run.press(END)
+    run.run(2.0)
 
 
 @contextlib.contextmanager
-def served(engine):
-    """vLLM's server on `engine`; its address, once it is up."""
-    import socket
-    import urllib.request
+def recorded(folder: Path) -> Iterator[str]:
+    """A run whose limit was turned, in the folder that `tputtui replay` looks into."""
+    run = Recording(shlex.split(H100), 120, 40, folder)
+    verdict("]", 25.0, 5.0)(run)
+    run.leave()
+    yield ""
 
+
+@contextlib.contextmanager
+def traffic(folder: Path) -> Iterator[str]:
+    """vLLM's server with the plugin inside it, under the load of another program; its address."""
     from tputtui.engine.flags import to_argv
     from tputtui.engine.models import resolve
+    from tputtui.profile import load, shipped
 
+    token = folder / "token"
+    token.touch(0o600)
+    token.write_text(secrets.token_urlsafe())
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    spec = resolve(engine)
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", spec.model,
-               "--host", "127.0.0.1", "--port", str(port), *to_argv(spec.args)]  # fmt: skip
-    quiet = subprocess.DEVNULL
-    server = subprocess.Popen(command, stdout=quiet, stderr=quiet)
-    try:
+        address = f"localhost:{probe.getsockname()[1]}"
+    spec = resolve(load(shipped()["demo"]).engine)
+    served = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", spec.model,
+              "--host", "127.0.0.1", "--port", address.partition(":")[2],
+              *to_argv({**spec.args, "max_num_seqs": 16})]  # fmt: skip
+    sent = [sys.executable, "-m", "tputtui", "bench", f"server:{address}", "--profile", "demo",
+            "--load", "24", "--duration", "20min", "--quiet"]  # fmt: skip
+    inside = {"VLLM_PLUGINS": "tputtui", "TPUTTUI_CONTROL_TOKEN_FILE": str(token),
+              "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}  # fmt: skip
+    with contextlib.ExitStack() as ends:
+        server = ends.enter_context(started(served, folder, inside))
         while server.poll() is None:
             with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                urllib.request.urlopen(f"http://{address}/health", timeout=5).close()
                 break
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
+            time.sleep(0.5)
+        ends.enter_context(started(sent, folder, {}))
+        yield address
+
+
+@contextlib.contextmanager
+def started(words: list[str], folder: Path, more: dict[str, str]) -> Iterator[subprocess.Popen]:
+    """A program beside the one that is recorded; ended with all that it started."""
+    quiet = subprocess.DEVNULL
+    program = subprocess.Popen(words, stdin=quiet, stdout=quiet, stderr=quiet, cwd=folder,
+                               env=environment(folder) | more, start_new_session=True)  # fmt: skip
+    try:
+        yield program
     finally:
-        server.terminate()
-        server.wait()
+        program.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            program.wait(30)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
 
 
-def to_png(svg: pathlib.Path) -> None:
-    """The same picture as PNG, where there is a browser to draw it."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    if browser is None:
-        print("no chromium: PNG left as it was")
-        return
-    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg.read_text()).groups()
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-             "--no-first-run", "--disable-background-networking", "--disable-component-update",
-             "--disable-sync", f"--user-data-dir={folder}",
-             f"--window-size={round(float(width))},{round(float(height))}",
-             f"--screenshot={svg.with_suffix('.png')}", svg.resolve().as_uri()],
-            check=True, capture_output=True,
-        )  # fmt: skip
+class Picture(NamedTuple):
+    """How a picture comes about. around: what runs meanwhile; its text replaces URL."""
+
+    arguments: str
+    doing: Doing
+    around: Callable[[Path], contextlib.AbstractContextManager[str]] = contextlib.nullcontext
+
+
+GOALS = "--goal ttft_p90=600ms,tpot_p90=12ms"
+PICTURES = {
+    "h100-120x40": Picture(H100, verdict("]", 25.0, 6.0)),
+    "h100-200x50": Picture(H100, verdict("]", 60.0, 6.0)),
+    "demo-120x40": Picture("", verdict("[", 45.0, 10.0, 90.0)),
+    "load-120x40": Picture(H100, edited),
+    "frontier-120x40": Picture(H100, swept),
+    "tuner-120x40": Picture(f"{H100} {GOALS}", tuned),
+    "replay-120x40": Picture("replay", replayed, recorded),
+    "attach-120x40": Picture("attach URL --control-token-file token", verdict("[", 30.0, 8.0, 90.0),
+                             traffic),
+    "turning-120x40": Picture(H100, turning),
+}  # fmt: skip
 
 
 def main() -> None:
-    if not sys.argv[1:]:
-        for wanted in PICTURES:
-            # One process a picture: one engine at a time.
-            subprocess.run([sys.executable, __file__, wanted], check=True)
-        return
-    for wanted in sys.argv[1:]:
-        name, _, size = wanted.partition("-")
-        columns, rows = (int(part) for part in size.split("x"))
-        with tempfile.TemporaryDirectory() as folder:
-            svg = asyncio.run(picture(name, columns, rows, pathlib.Path(folder)))
-        # Names no host: the picture's fonts are those of whoever looks.
-        svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
-        path = HERE / f"{wanted}.svg"
-        path.write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n")
-        with contextlib.suppress(subprocess.CalledProcessError):
-            to_png(path)
-        print(path.name)
+    for name in sys.argv[1:] or PICTURES:
+        how = PICTURES[name]
+        columns, rows = (int(part) for part in name.rpartition("-")[2].split("x"))
+        with tempfile.TemporaryDirectory() as place, how.around(Path(place)) as url:
+            arguments = shlex.split(how.arguments.replace("URL", str(url)))
+            run = Recording(arguments, columns, rows, Path(place))
+            how.doing(run)
+            if "✖ FAILED" in run.text:
+                raise SystemExit(f"It failed:\n{run.text}")
+            if run.taken:
+                path = HERE / f"{name}.gif"
+                draw.gif(run.taken, path)
+            else:
+                path = HERE / f"{name}.png"
+                draw.png(draw.rows_of(run.screen), path)
+            run.leave()
+        print(path.name, f"{path.stat().st_size:,} bytes", flush=True)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ DOCKER = Not("needs Docker and a GPU; the Dockerfile is linted")
 SHOWN: dict[str, Screen | Run | Elsewhere | Not] = {
     # README
     "git clone URL tputtui && cd tputtui && make demo": INDEX,
+    "make demo-h100": Screen(r"SIMULATED[^\n]+▶ RUNNING", long=True),
     "pip install dist/tputtui-*.whl && tputtui MODEL": INDEX,
     "tputtui [MODEL] [options] [any vLLM engine flag]": SYNOPSIS,
     "tputtui vllm serve MODEL --max-num-seqs 256 --port 8000": Screen(),
@@ -245,6 +246,10 @@ def servers() -> Iterator[list[str]]:
 
 def as_run(command: str, servers: list[str]) -> str:
     """The command with a model and addresses that are there, and seconds instead of minutes."""
+    if command == "make demo-h100":
+        words = re.search(r"^H100 := (.*)", (ROOT / "Makefile").read_text(), re.M)
+        assert words
+        return f"tputtui {words[1]}"
     words = command.replace("gpu{1..16}:8000", " ".join(servers))
     words = words.replace("gpu1:8000", servers[0]).replace("gpu2:8000", servers[1])
     words = re.sub(r"\bMODEL\b", "shape:demo", words)
@@ -257,10 +262,10 @@ def as_run(command: str, servers: list[str]) -> str:
 @pytest.mark.pty
 @pytest.mark.parametrize("command", run_by(Screen))
 def test_a_screen_that_is_shown_comes_up(command: str, folder: Path, servers: list[str]) -> None:
-    how, simulated = SHOWN[command], "--simulate" in command
+    how = SHOWN[command]
     assert isinstance(how, Screen)
     arguments = as_run(command, servers).removeprefix("tputtui ")
-    terminal = Terminal(arguments, folder, env=None if simulated else PACED)
+    terminal = Terminal(arguments, folder, env=None if "--simulate" in arguments else PACED)
     terminal.until(how.until)
     terminal.press("q")
     left = terminal.ended()

@@ -1,3 +1,3 @@
 """tputtui: tune a real vLLM engine live, in a terminal."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
