@@ -247,9 +247,9 @@ def servers() -> Iterator[list[str]]:
 def as_run(command: str, servers: list[str]) -> str:
     """The command with a model and addresses that are there, and seconds instead of minutes."""
     if command == "make demo-h100":
-        words = re.search(r"^H100 := (.*)", (ROOT / "Makefile").read_text(), re.M)
-        assert words
-        return f"tputtui {words[1]}"
+        found = re.search(r"^H100 := (.*)", (ROOT / "Makefile").read_text(), re.M)
+        assert found
+        return f"tputtui {found[1]}"
     words = command.replace("gpu{1..16}:8000", " ".join(servers))
     words = words.replace("gpu1:8000", servers[0]).replace("gpu2:8000", servers[1])
     words = re.sub(r"\bMODEL\b", "shape:demo", words)
