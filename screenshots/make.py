@@ -218,7 +218,7 @@ def traffic(folder: Path) -> Iterator[str]:
         address = f"localhost:{probe.getsockname()[1]}"
     spec = resolve(load(shipped()["demo"]).engine)
     served = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", spec.model,
-              "--served-model-name", "demo", "--host", "127.0.0.1",
+              "--host", "127.0.0.1",
               "--port", address.rpartition(":")[2],
               *to_argv({**spec.args, "max_num_seqs": 16})]  # fmt: skip
     inside = {"VLLM_PLUGINS": "tputtui", "TPUTTUI_CONTROL_TOKEN_FILE": str(token),
@@ -243,7 +243,7 @@ def asking(url: str) -> Iterator[None]:
         drawn = random.Random(seed)
         while not over.is_set():
             prompt = [drawn.randrange(5, 200) for _ in range(drawn.randrange(40, 200))]
-            body = {"model": "demo", "prompt": prompt, "max_tokens": drawn.randrange(40, 120),
+            body = {"model": "shape:demo", "prompt": prompt, "max_tokens": drawn.randrange(40, 120),
                     "ignore_eos": True}  # fmt: skip
             asked = urllib.request.Request(
                 url, json.dumps(body).encode(), {"Content-Type": "application/json"}
