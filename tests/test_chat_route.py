@@ -75,7 +75,19 @@ def test_chats_go_to_the_chat_route_as_they_are(driven: Drive, tmp_path: Path) -
     assert {sample.prompt_tokens for sample in run.recorder.request_log} == {77}
     assert run.recorder.generated_tokens == of(run).generated == 120
     assert run.recorder.requests.undone == ()
+    assert run.recorder.requests.mean_tokens == 77
+    assert "20 of 77" in dict(spoken(run.recorder.requests, ()))["prompts"]
     assert "by the server" in dict(spoken(run.recorder.requests, ()))["prompts"]
+
+
+def test_where_the_server_counts_nothing_lengths_are_estimates(
+    driven: Drive, tmp_path: Path
+) -> None:
+    load = write(tmp_path, *[{"messages": [USER], "max_tokens": 6}] * 4)
+    counts = whole(driven(server(chat=True, usage=""), load)).recorder.requests
+    assert counts.estimated
+    assert counts.mean_tokens == len(SECRET) / 4
+    assert "about" in dict(spoken(counts, ()))["prompts"]
 
 
 def test_a_chat_without_a_length_is_ended_by_the_server(driven: Drive, tmp_path: Path) -> None:

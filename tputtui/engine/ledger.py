@@ -48,7 +48,7 @@ class Ledger:
         self._issued = 0
         self._clamped = 0
         self._label_of: dict[Label, int] = {}
-        self._reasoned = 0
+        self._told = self._told_tokens = self._reasoned = 0
         self._answer_s = 0.0
 
     def holds(self, number: int) -> bool:
@@ -105,6 +105,9 @@ class Ledger:
             whole = ended.output_tokens >= request.wanted_tokens or ended.stop in _NATURAL
             outcome = Outcome.FINISHED if whole else Outcome.CUT
         self._ended[outcome] += 1
+        if outcome is Outcome.FINISHED and ended.prompt_tokens is not None:
+            self._told += 1
+            self._told_tokens += ended.prompt_tokens
         if outcome is Outcome.FINISHED and not math.isnan(ended.answer_s):
             self._reasoned += 1
             self._answer_s += ended.answer_s - request.due_s
@@ -158,8 +161,14 @@ class Ledger:
         recorder.kv_blocks, recorder.others = counts.kv_blocks, counts.others
         recorder.engines = counts.engines
         recorder.requests = self.read
-        if self.read is not None and self._reasoned:
-            recorder.requests = replace(self.read, reasoned=self._reasoned, answer_s=self._answer_s)
+        if self.read is not None and (self._told or self._reasoned):
+            recorder.requests = replace(
+                self.read,
+                told=self._told,
+                told_tokens=self._told_tokens,
+                reasoned=self._reasoned,
+                answer_s=self._answer_s,
+            )
         recorder.oldest_due_s = self.oldest_due_s
         theirs = counts.unbooked > 0
         recorder.oldest_in_flight_s = counts.oldest_s if theirs else self.oldest_in_flight_s

@@ -76,6 +76,8 @@ class _InFlight:
     """Output token ids; empty if the server gives none."""
     stop: str = ""
     """Why it ended, as the server says; empty before."""
+    told: bool = False
+    """Whether the server has told how many tokens the prompt has."""
     reasoned: bool = False
     """Whether it began with reasoning."""
     answer_s: float = math.nan
@@ -88,7 +90,7 @@ class _InFlight:
 
     def end(self, end_s: float, outcome: Outcome | None = None) -> Ended:
         answer_s = self.answer_s if self.reasoned else math.nan
-        prompt_tokens = self.prompt_tokens if self.sent.counted else None
+        prompt_tokens = self.prompt_tokens if self.told else None
         ids = tuple(self.token_ids)
         return Ended(self.number, end_s, self.tokens, math.nan, self.first_s, self.cached, 0,
                      ids, outcome, self.stop, prompt_tokens, answer_s)  # fmt: skip
@@ -314,7 +316,7 @@ class Link:
             if request.sent.counted and chunk.prompt:
                 if request.streams:
                     self._tick.prompt_tokens += chunk.prompt - request.prompt_tokens
-                request.prompt_tokens = chunk.prompt
+                request.prompt_tokens, request.told = chunk.prompt, True
             if chunk.content:
                 # Before the answer, not after it: some models reason between two tools.
                 request.reasoned |= chunk.reasons and math.isnan(request.answer_s)

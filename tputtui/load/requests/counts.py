@@ -41,6 +41,10 @@ class RequestCounts:
     """Whether the chat template leaves tools out."""
     by_server: bool = False
     """Whether the server makes the prompts; their lengths are then estimates."""
+    told: int = 0
+    """Prompts of which the server has told how long they are."""
+    told_tokens: int = 0
+    """Tokens of these in all."""
     reasoned: int = 0
     """Requests whose answer began after reasoning."""
     answer_s: float = 0.0
@@ -58,11 +62,18 @@ class RequestCounts:
         return self.render_s / self.rendered if self.rendered else math.nan
 
     @property
+    def estimated(self) -> bool:
+        """Whether the mean length is only about right."""
+        return self.by_server and not self.told
+
+    @property
     def answer_mean_s(self) -> float:
         """Mean time to the first token of an answer after reasoning, in s; NaN without any."""
         return self.answer_s / self.reasoned if self.reasoned else math.nan
 
     @property
     def mean_tokens(self) -> float:
-        """Mean length of the prompts in tokens; NaN before the first."""
+        """Mean length of the prompts in tokens, as the server counts them; NaN before the first."""
+        if self.told:
+            return self.told_tokens / self.told
         return self.prompt_tokens / self.rendered if self.rendered else math.nan

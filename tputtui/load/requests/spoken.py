@@ -20,7 +20,7 @@ def spoken(
     formats = ", ".join(name for name, _ in counts.formats) or "no format"
     lost = ((counts.skipped, "not usable"), (counts.too_long, "too long"),
             (counts.shortened, "shortened"), (counts.late, "late"))  # fmt: skip
-    about = "about " if counts.by_server else ""
+    about = "about " if counts.estimated else ""
     where = f"rendered in {seconds(counts.render_mean_s, 0)} each"
     if counts.by_server:
         where = "rendered by the server"
@@ -29,7 +29,7 @@ def spoken(
         ("file", f"{formats}, {counts.lines:,} lines, sha256 {counts.sha256[:16] or MISSING}"),
         ("dropped", ", ".join(f"{n:,} {name}" for n, name in lost)),
         ("prompts", f"{counts.rendered:,} of {about}{rate(counts.mean_tokens, 0)} tokens "
-         f"({about}{counts.longest:,} at most), {where}"),
+         f"({'about ' if counts.by_server else ''}{counts.longest:,} at most), {where}"),
     ]  # fmt: skip
     if counts.reasoned:
         first = f"{counts.reasoned:,} began after reasoning, {seconds(counts.answer_mean_s, 0)}"

@@ -41,7 +41,9 @@ def header(frame: Frame, width: int) -> Row:
         left.append((f"  {simulated if len(simulated) <= spare else _brief(simulated)}", "warn"))
     if facts is not None and facts.notice and load.requests is None:
         spare = width - width_of(left) - width_of(right) - 3
-        left.append((f"  {facts.notice if len(facts.notice) <= spare else 'lengths ~'}", "warn"))
+        left.append(
+            (f"  {facts.notice if len(facts.notice) <= spare else 'lengths approximate'}", "warn")
+        )
     # The time left is shown only where model and state have their room.
     time_left = f", {clock(left_s)} left at most" if math.isfinite(left_s) else ""
     if time_left and width_of(left) + width_of(right) + len(time_left) < width:

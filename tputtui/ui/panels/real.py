@@ -30,15 +30,15 @@ def real_rows(frame: Frame) -> list[Row]:
         where = "rendered by the server"
     render: Row = [
         ("prompts  ", "label"),
-        (f"{'~' * counts.by_server}{compact(counts.mean_tokens, 0)} tokens", "text"),
+        (f"{'~' * counts.estimated}{compact(counts.mean_tokens, 0)} tokens", "text"),
         (f"  {where}", "text"),
         (f"  {compact(counts.late, 0)} late", "warn" if counts.late else "muted"),
     ]
     rows = [stops, dropped, render]
     if counts.reasoned:
         reasoned: Row = [("answers  ", "label")]
-        reasoned.append((f"begin after {seconds(counts.answer_mean_s, 0)}", "text"))
-        reasoned.append((f"  {compact(counts.reasoned, 0)} reasoned first (mean)", "muted"))
+        reasoned.append((f"begin after {seconds(counts.answer_mean_s, 0)} (mean)", "text"))
+        reasoned.append((f"  {compact(counts.reasoned, 0)} reasoned first", "muted"))
         rows.append(reasoned)
     facts = frame.status.facts
     if facts is not None and not facts.tokenizes:
