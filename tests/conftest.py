@@ -7,6 +7,7 @@ import sys
 import threading
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import settled
 from tputtui import redact
@@ -18,6 +19,10 @@ for _name, _value in BRIEFLY.items():
     os.environ.setdefault(_name, _value)
 
 settled.install()
+
+# How long an example takes is the machine's affair.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 _LONG_FIRST = (
     "tests/faults/test_boot.py",

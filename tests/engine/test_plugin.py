@@ -15,7 +15,7 @@ from tputtui import plugin
 from tputtui.engine.wire import HOLD_S, StepBatch
 from tputtui.errors import TputError
 from tputtui.load.lengths import Uniform
-from tputtui.measure.samples import StepSample
+from tputtui.measure.samples import STEP, StepSample
 from tputtui.plugin.core import Core, Question, Reply, answer
 from tputtui.plugin.lease import parse_bounds
 
@@ -107,6 +107,7 @@ def test_the_steps_hold_every_token_and_are_told_once(asked: Asked) -> None:
         steps = asked.steps(since)
         since = steps.next
         assert steps.lost == 0
+        assert {len(row) for row in steps.rows} <= {len(STEP)}
         rows += [StepSample(*row) for row in steps.rows]  # type: ignore[arg-type]
     assert sum(row.generated_tokens for row in rows) == served.generated
     assert sum(row.prefill_tokens for row in rows) == sum(
