@@ -186,6 +186,12 @@ def tuned(run: Recording) -> None:
     run.run(1.0)
 
 
+def watched(run: Recording) -> None:
+    """Watch a server until its window is full."""
+    run.until("● live")
+    run.run(70.0)
+
+
 def replayed(run: Recording) -> None:
     """Go to the end of the recorded run."""
     run.until("(?i)replay")
@@ -293,8 +299,9 @@ PICTURES = {
     "frontier-120x40": Picture(H100, swept),
     "tuner-120x40": Picture(f"{H100} {GOALS}", tuned),
     "replay-120x40": Picture("replay", replayed, recorded),
-    "attach-120x40": Picture("attach URL --control-token-file token", verdict("[", 30.0, 8.0, 90.0),
-                             traffic),
+    "attach-120x40": Picture("attach URL", watched, traffic),
+    "live-120x40": Picture("attach URL --control-token-file token",
+                           verdict("[", 30.0, 8.0, 90.0), traffic),
     "turning-120x40": Picture(H100, turning),
 }  # fmt: skip
 
