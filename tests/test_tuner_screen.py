@@ -113,7 +113,7 @@ def test_a_prediction_stands_beside_what_was_measured() -> None:
     assert state is not None
     told = [trial for trial in state.trials if not math.isnan(trial.predicted)]
     assert len(told) >= len(state.trials) - 1
-    text = "\n".join("".join(text for text, _ in row) for row in tuner_rows(frame, 120, 38))
+    text = "\n".join("".join(text for text, _ in row) for row in tuner_rows(frame, 118, 38))
     assert "predicted" in text
     # Nothing of it is clipped: each line ends with why the trial ended.
     for trial in state.trials:

@@ -29,7 +29,7 @@ _WIDE, _WIDEST = 110, 150
 """Widths from which on there are more columns; the second: the load where it is not searched."""
 _PLOT_FROM = 20
 """Fewest rows that have room for the plot."""
-_SETTING, _LOAD, _VALUE, _BARE, _GOAL, _PREDICTED = 15, 13, 14, 8, 28, 9
+_SETTING, _LOAD, _VALUE, _BARE, _GOAL, _PREDICTED = 14, 13, 14, 8, 28, 9
 """Cells of the trials' columns; `_BARE` of a value without its interval."""
 
 
@@ -179,7 +179,7 @@ def _trials(state: TunerState, goals: Sequence[Goal], width: int, height: int) -
         f"        {'seqs/tokens':<{_SETTING}}{'load' if load else '':<{_LOAD * load}}"
         f"{value:>{_VALUE if wide or not load else _BARE}}  "
         f"{told}{'':<7}"
-        f"{'nearest goal' if goals else '':<{_GOAL}}{'    s  ended' if wide else ''}"
+        f"{'nearest goal' if goals else '':<{_GOAL}}{'   s  ended' if wide else ''}"
     )
     rows: list[Row] = [[(head[:width], "label")]]
     shown = list(state.trials[-(height - 1) :])
@@ -212,7 +212,7 @@ def _trial(trial: TunerTrial, state: TunerState, goals: Sequence[Goal], width: i
     ]
     if wide:
         why = f"{trial.why}{', again' if trial.again else ''}"
-        row.append((f" {trial.point.window_s:>4.0f}  {why}", "muted"))
+        row.append((f" {trial.point.window_s:>3.0f}  {why}", "muted"))
         row.append((f" · {trial.binding}" if trial.binding else "", "muted"))
     return fitted(row, width)
 
