@@ -72,7 +72,7 @@ def test_what_had_to_be_learnt_is_said_nowhere() -> None:
     assert sum(1 for _ in literals()) > 3000
 
 
-# -- words named by the issue ------------------------------------------------------------------
+# -- words that are plain ----------------------------------------------------------------------
 
 
 def test_settling_says_what_is_waited_for() -> None:
