@@ -101,7 +101,7 @@ def test_what_cannot_be_meant_is_told(field: str, text: str, wrong: str) -> None
 
 def test_a_schema_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     bad = tmp_path / "bad.json"
-    for text, wrong in (("{", "no JSON"), ("[1]", "an object is expected")):
+    for text, wrong in (("{", "no JSON"), ("[1]", "that is an object")):
         bad.write_text(text)
         with pytest.raises(UsageError, match=wrong):
             check_schema(from_texts(BASE, {"structured": f"share=1 schema={bad}"}))

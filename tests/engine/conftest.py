@@ -95,7 +95,7 @@ class Served:
         """(when, TTFT from due, TTFT from submit)."""
         n = self.recorder.first_tokens.count - self._first_tokens
         rows = self.recorder.first_tokens.between(float("-inf"))
-        return [tuple(row) for row in rows[len(rows) - n :]]
+        return [tuple(row[:3]) for row in rows[len(rows) - n :]]
 
     @property
     def idle(self) -> bool:

@@ -130,6 +130,7 @@ def test_adapters_above_max_loras_are_what_binds(served: Served) -> None:
     assert Label(adapter="c") in served.recorder.labels
 
 
+@pytest.mark.long
 def test_adapters_that_fit_do_not_bind(served: Served) -> None:
     run(served, lora="a=0.5 b=0.5")
     assert not any(step.adapter_waiting for step in served.steps)
@@ -183,6 +184,7 @@ def test_several_answers_are_one_request(served: Served, answers: list[Any]) -> 
     assert len(served.first_tokens) == len(answers)
 
 
+@pytest.mark.long
 def test_several_answers_are_given_up_together(served: Served) -> None:
     run(served, answers="n=2", output="200", cancel="share=0.6 after=0.3s~0.5")
     outcomes = Counter(sample.outcome for sample in served.ended)

@@ -43,6 +43,7 @@ def nothing_else_is_up(bench: Bench) -> None:
     bench.close()
 
 
+@pytest.mark.long
 def test_the_quick_scheduler_gives_what_vllm_gives() -> None:
     """By the steps of the settings before; what the calibration says steps cost is not told.
 
