@@ -209,6 +209,14 @@ def test_how_long_it_takes_is_said_in_round_steps(needs_s: float, said: str) -> 
     assert f"(needs {said} more)" in difference_row(row, 118)[-1][0]
 
 
+def test_on_live_traffic_no_ab_is_named_that_would_be_refused(frame: Frame) -> None:
+    facts = frame.status.facts
+    assert facts is not None
+    live = replace(frame, status=replace(frame.status, facts=replace(facts, live=True)))
+    assert any("A/B" in line for line in lines(frame, 94))
+    assert not any("A/B" in line for line in lines(live, 94))
+
+
 def test_what_takes_longer_than_a_setting_is_measured_is_left_to_an_ab(frame: Frame) -> None:
     whole = replace(frame.trials[-1], series=series_of(2330, 0.52, 0.0166, length_s=60.0))
     shown = lines(replace(frame, trials=(*frame.trials[:-1], whole)), 94)

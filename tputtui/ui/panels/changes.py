@@ -128,7 +128,10 @@ def _last_change(frame: Frame, width: int, height: int) -> list[Row]:
         and other.load == present.load
         and other.knobs != present.knobs
     )
-    beyond = _BY_COMPARING if comparable else NEVER
+    facts = frame.status.facts
+    # A board on live traffic has no load of its own to compare with.
+    sends = facts is None or not facts.live
+    beyond = _BY_COMPARING if comparable and sends else NEVER
     return _table(present.differences, width, height, left_s, beyond)
 
 
