@@ -17,7 +17,6 @@ from typing import Any
 
 import msgspec
 
-from tputtui.engine.vllm.asking import waiting_for_an_adapter
 from tputtui.engine.vllm.limits import LiveLimits
 from tputtui.engine.vllm.scheduled import Classifier, Scheduled
 from tputtui.engine.wire import OURS, Acted, CoreFacts, Problem, Requests, StepBatch
@@ -328,7 +327,7 @@ class Core:
                 end_s, end_s - began_s, done.running, done.waiting, done.prefill, done.decode,
                 tokens.generated, tokens.cached, tokens.looked_up, tokens.preempted,
                 limits.kv_frac(manager.usage), knobs.max_num_seqs, knobs.max_num_batched_tokens,
-                host_s, done.context, limits.kv_blocks, waiting_for_an_adapter(self._scheduler),
+                host_s, done.context, limits.kv_blocks, done.adapter_waiting,
             )
         )  # fmt: skip
 

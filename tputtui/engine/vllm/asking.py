@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,7 @@ from tputtui.engine.vllm.sampling import Sampling
 from tputtui.load.carrier import PLAIN, Form
 from tputtui.load.request import RequestSpec
 
-__all__ = ["Asking", "waiting_for_an_adapter"]
-
-_LOOKED_AT = 256
-"""So many waiting requests are looked at; a queue can hold a hundred thousand."""
+__all__ = ["Asking"]
 
 
 class Asking:
@@ -65,21 +61,3 @@ def _structured(form: Form) -> Any:
     if form.regex:
         return StructuredOutputsParams(regex=form.regex)
     return StructuredOutputsParams(json=form.schema)
-
-
-def waiting_for_an_adapter(scheduler: Any) -> int:
-    """How many waiting requests the limit `max_loras` holds back, just after a step is scheduled.
-
-    Those whose adapter is not in the batch, while that has as many adapters as it may have.
-    """
-    if scheduler.lora_config is None:
-        return 0
-    batch = {
-        each.lora_request.lora_int_id for each in scheduler.running if each.lora_request is not None
-    }
-    if len(batch) < scheduler.lora_config.max_loras:
-        return 0
-    return sum(
-        each.lora_request is not None and each.lora_request.lora_int_id not in batch
-        for each in islice(scheduler.waiting, _LOOKED_AT)
-    )

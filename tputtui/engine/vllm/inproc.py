@@ -24,7 +24,7 @@ from tputtui.engine.vllm.args import (
     prepare,
     sentences,
 )
-from tputtui.engine.vllm.asking import Asking, waiting_for_an_adapter
+from tputtui.engine.vllm.asking import Asking
 from tputtui.engine.vllm.compiled import forget_compiled
 from tputtui.engine.vllm.facts import block_bytes, config_sha256, device, revision
 from tputtui.engine.vllm.limits import LiveLimits
@@ -75,7 +75,6 @@ class VllmEngine:
         self._refusal: type[Exception] = ValueError
         self._live: dict[str, _Live] = {}
         self._numbers: dict[int, _Live] = {}
-        self._held_back = 0
         self._limits: Any = None
         self._watch: Any = None
         self._workers: Workers | None = None
@@ -154,7 +153,7 @@ class VllmEngine:
             )
         cache, groups = config.cache_config, self._scheduler.kv_cache_config.kv_cache_groups
         self._limits = LiveLimits(self._scheduler, cache.block_size, len(groups), self._clock)
-        self._watch = StepWatch(self._engine, self._limits, self._clock, self._looked)
+        self._watch = StepWatch(self._engine, self._limits, self._clock, self._scheduled)
         self._workers = Workers(self._engine)
         return config
 
@@ -279,7 +278,7 @@ class VllmEngine:
             host_s=end_s - began_s - watch.core_s + watch.scheduler_s,
             context_tokens=done.context,
             kv_blocks=self._limits.kv_blocks,
-            adapter_waiting=self._held_back,
+            adapter_waiting=done.adapter_waiting,
         )
         return StepReport(sample, first, gaps, ended)
 
@@ -337,11 +336,6 @@ class VllmEngine:
     @property
     def _scheduler(self) -> Any:
         return self._engine.engine_core.engine_core.scheduler
-
-    def _looked(self, output: Any) -> None:
-        """A step is scheduled: see what `max_loras` holds back, and call the hook."""
-        self._held_back = waiting_for_an_adapter(self._scheduler)
-        self._scheduled(output)
 
     def _began(self, name: str, at_s: float) -> tuple[int, float] | None:
         """The request whose first token this is; None where another answer of it was first."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 __all__ = ["Classifier", "Composition", "Scheduled", "composition"]
+
+_LOOKED_AT = 256
+"""So many waiting requests are looked at; a queue can hold a hundred thousand."""
 
 
 class Composition(NamedTuple):
@@ -80,7 +84,8 @@ def _of_prompt(request: Any, count: int, had: int, computed: int) -> int:
 class Scheduled(NamedTuple):
     """What the scheduler put into a step: sequences, and tokens.
 
-    context: tokens that those sequences had computed before.
+    context: tokens that those sequences had computed before. adapter_waiting: waiting requests that
+    `max_loras` holds back.
     """
 
     running: int = 0
@@ -88,12 +93,14 @@ class Scheduled(NamedTuple):
     prefill: int = 0
     decode: int = 0
     context: int = 0
+    adapter_waiting: int = 0
 
 
 class Classifier:
     """Tells for each `SchedulerOutput` of one scheduler what it has put into the step."""
 
     def __init__(self, scheduler: Any) -> None:
+        self._scheduler = scheduler
         self._requests = scheduler.requests
         self._counts = scheduler.get_request_counts
 
@@ -101,4 +108,29 @@ class Classifier:
         step = composition(output, self._requests)
         running, waiting = self._counts()
         context = step.prefill_context + step.decode_context
-        return Scheduled(running, waiting, step.prefill_tokens, step.decode_tokens, context)
+        return Scheduled(
+            running,
+            waiting,
+            step.prefill_tokens,
+            step.decode_tokens,
+            context,
+            _waiting_for_an_adapter(self._scheduler),
+        )
+
+
+def _waiting_for_an_adapter(scheduler: Any) -> int:
+    """How many waiting requests the limit `max_loras` holds back, just after a step is scheduled.
+
+    Those whose adapter is not in the batch, while that has as many adapters as it may have.
+    """
+    if scheduler.lora_config is None:
+        return 0
+    batch = {
+        each.lora_request.lora_int_id for each in scheduler.running if each.lora_request is not None
+    }
+    if len(batch) < scheduler.lora_config.max_loras:
+        return 0
+    return sum(
+        each.lora_request is not None and each.lora_request.lora_int_id not in batch
+        for each in islice(scheduler.waiting, _LOOKED_AT)
+    )

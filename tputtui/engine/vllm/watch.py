@@ -45,7 +45,7 @@ class StepWatch:
         self.first_tokens = []
         self.core_s = self.scheduler_s = 0.0
         last = self.scheduled
-        self.scheduled = Scheduled(last.running, last.waiting)
+        self.scheduled = Scheduled(last.running, last.waiting, adapter_waiting=last.adapter_waiting)
 
     def remove(self) -> None:
         """Remove the hooks: they form reference cycles, which vLLM's frozen garbage keeps alive."""
