@@ -10,6 +10,7 @@ import math
 from collections import abc, deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 from tputtui.errors import UsageError
 from tputtui.load.carrier import Carrier, check_schema
@@ -256,19 +257,10 @@ class Generator:
     def _arriving(
         self, now_s: float, in_flight: int, max_model_len: int
     ) -> abc.Generator[RequestSpec, None, None]:
-        before, places = deque(self._backlog), deque[float]()
-        turns: deque[tuple[float, Conversation]] = deque()
-        starts: Iterable[float] = _taken(before)
-        self._backlog = []
-        if self._open:
-            overdue = self._overdue(now_s, in_flight)
-            if isinstance(self._timing, ClosedTiming):
-                places.extend(overdue)
-                overdue = _taken(places)
-            starts = chain(starts, overdue)
-            turns.extend(self._talk.pop(now_s))
+        starts = self._starts(now_s, in_flight)
+        turns = deque(self._talk.pop(now_s) if self._open else ())
         try:
-            for due_s in starts:
+            for due_s in starts.times:
                 # Kept for the case that the caller stops at a turn before this start.
                 self._backlog = [due_s]
                 while turns and turns[0][0] <= due_s:
@@ -282,9 +274,7 @@ class Generator:
             if self._open and isinstance(self._timing, RecordedTiming):
                 yield from self._recorded(self._timing, now_s, max_model_len)
         finally:
-            self._backlog += before
-            if isinstance(self._timing, ClosedTiming):
-                self._timing.still_free(places)
+            self._put_back(starts)
             for due_s, conversation in turns:
                 self._talk.think(conversation, due_s)
 
@@ -298,26 +288,18 @@ class Generator:
         if unready_s and self._timing is not None:
             self._timing.shift(unready_s)
         turns = deque(real.pop_turns(now_s, max_model_len) if self._open else ())
-        before, places = deque(self._backlog), deque[float]()
-        starts: Iterable[float] = _taken(before)
-        self._backlog = []
-        if self._open:
-            overdue = self._overdue(now_s, in_flight)
-            if isinstance(self._timing, ClosedTiming):
-                places.extend(overdue)
-                overdue = _taken(places)
-            starts = chain(starts, overdue)
+        starts = self._starts(now_s, in_flight)
         try:
             while turns:
                 due_s, turn = turns.popleft()
                 real.turn_sent()
                 yield self._real_spec(real, due_s, turn, max_model_len)
-            for due_s in starts:
+            for due_s in starts.times:
                 real.drop_unfit(max_model_len)
                 if real.next is None:
                     real.starve()
                     if isinstance(self._timing, ClosedTiming) and self._open:
-                        places.appendleft(due_s)
+                        starts.places.appendleft(due_s)
                     elif not real.ended:
                         self._backlog = [due_s]
                     break
@@ -329,11 +311,28 @@ class Generator:
                 due_s = self._timing.due_s(draft.at_s)
                 yield self._real_spec(real, due_s, real.take(), max_model_len)
         finally:
-            self._backlog += before
-            if isinstance(self._timing, ClosedTiming):
-                self._timing.still_free(places)
+            self._put_back(starts)
             for due_s, turn in turns:
                 real.put_back(due_s, turn)
+
+    def _starts(self, now_s: float, in_flight: int) -> _Starts:
+        """Take the new requests that are due, to be sent one at a time."""
+        before, places = deque(self._backlog), deque[float]()
+        times: Iterable[float] = _taken(before)
+        self._backlog = []
+        if self._open:
+            overdue = self._overdue(now_s, in_flight)
+            if isinstance(self._timing, ClosedTiming):
+                places.extend(overdue)
+                overdue = _taken(places)
+            times = chain(times, overdue)
+        return _Starts(times, before, places)
+
+    def _put_back(self, starts: _Starts) -> None:
+        """What was not sent stays due."""
+        self._backlog += starts.before
+        if isinstance(self._timing, ClosedTiming):
+            self._timing.still_free(starts.places)
 
     def _real_spec(
         self, real: RealRequests, due_s: float, draft: Rendered, max_model_len: int
@@ -422,6 +421,17 @@ class Generator:
         made = Prompt(self._tokens, pieces, prompt)
         carried = self._carrier.carried(self.workload, index, turn)
         return RequestSpec(number, due_s, made, output, clamped, turn, None, carried)
+
+
+class _Starts(NamedTuple):
+    """New requests that are due. times: when each was, taken from the two queues as it is read.
+
+    before: due times of before. places: since when each free place of a closed loop is free.
+    """
+
+    times: Iterable[float]
+    before: deque[float]
+    places: deque[float]
 
 
 def _taken(queue: deque[float]) -> Iterator[float]:
