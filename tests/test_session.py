@@ -276,3 +276,17 @@ def test_a_window_that_has_only_begun_is_not_quoted_when_one_leaves(rig: Rig) ->
     begun = replace(frame, figures=replace(frame.figures, generated_per_s=math.nan))
     told = [line for line in summary(begun, [], Path("log")) if "figures" in line]
     assert told == ["  figures   none of now: the window had only begun"]
+
+
+def test_what_was_changed_on_live_traffic_is_told_as_the_servers_own_flags() -> None:
+    rig = Rig.booted(Workload(ClosedLoop(8), Fixed(40), Fixed(20)))
+    status = rig.host.status
+    assert status.facts is not None
+    assert status.knobs is not None
+    rig.host.status = replace(status, facts=replace(status.facts, live=True, booted=status.knobs))
+    rig.session.steer.limits.set("max_num_seqs", 48)
+    rig.session.steer.limits.set("enable_prefix_caching", "off")
+    with pytest.raises(UsageError, match="live traffic") as refused:
+        rig.session.check_saves()
+    told = "Start the server with --max-num-seqs 48 --no-enable-prefix-caching."
+    assert refused.value.hint == told

@@ -96,7 +96,7 @@ def server(
 
 
 @contextlib.contextmanager
-def served(folder: Path, engines: int) -> Iterator[Server]:
+def served(folder: Path, engines: int, **environment: str) -> Iterator[Server]:
     """vLLM's server with the plugin inside and so many engines, each with a front of its own."""
     write_model(folder / "model")
     token = folder / "token"
@@ -111,6 +111,7 @@ def served(folder: Path, engines: int) -> Iterator[Server]:
         "VLLM_PLUGINS": "tputtui",
         "TPUTTUI_CONTROL_TOKEN_FILE": str(token),
         "TPUTTUI_BOUNDS": "max_num_batched_tokens=64..512",
+        **environment,
     }
     with serving(words, folder / "server.log", environment) as server:
         yield server
@@ -175,7 +176,7 @@ def test_limits_are_changed_under_load_and_nothing_is_lost(driven: Driven, serve
     steer.limits.set("max_num_batched_tokens", 512)
     driven.run(1.5)
     since_s = time.monotonic()
-    driven.run(1.5)
+    driven.turn_until(lambda: len(recorder.steps.between(since_s)) > 5)
     rows = recorder.steps.between(since_s)
     assert len(rows) > 5
     assert max(rows[:, 2]) <= 2 * count  # running

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.real.test_plugin_server import TOKEN, Driven, asked
-from tests.realserver import Server, serving, write_model
+from tests.real.test_plugin_server import Driven, asked, served
+from tests.realserver import Server
 from tputtui.attach.here import serving_here, socket_behind
 from tputtui.engine.orders import RunLoad
 from tputtui.engine.served.live import LiveEngine
@@ -25,18 +25,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.long, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("socket")
-    write_model(folder / "model")
-    token = folder / "token"
-    token.write_text(f"{TOKEN}\n")
-    token.chmod(0o600)
-    words = f"""--model {folder / "model"} --served-model-name tiny --enforce-eager --dtype float32
-        --max-num-seqs 32 --max-num-batched-tokens 512 --max-model-len 512 --block-size 32
-        --kv-cache-memory-bytes {32 * 2**20}""".split()
-    environment = {
-        "VLLM_PLUGINS": "tputtui", "TPUTTUI_CONTROL_TOKEN_FILE": str(token), "TPUTTUI_SOCKET": "1",
-    }  # fmt: skip
-    with serving(words, folder / "server.log", environment) as server:
+    with served(tmp_path_factory.mktemp("socket"), 1, TPUTTUI_SOCKET="1") as server:
         yield server
 
 

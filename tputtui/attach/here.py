@@ -7,8 +7,6 @@ import http.client
 import json
 import shlex
 import socket
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -75,8 +73,10 @@ def socket_behind(port: int) -> str:
     Our plugin listens there where the server's vLLM has no place for its routes (before 0.26).
     """
     process = _listening().get(port)
-    if process is None:
-        return ""
+    return _socket_of(process) if process is not None else ""
+
+
+def _socket_of(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error):
         for each in (process, *process.children(recursive=True)):
             path = socket_path(each.pid, each.uids().real)
@@ -123,8 +123,8 @@ def _control(
     with contextlib.suppress(psutil.Error):
         environment = process.environ()
     status, answer = _asked(port, _PLUGIN)
-    if status != 200 and (path := socket_behind(port)):
-        status, answer = _asked_at(path, _PLUGIN)
+    if status != 200 and (path := _socket_of(process)):
+        status, answer = _asked(port, _PLUGIN, path)
     if status == 200 and isinstance(answer, dict):
         control = answer.get("control") or {}
         if control.get("offered"):
@@ -143,32 +143,35 @@ def _model(port: int) -> str:
     return ""
 
 
-def _asked(port: int, route: str) -> tuple[int, Any]:
-    """Status and JSON of an answer; 0 without one."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"http://127.0.0.1:{port}{route}", timeout=_ANSWER_S) as answer:
-            return answer.status, json.loads(answer.read(_MOST_BYTES))
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, None
-    except (OSError, ValueError, http.client.HTTPException):
-        return 0, None
+class _AtSocket(http.client.HTTPConnection):
+    """To a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_ANSWER_S)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket in place of the host."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(_ANSWER_S)
+        self.sock.connect(self._path)
 
 
-def _asked_at(path: str, route: str) -> tuple[int, Any]:
-    """As `_asked`, at a unix socket."""
+def _asked(port: int, route: str, path: str = "") -> tuple[int, Any]:
+    """Status and JSON of an answer, the latter of a 200 only; 0 without one.
 
-    class AtSocket(http.client.HTTPConnection):
-        def connect(self) -> None:
-            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.sock.settimeout(_ANSWER_S)
-            self.sock.connect(path)
-
-    connection = AtSocket("localhost")
+    path: of a unix socket, in place of the port.
+    """
+    connection = (
+        _AtSocket(path)
+        if path
+        else http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_S)
+    )
     try:
         connection.request("GET", route)
         answer = connection.getresponse()
+        if answer.status != 200:
+            return answer.status, None
         return answer.status, json.loads(answer.read(_MOST_BYTES))
     except (OSError, ValueError, http.client.HTTPException):
         return 0, None

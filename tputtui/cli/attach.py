@@ -167,14 +167,7 @@ def _gpus_by_pid() -> dict[int, list[int]]:
     """The GPUs that each process uses, as far as their driver tells."""
     from tputtui.hardware import HardwareSampler
 
-    sampler = HardwareSampler()
-    sampler.start()
-    try:
-        end_s = time.monotonic() + 1.0
-        while (sample := sampler.latest()) is None and time.monotonic() < end_s:
-            time.sleep(0.02)
-    finally:
-        sampler.stop(1.0)
+    sample = HardwareSampler().look_once(1.0)
     used: dict[int, list[int]] = {}
     for gpu in sample.gpus if sample else ():
         for process in gpu.processes:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 from tputtui.hardware import GpuSample, HardwareSample, HardwareSampler
 from tputtui.text.format import size
 
@@ -15,18 +12,9 @@ _MUCH = 0.05
 """Others that hold less of a GPU's memory are not what keeps an engine out."""
 
 
-def memory_held(make_sampler: Callable[[], HardwareSampler] = HardwareSampler) -> str:
+def memory_held() -> str:
     """What others hold, in sentences, by a fresh look at the GPUs; empty where that is not it."""
-    sampler = make_sampler()
-    sampler.start()
-    try:
-        end_s = time.monotonic() + _ANSWER_S
-        while not (sample := sampler.latest()) or not sample.gpus:
-            if time.monotonic() > end_s:
-                break
-            time.sleep(0.02)
-    finally:
-        sampler.stop(1.0)
+    sample = HardwareSampler().look_once(_ANSWER_S)
     return holders(sample) if sample else ""
 
 

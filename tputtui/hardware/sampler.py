@@ -140,6 +140,20 @@ class HardwareSampler:
             driver=gpu.driver if gpu else None,
         )
 
+    def look_once(self, timeout_s: float) -> HardwareSample | None:
+        """Start, wait for the first reading of the GPUs, and stop; the newest figures then.
+
+        timeout_s: how long to wait for a driver. For a sampler that was not started.
+        """
+        self.start()
+        try:
+            deadline_s = self._clock() + timeout_s
+            while self._gpu_part is None and self._clock() < deadline_s:
+                time.sleep(0.02)
+            return self.latest()
+        finally:
+            self.stop()
+
     def _waiting(self) -> str:
         """The status before the first reading of the GPUs."""
         if self._clock() - self._started_s > _DEADLINE_S:

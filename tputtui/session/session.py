@@ -16,10 +16,12 @@ from pathlib import Path
 import msgspec
 
 from tputtui import profile
+from tputtui.engine.flags import to_argv
 from tputtui.engine.host import Clock, Host
 from tputtui.engine.orders import Boot, Orders, Start, Status
 from tputtui.engine.protocol import Engine
 from tputtui.errors import UsageError
+from tputtui.export.startup import start_up
 from tputtui.frame import Frame
 from tputtui.frame.observer import Observer
 from tputtui.frame.points import Points
@@ -27,7 +29,7 @@ from tputtui.frame.proof import tuned
 from tputtui.frame.tried import TriedSettings
 from tputtui.goals import Goal
 from tputtui.hardware import HardwareSampler
-from tputtui.knobs import kept_limits, knob, spoken
+from tputtui.knobs import kept_limits
 from tputtui.load.workload import Workload
 from tputtui.measure.history import History
 from tputtui.measure.recorder import Recorder
@@ -221,11 +223,11 @@ class Session:
         facts, knobs = self.host.status.facts, self._asked.knobs
         if facts is None or not facts.live or knobs is None:
             return
-        turned = {name: n for name, n in knobs.as_dict().items() if n != facts.booted.get(name)}
-        flags = [f"{knob(name).flag} {spoken(name, value)}" for name, value in turned.items()]
+        changed = {name: n for name, n in knobs.as_dict().items() if n != facts.booted.get(name)}
+        words = to_argv(start_up(Profile(EngineSpec(facts.model), knobs=changed)).spec.args)
         raise UsageError(
             "A profile has a load, and this board watches live traffic.",
-            f"Start the server with {' '.join(flags)}." if flags else "Nothing was changed.",
+            f"Start the server with {' '.join(words)}." if words else "Nothing was changed.",
         )
 
     def snapshot(self) -> Profile:

@@ -72,8 +72,6 @@ class ServedEngine:
         self._address = address
         self._clock = clock
         self._link = Link(address, access, clock)
-        self._control_token = control_token
-        self._keep = keep
         self._inside = Inside(self._link, control_token, clock, keep=keep)
         self._behind: Link | None = None
         """To the engine's own socket, where the server has no place for our routes."""
@@ -241,10 +239,8 @@ class ServedEngine:
         (address,) = parse_addresses([f"unix:{path}"])
         self._behind = Link(address, Access(), self._clock)
         self._behind.open()
-        inside = Inside(self._behind, self._control_token, self._clock, keep=self._keep)
-        if (about := inside.find()) is not None:
-            self._inside = inside
-        return about
+        self._inside.use(self._behind)
+        return self._inside.find()
 
     def _first_figures(self) -> Reading:
         """Wait for the server's first figures and its properties. Raises EngineError."""

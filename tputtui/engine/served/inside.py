@@ -83,6 +83,10 @@ class Inside:
 
     # -- the engine thread -------------------------------------------------------------------
 
+    def use(self, link: Link) -> None:
+        """Ask over another connection; before anything is found."""
+        self._link = link
+
     def find(self) -> Offer | None:
         """Ask whether there is a plugin, and for what it says."""
         status, text = self._link.ask("GET", PATH, most=_MOST_BYTES)
