@@ -30,14 +30,12 @@ from tputtui.profile import EngineSpec, Profile
 
 
 class Hand:
-    """Waits by letting a rig's time pass; `asked` as of someone who never interrupts."""
+    """Waits by letting a rig's time pass; nobody interrupts."""
+
+    asked = False
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
-        self.asked = self
-
-    def is_set(self) -> bool:
-        return False
 
     def wait(self, seconds: float) -> bool:
         self._rig.run(2.0)
@@ -65,7 +63,7 @@ class Run:
             err=self.err,
             say=lambda text, hint="": self.err.write(f"tputtui: {text}\n"),
         )
-        monkeypatch.setattr("tputtui.headless.running.Interrupted", lambda leave: Hand(self.rig))
+        monkeypatch.setattr("tputtui.headless.running.Interrupted", lambda err: Hand(self.rig))
         options = command.parser().parse_args([start, *words])
         self.rig.boot()
         plan = Plan(**{"vary": SMALL, **fields})

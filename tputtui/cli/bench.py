@@ -96,7 +96,7 @@ def _bench(headless: Headless, options: argparse.Namespace, duration_s: float) -
     from tputtui.headless.running import Interrupted, measure
 
     session, out, err = headless.session, headless.out, headless.err
-    interrupted = Interrupted(lambda: print("left at once", file=err, flush=True))
+    interrupted = Interrupted(err)
     measuring = Measuring(duration_s)
 
     def each_second(frame: Frame) -> None:

@@ -77,8 +77,8 @@ def _calibrate(spec: EngineSpec, seconds: float, target: Path | None, *, quiet: 
 
     redirected = Redirected(open_log())
     out, err = redirected.file(1), redirected.file(2)
-    interrupted = Interrupted(lambda: print("left at once", file=err, flush=True))
-    calibrating = Calibrating(MeasuredEngine(), seconds, interrupted.asked.is_set)
+    interrupted = Interrupted(err)
+    calibrating = Calibrating(MeasuredEngine(), seconds, lambda: interrupted.asked)
     try:
         with Progress(err, quiet=quiet) as progress:
             progress.tell(f"booting {spec.model}", "boot", 0.0)
@@ -86,7 +86,7 @@ def _calibrate(spec: EngineSpec, seconds: float, target: Path | None, *, quiet: 
             facts = calibrating.boot(spec.overridden(None, {"async_scheduling": False}))
             rows = calibrating.measure(progress)
         calibrating.close()
-        if interrupted.asked.is_set():
+        if interrupted.asked:
             print("tputtui: interrupted; nothing was written.", file=err)
             return INTERRUPTED
         calibration = calibration_of(spec, facts, rows, calibrating.loads)

@@ -117,7 +117,7 @@ def _tune(headless: Headless, plan: Plan, options: argparse.Namespace, duration_
     from tputtui.headless.tuning import tune
 
     session = headless.session
-    interrupted = Interrupted(lambda: headless.say("left at once"))
+    interrupted = Interrupted(headless.err)
     if not until_up(session, session.engine, interrupted):
         return _why_not(headless, interrupted)
     if plan.earlier_trials and not options.quiet:
@@ -127,7 +127,7 @@ def _tune(headless: Headless, plan: Plan, options: argparse.Namespace, duration_
     )
     state = last.tuner
     assert state is not None
-    if interrupted.asked.is_set() or last.status.failure is not None:
+    if interrupted.asked or last.status.failure is not None:
         return _why_not(headless, interrupted)
     headless.say(state.verdict)
     if not state.holds:
@@ -178,13 +178,13 @@ def _settled(
             return None, _why_not(headless, interrupted)
     measuring = Measuring(duration_s, session.steer.load.restart())
     measure(session, measuring, interrupted, headless.err, quiet=options.quiet)
-    if options.verify and not interrupted.asked.is_set():
+    if options.verify and not interrupted.asked:
         headless.say(session.steer.experiments.verify())
         until(session, interrupted, lambda frame: frame.compare is None or frame.compare.done)
         compare = session.latest.compare
         if compare is not None:
             headless.say(compare.note)
-    if interrupted.asked.is_set() or session.host.status.failure is not None:
+    if interrupted.asked or session.host.status.failure is not None:
         return None, _why_not(headless, interrupted)
     return session.snapshot(), 0
 
@@ -197,7 +197,7 @@ def _why_not(headless: Headless, interrupted: Interrupted) -> int:
     session = headless.session
     status = session.host.status
     failure = status.failure or status.refused
-    if interrupted.asked.is_set():
+    if interrupted.asked:
         state = session.latest.tuner
         count = len(state.trials) if state else 0
         more = "; --resume goes on from there" if count and session.journal else ""

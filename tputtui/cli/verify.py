@@ -109,7 +109,7 @@ def _verify(
     ) as headless:
         for note in start.notes:
             headless.say(note)
-        interrupted = Interrupted(lambda: headless.say("left at once"))
+        interrupted = Interrupted(headless.err)
         measure = partial(_measured, headless, duration_s, interrupted, options.quiet)
         if served:
             evidence, code = _served(headless, base, start.spec, measure)
@@ -195,7 +195,7 @@ def _measured(
     frame = session.advance()
     if spec is None or frame.status.spec == spec:
         frame = measure(session, measuring, interrupted, err, quiet=quiet)
-    if interrupted.asked.is_set():
+    if interrupted.asked:
         headless.say("interrupted; nothing was written.")
         return None, INTERRUPTED
     figures = measured(measuring.result, session.recorder) if measuring.result else None

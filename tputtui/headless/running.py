@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
-import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import TextIO
@@ -19,28 +20,45 @@ __all__ = ["Interrupted", "measure", "pause", "until", "until_up"]
 
 _LOOK_S = 0.25
 _LEFT_AT_ONCE = 130
+_LAST_WORDS = b"\ntputtui: left at once\n"
 
 
 class Interrupted:
-    """SIGINT and SIGTERM ask to stop; a second one leaves at once."""
+    """SIGINT, SIGTERM and SIGHUP ask to stop; a second one leaves at once.
 
-    def __init__(self, leave: Callable[[], None]) -> None:
-        self._leave = leave
-        self.asked = threading.Event()
+    A signal may interrupt the main thread anywhere, inside a write and with a lock held. So the
+    handler takes no lock: it sets a flag, wakes who waits through a pipe, and says its last words
+    on a descriptor, without waiting for a reader.
+    """
+
+    def __init__(self, err: TextIO) -> None:
+        """err: the file on whose descriptor the last words are said."""
+        self.asked = False
+        self._descriptor = err.fileno()
+        self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._take)
 
+    def wait(self, seconds: float) -> bool:
+        """Wait until someone asks to stop, so many seconds at most; returns whether someone did."""
+        select.select([self._woken], [], [], seconds)
+        return self.asked
+
     def _take(self, number: int, frame: FrameType | None) -> None:
-        if self.asked.is_set():
-            self._leave()
-            os._exit(_LEFT_AT_ONCE)
-        self.asked.set()
+        with contextlib.suppress(OSError):
+            if not self.asked:
+                self.asked = True
+                os.write(self._wake, b"!")
+                return
+            if select.select([], [self._descriptor], [], 0)[1]:
+                os.write(self._descriptor, _LAST_WORDS)
+        os._exit(_LEFT_AT_ONCE)
 
 
 def pause(session: Session, interrupted: Interrupted) -> bool:
     """Let the run go on for a quarter of a second; returns whether someone interrupted."""
     went_on = session.host.run_for(_LOOK_S)
-    return interrupted.asked.wait(0 if went_on else _LOOK_S)
+    return interrupted.wait(0 if went_on else _LOOK_S)
 
 
 def until_up(session: Session, spec: EngineSpec, interrupted: Interrupted) -> bool:
@@ -85,7 +103,7 @@ def measure(
             if each_second is not None and int(frame.elapsed_s) != second:
                 second = int(frame.elapsed_s)
                 each_second(frame)
-            if (measuring.over and not _running_out(frame)) or interrupted.asked.is_set():
+            if (measuring.over and not _running_out(frame)) or interrupted.asked:
                 return frame
             pause(session, interrupted)
 

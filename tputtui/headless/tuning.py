@@ -42,7 +42,7 @@ def tune(
             for trial in state.trials[printed:]:
                 progress.keep(trial_line(trial, state, frame.profile.judged))
             printed = len(state.trials)
-            if state.over or interrupted.asked.is_set():
+            if state.over or interrupted.asked:
                 return frame
             confirming = state.phase == "confirming"
             progress.tell(_line(state), state.phase, frame.elapsed_s, repeat=confirming)
