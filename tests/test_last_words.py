@@ -60,6 +60,7 @@ def test_what_is_said_after_us_is_the_logs(tmp_path: Path) -> None:
         assert words in log.read_text()
 
 
+@pytest.mark.long
 def test_a_boot_that_fails_says_its_sentence_and_not_one_byte_more(tmp_path: Path) -> None:
     done = bench("--kv-cache-memory-bytes", "100000", cwd=tmp_path)
     assert done.returncode == 3

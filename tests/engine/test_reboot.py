@@ -71,6 +71,7 @@ def test_above_the_ceiling_a_boot_raises_it_and_the_same_load_goes_on(own: Serve
     assert outcomes == {Outcome.FINISHED, Outcome.ABORTED}
 
 
+@pytest.mark.long
 def test_a_boot_that_fails_goes_back_to_the_arguments_before_and_says_why(own: Served) -> None:
     session = own.session
     own.start(20, Uniform(16, 64), Uniform(8, 24), seed=22)
@@ -93,6 +94,7 @@ def test_a_boot_that_fails_goes_back_to_the_arguments_before_and_says_why(own: S
     own.drain(at_most=300)
 
 
+@pytest.mark.long
 def test_a_compiled_model_goes_with_its_engine(own: Served) -> None:
     """What vLLM does as it compiles a model, without the 40 s that this takes on a CPU."""
     from torch._dynamo.convert_frame import register_bytecode_hook
