@@ -299,7 +299,7 @@ async def test_text_pasted_on_the_list_of_arguments_filters_it() -> None:
 
 def test_the_palette_names_every_key_also_a_remapped_one() -> None:
     app = app_after(5)
-    told = {each.title: each.help for each in commands(app, {"undo": "z"})}
+    told = {each.title: each.help for each in commands(app, app._board.action_zoom, {"undo": "z"})}
     assert told["Undo"].startswith("z · ")
     assert told["Tuner"].startswith("t · ")
     assert told["Panel: latency"].startswith("3 · ")

@@ -438,8 +438,4 @@ class TputApp(TerminalApp):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Everything that has a key, and the themes."""
-        return commands(self, self._keys)
-
-    def zoom(self, number: int) -> None:
-        """Show one panel over the whole screen, or the board again."""
-        self._board.action_zoom(number)
+        return commands(self, self._board.action_zoom, self._keys)
