@@ -136,7 +136,7 @@ class TputApp(TerminalApp):
         session, limit = self.session, knob(refusal.name)
         value = "" if limit.choices else f" {refusal.value}"
         sentences = [
-            f"{refusal.message} Boot again, in this process, with {limit.flag}{value}?",
+            f"{refusal.message} Boot again with {limit.flag}{value}?",
             session.steer.engine.boot_cost,
             "History, marks and everything else that was changed stay.",
         ]
@@ -322,8 +322,8 @@ class TputApp(TerminalApp):
         """Ask, then boot with exactly the present values and measure them again."""
         self._ask_verify(
             "verify boot",
-            "Boot again, in this process, with exactly the present limits as ceilings, measure "
-            "under the same load, and compare?",
+            "Boot again with exactly the present limits as ceilings, measure under the same load, "
+            "and compare?",
             "What it finds is saved with the profile (s): tuned live becomes verified.",
         )
 
