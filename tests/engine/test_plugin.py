@@ -84,6 +84,8 @@ def test_what_the_engine_is(asked: Asked) -> None:
     assert engine.fixed.keys() == {"max_model_len"}
     assert "other people" in engine.fixed["max_model_len"]
     assert engine.holder == ""
+    assert engine.got["max_num_seqs"] == str(ceilings["max_num_seqs"])
+    assert engine.got["scheduling_policy"] == "fcfs"
 
 
 def test_nothing_is_hooked_until_somebody_watches_and_again_when_nobody_does(asked: Asked) -> None:

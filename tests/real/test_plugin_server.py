@@ -157,6 +157,12 @@ def test_every_engine_is_told_with_its_limits(server: Server) -> None:
         assert engine["limits"]["max_num_seqs"] == 32
         assert engine["bounds"] == {"max_num_batched_tokens": [64, 512]}
         assert engine.get("holder", "") == ""
+        assert engine["got"]["max_num_seqs"] == "32"
+        assert engine["got"]["attention_backend"] == "CPU_ATTN"
+    # What nobody asked for is left out of what was asked for.
+    given = asked(server, "GET")[1]["asked"]
+    assert given["max_num_seqs"] == "32"
+    assert "attention_backend" not in given
 
 
 def test_limits_are_changed_under_load_and_nothing_is_lost(driven: Driven, server: Server) -> None:

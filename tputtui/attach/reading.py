@@ -29,6 +29,13 @@ _SUMS = ("", "total", "all")
 """Label values that name no part; a series with one of them is the sum of the parts."""
 _STARTED = "process_start_time_seconds"
 _CACHE = "vllm:cache_config_info"
+_RESOLVED = {
+    "block_size": "block_size",
+    "kv_cache_dtype": "cache_dtype",
+    "enable_prefix_caching": "enable_prefix_caching",
+    "kv_offloading_size": "kv_offloading_size",
+}
+"""By argument of vLLM: its label of `_CACHE`."""
 _AWAKE = "vllm:engine_sleep_state"
 
 
@@ -85,6 +92,13 @@ class Reading:
         """A whole number of `info`; None if not published."""
         text = self.info.get(name, "")
         return int(text) if text.isdecimal() else None
+
+    @property
+    def resolved(self) -> dict[str, str]:
+        """What the server's arguments came to, as far as `info` says, by the argument's name."""
+        named = {name: self.info.get(key, "None") for name, key in _RESOLVED.items()}
+        words = {"True": "on", "False": "off"}
+        return {name: words.get(text, text) for name, text in named.items() if text != "None"}
 
 
 def read_metrics(body: bytes) -> Reading:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
+from tputtui.engine.resolved import Resolved
 from tputtui.knobs import Knobs
 from tputtui.load.request import RequestSpec
 from tputtui.measure.samples import EngineLoad, Outcome, RequestSample, StepSample
@@ -94,6 +95,13 @@ class EngineFacts:
     """Revision of the model on its hub; empty if not known."""
     config_sha256: str = ""
     """Hash of the model's configuration; empty if not known."""
+    resolved: tuple[Resolved, ...] = ()
+    """What the boot was asked for and what came of it; empty if not known."""
+
+    @property
+    def got(self) -> dict[str, str]:
+        """What the boot resolved its arguments to, by name."""
+        return {row.name: row.got for row in self.resolved}
 
     @property
     def notice(self) -> str:

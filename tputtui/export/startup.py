@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from tputtui.engine.arguments import text_of
 from tputtui.engine.models import is_shape
+from tputtui.engine.resolved import AS_FITS
 from tputtui.engine.target import is_server
 from tputtui.errors import UsageError
 from tputtui.knobs import knob, spoken
@@ -33,7 +35,8 @@ def start_up(profile: Profile) -> StartUp:
     """The engine's arguments with every limit of the profile as its own flag.
 
     A watermark in blocks becomes the fraction of the KV cache that the flag takes. Without the size
-    of the cache (the evidence has it) the watermark is left out, with a note.
+    of the cache (the evidence has it) the watermark is left out, with a note. An argument that vLLM
+    resolved to something else than was asked for, as the evidence says, becomes what it came to.
     Raises UsageError for a profile of a server.
     """
     if is_server(profile.engine.model):
@@ -43,6 +46,7 @@ def start_up(profile: Profile) -> StartUp:
         )
     args: dict[str, EngineValue] = dict(profile.engine.args)
     notes: list[str] = []
+    _put_resolved(args, profile, notes)
     for name, value in profile.knobs.items():
         limit = knob(name)
         if name == "watermark_blocks":
@@ -75,6 +79,33 @@ def start_up(profile: Profile) -> StartUp:
     if is_shape(profile.engine.model):
         notes.append("A built-in shape has random weights: put your model in its place.")
     return StartUp(EngineSpec(profile.engine.model, args), tuple(notes), refused)
+
+
+def _put_resolved(args: dict[str, EngineValue], profile: Profile, notes: list[str]) -> None:
+    measured = profile.evidence.in_process if profile.evidence else None
+    for name, came in (measured.resolved if measured else {}).items():
+        section, dot, key = name.partition(".")
+        group = args.get(section)
+        place: dict[str, EngineValue] | None = args
+        if dot:
+            place = group = dict(group) if isinstance(group, dict) else None
+        wanted = place.get(key or name) if place else None
+        # Whoever has edited the profile since asks for something else than was resolved.
+        as_asked = AS_FITS if wanted in (-1, "-1", "auto") else text_of(wanted)
+        if place is None or not came.asked or came.asked != as_asked:
+            continue
+        place[key or name] = _value(came.got)
+        if dot:
+            args[section] = place
+        why = f": {came.why}" if came.why else ""
+        notes.append(f"{key or name}: asked {came.asked}, and vLLM made it {came.got}{why}.")
+
+
+def _value(text: str) -> EngineValue:
+    """The value of a text that `text_of` made."""
+    if text in ("on", "off"):
+        return text == "on"
+    return int(text) if text.isdecimal() else text
 
 
 def _put_watermark(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from tputtui.engine.orders import Status
 from tputtui.engine.protocol import State
+from tputtui.engine.resolved import same_engine, unlike
 from tputtui.hardware import HardwareSample
 from tputtui.knobs import Knobs, differing
 from tputtui.load.carrier import Label
@@ -151,6 +152,8 @@ class Tried:
     engine: EngineSpec
     booted: Knobs
     """The limits with which the engine booted."""
+    got: Mapping[str, str] = field(default_factory=dict)
+    """What that boot resolved its arguments to, by name; empty where it is not known."""
     series: Series | None = None
     """What was measured of it; None before anything counts."""
     phase: Phase = Phase.SETTLING
@@ -173,9 +176,15 @@ class Tried:
     withdrawn: str = ""
     """Why it was withdrawn."""
 
+    def same_engine(self, other: Tried) -> bool:
+        """Whether both ran on the same engine, by what its boot resolved its arguments to."""
+        return same_engine(other.engine, other.got, self.engine, self.got)
+
     def differs(self, other: Tried) -> str:
         """How this setting differs from another one, in words; empty where it does not."""
-        engine = "another engine" if other.engine != self.engine else ""
+        engine = "" if self.same_engine(other) else "another engine"
+        if engine and (resolved := unlike(other.got, self.got)):
+            engine = f"{engine}: {resolved}"
         load = difference(other.load, self.load) if other.load != self.load else ""
         return ", ".join(filter(None, (engine, differing(other.knobs, self.knobs), load)))
 

@@ -32,6 +32,7 @@ from tputtui.profile.evidence import (
     Change,
     Evidence,
     Figure,
+    Got,
     Machine,
     Measured,
     MeasuredWindow,
@@ -84,6 +85,11 @@ def measured(frame: Frame, recorder: Recorder, spans: Spans = ()) -> Measured | 
         machine=_machine(frame, facts),
         goals={each.goal.name: _attained(each) for each in frame.goodput.each if each.n},
         traffic={each.name: _of_traffic(each) for each in frame.traffic},
+        resolved={
+            row.name: Got(row.got, row.asked or "", row.why)
+            for row in facts.resolved
+            if row.asked != row.got
+        },
     )
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from tputtui.engine.resolved import same_engine
 from tputtui.errors import UsageError
 from tputtui.frame import Frame, Tried
 from tputtui.goals import Goal
@@ -85,7 +86,7 @@ class TriedSettings:
         if frame.profile.judged != self._goals:
             self._goals = frame.profile.judged
             self._judge_anew(recorder, frame.t_s)
-        setting = (frame.asked, frame.profile.load, spec)
+        setting = (frame.asked, frame.profile.load, spec, facts.resolved)
         if setting != self._setting:
             self._leave(recorder, frame.t_s)
             self._begin(frame, spec)
@@ -116,8 +117,16 @@ class TriedSettings:
         self._looked_s = -math.inf
         self._since_s = math.nan
         before = self._rows[-1] if self._rows else None
-        setting = (frame.asked, frame.profile.load, spec)
-        row = next((r for r in self._rows if (r.knobs, r.load, r.engine) == setting), None)
+        got = frame.status.facts.got
+        row = next(
+            (
+                row
+                for row in self._rows
+                if (row.knobs, row.load) == (frame.asked, frame.profile.load)
+                and same_engine(row.engine, row.got, spec, got)
+            ),
+            None,
+        )
         if row is not None:
             self._rows.remove(row)
             row = replace(row, t_s=frame.t_s)
@@ -131,6 +140,7 @@ class TriedSettings:
                 load=frame.profile.load,
                 engine=spec,
                 booted=frame.status.facts.booted,
+                got=got,
             )
         if before is not None and before.number != row.number:
             row = replace(row, changed=row.differs(before))
@@ -242,7 +252,7 @@ def _unjudged(old: Tried, new: Tried) -> str:
     """
     if old.load != new.load:
         return _ANOTHER_LOAD
-    if old.engine != new.engine:
+    if not new.same_engine(old):
         return _ANOTHER_BOOT
     if new.phase is Phase.DRIFTING:
         return _NOT_STEADY

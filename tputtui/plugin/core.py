@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from tputtui.engine.vllm.limits import LiveLimits
+from tputtui.engine.vllm.resolving import got_of
 from tputtui.engine.vllm.scheduled import Classifier, Scheduled
 from tputtui.engine.wire import OURS, Acted, CoreFacts, Problem, Requests, StepBatch
 from tputtui.errors import TputError, UsageError
@@ -92,8 +93,7 @@ class Core:
     """
 
     def __init__(self, engine_core: Any, clock: Callable[[], float] = time.monotonic) -> None:
-        self._engine_core = engine_core
-        self._clock = clock
+        self._engine_core, self._clock = engine_core, clock
         self._scheduler = scheduler = engine_core.scheduler
         config = engine_core.vllm_config
         self._config = config
@@ -108,8 +108,7 @@ class Core:
         except TputError as error:
             self._bounds, self._why_not = {}, error.message
             log.warning("tputtui: %s Nothing can be changed here.", error.message)
-        self._paused = False
-        self.failed = ""
+        self._paused, self.failed = False, ""
         self._rows: Ring[tuple[float, ...]] = Ring(_KEPT_STEPS)
         self._ended: Ring[list[float | int | str | None]] = Ring(_KEPT_REQUESTS)
         self._read_s = -_UNWATCHED_S
@@ -189,6 +188,7 @@ class Core:
             vocab_size=config.model_config.get_vocab_size(),
             holder=self._lease.holder,
             paused=self._paused,
+            got=got_of(config),
         )
 
     def _steps(self, since: int) -> StepBatch:

@@ -7,6 +7,7 @@ requests that have ended: every front of one server gives the same answers.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -18,6 +19,7 @@ from typing import Any
 import msgspec
 
 from tputtui import __version__
+from tputtui.engine.vllm.resolving import asked_of
 from tputtui.engine.wire import (
     CONTROL,
     HOLD_S,
@@ -71,6 +73,7 @@ class Endpoint:
     def __init__(self) -> None:
         self._core: Any = None
         self._model = ""
+        self._asked: dict[str, str] | None = None
         self._token = ControlToken()
         self._requests: deque[tuple[float | int | str | None, ...]] = deque(maxlen=_KEPT_REQUESTS)
         self._keeping: asyncio.Task[None] | None = None
@@ -110,6 +113,10 @@ class Endpoint:
             log.exception("tputtui: the plugin found no way to the engine, and is off")
             self._core = None
             return
+        with contextlib.suppress(Exception):
+            from vllm.engine.arg_utils import EngineArgs
+
+            self._asked = asked_of(EngineArgs.from_cli_args(args))
         log.info("tputtui: watching at %s; %s", PATH, self.told)
 
     @property
@@ -132,9 +139,8 @@ class Endpoint:
         import vllm
 
         why = self._token.why_not
-        return Offer(
-            VERSION, __version__, vllm.__version__, self._model, engines, Control(not why, why)
-        )
+        control, asked = Control(not why, why), self._asked
+        return Offer(VERSION, __version__, vllm.__version__, self._model, engines, control, asked)
 
     async def _steps(self, request: Any) -> Any:
         """New steps of every engine, a JSON document a line, until the client hangs up."""

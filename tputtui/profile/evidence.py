@@ -17,6 +17,7 @@ __all__ = [
     "Change",
     "Evidence",
     "Figure",
+    "Got",
     "Machine",
     "Measured",
     "MeasuredWindow",
@@ -92,10 +93,22 @@ class Machine(_Part, frozen=True):
     simulated: str = ""
 
 
+class Got(_Part, frozen=True):
+    """What one argument of the boot came to; values as a person types them.
+
+    asked: empty where it was left to vLLM. why: what vLLM's log said of it.
+    """
+
+    got: str
+    asked: str = ""
+    why: str = ""
+
+
 class Measured(_Part, frozen=True, rename={"knobs": "limits"}):
     """One set of figures and everything they depend on.
 
-    knobs: the limits in force; ceilings: what was booted. load: as a person writes it. seed: of the
+    knobs: the limits in force; ceilings: what was booted; resolved: what its arguments came to
+    where that is not what was asked for, by name. load: as a person writes it. seed: of the
     load. goals: the attainment of each goal, by its name (`chat:ttft_p99` of a class). traffic: the
     figures of each class of traffic, or of each adapter, by its name.
     """
@@ -111,6 +124,7 @@ class Measured(_Part, frozen=True, rename={"knobs": "limits"}):
     machine: Machine
     goals: dict[str, Attained] = {}
     traffic: dict[str, dict[str, Figure]] = {}
+    resolved: dict[str, Got] = {}
 
     @property
     def missed(self) -> list[str]:

@@ -316,6 +316,7 @@ class _Scribe:
             knobs=plain(trial.knobs),
             profile=self._profile(line, Profile(trial.engine, trial.load)),
             booted=plain(trial.booted),
+            got=dict(trial.got) or None,
             phase=trial.phase.value,
             start_s=trial.series.start_s if trial.series else 0.0,
             length_s=trial.series.length_s if trial.series else 0.0,

@@ -235,6 +235,7 @@ class Replay:
             load=profile.load,
             engine=profile.engine,
             booted=restored(line.booted, Knobs),
+            got=restored(line.got or {}, dict[str, str]),
             series=series,
             phase=Phase(line.phase),
             against=line.against,

@@ -195,6 +195,7 @@ def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
         ("device", f"{gpus or (facts.device if facts else '?')}"
          + (f", driver {hardware.driver}" if hardware and hardware.driver else "")),
         ("load", f"{describe_arrivals(load.arrivals)} · {describe(load)} (seed {load.seed})"),
+        *_resolved(frame),
         ("goals", ", ".join(_goal(goal) for goal in frame.profile.judged) or "none"),
         ("began", recording.began.replace("T", " ").replace("+00:00", " UTC")),
         ("took", f"{clock(recording.length_s)}; {ended}"),
@@ -207,6 +208,27 @@ def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
          + (f", {recording.damaged} places damaged" if recording.damaged else "")),
     ]  # fmt: skip
     return tuple(lines)
+
+
+def _resolved(frame: Frame) -> list[tuple[str, str]]:
+    """What the last boot came to: where it was otherwise than asked, and what was left to vLLM."""
+    rows = frame.status.facts.resolved if frame.status.facts else ()
+    otherwise = [
+        f"{row.short} asked {row.asked}, got {row.got}" + (f" ({row.why})" if row.why else "")
+        for row in rows
+        if row.asked and row.asked != row.got
+    ]
+    left = [
+        f"{row.short} {row.got}" + (f" ({row.why})" if row.why and row.warns else "")
+        for row in rows
+        if not row.asked
+    ]
+    told = any(row.asked is not None for row in rows)
+    lines = [
+        ("asked, and got", "; ".join(otherwise)),
+        ("left to vLLM" if told else "it runs with", ", ".join(left)),
+    ]
+    return [(name, text) for name, text in lines if text]
 
 
 def _real(frame: Frame) -> list[tuple[str, str]]:

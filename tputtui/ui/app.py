@@ -234,7 +234,8 @@ class TputApp(TerminalApp):
         def open_form() -> None:
             cost, facts = session.steer.engine.boot_cost, session.host.status.facts
             assert facts is not None
-            self.push_screen(EngineForm(facts.arguments, session.engine.args, cost, use))
+            args = session.engine.args
+            self.push_screen(EngineForm(facts.arguments, args, cost, use, resolved=facts.resolved))
 
         self._try(open_form)
 

@@ -21,6 +21,7 @@ from tputtui.attach.poller import Poller
 from tputtui.attach.reading import Reading
 from tputtui.attach.span import ScrapeSpan
 from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, StepReport
+from tputtui.engine.resolved import resolved
 from tputtui.engine.served.bodies import sent_for
 from tputtui.engine.served.inside import Inside
 from tputtui.engine.served.link import Link
@@ -301,6 +302,7 @@ class ServedEngine:
             stepped=False,
             served=True,
             kind=kind,
+            resolved=resolved(None, reading.resolved),
             takes_ids=self._routes.ids,
             renders=self._routes.chat,
         )
@@ -326,6 +328,7 @@ class ServedEngine:
             overlapped=first.overlapped,
             versions={"vllm": about.vllm, **facts.versions},
             fixed=fixed,
+            resolved=resolved(about.asked, first.got),
             pausable=not why,
             stepped=len(about.engines) == 1,
             engines=len(about.engines),

@@ -15,6 +15,7 @@ from tputtui.engine.carrying import adapters_of
 from tputtui.engine.memory import uncollected
 from tputtui.engine.parallel import check_in_process
 from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, StepReport
+from tputtui.engine.resolved import resolved
 from tputtui.engine.vllm.args import (
     INSTALL_HINT,
     argument_parser,
@@ -28,6 +29,7 @@ from tputtui.engine.vllm.asking import Asking
 from tputtui.engine.vllm.compiled import forget_compiled
 from tputtui.engine.vllm.facts import block_bytes, config_sha256, device, revision
 from tputtui.engine.vllm.limits import LiveLimits
+from tputtui.engine.vllm.resolving import asked_of, boot_log, got_of
 from tputtui.engine.vllm.sampling import sampling_of
 from tputtui.engine.vllm.watch import StepWatch
 from tputtui.engine.vllm.workers import Workers, start_tracker
@@ -78,6 +80,7 @@ class VllmEngine:
         self._limits: Any = None
         self._watch: Any = None
         self._workers: Workers | None = None
+        self._asked: dict[str, str] = {}
         self._stats: tuple[Any, Any] = (None, None)
         self._kv_frac = 0.0
 
@@ -89,7 +92,7 @@ class VllmEngine:
         Raises UsageError for arguments vLLM refuses, EngineError for everything else.
         """
         began_s = time.monotonic()
-        resolved = self._resolved(spec)
+        full = self._resolved(spec)
         check_in_process(spec.args)
         prepare(spec)
         with uncollected():
@@ -101,9 +104,11 @@ class VllmEngine:
             with sentences("vLLM could not be imported", INSTALL_HINT):
                 import vllm.v1.engine.llm_engine  # noqa: F401
         # Built in other frames: a traceback kept by an import keeps this frame alive.
-        config = self._build(spec, resolved, report)
+        with boot_log() as said:
+            config = self._build(spec, full, report)
         facts = self._facts(spec, config, version)
-        return replace(facts, boot_s=time.monotonic() - began_s)
+        rows = resolved(self._asked, self._got(config), said)
+        return replace(facts, boot_s=time.monotonic() - began_s, resolved=rows)
 
     def _resolved(self, spec: EngineSpec) -> EngineSpec:
         """The spec that vLLM receives. Raises UsageError."""
@@ -118,6 +123,10 @@ class VllmEngine:
     def _configured(self, config: Any) -> None:
         """Hook: vLLM has made its configuration, and has built nothing yet."""
 
+    def _got(self, config: Any) -> dict[str, str]:
+        """What vLLM resolved the arguments to, by name."""
+        return got_of(config)
+
     def _scheduled(self, output: Any) -> None:
         """Hook: a step is scheduled and has not run yet."""
 
@@ -131,6 +140,7 @@ class VllmEngine:
         self._refusal = getattr(exceptions, "VLLMClientError", ValueError)
         report(State.LOADING, "checking engine arguments")
         arguments = parse_arguments(resolved)
+        self._asked = asked_of(arguments)
         self._parsed(spec, arguments)
         arguments.disable_log_stats = False
         if self._executor_class is not None:

@@ -22,6 +22,12 @@ IN_THE_ENGINE = (
     ("vllm_config.model_config.max_model_len", "ceilings", "0.32"),
     ("vllm_config.model_config.hf_config.to_diff_dict", "which model it is", "0.32"),
     ("vllm_config.model_config.skip_tokenizer_init", "whether there is text", "0.32"),
+    # resolving
+    ("vllm_config.compilation_config.static_forward_context", "attention by layer", "0.32"),
+    ("vllm_config.compilation_config.cudagraph_mode", "CUDA graphs", "0.32"),
+    ("vllm_config.compilation_config.cudagraph_capture_sizes", "batches captured", "0.32"),
+    ("vllm_config.cache_config.cache_dtype", "what the KV cache holds", "0.32"),
+    ("vllm_config.scheduler_config.async_scheduling", "whether steps overlap", "0.32"),
     # sampling
     ("vllm_config.model_config.get_diff_sampling_param", "a server's own defaults", "0.32"),
     # watch
@@ -67,6 +73,9 @@ IN_MODULES = (
     ("vllm.model_executor.layers.quantization:QUANTIZATION_METHODS", "choices", "0.32"),
     ("vllm.model_executor.model_loader:LoadFormats", "choices", "0.32"),
     ("vllm.v1.attention.backends.registry:AttentionBackendEnum", "choices", "0.32"),
+    # resolving
+    ("vllm.logger:_print_info_once", "what a process says once, said at each boot", "0.32"),
+    ("vllm.logger:_print_warning_once", "and its warnings", "0.32"),
     # inproc
     ("vllm.v1.engine.llm_engine:LLMEngine", "the engine", "0.32"),
     ("vllm:exceptions", "what a request that is refused raises", "0.32"),

@@ -124,7 +124,7 @@ def _last_change(frame: Frame, width: int, height: int) -> list[Row]:
     left_s = max(SPAN_S, 2 * frame.wanted.period_s) - length_s
     comparable = (
         other is not None
-        and other.engine == present.engine
+        and present.same_engine(other)
         and other.load == present.load
         and other.knobs != present.knobs
     )
