@@ -41,6 +41,16 @@ class ServerFigures:
     """Share of the KV cache in use; the mean over engines."""
     kv_most: float = math.nan
     """Share of the KV cache in use on the fullest engine."""
+    deferred: float = math.nan
+    """Of those that wait: held back for a while by adapters or a KV transfer, not by room."""
+    rejections_per_s: float = math.nan
+    """Requests turned away by a limit of the queue, per second."""
+    external_hit_frac: float = math.nan
+    """Tokens found in a cache outside the GPU ÷ those looked for there."""
+    mm_hit_frac: float = math.nan
+    """Images and the like: found in the cache of processed inputs ÷ looked up."""
+    tiers: tuple[tuple[str, float], ...] = ()
+    """Of the prompt tokens found in a cache, the share of each tier that supplied any."""
 
 
 class ScrapeSpan:
@@ -114,17 +124,38 @@ class ScrapeSpan:
             counted = (self._counted(engine, key) for engine in engines)
             return added((ends[2] - ends[1]) / ends[0] for ends in counted if ends is not None)
 
-        looked_up, cached, kv = rate("looked_up"), rate("cached"), gauges("kv_frac")
+        def parts(key: str) -> list[str]:
+            found = {
+                name: None
+                for engine in engines
+                if self.latest is not None
+                for name in self.latest.engines[engine].counters
+                if name.startswith(f"{key}:")
+            }
+            return list(found)
+
+        def share(hits: str, looked_up: str) -> float:
+            of = rate(looked_up)
+            return rate(hits) / of if of > 0 else math.nan
+
+        tiers = {name.partition(":")[2]: rate(name) for name in parts("tier")}
+        supplied = added(tiers.values())
+        kv = gauges("kv_frac")
         return ServerFigures(
             rate("generated"),
             rate("prompt"),
             rate("ended"),
             rate("preemptions"),
-            cached / looked_up if looked_up > 0 else math.nan,
+            share("cached", "looked_up"),
             added(gauges("running")),
             added(gauges("waiting")),
             sum(kv) / len(kv) if kv else math.nan,
             max(kv, default=math.nan),
+            added(gauges("waiting_for:deferred")),
+            added(rate(name) for name in parts("rejected")),
+            share("external_cached", "external_looked_up"),
+            share("mm_cached", "mm_looked_up"),
+            tuple((tier, each / supplied) for tier, each in tiers.items() if each > 0),
         )
 
     def _counted(self, engine: str, key: str) -> tuple[float, float, float] | None:
