@@ -13,7 +13,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
-from tputtui.engine.resolved import Resolved
+from tputtui.engine.resolved import CAPTURE_SIZES, GRAPH_MODE, Resolved, from_runs
 from tputtui.knobs import Knobs
 from tputtui.load.request import RequestSpec
 from tputtui.measure.samples import EngineLoad, Outcome, RequestSample, StepSample
@@ -102,6 +102,16 @@ class EngineFacts:
     def got(self) -> dict[str, str]:
         """What the boot resolved its arguments to, by name."""
         return {row.name: row.got for row in self.resolved}
+
+    @property
+    def graph_mode(self) -> str:
+        """How CUDA graphs are used, by vLLM's name; empty without them or where not known."""
+        return self.got.get(GRAPH_MODE, "").replace("NONE", "")
+
+    @property
+    def capture_sizes(self) -> tuple[int, ...]:
+        """Batch sizes that have a CUDA graph, in tokens, ascending; empty without graphs."""
+        return from_runs(self.got.get(CAPTURE_SIZES, "")) if self.graph_mode else ()
 
     @property
     def notice(self) -> str:

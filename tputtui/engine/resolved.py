@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from tputtui.profile import EngineSpec
 
-__all__ = ["AS_FITS", "CAPTURE_SIZES", "GRAPH_MODE", "LEFT", "Resolved", "in_runs", "resolved",
-           "same_engine", "silently", "unlike"]  # fmt: skip
+__all__ = ["AS_FITS", "CAPTURE_SIZES", "GRAPH_MODE", "LEFT", "Resolved", "from_runs", "in_runs",
+           "resolved", "same_engine", "silently", "unlike"]  # fmt: skip
 
 AS_FITS = "as fits"
 """`max_model_len -1`: as long as the KV cache holds."""
@@ -132,6 +132,16 @@ def in_runs(sizes: Sequence[int]) -> str:
         else:
             parts.append(str(pending.pop(0)))
     return " ".join(parts)
+
+
+def from_runs(text: str) -> tuple[int, ...]:
+    """The numbers of which `in_runs` made the text."""
+    numbers: list[int] = []
+    for part in text.split():
+        ends, _, step = part.partition("/")
+        first, _, last = ends.partition("–")
+        numbers += range(int(first), int(last or first) + 1, int(step or 1))
+    return tuple(numbers)
 
 
 # -- inside ------------------------------------------------------------------------------------

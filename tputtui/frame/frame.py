@@ -20,6 +20,7 @@ from tputtui.measure.attainment import Goodput
 from tputtui.measure.binding import Binding
 from tputtui.measure.frontier import Point
 from tputtui.measure.histogram import Histogram
+from tputtui.measure.padding import Padding
 from tputtui.measure.samples import Accounting, EngineLoad, Mark, above
 from tputtui.measure.series import Series
 from tputtui.measure.traffic import Traffic
@@ -99,6 +100,8 @@ class Frame:
     """The tuner under way, or the last one."""
     traffic: tuple[Traffic, ...] = ()
     """Each class of traffic, or adapter, over `window`; empty where requests are of one kind."""
+    padding: Padding | None = None
+    """Padding of decode steps over `window`; None without CUDA graphs."""
     labels: tuple[Label, ...] = ()
     """What the labels of the recorded requests mean, by number."""
 

@@ -20,6 +20,7 @@ from tputtui.measure.binding import Binding, binding, in_common
 from tputtui.measure.energy import EnergyMeter, cost_per_mtok
 from tputtui.measure.histogram import Histogram, histograms
 from tputtui.measure.history import History
+from tputtui.measure.padding import Padding, padding
 from tputtui.measure.phase import phase_of
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import STEP, Accounting, above
@@ -57,6 +58,7 @@ class Observer:
         self._traffic: tuple[Traffic, ...] = ()
         self._phase = Phase.IDLE
         self._binding: Binding | None = None
+        self._padding: Padding | None = None
 
     def begin_anew(self, now_s: float, *, own: bool = False, warming: bool = False) -> None:
         """A limit or the load has changed: start the window anew.
@@ -115,6 +117,7 @@ class Observer:
             self._slow_s = now_s
             self._look_closely(window, profile)
             self._binding = self._bound(window, status, hardware)
+            self._padding = self._padded(window, status)
         over_window = figures(recorder, window.start_s, until_s)
         return Frame(
             t_s=now_s,
@@ -143,6 +146,7 @@ class Observer:
             stops=recorder.stops,
             requests=recorder.requests,
             traffic=self._traffic,
+            padding=self._padding,
             labels=recorder.labels,
         )
 
@@ -229,6 +233,14 @@ class Observer:
             for steps in self._recorder.steps_of_engines(start_s, window.end_s)
         ]
         return in_common(bound) if apart else bound[0]
+
+    def _padded(self, window: Window, status: Status) -> Padding | None:
+        """Padding over the window; None where no single steps, or no CUDA graphs, are known."""
+        facts = status.facts
+        if facts is None or facts.engines > 1 or not facts.stepped:
+            return None
+        steps = self._recorder.steps.between(window.start_s, window.end_s)
+        return padding(steps, facts.capture_sizes)
 
     def _meter(self, hardware: HardwareSample | None) -> None:
         if hardware is None or hardware.gpu_t_s is None:

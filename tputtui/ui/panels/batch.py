@@ -16,6 +16,10 @@ __all__ = ["batch"]
 
 _CHARTS = 9
 """Rows that charts should have beside a table of engines."""
+_GRAPHS_BESIDE = 4
+"""Rows that are left for charts where the line on CUDA graphs is shown."""
+_PADDED = 0.1
+"""From this share of padding on it is a warning."""
 _UNEVEN = 0.2
 """Engines are uneven where the one with fewest sequences has so much less than the fullest."""
 
@@ -63,6 +67,7 @@ def batch(
         ],
         _step(frame, width),
     ]
+    rows += _graphs(frame, width) if height > len(rows) + _GRAPHS_BESIDE else []
     rows += _engines(frame, width, height - len(rows))
     left = height - len(rows)
     if left < 3:
@@ -164,6 +169,20 @@ def _step(frame: Frame, width: int) -> Row:
             (seconds(frame.figures.step.p99), "muted"),
         ]
     return row
+
+
+def _graphs(frame: Frame, width: int) -> list[Row]:
+    """How much of the decode steps is padding; nothing without CUDA graphs."""
+    padded = frame.padding
+    if padded is None:
+        return []
+    advice = f": capture {' and '.join(map(str, padded.capture))}" if padded.capture else ""
+    share, look = percent(padded.frac, 0), "warn" if padded.frac >= _PADDED else "text"
+    texts = [f"{share} of decode slots are padding{advice}", f"{share} padding{advice}"]
+    if padded.beyond_frac > 0:
+        texts.insert(0, f"{texts[0]} · {percent(padded.beyond_frac, 0)} of steps above them all")
+    shown = next((text for text in texts if len(text) + 8 <= width), texts[-1])
+    return [[("graphs  ", "label"), (shown, look)]]
 
 
 def _gauge(
