@@ -31,11 +31,14 @@ from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import STEP, Outcome, RequestSample, StepSample
 from tputtui.measure.window import latencies
 from tputtui.record.codec import TABLES, pack, unpack
-from tputtui.record.journal import Journal
+from tputtui.record.journal import SUFFIX, Journal
 from tputtui.record.line import Head, restored
+from tputtui.record.newest import newest_run
 from tputtui.record.reading import read_log
 from tputtui.record.replay import Replay
+from tputtui.report.content import gather
 from tputtui.simulate.clock import VirtualTime
+from tputtui.ui.panels.timebar import timebar
 
 
 class Recorded:
@@ -570,3 +573,64 @@ def test_the_steps_of_several_engines_are_read_back(tmp_path: Path) -> None:
     assert again.binding.engines.endswith("of 2 engines")
     for name in ("tokens_frac", "sequences_frac", "busy_frac", "kv_frac"):
         assert same(getattr(again.figures, name), getattr(seen.figures, name), rel=2e-3)
+
+
+# -- the newest run ------------------------------------------------------------------------------
+
+
+def test_the_newest_run_is_the_newest_that_has_ended_or_has_figures(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    folder = tmp_path / "tputtui" / "sessions"
+    folder.mkdir(parents=True)
+
+    def named(day: int) -> Path:
+        return folder / f"202601{day:02}-000000-{day}{SUFFIX}"
+
+    with pytest.raises(UsageError, match="No run was recorded yet"):
+        newest_run()
+    # One that has just begun: no line, then a line without a step.
+    begun = Recorded(named(3), before_boot=True)
+    named(4).touch()
+    with pytest.raises(UsageError, match=f"No run .* has figures yet.*{named(4).name}"):
+        newest_run()
+    named(1).write_bytes(log.read_bytes())
+    recording, note = newest_run()
+    assert recording.path == named(1)
+    assert note == (
+        f"{named(4).name} and 1 more have no figures: this is {named(1).name}, "
+        "the newest run that has."
+    )
+    # Cut off, with figures; newer than the one that ended.
+    named(2).write_bytes(log.read_bytes()[:-500])
+    recording, note = newest_run()
+    assert recording.path == named(2)
+    assert not recording.growing
+    # As soon as it has figures, it is the one, though it goes on.
+    named(4).unlink()
+    begun.run(3)
+    recording, note = newest_run()
+    assert recording.path == named(3)
+    assert recording.growing
+    assert note == "Its run still goes on: this is what was recorded so far."
+    begun.end()
+    recording, note = newest_run()
+    assert (recording.path, recording.growing, note) == (named(3), False, "")
+
+
+def test_a_run_that_goes_on_is_not_called_cut_off(tmp_path: Path) -> None:
+    made = Recorded(tmp_path / f"run{SUFFIX}")
+    made.run(25)
+    copy = tmp_path / "copy"
+    copy.write_bytes(made.journal.path.read_bytes())
+    for path, board, page in (
+        (made.journal.path, "the run still goes on", "still going on"),
+        (copy, "the run was cut off", "cut off"),
+    ):
+        replay = replay_of(path)
+        replay.seek(replay.length_s)
+        assert board in "".join(text for text, _ in timebar(replay, 120))
+        assert page in dict(gather(replay.recording).facts)["took"]
+    made.end()
+    assert "left" in dict(gather(read_log(made.journal.path)).facts)["took"]

@@ -33,6 +33,7 @@ from tputtui.frame import Frame, Tried, TunerState, TunerTrial
 from tputtui.measure.mirror import Delta, Tail
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Outcome
+from tputtui.process.locks import hold
 from tputtui.process.state import fresh_file
 from tputtui.profile import Profile, dump
 from tputtui.record.codec import TABLES, pack
@@ -148,6 +149,7 @@ class _File:
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
         self._encoder = msgspec.json.Encoder()
         self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        hold(self._handle)
 
     def write(self, line: Head | Line) -> int:
         """Append a line; the number of its bytes. A line that a full disk cuts off is removed."""

@@ -23,6 +23,7 @@ from tputtui.measure.recorder import ENDED, Recorder, Table, ended_row
 from tputtui.measure.samples import Accounting, Mark, Outcome, RequestSample
 from tputtui.measure.stats import Floats
 from tputtui.measure.window import Window
+from tputtui.process.locks import written_now
 from tputtui.profile import Profile, parse
 from tputtui.record.codec import TABLES, unpack
 from tputtui.record.kept import KEPT, read_differences
@@ -83,6 +84,8 @@ class Recording:
     """Number of places in the file that could not be read."""
     thinned: bool = False
     """Whether rows were left out to keep the log small."""
+    growing: bool = False
+    """Whether the run went on when the log was read."""
 
     @property
     def length_s(self) -> float:
@@ -93,6 +96,7 @@ class Recording:
 def read_log(path: Path) -> Recording:
     """The run in the log `path`. Raises UsageError when the file contains none."""
     try:
+        growing = written_now(path)
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
@@ -111,7 +115,9 @@ def read_log(path: Path) -> Recording:
             f"{path}: of version {head.tputtui_session}, and this reads up to {FORMAT}.",
             f"It was written by tputtui {head.tputtui}: upgrade.",
         )
-    return _Reader(path, head).read(lines)
+    recording = _Reader(path, head).read(lines)
+    recording.growing = growing and not recording.ended
+    return recording
 
 
 class _Lines:

@@ -185,7 +185,7 @@ def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
     versions = facts.versions if facts else {}
     hardware = frame.hardware
     gpus = ", ".join(gpu.name for gpu in hardware.gpus if gpu.visible) if hardware else ""
-    ended = recording.ended or "cut off"
+    ended = recording.ended or ("still going on" if recording.growing else "cut off")
     if status.failure is not None:
         ended = f"the engine failed: {status.failure.message}"
     lines = [
