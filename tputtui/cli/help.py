@@ -79,6 +79,7 @@ def _goals() -> str:
             ("ttft_p99=500ms", "time to first token, from when the request was due"),
             ("tpot_p99=50ms", "time per output token after the first"),
             ("e2e_p95=10s", "to the last token, from when the request was due"),
+            ("job_p95=60s", "of a job of several steps: to its last token, from its first step"),
             ("met", "the 95 % interval of the share of requests within the limit lies at or above "
              "the percentile; missed: below it; unresolved: it straddles it, or there are fewer "
              "than 30 requests or three generations of them"),

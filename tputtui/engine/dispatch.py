@@ -102,15 +102,24 @@ class Dispatch:
     ) -> None:
         """Book requests that have left the engine; without `outcome` the ledger determines it."""
         for request in ended:
-            how = self._ledger.leave(request, outcome)
-            if generator is None:
-                continue
-            if how is Outcome.FINISHED:
-                generator.ended(
+            how, job_s = self._ledger.outcome_of(request, outcome), math.nan
+            if generator is not None and how is Outcome.FINISHED:
+                job_s = generator.ended(
                     request.number, request.end_s, request.output_tokens, request.token_ids
                 )
-            else:
-                generator.lost(request.number, request.end_s)
+            elif generator is not None:
+                job_s = generator.lost(request.number, request.end_s)
+            self._ledger.leave(request, how, job_s)
+
+    def drop(self, generator: Generator | None, number: int, outcome: Outcome) -> None:
+        """Book a request as ended without a report from the engine."""
+        now_s = self._clock()
+        self.leave(generator, [Ended(number, now_s, 0, math.nan, math.nan, 0, 0)], outcome)
+
+    def drop_all(self, generator: Generator | None, outcome: Outcome) -> None:
+        """Book every request in flight as ended with `outcome`."""
+        for number in self._ledger.numbers():
+            self.drop(generator, number, outcome)
 
     def _cancel(self, engine: Engine, generator: Generator) -> None:
         now_s, gone = self._clock(), []
@@ -129,11 +138,12 @@ class Dispatch:
         """Send one request; return whether the engine accepted it."""
         self._ledger.issue(request, self._clock())
         try:
+            if request.output_tokens < 1:
+                raise ValueError("its prompt leaves no room for an answer")
             engine.submit(request)
         except ValueError as refusal:
             logger.warning("request %d refused: %s", request.number, refusal)
-            self._ledger.drop(request.number, Outcome.REJECTED, self._clock())
-            generator.lost(request.number, self._clock())
+            self.drop(generator, request.number, Outcome.REJECTED)
             return False
         if request.carried.cancel_s < math.inf:
             when_s = request.due_s + request.carried.cancel_s

@@ -249,11 +249,9 @@ class Host(Orders):
 
     def _withhold(self) -> tuple[Generator, int, str] | None:
         """End the requests in flight; return the generator, its vocabulary size and tokenizer."""
-        generator, facts, now_s = self._generator, self.status.facts, self._clock()
+        generator, facts = self._generator, self.status.facts
         if generator is not None:
-            generator.hold(now_s)
-            for number in self._ledger.numbers():
-                generator.lost(number, now_s)
+            generator.hold(self._clock())
         self._release()
         if generator is None or facts is None:
             return None
@@ -422,10 +420,12 @@ class Host(Orders):
         return failure
 
     def _release(self) -> None:
-        engine, self._engine, self._generator = self._engine, None, None
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            self._close_books(Outcome.ABORTED)
+        self._generator = None
         if engine is None:
             return
-        self._close_books(Outcome.ABORTED)
         try:
             engine.shutdown()
         except Exception:
@@ -435,5 +435,5 @@ class Host(Orders):
 
     def _close_books(self, outcome: Outcome) -> None:
         """Book every request in flight as ended with `outcome`."""
-        self._ledger.drop_all(outcome, self._clock())
+        self._dispatch.drop_all(self._generator, outcome)
         self._recorder.accounting = self._ledger.accounting(0, 0)

@@ -135,5 +135,6 @@ def _ended(ended: Floats, moved: Callable[[Floats], Floats]) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         ended[:, ENDED["tpot_s"]] *= np.where(decode_s > 0, (last - first) / decode_s, 1.0)
     ended[:, ENDED["ttft_s"]], ended[:, ENDED["e2e_s"]] = first - due, last - due
+    ended[:, ENDED["job_s"]] = last - moved(end_s - ended[:, ENDED["job_s"]])
     ended[:, 0] = last
     return ended

@@ -10,11 +10,11 @@ import math
 from collections import abc, deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import NamedTuple
 
 from tputtui.errors import UsageError
 from tputtui.load.carrier import Carrier, check_schema
 from tputtui.load.conversations import Conversation, Conversations
+from tputtui.load.jobs import Left
 from tputtui.load.prompts import Piece, Prompt, TokenSource
 from tputtui.load.request import RequestSpec
 from tputtui.load.requests.counts import RequestCounts
@@ -22,6 +22,7 @@ from tputtui.load.requests.file import RequestFile
 from tputtui.load.requests.rendered import Rendered, RenderedPrompt
 from tputtui.load.requests.source import RealRequests
 from tputtui.load.source import Drawn, Replayed, RequestDraft
+from tputtui.load.starts import Starts, taken
 from tputtui.load.timing import ClosedTiming, OpenTiming, RecordedTiming, Timing, Wanted, timing_of
 from tputtui.load.workload import Workload
 
@@ -188,27 +189,30 @@ class Generator:
         if anew or not timing.change(workload.arrivals, at_s):
             self._start_timing(at_s)
 
-    def ended(self, number: int, end_s: float, output_tokens: int, ids: Sequence[int]) -> None:
-        """Note that a request has its whole answer, so that its conversation can go on.
+    def ended(self, number: int, end_s: float, output_tokens: int, ids: Sequence[int]) -> float:
+        """Note that a request has its whole answer, so that its conversation, or job, can go on.
 
-        ids: the answer; if empty, `output_tokens` random tokens replace it.
+        ids: the answer; if empty, `output_tokens` random tokens replace it. Returns how long the
+        job took that it ended, in s, from its first step due; NaN where it ended none.
         """
-        if self._real is not None and self._real.answered(number, end_s, ids):
-            return
+        left = self._real.answered(number, end_s, ids) if self._real else None
+        if left is not None:
+            return self._free(left, end_s)
         conversation = self._talk.answered(number, output_tokens, ids)
         if conversation is not None:
             think_s = self._drawn.think_s(conversation.index, conversation.turn)
             self._talk.think(conversation, end_s + think_s)
-        elif isinstance(self._timing, ClosedTiming) and self._open:
-            self._timing.freed(end_s)
+            return math.nan
+        return self._free(Left(), end_s)
 
-    def lost(self, number: int, end_s: float) -> None:
-        """Note that a request ended without an answer: frees its place, ends its conversation."""
+    def lost(self, number: int, end_s: float) -> float:
+        """Note that a request ended without an answer: its conversation, or job, is over.
+
+        Returns how long the job took that it broke, in s; NaN where it broke none.
+        """
         self._talk.broken(number)
-        if self._real is not None:
-            self._real.lost(number)
-        if isinstance(self._timing, ClosedTiming) and self._open:
-            self._timing.freed(end_s)
+        left = self._real.lost(number, end_s) if self._real else None
+        return self._free(left or Left(), end_s)
 
     def wanted(self, now_s: float) -> Wanted:
         """The load wanted at `now_s`; zero while held."""
@@ -253,6 +257,11 @@ class Generator:
         return self._arriving(now_s, in_flight, max_model_len)
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _free(self, left: Left, end_s: float) -> float:
+        if left.frees and isinstance(self._timing, ClosedTiming) and self._open:
+            self._timing.freed(end_s)
+        return left.job_s
 
     def _arriving(
         self, now_s: float, in_flight: int, max_model_len: int
@@ -315,20 +324,20 @@ class Generator:
             for due_s, turn in turns:
                 real.put_back(due_s, turn)
 
-    def _starts(self, now_s: float, in_flight: int) -> _Starts:
+    def _starts(self, now_s: float, in_flight: int) -> Starts:
         """Take the new requests that are due, to be sent one at a time."""
         before, places = deque(self._backlog), deque[float]()
-        times: Iterable[float] = _taken(before)
+        times: Iterable[float] = taken(before)
         self._backlog = []
         if self._open:
             overdue = self._overdue(now_s, in_flight)
             if isinstance(self._timing, ClosedTiming):
                 places.extend(overdue)
-                overdue = _taken(places)
+                overdue = taken(places)
             times = chain(times, overdue)
-        return _Starts(times, before, places)
+        return Starts(times, before, places)
 
-    def _put_back(self, starts: _Starts) -> None:
+    def _put_back(self, starts: Starts) -> None:
         """What was not sent stays due."""
         self._backlog += starts.before
         if isinstance(self._timing, ClosedTiming):
@@ -338,21 +347,25 @@ class Generator:
         self, real: RealRequests, due_s: float, draft: Rendered, max_model_len: int
     ) -> RequestSpec:
         number, self._number = self._number, self._number + 1
-        room = max_model_len
+        room, fits = max_model_len, draft.prompt.fits(max_model_len)
         if isinstance(draft.prompt, RenderedPrompt):
             room -= draft.prompt.length
         wanted = draft.output_tokens or room
-        output = min(wanted, room)
-        real.sent(number, draft, output < wanted)
+        # Nothing is asked of a prompt that leaves no room; so it is refused.
+        output = min(wanted, room) if fits else 0
+        opens_job = real.sent(number, draft, due_s, fits and output < wanted)
+        # A conversation, or job, is drawn by its first request.
+        index = draft.talk.job.number if draft.talk else number
         return RequestSpec(
             number,
             due_s,
             draft.prompt,
             output,
-            output < wanted,
+            fits and output < wanted,
             draft.turn,
             draft.serving,
-            draft.carrying(self._carrier.carried(self.workload, number)),
+            draft.carrying(self._carrier.carried(self.workload, index, draft.turn)),
+            opens_job,
         )
 
     def _start_timing(self, now_s: float) -> None:
@@ -421,22 +434,6 @@ class Generator:
         made = Prompt(self._tokens, pieces, prompt)
         carried = self._carrier.carried(self.workload, index, turn)
         return RequestSpec(number, due_s, made, output, clamped, turn, None, carried)
-
-
-class _Starts(NamedTuple):
-    """New requests that are due. times: when each was, taken from the two queues as it is read.
-
-    before: due times of before. places: since when each free place of a closed loop is free.
-    """
-
-    times: Iterable[float]
-    before: deque[float]
-    places: deque[float]
-
-
-def _taken(queue: deque[float]) -> Iterator[float]:
-    while queue:
-        yield queue.popleft()
 
 
 def _total(pieces: tuple[Piece, ...]) -> int:

@@ -112,6 +112,9 @@ class RequestSample(NamedTuple):
     """How many times it was preempted."""
     label: int = 0
     """Place of its label in `Recorder.labels`."""
+    job_s: float = float("nan")
+    """How long the job took that this request ended, or broke, from its first step due; NaN where
+    it did neither."""
 
     @property
     def ttft_s(self) -> float:

@@ -82,5 +82,5 @@ def goodput_of(recorder: Recorder, spans: Spans, goals: Sequence[Goal]) -> Goodp
     """
     run, start_s, end_s = view(recorder, spans)
     if run is not recorder:
-        run.issued = Table(np.zeros((0, 2)))
+        run.issued = Table(np.zeros((0, 3)))
     return goodput(run, goals, start_s, end_s)

@@ -289,6 +289,8 @@ class Latencies:
     """From the first token to the last."""
     lag: Quantiles
     """From due to submitted."""
+    job: Quantiles
+    """Of jobs of several steps: from the first step due to the last token of the last."""
 
 
 def latencies(recorder: Recorder, start_s: float, end_s: float) -> Latencies:
@@ -305,4 +307,5 @@ def latencies(recorder: Recorder, start_s: float, end_s: float) -> Latencies:
         tpot=quantiles(ended[:, ENDED["tpot_s"]]),
         itl=quantiles(gaps[:, 1], gaps[:, 2]),
         e2e=quantiles(ended[:, ENDED["e2e_s"]]),
+        job=quantiles(ended[ended[:, ENDED["good"]] > 0, ENDED["job_s"]]),
     )

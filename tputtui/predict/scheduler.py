@@ -279,6 +279,6 @@ class _Run:
         ttft_s, e2e_s = request.first_s - request.due_s, now_s - request.due_s
         queue_s = request.scheduled_s - request.due_s
         prefill_s = request.first_s - request.scheduled_s
+        job_s = self._generator.ended(number, now_s, n, ())
         self._rows.append((now_s, ttft_s, tpot_s, e2e_s, queue_s, prefill_s, e2e_s - ttft_s,
-                           1.0, 0.0, request.due_s, 1.0))  # fmt: skip
-        self._generator.ended(number, now_s, n, ())
+                           1.0, 0.0, request.due_s, 1.0, 0.0, 0.0, job_s))  # fmt: skip

@@ -308,9 +308,9 @@ def _kept(line: Line) -> dict[str, Any]:
 
 
 def _request(row: list[float]) -> RequestSample:
-    number, outcome, due_s, submitted, scheduled, first, end, *counts = row
+    number, outcome, due_s, submitted, scheduled, first, end, *counts, job_s = row
     prompt, output, wanted, cached, preemptions, label = map(int, counts)
     return RequestSample(
         int(number), _OUTCOMES[int(outcome)], due_s, due_s + submitted, due_s + scheduled,
-        due_s + first, due_s + end, prompt, output, wanted, cached, preemptions, label,
+        due_s + first, due_s + end, prompt, output, wanted, cached, preemptions, label, job_s,
     )  # fmt: skip

@@ -256,11 +256,12 @@ def _window(frame: Frame) -> Iterator[Any]:
     yield _gauge("tputtui_saturated", "1 if more was due than served.", float(figures.saturated))
     latency = GaugeMetricFamily(
         "tputtui_latency_seconds",
-        "Exact quantiles over the window; TTFT and E2E from when a request was due.",
+        "Exact quantiles over the window; TTFT, E2E and job from when a request was due.",
         labels=["metric", "quantile"],
     )
     counts = []
-    for name in _LATENCIES:
+    jobs = ("job",) if frame.latencies.job.n else ()
+    for name in (*_LATENCIES, *jobs):
         values = getattr(frame.latencies, name)
         counts.append((name, float(values.n)))
         if values.n:

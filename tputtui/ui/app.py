@@ -296,7 +296,7 @@ class TputApp(TerminalApp):
             session.set_goals(parse_goals(texts[0]))
             self._board.redraw()
 
-        hint = "ttft, tpot or e2e, a percentile, a limit: ttft_p99=500ms, tpot_p99=50ms."
+        hint = "ttft, tpot, e2e or job, a percentile, a limit: ttft_p99=500ms, tpot_p99=50ms."
         self.push_screen(Dialog("goals", [("", describe_goals(session.goals))], hint, use))
 
     def action_edit_guard(self) -> None:

@@ -41,7 +41,7 @@ def latency(
     *,
     cursor: int | None = None,
 ) -> list[Row]:
-    """A head, four rows of latencies; where there is room, charts, counts, notes and goals.
+    """A head, four or five rows of latencies; where there is room, charts, counts, notes and goals.
 
     On a whole screen histograms as well. history: what the charts show, read at second `cursor`.
     """
@@ -49,7 +49,8 @@ def latency(
     head = "          p50      p90            p99" if wide else "          p50     p90       p99"
     rows: list[Row] = [spread([(head, "label")], [("n", "label")], min(width, 46))]
     roomy = height >= _ROOMY
-    for label, name in (*_NAMES, *_PARTS) if roomy else _NAMES:
+    names = _names(frame, height)
+    for label, name in (*names, *_PARTS) if roomy else names:
         rows.append(_row(frame, label, name, width))
     if len(rows) + len(frame.traffic) < height:
         rows += _traffic(frame, width)
@@ -70,6 +71,15 @@ def latency(
     if spread_rows:
         rows += _histograms(frame, width, spread_rows)
     return rows[:height]
+
+
+def _names(frame: Frame, height: int) -> tuple[tuple[str, str], ...]:
+    """The latencies shown. Of jobs too where there are any; in place of ITL where room is short."""
+    asked = any(goal.metric == "job" for goal in frame.profile.judged)
+    if not (frame.latencies.job.n or asked):
+        return _NAMES
+    names = _NAMES if height > len(_NAMES) + 1 else tuple(n for n in _NAMES if n[1] != "itl")
+    return (*names, ("JOB", "job"))
 
 
 def _counts(frame: Frame) -> list[Row]:
