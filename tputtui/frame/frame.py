@@ -26,6 +26,7 @@ from tputtui.measure.series import Series
 from tputtui.measure.traffic import Traffic
 from tputtui.measure.verdict import Difference
 from tputtui.measure.window import Figures, Latencies, Phase, Window
+from tputtui.predict.outlook import Outlook
 from tputtui.profile import EngineSpec, Profile
 from tputtui.text.format import clock
 
@@ -104,6 +105,8 @@ class Frame:
     """Padding of decode steps over `window`; None without CUDA graphs."""
     labels: tuple[Label, ...] = ()
     """What the labels of the recorded requests mean, by number."""
+    outlooks: tuple[Outlook, ...] = ()
+    """What other values of a limit would do, as far as a person has looked at them."""
 
     @property
     def serving(self) -> bool:
@@ -178,6 +181,11 @@ class Tried:
     """When that judgement was withdrawn; NaN where it holds."""
     withdrawn: str = ""
     """Why it was withdrawn."""
+    predicted: Mapping[str, float] = field(default_factory=dict)
+    """The changes that were predicted before it was put on, as fractions, by the key of a metric;
+    empty where none were shown."""
+    predicted_from: int | None = None
+    """Number of the trial from which they were predicted."""
 
     def same_engine(self, other: Tried) -> bool:
         """Whether both ran on the same engine, by what its boot resolved its arguments to."""
@@ -207,6 +215,11 @@ class Tried:
             times = [f"{clock(a - started_s)}–{clock(b - started_s)}" for a, b in self.spans]
             clauses.append(f"measured {', '.join(times[:-1])} and {times[-1]}, pooled")
         return "; ".join(clauses)
+
+    @property
+    def foretold(self) -> Mapping[str, float]:
+        """The predicted changes that can be held against `differences`."""
+        return self.predicted if self.against == self.predicted_from else {}
 
     def value(self, key: str) -> float:
         """A metric of `measure.series.METRICS`; NaN where it was not measured."""

@@ -143,7 +143,7 @@ class TriedSettings:
                 got=got,
             )
         if before is not None and before.number != row.number:
-            row = replace(row, changed=row.differs(before))
+            row = _foretold(replace(row, changed=row.differs(before)), before, frame)
         measured = [r.number for r in self._rows if r.series is not None]
         if measured:
             self._before[row.number] = measured[-1]
@@ -262,6 +262,18 @@ def _unjudged(old: Tried, new: Tried) -> str:
 def _described(row: Difference) -> Verdict:
     known = row.judgement is not Verdict.NOTHING and not math.isnan(row.change)
     return Verdict.UNJUDGED if known else row.judgement
+
+
+def _foretold(row: Tried, before: Tried, frame: Frame) -> Tried:
+    """The row with what was shown of it while `before` was in force."""
+    alone = row.load == before.load and row.engine == before.engine
+    shown = next((each for each in frame.outlooks if alone and each.knobs == row.knobs), None)
+    figures = shown.figures if shown else {}
+    return replace(
+        row,
+        predicted={key: figure.change for key, figure in figures.items()},
+        predicted_from=before.number if figures else None,
+    )
 
 
 def _unjudged_yet(row: Tried) -> Tried:

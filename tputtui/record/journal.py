@@ -330,6 +330,8 @@ class _Scribe:
             decided_s=_or_none(trial.decided_s),
             withdrawn_s=_or_none(trial.withdrawn_s),
             withdrawn=trial.withdrawn,
+            predicted=plain(trial.predicted) if trial.predicted else None,
+            predicted_from=trial.predicted_from,
         )
 
 

@@ -58,6 +58,9 @@ class TrialLine(msgspec.Struct, omit_defaults=True):
     withdrawn_s: Any = None
     """None where the judgement was not withdrawn."""
     withdrawn: str = ""
+    predicted: Any = None
+    """None where nothing was predicted."""
+    predicted_from: int | None = None
 
 
 class Line(msgspec.Struct, omit_defaults=True):

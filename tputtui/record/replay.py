@@ -246,6 +246,8 @@ class Replay:
             decided_s=math.nan if line.decided_s is None else line.decided_s,
             withdrawn_s=math.nan if line.withdrawn_s is None else line.withdrawn_s,
             withdrawn=line.withdrawn,
+            predicted=line.predicted or {},
+            predicted_from=line.predicted_from,
         )
         self._trials[line.number] = (line, trial)
         return trial

@@ -39,6 +39,7 @@ from tputtui.profile import EngineSpec, Profile, tokenizer_of
 from tputtui.profile.evidence import TUNED, Evidence
 from tputtui.record.journal import Journal
 from tputtui.session.asked import Asked
+from tputtui.session.foreseeing import Foreseeing
 from tputtui.session.guard import Guard
 from tputtui.session.steering import Steering
 
@@ -88,6 +89,7 @@ class Session:
         self._points = Points()
         self._trials = TriedSettings()
         self._foresight = foresight or Foresight()
+        self._foreseeing = Foreseeing(self._foresight)
         self.steer = Steering(
             self.host,
             self.recorder,
@@ -167,6 +169,8 @@ class Session:
         self._foresight.follow(self.recorder, _running(status))
         profile, asked = self._asked.profile, self._asked.knobs
         seen = self._observer.frame(now_s, status, profile, asked, hardware)
+        # Of the setting before, where this frame is the first of another one.
+        seen = replace(seen, outlooks=self._foreseeing.outlooks)
         if not self.steer.experiments.legs:
             self._trials.follow(seen, self.recorder)
             present = self._trials.all()[-1:]
@@ -176,10 +180,19 @@ class Session:
         seen = replace(seen, points=self._points.all(), trials=self._trials.all())
         seen = self.steer.follow(seen)
         frame = replace(seen, trials=self._trials.all(), baseline=self._trials.baseline)
+        self._foreseeing.follow(frame, self.steer.experiments.under_way)
+        frame = replace(frame, outlooks=self._foreseeing.outlooks)
         self._latest = frame
         for see in self._watchers:
             see(frame)
         return frame
+
+    def consider(self, name: str, *values: int) -> None:
+        """Predict what these values of a limit would do: `Frame.outlooks`, after a moment.
+
+        No values: predict nothing more.
+        """
+        self._foreseeing.consider(name, *values)
 
     def watch(self, see: Callable[[Frame], None]) -> None:
         """Pass every frame to `see` as well; `see` must return at once."""

@@ -15,8 +15,9 @@ from textual.screen import Screen
 
 from tputtui.errors import CeilingError, OthersError, TputError, UsageError
 from tputtui.experiments.tuner.plan import Plan
+from tputtui.frame import Frame
 from tputtui.goals import describe_goals, parse_goals
-from tputtui.knobs import coarse_step, fine_step, knob, parse_value, spoken
+from tputtui.knobs import coarse_step, fine_step, knob
 from tputtui.load.workload import Workload, scaled
 from tputtui.profile import EngineValue
 from tputtui.session.guard import parse_guard
@@ -24,7 +25,9 @@ from tputtui.session.session import Session
 from tputtui.ui.board import Board
 from tputtui.ui.commands import commands
 from tputtui.ui.keys import listed_of
+from tputtui.ui.limit_dialog import limit_dialog
 from tputtui.ui.log_tail import LogTail
+from tputtui.ui.panels.limits import next_values
 from tputtui.ui.saving import save_dialog
 from tputtui.ui.screens.choose import Choice, Choose
 from tputtui.ui.screens.confirm import Confirm
@@ -88,7 +91,7 @@ class TputApp(TerminalApp):
         if not self.is_running:
             # Textual removes the screens while its timers still run.
             return
-        self.session.advance()
+        self._consider(self.session.advance())
         if self.behind:
             pass
         elif self.screen is self._board:
@@ -107,6 +110,14 @@ class TputApp(TerminalApp):
         if isinstance(status.failure, UsageError) and status.facts is None:
             # vLLM refuses the arguments: there is nothing to watch, so the terminal shows why.
             self.exit()
+
+    def _consider(self, frame: Frame) -> None:
+        """Let what the keys would do be predicted while the board is looked at."""
+        if self.screen is self._board:
+            name = self._board.selected
+            self.session.consider(name, *next_values(frame, name))
+        elif not isinstance(self.screen, Dialog):
+            self.session.consider("")
 
     # -- limits ----------------------------------------------------------------------------
 
@@ -176,25 +187,18 @@ class TputApp(TerminalApp):
         """Ask for the exact value of the selected limit."""
         session, name = self.session, self._board.selected
 
+        def set_typed(value: int | str) -> None:
+            try:
+                session.steer.limits.set(name, value)
+            except CeilingError as refusal:
+                # Once the dialog has closed.
+                self.call_later(self._offer_boot, refusal)
+            except OthersError:
+                self._try(partial(session.steer.limits.set, name, value))
+            self._board.redraw()
+
         def open_dialog() -> None:
-            ceilings, value = session.steer.limits.ceilings, session.steer.limits.asked(name)
-
-            def use(texts: list[str]) -> None:
-                value = parse_value(name, texts[0])
-                try:
-                    session.steer.limits.set(name, value)
-                except CeilingError as refusal:
-                    # Once the dialog has closed.
-                    self.call_later(self._offer_boot, refusal)
-                except OthersError:
-                    self._try(partial(session.steer.limits.set, name, value))
-                self._board.redraw()
-
-            limit, ceiling = knob(name), ceilings.get(name)
-            hint = f"{', '.join(limit.choices)}. {limit.trade}"
-            if not limit.choices:
-                hint = f"Up to {ceiling:,}; {limit.reach}. 4k is 4,000, 4K 4,096."
-            self.push_screen(Dialog(name, [("", spoken(name, value))], hint, use))
+            self.push_screen(limit_dialog(session, name, set_typed))
 
         self._try(open_dialog)
 

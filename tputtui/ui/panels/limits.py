@@ -1,4 +1,8 @@
-"""The live limits: asked for, in force, ceiling, draining; what the selected one trades. Pure."""
+"""The live limits: asked for, in force, ceiling, draining; what the selected one trades. Pure.
+
+Once it is predicted what the keys would do to the selected limit, that stands below, where the room
+for it is kept; where there is none, in place of what the limit trades.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,18 @@ import textwrap
 from typing import NamedTuple
 
 from tputtui.frame import Frame
-from tputtui.knobs import KNOBS, UNTOLD, Knob, Knobs, spoken
+from tputtui.knobs import KNOBS, UNTOLD, Knob, Knobs, coarse_step, spoken
 from tputtui.text.format import bar, size
+from tputtui.ui.panels.outlooks import outlook_line
 from tputtui.ui.rows import Row, fitted, width_of
 
-__all__ = ["limit_at", "limits", "limits_caption"]
+__all__ = ["limit_at", "limits", "limits_caption", "next_values"]
 
 _MAIN = 3
 """The first limits of the table have a row each; the others share rows where there is room."""
 _CELL = 38
+_AHEAD = 2
+"""Rows for what is predicted, where more than so many are left."""
 _UNTOLD = ("not told by the server", "muted")
 _NAME = max(len(knob.name) for knob in KNOBS) + 1
 
@@ -38,11 +45,40 @@ def limits(frame: Frame, selected: str, width: int, height: int) -> list[Row]:
             rows[place.y] = _row(frame, place.knob, chosen, width)
         else:
             rows[place.y] += fitted(_cell(frame, place.knob, chosen), place.end - place.start)
-    room = height - len(rows)
+    room, cells = height - len(rows), max(20, width - 4)
     if room > 0:
-        lines = _whole(_description(frame, selected, len(places)), max(20, width - 4), room)
-        rows += [[(f"  {line}", "muted")] for line in lines]
+        ahead = _ahead(frame, selected, cells, room)
+        kept = room - _AHEAD if room > _AHEAD else room - len(ahead)
+        lines = _whole(_description(frame, selected, len(places)), cells, kept) if kept else []
+        rows += [[(f"  {line}", "muted")] for line in (*lines, *ahead)]
     return rows
+
+
+def _ahead(frame: Frame, selected: str, width: int, room: int) -> list[str]:
+    """What the keys would do to the selected limit: a line for each where there is room."""
+    if frame.asked is None:
+        return []
+    value = frame.asked.get(selected)
+    shown = [
+        ("[" if each.value < value else "]", each)
+        for each in sorted(frame.outlooks, key=lambda each: each.value)
+        if each.name == selected and each.value in next_values(frame, selected)
+    ]
+    alone = [outlook_line([each], width) for each in shown] if room > _AHEAD else []
+    return list(filter(None, alone or [outlook_line(shown, width)]))
+
+
+def next_values(frame: Frame, name: str) -> tuple[int, ...]:
+    """The values that halving and doubling a limit give; none that is refused, or in force."""
+    facts, asked = frame.status.facts, frame.asked
+    if facts is None or asked is None:
+        return ()
+    value = asked.get(name)
+    if value >= UNTOLD:
+        return ()
+    values = {coarse_step(name, value, way, facts.ceilings) for way in (-1, 1)}
+    floor = facts.floor(name, asked)
+    return tuple(sorted(each for each in values - {value} if each >= floor))
 
 
 def limits_caption(frame: Frame, width: int) -> str:
