@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
+import pickle
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 
-from tests.made import MARKS, frame_of, six_trials
+from tests.made import BOOTED, MARKS, frame_of, six_trials
 from tests.rig import Rig
 from tputtui.engine.fake import FakeEngine
 from tputtui.engine.protocol import EngineFacts, Report
@@ -29,6 +31,7 @@ from tputtui.frame import Frame
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.profile import EngineSpec, Profile, dump
 from tputtui.profile.document import parse
+from tputtui.record.line import plain, restored
 from tputtui.ui.draft import GOT, ArgumentDraft
 from tputtui.ui.panels.arguments import got_rows
 from tputtui.ui.panels.standing import noteworthy, standing
@@ -255,3 +258,14 @@ def test_the_evidence_has_what_came_out_otherwise_and_survives_the_file() -> Non
     assert parse(dump(made), "again.yaml") == made
     assert made.evidence is not None
     assert made.evidence.tuned.resolved["max_model_len"].got == "4096"
+
+
+def test_what_a_boot_came_to_crosses_to_another_process_and_a_log() -> None:
+    facts = EngineFacts("m", "d", "", BOOTED, 1, 1, 1, 0.0, BOOTED, resolved=ROWS)
+    assert pickle.loads(pickle.dumps(facts)) == facts
+    assert restored(json.loads(json.dumps(plain(facts))), EngineFacts).resolved == ROWS
+    # A log of before there was any of it.
+    older = plain(facts)
+    del older["resolved"]
+    assert restored(older, EngineFacts).resolved == ()
+    assert restored(older, EngineFacts).graph_mode == ""
