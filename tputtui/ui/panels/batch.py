@@ -16,8 +16,8 @@ __all__ = ["batch"]
 
 _CHARTS = 9
 """Rows that charts should have beside a table of engines."""
-_GRAPHS_BESIDE = 4
-"""Rows that are left for charts where the line on CUDA graphs is shown."""
+_LEAST_CHART = 3
+"""Rows that the line on CUDA graphs leaves for a chart, and one more where it is no warning."""
 _PADDED = 0.1
 """From this share of padding on it is a warning."""
 _UNEVEN = 0.2
@@ -67,7 +67,7 @@ def batch(
         ],
         _step(frame, width),
     ]
-    rows += _graphs(frame, width) if height > len(rows) + _GRAPHS_BESIDE else []
+    rows += _graphs(frame, width, height - len(rows))
     rows += _engines(frame, width, height - len(rows))
     left = height - len(rows)
     if left < 3:
@@ -171,10 +171,10 @@ def _step(frame: Frame, width: int) -> Row:
     return row
 
 
-def _graphs(frame: Frame, width: int) -> list[Row]:
+def _graphs(frame: Frame, width: int, room: int) -> list[Row]:
     """How much of the decode steps is padding; nothing without CUDA graphs."""
     padded = frame.padding
-    if padded is None:
+    if padded is None or room < 1 + _LEAST_CHART + (not padded.frac >= _PADDED):
         return []
     advice = f": capture {' and '.join(map(str, padded.capture))}" if padded.capture else ""
     share, look = percent(padded.frac, 0), "warn" if padded.frac >= _PADDED else "text"
