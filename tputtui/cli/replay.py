@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
         description="A recorded run on the same screen: space plays, ± speed, ← → seek, , . marks.",
     )
     made.add_argument("file", metavar="FILE", nargs="?", default="last",
-                      help="a session log; without, or `last`: the newest")  # fmt: skip
+                      help="a session log or its name; without, or `last`: the newest")  # fmt: skip
     made.add_argument("--at", metavar="TIME", help="begin there: 3:12")
     made.add_argument("--speed", type=float, help="seconds of the run in one: 0.25 … 64")
     made.add_argument("--theme", default="dark", choices=THEMES, metavar="NAME",
@@ -60,14 +60,20 @@ def parser() -> argparse.ArgumentParser:
 
 
 def session_file(name: str) -> Path:
-    """The session log called `name`; "last" is the newest one. Raises UsageError without any."""
+    """The session log called `name`: a path, or a file's name as reports have it.
+
+    "last" is the newest one. Raises UsageError without any.
+    """
     from tputtui.errors import UsageError
     from tputtui.process.state import state_dir
     from tputtui.record.journal import SUFFIX
 
-    if name != "last":
-        return Path(name).expanduser()
     folder = state_dir() / "sessions"
+    if name != "last":
+        path = Path(name).expanduser()
+        kept = folder / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
+        alone = path.name == name and not path.exists()
+        return kept if alone and kept.is_file() else path
     newest = max(folder.glob(f"*{SUFFIX}"), default=None)
     if newest is None:
         raise UsageError(f"No run was recorded yet in {folder}.", "Name a file.")
