@@ -21,6 +21,7 @@ from tests import PATIENCE_S
 from tests.rig import Rig
 from tests.several import TwoEngines
 from tputtui import profile
+from tputtui.engine.orders import Close
 from tputtui.engine.protocol import State
 from tputtui.errors import UsageError
 from tputtui.frame import Frame
@@ -558,6 +559,27 @@ def test_it_opens_on_the_load_and_ends_on_the_last_board_that_was_seen(tmp_path:
     replay.toggle()
     assert replay.advance().status.state is State.RUNNING
     assert replay.at_s < 10.0
+
+
+@pytest.mark.parametrize("later_s", [0.0, 1.0])
+def test_the_end_shows_the_last_board_and_not_what_closing_did(
+    later_s: float, tmp_path: Path
+) -> None:
+    made = Recorded(tmp_path / "run.jsonl.zst")
+    made.run(10)
+    last = made.frames[-1]
+    assert last.accounting.running > 0
+    made.rig.host.order(Close())
+    made.rig.host.run_pass()
+    # The writer's second comes while the run is being closed: what was in flight is aborted.
+    made.journal.write_new()
+    made.rig.clock.advance(later_s)
+    made.session.advance()
+    replay = replay_of(made.end().journal.path)
+    replay.seek(replay.length_s)
+    shown = replay.advance()
+    assert shown.accounting == last.accounting
+    assert shown.status.state is State.RUNNING
 
 
 def test_the_steps_of_several_engines_are_read_back(tmp_path: Path) -> None:

@@ -21,11 +21,13 @@ from tests.test_screen import app_after, paint
 from tputtui.cli.help import TOPICS
 from tputtui.cli.page import WIDTH, fitted_page
 from tputtui.frame import SweepState
+from tputtui.goals import parse_goals
 from tputtui.knobs import KNOBS
+from tputtui.measure.attainment import Attainment, GoalVerdict
 from tputtui.measure.window import Phase
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.panels.frontier import frontier
-from tputtui.ui.panels.latency import window_caption
+from tputtui.ui.panels.latency import latency, window_caption
 from tputtui.ui.panels.limits import limits
 from tputtui.ui.screens.frontier import FrontierScreen
 from tputtui.ui.screens.help import _MEANINGS, HelpScreen
@@ -81,6 +83,28 @@ def test_settling_says_what_is_waited_for() -> None:
     assert window_caption(frame, 22) == "settling: 45 of 96"
     ramping = replace(frame, window=replace(frame.window, phase=Phase.RAMPING))
     assert window_caption(ramping, 60) == "ramping"
+
+
+@pytest.mark.parametrize(("length_s", "words"), [(2.4, "< 5 s"), (5.0, "5 s"), (59.9, "55 s")])
+def test_a_window_with_figures_is_never_said_to_be_of_no_time(length_s: float, words: str) -> None:
+    frame = frame_of(six_trials(), marks=MARKS)
+    start_s = frame.window.end_s - length_s
+    window = replace(frame.window, start_s=start_s, since_s=start_s, phase=Phase.MEASURING)
+    caption = window_caption(replace(frame, window=window), 60)
+    assert caption == f"window {words} · measuring"
+
+
+@pytest.mark.parametrize("verdict", [GoalVerdict.MISSED, GoalVerdict.UNRESOLVED])
+def test_a_goal_has_its_verdict_in_whole_words_on_80_columns(verdict: GoalVerdict) -> None:
+    frame = frame_of(six_trials(), marks=MARKS)
+    (goal,) = parse_goals("ttft_p90=1.25s")
+    each = Attainment(goal, 0, 12_345, 1.0, 0.999, 1.0, verdict, 0.5)
+    window = replace(frame.window, phase=Phase.STEADY)
+    judged = replace(frame, window=window, goodput=replace(frame.goodput, each=(each,)))
+    (row,) = [row for row in latency(judged, 79, 22) if "within" in "".join(t for t, _ in row)]
+    said = "".join(text for text, _ in row).rstrip()
+    assert said.endswith(verdict.value)
+    assert len(said) <= 79
 
 
 def test_a_sweep_says_where_it_is_and_what_is_done() -> None:
@@ -139,7 +163,8 @@ def test_every_topic_of_help_fits_80_columns(name: str) -> None:
 
 
 def test_no_meaning_is_a_page_long() -> None:
-    assert all(len(name) <= 12 or name.startswith("⠒") for name, _ in _MEANINGS)
+    # The column of names has 12 cells, a gap among them.
+    assert all(len(name) < 12 for name, _ in _MEANINGS)
     assert all(len(meaning) <= 320 for _, meaning in _MEANINGS)
 
 

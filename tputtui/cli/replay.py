@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         nargs="?",
         default="last",
-        help="a session log; without: `last`, the newest with figures",
+        help="a session log or its name; without: `last`, the newest with figures",
     )
     made.add_argument("--at", metavar="TIME", help="begin there: 3:12")
     made.add_argument("--speed", type=float, help="seconds of the run in one: 0.25 … 64")
@@ -71,11 +71,18 @@ def parser() -> argparse.ArgumentParser:
 
 
 def recorded_run(name: str) -> tuple[Recording, str]:
-    """The run in the session log called `name`, and a note for the person; mostly empty.
+    """The run called `name`: a path, or a log's name as reports have it; and a note, mostly empty.
 
     "last" is the newest run that has ended or has figures. Raises UsageError without any.
     """
+    from tputtui.process.state import state_dir
+    from tputtui.record.journal import SUFFIX
     from tputtui.record.newest import newest_run
     from tputtui.record.reading import read_log
 
-    return newest_run() if name == "last" else (read_log(Path(name).expanduser()), "")
+    if name == "last":
+        return newest_run()
+    path = Path(name).expanduser()
+    kept = state_dir() / "sessions" / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
+    alone = path.name == name and not path.exists()
+    return read_log(kept if alone and kept.is_file() else path), ""

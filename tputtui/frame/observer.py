@@ -76,8 +76,8 @@ class Observer:
         self._settling.begin(at_s)
         self._slow_s = -math.inf
 
-    def judge_anew(self) -> None:
-        """The goals have changed: judge by them with the next frame."""
+    def look_anew(self) -> None:
+        """Compute quantiles, goals and trend with the next frame, however soon that is."""
         self._slow_s = -math.inf
 
     def frame(

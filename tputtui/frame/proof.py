@@ -44,27 +44,30 @@ __all__ = ["compared", "measured", "tuned"]
 
 def tuned(frame: Frame, recorder: Recorder) -> Evidence:
     """The evidence of the present setting; without figures where its window may not be quoted."""
-    figures_now = measured(frame, recorder, _spans(frame))
+    figures_now = measured(frame, recorder)
     if figures_now is None:
         return Evidence(TUNED, note=f"no figures: the window was {frame.window.phase.value}")
     return Evidence(TUNED, tuned=figures_now)
 
 
-def measured(frame: Frame, recorder: Recorder, spans: Spans = ()) -> Measured | None:
-    """The figures of the frame's window, and all that they depend on.
+def measured(frame: Frame, recorder: Recorder) -> Measured | None:
+    """The figures of the present setting, and all that they depend on.
 
-    None where the window may not be quoted. spans: stretches of the run that replace the window.
-    Figures have four significant digits. A figure without samples is left out.
+    They are those of its row in the history; of the frame's window where there is no row. None
+    where the window may not be quoted. Figures have four significant digits. A figure without
+    samples is left out.
     """
     window, status = frame.window, frame.status
     facts, knobs = status.facts, status.knobs
     if facts is None or knobs is None or not window.phase.quotable:
         return None
     goals = frame.profile.judged
+    spans = _spans(frame)
     if spans and holds(recorder, spans[0][0]):
-        frame = _of(frame, recorder, spans)
+        window = replace(window, phase=frame.trials[-1].phase)
     else:
         spans = ((window.start_s, window.end_s),)
+    frame = replace(_of(frame, recorder, spans), window=window)
     series = series_of(recorder, spans, goals, every=True)
     load = frame.profile.load
     return Measured(
@@ -134,12 +137,11 @@ def _spans(frame: Frame) -> Spans:
 
 
 def _of(frame: Frame, recorder: Recorder, spans: Spans) -> Frame:
-    """The frame with its figures over `spans` instead of its window."""
+    """The frame with its figures over `spans`."""
     run, start_s, end_s = view(recorder, spans)
     pooled = figures(run, start_s, end_s)
     return replace(
         frame,
-        window=replace(frame.window, phase=frame.trials[-1].phase),
         figures=pooled,
         goodput=goodput_of(recorder, spans, frame.profile.judged),
         traffic=traffic(run, frame.profile.judged, start_s, end_s),

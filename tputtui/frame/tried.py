@@ -2,8 +2,8 @@
 
 Receives one frame after another. A setting is limits, load and engine. A setting that is put on
 again keeps its row, and is measured further. Each time that it is in force it is measured from the
-moment it has settled, for a minute at most: a row's figures must not move while other rows are
-compared with it.
+moment it has settled, for a minute at most, or as long as was asked for: a row's figures must not
+move while other rows are compared with it.
 
 Table, diff, changes, frontier, report and profile all show these figures of a row. A verdict that
 the figures no longer support is withdrawn.
@@ -22,13 +22,13 @@ from tputtui.knobs import Knobs
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.splice import Spans, holds, series_of
 from tputtui.measure.verdict import Difference, Verdict, differences
-from tputtui.measure.window import Phase
+from tputtui.measure.window import SPAN_S, Phase
 from tputtui.profile import EngineSpec
 
 __all__ = ["TriedSettings", "between"]
 
 _EVERY_S = 1.0
-_MEASURED_S = 60.0
+_ROUNDING_S = 1e-6
 _SHORT_S = 2.0
 """A setting that is left again so soon, and was not measured, gets no row: a key was held down."""
 _KEPT = 500
@@ -43,7 +43,9 @@ _NO_LONGER_SURE = "no change is within its interval again"
 class TriedSettings:
     """The rows, in the order in which they were last put on; the present setting is last."""
 
-    def __init__(self) -> None:
+    def __init__(self, measured_s: float = SPAN_S) -> None:
+        """measured_s: how long a setting is measured each time that it is in force."""
+        self._measured_s = measured_s
         self._rows: list[Tried] = []
         self._count = 0
         self._setting: object = None
@@ -77,6 +79,10 @@ class TriedSettings:
         """Write `text` beside the present setting."""
         if self._rows:
             self._rows[-1] = replace(self._rows[-1], note=text)
+
+    def look_anew(self) -> None:
+        """Measure the present setting with the next frame, however soon that is."""
+        self._looked_s = -math.inf
 
     def follow(self, frame: Frame, recorder: Recorder) -> None:
         """Take in a frame."""
@@ -166,7 +172,7 @@ class TriedSettings:
                 self._rows[-1] = replace(row, phase=window.phase)
             return
         period_s = frame.wanted.period_s
-        length_s = min(window.end_s - window.since_s, max(_MEASURED_S, 2 * period_s))
+        length_s = min(window.end_s - window.since_s, max(self._measured_s, 2 * period_s))
         if period_s > 0:
             length_s -= length_s % period_s
         if not length_s > 0:
@@ -175,7 +181,7 @@ class TriedSettings:
         if window.since_s != self._since_s:
             spans = self._kept(row, frame, recorder)
             self._since_s = window.since_s
-        elif spans and spans[-1][1] - spans[-1][0] >= _MEASURED_S - _EVERY_S:
+        elif spans and spans[-1][1] - spans[-1][0] >= self._measured_s - _ROUNDING_S:
             # The span has its full length.
             return
         else:

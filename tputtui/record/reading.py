@@ -24,6 +24,7 @@ from tputtui.measure.samples import Accounting, Mark, Outcome, RequestSample
 from tputtui.measure.stats import Floats
 from tputtui.measure.window import Window
 from tputtui.process.locks import written_now
+from tputtui.process.state import state_dir
 from tputtui.profile import Profile, parse
 from tputtui.record.codec import TABLES, unpack
 from tputtui.record.kept import KEPT, read_differences
@@ -101,14 +102,15 @@ def read_log(path: Path) -> Recording:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"{path}: {why}.", "`tputtui replay` without a file takes the last run."
+            f"{path}: {why}.",
+            f"`last` is the newest run; those before it are in {state_dir() / 'sessions'}.",
         ) from None
     lines = _Lines(data)
     try:
         head = msgspec.json.decode(next(iter(lines)), type=Head)
     except (StopIteration, msgspec.DecodeError, msgspec.ValidationError):
         raise UsageError(
-            f"{path}: no session log.", "They are in the state directory's folder `sessions`."
+            f"{path}: no session log.", f"They are in {state_dir() / 'sessions'}."
         ) from None
     if head.tputtui_session > FORMAT:
         raise UsageError(

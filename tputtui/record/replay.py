@@ -180,8 +180,19 @@ class Replay:
         return first.t_s - self.recording.origin_s
 
     def _moment(self, now_s: float) -> Moment:
+        """The moment of the frame that was seen at `now_s`.
+
+        Later lines with the time of that frame tell what came after it: while the run was being
+        closed, its requests were aborted.
+        """
+        moments = self.recording.moments
         index = max(0, bisect_right(self._times, now_s) - 1)
-        return self.recording.moments[index]
+        while index and moments[index - 1].t_s == moments[index].t_s:
+            before, status = moments[index - 1].status, moments[index].status
+            if before is not status and status.state is not State.STOPPED:
+                break
+            index -= 1
+        return moments[index]
 
     def _stand(self, moment: Moment) -> None:
         """Set the recorder's present values to those of `moment`."""

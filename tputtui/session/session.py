@@ -87,7 +87,7 @@ class Session:
         self._reported_crowded = False
         self._latest: Frame | None = None
         self._points = Points()
-        self._trials = TriedSettings()
+        self._trials = TriedSettings(max(span_s, SPAN_S))
         self._foresight = foresight or Foresight()
         self._foreseeing = Foreseeing(self._foresight)
         self.steer = Steering(
@@ -144,7 +144,7 @@ class Session:
         if goals != self.goals and self.steer.experiments.under_way == "the tuner":
             self.steer.experiments.stop()
         self._asked.profile = msgspec.structs.replace(self._asked.profile, goals=goals)
-        self._observer.judge_anew()
+        self._observer.look_anew()
 
     @property
     def workload(self) -> Workload:
@@ -193,6 +193,12 @@ class Session:
         No values: predict nothing more.
         """
         self._foreseeing.consider(name, *values)
+
+    def look_closely(self) -> Frame:
+        """Advance with every figure computed for this moment: none is up to a second old."""
+        self._observer.look_anew()
+        self._trials.look_anew()
+        return self.advance()
 
     def watch(self, see: Callable[[Frame], None]) -> None:
         """Pass every frame to `see` as well; `see` must return at once."""

@@ -35,7 +35,7 @@ from tputtui.ui.panels.changes import changes, changes_caption
 from tputtui.ui.panels.header import header
 from tputtui.ui.panels.latency import latency, window_caption
 from tputtui.ui.panels.limits import limit_at, limits, limits_caption
-from tputtui.ui.panels.machine import machine
+from tputtui.ui.panels.machine import READING, machine
 from tputtui.ui.panels.standing import noteworthy, standing
 from tputtui.ui.panels.throughput import throughput
 from tputtui.ui.rows import Row
@@ -153,6 +153,7 @@ class Board(Screen[None]):
     BOOT_KEYS: ClassVar[tuple[str, ...]] = ("log", "load.edit", "goals", "palette")
     over = False
     """Whether the board shows a run that is over."""
+    unread = READING  # said in the machine's panel in place of figures
 
     class Typed(Message):
         """The exact value of a limit is asked for."""
@@ -277,7 +278,7 @@ class Board(Screen[None]):
 
     def _charts(self, frame: Frame) -> Painters:
         """The panels with charts, read at the cursor; one title shows the mark there."""
-        history, cursor = self.session.history, self.cursor
+        history, cursor, unread = self.session.history, self.cursor, self.unread
         read = self.maximized.id if self.maximized else self._pointed or self.CHARTED[0]
         for name in self.CHARTED:
             # Textual keeps a cell of the border at either end.
@@ -290,7 +291,7 @@ class Board(Screen[None]):
             "throughput": lambda w, h: throughput(frame, history, w, h, cursor=cursor),
             "batch": lambda w, h: batch(frame, history, w, h, cursor=cursor),
             "latency": lambda w, h: latency(frame, w, h, history, cursor=cursor),
-            "machine": lambda w, h: machine(frame, w, h, history, cursor=cursor),
+            "machine": lambda w, h: machine(frame, w, h, history, cursor=cursor, unread=unread),
         }
 
     def _trail(self, frame: Frame) -> Trail:

@@ -84,15 +84,15 @@ def changes_caption(frame: Frame, width: int) -> str:
     present, other = frame.trials[-1], _other(frame)
     if other is None:
         return _fitted(_listed(present.changed), width) if present.number > 1 else ""
-    against = f" · against {other.number}"
+    plain = f" · against {other.number}"
+    pinned = [f"{plain} (baseline)"] if other.number == frame.baseline else []
     whats = _listed(present.differs(other))
-    captions = [f"{what}{against}" for what in whats] + [against[3:]]
+    captions = [f"{what}{against}" for what in [*whats, ""] for against in (*pinned, plain)]
+    captions = [caption.removeprefix(" · ") for caption in captions]
     if present.unjudged:
         captions = [
             f"{text} · {why}" for why in _shorter(present.unjudged) for text in captions[:1]
         ] + captions
-    if other.number == frame.baseline:
-        captions = [text for plain in captions for text in (f"{plain} (baseline)", plain)]
     if frame.guard:
         captions.insert(0, f"{captions[0]} · guard {frame.guard}")
     return _fitted(captions, width)

@@ -22,7 +22,8 @@ _SIGNS = {
 
 def noteworthy(frame: Frame, failed: str) -> bool:
     """Whether the line has more to say than that nothing is set."""
-    return bool(failed or frame.profile.goals or frame.guard or _warning(frame) or _doing(frame)[0])
+    goals, offered = frame.profile.goals, frame.tuner is not None and frame.tuner.offered
+    return bool(failed or goals or frame.guard or offered or _warning(frame) or _doing(frame)[0])
 
 
 def standing(frame: Frame, width: int, failed: str = "") -> Row:
@@ -38,6 +39,7 @@ def standing(frame: Frame, width: int, failed: str = "") -> Row:
     if frame.guard:
         row += [("  guard ", "label"), (frame.guard, "text")]
     if not doing:
+        row += _offer(frame, width - width_of(row))
         return _warned(row, _warning(frame), width)
     left = f"  {clock(left_s)} left at most" if math.isfinite(left_s) else ""
     progress: Row = [("  ▸ ", "accent"), (doing, "text"), (left, "label")]
@@ -95,3 +97,12 @@ def _doing(frame: Frame) -> tuple[str, float]:
         text = f"sweep: now {sweep.named}, {counted(sweep.told, 'level')} done · {sweep.note}"
         return text, sweep.left_s
     return "", math.nan
+
+
+def _offer(frame: Frame, room: int) -> Row:
+    """Where the tuner's setting waits to be taken; empty without one, and where it has no room."""
+    if frame.tuner is None or not frame.tuner.offered:
+        return []
+    offers = ("the tuner has found a better setting: t", "better setting: t")
+    text = next((offer for offer in offers if len(offer) + 4 <= room), "")
+    return [("  ▸ ", "accent"), (text, "text")] if text else []

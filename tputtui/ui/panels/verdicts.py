@@ -29,7 +29,7 @@ _SIGNS = {
     Verdict.NOTHING: (MISSING, "muted"),
     Verdict.UNJUDGED: ("·", "label"),
 }
-_ROUND_S = (5, 10, 15, 20, 30, 40, 60, 90, 120, 180, 300, 600, 900, 1200, 1800, 3600)
+_ROUND_S = (5, 10, 15, 20, 30, 40, 60, 90, *range(120, 660, 60), 900, 1200, 1800, 3600)
 """A forecast is rounded up to one of these: a number that counts down cannot be read."""
 
 HEAD = f"{'before':>17}{'after':>10}{'change':>10} interval (95 %, all rows)"

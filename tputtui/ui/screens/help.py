@@ -43,7 +43,7 @@ _MEANINGS = (
     ("goodput", "requests that met every goal, a second; cut, aborted or failed ones did not."),
     ("plot", "one point for each setting measured for 10 s and 30 requests, a line for each "
      "setting of the limits; w there sweeps the load."),
-    ("⠒ on latency", "p90 over the area of p50, each over the 5 seconds before; ▔ is the goal."),
+    ("⠒", "on latency: p90 over the area of p50, each over the 5 seconds before; ▔ is the goal."),
     ("colours", "calm below 80 %, warning from 80 %, danger from 95 % of the KV cache; of a queue: "
      "up to a quarter of what may run, up to all of it, more."),
     ("64 / 256", "the limit asked for / its ceiling: what the engine booted with."),
