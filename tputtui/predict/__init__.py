@@ -1,6 +1,7 @@
 """What a setting would give: step costs learnt from the engine's own steps, and a small scheduler.
 
 book       the steps that are kept for learning
+kept_steps the same on disk, for the next boot of the same engine
 costs      what a step costs, fitted to them
 scheduler  a load served with limits by those costs, in virtual time
 forecast   what that gives: tokens/s, goodput, latencies against the goals

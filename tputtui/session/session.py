@@ -8,6 +8,7 @@ last of those frames.
 from __future__ import annotations
 
 import math
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from tputtui import profile
 from tputtui.engine.flags import to_argv
 from tputtui.engine.host import Clock, Host
 from tputtui.engine.orders import Boot, Orders, Start, Status
-from tputtui.engine.protocol import Engine
+from tputtui.engine.protocol import Engine, EngineFacts
 from tputtui.errors import UsageError
 from tputtui.export.startup import start_up
 from tputtui.frame import Frame
@@ -35,6 +36,7 @@ from tputtui.measure.history import History
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.window import SPAN_S
 from tputtui.predict.foresight import Foresight, Running
+from tputtui.predict.kept_steps import hashed
 from tputtui.profile import EngineSpec, Profile, tokenizer_of
 from tputtui.profile.evidence import TUNED, Evidence
 from tputtui.record.journal import Journal
@@ -284,4 +286,24 @@ def _running(status: Status) -> Running | None:
         facts.overlapped,
         facts.vocab_size,
         tokenizer_of(spec),
+        _lasting(spec, facts),
+    )
+
+
+def _lasting(spec: EngineSpec, facts: EngineFacts) -> str:
+    """The name under which an engine's steps are kept for its next boot; empty for none.
+
+    What is behind the address of a server may be another engine tomorrow. How many KV blocks there
+    are differs from boot to boot, and costs nothing.
+    """
+    if facts.served or facts.live:
+        return ""
+    booted = facts.booted
+    return hashed(
+        platform.node(),
+        (spec.model, facts.config_sha256, facts.revision),
+        (facts.kind, sorted(facts.versions.items()), facts.device, facts.simulated),
+        (facts.dtype, facts.block_size, facts.kv_block_bytes, facts.overlapped),
+        (booted.max_num_seqs, booted.max_num_batched_tokens, booted.max_model_len),
+        sorted((name, repr(value)) for name, value in spec.args.items()),
     )
