@@ -6,15 +6,20 @@ start_up(profile)  →  arguments, each limit as its flag
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tputtui.engine.models import is_shape
 from tputtui.engine.target import is_server
 from tputtui.errors import UsageError
 from tputtui.knobs import knob, spoken
 from tputtui.profile import EngineSpec, EngineValue, Profile
+from tputtui.profile.spelling import canonical, named
 
 __all__ = ["StartUp", "start_up"]
+
+SCHEDULE = "num_speculative_tokens_per_batch_size"
+_LARGEST_BATCH = 4096
+"""Where max_num_seqs is vLLM's to choose; vLLM cuts a schedule at the largest batch it has."""
 
 
 class StartUp(NamedTuple):
@@ -47,6 +52,8 @@ def start_up(profile: Profile) -> StartUp:
         limit = knob(name)
         if name == "watermark_blocks":
             _put_watermark(args, value, profile, notes)
+        elif name == "num_speculative_tokens":
+            _put_schedule(args, value)
         elif limit.choices:
             word = spoken(name, value)
             args[limit.argument] = {"on": True, "off": False}.get(word, word)
@@ -75,6 +82,21 @@ def start_up(profile: Profile) -> StartUp:
     if is_shape(profile.engine.model):
         notes.append("A built-in shape has random weights: put your model in its place.")
     return StartUp(EngineSpec(profile.engine.model, args), tuple(notes), refused)
+
+
+def _put_schedule(args: dict[str, EngineValue], most: int) -> None:
+    """Let speculation draft at most so many tokens, for which vLLM takes a schedule by batch size.
+
+    vLLM configures no number below 1 without one. A schedule of a person's own is lowered to it.
+    """
+    given = canonical(args).get("speculative_config")
+    config: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
+    batch = args.get("max_num_seqs")
+    ranges = config.get(SCHEDULE) or [(1, batch or _LARGEST_BATCH, most)]
+    config[SCHEDULE] = [[low, high, min(drafts, most)] for low, high, drafts in ranges]
+    for name in [name for name in args if named(name.partition(".")[0]) == "speculative_config"]:
+        del args[name]
+    args["speculative_config"] = config
 
 
 def _put_watermark(
