@@ -133,6 +133,12 @@ SHOWN: dict[str, Screen | Run | Elsewhere | Not] = {
     "tputtui attach gpu1:8000 gpu2:8000 --for 30s --format json": Run(),
     "tputtui server:gpu1:8000 --load 8/s --prompt-tokens 400": LIKE,
     "tputtui bench server:gpu1:8000 --profile chat": LONG_BENCH,
+    # docs/speculation.md
+    "tputtui MODEL --speculative-config '{\"method\": \"ngram\", \"num_speculative_tokens\": 3, "
+    "\"prompt_lookup_max\": 4}'": Elsewhere(
+        "tests/engine/test_speculation.py"
+        "::test_draft_tokens_are_turned_under_load_and_counted_as_vllm_counts"
+    ),
     # docs/simulate.md
     "tputtui bench --simulate l4 --virtual shape:qwen3-8b --max-model-len 16k": SIMULATED,
     "tputtui tune chat shape:llama-3.1-8b --simulate h100 --virtual": SIMULATED,

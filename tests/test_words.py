@@ -22,7 +22,7 @@ from tputtui.cli.help import TOPICS
 from tputtui.cli.page import WIDTH, fitted_page
 from tputtui.frame import SweepState
 from tputtui.goals import parse_goals
-from tputtui.knobs import KNOBS
+from tputtui.knobs import KNOBS, offered
 from tputtui.measure.attainment import Attainment, GoalVerdict
 from tputtui.measure.window import Phase
 from tputtui.ui.canvas import Canvas
@@ -121,11 +121,15 @@ def test_a_sweep_says_where_it_is_and_what_is_done() -> None:
 def test_every_limit_has_a_name_that_fits_its_cell() -> None:
     app = app_after(10)
     frame = app.session.latest
+    ceilings = replace(app.session.host.status.facts.ceilings, num_speculative_tokens=3)
+    facts = replace(app.session.host.status.facts, ceilings=ceilings)
+    frame = replace(frame, status=replace(frame.status, facts=facts))
+    assert offered(ceilings) == KNOBS
     for knob in KNOBS:
         rows = limits(frame, knob.name, 118, 7)
         text = "\n".join("".join(part for part, _ in row) for row in rows)
         assert "reserve whole prompt on" in text
-        assert all(knob.label in text or knob.name in text for knob in KNOBS)
+        assert all(each.label in text or each.name in text for each in offered(ceilings))
 
 
 # -- within their width ------------------------------------------------------------------------

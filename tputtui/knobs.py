@@ -26,6 +26,7 @@ __all__ = [
     "kept_limits",
     "knob",
     "known",
+    "offered",
     "parse_value",
     "shorthand",
     "spoken",
@@ -60,6 +61,8 @@ class Knobs:
     """0 fcfs, 1 priority."""
     scheduler_reserve_full_isl: int = 0
     """0 off, 1 on: admit a request only when its whole prompt fits the KV cache."""
+    num_speculative_tokens: int = 0
+    """Most draft tokens of a sequence in one step; 0 drafts none, and where nothing can draft."""
 
     def get(self, name: str) -> int:
         """The value of the limit called `name`."""
@@ -105,6 +108,8 @@ class Knob:
     """One sentence on what a change of it costs and gives."""
     choices: tuple[str, ...] = ()
     """The words for the values 0, 1, …; empty for a number."""
+    optional: bool = False
+    """Whether many engines have none of it: their ceiling is 0, and no screen shows it."""
 
     @property
     def flag(self) -> str:
@@ -166,6 +171,12 @@ KNOBS: tuple[Knob, ...] = (
         "and may preempt.",
         _SWITCH,
     ),
+    Knob(
+        "num_speculative_tokens", "draft tokens", "tok", 0, 1, "speculative_config", False,
+        "Speculation: so many tokens of a sequence are guessed, and checked in one step. Accepted "
+        "ones shorten TPOT, rejected ones are work for nothing. 0: none.",
+        optional=True,
+    ),
 )  # fmt: skip
 
 _MAIN = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
@@ -179,6 +190,15 @@ def knob(name: str) -> Knob:
         hint = nearest(name, _BY_NAME) or f"Known: {', '.join(_BY_NAME)}."
         raise KnobError(f"There is no limit called {name!r}.", hint)
     return limit
+
+
+def offered(ceilings: Knobs | None) -> tuple[Knob, ...]:
+    """The limits that an engine with these ceilings has; those that all have, without an engine."""
+    return tuple(
+        limit
+        for limit in KNOBS
+        if not limit.optional or (ceilings and 0 < ceilings.get(limit.name) < UNTOLD)
+    )
 
 
 def spoken(name: str, value: int) -> str:

@@ -108,7 +108,9 @@ FIELDS = (
     # class, what we read of it
     ("vllm.v1.core.sched.output.SchedulerOutput",
      {"scheduled_new_reqs", "scheduled_cached_reqs", "num_scheduled_tokens",
-      "total_num_scheduled_tokens"}),
+      "total_num_scheduled_tokens", "scheduled_spec_decode_tokens"}),
+    ("vllm.v1.spec_decode.metrics.SpecDecodingStats",
+     {"num_drafts", "num_draft_tokens", "num_accepted_tokens", "num_accepted_tokens_per_pos"}),
     ("vllm.v1.core.sched.output.NewRequestData", {"req_id"}),
     ("vllm.v1.core.sched.output.CachedRequestData",
      {"req_ids", "num_output_tokens", "num_computed_tokens"}),
@@ -117,7 +119,8 @@ FIELDS = (
     ("vllm.v1.metrics.stats.RequestStateStats",
      {"scheduled_ts", "first_token_ts", "last_token_ts", "num_generation_tokens",
       "num_preemptions"}),
-    ("vllm.v1.metrics.stats.SchedulerStats", {"kv_cache_usage", "prefix_cache_stats"}),
+    ("vllm.v1.metrics.stats.SchedulerStats",
+     {"kv_cache_usage", "prefix_cache_stats", "spec_decoding_stats"}),
     ("vllm.v1.metrics.stats.PrefixCacheStats", {"queries", "hits"}),
     ("vllm.outputs.CompletionOutput", {"token_ids"}),
 )  # fmt: skip

@@ -210,7 +210,8 @@ def test_boots_as_asked(served: Exact, scheduling: str) -> None:
 
 def test_limits_that_this_release_has_not_are_named_and_no_others(served: Exact) -> None:
     lacking = {"watermark_blocks"} if minor() < 24 else set()
-    assert set(served.facts.fixed) == lacking
+    # No speculation is configured here.
+    assert set(served.facts.fixed) == lacking | {"num_speculative_tokens"}
     for name in lacking:
         assert served.facts.ceilings.get(name) == served.facts.booted.get(name)
 

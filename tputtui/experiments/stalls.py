@@ -115,7 +115,7 @@ def _excess(steps: Floats, inside: NDArray[np.bool_]) -> Floats:
     columns = np.column_stack(
         (
             np.ones(len(steps)),
-            steps[:, STEP["decode_tokens"]],
+            steps[:, STEP["decode_tokens"]] + steps[:, STEP["draft_tokens"]],
             steps[:, STEP["prefill_tokens"]],
         )
     )

@@ -6,7 +6,7 @@ start_up(profile)  →  arguments, each limit as its flag
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tputtui.engine.arguments import text_of
 from tputtui.engine.models import is_shape
@@ -15,8 +15,13 @@ from tputtui.engine.target import is_server
 from tputtui.errors import UsageError
 from tputtui.knobs import knob, spoken
 from tputtui.profile import EngineSpec, EngineValue, Profile
+from tputtui.profile.spelling import canonical, named
 
 __all__ = ["StartUp", "start_up"]
+
+SCHEDULE = "num_speculative_tokens_per_batch_size"
+_LARGEST_BATCH = 4096
+"""Where max_num_seqs is vLLM's to choose; vLLM cuts a schedule at the largest batch it has."""
 
 
 class StartUp(NamedTuple):
@@ -51,6 +56,8 @@ def start_up(profile: Profile) -> StartUp:
         limit = knob(name)
         if name == "watermark_blocks":
             _put_watermark(args, value, profile, notes)
+        elif name == "num_speculative_tokens":
+            _put_schedule(args, value)
         elif limit.choices:
             word = spoken(name, value)
             args[limit.argument] = {"on": True, "off": False}.get(word, word)
@@ -106,6 +113,21 @@ def _value(text: str) -> EngineValue:
     if text in ("on", "off"):
         return text == "on"
     return int(text) if text.isdecimal() else text
+
+
+def _put_schedule(args: dict[str, EngineValue], most: int) -> None:
+    """Let speculation draft at most so many tokens, for which vLLM takes a schedule by batch size.
+
+    vLLM configures no number below 1 without one. A schedule of a person's own is lowered to it.
+    """
+    given = canonical(args).get("speculative_config")
+    config: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
+    batch = args.get("max_num_seqs")
+    ranges = config.get(SCHEDULE) or [(1, batch or _LARGEST_BATCH, most)]
+    config[SCHEDULE] = [[low, high, min(drafts, most)] for low, high, drafts in ranges]
+    for name in [name for name in args if named(name.partition(".")[0]) == "speculative_config"]:
+        del args[name]
+    args["speculative_config"] = config
 
 
 def _put_watermark(

@@ -12,6 +12,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 __all__ = [
+    "DRAFTED",
+    "POSITIONS",
     "STEP",
     "Accounting",
     "EngineLoad",
@@ -58,10 +60,32 @@ class StepSample(NamedTuple):
     """Usable blocks of the KV cache, without those held back."""
     adapter_waiting: int = 0
     """Requests that wait for a place among the `max_loras` adapters of the batch."""
+    draft_tokens: int = 0
+    """Draft tokens scheduled to be checked, beside prefill and decode."""
+    drafts: int = 0
+    """Sequences whose draft tokens were checked, as vLLM counts them."""
+    checked_tokens: int = 0
+    """Draft tokens of those."""
+    accepted_tokens: int = 0
+    """Those of them that the model accepted."""
+    accepted_1: int = 0
+    """Sequences of which the first draft token was accepted; so on for the others."""
+    accepted_2: int = 0
+    accepted_3: int = 0
+    accepted_4: int = 0
+    accepted_5: int = 0
+    accepted_6: int = 0
+    accepted_7: int = 0
+    accepted_8: int = 0
 
 
 STEP = {name: column for column, name in enumerate(StepSample._fields)}
 """The column of each field of `StepSample` in a row of `Recorder.steps`."""
+
+DRAFTED = StepSample._fields[STEP["draft_tokens"] :]
+"""The fields of `StepSample` about speculation."""
+POSITIONS = tuple(name for name in DRAFTED if name.startswith("accepted_") and name[-1].isdigit())
+"""Those of them about one place among the draft tokens of a sequence, the first ones only."""
 
 
 class EngineLoad(NamedTuple):

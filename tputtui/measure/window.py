@@ -206,6 +206,8 @@ class Figures:
     """Steps of all engines per second."""
     busy_frac: float
     """Share of the window in which a step ran, 0 to 1; the mean over engines."""
+    draft_frac: float = 0.0
+    """The part of tokens_frac that draft tokens take while they are checked."""
 
 
 def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
@@ -238,6 +240,7 @@ def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
 
     prefill = share(of_single("prefill_tokens"), "max_num_batched_tokens")
     decode = share(of_single("decode_tokens"), "max_num_batched_tokens")
+    draft = share(of_single("draft_tokens"), "max_num_batched_tokens")
     looked_up = float(column("looked_up_tokens").sum())
     cached = float(column("cached_tokens").sum())
     return Figures(
@@ -248,9 +251,10 @@ def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
         achieved_per_s=rate(finished),
         saturated=issued - len(ended) > 2 * math.sqrt(max(issued, 1)),
         sequences_frac=share(of_single("running"), "max_num_seqs"),
-        tokens_frac=prefill + decode,
+        tokens_frac=prefill + decode + draft,
         prefill_frac=prefill,
         decode_frac=decode,
+        draft_frac=draft,
         kv_frac=float(weight @ of_single("kv_frac")) if busy_s > 0 else math.nan,
         cached_frac=cached / looked_up if looked_up else math.nan,
         preemptions=int(column("preemptions").sum()),

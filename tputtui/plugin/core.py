@@ -25,6 +25,7 @@ from tputtui.errors import TputError, UsageError
 from tputtui.knobs import differing
 from tputtui.plugin.lease import Lease, parse_bounds, within
 from tputtui.plugin.ring import Ring
+from tputtui.plugin.tokens import StepTokens, tokens_of
 
 __all__ = ["Core", "Question", "Reply", "answer"]
 
@@ -316,7 +317,7 @@ class Core:
         self._limits.before_schedule()
 
     def note_step(
-        self, began_s: float, end_s: float, host_s: float, done: Scheduled, tokens: _Tokens
+        self, began_s: float, end_s: float, host_s: float, done: Scheduled, tokens: StepTokens
     ) -> None:
         """A step is over: a row of it, in `StepSample`'s order."""
         limits = self._limits
@@ -327,7 +328,8 @@ class Core:
                 end_s, end_s - began_s, done.running, done.waiting, done.prefill, done.decode,
                 tokens.generated, tokens.cached, tokens.looked_up, tokens.preempted,
                 limits.kv_frac(manager.usage), knobs.max_num_seqs, knobs.max_num_batched_tokens,
-                host_s, done.context, limits.kv_blocks, done.adapter_waiting,
+                host_s, done.context, limits.kv_blocks, done.adapter_waiting, done.drafted,
+                *tokens.checked,
             )
         )  # fmt: skip
 
@@ -342,15 +344,6 @@ class Core:
         if self._watch is not None:
             self._watch.remove()
             self._watch = None
-
-
-class _Tokens(msgspec.Struct):
-    """Tokens of a step: put out, found in the prefix cache, looked up there; and preemptions."""
-
-    generated: int = 0
-    cached: int = 0
-    looked_up: int = 0
-    preempted: int = 0
 
 
 class _Watch:
@@ -421,19 +414,7 @@ class _Watch:
         began_s, schedule_s, done = under_way
         # Scheduled while the one before was computed: it began where that one ended.
         began_s, self._end_s = max(began_s, self._end_s), end_s
-        preempted = getattr(scheduled, "preempted_req_ids", None) or ()
-        tokens = _Tokens(preempted=len(preempted))
-        # Without draft tokens each output is one token: no need to look into hundreds of them.
-        drafted = bool(getattr(scheduled, "scheduled_spec_decode_tokens", None))
-        for each in outputs.values():
-            put_out = each.outputs
-            tokens.generated += (
-                sum(len(o.new_token_ids) for o in put_out) if drafted else len(put_out)
-            )
-            stats = each.scheduler_stats
-            if stats is not None and stats.prefix_cache_stats is not None:
-                tokens.looked_up += stats.prefix_cache_stats.queries
-                tokens.cached += stats.prefix_cache_stats.hits
+        tokens = tokens_of(scheduled, outputs)
         self._core.note_step(began_s, end_s, schedule_s + end_s - came_s, done, tokens)
         if self._core.unwatched(end_s):
             self._core.unwatch()

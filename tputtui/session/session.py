@@ -280,6 +280,9 @@ def _running(status: Status) -> Running | None:
     facts, spec = status.facts, status.spec
     if facts is None or spec is None or not facts.stepped or facts.engines > 1:
         return None
+    if facts.ceilings.num_speculative_tokens:
+        # How many tokens a step brings depends on what is accepted, which costs do not tell.
+        return None
     return Running(
         (spec.model, tuple(sorted((name, repr(value)) for name, value in spec.args.items()))),
         max(1, facts.block_size // facts.kv_groups),

@@ -20,7 +20,6 @@ from textual.screen import Screen
 from tputtui.engine.protocol import State
 from tputtui.errors import TputError
 from tputtui.frame import Frame
-from tputtui.knobs import KNOBS
 from tputtui.text.format import clock
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.chart import page_of
@@ -34,7 +33,7 @@ from tputtui.ui.panels.boot import boot, trouble
 from tputtui.ui.panels.changes import changes, changes_caption
 from tputtui.ui.panels.header import header
 from tputtui.ui.panels.latency import latency, window_caption
-from tputtui.ui.panels.limits import limit_at, limits, limits_caption
+from tputtui.ui.panels.limits import limit_at, limits, limits_caption, limits_of, still_offered
 from tputtui.ui.panels.machine import READING, machine
 from tputtui.ui.panels.standing import noteworthy, standing
 from tputtui.ui.panels.throughput import throughput
@@ -163,7 +162,7 @@ class Board(Screen[None]):
         self._compositor = LeanCompositor()
         self.session = session
         self.tail = tail
-        self.selected = KNOBS[0].name
+        self.selected = limits_of(None)[0].name
         self.beneath: tuple[Canvas, ...] = ()
         self.cursor: int | None = None
         self._pointed = ""
@@ -228,6 +227,7 @@ class Board(Screen[None]):
             # A tick may come while Textual is taking the screen down.
             return
         self._shown = frame
+        self.selected = still_offered(frame, self.selected)
         failed = self._failed_boot(frame)
         self._arrange(frame, failed)
         painters: Painters = {
@@ -373,7 +373,7 @@ class Board(Screen[None]):
 
     def action_select(self, direction: int) -> None:
         """Choose another limit."""
-        names = [knob.name for knob in KNOBS]
+        names = [knob.name for knob in limits_of(self._shown)]
         self._select(names[(names.index(self.selected) + direction) % len(names)])
 
     def _select(self, name: str) -> None:
@@ -386,7 +386,7 @@ class Board(Screen[None]):
     def _row_clicked(self, event: Panel.Clicked) -> None:
         if event.panel.id != "limits":
             return
-        name = limit_at(event.x, event.y, self.selected, *event.panel.size)
+        name = limit_at(event.x, event.y, self.selected, self._shown, *event.panel.size)
         if name is None:
             return
         self._select(name)

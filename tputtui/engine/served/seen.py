@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from tputtui.engine.served.inside import Inside
 from tputtui.engine.wire import StepBatch
-from tputtui.measure.samples import STEP, EngineLoad, StepSample
+from tputtui.measure.samples import DRAFTED, STEP, EngineLoad, StepSample
 
 __all__ = ["SeenSteps"]
 
@@ -24,7 +24,7 @@ _LATE_S = 1.0
 _LIMITS = ("max_num_seqs", "max_num_batched_tokens", "kv_blocks")
 _NOW = ("running", "waiting", "kv_frac")
 _COUNTED = ("prefill_tokens", "decode_tokens", "generated_tokens", "cached_tokens",
-            "looked_up_tokens", "preemptions", "context_tokens")  # fmt: skip
+            "looked_up_tokens", "preemptions", "context_tokens", *DRAFTED)  # fmt: skip
 
 
 class SeenSteps:

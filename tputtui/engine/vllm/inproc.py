@@ -27,10 +27,13 @@ from tputtui.engine.vllm.args import (
 )
 from tputtui.engine.vllm.asking import Asking
 from tputtui.engine.vllm.compiled import forget_compiled
+from tputtui.engine.vllm.drafting import add_schedule
 from tputtui.engine.vllm.facts import block_bytes, config_sha256, device, revision
+from tputtui.engine.vllm.kernels import keep_kernels
 from tputtui.engine.vllm.limits import LiveLimits
 from tputtui.engine.vllm.resolving import asked_of, boot_log, got_of
 from tputtui.engine.vllm.sampling import sampling_of
+from tputtui.engine.vllm.scheduled import checked
 from tputtui.engine.vllm.watch import StepWatch
 from tputtui.engine.vllm.workers import Workers, start_tracker
 from tputtui.knobs import Knobs
@@ -150,10 +153,13 @@ class VllmEngine:
         refused = f"vLLM refuses to configure {spec.model}"
         with sentences(refused, _MODEL_HINT, usage=(ValueError,)):
             config = arguments.create_engine_config(context)
+            if add_schedule(arguments, config):
+                config = arguments.create_engine_config(context)
         self._configured(config)
         self._asking = Asking(adapters_of(spec.args), sampling_of(config.model_config))
         if config.parallel_config.world_size > 1:
             start_tracker()
+        keep_kernels()
         report(State.LOADING, "loading the model, sizing the KV cache")
         with sentences(f"vLLM could not load {spec.model}", _LOAD_HINT):
             self._engine = LLMEngine.from_vllm_config(
@@ -289,6 +295,8 @@ class VllmEngine:
             context_tokens=done.context,
             kv_blocks=self._limits.kv_blocks,
             adapter_waiting=done.adapter_waiting,
+            draft_tokens=done.drafted,
+            **checked(scheduler_stats)._asdict(),
         )
         return StepReport(sample, first, gaps, ended)
 

@@ -52,6 +52,8 @@ IN_THE_ENGINE = (
     (f"{_POOL}.get_new_blocks", "holding blocks", "0.32"),
     (f"{_POOL}.free_blocks", "giving them back", "0.32"),
     (f"{_POOL}.get_num_free_blocks", "what can be held", "0.32"),
+    # drafting
+    (f"{_SCHEDULER}.vllm_config.speculative_config", "whether and how it drafts", "0.32"),
     # workers
     (f"{_CORE}.model_executor", "worker processes, where it has them", "0.32"),
 )
@@ -61,6 +63,7 @@ NOT_EVERYWHERE = (
     (f"{_SCHEDULER}.max_num_active_reqs", "live admission limit, 0.31 and newer", "0.32"),
     (f"{_SCHEDULER}.kv_cache_manager.watermark_blocks", "live watermark", "0.32"),
     (f"{_SCHEDULER}.scheduler_reserve_full_isl", "live admission rule", "0.32"),
+    (f"{_SCHEDULER}.dynamic_sd_lookup", "live number of draft tokens", "0.32"),
     (f"{_SCHEDULER}.prev_step_scheduled_req_ids", "what a preempted request leaves", "0.32"),
 )
 """Paths that some supported versions lack; then the limit is fixed, or changed another way."""
@@ -113,6 +116,11 @@ IN_MODULES = (
     ("vllm.v1.core.sched.scheduler:time", "another clock for queues", "0.32"),
     ("vllm.v1.request:time", "another clock for requests", "0.32"),
     ("vllm.v1.engine.input_processor:time", "another clock for arrivals", "0.32"),
+    # kernels
+    ("vllm.triton_utils.dispatcher:_registry", "whether a boot has replaced kernels", "0.32"),
+    ("vllm.platforms.cpu:CpuPlatform.register_triton_kernel_overrides", "not again", "0.32"),
+    # drafting
+    ("vllm.config.speculative:SpeculativeConfig", "its schedule of draft tokens", "0.32"),
     # compiled
     ("torch._dynamo.convert_frame:_bytecode_hooks", "what a compiled model leaves", "torch 2.11"),
     ("vllm.compilation.wrapper", "whose hooks those are", "0.32"),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
+from tputtui.engine.vllm.drafting import Drafting
 from tputtui.knobs import Knobs
 
 __all__ = ["LiveLimits"]
@@ -40,6 +41,7 @@ class LiveLimits:
         self._slots = int(scheduler.max_num_running_reqs)
         longest = int(scheduler.max_model_len)
         self._group_blocks = kv_groups / block_size
+        self._drafting = Drafting(scheduler)
         admitted = scheduler.max_num_active_reqs if self._admission_only else self._slots
         self.booted = self._knobs = Knobs(
             max_num_seqs=int(admitted),
@@ -53,6 +55,7 @@ class LiveLimits:
             enable_prefix_caching=int(self._manager.enable_caching),
             scheduling_policy=int(scheduler.policy.value == "priority"),
             scheduler_reserve_full_isl=int(getattr(scheduler, "scheduler_reserve_full_isl", 0)),
+            num_speculative_tokens=self._drafting.booted,
         )
         self.fixed = {
             name: "this vLLM does not have it"
@@ -62,6 +65,8 @@ class LiveLimits:
             )
             if not hasattr(owner, attribute)
         }
+        if self._drafting.fixed:
+            self.fixed["num_speculative_tokens"] = self._drafting.fixed
         self.ceilings = self.booted.overridden(
             {
                 "max_num_seqs": self._slots,
@@ -100,6 +105,7 @@ class LiveLimits:
             scheduler.scheduler_reserve_full_isl = bool(knobs.scheduler_reserve_full_isl)
         # This switches only look-ups. If the pool switched too, it would serve stale blocks.
         manager.enable_caching = bool(knobs.enable_prefix_caching)
+        self._drafting.apply(knobs.num_speculative_tokens)
         self._set_policy("priority" if knobs.scheduling_policy else "fcfs")
         # One request of maximal length must always fit, or it would wait forever.
         least = -(-knobs.max_model_len * self._group_blocks // 1) + 1

@@ -10,12 +10,12 @@ import textwrap
 from typing import NamedTuple
 
 from tputtui.frame import Frame
-from tputtui.knobs import KNOBS, UNTOLD, Knob, Knobs, coarse_step, spoken
+from tputtui.knobs import KNOBS, UNTOLD, Knob, Knobs, coarse_step, known, offered, spoken
 from tputtui.text.format import bar, size
 from tputtui.ui.panels.outlooks import outlook_line
 from tputtui.ui.rows import Row, fitted, width_of
 
-__all__ = ["limit_at", "limits", "limits_caption", "next_values"]
+__all__ = ["limit_at", "limits", "limits_caption", "limits_of", "next_values", "still_offered"]
 
 _MAIN = 3
 """The first limits of the table have a row each; the others share rows where there is room."""
@@ -37,7 +37,7 @@ class _Place(NamedTuple):
 
 def limits(frame: Frame, selected: str, width: int, height: int) -> list[Row]:
     """The limits in as many rows as fit; rows left say what the selected limit trades."""
-    places = _places(selected, width, height)
+    places = _places(selected, limits_of(frame), width, height)
     rows: list[Row] = [[] for _ in range(max(place.y for place in places) + 1)] if places else []
     for place in places:
         chosen = place.knob.name == selected
@@ -95,20 +95,34 @@ def limits_caption(frame: Frame, width: int) -> str:
     return caption
 
 
-def limit_at(x: int, y: int, selected: str, width: int, height: int) -> str | None:
+def limits_of(frame: Frame | None) -> tuple[Knob, ...]:
+    """The limits that the engine of a frame has, in the order of the panel."""
+    facts = frame.status.facts if frame is not None else None
+    return offered(facts.ceilings if facts is not None else None)
+
+
+def still_offered(frame: Frame, selected: str) -> str:
+    """The limit called `selected`, or the first one where a boot has taken that away."""
+    names = [knob.name for knob in limits_of(frame)]
+    return selected if selected in names else names[0]
+
+
+def limit_at(
+    x: int, y: int, selected: str, frame: Frame | None, width: int, height: int
+) -> str | None:
     """The name of the limit shown in a cell of the panel; None for none."""
-    for place in _places(selected, width, height):
+    for place in _places(selected, limits_of(frame), width, height):
         if place.y == y and place.start <= x < place.end:
             return place.knob.name
     return None
 
 
-def _places(selected: str, width: int, height: int) -> list[_Place]:
+def _places(selected: str, every: tuple[Knob, ...], width: int, height: int) -> list[_Place]:
     """All limits where they fit beside one another, else the selected one's page, a row each."""
     columns = max(1, width // _CELL)
-    others = KNOBS[_MAIN:]
+    others = every[_MAIN:]
     if height > _MAIN + -(-len(others) // columns):
-        places = [_Place(knob, y, 0, width) for y, knob in enumerate(KNOBS[:_MAIN])]
+        places = [_Place(knob, y, 0, width) for y, knob in enumerate(every[:_MAIN])]
         cell = width // columns
         for i, knob in enumerate(others):
             row, column = divmod(i, columns)
@@ -116,17 +130,17 @@ def _places(selected: str, width: int, height: int) -> list[_Place]:
         return [place._replace(end=min(place.end, place.start + _CELL))
                 if place.y >= _MAIN else place for place in places]  # fmt: skip
     a_page = max(1, height - 1 if height > _MAIN else height)
-    index = next(i for i, knob in enumerate(KNOBS) if knob.name == selected)
+    index = next(i for i, knob in enumerate(every) if knob.name == selected)
     first = index // a_page * a_page
-    return [_Place(knob, y, 0, width) for y, knob in enumerate(KNOBS[first : first + a_page])]
+    return [_Place(knob, y, 0, width) for y, knob in enumerate(every[first : first + a_page])]
 
 
 def _description(frame: Frame, selected: str, shown: int) -> str:
     """The selected limit in a sentence: its name where no row shows it, its size, its trade."""
-    index, knob = next((i, k) for i, k in enumerate(KNOBS) if k.name == selected)
-    facts = frame.status.facts
-    parts = [f"{index + 1}/{len(KNOBS)}"] if shown < len(KNOBS) else []
-    if shown == len(KNOBS) and index >= _MAIN:
+    every, facts = limits_of(frame), frame.status.facts
+    index, knob = next((i, k) for i, k in enumerate(every) if k.name == selected)
+    parts = [f"{index + 1}/{len(every)}"] if shown < len(every) else []
+    if shown == len(every) and index >= _MAIN:
         parts.append(knob.name)
     if facts is not None and selected in facts.fixed:
         parts.append(f"cannot be changed: {facts.fixed[selected]}")
@@ -216,8 +230,11 @@ def _state(frame: Frame, knob: Knob, knobs: Knobs | None, asked: Knobs) -> tuple
         return f"asked, {spoken(knob.name, in_force)} in force", "warn"
     if knob.name == "max_num_seqs" and frame.draining_seqs:
         return f"draining {running:,} → {value:,}, n: now", "warn"
-    if knob.name == "max_num_batched_tokens" and value < running:
-        return f"below {running:,} running: starves", "warn"
+    if knob.name == "max_num_batched_tokens":
+        each = 1 + asked.num_speculative_tokens if known(asked.num_speculative_tokens) > 0 else 1
+        if value < running * each:
+            most = f"{running:,} × {each}" if each > 1 else f"{running:,} running"
+            return f"below {most}: starves", "warn"
     if knob.name == "num_gpu_blocks" and frame.kv_blocks + 1 > value:
         return f"holding, {frame.kv_blocks + 1:,} left", "warn"
     return "in force", "good"
