@@ -150,6 +150,8 @@ class Host(Orders):
                 self._set_workload(workload, text)
             case orders.BeginLeg(knobs, workload, text):
                 self._begin_leg(knobs, workload, text)
+            case orders.Ask(questions):
+                self._dispatch.ask(self._number, questions)
             case orders.RunLoad():
                 self._run_load()
             case orders.HoldLoad():
@@ -186,6 +188,8 @@ class Host(Orders):
                 self._recorder.add_step(step, gaps)
             self._recorder.add_engine_steps(report.of_engines)
             stuck = report.stuck
+        if self._dispatch.answered is not self.status.answered:
+            self.status = replace(self.status, answered=self._dispatch.answered)
         self._ledger.publish(engine.counts())
         self._recorder.wanted = generator.wanted(self._clock())
         self._follow_load(generator)
@@ -252,7 +256,7 @@ class Host(Orders):
         generator, facts, now_s = self._generator, self.status.facts, self._clock()
         if generator is not None:
             generator.hold(now_s)
-            for number in self._ledger.numbers():
+            for number in self._dispatch.of_load:
                 generator.lost(number, now_s)
         self._release()
         if generator is None or facts is None:
@@ -426,6 +430,7 @@ class Host(Orders):
         if engine is None:
             return
         self._close_books(Outcome.ABORTED)
+        self._dispatch.forget()
         try:
             engine.shutdown()
         except Exception:

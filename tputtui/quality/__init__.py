@@ -1,1 +1,1 @@
-"""Whether two settings of an engine answer alike: sets of prompts, greedy answers, a paired test."""
+"""Whether two settings answer alike: sets of prompts, greedy answers, a paired test."""
