@@ -85,6 +85,13 @@ SHOWN: dict[str, Screen | Run | Elsewhere | Not] = {
         REAL
     ),
     "tputtui --profile replay": LIKE,
+    # docs/profiles.md
+    "tputtui verify tuned.yaml --quality builtin": Elsewhere(
+        "tests/test_quality_gate.py::test_the_command_compares_answers_and_writes_counts_alone"
+    ),
+    "tputtui verify tuned.yaml --quality prompts.jsonl -o verified.yaml": Elsewhere(
+        "tests/test_quality_gate.py::test_the_command_compares_answers_and_writes_counts_alone"
+    ),
     # docs/command-lines.md
     "tputtui vllm serve shape:demo --max-num-seqs 64 --port 8000": LIKE,
     "tputtui VLLM_LOGGING_LEVEL=INFO vllm serve shape:demo --port 8000": LIKE,

@@ -107,7 +107,7 @@ class Tables:
         self.logits += damage * np.random.default_rng(2).standard_normal(self.logits.shape)
 
     def answers(self, seed: int) -> Answers:
-        """One pass: greedy, of sums that are inexact in a way of its own."""
+        """One round: greedy, of sums that are inexact in a way of its own."""
         random, prompts = np.random.default_rng(seed), np.arange(PROMPTS)
         last = np.zeros(PROMPTS, dtype=int)
         tokens, logprobs = [], []
@@ -130,27 +130,27 @@ class Tables:
         )
 
 
-def dealt(random: np.random.Generator, passes: list[Answers], n: int = 3) -> list[Answers]:
-    """`n` passes of one setting: for each prompt, answers of `n` of its passes, drawn anew."""
-    drawn = [random.permutation(len(passes))[:n] for _ in passes[0]]
-    return [tuple(passes[each[place]][i] for i, each in enumerate(drawn)) for place in range(n)]
+def dealt(random: np.random.Generator, rounds: list[Answers], n: int = 3) -> list[Answers]:
+    """`n` rounds of one setting: for each prompt, answers of `n` of its rounds, drawn anew."""
+    drawn = [random.permutation(len(rounds))[:n] for _ in rounds[0]]
+    return [tuple(rounds[each[place]][i] for i, each in enumerate(drawn)) for place in range(n)]
 
 
 def test_two_equal_settings_are_called_equal_in_95_of_100_runs() -> None:
     random, equal = np.random.default_rng(3), Tables()
-    passes = [equal.answers(seed) for seed in range(10, 14)]
-    verdicts = [compare(*dealt(random, passes)).verdict for _ in range(100)]
+    rounds = [equal.answers(seed) for seed in range(10, 14)]
+    verdicts = [compare(*dealt(random, rounds)).verdict for _ in range(100)]
     assert verdicts.count(Sameness.UNCHANGED) >= 95
     assert Sameness.CHANGED not in verdicts
     # There is noise that has to be kept apart from a change.
-    assert compare(*passes[:3]).noise > PROMPTS * 0.1
+    assert compare(*rounds[:3]).noise > PROMPTS * 0.1
 
 
 def test_damage_not_much_above_the_noise_is_found_every_time() -> None:
     random, equal, damaged = np.random.default_rng(4), Tables(), Tables(damage=8 * CLOSE)
-    passes, other = [equal.answers(seed) for seed in range(10, 14)], damaged.answers(20)
+    rounds, other = [equal.answers(seed) for seed in range(10, 14)], damaged.answers(20)
     verdicts = []
     for _ in range(100):
-        own, again = dealt(random, passes, 2)
+        own, again = dealt(random, rounds, 2)
         verdicts.append(compare(own, again, other).verdict)
     assert verdicts.count(Sameness.CHANGED) == 100

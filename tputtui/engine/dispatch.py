@@ -14,10 +14,12 @@ from contextlib import closing
 
 from tputtui.engine.ledger import Ledger
 from tputtui.engine.protocol import Ended, Engine, EngineFacts, StepReport
+from tputtui.engine.questions import Round
 from tputtui.load.generator import Generator
-from tputtui.load.request import RequestSpec
+from tputtui.load.request import FIRST_QUESTION, RequestSpec
 from tputtui.load.workload import Workload
 from tputtui.measure.samples import Outcome
+from tputtui.quality.answers import Answered, Questions
 from tputtui.simulate.clock import VirtualTime
 
 __all__ = ["Dispatch"]
@@ -31,7 +33,7 @@ _SENT_AT_ONCE = 10_000
 class Dispatch:
     """Sends due requests to the engine, and reports ended ones to `ledger` and generator.
 
-    clock: monotonic seconds, the engine's.
+    clock: monotonic seconds, the engine's. answered: the answers of the last round of questions.
     """
 
     def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
@@ -39,10 +41,20 @@ class Dispatch:
         self._clock = clock
         self._giving_up: list[tuple[float, int]] = []
         """(when, request number) of the requests to cancel, a heap."""
+        self._round: Round | None = None
+        self.answered: Answered | None = None
+
+    def ask(self, number: int, questions: Questions) -> None:
+        """Ask questions from now on, beside the load. number: of the order."""
+        self._round, self.answered = Round(number, questions), None
+
+    def forget(self) -> None:
+        """Drop questions and answers: the engine is gone."""
+        self._round = self.answered = None
 
     def next_s(self, generator: Generator) -> float:
         """When the next request is due or given up; infinity for neither."""
-        return min(generator.next_due_s(self._ledger.in_flight), self._next_cancel_s())
+        return min(generator.next_due_s(self._in_flight), self._next_cancel_s())
 
     def cancel_and_send(self, engine: Engine, generator: Generator, max_model_len: int) -> bool:
         """Abort the requests that the client has given up by now, then `send`.
@@ -71,12 +83,15 @@ class Dispatch:
         """Send the requests that are due; return whether the engine refused one."""
         refused = False
         self._ledger.read = generator.counts
+        if self._round is not None:
+            self._round.send(engine, self._ledger, self._clock(), max_model_len)
+            self._conclude()
         # A burst of a hundred thousand requests must delay neither steps nor orders. The count is
         # needed because a virtual clock does not advance meanwhile.
         enough_s, left = self._clock() + _SENDING_S, _SENT_AT_ONCE
         # Twice: requests that become due during the first round must not wait for a whole step.
         for _ in range(2):
-            now_s, in_flight, sent = self._clock(), self._ledger.in_flight, False
+            now_s, in_flight, sent = self._clock(), self._in_flight, False
             with closing(generator.arriving(now_s, in_flight, max_model_len)) as arriving:
                 for request in arriving:
                     sent = True
@@ -103,6 +118,12 @@ class Dispatch:
         """Book requests that have left the engine; without `outcome` the ledger determines it."""
         for request in ended:
             how, job_s = self._ledger.outcome_of(request, outcome), math.nan
+            if request.number >= FIRST_QUESTION:
+                self._ledger.leave(request, how)
+                if self._round is not None:
+                    self._round.take(request, how)
+                    self._conclude()
+                continue
             if generator is not None and how is Outcome.FINISHED:
                 job_s = generator.ended(
                     request.number, request.end_s, request.output_tokens, request.token_ids
@@ -120,6 +141,15 @@ class Dispatch:
         """Book every request in flight as ended with `outcome`."""
         for number in self._ledger.numbers():
             self.drop(generator, number, outcome)
+
+    @property
+    def _in_flight(self) -> int:
+        """Requests of the load in flight."""
+        return self._ledger.in_flight - (self._round.in_flight if self._round else 0)
+
+    def _conclude(self) -> None:
+        if self._round is not None and (answered := self._round.answered) is not None:
+            self._round, self.answered = None, answered
 
     def _cancel(self, engine: Engine, generator: Generator) -> None:
         now_s, gone = self._clock(), []

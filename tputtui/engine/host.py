@@ -150,6 +150,8 @@ class Host(Orders):
                 self._set_workload(workload, text)
             case orders.BeginLeg(knobs, workload, text):
                 self._begin_leg(knobs, workload, text)
+            case orders.Ask(questions):
+                self._dispatch.ask(self._number, questions)
             case orders.RunLoad():
                 self._run_load()
             case orders.HoldLoad():
@@ -186,6 +188,8 @@ class Host(Orders):
                 self._recorder.add_step(step, gaps)
             self._recorder.add_engine_steps(report.of_engines)
             stuck = report.stuck
+        if self._dispatch.answered is not self.status.answered:
+            self.status = replace(self.status, answered=self._dispatch.answered)
         self._ledger.publish(engine.counts())
         self._recorder.wanted = generator.wanted(self._clock())
         self._follow_load(generator)
@@ -424,6 +428,7 @@ class Host(Orders):
         engine, self._engine = self._engine, None
         if engine is not None:
             self._close_books(Outcome.ABORTED)
+            self._dispatch.forget()
         self._generator = None
         if engine is None:
             return

@@ -172,6 +172,8 @@ class Ended(NamedTuple):
     """Where the engine made the prompt from text: how many tokens it has."""
     answer_s: float = math.nan
     """When the answer began, of a request that reasoned before; else NaN."""
+    logprobs: Sequence[Mapping[int, float]] = ()
+    """Of a question: at each position, log-probabilities of its own and the likeliest tokens."""
 
 
 class Counts(NamedTuple):

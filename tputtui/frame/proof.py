@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import math
 import platform
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tputtui import __version__
@@ -37,6 +38,7 @@ from tputtui.profile.evidence import (
     Measured,
     MeasuredWindow,
     Model,
+    Quality,
 )
 
 __all__ = ["compared", "measured", "tuned"]
@@ -96,15 +98,26 @@ def measured(frame: Frame, recorder: Recorder) -> Measured | None:
     )
 
 
-def compared(tuned: Measured, verified: Measured) -> Evidence:
+def compared(
+    tuned: Measured,
+    verified: Measured,
+    changes: Sequence[str] = (),
+    quality: Quality | None = None,
+) -> Evidence:
     """The evidence of a setting that was booted with exactly its values and measured again.
+
+    changes: what of it may change answers. quality: whether it answers as before. With changes and
+    without a word on quality it is not called verified.
 
     The interval of each change follows from the intervals of its two figures. It is wider by the
     larger drift of the two windows, because a boot lies between them. Each interval holds by itself
     with 95 %.
     """
-    changes = _changes(tuned, verified)
-    return Evidence(VERIFIED, tuned=tuned, verified=verified, difference=changes)
+    differences = _changes(tuned, verified)
+    if changes and quality is None:
+        note = f"not called verified: {', '.join(changes)} may change answers"
+        return Evidence(TUNED, note, tuned, verified, differences)
+    return Evidence(VERIFIED, "", tuned, verified, differences, quality=quality)
 
 
 def as_served(evidence: Evidence, served: Measured) -> Evidence:
@@ -122,6 +135,7 @@ def as_served(evidence: Evidence, served: Measured) -> Evidence:
         evidence.difference,
         served,
         changes,
+        evidence.quality,
     )
 
 

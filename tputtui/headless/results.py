@@ -112,7 +112,10 @@ def verified_text(evidence: Evidence) -> str:
     if tuned is None or verified is None:
         return f"{evidence.state}\n"
     head = f"{evidence.state}: booted with exactly the tuned values"
-    return _compared(head, ("tuned", tuned), ("booted", verified), evidence.difference)
+    text = _compared(head, ("tuned", tuned), ("booted", verified), evidence.difference)
+    quality, note = evidence.quality, evidence.note
+    text += f"quality   {quality.sentence}\n" if quality else ""
+    return text + (f"note      {note}\n" if note else "")
 
 
 def served_text(evidence: Evidence) -> str:

@@ -12,7 +12,10 @@ from tputtui.load.prompts import Prompt
 from tputtui.load.requests.rendered import RenderedPrompt, Serving
 from tputtui.load.requests.unrendered import UnrenderedPrompt
 
-__all__ = ["RequestSpec"]
+__all__ = ["FIRST_QUESTION", "RequestSpec"]
+
+FIRST_QUESTION = 1 << 40
+"""Requests with this number or a higher one are asked to compare answers; they are of no load."""
 
 
 class RequestSpec(NamedTuple):

@@ -24,7 +24,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """One pass over a set. seed: of the order, and of how many are asked at once.
+    """One round over a set. seed: of the order, and of how many are asked at once.
 
     private: whether the prompts are a person's own, so that no log may quote them.
     """
@@ -47,12 +47,12 @@ class Answer:
 
 
 Answers = tuple[Answer | None, ...]
-"""The answers of one pass in the order of the set; None where the engine gave none."""
+"""The answers of one round in the order of the set; None where the engine gave none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A pass that is over. number: of the order that asked."""
+    """A round that is over. number: of the order that asked."""
 
     number: int
     answers: Answers = field(repr=False)

@@ -144,7 +144,9 @@ def _at(prompt: int, position: int, reference: Answer, own: int, token: int) -> 
     # The greedy token is the most likely one, and any token that is not listed is less likely than
     # those that are.
     theirs = known[token] if listed else min(known.values())
-    likelihood = min(1.0, math.exp(theirs - known[own]))
+    ratio = math.exp(min(0.0, theirs - known[own]))
+    # An engine that computes no numbers has no probabilities either.
+    likelihood = ratio if math.isfinite(ratio) else 0.0
     return FirstDifference(prompt, position, likelihood, at_most=not listed)
 
 

@@ -37,7 +37,7 @@ from tputtui.engine.vllm.scheduled import checked
 from tputtui.engine.vllm.watch import StepWatch
 from tputtui.engine.vllm.workers import Workers, start_tracker
 from tputtui.knobs import Knobs
-from tputtui.load.request import RequestSpec
+from tputtui.load.request import FIRST_QUESTION, RequestSpec
 from tputtui.measure.samples import Outcome, StepSample
 from tputtui.profile import EngineSpec
 
@@ -390,6 +390,7 @@ class VllmEngine:
             token_ids=answers[0].token_ids,
             stop="stop" if "stop" in reasons else reasons[0],
             outcome=Outcome.FAILED if "error" in reasons else None,
+            logprobs=_logprobs(answers[0]) if live.number >= FIRST_QUESTION else (),
         )
 
     def _end(self, numbers: Iterable[int]) -> list[Ended]:
@@ -422,6 +423,13 @@ def _ended(number: int, stats: Any, tokens: int, cached: int) -> Ended:
         cached_tokens=cached,
         preemptions=getattr(stats, "num_preemptions", 0),
     )
+
+
+def _logprobs(answer: Any) -> list[dict[int, float]]:
+    """The log-probabilities at each position of an answer, by token id."""
+    return [
+        {token: each.logprob for token, each in position.items()} for position in answer.logprobs
+    ]
 
 
 def _stat_logger(engine: VllmEngine) -> Any:
