@@ -16,12 +16,15 @@ from tests.rig import Rig
 from tputtui.errors import UsageError
 from tputtui.goals import parse_goals
 from tputtui.load.generator import Generator
+from tputtui.load.hits import predicted_hits
+from tputtui.load.preview import preview
 from tputtui.load.request import RequestSpec
 from tputtui.load.requests.ask import Ask
 from tputtui.load.requests.file import RequestFile
 from tputtui.load.requests.reading import Reader
 from tputtui.load.requests.rendering import ChatTokenizer
-from tputtui.load.workload import Arrivals, ClosedLoop, Constant, Recorded, Workload
+from tputtui.load.traces import Trace
+from tputtui.load.workload import Arrivals, ClosedLoop, Constant, Recorded, TraceFile, Workload
 from tputtui.measure.attainment import goodput, overdue, worst_miss
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import Outcome, RequestSample
@@ -323,3 +326,108 @@ def test_a_session_log_has_jobs_again(write: Write, tmp_path: Path) -> None:
     assert np.count_nonzero(~np.isnan(before)) == 3
     assert np.isnan(before).tolist() == np.isnan(after).tolist()
     assert np.nan_to_num(after) == pytest.approx(np.nan_to_num(before), abs=1e-5)
+
+
+# -- traces of lengths ---------------------------------------------------------------------------
+
+WEKA = {
+    "id": "one", "models": ["m"], "block_size": 64, "hash_id_scope": "local",
+    "requests": [
+        {"t": 0.0, "type": "n", "in": 128, "out": 10, "hash_ids": [1, 2], "api_time": 2.0},
+        {"t": 3.0, "type": "subagent", "agent_id": "a", "duration_ms": 4000, "requests": [
+            {"t": 0.0, "type": "n", "in": 64, "out": 5, "hash_ids": [1], "api_time": 1.0},
+            {"t": 2.5, "type": "n", "in": 128, "out": 5, "hash_ids": [1, 7]},
+        ]},
+        {"t": 3.0, "type": "subagent", "agent_id": "b", "status": "async_launched", "requests": [
+            {"t": 0.0, "type": "n", "in": 64, "out": 5, "hash_ids": [9]},
+        ]},
+        {"t": 8.0, "type": "s", "in": 200, "out": 20, "hash_ids": [1, 2, 3, 4]},
+        {"t": 9.0, "type": "s", "in": 200, "out": 20, "hash_ids": [1, 2, 3, 5], "think_time": 0.5},
+    ],
+}  # fmt: skip
+
+
+def traced(tmp_path: Path, *lines: Any, arrivals: Arrivals | None = None) -> Workload:
+    path = tmp_path / "trace.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    return Workload(arrivals or ClosedLoop(1), trace=TraceFile(str(path)))
+
+
+def test_a_session_of_wekas_is_a_job_with_sub_agents(tmp_path: Path) -> None:
+    load = traced(tmp_path, WEKA, WEKA)
+    first, second = Trace(Path(load.trace.path))
+    assert [each.step.after for each in first.steps] == [(), (0,), (1,), (0,), (0, 2), (4,)]
+    # Tools: 3.0 - 2.0 after the answer; as long apart as recorded; `think_time` where it is given.
+    assert [each.step.wait_s for each in first.steps] == [0.0, 1.0, 1.5, 1.0, 1.0, 0.5]
+    assert [each.record.prompt_tokens for each in first.steps] == [128, 64, 128, 64, 200, 200]
+    shared = first.steps[0].record.blocks[0]
+    assert shared == first.steps[1].record.blocks[0] == first.steps[5].record.blocks[0]
+    # An id means something in its own session alone.
+    assert shared != second.steps[0].record.blocks[0]
+
+
+def test_a_trace_of_jobs_is_served_with_its_prefixes(tmp_path: Path) -> None:
+    rig = Rig.booted(traced(tmp_path, WEKA, WEKA, WEKA))
+    rig.run(60.0)
+    frame = rig.session.advance()
+    books = frame.accounting
+    assert (books.issued, books.finished, books.balanced) == (18, 18, True)
+    assert frame.status.load_run.ended
+    ended = rig.session.recorder.ended.between(-math.inf)
+    took = ended[:, ENDED["job_s"]]
+    # One after the other; each at least as long as its tools on the longest way.
+    assert np.count_nonzero(took > 4.0) == np.count_nonzero(~np.isnan(took)) == 3
+    assert predicted_hits(frame.profile.load, 16) == pytest.approx(
+        (0 + 64 + 64 + 0 + 128 + 192) / (128 + 64 + 128 + 64 + 200 + 200), abs=0.06
+    )
+
+
+def test_steps_of_our_own_trace_go_on_from_real_answers(tmp_path: Path) -> None:
+    steps = [{"id": "a", "prompt_tokens": 50, "output_tokens": 10},
+             {"continues": "a", "wait_s": 2.0, "prompt_tokens": 5, "output_tokens": 4},
+             {"after": ["a"], "prompt_tokens": 7, "output_tokens": 4}]  # fmt: skip
+    load = traced(tmp_path, {"at_s": 1.0, "steps": steps}, {"at_s": 4.0, "steps": steps},
+                  arrivals=Recorded())  # fmt: skip
+    made = Generator(load, 8192)
+    made.resume(0.0)
+    (first,) = made.due(0.0, 0, LONG)
+    made.ended(first.number, 1.0, 3, (11, 12, 13))
+    (third,) = made.due(1.0, 0, LONG)
+    (second, other) = made.due(3.0, 1, LONG)
+    assert (third.prompt_tokens, second.prompt_tokens, second.due_s) == (7, 58, 3.0)
+    assert (other.due_s, other.opens_job) == (3.0, True)
+    assert second.ids()[:53] == [*first.ids(), 11, 12, 13]
+    assert first.ids()[:7] != third.ids()
+    asked = preview(load, max_model_len=LONG, block_size=16)
+    assert asked.prompt.lengths == (7, 7, 50, 50, 65, 65)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ({"block_size": 64, "requests": []}, "requests: expected one at least, found none"),
+        ({"steps": [{"prompt_tokens": 1, "output_tokens": 1, "after": ["b"]}]},
+         "steps: none before it has the id 'b'"),
+        ({"steps": [{"prompt_tokens": "1", "output_tokens": 1}]}, "steps: one cannot be used"),
+        ({"steps": []}, "steps"),
+    ],
+)  # fmt: skip
+def test_a_bad_line_of_a_trace_of_jobs_is_named(tmp_path: Path, line: Any, says: str) -> None:
+    with pytest.raises(UsageError, match="line 1") as raised:
+        Trace(Path(traced(tmp_path, line).trace.path))
+    assert says in raised.value.message
+
+
+def test_a_trace_ends_with_its_last_job_and_a_job_that_breaks(tmp_path: Path) -> None:
+    made = Generator(traced(tmp_path, WEKA), 8192)
+    made.resume(0.0)
+    (first,) = made.due(0.0, 0, LONG)
+    made.ended(first.number, 1.0, 10, ())
+    abreast = made.due(2.0, 0, LONG)
+    assert len(abreast) == 2
+    assert not made.exhausted
+    assert made.lost(abreast[0].number, 3.0) == 3.0
+    assert not made.exhausted
+    assert math.isnan(made.ended(abreast[1].number, 4.0, 5, ()))
+    assert made.exhausted
+    assert made.due(100.0, 0, LONG) == []

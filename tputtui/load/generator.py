@@ -9,17 +9,18 @@ from __future__ import annotations
 import math
 from collections import abc, deque
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 
 from tputtui.errors import UsageError
 from tputtui.load.carrier import Carrier, check_schema
-from tputtui.load.conversations import Conversation, Conversations
+from tputtui.load.conversations import Conversation, Conversations, JobStep, Run
 from tputtui.load.jobs import Left
 from tputtui.load.prompts import Piece, Prompt, TokenSource
 from tputtui.load.request import RequestSpec
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.requests.file import RequestFile
-from tputtui.load.requests.rendered import Rendered, RenderedPrompt
+from tputtui.load.requests.rendered import Rendered
 from tputtui.load.requests.source import RealRequests
 from tputtui.load.source import Drawn, Replayed, RequestDraft
 from tputtui.load.starts import Starts, taken
@@ -118,9 +119,14 @@ class Generator:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the trace has ended or cannot be read any further; so with real requests."""
+        """Whether the trace has ended with its last job, or cannot be read; so with real ones."""
         if self._real is not None:
             return self._real.ended
+        return self._dry and not self._talk.jobs
+
+    @property
+    def _dry(self) -> bool:
+        """Whether no request is left to start with, among drawn ones or in a trace."""
         if self._replayed is None:
             return self._unopened is not None
         return self._replayed.next is None
@@ -196,6 +202,7 @@ class Generator:
         job took that it ended, in s, from its first step due; NaN where it ended none.
         """
         left = self._real.answered(number, end_s, ids) if self._real else None
+        left = left or self._talk.step_answered(number, end_s, output_tokens, ids)
         if left is not None:
             return self._free(left, end_s)
         conversation = self._talk.answered(number, output_tokens, ids)
@@ -210,9 +217,9 @@ class Generator:
 
         Returns how long the job took that it broke, in s; NaN where it broke none.
         """
-        self._talk.broken(number)
+        broken = self._talk.broken(number, end_s)
         left = self._real.lost(number, end_s) if self._real else None
-        return self._free(left or Left(), end_s)
+        return self._free(left or broken or Left(), end_s)
 
     def wanted(self, now_s: float) -> Wanted:
         """The load wanted at `now_s`; zero while held."""
@@ -239,7 +246,7 @@ class Generator:
                 start_s = self._timing.due_s(draft.at_s) if draft else math.inf
             case None:
                 start_s = math.inf
-        return min(turn_s, math.inf if self.exhausted else start_s)
+        return min(turn_s, math.inf if self._dry else start_s)
 
     def due(self, now_s: float, in_flight: int, max_model_len: int) -> list[RequestSpec]:
         """Every request due by `now_s`, oldest first, clamped to `max_model_len` tokens in all."""
@@ -275,7 +282,7 @@ class Generator:
                 while turns and turns[0][0] <= due_s:
                     yield from self._next_turn(*turns.popleft(), max_model_len)
                 self._backlog = []
-                if self.exhausted:
+                if self._dry:
                     break
                 yield self._start(due_s, max_model_len)
             while turns:
@@ -347,26 +354,8 @@ class Generator:
         self, real: RealRequests, due_s: float, draft: Rendered, max_model_len: int
     ) -> RequestSpec:
         number, self._number = self._number, self._number + 1
-        room, fits = max_model_len, draft.prompt.fits(max_model_len)
-        if isinstance(draft.prompt, RenderedPrompt):
-            room -= draft.prompt.length
-        wanted = draft.output_tokens or room
-        # Nothing is asked of a prompt that leaves no room; so it is refused.
-        output = min(wanted, room) if fits else 0
-        opens_job = real.sent(number, draft, due_s, fits and output < wanted)
-        # A conversation, or job, is drawn by its first request.
-        index = draft.talk.job.number if draft.talk else number
-        return RequestSpec(
-            number,
-            due_s,
-            draft.prompt,
-            output,
-            fits and output < wanted,
-            draft.turn,
-            draft.serving,
-            draft.carrying(self._carrier.carried(self.workload, index, draft.turn)),
-            opens_job,
-        )
+        carry = partial(self._carrier.carried, self.workload)
+        return real.request(number, due_s, draft, max_model_len, carry)
 
     def _start_timing(self, now_s: float) -> None:
         self._timing = timing_of(self.workload.arrivals, self._seed, now_s)
@@ -398,8 +387,11 @@ class Generator:
 
     def _start(self, due_s: float, max_model_len: int) -> RequestSpec:
         if self._replayed is not None:
+            draft = self._replayed.take()
+            if draft.steps:
+                return self._begin(due_s, Run.of(self._number, draft.steps), max_model_len)
             # The records of a trace are numbered as they are sent.
-            return self._spec(due_s, self._replayed.take(), max_model_len, self._number)
+            return self._spec(due_s, draft, max_model_len, self._number)
         index, self._index = self._index, self._index + 1
         draft = self._drawn.draft(index)
         spec = self._spec(due_s, draft, max_model_len, index)
@@ -408,10 +400,27 @@ class Generator:
             self._talk.ask(spec.number, Conversation(index, turns), draft.pieces)
         return spec
 
+    def _begin(self, due_s: float, run: Run, max_model_len: int) -> RequestSpec:
+        """The first step of a job; others that wait for none are due in their time."""
+        (_, first), *others = run.job.roots()
+        spec = self._step(due_s, JobStep(run, first), max_model_len)
+        for wait_s, place in others:
+            self._talk.think(JobStep(run, place), due_s + wait_s)
+        return spec
+
+    def _step(self, due_s: float, step: JobStep, max_model_len: int) -> RequestSpec:
+        draft = step.draft
+        spec = self._spec(due_s, draft, max_model_len, step.run.index, step.place)
+        opens_job = self._talk.sent(spec.number, step, draft.pieces, due_s)
+        return spec._replace(opens_job=opens_job)
+
     def _next_turn(
-        self, due_s: float, conversation: Conversation, max_model_len: int
+        self, due_s: float, conversation: Conversation | JobStep, max_model_len: int
     ) -> Iterator[RequestSpec]:
-        """The conversation's next request; none if the conversation is over."""
+        """The conversation's next request, none if the conversation is over; or a job's step."""
+        if isinstance(conversation, JobStep):
+            yield self._step(due_s, conversation, max_model_len)
+            return
         draft = self._drawn.draft(conversation.index, conversation.turn)
         pieces = (*conversation.history, *draft.pieces)
         if _total(pieces) >= max_model_len:

@@ -9,15 +9,17 @@ Engine thread. Nothing here waits for the renderer, but in virtual time, which w
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tputtui.errors import UsageError
+from tputtui.load.carrier import Carried
 from tputtui.load.jobs import Jobs, Left
+from tputtui.load.request import RequestSpec
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.requests.file import RequestFile
 from tputtui.load.requests.reading import untokenized
-from tputtui.load.requests.rendered import Rendered, Talk
+from tputtui.load.requests.rendered import Rendered, RenderedPrompt, Talk
 from tputtui.load.requests.renderer import Renderer
 from tputtui.load.timing import ClosedTiming, OpenTiming, RecordedTiming, Timing
 from tputtui.process.privacy import keep_private
@@ -157,6 +159,31 @@ class RealRequests:
         self._late += self._starved
         self._starved = False
         return self._renderer.take()
+
+    def request(
+        self,
+        number: int,
+        due_s: float,
+        draft: Rendered,
+        max_model_len: int,
+        carry: Callable[[int, int], Carried],
+    ) -> RequestSpec:
+        """The request to send under this number. carry: what request (index, turn) carries."""
+        room, fits = max_model_len, draft.prompt.fits(max_model_len)
+        if isinstance(draft.prompt, RenderedPrompt):
+            room -= draft.prompt.length
+        wanted = draft.output_tokens or room
+        # Nothing is asked of a prompt that leaves no room; so it is refused.
+        output = min(wanted, room) if fits else 0
+        shortened = fits and output < wanted
+        opens_job = self.sent(number, draft, due_s, shortened)
+        # A conversation, or job, is drawn by its first request.
+        index = draft.talk.job.number if draft.talk else number
+        carried = draft.carrying(carry(index, draft.turn))
+        return RequestSpec(
+            number, due_s, draft.prompt, output, shortened, draft.turn, draft.serving, carried,
+            opens_job,
+        )  # fmt: skip
 
     def sent(self, number: int, rendered: Rendered, due_s: float, shortened: bool) -> bool:
         """Note that a request is sent under this number; whether it is the first of its job."""
