@@ -234,9 +234,11 @@ class Replay:
         if known is not None and known[0] is line:
             return known[1]
         profile = self.recording.profiles[line.profile]
-        spans = ((line.start_s, line.start_s + line.length_s),) if line.length_s > 0 else ()
+        spans: Spans = ()
         if line.spans:
             spans = restored(line.spans, Spans)
+        elif line.length_s > 0:
+            spans = ((line.start_s, line.start_s + line.length_s),)
         # A window may end with a step, and the log has the step's time in whole microseconds.
         spans = tuple((start_s + _ROUNDED_S, end_s + _ROUNDED_S) for start_s, end_s in spans)
         goals, series = moment.profile.judged, None
