@@ -21,6 +21,7 @@ from tests import PATIENCE_S
 from tests.rig import Rig
 from tests.several import TwoEngines
 from tputtui import profile
+from tputtui.engine.fake import FakeEngine
 from tputtui.engine.orders import Close
 from tputtui.engine.protocol import State
 from tputtui.errors import UsageError
@@ -554,11 +555,28 @@ def test_it_opens_on_the_load_and_ends_on_the_last_board_that_was_seen(tmp_path:
     assert last.status.state is State.RUNNING
     assert last.figures.generated_per_s == pytest.approx(board.figures.generated_per_s, rel=0.02)
     # What was measured of the last second as well, though no board of it was drawn.
-    assert last.trials[-1].spans == made.session.advance().trials[-1].spans
+    (span,), (seen,) = last.trials[-1].spans, made.session.advance().trials[-1].spans
+    assert span == pytest.approx(seen, abs=2e-6)
     replay.toggle()
     replay.toggle()
     assert replay.advance().status.state is State.RUNNING
     assert replay.at_s < 10.0
+
+
+class Uneven(FakeEngine):
+    """Its steps take no whole microseconds, and a window may end with one of them."""
+
+    STEP_S, DECODE_S = 0.006000314159, 0.000150271828
+
+
+def test_a_window_that_ends_with_a_step_has_the_same_requests_again(tmp_path: Path) -> None:
+    made = Recorded(tmp_path / "run.jsonl.zst", kind=Uneven)
+    made.run(30)
+    replay = replay_of(made.end().journal.path)
+    for frame in made.frames:
+        replay.seek(frame.elapsed_s)
+        seen, again = frame.trials[-1].series, replay.advance().trials[-1].series
+        assert (again and again.n) == (seen and seen.n)
 
 
 @pytest.mark.parametrize("later_s", [0.0, 1.0])

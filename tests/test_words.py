@@ -166,6 +166,17 @@ def test_every_topic_of_help_fits_80_columns(name: str) -> None:
     assert wide == []
 
 
+@pytest.mark.parametrize("name", TOPICS)
+def test_every_row_and_every_command_of_a_topic_begins_a_line(name: str) -> None:
+    text = TOPICS[name][1]()
+    page = fitted_page(text).splitlines()
+    for line in text.splitlines():
+        head, gap, _ = line.partition("  ")
+        if head and (gap or head.startswith("tputtui ")):
+            begun = head if gap else " ".join(head.split()[:2])
+            assert any(row.startswith(begun) for row in page), line
+
+
 def test_no_meaning_is_a_page_long() -> None:
     # The column of names has 12 cells, a gap among them.
     assert all(len(name) < 12 for name, _ in _MEANINGS)

@@ -153,8 +153,9 @@ def _replay() -> str:
         Zstandard frame, below 1 MB a minute. Cut anywhere, all whole lines are read back;
         `zstdcat FILE` shows them. The newest 100 are kept, 1 GiB in all.
 
-        tputtui replay [FILE]      the same screen: space plays, + - speed, ← → 10 s (Shift: 60),
-                                   , . marks, s a time, Home End, t the table, f the plot
+        tputtui replay [FILE]      the same screen: space plays, + - speed, ← → 10 s
+                                   (Shift: 60), , . marks, s a time, Home End,
+                                   h the table, t the tuner, f the plot
         tputtui report [FILE] -o page.html | page.md
         tputtui compare A B [--setting-a N --setting-b N]""")
 

@@ -28,6 +28,8 @@ from tputtui.record.reading import Moment, Recording
 __all__ = ["Replay"]
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+_ROUNDED_S = 1.5e-6
+"""More than a time in a log is off: it is the sum of two, each of them in whole microseconds."""
 _KEPT_S = 3600
 """Seconds shown at most: as many as a live history keeps."""
 
@@ -232,9 +234,13 @@ class Replay:
         if known is not None and known[0] is line:
             return known[1]
         profile = self.recording.profiles[line.profile]
-        spans = ((line.start_s, line.start_s + line.length_s),) if line.length_s > 0 else ()
+        spans: Spans = ()
         if line.spans:
             spans = restored(line.spans, Spans)
+        elif line.length_s > 0:
+            spans = ((line.start_s, line.start_s + line.length_s),)
+        # A window may end with a step, and the log has the step's time in whole microseconds.
+        spans = tuple((start_s + _ROUNDED_S, end_s + _ROUNDED_S) for start_s, end_s in spans)
         goals, series = moment.profile.judged, None
         if spans:
             series = series_of(self.recording.recorder, spans, goals, every=True)
