@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["DIALECTS", "Dialect"]
+__all__ = ["ACCEPTED_AT", "DIALECTS", "Dialect"]
+
+ACCEPTED_AT = "accepted_at"
+"""A counter that is read apart for each value of its label `position`: accepted_at_0, …"""
 
 Names = Mapping[str, tuple[str, ...]]
 """Our name of a figure to the server's names for it; the first name that is present counts."""
@@ -55,6 +58,10 @@ VLLM = Dialect(
         "cached": ("vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"),
         "preemptions": ("vllm:num_preemptions_total",),
         "ended": ("vllm:request_success_total",),
+        "drafts": ("vllm:spec_decode_num_drafts_total",),
+        "drafted": ("vllm:spec_decode_num_draft_tokens_total",),
+        "accepted": ("vllm:spec_decode_num_accepted_tokens_total",),
+        ACCEPTED_AT: ("vllm:spec_decode_num_accepted_tokens_per_pos_total",),
     },
     histograms={
         "ttft": ("vllm:time_to_first_token_seconds",),

@@ -14,7 +14,7 @@ from itertools import combinations, pairwise
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tputtui.attach.dialects import DIALECTS, Dialect
+from tputtui.attach.dialects import ACCEPTED_AT, DIALECTS, Dialect
 
 __all__ = ["EngineReading", "MetricHistogram", "Reading", "Unreadable", "read_metrics"]
 
@@ -236,6 +236,8 @@ class _Collector:
         if kind == "bucket":
             self._bucket(engine, key, rank, labels.get("le", ""), value)
             return
+        if key == ACCEPTED_AT:
+            key = f"{key}_{labels.get('position', '')}"
         place = (engine, kind, key)
         held = self._values.get(place)
         if held is None or rank < held[0]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import TypeVar
 
+from tputtui.attach.dialects import ACCEPTED_AT
 from tputtui.attach.reading import SAME_START_S, EngineReading, MetricHistogram, Reading
 
 __all__ = ["ScrapeSpan", "ServerFigures", "added"]
@@ -41,6 +43,12 @@ class ServerFigures:
     """Share of the KV cache in use; the mean over engines."""
     kv_most: float = math.nan
     """Share of the KV cache in use on the fullest engine."""
+    accepted_frac: float = math.nan
+    """Draft tokens: accepted ÷ drafted."""
+    accepted_length: float = math.nan
+    """Tokens that a check of draft tokens brought, the model's own included."""
+    accepted_at: tuple[float, ...] = ()
+    """Share of checks in which the first, second, … draft token was accepted."""
 
 
 class ScrapeSpan:
@@ -115,6 +123,7 @@ class ScrapeSpan:
             return added((ends[2] - ends[1]) / ends[0] for ends in counted if ends is not None)
 
         looked_up, cached, kv = rate("looked_up"), rate("cached"), gauges("kv_frac")
+        drafts, drafted, accepted = rate("drafts"), rate("drafted"), rate("accepted")
         return ServerFigures(
             rate("generated"),
             rate("prompt"),
@@ -125,6 +134,9 @@ class ScrapeSpan:
             added(gauges("waiting")),
             sum(kv) / len(kv) if kv else math.nan,
             max(kv, default=math.nan),
+            accepted / drafted if drafted > 0 else math.nan,
+            1 + accepted / drafts if drafts > 0 else math.nan,
+            tuple(_accepted_at(drafts, rate)) if drafts > 0 else (),
         )
 
     def _counted(self, engine: str, key: str) -> tuple[float, float, float] | None:
@@ -160,6 +172,15 @@ class ScrapeSpan:
             if before is not None:
                 return (last_s - first_s, before, after) if first_s < last_s else None
         return None
+
+
+def _accepted_at(drafts: float, rate: Callable[[str], float]) -> Iterator[float]:
+    """Share of `drafts` checks a second that accepted the token at each place, as long as any."""
+    for place in count():
+        accepted = rate(f"{ACCEPTED_AT}_{place}")
+        if not accepted > 0:
+            return
+        yield accepted / drafts
 
 
 def _goes_on(before: Reading, after: Reading) -> bool:

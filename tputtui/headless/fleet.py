@@ -70,8 +70,11 @@ def _latency(latency: Latency) -> dict[str, Any]:
     return document
 
 
-def _plain(figures: dict[str, float]) -> dict[str, float | None]:
-    return {name: _number(value) for name, value in figures.items()}
+def _plain(figures: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: list(value) if isinstance(value, tuple) else _number(value)
+        for name, value in figures.items()
+    }
 
 
 def _number(value: float) -> float | None:

@@ -10,7 +10,7 @@ from tputtui.text.format import MISSING, bar, compact, percent, rate, seconds
 from tputtui.ui.chart import chart
 from tputtui.ui.panels.fleet import badge
 from tputtui.ui.panels.severity import queue_look, share_look
-from tputtui.ui.rows import Row, fitted, spread
+from tputtui.ui.rows import Row, fitted, spread, width_of
 
 __all__ = ["served_about", "served_batch", "served_header", "served_latency", "served_throughput"]
 
@@ -85,6 +85,7 @@ def served_batch(server: Server, width: int, height: int) -> list[Row]:
             (" /s", "label"),
         ],
     ]
+    rows += _drafts(server, width)
     left = height - len(rows)
     if left < 2:
         return rows
@@ -166,6 +167,23 @@ def _rate_row(label: str, now: float, window: float, unit: str, sure: str) -> Ro
         (f" {unit:<5}", "label"),
         (f"   window{shown(window, 7)}", "text" if sure == "value" else "muted"),
     ]
+
+
+def _drafts(server: Server, width: int) -> list[Row]:
+    """What became of draft tokens, over the window; nothing for a server that drafts none."""
+    window = server.window
+    if math.isnan(window.accepted_frac):
+        return []
+    row: Row = [
+        ("drafts    ", "label"),
+        (percent(window.accepted_frac, 6), "text"),
+        (" accepted", "label"),
+        (f"   length {window.accepted_length:.2f}", "text"),
+    ]
+    places = "".join(f" {percent(share, 0)}" for share in window.accepted_at)
+    if width_of(row) + 3 + len(places) <= width:
+        row.append((f"  {places}", "muted"))
+    return [row]
 
 
 def _fullest(server: Server) -> Row:
