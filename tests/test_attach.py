@@ -16,11 +16,12 @@ from tputtui.attach.about import About, with_answer
 from tputtui.attach.access import access_of
 from tputtui.attach.address import Address, parse_addresses
 from tputtui.attach.bucketed import latency_of
-from tputtui.attach.fleet import Fleet
+from tputtui.attach.fleet import Fleet, Looked
 from tputtui.attach.poller import News
 from tputtui.attach.reading import Adapters, MetricHistogram, Reading, Unreadable, read_metrics
 from tputtui.attach.track import Server, Standing, Track
 from tputtui.errors import UsageError
+from tputtui.headless.fleet import fleet_text
 from tputtui.redact import redacted
 from tputtui.ui.panels.served import served_about, served_batch
 
@@ -317,6 +318,42 @@ def test_a_rate_is_the_increase_over_the_true_interval(track: Track) -> None:
     assert found.window.generated_per_s == pytest.approx(520 / 3)
     assert found.now.hit_frac == pytest.approx(0.25)
     assert found.standing is Standing.LIVE
+
+
+def drafting(checks: int) -> str:
+    """vLLM's counters of so many checks of three draft tokens, of which half are accepted."""
+    label = 'engine="0",model_name="m"'
+    places = [
+        f'vllm:spec_decode_num_accepted_tokens_per_pos_total{{{label},position="{i}"}} {n}'
+        for i, n in enumerate((checks * 0.75, checks * 0.5, checks * 0.25))
+    ]
+    return "\n".join([
+        f"vllm:spec_decode_num_drafts_total{{{label}}} {checks}",
+        f"vllm:spec_decode_num_draft_tokens_total{{{label}}} {3 * checks}",
+        f"vllm:spec_decode_num_accepted_tokens_total{{{label}}} {1.5 * checks}",
+        *places,
+    ])  # fmt: skip
+
+
+def test_what_a_server_accepts_of_its_draft_tokens_is_shown_where_it_drafts(track: Track) -> None:
+    found = fed(
+        track,
+        (100.0, reading(0.0, more=drafting(1000))),
+        (102.0, reading(100.0, more=drafting(1400))),
+    )
+    assert found.window.accepted_frac == pytest.approx(0.5)
+    assert found.window.accepted_length == pytest.approx(2.5)
+    assert found.window.accepted_at == pytest.approx((0.75, 0.5, 0.25))
+    shown = "\n".join("".join(part for part, _ in row) for row in served_batch(found, 60, 12))
+    assert "drafts       50% accepted   length 2.50   75% 50% 25%" in shown
+    told = json.loads(fleet_text(Looked(102.0, (found,), found.window, 1), "json"))
+    assert told["servers"][0]["figures"]["accepted_at"] == [0.75, 0.5, 0.25]
+
+
+def test_a_server_that_drafts_nothing_tells_nothing_of_it(track: Track) -> None:
+    found = fed(track, (100.0, reading(0.0)), (102.0, reading(100.0)))
+    assert math.isnan(found.window.accepted_frac)
+    assert "drafts" not in str(served_batch(found, 60, 12))
 
 
 def test_data_parallel_engines_add_up_and_stand_apart(track: Track) -> None:

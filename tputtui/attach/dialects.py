@@ -66,6 +66,10 @@ VLLM = Dialect(
         "tier": ("vllm:prompt_tokens_cached_by_source_total",),
         "mm_looked_up": ("vllm:mm_cache_queries_total",),
         "mm_cached": ("vllm:mm_cache_hits_total",),
+        "drafts": ("vllm:spec_decode_num_drafts_total",),
+        "drafted": ("vllm:spec_decode_num_draft_tokens_total",),
+        "accepted": ("vllm:spec_decode_num_accepted_tokens_total",),
+        "accepted_at": ("vllm:spec_decode_num_accepted_tokens_per_pos_total",),
     },
     histograms={
         "ttft": ("vllm:time_to_first_token_seconds",),
@@ -77,7 +81,13 @@ VLLM = Dialect(
     },
     # In Ray one process publishes the figures of all replicas on its machine.
     engine=(("ReplicaId", "WorkerId"), ("engine",)),
-    parted={"waiting_for": "reason", "kv_fetch": "stage", "rejected": "reason", "tier": "source"},
+    parted={
+        "waiting_for": "reason",
+        "kv_fetch": "stage",
+        "rejected": "reason",
+        "tier": "source",
+        "accepted_at": "position",
+    },
 )
 SGLANG = Dialect(
     "SGLang",

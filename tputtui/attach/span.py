@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import TypeVar
 
 from tputtui.attach.reading import SAME_START_S, EngineReading, MetricHistogram, Reading
@@ -51,6 +52,12 @@ class ServerFigures:
     """Images and the like: found in the cache of processed inputs ÷ looked up."""
     tiers: tuple[tuple[str, float], ...] = ()
     """Of the prompt tokens found in a cache, the share of each tier that supplied any."""
+    accepted_frac: float = math.nan
+    """Draft tokens: accepted ÷ drafted."""
+    accepted_length: float = math.nan
+    """Tokens that a check of draft tokens brought, the model's own included."""
+    accepted_at: tuple[float, ...] = ()
+    """Share of checks in which the first, second, … draft token was accepted."""
 
 
 class ScrapeSpan:
@@ -141,6 +148,7 @@ class ScrapeSpan:
         tiers = {name.partition(":")[2]: rate(name) for name in parts("tier")}
         supplied = added(tiers.values())
         kv = gauges("kv_frac")
+        drafts, drafted, accepted = rate("drafts"), rate("drafted"), rate("accepted")
         return ServerFigures(
             rate("generated"),
             rate("prompt"),
@@ -156,6 +164,9 @@ class ScrapeSpan:
             share("external_cached", "external_looked_up"),
             share("mm_cached", "mm_looked_up"),
             tuple((tier, each / supplied) for tier, each in tiers.items() if each > 0),
+            accepted / drafted if drafted > 0 else math.nan,
+            1 + accepted / drafts if drafts > 0 else math.nan,
+            tuple(_accepted_at(drafts, rate)) if drafts > 0 else (),
         )
 
     def _counted(self, engine: str, key: str) -> tuple[float, float, float] | None:
@@ -191,6 +202,15 @@ class ScrapeSpan:
             if before is not None:
                 return (last_s - first_s, before, after) if first_s < last_s else None
         return None
+
+
+def _accepted_at(drafts: float, rate: Callable[[str], float]) -> Iterator[float]:
+    """Share of `drafts` checks a second that accepted the token at each place, as long as any."""
+    for place in count():
+        accepted = rate(f"accepted_at:{place}")
+        if not accepted > 0:
+            return
+        yield accepted / drafts
 
 
 def _goes_on(before: Reading, after: Reading) -> bool:

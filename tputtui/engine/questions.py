@@ -8,6 +8,7 @@ served in batches of other sizes each time, and what that changes of its answer 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -81,7 +82,8 @@ class Round:
                 engine.submit(request)
             except ValueError as refusal:
                 logger.warning("a question was refused: %s", refusal)
-                ledger.drop(request.number, Outcome.REJECTED, now_s)
+                refused = Ended(request.number, now_s, 0, math.nan, math.nan, 0, 0)
+                ledger.leave(refused, Outcome.REJECTED)
             else:
                 self.in_flight += 1
 

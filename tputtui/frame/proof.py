@@ -214,6 +214,8 @@ def _shares(frame: Frame) -> dict[str, Figure]:
         "batched_tokens_frac": over_window.tokens_frac,
         "kv_frac": over_window.kv_frac,
         "prefix_hit_frac": over_window.cached_frac,
+        "draft_accepted_frac": over_window.acceptance.frac,
+        "draft_accepted_length": over_window.acceptance.length,
         "tokens_per_joule": frame.tokens_per_joule,
         "cost_per_million_tokens": frame.cost_per_mtok,
     }

@@ -72,10 +72,10 @@ def _latency(latency: Latency) -> dict[str, Any]:
 
 
 def _figures(figures: ServerFigures) -> dict[str, Any]:
-    plain: dict[str, Any] = {
-        name: _number(value) for name, value in asdict(figures).items() if name != "tiers"
+    found = asdict(figures) | {"tiers": dict(figures.tiers)}
+    return {
+        name: _number(value) if isinstance(value, float) else value for name, value in found.items()
     }
-    return plain | {"tiers": dict(figures.tiers)}
 
 
 def _number(value: float) -> float | None:

@@ -34,6 +34,8 @@ _LABELS = {metric.name: metric.label for metric in (*METRICS, *MORE)} | {
     "batched_tokens_frac": "step tokens",
     "kv_frac": "KV cache",
     "prefix_hit_frac": "prefix hits",
+    "draft_accepted_frac": "drafts accepted",
+    "draft_accepted_length": "accepted length",
     "tokens_per_joule": "tokens/J",
     "cost_per_million_tokens": "cost/Mtok",
 }

@@ -12,6 +12,7 @@ from enum import StrEnum
 import numpy as np
 
 from tputtui.knobs import UNTOLD
+from tputtui.measure.acceptance import NONE_CHECKED, Acceptance, acceptance_of
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import STEP, Accounting
 from tputtui.measure.stats import Floats, Quantiles, quantiles
@@ -208,6 +209,8 @@ class Figures:
     """Share of the window in which a step ran, 0 to 1; the mean over engines."""
     draft_frac: float = 0.0
     """The part of tokens_frac that draft tokens take while they are checked."""
+    acceptance: Acceptance = NONE_CHECKED
+    """What became of them."""
 
 
 def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
@@ -256,6 +259,7 @@ def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
         prefill_frac=prefill,
         decode_frac=decode,
         draft_frac=draft,
+        acceptance=acceptance_of(steps),
         kv_frac=_mean_kv(steps),
         cached_frac=cached / looked_up if looked_up else math.nan,
         preemptions=int(column("preemptions").sum()),

@@ -9,11 +9,13 @@ from tputtui.knobs import known
 from tputtui.measure.history import History
 from tputtui.text.format import bar, compact, percent, seconds
 from tputtui.ui.chart import chart
+from tputtui.ui.panels.drafts import draft_rows, drafts_in_short
 from tputtui.ui.panels.severity import preempted_look, queue_look, share_look
 from tputtui.ui.rows import Row, width_of
 
 __all__ = ["batch"]
 
+_FIGURES = 6
 _CHARTS = 9
 """Rows that charts should have beside a table of engines."""
 _LEAST_CHART = 3
@@ -27,7 +29,7 @@ _UNEVEN = 0.2
 def batch(
     frame: Frame, history: History, width: int, height: int, *, cursor: int | None = None
 ) -> list[Row]:
-    """Six rows of figures, then charts in what is left, read at second `cursor`."""
+    """Six rows of figures, those of draft tokens, then charts in what is left, read at `cursor`."""
     knobs, facts, now = frame.status.knobs, frame.status.facts, frame.now
     account = frame.accounting
     count = facts.engines if facts else 1
@@ -37,17 +39,21 @@ def batch(
     # Blocks that are held back are no part of the cache.
     kv_tokens = facts.kv_tokens_in(frame.kv_blocks) if facts else 0
     step_tokens = now.tokens_frac * tokens
+    drafts = draft_rows(frame, width)
+    split: Row = [
+        ("prefill", "label"),
+        (percent(now.prefill_frac), "text"),
+        (" decode", "label"),
+        (percent(now.decode_frac), "text"),
+        ("  prefix hit", "label"),
+        (percent(frame.figures.cached_frac), "text"),
+    ]
+    if drafts and height < _FIGURES + len(drafts):
+        split, drafts = drafts_in_short(frame), []
     rows: list[Row] = [
         _gauge("sequences", frame.running, seqs, frame.running / max(seqs, 1), width),
         _gauge("step tokens", step_tokens, tokens, now.tokens_frac, width),
-        [
-            ("prefill", "label"),
-            (percent(now.prefill_frac), "text"),
-            (" decode", "label"),
-            (percent(now.decode_frac), "text"),
-            ("  prefix hit", "label"),
-            (percent(frame.figures.cached_frac), "text"),
-        ],
+        split,
         _gauge(
             "KV cache",
             frame.kv_frac * kv_tokens,
@@ -67,6 +73,7 @@ def batch(
         ],
         _step(frame, width),
     ]
+    rows += drafts
     rows += _graphs(frame, width, height - len(rows))
     rows += _engines(frame, width, height - len(rows))
     left = height - len(rows)

@@ -88,6 +88,7 @@ def served_batch(server: Server, width: int, height: int) -> list[Row]:
         ],
     ]
     _reject(server, rows, width)
+    rows += _drafts(server, width)
     rows += _caches(server, width)
     deferred = f" ({compact(now.deferred, 0)} deferred)"
     if now.deferred > 0 and width_of(rows[0]) + len(deferred) <= width:
@@ -211,6 +212,23 @@ def _rate_row(label: str, now: float, window: float, unit: str, sure: str) -> Ro
         (f" {unit:<5}", "label"),
         (f"   window{shown(window, 7)}", "text" if sure == "value" else "muted"),
     ]
+
+
+def _drafts(server: Server, width: int) -> list[Row]:
+    """What became of draft tokens, over the window; nothing for a server that drafts none."""
+    window = server.window
+    if math.isnan(window.accepted_frac):
+        return []
+    row: Row = [
+        ("drafts    ", "label"),
+        (percent(window.accepted_frac, 6), "text"),
+        (" accepted", "label"),
+        (f"   length {window.accepted_length:.2f}", "text"),
+    ]
+    places = "".join(f" {percent(share, 0)}" for share in window.accepted_at)
+    if width_of(row) + 3 + len(places) <= width:
+        row.append((f"  {places}", "muted"))
+    return [row]
 
 
 def _fullest(server: Server) -> Row:
