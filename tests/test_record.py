@@ -585,7 +585,8 @@ def test_the_end_shows_the_last_board_and_not_what_closing_did(
 ) -> None:
     made = Recorded(tmp_path / "run.jsonl.zst")
     made.run(10)
-    last = made.frames[-1]
+    made.rig.run(0.7)
+    last = made.session.advance()
     assert last.accounting.running > 0
     made.rig.host.order(Close())
     made.rig.host.run_pass()

@@ -20,7 +20,7 @@ import logging
 import math
 import os
 import threading
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +207,9 @@ class _Scribe:
         self._profiles: list[Profile] = []
         self._trials: dict[int, Tried] = {}
         self._tuner: tuple[TunerTrial, ...] = ()
+        self._seen: Frame | None = None
+        self._books: list[int] | None = None
+        """The books that were written last."""
 
     def line(self, frame: Frame | None, changes: Delta | None, pace: _Pace) -> Line | None:
         """The next line; None when there is nothing to write."""
@@ -218,6 +221,11 @@ class _Scribe:
             self._stand(line, frame)
         if changes is not None:
             self._add(line, changes)
+        if frame is not None and frame is not self._seen:
+            # What was seen, not what the engine has done since: it may have been closed.
+            self._seen, books = frame, list(astuple(frame.accounting))
+            line.books = books if books != self._books else None
+        self._books = line.books or self._books
         return line
 
     def _stand(self, line: Line, frame: Frame) -> None:
