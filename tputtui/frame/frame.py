@@ -101,6 +101,8 @@ class Frame:
     """The tuner under way, or the last one."""
     traffic: tuple[Traffic, ...] = ()
     """Each class of traffic, or adapter, over `window`; empty where requests are of one kind."""
+    tiers: tuple[tuple[str, int], ...] = ()
+    """Prompt tokens found in a cache since the boot, by tier; empty with the GPU's alone."""
     padding: Padding | None = None
     """Padding of decode steps over `window`; None without CUDA graphs."""
     labels: tuple[Label, ...] = ()

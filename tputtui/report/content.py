@@ -20,6 +20,7 @@ from tputtui.load.sections import describe
 from tputtui.measure.samples import STEP, Mark
 from tputtui.measure.series import METRICS, MORE, Metric
 from tputtui.measure.stats import Floats
+from tputtui.measure.tiers import beyond_the_gpu, tier_text
 from tputtui.measure.verdict import Difference, Verdict
 from tputtui.profile import Profile, dump
 from tputtui.profile.evidence import TUNED, Evidence
@@ -198,6 +199,7 @@ def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
         ("load", f"{describe_arrivals(load.arrivals)} · {describe(load)} (seed {load.seed})"),
         *_resolved(frame),
         *_graphs(frame),
+        *([("hits by tier", tier_text(frame.tiers))] if beyond_the_gpu(frame.tiers) else []),
         ("goals", ", ".join(_goal(goal) for goal in frame.profile.judged) or "none"),
         ("began", recording.began.replace("T", " ").replace("+00:00", " UTC")),
         ("took", f"{clock(recording.length_s)}; {ended}"),
