@@ -29,7 +29,7 @@ from tputtui.hardware import GpuProcess, GpuSample, HardwareSample, MigInstance
 from tputtui.load.workload import Workload
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import STEP, Outcome, RequestSample, StepSample
-from tputtui.measure.window import latencies
+from tputtui.measure.window import Figures, Window, figures, latencies
 from tputtui.record.codec import TABLES, pack, unpack
 from tputtui.record.journal import SUFFIX, Journal
 from tputtui.record.line import Head, restored
@@ -573,6 +573,34 @@ def test_the_steps_of_several_engines_are_read_back(tmp_path: Path) -> None:
     assert again.binding.engines.endswith("of 2 engines")
     for name in ("tokens_frac", "sequences_frac", "busy_frac", "kv_frac"):
         assert same(getattr(again.figures, name), getattr(seen.figures, name), rel=2e-3)
+
+
+def test_each_window_is_of_the_engines_that_ran_then(tmp_path: Path) -> None:
+    """Two engines, one, two again: booted in place, as `e` does."""
+    made = Recorded(tmp_path / "boots.zst", kind=TwoEngines)
+    shares = ("tokens_frac", "sequences_frac", "busy_frac", "kv_frac", "steps_per_s")
+    windows: list[tuple[Window, Figures]] = []
+    for engines in (2, 1, 2):
+        if windows:
+            made.session.steer.engine.boot_with({"data_parallel_size": engines}, {})
+        made.run(12)
+        frame = made.frames[-1]
+        facts, binding = frame.status.facts, frame.binding
+        assert facts is not None
+        assert facts.engines == engines
+        assert binding is not None
+        assert binding.engines == ("2 of 2 engines" if engines == 2 else "")
+        windows.append((frame.window, frame.figures))
+    # Each as it was then, also when others have been booted since; and in a replay.
+    for recorder in (made.session.recorder, read_log(made.end().journal.path).recorder):
+        for window, seen in windows:
+            again = figures(recorder, window.start_s, window.end_s)
+            for name in shares:
+                assert same(getattr(again, name), getattr(seen, name), rel=2e-3), name
+            assert same(again.step.p50, seen.step.p50, rel=2e-3)
+    (_, two), (_, one), _ = windows
+    assert two.steps_per_s == pytest.approx(2 * one.steps_per_s, rel=0.1)
+    assert two.busy_frac == pytest.approx(one.busy_frac, rel=0.1)
 
 
 # -- the newest run ------------------------------------------------------------------------------

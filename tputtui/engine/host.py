@@ -269,6 +269,7 @@ class Host(Orders):
         )
         self._engine = self._make_engine(served=True) if served else self._make_engine()
         facts = self._engine.boot(spec, self._enter)
+        self._recorder.note_engines(facts.engines, self._clock())
         # A limit that this engine cannot change keeps its value from the boot, despite a profile.
         changeable = {name: value for name, value in knobs.items() if name not in facts.fixed}
         in_force = facts.booted.overridden(changeable).clamped(facts.ceilings)

@@ -103,6 +103,8 @@ class StepBatch(msgspec.Struct, omit_defaults=True):
     running: int = 0
     waiting: int = 0
     kv_frac: float = 0.0
+    kv_blocks: int = 0
+    """Blocks of the KV cache usable now: those that are held back are none."""
     oldest_s: float | None = None
     """When the oldest request under way arrived; None with none."""
 

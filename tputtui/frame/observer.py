@@ -23,7 +23,7 @@ from tputtui.measure.history import History
 from tputtui.measure.padding import Padding, padding
 from tputtui.measure.phase import phase_of
 from tputtui.measure.recorder import ENDED, Recorder
-from tputtui.measure.samples import STEP, Accounting, above
+from tputtui.measure.samples import STEP, Accounting, above, kv_frac_of
 from tputtui.measure.traffic import Traffic, traffic
 from tputtui.measure.window import SPAN_S, Phase, Settling, Window, figures, latencies
 from tputtui.profile import Profile
@@ -155,7 +155,7 @@ class Observer:
     def _kv_frac(self, until_s: float) -> float:
         recorder = self._recorder
         if recorder.engines:
-            return sum(each.kv_frac for each in recorder.engines) / len(recorder.engines)
+            return kv_frac_of(recorder.engines)
         last = recorder.steps.between(until_s - _NOW_S, until_s)
         if not len(last) or not recorder.accounting.in_flight:
             return 0.0
@@ -210,7 +210,7 @@ class Observer:
         """What binds over the last seconds of the window; None while the load is held."""
         if status.state is not State.RUNNING or status.knobs is None or status.facts is None:
             return None
-        apart = self._recorder.engine_steps.count > 0
+        apart = self._recorder.engine_count(window.end_s) > 1
         if not status.facts.stepped and not apart:
             return None
         knobs, ceilings = status.knobs, status.facts.ceilings

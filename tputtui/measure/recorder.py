@@ -132,6 +132,8 @@ class Recorder:
         """Each engine of a server that tells; empty for an engine in this process."""
         self.engine_steps: Rows = Ring(len(StepSample._fields) + 1, depth << 16)
         """Where `steps` has several engines together: the steps of each, and which engine's."""
+        self._engine_counts: tuple[tuple[float, int], ...] = ((-math.inf, 1),)
+        """(since when, how many engines), oldest first; a boot can change it."""
         self.stops: tuple[tuple[str, int], ...] = ()
         """How many finished requests stopped for each reason, by name."""
         self.requests: RequestCounts | None = None
@@ -168,22 +170,27 @@ class Recorder:
 
         Shape (n, fields of StepSample). Their tokens are everybody's.
         """
-        if not self.engine_steps.count:
+        if self.engine_count(end_s) == 1:
             return self.steps.between(start_s, end_s)
         return self.engine_steps.between(start_s, end_s)[:, :-1]
 
     def steps_of_engines(self, start_s: float, end_s: float) -> list[Floats]:
         """`single_steps`, a table for each engine; those without a step then have an empty one."""
-        if not self.engine_steps.count:
+        count = self.engine_count(end_s)
+        if count == 1:
             return [self.steps.between(start_s, end_s)]
         rows = self.engine_steps.between(start_s, end_s)
-        return [rows[rows[:, -1] == engine, :-1] for engine in range(self.engine_count)]
+        return [rows[rows[:, -1] == engine, :-1] for engine in range(count)]
 
-    @property
-    def engine_count(self) -> int:
-        """How many engines the steps are of."""
-        rows = self.engine_steps.since(0, self.engine_steps.count)
-        return int(rows[:, -1].max()) + 1 if len(rows) else 1
+    def note_engines(self, count: int, since_s: float) -> None:
+        """Steps later than `since_s` are of so many engines."""
+        if count != self._engine_counts[-1][1]:
+            self._engine_counts = (*self._engine_counts, (since_s, count))
+
+    def engine_count(self, at_s: float) -> int:
+        """How many engines the steps up to `at_s` are of."""
+        earlier = (count for since_s, count in reversed(self._engine_counts) if since_s < at_s)
+        return next(earlier, 1)
 
     def last_step_s(self, since_s: float) -> float | None:
         """When the last step ended; None without a step after `since_s`."""

@@ -6,7 +6,8 @@ dataclass because one is made for every engine step and goes straight into a row
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -73,6 +74,15 @@ class EngineLoad(NamedTuple):
     """Blocks used ÷ blocks usable."""
     step_s: float
     """How long its newest step took; NaN before the first."""
+    kv_blocks: int = 0
+    """Blocks usable: engines can have caches of different sizes. 0 where that is not told."""
+
+
+def kv_frac_of(engines: Iterable[EngineLoad]) -> float:
+    """Blocks used ÷ blocks usable of all of them together; NaN without any."""
+    shares = [(each.kv_frac, max(1, each.kv_blocks)) for each in engines]
+    usable = sum(blocks for _, blocks in shares)
+    return sum(frac * blocks for frac, blocks in shares) / usable if usable else math.nan
 
 
 class Outcome(StrEnum):

@@ -27,6 +27,7 @@ def spliced(recorder: Recorder, spans: Spans) -> Recorder:
     """
     run = Recorder()
     run.labels = recorder.labels
+    run.note_engines(recorder.engine_count(spans[-1][1]), -np.inf)
     for name in _TABLES:
         parts, before_s = [], 0.0
         for start_s, end_s in spans:

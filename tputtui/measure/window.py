@@ -229,6 +229,7 @@ def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
 
     duration = of_single("duration_s")
     busy_s = float(duration.sum())
+    engine_s = recorder.engine_count(end_s) * length_s
     # A limit can change within the window: dividing step by step keeps the shares exact then.
     weight = duration / busy_s if busy_s > 0 else duration
 
@@ -251,13 +252,20 @@ def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
         tokens_frac=prefill + decode,
         prefill_frac=prefill,
         decode_frac=decode,
-        kv_frac=float(weight @ of_single("kv_frac")) if busy_s > 0 else math.nan,
+        kv_frac=_mean_kv(steps),
         cached_frac=cached / looked_up if looked_up else math.nan,
         preemptions=int(column("preemptions").sum()),
         step=quantiles(duration),
         steps_per_s=rate(len(single)),
-        busy_frac=min(1.0, busy_s / recorder.engine_count / length_s) if length_s > 0 else math.nan,
+        busy_frac=min(1.0, busy_s / engine_s) if length_s > 0 else math.nan,
     )
+
+
+def _mean_kv(steps: Floats) -> float:
+    """Mean over the time of steps, of all engines together; NaN without any."""
+    duration = steps[:, STEP["duration_s"]]
+    busy_s = float(duration.sum())
+    return float(duration @ steps[:, STEP["kv_frac"]]) / busy_s if busy_s > 0 else math.nan
 
 
 def _reported(limits: Floats) -> Floats:

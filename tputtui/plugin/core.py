@@ -210,6 +210,7 @@ class Core:
             running=running,
             waiting=waiting,
             kv_frac=self._limits.kv_frac(self._scheduler.kv_cache_manager.usage),
+            kv_blocks=self._limits.kv_blocks,
             # vLLM's fronts stamp requests with the time of day.
             oldest_s=None if oldest is None else now_s + oldest.arrival_time - time.time(),
         )

@@ -45,6 +45,7 @@ _KEPT_REQUESTS = 2000
 _SENT_EVERY_S, _UNREAD_EVERY_S = 0.25, 2.0
 _ASKED_TIMES = 15
 _MOST_BYTES = 4096
+_BLOCKS = "num_gpu_blocks"
 _ACTIONS = ("preempt", "reset_prefix_cache", "pause", "resume")
 
 log = logging.getLogger("vllm.tputtui")
@@ -214,7 +215,12 @@ class Endpoint:
         wanted = await _body(request, LimitChange)
         lease, idents = request.headers.get(LEASE, ""), self._idents()
         anyway = _anyway(request)
-        replies = await self._ask(Question("change", lease, limits=wanted.limits, anyway=anyway))
+        replies = await asyncio.gather(
+            *(
+                self._ask_one(ident, Question("change", lease, limits=limits, anyway=anyway))
+                for ident, limits in zip(idents, await self._for_each(wanted.limits), strict=True)
+            )
+        )
         refused = {at: each.problem for at, each in enumerate(replies) if each.problem is not None}
         if refused:
             # All or none; what goes back is bounded by nothing.
@@ -282,6 +288,16 @@ class Endpoint:
             raise _Refused(503, Problem("The plugin found no way to the engine of this vLLM."))
         several = getattr(self._core, "core_engines", None)
         return list(several) if several else [self._core.core_engine]
+    async def _for_each(self, limits: dict[str, int]) -> list[dict[str, int]]:
+        """`limits` for each engine: all the blocks of the smallest KV cache are all of each."""
+        count = len(self._idents())
+        if _BLOCKS in limits and count > 1:
+            told = [reply.engine for reply in await self._ask(Question("about"))]
+            most = [each.ceilings[_BLOCKS] for each in told if each is not None]
+            if len(most) == count and limits[_BLOCKS] == min(most):
+                return [{**limits, _BLOCKS: own} for own in most]
+        return [limits] * count
+
 
     async def _ask(self, question: Question) -> list[Reply]:
         return await asyncio.gather(

@@ -293,6 +293,12 @@ class _Reader:
         rows = np.array([ended_row(sample) for sample in samples], dtype=np.float64)
         recorder.ended = Table(rows.reshape(len(samples), len(ENDED)))
         recorder.request_log.extend(samples)
+        before_s = -np.inf
+        for moment in self._recording.moments:
+            if moment.status.facts is not None:
+                # An engine is up before the first line that tells of it.
+                recorder.note_engines(moment.status.facts.engines, before_s)
+            before_s = moment.t_s
         return recorder
 
 

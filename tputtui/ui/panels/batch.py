@@ -128,7 +128,10 @@ def _engines(frame: Frame, width: int, room: int) -> list[Row]:
     more = f"  KV {_span(kv[0], kv[-1])}"
     if width_of(line) + len(more) <= width:
         line.append((more, "text"))
-    head = f"{'engine':<8}{'running':>9}{'':8}{'waiting':>8}{'KV cache':>10}{'step':>10}"
+    # Caches of several engines can differ in size.
+    sized = len({each.kv_blocks for each in engines}) > 1
+    blocks = f"{'blocks':>12}" if sized else ""
+    head = f"{'engine':<8}{'running':>9}{'':8}{'waiting':>8}{'KV cache':>10}{blocks}{'step':>10}"
     if room < len(engines) + 2 + _CHARTS or width < len(head):
         return [line]
     rows = [line, [(head, "label")]]
@@ -140,6 +143,7 @@ def _engines(frame: Frame, width: int, room: int) -> list[Row]:
                 (f" / {knobs.max_num_seqs:<5,}", "label"),
                 (f"{each.waiting:>8,}", "warn" if each.waiting else "text"),
                 (f"{percent(each.kv_frac):>10}", "text"),
+                *([(f"{each.kv_blocks:>12,}", "text")] if sized else []),
                 (f"{seconds(each.step_s):>10}", "text"),
             ]
         )

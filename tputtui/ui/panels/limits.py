@@ -207,6 +207,17 @@ def _number(value: int) -> str:
     return f"{value:,}" if value < UNTOLD else "–"
 
 
+def _still_usable(frame: Frame) -> int:
+    """Blocks that an engine has above a lowered limit, until they are free; 0 where none has."""
+    facts, knobs = frame.status.facts, frame.status.knobs
+    if not frame.engines:
+        return frame.kv_blocks + 1
+    # At the ceiling, the smallest engine's, every engine has all of its own.
+    if facts is None or knobs is None or knobs.num_gpu_blocks == facts.ceilings.num_gpu_blocks:
+        return 0
+    return max(each.kv_blocks for each in frame.engines) + 1
+
+
 def _state(frame: Frame, knob: Knob, knobs: Knobs | None, asked: Knobs) -> tuple[str, str]:
     """Whether the value asked for is in force, or what it waits for; and the style."""
     value = asked.get(knob.name)
@@ -218,6 +229,6 @@ def _state(frame: Frame, knob: Knob, knobs: Knobs | None, asked: Knobs) -> tuple
         return f"draining {running:,} → {value:,}, n: now", "warn"
     if knob.name == "max_num_batched_tokens" and value < running:
         return f"below {running:,} running: starves", "warn"
-    if knob.name == "num_gpu_blocks" and frame.kv_blocks + 1 > value:
-        return f"holding, {frame.kv_blocks + 1:,} left", "warn"
+    if knob.name == "num_gpu_blocks" and (left := _still_usable(frame)) > value:
+        return f"holding, {left:,} left", "warn"
     return "in force", "good"
