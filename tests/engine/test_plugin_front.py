@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from tputtui.errors import TputError
 from tputtui.knobs import Knobs
 from tputtui.plugin.core import Question, Reply
 from tputtui.plugin.endpoint import Endpoint
+from tputtui.plugin.feed import StepFeed
 from tputtui.plugin.lease import within
 from tputtui.plugin.ring import Ring
 
@@ -86,6 +88,100 @@ def client(core: Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 def blocks(core: Core) -> list[int]:
     return [each.limits.num_gpu_blocks for each in core.engines]
+
+
+class Feed:
+    """A feed of `core`'s steps that asks again only when `turn` is called."""
+
+    def __init__(self, core: Core) -> None:
+        endpoint = Endpoint()
+        endpoint.serve(core, "m")
+        self._again = asyncio.Semaphore(0)
+        self.feed = StepFeed(endpoint._new_steps, self._again.acquire)
+
+    def turn(self) -> None:
+        self._again.release()
+
+
+class Watcher:
+    """Reads the stream; rows: numbers of the steps of the second engine, in order."""
+
+    def __init__(self, feed: StepFeed) -> None:
+        self.lines = feed.lines()
+        self.rows: list[float] = []
+        self.lost = 0
+
+    async def read(self) -> None:
+        """What both engines tell at one asking."""
+        for engine in (0, 1):
+            batch = msgspec.json.decode(await anext(self.lines), type=StepBatch)
+            assert batch.engine == engine
+        self.rows += [row[0] for row in batch.rows]
+        self.lost += batch.lost
+
+
+async def test_however_many_watch_an_engine_is_asked_once(core: Core) -> None:
+    made = Feed(core)
+    watchers = [Watcher(made.feed) for _ in range(5)]
+    for each in watchers:
+        await each.read()
+        made.turn()
+        # How each engine stands; steps of before somebody came are none of theirs.
+        assert each.rows == []
+    for _ in range(10):
+        made.turn()
+        for each in watchers:
+            await each.read()
+    for each in watchers:
+        assert len(each.rows) == 10
+        assert each.rows == [each.rows[0] + n for n in range(10)]
+        assert each.lost == 0
+    asked = [each.asked["steps"] for each in core.engines]
+    assert max(asked) <= 1 + 5 + 10
+    # When the last one is gone, nobody is asked any more.
+    for each in watchers:
+        await each.lines.aclose()
+    made.turn()
+    await asyncio.sleep(0)
+    assert [each.asked["steps"] for each in core.engines] == asked
+
+
+async def test_who_reads_too_slowly_is_told_how_much_is_lost(core: Core) -> None:
+    made = Feed(core)
+    made.feed._told = Ring(8)  # of both engines: four askings
+    slow, quick = Watcher(made.feed), Watcher(made.feed)
+    await slow.read()
+    made.turn()
+    await quick.read()
+    for _ in range(20):
+        made.turn()
+        await quick.read()
+    for _ in range(3):
+        await slow.read()
+    assert quick.lost == 0
+    assert slow.lost > 10
+    assert slow.rows[-1] - slow.rows[0] + 1 == len(slow.rows)
+    # The first step that it was to see is step 1: what it has not, it lost.
+    assert slow.rows[0] == 1 + slow.lost
+    for each in (slow, quick):
+        await each.lines.aclose()
+
+
+async def test_an_engine_that_is_gone_is_told_once_and_asked_again_by_the_next(core: Core) -> None:
+    made = Feed(core)
+    watchers = [Watcher(made.feed), Watcher(made.feed)]
+    for each in watchers:
+        await each.read()
+        made.turn()
+    engine = core.engines.pop()
+    for each in watchers:
+        made.turn()
+        *_, last = [line async for line in each.lines]
+        assert "no longer tells" in msgspec.json.decode(last, type=Problem).message
+    core.engines.append(engine)
+    late = Watcher(made.feed)
+    await late.read()
+    await late.lines.aclose()
 
 
 def test_all_blocks_of_the_smallest_cache_are_all_of_each(core: Core, client: Any) -> None:

@@ -13,7 +13,7 @@ import os
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -36,11 +36,11 @@ from tputtui.engine.wire import (
 )
 from tputtui.plugin import NAME
 from tputtui.plugin.core import Question, Reply
+from tputtui.plugin.feed import StepFeed
 from tputtui.plugin.token import ControlToken
 
 __all__ = ["Endpoint", "socket_wanted"]
 
-_TOLD_EVERY_S = 0.1
 _KEPT_REQUESTS = 2000
 _SENT_EVERY_S, _UNREAD_EVERY_S = 0.25, 2.0
 _ASKED_TIMES = 15
@@ -76,6 +76,7 @@ class Endpoint:
         self._model = ""
         self._asked: dict[str, str] | None = None
         self._token = ControlToken()
+        self._feed = StepFeed(self._new_steps)
         self._requests: deque[tuple[float | int | str | None, ...]] = deque(maxlen=_KEPT_REQUESTS)
         self._keeping: asyncio.Task[None] | None = None
         self._sending: asyncio.Task[None] | None = None
@@ -147,25 +148,18 @@ class Endpoint:
         """New steps of every engine, a JSON document a line, until the client hangs up."""
         from starlette.responses import StreamingResponse
 
-        return StreamingResponse(self._lines(), media_type="application/x-ndjson")
+        return StreamingResponse(self._feed.lines(), media_type="application/x-ndjson")
 
-    async def _lines(self) -> AsyncIterator[bytes]:
-        since: dict[int, int] = {}
-        while True:
-            try:
-                for at, ident in enumerate(self._idents()):
-                    reply = await self._ask_one(ident, Question("steps", since=since.get(at, -1)))
-                    if reply.problem is not None or reply.steps is None:
-                        raise RuntimeError(reply.problem)
-                    steps: StepBatch = reply.steps
-                    since[at] = steps.next
-                    steps.engine = at
-                    yield msgspec.json.encode(steps) + b"\n"
-            except Exception as error:
-                problem = Problem(f"The engine no longer tells its steps: {error}.")
-                yield msgspec.json.encode(problem) + b"\n"
-                return
-            await asyncio.sleep(_TOLD_EVERY_S)
+    async def _new_steps(self, since: Mapping[int, int]) -> list[StepBatch]:
+        """The steps of each engine after `since`. Raises RuntimeError where one does not answer."""
+        told = []
+        for at, ident in enumerate(self._idents()):
+            reply = await self._ask_one(ident, Question("steps", since=since.get(at, -1)))
+            if reply.problem is not None or reply.steps is None:
+                raise RuntimeError(reply.problem.message if reply.problem else "no answer")
+            reply.steps.engine = at
+            told.append(reply.steps)
+        return told
 
     async def _requests_since(self, request: Any) -> Any:
         """Requests that have ended at any front: the first engine keeps them for all."""
@@ -288,6 +282,12 @@ class Endpoint:
             raise _Refused(503, Problem("The plugin found no way to the engine of this vLLM."))
         several = getattr(self._core, "core_engines", None)
         return list(several) if several else [self._core.core_engine]
+
+    async def _ask(self, question: Question) -> list[Reply]:
+        return await asyncio.gather(
+            *(self._ask_one(ident, question) for ident in self._idents())
+        )  # fmt: skip
+
     async def _for_each(self, limits: dict[str, int]) -> list[dict[str, int]]:
         """`limits` for each engine: all the blocks of the smallest KV cache are all of each."""
         count = len(self._idents())
@@ -297,12 +297,6 @@ class Endpoint:
             if len(most) == count and limits[_BLOCKS] == min(most):
                 return [{**limits, _BLOCKS: own} for own in most]
         return [limits] * count
-
-
-    async def _ask(self, question: Question) -> list[Reply]:
-        return await asyncio.gather(
-            *(self._ask_one(ident, question) for ident in self._idents())
-        )  # fmt: skip
 
     async def _ask_one(self, ident: Any, question: Question) -> Reply:
         """What it answers; a problem where it does not."""
