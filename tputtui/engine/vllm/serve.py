@@ -12,6 +12,7 @@ import signal
 import sys
 
 from tputtui.engine.vllm.args import spin_briefly
+from tputtui.engine.vllm.drafting import add_schedule_to_serve
 
 __all__ = ["main"]
 
@@ -32,6 +33,7 @@ def main() -> None:
     command = ServeSubcommand()
     command.subparser_init(parser.add_subparsers(required=True, dest="subparser"))
     arguments = parser.parse_args(["serve", *words])
+    add_schedule_to_serve(arguments)
     command.validate(arguments)
     command.cmd(arguments)
 
