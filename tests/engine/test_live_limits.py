@@ -210,7 +210,13 @@ def test_a_paused_engine_stands_still_and_goes_on_where_it_was(simulated: Served
 
 def test_every_limit_is_refused_out_of_bounds(cpu: Served) -> None:
     ceilings = cpu.session.steer.limits.ceilings
+    fixed = cpu.host.status.facts.fixed
+    assert fixed.keys() == {"num_speculative_tokens"}
     for knob in KNOBS:
+        if knob.name in fixed:
+            with pytest.raises(KnobError, match="cannot be changed here"):
+                cpu.session.steer.limits.set(knob.name, 0)
+            continue
         refused = CeilingError if knob.boots else KnobError
         if not knob.choices:
             with pytest.raises(refused, match="above its ceiling"):
@@ -245,8 +251,10 @@ def test_a_storm_of_turns_ends_on_the_last_with_few_marks_and_nothing_lost(
         served.turn()
         assert served.host.status.knobs == served.session._asked.knobs
     assert len(served.recorder.marks) - marks <= 500
-    for name, ceiling in served.host.status.facts.booted.as_dict().items():
-        served.session.steer.limits.set(name, ceiling)
+    facts = served.host.status.facts
+    for name, booted in facts.booted.as_dict().items():
+        if name not in facts.fixed:
+            served.session.steer.limits.set(name, booted)
     served.drain(at_most=3000)
     cut = [sample for sample in served.ended if sample.outcome is Outcome.CUT]
     rest = [sample for sample in served.ended if sample.outcome is not Outcome.CUT]

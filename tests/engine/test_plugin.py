@@ -82,7 +82,7 @@ def test_what_the_engine_is(asked: Asked) -> None:
     ceilings = asked.served.session.steer.limits.ceilings.as_dict()
     assert engine.ceilings == ceilings
     assert engine.limits == engine.booted
-    assert engine.fixed.keys() == {"max_model_len"}
+    assert engine.fixed.keys() == {"max_model_len", "num_speculative_tokens"}
     assert "other people" in engine.fixed["max_model_len"]
     assert engine.holder == ""
     assert engine.got["max_num_seqs"] == str(ceilings["max_num_seqs"])

@@ -170,7 +170,7 @@ def test_every_engine_is_told_with_its_limits(server: Server) -> None:
 def test_limits_are_changed_under_load_and_nothing_is_lost(driven: Driven, server: Server) -> None:
     steer, recorder = driven.session.steer, driven.session.recorder
     count = driven.facts.engines
-    assert driven.facts.fixed.keys() == {"max_model_len"}
+    assert driven.facts.fixed.keys() == {"max_model_len", "num_speculative_tokens"}
     driven.host.order(RunLoad())
     driven.turn_until(lambda: recorder.accounting.finished >= 24)
     rng = random.Random(5)

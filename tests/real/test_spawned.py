@@ -94,7 +94,7 @@ def test_it_is_tuned_live_and_booted_anew(run: Run) -> None:
     facts, books = run.facts, run.session.recorder
     assert facts.model == "shape:demo"
     assert facts.ceilings.max_num_seqs == 32
-    assert facts.fixed.keys() == {"max_model_len"}
+    assert facts.fixed.keys() == {"max_model_len", "num_speculative_tokens"}
     assert {"max_num_seqs", "block_size"} <= {each.name for each in facts.arguments}
     run.host.order(RunLoad())
     run.until(lambda: books.accounting.finished >= 24)
@@ -111,6 +111,32 @@ def test_it_is_tuned_live_and_booted_anew(run: Run) -> None:
     assert books.accounting.balanced
     # Tokens whose step the old server had not told of when it ended are in no step.
     assert books.generated_tokens > 20 * books.accounting.finished - 48
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "run",
+    [{"speculative_config": {"method": "ngram", "num_speculative_tokens": 3,
+                             "prompt_lookup_max": 2}}],
+    indirect=True,
+)  # fmt: skip
+def test_its_draft_tokens_are_turned_where_it_speculates(run: Run) -> None:
+    facts, books = run.facts, run.session.recorder
+    assert facts.fixed.keys() == {"max_model_len"}
+    assert facts.booted.num_speculative_tokens == facts.ceilings.num_speculative_tokens == 3
+
+    def finished_at_least(count: int) -> Callable[[], bool]:
+        return lambda: books.accounting.finished >= count
+
+    run.host.order(RunLoad())
+    for most, finished in ((0, 24), (2, 48), (3, 72)):
+        run.session.steer.limits.set("num_speculative_tokens", most)
+        run.until(finished_at_least(finished))
+        knobs = run.host.status.knobs
+        assert knobs is not None
+        assert knobs.num_speculative_tokens == most
+    run.drain()
+    assert books.accounting.balanced
 
 
 @pytest.mark.long

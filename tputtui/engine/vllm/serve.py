@@ -20,6 +20,7 @@ import msgspec
 
 from tputtui.engine.failure import failure_of
 from tputtui.engine.vllm.args import reason_of, spin_briefly
+from tputtui.engine.vllm.drafting import add_schedule_to_serve
 from tputtui.engine.wire import Problem
 from tputtui.errors import EngineError, TputError
 
@@ -53,6 +54,7 @@ def _serve(words: list[str], file: Path) -> None:
     command.subparser_init(parser.add_subparsers(required=True, dest="subparser"))
     arguments = parser.parse_args(["serve", *words])
     try:
+        add_schedule_to_serve(arguments)
         command.validate(arguments)
         command.cmd(arguments)
     except Exception as error:
