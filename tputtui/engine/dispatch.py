@@ -16,6 +16,7 @@ from tputtui.engine.ledger import Ledger
 from tputtui.engine.protocol import Ended, Engine, EngineFacts, StepReport
 from tputtui.load.generator import Generator
 from tputtui.load.request import RequestSpec
+from tputtui.load.requests.ask import Takes
 from tputtui.load.workload import Workload
 from tputtui.measure.samples import Outcome
 from tputtui.simulate.clock import VirtualTime
@@ -64,7 +65,7 @@ class Dispatch:
             vocab_exact=facts.vocab_exact,
             takes_ids=facts.takes_ids,
             renders=facts.renders,
-            forms=facts.tokenizes and not facts.simulated,
+            takes=Takes(facts.tokenizes and not facts.simulated, not facts.served),
         )
 
     def send(self, engine: Engine, generator: Generator, max_model_len: int) -> bool:

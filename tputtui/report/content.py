@@ -25,7 +25,7 @@ from tputtui.profile.evidence import TUNED, Evidence
 from tputtui.record.reading import Recording
 from tputtui.record.replay import Replay
 from tputtui.report.search import search_sentences, searches
-from tputtui.text.format import clock, compact, counted, rate, seconds
+from tputtui.text.format import clock, compact, counted, percent, rate, seconds
 
 __all__ = [
     "ChartLine",
@@ -201,12 +201,32 @@ def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
         ("requests", f"{account.issued:,} issued, {account.finished:,} finished, "
          f"{account.cut + account.rejected + account.failed:,} cut or failed"
          + (f", {account.cancelled:,} cancelled" if account.cancelled else "")),
+        *_traffic(frame),
+        *_jobs(frame),
         *_real(frame),
         ("recorded", f"tputtui {recording.version}, {recording.path.name}"
          + (", thinned" if recording.thinned else "")
          + (f", {recording.damaged} places damaged" if recording.damaged else "")),
     ]  # fmt: skip
     return tuple(lines)
+
+
+def _traffic(frame: Frame) -> Iterator[tuple[str, str]]:
+    """A line for each class of traffic, or adapter, over the last window."""
+    for each in frame.traffic:
+        yield (
+            each.name,
+            f"{each.n:,} requests, TTFT p50 {seconds(each.ttft.p50, 0)}, "
+            f"TPOT p50 {seconds(each.tpot.p50, 0)}, E2E p50 {seconds(each.e2e.p50, 0)}, "
+            f"goodput {rate(each.goodput_per_s, 0)}/s, {percent(each.kept_frac, 0)} kept its goals",
+        )
+
+
+def _jobs(frame: Frame) -> Iterator[tuple[str, str]]:
+    """What whole jobs took over the last window; nothing without jobs."""
+    if (jobs := frame.latencies.job).n:
+        p50, p90 = seconds(jobs.p50, 0), seconds(jobs.p90, 0)
+        yield "jobs", f"{jobs.n:,} of several steps, p50 {p50}, p90 {p90}"
 
 
 def _real(frame: Frame) -> list[tuple[str, str]]:
