@@ -114,32 +114,6 @@ def test_it_is_tuned_live_and_booted_anew(run: Run) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "run",
-    [{"speculative_config": {"method": "ngram", "num_speculative_tokens": 3,
-                             "prompt_lookup_max": 2}}],
-    indirect=True,
-)  # fmt: skip
-def test_its_draft_tokens_are_turned_where_it_speculates(run: Run) -> None:
-    facts, books = run.facts, run.session.recorder
-    assert facts.fixed.keys() == {"max_model_len"}
-    assert facts.booted.num_speculative_tokens == facts.ceilings.num_speculative_tokens == 3
-
-    def finished_at_least(count: int) -> Callable[[], bool]:
-        return lambda: books.accounting.finished >= count
-
-    run.host.order(RunLoad())
-    for most, finished in ((0, 24), (2, 48), (3, 72)):
-        run.session.steer.limits.set("num_speculative_tokens", most)
-        run.until(finished_at_least(finished))
-        knobs = run.host.status.knobs
-        assert knobs is not None
-        assert knobs.num_speculative_tokens == most
-    run.drain()
-    assert books.accounting.balanced
-
-
-@pytest.mark.long
 def test_what_vllm_refuses_is_a_failure_that_leaves_nothing_behind() -> None:
     run = Run(tensor_parallel_size=-3)
     assert run.host.status.failure is not None
