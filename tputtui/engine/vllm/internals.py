@@ -101,6 +101,7 @@ IN_MODULES = (
     ("transformers:AutoModelForCausalLM", "a model's sizes, built without weights", "5.19"),
     # serve, and the plugin inside it
     ("vllm.entrypoints.cli.serve:ServeSubcommand", "`vllm serve` as a child", "0.32"),
+    ("vllm.platforms:current_platform", "whether it runs under Ray", "0.32"),
     ("vllm.v1.engine.core:EngineCore", "our question between two steps", "0.32"),
     ("vllm.v1.engine.core:EngineCoreProc._handle_client_request", "asked at a socket", "0.32"),
     ("vllm.v1.engine.core:EngineCoreProc._process_input_queue", "an engine's loop begins", "0.32"),
