@@ -107,8 +107,8 @@ def test_equal_and_changed_answers_are_told_apart() -> None:
     quality, found = judged(thirty(), [], before, after)
     assert quality.verdict == "unchanged within noise"
     assert quality.sentence == (
-        "answers unchanged within noise: alone 0 of 30 differ (of the reference itself 0), "
-        "under load 0 of 30 differ (of the reference itself 0)"
+        "answers unchanged within noise: alone 0 of 30 differ (the reference itself: 0), "
+        "under load 0 of 30 (0)"
     )
     rig.session.steer.engine.boot_with({"kv_cache_dtype": "fp8"}, {})
     rig.run(12.0)
@@ -147,7 +147,7 @@ def ask(rig: Rig, line: str = "quality") -> QualityState:
 
 def test_the_first_answers_are_the_reference_of_those_after_a_turn_or_a_boot(board: Rig) -> None:
     steer = board.session.steer
-    assert "31 answers of this setting are the reference" in ask(board).note
+    assert "31 answers are the reference" in ask(board).note
     assert board.session.advance().status.load_on
     steer.limits.set("max_num_seqs", 4)
     board.run(1.0)
@@ -321,8 +321,8 @@ def test_the_command_compares_answers_and_writes_counts_alone(
     said = capfd.readouterr()
     assert code == 0, said.err
     assert "40 prompts are asked of the engine, before the boot" in said.err
-    line = ("answers unchanged within noise: alone 0 of 40 differ (of the reference itself 0), "
-            "under load 0 of 40 differ (of the reference itself 0)")  # fmt: skip
+    line = ("answers unchanged within noise: alone 0 of 40 differ (the reference itself: 0), "
+            "under load 0 of 40 (0)")  # fmt: skip
     assert f"quality {line}" in " ".join(said.out.split())
     assert max(map(len, said.out.splitlines()[-2:])) <= 96
     saved = profile.load(path)

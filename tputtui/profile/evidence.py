@@ -183,12 +183,12 @@ class Quality(_Part, frozen=True):
         """The verdict and the counts behind it."""
         if self.verdict == "not compared":
             return "answers not compared (--no-quality)"
-        parts = [
-            f"{where} {each.differ:,} of {each.prompts:,} differ (of the reference "
-            f"itself {each.noise:,})"
-            for where, each in (("alone", self.alone), ("under load", self.loaded))
-            if each is not None
-        ]
+        parts = []
+        if (alone := self.alone) is not None:
+            itself = f"(the reference itself: {alone.noise:,})"
+            parts.append(f"alone {alone.differ:,} of {alone.prompts:,} differ {itself}")
+        if (loaded := self.loaded) is not None:
+            parts.append(f"under load {loaded.differ:,} of {loaded.prompts:,} ({loaded.noise:,})")
         verdict = {"cannot tell": "answers: cannot tell whether they changed"}.get(
             self.verdict, f"answers {self.verdict}"
         )

@@ -141,9 +141,7 @@ class QuestionSteering:
         if self._reference is None:
             self._reference = asking
             n = len(prompts.questions)
-            self._end(
-                f"{n:,} answers of this setting are the reference: change something, then :quality"
-            )
+            self._end(f"{n:,} answers are the reference; after a change :quality compares")
             return
         quality, found = judged(prompts, (), self._reference, asking)
         told = tuple(
