@@ -316,6 +316,18 @@ def test_a_job_under_way_that_is_late_has_missed_its_goal() -> None:
     assert overdue(recorder, goal, 20.0) == 1
 
 
+def test_jobs_that_are_gone_with_their_load_are_late_no_longer(write: Write) -> None:
+    slow = {"steps": [PLAN, {**PLAN, "id": "b", "after": ["plan"], "wait_s": 500.0}]}
+    rig = rig_of(write(*[slow] * 9), seconds=100.0)
+    recorder, goal = rig.session.recorder, parse_goals("job_p50=10s")[0]
+    # They wait for their tools, without a request in flight.
+    assert recorder.accounting.in_flight == 0
+    assert overdue(recorder, goal, rig.clock()) == 2
+    rig.session.steer.load.stop()
+    rig.run(1.0)
+    assert overdue(recorder, goal, rig.clock() + 100.0) == 0
+
+
 def test_a_session_log_has_jobs_again(write: Write, tmp_path: Path) -> None:
     rig = Rig.booted(Workload(ClosedLoop(2), requests=write(*[FAN] * 3)))
     recorder, path = rig.session.recorder, tmp_path / "log.jsonl.zst"

@@ -67,6 +67,7 @@ class Dispatch:
 
     def generator(self, load: Workload, facts: EngineFacts, tokenizer: str) -> Generator:
         """A generator of `load` for this engine, held at request 0."""
+        self._ledger.forget_jobs(self._clock())
         # Virtual time would leap over what another thread renders.
         patient = isinstance(self._clock, VirtualTime)
         return Generator(

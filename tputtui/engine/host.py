@@ -333,12 +333,15 @@ class Host(Orders):
         self._workload = workload
         if self._generator is None:
             return
+        file, now_s = self._generator.workload.requests, self._clock()
         try:
-            self._generator.change(workload, self._clock())
+            self._generator.change(workload, now_s)
         except UsageError as error:
             # The workload was checked before the order, so its file has disappeared since.
             self._load_failed(error)
             return
+        if workload.requests != file:
+            self._ledger.forget_jobs(now_s)
         self.status = replace(self.status, load_failure=None)
         self._marks.add("load", text)
 

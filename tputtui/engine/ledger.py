@@ -138,6 +138,10 @@ class Ledger:
             )
         )
 
+    def forget_jobs(self, now_s: float) -> None:
+        """Count no job as under way that began before `now_s`: they are gone with their load."""
+        self._recorder.jobs_since_s = now_s
+
     def see(self, samples: Iterable[RequestSample]) -> None:
         """Book requests of other people that have ended: live traffic."""
         for sample in samples:

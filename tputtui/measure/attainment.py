@@ -296,6 +296,9 @@ def overdue(recorder: Recorder, goal: Goal, now_s: float) -> int:
     due_s = due_s[recorder.concerned(labels, goal.traffic)]
     until_s = now_s - goal.limit_s - _HAIR_S
     since_s = max(since_s, _known_since(recorder.issued, recorder.issued.between(-np.inf, now_s)))
+    if goal.metric == "job":
+        # One that began at that moment is of the present load.
+        since_s = max(since_s, recorder.jobs_since_s - 2 * _HAIR_S)
     issued = recorder.issued.between(since_s + _HAIR_S, until_s)
     if goal.metric == "job":
         issued = issued[issued[:, 2] > 0]

@@ -78,6 +78,8 @@ class Delta(NamedTuple):
     """All labels, as `Recorder.labels` has them."""
     tiers: tuple[tuple[str, int], ...] = ()
     """Tokens found in a cache since the boot, by tier."""
+    jobs_since_s: float = -np.inf
+    """As `Recorder` has it."""
 
 
 class Tail:
@@ -119,7 +121,8 @@ class Tail:
         # Read last: every row above has its label among them.
         labels = tuple((label.traffic, label.adapter) for label in recorder.labels)
         now = _books(accounting), tuple(wanted), *standing
-        return Delta(*now, gone, marks, plain, rows, *real, labels, tiers)
+        gone_s = recorder.jobs_since_s
+        return Delta(*now, gone, marks, plain, rows, *real, labels, tiers, gone_s)
 
     def _new_marks(self) -> tuple[int, list[Mark]]:
         before, marks = self._marks, self._recorder.marks
@@ -174,6 +177,7 @@ class Copy:
         recorder.oldest_due_s = changes.oldest_due_s
         recorder.oldest_in_flight_s = changes.oldest_in_flight_s
         recorder.requests, recorder.tiers = changes.requests, changes.tiers
+        recorder.jobs_since_s = changes.jobs_since_s
         stops = self._stops_before + Counter(dict(changes.stops))
         recorder.stops = tuple(sorted(stops.items()))
         pairs = zip(self._before, changes.books, strict=True)
@@ -190,6 +194,7 @@ class Copy:
             recorder.ended.append(tuple((_LOST | {"end_s": now_s}).values()))
         ended = getattr(books, outcome.value) + books.in_flight
         recorder.oldest_due_s = recorder.oldest_in_flight_s = np.nan
+        recorder.jobs_since_s = now_s
         recorder.accounting = replace(books, running=0, waiting=0, **{outcome.value: ended})
         self._before = _books(recorder.accounting)
         self._generated_before = recorder.generated_tokens

@@ -121,6 +121,8 @@ class Recorder:
         """When each request was due, its label, and 1.0 if it is the first of a job."""
         self.labels: tuple[Label, ...] = (Label(),)
         """What the numbers of labels mean; grows only."""
+        self.jobs_since_s = -math.inf
+        """Jobs that began before are no longer under way, whether their end was recorded or not."""
         self._engine_step_s = -math.inf
         self.accounting = Accounting()
         self.wanted = Wanted()
