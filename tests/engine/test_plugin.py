@@ -283,8 +283,12 @@ def test_the_operators_bounds_reach_engines_that_are_ray_actors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ray_env = pytest.importorskip("vllm.ray.ray_env")
+    from vllm import envs
     from vllm.v1.engine.core import EngineCore
 
+    # An engine that was in this process has them cached; the front asks before it has one.
+    envs.disable_envs_cache()
+    monkeypatch.setattr(EngineCore, "tputtui", None, raising=False)
     monkeypatch.setenv("VLLM_PLUGINS", "tputtui")
     monkeypatch.setenv("VLLM_RAY_EXTRA_ENV_VARS_TO_COPY", "THEIRS")
     plugin.install()
@@ -294,7 +298,6 @@ def test_the_operators_bounds_reach_engines_that_are_ray_actors(
     assert {"THEIRS", "TPUTTUI_BOUNDS", "VLLM_PLUGINS"} <= names
     # Only the front asks for the token.
     assert "TPUTTUI_CONTROL_TOKEN_FILE" not in names
-    del EngineCore.tputtui
 
 
 @pytest.mark.parametrize("named", [None, "", "other", "tputtui-not"])

@@ -118,7 +118,8 @@ def test_what_vllm_refuses_is_a_failure_that_leaves_nothing_behind() -> None:
     run = Run(tensor_parallel_size=-3)
     assert run.host.status.failure is not None
     message = run.host.status.failure.message
-    assert message.startswith("vLLM's server did not come up: tensor_parallel_size")
+    assert message.startswith("vLLM's server did not come up: ")
+    assert "\n" not in message
     run.close()
     assert not children()
 
