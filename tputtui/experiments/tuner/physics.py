@@ -90,6 +90,8 @@ class Physics:
         self._where = _places(space, self._points)
         self._learnt: dict[Point, tuple[float, float]] = {}
         self._failures = 0
+        self.level = space.start_level
+        """The level of the load that was asked about last."""
         self._posterior: dict[str, _Deviations] | None = None
         self._settled = ""
 
@@ -113,6 +115,7 @@ class Physics:
         level = self._space.start_level if best is None else best[1]
         if best is not None and self._space.capped:
             level = min(level + 1, len(self._space.levels) - 1)
+        self.level = level
         asked = [Question(point, level) for point in self._points]
         asked += [_question(trial) for trial in self._trials]
         asked += now
@@ -123,6 +126,12 @@ class Physics:
         """Take newer forecasts in place of those before."""
         self._forecasts.update(forecasts)
         self._posterior = None
+
+    @property
+    def promised(self) -> list[Forecast]:
+        """What every point was forecast to give, at the level that was asked about last."""
+        forecasts = (self.forecast(point, self.level) for point in self._points)
+        return [each for each in forecasts if each is not None]
 
     def forecast(self, point: Point, level: int) -> Forecast | None:
         """The forecast of a point at a level over a whole window."""
