@@ -16,11 +16,13 @@ from textual.widgets import Input
 from tests import SnapCompare
 from tests.screens import on_screen
 from tests.test_screen import RigApp, app_after
+from tputtui.experiments.tuner.outcome import missed_text
 from tputtui.experiments.tuner.plan import Plan
 from tputtui.goals import parse_goals
 from tputtui.load.workload import Poisson, Workload
 from tputtui.record.journal import Journal
 from tputtui.session.session import Session
+from tputtui.text.format import rate
 from tputtui.ui.app import TputApp
 from tputtui.ui.panels.tuner import status_row, tuner_rows
 from tputtui.ui.screens.dialog import Dialog
@@ -307,3 +309,66 @@ async def test_the_load_is_searched_on_it_too() -> None:
         await shown(pilot)
         assert "14.6/s" in text_of(app)
         assert all(len(line) <= 80 for line in text_of(app).splitlines())
+
+
+async def test_the_arrows_go_through_the_plan_and_change_it() -> None:
+    app = planned()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await shown(pilot)
+        screen = on_screen(app, TunerScreen)
+        assert "▸o goals" in text_of(app)
+        await pilot.press("down", "right")
+        await pilot.pause()
+        assert "▸f find      the most load that meets the goals" in text_of(app)
+        await pilot.press("left", "up", "up")
+        await pilot.pause()
+        assert "▸b budget    10 min" in text_of(app)
+        await pilot.press("right", "right")
+        await pilot.pause()
+        assert "▸b budget    20 min" in text_of(app)
+        for _ in range(6):
+            await pilot.press("left")
+        await pilot.pause()
+        # The shortest that can be carried out at all; shorter ones can be typed.
+        assert "▸b budget    2 min" in text_of(app)
+        await pilot.press("up", "left")
+        await pilot.pause()
+        assert "▸m search    grid" in text_of(app)
+        await pilot.press("right")
+        await pilot.pause()
+        assert "▸m search    physics" in text_of(app)
+        for label in ("boots", "vary", "goals"):
+            await pilot.press("up")
+            while screen._picked != label:
+                await pilot.press("up")
+            await pilot.press("right")
+            on_screen(app, Dialog)
+            await pilot.press("escape")
+        assert on_screen(app, TunerScreen) is screen
+        assert "↑↓ pick a line, ←→ change it" in text_of(app)
+
+
+@pytest.mark.parametrize("width", [78, 80, 100, 118, 120, 160, 198])
+@pytest.mark.parametrize("knobs", [2, 4])
+def test_no_column_is_cut_while_there_is_room(width: int, knobs: int) -> None:
+    frame = session_of(over).latest
+    state = frame.tuner
+    assert state is not None
+    values = {"max_num_seqs": 64, "max_num_batched_tokens": 2048,
+              "long_prefill_token_threshold": 512, "scheduling_policy": 1}  # fmt: skip
+    varied = dict(list(values.items())[:knobs])
+    trials = tuple(replace(trial, knobs=varied) for trial in state.trials)
+    rows = tuner_rows(replace(frame, tuner=replace(state, trials=trials)), width, 18)
+    texts = ["".join(text for text, _ in row) for row in rows[:4]]
+    assert all(len(text) <= width for text in texts)
+    head, *lines = texts
+    for trial, line in zip(trials, lines, strict=True):
+        # Each figure whole, and under its own head.
+        assert missed_text(trial, state.of.judged if state.of else ()) in line
+        if knobs == 2:
+            assert "64/2048" in line
+            assert rate(trial.predicted, 0) in line or trial.predicted == 0
+            assert "predicted" in head
+        elif width >= 160:
+            assert "64/2048, long_prefill_token_threshold 512, scheduling_policy priority" in line
+        assert (trial.why in line) == ("ended" in head)

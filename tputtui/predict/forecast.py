@@ -34,6 +34,8 @@ class Wanted(NamedTuple):
     load: Workload
     length_s: float = WINDOW_S
     """Seconds from when it is warm."""
+    block_size: int = 0
+    """Of its KV cache, where that is not the running engine's; 0 where it is."""
 
 
 class Query(NamedTuple):
@@ -111,6 +113,8 @@ def forecast(
     must_keep_up: bool = False,
 ) -> Forecast:
     """What `wanted` gives over its window."""
+    if wanted.block_size:
+        machine = machine._replace(block_size=wanted.block_size)
     run = served(wanted.load, wanted.knobs, costs, machine, wanted.length_s)
     start_s = run.warm_s if math.isfinite(run.warm_s) else 0.0
     length_s = max(run.end_s - start_s, 1e-9)

@@ -49,6 +49,9 @@ _LEAST_ERROR = {"value": 0.02, "miss": 0.025}
 """Least relative error of a trial."""
 _OWN = 1 / 3
 """Share of a trial's own error that counts: most of it is by its requests, which are forecast."""
+_ODD, _WORTH = 2.0, 0.02
+"""A trial is odd so many least errors below what all others tell of its point; and measuring it
+again is worth a gain of this fraction of the best."""
 _NORMAL = NormalDist()
 
 
@@ -90,6 +93,8 @@ class Physics:
         self._where = _places(space, self._points)
         self._learnt: dict[Point, tuple[float, float]] = {}
         self._failures = 0
+        self.level = space.start_level
+        """The level of the load that was asked about last."""
         self._posterior: dict[str, _Deviations] | None = None
         self._settled = ""
 
@@ -113,6 +118,7 @@ class Physics:
         level = self._space.start_level if best is None else best[1]
         if best is not None and self._space.capped:
             level = min(level + 1, len(self._space.levels) - 1)
+        self.level = level
         asked = [Question(point, level) for point in self._points]
         asked += [_question(trial) for trial in self._trials]
         asked += now
@@ -123,6 +129,12 @@ class Physics:
         """Take newer forecasts in place of those before."""
         self._forecasts.update(forecasts)
         self._posterior = None
+
+    @property
+    def promised(self) -> list[Forecast]:
+        """What every point was forecast to give, at the level that was asked about last."""
+        forecasts = (self.forecast(point, self.level) for point in self._points)
+        return [each for each in forecasts if each is not None]
 
     def forecast(self, point: Point, level: int) -> Forecast | None:
         """The forecast of a point at a level over a whole window."""
@@ -205,9 +217,28 @@ class Physics:
             return False
         ahead = math.log(mine.value / top.value) + float(values.mean[i] - values.mean[j])
         error = _apart(values.covariance, i, j)
-        return self._chance(i, mine) * _gain(ahead, error) >= _GAIN
+        return self._chance(i, mine) * _gain(ahead, error) >= _GAIN or self._unlucky(point, best)
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _unlucky(self, point: Point, best: Point) -> bool:
+        """Whether a point's only trial is odd, and it would be clearly better than the best without
+        it: a single trial next to a goal can miss it, and lose goodput by that, by chance."""
+        trials = [trial.seen for trial in self._trials if trial.point == point]
+        mine, top = self.forecast(point, 0), self.forecast(best, 0)
+        if len(trials) != 1 or point == best or mine is None or top is None:
+            return False
+        seen, i, j = trials[0], self._at[point], self._at[best]
+        if not (seen.may_hold and seen.value > 0):
+            return False
+        value, miss = (self._fitted(name, without=point) for name in ("value", "miss"))
+        believed = math.log(mine.value) + float(value.mean[i])
+        missed = mine.miss + float(miss.mean[i])
+        odd = (math.log(seen.value) - believed) / _LEAST_ERROR["value"] < -_ODD or (
+            not seen.holds and (seen.miss - missed) / _LEAST_ERROR["miss"] > _ODD
+        )
+        ahead = believed - math.log(top.value) - float(value.mean[j])
+        return odd and missed <= 0 and ahead >= _WORTH
 
     def _others(self) -> Proposer:
         if self._other is None:
@@ -295,10 +326,12 @@ class Physics:
             self._posterior = {each: self._fitted(each) for each in _USUAL}
         return self._posterior[name]
 
-    def _fitted(self, name: str) -> _Deviations:
-        """The posterior of the deviations of values or misses."""
+    def _fitted(self, name: str, without: Point | None = None) -> _Deviations:
+        """The posterior of the deviations of values or misses. without: a point left out."""
         at, deviations, errors = [], [], []
         for trial in self._trials:
+            if trial.point == without:
+                continue
             forecast = self._forecasts.get(_question(trial))
             forecast = forecast or self.forecast(trial.point, trial.level)
             deviation = None

@@ -17,6 +17,7 @@ from tputtui.experiments.compare import FIRST_LOOK, MAX_PAIRS
 from tputtui.experiments.comparing import Comparing, Side
 from tputtui.experiments.leg import LegWatch, LiveLeg
 from tputtui.experiments.setting import Setting
+from tputtui.experiments.tuner.boots import BootQuestion, Boots, differing_args
 from tputtui.experiments.tuner.outcome import limits_text, outcome
 from tputtui.experiments.tuner.physics import Physics, Question
 from tputtui.experiments.tuner.plan import LEG_S, Plan, engines_of
@@ -73,7 +74,8 @@ class Tuning:
         self._goals = tuple(goals)
         self._engines = engines_of(plan, engine)
         self._booted = facts.booted
-        self._untried = list(range(1, len(self._engines)))
+        self._boots = Boots(plan, self._engines, present, facts)
+        self._boot_s = facts.boot_s
         self._booting: int | None = None
         self._began_s = self._now_s = now_s
         self._trials = list(plan.earlier_trials)
@@ -94,7 +96,7 @@ class Tuning:
             search=plan.search,
             varied=describe_axes(first.axes),
             boots=plan.engines,
-            engines=tuple(_changed(spec, engine) for spec in self._engines),
+            engines=tuple(differing_args(spec, engine) for spec in self._engines),
             start=first.values(first.start),
             settings=len(first) * len(self._engines),
             # Those of its classes are the load's.
@@ -180,6 +182,7 @@ class Tuning:
             self._confirming.put_on(now_s)
         elif self._booting is not None:
             number, self._booting = self._booting, None
+            self._boot_s = facts.boot_s
             try:
                 self._round = self._enter(number, facts)
             except TputError as error:
@@ -250,22 +253,35 @@ class Tuning:
 
     def _enter(self, number: int, facts: EngineFacts) -> Round:
         """Begin the search on an engine that is up. Raises UsageError or KnobError."""
-        share = (number + 1) / len(self._engines)
-        until_s = self._began_s + share * self._plan.budget_s
+        left, now_s = len(self._boots.left), self._now_s
+        until_s = now_s + (self._search_until_s - now_s) / (1 + left) if left else math.inf
         made = Round.on(self._plan, number, self._present, self._booted, facts, until_s)
         self._rounds[number] = made
         return made
 
     def _next(self, now_s: float) -> None:
         """Choose what to put on next: a trial, another engine, or the confirmation."""
-        late = now_s + FIRST_LOOK * 2 * self._leg_s() >= self._round.until_s
-        self._ask = None if late and self._trials else self._round.search.ask()
+        self._now_s = now_s
+        late = now_s >= min(self._round.until_s, self._search_until_s)
+        tried = any(trial.engine == self._round.engine for trial in self._trials)
+        self._ask = None if late and tried else self._round.search.ask()
         if self._ask is not None:
             self._begin(now_s)
-        elif self._untried:
-            self._booting = self._untried.pop(0)
+        elif self._affords_boot(now_s):
+            self._booting = self._boots.next()
+            self._note = f"booting {self._asked_for.engines[self._booting]}"
         else:
             self._confirm(now_s)
+
+    def _affords_boot(self, now_s: float) -> bool:
+        """Whether an engine is left, and time to boot it, for a trial, and to confirm the best."""
+        done_s = now_s + self._boot_s + self._leg_s()
+        return bool(self._boots.left) and done_s <= self._search_until_s
+
+    @property
+    def _search_until_s(self) -> float:
+        """When the search must end, to leave time for the confirmation."""
+        return self._began_s + self._plan.budget_s - FIRST_LOOK * 2 * self._leg_s()
 
     def _begin(self, now_s: float) -> None:
         self._asked_s, self._looked_s = now_s, -math.inf
@@ -297,8 +313,11 @@ class Tuning:
             self._asked_ahead = self._ask_ahead()
         answer = self._foresight.answer()
         if answer is not None and answer.forecasts is not None:
-            by_question = zip(answer.asked, answer.forecasts, strict=True)
-            physics.take({q: f for q, f in by_question if isinstance(q, Question)})
+            told = dict(zip(answer.asked, answer.forecasts, strict=True))
+            physics.take({q: f for q, f in told.items() if isinstance(q, Question)})
+            boots = {q: f for q, f in told.items() if isinstance(q, BootQuestion)}
+            if self._round.engine == 0:
+                self._boots.take(boots, physics.promised)
             if not self._asked_ahead:
                 # By the steps before this trial alone.
                 self._expect()
@@ -321,7 +340,8 @@ class Tuning:
             (each, Wanted(now.knobs(each.point), now.load(each.level, seed), each.length_s))
             for each in questions
         ]
-        return self._foresight.ask(wanted, self._goals, must_keep_up=self._must_keep_up)
+        boots = self._boots.wanted(physics.level, seed) if now.engine == 0 else []
+        return self._foresight.ask([*wanted, *boots], self._goals, must_keep_up=self._must_keep_up)
 
     def _hopeless(self, frame: Frame, recorder: Recorder) -> bool:
         """Whether a request has waited for so long that the trial need not get warm."""
@@ -367,6 +387,8 @@ class Tuning:
         """Compare the best with the start, in pairs; end where they are the same."""
         best, first = self._to_confirm(), self._rounds[0]
         why = self._round.search.over or "The time is up."
+        if left := [self._asked_for.engines[number] for number in self._boots.left]:
+            why = f"{why} There was no time to boot {', '.join(left)}."
         self._over = "Ended by the user." if self._finish else why
         if best is None:
             return
@@ -425,8 +447,3 @@ class Tuning:
         if self._confirming is not None:
             left_s = self._confirming.left_s(self._leg_s())
         return max(0.0, left_s)
-
-
-def _changed(spec: EngineSpec, first: EngineSpec) -> str:
-    """The arguments of an engine that differ from those of the first one."""
-    return " ".join(f"{k}={v}" for k, v in spec.args.items() if first.args.get(k) != v)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from textwrap import wrap
+from typing import NamedTuple
 
 from tputtui.errors import TputError
 from tputtui.experiments.tuner.outcome import gave_text, missed_text
@@ -25,12 +26,15 @@ from tputtui.ui.rows import Row, fitted, shortened, spread, width_of
 
 __all__ = ["plan_rows", "status_row", "tuner_rows"]
 
-_WIDE, _WIDEST = 110, 150
-"""Widths from which on there are more columns; the second: the load where it is not searched."""
+_WIDE = 110
+"""Width from which on the drift stands beside the time left."""
 _PLOT_FROM = 20
 """Fewest rows that have room for the plot."""
-_SETTING, _LOAD, _VALUE, _BARE, _GOAL, _PREDICTED = 14, 13, 14, 8, 28, 9
-"""Cells of the trials' columns; `_BARE` of a value without its interval."""
+_SETTING, _PREDICTED, _GOAL = "seqs/tokens", "predicted", "nearest goal"
+_PER_S = "req/s"
+"""The end of a unit, where there is no room for all of it."""
+_NUMBER, _MET = 8, 7
+"""Cells of a trial's number and letter, and of whether it met the goals."""
 
 
 def status_row(frame: Frame, plan: Plan | None, width: int) -> Row:
@@ -53,8 +57,11 @@ def status_row(frame: Frame, plan: Plan | None, width: int) -> Row:
     return spread(left, right, width)
 
 
-def plan_rows(frame: Frame, plan: Plan, width: int) -> list[Row]:
-    """The plan, with the key that changes each part; and why it cannot be carried out, if so."""
+def plan_rows(frame: Frame, plan: Plan, width: int, picked: str = "") -> list[Row]:
+    """The plan, with the key that changes each part; and why it cannot be carried out, if so.
+
+    picked: the part that the arrow keys change.
+    """
     load, goals = frame.profile.load, frame.profile.judged
     space, refusal = _space(frame, plan)
     find = "the best limits for the load as it is"
@@ -73,13 +80,21 @@ def plan_rows(frame: Frame, plan: Plan, width: int) -> list[Row]:
     rows: list[Row] = []
     for key, label, text in parts:
         lines = wrap(text, max(20, width - 14)) or [""]
-        rows.append([(f" {key:<2}", "accent"), (f"{label:<10}", "label"), (lines[0], "text")])
+        here = label == picked
+        rows.append(
+            [
+                (f"{'▸' if here else ' '}{key:<2}", "accent"),
+                (f"{label:<10}", "accent" if here else "label"),
+                (lines[0], "text"),
+            ]
+        )
         rows += [[(" " * 13, "text"), (line, "text")] for line in lines[1:]]
     rows.append([])
     intro = (
-        "Enter starts. Each trial begins on an empty engine and serves the same requests; it ends "
-        "as soon as it is surely worse. The best is then compared with the present setting, in "
-        "pairs, on other requests; and everything is put back until you take it."
+        "Enter starts. ↑↓ pick a line, ←→ change it. Each trial begins on an empty engine and "
+        "serves the same requests; it ends as soon as it is surely worse. The best is then "
+        "compared with the present setting, in pairs, on other requests; and everything is put "
+        "back until you take it."
     )
     style = "bad" if refusal else "muted"
     return rows + [[(f" {line}", style)] for line in wrap(refusal or intro, max(20, width - 2))]
@@ -168,68 +183,129 @@ def _axes(goals: Sequence[Goal], *, goodput: bool) -> tuple[Axis, Axis]:
     return y, x
 
 
+class _Columns(NamedTuple):
+    """Cells of the trials' columns, each as wide as what stands in it; 0 for one left out."""
+
+    setting: int
+    load: int
+    value: int
+    predicted: int
+    goal: int
+    why: int
+    """How long each was measured, and why no longer."""
+    interval: bool = True
+    """Whether values have their intervals."""
+
+    @property
+    def width(self) -> int:
+        """Cells of all of them."""
+        met = _MET if self.goal else 0
+        parts = self.setting + self.load + self.value + self.predicted + met + self.goal
+        return _NUMBER + parts + self.why
+
+
+def _columns(state: TunerState, goals: Sequence[Goal], width: int) -> _Columns:
+    """The columns that fit; the least telling ones are left out, the setting is cut at last."""
+    trials = state.trials
+    settings = [_setting(trial, state) for trial in trials]
+    goal = _widest(_GOAL, [missed_text(trial, goals) for trial in trials]) + 1 if goals else 0
+    values = [gave_text(trial) for trial in trials]
+    plain = [gave_text(trial, interval=False) for trial in trials]
+    whole = _Columns(
+        setting=_widest(_SETTING, settings) + 2,
+        load=_widest("load", [trial.point.load for trial in trials]) + 2,
+        value=_widest(_unit(goals), values) + 2,
+        predicted=len(_PREDICTED) + 2 if _foretold(state) else 0,
+        goal=goal,
+        why=6 + _widest("ended", [_ended(trial) for trial in trials]),
+    )
+    no_load = whole if state.load else whole._replace(load=0)
+    brief = no_load._replace(why=0)
+    short = brief._replace(value=_widest(_PER_S, values) + 2)
+    bare = brief._replace(value=_widest(_PER_S, plain) + 2, interval=False)
+    for columns in (whole, no_load, brief, short, bare):
+        if columns.width <= width:
+            return columns
+    columns = bare._replace(predicted=0)
+    return columns._replace(setting=max(10, columns.setting - max(0, columns.width - width)))
+
+
 def _trials(state: TunerState, goals: Sequence[Goal], width: int, height: int) -> list[Row]:
     """As many of the newest trials as fit, and the best in any case."""
     if height < 2:
         return []
-    wide, load = width >= _WIDE, width >= _WIDEST or state.load
-    told = f"{'predicted':>{_PREDICTED}}  " if _foretold(state, wide=wide) else ""
-    value = "goodput req/s" if goals else "tokens/s"
+    columns = _columns(state, goals, width)
+    setting, load, value, predicted, goal, why, _ = columns
+    unit = _unit(goals)
     head = (
-        f"        {'seqs/tokens':<{_SETTING}}{'load' if load else '':<{_LOAD * load}}"
-        f"{value:>{_VALUE if wide or not load else _BARE}}  "
-        f"{told}{'':<7}"
-        f"{'nearest goal' if goals else '':<{_GOAL}}{'   s  ended' if wide else ''}"
+        f"{'':<{_NUMBER}}{_SETTING:<{setting}}{'load' if load else '':<{load}}"
+        f"{unit if len(unit) <= value - 2 else unit[-len(_PER_S) :]:>{value - 2}}  "
+        f"{f'{_PREDICTED:>{predicted - 2}}  ' if predicted else ''}"
+        f"{'':<{_MET if goal else 0}}{_GOAL if goal else '':<{goal}}{'   s  ended' if why else ''}"
     )
     rows: list[Row] = [[(head[:width], "label")]]
     shown = list(state.trials[-(height - 1) :])
     best = state.best_trial
     if best is not None and best not in shown and shown:
         shown[0] = best
-    return rows + [_trial(trial, state, goals, width) for trial in shown]
+    return rows + [_trial(trial, state, goals, columns, width) for trial in shown]
 
 
-def _trial(trial: TunerTrial, state: TunerState, goals: Sequence[Goal], width: int) -> Row:
+def _trial(
+    trial: TunerTrial, state: TunerState, goals: Sequence[Goal], columns: _Columns, width: int
+) -> Row:
     here = trial.number == state.best
     look = "accent" if here else "text"
-    wide, load = width >= _WIDE, width >= _WIDEST or state.load
-    setting = shorthand(trial.knobs)
-    if engine := state.engines[trial.engine]:
-        setting = f"{setting} {engine}"
-    value = gave_text(trial, interval=wide or not load)
+    setting = shortened(_setting(trial, state), columns.setting - 2)
+    value = gave_text(trial, interval=columns.interval)
     met = ("✓ met  ", "good") if trial.holds else ("✗ miss ", "warn")
     row: Row = [
         (f"{'►' if here else ' '}{trial.number:>3} {trial.point.label:<2} ", look),
-        (f"{shortened(setting, _SETTING - 1):<{_SETTING}.{_SETTING - 1}}", look),
-        (f"{trial.point.load:<{_LOAD}.{_LOAD - 1}}" if load else "", "text"),
-        (
-            f"{value:>{_VALUE if wide or not load else _BARE}}  ",
-            "value" if trial.holds else "muted",
-        ),
-        (_predicted(trial, state, wide=wide), "muted"),
-        met if goals else ("", "text"),
-        (f"{missed_text(trial, goals):<{_GOAL}.{_GOAL}}", "text"),
+        (f"{setting:<{columns.setting}.{columns.setting}}", look),
+        (f"{trial.point.load if columns.load else '':<{columns.load}}", "text"),
+        (f"{value:>{columns.value - 2}}  ", "value" if trial.holds else "muted"),
     ]
-    if wide:
-        why = f"{trial.why}{', again' if trial.again else ''}"
-        row.append((f" {trial.point.window_s:>3.0f}  {why}", "muted"))
-        row.append((f" · {trial.binding}" if trial.binding else "", "muted"))
+    if columns.predicted:
+        row.append((f"{_predicted(trial):>{columns.predicted - 2}}  ", "muted"))
+    if columns.goal:
+        row += [met, (f"{missed_text(trial, goals):<{columns.goal}}", "text")]
+    if columns.why:
+        row.append((f"{trial.point.window_s:>4.0f}  {_ended(trial)}", "muted"))
+        bound = f" · {trial.binding}" if trial.binding else ""
+        if width_of(row) + len(bound) <= width:
+            row.append((bound, "muted"))
     return fitted(row, width)
 
 
-def _predicted(trial: TunerTrial, state: TunerState, *, wide: bool) -> str:
-    """What was predicted of a trial, in its column where there is one."""
-    if not _foretold(state, wide=wide):
-        return ""
-    text = "–"
-    if not math.isnan(trial.predicted):
-        text = rate(trial.predicted, 0) if trial.predicted > 0 else "0"
-    return f"{text:>{_PREDICTED}}  "
+def _widest(head: str, texts: Sequence[str]) -> int:
+    return max(len(head), *map(len, texts)) if texts else len(head)
 
 
-def _foretold(state: TunerState, *, wide: bool) -> bool:
+def _ended(trial: TunerTrial) -> str:
+    """Why a trial was not measured longer."""
+    return f"{trial.why}{', again' if trial.again else ''}"
+
+
+def _setting(trial: TunerTrial, state: TunerState) -> str:
+    setting = shorthand(trial.knobs)
+    engine = state.engines[trial.engine]
+    return f"{setting} {engine}" if engine else setting
+
+
+def _unit(goals: Sequence[Goal]) -> str:
+    return f"goodput {_PER_S}" if goals else "tokens/s"
+
+
+def _predicted(trial: TunerTrial) -> str:
+    """What was predicted of a trial."""
+    if math.isnan(trial.predicted):
+        return "–"
+    return rate(trial.predicted, 0) if trial.predicted > 0 else "0"
+
+
+def _foretold(state: TunerState) -> bool:
     """Whether the trials have a column for what was predicted of them."""
-    return wide and any(not math.isnan(trial.predicted) for trial in state.trials)
+    return any(not math.isnan(trial.predicted) for trial in state.trials)
 
 
 # -- the outcome ---------------------------------------------------------------------------------

@@ -25,7 +25,21 @@ from tputtui.ui.watched import Watched
 
 __all__ = ["TunerScreen"]
 
-_PLANNING = ("start", "find", "vary", "boots", "search", "budget", "goals", "resume")
+_PLANNING = (
+    "start",
+    "pick",
+    "change",
+    "find",
+    "vary",
+    "boots",
+    "search",
+    "budget",
+    "goals",
+    "resume",
+)
+_PARTS = ("goals", "find", "vary", "boots", "search", "budget")
+"""The parts of the plan that the arrows go through, from top to bottom."""
+_BUDGETS_S = tuple(60.0 * minutes for minutes in (2, 5, 10, 15, 20, 30, 45, 60, 90, 120))
 
 
 class TunerScreen(WatchingScreen):
@@ -38,6 +52,11 @@ class TunerScreen(WatchingScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "start", "start", key_display="⏎"),
         Binding("enter", "take", "take it", key_display="⏎"),
+        # The form itself says what the arrows do: the last line has no room for it.
+        Binding("up", "pick(-1)", "pick", show=False, key_display="↑↓"),
+        Binding("down", "pick(1)", "pick", show=False),
+        Binding("right", "change(1)", "change", show=False, key_display="←→"),
+        Binding("left", "change(-1)", "change", show=False),
         Binding("f", "find", "find"),
         Binding("y", "vary", "vary"),
         Binding("e", "boots", "boots"),
@@ -68,6 +87,7 @@ class TunerScreen(WatchingScreen):
         self._state = session.latest.tuner
         self._planning = plan is not None and self._state is None
         self._phase = ""
+        self._picked = _PARTS[0]
 
     def compose(self) -> ComposeResult:
         """The line on the tuner's state, and everything else."""
@@ -84,7 +104,7 @@ class TunerScreen(WatchingScreen):
         self._title.paint([status_row(frame, plan, self._title.size.width)])
         width, height = self._canvas.size
         if plan is not None:
-            rows = plan_rows(frame, plan, width)
+            rows = plan_rows(frame, plan, width, self._picked)
         elif frame.tuner is None:
             rows = [[(" The tuner has not been used in this run so far.", "muted")]]
         else:
@@ -127,6 +147,29 @@ class TunerScreen(WatchingScreen):
 
         self.attempt(act, shown_s=4.0)
 
+    def action_pick(self, direction: int) -> None:
+        """Pick another part of the plan."""
+        self._picked = _PARTS[(_PARTS.index(self._picked) + direction) % len(_PARTS)]
+        self.tick()
+
+    async def action_change(self, direction: int) -> None:
+        """Change the picked part: its next value, or ask for it."""
+        match self._picked:
+            case "goals":
+                await self.action_goals()
+            case "find":
+                self.action_find()
+            case "vary":
+                self.action_vary()
+            case "boots":
+                self.action_boots()
+            case "search":
+                self.action_search(direction)
+            case "budget" if self._plan is not None:
+                beyond = [each for each in _BUDGETS_S[::direction]
+                          if (each - self._plan.budget_s) * direction > 0]  # fmt: skip
+                self._change(budget_s=next(iter(beyond), self._plan.budget_s))
+
     async def action_goals(self) -> None:
         """Ask for goals."""
         await self.app.run_action("edit_goals")
@@ -135,11 +178,11 @@ class TunerScreen(WatchingScreen):
         """Search limits for the load as it is, or the load as well."""
         self._change(load=not self._plan.load if self._plan else False)
 
-    def action_search(self) -> None:
-        """Take the next way to search."""
+    def action_search(self, direction: int = 1) -> None:
+        """Take the next way to search, or the one before."""
         names = list(SEARCHES)
         at = names.index(self._plan.search) if self._plan else -1
-        self._change(search=names[(at + 1) % len(names)])
+        self._change(search=names[(at + direction) % len(names)])
 
     def action_vary(self) -> None:
         """Ask which limits to vary, and through which values."""
