@@ -148,6 +148,10 @@ SHOWN: dict[str, Screen | Run | Elsewhere | Not] = {
         "tests/test_tune_command.py::"
         "test_it_is_verified_and_written_with_the_comments_of_its_start"
     ),
+    "tputtui tune mine.yaml --load 60/s --goal ttft_p90=1s --vary max_num_queued_reqs=32..512 "
+    "--search grid": Elsewhere(
+        "tests/test_tune_command.py::test_how_much_to_shed_is_searched_as_any_limit_is"
+    ),
     # CONTRIBUTING.md
     "make setup": Not("runs before every test"),
     "make screenshots": Not("draws the pictures that the pages show; takes minutes"),

@@ -39,13 +39,17 @@ TUNED = {
     "enable_prefix_caching": 0,
     "scheduling_policy": 1,
     "scheduler_reserve_full_isl": 0,
+    "max_num_queued_reqs": 96,
+    "max_num_queued_tokens": 9000,
+    "prefill_schedule_interval": 4,
 }
 """All of them. As start-up flags:"""
 FLAGS = [
     "--max-num-seqs", "48", "--max-num-batched-tokens", "1024", "--max-model-len", "512",
     "--long-prefill-token-threshold", "128", "--num-gpu-blocks-override", "400",
     "--watermark", "0.01875", "--no-enable-prefix-caching", "--scheduling-policy", "priority",
-    "--no-scheduler-reserve-full-isl",
+    "--no-scheduler-reserve-full-isl", "--max-num-queued-reqs", "96",
+    "--max-num-queued-tokens", "9000", "--prefill-schedule-interval", "4",
 ]  # fmt: skip
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
@@ -381,7 +385,8 @@ def test_a_profile_with_everything_exports_vllms_keys_alone() -> None:
         "model": "org/model", "seed": 1, "max-num-seqs": 48, "max-num-batched-tokens": 1024,
         "max-model-len": 512, "long-prefill-token-threshold": 128, "num-gpu-blocks-override": 400,
         "watermark": 0.01875, "no-enable-prefix-caching": True, "scheduling-policy": "priority",
-        "no-scheduler-reserve-full-isl": True,
+        "no-scheduler-reserve-full-isl": True, "max-num-queued-reqs": 96,
+        "max-num-queued-tokens": 9000, "prefill-schedule-interval": 4,
     }  # fmt: skip
 
 

@@ -149,7 +149,8 @@ class Served:
         assert facts is not None
         # The KV budget first: a greater length may need it.
         for name in ("num_gpu_blocks", *facts.booted.as_dict()):
-            self.session.steer.limits.set(name, facts.booted.get(name))
+            if name not in facts.fixed:
+                self.session.steer.limits.set(name, facts.booted.get(name))
         self.turn()
         self.begin()
 

@@ -50,6 +50,8 @@ def start_up(profile: Profile) -> StartUp:
         elif limit.choices:
             word = spoken(name, value)
             args[limit.argument] = {"on": True, "off": False}.get(word, word)
+        elif limit.absent and not value:
+            args.pop(limit.argument, None)
         else:
             args[limit.argument] = value
     longest, part = args.get("max_model_len"), args.get("long_prefill_token_threshold")

@@ -16,7 +16,7 @@ from textual.screen import Screen
 from tputtui.errors import CeilingError, OthersError, TputError, UsageError
 from tputtui.experiments.tuner.plan import Plan
 from tputtui.goals import describe_goals, parse_goals
-from tputtui.knobs import coarse_step, fine_step, knob, parse_value, spoken
+from tputtui.knobs import UNTOLD, coarse_step, fine_step, knob, parse_value, spoken
 from tputtui.load.workload import Workload, scaled
 from tputtui.profile import EngineValue
 from tputtui.session.guard import parse_guard
@@ -164,6 +164,8 @@ class TputApp(TerminalApp):
                 return ""
             if direction < 0:
                 return f"{name} is at its minimum."
+            if not old and knob(name).absent:
+                return f"{name} is none already: nothing is higher."
             # At the ceiling: setting a value beyond it offers a boot, or says why it cannot be.
             beyond = step(name, old, direction, ceilings.with_value(name, 2 * old + 2))
             session.steer.limits.set(name, beyond)
@@ -193,7 +195,8 @@ class TputApp(TerminalApp):
             limit, ceiling = knob(name), ceilings.get(name)
             hint = f"{', '.join(limit.choices)}. {limit.trade}"
             if not limit.choices:
-                hint = f"Up to {ceiling:,}; {limit.reach}. 4k is 4,000, 4K 4,096."
+                most = f"Up to {ceiling:,}" if ceiling < UNTOLD else "1 or more"
+                hint = f"{most}; {limit.reach}. 4k is 4,000, 4K 4,096."
             self.push_screen(Dialog(name, [("", spoken(name, value))], hint, use))
 
         self._try(open_dialog)

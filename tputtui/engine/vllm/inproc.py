@@ -15,6 +15,7 @@ from tputtui.engine.carrying import adapters_of
 from tputtui.engine.memory import uncollected
 from tputtui.engine.parallel import check_in_process
 from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, StepReport
+from tputtui.engine.vllm.admission import check_admission, check_admits
 from tputtui.engine.vllm.args import (
     INSTALL_HINT,
     argument_parser,
@@ -114,6 +115,7 @@ class VllmEngine:
         changed = given(arguments)
         models.check_no_secret(changed)
         check_in_process(changed)
+        check_admits(changed)
 
     def _configured(self, config: Any) -> None:
         """Hook: vLLM has made its configuration, and has built nothing yet."""
@@ -204,7 +206,11 @@ class VllmEngine:
     # -- requests --------------------------------------------------------------------------
 
     def submit(self, request: RequestSpec) -> None:
-        """Queue one request; its arrival time in vLLM is the time when it was due."""
+        """Queue one request; its arrival time in vLLM is the time when it was due.
+
+        Raises ShedError where vLLM's own front end would refuse it by a limit.
+        """
+        check_admission(self._engine.output_processor, self._limits.knobs, request.carried.n)
         arrival_s = self._wall() - (self._clock() - request.due_s)
         external, carried = f"t{request.number}", request.carried
         adapter = self._asking.adapter(carried.label.adapter)

@@ -9,11 +9,15 @@ from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
-from tputtui.knobs import Knobs
+from tputtui.knobs import UNTOLD, Knobs
 
 __all__ = ["LiveLimits"]
 
 _QUEUES = ("waiting", "skipped_waiting", "kv_holding_waiting")
+_CADENCE = "local_prefill_interval"
+_LONGEST_CADENCE = 64
+"""Steps without prefill; longer, and TTFT is many times that of a queue."""
+_OF_THE_FRONT = ("max_num_queued_reqs", "max_num_queued_tokens")
 
 
 class LiveLimits:
@@ -40,28 +44,34 @@ class LiveLimits:
         self._slots = int(scheduler.max_num_running_reqs)
         longest = int(scheduler.max_model_len)
         self._group_blocks = kv_groups / block_size
+        config = scheduler.scheduler_config
         admitted = scheduler.max_num_active_reqs if self._admission_only else self._slots
         self.booted = self._knobs = Knobs(
             max_num_seqs=int(admitted),
             max_num_batched_tokens=int(scheduler.max_num_scheduled_tokens),
             max_model_len=longest,
-            long_prefill_token_threshold=int(
-                scheduler.scheduler_config.long_prefill_token_threshold
-            ),
+            long_prefill_token_threshold=int(config.long_prefill_token_threshold),
             num_gpu_blocks=self._blocks,
             watermark_blocks=int(getattr(self._manager, "watermark_blocks", 0)),
             enable_prefix_caching=int(self._manager.enable_caching),
             scheduling_policy=int(scheduler.policy.value == "priority"),
             scheduler_reserve_full_isl=int(getattr(scheduler, "scheduler_reserve_full_isl", 0)),
+            max_num_queued_reqs=int(getattr(config, "max_num_queued_reqs", None) or 0),
+            max_num_queued_tokens=int(getattr(config, "max_num_queued_tokens", None) or 0),
+            prefill_schedule_interval=int(getattr(scheduler, _CADENCE, 1)),
         )
         self.fixed = {
             name: "this vLLM does not have it"
             for name, owner, attribute in (
                 ("watermark_blocks", self._manager, "watermark_blocks"),
                 ("scheduler_reserve_full_isl", scheduler, "scheduler_reserve_full_isl"),
+                ("max_num_queued_reqs", config, "max_num_queued_reqs"),
+                ("max_num_queued_tokens", config, "max_num_queued_tokens"),
             )
             if not hasattr(owner, attribute)
         }
+        if why := _no_cadence(scheduler):
+            self.fixed["prefill_schedule_interval"] = why
         self.ceilings = self.booted.overridden(
             {
                 "max_num_seqs": self._slots,
@@ -70,6 +80,10 @@ class LiveLimits:
                 "watermark_blocks": 0 if "watermark_blocks" in self.fixed else self._blocks // 2,
                 "scheduling_policy": 1,
                 "scheduler_reserve_full_isl": int("scheduler_reserve_full_isl" not in self.fixed),
+                **{name: UNTOLD for name in _OF_THE_FRONT if name not in self.fixed},
+                "prefill_schedule_interval": (
+                    1 if "prefill_schedule_interval" in self.fixed else _LONGEST_CADENCE
+                ),
             }
         )
 
@@ -83,6 +97,7 @@ class LiveLimits:
     def apply(self, knobs: Knobs) -> None:
         """Put limits in force, all but the model length (see `VllmEngine.apply`).
 
+        Those of admission are kept here, for whoever hands requests over to the engine.
         A lower limit only makes batches smaller, so the buffers and CUDA graphs of the boot
         suffice; the batch drains to fewer sequences. Except for the long prefill threshold,
         `scheduler_config` keeps its values: CUDA graphs and the grammar bitmask read them.
@@ -98,6 +113,8 @@ class LiveLimits:
             manager.watermark_blocks = knobs.watermark_blocks
         if "scheduler_reserve_full_isl" not in self.fixed:
             scheduler.scheduler_reserve_full_isl = bool(knobs.scheduler_reserve_full_isl)
+        if "prefill_schedule_interval" not in self.fixed:
+            setattr(scheduler, _CADENCE, knobs.prefill_schedule_interval)
         # This switches only look-ups. If the pool switched too, it would serve stale blocks.
         manager.enable_caching = bool(knobs.enable_prefix_caching)
         self._set_policy("priority" if knobs.scheduling_policy else "fcfs")
@@ -195,6 +212,16 @@ class LiveLimits:
             for request in sorted(queue, key=lambda request: request.arrival_time):
                 ordered.add_request(request)
             setattr(scheduler, queue_name, ordered)
+
+
+def _no_cadence(scheduler: Any) -> str:
+    """Why the cadence of prefill cannot be changed; empty where it can."""
+    if not hasattr(scheduler, _CADENCE):
+        return "this vLLM has it only among data-parallel engines of a mixture of experts"
+    parallel = getattr(scheduler, "parallel_config", None)
+    if getattr(parallel, "data_parallel_size", 1) > 1:
+        return "data-parallel engines of a mixture of experts keep one cadence together"
+    return ""
 
 
 def _drop_token_under_way(request: Any, under_way: int) -> None:
