@@ -76,6 +76,7 @@ SHOWN: dict[str, Screen | Run | Elsewhere | Not] = {
         "tests/test_verify.py::test_the_command_writes_both_into_the_file_and_keeps_its_comments"
     ),
     "tputtui profiles export tuned.yaml --format vllm > serve.yaml": Run(),
+    "tputtui profiles export tuned.yaml --active-seqs --format command": Run(),
     "tputtui attach gpu1:8000": Screen(r"live"),
     "tputtui server:gpu1:8000 --load 8/s": Screen(),
     "tputtui replay · report · compare · calibrate · config · completion": SYNOPSIS,
