@@ -21,6 +21,7 @@ from tputtui.engine.vllm.args import (
     argument_parser,
     given,
     import_vllm,
+    newer_explained,
     parse_arguments,
     prepare,
     sentences,
@@ -102,8 +103,9 @@ class VllmEngine:
             with sentences("vLLM could not be imported", INSTALL_HINT):
                 import vllm.v1.engine.llm_engine  # noqa: F401
         # Built in other frames: a traceback kept by an import keeps this frame alive.
-        config = self._build(spec, resolved, report)
-        facts = self._facts(spec, config, version)
+        with newer_explained(version):
+            config = self._build(spec, resolved, report)
+            facts = self._facts(spec, config, version)
         return replace(facts, boot_s=time.monotonic() - began_s)
 
     def _resolved(self, spec: EngineSpec) -> EngineSpec:
