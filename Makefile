@@ -36,7 +36,7 @@ small-model: setup ## a real small model with weights and a tokenizer, from the 
 test: setup ## run the tests
 	@$(PYTEST) $(ARGS)
 
-test-long: setup ## what boots vLLM's server, many engines or two ranks: before an issue is closed (10 min)
+test-long: setup ## what boots servers, many engines or the slow ones anew: before an issue is closed (25 min)
 	@$(BIN)/pytest -m long $(ARGS)
 
 # What a change breaks most often: rules, figures, orders and what is printed. No engine, no screen.

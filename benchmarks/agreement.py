@@ -2,6 +2,7 @@
 
     python benchmarks/agreement.py                     # 5 pairs of each, every leg a process
     python benchmarks/agreement.py throughput --one-engine --pairs 10
+    python benchmarks/agreement.py --model .models/smollm2   # a real model's weights
 
 throughput  `vllm bench throughput`: requests of fixed lengths, all put in at once, ÷ the time of
             its `generate()`. Ours: a closed loop of as many, held after its first turn; what the
@@ -70,15 +71,26 @@ FIGURES = {
 }
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CONFIGURE_LOGGING": "0"}
 ENGINE = """
-    --load-format dummy --dtype float32 --enforce-eager --no-enable-prefix-caching --block-size 32
-    --kv-cache-memory-bytes 67108864 --max-num-batched-tokens 2048 --max-model-len 2048
-    --max-num-seqs {o.max_num_seqs} --seed {o.seed}"""
+    --load-format {weights} --dtype float32 --enforce-eager --no-enable-prefix-caching
+    --block-size 32 --kv-cache-memory-bytes {kv_bytes} --max-num-batched-tokens 2048
+    --max-model-len 2048 --max-num-seqs {o.max_num_seqs} --seed {o.seed}"""
 BENCHMARK = {
     "throughput": """ --disable-detokenize --num-prompts {o.requests} --num-warmups {warm_up}
         --dataset-name random --random-input-len {o.input} --random-output-len {o.output}""",
     "latency": """ --disable-detokenize --batch-size {o.batch} --num-iters {o.iters}
         --num-iters-warmup {o.warmup} --input-len {o.input} --output-len {o.output}""",
 }
+
+
+def engine_words(options: argparse.Namespace) -> list[str]:
+    """The engine's arguments, but the model."""
+    weights, kv_bytes = ("auto", 2 << 30) if options.model else ("dummy", 64 << 20)
+    return ENGINE.format(o=options, weights=weights, kv_bytes=kv_bytes).split()
+
+
+def model_of(options: argparse.Namespace, folder: pathlib.Path) -> str:
+    """The folder of the model: a person's, or the one written into `folder`."""
+    return options.model or str(folder)
 
 
 def write_model(folder: pathlib.Path) -> None:
@@ -126,8 +138,8 @@ def vllm_leg(kind: str, options: argparse.Namespace, folder: pathlib.Path) -> di
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     out = folder / "vllm.json"
-    words = (ENGINE + BENCHMARK[kind]).format(o=options, warm_up=WARM_UP).split()
-    words += ["--model", str(folder), "--output-json", str(out)]
+    words = engine_words(options) + BENCHMARK[kind].format(o=options, warm_up=WARM_UP).split()
+    words += ["--model", model_of(options, folder), "--output-json", str(out)]
     benchmark = importlib.import_module(f"vllm.benchmarks.{kind}")
     benchmark.add_cli_args(parser := FlexibleArgumentParser())
     generate = LLM.generate
@@ -156,8 +168,8 @@ def boot(options: argparse.Namespace, folder: pathlib.Path) -> tuple[Host, Recor
     dispatch._SENDING_S = math.inf
     load = Workload(ClosedLoop(0), Fixed(options.input), Fixed(options.output), seed=options.seed)
     host = Host(VllmEngine, recorder := Recorder(), load, time.monotonic)
-    args = from_argv(ENGINE.format(o=options).split())
-    host.order(Boot(Start(EngineSpec(str(folder), args), {}), load=False))
+    args = from_argv(engine_words(options))
+    host.order(Boot(Start(EngineSpec(model_of(options, folder), args), {}), load=False))
     host.run_pass()
     assert not host.status.failure, host.status.failure
     return host, recorder
@@ -292,6 +304,7 @@ def main() -> None:
     how.add_argument("--one-engine", action="store_true", help="all legs in one process, on one")
     how.add_argument("--own-process-core", action="store_true", help="for vLLM's legs: its default")
     parser.add_argument("--inside", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--model", help="folder of a model with its weights (the demo's shape)")
     for name, default, text in (
         ("pairs", 5, "of legs"), ("requests", 256, "of a throughput leg"),
         ("batch", 8, "requests of a latency leg's batch"), ("iters", 30, "batches measured"),
@@ -312,7 +325,8 @@ def main() -> None:
     core = f"vLLM's core in {'its own' if options.own_process_core else 'the same'} process"
     print(f"{machine()}; {where}, {core}; load average {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as name:
-        write_model(pathlib.Path(name))
+        if not options.model:
+            write_model(pathlib.Path(name))
         for kind in [options.kind] if options.kind else BAND:
             compare(kind, options, pathlib.Path(name))
 

@@ -175,7 +175,7 @@ def cost_us(steps: int = 20_000) -> float:
     from tputtui.load.prompts import Piece, Prompt, TokenSource
     from tputtui.load.request import RequestSpec
     from tputtui.measure.recorder import Recorder
-    from tputtui.measure.samples import StepSample
+    from tputtui.measure.samples import Outcome, StepSample
 
     recorder = Recorder()
     ledger = Ledger(recorder)
@@ -190,7 +190,7 @@ def cost_us(steps: int = 20_000) -> float:
         now_s = i * 0.02
         ledger.issue(specs[i], now_s)
         ledger.first_tokens([(i, now_s)])
-        ledger.leave(ended[i])
+        ledger.leave(ended[i], Outcome.FINISHED)
         recorder.add_step(samples[i], gaps)
         recorder.accounting = ledger.accounting(64, 32)
     return (time.thread_time() - began_s) / steps * 1e6

@@ -8,7 +8,7 @@ from tputtui.engine.fake import FakeEngine
 from tputtui.engine.host import Host
 from tputtui.engine.orders import Boot, Start
 from tputtui.load.workload import Workload
-from tputtui.profile import EngineSpec, Profile
+from tputtui.profile import EngineSpec, EngineValue, Profile
 from tputtui.session.session import Session
 from tputtui.simulate.clock import VirtualTime
 
@@ -22,13 +22,14 @@ class Rig:
         knobs: dict[str, int] | None = None,
         span_s: float = 60.0,
         kind: type[FakeEngine] = FakeEngine,
+        args: dict[str, EngineValue] | None = None,
         **engine: Any,
     ) -> None:
         self.clock = VirtualTime()
         self.engine_options = engine
         self.session = Session(
             lambda served=False: kind(self.clock, **self.engine_options),
-            Profile(EngineSpec("shape:demo"), load, knobs or {}),
+            Profile(EngineSpec("shape:demo", args or {}), load, knobs or {}),
             self.clock,
             span_s=span_s,
         )

@@ -4,10 +4,12 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.rig import Rig
 from tputtui.load.workload import ClosedLoop, Workload
+from tputtui.profile import EngineSpec
 from tputtui.record.journal import Journal
 from tputtui.record.reading import read_log
 from tputtui.report.content import gather
@@ -104,6 +106,22 @@ def test_without_room_for_names_the_figures_come_first(rig: Rig) -> None:
     frame = replace(frame, compare=replace(frame.compare, done=True))
     rows = text_of(changes(frame, 80, 6))
     assert "tokens/s" in rows
+
+
+@pytest.mark.parametrize("width", [34, 42, 54, 66, 72])
+def test_on_a_narrow_screen_a_held_load_is_said_to_be_held(rig: Rig, width: int) -> None:
+    said = "SIMULATED, datasheet roofline, not calibrated"
+    rig.session.steer.load.toggle()
+    rig.run(30.0)
+    frame = rig.session.advance()
+    facts = replace(frame.status.facts, simulated=said)
+    profile = msgspec.structs.replace(frame.profile, engine=EngineSpec("shape:llama-3.1-8b"))
+    held = replace(frame, profile=profile, status=replace(frame.status, facts=facts))
+    line = text_of([header(held, width)])
+    assert "load held" in line
+    assert "SIMULATED" in line
+    assert "shape:ll" in line
+    assert len(line) == width
 
 
 def test_on_a_narrow_screen_the_time_left_gives_way_and_the_state_stays(rig: Rig) -> None:

@@ -16,12 +16,14 @@ from tputtui.attach.about import About, with_answer
 from tputtui.attach.access import access_of
 from tputtui.attach.address import Address, parse_addresses
 from tputtui.attach.bucketed import latency_of
-from tputtui.attach.fleet import Fleet
+from tputtui.attach.fleet import Fleet, Looked
 from tputtui.attach.poller import News
-from tputtui.attach.reading import MetricHistogram, Reading, Unreadable, read_metrics
+from tputtui.attach.reading import Adapters, MetricHistogram, Reading, Unreadable, read_metrics
 from tputtui.attach.track import Server, Standing, Track
 from tputtui.errors import UsageError
+from tputtui.headless.fleet import fleet_text
 from tputtui.redact import redacted
+from tputtui.ui.panels.served import served_about, served_batch
 
 HERE = Address("here", "http://here:8000")
 
@@ -29,6 +31,10 @@ HERE = Address("here", "http://here:8000")
 @pytest.fixture
 def track() -> Track:
     return Track(HERE, 100.0, 1.0)
+
+
+def text_of(rows: list[list[tuple[str, str]]]) -> str:
+    return "\n".join("".join(text for text, _ in row) for row in rows)
 
 
 def fed(track: Track, *scrapes: tuple[float, Reading]) -> Server:
@@ -156,10 +162,20 @@ def test_a_real_scrape_of_vllm_is_read() -> None:
     assert found.model == "shape:demo"
     assert list(found.engines) == ["0"]
     assert found.engines["0"].counters.keys() == {
-        "generated", "prompt", "looked_up", "cached", "preemptions", "ended"
+        "generated", "prompt", "looked_up", "cached", "preemptions", "ended",
+        "external_looked_up", "external_cached", "mm_looked_up", "mm_cached",
+        "rejected:max_num_queued_reqs", "rejected:max_num_queued_tokens",
+        *(f"tier:{tier}" for tier in ("device", "host", "p2p", "disk", "external_unspecified")),
     }  # fmt: skip
     assert found.engines["0"].histograms.keys() == {"ttft", "tpot", "itl", "e2e", "queue"}
-    assert found.engines["0"].gauges == {"running": 0.0, "waiting": 0.0, "kv_frac": 0.0}
+    assert found.engines["0"].gauges == {
+        "running": 0.0, "waiting": 0.0, "kv_frac": 0.0,
+        "waiting_for:capacity": 0.0, "waiting_for:deferred": 0.0,
+    }  # fmt: skip
+    assert found.adapters is None
+    assert found.resolved == {
+        "block_size": "32", "kv_cache_dtype": "auto", "enable_prefix_caching": "on"
+    }  # fmt: skip
     assert found.started == 1.79565665411e9
     assert found.info["block_size"] == "32"
     assert not found.asleep
@@ -170,6 +186,67 @@ def test_engines_are_told_apart_and_finish_reasons_summed() -> None:
     found = reading(100.0, engines=2)
     assert list(found.engines) == ["0", "1"]
     assert found.engines["1"].counters["ended"] == 10.0
+
+
+def newer(t: float, engines: int = 1) -> str:
+    """Lines that newer servers tell, `t` seconds on."""
+    lines = [
+        f'vllm:admission_rejections_total{{model_name="m",reason="max_num_queued_reqs"}} {t}',
+        f'vllm:admission_rejections_total{{model_name="m",reason="max_num_queued_tokens"}} {t}',
+        'vllm:lora_requests_info{max_lora="4",running_lora_adapters="old",'
+        'waiting_lora_adapters=""} 1000.0',
+        'vllm:lora_requests_info{max_lora="4",running_lora_adapters="a,b",'
+        f'waiting_lora_adapters="c"}} {1000.5 + t}',
+    ]
+    for engine in range(engines):
+        own = f'engine="{engine}",model_name="m"'
+        lines += [
+            f'vllm:num_requests_waiting_by_reason{{{own},reason="capacity"}} 1.0',
+            f'vllm:num_requests_waiting_by_reason{{{own},reason="deferred"}} {1.0 + engine}',
+            f"vllm:external_prefix_cache_queries_total{{{own}}} {100 * t}",
+            f"vllm:external_prefix_cache_hits_total{{{own}}} {25 * t}",
+            f"vllm:mm_cache_queries_total{{{own}}} {4 * t}",
+            f"vllm:mm_cache_hits_total{{{own}}} {t}",
+            f'vllm:prompt_tokens_cached_by_source_total{{{own},source="device"}} {75 * t}',
+            f'vllm:prompt_tokens_cached_by_source_total{{{own},source="host"}} {20 * t}',
+            f'vllm:prompt_tokens_cached_by_source_total{{{own},source="disk"}} {5 * t}',
+            f'vllm:prompt_tokens_cached_by_source_total{{{own},source="p2p"}} 0.0',
+        ]
+    return "\n".join(lines)
+
+
+def test_what_newer_servers_tell_is_read_part_by_part(track: Track) -> None:
+    server = fed(
+        track, *((t, reading(100.0 * t, engines=2, more=newer(t, 2))) for t in (0.0, 2.0, 10.0))
+    )
+    # What is told of the whole server makes no engine of its own.
+    assert list(server.engines) == ["0", "1"]
+    window = server.window
+    assert (window.waiting, window.deferred) == (4.0, 3.0)
+    assert window.rejections_per_s == pytest.approx(2.0)
+    assert window.external_hit_frac == pytest.approx(0.25)
+    assert window.mm_hit_frac == pytest.approx(0.25)
+    assert dict(window.tiers) == pytest.approx({"device": 0.75, "host": 0.20, "disk": 0.05})
+    assert server.reading is not None
+    # Of the mixes of adapters so far the newest holds.
+    assert server.reading.adapters == Adapters(4, ("a", "b"), ("c",))
+    for width in (46, 60, 98):
+        rows = [*served_batch(server, width, 20), *served_about(server, width, 20)]
+        assert all(len(text_of([row]).rstrip()) <= width for row in rows)
+    batch = text_of(served_batch(server, 60, 20))
+    assert "(3 deferred)" in batch
+    assert "\nrejected    2.00 /s" in batch
+    assert "0.00 /s   rejected    2.00 /s" in text_of(served_batch(server, 78, 3))
+    assert "external     25% hit, beyond the GPU" in batch
+    assert "hits by   GPU 75% · CPU 20% · disk 5%" in batch
+    assert "LoRA   2 of 4 run · a · b · 1 wait · c" in text_of(served_about(server, 70, 20))
+
+
+def test_where_there_is_nothing_of_it_nothing_is_said(track: Track) -> None:
+    server = fed(track, *((t, reading(100.0 * t)) for t in (0.0, 10.0)))
+    shown = text_of(served_batch(server, 60, 20)) + text_of(served_about(server, 60, 20))
+    for word in ("deferred", "rejected", "external", "hits by", "images", "LoRA"):
+        assert word not in shown
 
 
 def test_an_older_name_counts_only_where_the_newer_is_not() -> None:
@@ -241,6 +318,42 @@ def test_a_rate_is_the_increase_over_the_true_interval(track: Track) -> None:
     assert found.window.generated_per_s == pytest.approx(520 / 3)
     assert found.now.hit_frac == pytest.approx(0.25)
     assert found.standing is Standing.LIVE
+
+
+def drafting(checks: int) -> str:
+    """vLLM's counters of so many checks of three draft tokens, of which half are accepted."""
+    label = 'engine="0",model_name="m"'
+    places = [
+        f'vllm:spec_decode_num_accepted_tokens_per_pos_total{{{label},position="{i}"}} {n}'
+        for i, n in enumerate((checks * 0.75, checks * 0.5, checks * 0.25))
+    ]
+    return "\n".join([
+        f"vllm:spec_decode_num_drafts_total{{{label}}} {checks}",
+        f"vllm:spec_decode_num_draft_tokens_total{{{label}}} {3 * checks}",
+        f"vllm:spec_decode_num_accepted_tokens_total{{{label}}} {1.5 * checks}",
+        *places,
+    ])  # fmt: skip
+
+
+def test_what_a_server_accepts_of_its_draft_tokens_is_shown_where_it_drafts(track: Track) -> None:
+    found = fed(
+        track,
+        (100.0, reading(0.0, more=drafting(1000))),
+        (102.0, reading(100.0, more=drafting(1400))),
+    )
+    assert found.window.accepted_frac == pytest.approx(0.5)
+    assert found.window.accepted_length == pytest.approx(2.5)
+    assert found.window.accepted_at == pytest.approx((0.75, 0.5, 0.25))
+    shown = "\n".join("".join(part for part, _ in row) for row in served_batch(found, 60, 12))
+    assert "drafts       50% accepted   length 2.50   75% 50% 25%" in shown
+    told = json.loads(fleet_text(Looked(102.0, (found,), found.window, 1), "json"))
+    assert told["servers"][0]["figures"]["accepted_at"] == [0.75, 0.5, 0.25]
+
+
+def test_a_server_that_drafts_nothing_tells_nothing_of_it(track: Track) -> None:
+    found = fed(track, (100.0, reading(0.0)), (102.0, reading(100.0)))
+    assert math.isnan(found.window.accepted_frac)
+    assert "drafts" not in str(served_batch(found, 60, 12))
 
 
 def test_data_parallel_engines_add_up_and_stand_apart(track: Track) -> None:

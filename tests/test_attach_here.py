@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests import PATIENCE_S
 from tputtui import cli
 from tputtui.attach.here import Here, serving_here, start_line
+from tputtui.attach.loopback import ask_here
 
 STAND_IN = """
 import http.server, json, sys
@@ -79,3 +84,15 @@ def test_plugins_that_are_on_stay_on(environment: dict[str, str], plugins: str) 
     line = start_line(["vllm", "serve", "a model", "--api-key=hidden-in-argv"], environment)
     assert line.startswith(f"VLLM_PLUGINS={plugins} ")
     assert line.endswith("vllm serve 'a model' --api-key=…")
+
+
+def test_one_answer_of_this_machine_whatever_it_is(port: int, tmp_path: Path) -> None:
+    status, body = ask_here(port, "/v1/models", PATIENCE_S)
+    assert (status, json.loads(body)) == (200, {"data": [{"id": "org/model"}]})
+    assert ask_here(port, "/health", PATIENCE_S) == (404, b"")
+    assert ask_here(port, "/", PATIENCE_S, path=str(tmp_path / "none.sock")) == (0, b"")
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        assert ask_here(deaf.getsockname()[1], "/", PATIENCE_S) == (0, b"")
+        deaf.listen()
+        assert ask_here(deaf.getsockname()[1], "/", 0.1) == (0, b"")

@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from subprocess import Popen
+from typing import cast
 
 import msgspec
 import pytest
@@ -21,6 +22,8 @@ from tests.faults import PACED
 from tests.rig import Rig
 from tputtui import cli, profile
 from tputtui.cli.bench import duration_of
+from tputtui.engine.fake import FakeEngine
+from tputtui.engine.virtual import VirtualHost
 from tputtui.errors import EngineError, UsageError
 from tputtui.experiments.measuring import Measuring, Stage
 from tputtui.frame.proof import compared, measured
@@ -34,9 +37,14 @@ from tputtui.headless.results import (
     sample_line,
     verified_text,
 )
+from tputtui.headless.running import Interrupted, measure
 from tputtui.load.sections import from_texts
 from tputtui.measure.window import figures, latencies
 from tputtui.profile.evidence import TUNED
+from tputtui.record.reading import read_log
+from tputtui.report.content import gather, last_frame
+from tputtui.session.session import MakeHost, Session
+from tputtui.simulate.clock import VirtualTime
 
 DEMO = profile.load(profile.shipped()["demo"])
 
@@ -51,6 +59,16 @@ def measured_on(rig: Rig, duration_s: float, *, at_most: int = 400) -> Measuring
         if measuring.over:
             break
     return measuring
+
+
+class Uninterrupted(Interrupted):
+    """Nobody asks to stop, and no signal is taken."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def wait(self, seconds: float) -> bool:
+        return False
 
 
 @pytest.fixture
@@ -93,6 +111,39 @@ class TestMeasuring:
         # And a person who had pressed s then would have saved the same.
         kept = rig.session.snapshot().evidence.tuned.figures
         assert kept["tokens_per_s"] == found["tokens_per_s"]
+
+    @pytest.mark.parametrize("duration_s", [21.3, 75.0])
+    def test_bench_saved_profile_report_and_replay_have_one_figure_of_one_run(
+        self, duration_s: float, tmp_path: Path
+    ) -> None:
+        clock = VirtualTime()
+        goals = parse_goals("ttft_p90=500ms,tpot_p90=1s")
+        session = Session(
+            lambda served=False: FakeEngine(clock),
+            profile.Profile(DEMO.engine, DEMO.load, DEMO.knobs, goals=goals),
+            clock,
+            make_host=cast("MakeHost", VirtualHost),
+            log_path=tmp_path / "run.jsonl.zst",
+            span_s=duration_s,
+        )
+        session.start()
+        measuring = Measuring(duration_s)
+        measure(session, measuring, Uninterrupted(), io.StringIO(), quiet=True)
+        printed = measured(measuring.result, session.recorder)
+        saved = session.snapshot().evidence.tuned
+        assert session.close(5.0)
+        recording = read_log(tmp_path / "run.jsonl.zst")
+        in_report = profile.parse(gather(recording).profile, "report").evidence.tuned
+        row = last_frame(recording).trials[-1]
+        assert printed.window.length_s == pytest.approx(duration_s, abs=0.3)
+        assert saved.figures == printed.figures
+        assert saved.goals == printed.goals
+        assert in_report.goals == printed.goals
+        assert in_report.figures == printed.figures
+        assert row.series.n == printed.window.requests
+        assert row.series.values["tokens_per_s"].value == pytest.approx(
+            printed.figures["tokens_per_s"].value, rel=1e-3
+        )
 
     def test_the_same_seed_gives_the_same_figures(self) -> None:
         def once() -> object:

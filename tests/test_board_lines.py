@@ -11,7 +11,7 @@ import pytest
 from tests.made import MARKS, frame_of, six_trials
 from tests.test_screen import app_after, board_of, paint
 from tputtui.errors import TputError
-from tputtui.frame import CompareState, Frame, SweepState
+from tputtui.frame import CompareState, Frame, SweepState, TunerState
 from tputtui.goals import parse_goals
 from tputtui.measure.histogram import Histogram, histograms
 from tputtui.ui.key_line import Key, chosen_keys
@@ -55,6 +55,19 @@ def test_how_far_an_experiment_is_and_what_is_left_of_it(frame: Frame) -> None:
         "▸ sweep: now 34 in flight, 6 levels done · measuring, 6 of 10 s  1:12 left at most"
     )
     assert "▸" not in said(replace(frame, compare=replace(compare, done=True)))
+
+
+def test_a_setting_that_the_tuner_found_waits_for_its_answer(frame: Frame) -> None:
+    tuner = TunerState("done", "over", False, "physics", "", "", ())
+    assert "▸" not in said(replace(frame, tuner=tuner))
+    found = replace(frame, tuner=replace(tuner, offered=True))
+    assert said(found).endswith("no goals (o sets them)  ▸ the tuner has found a better setting: t")
+    assert noteworthy(found, "")
+    # What was set stays: nothing is under way.
+    held = with_goals(found)
+    assert said(held, 119).endswith("▸ the tuner has found a better setting: t")
+    assert said(held, 79) == "goals TTFT p99 ≤ 2.00 s · TPOT p99 ≤ 50.0 ms ·  ▸ better setting: t"
+    assert said(held, 60).startswith("goals TTFT p99 ≤ 2.00 s · TPOT p99 ≤ 50.0 ms")
 
 
 @pytest.mark.parametrize("width", [79, 119, 199])

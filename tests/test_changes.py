@@ -66,6 +66,13 @@ def test_before_and_after_of_every_judgement(frame: Frame) -> None:
     ]
 
 
+def test_a_row_of_an_ab_needs_no_minute_more_than_the_ab_has_left(frame: Frame) -> None:
+    row = replace(EVERY_JUDGEMENT[2], needs_s=232.0)
+    whole = replace(comparing(frame).compare, differences=(row,), left_s=232.0)
+    (said,) = [line for line in lines(replace(frame, compare=whole), 94, 6) if "TTFT p90" in line]
+    assert said.endswith("(needs ~4 min more)")
+
+
 def test_where_there_is_room_the_headline_is_large_and_intervals_are_bars(frame: Frame) -> None:
     assert lines(frame, 118, 9) == [
         " ╻ ┏━┓ ╺━┓ o ╱         tokens/s  ▲ better",
@@ -262,6 +269,10 @@ def test_the_caption_says_what_is_compared_and_gives_way_in_whole_words(frame: F
     assert changes_caption(frame, 5) == ""
     guarded = replace(frame, guard="ttft_p99=2s")
     assert changes_caption(guarded, 110) == f"{whole} · guard ttft_p99=2s"
+    restless = replace(frame.trials[-1], unjudged="not steady")
+    restless_frame = replace(frame, trials=(*frame.trials[:-1], restless))
+    # What is not steady is the present setting, not the baseline.
+    assert changes_caption(restless_frame, 110) == f"{whole} · not steady"
 
 
 def test_an_ab_takes_the_place_until_it_is_over(frame: Frame) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Input, RichLog, Static
+from textual.widgets import Input, Label, RichLog, Static
 
 from tests.made import MARKS, frame_of, six_trials
 from tests.screens import on_screen
@@ -222,6 +222,19 @@ def logged(tmp_path: Path) -> RigApp:
     return app
 
 
+async def test_the_logs_title_ends_with_the_files_name(logged: RigApp) -> None:
+    path = f"/home/{'somebody/' * 6}.local/state/tputtui/logs/20261129-224917-15415.log"
+    async with logged.run_test(size=(80, 24)) as pilot:
+        await logged.push_screen(LogScreen(logged._tail, path))
+        await pilot.pause()
+        title = logged.screen.query_one("#log-title", Label)
+        assert len(str(title.content)) <= 78
+        assert str(title.content).endswith("/logs/20261129-224917-15415.log")
+        await pilot.resize_terminal(200, 50)
+        await pilot.pause()
+        assert str(title.content) == f"engine log  {path}"
+
+
 async def test_the_log_hides_averages_filters_wraps_and_is_copied(
     logged: RigApp, copied: list[str]
 ) -> None:
@@ -299,7 +312,7 @@ async def test_text_pasted_on_the_list_of_arguments_filters_it() -> None:
 
 def test_the_palette_names_every_key_also_a_remapped_one() -> None:
     app = app_after(5)
-    told = {each.title: each.help for each in commands(app, {"undo": "z"})}
+    told = {each.title: each.help for each in commands(app, app._board.action_zoom, {"undo": "z"})}
     assert told["Undo"].startswith("z · ")
     assert told["Tuner"].startswith("t · ")
     assert told["Panel: latency"].startswith("3 · ")

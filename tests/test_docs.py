@@ -86,6 +86,13 @@ SHOWN: dict[str, Screen | Run | Elsewhere | Not] = {
         REAL
     ),
     "tputtui --profile replay": LIKE,
+    # docs/profiles.md
+    "tputtui verify tuned.yaml --quality builtin": Elsewhere(
+        "tests/test_quality_gate.py::test_the_command_compares_answers_and_writes_counts_alone"
+    ),
+    "tputtui verify tuned.yaml --quality prompts.jsonl -o verified.yaml": Elsewhere(
+        "tests/test_quality_gate.py::test_the_command_compares_answers_and_writes_counts_alone"
+    ),
     # docs/command-lines.md
     "tputtui vllm serve shape:demo --max-num-seqs 64 --port 8000": LIKE,
     "tputtui VLLM_LOGGING_LEVEL=INFO vllm serve shape:demo --port 8000": LIKE,
@@ -134,6 +141,12 @@ SHOWN: dict[str, Screen | Run | Elsewhere | Not] = {
     "tputtui attach gpu1:8000 gpu2:8000 --for 30s --format json": Run(),
     "tputtui server:gpu1:8000 --load 8/s --prompt-tokens 400": LIKE,
     "tputtui bench server:gpu1:8000 --profile chat": LONG_BENCH,
+    # docs/speculation.md
+    "tputtui MODEL --speculative-config '{\"method\": \"ngram\", \"num_speculative_tokens\": 3, "
+    "\"prompt_lookup_max\": 4}'": Elsewhere(
+        "tests/engine/test_speculation.py"
+        "::test_draft_tokens_are_turned_under_load_and_counted_as_vllm_counts"
+    ),
     # docs/simulate.md
     "tputtui bench --simulate l4 --virtual shape:qwen3-8b --max-model-len 16k": SIMULATED,
     "tputtui tune chat shape:llama-3.1-8b --simulate h100 --virtual": SIMULATED,

@@ -13,6 +13,7 @@ from textual.widgets import Input
 
 from tests.test_screen import SIZES
 from tputtui.engine.protocol import Argument
+from tputtui.engine.resolved import Resolved
 from tputtui.errors import UsageError
 from tputtui.profile import EngineValue
 from tputtui.ui.app import TputApp
@@ -438,3 +439,34 @@ async def test_a_resize_between_layouts_paints_anew(
             assert {canvas.render_line(y).cell_length for y in range(canvas.size.height)} == {
                 canvas.size.width
             }
+
+
+# -- what a boot came to -------------------------------------------------------------------------
+
+CAME = (
+    Resolved("max_num_seqs", "256", "256"),
+    Resolved("async_scheduling", "on", "off", "Async scheduling will be disabled", warns=True),
+    Resolved("dtype", "", "bfloat16"),
+    Resolved("compilation_config.cudagraph_mode", None, "FULL_AND_PIECEWISE"),
+)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_what_the_boot_was_asked_for_and_got_is_a_view_of_its_own(
+    opened: Callable[..., contextlib.AbstractAsyncContextManager[Form]], size: tuple[int, int]
+) -> None:
+    async with opened(size, resolved=CAME) as form:
+        await form.press("shift+tab")
+        assert form.views[-2:] == ["[got", "4]"]
+        rows = " ".join(" ".join(form.rows("ArgumentList")).split())
+        assert "async_scheduling on → off" in rows
+        assert "dtype left → bfloat16" in rows
+        assert "max_num_seqs 256 " in rows
+        assert "compilation_config.cudagraph_mode FULL" in rows
+        await form.press("<async>")
+        assert form.here == ["async_scheduling", "on → off"]
+        assert "This boot: off, asked on. vLLM: Async scheduling will be disabled." in form.about
+        # Also beside the value that is edited, in every view.
+        await form.press("escape", "tab", "<async>", "enter")
+        assert form.here == ["async_scheduling", "— → on"]
+        assert "This boot: off, asked on." in form.about

@@ -39,6 +39,7 @@ TUNED = {
     "enable_prefix_caching": 0,
     "scheduling_policy": 1,
     "scheduler_reserve_full_isl": 0,
+    "num_speculative_tokens": 2,
     "max_num_queued_reqs": 96,
     "max_num_queued_tokens": 9000,
     "prefill_schedule_interval": 4,
@@ -48,8 +49,10 @@ FLAGS = [
     "--max-num-seqs", "48", "--max-num-batched-tokens", "1024", "--max-model-len", "512",
     "--long-prefill-token-threshold", "128", "--num-gpu-blocks-override", "400",
     "--watermark", "0.01875", "--no-enable-prefix-caching", "--scheduling-policy", "priority",
-    "--no-scheduler-reserve-full-isl", "--max-num-queued-reqs", "96",
-    "--max-num-queued-tokens", "9000", "--prefill-schedule-interval", "4",
+    "--no-scheduler-reserve-full-isl",
+    "--speculative-config", '{"num_speculative_tokens_per_batch_size": [[1, 48, 2]]}',
+    "--max-num-queued-reqs", "96", "--max-num-queued-tokens", "9000",
+    "--prefill-schedule-interval", "4",
 ]  # fmt: skip
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
@@ -199,6 +202,34 @@ def test_switches_that_are_on_are_said_too(tmp_path: Path) -> None:
     assert " ".join(words[1:]) == (
         "--enable-prefix-caching --scheduler-reserve-full-isl --scheduling-policy fcfs"
     )
+
+
+DRAFTS = "num_speculative_tokens_per_batch_size"
+NGRAM = {"method": "ngram", "num_speculative_tokens": 3}
+
+
+@pytest.mark.parametrize(
+    ("args", "most", "schedule"),
+    [
+        ({"speculative_config": NGRAM}, 0, [[1, 4096, 0]]),
+        ({"speculative_config": NGRAM, "max_num_seqs": 64}, 2, [[1, 64, 2]]),
+        ({"--speculative-config": json.dumps(NGRAM), "max_num_seqs": 64}, 2, [[1, 64, 2]]),
+        ({"-sc": json.dumps(NGRAM), "max_num_seqs": 64}, 2, [[1, 64, 2]]),
+        # A schedule of a person's own is lowered where it is above.
+        ({"speculative_config": {**NGRAM, DRAFTS: [[1, 4, 3], [5, 64, 1]]}}, 2,
+         [[1, 4, 2], [5, 64, 1]]),
+    ],
+)  # fmt: skip
+def test_a_number_of_draft_tokens_is_a_schedule_in_the_speculative_config(
+    args: dict[str, Any], most: int, schedule: list[list[int]]
+) -> None:
+    found = yaml.safe_load(export(made(args, {"num_speculative_tokens": most}), "vllm"))
+    assert found["speculative-config"] == {**NGRAM, DRAFTS: schedule}
+
+
+def test_draft_tokens_that_were_not_turned_leave_the_speculative_config_as_it_is() -> None:
+    found = yaml.safe_load(export(made({"speculative_config": NGRAM}), "vllm"))
+    assert found["speculative-config"] == NGRAM
 
 
 KNOB_VALUES = st.fixed_dictionaries(
@@ -385,8 +416,9 @@ def test_a_profile_with_everything_exports_vllms_keys_alone() -> None:
         "model": "org/model", "seed": 1, "max-num-seqs": 48, "max-num-batched-tokens": 1024,
         "max-model-len": 512, "long-prefill-token-threshold": 128, "num-gpu-blocks-override": 400,
         "watermark": 0.01875, "no-enable-prefix-caching": True, "scheduling-policy": "priority",
-        "no-scheduler-reserve-full-isl": True, "max-num-queued-reqs": 96,
-        "max-num-queued-tokens": 9000, "prefill-schedule-interval": 4,
+        "no-scheduler-reserve-full-isl": True,
+        "speculative-config": {"num_speculative_tokens_per_batch_size": [[1, 48, 2]]},
+        "max-num-queued-reqs": 96, "max-num-queued-tokens": 9000, "prefill-schedule-interval": 4,
     }  # fmt: skip
 
 

@@ -7,9 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rig import Rig
-from tests.several import TwoEngines
+from tests.several import TwoEngines, TwoSizes
+from tputtui.frame import Frame
+from tputtui.knobs import knob
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
+from tputtui.measure.bounds import Bound
 from tputtui.measure.history import Bucket, History
 from tputtui.measure.samples import Mark
 from tputtui.text.braille import area, dotted, nice_top
@@ -18,7 +21,7 @@ from tputtui.ui.chart import chart
 from tputtui.ui.panels.batch import batch
 from tputtui.ui.panels.header import header
 from tputtui.ui.panels.latency import latency
-from tputtui.ui.panels.limits import limits
+from tputtui.ui.panels.limits import _state, limits
 from tputtui.ui.panels.throughput import throughput
 from tputtui.ui.rows import fitted, spread, width_of
 
@@ -194,3 +197,43 @@ def test_several_engines_are_told_apart_where_there_is_room(width: int, height: 
     apart = [row.split() for row in text if row.startswith(("0 ", "1 "))]
     assert len(apart) == (2 if width >= 58 and height >= 30 else 0)
     assert [row[1:4] for row in apart] in ([], [["23", "/", "30"], ["7", "/", "30"]])
+    assert "blocks" not in "".join(text)
+
+
+def state_of(frame: Frame) -> str:
+    assert frame.asked is not None
+    return _state(frame, knob("num_gpu_blocks"), frame.status.knobs, frame.asked)[0]
+
+
+@pytest.mark.parametrize(("width", "height"), [(38, 12), (78, 30), (100, 40)])
+def test_engines_with_caches_of_different_sizes_add_up_by_their_blocks(
+    width: int, height: int
+) -> None:
+    rig = Rig(Workload(ClosedLoop(48), Fixed(100), Fixed(20)), {"max_num_seqs": 30},
+              kind=TwoSizes)  # fmt: skip
+    rig.boot()
+    rig.run(20)
+    frame = rig.session.advance()
+    # 1,500 of 6,000 blocks and 1,900 of 2,000: not the mean of 25 % and 95 %.
+    assert frame.kv_frac == pytest.approx(3400 / 8000)
+    assert frame.figures.kv_frac == pytest.approx(3400 / 8000)
+    rows = batch(frame, rig.session.history, width, height)
+    assert all(width_of(row) <= width for row in rows)
+    text = plain(rows)
+    gauge = next(row.split() for row in text if row.startswith("KV cache"))
+    assert gauge[2:6] == ["109k", "/", "256k", "42%"]
+    assert "KV 25%–95%" in "".join(text) or width < 50
+    apart = [row.split() for row in text if row.startswith(("0 ", "1 "))]
+    assert [row[5:7] for row in apart] in ([], [["25%", "6,000"], ["95%", "2,000"]])
+    assert bool(apart) == (width >= 78)
+    # The ceiling is what each engine can have: nothing is held back at it, and then it is.
+    assert frame.status.facts is not None
+    assert frame.status.facts.ceilings.num_gpu_blocks == 2001
+    assert state_of(frame) == "in force"
+    rig.session.steer.limits.set("num_gpu_blocks", 1001)
+    rig.run(1)
+    assert state_of(rig.session.advance()) == "holding, 6,001 left"
+    # What binds the small one is told by its own cache.
+    assert frame.binding is not None
+    assert (frame.binding.bound, frame.binding.engines) == (Bound.KV, "1 of 2 engines")
+    assert frame.binding.evidence.startswith("95% used")

@@ -223,7 +223,8 @@ def test_no_more_requests_meet_every_goal_than_meet_any_one(data: st.DataObject)
     for i, (ttft_s, tpot_s) in enumerate(rng.exponential(size=(n, 2))):
         outcome = Outcome.FINISHED if rng.random() < 0.9 else Outcome.ABORTED
         left(recorder, float(i), ttft_s, tpot_s, ttft_s + 8 * tpot_s, outcome, False)
-    goals = data.draw(GOALS)
+    # A goal of jobs is for the requests that end one.
+    goals = tuple(goal for goal in data.draw(GOALS) if goal.metric != "job")
     found = goodput(recorder, goals, -1.0, 50.0)
     assert all(found.met <= one.met <= one.n == found.n == n for one in found.each)
 

@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -81,7 +82,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(
             f"tputtui.report.pages.{name}", lambda recording, name=name: f"<{name}>"
         )
-    monkeypatch.setattr("tputtui.record.reading.read_log", lambda path: None)
+    monkeypatch.setattr("tputtui.record.reading.read_log", lambda path: SimpleNamespace(path=path))
     return tmp_path / "20261129-120000.jsonl.zst"
 
 

@@ -49,6 +49,19 @@ def bench(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+def test_what_was_imported_in_silence_leaves_in_silence(tmp_path: Path) -> None:
+    """A misspelt flag: vLLM's parser was asked, and there is no log."""
+    script = SCRIPT.replace("import Redirected", "import silent")
+    for gone in ("redirected = Redirected(Path(sys.argv[1]))", "redirected.restore()"):
+        script = script.replace(f"    {gone}\n", "")
+    script = script.replace('    print("while', '    with silent(): print("while')
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False,
+        env=dict(os.environ),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (3, "a figure\n", "a sentence\n")
+
+
 def test_what_is_said_after_us_is_the_logs(tmp_path: Path) -> None:
     log = tmp_path / "log"
     done = subprocess.run(
@@ -60,6 +73,7 @@ def test_what_is_said_after_us_is_the_logs(tmp_path: Path) -> None:
         assert words in log.read_text()
 
 
+@pytest.mark.long
 def test_a_boot_that_fails_says_its_sentence_and_not_one_byte_more(tmp_path: Path) -> None:
     done = bench("--kv-cache-memory-bytes", "100000", cwd=tmp_path)
     assert done.returncode == 3

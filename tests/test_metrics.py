@@ -84,6 +84,26 @@ def test_our_figures_are_those_of_the_screen(rig: Rig, exporter: Exporter) -> No
     assert rate == pytest.approx(frame.figures.generated_per_s)
 
 
+def test_what_is_accepted_of_draft_tokens_is_served_where_an_engine_drafts(
+    exporter: Exporter,
+) -> None:
+    config = {"speculative_config": {"method": "ngram", "num_speculative_tokens": 3}}
+    for args in ({}, config):
+        rig = Rig(DEMO.load, DEMO.knobs, args=args)  # type: ignore[arg-type]
+        rig.session.watch(exporter.see)
+        rig.boot()
+        rig.run(8.0)
+        seen, found = rig.session.advance().figures.acceptance, scraped(exporter)
+        told = found.get(("tputtui_draft_accepted_ratio", ()))
+        assert told == (pytest.approx(seen.frac) if args else None)
+        if args:
+            assert seen.drafts
+            assert found["tputtui_draft_accepted_length", ()] == pytest.approx(seen.length)
+            of_first = found["tputtui_draft_position_accepted_ratio", (("position", "0"),)]
+            assert of_first == pytest.approx(seen.at[0])
+            assert found["tputtui_limit", (("limit", "num_speculative_tokens"),)] == 3
+
+
 def test_a_p99_is_there_once_it_is_resolved(rig: Rig, exporter: Exporter) -> None:
     frame = rig.session.advance()
     found = scraped(exporter)

@@ -51,8 +51,15 @@ def load(tmp_path: Path) -> Workload:
             "metadata": {CANARY: CANARY}}  # fmt: skip
     said = [{"from": "human", "value": CANARY}, {"from": "gpt", "value": CANARY},
             {"from": "human", "value": CANARY}]  # fmt: skip
-    lines = [json.dumps(good), json.dumps({"conversations": said})] * 30
-    bad = [json.dumps({"messages": CANARY * 3, "max_tokens": CANARY}), f'{{"{CANARY}']
+    job = {"steps": [{"id": CANARY, "messages": [message], "max_tokens": 8},
+                     {"messages": [{"role": "user", "answer_of": CANARY}, message, answer],
+                      "max_tokens": 8}]}  # fmt: skip
+    lines = [json.dumps(good), json.dumps({"conversations": said}), json.dumps(job)] * 20
+    bad = [
+        json.dumps({"steps": [{"id": CANARY, "messages": [message], CANARY: 1}]}),
+        json.dumps({"messages": CANARY * 3, "max_tokens": CANARY}),
+        f'{{"{CANARY}',
+    ]
     path = tmp_path / "requests.jsonl"
     path.write_text("\n".join([*lines[:30], *bad, *lines[30:]]))
     file = RequestFile(str(path), tokenizer=str(folder), bad=0.5, repeat=True)

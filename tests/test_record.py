@@ -21,6 +21,8 @@ from tests import PATIENCE_S
 from tests.rig import Rig
 from tests.several import TwoEngines
 from tputtui import profile
+from tputtui.engine.fake import FakeEngine
+from tputtui.engine.orders import Close
 from tputtui.engine.protocol import State
 from tputtui.errors import UsageError
 from tputtui.frame import Frame
@@ -29,13 +31,16 @@ from tputtui.hardware import GpuProcess, GpuSample, HardwareSample, MigInstance
 from tputtui.load.workload import Workload
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import STEP, Outcome, RequestSample, StepSample
-from tputtui.measure.window import latencies
+from tputtui.measure.window import Figures, Window, figures, latencies
 from tputtui.record.codec import TABLES, pack, unpack
-from tputtui.record.journal import Journal
+from tputtui.record.journal import SUFFIX, Journal
 from tputtui.record.line import Head, restored
+from tputtui.record.newest import newest_run
 from tputtui.record.reading import read_log
 from tputtui.record.replay import Replay
+from tputtui.report.content import gather
 from tputtui.simulate.clock import VirtualTime
+from tputtui.ui.panels.timebar import timebar
 
 
 class Recorded:
@@ -550,11 +555,49 @@ def test_it_opens_on_the_load_and_ends_on_the_last_board_that_was_seen(tmp_path:
     assert last.status.state is State.RUNNING
     assert last.figures.generated_per_s == pytest.approx(board.figures.generated_per_s, rel=0.02)
     # What was measured of the last second as well, though no board of it was drawn.
-    assert last.trials[-1].spans == made.session.advance().trials[-1].spans
+    (span,), (seen,) = last.trials[-1].spans, made.session.advance().trials[-1].spans
+    assert span == pytest.approx(seen, abs=2e-6)
     replay.toggle()
     replay.toggle()
     assert replay.advance().status.state is State.RUNNING
     assert replay.at_s < 10.0
+
+
+class Uneven(FakeEngine):
+    """Its steps take no whole microseconds, and a window may end with one of them."""
+
+    STEP_S, DECODE_S = 0.006000314159, 0.000150271828
+
+
+def test_a_window_that_ends_with_a_step_has_the_same_requests_again(tmp_path: Path) -> None:
+    made = Recorded(tmp_path / "run.jsonl.zst", kind=Uneven)
+    made.run(30)
+    replay = replay_of(made.end().journal.path)
+    for frame in made.frames:
+        replay.seek(frame.elapsed_s)
+        seen, again = frame.trials[-1].series, replay.advance().trials[-1].series
+        assert (again and again.n) == (seen and seen.n)
+
+
+@pytest.mark.parametrize("later_s", [0.0, 1.0])
+def test_the_end_shows_the_last_board_and_not_what_closing_did(
+    later_s: float, tmp_path: Path
+) -> None:
+    made = Recorded(tmp_path / "run.jsonl.zst")
+    made.run(10)
+    last = made.frames[-1]
+    assert last.accounting.running > 0
+    made.rig.host.order(Close())
+    made.rig.host.run_pass()
+    # The writer's second comes while the run is being closed: what was in flight is aborted.
+    made.journal.write_new()
+    made.rig.clock.advance(later_s)
+    made.session.advance()
+    replay = replay_of(made.end().journal.path)
+    replay.seek(replay.length_s)
+    shown = replay.advance()
+    assert shown.accounting == last.accounting
+    assert shown.status.state is State.RUNNING
 
 
 def test_the_steps_of_several_engines_are_read_back(tmp_path: Path) -> None:
@@ -570,3 +613,92 @@ def test_the_steps_of_several_engines_are_read_back(tmp_path: Path) -> None:
     assert again.binding.engines.endswith("of 2 engines")
     for name in ("tokens_frac", "sequences_frac", "busy_frac", "kv_frac"):
         assert same(getattr(again.figures, name), getattr(seen.figures, name), rel=2e-3)
+
+
+def test_each_window_is_of_the_engines_that_ran_then(tmp_path: Path) -> None:
+    """Two engines, one, two again: booted in place, as `e` does."""
+    made = Recorded(tmp_path / "boots.zst", kind=TwoEngines)
+    shares = ("tokens_frac", "sequences_frac", "busy_frac", "kv_frac", "steps_per_s")
+    windows: list[tuple[Window, Figures]] = []
+    for engines in (2, 1, 2):
+        if windows:
+            made.session.steer.engine.boot_with({"data_parallel_size": engines}, {})
+        made.run(12)
+        frame = made.frames[-1]
+        facts, binding = frame.status.facts, frame.binding
+        assert facts is not None
+        assert facts.engines == engines
+        assert binding is not None
+        assert binding.engines == ("2 of 2 engines" if engines == 2 else "")
+        windows.append((frame.window, frame.figures))
+    # Each as it was then, also when others have been booted since; and in a replay.
+    for recorder in (made.session.recorder, read_log(made.end().journal.path).recorder):
+        for window, seen in windows:
+            again = figures(recorder, window.start_s, window.end_s)
+            for name in shares:
+                assert same(getattr(again, name), getattr(seen, name), rel=2e-3), name
+            assert same(again.step.p50, seen.step.p50, rel=2e-3)
+    (_, two), (_, one), _ = windows
+    assert two.steps_per_s == pytest.approx(2 * one.steps_per_s, rel=0.1)
+    assert two.busy_frac == pytest.approx(one.busy_frac, rel=0.1)
+
+
+# -- the newest run ------------------------------------------------------------------------------
+
+
+def test_the_newest_run_is_the_newest_that_has_ended_or_has_figures(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    folder = tmp_path / "tputtui" / "sessions"
+    folder.mkdir(parents=True)
+
+    def named(day: int) -> Path:
+        return folder / f"202601{day:02}-000000-{day}{SUFFIX}"
+
+    with pytest.raises(UsageError, match="No run was recorded yet"):
+        newest_run()
+    # One that has just begun: no line, then a line without a step.
+    begun = Recorded(named(3), before_boot=True)
+    named(4).touch()
+    with pytest.raises(UsageError, match=f"No run .* has figures yet.*{named(4).name}"):
+        newest_run()
+    named(1).write_bytes(log.read_bytes())
+    recording, note = newest_run()
+    assert recording.path == named(1)
+    assert note == (
+        f"{named(4).name} and 1 more have no figures: this is {named(1).name}, "
+        "the newest run that has."
+    )
+    # Cut off, with figures; newer than the one that ended.
+    named(2).write_bytes(log.read_bytes()[:-500])
+    recording, note = newest_run()
+    assert recording.path == named(2)
+    assert not recording.growing
+    # As soon as it has figures, it is the one, though it goes on.
+    named(4).unlink()
+    begun.run(3)
+    recording, note = newest_run()
+    assert recording.path == named(3)
+    assert recording.growing
+    assert note == "Its run still goes on: this is what was recorded so far."
+    begun.end()
+    recording, note = newest_run()
+    assert (recording.path, recording.growing, note) == (named(3), False, "")
+
+
+def test_a_run_that_goes_on_is_not_called_cut_off(tmp_path: Path) -> None:
+    made = Recorded(tmp_path / f"run{SUFFIX}")
+    made.run(25)
+    copy = tmp_path / "copy"
+    copy.write_bytes(made.journal.path.read_bytes())
+    for path, board, page in (
+        (made.journal.path, "the run still goes on", "still going on"),
+        (copy, "the run was cut off", "cut off"),
+    ):
+        replay = replay_of(path)
+        replay.seek(replay.length_s)
+        assert board in "".join(text for text, _ in timebar(replay, 120))
+        assert page in dict(gather(replay.recording).facts)["took"]
+    made.end()
+    assert "left" in dict(gather(read_log(made.journal.path)).facts)["took"]

@@ -131,6 +131,15 @@ async def test_rows_and_points_are_there_and_nothing_can_be_turned(app: ClockApp
         assert app.screen is app._board
 
 
+@pytest.mark.parametrize("key", ["home", "end"])
+async def test_a_run_that_did_not_read_the_machine_says_so(app: ClockApp, key: str) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press(key, "4")
+        await pilot.pause()
+        assert "The run recorded nothing of the machine." in text_of(app)
+        assert "reading the machine" not in text_of(app)
+
+
 async def test_escape_does_not_leave_and_q_does(app: ClockApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("escape", "escape")

@@ -243,6 +243,17 @@ def test_the_last_run_is_found_by_that_word(
         (folder / f"{name}.jsonl.zst").write_bytes(logs[key].read_bytes())
     assert cli.main(["report", "last", "--format", "md"]) == 0
     assert "2 settings tried" in capsys.readouterr().out
+    (folder / "20260103-000000-1.jsonl.zst").touch()
+    for words in (["report", "--format", "md"], ["compare", "last", "last"]):
+        assert cli.main(words) == 0
+        said = capsys.readouterr().err
+        assert said.count("20260103-000000-1.jsonl.zst has no figures: this is 20260102-") == 1
+    # As the run is called on the page and in a comparison.
+    for name in ("20260101-000000-1", "20260101-000000-1.jsonl.zst"):
+        assert cli.main(["report", name, "--format", "md"]) == 0
+        assert "1 setting tried" in capsys.readouterr().out
+    assert cli.main(["compare", "20260101-000000-2", "last"]) == 2
+    assert str(folder) in capsys.readouterr().err
 
 
 def test_a_run_of_which_nothing_was_measured_still_makes_a_page(tmp_path: Path) -> None:

@@ -183,6 +183,9 @@ def test_what_the_server_tells_is_known_and_the_rest_is_not(driven: Callable[...
     assert facts.ceilings.max_num_seqs == UNTOLD
     assert not facts.stepped
     assert "server" in facts.fixed["max_num_seqs"]
+    # What it tells of its configuration; what it was asked for, it does not.
+    assert facts.got == {"block_size": "16"}
+    assert [(row.asked, row.warns) for row in facts.resolved] == [(None, False)]
 
 
 def test_a_chunk_with_nothing_in_it_is_no_first_token(driven: Callable[..., Driven]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from tputtui.engine.served.seen import SeenSteps
 from tputtui.engine.wire import StepBatch
 from tputtui.measure.binding import Binding, Bound, in_common
 from tputtui.measure.recorder import Recorder
-from tputtui.measure.samples import Accounting, EngineLoad, StepSample, above
+from tputtui.measure.samples import Accounting, EngineLoad, StepSample, above, kv_frac_of
 from tputtui.measure.window import figures
 
 
@@ -90,6 +91,24 @@ def test_several_engines_are_one_row_of_totals() -> None:
     assert told.inside.others == 3
 
 
+def test_caches_of_different_sizes_are_one_by_their_blocks() -> None:
+    told = Told(2)
+    told.come(step(6.9, 4)._replace(kv_frac=0.25, kv_blocks=6000), engine=0, kv_frac=0.25,
+              kv_blocks=6000)  # fmt: skip
+    told.come(step(6.9, 4)._replace(kv_frac=0.95, kv_blocks=2000), engine=1, kv_frac=0.95,
+              kv_blocks=2000)  # fmt: skip
+    (row,) = told.seen.take(8, 100.0)
+    assert row.kv_blocks == 8000
+    assert row.kv_frac == pytest.approx(3400 / 8000)
+    assert [each.kv_blocks for each in told.seen.engines] == [6000, 2000]
+    assert kv_frac_of(told.seen.engines) == pytest.approx(3400 / 8000)
+    # Where an older plugin does not tell sizes, each counts as much.
+    assert kv_frac_of([EngineLoad(1, 0, 0.2, 0.1), EngineLoad(1, 0, 0.4, 0.1)]) == pytest.approx(
+        0.3
+    )
+    assert math.isnan(kv_frac_of([]))
+
+
 def test_a_line_that_is_none_is_passed_over() -> None:
     told = Told()
     for line in (b"", b"{", b"[]", b'{"message": "gone"}'):
@@ -118,16 +137,18 @@ def test_the_steps_of_each_engine_are_kept_apart() -> None:
     apart = told.seen.of_engines()
     assert {engine: len(rows) for engine, rows in apart.items()} == {0: 2, 1: 1}
     recorder = Recorder()
+    recorder.note_engines(2, 0.0)
     recorder.add_engine_steps(apart)
     # Told later than another engine's, and yet the table's time does not turn back.
     recorder.add_engine_steps({1: [step(50.0, 1)]})
     first, second = recorder.steps_of_engines(0.0, 200.0)
-    assert (len(first), len(second), recorder.engine_count) == (2, 2, 2)
+    assert (len(first), len(second)) == (2, 2)
     assert (np.diff(recorder.engine_steps.between(0.0)[:, 0]) >= 0).all()
 
 
 def test_shares_and_step_times_of_several_engines_are_of_single_steps() -> None:
     recorder = Recorder()
+    recorder.note_engines(2, 0.0)
     both = {0: [step(1.0, 4), step(1.1, 4)], 1: [step(1.05, 4)]}
     recorder.add_step(step(1.1, 12, running=8)._replace(max_num_seqs=128, duration_s=0.2), ())
     recorder.add_engine_steps(both)

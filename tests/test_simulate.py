@@ -65,7 +65,7 @@ def test_every_device_says_where_its_figures_were_seen() -> None:
     for device in DEVICES:
         assert device.seen
         assert not device.fp8_tflops or device.fp8_tflops >= 1.9 * device.bf16_tflops
-        assert 16 <= device.memory_gib <= 200
+        assert 16 <= device.memory_gib <= 300
 
 
 def test_a_decode_reads_the_weights_and_a_prefill_computes() -> None:

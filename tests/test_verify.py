@@ -82,6 +82,18 @@ def test_both_sets_of_figures_and_their_difference_are_saved(rig: Rig, tmp_path:
     assert saved.engine.args["max_num_seqs"] == 48
 
 
+def test_what_may_change_answers_is_not_called_verified_by_figures_alone(rig: Rig) -> None:
+    rig.session.steer.engine.boot_with({"kv_cache_dtype": "fp8"}, {"max_num_seqs": 48})
+    rig.run(40.0)
+    rig.session.steer.experiments.verify()
+    state = verified(rig)
+    assert state.note.startswith("Not called verified: booted with exactly these values")
+    assert "kv_cache_dtype fp8 may change answers" in state.note
+    evidence = rig.session.snapshot().evidence
+    assert (evidence.state, evidence.verified is not None) == ("tuned live", True)
+    assert evidence.note == "not called verified: kv_cache_dtype fp8 may change answers"
+
+
 def test_it_says_nothing_of_another_setting(rig: Rig) -> None:
     session = rig.session
     session.steer.experiments.verify()

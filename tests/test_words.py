@@ -21,11 +21,13 @@ from tests.test_screen import app_after, paint
 from tputtui.cli.help import TOPICS
 from tputtui.cli.page import WIDTH, fitted_page
 from tputtui.frame import SweepState
-from tputtui.knobs import KNOBS
+from tputtui.goals import parse_goals
+from tputtui.knobs import KNOBS, offered
+from tputtui.measure.attainment import Attainment, GoalVerdict
 from tputtui.measure.window import Phase
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.panels.frontier import frontier
-from tputtui.ui.panels.latency import window_caption
+from tputtui.ui.panels.latency import latency, window_caption
 from tputtui.ui.panels.limits import limits
 from tputtui.ui.screens.frontier import FrontierScreen
 from tputtui.ui.screens.help import _MEANINGS, HelpScreen
@@ -83,6 +85,28 @@ def test_settling_says_what_is_waited_for() -> None:
     assert window_caption(ramping, 60) == "ramping"
 
 
+@pytest.mark.parametrize(("length_s", "words"), [(2.4, "< 5 s"), (5.0, "5 s"), (59.9, "55 s")])
+def test_a_window_with_figures_is_never_said_to_be_of_no_time(length_s: float, words: str) -> None:
+    frame = frame_of(six_trials(), marks=MARKS)
+    start_s = frame.window.end_s - length_s
+    window = replace(frame.window, start_s=start_s, since_s=start_s, phase=Phase.MEASURING)
+    caption = window_caption(replace(frame, window=window), 60)
+    assert caption == f"window {words} · measuring"
+
+
+@pytest.mark.parametrize("verdict", [GoalVerdict.MISSED, GoalVerdict.UNRESOLVED])
+def test_a_goal_has_its_verdict_in_whole_words_on_80_columns(verdict: GoalVerdict) -> None:
+    frame = frame_of(six_trials(), marks=MARKS)
+    (goal,) = parse_goals("ttft_p90=1.25s")
+    each = Attainment(goal, 0, 12_345, 1.0, 0.999, 1.0, verdict, 0.5)
+    window = replace(frame.window, phase=Phase.STEADY)
+    judged = replace(frame, window=window, goodput=replace(frame.goodput, each=(each,)))
+    (row,) = [row for row in latency(judged, 79, 22) if "within" in "".join(t for t, _ in row)]
+    said = "".join(text for text, _ in row).rstrip()
+    assert said.endswith(verdict.value)
+    assert len(said) <= 79
+
+
 def test_a_sweep_says_where_it_is_and_what_is_done() -> None:
     from tputtui.measure.frontier import AXES_X, AXES_Y
 
@@ -97,11 +121,15 @@ def test_a_sweep_says_where_it_is_and_what_is_done() -> None:
 def test_every_limit_has_a_name_that_fits_its_cell() -> None:
     app = app_after(10)
     frame = app.session.latest
+    ceilings = replace(app.session.host.status.facts.ceilings, num_speculative_tokens=3)
+    facts = replace(app.session.host.status.facts, ceilings=ceilings)
+    frame = replace(frame, status=replace(frame.status, facts=facts))
+    assert offered(ceilings) == KNOBS
     for knob in KNOBS:
-        rows = limits(frame, knob.name, 118, 7)
+        rows = limits(frame, knob.name, 118, 8)
         text = "\n".join("".join(part for part, _ in row) for row in rows)
         assert "reserve whole prompt on" in text
-        assert all(knob.label in text or knob.name in text for knob in KNOBS)
+        assert all(each.label in text or each.name in text for each in offered(ceilings))
 
 
 # -- within their width ------------------------------------------------------------------------
@@ -138,8 +166,20 @@ def test_every_topic_of_help_fits_80_columns(name: str) -> None:
     assert wide == []
 
 
+@pytest.mark.parametrize("name", TOPICS)
+def test_every_row_and_every_command_of_a_topic_begins_a_line(name: str) -> None:
+    text = TOPICS[name][1]()
+    page = fitted_page(text).splitlines()
+    for line in text.splitlines():
+        head, gap, _ = line.partition("  ")
+        if head and (gap or head.startswith("tputtui ")):
+            begun = head if gap else " ".join(head.split()[:2])
+            assert any(row.startswith(begun) for row in page), line
+
+
 def test_no_meaning_is_a_page_long() -> None:
-    assert all(len(name) <= 12 or name.startswith("⠒") for name, _ in _MEANINGS)
+    # The column of names has 12 cells, a gap among them.
+    assert all(len(name) < 12 for name, _ in _MEANINGS)
     assert all(len(meaning) <= 320 for _, meaning in _MEANINGS)
 
 

@@ -1,7 +1,8 @@
 """Latency goals of a load: as values, as text, and as a profile's section. Pure.
 
 A goal bounds one percentile of a latency that every request has exactly once. So each request
-either meets the goal or does not.
+either meets the goal or does not. A job of several steps has one latency, from its first step due
+to its last token; its goal is met or missed by the request that ends it.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ __all__ = [
     "parse_goals",
 ]
 
-METRICS = ("ttft", "tpot", "e2e")
-"""Latencies that a goal can bound: time to first token, time per output token, end to end."""
+METRICS = ("ttft", "tpot", "e2e", "job")
+"""Latencies that a goal can bound: time to first token, time per output token, end to end; a job's
+own."""
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?"
 _ITEM = re.compile(r"(.*?)(?:<=|≤|=)(.*)", re.DOTALL)
@@ -38,7 +40,7 @@ _UNIT_S = {
     "µs": Decimal("1e-6"),
     "min": Decimal(60),
 }
-_FORM = "Write ttft_p99=500ms: ttft, tpot or e2e, a percentile, and a limit with its unit."
+_FORM = "Write ttft_p99=500ms: ttft, tpot, e2e or job, a percentile, and a limit with its unit."
 _UNITS = "Limits take a unit: µs, ms, s or min."
 
 

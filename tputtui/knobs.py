@@ -27,6 +27,7 @@ __all__ = [
     "kept_limits",
     "knob",
     "known",
+    "offered",
     "parse_value",
     "shorthand",
     "spoken",
@@ -61,6 +62,8 @@ class Knobs:
     """0 fcfs, 1 priority."""
     scheduler_reserve_full_isl: int = 0
     """0 off, 1 on: admit a request only when its whole prompt fits the KV cache."""
+    num_speculative_tokens: int = 0
+    """Most draft tokens of a sequence in one step; 0 drafts none, and where nothing can draft."""
     max_num_queued_reqs: int = 0
     """Most requests in flight, waiting and running, of all engines; 0 for no such limit."""
     max_num_queued_tokens: int = 0
@@ -114,6 +117,8 @@ class Knob:
     """The words for the values 0, 1, …; empty for a number."""
     absent: str = ""
     """The word for 0, where that is no limit at all; empty where 0 is a value like others."""
+    optional: bool = False
+    """Whether many engines have none of it: their ceiling is 0, and no screen shows it."""
 
     @property
     def flag(self) -> str:
@@ -179,6 +184,12 @@ KNOBS: tuple[Knob, ...] = (
         _SWITCH,
     ),
     Knob(
+        "num_speculative_tokens", "draft tokens", "tok", 0, 1, "speculative_config", False,
+        "Speculation: so many tokens of a sequence are guessed, and checked in one step. Accepted "
+        "ones shorten TPOT, rejected ones are work for nothing. 0: none.",
+        optional=True,
+    ),
+    Knob(
         "max_num_queued_reqs", "queued reqs", "reqs", 0, 1, "max_num_queued_reqs", False,
         "With so many in flight, waiting or running, arrivals are refused (HTTP 503): whoever gets "
         "in waits less.",
@@ -208,6 +219,15 @@ def knob(name: str) -> Knob:
         hint = nearest(name, _BY_NAME) or f"Known: {', '.join(_BY_NAME)}."
         raise KnobError(f"There is no limit called {name!r}.", hint)
     return limit
+
+
+def offered(ceilings: Knobs | None) -> tuple[Knob, ...]:
+    """The limits that an engine with these ceilings has; those that all have, without an engine."""
+    return tuple(
+        limit
+        for limit in KNOBS
+        if not limit.optional or (ceilings and 0 < ceilings.get(limit.name) < UNTOLD)
+    )
 
 
 def spoken(name: str, value: int) -> str:

@@ -16,7 +16,7 @@ from tputtui.engine.vllm import executor as vllm_executor
 from tputtui.engine.vllm.args import check_arguments
 from tputtui.profile import EngineSpec
 
-__all__ = ["async_scheduling_on_the_cpu", "executor_class"]
+__all__ = ["async_scheduling_on_the_cpu", "drafting_class", "executor_class"]
 
 
 class Instant:
@@ -68,6 +68,31 @@ def executor_class() -> type:
             return output
 
     return Checked
+
+
+@cache
+def drafting_class() -> type:
+    """The class of an executor that drafts as many tokens as the scheduler says, and accepts all
+    of a request's at one step, none at the next, and so on in between."""
+    from vllm.v1.outputs import DraftTokenIds
+
+    class Drafts(executor_class()):  # type: ignore[misc]
+        def _sampled(self, scheduled: Any) -> Any:
+            output = super()._sampled(scheduled)
+            checked = scheduled.scheduled_spec_decode_tokens
+            for row, name in enumerate(output.req_ids):
+                if output.sampled_token_ids[row] and (drafts := len(checked.get(name, ()))):
+                    (first,) = output.sampled_token_ids[row]
+                    accepted = (first + row) % (drafts + 1)
+                    output.sampled_token_ids[row] = [first + i for i in range(accepted + 1)]
+            count = scheduled.num_spec_tokens_to_schedule
+            self._drafted = DraftTokenIds(output.req_ids, [[7] * count for _ in output.req_ids])
+            return output
+
+        def take_draft_token_ids(self) -> Any:
+            return self._drafted
+
+    return Drafts
 
 
 @contextlib.contextmanager

@@ -135,6 +135,7 @@ def test_length(simulated: Served) -> None:
     assert bound(simulated).bound is Bound.LENGTH
 
 
+@pytest.mark.long
 def test_a_step_of_the_real_model_is_taken_apart(cpu: Served) -> None:
     """Which of the two binds is the machine's affair; that one can be told is ours."""
     cpu.session.steer.limits.set("max_num_seqs", 32)

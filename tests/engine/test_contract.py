@@ -10,12 +10,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.engine.conftest import Served
 from tputtui.engine import vllm as vllm_room
 from tputtui.engine.vllm.internals import IN_MODULES, IN_THE_ENGINE, NOT_EVERYWHERE
 from tputtui.load.lengths import Uniform
+from tputtui.measure.padding import padding
+from tputtui.measure.samples import STEP
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
@@ -105,7 +108,9 @@ FIELDS = (
     # class, what we read of it
     ("vllm.v1.core.sched.output.SchedulerOutput",
      {"scheduled_new_reqs", "scheduled_cached_reqs", "num_scheduled_tokens",
-      "total_num_scheduled_tokens"}),
+      "total_num_scheduled_tokens", "scheduled_spec_decode_tokens"}),
+    ("vllm.v1.spec_decode.metrics.SpecDecodingStats",
+     {"num_drafts", "num_draft_tokens", "num_accepted_tokens", "num_accepted_tokens_per_pos"}),
     ("vllm.v1.core.sched.output.NewRequestData", {"req_id"}),
     ("vllm.v1.core.sched.output.CachedRequestData",
      {"req_ids", "num_output_tokens", "num_computed_tokens"}),
@@ -114,7 +119,8 @@ FIELDS = (
     ("vllm.v1.metrics.stats.RequestStateStats",
      {"scheduled_ts", "first_token_ts", "last_token_ts", "num_generation_tokens",
       "num_preemptions"}),
-    ("vllm.v1.metrics.stats.SchedulerStats", {"kv_cache_usage", "prefix_cache_stats"}),
+    ("vllm.v1.metrics.stats.SchedulerStats",
+     {"kv_cache_usage", "prefix_cache_stats", "spec_decoding_stats"}),
     ("vllm.v1.metrics.stats.PrefixCacheStats", {"queries", "hits"}),
     ("vllm.outputs.CompletionOutput", {"token_ids"}),
 )  # fmt: skip
@@ -176,3 +182,29 @@ def test_requests_and_outputs_in_flight_still_have_what_we_read(cpu: Served) -> 
         assert len(output.outputs[0].token_ids) == 6
         assert output.metrics.num_generation_tokens == 6
         assert output.num_cached_tokens == 0
+
+
+@pytest.mark.parametrize("sizes", [[1, 2, 4, 8, 16, 64], [8, 16, 24], [5]])
+def test_a_step_is_padded_as_vllms_dispatcher_pads_it(sizes: list[int]) -> None:
+    from vllm.config import CUDAGraphMode
+    from vllm.v1.cudagraph_dispatcher import CudagraphDispatcher
+
+    class Stand:
+        """What the dispatcher's table is made of."""
+
+        cudagraph_mode = CUDAGraphMode.NONE
+        _bs_to_padded_graph_size: list[int]
+
+        class compilation_config:
+            max_cudagraph_capture_size = max(sizes)
+            cudagraph_capture_sizes = sizes
+            compile_sizes = None
+
+    CudagraphDispatcher._compute_bs_to_padded_graph_size(Stand)
+    for tokens in range(1, max(sizes) + 1):
+        row = np.zeros((1, len(STEP)))
+        row[0, STEP["decode_tokens"]] = row[0, STEP["running"]] = tokens
+        padded = Stand._bs_to_padded_graph_size[tokens]
+        found = padding(row, sizes)
+        assert found is not None
+        assert found.frac == pytest.approx((padded - tokens) / padded)

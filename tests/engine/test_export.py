@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tputtui.profile import EngineSpec, EngineValue, Profile
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
+EXAMPLES = 1000 if "FAULT_SEQUENCES" in os.environ else 50
 DEMO = str(models.shapes()["demo"])
 
 
@@ -251,7 +253,7 @@ LIMITS = st.fixed_dictionaries(
 
 @given(ARGS, LIMITS)
 @example({}, TUNED)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_any_profile_is_the_same_to_vllm_in_every_format(
     tmp_path_factory: pytest.TempPathFactory, args: dict[str, EngineValue], knobs: dict[str, int]
 ) -> None:

@@ -385,6 +385,7 @@ def test_a_saved_profile_has_the_same_limits_in_force_in_a_new_process(
     assert told["longest"] == 64
 
 
+@pytest.mark.long
 def test_a_second_boot_in_the_process_works_and_leaves_no_wrapper_behind(cpu: Served) -> None:
     cpu.start(20, Uniform(16, 32), Uniform(4, 12), seed=15)
     cpu.turn(3)

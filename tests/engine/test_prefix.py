@@ -42,8 +42,10 @@ def served_hits(cpu: Served, load: Workload, requests: int) -> tuple[float, int]
     ("texts", "requests"),
     [
         ({}, 20),
-        ({"prefix": "share=0.7 tokens=100 groups=4 zipf=1"}, 60),
-        ({"sessions": "turns=1-5 think=0s"}, 40),
+        pytest.param(
+            {"prefix": "share=0.7 tokens=100 groups=4 zipf=1"}, 60, marks=pytest.mark.long
+        ),
+        pytest.param({"sessions": "turns=1-5 think=0s"}, 40, marks=pytest.mark.long),
         ({"prefix": "share=1 tokens=64 groups=2", "sessions": "turns=3 think=0s"}, 30),
     ],
 )
@@ -64,6 +66,7 @@ def test_many_at_once_miss_only_what_was_asked_for_at_the_same_time(cpu: Served)
     assert predicted - 0.1 < found <= predicted
 
 
+@pytest.mark.long
 def test_blocks_of_a_trace_are_found_again(cpu: Served, tmp_path: Path) -> None:
     rows = [
         {"timestamp": 0, "input_length": 1100, "output_length": 4, "hash_ids": [1, 2, 3]},

@@ -71,6 +71,7 @@ def test_above_the_ceiling_a_boot_raises_it_and_the_same_load_goes_on(own: Serve
     assert outcomes == {Outcome.FINISHED, Outcome.ABORTED}
 
 
+@pytest.mark.long
 def test_a_boot_that_fails_goes_back_to_the_arguments_before_and_says_why(own: Served) -> None:
     session = own.session
     own.start(20, Uniform(16, 64), Uniform(8, 24), seed=22)
@@ -93,6 +94,7 @@ def test_a_boot_that_fails_goes_back_to_the_arguments_before_and_says_why(own: S
     own.drain(at_most=300)
 
 
+@pytest.mark.long
 def test_a_compiled_model_goes_with_its_engine(own: Served) -> None:
     """What vLLM does as it compiles a model, without the 40 s that this takes on a CPU."""
     from torch._dynamo.convert_frame import register_bytecode_hook
@@ -185,3 +187,31 @@ def test_many_boots_leave_memory_threads_and_children_as_they_were(
         assert [found[name] for found in seen] == [first[name]] * BOOTS, name
     for found in seen:
         assert found["rss"] == pytest.approx(first["rss"], rel=growth_frac)
+
+
+def test_each_boot_tells_what_it_was_asked_for_and_what_came_of_it(
+    own: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As the program has it.
+    caplog.set_level("INFO", "vllm")
+    args = own.session.engine.args | {
+        "max_model_len": -1, "async_scheduling": True, "compilation_config": {"cudagraph_mode": 1}
+    }  # fmt: skip
+    for _ in range(2):
+        # vLLM says some of its reasons once in a process: the second boot has them as well.
+        own.session.steer.engine.boot_with(args, {})
+        own.turn()
+        rows = {row.name: row for row in own.host.status.facts.resolved}
+        # The platform for CPUs switches it off, and says nothing of it.
+        overlap = rows["async_scheduling"]
+        assert (overlap.asked, overlap.got, overlap.why) == ("on", "off", "")
+        length = rows["max_model_len"]
+        assert (length.asked, length.warns) == ("as fits", False)
+        assert length.got == str(own.host.status.facts.ceilings.max_model_len)
+        assert length.why.startswith("Auto-fit max_model_len")
+        graphs = rows["compilation_config.cudagraph_mode"]
+        assert (graphs.asked, graphs.got, graphs.warns) == ("PIECEWISE", "NONE", True)
+        assert graphs.why.startswith("Enforce eager set")
+        assert rows["attention_backend"].got == "CPU_ATTN"
+        assert rows["attention_backend"].asked == ""
+        assert rows["block_size"].asked == rows["block_size"].got == "32"

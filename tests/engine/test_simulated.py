@@ -303,6 +303,26 @@ def test_vllm_has_its_own_clocks_back_afterwards() -> None:
     assert scheduler.time is time
 
 
+def test_a_mixture_of_experts_of_2026_boots_on_a_device_of_2026() -> None:
+    engine = SimulatedEngine(simulation_of("b300"), VirtualTime())
+    args: dict[str, EngineValue] = {"quantization": "fp8", "tensor_parallel_size": 2}
+    facts = engine.boot(EngineSpec("shape:minimax-m2.5", args), lambda *_: None)
+    sizes = engine._devices._sizes
+    assert sizes is not None
+    assert (sizes.experts, sizes.experts_used, sizes.layers) == (256, 8, 62)
+    # Its card: 230 × 10⁹ parameters, of which a token passes through 10.
+    assert sizes.parameters == pytest.approx(230e9, rel=0.01)
+    assert sizes.active_parameters + sizes.head_parameters == pytest.approx(10e9, rel=0.1)
+    assert facts.device == "2 × simulated B300 SXM 288GB"
+    # Of a simulation neither kernels nor graphs are told, which are vLLM's for this CPU.
+    assert facts.got["quantization"] == "fp8"
+    assert "attention_backend" not in facts.got
+    assert facts.capture_sizes == ()
+    # 2 × 0.92 × 268.6 GiB without 230 GB of weights, at 62 × 2 × 8 × 128 × 2 bytes a token.
+    assert facts.kv_tokens == pytest.approx(((2 * 0.92 * 268.6 * 2**30) - 230e9) / 253_952, rel=0.1)
+    engine.shutdown()
+
+
 @pytest.mark.parametrize(
     ("model", "args", "said"),
     [
@@ -314,6 +334,8 @@ def test_vllm_has_its_own_clocks_back_afterwards() -> None:
             {"quantization": "experts_int8"},
             "experts_int8 cannot be simulated",
         ),
+        ("shape:glm-4.7-flash", {}, "compresses its KV cache"),
+        ("shape:qwen3-coder-next", {}, "has layers that are not attention"),
         ("shape:qwen3-8b", {}, "is of shape:demo, not of shape:qwen3-8b"),
     ],
 )

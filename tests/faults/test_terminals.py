@@ -138,7 +138,7 @@ def busy() -> Iterator[None]:
         pytest.param(signal.SIGINT, [0], marks=pytest.mark.long),
         pytest.param(signal.SIGQUIT, [131], marks=pytest.mark.long),
         pytest.param(signal.SIGABRT, [134], marks=pytest.mark.long),
-        (signal.SIGSEGV, [139]),
+        pytest.param(signal.SIGSEGV, [139], marks=pytest.mark.long),
         (signal.SIGKILL, [137]),
     ],
 )
@@ -219,7 +219,7 @@ def test_a_terminal_that_stopped_reading_is_left_by_ctrl_c_twice(
     terminal.restored()
 
 
-@pytest.mark.parametrize("command", ["replay", "attach"])
+@pytest.mark.parametrize("command", ["replay", pytest.param("attach", marks=pytest.mark.long)])
 def test_with_a_screen_that_hangs_ctrl_c_twice_leaves(
     tmp_path: Path, log: Path, command: str
 ) -> None:
@@ -240,9 +240,9 @@ def test_with_a_screen_that_hangs_ctrl_c_twice_leaves(
 @pytest.mark.parametrize(
     "env",
     [
-        {"TERM": "xterm"},
+        pytest.param({"TERM": "xterm"}, marks=pytest.mark.long),
         {"TERM": "linux"},
-        {"TERM": "screen", "NO_COLOR": "1"},
+        pytest.param({"TERM": "screen", "NO_COLOR": "1"}, marks=pytest.mark.long),
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     ],
     ids=lambda env: ",".join(f"{name}={value}" for name, value in env.items()),
@@ -264,7 +264,7 @@ def test_a_terminal_that_cannot_show_a_screen_is_told(tmp_path: Path, kind: str 
     leaves(terminal, 2, "cannot show a screen", "Set TERM", "tputtui bench")
 
 
-@pytest.mark.parametrize("size", [(20, 5), (500, 150)])
+@pytest.mark.parametrize("size", [(20, 5), pytest.param((500, 150), marks=pytest.mark.long)])
 def test_a_terminal_of_any_size(tmp_path: Path, log: Path, size: tuple[int, int]) -> None:
     terminal = Terminal(f"replay {log}", tmp_path, columns=size[0], rows=size[1])
     terminal.until(r"REPLAY")
@@ -292,7 +292,13 @@ def test_without_a_terminal_it_ends_with_code_2(tmp_path: Path, closed: str) -> 
     leaves(terminal, 2)
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "closed",
+    [
+        "<&- >&- 2>&-",
+        *(pytest.param(each, marks=pytest.mark.long) for each in (">&-", "2>&-", "<&-")),
+    ],
+)
 def test_commands_without_a_screen_go_on_with_streams_closed(
     tmp_path: Path, log: Path, closed: str
 ) -> None:

@@ -81,6 +81,7 @@ def test_a_group_without_weights_says_nothing() -> None:
     assert _bits_of_group(None) is None
 
 
+@pytest.mark.long
 def test_a_gptq_model_weighs_what_its_bits_are(tmp_path: Path) -> None:
     told = {"quant_method": "gptq", "bits": 8, "group_size": 32, "desc_act": False, "sym": True}
     with simulated(GEMMA | {"quantization_config": told}, tmp_path) as run:
@@ -90,6 +91,7 @@ def test_a_gptq_model_weighs_what_its_bits_are(tmp_path: Path) -> None:
 # -- layers that are not alike -------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_each_layer_has_its_own_head_size(tmp_path: Path) -> None:
     with simulated(GEMMA4, tmp_path) as run:
         sizes = sizes_of(run)

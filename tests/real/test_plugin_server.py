@@ -151,11 +151,18 @@ def engines(server: Server) -> list[dict[str, Any]]:
 CONTROLS = {CONTROL.replace("-", "_"): TOKEN}
 
 
+@pytest.mark.long
 def test_every_engine_is_told_with_its_limits(server: Server) -> None:
     for engine in engines(server):
         assert engine["limits"]["max_num_seqs"] == 32
         assert engine["bounds"] == {"max_num_batched_tokens": [64, 512]}
         assert engine.get("holder", "") == ""
+        assert engine["got"]["max_num_seqs"] == "32"
+        assert engine["got"]["attention_backend"] == "CPU_ATTN"
+    # What nobody asked for is left out of what was asked for.
+    given = asked(server, "GET")[1]["asked"]
+    assert given["max_num_seqs"] == "32"
+    assert "attention_backend" not in given
 
 
 def test_limits_are_changed_under_load_and_nothing_is_lost(driven: Driven, server: Server) -> None:
@@ -163,7 +170,7 @@ def test_limits_are_changed_under_load_and_nothing_is_lost(driven: Driven, serve
     count = driven.facts.engines
     # With a front of its own for each engine, nobody counts all requests.
     fronts = {"max_num_queued_reqs", "max_num_queued_tokens"} if count > 1 else set()
-    fixed = driven.facts.fixed.keys() - {"prefill_schedule_interval"}  # vLLM 0.33 has it
+    fixed = driven.facts.fixed.keys() - {"prefill_schedule_interval", "num_speculative_tokens"}
     assert fixed == {"max_model_len"} | fronts
     driven.host.order(RunLoad())
     driven.turn_until(lambda: recorder.accounting.finished >= 24)
@@ -233,6 +240,7 @@ def test_arrivals_are_refused_by_the_front_and_by_nobody_once_the_board_is_gone(
     after.close()
 
 
+@pytest.mark.long
 def test_steps_are_seen_one_by_one(driven: Driven) -> None:
     recorder, one = driven.session.recorder, driven.facts.engines == 1
     assert driven.facts.stepped is one
@@ -252,6 +260,7 @@ def test_steps_are_seen_one_by_one(driven: Driven) -> None:
     assert 0 < max(rows[:, 10]) < 1
 
 
+@pytest.mark.long
 def test_a_second_controller_a_wrong_token_and_what_is_out_of_bounds_are_refused(
     driven: Driven, server: Server
 ) -> None:
@@ -328,6 +337,7 @@ def test_a_controller_that_dies_leaves_everything_as_it_was(server: Server) -> N
     assert all(not engine.get("holder") for engine in engines(server))
 
 
+@pytest.mark.long
 def test_the_engines_stand_still_while_paused(driven: Driven) -> None:
     recorder = driven.session.recorder
     driven.host.order(RunLoad())
@@ -361,6 +371,7 @@ def test_without_the_token_it_can_only_be_watched(server: Server) -> None:
         driven.close()
 
 
+@pytest.mark.long
 def test_other_peoples_requests_are_spared(driven: Driven, server: Server) -> None:
     body = {"model": "tiny", "prompt": "Tune me", "max_tokens": 400, "ignore_eos": True}
     with ThreadPoolExecutor(1) as pool:
@@ -379,6 +390,7 @@ def test_other_peoples_requests_are_spared(driven: Driven, server: Server) -> No
     assert not not_emptied(driven)
 
 
+@pytest.mark.long
 def test_their_cost_is_asked_for_first_and_then_done_anyway(driven: Driven, server: Server) -> None:
     steer, recorder = driven.session.steer, driven.session.recorder
     body = {"model": "tiny", "prompt": "Tune me", "max_tokens": 400, "ignore_eos": True}
@@ -424,6 +436,7 @@ def test_their_cost_is_asked_for_first_and_then_done_anyway(driven: Driven, serv
     assert {length for each in lengths for length in each} == {400}
 
 
+@pytest.mark.long
 def test_live_traffic_is_watched_and_a_change_judged_by_it(server: Server) -> None:
     body = {"model": "tiny", "prompt": "Tune me", "max_tokens": 40, "ignore_eos": True}
     done = threading.Event()
@@ -479,6 +492,7 @@ def not_emptied(driven: Driven) -> str:
     return ""
 
 
+@pytest.mark.long
 def test_it_is_found_without_an_address(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     port = int(server.url.rpartition(":")[2])
     (found,) = (each for each in serving_here() if each.port == port)
@@ -490,6 +504,7 @@ def test_it_is_found_without_an_address(server: Server, capsys: pytest.CaptureFi
     assert TOKEN not in printed
 
 
+@pytest.mark.long
 def test_requests_of_others_are_told_with_their_times(server: Server) -> None:
     _, before = asked(server, "GET", "/requests")
     body = {"model": "tiny", "prompt": "Tune me", "max_tokens": 9, "ignore_eos": True}

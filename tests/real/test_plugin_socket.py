@@ -56,7 +56,7 @@ def test_limits_are_changed_under_load_between_two_steps(server: Server) -> None
     steer, recorder = driven.session.steer, driven.session.recorder
     try:
         fixed = driven.facts.fixed
-        assert fixed.keys() - {"prefill_schedule_interval"} == {
+        assert fixed.keys() - {"prefill_schedule_interval", "num_speculative_tokens"} == {
             "max_model_len",
             "max_num_queued_reqs",
             "max_num_queued_tokens",

@@ -222,7 +222,8 @@ def test_limits_that_this_release_has_not_are_named_and_no_others(served: Exact)
     since = {"watermark_blocks": 24, "max_num_queued_reqs": 29, "max_num_queued_tokens": 29,
              "prefill_schedule_interval": 33}  # fmt: skip
     lacking = {name for name, first in since.items() if minor() < first}
-    assert set(served.facts.fixed) == lacking
+    # No speculation is configured here.
+    assert set(served.facts.fixed) == lacking | {"num_speculative_tokens"}
     for name in lacking:
         assert served.facts.ceilings.get(name) == served.facts.booted.get(name)
 

@@ -8,7 +8,7 @@ TGI    huggingface.co/docs/text-generation-inference, "Metrics"
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["DIALECTS", "Dialect"]
 
@@ -36,6 +36,9 @@ class Dialect:
     """Groups of labels that identify an engine; of each group, the first label present counts."""
     rank: tuple[str, ...] = ()
     """Labels of the parts of one engine; only the series of part 0 are read."""
+    parted: Mapping[str, str] = field(default_factory=dict)
+    """Figures of which each part is read by itself, and the label that names it: "waiting_for" by
+    "reason" becomes "waiting_for:capacity", "waiting_for:deferred", …"""
     note: str = ""
     """What a person must know to read its figures; empty if nothing."""
 
@@ -47,6 +50,8 @@ VLLM = Dialect(
         "running": ("vllm:num_requests_running",),
         "waiting": ("vllm:num_requests_waiting",),
         "kv_frac": ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+        "waiting_for": ("vllm:num_requests_waiting_by_reason",),
+        "kv_fetch": ("vllm:num_requests_kv_fetch_by_stage",),
     },
     counters={
         "generated": ("vllm:generation_tokens_total",),
@@ -55,6 +60,16 @@ VLLM = Dialect(
         "cached": ("vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"),
         "preemptions": ("vllm:num_preemptions_total",),
         "ended": ("vllm:request_success_total",),
+        "rejected": ("vllm:admission_rejections_total",),
+        "external_looked_up": ("vllm:external_prefix_cache_queries_total",),
+        "external_cached": ("vllm:external_prefix_cache_hits_total",),
+        "tier": ("vllm:prompt_tokens_cached_by_source_total",),
+        "mm_looked_up": ("vllm:mm_cache_queries_total",),
+        "mm_cached": ("vllm:mm_cache_hits_total",),
+        "drafts": ("vllm:spec_decode_num_drafts_total",),
+        "drafted": ("vllm:spec_decode_num_draft_tokens_total",),
+        "accepted": ("vllm:spec_decode_num_accepted_tokens_total",),
+        "accepted_at": ("vllm:spec_decode_num_accepted_tokens_per_pos_total",),
     },
     histograms={
         "ttft": ("vllm:time_to_first_token_seconds",),
@@ -66,6 +81,13 @@ VLLM = Dialect(
     },
     # In Ray one process publishes the figures of all replicas on its machine.
     engine=(("ReplicaId", "WorkerId"), ("engine",)),
+    parted={
+        "waiting_for": "reason",
+        "kv_fetch": "stage",
+        "rejected": "reason",
+        "tier": "source",
+        "accepted_at": "position",
+    },
 )
 SGLANG = Dialect(
     "SGLang",

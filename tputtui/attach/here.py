@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import shlex
-import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import psutil
 
+from tputtui.attach.loopback import ask_here
 from tputtui.process.sockets import socket_path
 from tputtui.redact import secret_in
 
 __all__ = ["Here", "serving_here", "socket_behind", "start_line"]
 
 _ANSWER_S = 2.0
-_MOST_BYTES = 1 << 20
 _KINDS = {
     "vLLM": ("vllm serve", "vllm.entrypoints", "tputtui.engine.vllm.serve"),
     "SGLang": ("sglang.launch_server", "sglang serve"),
@@ -143,40 +141,18 @@ def _model(port: int) -> str:
     return ""
 
 
-class _AtSocket(http.client.HTTPConnection):
-    """To a unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_ANSWER_S)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the socket in place of the host."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_ANSWER_S)
-        self.sock.connect(self._path)
-
-
 def _asked(port: int, route: str, path: str = "") -> tuple[int, Any]:
     """Status and JSON of an answer, the latter of a 200 only; 0 without one.
 
     path: of a unix socket, in place of the port.
     """
-    connection = (
-        _AtSocket(path)
-        if path
-        else http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_S)
-    )
+    status, body = ask_here(port, route, _ANSWER_S, path=path)
+    if status != 200:
+        return status, None
     try:
-        connection.request("GET", route)
-        answer = connection.getresponse()
-        if answer.status != 200:
-            return answer.status, None
-        return answer.status, json.loads(answer.read(_MOST_BYTES))
-    except (OSError, ValueError, http.client.HTTPException):
+        return status, json.loads(body)
+    except ValueError:
         return 0, None
-    finally:
-        connection.close()
 
 
 def _without_secrets(words: list[str]) -> list[str]:

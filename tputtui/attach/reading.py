@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tputtui.attach.dialects import DIALECTS, Dialect
 
-__all__ = ["EngineReading", "MetricHistogram", "Reading", "Unreadable", "read_metrics"]
+__all__ = ["Adapters", "EngineReading", "MetricHistogram", "Reading", "Unreadable", "read_metrics"]
 
 SAME_START_S = 0.5
 """Start times further apart than this, in s, belong to two runs."""
@@ -29,6 +29,14 @@ _SUMS = ("", "total", "all")
 """Label values that name no part; a series with one of them is the sum of the parts."""
 _STARTED = "process_start_time_seconds"
 _CACHE = "vllm:cache_config_info"
+_LORA = "vllm:lora_requests_info"
+_RESOLVED = {
+    "block_size": "block_size",
+    "kv_cache_dtype": "cache_dtype",
+    "enable_prefix_caching": "enable_prefix_caching",
+    "kv_offloading_size": "kv_offloading_size",
+}
+"""By argument of vLLM: its label of `_CACHE`."""
 _AWAKE = "vllm:engine_sleep_state"
 
 
@@ -63,6 +71,16 @@ class EngineReading:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapters:
+    """LoRA adapters of a server, by name."""
+
+    most: int
+    """How many a batch may have."""
+    running: tuple[str, ...]
+    waiting: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """The figures of one scrape."""
 
@@ -76,6 +94,8 @@ class Reading:
     counter, in s since 1970; NaN if it publishes neither."""
     info: Mapping[str, str] = field(default_factory=dict)
     """The configuration of the KV cache; empty if not published."""
+    adapters: Adapters | None = None
+    """The LoRA adapters; None where it tells none."""
     asleep: bool = False
     """Whether an engine was put to sleep."""
     nonsense: tuple[str, ...] = ()
@@ -85,6 +105,13 @@ class Reading:
         """A whole number of `info`; None if not published."""
         text = self.info.get(name, "")
         return int(text) if text.isdecimal() else None
+
+    @property
+    def resolved(self) -> dict[str, str]:
+        """What the server's arguments came to, as far as `info` says, by the argument's name."""
+        named = {name: self.info.get(key, "None") for name, key in _RESOLVED.items()}
+        words = {"True": "on", "False": "off"}
+        return {name: words.get(text, text) for name, text in named.items() if text != "None"}
 
 
 def read_metrics(body: bytes) -> Reading:
@@ -142,7 +169,7 @@ def _places(dialect: Dialect) -> Mapping[str, tuple[str, str, int]]:
 
 @lru_cache
 def _wanted_lines(dialect: Dialect, prefix: str) -> re.Pattern[bytes]:
-    names = [*_places(dialect), _STARTED, _CACHE, _AWAKE]
+    names = [*_places(dialect), _STARTED, _CACHE, _LORA, _AWAKE]
     # Where the process start is not published, the creation of a counter identifies the run.
     names += [name.removesuffix("_total") + "_created" for name in dialect.counters["generated"]]
     own = dialect.prefixes[0]
@@ -176,6 +203,7 @@ class _Collector:
         self._models: dict[str, None] = {}
         self._info: dict[str, str] = {}
         self._nonsense: dict[str, None] = {}
+        self._lora: tuple[float, Mapping[str, str]] = (-math.inf, {})
         self._started = self._created = math.nan
         self._asleep = False
         # The server's name, then the engine, to the labels of each series and its value.
@@ -193,6 +221,7 @@ class _Collector:
                 if engine or len(by_engine) == 1:
                     for part in _parts(series):
                         self._figure(name, engine, dict(part), series[part])
+        self._give_to_the_first()
         engines = {engine for engine, *_ in self._values} | {engine for engine, _ in self._buckets}
         return Reading(
             self._dialect,
@@ -200,15 +229,35 @@ class _Collector:
             {engine: self._engine(engine) for engine in sorted(engines, key=_order)},
             self._started if not math.isnan(self._started) else self._created,
             self._info,
+            self._adapters(),
             self._asleep,
             tuple(self._nonsense),
         )
+
+    def _give_to_the_first(self) -> None:
+        """What is told of a whole server, beside figures of its engines, goes to the first one."""
+        named = sorted({engine for engine, *_ in self._values if engine}, key=_order)
+        if named:
+            for engine, kind, key in [place for place in self._values if not place[0]]:
+                value = self._values.pop((engine, kind, key))
+                self._values.setdefault((named[0], kind, key), value)
+
+    def _adapters(self) -> Adapters | None:
+        labels = self._lora[1]
+        if not labels.get("max_lora", "").isdecimal():
+            return None
+        names = (labels.get(f"{which}_lora_adapters", "") for which in ("running", "waiting"))
+        running, waiting = (tuple(filter(None, text.split(","))) for text in names)
+        return Adapters(int(labels["max_lora"]), running, waiting)
 
     def _take(self, name: str, labels: Mapping[str, str], value: float) -> None:
         if name == _STARTED:
             self._started = value
         elif name == _CACHE:
             self._info = dict(labels)
+        elif name == _LORA:
+            # A series for each mix of adapters so far, whose value is when it was last so.
+            self._lora = max(self._lora, (value, dict(labels)), key=lambda told: told[0])
         elif name == _AWAKE:
             self._asleep = self._asleep or (labels.get("sleep_state") != "awake" and value > 0)
         elif name.endswith("_created"):
@@ -228,6 +277,8 @@ class _Collector:
         kind, key, rank = self._places.get(name, ("", "", 0))
         if not kind:
             return
+        if parted := self._dialect.parted.get(key):
+            key = f"{key}:{labels.get(parted, '')}"
         if not (0 <= value < math.inf) or (key == "kv_frac" and value > 1.000001):
             self._nonsense[name] = None
             return

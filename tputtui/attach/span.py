@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import TypeVar
 
 from tputtui.attach.reading import SAME_START_S, EngineReading, MetricHistogram, Reading
@@ -41,6 +42,22 @@ class ServerFigures:
     """Share of the KV cache in use; the mean over engines."""
     kv_most: float = math.nan
     """Share of the KV cache in use on the fullest engine."""
+    deferred: float = math.nan
+    """Of those that wait: held back for a while by adapters or a KV transfer, not by room."""
+    rejections_per_s: float = math.nan
+    """Requests turned away by a limit of the queue, per second."""
+    external_hit_frac: float = math.nan
+    """Tokens found in a cache outside the GPU ÷ those looked for there."""
+    mm_hit_frac: float = math.nan
+    """Images and the like: found in the cache of processed inputs ÷ looked up."""
+    tiers: tuple[tuple[str, float], ...] = ()
+    """Of the prompt tokens found in a cache, the share of each tier that supplied any."""
+    accepted_frac: float = math.nan
+    """Draft tokens: accepted ÷ drafted."""
+    accepted_length: float = math.nan
+    """Tokens that a check of draft tokens brought, the model's own included."""
+    accepted_at: tuple[float, ...] = ()
+    """Share of checks in which the first, second, … draft token was accepted."""
 
 
 class ScrapeSpan:
@@ -114,17 +131,42 @@ class ScrapeSpan:
             counted = (self._counted(engine, key) for engine in engines)
             return added((ends[2] - ends[1]) / ends[0] for ends in counted if ends is not None)
 
-        looked_up, cached, kv = rate("looked_up"), rate("cached"), gauges("kv_frac")
+        def parts(key: str) -> list[str]:
+            found = {
+                name: None
+                for engine in engines
+                if self.latest is not None
+                for name in self.latest.engines[engine].counters
+                if name.startswith(f"{key}:")
+            }
+            return list(found)
+
+        def share(hits: str, looked_up: str) -> float:
+            of = rate(looked_up)
+            return rate(hits) / of if of > 0 else math.nan
+
+        tiers = {name.partition(":")[2]: rate(name) for name in parts("tier")}
+        supplied = added(tiers.values())
+        kv = gauges("kv_frac")
+        drafts, drafted, accepted = rate("drafts"), rate("drafted"), rate("accepted")
         return ServerFigures(
             rate("generated"),
             rate("prompt"),
             rate("ended"),
             rate("preemptions"),
-            cached / looked_up if looked_up > 0 else math.nan,
+            share("cached", "looked_up"),
             added(gauges("running")),
             added(gauges("waiting")),
             sum(kv) / len(kv) if kv else math.nan,
             max(kv, default=math.nan),
+            added(gauges("waiting_for:deferred")),
+            added(rate(name) for name in parts("rejected")),
+            share("external_cached", "external_looked_up"),
+            share("mm_cached", "mm_looked_up"),
+            tuple((tier, each / supplied) for tier, each in tiers.items() if each > 0),
+            accepted / drafted if drafted > 0 else math.nan,
+            1 + accepted / drafts if drafts > 0 else math.nan,
+            tuple(_accepted_at(drafts, rate)) if drafts > 0 else (),
         )
 
     def _counted(self, engine: str, key: str) -> tuple[float, float, float] | None:
@@ -160,6 +202,15 @@ class ScrapeSpan:
             if before is not None:
                 return (last_s - first_s, before, after) if first_s < last_s else None
         return None
+
+
+def _accepted_at(drafts: float, rate: Callable[[str], float]) -> Iterator[float]:
+    """Share of `drafts` checks a second that accepted the token at each place, as long as any."""
+    for place in count():
+        accepted = rate(f"accepted_at:{place}")
+        if not accepted > 0:
+            return
+        yield accepted / drafts
 
 
 def _goes_on(before: Reading, after: Reading) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 from tputtui.cli.page import Page
-from tputtui.cli.replay import session_file
+from tputtui.cli.replay import recorded_run
 
 if TYPE_CHECKING:
     from tputtui.measure.verdict import Difference
@@ -20,12 +21,12 @@ __all__ = ["parser", "run"]
 def run(words: list[str]) -> int:
     """Print the comparison; returns the exit code."""
     options = parser().parse_args(words)
-    from tputtui.record.reading import read_log
     from tputtui.report.sides import compared_runs
 
-    a, b = session_file(options.a), session_file(options.b)
-    left = read_log(a)
-    right = left if a == b else read_log(b)
+    left, note = recorded_run(options.a)
+    right, other = (left, "") if options.a == options.b else recorded_run(options.b)
+    for each in {note, other} - {""}:
+        print(f"tputtui: {each}", file=sys.stderr)
     sides = compared_runs(left, right, options.setting_a, options.setting_b)
     print(_as_json(sides) if options.format == "json" else _as_table(sides, options.format))
     return 0

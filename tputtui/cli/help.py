@@ -79,6 +79,7 @@ def _goals() -> str:
             ("ttft_p99=500ms", "time to first token, from when the request was due"),
             ("tpot_p99=50ms", "time per output token after the first"),
             ("e2e_p95=10s", "to the last token, from when the request was due"),
+            ("job_p95=60s", "of a job of several steps: to its last token, from its first step"),
             ("met", "the 95 % interval of the share of requests within the limit lies at or above "
              "the percentile; missed: below it; unresolved: it straddles it, or there are fewer "
              "than 30 requests or three generations of them"),
@@ -152,8 +153,9 @@ def _replay() -> str:
         Zstandard frame, below 1 MB a minute. Cut anywhere, all whole lines are read back;
         `zstdcat FILE` shows them. The newest 100 are kept, 1 GiB in all.
 
-        tputtui replay [FILE]      the same screen: space plays, + - speed, ← → 10 s (Shift: 60),
-                                   , . marks, s a time, Home End, t the table, f the plot
+        tputtui replay [FILE]      the same screen: space plays, + - speed, ← → 10 s
+                                   (Shift: 60), , . marks, s a time, Home End,
+                                   h the table, t the tuner, f the plot
         tputtui report [FILE] -o page.html | page.md
         tputtui compare A B [--setting-a N --setting-b N]""")
 

@@ -12,6 +12,7 @@ __all__ = ["WIDTH", "Page", "fitted_page"]
 WIDTH = 80
 _COMMENT = re.compile(r"^( *\S.*?) {2,}(\S.*)$")
 """A line of an epilog: a command or a name, and what it is."""
+_COMMANDS = ("tputtui ", "vllm ", "make ")
 
 
 class Page(argparse.ArgumentParser):
@@ -45,18 +46,23 @@ def fitted_page(text: str) -> str:
         line = lines.pop(0)
         if len(line) <= WIDTH:
             made.append(line)
-        elif line.startswith(" "):
+        elif not _is_prose(line):
             made += _broken(line)
         else:
             # What follows in the paragraph is filled up as well.
-            while lines and lines[0][:1].strip():
+            while lines and lines[0] and _is_prose(lines[0]):
                 line = f"{line} {lines.pop(0)}"
             made += textwrap.wrap(line, WIDTH, break_on_hyphens=False, break_long_words=False)
     return "\n".join(made)
 
 
+def _is_prose(line: str) -> bool:
+    """Whether the line is one of a paragraph: no command, none of a table, and not indented."""
+    return not (line.startswith((" ", *_COMMANDS)) or _COMMENT.match(line))
+
+
 def _broken(line: str) -> list[str]:
-    """An indented line: what stands behind the gap goes below, else it goes on indented."""
+    """A line by itself: what stands behind the gap goes below, else it goes on indented."""
     indent = " " * (len(line) - len(line.lstrip()) + 4)
     if (parts := _COMMENT.match(line)) and len(parts[1]) <= WIDTH:
         column = parts.start(2)
@@ -68,7 +74,7 @@ def _broken(line: str) -> list[str]:
             )  # fmt: skip
         return [parts[1], *textwrap.wrap(parts[2], WIDTH, initial_indent=indent,
                                          subsequent_indent=indent)]  # fmt: skip
-    if line.lstrip().startswith(("tputtui ", "vllm ", "make ")):
+    if line.lstrip().startswith(_COMMANDS):
         return _command(line, indent)
     return textwrap.wrap(
         line, WIDTH, subsequent_indent=indent[4:], break_on_hyphens=False, break_long_words=False

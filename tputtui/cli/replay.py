@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tputtui.cli.main import BUG, INTERRUPTED, screen_failed
 from tputtui.cli.page import Page
 from tputtui.cli.settings import THEMES
 
-__all__ = ["parser", "run", "session_file"]
+if TYPE_CHECKING:
+    from tputtui.record.reading import Recording
+
+__all__ = ["parser", "recorded_run", "run"]
 
 
 def run(words: list[str]) -> int:
@@ -18,11 +22,10 @@ def run(words: list[str]) -> int:
     options = parser().parse_args(words)
     from tputtui.errors import UsageError
     from tputtui.process.terminal import Terminal, open_log
-    from tputtui.record.reading import read_log
     from tputtui.record.replay import Replay
     from tputtui.ui.replay_app import ReplayApp, seconds_of
 
-    recording = read_log(session_file(options.file))
+    recording, note = recorded_run(options.file)
     replay = Replay(recording, time.monotonic)
     if options.speed is not None:
         from tputtui.record.replay import SPEEDS
@@ -35,7 +38,10 @@ def run(words: list[str]) -> int:
         replay.seek(seconds_of(options.at))
     with Terminal(open_log()) as terminal:
         app = ReplayApp(
-            replay, theme=options.theme, leave_now=lambda: terminal.abandon(INTERRUPTED)
+            replay,
+            theme=options.theme,
+            leave_now=lambda: terminal.abandon(INTERRUPTED),
+            note=note,
         )
         app.run()
         if app.gone:
@@ -50,8 +56,13 @@ def parser() -> argparse.ArgumentParser:
         prog="tputtui replay",
         description="A recorded run on the same screen: space plays, ± speed, ← → seek, , . marks.",
     )
-    made.add_argument("file", metavar="FILE", nargs="?", default="last",
-                      help="a session log; without, or `last`: the newest")  # fmt: skip
+    made.add_argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        default="last",
+        help="a session log or its name; without: `last`, the newest with figures",
+    )
     made.add_argument("--at", metavar="TIME", help="begin there: 3:12")
     made.add_argument("--speed", type=float, help="seconds of the run in one: 0.25 … 64")
     made.add_argument("--theme", default="dark", choices=THEMES, metavar="NAME",
@@ -59,16 +70,19 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def session_file(name: str) -> Path:
-    """The session log called `name`; "last" is the newest one. Raises UsageError without any."""
-    from tputtui.errors import UsageError
+def recorded_run(name: str) -> tuple[Recording, str]:
+    """The run called `name`: a path, or a log's name as reports have it; and a note, mostly empty.
+
+    "last" is the newest run that has ended or has figures. Raises UsageError without any.
+    """
     from tputtui.process.state import state_dir
     from tputtui.record.journal import SUFFIX
+    from tputtui.record.newest import newest_run
+    from tputtui.record.reading import read_log
 
-    if name != "last":
-        return Path(name).expanduser()
-    folder = state_dir() / "sessions"
-    newest = max(folder.glob(f"*{SUFFIX}"), default=None)
-    if newest is None:
-        raise UsageError(f"No run was recorded yet in {folder}.", "Name a file.")
-    return newest
+    if name == "last":
+        return newest_run()
+    path = Path(name).expanduser()
+    kept = state_dir() / "sessions" / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
+    alone = path.name == name and not path.exists()
+    return read_log(kept if alone and kept.is_file() else path), ""

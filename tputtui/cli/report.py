@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tputtui.cli.page import Page
-from tputtui.cli.replay import session_file
+from tputtui.cli.replay import recorded_run
 
 __all__ = ["parser", "run"]
 
@@ -19,7 +19,6 @@ def run(words: list[str]) -> int:
     options = parser().parse_args(words)
     from tputtui.errors import UsageError
     from tputtui.profile.files import write_whole
-    from tputtui.record.reading import read_log
     from tputtui.report.pages import html, markdown
 
     output = options.output
@@ -30,11 +29,13 @@ def run(words: list[str]) -> int:
         raise UsageError(
             f"{output}: HTML or Markdown?", "End it in .html or .md, or give --format."
         )
-    log = session_file(options.file)
+    recording, note = recorded_run(options.file)
+    if note:
+        print(f"tputtui: {note}", file=sys.stderr)
     if output is None and format == "html" and sys.stdout.isatty():
         # Nobody reads HTML on a terminal.
-        output = f"{log.name.partition('.')[0]}.html"
-    text = (html if format == "html" else markdown)(read_log(log))
+        output = f"{recording.path.name.partition('.')[0]}.html"
+    text = (html if format == "html" else markdown)(recording)
     if output is None:
         print(text, end="")
     else:
@@ -50,8 +51,13 @@ def parser() -> argparse.ArgumentParser:
         description="A recorded run as a page for a change ticket: settings, verdicts, charts with "
         "marks, the profile at the end. It loads nothing from anywhere.",
     )
-    made.add_argument("file", metavar="FILE", nargs="?", default="last",
-                      help="a session log; without, or `last`: the newest")  # fmt: skip
+    made.add_argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        default="last",
+        help="a session log; without: `last`, the newest with figures",
+    )
     made.add_argument("-o", "--output", metavar="FILE", help=".html or .md; without: a file named "
                       "as the log on a terminal, else stdout")  # fmt: skip
     made.add_argument("--format", choices=("html", "md"), help="default html, or as FILE ends")

@@ -114,7 +114,9 @@ def _screen(
 
     with uncollected():
         from tputtui.predict.foresight import Foresight
+        from tputtui.predict.kept_steps import StepFiles
         from tputtui.predict.process import OtherProcess
+        from tputtui.process.state import state_dir
         from tputtui.process.terminal import thrifty_switching
         from tputtui.session.session import Session
         from tputtui.ui.app import TputApp
@@ -129,7 +131,7 @@ def _screen(
         guard=guard,
         written=asked.written,
         log_path=session_log,
-        foresight=Foresight(OtherProcess),
+        foresight=Foresight(OtherProcess, StepFiles(state_dir() / "steps")),
     )
     if exporter is not None:
         session.watch(exporter.see)

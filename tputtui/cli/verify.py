@@ -17,6 +17,7 @@ from tputtui.cli.options import add_settings
 from tputtui.cli.page import Page
 
 if TYPE_CHECKING:
+    from tputtui.headless.asking import QualityGate
     from tputtui.headless.running import Interrupted
     from tputtui.profile import EngineSpec, Profile
     from tputtui.profile.evidence import Evidence, Measured
@@ -32,9 +33,15 @@ are measured first, with the limits set live on the profile's own ceilings. With
 own server is booted with the values that `profiles export` writes, under the same load over HTTP,
 and the figures go beside those of the engine in process, with what the server adds.
 
-exit codes: 0 verified, 1 worse than it was tuned, or a goal missed; 2 input that cannot be used,
-3 the engine failed or does not boot with these values, 74 the output could not be written,
-130 interrupted."""
+--quality asks a set of prompts of the engine before and after the boot, alone and under load, and
+compares the greedy answers; the same engine asked twice tells how much of that is noise. The set is
+a FILE as --requests reads it, or `builtin`. A profile that gives dtype, quantization,
+kv_cache_dtype, speculative_config, or no prefix caching, is compared with an engine without those,
+and is not called verified without --quality or --no-quality.
+
+exit codes: 0 verified, 1 worse than it was tuned, answers changed, or a goal missed; 2 input that
+cannot be used, 3 the engine failed or does not boot with these values, 74 the output could not be
+written, 130 interrupted."""
 
 
 def run(words: list[str]) -> int:
@@ -72,6 +79,15 @@ def parser() -> argparse.ArgumentParser:
     add("--anew", action="store_true", help="measure the tuned setting again as well")
     add("-o", "--output", metavar="FILE", help="write there instead")
     add("--format", choices=("table", "json"), default="table")
+    answers = made.add_mutually_exclusive_group()
+    answers.add_argument(
+        "--quality",
+        metavar="FILE|builtin",
+        help="whether it answers as before, by prompts of yours or of ours",
+    )
+    answers.add_argument(
+        "--no-quality", action="store_true", help="call it verified without; the evidence says so"
+    )
     add("--quiet", action="store_true", help="no progress on stderr")
     add_settings(made, "isolate", "served", "record", "metrics_port", "metrics_host")
     return made
@@ -93,7 +109,17 @@ def _verify(
     check_real(asked.settings["simulate"].text)
     served = asked.settings["served"].on
     if served:
+        if options.quality or options.no_quality:
+            raise UsageError(
+                "Answers are compared on an engine in this process, not on a server.",
+                f"tputtui verify {source} --quality builtin compares them.",
+            )
         _check_served(base, source, anew=options.anew)
+    gate = None
+    if options.quality:
+        from tputtui.headless.asking import QualityGate
+
+        gate = QualityGate(options.quality, base)
     known = base.evidence.tuned if base.evidence and not options.anew else None
     if known is not None and known.machine.simulated:
         raise UsageError(
@@ -104,9 +130,8 @@ def _verify(
     if start.refused:
         raise UsageError(start.refused)
     exact = msgspec.structs.replace(base, engine=start.spec, evidence=None)
-    with Headless(
-        asked, duration_s, quiet=options.quiet, profile=exact if known or served else base
-    ) as headless:
+    first = gate.reference if gate else exact if known or served else base
+    with Headless(asked, duration_s, quiet=options.quiet, profile=first) as headless:
         for note in start.notes:
             headless.say(note)
         interrupted = Interrupted(headless.err)
@@ -114,7 +139,8 @@ def _verify(
         if served:
             evidence, code = _served(headless, base, start.spec, measure)
         else:
-            evidence, code = _both(headless, base, start.spec, known, measure)
+            both = _Both(headless, base, start.spec, measure, interrupted)
+            evidence, code = both.evidence(known, gate, declined=options.no_quality)
         if evidence is None:
             return headless.leave(code)
         # Each of the two is written even if the other cannot be.
@@ -125,28 +151,82 @@ def _verify(
             saved, like = msgspec.structs.replace(base, evidence=evidence), profile.read(source)
             over = target == source or target.exists()
             headless.say(f"written to {profile.save(saved, target, overwrite=over, like=like)}")
+        if gate is not None and headless.err.isatty():
+            # Where single answers differ is for a screen, and for no file.
+            from tputtui.headless.asking import differences_text
+
+            headless.err.write(differences_text(gate.comparisons))
         return headless.leave(_code(evidence, headless.err, served=served))
 
 
-def _both(
-    headless: Headless,
-    base: Profile,
-    exact: EngineSpec,
-    known: Measured | None,
-    measure: Measure,
-) -> tuple[Evidence | None, int]:
-    """Figures as tuned (`known`, or measured first) and as verified; without them, an exit code."""
-    from tputtui.frame.proof import compared
+class _Both:
+    """Measures a profile as tuned and as booted with exactly its values, and asks both."""
 
-    if known is None:
-        headless.say("measuring the tuned setting first")
-        known, code = measure()
+    def __init__(
+        self,
+        headless: Headless,
+        base: Profile,
+        exact: EngineSpec,
+        measure: Measure,
+        interrupted: Interrupted,
+    ) -> None:
+        self._headless, self._base, self._exact = headless, base, exact
+        self._measure, self._interrupted = measure, interrupted
+
+    def evidence(
+        self, known: Measured | None, gate: QualityGate | None, *, declined: bool
+    ) -> tuple[Evidence | None, int]:
+        """The evidence; without it, an exit code.
+
+        known: figures as tuned; None to measure them first. gate: asks for answers; None where they
+        are not compared. declined: whether that was asked for.
+        """
+        from tputtui.frame.proof import compared
+        from tputtui.profile.answering import changes_answers
+        from tputtui.profile.evidence import Quality
+
+        headless, base, first = self._headless, self._base, None
+        changes = changes_answers(base)
+        if gate is not None and changes:
+            # Its answers are compared with those of an engine that is not the tuned one.
+            if not self._asked_before(gate):
+                return None, self._failed(gate)
+            first = base.engine
         if known is None:
+            if first is not None:
+                headless.session.steer.engine.boot_with(first.args, dict(base.knobs), only=True)
+            headless.say("measuring the tuned setting first")
+            known, code = self._measure(first)
+            if known is None:
+                return None, code
+            first = base.engine
+        if gate is not None and not changes:
+            if not self._asked_before(gate):
+                return None, self._failed(gate)
+            first = base.engine
+        if first is not None:
+            args = self._exact.args
+            headless.session.steer.engine.boot_with(args, dict(base.knobs), only=True)
+        headless.say("measuring with exactly these values booted")
+        again, code = self._measure(self._exact)
+        if again is None:
             return None, code
-        headless.session.steer.engine.boot_with(exact.args, dict(base.knobs), only=True)
-    headless.say("measuring with exactly these values booted")
-    again, code = measure(exact)
-    return (compared(known, again) if again is not None else None), code
+        quality = Quality("not compared", changes) if declined else None
+        if gate is not None:
+            quality = gate.ask_after(headless.session, self._interrupted, headless.say)
+            if quality is None:
+                return None, self._failed(gate)
+        return compared(known, again, changes, quality), 0
+
+    def _asked_before(self, gate: QualityGate) -> bool:
+        return gate.ask_before(self._headless.session, self._interrupted, self._headless.say)
+
+    def _failed(self, gate: QualityGate) -> int:
+        if self._interrupted.asked:
+            self._headless.say("interrupted; nothing was written.")
+            return INTERRUPTED
+        self._headless.say(gate.broken)
+        return 3
 
 
 def _check_served(base: Profile, source: Path, *, anew: bool) -> None:
@@ -226,9 +306,12 @@ def _code(evidence: Evidence, err: TextIO, *, served: bool) -> int:
     worse = [name for name, change in judged.items() if change.verdict == "worse"]
     figures = evidence.served if served else evidence.verified
     missed = figures.missed if figures else []
-    if worse or missed:
+    quality = evidence.quality
+    changed = [quality.sentence] if quality and quality.verdict == "changed" and not served else []
+    if worse or missed or changed:
         reasons = [f"worse than it was tuned: {', '.join(worse)}"] if worse else []
         reasons += [f"goals missed: {', '.join(missed)}"] if missed else []
+        reasons += changed
         print(f"tputtui: {'; '.join(reasons)}.", file=err, flush=True)
         return 1
     return 0

@@ -15,10 +15,12 @@ from contextlib import closing
 
 from tputtui.engine.ledger import Ledger
 from tputtui.engine.protocol import Ended, Engine, EngineFacts, ShedError, StepReport
+from tputtui.engine.questions import Round
 from tputtui.load.generator import Generator
-from tputtui.load.request import RequestSpec
+from tputtui.load.request import FIRST_QUESTION, RequestSpec
 from tputtui.load.workload import Workload
 from tputtui.measure.samples import Outcome
+from tputtui.quality.answers import Answered, Questions
 from tputtui.simulate.clock import VirtualTime
 
 __all__ = ["Dispatch"]
@@ -34,7 +36,7 @@ _REFUSED_WAIT_S = 0.5
 class Dispatch:
     """Sends due requests to the engine, and reports ended ones to `ledger` and generator.
 
-    clock: monotonic seconds, the engine's.
+    clock: monotonic seconds, the engine's. answered: the answers of the last round of questions.
     """
 
     def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
@@ -42,12 +44,22 @@ class Dispatch:
         self._clock = clock
         self._giving_up: list[tuple[float, int]] = []
         """(when, request number) of the requests to cancel, a heap."""
-        self._refused: deque[tuple[float, int]] = deque()
-        """(until when, request number) of the refused ones whose client waits, in that order."""
+        self._refused: deque[float] = deque()
+        """Until when the client of each refused request waits, ascending."""
+        self._round: Round | None = None
+        self.answered: Answered | None = None
+
+    def ask(self, number: int, questions: Questions) -> None:
+        """Ask questions from now on, beside the load. number: of the order."""
+        self._round, self.answered = Round(number, questions), None
+
+    def forget(self) -> None:
+        """Drop questions and answers: the engine is gone."""
+        self._round = self.answered = None
 
     def next_s(self, generator: Generator) -> float:
         """When the next request is due or given up; infinity for neither."""
-        again_s = self._refused[0][0] if self._refused else math.inf
+        again_s = self._refused[0] if self._refused else math.inf
         return min(generator.next_due_s(self._taken_places), self._next_cancel_s(), again_s)
 
     def cancel_and_send(self, engine: Engine, generator: Generator, max_model_len: int) -> None:
@@ -76,8 +88,11 @@ class Dispatch:
 
     def send(self, engine: Engine, generator: Generator, max_model_len: int) -> None:
         """Send the requests that are due."""
-        self._let_try_again(generator)
+        self._let_try_again()
         self._ledger.read = generator.counts
+        if self._round is not None:
+            self._round.send(engine, self._ledger, self._clock(), max_model_len)
+            self._conclude()
         # A burst of a hundred thousand requests must delay neither steps nor orders. The count is
         # needed because a virtual clock does not advance meanwhile.
         enough_s, left = self._clock() + _SENDING_S, _SENT_AT_ONCE
@@ -87,7 +102,7 @@ class Dispatch:
             with closing(generator.arriving(now_s, taken, max_model_len)) as arriving:
                 for request in arriving:
                     sent = True
-                    self._submit(engine, request)
+                    self._submit(engine, generator, request)
                     left -= 1
                     if left <= 0 or self._clock() > enough_s:
                         return
@@ -108,15 +123,39 @@ class Dispatch:
     ) -> None:
         """Book requests that have left the engine; without `outcome` the ledger determines it."""
         for request in ended:
-            how = self._ledger.leave(request, outcome)
-            if generator is None:
+            how, job_s = self._ledger.outcome_of(request, outcome), math.nan
+            if request.number >= FIRST_QUESTION:
+                self._ledger.leave(request, how)
+                if self._round is not None:
+                    self._round.take(request, how)
+                    self._conclude()
                 continue
-            if how is Outcome.FINISHED:
-                generator.ended(
+            if generator is not None and how is Outcome.FINISHED:
+                job_s = generator.ended(
                     request.number, request.end_s, request.output_tokens, request.token_ids
                 )
-            else:
-                generator.lost(request.number, request.end_s)
+            elif generator is not None:
+                job_s = generator.lost(request.number, request.end_s)
+            self._ledger.leave(request, how, job_s)
+
+    def drop(self, generator: Generator | None, number: int, outcome: Outcome) -> None:
+        """Book a request as ended without a report from the engine."""
+        now_s = self._clock()
+        self.leave(generator, [Ended(number, now_s, 0, math.nan, math.nan, 0, 0)], outcome)
+
+    def drop_all(self, generator: Generator | None, outcome: Outcome) -> None:
+        """Book every request in flight as ended with `outcome`."""
+        for number in self._ledger.numbers():
+            self.drop(generator, number, outcome)
+
+    @property
+    def _in_flight(self) -> int:
+        """Requests of the load in flight."""
+        return self._ledger.in_flight - (self._round.in_flight if self._round else 0)
+
+    def _conclude(self) -> None:
+        if self._round is not None and (answered := self._round.answered) is not None:
+            self._round, self.answered = None, answered
 
     def _cancel(self, engine: Engine, generator: Generator) -> None:
         now_s, gone = self._clock(), []
@@ -134,26 +173,26 @@ class Dispatch:
     @property
     def _taken_places(self) -> int:
         """Places of a closed loop that no new request can have."""
-        return self._ledger.in_flight + len(self._refused)
+        return self._in_flight + len(self._refused)
 
-    def _submit(self, engine: Engine, request: RequestSpec) -> None:
+    def _submit(self, engine: Engine, generator: Generator, request: RequestSpec) -> None:
         """Send one request; one that the engine refuses is booked as rejected."""
         self._ledger.issue(request, self._clock())
         try:
+            if request.output_tokens < 1:
+                raise ValueError("its prompt leaves no room for an answer")
             engine.submit(request)
         except ValueError as refusal:
             if not isinstance(refusal, ShedError):  # those come by the hundred
                 logger.warning("request %d refused: %s", request.number, refusal)
-            now_s = self._clock()
-            self._ledger.drop(request.number, Outcome.REJECTED, now_s)
-            self._refused.append((now_s + _REFUSED_WAIT_S, request.number))
+            self.drop(generator, request.number, Outcome.REJECTED)
+            self._refused.append(self._clock() + _REFUSED_WAIT_S)
             return
         if request.carried.cancel_s < math.inf:
             when_s = request.due_s + request.carried.cancel_s
             heapq.heappush(self._giving_up, (when_s, request.number))
 
-    def _let_try_again(self, generator: Generator) -> None:
+    def _let_try_again(self) -> None:
         now_s = self._clock()
-        while self._refused and self._refused[0][0] <= now_s:
-            again_s, number = self._refused.popleft()
-            generator.lost(number, again_s)
+        while self._refused and self._refused[0] <= now_s:
+            self._refused.popleft()

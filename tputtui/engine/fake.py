@@ -23,7 +23,7 @@ from tputtui.engine.protocol import (
 from tputtui.errors import EngineError
 from tputtui.knobs import UNTOLD, Knobs, knob
 from tputtui.load.request import RequestSpec
-from tputtui.measure.samples import StepSample
+from tputtui.measure.samples import POSITIONS, StepSample
 from tputtui.profile import EngineSpec
 from tputtui.simulate.clock import VirtualTime
 
@@ -45,6 +45,10 @@ class _Request:
     """When its first token came; NaN before."""
     last_s: float = math.nan
     """When its newest token came; NaN before the first."""
+    drafted: int = 0
+    """Draft tokens that this step checks."""
+    accepted: int = 0
+    """How many of them it accepts."""
 
     @property
     def todo(self) -> int:
@@ -138,11 +142,15 @@ class FakeEngine:
             raise EngineError("The fake engine was told to fail here.", "Boot again.")
         began_s, budget, prefill = self._clock(), self._knobs.max_num_batched_tokens, 0
         ready: list[_Request] = []
+        drafted = 0
         for request in self._running:
             todo = max(1, request.todo)
             taken = min(todo, budget)
             budget -= taken
-            self._schedule(request, taken, ready)
+            self._draft(request, budget if taken and todo == 1 and request.generated else 0)
+            budget -= request.drafted
+            drafted += request.drafted
+            self._schedule(request, taken + request.accepted, ready)
             prefill += taken if not request.generated else 0
         while self._admits(budget):
             request = self._waiting.pop(0)
@@ -154,8 +162,8 @@ class FakeEngine:
             self._running.append(request)
             self._schedule(request, taken, ready)
         batch = len(self._running)
-        decode = self._knobs.max_num_batched_tokens - budget - prefill
-        self._clock.advance(self._cost_s(decode, prefill))
+        decode = self._knobs.max_num_batched_tokens - budget - prefill - drafted
+        self._clock.advance(self._cost_s(decode + drafted, prefill))
         return self._report(began_s, batch, prefill, decode, ready)
 
     def _check_admission(self, n: int) -> None:
@@ -220,7 +228,11 @@ class FakeEngine:
 
     def _booted_with(self, spec: EngineSpec) -> dict[str, int]:
         """The ceilings among the engine arguments."""
-        return {k: v for k, v in spec.args.items() if k in Knobs.__slots__ and isinstance(v, int)}
+        given = {k: v for k, v in spec.args.items() if k in Knobs.__slots__ and isinstance(v, int)}
+        speculative = spec.args.get("speculative_config")
+        if isinstance(speculative, dict):
+            given["num_speculative_tokens"] = int(speculative["num_speculative_tokens"])
+        return given
 
     def _capacity(self) -> int:
         return (self._knobs.num_gpu_blocks - 1) * self.BLOCK_SIZE
@@ -243,6 +255,13 @@ class FakeEngine:
         self._preempted += 1
         self._waiting.insert(0, request)
 
+    def _draft(self, request: _Request, budget: int) -> None:
+        """Draft for a request; what is accepted goes round from none to all."""
+        left = request.limit - request.generated - 1
+        request.drafted = max(0, min(self._knobs.num_speculative_tokens, budget, left))
+        turn = request.spec.number + self._steps
+        request.accepted = turn % (request.drafted + 1)
+
     def _schedule(self, request: _Request, taken: int, ready: list[_Request]) -> None:
         request.computed += taken
         if taken and request.todo <= 0:
@@ -252,9 +271,13 @@ class FakeEngine:
         self, began_s: float, batch: int, prefill: int, decode: int, ready: list[_Request]
     ) -> StepReport:
         end_s, first, gaps, ended = self._clock(), [], Counter[float](), []
+        accepted = [request.accepted for request in ready if request.drafted]
+        drafted = sum(request.drafted for request in ready)
+        generated = len(ready) + sum(accepted)
         for request in ready:
-            request.generated += 1
-            if request.generated == 1:
+            request.generated += 1 + request.accepted
+            request.drafted = request.accepted = 0
+            if math.isnan(request.first_s):
                 request.first_s = end_s
                 first.append((request.spec.number, end_s))
             else:
@@ -274,7 +297,7 @@ class FakeEngine:
             waiting=len(self._waiting),
             prefill_tokens=prefill,
             decode_tokens=decode,
-            generated_tokens=len(ready),
+            generated_tokens=generated,
             cached_tokens=0,
             looked_up_tokens=prefill,
             preemptions=preempted,
@@ -284,6 +307,13 @@ class FakeEngine:
             host_s=0.001,
             context_tokens=used,
             kv_blocks=self._knobs.num_gpu_blocks - 1,
+            draft_tokens=drafted,
+            drafts=len(accepted),
+            checked_tokens=drafted,
+            accepted_tokens=sum(accepted),
+            **{
+                name: sum(each > place for each in accepted) for place, name in enumerate(POSITIONS)
+            },
         )
         return StepReport(sample, first, list(gaps.items()), ended)
 

@@ -149,6 +149,8 @@ class Host(Orders):
                 self._set_workload(workload, text)
             case orders.BeginLeg(knobs, workload, text):
                 self._begin_leg(knobs, workload, text)
+            case orders.Ask(questions):
+                self._dispatch.ask(self._number, questions)
             case orders.RunLoad():
                 self._run_load()
             case orders.HoldLoad():
@@ -185,6 +187,8 @@ class Host(Orders):
                 self._recorder.add_step(step, gaps)
             self._recorder.add_engine_steps(report.of_engines)
             stuck = report.stuck
+        if self._dispatch.answered is not self.status.answered:
+            self.status = replace(self.status, answered=self._dispatch.answered)
         self._ledger.publish(engine.counts())
         self._recorder.wanted = generator.wanted(self._clock())
         self._follow_load(generator)
@@ -246,11 +250,9 @@ class Host(Orders):
 
     def _withhold(self) -> tuple[Generator, int, str] | None:
         """End the requests in flight; return the generator, its vocabulary size and tokenizer."""
-        generator, facts, now_s = self._generator, self.status.facts, self._clock()
+        generator, facts = self._generator, self.status.facts
         if generator is not None:
-            generator.hold(now_s)
-            for number in self._ledger.numbers():
-                generator.lost(number, now_s)
+            generator.hold(self._clock())
         self._release()
         if generator is None or facts is None:
             return None
@@ -268,6 +270,7 @@ class Host(Orders):
         )
         self._engine = self._make_engine(served=True) if served else self._make_engine()
         facts = self._engine.boot(spec, self._enter)
+        self._recorder.note_engines(facts.engines, self._clock())
         # A limit that this engine cannot change keeps its value from the boot, despite a profile.
         changeable = {name: value for name, value in knobs.items() if name not in facts.fixed}
         in_force = facts.booted.overridden(changeable).clamped(facts.ceilings)
@@ -419,10 +422,13 @@ class Host(Orders):
         return failure
 
     def _release(self) -> None:
-        engine, self._engine, self._generator = self._engine, None, None
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            self._close_books(Outcome.ABORTED)
+            self._dispatch.forget()
+        self._generator = None
         if engine is None:
             return
-        self._close_books(Outcome.ABORTED)
         try:
             engine.shutdown()
         except Exception:
@@ -432,5 +438,5 @@ class Host(Orders):
 
     def _close_books(self, outcome: Outcome) -> None:
         """Book every request in flight as ended with `outcome`."""
-        self._ledger.drop_all(outcome, self._clock())
+        self._dispatch.drop_all(self._generator, outcome)
         self._recorder.accounting = self._ledger.accounting(0, 0)

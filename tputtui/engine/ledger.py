@@ -83,7 +83,7 @@ class Ledger:
         self._awaiting[request.number] = request.due_s
         self._issued += 1
         self._clamped += request.clamped
-        self._recorder.add_issued(request.due_s, label)
+        self._recorder.add_issued(request.due_s, label, request.opens_job)
 
     def first_tokens(self, tokens: list[tuple[int, float]]) -> None:
         """Book first tokens: (request number, when in s)."""
@@ -92,18 +92,23 @@ class Ledger:
             self._awaiting.pop(number, None)
             self._recorder.add_first_token(at_s, request.due_s, request.submitted_s, request.label)
 
-    def leave(self, ended: Ended, outcome: Outcome | None = None) -> Outcome:
-        """Book a request that has left the engine; return its outcome.
+    def outcome_of(self, ended: Ended, outcome: Outcome | None = None) -> Outcome:
+        """How a request in flight ended that has left the engine.
 
         Without an outcome from caller or engine it is CUT if too short, else FINISHED.
         """
-        request = self._in_flight.pop(ended.number)
-        self._awaiting.pop(ended.number, None)
         outcome = outcome or ended.outcome
         if outcome is None:
             # A model that ends by itself ends whole, however short.
-            whole = ended.output_tokens >= request.wanted_tokens or ended.stop in _NATURAL
+            wanted = self._in_flight[ended.number].wanted_tokens
+            whole = ended.output_tokens >= wanted or ended.stop in _NATURAL
             outcome = Outcome.FINISHED if whole else Outcome.CUT
+        return outcome
+
+    def leave(self, ended: Ended, outcome: Outcome, job_s: float = math.nan) -> None:
+        """Book a request that has left the engine. job_s: as in `RequestSample`."""
+        request = self._in_flight.pop(ended.number)
+        self._awaiting.pop(ended.number, None)
         self._ended[outcome] += 1
         if outcome is Outcome.FINISHED and ended.prompt_tokens is not None:
             self._told += 1
@@ -129,9 +134,9 @@ class Ledger:
                 cached_tokens=ended.cached_tokens,
                 preemptions=ended.preemptions,
                 label=request.label,
+                job_s=job_s,
             )
         )
-        return outcome
 
     def see(self, samples: Iterable[RequestSample]) -> None:
         """Book requests of other people that have ended: live traffic."""
@@ -145,15 +150,6 @@ class Ledger:
                     sample.end_s, sample.due_s + late_s, sample.submitted_s + late_s
                 )
             self._recorder.add_ended(sample)
-
-    def drop(self, number: int, outcome: Outcome, now_s: float) -> None:
-        """Book a request as ended without a report from the engine."""
-        self.leave(Ended(number, now_s, 0, math.nan, math.nan, 0, 0), outcome)
-
-    def drop_all(self, outcome: Outcome, now_s: float) -> None:
-        """Book every request in flight as ended with `outcome`."""
-        for number in self.numbers():
-            self.drop(number, outcome, now_s)
 
     def publish(self, counts: Counts) -> None:
         """Let everybody see the books, beside the scheduler's own counts."""

@@ -17,8 +17,10 @@ from tputtui.errors import TputError
 from tputtui.knobs import Knobs
 from tputtui.load.workload import Workload
 from tputtui.profile import EngineSpec
+from tputtui.quality.answers import Answered, Questions
 
 __all__ = [
+    "Ask",
     "BeginLeg",
     "Boot",
     "BootAnew",
@@ -123,6 +125,16 @@ class BeginLeg:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask questions beside whatever is in flight; `Status.answered` has the answers to all of them.
+
+    The engine must stay the same meanwhile: a boot drops what was not answered.
+    """
+
+    questions: Questions
+
+
+@dataclass(frozen=True, slots=True)
 class RunLoad:
     """Let requests arrive."""
 
@@ -156,7 +168,7 @@ class Close:
 
 Order = (
     Boot | BootAnew | Woken | SetLimits | Preempt | ResetPrefixCache | SetWorkload | BeginLeg
-    | RunLoad | HoldLoad | StopLoad | Pause | Resume | Close
+    | Ask | RunLoad | HoldLoad | StopLoad | Pause | Resume | Close
 )  # fmt: skip
 """Every `match` that carries orders out covers all of them; mypy checks this."""
 
@@ -209,6 +221,8 @@ class Status:
     refused_knobs: Knobs | None = None
     """The limits of the last order, if the engine refused them; `knobs` are in force then."""
     """Why the load stopped by itself (a trace's bad line); None if it has not."""
+    answered: Answered | None = None
+    """The answers to the questions that were asked last, by this engine; None without any."""
     load_on: bool = False
     """Whether requests arrive (in a paused engine they queue up)."""
     load_run: LoadRun = _NO_LOAD
@@ -285,7 +299,9 @@ class Orders(ABC):
                 paused = True
             case Resume():
                 paused = False
-            case Woken() | SetLimits() | Preempt() | ResetPrefixCache() | SetWorkload() | Close():
+            case Woken() | SetLimits() | Preempt() | ResetPrefixCache() | SetWorkload():
+                pass
+            case Ask() | Close():
                 pass
             case _:
                 assert_never(order)

@@ -13,6 +13,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
+from tputtui.engine.resolved import CAPTURE_SIZES, GRAPH_MODE, Resolved, from_runs
 from tputtui.knobs import Knobs
 from tputtui.load.request import RequestSpec
 from tputtui.measure.samples import EngineLoad, Outcome, RequestSample, StepSample
@@ -99,6 +100,23 @@ class EngineFacts:
     """Revision of the model on its hub; empty if not known."""
     config_sha256: str = ""
     """Hash of the model's configuration; empty if not known."""
+    resolved: tuple[Resolved, ...] = ()
+    """What the boot was asked for and what came of it; empty if not known."""
+
+    @property
+    def got(self) -> dict[str, str]:
+        """What the boot resolved its arguments to, by name."""
+        return {row.name: row.got for row in self.resolved}
+
+    @property
+    def graph_mode(self) -> str:
+        """How CUDA graphs are used, by vLLM's name; empty without them or where not known."""
+        return self.got.get(GRAPH_MODE, "").replace("NONE", "")
+
+    @property
+    def capture_sizes(self) -> tuple[int, ...]:
+        """Batch sizes that have a CUDA graph, in tokens, ascending; empty without graphs."""
+        return from_runs(self.got.get(CAPTURE_SIZES, "")) if self.graph_mode else ()
 
     @property
     def notice(self) -> str:
@@ -159,6 +177,8 @@ class Ended(NamedTuple):
     """Where the engine made the prompt from text: how many tokens it has."""
     answer_s: float = math.nan
     """When the answer began, of a request that reasoned before; else NaN."""
+    logprobs: Sequence[Mapping[int, float]] = ()
+    """Of a question: at each position, log-probabilities of its own and the likeliest tokens."""
 
 
 class Counts(NamedTuple):

@@ -13,6 +13,9 @@ from tputtui.simulate.clock import VirtualTime
 
 __all__ = ["VirtualHost"]
 
+_LATER_S = 0.001
+"""The coarsest time that a session log has."""
+
 
 class VirtualHost(Host):
     """A host that runs as fast as the CPU allows, and only within `run_for`."""
@@ -31,7 +34,8 @@ class VirtualHost(Host):
         """Do nothing: there is no thread."""
 
     def close(self, timeout_s: float) -> bool:
-        """Stop load and engine."""
+        """Stop load and engine, a moment later: what is aborted then is in no window."""
+        self._time.wait_until(self._time() + _LATER_S)
         self.order(Close())
         self.run_pass()
         return True

@@ -38,6 +38,7 @@ class CoreFacts(msgspec.Struct, omit_defaults=True):
 
     ceilings, booted, limits: by the limits' names; the last is in force. fixed: limits that cannot
     be changed here, and why. bounds: the operator's own, (least, greatest), by name.
+    got: what the engine's arguments were resolved to, by name.
     kv_groups: kinds of layers that take blocks of their own. overlapped: asynchronous scheduling.
     holder: who controls it, in words; empty for nobody. paused: whether it runs no steps.
     """
@@ -54,6 +55,7 @@ class CoreFacts(msgspec.Struct, omit_defaults=True):
     vocab_size: int = 0
     holder: str = ""
     paused: bool = False
+    got: dict[str, str] = {}
     engine: int = 0
     """Its place among the server's engines."""
 
@@ -66,7 +68,10 @@ class Control(msgspec.Struct, omit_defaults=True):
 
 
 class Offer(msgspec.Struct):
-    """What the server is. vllm: its version. tputtui: the plugin's."""
+    """What the server is. vllm: its version. tputtui: the plugin's.
+
+    asked: which of the arguments in `CoreFacts.got` were given, by name; None where not known.
+    """
 
     version: int
     tputtui: str
@@ -74,6 +79,7 @@ class Offer(msgspec.Struct):
     model: str
     engines: list[CoreFacts]
     control: Control
+    asked: dict[str, str] | None = None
 
 
 class StepBatch(msgspec.Struct, omit_defaults=True):
@@ -97,6 +103,8 @@ class StepBatch(msgspec.Struct, omit_defaults=True):
     running: int = 0
     waiting: int = 0
     kv_frac: float = 0.0
+    kv_blocks: int = 0
+    """Blocks of the KV cache usable now: those that are held back are none."""
     oldest_s: float | None = None
     """When the oldest request under way arrived; None with none."""
 

@@ -19,9 +19,9 @@ from tputtui.frame import CompareState, Frame
 from tputtui.goals import Goal
 from tputtui.knobs import Knobs, apart
 from tputtui.load.workload import Workload
-from tputtui.measure.attainment import Attainment, attainment, counted, judged_s
+from tputtui.measure.attainment import Attainment, attainment, concerned, counted, judged_s
 from tputtui.measure.batches import MOST, turnover_batches
-from tputtui.measure.recorder import ENDED, Recorder
+from tputtui.measure.recorder import Recorder
 from tputtui.measure.series import rows, series
 from tputtui.measure.stats import Floats
 from tputtui.profile import EngineSpec
@@ -192,12 +192,10 @@ class Comparing:
         self._second = not self._second
         self._comparison.tell(leg, figures, took_s=now_s - self._asked_s)
         ended = counted(recorder.ended.between(watch.cut_s, end_s))
-        labels = ended[:, ENDED["label"]]
         self._spans[leg.side].append(
             _Span(
                 tuple(
-                    judged_s(ended[recorder.concerned(labels, goal.traffic)], goal)
-                    for goal in self._goals
+                    judged_s(ended[concerned(recorder, ended, goal)], goal) for goal in self._goals
                 ),
                 turnover_batches(recorder, watch.cut_s, end_s),
                 end_s - watch.cut_s,

@@ -115,7 +115,7 @@ def _excess(steps: Floats, inside: NDArray[np.bool_]) -> Floats:
     columns = np.column_stack(
         (
             np.ones(len(steps)),
-            steps[:, STEP["decode_tokens"]],
+            steps[:, STEP["decode_tokens"]] + steps[:, STEP["draft_tokens"]],
             steps[:, STEP["prefill_tokens"]],
         )
     )
@@ -135,5 +135,6 @@ def _ended(ended: Floats, moved: Callable[[Floats], Floats]) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         ended[:, ENDED["tpot_s"]] *= np.where(decode_s > 0, (last - first) / decode_s, 1.0)
     ended[:, ENDED["ttft_s"]], ended[:, ENDED["e2e_s"]] = first - due, last - due
+    ended[:, ENDED["job_s"]] = last - moved(end_s - ended[:, ENDED["job_s"]])
     ended[:, 0] = last
     return ended

@@ -21,6 +21,7 @@ from tputtui.measure.series import Series, series
 from tputtui.measure.verdict import Difference, Verdict, once
 from tputtui.measure.window import Phase
 from tputtui.profile import EngineSpec
+from tputtui.profile.answering import changes_answers
 from tputtui.profile.evidence import Evidence, Measured
 
 __all__ = ["Next", "Verifying", "check_real", "check_window", "is_measured", "waiting"]
@@ -93,6 +94,7 @@ class Verifying:
         self.knobs: Knobs | None = None
         self.evidence: Evidence | None = None
         self._tuned = tuned
+        self._changes = changes_answers(frame.profile)
         self._before = _series(frame, recorder)
         self._after: Series | None = None
         self._stale = refused
@@ -179,7 +181,7 @@ class Verifying:
 
     def _conclude(self, again: Measured) -> None:
         """Say what came of it. again: the figures of the engine that was booted."""
-        self.evidence = compared(self._tuned, again)
+        self.evidence = compared(self._tuned, again, self._changes)
         self._end(self._verdict())
 
     def _verdict(self) -> str:
@@ -191,13 +193,22 @@ class Verifying:
                 f"Booted with exactly these values it is worse: {names}, by more than this machine "
                 "drifted meanwhile. s saves both figures."
             )
+        called, more = "Verified", ""
+        if self._changes:
+            called = "Not called verified"
+            more = (
+                f" {', '.join(self._changes)} may change answers: `tputtui verify --quality` "
+                "compares them."
+            )
         if better:
             names = ", ".join(f"{row.metric.label} {row.change:+.1%}" for row in better)
-            return f"Verified: booted with exactly these values, better in {names}. s saves it."
-        return (
-            "Verified: booted with exactly these values, no figure differs from the tuned one by "
-            f"more than this machine drifts{self._drift()}. s saves it."
-        )
+            found = f"better in {names}"
+        else:
+            found = (
+                "no figure differs from the tuned one by more than this machine "
+                f"drifts{self._drift()}"
+            )
+        return f"{called}: booted with exactly these values, {found}.{more} s saves it."
 
     def _drift(self) -> str:
         """The larger drift of the headline within the two windows, in words; empty if unknown."""

@@ -154,6 +154,11 @@ def _about(profile: Profile) -> list[str]:
         f"{evidence.standing.capitalize()} on {measured.date[:10]}: "
         f"vLLM {versions.get('vllm', '?')}, {gpus}{figure} under {measured.load}."
     )
+    if evidence.quality is not None:
+        sentence = evidence.quality.sentence
+        lines.append(f"{sentence[:1].upper()}{sentence[1:]}.")
+    elif evidence.verified is not None and evidence.note:
+        lines.append(f"{evidence.note[:1].upper()}{evidence.note[1:]}.")
     return lines
 
 

@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from tputtui.engine.arguments import text_of
 from tputtui.engine.models import is_shape
+from tputtui.engine.resolved import AS_FITS
 from tputtui.engine.target import is_server
 from tputtui.errors import UsageError
 from tputtui.knobs import knob, spoken
 from tputtui.profile import EngineSpec, EngineValue, Profile
+from tputtui.profile.spelling import canonical, named
 
 __all__ = ["StartUp", "start_up"]
+
+SCHEDULE = "num_speculative_tokens_per_batch_size"
+_LARGEST_BATCH = 4096
+"""Where max_num_seqs is vLLM's to choose; vLLM cuts a schedule at the largest batch it has."""
 
 
 class StartUp(NamedTuple):
@@ -37,7 +44,8 @@ def start_up(profile: Profile, *, active_seqs: bool = False) -> StartUp:
     tuned below, in place of a lower `max_num_seqs`: buffers, CUDA graphs and KV cache stay those
     that were measured.
     A watermark in blocks becomes the fraction of the KV cache that the flag takes. Without the size
-    of the cache (the evidence has it) the watermark is left out, with a note.
+    of the cache (the evidence has it) the watermark is left out, with a note. An argument that vLLM
+    resolved to something else than was asked for, as the evidence says, becomes what it came to.
     Raises UsageError for a profile of a server, and where `active_seqs` cannot be had.
     """
     if is_server(profile.engine.model):
@@ -48,10 +56,13 @@ def start_up(profile: Profile, *, active_seqs: bool = False) -> StartUp:
     args: dict[str, EngineValue] = dict(profile.engine.args)
     notes: list[str] = []
     ceiling = _seqs_ceiling(profile) if active_seqs else None
+    _put_resolved(args, profile, notes)
     for name, value in profile.knobs.items():
         limit = knob(name)
         if name == "watermark_blocks":
             _put_watermark(args, value, profile, notes)
+        elif name == "num_speculative_tokens":
+            _put_schedule(args, value)
         elif limit.choices:
             word = spoken(name, value)
             args[limit.argument] = {"on": True, "off": False}.get(word, word)
@@ -84,6 +95,48 @@ def start_up(profile: Profile, *, active_seqs: bool = False) -> StartUp:
     if is_shape(profile.engine.model):
         notes.append("A built-in shape has random weights: put your model in its place.")
     return StartUp(EngineSpec(profile.engine.model, args), tuple(notes), refused)
+
+
+def _put_resolved(args: dict[str, EngineValue], profile: Profile, notes: list[str]) -> None:
+    measured = profile.evidence.in_process if profile.evidence else None
+    for name, came in (measured.resolved if measured else {}).items():
+        section, dot, key = name.partition(".")
+        group = args.get(section)
+        place: dict[str, EngineValue] | None = args
+        if dot:
+            place = group = dict(group) if isinstance(group, dict) else None
+        wanted = place.get(key or name) if place else None
+        # Whoever has edited the profile since asks for something else than was resolved.
+        as_asked = AS_FITS if wanted in (-1, "-1", "auto") else text_of(wanted)
+        if place is None or not came.asked or came.asked != as_asked:
+            continue
+        place[key or name] = _value(came.got)
+        if dot:
+            args[section] = place
+        why = f": {came.why}" if came.why else ""
+        notes.append(f"{key or name}: asked {came.asked}, and vLLM made it {came.got}{why}.")
+
+
+def _value(text: str) -> EngineValue:
+    """The value of a text that `text_of` made."""
+    if text in ("on", "off"):
+        return text == "on"
+    return int(text) if text.isdecimal() else text
+
+
+def _put_schedule(args: dict[str, EngineValue], most: int) -> None:
+    """Let speculation draft at most so many tokens, for which vLLM takes a schedule by batch size.
+
+    vLLM configures no number below 1 without one. A schedule of a person's own is lowered to it.
+    """
+    given = canonical(args).get("speculative_config")
+    config: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
+    batch = args.get("max_num_seqs")
+    ranges = config.get(SCHEDULE) or [(1, batch or _LARGEST_BATCH, most)]
+    config[SCHEDULE] = [[low, high, min(drafts, most)] for low, high, drafts in ranges]
+    for name in [name for name in args if named(name.partition(".")[0]) == "speculative_config"]:
+        del args[name]
+    args["speculative_config"] = config
 
 
 def _put_watermark(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from tputtui.engine.orders import Status
 from tputtui.engine.protocol import State
+from tputtui.engine.resolved import same_engine, unlike
 from tputtui.hardware import HardwareSample
 from tputtui.knobs import Knobs, differing
 from tputtui.load.carrier import Label
@@ -19,11 +20,13 @@ from tputtui.measure.attainment import Goodput
 from tputtui.measure.binding import Binding
 from tputtui.measure.frontier import Point
 from tputtui.measure.histogram import Histogram
+from tputtui.measure.padding import Padding
 from tputtui.measure.samples import Accounting, EngineLoad, Mark, above
 from tputtui.measure.series import Series
 from tputtui.measure.traffic import Traffic
 from tputtui.measure.verdict import Difference
 from tputtui.measure.window import Figures, Latencies, Phase, Window
+from tputtui.predict.outlook import Outlook
 from tputtui.profile import EngineSpec, Profile
 from tputtui.text.format import clock
 
@@ -98,8 +101,12 @@ class Frame:
     """The tuner under way, or the last one."""
     traffic: tuple[Traffic, ...] = ()
     """Each class of traffic, or adapter, over `window`; empty where requests are of one kind."""
+    padding: Padding | None = None
+    """Padding of decode steps over `window`; None without CUDA graphs."""
     labels: tuple[Label, ...] = ()
     """What the labels of the recorded requests mean, by number."""
+    outlooks: tuple[Outlook, ...] = ()
+    """What other values of a limit would do, as far as a person has looked at them."""
 
     @property
     def serving(self) -> bool:
@@ -151,6 +158,8 @@ class Tried:
     engine: EngineSpec
     booted: Knobs
     """The limits with which the engine booted."""
+    got: Mapping[str, str] = field(default_factory=dict)
+    """What that boot resolved its arguments to, by name; empty where it is not known."""
     series: Series | None = None
     """What was measured of it; None before anything counts."""
     phase: Phase = Phase.SETTLING
@@ -172,10 +181,21 @@ class Tried:
     """When that judgement was withdrawn; NaN where it holds."""
     withdrawn: str = ""
     """Why it was withdrawn."""
+    predicted: Mapping[str, float] = field(default_factory=dict)
+    """The changes that were predicted before it was put on, as fractions, by the key of a metric;
+    empty where none were shown."""
+    predicted_from: int | None = None
+    """Number of the trial from which they were predicted."""
+
+    def same_engine(self, other: Tried) -> bool:
+        """Whether both ran on the same engine, by what its boot resolved its arguments to."""
+        return same_engine(other.engine, other.got, self.engine, self.got)
 
     def differs(self, other: Tried) -> str:
         """How this setting differs from another one, in words; empty where it does not."""
-        engine = "another engine" if other.engine != self.engine else ""
+        engine = "" if self.same_engine(other) else "another engine"
+        if engine and (resolved := unlike(other.got, self.got)):
+            engine = f"{engine}: {resolved}"
         load = difference(other.load, self.load) if other.load != self.load else ""
         return ", ".join(filter(None, (engine, differing(other.knobs, self.knobs), load)))
 
@@ -195,6 +215,11 @@ class Tried:
             times = [f"{clock(a - started_s)}–{clock(b - started_s)}" for a, b in self.spans]
             clauses.append(f"measured {', '.join(times[:-1])} and {times[-1]}, pooled")
         return "; ".join(clauses)
+
+    @property
+    def foretold(self) -> Mapping[str, float]:
+        """The predicted changes that can be held against `differences`."""
+        return self.predicted if self.against == self.predicted_from else {}
 
     def value(self, key: str) -> float:
         """A metric of `measure.series.METRICS`; NaN where it was not measured."""

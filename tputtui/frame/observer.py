@@ -20,9 +20,10 @@ from tputtui.measure.binding import Binding, binding, in_common
 from tputtui.measure.energy import EnergyMeter, cost_per_mtok
 from tputtui.measure.histogram import Histogram, histograms
 from tputtui.measure.history import History
+from tputtui.measure.padding import Padding, padding
 from tputtui.measure.phase import phase_of
 from tputtui.measure.recorder import ENDED, Recorder
-from tputtui.measure.samples import STEP, Accounting, above
+from tputtui.measure.samples import STEP, Accounting, above, kv_frac_of
 from tputtui.measure.traffic import Traffic, traffic
 from tputtui.measure.window import SPAN_S, Phase, Settling, Window, figures, latencies
 from tputtui.profile import Profile
@@ -57,6 +58,7 @@ class Observer:
         self._traffic: tuple[Traffic, ...] = ()
         self._phase = Phase.IDLE
         self._binding: Binding | None = None
+        self._padding: Padding | None = None
 
     def begin_anew(self, now_s: float, *, own: bool = False, warming: bool = False) -> None:
         """A limit or the load has changed: start the window anew.
@@ -74,8 +76,8 @@ class Observer:
         self._settling.begin(at_s)
         self._slow_s = -math.inf
 
-    def judge_anew(self) -> None:
-        """The goals have changed: judge by them with the next frame."""
+    def look_anew(self) -> None:
+        """Compute quantiles, goals and trend with the next frame, however soon that is."""
         self._slow_s = -math.inf
 
     def frame(
@@ -115,6 +117,7 @@ class Observer:
             self._slow_s = now_s
             self._look_closely(window, profile)
             self._binding = self._bound(window, status, hardware)
+            self._padding = self._padded(window, status)
         over_window = figures(recorder, window.start_s, until_s)
         return Frame(
             t_s=now_s,
@@ -143,6 +146,7 @@ class Observer:
             stops=recorder.stops,
             requests=recorder.requests,
             traffic=self._traffic,
+            padding=self._padding,
             labels=recorder.labels,
         )
 
@@ -151,7 +155,7 @@ class Observer:
     def _kv_frac(self, until_s: float) -> float:
         recorder = self._recorder
         if recorder.engines:
-            return sum(each.kv_frac for each in recorder.engines) / len(recorder.engines)
+            return kv_frac_of(recorder.engines)
         last = recorder.steps.between(until_s - _NOW_S, until_s)
         if not len(last) or not recorder.accounting.in_flight:
             return 0.0
@@ -206,7 +210,7 @@ class Observer:
         """What binds over the last seconds of the window; None while the load is held."""
         if status.state is not State.RUNNING or status.knobs is None or status.facts is None:
             return None
-        apart = self._recorder.engine_steps.count > 0
+        apart = self._recorder.engine_count(window.end_s) > 1
         if not status.facts.stepped and not apart:
             return None
         knobs, ceilings = status.knobs, status.facts.ceilings
@@ -229,6 +233,14 @@ class Observer:
             for steps in self._recorder.steps_of_engines(start_s, window.end_s)
         ]
         return in_common(bound) if apart else bound[0]
+
+    def _padded(self, window: Window, status: Status) -> Padding | None:
+        """Padding over the window; None where no single steps, or no CUDA graphs, are known."""
+        facts = status.facts
+        if facts is None or facts.engines > 1 or not facts.stepped:
+            return None
+        steps = self._recorder.steps.between(window.start_s, window.end_s)
+        return padding(steps, facts.capture_sizes)
 
     def _meter(self, hardware: HardwareSample | None) -> None:
         if hardware is None or hardware.gpu_t_s is None:

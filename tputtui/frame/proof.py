@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import math
 import platform
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tputtui import __version__
@@ -32,10 +33,12 @@ from tputtui.profile.evidence import (
     Change,
     Evidence,
     Figure,
+    Got,
     Machine,
     Measured,
     MeasuredWindow,
     Model,
+    Quality,
 )
 
 __all__ = ["compared", "measured", "tuned"]
@@ -43,27 +46,30 @@ __all__ = ["compared", "measured", "tuned"]
 
 def tuned(frame: Frame, recorder: Recorder) -> Evidence:
     """The evidence of the present setting; without figures where its window may not be quoted."""
-    figures_now = measured(frame, recorder, _spans(frame))
+    figures_now = measured(frame, recorder)
     if figures_now is None:
         return Evidence(TUNED, note=f"no figures: the window was {frame.window.phase.value}")
     return Evidence(TUNED, tuned=figures_now)
 
 
-def measured(frame: Frame, recorder: Recorder, spans: Spans = ()) -> Measured | None:
-    """The figures of the frame's window, and all that they depend on.
+def measured(frame: Frame, recorder: Recorder) -> Measured | None:
+    """The figures of the present setting, and all that they depend on.
 
-    None where the window may not be quoted. spans: stretches of the run that replace the window.
-    Figures have four significant digits. A figure without samples is left out.
+    They are those of its row in the history; of the frame's window where there is no row. None
+    where the window may not be quoted. Figures have four significant digits. A figure without
+    samples is left out.
     """
     window, status = frame.window, frame.status
     facts, knobs = status.facts, status.knobs
     if facts is None or knobs is None or not window.phase.quotable:
         return None
     goals = frame.profile.judged
+    spans = _spans(frame)
     if spans and holds(recorder, spans[0][0]):
-        frame = _of(frame, recorder, spans)
+        window = replace(window, phase=frame.trials[-1].phase)
     else:
         spans = ((window.start_s, window.end_s),)
+    frame = replace(_of(frame, recorder, spans), window=window)
     series = series_of(recorder, spans, goals, every=True)
     load = frame.profile.load
     return Measured(
@@ -84,18 +90,34 @@ def measured(frame: Frame, recorder: Recorder, spans: Spans = ()) -> Measured | 
         machine=_machine(frame, facts),
         goals={each.goal.name: _attained(each) for each in frame.goodput.each if each.n},
         traffic={each.name: _of_traffic(each) for each in frame.traffic},
+        resolved={
+            row.name: Got(row.got, row.asked or "", row.why)
+            for row in facts.resolved
+            if row.asked != row.got
+        },
     )
 
 
-def compared(tuned: Measured, verified: Measured) -> Evidence:
+def compared(
+    tuned: Measured,
+    verified: Measured,
+    changes: Sequence[str] = (),
+    quality: Quality | None = None,
+) -> Evidence:
     """The evidence of a setting that was booted with exactly its values and measured again.
+
+    changes: what of it may change answers. quality: whether it answers as before. With changes and
+    without a word on quality it is not called verified.
 
     The interval of each change follows from the intervals of its two figures. It is wider by the
     larger drift of the two windows, because a boot lies between them. Each interval holds by itself
     with 95 %.
     """
-    changes = _changes(tuned, verified)
-    return Evidence(VERIFIED, tuned=tuned, verified=verified, difference=changes)
+    differences = _changes(tuned, verified)
+    if changes and quality is None:
+        note = f"not called verified: {', '.join(changes)} may change answers"
+        return Evidence(TUNED, note, tuned, verified, differences)
+    return Evidence(VERIFIED, "", tuned, verified, differences, quality=quality)
 
 
 def as_served(evidence: Evidence, served: Measured) -> Evidence:
@@ -113,6 +135,7 @@ def as_served(evidence: Evidence, served: Measured) -> Evidence:
         evidence.difference,
         served,
         changes,
+        evidence.quality,
     )
 
 
@@ -128,12 +151,11 @@ def _spans(frame: Frame) -> Spans:
 
 
 def _of(frame: Frame, recorder: Recorder, spans: Spans) -> Frame:
-    """The frame with its figures over `spans` instead of its window."""
+    """The frame with its figures over `spans`."""
     run, start_s, end_s = view(recorder, spans)
     pooled = figures(run, start_s, end_s)
     return replace(
         frame,
-        window=replace(frame.window, phase=frame.trials[-1].phase),
         figures=pooled,
         goodput=goodput_of(recorder, spans, frame.profile.judged),
         traffic=traffic(run, frame.profile.judged, start_s, end_s),
@@ -192,6 +214,8 @@ def _shares(frame: Frame) -> dict[str, Figure]:
         "batched_tokens_frac": over_window.tokens_frac,
         "kv_frac": over_window.kv_frac,
         "prefix_hit_frac": over_window.cached_frac,
+        "draft_accepted_frac": over_window.acceptance.frac,
+        "draft_accepted_length": over_window.acceptance.length,
         "tokens_per_joule": frame.tokens_per_joule,
         "cost_per_million_tokens": frame.cost_per_mtok,
     }

@@ -2,8 +2,8 @@
 
 Receives one frame after another. A setting is limits, load and engine. A setting that is put on
 again keeps its row, and is measured further. Each time that it is in force it is measured from the
-moment it has settled, for a minute at most: a row's figures must not move while other rows are
-compared with it.
+moment it has settled, for a minute at most, or as long as was asked for: a row's figures must not
+move while other rows are compared with it.
 
 Table, diff, changes, frontier, report and profile all show these figures of a row. A verdict that
 the figures no longer support is withdrawn.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from tputtui.engine.resolved import same_engine
 from tputtui.errors import UsageError
 from tputtui.frame import Frame, Tried
 from tputtui.goals import Goal
@@ -21,13 +22,13 @@ from tputtui.knobs import Knobs
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.splice import Spans, holds, series_of
 from tputtui.measure.verdict import Difference, Verdict, differences
-from tputtui.measure.window import Phase
+from tputtui.measure.window import SPAN_S, Phase
 from tputtui.profile import EngineSpec
 
 __all__ = ["TriedSettings", "between"]
 
 _EVERY_S = 1.0
-_MEASURED_S = 60.0
+_ROUNDING_S = 1e-6
 _SHORT_S = 2.0
 """A setting that is left again so soon, and was not measured, gets no row: a key was held down."""
 _KEPT = 500
@@ -42,7 +43,9 @@ _NO_LONGER_SURE = "no change is within its interval again"
 class TriedSettings:
     """The rows, in the order in which they were last put on; the present setting is last."""
 
-    def __init__(self) -> None:
+    def __init__(self, measured_s: float = SPAN_S) -> None:
+        """measured_s: how long a setting is measured each time that it is in force."""
+        self._measured_s = measured_s
         self._rows: list[Tried] = []
         self._count = 0
         self._setting: object = None
@@ -77,6 +80,10 @@ class TriedSettings:
         if self._rows:
             self._rows[-1] = replace(self._rows[-1], note=text)
 
+    def look_anew(self) -> None:
+        """Measure the present setting with the next frame, however soon that is."""
+        self._looked_s = -math.inf
+
     def follow(self, frame: Frame, recorder: Recorder) -> None:
         """Take in a frame."""
         facts, spec = frame.status.facts, frame.status.spec
@@ -85,7 +92,7 @@ class TriedSettings:
         if frame.profile.judged != self._goals:
             self._goals = frame.profile.judged
             self._judge_anew(recorder, frame.t_s)
-        setting = (frame.asked, frame.profile.load, spec)
+        setting = (frame.asked, frame.profile.load, spec, facts.resolved)
         if setting != self._setting:
             self._leave(recorder, frame.t_s)
             self._begin(frame, spec)
@@ -116,8 +123,16 @@ class TriedSettings:
         self._looked_s = -math.inf
         self._since_s = math.nan
         before = self._rows[-1] if self._rows else None
-        setting = (frame.asked, frame.profile.load, spec)
-        row = next((r for r in self._rows if (r.knobs, r.load, r.engine) == setting), None)
+        got = frame.status.facts.got
+        row = next(
+            (
+                row
+                for row in self._rows
+                if (row.knobs, row.load) == (frame.asked, frame.profile.load)
+                and same_engine(row.engine, row.got, spec, got)
+            ),
+            None,
+        )
         if row is not None:
             self._rows.remove(row)
             row = replace(row, t_s=frame.t_s)
@@ -131,9 +146,10 @@ class TriedSettings:
                 load=frame.profile.load,
                 engine=spec,
                 booted=frame.status.facts.booted,
+                got=got,
             )
         if before is not None and before.number != row.number:
-            row = replace(row, changed=row.differs(before))
+            row = _foretold(replace(row, changed=row.differs(before)), before, frame)
         measured = [r.number for r in self._rows if r.series is not None]
         if measured:
             self._before[row.number] = measured[-1]
@@ -156,7 +172,7 @@ class TriedSettings:
                 self._rows[-1] = replace(row, phase=window.phase)
             return
         period_s = frame.wanted.period_s
-        length_s = min(window.end_s - window.since_s, max(_MEASURED_S, 2 * period_s))
+        length_s = min(window.end_s - window.since_s, max(self._measured_s, 2 * period_s))
         if period_s > 0:
             length_s -= length_s % period_s
         if not length_s > 0:
@@ -165,7 +181,7 @@ class TriedSettings:
         if window.since_s != self._since_s:
             spans = self._kept(row, frame, recorder)
             self._since_s = window.since_s
-        elif spans and spans[-1][1] - spans[-1][0] >= _MEASURED_S - _EVERY_S:
+        elif spans and spans[-1][1] - spans[-1][0] >= self._measured_s - _ROUNDING_S:
             # The span has its full length.
             return
         else:
@@ -242,7 +258,7 @@ def _unjudged(old: Tried, new: Tried) -> str:
     """
     if old.load != new.load:
         return _ANOTHER_LOAD
-    if old.engine != new.engine:
+    if not new.same_engine(old):
         return _ANOTHER_BOOT
     if new.phase is Phase.DRIFTING:
         return _NOT_STEADY
@@ -252,6 +268,18 @@ def _unjudged(old: Tried, new: Tried) -> str:
 def _described(row: Difference) -> Verdict:
     known = row.judgement is not Verdict.NOTHING and not math.isnan(row.change)
     return Verdict.UNJUDGED if known else row.judgement
+
+
+def _foretold(row: Tried, before: Tried, frame: Frame) -> Tried:
+    """The row with what was shown of it while `before` was in force."""
+    alone = row.load == before.load and row.engine == before.engine
+    shown = next((each for each in frame.outlooks if alone and each.knobs == row.knobs), None)
+    figures = shown.figures if shown else {}
+    return replace(
+        row,
+        predicted={key: figure.change for key, figure in figures.items()},
+        predicted_from=before.number if figures else None,
+    )
 
 
 def _unjudged_yet(row: Tried) -> Tried:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tputtui.attach.bucketed import Latency
 from tputtui.attach.fleet import Looked
+from tputtui.attach.span import ServerFigures
 from tputtui.attach.track import Server
 from tputtui.text.format import MISSING, compact, percent, rate, seconds
 
@@ -55,8 +56,8 @@ def _document(server: Server) -> dict[str, Any]:
         "live_limits": dict(server.about.live),
         "restarts": server.restarts,
         "window_s": server.window_s,
-        "figures": _plain(asdict(server.window)),
-        "engines": {name: _plain(asdict(each)) for name, each in server.engines.items()},
+        "figures": _figures(server.window),
+        "engines": {name: _figures(each) for name, each in server.engines.items()},
         "latencies": {name: _latency(each) for name, each in server.latencies.items()},
     }
 
@@ -70,8 +71,11 @@ def _latency(latency: Latency) -> dict[str, Any]:
     return document
 
 
-def _plain(figures: dict[str, float]) -> dict[str, float | None]:
-    return {name: _number(value) for name, value in figures.items()}
+def _figures(figures: ServerFigures) -> dict[str, Any]:
+    found = asdict(figures) | {"tiers": dict(figures.tiers)}
+    return {
+        name: _number(value) if isinstance(value, float) else value for name, value in found.items()
+    }
 
 
 def _number(value: float) -> float | None:

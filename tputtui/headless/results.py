@@ -34,6 +34,8 @@ _LABELS = {metric.name: metric.label for metric in (*METRICS, *MORE)} | {
     "batched_tokens_frac": "step tokens",
     "kv_frac": "KV cache",
     "prefix_hit_frac": "prefix hits",
+    "draft_accepted_frac": "drafts accepted",
+    "draft_accepted_length": "accepted length",
     "tokens_per_joule": "tokens/J",
     "cost_per_million_tokens": "cost/Mtok",
 }
@@ -112,7 +114,10 @@ def verified_text(evidence: Evidence) -> str:
     if tuned is None or verified is None:
         return f"{evidence.state}\n"
     head = f"{evidence.state}: booted with exactly the tuned values"
-    return _compared(head, ("tuned", tuned), ("booted", verified), evidence.difference)
+    text = _compared(head, ("tuned", tuned), ("booted", verified), evidence.difference)
+    quality, note = evidence.quality, evidence.note
+    text += f"quality   {quality.sentence}\n" if quality else ""
+    return text + (f"note      {note}\n" if note else "")
 
 
 def served_text(evidence: Evidence) -> str:

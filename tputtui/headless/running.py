@@ -104,8 +104,17 @@ def measure(
                 second = int(frame.elapsed_s)
                 each_second(frame)
             if (measuring.over and not _running_out(frame)) or interrupted.asked:
-                return frame
+                return _looked_at_closely(session, measuring, frame)
             pause(session, interrupted)
+
+
+def _looked_at_closely(session: Session, measuring: Measuring, last: Frame) -> Frame:
+    """The last frame again, so that what is printed, saved and recorded is of the same seconds."""
+    if measuring.over and measuring.result is last:
+        closer = session.look_closely()
+        if closer.window.phase.quotable:
+            measuring.result = last = closer
+    return last
 
 
 def _running_out(frame: Frame) -> bool:

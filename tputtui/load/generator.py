@@ -9,19 +9,21 @@ from __future__ import annotations
 import math
 from collections import abc, deque
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
-from typing import NamedTuple
 
 from tputtui.errors import UsageError
 from tputtui.load.carrier import Carrier, check_schema
-from tputtui.load.conversations import Conversation, Conversations
+from tputtui.load.conversations import Conversation, Conversations, JobStep, Run
+from tputtui.load.jobs import Left
 from tputtui.load.prompts import Piece, Prompt, TokenSource
 from tputtui.load.request import RequestSpec
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.requests.file import RequestFile
-from tputtui.load.requests.rendered import Rendered, RenderedPrompt
+from tputtui.load.requests.rendered import Rendered
 from tputtui.load.requests.source import RealRequests
 from tputtui.load.source import Drawn, Replayed, RequestDraft
+from tputtui.load.starts import Starts, taken
 from tputtui.load.timing import ClosedTiming, OpenTiming, RecordedTiming, Timing, Wanted, timing_of
 from tputtui.load.workload import Workload
 
@@ -117,9 +119,14 @@ class Generator:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the trace has ended or cannot be read any further; so with real requests."""
+        """Whether the trace has ended with its last job, or cannot be read; so with real ones."""
         if self._real is not None:
             return self._real.ended
+        return self._dry and not self._talk.jobs
+
+    @property
+    def _dry(self) -> bool:
+        """Whether no request is left to start with, among drawn ones or in a trace."""
         if self._replayed is None:
             return self._unopened is not None
         return self._replayed.next is None
@@ -188,27 +195,31 @@ class Generator:
         if anew or not timing.change(workload.arrivals, at_s):
             self._start_timing(at_s)
 
-    def ended(self, number: int, end_s: float, output_tokens: int, ids: Sequence[int]) -> None:
-        """Note that a request has its whole answer, so that its conversation can go on.
+    def ended(self, number: int, end_s: float, output_tokens: int, ids: Sequence[int]) -> float:
+        """Note that a request has its whole answer, so that its conversation, or job, can go on.
 
-        ids: the answer; if empty, `output_tokens` random tokens replace it.
+        ids: the answer; if empty, `output_tokens` random tokens replace it. Returns how long the
+        job took that it ended, in s, from its first step due; NaN where it ended none.
         """
-        if self._real is not None and self._real.answered(number, end_s, ids):
-            return
+        left = self._real.answered(number, end_s, ids) if self._real else None
+        left = left or self._talk.step_answered(number, end_s, output_tokens, ids)
+        if left is not None:
+            return self._free(left, end_s)
         conversation = self._talk.answered(number, output_tokens, ids)
         if conversation is not None:
             think_s = self._drawn.think_s(conversation.index, conversation.turn)
             self._talk.think(conversation, end_s + think_s)
-        elif isinstance(self._timing, ClosedTiming) and self._open:
-            self._timing.freed(end_s)
+            return math.nan
+        return self._free(Left(), end_s)
 
-    def lost(self, number: int, end_s: float) -> None:
-        """Note that a request ended without an answer: frees its place, ends its conversation."""
-        self._talk.broken(number)
-        if self._real is not None:
-            self._real.lost(number)
-        if isinstance(self._timing, ClosedTiming) and self._open:
-            self._timing.freed(end_s)
+    def lost(self, number: int, end_s: float) -> float:
+        """Note that a request ended without an answer: its conversation, or job, is over.
+
+        Returns how long the job took that it broke, in s; NaN where it broke none.
+        """
+        broken = self._talk.broken(number, end_s)
+        left = self._real.lost(number, end_s) if self._real else None
+        return self._free(left or broken or Left(), end_s)
 
     def wanted(self, now_s: float) -> Wanted:
         """The load wanted at `now_s`; zero while held."""
@@ -235,7 +246,7 @@ class Generator:
                 start_s = self._timing.due_s(draft.at_s) if draft else math.inf
             case None:
                 start_s = math.inf
-        return min(turn_s, math.inf if self.exhausted else start_s)
+        return min(turn_s, math.inf if self._dry else start_s)
 
     def due(self, now_s: float, in_flight: int, max_model_len: int) -> list[RequestSpec]:
         """Every request due by `now_s`, oldest first, clamped to `max_model_len` tokens in all."""
@@ -254,6 +265,11 @@ class Generator:
 
     # -- inside ----------------------------------------------------------------------------
 
+    def _free(self, left: Left, end_s: float) -> float:
+        if left.frees and isinstance(self._timing, ClosedTiming) and self._open:
+            self._timing.freed(end_s)
+        return left.job_s
+
     def _arriving(
         self, now_s: float, in_flight: int, max_model_len: int
     ) -> abc.Generator[RequestSpec, None, None]:
@@ -266,7 +282,7 @@ class Generator:
                 while turns and turns[0][0] <= due_s:
                     yield from self._next_turn(*turns.popleft(), max_model_len)
                 self._backlog = []
-                if self.exhausted:
+                if self._dry:
                     break
                 yield self._start(due_s, max_model_len)
             while turns:
@@ -315,20 +331,20 @@ class Generator:
             for due_s, turn in turns:
                 real.put_back(due_s, turn)
 
-    def _starts(self, now_s: float, in_flight: int) -> _Starts:
+    def _starts(self, now_s: float, in_flight: int) -> Starts:
         """Take the new requests that are due, to be sent one at a time."""
         before, places = deque(self._backlog), deque[float]()
-        times: Iterable[float] = _taken(before)
+        times: Iterable[float] = taken(before)
         self._backlog = []
         if self._open:
             overdue = self._overdue(now_s, in_flight)
             if isinstance(self._timing, ClosedTiming):
                 places.extend(overdue)
-                overdue = _taken(places)
+                overdue = taken(places)
             times = chain(times, overdue)
-        return _Starts(times, before, places)
+        return Starts(times, before, places)
 
-    def _put_back(self, starts: _Starts) -> None:
+    def _put_back(self, starts: Starts) -> None:
         """What was not sent stays due."""
         self._backlog += starts.before
         if isinstance(self._timing, ClosedTiming):
@@ -338,22 +354,8 @@ class Generator:
         self, real: RealRequests, due_s: float, draft: Rendered, max_model_len: int
     ) -> RequestSpec:
         number, self._number = self._number, self._number + 1
-        room = max_model_len
-        if isinstance(draft.prompt, RenderedPrompt):
-            room -= draft.prompt.length
-        wanted = draft.output_tokens or room
-        output = min(wanted, room)
-        real.sent(number, draft, output < wanted)
-        return RequestSpec(
-            number,
-            due_s,
-            draft.prompt,
-            output,
-            output < wanted,
-            draft.turn,
-            draft.serving,
-            draft.carrying(self._carrier.carried(self.workload, number)),
-        )
+        carry = partial(self._carrier.carried, self.workload)
+        return real.request(number, due_s, draft, max_model_len, carry)
 
     def _start_timing(self, now_s: float) -> None:
         self._timing = timing_of(self.workload.arrivals, self._seed, now_s)
@@ -385,8 +387,11 @@ class Generator:
 
     def _start(self, due_s: float, max_model_len: int) -> RequestSpec:
         if self._replayed is not None:
+            draft = self._replayed.take()
+            if draft.steps:
+                return self._begin(due_s, Run.of(self._number, draft.steps), max_model_len)
             # The records of a trace are numbered as they are sent.
-            return self._spec(due_s, self._replayed.take(), max_model_len, self._number)
+            return self._spec(due_s, draft, max_model_len, self._number)
         index, self._index = self._index, self._index + 1
         draft = self._drawn.draft(index)
         spec = self._spec(due_s, draft, max_model_len, index)
@@ -395,10 +400,27 @@ class Generator:
             self._talk.ask(spec.number, Conversation(index, turns), draft.pieces)
         return spec
 
+    def _begin(self, due_s: float, run: Run, max_model_len: int) -> RequestSpec:
+        """The first step of a job; others that wait for none are due in their time."""
+        (_, first), *others = run.job.roots()
+        spec = self._step(due_s, JobStep(run, first), max_model_len)
+        for wait_s, place in others:
+            self._talk.think(JobStep(run, place), due_s + wait_s)
+        return spec
+
+    def _step(self, due_s: float, step: JobStep, max_model_len: int) -> RequestSpec:
+        draft = step.draft
+        spec = self._spec(due_s, draft, max_model_len, step.run.index, step.place)
+        opens_job = self._talk.sent(spec.number, step, draft.pieces, due_s)
+        return spec._replace(opens_job=opens_job)
+
     def _next_turn(
-        self, due_s: float, conversation: Conversation, max_model_len: int
+        self, due_s: float, conversation: Conversation | JobStep, max_model_len: int
     ) -> Iterator[RequestSpec]:
-        """The conversation's next request; none if the conversation is over."""
+        """The conversation's next request, none if the conversation is over; or a job's step."""
+        if isinstance(conversation, JobStep):
+            yield self._step(due_s, conversation, max_model_len)
+            return
         draft = self._drawn.draft(conversation.index, conversation.turn)
         pieces = (*conversation.history, *draft.pieces)
         if _total(pieces) >= max_model_len:
@@ -421,22 +443,6 @@ class Generator:
         made = Prompt(self._tokens, pieces, prompt)
         carried = self._carrier.carried(self.workload, index, turn)
         return RequestSpec(number, due_s, made, output, clamped, turn, None, carried)
-
-
-class _Starts(NamedTuple):
-    """New requests that are due. times: when each was, taken from the two queues as it is read.
-
-    before: due times of before. places: since when each free place of a closed loop is free.
-    """
-
-    times: Iterable[float]
-    before: deque[float]
-    places: deque[float]
-
-
-def _taken(queue: deque[float]) -> Iterator[float]:
-    while queue:
-        yield queue.popleft()
 
 
 def _total(pieces: tuple[Piece, ...]) -> int:

@@ -81,15 +81,20 @@ def replay(
     records: Iterable[TraceRecord], block_size: int, max_model_len: int | None = None
 ) -> Iterator[WalkedRequest]:
     """The requests of a trace, cut as the generator cuts them."""
-    seen = _Seen(block_size)
-    for record in records:
-        request = _cut(record.prompt_tokens, record.output_tokens, max_model_len or _NO_LIMIT)
-        if not (record.blocks or record.token_ids or record.prefix):
-            yield request
+    seen, limit = _Seen(block_size), max_model_len or _NO_LIMIT
+    for whole in records:
+        if any(each.continues is not None for each in whole.steps):
+            yield from _steps(whole, seen, limit)
             continue
-        prompt = request.prompt_tokens
-        shared = seen.shared(_stretches(record, prompt, block_size))
-        yield request._replace(cached_tokens=seen.cached(shared, prompt))
+        records_of = [each.record for each in whole.steps] or [whole]
+        for turn, record in enumerate(records_of):
+            request = _cut(record.prompt_tokens, record.output_tokens, limit)._replace(turn=turn)
+            if not (record.blocks or record.token_ids or record.prefix):
+                yield request
+                continue
+            prompt = request.prompt_tokens
+            shared = seen.shared(_stretches(record, prompt, block_size))
+            yield request._replace(cached_tokens=seen.cached(shared, prompt))
 
 
 def beginning(trace: Trace, requests: int) -> Iterator[TraceRecord]:
@@ -157,6 +162,18 @@ def _drawn(workload: Workload, seen: _Seen, limit: int) -> Iterator[WalkedReques
             shared = history_tokens - 1 if turn else seen.shared(_groups(draft.pieces, prompt))
             yield request._replace(cached_tokens=seen.cached(shared, prompt), turn=turn)
             history_tokens = wanted + request.output_tokens
+
+
+def _steps(whole: TraceRecord, seen: _Seen, limit: int) -> Iterator[WalkedRequest]:
+    """The steps of a job, some of which begin with the prompt and answer of an earlier one."""
+    whole_tokens: list[int] = []
+    for turn, each in enumerate(whole.steps):
+        before = 0 if each.continues is None else whole_tokens[each.continues]
+        request = _cut(before + each.record.prompt_tokens, each.record.output_tokens, limit)
+        # The last generated token has no KV entry: the model has not processed it.
+        cached = seen.cached(max(0, before - 1), request.prompt_tokens)
+        yield request._replace(cached_tokens=cached, turn=turn)
+        whole_tokens.append(request.prompt_tokens + request.output_tokens)
 
 
 def _cut(prompt_tokens: int, output_tokens: int, limit: int) -> WalkedRequest:

@@ -68,10 +68,9 @@ class LengthSpread:
 class TraceFacts:
     """Facts from the beginning of a trace.
 
-    format: "azure", "mooncake", "bailian", "burstgpt", "sharegpt" or "tputtui"; of a file of
-    real requests, the name of its formats. timed: whether it has times.
-    records: how many were read. skipped: how many of them cannot be used. real: whether they are
-    real requests.
+    format: as of a `Trace`; of a file of real requests, the name of its formats.
+    timed: whether it has times. records: how many were read. skipped: how many of them cannot be
+    used. real: whether they are real requests.
     """
 
     format: str

@@ -12,7 +12,10 @@ from tputtui.load.prompts import Prompt
 from tputtui.load.requests.rendered import RenderedPrompt, Serving
 from tputtui.load.requests.unrendered import UnrenderedPrompt
 
-__all__ = ["RequestSpec"]
+__all__ = ["FIRST_QUESTION", "RequestSpec"]
+
+FIRST_QUESTION = 1 << 40
+"""Requests with this number or a higher one are asked to compare answers; they are of no load."""
 
 
 class RequestSpec(NamedTuple):
@@ -24,7 +27,8 @@ class RequestSpec(NamedTuple):
     prompt: Prompt | RenderedPrompt | UnrenderedPrompt
     """Its token ids are made only when they are read."""
     output_tokens: int
-    """Exactly how many tokens to generate; at most so many where it may end by itself."""
+    """Exactly how many tokens to generate; at most so many where it may end by itself. 0 where its
+    prompt leaves no room for an answer: such a request is refused."""
     clamped: bool
     """Whether a length was cut to fit `max_model_len`."""
     turn: int = 0
@@ -33,6 +37,8 @@ class RequestSpec(NamedTuple):
     """How a real request is served; None for a synthetic one."""
     carried: Carried = PLAIN
     """What it carries beside prompt and length."""
+    opens_job: bool = False
+    """Whether it is the first step of a job whose latency is measured."""
 
     @property
     def prompt_tokens(self) -> int:

@@ -13,13 +13,15 @@ from zlib import crc32
 
 from tputtui.errors import UsageError
 from tputtui.load.carrier import Carrier
+from tputtui.load.jobs import Step
 from tputtui.load.lengths import drawn, drawn_pair
 from tputtui.load.prompts import Piece, Stream, Uniforms
 from tputtui.load.requests.reading import check_requests
 from tputtui.load.traces import Trace, TraceRecord
 from tputtui.load.workload import Prefix, Recorded, TraceFile, Workload
 
-__all__ = ["Drawn", "Replayed", "RequestDraft", "check_files", "check_trace", "untimed"]
+__all__ = ["Drawn", "Replayed", "RequestDraft", "StepDraft", "check_files", "check_trace",
+           "untimed"]  # fmt: skip
 
 _CHECKED_RECORDS = 1000
 """How many records of a trace are checked before a start; takes milliseconds."""
@@ -31,6 +33,16 @@ class RequestDraft(NamedTuple):
     pieces: tuple[Piece, ...]
     output_tokens: int
     at_s: float = math.nan
+    steps: tuple[StepDraft, ...] = ()
+    """Of a job: all its requests, this one among them."""
+
+
+class StepDraft(NamedTuple):
+    """A request of a job before clamping. continues: the step that its prompt goes on from."""
+
+    draft: RequestDraft
+    step: Step
+    continues: int | None = None
 
 
 class Drawn:
@@ -120,7 +132,16 @@ class Replayed:
             return None
         index, self._taken = self._taken, self._taken + 1
         self._last_s = self._began_s + (0.0 if math.isnan(record.at_s) else record.at_s)
-        return RequestDraft(tuple(_pieces(record, index)), record.output_tokens, self._last_s)
+        steps = tuple(
+            StepDraft(
+                RequestDraft(tuple(_pieces(each.record, index, place)), each.record.output_tokens),
+                each.step,
+                each.continues,
+            )
+            for place, each in enumerate(record.steps)
+        )
+        pieces = () if steps else tuple(_pieces(record, index))
+        return RequestDraft(pieces, record.output_tokens, self._last_s, steps)
 
 
 def check_trace(workload: Workload, tokenizer: str) -> None:
@@ -177,7 +198,7 @@ def _opened(file: TraceFile, tokenizer: str) -> Trace:
     return Trace(Path(file.path).expanduser(), file.tokenizer or tokenizer)
 
 
-def _pieces(record: TraceRecord, index: int) -> Iterator[Piece]:
+def _pieces(record: TraceRecord, index: int, place: int = 0) -> Iterator[Piece]:
     if record.token_ids:
         yield Piece(len(record.token_ids), ids=record.token_ids)
         return
@@ -192,7 +213,7 @@ def _pieces(record: TraceRecord, index: int) -> Iterator[Piece]:
         if left <= 0:
             return
     if left > 0:
-        yield Piece(left, Stream.OWN, index)
+        yield Piece(left, Stream.OWN, index, place)
 
 
 def _group(prefix: Prefix, u: float) -> int:

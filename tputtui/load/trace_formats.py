@@ -1,4 +1,4 @@
-"""The kinds of trace that are read line by line: Azure, BurstGPT, Mooncake, Bailian, our own JSONL.
+"""The kinds of trace that are read line by line: Azure, BurstGPT, Mooncake, Bailian, Weka, our own.
 
 Each record is read when the caller takes it; only the last time is kept. In all formats a length of
 0 is read as 1 (logs contain failed requests with 0, and an engine needs at least 1), and a record
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from tputtui.load.trace_jobs import OwnJobLine, WekaLine, own_jobs, weka
 from tputtui.load.trace_lines import Lines, TraceRecord
 from tputtui.load.trace_objects import BailianLine, MooncakeLine, OwnLine, bailian, mooncake, own
 from tputtui.load.trace_tables import AZURE, BURSTGPT, azure, burstgpt
@@ -48,6 +49,20 @@ LINE_FORMATS = {
         BailianLine.__struct_fields__,
         '{"chat_id": 3, "timestamp": 6.1, "input_length": 9, "output_length": 5, "hash_ids": [4]}',
         bailian,
+    ),
+    "weka": LineFormat(
+        "Weka",
+        True,
+        WekaLine.__struct_fields__,
+        '{"block_size": 64, "requests": [{"t": 0.0, "in": 900, "out": 80, "hash_ids": [1, 2]}]}',
+        weka,
+    ),
+    "jobs": LineFormat(
+        "tputtui jobs",
+        True,
+        OwnJobLine.__struct_fields__,
+        '{"steps": [{"id": "a", "prompt_tokens": 900, "output_tokens": 80}, {"after": ["a"], …}]}',
+        own_jobs,
     ),
     "tputtui": LineFormat(
         "tputtui",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from tputtui.errors import UsageError, nearest
+from tputtui.load.jobs import Step
 
 __all__ = [
     "BAILIAN_BLOCK_TOKENS",
@@ -18,6 +19,7 @@ __all__ = [
     "Lines",
     "TraceClock",
     "TraceRecord",
+    "TraceStep",
     "misspelt",
     "shown",
 ]
@@ -50,6 +52,18 @@ class TraceRecord(NamedTuple):
     prefix_tokens: int = 0
     """How many of `prompt_tokens` belong to the prefix."""
     block_tokens: int = BLOCK_TOKENS
+    steps: tuple[TraceStep, ...] = ()
+    """Of a job of several requests: all of them. The lengths are then those of the first."""
+
+
+class TraceStep(NamedTuple):
+    """One request of a job in a trace."""
+
+    record: TraceRecord
+    step: Step
+    """When it is due."""
+    continues: int | None = None
+    """The step whose prompt and real answer its own prompt comes after; None for none."""
 
 
 class Lines:

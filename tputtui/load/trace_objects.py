@@ -23,7 +23,7 @@ from tputtui.load.trace_lines import (
     shown,
 )
 
-__all__ = ["BailianLine", "MooncakeLine", "OwnLine", "bailian", "mooncake", "own"]
+__all__ = ["BailianLine", "MooncakeLine", "OwnLine", "bailian", "mooncake", "objects", "own"]
 
 _Tokens = Annotated[int, msgspec.Meta(ge=0, le=LONGEST)]
 _Time = Annotated[float, msgspec.Meta(ge=0)]
@@ -58,13 +58,13 @@ class OwnLine(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True)
 
 def mooncake(lines: Lines) -> Iterator[TraceRecord]:
     # Mooncake's times are in milliseconds.
-    rows = _objects(lines, msgspec.json.Decoder(MooncakeLine))
+    rows = objects(lines, msgspec.json.Decoder(MooncakeLine))
     return _in_blocks(lines, rows, TraceClock(1000), BLOCK_TOKENS)
 
 
 def bailian(lines: Lines) -> Iterator[TraceRecord]:
     # Each turn of a conversation has its own line with its whole prompt; times are in seconds.
-    rows = _objects(lines, msgspec.json.Decoder(BailianLine))
+    rows = objects(lines, msgspec.json.Decoder(BailianLine))
     return _in_blocks(lines, rows, TraceClock(), BAILIAN_BLOCK_TOKENS)
 
 
@@ -92,7 +92,7 @@ def _in_blocks(
 def own(lines: Lines) -> Iterator[TraceRecord]:
     clock = TraceClock()
     timed: bool | None = None
-    for row in _objects(lines, msgspec.json.Decoder(OwnLine)):
+    for row in objects(lines, msgspec.json.Decoder(OwnLine)):
         if timed is None:
             timed = row.at_s is not UNSET
         if timed is (row.at_s is UNSET):
@@ -128,10 +128,11 @@ def _own_prompt(lines: Lines, row: OwnLine) -> int:
     return max(1, len(row.prompt_token_ids) if row.prompt_token_ids else 0)
 
 
-_Row = TypeVar("_Row", MooncakeLine, BailianLine, OwnLine)
+_Row = TypeVar("_Row", bound=msgspec.Struct)
 
 
-def _objects(lines: Lines, decoder: msgspec.json.Decoder[_Row]) -> Iterator[_Row]:
+def objects(lines: Lines, decoder: msgspec.json.Decoder[_Row]) -> Iterator[_Row]:
+    """Each line as an object. Raises UsageError, which names the key."""
     for line in lines:
         try:
             row = _row(decoder, line)
@@ -188,6 +189,9 @@ def _explained(lines: Lines, line: bytes, error: str, keys: tuple[str, ...]) -> 
         return lines.bad(f"expected an object in braces, found {match[1]}")
     place = re.search(r" - at `\$\.(\w+)(?:\[(\d+)\])?`$", error)
     if place is None:
+        if nested := re.search(r" - at `\$\.(\w+)\[", error):
+            what = error[:1].lower() + error[1 : nested.start()]
+            return lines.bad(f"{nested[1]}: one cannot be used: {what.replace('`', '')}")
         return lines.bad(f"bad JSON: {error[:1].lower()}{error[1:]}")
     what = error[:1].lower() + error[1 : place.start()]
     if match := re.match(r"expected `(\w+)`, got", what):

@@ -45,7 +45,7 @@ class Trace:
 
     tokenizer: for ShareGPT, which holds text: a tokenizer.json, a folder with one, or a hub id.
 
-    format: "azure", "mooncake", "bailian", "burstgpt", "sharegpt" or "tputtui".
+    format: "azure", "mooncake", "bailian", "burstgpt", "weka", "sharegpt", "jobs" or "tputtui".
     timed: whether records have times.
 
     The constructor raises UsageError if the kind of file is unknown or its first record is bad. The

@@ -30,6 +30,7 @@ __all__ = [
     "GoalVerdict",
     "Goodput",
     "attainment",
+    "concerned",
     "counted",
     "goodput",
     "judged_s",
@@ -113,7 +114,9 @@ def goodput(recorder: Recorder, goals: Sequence[Goal], start_s: float, end_s: fl
     A request that is not good (cut, aborted, rejected, failed) misses every goal. One that its
     client gave up (cancelled) does not count. A request in
     flight that has waited longer than a limit misses that goal. A good request with a single token
-    has no TPOT (NaN) and meets any TPOT goal. Without goals, every good request counts.
+    has no TPOT (NaN) and meets any TPOT goal. Without goals, every good request counts. The goal of
+    a job is for the request that ends it, or breaks it; a job under way that has taken longer
+    misses it.
 
     Goodput: Zhong et al., DistServe, OSDI 2024; `vllm bench serve --goodput` counts the same way.
     """
@@ -123,7 +126,7 @@ def goodput(recorder: Recorder, goals: Sequence[Goal], start_s: float, end_s: fl
     every, lates = good.copy(), {"": 0}
     each = []
     for goal in goals:
-        mine = recorder.concerned(ended[:, ENDED["label"]], goal.traffic)
+        mine = concerned(recorder, ended, goal)
         every &= keeping(ended, goal) | ~mine
         late = overdue(recorder, goal, end_s)
         lates[goal.traffic] = max(lates.get(goal.traffic, 0), late)
@@ -135,7 +138,8 @@ def goodput(recorder: Recorder, goals: Sequence[Goal], start_s: float, end_s: fl
     met, n = int(np.count_nonzero(every)), len(every)
     low, high = share_interval(every, batches, length_s)
     # A request that keeps every goal also keeps each one of all requests: their bounds hold too.
-    high = min([high, *(one.high for one in each if not one.goal.traffic)])
+    of_all = [one for one in each if not one.goal.traffic and one.goal.metric != "job"]
+    high = min([high, *(one.high for one in of_all)])
     return Goodput(
         met / length_s if length_s > 0 else math.nan,
         met,
@@ -145,6 +149,16 @@ def goodput(recorder: Recorder, goals: Sequence[Goal], start_s: float, end_s: fl
         high,
         tuple(each),
     )
+
+
+def concerned(recorder: Recorder, ended: Floats, goal: Goal) -> Flags:
+    """Which of the requests that have left a goal is for, shape (k,).
+
+    ended: rows with the columns that `ENDED` names, shape (k, columns). The goal of a job is for
+    the requests that ended one, or broke it.
+    """
+    mine = recorder.concerned(ended[:, ENDED["label"]], goal.traffic)
+    return mine & ~np.isnan(ended[:, ENDED["job_s"]]) if goal.metric == "job" else mine
 
 
 def counted(ended: Floats) -> Floats:
@@ -214,7 +228,7 @@ def keeping(ended: Floats, goal: Goal) -> Flags:
 
     A request that is not good did not keep it.
     ended: rows with the columns that `ENDED` names, shape (k, columns). A request with a single
-    token has no TPOT (NaN), and meets any TPOT goal.
+    token has no TPOT (NaN), and meets any TPOT goal; so does one that ends no job any goal of jobs.
     """
     values_s = judged_s(ended, goal)
     kept: Flags = (values_s <= goal.limit_s) | np.isnan(values_s)
@@ -225,9 +239,12 @@ def judged_s(ended: Floats, goal: Goal) -> Floats:
     """The latency that a goal bounds, for requests that have left: shape (k,), in seconds.
 
     ended: as in `keeping`. Infinite for a request that is not good; NaN for the TPOT of a request
-    with a single token.
+    with a single token, and for the job of a request that ended, or broke, none.
     """
-    return np.where(ended[:, ENDED["good"]] > 0, ended[:, ENDED[f"{goal.metric}_s"]], np.inf)
+    values_s, good = ended[:, ENDED[f"{goal.metric}_s"]], ended[:, ENDED["good"]] > 0
+    if goal.metric == "job":
+        good = good | np.isnan(values_s)
+    return np.where(good, values_s, np.inf)
 
 
 def worst_miss(ended: Floats, goals: Sequence[Goal]) -> tuple[float, str, float]:
@@ -238,7 +255,13 @@ def worst_miss(ended: Floats, goals: Sequence[Goal]) -> tuple[float, str, float]
     """
     misses = []
     for goal in goals:
-        value = np.nan_to_num(judged_s(ended, goal), posinf=np.inf)
+        values_s = judged_s(ended, goal)
+        if goal.metric == "job":
+            values_s = values_s[~np.isnan(values_s)]
+        if not len(values_s):
+            misses.append((FARTHEST, goal.name, math.nan))
+            continue
+        value = np.nan_to_num(values_s, posinf=np.inf)
         at = float(np.quantile(value, goal.target, method="inverted_cdf"))
         miss = math.log(at / goal.limit_s) if 0 < at < math.inf else math.copysign(FARTHEST, at - 1)
         misses.append((max(-FARTHEST, min(miss, FARTHEST)), goal.name, at))
@@ -248,13 +271,19 @@ def worst_miss(ended: Floats, goals: Sequence[Goal]) -> tuple[float, str, float]
 def overdue(recorder: Recorder, goal: Goal, now_s: float) -> int:
     """Requests in flight at `now_s` that have already waited longer than a TTFT or E2E goal allows.
 
-    For TTFT only requests without a first token count. Requests that were due before the oldest
-    row that the recorder still has are not counted.
+    For TTFT only requests without a first token count; for a goal of jobs, the jobs under way, by
+    their first step. Requests that were due before the oldest row that the recorder still has are
+    not counted.
     """
     if goal.metric == "tpot":
         return 0
     ended = recorder.ended.between(-np.inf, now_s)
+    known = ended
+    if goal.metric == "job":
+        ended = ended[~np.isnan(ended[:, ENDED["job_s"]])]
     over_s, due_s, labels = ended[:, 0], ended[:, ENDED["due_s"]], ended[:, ENDED["label"]]
+    if goal.metric == "job":
+        due_s = over_s - ended[:, ENDED["job_s"]]
     # Where due times are lost (NaN), every request of that time had left by then.
     since_s = float(np.max(over_s[np.isnan(due_s)], initial=-np.inf))
     if goal.metric == "ttft":
@@ -263,11 +292,13 @@ def overdue(recorder: Recorder, goal: Goal, now_s: float) -> int:
         never = ended[:, ENDED["began"]] == 0
         due_s = np.concatenate((first[:, 0] - first[:, 1], due_s[never]))
         labels = np.concatenate((first[:, 3], labels[never]))
-    since_s = max(since_s, _known_since(recorder.ended, ended))
+    since_s = max(since_s, _known_since(recorder.ended, known))
     due_s = due_s[recorder.concerned(labels, goal.traffic)]
     until_s = now_s - goal.limit_s - _HAIR_S
     since_s = max(since_s, _known_since(recorder.issued, recorder.issued.between(-np.inf, now_s)))
     issued = recorder.issued.between(since_s + _HAIR_S, until_s)
+    if goal.metric == "job":
+        issued = issued[issued[:, 2] > 0]
     issued_s = issued[recorder.concerned(issued[:, 1], goal.traffic)]
     over = np.count_nonzero((due_s > since_s + _HAIR_S) & (due_s <= until_s))
     return max(0, len(issued_s) - int(over))

@@ -53,7 +53,7 @@ def limit_bound(steps: Floats, knobs: Knobs, ceilings: Knobs) -> Binding | None:
 
     waiting, running = column("waiting") > 0, column("running")
     at_limit = running >= column("max_num_seqs")
-    used = column("prefill_tokens") + column("decode_tokens")
+    used = column("prefill_tokens") + column("decode_tokens") + column("draft_tokens")
     full = used >= _FULL * column("max_num_batched_tokens")
     # A step that schedules nothing while requests run only waits for the tokens of an earlier step.
     adapters = (column("adapter_waiting") > 0) & ~at_limit & ~full

@@ -24,13 +24,14 @@ __all__ = ["ENDED", "Recorder", "Ring", "Rows", "Table", "ended_row"]
 
 
 _LATENCIES = ("ttft_s", "tpot_s", "e2e_s", "queue_s", "prefill_s", "decode_s")
-_REST = ("good", "cut", "due_s", "began", "cancelled", "label")
+_REST = ("good", "cut", "due_s", "began", "cancelled", "label", "job_s")
 ENDED = {name: i for i, name in enumerate(("end_s", *_LATENCIES, *_REST))}
 """Columns of a request that has left the engine. Latencies are NaN unless good is 1.0.
 
 good: 1.0 if it finished. cut: 1.0 if a lowered `max_model_len` ended it. due_s: when it should have
 been sent; NaN where that is lost. began: 1.0 if it had its first token. cancelled: 1.0 if its
-client gave it up. label: place in `Recorder.labels`.
+client gave it up. label: place in `Recorder.labels`. job_s: how long the job took that it ended,
+or, where it is not good, broke, from its first step due; NaN where it did neither.
 """
 _NO_LATENCIES = (np.nan,) * len(_LATENCIES)
 
@@ -116,8 +117,8 @@ class Recorder:
         """(time of the first token, TTFT from due, TTFT from submitted) in seconds, and label."""
         self.ended: Rows = Ring(len(ENDED), depth << 15)
         """Requests that have left, with the columns that `ENDED` names."""
-        self.issued: Rows = Ring(2, depth << 17)
-        """When each request was due, and its label."""
+        self.issued: Rows = Ring(3, depth << 17)
+        """When each request was due, its label, and 1.0 if it is the first of a job."""
         self.labels: tuple[Label, ...] = (Label(),)
         """What the numbers of labels mean; grows only."""
         self._engine_step_s = -math.inf
@@ -131,6 +132,8 @@ class Recorder:
         """Each engine of a server that tells; empty for an engine in this process."""
         self.engine_steps: Rows = Ring(len(StepSample._fields) + 1, depth << 16)
         """Where `steps` has several engines together: the steps of each, and which engine's."""
+        self._engine_counts: tuple[tuple[float, int], ...] = ((-math.inf, 1),)
+        """(since when, how many engines), oldest first; a boot can change it."""
         self.stops: tuple[tuple[str, int], ...] = ()
         """How many finished requests stopped for each reason, by name."""
         self.requests: RequestCounts | None = None
@@ -167,22 +170,27 @@ class Recorder:
 
         Shape (n, fields of StepSample). Their tokens are everybody's.
         """
-        if not self.engine_steps.count:
+        if self.engine_count(end_s) == 1:
             return self.steps.between(start_s, end_s)
         return self.engine_steps.between(start_s, end_s)[:, :-1]
 
     def steps_of_engines(self, start_s: float, end_s: float) -> list[Floats]:
         """`single_steps`, a table for each engine; those without a step then have an empty one."""
-        if not self.engine_steps.count:
+        count = self.engine_count(end_s)
+        if count == 1:
             return [self.steps.between(start_s, end_s)]
         rows = self.engine_steps.between(start_s, end_s)
-        return [rows[rows[:, -1] == engine, :-1] for engine in range(self.engine_count)]
+        return [rows[rows[:, -1] == engine, :-1] for engine in range(count)]
 
-    @property
-    def engine_count(self) -> int:
-        """How many engines the steps are of."""
-        rows = self.engine_steps.since(0, self.engine_steps.count)
-        return int(rows[:, -1].max()) + 1 if len(rows) else 1
+    def note_engines(self, count: int, since_s: float) -> None:
+        """Steps later than `since_s` are of so many engines."""
+        if count != self._engine_counts[-1][1]:
+            self._engine_counts = (*self._engine_counts, (since_s, count))
+
+    def engine_count(self, at_s: float) -> int:
+        """How many engines the steps up to `at_s` are of."""
+        earlier = (count for since_s, count in reversed(self._engine_counts) if since_s < at_s)
+        return next(earlier, 1)
 
     def last_step_s(self, since_s: float) -> float | None:
         """When the last step ended; None without a step after `since_s`."""
@@ -205,9 +213,9 @@ class Recorder:
         numbers = [i for i, label in enumerate(self.labels) if label.traffic == traffic]
         return np.isin(labels, numbers)
 
-    def add_issued(self, due_s: float, label: int = 0) -> None:
+    def add_issued(self, due_s: float, label: int = 0, opens_job: bool = False) -> None:
         """Add a request that goes to the engine."""
-        self.issued.append((due_s, label))
+        self.issued.append((due_s, label, opens_job))
 
     def add_first_token(
         self, at_s: float, due_s: float, submitted_s: float, label: int = 0
@@ -236,7 +244,8 @@ def ended_row(sample: RequestSample) -> tuple[float, ...]:
         )
     began = not math.isnan(sample.first_token_s)
     cut, cancelled = sample.outcome == "cut", sample.outcome == "cancelled"
-    return (sample.end_s, *latencies, good, cut, sample.due_s, began, cancelled, sample.label)
+    rest = (good, cut, sample.due_s, began, cancelled, sample.label, sample.job_s)
+    return (sample.end_s, *latencies, *rest)
 
 
 def _after(rows: Floats, t_s: float) -> int:

@@ -6,12 +6,15 @@ dataclass because one is made for every engine step and goes straight into a row
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
 __all__ = [
+    "DRAFTED",
+    "POSITIONS",
     "STEP",
     "Accounting",
     "EngineLoad",
@@ -58,10 +61,32 @@ class StepSample(NamedTuple):
     """Usable blocks of the KV cache, without those held back."""
     adapter_waiting: int = 0
     """Requests that wait for a place among the `max_loras` adapters of the batch."""
+    draft_tokens: int = 0
+    """Draft tokens scheduled to be checked, beside prefill and decode."""
+    drafts: int = 0
+    """Sequences whose draft tokens were checked, as vLLM counts them."""
+    checked_tokens: int = 0
+    """Draft tokens of those."""
+    accepted_tokens: int = 0
+    """Those of them that the model accepted."""
+    accepted_1: int = 0
+    """Sequences of which the first draft token was accepted; so on for the others."""
+    accepted_2: int = 0
+    accepted_3: int = 0
+    accepted_4: int = 0
+    accepted_5: int = 0
+    accepted_6: int = 0
+    accepted_7: int = 0
+    accepted_8: int = 0
 
 
 STEP = {name: column for column, name in enumerate(StepSample._fields)}
 """The column of each field of `StepSample` in a row of `Recorder.steps`."""
+
+DRAFTED = StepSample._fields[STEP["draft_tokens"] :]
+"""The fields of `StepSample` about speculation."""
+POSITIONS = tuple(name for name in DRAFTED if name.startswith("accepted_") and name[-1].isdigit())
+"""Those of them about one place among the draft tokens of a sequence, the first ones only."""
 
 
 class EngineLoad(NamedTuple):
@@ -73,6 +98,15 @@ class EngineLoad(NamedTuple):
     """Blocks used ÷ blocks usable."""
     step_s: float
     """How long its newest step took; NaN before the first."""
+    kv_blocks: int = 0
+    """Blocks usable: engines can have caches of different sizes. 0 where that is not told."""
+
+
+def kv_frac_of(engines: Iterable[EngineLoad]) -> float:
+    """Blocks used ÷ blocks usable of all of them together; NaN without any."""
+    shares = [(each.kv_frac, max(1, each.kv_blocks)) for each in engines]
+    usable = sum(blocks for _, blocks in shares)
+    return sum(frac * blocks for frac, blocks in shares) / usable if usable else math.nan
 
 
 class Outcome(StrEnum):
@@ -112,6 +146,9 @@ class RequestSample(NamedTuple):
     """How many times it was preempted."""
     label: int = 0
     """Place of its label in `Recorder.labels`."""
+    job_s: float = float("nan")
+    """How long the job took that this request ended, or broke, from its first step due; NaN where
+    it did neither."""
 
     @property
     def ttft_s(self) -> float:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tputtui.goals import Goal
-from tputtui.measure.attainment import keeping
+from tputtui.measure.attainment import concerned, keeping
 from tputtui.measure.batches import FEWEST, Spread, spread, turnover_batches
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import STEP
@@ -74,7 +74,7 @@ MORE = (
     Metric("tpot_p99", "TPOT p99", "s", True),
     *(
         Metric(f"{name}_{share}", f"{name.upper()} {share}", "s", True)
-        for name in ("itl", "e2e")
+        for name in ("itl", "e2e", "job")
         for share in ("p50", "p90", "p99")
     ),
 )
@@ -214,6 +214,7 @@ def series(
         latencies["itl"] = np.repeat(gaps[:, 1], gaps[:, 2].astype(np.intp))
         latencies["e2e"] = ended[:, ENDED["e2e_s"]]
         good = ended[:, ENDED["good"]]
+        latencies["job"] = ended[good > 0, ENDED["job_s"]]
         values["requests_per_s"] = rate(ended[:, 0], good, int(np.count_nonzero(good)))
         prompt = steps[:, STEP["prefill_tokens"]]
         values["prompt_tokens_per_s"] = rate(steps[:, 0], prompt, len(steps))
@@ -263,6 +264,6 @@ def _met(recorder: Recorder, ended: Floats, goals: Sequence[Goal]) -> Floats:
     """
     met = ended[:, ENDED["good"]] > 0
     for goal in goals:
-        others = ~recorder.concerned(ended[:, ENDED["label"]], goal.traffic)
+        others = ~concerned(recorder, ended, goal)
         met &= keeping(ended, goal) | others
     return met.astype(np.float64)

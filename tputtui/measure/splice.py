@@ -27,6 +27,7 @@ def spliced(recorder: Recorder, spans: Spans) -> Recorder:
     """
     run = Recorder()
     run.labels = recorder.labels
+    run.note_engines(recorder.engine_count(spans[-1][1]), -np.inf)
     for name in _TABLES:
         parts, before_s = [], 0.0
         for start_s, end_s in spans:
@@ -82,5 +83,5 @@ def goodput_of(recorder: Recorder, spans: Spans, goals: Sequence[Goal]) -> Goodp
     """
     run, start_s, end_s = view(recorder, spans)
     if run is not recorder:
-        run.issued = Table(np.zeros((0, 2)))
+        run.issued = Table(np.zeros((0, 3)))
     return goodput(run, goals, start_s, end_s)

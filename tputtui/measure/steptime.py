@@ -82,7 +82,9 @@ def step_time(steps: Floats, *, overlapped: bool = False) -> StepTime | None:
 
     Prefill's attention grows with tokens × context; the model does not contain that term.
     """
-    tokens = steps[:, STEP["prefill_tokens"]] + steps[:, STEP["decode_tokens"]]
+    # Draft tokens go through the model as the others do.
+    kinds = [STEP[f"{kind}_tokens"] for kind in ("prefill", "decode", "draft")]
+    tokens = steps[:, kinds].sum(axis=1)
     context, took_s = steps[:, STEP["context_tokens"]], steps[:, STEP["duration_s"]]
     if overlapped:
         tokens, context, took_s = tokens[:-1], context[:-1], took_s[1:]

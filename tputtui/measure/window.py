@@ -12,6 +12,7 @@ from enum import StrEnum
 import numpy as np
 
 from tputtui.knobs import UNTOLD
+from tputtui.measure.acceptance import NONE_CHECKED, Acceptance, acceptance_of
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import STEP, Accounting
 from tputtui.measure.stats import Floats, Quantiles, quantiles
@@ -206,6 +207,10 @@ class Figures:
     """Steps of all engines per second."""
     busy_frac: float
     """Share of the window in which a step ran, 0 to 1; the mean over engines."""
+    draft_frac: float = 0.0
+    """The part of tokens_frac that draft tokens take while they are checked."""
+    acceptance: Acceptance = NONE_CHECKED
+    """What became of them."""
 
 
 def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
@@ -229,6 +234,7 @@ def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
 
     duration = of_single("duration_s")
     busy_s = float(duration.sum())
+    engine_s = recorder.engine_count(end_s) * length_s
     # A limit can change within the window: dividing step by step keeps the shares exact then.
     weight = duration / busy_s if busy_s > 0 else duration
 
@@ -238,6 +244,7 @@ def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
 
     prefill = share(of_single("prefill_tokens"), "max_num_batched_tokens")
     decode = share(of_single("decode_tokens"), "max_num_batched_tokens")
+    draft = share(of_single("draft_tokens"), "max_num_batched_tokens")
     looked_up = float(column("looked_up_tokens").sum())
     cached = float(column("cached_tokens").sum())
     return Figures(
@@ -248,16 +255,25 @@ def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
         achieved_per_s=rate(finished),
         saturated=issued - len(ended) > 2 * math.sqrt(max(issued, 1)),
         sequences_frac=share(of_single("running"), "max_num_seqs"),
-        tokens_frac=prefill + decode,
+        tokens_frac=prefill + decode + draft,
         prefill_frac=prefill,
         decode_frac=decode,
-        kv_frac=float(weight @ of_single("kv_frac")) if busy_s > 0 else math.nan,
+        draft_frac=draft,
+        acceptance=acceptance_of(steps),
+        kv_frac=_mean_kv(steps),
         cached_frac=cached / looked_up if looked_up else math.nan,
         preemptions=int(column("preemptions").sum()),
         step=quantiles(duration),
         steps_per_s=rate(len(single)),
-        busy_frac=min(1.0, busy_s / recorder.engine_count / length_s) if length_s > 0 else math.nan,
+        busy_frac=min(1.0, busy_s / engine_s) if length_s > 0 else math.nan,
     )
+
+
+def _mean_kv(steps: Floats) -> float:
+    """Mean over the time of steps, of all engines together; NaN without any."""
+    duration = steps[:, STEP["duration_s"]]
+    busy_s = float(duration.sum())
+    return float(duration @ steps[:, STEP["kv_frac"]]) / busy_s if busy_s > 0 else math.nan
 
 
 def _reported(limits: Floats) -> Floats:
@@ -289,6 +305,8 @@ class Latencies:
     """From the first token to the last."""
     lag: Quantiles
     """From due to submitted."""
+    job: Quantiles
+    """Of jobs of several steps: from the first step due to the last token of the last."""
 
 
 def latencies(recorder: Recorder, start_s: float, end_s: float) -> Latencies:
@@ -305,4 +323,5 @@ def latencies(recorder: Recorder, start_s: float, end_s: float) -> Latencies:
         tpot=quantiles(ended[:, ENDED["tpot_s"]]),
         itl=quantiles(gaps[:, 1], gaps[:, 2]),
         e2e=quantiles(ended[:, ENDED["e2e_s"]]),
+        job=quantiles(ended[ended[:, ENDED["good"]] > 0, ENDED["job_s"]]),
     )

@@ -18,12 +18,14 @@ from typing import Any
 import msgspec
 
 from tputtui.engine.vllm.limits import LiveLimits
+from tputtui.engine.vllm.resolving import got_of
 from tputtui.engine.vllm.scheduled import Classifier, Scheduled
 from tputtui.engine.wire import OURS, Acted, CoreFacts, Problem, Requests, StepBatch
 from tputtui.errors import TputError, UsageError
 from tputtui.knobs import differing
 from tputtui.plugin.lease import Lease, cost_to_others, parse_bounds, within
 from tputtui.plugin.ring import Ring
+from tputtui.plugin.tokens import StepTokens, tokens_of
 
 __all__ = ["Core", "Question", "Reply", "answer"]
 
@@ -92,8 +94,7 @@ class Core:
     """
 
     def __init__(self, engine_core: Any, clock: Callable[[], float] = time.monotonic) -> None:
-        self._engine_core = engine_core
-        self._clock = clock
+        self._engine_core, self._clock = engine_core, clock
         self._scheduler = scheduler = engine_core.scheduler
         config = engine_core.vllm_config
         self._config = config
@@ -108,8 +109,7 @@ class Core:
         except TputError as error:
             self._bounds, self._why_not = {}, error.message
             log.warning("tputtui: %s Nothing can be changed here.", error.message)
-        self._paused = False
-        self.failed = ""
+        self._paused, self.failed = False, ""
         self._rows: Ring[tuple[float, ...]] = Ring(_KEPT_STEPS)
         self._ended: Ring[list[float | int | str | None]] = Ring(_KEPT_REQUESTS)
         self._read_s = -_UNWATCHED_S
@@ -189,6 +189,7 @@ class Core:
             vocab_size=config.model_config.get_vocab_size(),
             holder=self._lease.holder,
             paused=self._paused,
+            got=got_of(config),
         )
 
     def _steps(self, since: int) -> StepBatch:
@@ -210,6 +211,7 @@ class Core:
             running=running,
             waiting=waiting,
             kv_frac=self._limits.kv_frac(self._scheduler.kv_cache_manager.usage),
+            kv_blocks=self._limits.kv_blocks,
             # vLLM's fronts stamp requests with the time of day.
             oldest_s=None if oldest is None else now_s + oldest.arrival_time - time.time(),
         )
@@ -316,7 +318,7 @@ class Core:
         self._limits.before_schedule()
 
     def note_step(
-        self, began_s: float, end_s: float, host_s: float, done: Scheduled, tokens: _Tokens
+        self, began_s: float, end_s: float, host_s: float, done: Scheduled, tokens: StepTokens
     ) -> None:
         """A step is over: a row of it, in `StepSample`'s order."""
         limits = self._limits
@@ -327,7 +329,8 @@ class Core:
                 end_s, end_s - began_s, done.running, done.waiting, done.prefill, done.decode,
                 tokens.generated, tokens.cached, tokens.looked_up, tokens.preempted,
                 limits.kv_frac(manager.usage), knobs.max_num_seqs, knobs.max_num_batched_tokens,
-                host_s, done.context, limits.kv_blocks, done.adapter_waiting,
+                host_s, done.context, limits.kv_blocks, done.adapter_waiting, done.drafted,
+                *tokens.checked,
             )
         )  # fmt: skip
 
@@ -342,15 +345,6 @@ class Core:
         if self._watch is not None:
             self._watch.remove()
             self._watch = None
-
-
-class _Tokens(msgspec.Struct):
-    """Tokens of a step: put out, found in the prefix cache, looked up there; and preemptions."""
-
-    generated: int = 0
-    cached: int = 0
-    looked_up: int = 0
-    preempted: int = 0
 
 
 class _Watch:
@@ -421,19 +415,7 @@ class _Watch:
         began_s, schedule_s, done = under_way
         # Scheduled while the one before was computed: it began where that one ended.
         began_s, self._end_s = max(began_s, self._end_s), end_s
-        preempted = getattr(scheduled, "preempted_req_ids", None) or ()
-        tokens = _Tokens(preempted=len(preempted))
-        # Without draft tokens each output is one token: no need to look into hundreds of them.
-        drafted = bool(getattr(scheduled, "scheduled_spec_decode_tokens", None))
-        for each in outputs.values():
-            put_out = each.outputs
-            tokens.generated += (
-                sum(len(o.new_token_ids) for o in put_out) if drafted else len(put_out)
-            )
-            stats = each.scheduler_stats
-            if stats is not None and stats.prefix_cache_stats is not None:
-                tokens.looked_up += stats.prefix_cache_stats.queries
-                tokens.cached += stats.prefix_cache_stats.hits
+        tokens = tokens_of(scheduled, outputs)
         self._core.note_step(began_s, end_s, schedule_s + end_s - came_s, done, tokens)
         if self._core.unwatched(end_s):
             self._core.unwatch()

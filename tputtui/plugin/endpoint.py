@@ -7,17 +7,19 @@ requests that have ended: every front of one server gives the same answers.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from tputtui import __version__
+from tputtui.engine.vllm.resolving import asked_of
 from tputtui.engine.wire import (
     CONTROL,
     HOLD_S,
@@ -34,16 +36,17 @@ from tputtui.engine.wire import (
 )
 from tputtui.plugin import NAME
 from tputtui.plugin.core import Question, Reply
+from tputtui.plugin.feed import StepFeed
 from tputtui.plugin.front import NO_FRONT, Front
 from tputtui.plugin.token import ControlToken
 
 __all__ = ["Endpoint", "socket_wanted"]
 
-_TOLD_EVERY_S = 0.1
 _KEPT_REQUESTS = 2000
 _SENT_EVERY_S, _UNREAD_EVERY_S = 0.25, 2.0
 _ASKED_TIMES = 15
 _MOST_BYTES = 4096
+_BLOCKS = "num_gpu_blocks"
 _ACTIONS = ("preempt", "reset_prefix_cache", "pause", "resume")
 
 log = logging.getLogger("vllm.tputtui")
@@ -72,10 +75,12 @@ class Endpoint:
     def __init__(self) -> None:
         self._core: Any = None
         self._model = ""
+        self._asked: dict[str, str] | None = None
         self._front: Front | None = None
         self._order = asyncio.Lock()
         """Held while limits are asked for and followed: what is told last is followed last."""
         self._token = ControlToken()
+        self._feed = StepFeed(self._new_steps)
         self._requests: deque[tuple[float | int | str | None, ...]] = deque(maxlen=_KEPT_REQUESTS)
         self._keeping: asyncio.Task[None] | None = None
         self._sending: asyncio.Task[None] | None = None
@@ -116,6 +121,10 @@ class Endpoint:
             log.exception("tputtui: the plugin found no way to the engine, and is off")
             self._core = None
             return
+        with contextlib.suppress(Exception):
+            from vllm.engine.arg_utils import EngineArgs
+
+            self._asked = asked_of(EngineArgs.from_cli_args(args))
         log.info("tputtui: watching at %s; %s", PATH, self.told)
 
     @property
@@ -139,33 +148,25 @@ class Endpoint:
         import vllm
 
         why = self._token.why_not
-        return Offer(
-            VERSION, __version__, vllm.__version__, self._model, engines, Control(not why, why)
-        )
+        control, asked = Control(not why, why), self._asked
+        return Offer(VERSION, __version__, vllm.__version__, self._model, engines, control, asked)
 
     async def _steps(self, request: Any) -> Any:
         """New steps of every engine, a JSON document a line, until the client hangs up."""
         from starlette.responses import StreamingResponse
 
-        return StreamingResponse(self._lines(), media_type="application/x-ndjson")
+        return StreamingResponse(self._feed.lines(), media_type="application/x-ndjson")
 
-    async def _lines(self) -> AsyncIterator[bytes]:
-        since: dict[int, int] = {}
-        while True:
-            try:
-                for at, ident in enumerate(self._idents()):
-                    reply = await self._ask_one(ident, Question("steps", since=since.get(at, -1)))
-                    if reply.problem is not None or reply.steps is None:
-                        raise RuntimeError(reply.problem)
-                    steps: StepBatch = reply.steps
-                    since[at] = steps.next
-                    steps.engine = at
-                    yield msgspec.json.encode(steps) + b"\n"
-            except Exception as error:
-                problem = Problem(f"The engine no longer tells its steps: {error}.")
-                yield msgspec.json.encode(problem) + b"\n"
-                return
-            await asyncio.sleep(_TOLD_EVERY_S)
+    async def _new_steps(self, since: Mapping[int, int]) -> list[StepBatch]:
+        """The steps of each engine after `since`. Raises RuntimeError where one does not answer."""
+        told = []
+        for at, ident in enumerate(self._idents()):
+            reply = await self._ask_one(ident, Question("steps", since=since.get(at, -1)))
+            if reply.problem is not None or reply.steps is None:
+                raise RuntimeError(reply.problem.message if reply.problem else "no answer")
+            reply.steps.engine = at
+            told.append(reply.steps)
+        return told
 
     async def _requests_since(self, request: Any) -> Any:
         """Requests that have ended at any front: the first engine keeps them for all."""
@@ -219,9 +220,15 @@ class Endpoint:
             if name in self._fixed:
                 why = f"{name} cannot be changed here: {self._fixed[name]}."
                 raise _Refused(409, Problem(why))
-        question = Question("change", lease, limits=wanted.limits, anyway=anyway)
         async with self._order:
-            replies = await self._ask(question)
+            replies = await asyncio.gather(
+                *(
+                    self._ask_one(ident, Question("change", lease, limits=limits, anyway=anyway))
+                    for ident, limits in zip(
+                        idents, await self._for_each(wanted.limits), strict=True
+                    )
+                )
+            )
             self._follow(reply.acted.limits for reply in replies if reply.acted is not None)
         refused = {at: each.problem for at, each in enumerate(replies) if each.problem is not None}
         if refused:
@@ -298,6 +305,16 @@ class Endpoint:
         return await asyncio.gather(
             *(self._ask_one(ident, question) for ident in self._idents())
         )  # fmt: skip
+
+    async def _for_each(self, limits: dict[str, int]) -> list[dict[str, int]]:
+        """`limits` for each engine: all the blocks of the smallest KV cache are all of each."""
+        count = len(self._idents())
+        if _BLOCKS in limits and count > 1:
+            told = [reply.engine for reply in await self._ask(Question("about"))]
+            most = [each.ceilings[_BLOCKS] for each in told if each is not None]
+            if len(most) == count and limits[_BLOCKS] == min(most):
+                return [{**limits, _BLOCKS: own} for own in most]
+        return [limits] * count
 
     async def _ask_one(self, ident: Any, question: Question) -> Reply:
         """What it answers; a problem where it does not."""

@@ -30,6 +30,8 @@ _OF_AN_OCTAVE = 4
 """Sizes to an octave."""
 _PRIOR_STEPS = 2.0
 """So many steps without any deviation are added to each size."""
+_OFTEN = 8
+"""A size of which so many steps are kept was seen often."""
 _ROUNDS = 3
 _BIN_S, _BLOCK, _LEVELS = 0.5, 8, 512
 """Drift is followed in bins of time, and resampled in blocks of so many bins."""
@@ -55,6 +57,8 @@ class StepCosts:
     """How often they come, in a second of steps without them."""
     decodes: tuple[float, float]
     """Fewest and most decodes of a step that was seen."""
+    often: Floats
+    """Decodes of the sizes of batch that were seen often, ascending, shape (n,)."""
     scatter: float
     """Usual relative deviation of a single step."""
     steps: int
@@ -69,6 +73,13 @@ class StepCosts:
         # The time that stalls take is compound Poisson, their lengths about uniform.
         squares = 4 / 3 * self.stall_s**2 * self.stalls_per_s * length_s
         return math.hypot(drift, math.sqrt(squares) / max(length_s, 1e-9))
+
+    def octaves_off(self, decodes: float) -> float:
+        """Doublings from a batch of so many decodes to the nearest size that was seen often."""
+        if not len(self.often):
+            return math.inf
+        apart = np.log2(max(decodes, 1.0)) - np.log2(np.maximum(self.often, 1.0))
+        return max(0.0, float(np.abs(apart).min()) - 1 / _OF_AN_OCTAVE)
 
     def decode_only_s(self, most: int) -> tuple[list[float], list[float]]:
         """Seconds of a step of 0 … `most` decodes: without context, and for each token of it."""
@@ -116,6 +127,7 @@ def learnt(kept: Floats, newest: Floats, seed: int = 0) -> StepCosts | None:
         stall_s=0.0,
         stalls_per_s=0.0,
         decodes=(float(decodes.min()), float(decodes.max())),
+        often=_often(decodes),
         scatter=float(1.4826 * np.median(np.abs(logs[sound] - np.median(logs[sound])))),
         steps=len(kept),
     )
@@ -128,6 +140,18 @@ def learnt(kept: Floats, newest: Floats, seed: int = 0) -> StepCosts | None:
 def _columns(steps: Floats) -> Floats:
     decodes, prefill, context = steps[:, 2], steps[:, 3], steps[:, 4]
     return np.column_stack((np.ones(len(steps)), prefill > 0, decodes, prefill, context))
+
+
+def _often(decodes: Floats) -> Floats:
+    """The largest batch of each size of which enough steps are kept."""
+    sizes = _sizes(decodes)
+    return np.array(
+        [
+            float(decodes[sizes == size].max())
+            for size in np.unique(sizes)
+            if np.count_nonzero(sizes == size) >= _OFTEN
+        ]
+    )
 
 
 def _size(n: float, sizes: int) -> int:
@@ -195,6 +219,7 @@ def _with_time(costs: StepCosts, newest: Floats, seed: int) -> StepCosts:
         stall_s=float(excess_s.mean()) if len(excess_s) else 0.0,
         stalls_per_s=len(excess_s) / max(float(sound_s.sum()), 1e-9),
         decodes=costs.decodes,
+        often=costs.often,
         scatter=costs.scatter,
         steps=costs.steps,
     )

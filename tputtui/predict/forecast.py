@@ -18,7 +18,7 @@ from tputtui.measure.stats import Floats
 from tputtui.predict.costs import StepCosts, learnt
 from tputtui.predict.scheduler import Machine, Served, served
 
-__all__ = ["Forecast", "Query", "Seen", "Wanted", "answered", "forecast"]
+__all__ = ["Forecast", "Query", "Seen", "Wanted", "answered", "can_forecast", "forecast"]
 
 WINDOW_S = 60.0
 """Seconds that a forecast is about, once the load is warm. Requests that began together end
@@ -71,17 +71,18 @@ class Forecast(NamedTuple):
     """Whether its batches lie off the range that was measured."""
     error: float
     """Relative standard error of a trial of that length, by the engine's drift and stalls."""
+    far: float = 0.0
+    """How many doublings its usual batch is away from a size that was seen often."""
 
 
 def answered(query: Query) -> tuple[Forecast, ...] | None:
     """The forecasts of a query, in its order.
 
     None where too few steps are known, the load's trace cannot be read here, or its requests are of
-    a kind that is not forecast: real ones, whose answers end where they end, and those that carry
-    something or belong to classes.
+    a kind that is not forecast.
     """
     costs = learnt(query.kept, query.newest)
-    if costs is None or any(_strange(each.load) for each in query.wanted):
+    if costs is None or not all(can_forecast(each.load) for each in query.wanted):
         return None
     try:
         return tuple(
@@ -92,8 +93,13 @@ def answered(query: Query) -> tuple[Forecast, ...] | None:
         return None
 
 
-def _strange(load: Workload) -> bool:
-    return load.requests is not None or load.carries
+def can_forecast(load: Workload) -> bool:
+    """Whether requests are of a kind that is forecast.
+
+    Not real ones, whose answers end where they end, and those that carry something or belong to
+    classes.
+    """
+    return load.requests is None and not load.carries
 
 
 def forecast(
@@ -119,6 +125,8 @@ def forecast(
         if must_keep_up and not isinstance(wanted.load.arrivals, ClosedLoop):
             miss = max(miss, _behind(run, start_s, len(ended)))
     fewest, most = costs.decodes
+    batches = run.tokens[(run.tokens[:, 0] > start_s) & (run.tokens[:, 1] > 0), 1]
+    far = costs.octaves_off(float(np.median(batches))) if len(batches) else 0.0
     return Forecast(
         value=float(np.count_nonzero(kept)) / length_s if goals else tokens,
         miss=miss,
@@ -128,6 +136,7 @@ def forecast(
         tpot_s=_seen(ended, "tpot_s"),
         beyond=run.most_decodes > _BEYOND * most or run.most_decodes < fewest / _BEYOND,
         error=costs.error(length_s),
+        far=far,
     )
 
 

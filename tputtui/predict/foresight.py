@@ -9,19 +9,24 @@ from tputtui.goals import Goal
 from tputtui.measure.recorder import Recorder
 from tputtui.predict.book import StepBook
 from tputtui.predict.forecast import Forecast, Query, Wanted, answered
+from tputtui.predict.kept_steps import KeptSteps, StepFiles
 from tputtui.predict.scheduler import Machine
 
 __all__ = ["Answer", "Computer", "Foresight", "Inline", "Running"]
 
 
 class Running(NamedTuple):
-    """The engine that runs. spec: its way of running, for which its step costs hold."""
+    """The engine that runs. spec: its way of running, for which its step costs hold.
+
+    name: of its file of steps; empty: its steps are not kept on disk.
+    """
 
     spec: Hashable
     block_size: int
     overlapped: bool
     vocab_size: int
     tokenizer: str = ""
+    name: str = ""
 
 
 class Answer(NamedTuple):
@@ -71,11 +76,15 @@ class Inline:
 class Foresight:
     """Step costs of each engine so far, and forecasts by them.
 
-    make: makes the computer, when the first question is asked.
+    make: makes the computer, when the first question is asked. files: where the steps of engines
+    are kept between runs; None: nowhere.
     """
 
-    def __init__(self, make: Callable[[], Computer] = Inline) -> None:
+    def __init__(
+        self, make: Callable[[], Computer] = Inline, files: StepFiles | None = None
+    ) -> None:
         self._make = make
+        self._files = files
         self._computer: Computer | None = None
         self._books: dict[Hashable, StepBook] = {}
         self._running: Running | None = None
@@ -89,8 +98,9 @@ class Foresight:
             return
         book = self._books.get(running.spec)
         if book is None:
-            book = self._books[running.spec] = StepBook(overlapped=running.overlapped)
+            book = self._books[running.spec] = self._begun(running)
         if self._running is not None and self._running.spec != running.spec:
+            self._keep()
             book.skip(recorder)
         self._running = running
         book.follow(recorder)
@@ -136,7 +146,25 @@ class Foresight:
         return Answer(asked, self._computer.answer())
 
     def close(self) -> None:
-        """End the computer."""
+        """Keep the steps of the engine that ran, and end the computer."""
+        self._keep()
         if self._computer is not None:
             self._computer.close()
             self._computer = None
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _begun(self, running: Running) -> StepBook:
+        """A book of an engine, with what is kept of its earlier runs."""
+        kept = self._files.read(running.name) if self._files and running.name else None
+        if kept is None:
+            return StepBook(overlapped=running.overlapped)
+        return StepBook(overlapped=running.overlapped, kept=kept.kept, newest=kept.newest)
+
+    def _keep(self) -> None:
+        running = self._running
+        if self._files is None or running is None or not running.name:
+            return
+        book = self._books[running.spec]
+        if book.grown:
+            self._files.write(running.name, KeptSteps(book.kept, book.newest))

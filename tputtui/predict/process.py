@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 _NICE = 10
 _LENGTH = struct.Struct("<Q")
 _PROGRAM = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    # Nice before it imports anything: that takes longer than an answer.
+    f"import json, os, sys; os.nice({_NICE}); sys.path[:] = json.loads(sys.argv[1]); "
     "from tputtui.predict.process import main; main()"
 )
 _GRACE_S = 1.0
@@ -93,7 +94,6 @@ class OtherProcess:
 
 def main() -> None:
     """Answer queries until the standard input ends."""
-    os.nice(_NICE)
     source, target = sys.stdin.buffer, sys.stdout.buffer
     # What a library prints must not get between the answers.
     sys.stdout = sys.stderr

@@ -51,7 +51,7 @@ class Served(NamedTuple):
     """What was served from an empty engine on, in seconds since then."""
 
     ended: Floats
-    """Requests that ended or were refused, with the columns that `ENDED` names up to `began`."""
+    """Requests that ended or were refused, with the columns that `ENDED` names."""
     tokens: Floats
     """(time, tokens generated) of each step."""
     due_s: Floats
@@ -110,8 +110,8 @@ class _Run:
         self._running: dict[int, _Request] = {}
         self._prefilling: dict[int, _Request] = {}
         self._finishes: list[tuple[int, int]] = []
-        self._refused: deque[tuple[float, int]] = deque()
-        """(until when, number) of those whose client waits."""
+        self._refused: deque[float] = deque()
+        """Until when the client of each refused request waits, ascending."""
         self._step = self._decodes = self._preemptions = 0
         self._last_prefill, self._backed_up = -math.inf, False
         self._unbegun = self._finished = 0
@@ -196,16 +196,17 @@ class _Run:
 
     def _arrive(self, now_s: float) -> int:
         """Take what is due; the requests in flight."""
-        while self._refused and self._refused[0][0] <= now_s:
-            again_s, number = self._refused.popleft()
-            self._generator.lost(number, again_s)
+        while self._refused and self._refused[0] <= now_s:
+            self._refused.popleft()
         taken = len(self._running) + len(self._waiting) + len(self._refused)
         size = self._machine.block_size
         for spec in self._generator.arriving(now_s, taken, self._knobs.max_model_len):
             if self._full():
                 self._due.append(spec.due_s)
-                self._rows.append((now_s, *[math.nan] * 6, 0.0, 0.0, spec.due_s, 0.0))
-                self._refused.append((now_s + _REFUSED_WAIT_S, spec.number))
+                job_s = self._generator.lost(spec.number, now_s)
+                self._rows.append((now_s, *[math.nan] * 6, 0.0, 0.0, spec.due_s, 0.0, 0.0, 0.0,
+                                   job_s))  # fmt: skip
+                self._refused.append(now_s + _REFUSED_WAIT_S)
                 continue
             self._unbegun += spec.prompt_tokens
             cached = int(self._hit * spec.prompt_tokens / size) * size
@@ -216,7 +217,7 @@ class _Run:
 
     def _next_due_s(self, in_flight: int) -> float:
         """When to look for arrivals again."""
-        again_s = self._refused[0][0] if self._refused else math.inf
+        again_s = self._refused[0] if self._refused else math.inf
         return min(self._generator.next_due_s(in_flight + len(self._refused)), again_s)
 
     def _full(self) -> bool:
@@ -322,6 +323,6 @@ class _Run:
         ttft_s, e2e_s = request.first_s - request.due_s, now_s - request.due_s
         queue_s = request.scheduled_s - request.due_s
         prefill_s = request.first_s - request.scheduled_s
+        job_s = self._generator.ended(number, now_s, n, ())
         self._rows.append((now_s, ttft_s, tpot_s, e2e_s, queue_s, prefill_s, e2e_s - ttft_s,
-                           1.0, 0.0, request.due_s, 1.0))  # fmt: skip
-        self._generator.ended(number, now_s, n, ())
+                           1.0, 0.0, request.due_s, 1.0, 0.0, 0.0, job_s))  # fmt: skip

@@ -29,10 +29,7 @@ def silent() -> Iterator[None]:
     """Drop everything that any code writes to descriptors 1 and 2 meanwhile."""
     _flush()
     kept = (os.dup(1), os.dup(2))
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
+    _drop_output()
     try:
         yield
     finally:
@@ -40,6 +37,14 @@ def silent() -> Iterator[None]:
         for number, descriptor in zip((1, 2), kept, strict=True):
             os.dup2(descriptor, number)
             os.close(descriptor)
+
+
+def _drop_output() -> None:
+    """Point descriptors 1 and 2 at nothing."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 class _Log(io.TextIOWrapper):
@@ -61,6 +66,9 @@ class Redirected:
     kept: duplicates of the original 1 and 2.
     """
 
+    _made = False
+    """Whether 1 and 2 are the log's in this process."""
+
     def __init__(self, log_path: Path) -> None:
         self.kept = (os.dup(1), os.dup(2))
         _flush()
@@ -68,6 +76,7 @@ class Redirected:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
+        Redirected._made = True
         self._streams: tuple[TextIO, TextIO] | None = (sys.stdout, sys.stderr)
         print_to_the_log()
         log_through(logging.FileHandler(log_path, encoding="utf-8"))
@@ -78,8 +87,11 @@ class Redirected:
 
     @staticmethod
     def say_no_more() -> None:
-        """Send all further output of Python to the log, until the process ends."""
+        """Send all further output to the log, until the process ends; without a log, drop it."""
         _flush()
+        if not Redirected._made:
+            # Libraries that were imported in `silent` print while they are torn down.
+            _drop_output()
         print_to_the_log()
 
     def restore(self) -> None:

@@ -15,12 +15,15 @@ __all__ = [
     "VERIFIED",
     "Attained",
     "Change",
+    "Compared",
     "Evidence",
     "Figure",
+    "Got",
     "Machine",
     "Measured",
     "MeasuredWindow",
     "Model",
+    "Quality",
 ]  # fmt: skip
 
 TUNED: Final = "tuned live"
@@ -92,10 +95,22 @@ class Machine(_Part, frozen=True):
     simulated: str = ""
 
 
+class Got(_Part, frozen=True):
+    """What one argument of the boot came to; values as a person types them.
+
+    asked: empty where it was left to vLLM. why: what vLLM's log said of it.
+    """
+
+    got: str
+    asked: str = ""
+    why: str = ""
+
+
 class Measured(_Part, frozen=True, rename={"knobs": "limits"}):
     """One set of figures and everything they depend on.
 
-    knobs: the limits in force; ceilings: what was booted. load: as a person writes it. seed: of the
+    knobs: the limits in force; ceilings: what was booted; resolved: what its arguments came to
+    where that is not what was asked for, by name. load: as a person writes it. seed: of the
     load. goals: the attainment of each goal, by its name (`chat:ttft_p99` of a class). traffic: the
     figures of each class of traffic, or of each adapter, by its name.
     """
@@ -111,6 +126,7 @@ class Measured(_Part, frozen=True, rename={"knobs": "limits"}):
     machine: Machine
     goals: dict[str, Attained] = {}
     traffic: dict[str, dict[str, Figure]] = {}
+    resolved: dict[str, Got] = {}
 
     @property
     def missed(self) -> list[str]:
@@ -130,14 +146,65 @@ class Change(_Part, frozen=True):
     high: float | None = None
 
 
+class Compared(_Part, frozen=True):
+    """Greedy answers against the reference's: how many of `prompts` differ.
+
+    noise: how many differ where the reference itself is asked again. p: how often chance alone
+    makes as many and as unlikely differences (a paired test).
+    """
+
+    verdict: str
+    prompts: int
+    differ: int
+    noise: int
+    p: float
+
+
+class Quality(_Part, frozen=True):
+    """Whether the setting answers as before. Of prompts and answers it has counts alone.
+
+    verdict: unchanged within noise, changed, cannot tell, or not compared.
+    changes: what of the profile may change answers; the reference is an engine without them, or,
+    where there are none, the tuned setting.
+    prompts: "builtin" or "file". sha256: of that file. tokens: of the reference's answers.
+    alone, loaded: with nothing else in flight; beside the load.
+    """
+
+    verdict: str
+    changes: list[str] = []
+    prompts: str = ""
+    sha256: str = ""
+    tokens: int = 0
+    alone: Compared | None = None
+    loaded: Compared | None = None
+
+    @property
+    def sentence(self) -> str:
+        """The verdict and the counts behind it."""
+        if self.verdict == "not compared":
+            return "answers not compared (--no-quality)"
+        parts = [
+            f"{where} {each.differ:,} of {each.prompts:,} differ (of the reference "
+            f"itself {each.noise:,})"
+            for where, each in (("alone", self.alone), ("under load", self.loaded))
+            if each is not None
+        ]
+        verdict = {"cannot tell": "answers: cannot tell whether they changed"}.get(
+            self.verdict, f"answers {self.verdict}"
+        )
+        return f"{verdict}: {', '.join(parts)}"
+
+
 class Evidence(_Part, frozen=True):
     """The measured results of a profile.
 
-    state: *verified* after an engine was booted with exactly its values and measured again.
-    note: why there are no figures, or how the tuner chose the setting.
+    state: *verified* after an engine was booted with exactly its values and measured again; and,
+    where something of it may change answers, after these were compared (or that was declined).
+    note: why there are no figures or it is not called verified, or how the tuner chose the setting.
     difference: verified against tuned, by the names of the figures.
     served: the same values and load on vLLM's own server, over HTTP.
     served_difference: that against the figures of the engine in process.
+    quality: whether it answers as before; None where that was neither asked nor declined.
     """
 
     state: Literal["tuned live", "verified"]
@@ -147,6 +214,7 @@ class Evidence(_Part, frozen=True):
     difference: dict[str, Change] = {}
     served: Measured | None = None
     served_difference: dict[str, Change] = {}
+    quality: Quality | None = None
 
     @property
     def in_process(self) -> Measured | None:

@@ -29,10 +29,10 @@ TABLES = {
     "engine_steps": _STEPS + COUNT,
     "gaps": TIME + SECONDS + COUNT,
     "first_tokens": TIME + SECONDS + SECONDS + COUNT,
-    "issued": TIME + COUNT,
+    "issued": TIME + COUNT + COUNT,
     # number, outcome, due; from due: submitted, scheduled, first token, end; prompt, output,
-    # wanted, cached, preemptions, label
-    "ended": COUNT + COUNT + TIME + 4 * SECONDS + 6 * COUNT,
+    # wanted, cached, preemptions, label; of a job
+    "ended": COUNT + COUNT + TIME + 4 * SECONDS + 6 * COUNT + SECONDS,
 }
 """By table of a recorder: the kind of each column, one letter a column."""
 _SHARE = 1e-6
@@ -54,11 +54,13 @@ def pack(rows: Floats, kinds: str, origin_s: float, quantum_s: float) -> Packed:
 def unpack(packed: Packed, n: int, kinds: str, origin_s: float, quantum_s: float) -> Floats:
     """The `n` rows of `packed`. Raises ValueError when `pack` cannot have made it.
 
-    Last columns that an older version did not write are 0.
+    Last columns that an older version did not write are 0; seconds are NaN, as not known.
     """
     if not packed or len(packed) > len(kinds):
         raise ValueError(f"{len(packed)} columns, not {len(kinds)}")
     rows = np.zeros((n, len(kinds)))
+    if kinds == TABLES["ended"]:
+        rows[:, -1] = np.nan
     for i, (column, kind) in enumerate(zip(packed, kinds, strict=False)):
         values = np.array(column, dtype=np.float64)
         if values.ndim and len(values) != n:

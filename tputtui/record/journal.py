@@ -33,6 +33,7 @@ from tputtui.frame import Frame, Tried, TunerState, TunerTrial
 from tputtui.measure.mirror import Delta, Tail
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Outcome
+from tputtui.process.locks import hold
 from tputtui.process.state import fresh_file
 from tputtui.profile import Profile, dump
 from tputtui.record.codec import TABLES, pack
@@ -148,6 +149,7 @@ class _File:
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
         self._encoder = msgspec.json.Encoder()
         self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        hold(self._handle)
 
     def write(self, line: Head | Line) -> int:
         """Append a line; the number of its bytes. A line that a full disk cuts off is removed."""
@@ -316,6 +318,7 @@ class _Scribe:
             knobs=plain(trial.knobs),
             profile=self._profile(line, Profile(trial.engine, trial.load)),
             booted=plain(trial.booted),
+            got=dict(trial.got) or None,
             phase=trial.phase.value,
             start_s=trial.series.start_s if trial.series else 0.0,
             length_s=trial.series.length_s if trial.series else 0.0,
@@ -327,6 +330,8 @@ class _Scribe:
             decided_s=_or_none(trial.decided_s),
             withdrawn_s=_or_none(trial.withdrawn_s),
             withdrawn=trial.withdrawn,
+            predicted=plain(trial.predicted) if trial.predicted else None,
+            predicted_from=trial.predicted_from,
         )
 
 

@@ -41,6 +41,8 @@ class TrialLine(msgspec.Struct, omit_defaults=True):
     """Number of the profile that has its engine and load."""
     booted: Any
     phase: str
+    got: Any = None
+    """What the boot resolved its arguments to, by name; None in logs that do not have it."""
     start_s: float = 0.0
     """Start of its only span, as version 0.1 wrote it."""
     length_s: float = 0.0
@@ -56,6 +58,9 @@ class TrialLine(msgspec.Struct, omit_defaults=True):
     withdrawn_s: Any = None
     """None where the judgement was not withdrawn."""
     withdrawn: str = ""
+    predicted: Any = None
+    """None where nothing was predicted."""
+    predicted_from: int | None = None
 
 
 class Line(msgspec.Struct, omit_defaults=True):

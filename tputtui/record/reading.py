@@ -23,6 +23,8 @@ from tputtui.measure.recorder import ENDED, Recorder, Table, ended_row
 from tputtui.measure.samples import Accounting, Mark, Outcome, RequestSample
 from tputtui.measure.stats import Floats
 from tputtui.measure.window import Window
+from tputtui.process.locks import written_now
+from tputtui.process.state import state_dir
 from tputtui.profile import Profile, parse
 from tputtui.record.codec import TABLES, unpack
 from tputtui.record.kept import KEPT, read_differences
@@ -83,6 +85,8 @@ class Recording:
     """Number of places in the file that could not be read."""
     thinned: bool = False
     """Whether rows were left out to keep the log small."""
+    growing: bool = False
+    """Whether the run went on when the log was read."""
 
     @property
     def length_s(self) -> float:
@@ -93,25 +97,29 @@ class Recording:
 def read_log(path: Path) -> Recording:
     """The run in the log `path`. Raises UsageError when the file contains none."""
     try:
+        growing = written_now(path)
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"{path}: {why}.", "`tputtui replay` without a file takes the last run."
+            f"{path}: {why}.",
+            f"`last` is the newest run; those before it are in {state_dir() / 'sessions'}.",
         ) from None
     lines = _Lines(data)
     try:
         head = msgspec.json.decode(next(iter(lines)), type=Head)
     except (StopIteration, msgspec.DecodeError, msgspec.ValidationError):
         raise UsageError(
-            f"{path}: no session log.", "They are in the state directory's folder `sessions`."
+            f"{path}: no session log.", f"They are in {state_dir() / 'sessions'}."
         ) from None
     if head.tputtui_session > FORMAT:
         raise UsageError(
             f"{path}: of version {head.tputtui_session}, and this reads up to {FORMAT}.",
             f"It was written by tputtui {head.tputtui}: upgrade.",
         )
-    return _Reader(path, head).read(lines)
+    recording = _Reader(path, head).read(lines)
+    recording.growing = growing and not recording.ended
+    return recording
 
 
 class _Lines:
@@ -287,6 +295,12 @@ class _Reader:
         rows = np.array([ended_row(sample) for sample in samples], dtype=np.float64)
         recorder.ended = Table(rows.reshape(len(samples), len(ENDED)))
         recorder.request_log.extend(samples)
+        before_s = -np.inf
+        for moment in self._recording.moments:
+            if moment.status.facts is not None:
+                # An engine is up before the first line that tells of it.
+                recorder.note_engines(moment.status.facts.engines, before_s)
+            before_s = moment.t_s
         return recorder
 
 
@@ -302,9 +316,9 @@ def _kept(line: Line) -> dict[str, Any]:
 
 
 def _request(row: list[float]) -> RequestSample:
-    number, outcome, due_s, submitted, scheduled, first, end, *counts = row
+    number, outcome, due_s, submitted, scheduled, first, end, *counts, job_s = row
     prompt, output, wanted, cached, preemptions, label = map(int, counts)
     return RequestSample(
         int(number), _OUTCOMES[int(outcome)], due_s, due_s + submitted, due_s + scheduled,
-        due_s + first, due_s + end, prompt, output, wanted, cached, preemptions, label,
+        due_s + first, due_s + end, prompt, output, wanted, cached, preemptions, label, job_s,
     )  # fmt: skip

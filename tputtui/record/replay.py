@@ -28,6 +28,8 @@ from tputtui.record.reading import Moment, Recording
 __all__ = ["Replay"]
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+_ROUNDED_S = 1.5e-6
+"""More than a time in a log is off: it is the sum of two, each of them in whole microseconds."""
 _KEPT_S = 3600
 """Seconds shown at most: as many as a live history keeps."""
 
@@ -180,8 +182,19 @@ class Replay:
         return first.t_s - self.recording.origin_s
 
     def _moment(self, now_s: float) -> Moment:
+        """The moment of the frame that was seen at `now_s`.
+
+        Later lines with the time of that frame tell what came after it: while the run was being
+        closed, its requests were aborted.
+        """
+        moments = self.recording.moments
         index = max(0, bisect_right(self._times, now_s) - 1)
-        return self.recording.moments[index]
+        while index and moments[index - 1].t_s == moments[index].t_s:
+            before, status = moments[index - 1].status, moments[index].status
+            if before is not status and status.state is not State.STOPPED:
+                break
+            index -= 1
+        return moments[index]
 
     def _stand(self, moment: Moment) -> None:
         """Set the recorder's present values to those of `moment`."""
@@ -221,9 +234,13 @@ class Replay:
         if known is not None and known[0] is line:
             return known[1]
         profile = self.recording.profiles[line.profile]
-        spans = ((line.start_s, line.start_s + line.length_s),) if line.length_s > 0 else ()
+        spans: Spans = ()
         if line.spans:
             spans = restored(line.spans, Spans)
+        elif line.length_s > 0:
+            spans = ((line.start_s, line.start_s + line.length_s),)
+        # A window may end with a step, and the log has the step's time in whole microseconds.
+        spans = tuple((start_s + _ROUNDED_S, end_s + _ROUNDED_S) for start_s, end_s in spans)
         goals, series = moment.profile.judged, None
         if spans:
             series = series_of(self.recording.recorder, spans, goals, every=True)
@@ -235,6 +252,7 @@ class Replay:
             load=profile.load,
             engine=profile.engine,
             booted=restored(line.booted, Knobs),
+            got=restored(line.got or {}, dict[str, str]),
             series=series,
             phase=Phase(line.phase),
             against=line.against,
@@ -245,6 +263,8 @@ class Replay:
             decided_s=math.nan if line.decided_s is None else line.decided_s,
             withdrawn_s=math.nan if line.withdrawn_s is None else line.withdrawn_s,
             withdrawn=line.withdrawn,
+            predicted=line.predicted or {},
+            predicted_from=line.predicted_from,
         )
         self._trials[line.number] = (line, trial)
         return trial

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from tputtui.engine.resolved import in_runs
 from tputtui.frame import CompareState, Frame, Tried
 from tputtui.frame.proof import measured
 from tputtui.goals import Goal
@@ -25,7 +26,7 @@ from tputtui.profile.evidence import TUNED, Evidence
 from tputtui.record.reading import Recording
 from tputtui.record.replay import Replay
 from tputtui.report.search import search_sentences, searches
-from tputtui.text.format import clock, compact, counted, rate, seconds
+from tputtui.text.format import clock, compact, counted, percent, rate, seconds
 
 __all__ = [
     "ChartLine",
@@ -184,7 +185,7 @@ def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
     versions = facts.versions if facts else {}
     hardware = frame.hardware
     gpus = ", ".join(gpu.name for gpu in hardware.gpus if gpu.visible) if hardware else ""
-    ended = recording.ended or "cut off"
+    ended = recording.ended or ("still going on" if recording.growing else "cut off")
     if status.failure is not None:
         ended = f"the engine failed: {status.failure.message}"
     lines = [
@@ -195,6 +196,8 @@ def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
         ("device", f"{gpus or (facts.device if facts else '?')}"
          + (f", driver {hardware.driver}" if hardware and hardware.driver else "")),
         ("load", f"{describe_arrivals(load.arrivals)} · {describe(load)} (seed {load.seed})"),
+        *_resolved(frame),
+        *_graphs(frame),
         ("goals", ", ".join(_goal(goal) for goal in frame.profile.judged) or "none"),
         ("began", recording.began.replace("T", " ").replace("+00:00", " UTC")),
         ("took", f"{clock(recording.length_s)}; {ended}"),
@@ -207,6 +210,40 @@ def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
          + (f", {recording.damaged} places damaged" if recording.damaged else "")),
     ]  # fmt: skip
     return tuple(lines)
+
+
+def _resolved(frame: Frame) -> list[tuple[str, str]]:
+    """What the last boot came to: where it was otherwise than asked, and what was left to vLLM."""
+    rows = frame.status.facts.resolved if frame.status.facts else ()
+    otherwise = [
+        f"{row.short} asked {row.asked}, got {row.got}" + (f" ({row.why})" if row.why else "")
+        for row in rows
+        if row.asked and row.asked != row.got
+    ]
+    left = [
+        f"{row.short} {row.got}" + (f" ({row.why})" if row.why and row.warns else "")
+        for row in rows
+        if not row.asked
+    ]
+    told = any(row.asked is not None for row in rows)
+    lines = [
+        ("asked, and got", "; ".join(otherwise)),
+        ("left to vLLM" if told else "it runs with", ", ".join(left)),
+    ]
+    return [(name, text) for name, text in lines if text]
+
+
+def _graphs(frame: Frame) -> list[tuple[str, str]]:
+    """CUDA graphs, and how much of the last window's decode steps was padding."""
+    facts, padded = frame.status.facts, frame.padding
+    if facts is None or not facts.graph_mode:
+        return []
+    text = f"{facts.graph_mode}, sizes {in_runs(facts.capture_sizes)}"
+    if padded is not None and math.isfinite(padded.frac):
+        text += f"; {percent(padded.frac, 0)} of decode slots are padding"
+        if padded.capture:
+            text += f": capture {' and '.join(map(str, padded.capture))}"
+    return [("CUDA graphs", text)]
 
 
 def _real(frame: Frame) -> list[tuple[str, str]]:

@@ -97,6 +97,7 @@ class Exporter:
         yield from _about(frame)
         yield from _requests(frame)
         yield from _window(frame)
+        yield from _drafts(frame)
         yield from _limits(frame)
         yield from _traffic(frame)
         yield from _gpus(frame)
@@ -256,11 +257,12 @@ def _window(frame: Frame) -> Iterator[Any]:
     yield _gauge("tputtui_saturated", "1 if more was due than served.", float(figures.saturated))
     latency = GaugeMetricFamily(
         "tputtui_latency_seconds",
-        "Exact quantiles over the window; TTFT and E2E from when a request was due.",
+        "Exact quantiles over the window; TTFT, E2E and job from when a request was due.",
         labels=["metric", "quantile"],
     )
     counts = []
-    for name in _LATENCIES:
+    jobs = ("job",) if frame.latencies.job.n else ()
+    for name in (*_LATENCIES, *jobs):
         values = getattr(frame.latencies, name)
         counts.append((name, float(values.n)))
         if values.n:
@@ -282,6 +284,27 @@ def _window(frame: Frame) -> Iterator[Any]:
             "goal",
             [(each.goal.name, each.frac) for each in frame.goodput.each],
         )
+
+
+def _drafts(frame: Frame) -> Iterator[Any]:
+    """What became of draft tokens over the window; nothing without any."""
+    seen = frame.figures.acceptance
+    if not seen.drafts:
+        return
+    yield _gauge(
+        "tputtui_draft_accepted_ratio", "Draft tokens accepted / drafted, window.", seen.frac
+    )
+    yield _gauge(
+        "tputtui_draft_accepted_length",
+        "Tokens that a check of draft tokens brought, the model's own included, window.",
+        seen.length,
+    )
+    yield _labelled(
+        "tputtui_draft_position_accepted_ratio",
+        "Checks that accepted the draft token at a position, from 0, window.",
+        "position",
+        [(str(place), share) for place, share in enumerate(seen.at)],
+    )
 
 
 def _limits(frame: Frame) -> Iterator[Any]:

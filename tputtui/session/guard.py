@@ -20,7 +20,7 @@ __all__ = ["Guard", "parse_guard"]
 
 _FEWEST = 30
 _KV_OVER_S = 2.0
-_HINT = "A guard takes goals (ttft, tpot, e2e) and a share of the KV cache: ttft_p99=2s,kv=0.97."
+_HINT = "A guard takes goals (ttft, tpot, e2e, job) and a KV cache share: ttft_p99=2s,kv=0.97."
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,8 @@ class Guard:
         else:
             ended = recorder.ended.between(since_s, now_s)
             ended = ended[ended[:, ENDED["good"]] > 0]
-            due_s = ended[:, ENDED["end_s"]] - ended[:, ENDED["e2e_s"]]
+            whole_s = ended[:, ENDED["job_s" if goal.metric == "job" else "e2e_s"]]
+            due_s = ended[:, ENDED["end_s"]] - whole_s
             values = ended[due_s >= since_s, ENDED[f"{goal.metric}_s"]]
             values = values[~np.isnan(values)]
         n, met = len(values), int(np.count_nonzero(values <= goal.limit_s))

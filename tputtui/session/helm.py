@@ -12,6 +12,7 @@ import msgspec
 
 from tputtui.engine.host import Clock
 from tputtui.engine.orders import (
+    Ask,
     BeginLeg,
     Boot,
     BootAnew,
@@ -37,6 +38,7 @@ from tputtui.knobs import Knobs, differing, kept_limits
 from tputtui.load.sections import difference
 from tputtui.load.workload import Workload
 from tputtui.profile import EngineSpec, EngineValue, Profile
+from tputtui.quality.answers import Questions
 from tputtui.session.asked import Asked
 
 __all__ = ["Helm"]
@@ -239,20 +241,29 @@ class Helm:
         self._host.order(RunLoad())
         return "Load running."
 
-    def run_load(self) -> None:
-        """Start the load, unless it runs already."""
-        if not self._host.load_wanted:
-            self._host.order(RunLoad())
+    def run_load(self) -> int:
+        """Start the load, unless it runs already; the number of the order, 0 for none."""
+        return 0 if self._host.load_wanted else self._host.order(RunLoad())
 
-    def stop_load(self) -> None:
-        """Abort what is in flight and go back to the first request."""
+    def stop_load(self) -> int:
+        """Abort what is in flight and go back to the first request; the number of the order."""
         self.changed()
-        self._host.order(StopLoad())
+        return self._host.order(StopLoad())
 
     def restart(self, text: str) -> int:
         """Restart the load from its first request on an empty engine; the number of the order."""
         self.changed()
         return self._host.order(BeginLeg(self.limits, self.load, text))
+
+    def question(self, questions: Questions, *, cold: bool) -> int:
+        """Ask questions beside what is in flight; the number of the order.
+
+        cold: empty the prefix cache first.
+        """
+        self.measure_anew()
+        if cold:
+            self._host.order(ResetPrefixCache())
+        return self._host.order(Ask(questions))
 
     def boot(
         self,

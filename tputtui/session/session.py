@@ -8,6 +8,7 @@ last of those frames.
 from __future__ import annotations
 
 import math
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from tputtui import profile
 from tputtui.engine.flags import to_argv
 from tputtui.engine.host import Clock, Host
 from tputtui.engine.orders import Boot, Orders, Start, Status
-from tputtui.engine.protocol import Engine
+from tputtui.engine.protocol import Engine, EngineFacts
 from tputtui.errors import UsageError
 from tputtui.export.startup import start_up
 from tputtui.frame import Frame
@@ -35,10 +36,12 @@ from tputtui.measure.history import History
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.window import SPAN_S
 from tputtui.predict.foresight import Foresight, Running
+from tputtui.predict.kept_steps import hashed
 from tputtui.profile import EngineSpec, Profile, tokenizer_of
 from tputtui.profile.evidence import TUNED, Evidence
 from tputtui.record.journal import Journal
 from tputtui.session.asked import Asked
+from tputtui.session.foreseeing import Foreseeing
 from tputtui.session.guard import Guard
 from tputtui.session.steering import Steering
 
@@ -86,8 +89,9 @@ class Session:
         self._reported_crowded = False
         self._latest: Frame | None = None
         self._points = Points()
-        self._trials = TriedSettings()
+        self._trials = TriedSettings(max(span_s, SPAN_S))
         self._foresight = foresight or Foresight()
+        self._foreseeing = Foreseeing(self._foresight)
         self.steer = Steering(
             self.host,
             self.recorder,
@@ -142,7 +146,7 @@ class Session:
         if goals != self.goals and self.steer.experiments.under_way == "the tuner":
             self.steer.experiments.stop()
         self._asked.profile = msgspec.structs.replace(self._asked.profile, goals=goals)
-        self._observer.judge_anew()
+        self._observer.look_anew()
 
     @property
     def workload(self) -> Workload:
@@ -167,6 +171,8 @@ class Session:
         self._foresight.follow(self.recorder, _running(status))
         profile, asked = self._asked.profile, self._asked.knobs
         seen = self._observer.frame(now_s, status, profile, asked, hardware)
+        # Of the setting before, where this frame is the first of another one.
+        seen = replace(seen, outlooks=self._foreseeing.outlooks)
         if not self.steer.experiments.legs:
             self._trials.follow(seen, self.recorder)
             present = self._trials.all()[-1:]
@@ -176,10 +182,25 @@ class Session:
         seen = replace(seen, points=self._points.all(), trials=self._trials.all())
         seen = self.steer.follow(seen)
         frame = replace(seen, trials=self._trials.all(), baseline=self._trials.baseline)
+        self._foreseeing.follow(frame, self.steer.experiments.under_way)
+        frame = replace(frame, outlooks=self._foreseeing.outlooks)
         self._latest = frame
         for see in self._watchers:
             see(frame)
         return frame
+
+    def consider(self, name: str, *values: int) -> None:
+        """Predict what these values of a limit would do: `Frame.outlooks`, after a moment.
+
+        No values: predict nothing more.
+        """
+        self._foreseeing.consider(name, *values)
+
+    def look_closely(self) -> Frame:
+        """Advance with every figure computed for this moment: none is up to a second old."""
+        self._observer.look_anew()
+        self._trials.look_anew()
+        return self.advance()
 
     def watch(self, see: Callable[[Frame], None]) -> None:
         """Pass every frame to `see` as well; `see` must return at once."""
@@ -259,10 +280,33 @@ def _running(status: Status) -> Running | None:
     facts, spec = status.facts, status.spec
     if facts is None or spec is None or not facts.stepped or facts.engines > 1:
         return None
+    if facts.ceilings.num_speculative_tokens:
+        # How many tokens a step brings depends on what is accepted, which costs do not tell.
+        return None
     return Running(
         (spec.model, tuple(sorted((name, repr(value)) for name, value in spec.args.items()))),
         max(1, facts.block_size // facts.kv_groups),
         facts.overlapped,
         facts.vocab_size,
         tokenizer_of(spec),
+        _lasting(spec, facts),
+    )
+
+
+def _lasting(spec: EngineSpec, facts: EngineFacts) -> str:
+    """The name under which an engine's steps are kept for its next boot; empty for none.
+
+    What is behind the address of a server may be another engine tomorrow. How many KV blocks there
+    are differs from boot to boot, and costs nothing.
+    """
+    if facts.served or facts.live:
+        return ""
+    booted = facts.booted
+    return hashed(
+        platform.node(),
+        (spec.model, facts.config_sha256, facts.revision),
+        (facts.kind, sorted(facts.versions.items()), facts.device, facts.simulated),
+        (facts.dtype, facts.block_size, facts.kv_block_bytes, facts.overlapped),
+        (booted.max_num_seqs, booted.max_num_batched_tokens, booted.max_model_len),
+        sorted((name, repr(value)) for name, value in spec.args.items()),
     )

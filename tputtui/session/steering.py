@@ -29,6 +29,7 @@ from tputtui.session.experimenting import ExperimentSteering
 from tputtui.session.guard import Guard
 from tputtui.session.helm import Helm, Windows
 from tputtui.session.parts import EngineSteering, LimitSteering, LoadSteering
+from tputtui.session.questioning import QuestionSteering
 
 __all__ = ["Steering"]
 
@@ -59,6 +60,7 @@ class Steering:
         self.limits = LimitSteering(self._helm, recorder, self._changing, self.experiments)
         self.load = LoadSteering(self._helm, self._changing, self.experiments)
         self.engine = EngineSteering(self._helm, recorder, self.experiments)
+        self.questions = QuestionSteering(self._helm)
 
     # -- what concerns limits, load and engine together --------------------------------------
 

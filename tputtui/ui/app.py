@@ -15,8 +15,9 @@ from textual.screen import Screen
 
 from tputtui.errors import CeilingError, OthersError, TputError, UsageError
 from tputtui.experiments.tuner.plan import Plan
+from tputtui.frame import Frame
 from tputtui.goals import describe_goals, parse_goals
-from tputtui.knobs import UNTOLD, coarse_step, fine_step, knob, parse_value, spoken
+from tputtui.knobs import coarse_step, fine_step, knob
 from tputtui.load.workload import Workload, scaled
 from tputtui.profile import EngineValue
 from tputtui.session.guard import parse_guard
@@ -24,7 +25,9 @@ from tputtui.session.session import Session
 from tputtui.ui.board import Board
 from tputtui.ui.commands import commands
 from tputtui.ui.keys import listed_of
+from tputtui.ui.limit_dialog import limit_dialog
 from tputtui.ui.log_tail import LogTail
+from tputtui.ui.panels.limits import next_values
 from tputtui.ui.saving import save_dialog
 from tputtui.ui.screens.choose import Choice, Choose
 from tputtui.ui.screens.confirm import Confirm
@@ -88,7 +91,7 @@ class TputApp(TerminalApp):
         if not self.is_running:
             # Textual removes the screens while its timers still run.
             return
-        self.session.advance()
+        self._consider(self.session.advance())
         if self.behind:
             pass
         elif self.screen is self._board:
@@ -107,6 +110,14 @@ class TputApp(TerminalApp):
         if isinstance(status.failure, UsageError) and status.facts is None:
             # vLLM refuses the arguments: there is nothing to watch, so the terminal shows why.
             self.exit()
+
+    def _consider(self, frame: Frame) -> None:
+        """Let what the keys would do be predicted while the board is looked at."""
+        if self.screen is self._board:
+            name = self._board.selected
+            self.session.consider(name, *next_values(frame, name))
+        elif not isinstance(self.screen, Dialog):
+            self.session.consider("")
 
     # -- limits ----------------------------------------------------------------------------
 
@@ -136,7 +147,7 @@ class TputApp(TerminalApp):
         session, limit = self.session, knob(refusal.name)
         value = "" if limit.choices else f" {refusal.value}"
         sentences = [
-            f"{refusal.message} Boot again, in this process, with {limit.flag}{value}?",
+            f"{refusal.message} Boot again with {limit.flag}{value}?",
             session.steer.engine.boot_cost,
             "History, marks and everything else that was changed stay.",
         ]
@@ -178,26 +189,18 @@ class TputApp(TerminalApp):
         """Ask for the exact value of the selected limit."""
         session, name = self.session, self._board.selected
 
+        def set_typed(value: int | str) -> None:
+            try:
+                session.steer.limits.set(name, value)
+            except CeilingError as refusal:
+                # Once the dialog has closed.
+                self.call_later(self._offer_boot, refusal)
+            except OthersError:
+                self._try(partial(session.steer.limits.set, name, value))
+            self._board.redraw()
+
         def open_dialog() -> None:
-            ceilings, value = session.steer.limits.ceilings, session.steer.limits.asked(name)
-
-            def use(texts: list[str]) -> None:
-                value = parse_value(name, texts[0])
-                try:
-                    session.steer.limits.set(name, value)
-                except CeilingError as refusal:
-                    # Once the dialog has closed.
-                    self.call_later(self._offer_boot, refusal)
-                except OthersError:
-                    self._try(partial(session.steer.limits.set, name, value))
-                self._board.redraw()
-
-            limit, ceiling = knob(name), ceilings.get(name)
-            hint = f"{', '.join(limit.choices)}. {limit.trade}"
-            if not limit.choices:
-                most = f"Up to {ceiling:,}" if ceiling < UNTOLD else "1 or more"
-                hint = f"{most}; {limit.reach}. 4k is 4,000, 4K 4,096."
-            self.push_screen(Dialog(name, [("", spoken(name, value))], hint, use))
+            self.push_screen(limit_dialog(session, name, set_typed))
 
         self._try(open_dialog)
 
@@ -237,7 +240,8 @@ class TputApp(TerminalApp):
         def open_form() -> None:
             cost, facts = session.steer.engine.boot_cost, session.host.status.facts
             assert facts is not None
-            self.push_screen(EngineForm(facts.arguments, session.engine.args, cost, use))
+            args = session.engine.args
+            self.push_screen(EngineForm(facts.arguments, args, cost, use, resolved=facts.resolved))
 
         self._try(open_form)
 
@@ -298,7 +302,7 @@ class TputApp(TerminalApp):
             session.set_goals(parse_goals(texts[0]))
             self._board.redraw()
 
-        hint = "ttft, tpot or e2e, a percentile, a limit: ttft_p99=500ms, tpot_p99=50ms."
+        hint = "ttft, tpot, e2e or job, a percentile, a limit: ttft_p99=500ms, tpot_p99=50ms."
         self.push_screen(Dialog("goals", [("", describe_goals(session.goals))], hint, use))
 
     def action_edit_guard(self) -> None:
@@ -325,8 +329,8 @@ class TputApp(TerminalApp):
         """Ask, then boot with exactly the present values and measure them again."""
         self._ask_verify(
             "verify boot",
-            "Boot again, in this process, with exactly the present limits as ceilings, measure "
-            "under the same load, and compare?",
+            "Boot again with exactly the present limits as ceilings, measure under the same load, "
+            "and compare?",
             "What it finds is saved with the profile (s): tuned live becomes verified.",
         )
 
@@ -441,8 +445,4 @@ class TputApp(TerminalApp):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Everything that has a key, and the themes."""
-        return commands(self, self._keys)
-
-    def zoom(self, number: int) -> None:
-        """Show one panel over the whole screen, or the board again."""
-        self._board.action_zoom(number)
+        return commands(self, self._board.action_zoom, self._keys)

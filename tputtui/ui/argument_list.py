@@ -21,7 +21,7 @@ class ArgumentList(Canvas, can_focus=True):
     """The rows of `draft`, one of them chosen; its keys call actions of its screen."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
-        f"canvas--{look}-here" for look in ("text", "muted", "accent", "good")
+        f"canvas--{look}-here" for look in ("text", "muted", "accent", "good", "warn")
     }
     ALLOW_MAXIMIZE = False
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -50,6 +50,7 @@ class ArgumentList(Canvas, can_focus=True):
         self._draft = draft
         self._entries: Sequence[Entry] = ()
         self._here = self._top = 0
+        self._got = False
 
     @property
     def chosen(self) -> Argument | None:
@@ -68,12 +69,13 @@ class ArgumentList(Canvas, can_focus=True):
         names = name_width(self._draft, self.size.width) + 2
         return names, self._here - self._top, max(8, self.size.width - names - 2)
 
-    def show(self, entries: Sequence[Entry], keep: str | None = None) -> None:
+    def show(self, entries: Sequence[Entry], keep: str | None = None, *, got: bool = False) -> None:
         """Show other rows.
 
+        got: with what the last boot came to, in the place of the draft's values.
         keep: name of the argument to stay on, or its neighbour if it is gone; None goes to the top.
         """
-        self._entries = entries
+        self._entries, self._got = entries, got
         places = self._places()
         if keep is None:
             self._here = self._top = 0
@@ -95,7 +97,10 @@ class ArgumentList(Canvas, can_focus=True):
         above = self._here > 0 and isinstance(self._entries[self._here - 1], str)
         self._top = min(self._top, self._here - above, max(0, len(self._entries) - height))
         self._top = max(self._top, self._here - height + 1, 0)
-        self.paint(list_rows(self._draft, self._entries, self._top, self._here, width, height))
+        rows = list_rows(
+            self._draft, self._entries, self._top, self._here, width, height, got=self._got
+        )
+        self.paint(rows)
 
     def on_click(self, event: events.Click) -> None:
         """Choose the row under the mouse."""

@@ -20,7 +20,6 @@ from textual.screen import Screen
 from tputtui.engine.protocol import State
 from tputtui.errors import TputError
 from tputtui.frame import Frame
-from tputtui.knobs import KNOBS
 from tputtui.text.format import clock
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.chart import page_of
@@ -34,8 +33,8 @@ from tputtui.ui.panels.boot import boot, trouble
 from tputtui.ui.panels.changes import changes, changes_caption
 from tputtui.ui.panels.header import header
 from tputtui.ui.panels.latency import latency, window_caption
-from tputtui.ui.panels.limits import limit_at, limits, limits_caption
-from tputtui.ui.panels.machine import machine
+from tputtui.ui.panels.limits import limit_at, limits, limits_caption, limits_of, still_offered
+from tputtui.ui.panels.machine import READING, machine
 from tputtui.ui.panels.standing import noteworthy, standing
 from tputtui.ui.panels.throughput import throughput
 from tputtui.ui.rows import Row
@@ -153,6 +152,7 @@ class Board(Screen[None]):
     BOOT_KEYS: ClassVar[tuple[str, ...]] = ("log", "load.edit", "goals", "palette")
     over = False
     """Whether the board shows a run that is over."""
+    unread = READING  # said in the machine's panel in place of figures
 
     class Typed(Message):
         """The exact value of a limit is asked for."""
@@ -162,7 +162,7 @@ class Board(Screen[None]):
         self._compositor = LeanCompositor()
         self.session = session
         self.tail = tail
-        self.selected = KNOBS[0].name
+        self.selected = limits_of(None)[0].name
         self.beneath: tuple[Canvas, ...] = ()
         self.cursor: int | None = None
         self._pointed = ""
@@ -227,6 +227,7 @@ class Board(Screen[None]):
             # A tick may come while Textual is taking the screen down.
             return
         self._shown = frame
+        self.selected = still_offered(frame, self.selected)
         failed = self._failed_boot(frame)
         self._arrange(frame, failed)
         painters: Painters = {
@@ -277,7 +278,7 @@ class Board(Screen[None]):
 
     def _charts(self, frame: Frame) -> Painters:
         """The panels with charts, read at the cursor; one title shows the mark there."""
-        history, cursor = self.session.history, self.cursor
+        history, cursor, unread = self.session.history, self.cursor, self.unread
         read = self.maximized.id if self.maximized else self._pointed or self.CHARTED[0]
         for name in self.CHARTED:
             # Textual keeps a cell of the border at either end.
@@ -290,7 +291,7 @@ class Board(Screen[None]):
             "throughput": lambda w, h: throughput(frame, history, w, h, cursor=cursor),
             "batch": lambda w, h: batch(frame, history, w, h, cursor=cursor),
             "latency": lambda w, h: latency(frame, w, h, history, cursor=cursor),
-            "machine": lambda w, h: machine(frame, w, h, history, cursor=cursor),
+            "machine": lambda w, h: machine(frame, w, h, history, cursor=cursor, unread=unread),
         }
 
     def _trail(self, frame: Frame) -> Trail:
@@ -372,7 +373,7 @@ class Board(Screen[None]):
 
     def action_select(self, direction: int) -> None:
         """Choose another limit."""
-        names = [knob.name for knob in KNOBS]
+        names = [knob.name for knob in limits_of(self._shown)]
         self._select(names[(names.index(self.selected) + direction) % len(names)])
 
     def _select(self, name: str) -> None:
@@ -385,7 +386,7 @@ class Board(Screen[None]):
     def _row_clicked(self, event: Panel.Clicked) -> None:
         if event.panel.id != "limits":
             return
-        name = limit_at(event.x, event.y, self.selected, *event.panel.size)
+        name = limit_at(event.x, event.y, self.selected, self._shown, *event.panel.size)
         if name is None:
             return
         self._select(name)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from textual.app import SystemCommand
 from textual.binding import Binding
 from textual.keys import format_key
 
 from tputtui.ui.board import Board
-
-if TYPE_CHECKING:
-    from tputtui.ui.app import TputApp
+from tputtui.ui.terminal_app import TerminalApp
 
 __all__ = ["commands"]
 
@@ -44,8 +42,13 @@ _COMMANDS = (
 """Name of a binding of the board, what the palette calls it, and what it does."""
 
 
-def commands(app: TputApp, keys: Mapping[str, str]) -> Iterator[SystemCommand]:
-    """What the palette offers. keys: key by binding name, where it is another one."""
+def commands(
+    app: TerminalApp, zoom: Callable[[int], None], keys: Mapping[str, str]
+) -> Iterator[SystemCommand]:
+    """What the palette offers of the actions of `app`.
+
+    zoom: shows the panel of that number alone. keys: key by binding name, where it is another one.
+    """
     known = {each.id: each for each in Board.BINDINGS if isinstance(each, Binding) and each.id}
     for name, title, does in _COMMANDS:
         action = known[name].action.removeprefix("app.")
@@ -57,7 +60,7 @@ def commands(app: TputApp, keys: Mapping[str, str]) -> Iterator[SystemCommand]:
         yield SystemCommand(
             f"Panel: {name}",
             f"{number + 1 if '…' in key else key} · over the whole screen",
-            lambda number=number: app.zoom(number),
+            partial(zoom, number),
         )
     quits = _shown(known["quit"], keys.get("quit", ""))
     yield SystemCommand("Quit", f"{quits} · stop load and engine", app.action_leave)

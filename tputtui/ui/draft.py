@@ -10,15 +10,21 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tputtui.engine.arguments import text_of, value_of
 from tputtui.engine.protocol import Argument
+from tputtui.engine.resolved import Resolved
+from tputtui.errors import UsageError
 from tputtui.profile import EngineValue
 
-__all__ = ["ELSEWHERE", "VIEWS", "ArgumentDraft", "Entry"]
+__all__ = ["ELSEWHERE", "GOT", "VIEWS", "ArgumentDraft", "Entry"]
 
 Entry = Argument | str
 """A row of the list: an argument, or a heading."""
 
-VIEWS = ("all", "given", "changed")
+VIEWS = ("all", "given", "changed", "got")
+GOT = VIEWS[3]
+"""The view of what the last boot was asked for, and what vLLM made of it."""
 ELSEWHERE = "given otherwise"
+KEYS = "keys of a section"
+_KEY = "Asked for as a key of {section}; here only what the boot came to is shown."
 _UNLISTED = (
     "Given in the profile or on the command line in a spelling that is no row of its own here: "
     "a short flag, one key of a section, or an option that this form leaves out."
@@ -34,19 +40,33 @@ class ArgumentDraft:
     """The arguments of the last boot, and the changes that the next one is to make.
 
     args: the whole new mapping, including keys that no row shows.
+    resolved: what the last boot made of its arguments, by name.
     """
 
-    def __init__(self, arguments: Sequence[Argument], current: Mapping[str, EngineValue]) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[Argument],
+        current: Mapping[str, EngineValue],
+        resolved: Sequence[Resolved] = (),
+    ) -> None:
+        self.resolved = {row.name: row for row in resolved}
         self._current = dict(current)
         self.args: dict[str, EngineValue] = dict(current)
         ranks = {group: rank for rank, group in enumerate(_FIRST, -len(_FIRST))}
         # argparse's own heading for arguments that vLLM puts under none.
-        ranks |= {"options": 1, "optional arguments": 1, ELSEWHERE: 2}
+        ranks |= {"options": 1, "optional arguments": 1, ELSEWHERE: 2, KEYS: 2}
         known = {argument.name for argument in arguments}
         every = [_unlisted(n, v) for n, v in current.items() if n not in known and v is not None]
         every += arguments
+        keys = [name for name in self.resolved if "." in name and name not in known]
+        every += [_key(name) for name in keys]
         every.sort(key=lambda each: ranks.get(each.group, 0))
         self.arguments = {argument.name: argument for argument in every}
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The VIEWS that there is something to see in: GOT only after a boot that tells."""
+        return VIEWS if self.resolved else VIEWS[:-1]
 
     def old(self, argument: Argument) -> str:
         """The value at present, as text; empty without one."""
@@ -62,6 +82,11 @@ class ArgumentDraft:
 
     def put(self, argument: Argument, text: str) -> None:
         """Take the typed text. Raises UsageError, and changes nothing, where it is invalid."""
+        if argument.group == KEYS:
+            section, _, key = argument.name.partition(".")
+            raise UsageError(
+                f"{key} has no flag of its own.", f'Edit {section}, such as {{"{key}": …}}.'
+            )
         value = value_of(argument, text)
         same = text_of(value)
         name = argument.name
@@ -109,6 +134,8 @@ class ArgumentDraft:
             return list(self.arguments.values())
         if view == "changed":
             return self.changes()
+        if view == GOT:
+            return [each for each in self.arguments.values() if each.name in self.resolved]
         return [each for each in self.arguments.values() if self.old(each) or self.changed(each)]
 
     def entries(self, view: str, words: str) -> list[Entry]:
@@ -167,6 +194,10 @@ def _under_headings(arguments: Iterable[Argument]) -> Iterable[Entry]:
             group = argument.group
             yield group
         yield argument
+
+
+def _key(name: str) -> Argument:
+    return Argument(name, "text", "", _KEY.format(section=name.partition(".")[0]), KEYS)
 
 
 def _unlisted(name: str, value: EngineValue) -> Argument:

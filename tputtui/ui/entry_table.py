@@ -85,9 +85,11 @@ class EntryTable(DataTable[Text]):
 
     def sort_beside(self, direction: int) -> None:
         """Sort by the next column to the left (-1) or the right (+1)."""
-        if self.keys:
-            index = self.keys.index(self.sorted_by) + direction
-            self._sort_afresh(self.keys[index % len(self.keys)])
+        # An arrow over a column without a name would seem to be that of its neighbour.
+        named = [column.key for column in self._shown if column.label or self._leads(column)]
+        if named:
+            index = named.index(self.sorted_by) + direction
+            self._sort_afresh(named[index % len(named)])
 
     def invert(self) -> None:
         """Sort the other way round."""
@@ -152,9 +154,12 @@ class EntryTable(DataTable[Text]):
         there.sort(key=lambda n: ranks[n] or (), reverse=self.descending)
         return there + [n for n in newest if ranks[n] is None]
 
+    def _leads(self, column: Column) -> bool:
+        return column.key == self.sorted_by
+
     def _head(self, column: Column) -> Text:
         """A column's label, with an arrow in front where the rows are sorted by it."""
-        here = column.key == self.sorted_by
+        here = self._leads(column)
         arrow = ("↓" if self.descending else "↑") if here else " "
         first, *more = column.label.split("\n")
         lines = [arrow + first, *(f" {line}" for line in more)]

@@ -25,11 +25,12 @@ from tputtui.ui.terminal_app import TerminalApp
 __all__ = ["ReplayApp"]
 
 _TICK_S = 0.25
+_NOTE_S = 12
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d{1,3}):)?(\d+(?:\.\d+)?)s?")
 
 
 class ReplayApp(TerminalApp):
-    """The board of one recorded run."""
+    """The board of one recorded run. note: said once, as it opens."""
 
     def __init__(
         self,
@@ -37,9 +38,11 @@ class ReplayApp(TerminalApp):
         *,
         theme: str = "dark",
         leave_now: Callable[[], None] | None = None,
+        note: str = "",
     ) -> None:
         super().__init__(theme, leave_now)
         self.replay = replay
+        self._note = note
         self._board = ReplayBoard(replay, LogTail(None))
 
     def get_default_screen(self) -> Screen[None]:
@@ -50,6 +53,8 @@ class ReplayApp(TerminalApp):
         """The first frame is out: now paint four times a second."""
         self._board.redraw()
         self.set_interval(_TICK_S, self._tick)
+        if self._note:
+            self.notify(self._note, timeout=_NOTE_S)
 
     def _tick(self) -> None:
         if not self.is_running:

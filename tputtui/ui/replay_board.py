@@ -18,6 +18,9 @@ from tputtui.ui.rows import Row
 
 __all__ = ["ReplayBoard"]
 
+_NOT_YET = "The run had not read the machine yet."
+_NEVER = "The run recorded nothing of the machine."
+
 
 class ReplayBoard(Board, inherit_bindings=False):
     """Header, panels, a bar of time, footer."""
@@ -36,8 +39,8 @@ class ReplayBoard(Board, inherit_bindings=False):
         Binding("full_stop", "mark(1)", "mark", key_display=", .", id="replay.next",
                 tooltip="To the next mark (a change, a boot, a leg), or to the one before"),
         Binding("comma", "mark(-1)", "mark before", show=False, id="replay.previous"),
-        Binding("home", "end(0)", "begin", show=False, key_display="Home End", id="replay.begin",
-                tooltip="To the beginning, or to the end"),
+        Binding("home", "end(0)", "begin, end", show=False, key_display="Home End",
+                id="replay.begin", tooltip="To the beginning, or to the end"),
         Binding("end", "end(1)", "end", show=False, id="replay.end"),
         Binding("s", "app.seek", "seek", id="replay.seek", tooltip="Type a time: 3:12"),
         Binding("up", "select(-1)", "limit", show=False, key_display="↑↓", id="limit.previous",
@@ -72,6 +75,8 @@ class ReplayBoard(Board, inherit_bindings=False):
     def __init__(self, replay: Replay, tail: LogTail) -> None:
         super().__init__(replay, tail)
         self._replay = replay
+        known = any(moment.kept["hardware"] for moment in replay.recording.moments)
+        self.unread = _NOT_YET if known else _NEVER
         self._timebar = Canvas(id="timebar")
         self.beneath = (self._timebar,)
 

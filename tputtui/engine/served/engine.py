@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from tputtui.attach.about import About
@@ -21,6 +21,7 @@ from tputtui.attach.poller import Poller
 from tputtui.attach.reading import Reading
 from tputtui.attach.span import ScrapeSpan
 from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, StepReport
+from tputtui.engine.resolved import resolved
 from tputtui.engine.served.bodies import sent_for
 from tputtui.engine.served.inside import Inside
 from tputtui.engine.served.link import Link
@@ -31,7 +32,7 @@ from tputtui.engine.wire import Offer
 from tputtui.errors import EngineError, KnobError, UsageError
 from tputtui.knobs import KNOBS, UNTOLD, Knobs
 from tputtui.load.request import RequestSpec
-from tputtui.measure.samples import StepSample
+from tputtui.measure.samples import EngineLoad, StepSample
 from tputtui.profile import EngineSpec
 
 __all__ = ["ServedEngine"]
@@ -209,7 +210,11 @@ class ServedEngine:
 
     def counts(self) -> Counts:
         """Requests that stream, requests without a token, and usable KV blocks."""
-        engines = self._seen.engines if self._seen is not None else ()
+        engines: tuple[EngineLoad, ...] = ()
+        if self._seen is not None:
+            engines = self._seen.engines
+            # What is held back of it is held step by step.
+            self._kv_blocks = sum(each.kv_blocks for each in engines) or self._kv_blocks
         return Counts(*self._link.counts(), self._kv_blocks, self._inside.others, engines)
 
     def shutdown(self) -> None:
@@ -301,34 +306,39 @@ class ServedEngine:
             stepped=False,
             served=True,
             kind=kind,
+            resolved=resolved(None, reading.resolved),
             takes_ids=self._routes.ids,
             renders=self._routes.chat,
         )
 
     def _with_plugin(self, facts: EngineFacts, about: Offer) -> EngineFacts:
         """What the plugin adds to `facts`: limits that can be changed, and steps."""
-        first = about.engines[0]
+        first, engines = about.engines[0], about.engines
+        # Each can take what the smallest can: caches of several engines differ in size.
+        ceilings = _least([each.ceilings for each in engines])
+        self._knobs = _least([each.limits for each in engines])
         why = self._inside.take_control()
         fixed = first.fixed if not why else {knob.name: why.rstrip(".") for knob in KNOBS}
-        self._seen = SeenSteps(self._inside, len(about.engines), everybodys=self._everybodys)
+        self._seen = SeenSteps(self._inside, len(engines), everybodys=self._everybodys)
         self._inside.watch()
-        self._inside.wait_for_news(len(about.engines))
-        self._knobs = Knobs(**first.limits)
-        self._kv_blocks = (self._knobs.num_gpu_blocks - 1) * len(about.engines)
+        self._inside.wait_for_news(len(engines))
+        self._kv_blocks = sum(each.limits["num_gpu_blocks"] - 1 for each in engines)
+        whole = sum(each.ceilings["num_gpu_blocks"] - 1 for each in engines)
         return replace(
             facts,
             dtype=first.dtype,
-            ceilings=Knobs(**first.ceilings),
-            booted=Knobs(**first.limits),
-            kv_tokens=self._kv_blocks * first.block_size // first.kv_groups,
+            ceilings=ceilings,
+            booted=self._knobs,
+            kv_tokens=whole * first.block_size // first.kv_groups,
             block_size=first.block_size,
             kv_groups=first.kv_groups,
             overlapped=first.overlapped,
             versions={"vllm": about.vllm, **facts.versions},
             fixed=fixed,
+            resolved=resolved(about.asked, first.got),
             pausable=not why,
-            stepped=len(about.engines) == 1,
-            engines=len(about.engines),
+            stepped=len(engines) == 1,
+            engines=len(engines),
         )
 
     def _scraped(self) -> tuple[int, int, int]:
@@ -355,3 +365,8 @@ class ServedEngine:
         pooled, self._pooled_s = list(self._gaps.items()), now_s
         self._gaps.clear()
         return pooled
+
+
+def _least(limits: Sequence[Mapping[str, int]]) -> Knobs:
+    """Of each limit the lowest value."""
+    return Knobs(**{name: min(each[name] for each in limits) for name in limits[0]})

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from tputtui.engine.served.inside import Inside
 from tputtui.engine.wire import StepBatch
-from tputtui.measure.samples import STEP, EngineLoad, StepSample
+from tputtui.measure.samples import DRAFTED, STEP, EngineLoad, StepSample
 
 __all__ = ["SeenSteps"]
 
@@ -22,9 +22,9 @@ _LATE_S = 1.0
 """Steps that have not come by then were lost."""
 
 _LIMITS = ("max_num_seqs", "max_num_batched_tokens", "kv_blocks")
-_NOW = ("running", "waiting", "kv_frac")
+_NOW = ("running", "waiting")
 _COUNTED = ("prefill_tokens", "decode_tokens", "generated_tokens", "cached_tokens",
-            "looked_up_tokens", "preemptions", "context_tokens")  # fmt: skip
+            "looked_up_tokens", "preemptions", "context_tokens", *DRAFTED)  # fmt: skip
 
 
 class SeenSteps:
@@ -55,6 +55,7 @@ class SeenSteps:
                 each.waiting,
                 each.kv_frac,
                 self._last[at].duration_s if at in self._last else math.nan,
+                each.kv_blocks,
             )
             for at, each in enumerate(told)
             if each is not None and None not in told
@@ -116,12 +117,15 @@ class SeenSteps:
         rows = [each for samples in made.values() for each in samples]
         end_s = max(self._sample_end_s, *(row.end_s for row in rows))
         # An engine without a step since is idle, or in a long one: it tells which.
-        now = [made[at][-1] if at in made else self._inside.newest(at) for at in self._last]
+        newest = [made[at][-1] if at in made else self._inside.newest(at) for at in self._last]
+        now = [each for each in newest if each is not None]
         values = dict.fromkeys(STEP, 0.0)
         values |= {name: sum(getattr(row, name) for row in self._last.values()) for name in _LIMITS}
         values |= {name: sum(getattr(each, name) for each in now) for name in _NOW}
         values |= {name: sum(getattr(row, name) for row in rows) for name in _COUNTED}
-        values["kv_frac"] /= len(now)
+        usable = sum(each.kv_blocks for each in now)
+        used = sum(each.kv_frac * each.kv_blocks for each in now)
+        values["kv_frac"] = used / max(1, usable)
         values["end_s"] = end_s
         began_s = min(row.end_s - row.duration_s for row in rows)
         values["duration_s"] = end_s - max(self._sample_end_s, began_s)

@@ -8,7 +8,6 @@ no other process is told of, and our plugin inside it. It ends with us, however 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import secrets
 import shutil
@@ -17,17 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from tputtui.attach.access import Access
 from tputtui.attach.address import parse_addresses
+from tputtui.attach.loopback import ask_here
 from tputtui.engine import flags, models
 from tputtui.engine.failure import cause_of
 from tputtui.engine.protocol import Argument, EngineFacts, Report, State, StepReport
@@ -151,15 +148,16 @@ class SpawnedEngine(ServedEngine):
         while True:
             if (code := self._process.poll()) is not None:
                 raise cause_of(code, "vLLM's server")
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                _get(f"{self._base}/health", {}, _HEALTH_S)
+            status, _ = ask_here(self._port, "/health", _HEALTH_S)
+            if status == 200:
                 return
             time.sleep(_LOOK_S)
 
     def _arguments(self) -> tuple[Argument, ...]:
         """What another boot can be given, as the server's own parser tells it; none if it fails."""
-        with contextlib.suppress(OSError, http.client.HTTPException, msgspec.MsgspecError):
-            answer = _get(f"{self._base}{PATH}/arguments", self._head, 10 * _HEALTH_S)
+        route, patience_s = f"{PATH}/arguments", 10 * _HEALTH_S
+        _, answer = ask_here(self._port, route, patience_s, headers=self._head)
+        with contextlib.suppress(msgspec.MsgspecError):
             return msgspec.json.decode(answer, type=tuple[Argument, ...])
         return ()
 
@@ -179,11 +177,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _get(url: str, head: dict[str, str], timeout_s: float) -> bytes:
-    # No proxy: it is on this machine.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(urllib.request.Request(url, headers=head), timeout=timeout_s) as answer:
-        body: Any = answer.read()
-        return bytes(body)

@@ -15,6 +15,7 @@ from tputtui.engine.carrying import adapters_of
 from tputtui.engine.memory import uncollected
 from tputtui.engine.parallel import check_in_process
 from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, StepReport
+from tputtui.engine.resolved import resolved
 from tputtui.engine.vllm.admission import check_admission, check_admits
 from tputtui.engine.vllm.args import (
     INSTALL_HINT,
@@ -28,13 +29,17 @@ from tputtui.engine.vllm.args import (
 )
 from tputtui.engine.vllm.asking import Asking
 from tputtui.engine.vllm.compiled import forget_compiled
+from tputtui.engine.vllm.drafting import add_schedule
 from tputtui.engine.vllm.facts import block_bytes, config_sha256, device, revision
+from tputtui.engine.vllm.kernels import keep_kernels
 from tputtui.engine.vllm.limits import LiveLimits
+from tputtui.engine.vllm.resolving import asked_of, boot_log, got_of
 from tputtui.engine.vllm.sampling import sampling_of
+from tputtui.engine.vllm.scheduled import checked
 from tputtui.engine.vllm.watch import StepWatch
 from tputtui.engine.vllm.workers import Workers, start_tracker
 from tputtui.knobs import Knobs
-from tputtui.load.request import RequestSpec
+from tputtui.load.request import FIRST_QUESTION, RequestSpec
 from tputtui.measure.samples import Outcome, StepSample
 from tputtui.profile import EngineSpec
 
@@ -80,6 +85,7 @@ class VllmEngine:
         self._limits: Any = None
         self._watch: Any = None
         self._workers: Workers | None = None
+        self._asked: dict[str, str] = {}
         self._stats: tuple[Any, Any] = (None, None)
         self._kv_frac = 0.0
 
@@ -91,7 +97,7 @@ class VllmEngine:
         Raises UsageError for arguments vLLM refuses, EngineError for everything else.
         """
         began_s = time.monotonic()
-        resolved = self._resolved(spec)
+        full = self._resolved(spec)
         check_in_process(spec.args)
         prepare(spec)
         with uncollected():
@@ -103,10 +109,11 @@ class VllmEngine:
             with sentences("vLLM could not be imported", INSTALL_HINT):
                 import vllm.v1.engine.llm_engine  # noqa: F401
         # Built in other frames: a traceback kept by an import keeps this frame alive.
-        with newer_explained(version):
-            config = self._build(spec, resolved, report)
+        with boot_log() as said, newer_explained(version):
+            config = self._build(spec, full, report)
             facts = self._facts(spec, config, version)
-        return replace(facts, boot_s=time.monotonic() - began_s)
+        rows = resolved(self._asked, self._got(config), said)
+        return replace(facts, boot_s=time.monotonic() - began_s, resolved=rows)
 
     def _resolved(self, spec: EngineSpec) -> EngineSpec:
         """The spec that vLLM receives. Raises UsageError."""
@@ -115,12 +122,15 @@ class VllmEngine:
     def _parsed(self, spec: EngineSpec, arguments: Any) -> None:
         """Check the parsed arguments. Raises UsageError for one that cannot work here."""
         changed = given(arguments)
-        models.check_no_secret(changed)
-        check_in_process(changed)
-        check_admits(changed)
+        for check in (models.check_no_secret, check_in_process, check_admits):
+            check(changed)
 
     def _configured(self, config: Any) -> None:
         """Hook: vLLM has made its configuration, and has built nothing yet."""
+
+    def _got(self, config: Any) -> dict[str, str]:
+        """What vLLM resolved the arguments to, by name."""
+        return got_of(config)
 
     def _scheduled(self, output: Any) -> None:
         """Hook: a step is scheduled and has not run yet."""
@@ -135,6 +145,7 @@ class VllmEngine:
         self._refusal = getattr(exceptions, "VLLMClientError", ValueError)
         report(State.LOADING, "checking engine arguments")
         arguments = parse_arguments(resolved)
+        self._asked = asked_of(arguments)
         self._parsed(spec, arguments)
         arguments.disable_log_stats = False
         if self._executor_class is not None:
@@ -144,10 +155,13 @@ class VllmEngine:
         refused = f"vLLM refuses to configure {spec.model}"
         with sentences(refused, _MODEL_HINT, usage=(ValueError,)):
             config = arguments.create_engine_config(context)
+            if add_schedule(arguments, config):
+                config = arguments.create_engine_config(context)
         self._configured(config)
         self._asking = Asking(adapters_of(spec.args), sampling_of(config.model_config))
         if config.parallel_config.world_size > 1:
             start_tracker()
+        keep_kernels()
         report(State.LOADING, "loading the model, sizing the KV cache")
         with sentences(f"vLLM could not load {spec.model}", _LOAD_HINT):
             self._engine = LLMEngine.from_vllm_config(
@@ -208,10 +222,7 @@ class VllmEngine:
     # -- requests --------------------------------------------------------------------------
 
     def submit(self, request: RequestSpec) -> None:
-        """Queue one request; its arrival time in vLLM is the time when it was due.
-
-        Raises ShedError where vLLM's own front end would refuse it by a limit.
-        """
+        """Queue one request, which arrives when it was due. Raises ShedError as a front does."""
         check_admission(self._engine.output_processor, self._limits.knobs, request.carried.n)
         arrival_s = self._wall() - (self._clock() - request.due_s)
         external, carried = f"t{request.number}", request.carried
@@ -287,6 +298,8 @@ class VllmEngine:
             context_tokens=done.context,
             kv_blocks=self._limits.kv_blocks,
             adapter_waiting=done.adapter_waiting,
+            draft_tokens=done.drafted,
+            **checked(scheduler_stats)._asdict(),
         )
         return StepReport(sample, first, gaps, ended)
 
@@ -380,6 +393,7 @@ class VllmEngine:
             token_ids=answers[0].token_ids,
             stop="stop" if "stop" in reasons else reasons[0],
             outcome=Outcome.FAILED if "error" in reasons else None,
+            logprobs=_logprobs(answers[0]) if live.number >= FIRST_QUESTION else (),
         )
 
     def _end(self, numbers: Iterable[int]) -> list[Ended]:
@@ -412,6 +426,13 @@ def _ended(number: int, stats: Any, tokens: int, cached: int) -> Ended:
         cached_tokens=cached,
         preemptions=getattr(stats, "num_preemptions", 0),
     )
+
+
+def _logprobs(answer: Any) -> list[dict[int, float]]:
+    """The log-probabilities at each position of an answer, by token id."""
+    return [
+        {token: each.logprob for token, each in position.items()} for position in answer.logprobs
+    ]
 
 
 def _stat_logger(engine: VllmEngine) -> Any:

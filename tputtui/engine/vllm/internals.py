@@ -22,6 +22,12 @@ IN_THE_ENGINE = (
     ("vllm_config.model_config.max_model_len", "ceilings", "0.32"),
     ("vllm_config.model_config.hf_config.to_diff_dict", "which model it is", "0.32"),
     ("vllm_config.model_config.skip_tokenizer_init", "whether there is text", "0.32"),
+    # resolving
+    ("vllm_config.compilation_config.static_forward_context", "attention by layer", "0.32"),
+    ("vllm_config.compilation_config.cudagraph_mode", "CUDA graphs", "0.32"),
+    ("vllm_config.compilation_config.cudagraph_capture_sizes", "batches captured", "0.32"),
+    ("vllm_config.cache_config.cache_dtype", "what the KV cache holds", "0.32"),
+    ("vllm_config.scheduler_config.async_scheduling", "whether steps overlap", "0.32"),
     # sampling
     ("vllm_config.model_config.get_diff_sampling_param", "a server's own defaults", "0.32"),
     # watch
@@ -46,6 +52,8 @@ IN_THE_ENGINE = (
     (f"{_POOL}.get_new_blocks", "holding blocks", "0.32"),
     (f"{_POOL}.free_blocks", "giving them back", "0.32"),
     (f"{_POOL}.get_num_free_blocks", "what can be held", "0.32"),
+    # drafting
+    (f"{_SCHEDULER}.vllm_config.speculative_config", "whether and how it drafts", "0.32"),
     # workers
     (f"{_CORE}.model_executor", "worker processes, where it has them", "0.32"),
 )
@@ -55,6 +63,7 @@ NOT_EVERYWHERE = (
     (f"{_SCHEDULER}.max_num_active_reqs", "live admission limit, 0.31 and newer", "0.32"),
     (f"{_SCHEDULER}.kv_cache_manager.watermark_blocks", "live watermark", "0.32"),
     (f"{_SCHEDULER}.scheduler_reserve_full_isl", "live admission rule", "0.32"),
+    (f"{_SCHEDULER}.dynamic_sd_lookup", "live number of draft tokens", "0.32"),
     (f"{_SCHEDULER}.scheduler_config.max_num_queued_reqs", "as booted, 0.29 and newer", "0.32"),
     (f"{_SCHEDULER}.scheduler_config.max_num_queued_tokens", "as booted, 0.29 and newer", "0.32"),
     (f"{_SCHEDULER}.prev_step_scheduled_req_ids", "what a preempted request leaves", "0.32"),
@@ -78,6 +87,9 @@ IN_MODULES = (
     ("vllm.model_executor.layers.quantization:QUANTIZATION_METHODS", "choices", "0.32"),
     ("vllm.model_executor.model_loader:LoadFormats", "choices", "0.32"),
     ("vllm.v1.attention.backends.registry:AttentionBackendEnum", "choices", "0.32"),
+    # resolving
+    ("vllm.logger:_print_info_once", "what a process says once, said at each boot", "0.32"),
+    ("vllm.logger:_print_warning_once", "and its warnings", "0.32"),
     # inproc
     ("vllm.v1.engine.llm_engine:LLMEngine", "the engine", "0.32"),
     ("vllm:exceptions", "what a request that is refused raises", "0.32"),
@@ -116,6 +128,11 @@ IN_MODULES = (
     ("vllm.v1.core.sched.scheduler:time", "another clock for queues", "0.32"),
     ("vllm.v1.request:time", "another clock for requests", "0.32"),
     ("vllm.v1.engine.input_processor:time", "another clock for arrivals", "0.32"),
+    # kernels
+    ("vllm.triton_utils.dispatcher:_registry", "whether a boot has replaced kernels", "0.32"),
+    ("vllm.platforms.cpu:CpuPlatform.register_triton_kernel_overrides", "not again", "0.32"),
+    # drafting
+    ("vllm.config.speculative:SpeculativeConfig", "its schedule of draft tokens", "0.32"),
     # compiled
     ("torch._dynamo.convert_frame:_bytecode_hooks", "what a compiled model leaves", "torch 2.11"),
     ("vllm.compilation.wrapper", "whose hooks those are", "0.32"),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
+from tputtui.engine.vllm.drafting import Drafting
 from tputtui.engine.vllm.reach import CADENCE, found_at, unreachable
 from tputtui.errors import UsageError
 from tputtui.knobs import UNTOLD, Knobs
@@ -51,6 +52,7 @@ class LiveLimits:
         model = "vllm_config.model_config.max_model_len"
         longest = found("max_model_len", found_at(scheduler, model, 2))
         self._group_blocks = kv_groups / block_size
+        self._drafting = Drafting(scheduler)
         policy = found_at(scheduler, "policy.value", config.policy)
         self.booted = self._knobs = Knobs(
             max_num_seqs=found("max_num_active_reqs", self._slots),
@@ -62,6 +64,7 @@ class LiveLimits:
             enable_prefix_caching=found("kv_cache_manager.enable_caching"),
             scheduling_policy=int(policy == "priority"),
             scheduler_reserve_full_isl=found("scheduler_reserve_full_isl"),
+            num_speculative_tokens=self._drafting.booted,
             max_num_queued_reqs=found("scheduler_config.max_num_queued_reqs"),
             max_num_queued_tokens=found("scheduler_config.max_num_queued_tokens"),
             prefill_schedule_interval=found(CADENCE, 1),
@@ -77,6 +80,8 @@ class LiveLimits:
             "max_num_queued_tokens": UNTOLD,
             "prefill_schedule_interval": _LONGEST_CADENCE,
         }
+        if self._drafting.fixed:
+            self.fixed["num_speculative_tokens"] = self._drafting.fixed
         self.ceilings = self.booted.overridden(
             {name: value for name, value in highest.items() if name not in self.fixed}
         )
@@ -113,6 +118,7 @@ class LiveLimits:
         ):
             if name not in self.fixed:
                 setattr(owner, attribute, knobs.get(name) if value is None else value)
+        self._drafting.apply(knobs.num_speculative_tokens)
         if "scheduling_policy" not in self.fixed:
             self._set_policy("priority" if knobs.scheduling_policy else "fcfs")
         if "num_gpu_blocks" in self.fixed:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
-__all__ = ["Classifier", "Composition", "Scheduled", "composition"]
+__all__ = ["Checked", "Classifier", "Composition", "Scheduled", "checked", "composition"]
 
 _LOOKED_AT = 256
 """So many waiting requests are looked at; a queue can hold a hundred thousand."""
@@ -19,6 +19,7 @@ class Composition(NamedTuple):
     prefill_tokens, decode_tokens: tokens scheduled for them.
     prefill_pairs: pairs of a prefilled token with one it attends to.
     prefill_context, decode_context: tokens that those requests had computed before.
+    drafted: draft tokens that the step checks, which are in none of the other numbers.
     """
 
     prefills: int
@@ -28,6 +29,7 @@ class Composition(NamedTuple):
     decodes: int
     decode_tokens: int
     decode_context: int
+    drafted: int = 0
 
 
 def composition(output: Any, requests: Mapping[str, Any] | None = None) -> Composition:
@@ -37,15 +39,19 @@ def composition(output: Any, requests: Mapping[str, Any] | None = None) -> Compo
     as a decode, be it the last of its prompt.
     """
     tokens, cached = output.num_scheduled_tokens, output.scheduled_cached_reqs
+    drafts = getattr(output, "scheduled_spec_decode_tokens", None) or {}
+    drafted = sum(map(len, drafts.values()))
     prefills = prefill = prefill_context = 0
     pairs = 0.0
     for new in output.scheduled_new_reqs:
         count, computed = tokens[new.req_id], new.num_computed_tokens
+        if drafts:
+            count -= len(drafts.get(new.req_id, ()))
         prefills += 1
         prefill += count
         prefill_context += computed
         pairs += count * (computed + count / 2)
-    total, decodes = output.total_num_scheduled_tokens, len(cached.req_ids)
+    total, decodes = output.total_num_scheduled_tokens - drafted, len(cached.req_ids)
     decode_context = sum(cached.num_computed_tokens)
     # Nearly always the others decode one token each, and there is nothing to look into.
     unlike = requests is not None and 0 in cached.num_output_tokens
@@ -53,7 +59,7 @@ def composition(output: Any, requests: Mapping[str, Any] | None = None) -> Compo
         for name, had, computed in zip(
             cached.req_ids, cached.num_output_tokens, cached.num_computed_tokens, strict=True
         ):
-            count = tokens[name]
+            count = tokens[name] - len(drafts.get(name, ()))
             if requests is not None:
                 count = _of_prompt(requests[name], count, had, computed)
             elif count == 1:
@@ -66,8 +72,9 @@ def composition(output: Any, requests: Mapping[str, Any] | None = None) -> Compo
                 prefill_context += computed
                 pairs += count * (computed + count / 2)
     return Composition(
-        prefills, prefill, pairs, prefill_context, decodes, total - prefill, decode_context
-    )
+        prefills, prefill, pairs, prefill_context, decodes, total - prefill, decode_context,
+        drafted,
+    )  # fmt: skip
 
 
 def _of_prompt(request: Any, count: int, had: int, computed: int) -> int:
@@ -85,7 +92,7 @@ class Scheduled(NamedTuple):
     """What the scheduler put into a step: sequences, and tokens.
 
     context: tokens that those sequences had computed before. adapter_waiting: waiting requests that
-    `max_loras` holds back.
+    `max_loras` holds back. drafted: draft tokens, which are not among those of decode.
     """
 
     running: int = 0
@@ -94,6 +101,36 @@ class Scheduled(NamedTuple):
     decode: int = 0
     context: int = 0
     adapter_waiting: int = 0
+    drafted: int = 0
+
+
+class Checked(NamedTuple):
+    """Draft tokens that a step has checked: the last columns of `StepSample`, as vLLM counts."""
+
+    drafts: int = 0
+    checked_tokens: int = 0
+    accepted_tokens: int = 0
+    accepted_1: int = 0
+    accepted_2: int = 0
+    accepted_3: int = 0
+    accepted_4: int = 0
+    accepted_5: int = 0
+    accepted_6: int = 0
+    accepted_7: int = 0
+    accepted_8: int = 0
+
+
+_NONE_CHECKED = Checked()
+_POSITIONS = sum(name.startswith("accepted_") for name in Checked._fields) - 1
+
+
+def checked(stats: Any) -> Checked:
+    """What vLLM's `SchedulerStats` of a step (or None) say of its draft tokens."""
+    told = getattr(stats, "spec_decoding_stats", None)
+    if told is None:
+        return _NONE_CHECKED
+    by_position = told.num_accepted_tokens_per_pos[:_POSITIONS]
+    return Checked(told.num_drafts, told.num_draft_tokens, told.num_accepted_tokens, *by_position)
 
 
 class Classifier:
@@ -115,6 +152,7 @@ class Classifier:
             step.decode_tokens,
             context,
             _waiting_for_an_adapter(self._scheduler),
+            step.drafted,
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from tputtui.engine.config_file import expanded
 from tputtui.engine.protocol import EngineFacts, Report
+from tputtui.engine.resolved import CAPTURE_SIZES, GRAPH_MODE
 from tputtui.engine.vllm.args import given
 from tputtui.engine.vllm.clock import OtherClock
 from tputtui.engine.vllm.defaults import derive_as_on
@@ -50,6 +51,7 @@ _CANNOT = {
     "decode_context_parallel_size": "context parallelism",
 }
 """Arguments whose effect on the cost of a step no cost model here includes."""
+_NO_DEVICE = ("attention_backend", "compilation_config.mode", GRAPH_MODE, CAPTURE_SIZES)
 
 
 class SimulatedEngine(VllmEngine):
@@ -120,6 +122,10 @@ class SimulatedEngine(VllmEngine):
         # vLLM's platform for CPUs has switched this off.
         config.scheduler_config.async_scheduling = self._overlapped and stages == 1
         self._devices.adopt(sizes_of(config))
+
+    def _got(self, config: Any) -> dict[str, str]:
+        # Kernels and graphs are those of vLLM's platform here, not of the simulated device.
+        return {name: text for name, text in super()._got(config).items() if name not in _NO_DEVICE}
 
     def _facts(self, spec: EngineSpec, config: Any, version: str) -> EngineFacts:
         facts = super()._facts(spec, config, version)

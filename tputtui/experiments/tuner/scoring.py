@@ -14,11 +14,11 @@ from tputtui.frame import TunerTrial
 from tputtui.goals import Goal
 from tputtui.load.notation import describe_arrivals
 from tputtui.load.workload import Workload, level_of
-from tputtui.measure.attainment import FARTHEST, counted, keeping, wilson, worst_miss
+from tputtui.measure.attainment import FARTHEST, concerned, counted, keeping, wilson, worst_miss
 from tputtui.measure.bounds import Binding
 from tputtui.measure.frontier import Point, letter
 from tputtui.measure.normal import Z95
-from tputtui.measure.recorder import ENDED, Recorder
+from tputtui.measure.recorder import Recorder
 from tputtui.measure.series import Batched, rows, series
 from tputtui.measure.stats import t_quantile
 from tputtui.measure.window import figures, latencies
@@ -166,7 +166,7 @@ def _nearest(
         return (-FARTHEST if not goals else FARTHEST), False, "", math.nan
     misses, sure = [], False
     for goal in goals:
-        mine = ended[recorder.concerned(ended[:, ENDED["label"]], goal.traffic)]
+        mine = ended[concerned(recorder, ended, goal)]
         if not len(mine):
             misses.append((FARTHEST, goal.name, math.nan))
             continue

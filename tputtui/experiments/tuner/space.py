@@ -122,13 +122,14 @@ def parse_axes(
             raise UsageError(f"{name} is there twice.", "Give all its values at once.")
         if written.strip():
             values = _written(name, written, ceilings, floor(name))
-        elif limit.choices:
+        elif limit.choices or (limit.optional and ceiling < _MOST_VALUES):
             values = list(range(ceiling + 1))
         elif ceiling >= 2**40:
             raise UsageError(f"{name} has no ceiling to start from.", _FORM)
         else:
             least = max(limit.minimum, limit.fine, floor(name), 1)
             values = _halved(ceiling, min(least, limits.get(name) or 1))
+            values = [0, *values] if limit.optional else values
         axes.append(_with(Dimension(name, tuple(sorted(set(values)))), limits.get(name)))
     if not axes:
         raise UsageError("There is nothing to vary.", _FORM)

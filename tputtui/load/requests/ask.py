@@ -1,4 +1,7 @@
-"""What a line of a request file asks for, whatever format it has. Pure values."""
+"""What a line of a request file asks for, whatever format it has. Pure values.
+
+A message with `ANSWER_OF` stands for the real answer of another turn of its job.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tputtui.load.carrier import Form
+from tputtui.load.jobs import Step, chain
 
-__all__ = ["Ask", "BadLineError", "Turn", "chat_asks", "recorded_sampling",
+__all__ = ["ANSWER_OF", "Ask", "BadLineError", "Turn", "chat_asks", "recorded_sampling",
            "whole"]  # fmt: skip
 
 Message = dict[str, Any]
+ANSWER_OF = "answer_of"
 
 _SAMPLING = {
     "temperature": float, "top_p": float, "top_k": int, "min_p": float, "seed": int,
@@ -32,22 +37,26 @@ class BadLineError(ValueError):
 
 
 class Turn(NamedTuple):
-    """One prompt of a conversation, and what is known of its answer."""
+    """One prompt of a conversation, or step of a job, and what is known of its answer."""
 
     messages: tuple[Message, ...]
-    """What this turn adds to the conversation."""
+    """What this turn adds to what it goes on from."""
     answer: str = ""
     """The recorded answer; only its length in tokens is used."""
     output_tokens: int | None = None
     """The recorded length of the answer."""
     max_tokens: int | None = None
     wait_s: float = 0.0
-    """From the answer before it to this turn, in s."""
+    """From the answers it waits for to this turn, in s."""
+    after: tuple[int, ...] | None = None
+    """Places of the turns of a job whose answers it waits for; None for the one before it."""
+    continues: int | None = None
+    """The turn of a job whose prompt and answer it begins with; None for none of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request, or the turns of one conversation."""
+    """One request, the turns of one conversation, or the steps of one job."""
 
     turns: tuple[Turn, ...]
     prompt: str | tuple[int, ...] | None = None
@@ -67,6 +76,21 @@ class Ask:
     """What its answer must look like, for an engine that takes token ids."""
     logprobs: int | None = None
     """Log-probabilities of so many tokens at each position, for the same; None for none."""
+    job: bool = False
+    """Whether its turns are the steps of a job, whose latency is measured."""
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """When each turn is due."""
+        if self.job:
+            return tuple(Step(turn.after or (), turn.wait_s) for turn in self.turns)
+        return chain([turn.wait_s for turn in self.turns])
+
+    def before(self, place: int) -> int | None:
+        """The turn whose prompt and answer a turn begins with; None for none."""
+        if self.job:
+            return self.turns[place].continues
+        return place - 1 if place else None
 
     def missing(self, *, by_server: bool, forms: bool) -> tuple[str, ...]:
         """What it is served without.

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tputtui.load.carrier import Carried, Form
-from tputtui.load.requests.ask import Ask, Message
+from tputtui.load.jobs import Job
+from tputtui.load.requests.ask import ANSWER_OF, Ask, Message, Turn
 from tputtui.load.requests.unrendered import UnrenderedPrompt
 
 __all__ = ["Rendered", "RenderedPrompt", "Serving", "Talk"]
@@ -56,18 +57,40 @@ class RenderedPrompt:
 
 @dataclass(slots=True, repr=False)
 class Talk:
-    """A conversation under way: everything said so far, and the turn that is next."""
+    """A conversation or a job under way: what was said in each turn, and what was answered."""
 
     ask: Ask
-    said: list[Message] = field(default_factory=list)
-    turn: int = 0
-    answer: list[str] | None = None
-    """Parts of the newest answer's text; None where token ids are taken instead."""
+    job: Job
+    said: dict[int, list[Message]] = field(default_factory=dict)
+    """The messages of the prompt of each turn."""
+    answers: dict[int, str] = field(default_factory=dict)
+    """The text of each answer."""
+    parts: dict[int, list[str]] = field(default_factory=dict)
+    """Parts of the text of an answer, put there by whoever receives them; empty where token ids are
+    taken instead."""
 
-    @property
-    def goes_on(self) -> bool:
-        """Whether a turn comes after the present one."""
-        return self.turn + 1 < len(self.ask.turns)
+    @classmethod
+    def of(cls, ask: Ask) -> Talk:
+        """The beginning of what `ask` describes."""
+        return cls(ask, Job(ask.steps, timed=ask.job))
+
+    def say(self, place: int) -> list[Message]:
+        """The messages of the prompt of a turn, whose answers before it are known."""
+        before = self.ask.before(place)
+        said: list[Message] = []
+        if before is not None:
+            said += self.said[before]
+            said.append({"role": "assistant", "content": self.answers[before]})
+        turn: Turn = self.ask.turns[place]
+        said += [self._with_answer(message) for message in turn.messages]
+        self.said[place] = said
+        return said
+
+    def _with_answer(self, message: Message) -> Message:
+        if ANSWER_OF not in message:
+            return message
+        rest = {key: value for key, value in message.items() if key != ANSWER_OF}
+        return {**rest, "content": self.answers[message[ANSWER_OF]]}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -80,12 +103,14 @@ class Rendered:
     at_s: float = 0.0
     """Its time in the file, in s since the first one; that of the one before where it has none."""
     talk: Talk | None = None
-    """The conversation that goes on after its answer; None for a single request."""
+    """The conversation or job that it belongs to; None for a single request."""
     turn: int = 0
     form: Form | None = None
     """What its answer must look like, as recorded."""
     logprobs: int | None = None
     """Log-probabilities that it asks for, as recorded; None for none."""
+    abreast: tuple[tuple[float, Rendered], ...] = ()
+    """Further steps that its job begins with: (seconds after this one, the step)."""
 
     def carrying(self, carried: Carried) -> Carried:
         """What it carries: what the load has all requests carry, and else what was recorded."""

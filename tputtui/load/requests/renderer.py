@@ -17,9 +17,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from tputtui.errors import UsageError
-from tputtui.load.requests.ask import Ask, BadLineError, Turn
+from tputtui.load.requests.ask import Ask, BadLineError, Message
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.requests.file import RequestFile
 from tputtui.load.requests.reading import Reader, opened
@@ -36,6 +37,15 @@ _AHEAD = 512
 _AHEAD_TOKENS = 2_000_000
 _COMPLETION_TOKENS = 16
 """How many tokens OpenAI's completions generate where the request does not say."""
+
+
+class _Answer(NamedTuple):
+    """The answer to a turn, and the turns that it makes due: (when, which)."""
+
+    talk: Talk
+    turn: int
+    ids: tuple[int, ...]
+    ready: tuple[tuple[float, int], ...]
 
 
 class Renderer:
@@ -69,7 +79,7 @@ class Renderer:
         self._reader = Reader(file)
         self._tokenizer: ChatTokenizer | None = None
         self._sampling = file.sampling.given() if file.sampling else {}
-        self._answers: deque[tuple[Talk, tuple[int, ...], float]] = deque()
+        self._answers: deque[_Answer] = deque()
         self._turns: list[tuple[float, int, Rendered]] = []
         self._turn_number = 0
         self._lock = threading.Lock()
@@ -94,12 +104,23 @@ class Renderer:
         self._work.set()
         return taken
 
-    def answer(self, talk: Talk, ids: Sequence[int], end_s: float) -> None:
-        """Render the next turn of a conversation, whose last answer ended at `end_s`."""
+    def answer(
+        self, talk: Talk, turn: int, ids: Sequence[int], ready: tuple[tuple[float, int], ...]
+    ) -> None:
+        """Take the answer `ids` to a turn; render those that it makes due: (when, which)."""
         with self._lock:
             self._unanswered += 1
-        self._answers.append((talk, tuple(ids), end_s))
+        self._answers.append(_Answer(talk, turn, tuple(ids), ready))
         self._work.set()
+
+    def drop(self, talk: Talk) -> int:
+        """Drop the rendered turns of a job that is broken; return how many."""
+        with self._lock:
+            kept = [entry for entry in self._turns if entry[2].talk is not talk]
+            dropped = len(self._turns) - len(kept)
+            self._turns = kept
+            heapq.heapify(kept)
+        return dropped
 
     def next_turn_s(self) -> float:
         """When the next rendered turn is due; infinity without one."""
@@ -236,85 +257,89 @@ class Renderer:
 
     def _render_answers(self) -> None:
         while self._answers and not self._closed:
-            talk, ids, end_s = self._answers.popleft()
-            try:
-                rendered = self._next(talk, ids)
-            except (BadLineError, UsageError):
-                # The conversation ends here: its place must become free.
-                rendered = None
-            wait_s = talk.ask.turns[talk.turn].wait_s
+            talk, turn, ids, ready = self._answers.popleft()
+            talk.answers[turn] = self._text(talk, turn, ids)
+            made = [(due_s, self._turn(talk, place)) for due_s, place in ready]
             with self._lock:
-                self._turn_number += 1
-                made = rendered or _BROKEN
-                heapq.heappush(self._turns, (end_s + wait_s, self._turn_number, made))
+                for due_s, rendered in made:
+                    self._turn_number += 1
+                    # Where its job broke meanwhile it is taken at once, to be dropped.
+                    due_s = -math.inf if talk.job.broken else due_s
+                    heapq.heappush(self._turns, (due_s, self._turn_number, rendered))
                 self._unanswered -= 1
             self._count()
             self.news.set()
 
     def _first(self, ask: Ask, at_s: float) -> Rendered:
-        """The first request of a line."""
+        """The first request of a line, with those that a job begins with beside it."""
         self._undone.update(ask.missing(by_server=self._by_server, forms=self._forms))
-        turn = ask.turns[0]
-        talk = Talk(ask, list(turn.messages))
-        return self._made(talk, turn, at_s)
+        talk = Talk.of(ask)
+        (_, place), *others = talk.job.roots()
+        first = self._made(talk, place, at_s)
+        abreast = tuple((wait_s, self._made(talk, other, 0.0)) for wait_s, other in others)
+        return replace(first, abreast=abreast) if abreast else first
 
-    def _next(self, talk: Talk, ids: Sequence[int]) -> Rendered:
-        """The next request of a conversation, after the answer `ids`."""
+    def _text(self, talk: Talk, turn: int, ids: Sequence[int]) -> str:
+        """The text of an answer. Where a server gives none, the recorded one stands in."""
         text = ""
-        if talk.answer is not None:
-            text = "".join(talk.answer)
+        if turn in talk.parts:
+            text = "".join(talk.parts[turn])
         elif ids and self._tokenizer is not None:
             text = self._tokenizer.decoded(ids)
-        # Without an answer (some servers give no token ids) the recorded one stands in.
-        text = text or talk.ask.turns[talk.turn].answer
-        talk.turn += 1
-        turn = talk.ask.turns[talk.turn]
-        talk.said += [{"role": "assistant", "content": text}, *turn.messages]
-        return self._made(talk, turn, 0.0)
+        return text or talk.ask.turns[turn].answer
 
-    def _made(self, talk: Talk, turn: Turn, at_s: float) -> Rendered:
+    def _turn(self, talk: Talk, place: int) -> Rendered:
+        """A later turn. One that cannot be rendered has no tokens, which fits nowhere."""
+        try:
+            return self._made(talk, place, 0.0)
+        except (BadLineError, UsageError):
+            return replace(_BROKEN, talk=talk, turn=place)
+
+    def _made(self, talk: Talk, place: int, at_s: float) -> Rendered:
         began_s = time.perf_counter()
-        most, natural = self._length(talk.ask, turn)
+        ask, said = talk.ask, talk.say(place)
+        most, natural = self._length(ask, place)
         prompt: RenderedPrompt | UnrenderedPrompt
         if self._by_server:
-            prompt = _unrendered(talk, open_ended=most is None)
-            talk.answer = prompt.answer
+            prompt = _unrendered(ask, said, open_ended=most is None, keep=len(ask.turns) > 1)
+            if prompt.answer is not None:
+                talk.parts[place] = prompt.answer
         else:
-            prompt = RenderedPrompt(self._ids(talk))
+            prompt = RenderedPrompt(self._ids(ask, said))
         self._render_s += time.perf_counter() - began_s
         self._rendered += 1
         self._prompt_tokens += prompt.length
         self._longest = max(self._longest, prompt.length)
-        self._with_tools += bool(talk.ask.tools)
+        self._with_tools += bool(ask.tools)
         serving = Serving(
-            {**(talk.ask.sampling or {}), **self._sampling},
+            {**(ask.sampling or {}), **self._sampling},
             natural=natural,
             detokenize=self.file.detokenize,
         )
-        going_on = talk if talk.goes_on else None
-        made = Rendered(prompt, most, serving, at_s, going_on, talk.turn)
-        if not self._forms or (self._by_server and talk.ask.asks):
+        several = talk if ask.job or len(ask.turns) > 1 else None
+        made = Rendered(prompt, most, serving, at_s, several, place)
+        if not self._forms or (self._by_server and ask.asks):
             return made
-        return replace(made, form=talk.ask.form, logprobs=talk.ask.logprobs)
+        return replace(made, form=ask.form, logprobs=ask.logprobs)
 
-    def _ids(self, talk: Talk) -> list[int]:
+    def _ids(self, ask: Ask, said: Sequence[Message]) -> list[int]:
         """The token ids of a prompt. Raises BadLineError."""
         assert self._tokenizer is not None
-        ask = talk.ask
         if isinstance(ask.prompt, tuple):
             ids = list(ask.prompt)
         elif ask.prompt is not None:
             ids = self._tokenizer.text(ask.prompt)
         else:
-            ids = self._tokenizer.chat(talk.said, ask.tools, ask.template)
+            ids = self._tokenizer.chat(said, ask.tools, ask.template)
         if not ids:
             raise BadLineError("an empty prompt")
         if min(ids) < 0 or max(ids) >= self._vocab_size:
             raise BadLineError("has tokens that are not in the model's vocabulary")
         return ids
 
-    def _length(self, ask: Ask, turn: Turn) -> tuple[int | None, bool]:
+    def _length(self, ask: Ask, place: int) -> tuple[int | None, bool]:
         """How many tokens to generate at most, None for no limit; whether it ends by itself."""
+        turn = ask.turns[place]
         most = turn.max_tokens
         if self.file.force_lengths:
             forced = turn.output_tokens
@@ -341,21 +366,22 @@ class Renderer:
             self._sha256 = made.hexdigest()
 
 
-def _unrendered(talk: Talk, *, open_ended: bool) -> UnrenderedPrompt:
+def _unrendered(
+    ask: Ask, said: Sequence[Message], *, open_ended: bool, keep: bool
+) -> UnrenderedPrompt:
     """The prompt for a server that makes its tokens. Raises BadLineError."""
-    ask = talk.ask
     if isinstance(ask.prompt, tuple) and min(ask.prompt) < 0:
         raise BadLineError("has tokens that are not in the model's vocabulary")
     return UnrenderedPrompt(
-        talk.said if ask.prompt is None else (),
+        said if ask.prompt is None else (),
         ask.prompt or "",
         ask.tools,
         ask.template,
         ask.asks,
         open_ended=open_ended,
-        keep=talk.goes_on,
+        keep=keep,
     )
 
 
 _BROKEN = Rendered(RenderedPrompt([]), 0, Serving({}, natural=True, detokenize=False))
-"""Stands for a turn that could not be rendered: its conversation is over."""
+"""Stands for a turn that could not be rendered: its conversation, or job, is over."""

@@ -66,6 +66,11 @@ class ChatTokenizer:
         """Whether the template was given tools and made the same prompt without them."""
         return self._ignores_tools is True
 
+    @property
+    def has_template(self) -> bool:
+        """Whether chats can be made into prompts."""
+        return bool(self._template or self._tokenizer.chat_template)
+
     def text(self, text: str) -> list[int]:
         """The ids of a text with the special tokens of a completion. Raises BadLineError."""
         return self._encoded(text, special=True)
@@ -89,7 +94,7 @@ class ChatTokenizer:
 
         Raises BadLineError for a chat that the template refuses, UsageError without a template.
         """
-        if not (self._template or self._tokenizer.chat_template):
+        if not self.has_template:
             raise UsageError(
                 f"Tokenizer {self._name} has no chat template, so chats cannot be made into "
                 "prompts.",

@@ -1,19 +1,25 @@
 """Real requests as the generator takes them: what is ready, what goes on, what does not fit.
 
+A step of a job that does not fit, or cannot be rendered, is sent all the same and refused: so its
+job is counted as one that failed. A turn of a conversation like that is dropped.
+
 Engine thread. Nothing here waits for the renderer, but in virtual time, which would leap over it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tputtui.errors import UsageError
+from tputtui.load.carrier import Carried
+from tputtui.load.jobs import Jobs, Left
+from tputtui.load.request import RequestSpec
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.requests.file import RequestFile
 from tputtui.load.requests.reading import untokenized
-from tputtui.load.requests.rendered import Rendered, Talk
+from tputtui.load.requests.rendered import Rendered, RenderedPrompt, Talk
 from tputtui.load.requests.renderer import Renderer
 from tputtui.load.timing import ClosedTiming, OpenTiming, RecordedTiming, Timing
 from tputtui.process.privacy import keep_private
@@ -26,7 +32,7 @@ _LOOK_AGAIN_S = 0.005
 
 
 class RealRequests:
-    """The requests of `file` in order, and the further turns of their conversations.
+    """The requests of `file` in order, and the further turns of their conversations and jobs.
 
     patient: wait for the renderer instead of returning nothing. by_server: the server makes the
     prompts. forms: answers can have a form. Raises UsageError if the file cannot be opened, or no
@@ -50,8 +56,10 @@ class RealRequests:
         self.file = file
         self._patient = patient
         self._renderer = Renderer(file, tokenizer, vocab_size, by_server=by_server, forms=forms)
-        self._asked: dict[int, Talk] = {}
+        self._talks: dict[int, tuple[Talk, int]] = {}
+        self._jobs = Jobs()
         self._between = 0
+        """Turns that are due once they are rendered and their time has come."""
         self._too_long = self._shortened = self._late = 0
         self._starved = False
         self._unready_s: float | None = None
@@ -98,7 +106,7 @@ class RealRequests:
                     due_s = timing.due_s(draft.at_s) if draft else -math.inf
         if draft is None:
             due_s = max(due_s, self._look_s)
-        if self.thinking and not held:
+        if self._between and not held:
             turn_s = self.next_turn_s()
             due_s = min(due_s, turn_s if turn_s < math.inf else self._look_s)
         return due_s
@@ -110,8 +118,8 @@ class RealRequests:
 
     @property
     def thinking(self) -> int:
-        """Conversations between an answer and their next turn."""
-        return self._between
+        """Places of a closed loop that conversations and jobs take beside requests in flight."""
+        return self._jobs.thinking
 
     @property
     def next(self) -> Rendered | None:
@@ -138,7 +146,7 @@ class RealRequests:
         if renderer.failure is not None:
             return not renderer.ready
         over = renderer.read_all and not renderer.ready
-        return over and not self._asked and not self._between
+        return over and not self._jobs.under_way and not self._between
 
     def drop_unfit(self, max_model_len: int) -> None:
         """Drop the next requests as long as their prompts do not fit, as a server refuses them."""
@@ -152,27 +160,66 @@ class RealRequests:
         self._starved = False
         return self._renderer.take()
 
-    def sent(self, number: int, rendered: Rendered, shortened: bool) -> None:
-        """Note that a request is sent under this number."""
-        self._shortened += shortened
-        if rendered.talk is not None:
-            self._asked[number] = rendered.talk
+    def request(
+        self,
+        number: int,
+        due_s: float,
+        draft: Rendered,
+        max_model_len: int,
+        carry: Callable[[int, int], Carried],
+    ) -> RequestSpec:
+        """The request to send under this number. carry: what request (index, turn) carries."""
+        room, fits = max_model_len, draft.prompt.fits(max_model_len)
+        if isinstance(draft.prompt, RenderedPrompt):
+            room -= draft.prompt.length
+        wanted = draft.output_tokens or room
+        # Nothing is asked of a prompt that leaves no room; so it is refused.
+        output = min(wanted, room) if fits else 0
+        shortened = fits and output < wanted
+        opens_job = self.sent(number, draft, due_s, shortened)
+        # A conversation, or job, is drawn by its first request.
+        index = draft.talk.job.number if draft.talk else number
+        carried = draft.carrying(carry(index, draft.turn))
+        return RequestSpec(
+            number, due_s, draft.prompt, output, shortened, draft.turn, draft.serving, carried,
+            opens_job,
+        )  # fmt: skip
 
-    def answered(self, number: int, end_s: float, ids: Sequence[int]) -> bool:
-        """Note the answer of a request; whether its conversation goes on."""
-        talk = self._asked.pop(number, None)
+    def sent(self, number: int, rendered: Rendered, due_s: float, shortened: bool) -> bool:
+        """Note that a request is sent under this number; whether it is the first of its job."""
+        self._shortened += shortened
+        talk = rendered.talk
         if talk is None:
             return False
-        self._between += 1
-        self._renderer.answer(talk, ids, end_s)
+        self._talks[number] = talk, rendered.turn
+        first = self._jobs.sent(number, talk.job, rendered.turn, due_s)
+        for wait_s, step in rendered.abreast:
+            self._between += 1
+            self._renderer.put_back(due_s + wait_s, step)
+        return first and talk.ask.job
+
+    def answered(self, number: int, end_s: float, ids: Sequence[int]) -> Left | None:
+        """Note the answer of a request; None where it has no conversation and no job."""
+        left = self._jobs.answered(number, end_s)
+        if left is None:
+            return None
+        talk, turn = self._talks.pop(number)
+        self._between += len(left.ready)
+        if not talk.job.over:
+            self._renderer.answer(talk, turn, ids, left.ready)
         while self._patient and self._renderer.answers:
             self._renderer.news.wait(_LOOK_S)
             self._renderer.news.clear()
-        return True
+        return left
 
-    def lost(self, number: int) -> None:
-        """Note that a request got no answer: its conversation is over."""
-        self._asked.pop(number, None)
+    def lost(self, number: int, end_s: float) -> Left | None:
+        """Note that a request got no answer: its conversation, or job, is over. None for none."""
+        left = self._jobs.lost(number, end_s)
+        if left is None:
+            return None
+        talk, _ = self._talks.pop(number)
+        self._between -= self._renderer.drop(talk)
+        return left
 
     def next_turn_s(self) -> float:
         """When the next rendered turn is due; infinity without one."""
@@ -182,15 +229,20 @@ class RealRequests:
         """Take the turns due by `now_s`; those that do not fit end their conversation."""
         fitting = []
         for due_s, turn in self._renderer.pop_turns(now_s):
-            if turn.prompt.fits(max_model_len):
-                fitting.append((due_s, turn))
-            else:
-                self._between -= 1
-                self._too_long += turn.prompt.length > 0
+            talk = turn.talk
+            assert talk is not None
+            fits = turn.prompt.fits(max_model_len)
+            if not talk.job.broken:
+                self._too_long += not fits and turn.prompt.length > 0
+                if fits or talk.ask.job:
+                    fitting.append((due_s, turn))
+                    continue
+                self._jobs.drop(talk.job)
+            self._between -= 1
         return fitting
 
     def turn_sent(self) -> None:
-        """Note that a popped turn is sent: its conversation waits for an answer again."""
+        """Note that a popped turn is sent."""
         self._between -= 1
 
     def put_back(self, due_s: float, turn: Rendered) -> None:

@@ -6,13 +6,15 @@ import textwrap
 from collections.abc import Sequence
 
 from tputtui.engine.protocol import Argument
-from tputtui.ui.draft import ELSEWHERE, VIEWS, ArgumentDraft, Entry
+from tputtui.engine.resolved import LEFT, Resolved
+from tputtui.ui.draft import ELSEWHERE, ArgumentDraft, Entry
 from tputtui.ui.rows import Row, fitted, spread, width_of
 
 __all__ = ["about_rows", "list_rows", "name_width", "review_rows", "views_row"]
 
 _KINDS = {"switch": "on or off", "whole": "whole number", "number": "number", "choice": "choice"}
 NONE = "—"
+_LEFT = "left"
 
 
 def name_width(draft: ArgumentDraft, width: int) -> int:
@@ -22,11 +24,18 @@ def name_width(draft: ArgumentDraft, width: int) -> int:
 
 
 def list_rows(
-    draft: ArgumentDraft, entries: Sequence[Entry], top: int, here: int, width: int, height: int
+    draft: ArgumentDraft,
+    entries: Sequence[Entry],
+    top: int,
+    here: int,
+    width: int,
+    height: int,
+    *,
+    got: bool = False,
 ) -> list[Row]:
     """The rows of the list from `top` on, with a scroll bar.
 
-    here: index of the chosen row.
+    here: index of the chosen row. got: with what the last boot came to, not the draft's values.
     """
     names = name_width(draft, width)
     rows: list[Row] = []
@@ -38,7 +47,8 @@ def list_rows(
             ("▸ " if place == here else "  ", "accent"),
             *fitted([(entry.name, "text")], names),
         ]
-        row = fitted([*row, *_value(draft, entry, width - names - 4)], width - 2)
+        value = _got if got else _value
+        row = fitted([*row, *value(draft, entry, width - names - 4)], width - 2)
         rows.append([(text, f"{look}-here") for text, look in row] if place == here else row)
     if not entries:
         rows.append([("  Nothing here has that in its name or help.", "muted")])
@@ -65,6 +75,25 @@ def _value(draft: ArgumentDraft, argument: Argument, width: int) -> Row:
     return [(was, "muted"), (" → ", "muted"), (now, "good")]
 
 
+def _got(draft: ArgumentDraft, argument: Argument, width: int) -> Row:
+    """What was asked for → what came of it."""
+    row = draft.resolved[argument.name]
+    look = "warn" if row.warns else "accent"
+    if row.asked is None or row.asked == row.got:
+        return [(row.got, look)]
+    asked = row.asked or _LEFT
+    if len(asked) + len(row.got) + 3 > width:
+        asked = "…"
+    return [(asked, "muted"), (" → ", "muted"), (row.got, look)]
+
+
+def got_rows(row: Resolved, width: int) -> list[Row]:
+    """What was asked for, what came of it, and what vLLM's log says of that."""
+    asked = f", asked {row.asked}" if row.asked else "" if row.asked is None else f", {LEFT}"
+    said = f"This boot: {row.got}{asked}." + (f" vLLM: {row.why}." if row.why else "")
+    return [[(line, "warn" if row.warns else "good")] for line in textwrap.wrap(said, width)]
+
+
 def about_rows(
     draft: ArgumentDraft, argument: Argument, typed: str | None, width: int, height: int
 ) -> list[Row]:
@@ -86,6 +115,8 @@ def about_rows(
         rows = [title, [(meta, "muted")]]
     else:
         rows = [title, *([(fact, "muted")] for fact in facts)]
+    if resolved := draft.resolved.get(argument.name):
+        rows += got_rows(resolved, width)[: max(0, height - len(rows) - 2)]
     if height > 12:
         rows.append([])
     choices = _choices(argument, given if typed is None else typed, width)
@@ -112,7 +143,7 @@ def review_rows(draft: ArgumentDraft, cost: str, width: int) -> list[Row]:
 def views_row(draft: ArgumentDraft, view: str) -> Row:
     """The views with how many arguments each has; the present one stands out."""
     row: Row = []
-    for name in VIEWS:
+    for name in draft.views:
         label = f"{name} {len(draft.shown(name))}"
         row.append((f"[{label}]", "value") if name == view else (f" {label} ", "muted"))
     return row

@@ -9,13 +9,19 @@ from tputtui.knobs import known
 from tputtui.measure.history import History
 from tputtui.text.format import bar, compact, percent, seconds
 from tputtui.ui.chart import chart
+from tputtui.ui.panels.drafts import draft_rows, drafts_in_short
 from tputtui.ui.panels.severity import preempted_look, queue_look, share_look
 from tputtui.ui.rows import Row, width_of
 
 __all__ = ["batch"]
 
+_FIGURES = 6
 _CHARTS = 9
 """Rows that charts should have beside a table of engines."""
+_LEAST_CHART = 3
+"""Rows that the line on CUDA graphs leaves for a chart, and one more where it is no warning."""
+_PADDED = 0.1
+"""From this share of padding on it is a warning."""
 _UNEVEN = 0.2
 """Engines are uneven where the one with fewest sequences has so much less than the fullest."""
 
@@ -23,7 +29,7 @@ _UNEVEN = 0.2
 def batch(
     frame: Frame, history: History, width: int, height: int, *, cursor: int | None = None
 ) -> list[Row]:
-    """Six rows of figures, then charts in what is left, read at second `cursor`."""
+    """Six rows of figures, those of draft tokens, then charts in what is left, read at `cursor`."""
     knobs, facts, now = frame.status.knobs, frame.status.facts, frame.now
     account = frame.accounting
     count = facts.engines if facts else 1
@@ -33,17 +39,21 @@ def batch(
     # Blocks that are held back are no part of the cache.
     kv_tokens = facts.kv_tokens_in(frame.kv_blocks) if facts else 0
     step_tokens = now.tokens_frac * tokens
+    drafts = draft_rows(frame, width)
+    split: Row = [
+        ("prefill", "label"),
+        (percent(now.prefill_frac), "text"),
+        (" decode", "label"),
+        (percent(now.decode_frac), "text"),
+        ("  prefix hit", "label"),
+        (percent(frame.figures.cached_frac), "text"),
+    ]
+    if drafts and height < _FIGURES + len(drafts):
+        split, drafts = drafts_in_short(frame), []
     rows: list[Row] = [
         _gauge("sequences", frame.running, seqs, frame.running / max(seqs, 1), width),
         _gauge("step tokens", step_tokens, tokens, now.tokens_frac, width),
-        [
-            ("prefill", "label"),
-            (percent(now.prefill_frac), "text"),
-            (" decode", "label"),
-            (percent(now.decode_frac), "text"),
-            ("  prefix hit", "label"),
-            (percent(frame.figures.cached_frac), "text"),
-        ],
+        split,
         _gauge(
             "KV cache",
             frame.kv_frac * kv_tokens,
@@ -63,6 +73,8 @@ def batch(
         ],
         _step(frame, width),
     ]
+    rows += drafts
+    rows += _graphs(frame, width, height - len(rows))
     rows += _engines(frame, width, height - len(rows))
     left = height - len(rows)
     if left < 3:
@@ -123,7 +135,10 @@ def _engines(frame: Frame, width: int, room: int) -> list[Row]:
     more = f"  KV {_span(kv[0], kv[-1])}"
     if width_of(line) + len(more) <= width:
         line.append((more, "text"))
-    head = f"{'engine':<8}{'running':>9}{'':8}{'waiting':>8}{'KV cache':>10}{'step':>10}"
+    # Caches of several engines can differ in size.
+    sized = len({each.kv_blocks for each in engines}) > 1
+    blocks = f"{'blocks':>12}" if sized else ""
+    head = f"{'engine':<8}{'running':>9}{'':8}{'waiting':>8}{'KV cache':>10}{blocks}{'step':>10}"
     if room < len(engines) + 2 + _CHARTS or width < len(head):
         return [line]
     rows = [line, [(head, "label")]]
@@ -135,6 +150,7 @@ def _engines(frame: Frame, width: int, room: int) -> list[Row]:
                 (f" / {knobs.max_num_seqs:<5,}", "label"),
                 (f"{each.waiting:>8,}", "warn" if each.waiting else "text"),
                 (f"{percent(each.kv_frac):>10}", "text"),
+                *([(f"{each.kv_blocks:>12,}", "text")] if sized else []),
                 (f"{seconds(each.step_s):>10}", "text"),
             ]
         )
@@ -164,6 +180,20 @@ def _step(frame: Frame, width: int) -> Row:
             (seconds(frame.figures.step.p99), "muted"),
         ]
     return row
+
+
+def _graphs(frame: Frame, width: int, room: int) -> list[Row]:
+    """How much of the decode steps is padding; nothing without CUDA graphs."""
+    padded = frame.padding
+    if padded is None or room < 1 + _LEAST_CHART + (not padded.frac >= _PADDED):
+        return []
+    advice = f": capture {' and '.join(map(str, padded.capture))}" if padded.capture else ""
+    share, look = percent(padded.frac, 0), "warn" if padded.frac >= _PADDED else "text"
+    texts = [f"{share} of decode slots are padding{advice}", f"{share} padding{advice}"]
+    if padded.beyond_frac > 0:
+        texts.insert(0, f"{texts[0]} · {percent(padded.beyond_frac, 0)} of steps above them all")
+    shown = next((text for text in texts if len(text) + 8 <= width), texts[-1])
+    return [[("graphs  ", "label"), (shown, look)]]
 
 
 def _gauge(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import wrap
 
 from tputtui.experiments.tuner.outcome import limits_text
@@ -84,15 +84,15 @@ def changes_caption(frame: Frame, width: int) -> str:
     present, other = frame.trials[-1], _other(frame)
     if other is None:
         return _fitted(_listed(present.changed), width) if present.number > 1 else ""
-    against = f" · against {other.number}"
+    plain = f" · against {other.number}"
+    pinned = [f"{plain} (baseline)"] if other.number == frame.baseline else []
     whats = _listed(present.differs(other))
-    captions = [f"{what}{against}" for what in whats] + [against[3:]]
+    captions = [f"{what}{against}" for what in [*whats, ""] for against in (*pinned, plain)]
+    captions = [caption.removeprefix(" · ") for caption in captions]
     if present.unjudged:
         captions = [
             f"{text} · {why}" for why in _shorter(present.unjudged) for text in captions[:1]
         ] + captions
-    if other.number == frame.baseline:
-        captions = [text for plain in captions for text in (f"{plain} (baseline)", plain)]
     if frame.guard:
         captions.insert(0, f"{captions[0]} · guard {frame.guard}")
     return _fitted(captions, width)
@@ -124,7 +124,7 @@ def _last_change(frame: Frame, width: int, height: int) -> list[Row]:
     left_s = max(SPAN_S, 2 * frame.wanted.period_s) - length_s
     comparable = (
         other is not None
-        and other.engine == present.engine
+        and present.same_engine(other)
         and other.load == present.load
         and other.knobs != present.knobs
     )
@@ -132,7 +132,7 @@ def _last_change(frame: Frame, width: int, height: int) -> list[Row]:
     # A board on live traffic has no load of its own to compare with.
     sends = facts is None or not facts.live
     beyond = _BY_COMPARING if comparable and sends else NEVER
-    return _table(present.differences, width, height, left_s, beyond)
+    return _table(present.differences, width, height, left_s, beyond, present.foretold)
 
 
 def _is_new(frame: Frame, height: int) -> bool:
@@ -189,24 +189,33 @@ def _table(
     height: int,
     left_s: float,
     beyond: Sequence[str],
+    foretold: Mapping[str, float] | None = None,
 ) -> list[Row]:
+    """The rows of a comparison. foretold: the changes that were predicted, by a metric's key."""
+    predicted = foretold or {}
     bars = Bars.of(differences, width)
     if bars is not None and height >= len(differences) + HEIGHT - 1:
-        rows = headline_rows(differences[0], width, left_s, beyond, bars)
+        first = differences[0]
+        at_first = predicted.get(first.metric.key)
+        rows = headline_rows(first, width, left_s, beyond, bars, at_first)
         spare = height - len(rows) - len(differences) + 1
         rows += [[]] if spare >= 3 else []
         # The headline has the axis over its own bar, if it has room for it.
         rows += [bars.head(axis=not _has_axis(rows))] if spare >= 1 else []
         airy = height - len(rows) >= 2 * len(differences)
         for row in differences[1:]:
-            rows.append(difference_row(row, width, left_s, beyond, bars))
+            change = predicted.get(row.metric.key)
+            rows.append(difference_row(row, width, left_s, beyond, bars, change))
             rows += [[]] if airy else []
         return rows
     head: list[Row] = []
     if height - len(differences) >= (_ROOMY if bars is None else 1):
         head = [bars.head()] if bars else [[(HEAD, "label")]] if width >= len(HEAD) + 8 else []
     shown = _most_telling(differences, height - len(head))
-    return head + [difference_row(row, width, left_s, beyond, bars) for row in shown]
+    return head + [
+        difference_row(row, width, left_s, beyond, bars, predicted.get(row.metric.key))
+        for row in shown
+    ]
 
 
 def _has_axis(headline: Sequence[Row]) -> bool:

@@ -44,6 +44,7 @@ def header(frame: Frame, width: int) -> Row:
         left.append(
             (f"  {facts.notice if len(facts.notice) <= spare else 'lengths approximate'}", "warn")
         )
+    left, right = _narrowed(left, right, width)
     # The time left is shown only where model and state have their room.
     time_left = f", {clock(left_s)} left at most" if math.isfinite(left_s) else ""
     if time_left and width_of(left) + width_of(right) + len(time_left) < width:
@@ -64,6 +65,30 @@ def header(frame: Frame, width: int) -> Row:
         if width_of(left) + width_of(optional) + width_of(right) + 1 <= width:
             left += optional
     return spread(left, right, width)
+
+
+def _narrowed(left: Row, right: Row, width: int) -> tuple[Row, Row]:
+    """Both sides, shortened until they fit: what the engine does, and that it is simulated, stay.
+
+    In this order give way: READY beside "load held", our own name, all but the first word on the
+    simulation, the end of the model's name.
+    """
+
+    def missing() -> int:
+        return width_of(left) + width_of(right) + 1 - width
+
+    if missing() > 0 and len(right) == 3:
+        sign, state, held = right
+        right = [sign, (held[0].strip(), held[1]) if state[0] == State.READY else state]
+    if missing() > 0:
+        left = left[1:]
+    if missing() > 0:
+        left = [(text.partition(",")[0] if "SIMULATED" in text else text, look)
+                for text, look in left]  # fmt: skip
+    if (cells := missing()) > 0:
+        (model, look), *rest = left
+        left = [(f"{model[: max(8, len(model) - cells - 1)]}…", look), *rest]
+    return left, right
 
 
 def _experiment(frame: Frame) -> tuple[str, float]:

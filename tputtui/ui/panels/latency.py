@@ -27,8 +27,10 @@ _NAMES = (("TTFT", "ttft"), ("TPOT", "tpot"), ("ITL", "itl"), ("E2E", "e2e"))
 _PARTS = (("late", "lag"), ("wait", "queue"), ("fill", "prefill"), ("gen.", "decode"))
 """What a request's time is made of; shown where the panel is tall."""
 _COUNTED = 13
+_CAPTION_S = 5
 _ROOMY = 30
 _STACKED = 9
+_WIDE_GOAL = 84
 _WHOLE = 70
 """Cells from which on there is room for histograms: the panel has the whole screen."""
 
@@ -41,7 +43,7 @@ def latency(
     *,
     cursor: int | None = None,
 ) -> list[Row]:
-    """A head, four rows of latencies; where there is room, charts, counts, notes and goals.
+    """A head, four or five rows of latencies; where there is room, charts, counts, notes and goals.
 
     On a whole screen histograms as well. history: what the charts show, read at second `cursor`.
     """
@@ -49,7 +51,8 @@ def latency(
     head = "          p50      p90            p99" if wide else "          p50     p90       p99"
     rows: list[Row] = [spread([(head, "label")], [("n", "label")], min(width, 46))]
     roomy = height >= _ROOMY
-    for label, name in (*_NAMES, *_PARTS) if roomy else _NAMES:
+    names = _names(frame, height)
+    for label, name in (*names, *_PARTS) if roomy else names:
         rows.append(_row(frame, label, name, width))
     if len(rows) + len(frame.traffic) < height:
         rows += _traffic(frame, width)
@@ -62,7 +65,7 @@ def latency(
             [("late: sent · wait: scheduled · fill: 1st token · gen.: end", "muted")],
         ]
     if goals and height >= _COUNTED + len(goals) and width >= 76:
-        rows += [[], *(_goal(each) for each in goals)]
+        rows += [[], *(_goal(each, width) for each in goals)]
     left = height - len(rows)
     spread_rows = left // 2 if width >= _WHOLE and left >= 8 and frame.spread else 0
     if history is not None and left >= 3:
@@ -70,6 +73,15 @@ def latency(
     if spread_rows:
         rows += _histograms(frame, width, spread_rows)
     return rows[:height]
+
+
+def _names(frame: Frame, height: int) -> tuple[tuple[str, str], ...]:
+    """The latencies shown. Of jobs too where there are any; in place of ITL where room is short."""
+    asked = any(goal.metric == "job" for goal in frame.profile.judged)
+    if not (frame.latencies.job.n or asked):
+        return _NAMES
+    names = _NAMES if height > len(_NAMES) + 1 else tuple(n for n in _NAMES if n[1] != "itl")
+    return (*names, ("JOB", "job"))
 
 
 def _counts(frame: Frame) -> list[Row]:
@@ -194,8 +206,9 @@ def _traffic(frame: Frame, width: int) -> list[Row]:
     return rows
 
 
-def _goal(each: Attainment) -> Row:
+def _goal(each: Attainment, width: int) -> Row:
     """One goal, how many requests kept within it, and the verdict with its reason."""
+    named, shared, bounded = (22, 26, 24) if width >= _WIDE_GOAL else (20, 24, 21)
     sign, look = _SIGNS[each.verdict]
     goal = each.goal
     of = f"{goal.traffic} " if goal.traffic else ""
@@ -203,9 +216,9 @@ def _goal(each: Attainment) -> Row:
     share = f"{each.frac * 100:.1f} % of {each.n:,} within" if each.n else "nothing has ended"
     return [
         (f"{sign} ", look),
-        (f"{name:<22} " if of else f"{name:<22}", "label"),
-        (f"{share:<26}", "text"),
-        (f"{f'{each.low * 100:.1f}–{each.high * 100:.1f} % at 95 %':<24}", "muted"),
+        (f"{name:<{named}} " if of else f"{name:<{named}}", "label"),
+        (f"{share:<{shared}}", "text"),
+        (f"{f'{each.low * 100:.1f}–{each.high * 100:.1f} % at 95 %':<{bounded}}", "muted"),
         (each.verdict.value, look),
     ]
 
@@ -270,7 +283,9 @@ def window_caption(frame: Frame, width: int) -> str:
         return "until the engine failed"
     if window.phase.quotable:
         # In steps: a title that counts would repaint the whole border.
-        return f"window {window.length_s - window.length_s % 5:.0f} s · {window.phase.value}"
+        whole_s = window.length_s - window.length_s % _CAPTION_S
+        length = f"{whole_s:.0f} s" if whole_s else f"< {_CAPTION_S} s"
+        return f"window {length} · {window.phase.value}"
     if window.phase is not Phase.SETTLING:
         return window.phase.value
     if window.to_turn_over:

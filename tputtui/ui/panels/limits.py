@@ -1,4 +1,8 @@
-"""The live limits: asked for, in force, ceiling, draining; what the selected one trades. Pure."""
+"""The live limits: asked for, in force, ceiling, draining; what the selected one trades. Pure.
+
+Once it is predicted what the keys would do to the selected limit, that stands below, where the room
+for it is kept; where there is none, in place of what the limit trades.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,18 @@ import textwrap
 from typing import NamedTuple
 
 from tputtui.frame import Frame
-from tputtui.knobs import KNOBS, UNTOLD, Knob, Knobs, spoken
+from tputtui.knobs import KNOBS, UNTOLD, Knob, Knobs, coarse_step, known, offered, spoken
 from tputtui.text.format import bar, size
+from tputtui.ui.panels.outlooks import outlook_line
 from tputtui.ui.rows import Row, fitted, width_of
 
-__all__ = ["limit_at", "limits", "limits_caption"]
+__all__ = ["limit_at", "limits", "limits_caption", "limits_of", "next_values", "still_offered"]
 
 _MAIN = 3
 """The first limits of the table have a row each; the others share rows where there is room."""
 _CELL = 38
+_AHEAD = 2
+"""Rows for what is predicted, where more than so many are left."""
 _UNTOLD = ("not told by the server", "muted")
 _NAME = max(len(knob.name) for knob in KNOBS) + 1
 
@@ -30,7 +37,7 @@ class _Place(NamedTuple):
 
 def limits(frame: Frame, selected: str, width: int, height: int) -> list[Row]:
     """The limits in as many rows as fit; rows left say what the selected limit trades."""
-    places = _places(selected, width, height)
+    places = _places(selected, limits_of(frame), width, height)
     rows: list[Row] = [[] for _ in range(max(place.y for place in places) + 1)] if places else []
     for place in places:
         chosen = place.knob.name == selected
@@ -38,11 +45,40 @@ def limits(frame: Frame, selected: str, width: int, height: int) -> list[Row]:
             rows[place.y] = _row(frame, place.knob, chosen, width)
         else:
             rows[place.y] += fitted(_cell(frame, place.knob, chosen), place.end - place.start)
-    room = height - len(rows)
+    room, cells = height - len(rows), max(20, width - 4)
     if room > 0:
-        lines = _whole(_description(frame, selected, len(places)), max(20, width - 4), room)
-        rows += [[(f"  {line}", "muted")] for line in lines]
+        ahead = _ahead(frame, selected, cells, room)
+        kept = room - _AHEAD if room > _AHEAD else room - len(ahead)
+        lines = _whole(_description(frame, selected, len(places)), cells, kept) if kept else []
+        rows += [[(f"  {line}", "muted")] for line in (*lines, *ahead)]
     return rows
+
+
+def _ahead(frame: Frame, selected: str, width: int, room: int) -> list[str]:
+    """What the keys would do to the selected limit: a line for each where there is room."""
+    if frame.asked is None:
+        return []
+    value = frame.asked.get(selected)
+    shown = [
+        ("[" if each.value < value else "]", each)
+        for each in sorted(frame.outlooks, key=lambda each: each.value)
+        if each.name == selected and each.value in next_values(frame, selected)
+    ]
+    alone = [outlook_line([each], width) for each in shown] if room > _AHEAD else []
+    return list(filter(None, alone or [outlook_line(shown, width)]))
+
+
+def next_values(frame: Frame, name: str) -> tuple[int, ...]:
+    """The values that halving and doubling a limit give; none that is refused, or in force."""
+    facts, asked = frame.status.facts, frame.asked
+    if facts is None or asked is None:
+        return ()
+    value = asked.get(name)
+    if value >= UNTOLD:
+        return ()
+    values = {coarse_step(name, value, way, facts.ceilings) for way in (-1, 1)}
+    floor = facts.floor(name, asked)
+    return tuple(sorted(each for each in values - {value} if each >= floor))
 
 
 def limits_caption(frame: Frame, width: int) -> str:
@@ -59,20 +95,34 @@ def limits_caption(frame: Frame, width: int) -> str:
     return caption
 
 
-def limit_at(x: int, y: int, selected: str, width: int, height: int) -> str | None:
+def limits_of(frame: Frame | None) -> tuple[Knob, ...]:
+    """The limits that the engine of a frame has, in the order of the panel."""
+    facts = frame.status.facts if frame is not None else None
+    return offered(facts.ceilings if facts is not None else None)
+
+
+def still_offered(frame: Frame, selected: str) -> str:
+    """The limit called `selected`, or the first one where a boot has taken that away."""
+    names = [knob.name for knob in limits_of(frame)]
+    return selected if selected in names else names[0]
+
+
+def limit_at(
+    x: int, y: int, selected: str, frame: Frame | None, width: int, height: int
+) -> str | None:
     """The name of the limit shown in a cell of the panel; None for none."""
-    for place in _places(selected, width, height):
+    for place in _places(selected, limits_of(frame), width, height):
         if place.y == y and place.start <= x < place.end:
             return place.knob.name
     return None
 
 
-def _places(selected: str, width: int, height: int) -> list[_Place]:
+def _places(selected: str, every: tuple[Knob, ...], width: int, height: int) -> list[_Place]:
     """All limits where they fit beside one another, else the selected one's page, a row each."""
     columns = max(1, width // _CELL)
-    others = KNOBS[_MAIN:]
+    others = every[_MAIN:]
     if height > _MAIN + -(-len(others) // columns):
-        places = [_Place(knob, y, 0, width) for y, knob in enumerate(KNOBS[:_MAIN])]
+        places = [_Place(knob, y, 0, width) for y, knob in enumerate(every[:_MAIN])]
         cell = width // columns
         for i, knob in enumerate(others):
             row, column = divmod(i, columns)
@@ -80,17 +130,17 @@ def _places(selected: str, width: int, height: int) -> list[_Place]:
         return [place._replace(end=min(place.end, place.start + _CELL))
                 if place.y >= _MAIN else place for place in places]  # fmt: skip
     a_page = max(1, height - 1 if height > _MAIN else height)
-    index = next(i for i, knob in enumerate(KNOBS) if knob.name == selected)
+    index = next(i for i, knob in enumerate(every) if knob.name == selected)
     first = index // a_page * a_page
-    return [_Place(knob, y, 0, width) for y, knob in enumerate(KNOBS[first : first + a_page])]
+    return [_Place(knob, y, 0, width) for y, knob in enumerate(every[first : first + a_page])]
 
 
 def _description(frame: Frame, selected: str, shown: int) -> str:
     """The selected limit in a sentence: its name where no row shows it, its size, its trade."""
-    index, knob = next((i, k) for i, k in enumerate(KNOBS) if k.name == selected)
-    facts = frame.status.facts
-    parts = [f"{index + 1}/{len(KNOBS)}"] if shown < len(KNOBS) else []
-    if shown == len(KNOBS) and index >= _MAIN:
+    every, facts = limits_of(frame), frame.status.facts
+    index, knob = next((i, k) for i, k in enumerate(every) if k.name == selected)
+    parts = [f"{index + 1}/{len(every)}"] if shown < len(every) else []
+    if shown == len(every) and index >= _MAIN:
         parts.append(knob.name)
     if facts is not None and selected in facts.fixed:
         parts.append(f"cannot be changed: {facts.fixed[selected]}")
@@ -179,6 +229,17 @@ def _number(value: int) -> str:
     return f"{value:,}" if value < UNTOLD else "–"
 
 
+def _still_usable(frame: Frame) -> int:
+    """Blocks that an engine has above a lowered limit, until they are free; 0 where none has."""
+    facts, knobs = frame.status.facts, frame.status.knobs
+    if not frame.engines:
+        return frame.kv_blocks + 1
+    # At the ceiling, the smallest engine's, every engine has all of its own.
+    if facts is None or knobs is None or knobs.num_gpu_blocks == facts.ceilings.num_gpu_blocks:
+        return 0
+    return max(each.kv_blocks for each in frame.engines) + 1
+
+
 def _state(frame: Frame, knob: Knob, knobs: Knobs | None, asked: Knobs) -> tuple[str, str]:
     """Whether the value asked for is in force, or what it waits for; and the style."""
     value = asked.get(knob.name)
@@ -188,8 +249,11 @@ def _state(frame: Frame, knob: Knob, knobs: Knobs | None, asked: Knobs) -> tuple
         return f"asked, {spoken(knob.name, in_force)} in force", "warn"
     if knob.name == "max_num_seqs" and frame.draining_seqs:
         return f"draining {running:,} → {value:,}, n: now", "warn"
-    if knob.name == "max_num_batched_tokens" and value < running:
-        return f"below {running:,} running: starves", "warn"
-    if knob.name == "num_gpu_blocks" and frame.kv_blocks + 1 > value:
-        return f"holding, {frame.kv_blocks + 1:,} left", "warn"
+    if knob.name == "max_num_batched_tokens":
+        each = 1 + asked.num_speculative_tokens if known(asked.num_speculative_tokens) > 0 else 1
+        if value < running * each:
+            most = f"{running:,} × {each}" if each > 1 else f"{running:,} running"
+            return f"below {most}: starves", "warn"
+    if knob.name == "num_gpu_blocks" and (left := _still_usable(frame)) > value:
+        return f"holding, {left:,} left", "warn"
     return "in force", "good"

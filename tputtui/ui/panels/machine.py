@@ -14,7 +14,10 @@ from tputtui.ui.panels.gpus import gpu_rows
 from tputtui.ui.panels.severity import share_look
 from tputtui.ui.rows import Row, fitted
 
-__all__ = ["machine"]
+__all__ = ["READING", "machine"]
+
+READING = "reading the machine …"
+"""Stands there until the first figures of the machine come."""
 
 _CHARTED = 2
 """Fewest rows of a chart."""
@@ -27,12 +30,14 @@ def machine(
     history: History | None = None,
     *,
     cursor: int | None = None,
+    unread: str = READING,
 ) -> list[Row]:
     """The GPUs in as much detail as there is room for, then the host; each row `width` cells.
 
-    history: charted in the rows left, read at second `cursor`.
+    history: charted in the rows left, read at second `cursor`. unread: says why there are no
+    figures.
     """
-    rows = _figures(frame, width, height)
+    rows = _figures(frame, width, height, unread)
     left = height - len(rows)
     if history is None or left < _CHARTED:
         return rows
@@ -56,7 +61,7 @@ def machine(
     return rows
 
 
-def _figures(frame: Frame, width: int, height: int) -> list[Row]:
+def _figures(frame: Frame, width: int, height: int, unread: str) -> list[Row]:
     """Every row but the charts."""
     sample = frame.hardware
     facts = frame.status.facts
@@ -64,7 +69,7 @@ def _figures(frame: Frame, width: int, height: int) -> list[Row]:
         rows = _simulated(facts.device, facts.simulated, width)
         return [fitted(row, width) for row in rows[:height]]
     if sample is None:
-        return [fitted([("reading the machine …", "muted")], width)]
+        return [[(line, "muted")] for line in wrap(unread, width)[:height]]
     host = _host(sample.host, width) if sample.host else []
     stale = _stale(sample, frame.t_s, width)
     room = max(1, height - len(host) - len(stale))

@@ -93,7 +93,7 @@ def plot(
         rows.append(_merged(row))
     rows.append(_x_axis(x, top_x, width, across))
     if not there:
-        rows[max(1, down // 2)] = [("  no window has been finished yet that has both", "muted")]
+        rows[max(1, down // 2)] = [("  no setting has both figures yet", "muted")]
     return rows
 
 

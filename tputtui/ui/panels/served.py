@@ -10,12 +10,14 @@ from tputtui.text.format import MISSING, bar, compact, percent, rate, seconds
 from tputtui.ui.chart import chart
 from tputtui.ui.panels.fleet import badge
 from tputtui.ui.panels.severity import queue_look, share_look
-from tputtui.ui.rows import Row, fitted, spread
+from tputtui.ui.rows import Row, fitted, spread, width_of
 
 __all__ = ["served_about", "served_batch", "served_header", "served_latency", "served_throughput"]
 
 _LABELS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2e": "E2E", "queue": "queue"}
 _FEW = 3
+_TIERS = {"device": "GPU", "host": "CPU", "external_unspecified": "external"}
+"""Words for the tiers that vLLM names in its own way."""
 
 
 def served_header(server: Server, width: int) -> Row:
@@ -85,6 +87,12 @@ def served_batch(server: Server, width: int, height: int) -> list[Row]:
             (" /s", "label"),
         ],
     ]
+    _reject(server, rows, width)
+    rows += _drafts(server, width)
+    rows += _caches(server, width)
+    deferred = f" ({compact(now.deferred, 0)} deferred)"
+    if now.deferred > 0 and width_of(rows[0]) + len(deferred) <= width:
+        rows[0].append((deferred, "text"))
     left = height - len(rows)
     if left < 2:
         return rows
@@ -136,6 +144,7 @@ def served_about(server: Server, width: int, height: int) -> list[Row]:
     live = [f"{name} {value:,}" for name, value in server.about.live.items()]
     if live:
         rows += _wrapped("live", live, width)
+    rows += _adapters(server, width)
     fixed = "read-only here: set where it was started"
     rows.append([("       ", "label"), (fixed, "muted")])
     if len(server.engines) > 1:
@@ -158,6 +167,43 @@ def served_about(server: Server, width: int, height: int) -> list[Row]:
 # -- inside ------------------------------------------------------------------------------------
 
 
+def _reject(server: Server, rows: list[Row], width: int) -> None:
+    """Add what the queue's limits turn away, where there is any: to the last row where it fits."""
+    if not server.window.rejections_per_s > 0:
+        return
+    told: Row = [("rejected  ", "label"), (rate(server.window.rejections_per_s), "bad"),
+                 (" /s", "label")]  # fmt: skip
+    if width_of(rows[-1]) + width_of(told) + 3 <= width:
+        rows[-1] += [("   ", "label"), *told]
+    else:
+        rows.append(told)
+
+
+def _caches(server: Server, width: int) -> list[Row]:
+    """The caches beside that of the GPU, where there are any."""
+    window, rows = server.window, list[Row]()
+    if window.external_hit_frac >= 0:
+        rows.append([("external  ", "label"), (percent(window.external_hit_frac, 6), "value"),
+                     (" hit, beyond the GPU", "label")])  # fmt: skip
+    if any(tier != "device" for tier, _ in window.tiers):
+        shares = [f"{_TIERS.get(tier, tier)} {percent(part, 0)}" for tier, part in window.tiers]
+        rows.append([("hits by   ", "label"), (" · ".join(shares), "text")])
+    if window.mm_hit_frac >= 0:
+        rows.append([("images    ", "label"), (percent(window.mm_hit_frac, 6), "value"),
+                     (" hit (cache of inputs)", "label")])  # fmt: skip
+    return [fitted(row, width) for row in rows]
+
+
+def _adapters(server: Server, width: int) -> list[Row]:
+    told = server.reading.adapters if server.reading else None
+    if told is None:
+        return []
+    parts = [f"{len(told.running)} of {told.most} run", *told.running]
+    if told.waiting:
+        parts += [f"{len(told.waiting)} wait", *told.waiting]
+    return _wrapped("LoRA", parts, width)
+
+
 def _rate_row(label: str, now: float, window: float, unit: str, sure: str) -> Row:
     shown = compact if unit == "tok/s" else rate
     return [
@@ -166,6 +212,23 @@ def _rate_row(label: str, now: float, window: float, unit: str, sure: str) -> Ro
         (f" {unit:<5}", "label"),
         (f"   window{shown(window, 7)}", "text" if sure == "value" else "muted"),
     ]
+
+
+def _drafts(server: Server, width: int) -> list[Row]:
+    """What became of draft tokens, over the window; nothing for a server that drafts none."""
+    window = server.window
+    if math.isnan(window.accepted_frac):
+        return []
+    row: Row = [
+        ("drafts    ", "label"),
+        (percent(window.accepted_frac, 6), "text"),
+        (" accepted", "label"),
+        (f"   length {window.accepted_length:.2f}", "text"),
+    ]
+    places = "".join(f" {percent(share, 0)}" for share in window.accepted_at)
+    if width_of(row) + 3 + len(places) <= width:
+        row.append((f"  {places}", "muted"))
+    return [row]
 
 
 def _fullest(server: Server) -> Row:

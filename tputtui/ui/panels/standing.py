@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from tputtui.engine.resolved import silently
 from tputtui.frame import Frame
 from tputtui.goals import Goal
 from tputtui.measure.attainment import GoalVerdict
@@ -21,11 +22,12 @@ _SIGNS = {
 
 def noteworthy(frame: Frame, failed: str) -> bool:
     """Whether the line has more to say than that nothing is set."""
-    return bool(failed or frame.profile.goals or frame.guard or _doing(frame)[0])
+    goals, offered = frame.profile.goals, frame.tuner is not None and frame.tuner.offered
+    return bool(failed or goals or frame.guard or offered or _warning(frame) or _doing(frame)[0])
 
 
 def standing(frame: Frame, width: int, failed: str = "") -> Row:
-    """The goals with their verdicts, the guard, and how far an experiment is, as far as it fits.
+    """Goals with their verdicts, the guard, what the boot switched off, how far an experiment is.
 
     failed: why the last boot failed, until it is acknowledged; that comes before everything else.
     """
@@ -37,7 +39,8 @@ def standing(frame: Frame, width: int, failed: str = "") -> Row:
     if frame.guard:
         row += [("  guard ", "label"), (frame.guard, "text")]
     if not doing:
-        return fitted(row, width)
+        row += _offer(frame, width - width_of(row))
+        return _warned(row, _warning(frame), width)
     left = f"  {clock(left_s)} left at most" if math.isfinite(left_s) else ""
     progress: Row = [("  ▸ ", "accent"), (doing, "text"), (left, "label")]
     room = width - width_of(row)
@@ -46,6 +49,20 @@ def standing(frame: Frame, width: int, failed: str = "") -> Row:
     # An experiment is why the person looks: the goals give way.
     shown = shortened(doing, width - len(left) - 3)
     return fitted([(" ▸ ", "accent"), (shown, "text"), (left, "label")], width)
+
+
+def _warning(frame: Frame) -> str:
+    return silently(frame.status.facts.resolved) if frame.serving and frame.status.facts else ""
+
+
+def _warned(row: Row, warning: str, width: int) -> Row:
+    """The row with what the boot did otherwise; where nothing else is set, that alone."""
+    if not warning:
+        return fitted(row, width)
+    if len(row) == 1:
+        row = []
+    room = width - width_of(row) - 4
+    return fitted([*row, ("  ⚠ ", "warn"), (shortened(warning, max(1, room)), "warn")], width)
 
 
 def _goals(frame: Frame) -> Row:
@@ -80,3 +97,12 @@ def _doing(frame: Frame) -> tuple[str, float]:
         text = f"sweep: now {sweep.named}, {counted(sweep.told, 'level')} done · {sweep.note}"
         return text, sweep.left_s
     return "", math.nan
+
+
+def _offer(frame: Frame, room: int) -> Row:
+    """Where the tuner's setting waits to be taken; empty without one, and where it has no room."""
+    if frame.tuner is None or not frame.tuner.offered:
+        return []
+    offers = ("the tuner has found a better setting: t", "better setting: t")
+    text = next((offer for offer in offers if len(offer) + 4 <= room), "")
+    return [("  ▸ ", "accent"), (text, "text")] if text else []

@@ -20,7 +20,9 @@ def timebar(replay: Replay, width: int) -> Row:
     ]
     end: Row = [(f" {clock(replay.length_s)}", "label")]
     note = _passed(replay)
-    if replay.recording.damaged or not replay.recording.ended:
+    if replay.recording.growing:
+        note = note or "the run still goes on"
+    elif replay.recording.damaged or not replay.recording.ended:
         note = note or "the run was cut off"
     caption = shortened(note, max(12, width // 3)) if note else ""
     cells = (

@@ -11,6 +11,7 @@ from tputtui.measure.verdict import Difference, Verdict
 from tputtui.text.format import MISSING, rate, seconds
 from tputtui.ui.large import large
 from tputtui.ui.panels.intervals import interval_axis, interval_bar, interval_scale
+from tputtui.ui.panels.outlooks import foretold_text
 from tputtui.ui.rows import Row, width_of
 
 __all__ = ["HEAD", "NEVER", "OVER", "Bars", "difference_row", "figure", "headline_rows",
@@ -28,7 +29,7 @@ _SIGNS = {
     Verdict.NOTHING: (MISSING, "muted"),
     Verdict.UNJUDGED: ("·", "label"),
 }
-_ROUND_S = (5, 10, 15, 20, 30, 40, 60, 90, 120, 180, 300, 600, 900, 1200, 1800, 3600)
+_ROUND_S = (5, 10, 15, 20, 30, 40, 60, 90, *range(120, 660, 60), 900, 1200, 1800, 3600)
 """A forecast is rounded up to one of these: a number that counts down cannot be read."""
 
 HEAD = f"{'before':>17}{'after':>10}{'change':>10} interval (95 %, all rows)"
@@ -67,12 +68,20 @@ class Bars(NamedTuple):
 
 
 def headline_rows(
-    row: Difference, width: int, left_s: float, beyond: Sequence[str], bars: Bars
+    row: Difference,
+    width: int,
+    left_s: float,
+    beyond: Sequence[str],
+    bars: Bars,
+    predicted: float | None = None,
 ) -> list[Row]:
-    """The headline in three rows: the change in large figures, the verdict, old → new, interval."""
+    """The headline in three rows: the change in large figures, the verdict, old → new, interval.
+
+    predicted: as of `difference_row`.
+    """
     digits = large(_percent(row.change))
     if digits is None:
-        return [difference_row(row, width, left_s, beyond, bars)]
+        return [difference_row(row, width, left_s, beyond, bars, predicted)]
     look = _look(row)
     room = max(len(digits[0]), _LARGE)
     old, new = figure(row.metric, row.old, 0), figure(row.metric, row.new, 0)
@@ -86,6 +95,8 @@ def headline_rows(
             *interval_bar(row, bars.scale, bars.cells, look),
         ],
     ]
+    foretold = foretold_text(predicted, width - room - 3 - width_of(lines[0]))
+    lines[0] += [(foretold, "muted")] if foretold else []
     if (gap := _FIGURES - room - 3 - width_of(lines[1])) > 0:
         lines[1] += [(" " * gap, "text"), (interval_axis(bars.scale, bars.cells), "muted")]
     return [[(f"{part:<{room}}   ", look), *line] for part, line in zip(digits, lines, strict=True)]
@@ -97,12 +108,14 @@ def difference_row(
     left_s: float = math.inf,
     beyond: Sequence[str] = NEVER,
     bars: Bars | None = None,
+    predicted: float | None = None,
 ) -> Row:
     """One metric: before → after, the change with its interval, what is known of it, in words.
 
     left_s: seconds that will still be measured at most. beyond: words for a verdict that would take
     longer, from the longest to one of six cells. The interval is left out below 58 cells, old and
-    new below 43. bars: draws the interval as a bar in place of its ends.
+    new below 43. bars: draws the interval as a bar in place of its ends. predicted: the change that
+    was predicted, told where there is room for it.
     """
     metric = row.metric
     if width >= _WIDE:
@@ -127,7 +140,8 @@ def difference_row(
     room = width - sum(len(text) for text, _ in parts)
     words = _words(row, left_s, beyond)
     verdict = next((word for word in words if len(word) <= room), words[-1])
-    return [*parts, (verdict, _look(row))]
+    foretold = foretold_text(predicted, room - len(verdict))
+    return [*parts, (verdict, _look(row)), *([(foretold, "muted")] if foretold else [])]
 
 
 def verdict_sign(row: Difference) -> tuple[str, str]:

@@ -15,6 +15,8 @@ from tputtui.errors import UsageError
 
 __all__ = ["Dialog", "Field"]
 
+_LOOK_S = 0.25
+
 Field = tuple[str, str]
 """(label, text to start from)"""
 
@@ -23,6 +25,8 @@ class Dialog(ModalScreen[None]):
     """Asks for one or more texts and hands them to `use`; what it refuses is shown.
 
     use: called with the texts; a UsageError keeps the dialog open with its sentence.
+    ahead: called with the texts four times a second, for a line on what they would do, which has
+    its room kept; None: without that line.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -32,13 +36,20 @@ class Dialog(ModalScreen[None]):
     ]
 
     def __init__(
-        self, title: str, fields: Sequence[Field], hint: str, use: Callable[[list[str]], None]
+        self,
+        title: str,
+        fields: Sequence[Field],
+        hint: str,
+        use: Callable[[list[str]], None],
+        ahead: Callable[[list[str]], str] | None = None,
     ) -> None:
         super().__init__()
         self._title = title
         self._fields = fields
         self._hint = hint
         self._use = use
+        self._ahead = ahead
+        self._said = ""
 
     def compose(self) -> ComposeResult:
         """A box with a label and an input for each field."""
@@ -48,6 +59,8 @@ class Dialog(ModalScreen[None]):
                 if label:
                     yield Label(label, markup=False)
                 yield Input(text, select_on_focus=True, compact=True)
+            if self._ahead is not None:
+                yield Label("", classes="hint", id="ahead", markup=False)
             yield Label("", classes="error", markup=False)
             yield Label(self._hint, classes="hint", markup=False)
             yield Label("Enter applies, Esc leaves everything as it is.", classes="hint")
@@ -57,6 +70,16 @@ class Dialog(ModalScreen[None]):
         for field in self.query(Input):
             field.cursor_blink = False
         self.query(Input).first().focus()
+        if self._ahead is not None:
+            self.set_interval(_LOOK_S, self.look_ahead)
+
+    def look_ahead(self) -> None:
+        """Show what the texts would do, if that has changed."""
+        if self._ahead is not None and self.is_running:
+            said = self._ahead([field.value for field in self.query(Input)])
+            if said != self._said:
+                self._said = said
+                self.query_one("#ahead", Label).update(said)
 
     def on_input_submitted(self) -> None:
         """Pass what was typed to `use`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 from textual import events, on
@@ -18,12 +18,13 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Label
 
 from tputtui.engine.protocol import Argument
+from tputtui.engine.resolved import Resolved
 from tputtui.errors import UsageError
 from tputtui.profile import EngineValue
 from tputtui.ui.argument_editor import Editor, Filter
 from tputtui.ui.argument_list import ArgumentList
 from tputtui.ui.canvas import Canvas
-from tputtui.ui.draft import VIEWS, ArgumentDraft
+from tputtui.ui.draft import GOT, VIEWS, ArgumentDraft
 from tputtui.ui.panels.arguments import about_rows, review_rows, views_row
 from tputtui.ui.rows import fitted, width_of
 
@@ -35,13 +36,13 @@ class EngineForm(ModalScreen[None]):
 
     cost: what booting again costs, in a sentence. check: called before the changes are shown.
     use: boots. A UsageError from either keeps the form open, and is shown.
-    preset: texts by name, put in as if they had been typed.
+    preset: texts by name, put in as if they had been typed. resolved: what the last boot came to.
     """
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-normal"), (160, "-wide")]  # noqa: RUF012
     AUTO_FOCUS = "ArgumentList"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "view(1)", "all, given, changed", key_display="tab"),
+        Binding("tab", "view(1)", "view", key_display="tab"),
         Binding("shift+tab", "view(-1)", show=False),
         Binding("f5", "boot", "boot", key_display="F5"),
         Binding("f5,enter", "really", "boot now", key_display="F5"),
@@ -57,9 +58,10 @@ class EngineForm(ModalScreen[None]):
         *,
         preset: Mapping[str, str] | None = None,
         check: Callable[[dict[str, EngineValue]], None] | None = None,
+        resolved: Sequence[Resolved] = (),
     ) -> None:
         super().__init__()
-        self._draft = ArgumentDraft(arguments, current)
+        self._draft = ArgumentDraft(arguments, current, resolved)
         self._cost = cost
         self._use = use
         self._check = check
@@ -115,7 +117,7 @@ class EngineForm(ModalScreen[None]):
     def _look(self, keep: str | None = None) -> None:
         """Show the rows of the view and the filter; `keep` is the name to stay on."""
         words = "" if self._viewed_before else self._filter.value
-        self._list.show(self._draft.entries(self._view, words), keep)
+        self._list.show(self._draft.entries(self._view, words), keep, got=self._view == GOT)
 
     def _say(self, notice: str = "") -> None:
         """Paint, with `notice` above the help."""
@@ -177,7 +179,8 @@ class EngineForm(ModalScreen[None]):
     def action_view(self, direction: int) -> None:
         """Show the next view, or the one before."""
         name = self._list.name_here
-        self._view = VIEWS[(VIEWS.index(self._view) + direction) % len(VIEWS)]
+        views = self._draft.views
+        self._view = views[(views.index(self._view) + direction) % len(views)]
         self._look(keep=name)
         self._list.focus()
         self._calm()

@@ -28,7 +28,7 @@ _MEANINGS = (
     ("p99", "one number from 1,000 samples on; before that the interval it lies in, at 95 %, or "
      "its one end (≤ ≥) where both do not fit or are not known."),
     ("sequences", "running ÷ max_num_seqs in force."),
-    ("step tokens", "scheduled ÷ max_num_batched_tokens in force, prefill and decode apart."),
+    ("step tokens", "scheduled ÷ max_num_batched_tokens in force: prefill, decode and drafts."),
     ("KV cache", "blocks used ÷ blocks usable, and in tokens."),
     ("cancelled", "given up by its client, as the load has it: misses no goal, and is no error."),
     ("cut", "ended short by a lowered max_model_len; never counted as finished."),
@@ -43,7 +43,7 @@ _MEANINGS = (
     ("goodput", "requests that met every goal, a second; cut, aborted or failed ones did not."),
     ("plot", "one point for each setting measured for 10 s and 30 requests, a line for each "
      "setting of the limits; w there sweeps the load."),
-    ("⠒ on latency", "p90 over the area of p50, each over the 5 seconds before; ▔ is the goal."),
+    ("⠒", "on latency: p90 over the area of p50, each over the 5 seconds before; ▔ is the goal."),
     ("colours", "calm below 80 %, warning from 80 %, danger from 95 % of the KV cache; of a queue: "
      "up to a quarter of what may run, up to all of it, more."),
     ("64 / 256", "the limit asked for / its ceiling: what the engine booted with."),
@@ -58,7 +58,11 @@ _MEANINGS = (
     ("verify", "an engine booted with exactly these values, against the one they were tuned on: "
      "memory profile and CUDA graphs follow what is booted."),
     ("guard", "a change after which it is broken is undone by itself, within its first window."),
-    ("starves", "a token limit below the running batch serves its first sequences only."),
+    ("drafts", "speculation: what draft tokens take of a step. accepted: of those checked; "
+     "length: tokens that a check brings, the model's own included; by place: of the first, "
+     "second, … draft token. Drafts of random prompts are accepted otherwise than yours."),
+    ("starves", "a token limit below what the running batch needs, its draft tokens included, "
+     "serves its first sequences only."),
     ("┃ ╎ │", "on a chart: a limit or the load was changed, the engine booted or failed."),
 )  # fmt: skip
 

@@ -122,7 +122,7 @@ class HistoryScreen(WatchingScreen):
             self.refuse(refusal)
             return
         sentences = [
-            f"{needed.message} Boot that one, in this process?",
+            f"{needed.message} Boot that one?",
             cost,
             "History, marks and this table stay.",
         ]

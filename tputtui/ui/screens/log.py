@@ -19,6 +19,8 @@ __all__ = ["LogScreen"]
 
 _AVERAGES = re.compile(r"Avg (prompt|generation) throughput")
 """vLLM's line of figures every ten seconds: the board has better ones, and it hides the rest."""
+_TITLE = "engine log  "
+_MARGIN = 2
 _KEPT = 2000
 
 
@@ -37,13 +39,14 @@ class LogScreen(ModalScreen[None]):
         super().__init__()
         self._tail = tail
         self._where = where
+        self._title = Label(_TITLE + where, id="log-title", markup=False)
         self._wrapped, self._averages = True, False
         self._log = RichLog(max_lines=_KEPT, wrap=True, min_width=1, auto_scroll=True)
         self._filter = Input(id="filter", placeholder="words to filter by", compact=True)
 
     def compose(self) -> ComposeResult:
         """A title, the lines and the filter."""
-        yield Label(f"engine log  {self._where}", id="log-title", markup=False)
+        yield self._title
         yield self._log
         yield self._filter
         yield Footer(show_command_palette=False)
@@ -54,6 +57,12 @@ class LogScreen(ModalScreen[None]):
         self._filter.cursor_blink = False
         self._write(self._tail.lines)
         self._log.focus()
+
+    def on_resize(self) -> None:
+        """Show the end of the path, which is the file's name, where the whole has no room."""
+        room = self.size.width - len(_TITLE) - _MARGIN
+        cut = len(self._where) > room
+        self._title.update(f"{_TITLE}…{self._where[1 - room :]}" if cut else _TITLE + self._where)
 
     @property
     def shown(self) -> list[str]:

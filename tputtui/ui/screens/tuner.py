@@ -233,7 +233,7 @@ class TunerScreen(WatchingScreen):
             message = steer.take()
         except BootNeeded as needed:
             sentences = [
-                f"{needed.message} Boot that one, in this process?",
+                f"{needed.message} Boot that one?",
                 steer.engine.boot_cost,
             ]
 
