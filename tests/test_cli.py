@@ -78,6 +78,7 @@ def test_help_imports_nothing_that_takes_long() -> None:
         (["--goal", "ttft_p99=3"], "no unit", 2),
         (["--price-per-hour", "cheap"], "'cheap' is not a price", 2),
         (["--theme", "drak"], "`dark`", 2),
+        (["bench", "--guard", "foo=1"], "no guard for 'foo'", 2),
         (["--profile", "chta"], "`chat`", 2),
         (["--profile", "/no/such.yaml"], "No such file", 2),
         (["shape:demo2"], "`demo`", 2),

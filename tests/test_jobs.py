@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from tputtui.measure.series import series
 from tputtui.measure.window import latencies
 from tputtui.record.journal import Journal
 from tputtui.record.reading import read_log
+from tputtui.report.content import gather
 
 VOCABULARY = 258
 LONG = 4096
@@ -325,6 +327,7 @@ def test_a_session_log_has_jobs_again(write: Write, tmp_path: Path) -> None:
     after = read_log(path).recorder.ended.between(-math.inf)[:, ENDED["job_s"]]
     assert np.count_nonzero(~np.isnan(before)) == 3
     assert np.isnan(before).tolist() == np.isnan(after).tolist()
+    assert dict(gather(read_log(path)).facts)["jobs"].startswith("3 of several steps, p50 3.")
     assert np.nan_to_num(after) == pytest.approx(np.nan_to_num(before), abs=1e-5)
 
 
@@ -431,3 +434,98 @@ def test_a_trace_ends_with_its_last_job_and_a_job_that_breaks(tmp_path: Path) ->
     assert math.isnan(made.ended(abreast[1].number, 4.0, 5, ()))
     assert made.exhausted
     assert made.due(100.0, 0, LONG) == []
+
+
+# -- OpenTelemetry -------------------------------------------------------------------------------
+
+
+def span(start_s: int, end_s: int, said: list[Any], answer: str, **more: Any) -> dict[str, Any]:
+    """A call of a model, from `start_s` to `end_s` seconds past ten."""
+    output = [{"role": "assistant", "parts": [{"type": "text", "content": answer}]}]
+    return {
+        "trace_id": "t", "span_id": f"{start_s}", "name": "chat m",
+        "start_time": f"2026-11-03T10:00:{start_s:02}Z",
+        "end_time": f"2026-11-03T10:00:{end_s:02}Z",
+        "attributes": {
+            "gen_ai.operation.name": "chat", "gen_ai.input.messages": json.dumps(said),
+            "gen_ai.output.messages": json.dumps(output), "gen_ai.usage.output_tokens": 9, **more,
+        },
+    }  # fmt: skip
+
+
+def said(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "parts": [{"type": "text", "content": text}]}
+
+
+CALL = {"type": "tool_call", "id": "1", "name": "find", "arguments": {"x": 1}}
+FOUND = {"type": "tool_call_response", "id": "1", "response": {"found": 3}}
+SPANS = [
+    span(0, 4, [said("user", "plan")], "the plan", **{"gen_ai.request.temperature": 0.5}),
+    {"trace_id": "t", "name": "execute_tool", "attributes": {"gen_ai.tool.name": "find"}},
+    span(5, 8, [said("user", "one")], "first"),
+    span(7, 12, [said("user", "plan"), said("assistant", "the plan"),
+                 {"role": "assistant", "parts": [CALL]}, {"role": "tool", "parts": [FOUND]}],
+         "second"),
+    span(14, 15, [said("assistant", "first"), said("user", "end")], "last"),
+]  # fmt: skip
+
+
+def test_calls_of_a_model_wait_for_those_that_had_ended(write: Write) -> None:
+    ask = only(write({"spans": SPANS}))
+    assert ask.job
+    assert [turn.after for turn in ask.turns] == [(), (0,), (0,), (1, 2)]
+    assert [turn.wait_s for turn in ask.turns] == [0.0, 1.0, 3.0, 2.0]
+    assert [turn.output_tokens for turn in ask.turns] == [9] * 4
+    assert ask.sampling == {"temperature": 0.5}
+    # A recorded answer stands for the real one.
+    assert ask.turns[3].messages[0] == {"role": "assistant", "answer_of": 1}
+    _, answer, call, found = ask.turns[2].messages
+    assert answer == {"role": "assistant", "answer_of": 0}
+    assert call["tool_calls"][0]["function"] == {"name": "find", "arguments": {"x": 1}}
+    assert found == {"role": "tool", "content": '{"found":3}', "tool_call_id": "1"}
+
+
+def test_the_collectors_own_form_says_the_same(write: Write) -> None:
+    def value(given: Any) -> dict[str, Any]:
+        kind = {str: "stringValue", int: "intValue", float: "doubleValue"}[type(given)]
+        return {kind: str(given) if isinstance(given, int) else given}
+
+    def nanos(text: str) -> str:
+        return str(int(datetime.fromisoformat(text).timestamp()) * 10**9)
+
+    otlp = [
+        {"traceId": "t", "name": each["name"],
+         **({"startTimeUnixNano": nanos(each["start_time"]),
+             "endTimeUnixNano": nanos(each["end_time"])} if "start_time" in each else {}),
+         "attributes": [{"key": key, "value": value(given)}
+                        for key, given in each["attributes"].items()]}
+        for each in SPANS
+    ]  # fmt: skip
+    line = {"resourceSpans": [{"scopeSpans": [{"spans": otlp[:2]}, {"spans": otlp[2:]}]}]}
+    assert only(write(line)) == only(write({"spans": SPANS}))
+
+
+def test_a_trace_of_opentelemetrys_is_served(write: Write) -> None:
+    rig = rig_of(write(*[{"spans": SPANS}] * 3), ClosedLoop(2))
+    books = rig.session.recorder.accounting
+    assert (books.issued, books.finished, books.balanced) == (12, 12, True)
+    assert latencies(rig.session.recorder, -1.0, rig.clock()).job.n == 3
+
+
+@pytest.mark.parametrize(
+    ("spans", "says"),
+    [
+        ([SPANS[1]], "spans: none is a call of a model"),
+        ([SPANS[0], {**SPANS[2], "trace_id": "u"}], "spans: of several traces"),
+        ([{"attributes": {"gen_ai.operation.name": "chat"}}], "without gen_ai.input.messages"),
+        ([{**SPANS[0], "end_time": "later"}], "end_time: expected a time"),
+        ([{**SPANS[0], "attributes": {"gen_ai.input.messages": "secret"}}], "neither a list nor"),
+        ([span(0, 1, [{"role": "user", "parts": [{"type": "blob"}]}], "x")], "a part that is no"),
+        ([{**SPANS[0], "trace_id": []}], "not as OpenTelemetry writes them"),
+    ],
+)
+def test_a_bad_trace_of_spans_is_named(write: Write, spans: Any, says: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        only(write({"spans": spans}))
+    assert says in raised.value.message
+    assert "secret" not in raised.value.message

@@ -22,6 +22,7 @@ from tputtui.engine.virtual import VirtualHost
 from tputtui.errors import UsageError
 from tputtui.experiments.asking import Asking, Next, judged
 from tputtui.export import export
+from tputtui.frame import QualityState
 from tputtui.frame.proof import compared
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
@@ -29,7 +30,10 @@ from tputtui.profile import EngineSpec, Profile
 from tputtui.profile.answering import changes_answers, plain
 from tputtui.profile.evidence import Measured, Quality
 from tputtui.quality.prompts import prompt_set
+from tputtui.session import questioning
 from tputtui.simulate.clock import VirtualTime
+from tputtui.ui.command_line import carry_out
+from tputtui.ui.panels.changes import changes
 
 CANARY = "Serinus-canaria-domestica"
 LOAD = Workload(ClosedLoop(6), Fixed(60), Fixed(40))
@@ -117,6 +121,94 @@ def test_equal_and_changed_answers_are_told_apart() -> None:
     assert first.position == 1
     # e^-3 ÷ e^-0.1
     assert first.likelihood == pytest.approx(0.055, abs=1e-3)
+
+
+# -- on the board --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def board(monkeypatch: pytest.MonkeyPatch) -> Rig:
+    """A session that asks our thirty prompts, and reads them at once."""
+    monkeypatch.setattr(questioning, "prompt_set", lambda *_: thirty())
+    monkeypatch.setattr(questioning, "_beside", lambda make: make())
+    return speaking_rig(LOAD)
+
+
+def ask(rig: Rig, line: str = "quality") -> QualityState:
+    """What comes of a line typed at `:`."""
+    carry_out(rig.session, line)
+    for _ in range(200):
+        rig.run(0.5)
+        state = rig.session.advance().quality
+        if state is not None and state.over:
+            return state
+    raise AssertionError(f"never over: {state}")
+
+
+def test_the_first_answers_are_the_reference_of_those_after_a_turn_or_a_boot(board: Rig) -> None:
+    steer = board.session.steer
+    assert "31 answers of this setting are the reference" in ask(board).note
+    assert board.session.advance().status.load_on
+    steer.limits.set("max_num_seqs", 4)
+    board.run(1.0)
+    assert board.session.advance().quality is None
+    state = ask(board)
+    assert (state.verdict, state.differences) == ("unchanged within noise", ())
+    assert state.note.startswith("answers unchanged within noise: alone 0 of 30 differ")
+    steer.engine.boot_with({"kv_cache_dtype": "fp8"}, {})
+    board.run(12.0)
+    state = ask(board)
+    assert state.verdict == "changed"
+    assert [where for where, _ in state.differences] == ["alone"] * 5 + ["under load"] * 5
+    _, first = state.differences[0]
+    assert first.text.endswith("token 2: 6% as likely as the reference's own")
+    # That setting as the reference of what comes.
+    assert "are the reference" in ask(board, "quality reference").note
+    assert ask(board).verdict == "unchanged within noise"
+
+
+def test_a_held_load_stays_held(board: Rig) -> None:
+    board.session.steer.load.toggle()
+    board.run(5.0)
+    assert "are the reference" in ask(board).note
+    assert not board.session.advance().status.load_on
+    assert "under load" not in ask(board).note
+
+
+def test_a_turn_ends_it_and_the_load_goes_on(board: Rig) -> None:
+    carry_out(board.session, "quality")
+    board.run(0.5)
+    assert not board.session.advance().quality.over
+    with pytest.raises(UsageError, match="under way"):
+        carry_out(board.session, "quality")
+    board.session.steer.limits.set("max_num_seqs", 4)
+    board.run(1.0)
+    assert board.session.advance().status.load_on
+    board.run(20.0)
+    assert board.session.advance().accounting.balanced
+
+
+def test_it_waits_for_other_experiments(board: Rig) -> None:
+    board.session.steer.limits.set("max_num_seqs", 4)
+    board.run(20.0)
+    board.session.steer.experiments.compare()
+    with pytest.raises(UsageError, match="An A/B is under way"):
+        carry_out(board.session, "quality")
+
+
+@pytest.mark.parametrize(("width", "height"), [(78, 3), (118, 6), (198, 48)])
+def test_the_changes_panel_says_it(board: Rig, width: int, height: int) -> None:
+    ask(board)
+    board.session.steer.engine.boot_with({"kv_cache_dtype": "fp8"}, {})
+    board.run(12.0)
+    ask(board)
+    rows = ["".join(text for text, _ in row)
+            for row in changes(board.session.advance(), width, height)]  # fmt: skip
+    assert len(rows) <= height
+    assert all(len(row) <= width for row in rows)
+    (told,) = (row for row in rows if "quality  " in row)
+    assert "answers changed: alone 20 of 30 differ" in told
+    assert any("token 2: 6% as likely" in row for row in rows) is (height > 16)
 
 
 # -- the rule ------------------------------------------------------------------------------------
@@ -231,7 +323,8 @@ def test_the_command_compares_answers_and_writes_counts_alone(
     assert "40 prompts are asked of the engine, before the boot" in said.err
     line = ("answers unchanged within noise: alone 0 of 40 differ (of the reference itself 0), "
             "under load 0 of 40 differ (of the reference itself 0)")  # fmt: skip
-    assert f"quality   {line}\n" in said.out
+    assert f"quality {line}" in " ".join(said.out.split())
+    assert max(map(len, said.out.splitlines()[-2:])) <= 96
     saved = profile.load(path)
     quality = saved.evidence.quality
     assert saved.evidence.state == "verified"
@@ -275,7 +368,7 @@ def test_without_the_gate_it_is_not_called_verified_unless_that_is_said(
 ) -> None:
     path = written(command, kv_cache_dtype="fp8")
     assert main(["verify", str(path), "--duration", "5s", *words]) == 0
-    assert told in capfd.readouterr().out
+    assert told in " ".join(capfd.readouterr().out.split())
     saved = profile.load(path)
     assert saved.evidence.state == state
     assert told.lower() in export(saved, "vllm").lower()

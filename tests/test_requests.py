@@ -17,7 +17,7 @@ from tputtui.load.carrier import Form
 from tputtui.load.generator import Generator
 from tputtui.load.lengths import Fixed
 from tputtui.load.request import RequestSpec
-from tputtui.load.requests.ask import Ask
+from tputtui.load.requests.ask import Ask, Takes
 from tputtui.load.requests.file import RequestFile, Sampling
 from tputtui.load.requests.notation import describe_requests, parse_requests, parse_sampling
 from tputtui.load.requests.reading import Reader, check_requests
@@ -108,9 +108,11 @@ def test_what_is_not_carried_is_named(write: Write) -> None:
         write({**CHAT, "n": 3, "response_format": {"type": "json_object"}, "logprobs": True})
     )
     assert ask.undone == ("response_format", "logprobs", "n")
-    assert ask.missing(by_server=False, forms=False) == ask.undone
-    assert ask.missing(by_server=False, forms=True) == ("n",)
-    assert ask.missing(by_server=True, forms=True) == ("n",)
+    assert ask.missing(Takes(forms=False, several=False), by_server=False) == ask.undone
+    assert ask.missing(Takes(several=False), by_server=False) == ("n",)
+    assert ask.missing(Takes(several=False), by_server=True) == ("n",)
+    assert ask.missing(Takes(), by_server=False) == ()
+    assert only(write({**CHAT, "best_of": 4})).missing(Takes(), by_server=False) == ("best_of",)
     plain = only(write({**CHAT, "n": 1, "response_format": {"type": "text"}, "logprobs": False}))
     assert plain.undone == ()
 
@@ -139,6 +141,29 @@ def test_a_form_and_logprobs_are_carried(
     assert ("response_format" in undone) is (
         form is None and asked.get("response_format", {}).get("type") not in (None, "text")
     )
+
+
+def test_several_answers_and_a_bias_are_asked_for_as_recorded(write: Write, tokenizer: str) -> None:
+    made = generator(
+        write(
+            {**CHAT, "n": 3, "logit_bias": {"65": 5, "66": -200}},
+            {**CHAT, "logit_bias": {"65": 5, str(VOCABULARY): 5}},
+            CHAT,
+        ),
+        tokenizer,
+    )
+    first, foreign, plain = served(made)
+    assert (first.carried.n, foreign.carried.n, plain.carried.n) == (3, 1, 1)
+    assert first.serving.sampling["logit_bias"] == {65: 5.0, 66: -100.0}
+    # A token that the model does not have: the bias was recorded for another model.
+    assert "logit_bias" not in foreign.serving.sampling
+    assert dict(made.counts.undone) == {"logit_bias": 1}
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, {"1": "x"}, [1], "5"])
+def test_a_bad_bias_is_a_bad_line(write: Write, value: Any) -> None:
+    with pytest.raises(UsageError, match="logit_bias: expected token ids, each with a number"):
+        only(write({**CHAT, "logit_bias": value}))
 
 
 def test_a_load_that_asks_for_more_wins(write: Write, tokenizer: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests.rig import Rig
 from tests.test_measure import step
 from tests.test_screen import app_after
+from tputtui.errors import KnobError
 from tputtui.experiments.tuner.space import parse_axes
 from tputtui.frame import Frame
 from tputtui.load.lengths import Fixed
@@ -165,6 +166,15 @@ async def test_the_limit_is_on_the_board_where_an_engine_drafts(size: tuple[int,
         async with app.run_test(size=size) as pilot:
             await pilot.press("up")
             assert app._board.selected == last
+
+
+def test_above_what_was_booted_the_flag_is_named_that_raises_it() -> None:
+    rig = rig_of(seconds=1.0)
+    with pytest.raises(KnobError, match="4 is above its ceiling 3") as refused:
+        rig.session.steer.limits.set("num_speculative_tokens", 4)
+    assert refused.value.hint == (
+        "It takes 0 to 3 tok. A boot with more in --speculative-config raises that."
+    )
 
 
 # -- the tuner, the profile ------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from tputtui.profile.document import dump, parse
 from tputtui.record.journal import Journal
 from tputtui.record.reading import read_log
 from tputtui.record.replay import Replay
+from tputtui.report.content import gather
 from tputtui.ui.panels.latency import latency
 from tputtui.ui.rows import width_of
 
@@ -177,6 +178,11 @@ def test_a_session_log_has_them_again(tmp_path: Path) -> None:
     frame = replay.advance()
     assert {each.name: each.n for each in frame.traffic}.keys() == {"chat", "batch"}
     assert sum(e.n for e in frame.traffic) == pytest.approx(sum(e.n for e in before.traffic), abs=9)
+    facts = dict(gather(read_log(path)).facts)
+    for name in ("chat", "batch"):
+        (row,) = (each for each in frame.traffic if each.name == name)
+        assert facts[name].startswith(f"{row.n:,} requests, TTFT p50 ")
+        assert facts[name].endswith(" kept its goals")
 
 
 @pytest.mark.parametrize(

@@ -314,7 +314,8 @@ def checked(name: str, value: object, ceilings: Knobs, floor: int = 0) -> int:
         typed = spoken(name, value) if limit.choices else str(value)
         message = f"{name} {typed} is above its ceiling {spoken(name, ceiling)}."
         if not limit.boots:
-            raise KnobError(message, f"It takes {bounds}.")
+            more = f" A boot with more in {limit.flag} raises that." if limit.optional else ""
+            raise KnobError(message, f"It takes {bounds}.{more}")
         word = "" if limit.choices else f" {value}"
         hint = f"It takes {bounds}; to go higher, boot with {limit.flag}{word}."
         raise CeilingError(message, hint, name, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -281,6 +282,24 @@ def test_every_change_is_a_line_of_the_servers_log(
     assert "max_num_seqs 8 → 256 (control: ann@desk)" in lines[2]
 
 
+def test_the_operators_bounds_reach_engines_that_are_ray_actors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ray_env = pytest.importorskip("vllm.ray.ray_env")
+    from vllm.v1.engine.core import EngineCore
+
+    monkeypatch.setenv("VLLM_PLUGINS", "tputtui")
+    monkeypatch.setenv("VLLM_RAY_EXTRA_ENV_VARS_TO_COPY", "THEIRS")
+    plugin.install()
+    plugin.install()
+    assert os.environ["VLLM_RAY_EXTRA_ENV_VARS_TO_COPY"] == "THEIRS,TPUTTUI_BOUNDS"
+    names = ray_env.get_env_vars_to_copy()
+    assert {"THEIRS", "TPUTTUI_BOUNDS", "VLLM_PLUGINS"} <= names
+    # Only the front asks for the token.
+    assert "TPUTTUI_CONTROL_TOKEN_FILE" not in names
+    del EngineCore.tputtui
+
+
 @pytest.mark.parametrize("named", [None, "", "other", "tputtui-not"])
 def test_without_being_named_nothing_is_installed(
     named: str | None, monkeypatch: pytest.MonkeyPatch
@@ -291,8 +310,10 @@ def test_without_being_named_nothing_is_installed(
         monkeypatch.delenv("VLLM_PLUGINS", raising=False)
     else:
         monkeypatch.setenv("VLLM_PLUGINS", named)
+    monkeypatch.setenv("VLLM_RAY_EXTRA_ENV_VARS_TO_COPY", "")
     plugin.install()
     assert not hasattr(EngineCore, "tputtui")
+    assert not os.environ["VLLM_RAY_EXTRA_ENV_VARS_TO_COPY"]
     monkeypatch.setenv("VLLM_PLUGINS", "other,tputtui")
     plugin.install()
     assert EngineCore.tputtui is answer

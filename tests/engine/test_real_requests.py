@@ -51,8 +51,11 @@ def chats(bench: Bench, model: str) -> Served:
     return bench.serve("chats", VllmEngine, EngineSpec(model, LIMITS))
 
 
-def serve(served: Served, path: Path, lines: list[Any], **fields: Any) -> int:
-    """Serve every line to its end, compare both books; returns the tokens by vLLM's count."""
+def serve(served: Served, path: Path, lines: list[Any], answers: int = 1, **fields: Any) -> int:
+    """Serve every line to its end, compare both books; returns the tokens by vLLM's count.
+
+    answers: to each line; a sample has the tokens of one.
+    """
     path.write_text("\n".join(map(json.dumps, lines)))
     before = served.counted_by_vllm()
     served.session.steer.load.set(
@@ -67,7 +70,8 @@ def serve(served: Served, path: Path, lines: list[Any], **fields: Any) -> int:
         assert time.monotonic() < end_s
     assert served.host.status.load_failure is None
     tokens = int(served.counted_by_vllm() - before)
-    assert sum(sample.output_tokens for sample in served.ended) == tokens == served.generated
+    assert answers * sum(sample.output_tokens for sample in served.ended) == tokens
+    assert tokens == served.generated
     new = Counter(dict(served.recorder.stops)) - stops
     finished = sum(sample.outcome is Outcome.FINISHED for sample in served.ended)
     assert sum(new.values()) == finished
@@ -129,6 +133,81 @@ def test_a_conversation_finds_what_was_said_in_the_cache(chats: Served, tmp_path
     # Whole blocks of the turn before, whose prompt this one begins with.
     assert second.cached_tokens >= first.prompt_tokens // 32 * 32 - 32
     assert third.prompt_tokens > second.prompt_tokens > first.prompt_tokens
+
+
+def test_jobs_of_agents_are_served_with_equal_books(chats: Served, tmp_path: Path) -> None:
+    plan = {"id": "plan", "messages": [{"role": "user", "content": "plan it"}]}
+    job = {"steps": [
+        plan,
+        {"id": "a", "continues": "plan", "messages": [{"role": "user", "content": "on"}]},
+        {"id": "b", "after": ["plan"], "wait_s": 0.05, "messages": plan["messages"]},
+        {"messages": [{"role": "user", "answer_of": "a"}, {"role": "user", "answer_of": "b"}]},
+    ], "max_tokens": 12}  # fmt: skip
+    serve(chats, tmp_path / "a.jsonl", [job] * 5)
+    assert {sample.outcome for sample in chats.ended} == {Outcome.FINISHED}
+    took = [sample.job_s for sample in chats.ended if sample.job_s == sample.job_s]
+    assert (len(chats.ended), len(took)) == (20, 5)
+    assert min(took) > 0.05
+
+
+def test_hits_of_chats_are_those_of_their_texts_and_vllms_own(
+    chats: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each turn finds the whole blocks of the turn before: its prompt, and its real answer."""
+    sent: dict[int, RequestSpec] = {}
+    said: dict[int, list[int]] = {}
+    submit, step = VllmEngine.submit, chats.llm_engine.step
+
+    def submitted(engine: VllmEngine, request: RequestSpec) -> None:
+        sent[request.number] = request
+        submit(engine, request)
+
+    def stepped() -> list[Any]:
+        outputs: list[Any] = step()
+        for output in outputs:
+            if output.finished:
+                said[int(output.request_id[1:])] = list(output.outputs[0].token_ids)
+        return outputs
+
+    def by_vllm() -> int:
+        metrics = chats.llm_engine.get_metrics()
+        return int(sum(m.value for m in metrics if m.name == "vllm:prefix_cache_hits"))
+
+    monkeypatch.setattr(VllmEngine, "submit", submitted)
+    monkeypatch.setattr(chats.llm_engine, "step", stepped)
+    assert chats.llm_engine.reset_prefix_cache()
+    before = by_vllm()
+    turns = [f"{number} of six: tell me of it" for number in range(6)]
+    lines = [{"turns": [{"text": text, "max_tokens": 10 + place} for place in range(4)]}
+             for text in turns]  # fmt: skip
+    serve(chats, tmp_path / "a.jsonl", lines)
+    samples = {sample.number: sample for sample in chats.ended}
+    assert len(samples) == 24
+    for number, request in sent.items():
+        prompt, found = request.ids(), 0
+        for other, earlier in sent.items():
+            # The newest token of an answer has no KV entry: the model has not seen it.
+            cached = [*earlier.ids(), *said[other][:-1]]
+            if other < number and earlier.turn == request.turn - 1:
+                pairs = enumerate(zip(prompt, cached, strict=False))
+                shorter = min(len(prompt), len(cached))
+                found = max(found, next((i for i, (a, b) in pairs if a != b), shorter))
+        assert samples[number].cached_tokens == min(found, len(prompt) - 1) // 32 * 32
+    ours = sum(sample.cached_tokens for sample in chats.ended)
+    assert ours == sum(step.cached_tokens for step in chats.steps) == by_vllm() - before > 0
+
+
+def test_several_answers_and_a_bias_reach_vllm(chats: Served, tmp_path: Path) -> None:
+    # A bias that none of the 320 tokens can resist: the end of the answer comes at once.
+    end = chats.llm_engine.get_tokenizer().eos_token_id
+    lines = [chat("x", max_tokens=30, logit_bias={str(end): 100})] * 4
+    serve(chats, tmp_path / "a.jsonl", lines)
+    assert [sample.output_tokens for sample in chats.ended] == [1] * 4
+    assert chats.recorder.requests.undone == ()
+    chats.begin()
+    several = [chat("x", max_tokens=30, temperature=1, n=3, ignore_eos=True)] * 4
+    assert serve(chats, tmp_path / "b.jsonl", several, answers=3) == 4 * 3 * 30
+    assert chats.recorder.requests.undone == ()
 
 
 @pytest.mark.long

@@ -18,6 +18,8 @@ from tputtui.engine.protocol import State
 from tputtui.errors import CeilingError
 from tputtui.load.generator import Generator
 from tputtui.load.lengths import Uniform
+from tputtui.load.prompts import Piece, Prompt, TokenSource
+from tputtui.load.request import RequestSpec
 from tputtui.measure.samples import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -215,3 +217,32 @@ def test_each_boot_tells_what_it_was_asked_for_and_what_came_of_it(
         assert rows["attention_backend"].got == "CPU_ATTN"
         assert rows["attention_backend"].asked == ""
         assert rows["block_size"].asked == rows["block_size"].got == "32"
+
+
+def test_hits_beyond_the_first_cache_are_told_by_tier(own: Served, tmp_path: Path) -> None:
+    connector = {
+        "kv_connector": "ExampleConnector",
+        "kv_role": "kv_both",
+        "kv_connector_extra_config": {"shared_storage_path": str(tmp_path)},
+    }
+    args = own.session.engine.args | {"kv_transfer_config": connector}
+    own.session.steer.engine.boot_with(args, {})
+    own.turn()
+    assert own.host.status.load_failure is None
+    engine = own.vllm
+    # The same prompt each time.
+    prompt = Prompt(TokenSource(9, 4096), (Piece(256),), 256)
+
+    def serve() -> dict[str, int]:
+        engine.submit(RequestSpec(0, 0.0, prompt, 4, False))
+        while engine._numbers:
+            engine.step()
+        return dict(engine.counts().tiers)
+
+    assert serve() == {}
+    # vLLM leaves the last block to be computed: 256 tokens, less one block of 32.
+    for times in (1, 2):
+        assert engine.reset_prefix_cache() == 0
+        assert serve() == {"external_unspecified": 224 * times}
+    # Without a reset the engine's own cache has it.
+    assert serve() == {"external_unspecified": 448, "device": 224}

@@ -16,10 +16,16 @@ import pytest
 from tests import PATIENCE_S
 from tests.engine import simulated as simulation
 from tests.engine.conftest import CPU, Bench, Served, all_whole
+from tests.engine.test_plugin import Asked
 from tests.engine.test_real_requests import chat
 from tests.realserver import TEMPLATE, write_model, write_tokenizer
 from tputtui.engine.orders import HoldLoad, RunLoad
-from tputtui.engine.vllm.drafting import SCHEDULE, add_schedule, ladder
+from tputtui.engine.vllm.drafting import (
+    SCHEDULE,
+    add_schedule,
+    add_schedule_to_serve,
+    ladder,
+)
 from tputtui.engine.vllm.inproc import VllmEngine
 from tputtui.errors import CeilingError, KnobError
 from tputtui.load.lengths import Uniform
@@ -210,6 +216,68 @@ def test_a_request_that_is_preempted_while_tokens_are_drafted_loses_none(draftin
     served.drain(at_most=900)
     all_whole(served)
     assert served.generated == sum(sample.output_tokens for sample in served.ended)
+
+
+# -- through the plugin ----------------------------------------------------------------------------
+
+
+def test_the_plugin_turns_it_and_tells_what_was_accepted(drafting: Served) -> None:
+    served, asked = drafting, Asked(drafting)
+    engine = asked("about").engine
+    assert engine is not None
+    assert engine.ceilings["num_speculative_tokens"] == 3
+    assert engine.fixed.keys() == {"max_model_len"}
+    since = asked.steps().next
+    asked("take", "a", holder="ann@desk")
+    served.start(40, Uniform(20, 60), Uniform(30, 50), seed=7)
+    served.turn(10)
+    rows: list[StepSample] = []
+    for most in (0, 2, 3):
+        acted = asked("change", "a", limits={"num_speculative_tokens": most}).acted
+        assert acted is not None
+        assert acted.limits["num_speculative_tokens"] == most
+        served.turn(3)
+        begun = len(served.steps)
+        served.turn(10)
+        steps = served.steps[begun:]
+        assert (sum(step.draft_tokens for step in steps) > 0) == (most > 0)
+        assert all(step.draft_tokens <= most * step.decode_tokens for step in steps)
+    served.drain(at_most=600)
+    all_whole(served)
+    rows += [StepSample(*row) for row in asked.steps(since).rows]  # type: ignore[arg-type]
+    assert counted(rows) == counted(served.steps)
+    # A step that was scheduled ahead for requests that have ended since is never computed.
+    ahead = max(step.draft_tokens for step in served.steps[-3:])
+    drafted = sum(step.draft_tokens for step in served.steps)
+    assert drafted - ahead <= sum(row.draft_tokens for row in rows) <= drafted
+    assert sum(row.generated_tokens for row in rows) == served.generated
+    asked("change", "a", limits={"num_speculative_tokens": 1})
+    asked("release", "a")
+    assert asked.limits()["num_speculative_tokens"] == 3
+    assert set(served.scheduler.dynamic_sd_lookup) == {3}
+    asked.core._tputtui.unwatch()
+    del asked.core._tputtui
+
+
+@pytest.mark.parametrize(
+    ("given", "batch", "engines", "schedule"),
+    [
+        (NGRAM, 64, 1, ladder(3, 64)),
+        (NGRAM, None, 1, [(1, 4096, 3)]),
+        (NGRAM, 64, 2, None),
+        ({**NGRAM, "method": "suffix"}, 64, 1, None),
+        ({"model": "a/draft", "num_speculative_tokens": 3}, 64, 1, None),
+        (None, 64, 1, None),
+    ],
+)
+def test_a_server_of_ours_gets_a_schedule_where_it_can_be_turned(
+    given: dict[str, Any] | None, batch: int | None, engines: int, schedule: Any
+) -> None:
+    arguments = SimpleNamespace(
+        speculative_config=given, max_num_seqs=batch, data_parallel_size=engines
+    )
+    add_schedule_to_serve(arguments)
+    assert (arguments.speculative_config or {}).get(SCHEDULE) == schedule
 
 
 # -- where it cannot be turned ---------------------------------------------------------------------

@@ -23,7 +23,7 @@ from tputtui.engine.protocol import EngineFacts, State
 from tputtui.engine.served.spawned import SpawnedEngine
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
-from tputtui.profile import EngineSpec, Profile
+from tputtui.profile import EngineSpec, EngineValue, Profile
 from tputtui.profile.evidence import TUNED, Evidence
 from tputtui.session.session import Session
 
@@ -45,7 +45,7 @@ def children() -> list[str]:
 class Run:
     """A session on a server of its own, its engine thread run by hand."""
 
-    def __init__(self, **args: int) -> None:
+    def __init__(self, **args: EngineValue) -> None:
         spec = EngineSpec("shape:demo", {"max_num_seqs": 32, **args})
         load = Workload(ClosedLoop(12), prompt=Fixed(40), output=Fixed(20), seed=3)
         self.session = Session(SpawnedEngine, Profile(spec, load), time.monotonic)
@@ -116,18 +116,66 @@ def test_it_is_tuned_live_and_booted_anew(run: Run) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(
+    "run",
+    [{"speculative_config": {"method": "ngram", "num_speculative_tokens": 3,
+                             "prompt_lookup_max": 2}}],
+    indirect=True,
+)  # fmt: skip
+def test_its_draft_tokens_are_turned_where_it_speculates(run: Run) -> None:
+    facts, books = run.facts, run.session.recorder
+    assert facts.fixed.keys() == {"max_model_len"}
+    assert facts.booted.num_speculative_tokens == facts.ceilings.num_speculative_tokens == 3
+
+    def finished_at_least(count: int) -> Callable[[], bool]:
+        return lambda: books.accounting.finished >= count
+
+    run.host.order(RunLoad())
+    for most, finished in ((0, 24), (2, 48), (3, 72)):
+        run.session.steer.limits.set("num_speculative_tokens", most)
+        run.until(finished_at_least(finished))
+        knobs = run.host.status.knobs
+        assert knobs is not None
+        assert knobs.num_speculative_tokens == most
+    run.drain()
+    assert books.accounting.balanced
+
+
+@pytest.mark.long
 def test_what_vllm_refuses_is_a_failure_that_leaves_nothing_behind() -> None:
     run = Run(tensor_parallel_size=-3)
     assert run.host.status.failure is not None
-    assert "vLLM's server ended by itself" in run.host.status.failure.message
+    message = run.host.status.failure.message
+    assert message.startswith("vLLM's server did not come up: tensor_parallel_size")
     run.close()
     assert not children()
 
 
 @pytest.mark.long
+def test_ray_on_a_cpu_is_refused_in_a_sentence_and_nothing_of_it_stays() -> None:
+    pytest.importorskip("ray")
+    from vllm.platforms import current_platform
+
+    if current_platform.ray_device_key:
+        pytest.skip("vLLM runs under Ray here")
+    shared = set(os.listdir("/dev/shm"))
+    run = Run(data_parallel_size=2, data_parallel_backend="ray")
+    assert run.host.status.failure is not None
+    assert run.host.status.failure.message == (
+        "vLLM's server did not come up: vLLM's cpu backend does not run under Ray."
+    )
+    run.close()
+    assert not children()
+    assert not [each for each in psutil.Process().children(recursive=True) if "ray" in each.name()]
+    assert set(os.listdir("/dev/shm")) <= shared
+
+
+@pytest.mark.long
 def test_it_ends_when_we_are_killed(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "tputtui", "bench", "--served", "--duration", "10min"]
-    env = os.environ | {"XDG_STATE_HOME": str(tmp_path)}
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    env = os.environ | {"XDG_STATE_HOME": str(tmp_path), "TMPDIR": str(temporary)}
     program = subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True)
     assert program.stderr is not None
     for line in program.stderr:
@@ -139,6 +187,26 @@ def test_it_ends_when_we_are_killed(tmp_path: Path) -> None:
     program.communicate()
     _, left = psutil.wait_procs(below, timeout=PATIENCE_S)
     assert not left
+    assert not list(temporary.glob("tputtui-*"))
+
+
+@pytest.mark.long
+def test_leaving_while_it_boots_leaves_nothing_either(tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    words = [sys.executable, "-m", "tputtui", "bench", "--served", "--duration", "10min"]
+    env = os.environ | {"XDG_STATE_HOME": str(tmp_path), "TMPDIR": str(temporary)}
+    program = subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True)
+    assert program.stderr is not None
+    for line in program.stderr:
+        if "loads the model" in line:
+            break
+    below = psutil.Process(program.pid).children(recursive=True)
+    program.send_signal(signal.SIGTERM)
+    program.communicate()
+    _, left = psutil.wait_procs(below, timeout=PATIENCE_S)
+    assert not left
+    assert not list(temporary.glob("tputtui-*"))
 
 
 @pytest.mark.long

@@ -307,3 +307,7 @@ def _check_plain(settings: Mapping[str, Value]) -> None:
         raise UsageError(
             f"--metrics-port {port!r} is not a port.", "Write 0 to 65535; 0 takes a free one."
         )
+    if guard := settings["guard"].text:
+        from tputtui.session.guard import parse_guard
+
+        parse_guard(guard)

@@ -18,6 +18,7 @@ from tputtui.engine.protocol import Ended, Engine, EngineFacts, ShedError, StepR
 from tputtui.engine.questions import Round
 from tputtui.load.generator import Generator
 from tputtui.load.request import FIRST_QUESTION, RequestSpec
+from tputtui.load.requests.ask import Takes
 from tputtui.load.workload import Workload
 from tputtui.measure.samples import Outcome
 from tputtui.quality.answers import Answered, Questions
@@ -83,7 +84,7 @@ class Dispatch:
             vocab_exact=facts.vocab_exact,
             takes_ids=facts.takes_ids,
             renders=facts.renders,
-            forms=facts.tokenizes and not facts.simulated,
+            takes=Takes(facts.tokenizes and not facts.simulated, not facts.served),
         )
 
     def send(self, engine: Engine, generator: Generator, max_model_len: int) -> None:

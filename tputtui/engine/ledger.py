@@ -155,7 +155,7 @@ class Ledger:
         """Let everybody see the books, beside the scheduler's own counts."""
         recorder = self._recorder
         recorder.kv_blocks, recorder.others = counts.kv_blocks, counts.others
-        recorder.engines = counts.engines
+        recorder.engines, recorder.tiers = counts.engines, counts.tiers
         recorder.requests = self.read
         if self.read is not None and (self._told or self._reasoned):
             recorder.requests = replace(

@@ -195,6 +195,9 @@ class Counts(NamedTuple):
     """Requests of other people under way that this run is about (live traffic)."""
     oldest_s: float = math.nan
     """When the oldest of those came, s on the engine clock."""
+    tiers: tuple[tuple[str, int], ...] = ()
+    """Prompt tokens found in a cache since the boot, by the tier that had them, under vLLM's name;
+    empty where the GPU's own is the only one."""
 
 
 class StepReport(NamedTuple):

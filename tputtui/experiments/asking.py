@@ -44,18 +44,19 @@ def check_asked(facts: EngineFacts) -> None:
 
 
 class Asking:
-    """Asks alone `times` times, then once beside the load. Tell it the number of each order.
+    """Asks alone `times` times, then once `beside` the load. Tell it the number of each order.
 
     alone: the answers of each round. beside: those under load; None without. broken: why it came to
     no end; empty while it may.
     """
 
-    def __init__(self, times: int) -> None:
+    def __init__(self, times: int, *, beside: bool = True) -> None:
         self.alone: list[Answers] = []
         self.beside: Answers | None = None
         self.broken = ""
         self.over = False
-        self._steps = [Next.STOP_LOAD, *[Next.ASK_ALONE] * times, Next.RUN_LOAD, Next.ASK_BESIDE]
+        self._steps = [Next.STOP_LOAD, *[Next.ASK_ALONE] * times]
+        self._steps += [Next.RUN_LOAD, Next.ASK_BESIDE] if beside else []
         self._at = 0
         self._order: int | None = None
 
@@ -82,6 +83,9 @@ class Asking:
             self.broken, self.over = f"The engine failed: {frame.status.failure}", True
             return Next.NOTHING
         if self._order is not None:
+            if self._steps[self._at] is Next.ASK_ALONE and frame.status.load_on:
+                self.broken, self.over = "The load was started meanwhile.", True
+                return Next.NOTHING
             if not self._carried_out(frame, self._order):
                 return Next.NOTHING
             self._at, self._order = self._at + 1, None
@@ -106,7 +110,8 @@ class Asking:
         if self._steps[self._at] is Next.ASK_ALONE:
             self.alone.append(answered.answers)
         else:
-            self.beside = answered.answers
+            # Without a load, from then or until now, they were asked alone.
+            self.beside = answered.answers if status.load_on else None
         return True
 
 

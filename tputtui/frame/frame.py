@@ -28,9 +28,19 @@ from tputtui.measure.verdict import Difference
 from tputtui.measure.window import Figures, Latencies, Phase, Window
 from tputtui.predict.outlook import Outlook
 from tputtui.profile import EngineSpec, Profile
+from tputtui.quality.compare import FirstDifference
 from tputtui.text.format import clock
 
-__all__ = ["SERVING", "CompareState", "Frame", "SweepState", "Tried", "TunerState", "TunerTrial"]
+__all__ = [
+    "SERVING",
+    "CompareState",
+    "Frame",
+    "QualityState",
+    "SweepState",
+    "Tried",
+    "TunerState",
+    "TunerTrial",
+]
 
 SERVING = (State.READY, State.RUNNING, State.DRAINING, State.PAUSED)
 
@@ -101,12 +111,16 @@ class Frame:
     """The tuner under way, or the last one."""
     traffic: tuple[Traffic, ...] = ()
     """Each class of traffic, or adapter, over `window`; empty where requests are of one kind."""
+    tiers: tuple[tuple[str, int], ...] = ()
+    """Prompt tokens found in a cache since the boot, by tier; empty with the GPU's alone."""
     padding: Padding | None = None
     """Padding of decode steps over `window`; None without CUDA graphs."""
     labels: tuple[Label, ...] = ()
     """What the labels of the recorded requests mean, by number."""
     outlooks: tuple[Outlook, ...] = ()
     """What other values of a limit would do, as far as a person has looked at them."""
+    quality: QualityState | None = None
+    """Whether the present setting answers as the reference; on the screen only, in no log."""
 
     @property
     def serving(self) -> bool:
@@ -253,6 +267,19 @@ class CompareState:
         return " · ".join(
             f"{side} {name}" for side, name in zip("AB", self.sides, strict=True) if name
         )
+
+
+@dataclass(frozen=True, slots=True)
+class QualityState:
+    """How far a comparison of answers is, or what it found."""
+
+    note: str
+    """What it is doing, what it found, or why it ended."""
+    over: bool = False
+    verdict: str = ""
+    """Empty before one is known."""
+    differences: tuple[tuple[str, FirstDifference], ...] = ()
+    """Alone, or under load: the answers that differ least likely by chance."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,7 @@ class Observer:
             others=recorder.others,
             engines=recorder.engines,
             stops=recorder.stops,
+            tiers=recorder.tiers,
             requests=recorder.requests,
             traffic=self._traffic,
             padding=self._padding,

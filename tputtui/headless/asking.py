@@ -76,10 +76,6 @@ def differences_text(comparisons: Sequence[Comparison]) -> str:
     """The least likely differences of each comparison, by position and likelihood; or nothing."""
     lines = []
     for where, comparison in zip(("alone", "under load"), comparisons, strict=False):
-        lines += [
-            f"{where:<10} prompt {each.prompt + 1:,}, token {each.position + 1:,}: "
-            f"{'at most ' if each.at_most else ''}{each.likelihood:.0%} as likely as the "
-            "reference's own token"
-            for each in comparison.differences[:_TOLD]
-        ]
+        told = comparison.differences[:_TOLD]
+        lines += [f"{where:<10} {each.text}" for each in told]
     return "".join(f"{line}\n" for line in lines)

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 import msgspec
@@ -28,6 +29,7 @@ __all__ = ["FORMATS", "Result", "goals_met", "result_text", "sample_line", "veri
 FORMATS = ("table", "json", "jsonl", "csv")
 VERSION = 1
 _OPEN = Verdict.OPEN.value
+_WIDE = 86
 _LABELS = {metric.name: metric.label for metric in (*METRICS, *MORE)} | {
     "offered_per_s": "offered req/s",
     "sequences_frac": "sequences",
@@ -116,8 +118,12 @@ def verified_text(evidence: Evidence) -> str:
     head = f"{evidence.state}: booted with exactly the tuned values"
     text = _compared(head, ("tuned", tuned), ("booted", verified), evidence.difference)
     quality, note = evidence.quality, evidence.note
-    text += f"quality   {quality.sentence}\n" if quality else ""
-    return text + (f"note      {note}\n" if note else "")
+    for name, sentence in (("quality", quality.sentence if quality else ""), ("note", note)):
+        lines = wrap(sentence, _WIDE)
+        text += "".join(
+            f"{name if not place else '':<9} {line}\n" for place, line in enumerate(lines)
+        )
+    return text
 
 
 def served_text(evidence: Evidence) -> str:

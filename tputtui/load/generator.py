@@ -18,6 +18,7 @@ from tputtui.load.conversations import Conversation, Conversations, JobStep, Run
 from tputtui.load.jobs import Left
 from tputtui.load.prompts import Piece, Prompt, TokenSource
 from tputtui.load.request import RequestSpec
+from tputtui.load.requests.ask import ANYTHING, Takes
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.requests.file import RequestFile
 from tputtui.load.requests.rendered import Rendered
@@ -39,7 +40,7 @@ class Generator:
     vocab_exact: whether `vocab_size` covers all ids of the model.
     takes_ids, renders: whether the engine takes prompts of token ids, and whether it makes prompts
     of messages itself. It does that where no tokenizer is named to make them here.
-    forms: whether its answers can have a form, and log-probabilities.
+    takes: what else the engine can be asked for.
     A file that cannot be opened or read ends the load: `exhausted`, with a `failure`.
     """
 
@@ -53,10 +54,10 @@ class Generator:
         vocab_exact: bool = True,
         takes_ids: bool = True,
         renders: bool = False,
-        forms: bool = True,
+        takes: Takes = ANYTHING,
     ) -> None:
         self.workload = workload
-        self._takes_ids, self._renders, self._forms = takes_ids, renders, forms
+        self._takes_ids, self._renders, self._takes = takes_ids, renders, takes
         self._patient, self._vocab_exact = patient, vocab_exact
         self._real: RealRequests | None = None
         self._vocab_size = vocab_size
@@ -103,7 +104,7 @@ class Generator:
             ids,
             patient=self._patient,
             by_server=self._renders and not here,
-            forms=self._forms,
+            takes=self._takes,
         )
 
     def close(self) -> None:

@@ -76,6 +76,8 @@ class Delta(NamedTuple):
     """What became of the lines of a file of real requests."""
     labels: tuple[tuple[str, str], ...] = ()
     """All labels, as `Recorder.labels` has them."""
+    tiers: tuple[tuple[str, int], ...] = ()
+    """Tokens found in a cache since the boot, by tier."""
 
 
 class Tail:
@@ -93,7 +95,7 @@ class Tail:
         """What is new since the last call; None when nothing is."""
         recorder = self._recorder
         accounting, wanted = recorder.accounting, recorder.wanted
-        real = recorder.stops, recorder.requests
+        real, tiers = (recorder.stops, recorder.requests), recorder.tiers
         standing = (
             recorder.kv_blocks,
             recorder.oldest_due_s,
@@ -110,14 +112,14 @@ class Tail:
                 new = ring.since(seen, count)
                 rows[name] = (len(new), new.tobytes())
                 self._counts[name] = count
-        stood, self._stood = self._stood, (accounting, wanted, *standing, *real)
+        stood, self._stood = self._stood, (accounting, wanted, *standing, *real, tiers)
         if not (rows or ended or marks or gone) and stood == self._stood:
             return None
         plain = [(s.number, s.outcome.value, *s[2:]) for s in ended]
         # Read last: every row above has its label among them.
         labels = tuple((label.traffic, label.adapter) for label in recorder.labels)
         now = _books(accounting), tuple(wanted), *standing
-        return Delta(*now, gone, marks, plain, rows, *real, labels)
+        return Delta(*now, gone, marks, plain, rows, *real, labels, tiers)
 
     def _new_marks(self) -> tuple[int, list[Mark]]:
         before, marks = self._marks, self._recorder.marks
@@ -171,7 +173,7 @@ class Copy:
         recorder.kv_blocks = changes.kv_blocks
         recorder.oldest_due_s = changes.oldest_due_s
         recorder.oldest_in_flight_s = changes.oldest_in_flight_s
-        recorder.requests = changes.requests
+        recorder.requests, recorder.tiers = changes.requests, changes.tiers
         stops = self._stops_before + Counter(dict(changes.stops))
         recorder.stops = tuple(sorted(stops.items()))
         pairs = zip(self._before, changes.books, strict=True)

@@ -134,6 +134,8 @@ class Recorder:
         """Where `steps` has several engines together: the steps of each, and which engine's."""
         self._engine_counts: tuple[tuple[float, int], ...] = ((-math.inf, 1),)
         """(since when, how many engines), oldest first; a boot can change it."""
+        self.tiers: tuple[tuple[str, int], ...] = ()
+        """Prompt tokens found in a cache since the boot, by tier; empty with the GPU's alone."""
         self.stops: tuple[tuple[str, int], ...] = ()
         """How many finished requests stopped for each reason, by name."""
         self.requests: RequestCounts | None = None

@@ -24,7 +24,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from tputtui.measure.batches import FEWEST, MOST, Spread
-from tputtui.measure.series import Batched, Metric, Series, rows
+from tputtui.measure.series import METRICS, Batched, Metric, Series, rows
 from tputtui.measure.stats import anytime_bound, t_quantile
 
 __all__ = ["Difference", "Estimate", "Verdict", "differences", "judged", "judgement",
@@ -115,10 +115,12 @@ def once(old: Series, new: Series, *, every: bool = False) -> tuple[Difference, 
     Valid for one look, whereas `differences` may be called while the window grows. All rows
     together hold with 95 %. At least one boot lies between the windows, and the machine drifts
     meanwhile: so each interval is wider on both sides by the larger of the two windows' drifts.
-    every: with the metrics that are kept of a run that is over (`series.MORE`).
+    every: with the metrics that are kept of a run that is over (`series.MORE`), where either has
+    them: a row without figures would only widen the others.
     """
     goals = "goodput_per_s" in old.values and "goodput_per_s" in new.values
-    shown = rows(goals, every=every)
+    known = {*(metric.key for metric in METRICS), *old.values, *new.values}
+    shown = [metric for metric in rows(goals, every=every) if metric.key in known]
     return judged([_estimate(metric, old, new, growing=False) for metric in shown])
 
 

@@ -13,6 +13,7 @@ import os
 __all__ = ["NAME", "install"]
 
 NAME = "tputtui"
+_BOUNDS, _COPIED = "TPUTTUI_BOUNDS", "VLLM_RAY_EXTRA_ENV_VARS_TO_COPY"
 
 
 def install() -> None:
@@ -27,9 +28,20 @@ def install() -> None:
     from tputtui.plugin.core import answer
 
     EngineCore.tputtui = answer
+    _tell_ray()
     from tputtui.plugin.local import install_socket, socket_needed
 
     if socket_needed():
         from vllm.v1.engine.core import EngineCoreProc
 
         install_socket(EngineCoreProc)
+
+
+def _tell_ray() -> None:
+    """Have the operator's bounds carried to engines that are Ray actors, on other machines too.
+
+    vLLM copies what it knows, VLLM_… and what this variable names.
+    """
+    names = os.environ.get(_COPIED, "").split(",")
+    if _BOUNDS not in names:
+        os.environ[_COPIED] = ",".join([*filter(None, names), _BOUNDS])

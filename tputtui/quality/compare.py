@@ -57,6 +57,15 @@ class FirstDifference(NamedTuple):
     at_most: bool = False
 
     @property
+    def text(self) -> str:
+        """Position and likelihood in words."""
+        most = "at most " if self.at_most else ""
+        return (
+            f"prompt {self.prompt + 1:,}, token {self.position + 1:,}: {most}"
+            f"{self.likelihood:.0%} as likely as the reference's own"
+        )
+
+    @property
     def score(self) -> float:
         """How unlikely the reference finds the other token, from 0 to 1."""
         return 1.0 - self.likelihood

@@ -20,7 +20,7 @@ import logging
 import math
 import os
 import threading
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ _EVERY_S = 1.0
 _SYNC_EVERY = 10
 _LEVEL = 6
 _BUDGET = 900_000 / 60
-"""Bytes per second on average: a tenth below a megabyte a minute."""
+"""Bytes per second of the run on average: a tenth below a megabyte a minute."""
 _COARSEST_US = 1000
 _OUTCOMES = {outcome.value: i for i, outcome in enumerate(Outcome)}
 
@@ -128,7 +128,7 @@ class Journal:
                 line = line or Line(t=self._scribe.t)
                 line.ended = ended
             if line is not None:
-                self._pace.spent(self._file.write(line))
+                self._pace.spent(self._file.write(line), line.t)
             self._passes += 1
             if ended or self._passes % _SYNC_EVERY == 0:
                 self._file.sync()
@@ -177,20 +177,24 @@ class _File:
 class _Pace:
     """The precision of the log: coarser while lines are too long, finer again when they are not.
 
+    A line may take as much as its seconds of the run do: in virtual time it has many of them.
     quantum_us, thinned: as in `Line`.
     """
 
     def __init__(self) -> None:
         self.quantum_us = self.thinned = 1
+        self._t = 0.0
 
-    def spent(self, size: int) -> None:
-        """A line took `size` bytes."""
-        if size > _BUDGET:
+    def spent(self, size: int, t: float) -> None:
+        """A line that goes up to second `t` of the run took `size` bytes."""
+        budget = _BUDGET * max(1.0, t - self._t)
+        self._t = t
+        if size > budget:
             if self.quantum_us < _COARSEST_US:
                 self.quantum_us *= 10
             else:
                 self.thinned *= 2
-        elif size < _BUDGET / 3:
+        elif size < budget / 3:
             if self.thinned > 1:
                 self.thinned //= 2
             elif self.quantum_us > 1:
@@ -207,6 +211,9 @@ class _Scribe:
         self._profiles: list[Profile] = []
         self._trials: dict[int, Tried] = {}
         self._tuner: tuple[TunerTrial, ...] = ()
+        self._seen: Frame | None = None
+        self._books: list[int] | None = None
+        """The books that were written last."""
 
     def line(self, frame: Frame | None, changes: Delta | None, pace: _Pace) -> Line | None:
         """The next line; None when there is nothing to write."""
@@ -218,6 +225,11 @@ class _Scribe:
             self._stand(line, frame)
         if changes is not None:
             self._add(line, changes)
+        if frame is not None and frame is not self._seen:
+            # What was seen, not what the engine has done since: it may have been closed.
+            self._seen, books = frame, list(astuple(frame.accounting))
+            line.books = books if books != self._books else None
+        self._books = line.books or self._books
         return line
 
     def _stand(self, line: Line, frame: Frame) -> None:

@@ -128,6 +128,7 @@ KEPT = (
     Kept("others", 0, _of(int)),
     Kept("engines", (), _of(tuple[EngineLoad, ...])),
     Kept("stops", (), _of(tuple[tuple[str, int], ...])),
+    Kept("tiers", (), _of(tuple[tuple[str, int], ...])),
     Kept("requests", None, _of(RequestCounts)),
     # Logs without labels are of requests of one kind.
     Kept("labels", (Label(),), _of(tuple[Label, ...])),

@@ -86,6 +86,7 @@ class Replay:
         """Go to `at_s` seconds from the run's beginning, limited to the recorded time."""
         self._move()
         self.at_s = max(self._first_s, min(self.length_s, at_s))
+        self._observer.look_anew()
 
     def seek_mark(self, direction: int) -> str:
         """Go to the next mark (+1) or the one before (-1); the text of the mark.
@@ -122,6 +123,7 @@ class Replay:
             self.at_s += (now_s - self._looked_s) * self.speed
             if self.at_s >= self.length_s:
                 self.at_s, self.playing = self.length_s, False
+                self._observer.look_anew()
         self._looked_s = now_s
 
     # -- what a screen reads ---------------------------------------------------------------

@@ -20,6 +20,7 @@ from tputtui.load.sections import describe
 from tputtui.measure.samples import STEP, Mark
 from tputtui.measure.series import METRICS, MORE, Metric
 from tputtui.measure.stats import Floats
+from tputtui.measure.tiers import beyond_the_gpu, tier_text
 from tputtui.measure.verdict import Difference, Verdict
 from tputtui.profile import Profile, dump
 from tputtui.profile.evidence import TUNED, Evidence
@@ -198,12 +199,15 @@ def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
         ("load", f"{describe_arrivals(load.arrivals)} · {describe(load)} (seed {load.seed})"),
         *_resolved(frame),
         *_graphs(frame),
+        *([("hits by tier", tier_text(frame.tiers))] if beyond_the_gpu(frame.tiers) else []),
         ("goals", ", ".join(_goal(goal) for goal in frame.profile.judged) or "none"),
         ("began", recording.began.replace("T", " ").replace("+00:00", " UTC")),
         ("took", f"{clock(recording.length_s)}; {ended}"),
         ("requests", f"{account.issued:,} issued, {account.finished:,} finished, "
          f"{account.cut + account.rejected + account.failed:,} cut or failed"
          + (f", {account.cancelled:,} cancelled" if account.cancelled else "")),
+        *_traffic(frame),
+        *_jobs(frame),
         *_real(frame),
         ("recorded", f"tputtui {recording.version}, {recording.path.name}"
          + (", thinned" if recording.thinned else "")
@@ -244,6 +248,24 @@ def _graphs(frame: Frame) -> list[tuple[str, str]]:
         if padded.capture:
             text += f": capture {' and '.join(map(str, padded.capture))}"
     return [("CUDA graphs", text)]
+
+
+def _traffic(frame: Frame) -> Iterator[tuple[str, str]]:
+    """A line for each class of traffic, or adapter, over the last window."""
+    for each in frame.traffic:
+        yield (
+            each.name,
+            f"{each.n:,} requests, TTFT p50 {seconds(each.ttft.p50, 0)}, "
+            f"TPOT p50 {seconds(each.tpot.p50, 0)}, E2E p50 {seconds(each.e2e.p50, 0)}, "
+            f"goodput {rate(each.goodput_per_s, 0)}/s, {percent(each.kept_frac, 0)} kept its goals",
+        )
+
+
+def _jobs(frame: Frame) -> Iterator[tuple[str, str]]:
+    """What whole jobs took over the last window; nothing without jobs."""
+    if (jobs := frame.latencies.job).n:
+        p50, p90 = seconds(jobs.p50, 0), seconds(jobs.p90, 0)
+        yield "jobs", f"{jobs.n:,} of several steps, p50 {p50}, p90 {p90}"
 
 
 def _real(frame: Frame) -> list[tuple[str, str]]:

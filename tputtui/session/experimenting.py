@@ -96,6 +96,12 @@ class ExperimentSteering:
             return verifying.evidence
         return None
 
+    @property
+    def verifies(self) -> bool:
+        """Whether a verify boot is under way, or waited for."""
+        verifying = self._verifying
+        return self._verify_waits is not None or (verifying is not None and not verifying.over)
+
     def news(self) -> list[str]:
         """What happened by itself since the last call, in sentences."""
         news, self._news = self._news, []

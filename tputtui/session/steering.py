@@ -60,7 +60,7 @@ class Steering:
         self.limits = LimitSteering(self._helm, recorder, self._changing, self.experiments)
         self.load = LoadSteering(self._helm, self._changing, self.experiments)
         self.engine = EngineSteering(self._helm, recorder, self.experiments)
-        self.questions = QuestionSteering(self._helm)
+        self.questions = QuestionSteering(self._helm, self.experiments)
 
     # -- what concerns limits, load and engine together --------------------------------------
 
@@ -136,7 +136,9 @@ class Steering:
             if not self.experiments.legs:
                 self._changing.follow(seen)
             self.experiments.follow_verify(seen)
-        return replace(self.experiments.with_states(seen), guard=self.guard)
+            self.questions.follow(seen)
+        shown = self.experiments.with_states(seen)
+        return replace(shown, guard=self.guard, quality=self.questions.state)
 
     def news(self) -> list[str]:
         """What happened by itself since the last call, in sentences."""

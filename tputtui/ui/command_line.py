@@ -1,4 +1,4 @@
-"""What `:` takes: a limit, the load, goals or the guard as a line of text. Main thread."""
+"""What `:` takes: a limit, the load, goals, the guard, quality, as a line. Main thread."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tputtui.session.session import Session
 
 __all__ = ["EXAMPLES", "carry_out"]
 
-EXAMPLES = "max_num_seqs 48 · load 8/s · goals ttft_p99=500ms · guard kv=0.97 · undo · redo"
+EXAMPLES = "max_num_seqs 48 · load 8/s · goals ttft_p99=500ms · guard kv=0.97 · quality · undo"
 
 
 def carry_out(session: Session, line: str) -> str:
@@ -66,6 +66,7 @@ _DOES: Mapping[str, Callable[[Session, str], str]] = {
     "goal": _goals,
     "goals": _goals,
     "guard": _guard,
+    "quality": lambda session, rest: session.steer.questions.begin(rest),
     "undo": lambda session, rest: f"Undone: {session.steer.undo()}",
     "redo": lambda session, rest: f"Done again: {session.steer.redo()}",
 }

@@ -30,7 +30,7 @@ from tputtui.engine.failure import cause_of
 from tputtui.engine.protocol import Argument, EngineFacts, Report, State, StepReport
 from tputtui.engine.served.engine import ServedEngine
 from tputtui.engine.target import SERVER
-from tputtui.engine.wire import PATH
+from tputtui.engine.wire import PATH, Problem
 from tputtui.errors import EngineError
 from tputtui.process.group import end_group
 from tputtui.profile import EngineSpec, EngineValue
@@ -135,7 +135,14 @@ class SpawnedEngine(ServedEngine):
         words = ["--model", spec.model, *flags.to_argv(spec.args), *flags.to_argv(self._serve)]
         words += ["--host", "127.0.0.1", "--port", str(self._port)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tputtui.engine.vllm.serve", str(os.getpid()), *words],
+            [
+                sys.executable,
+                "-m",
+                "tputtui.engine.vllm.serve",
+                str(os.getpid()),
+                str(folder / _FAILURE),
+                *words,
+            ],
             stdin=subprocess.DEVNULL,
             env=environment,
             # Signals from the terminal must reach only the screen's process.
@@ -147,11 +154,22 @@ class SpawnedEngine(ServedEngine):
         report(State.LOADING, "vLLM's server loads the model (g shows its log)")
         while True:
             if (code := self._process.poll()) is not None:
-                raise cause_of(code, "vLLM's server")
+                raise self._why() or cause_of(code, "vLLM's server")
             status, _ = ask_here(self._port, "/health", _HEALTH_S)
             if status == 200:
                 return
             time.sleep(_LOOK_S)
+
+    def _why(self) -> EngineError | None:
+        """What the server wrote of its failure; None where it wrote nothing."""
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            if self._folder is not None:
+                text = (self._folder / _FAILURE).read_bytes()
+                problem = msgspec.json.decode(text, type=Problem)
+                return EngineError(
+                    f"vLLM's server did not come up: {problem.message}", problem.hint
+                )
+        return None
 
     def _arguments(self) -> tuple[Argument, ...]:
         """What another boot can be given, as the server's own parser tells it; none if it fails."""
@@ -162,6 +180,7 @@ class SpawnedEngine(ServedEngine):
         return ()
 
 
+_FAILURE = "failure"
 _SEVERAL_FRONTS = ("api_server_count", "data_parallel_size")
 """With either, other API servers may come up after the first, and read the token then."""
 _KEPT = ("api_server_count", "chat_template", "tool_call_parser", "enable_auto_tool_choice")

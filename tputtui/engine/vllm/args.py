@@ -29,6 +29,7 @@ __all__ = [
     "numbers_of",
     "parse_arguments",
     "prepare",
+    "reason_of",
     "sentences",
     "spin_briefly",
 ]
@@ -208,7 +209,7 @@ def parse_arguments(spec: EngineSpec) -> Any:
     except TputError:
         raise
     except Exception as error:
-        raise UsageError(f"vLLM refuses the flags: {_reason(error)}", _FLAGS_HINT) from error
+        raise UsageError(f"vLLM refuses the flags: {reason_of(error)}", _FLAGS_HINT) from error
 
 
 def given(arguments: Any) -> dict[str, Any]:
@@ -240,7 +241,7 @@ def sentences(what: str, hint: str, *, usage: tuple[type[Exception], ...] = ()) 
     except Exception as error:
         logger.exception(what)
         kind = UsageError if isinstance(error, usage) else EngineError
-        raise kind(f"{what}: {_reason(error)}", hint) from error
+        raise kind(f"{what}: {reason_of(error)}", hint) from error
 
 
 def _one_line(message: str) -> str:
@@ -252,7 +253,7 @@ def _one_line(message: str) -> str:
     return f"{first.rpartition(': ')[0]}: {why}"
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The line of an exception that names the reason."""
     errors = getattr(error, "errors", None)
     if callable(errors):  # pydantic's ValidationError spreads one reason over many lines

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["Drafting", "add_schedule", "ladder"]
+__all__ = ["Drafting", "add_schedule", "add_schedule_to_serve", "ladder"]
 
+_LARGEST_BATCH = 4096
 SCHEDULE = "num_speculative_tokens_per_batch_size"
 _VARYING = frozenset({"ngram", "eagle", "eagle3", "mtp", "draft_model", "dflash", "dspark"})
 """Methods whose drafting takes any number up to the configured one, in both of vLLM's model
@@ -58,6 +59,26 @@ def add_schedule(arguments: Any, config: Any) -> bool:
         if hasattr(arguments, name):
             setattr(arguments, name, None)
     return True
+
+
+def add_schedule_to_serve(arguments: Any) -> None:
+    """The same for the arguments of `vllm serve` as its parser has made them.
+
+    Only where they name a method that takes any number, and how many tokens it drafts. Without
+    `max_num_seqs` the schedule has the configured number alone: the others then run without full
+    CUDA graphs.
+    """
+    from vllm.config.speculative import SpeculativeConfig
+
+    given, batch = arguments.speculative_config or {}, arguments.max_num_seqs
+    most = given.get("num_speculative_tokens")
+    if given.get("method") not in _VARYING or not isinstance(most, int) or SCHEDULE in given:
+        return
+    if (arguments.data_parallel_size or 1) > 1:
+        return
+    if SCHEDULE in SpeculativeConfig.__dataclass_fields__:
+        schedule = ladder(most, batch) if batch else [(1, _LARGEST_BATCH, most)]
+        arguments.speculative_config = {**given, SCHEDULE: schedule}
 
 
 class Drafting:

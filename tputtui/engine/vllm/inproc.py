@@ -36,6 +36,7 @@ from tputtui.engine.vllm.limits import LiveLimits
 from tputtui.engine.vllm.resolving import asked_of, boot_log, got_of
 from tputtui.engine.vllm.sampling import sampling_of
 from tputtui.engine.vllm.scheduled import checked
+from tputtui.engine.vllm.tiers import Tiers
 from tputtui.engine.vllm.watch import StepWatch
 from tputtui.engine.vllm.workers import Workers, start_tracker
 from tputtui.knobs import Knobs
@@ -87,6 +88,7 @@ class VllmEngine:
         self._workers: Workers | None = None
         self._asked: dict[str, str] = {}
         self._stats: tuple[Any, Any] = (None, None)
+        self._tiers = Tiers()
         self._kv_frac = 0.0
 
     # -- life ------------------------------------------------------------------------------
@@ -269,6 +271,7 @@ class VllmEngine:
         scheduler_stats, iteration_stats = self._stats
         if scheduler_stats is not None:
             self._kv_frac = self._limits.kv_frac(scheduler_stats.kv_cache_usage)
+            self._tiers.see(scheduler_stats)
         looked_up = cached = generated = preemptions = 0
         gaps: list[tuple[float, int]] = []
         if scheduler_stats is not None and scheduler_stats.prefix_cache_stats is not None:
@@ -312,7 +315,7 @@ class VllmEngine:
         running, waiting = self._scheduler.get_request_counts()
         if len(self._live) > len(self._numbers):
             running, waiting = self._requests()
-        return Counts(running, waiting, self._limits.kv_blocks)
+        return Counts(running, waiting, self._limits.kv_blocks, tiers=self._tiers.told)
 
     # -- limits ----------------------------------------------------------------------------
 

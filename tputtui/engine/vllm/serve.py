@@ -1,17 +1,28 @@
-"""`vllm serve` as a child of ours: python -m tputtui.engine.vllm.serve PARENT ARGUMENTS…
+"""`vllm serve` as a child of ours: python -m tputtui.engine.vllm.serve PARENT FILE ARGUMENTS…
 
 vLLM's own subcommand, as its `vllm` command runs it (which on a CPU wheel fails on its own
-version). PARENT is a process id: when that process is gone, the server ends.
+version). PARENT is a process id: when that process is gone, the server ends. Why it does not come
+up is written into FILE, as `Problem`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
-from tputtui.engine.vllm.args import spin_briefly
+import msgspec
+
+from tputtui.engine.failure import failure_of
+from tputtui.engine.vllm.args import reason_of, spin_briefly
+from tputtui.engine.vllm.drafting import add_schedule_to_serve
+from tputtui.engine.wire import Problem
+from tputtui.errors import EngineError, TputError
 
 __all__ = ["main"]
 
@@ -20,11 +31,21 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Serve until told to end."""
-    parent, *words = sys.argv[1:]
+    parent, file, *words = sys.argv[1:]
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(parent):
-        raise SystemExit(1)  # It died before that.
-    spin_briefly()
+    # Until vLLM has a handler of its own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        if os.getppid() != int(parent):
+            raise SystemExit(1)  # It died before that.
+        spin_briefly()
+        _serve(words, Path(file))
+    finally:
+        if os.getppid() != int(parent):
+            _tidy(Path(file).parent)
+
+
+def _serve(words: list[str], file: Path) -> None:
     from vllm.entrypoints.cli.serve import ServeSubcommand
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
@@ -32,8 +53,42 @@ def main() -> None:
     command = ServeSubcommand()
     command.subparser_init(parser.add_subparsers(required=True, dest="subparser"))
     arguments = parser.parse_args(["serve", *words])
-    command.validate(arguments)
-    command.cmd(arguments)
+    try:
+        add_schedule_to_serve(arguments)
+        command.validate(arguments)
+        command.cmd(arguments)
+    except Exception as error:
+        why = _cause(error, arguments)
+        with contextlib.suppress(OSError):  # The parent takes no more interest.
+            file.write_bytes(msgspec.json.encode(Problem(why.message, why.hint)))
+        raise
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what the parent left for us, and can remove no more."""
+    for path in (*folder.glob("control"), *folder.glob("failure")):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _cause(error: Exception, arguments: Any) -> TputError:
+    """Why the server did not come up, for a person."""
+    backends = ("data_parallel_backend", "distributed_executor_backend")
+    if any(getattr(arguments, name, None) == "ray" for name in backends):
+        if find_spec("ray") is None:
+            return EngineError("Ray is not installed.", "`pip install ray` where vLLM is.")
+        from vllm.platforms import current_platform
+
+        if not current_platform.ray_device_key:
+            # vLLM starts Ray, and fails after that: "No  found in Ray cluster."
+            return EngineError(
+                f"vLLM's {current_platform.device_name} backend does not run under Ray.",
+                "Leave Ray out: engines of one machine are processes of their own.",
+            )
+    why = failure_of(error)
+    # pydantic spreads one reason over many lines.
+    return EngineError(reason_of(error), why.hint) if hasattr(error, "errors") else why
 
 
 if __name__ == "__main__":

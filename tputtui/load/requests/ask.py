@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from tputtui.load.carrier import Form
 from tputtui.load.jobs import Step, chain
 
-__all__ = ["ANSWER_OF", "Ask", "BadLineError", "Turn", "chat_asks", "recorded_sampling",
-           "whole"]  # fmt: skip
+__all__ = ["ANSWER_OF", "ANYTHING", "Ask", "BadLineError", "Takes", "Turn", "chat_asks",
+           "recorded_sampling", "whole"]  # fmt: skip
 
 Message = dict[str, Any]
 ANSWER_OF = "answer_of"
@@ -26,10 +26,24 @@ _SAMPLING = {
 }  # fmt: skip
 """Names of sampling parameters that OpenAI's API and vLLM share, and what they are."""
 _UNDONE = ("response_format", "logit_bias", "logprobs", "top_logprobs", "n", "best_of")
-"""What not every engine can be asked for: without that it is served without, and counted."""
+"""What not every engine can be asked for: without that it is served without, and counted. vLLM has
+no `best_of` any more."""
 _CHAT = ("response_format", "logit_bias", "logprobs", "top_logprobs", "tool_choice",
          "parallel_tool_calls", "reasoning_effort")  # fmt: skip
 """What a server's own chat route is asked for as it was recorded."""
+
+
+class Takes(NamedTuple):
+    """What an engine can be asked for beside plain text.
+
+    forms: answers of a form, and log-probabilities. several: several answers to a prompt.
+    """
+
+    forms: bool = True
+    several: bool = True
+
+
+ANYTHING = Takes()
 
 
 class BadLineError(ValueError):
@@ -76,6 +90,8 @@ class Ask:
     """What its answer must look like, for an engine that takes token ids."""
     logprobs: int | None = None
     """Log-probabilities of so many tokens at each position, for the same; None for none."""
+    n: int = 1
+    """How many answers it asks for, for the same."""
     job: bool = False
     """Whether its turns are the steps of a job, whose latency is measured."""
 
@@ -92,13 +108,12 @@ class Ask:
             return self.turns[place].continues
         return place - 1 if place else None
 
-    def missing(self, *, by_server: bool, forms: bool) -> tuple[str, ...]:
-        """What it is served without.
-
-        by_server: a server makes the prompt. forms: the engine can do more than plain text.
-        """
+    def missing(self, takes: Takes, *, by_server: bool) -> tuple[str, ...]:
+        """What it is served without. by_server: a server makes the prompt."""
         done = set(self.asks or ()) if by_server else set()
-        if forms and not (by_server and self.asks):
+        done |= {"n"} if takes.several else set()
+        done |= {"logit_bias"} if "logit_bias" in (self.sampling or ()) else set()
+        if takes.forms and not (by_server and self.asks):
             done |= {"response_format"} if self.form else set()
             done |= {"logprobs", "top_logprobs"} if self.logprobs is not None else set()
         return tuple(name for name in self.undone if name not in done)
@@ -126,8 +141,19 @@ def recorded_sampling(body: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[st
         if not isinstance(ids, list) or not all(_is_whole(number) for number in ids):
             raise BadLineError("stop_token_ids: expected a list of whole numbers")
         found["stop_token_ids"] = ids
+    if bias := body.get("logit_bias"):
+        found["logit_bias"] = _bias(bias)
     undone = tuple(name for name in _UNDONE if _asks(name, body.get(name)))
     return found, undone
+
+
+def _bias(given: object) -> dict[int, float]:
+    """Token ids, which JSON has as text, with what is added to their logits, -100 to 100."""
+    try:
+        assert isinstance(given, dict)
+        return {int(token): max(-100.0, min(100.0, float(bias))) for token, bias in given.items()}
+    except (AssertionError, TypeError, ValueError):
+        raise BadLineError("logit_bias: expected token ids, each with a number") from None
 
 
 def chat_asks(body: Mapping[str, Any]) -> dict[str, Any]:

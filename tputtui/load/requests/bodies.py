@@ -20,7 +20,7 @@ from tputtui.load.requests.ask import (
     recorded_sampling,
     whole,
 )
-from tputtui.load.requests.wants import form_of, logprobs_of
+from tputtui.load.requests.wants import answers_of, form_of, logprobs_of
 
 __all__ = ["batch", "body", "messages_of"]
 
@@ -70,6 +70,7 @@ def body(line: Mapping[str, Any]) -> Ask:
         asks=chat_asks(line) if line.get("messages") is not None else None,
         form=form_of(line),
         logprobs=logprobs_of(line),
+        n=answers_of(line),
     )
 
 

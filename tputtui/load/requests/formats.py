@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from tputtui.load.requests import benches, bodies, gateways, stepped
+from tputtui.load.requests import benches, bodies, gateways, spans, stepped
 from tputtui.load.requests.ask import Ask, BadLineError
 
 __all__ = ["FORMATS", "Format", "format_of"]
@@ -46,6 +46,8 @@ FORMATS = (
            bodies.body, '{"prompt": "…"}'),
     Format("job of steps", lambda keys: "steps" in keys,
            stepped.steps, '{"steps": [{"id": "a", "messages": […]}, {"after": ["a"], …}]}'),
+    Format("OpenTelemetry", lambda keys: bool(keys & {"spans", "resourceSpans"}),
+           spans.spans, '{"spans": [{"start_time": "…", "attributes": {…}}]}'),
     Format("AIPerf", lambda keys: bool(keys & {"text", "texts", "text_input"}),
            benches.aiperf_turn, '{"text": "…"}'),
     Format("responses", lambda keys: "input" in keys,

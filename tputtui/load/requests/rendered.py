@@ -109,12 +109,15 @@ class Rendered:
     """What its answer must look like, as recorded."""
     logprobs: int | None = None
     """Log-probabilities that it asks for, as recorded; None for none."""
+    n: int = 1
+    """How many answers it asks for, as recorded."""
     abreast: tuple[tuple[float, Rendered], ...] = ()
     """Further steps that its job begins with: (seconds after this one, the step)."""
 
     def carrying(self, carried: Carried) -> Carried:
         """What it carries: what the load has all requests carry, and else what was recorded."""
-        if self.form is None and self.logprobs is None:
+        if self.form is None and self.logprobs is None and self.n == 1:
             return carried
         logprobs = self.logprobs if carried.logprobs is None else carried.logprobs
-        return carried._replace(form=carried.form or self.form, logprobs=logprobs)
+        n = carried.n if carried.n > 1 else self.n
+        return carried._replace(form=carried.form or self.form, logprobs=logprobs, n=n)

@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from tputtui.errors import UsageError
-from tputtui.load.requests.ask import Ask, BadLineError, Message
+from tputtui.load.requests.ask import ANYTHING, Ask, BadLineError, Message, Takes
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.requests.file import RequestFile
 from tputtui.load.requests.reading import Reader, opened
@@ -52,8 +52,8 @@ class Renderer:
     """Rendered requests of `file`, in order; `ready` and `turns` are taken by another thread.
 
     tokenizer: the model's, where the file names no other. vocab_size: ids below it may be sent.
-    by_server: the server makes the prompts, so nothing is rendered here. forms: answers can have a
-    form, or log-probabilities.
+    by_server: the server makes the prompts, so nothing is rendered here. takes: what the engine can
+    be asked for.
     failure: why the file cannot be read or rendered any further, else None.
     Raises UsageError if the file cannot be opened.
     """
@@ -65,7 +65,7 @@ class Renderer:
         vocab_size: int,
         *,
         by_server: bool = False,
-        forms: bool = True,
+        takes: Takes = ANYTHING,
     ) -> None:
         self.file = file
         self.ready: deque[Rendered] = deque()
@@ -75,7 +75,7 @@ class Renderer:
         """Set whenever something has become ready, or the file has ended."""
         self._name = file.tokenizer or tokenizer
         self._vocab_size = vocab_size
-        self._by_server, self._forms = by_server, forms
+        self._by_server, self._takes = by_server, takes
         self._reader = Reader(file)
         self._tokenizer: ChatTokenizer | None = None
         self._sampling = file.sampling.given() if file.sampling else {}
@@ -272,12 +272,21 @@ class Renderer:
 
     def _first(self, ask: Ask, at_s: float) -> Rendered:
         """The first request of a line, with those that a job begins with beside it."""
-        self._undone.update(ask.missing(by_server=self._by_server, forms=self._forms))
+        ask = self._within_vocabulary(ask)
+        self._undone.update(ask.missing(self._takes, by_server=self._by_server))
         talk = Talk.of(ask)
         (_, place), *others = talk.job.roots()
         first = self._made(talk, place, at_s)
         abreast = tuple((wait_s, self._made(talk, other, 0.0)) for wait_s, other in others)
         return replace(first, abreast=abreast) if abreast else first
+
+    def _within_vocabulary(self, ask: Ask) -> Ask:
+        """Without a bias on tokens that the model does not have: it was recorded for another."""
+        sampling = ask.sampling or {}
+        bias = sampling.get("logit_bias", {})
+        if self._by_server or all(0 <= token < self._vocab_size for token in bias):
+            return ask
+        return replace(ask, sampling={k: v for k, v in sampling.items() if k != "logit_bias"})
 
     def _text(self, talk: Talk, turn: int, ids: Sequence[int]) -> str:
         """The text of an answer. Where a server gives none, the recorded one stands in."""
@@ -317,8 +326,9 @@ class Renderer:
             detokenize=self.file.detokenize,
         )
         several = talk if ask.job or len(ask.turns) > 1 else None
-        made = Rendered(prompt, most, serving, at_s, several, place)
-        if not self._forms or (self._by_server and ask.asks):
+        n = ask.n if self._takes.several else 1
+        made = Rendered(prompt, most, serving, at_s, several, place, n=n)
+        if not self._takes.forms or (self._by_server and ask.asks):
             return made
         return replace(made, form=ask.form, logprobs=ask.logprobs)
 

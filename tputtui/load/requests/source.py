@@ -16,6 +16,7 @@ from tputtui.errors import UsageError
 from tputtui.load.carrier import Carried
 from tputtui.load.jobs import Jobs, Left
 from tputtui.load.request import RequestSpec
+from tputtui.load.requests.ask import ANYTHING, Takes
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.requests.file import RequestFile
 from tputtui.load.requests.reading import untokenized
@@ -35,8 +36,8 @@ class RealRequests:
     """The requests of `file` in order, and the further turns of their conversations and jobs.
 
     patient: wait for the renderer instead of returning nothing. by_server: the server makes the
-    prompts. forms: answers can have a form. Raises UsageError if the file cannot be opened, or no
-    tokenizer is known.
+    prompts. takes: what the engine can be asked for. Raises UsageError if the file cannot be
+    opened, or no tokenizer is known.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class RealRequests:
         *,
         patient: bool = False,
         by_server: bool = False,
-        forms: bool = True,
+        takes: Takes = ANYTHING,
     ) -> None:
         if not (by_server or file.tokenizer or tokenizer):
             raise untokenized(file)
@@ -55,7 +56,7 @@ class RealRequests:
         keep_private()
         self.file = file
         self._patient = patient
-        self._renderer = Renderer(file, tokenizer, vocab_size, by_server=by_server, forms=forms)
+        self._renderer = Renderer(file, tokenizer, vocab_size, by_server=by_server, takes=takes)
         self._talks: dict[int, tuple[Talk, int]] = {}
         self._jobs = Jobs()
         self._between = 0

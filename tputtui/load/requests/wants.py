@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from tputtui.load.carrier import Form
+from tputtui.load.requests.ask import BadLineError, whole
 
-__all__ = ["form_of", "logprobs_of"]
+__all__ = ["answers_of", "form_of", "logprobs_of"]
 
+_MOST_ANSWERS = 128
 _OBJECT = '{"type":"object"}'
 
 
@@ -25,6 +27,14 @@ def form_of(body: Mapping[str, Any]) -> Form | None:
     if asked.get("type") != "json_schema" or not isinstance(schema, dict):
         return None
     return Form(schema=json.dumps(schema, separators=(",", ":")))
+
+
+def answers_of(body: Mapping[str, Any]) -> int:
+    """How many answers are asked for. Raises BadLineError."""
+    n = whole(body, ("n",)) or 1
+    if n > _MOST_ANSWERS:
+        raise BadLineError(f"n: expected at most {_MOST_ANSWERS}")
+    return n
 
 
 def logprobs_of(body: Mapping[str, Any]) -> int | None:

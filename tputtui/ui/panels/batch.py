@@ -7,6 +7,7 @@ from operator import attrgetter
 from tputtui.frame import Frame
 from tputtui.knobs import known
 from tputtui.measure.history import History
+from tputtui.measure.tiers import beyond_the_gpu, tier_text
 from tputtui.text.format import bar, compact, percent, seconds
 from tputtui.ui.chart import chart
 from tputtui.ui.panels.drafts import draft_rows, drafts_in_short
@@ -19,7 +20,7 @@ _FIGURES = 6
 _CHARTS = 9
 """Rows that charts should have beside a table of engines."""
 _LEAST_CHART = 3
-"""Rows that the line on CUDA graphs leaves for a chart, and one more where it is no warning."""
+"""Rows that a line which is not always there leaves for a chart."""
 _PADDED = 0.1
 """From this share of padding on it is a warning."""
 _UNEVEN = 0.2
@@ -75,6 +76,7 @@ def batch(
     ]
     rows += drafts
     rows += _graphs(frame, width, height - len(rows))
+    rows += _tiers(frame, width, height - len(rows))
     rows += _engines(frame, width, height - len(rows))
     left = height - len(rows)
     if left < 3:
@@ -194,6 +196,15 @@ def _graphs(frame: Frame, width: int, room: int) -> list[Row]:
         texts.insert(0, f"{texts[0]} · {percent(padded.beyond_frac, 0)} of steps above them all")
     shown = next((text for text in texts if len(text) + 8 <= width), texts[-1])
     return [[("graphs  ", "label"), (shown, look)]]
+
+
+def _tiers(frame: Frame, width: int, room: int) -> list[Row]:
+    """From which tier of the KV cache hits came; nothing where that is the GPU's alone."""
+    if not beyond_the_gpu(frame.tiers) or room < 1 + _LEAST_CHART:
+        return []
+    row: Row = [("hits by  ", "label"), (tier_text(frame.tiers), "text")]
+    since = " since the boot"
+    return [[*row, (since, "muted")] if width_of(row) + len(since) <= width else row]
 
 
 def _gauge(

@@ -32,6 +32,8 @@ _LEFT = 132
 _BESIDE = 180
 _ROOMY = 7
 """Spare rows from which on the differences get a head, and an empty row below them."""
+_TALL = 16
+"""Rows from which on single answers that differ are told."""
 _STEPS = (
     ("[ ]", "halve or double the limit at ▸, within one step of the engine; u takes it back"),
     ("l", "change the load; - + for a little less or more of it"),
@@ -55,12 +57,15 @@ def changes(frame: Frame, width: int, height: int) -> list[Row]:
     """
     beside = width >= _BESIDE
     room = _LEFT - 2 if beside else width
+    below = _quality(frame, room, height)
+    left = height - len(below)
     if frame.tuner is not None and not frame.tuner.over:
         rows = _tuned(frame.tuner, room)
     elif frame.compare is not None:
-        rows = _compared(frame.compare, room, height)
+        rows = _compared(frame.compare, room, left)
     else:
-        rows = _last_change(frame, room, height if beside or height <= 1 else height - 1)
+        rows = _last_change(frame, room, left if beside or below or left <= 1 else left - 1)
+    rows += below
     if beside:
         return _beside(rows, marks(frame, width - _LEFT, height), height)
     if height - len(rows) >= _ROOMY:
@@ -99,6 +104,21 @@ def changes_caption(frame: Frame, width: int) -> str:
 
 
 # -- inside ------------------------------------------------------------------------------------
+
+
+def _quality(frame: Frame, width: int, height: int) -> list[Row]:
+    """Whether answers are as before, in a row; where there is room, where they differ."""
+    quality = frame.quality
+    if quality is None or height < 2:
+        return []
+    head = "quality  "
+    rows: list[Row] = [[(head, "accent"), (shortened(quality.note, width - len(head)), "text")]]
+    if height >= _TALL:
+        rows += [
+            [(" " * len(head), "text"), (shortened(f"{where}, {each.text}", width - 9), "muted")]
+            for where, each in quality.differences
+        ]
+    return rows
 
 
 def _beside(left: list[Row], right: list[Row], height: int) -> list[Row]:

@@ -69,4 +69,7 @@ def drafts_in_short(frame: Frame) -> Row:
 
 
 def _real(load: Workload) -> bool:
-    return load.requests is not None or (load.trace is not None and bool(load.trace.tokenizer))
+    """Whether prompts are somebody's text: of requests, or of ShareGPT, the only trace with any."""
+    trace = load.trace
+    text = trace is not None and (bool(trace.tokenizer) or trace.path.lower().endswith(".json"))
+    return text or load.requests is not None

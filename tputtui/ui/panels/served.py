@@ -6,6 +6,7 @@ import math
 from operator import attrgetter
 
 from tputtui.attach.track import LATENCIES, Server
+from tputtui.measure.tiers import beyond_the_gpu, tier_text
 from tputtui.text.format import MISSING, bar, compact, percent, rate, seconds
 from tputtui.ui.chart import chart
 from tputtui.ui.panels.fleet import badge
@@ -16,8 +17,6 @@ __all__ = ["served_about", "served_batch", "served_header", "served_latency", "s
 
 _LABELS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2e": "E2E", "queue": "queue"}
 _FEW = 3
-_TIERS = {"device": "GPU", "host": "CPU", "external_unspecified": "external"}
-"""Words for the tiers that vLLM names in its own way."""
 
 
 def served_header(server: Server, width: int) -> Row:
@@ -185,9 +184,8 @@ def _caches(server: Server, width: int) -> list[Row]:
     if window.external_hit_frac >= 0:
         rows.append([("external  ", "label"), (percent(window.external_hit_frac, 6), "value"),
                      (" hit, beyond the GPU", "label")])  # fmt: skip
-    if any(tier != "device" for tier, _ in window.tiers):
-        shares = [f"{_TIERS.get(tier, tier)} {percent(part, 0)}" for tier, part in window.tiers]
-        rows.append([("hits by   ", "label"), (" · ".join(shares), "text")])
+    if beyond_the_gpu(window.tiers):
+        rows.append([("hits by   ", "label"), (tier_text(window.tiers), "text")])
     if window.mm_hit_frac >= 0:
         rows.append([("images    ", "label"), (percent(window.mm_hit_frac, 6), "value"),
                      (" hit (cache of inputs)", "label")])  # fmt: skip
