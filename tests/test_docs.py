@@ -76,6 +76,7 @@ SHOWN: dict[str, Screen | Run | Elsewhere | Not] = {
         "tests/test_verify.py::test_the_command_writes_both_into_the_file_and_keeps_its_comments"
     ),
     "tputtui profiles export tuned.yaml --format vllm > serve.yaml": Run(),
+    "tputtui profiles export tuned.yaml --active-seqs --format command": Run(),
     "tputtui attach gpu1:8000": Screen(r"live"),
     "tputtui server:gpu1:8000 --load 8/s": Screen(),
     "tputtui replay · report · compare · calibrate · config · completion": SYNOPSIS,
@@ -160,6 +161,10 @@ SHOWN: dict[str, Screen | Run | Elsewhere | Not] = {
     "tputtui tune mine.yaml --find load --budget 20min -o tuned.yaml --verify": Elsewhere(
         "tests/test_tune_command.py::"
         "test_it_is_verified_and_written_with_the_comments_of_its_start"
+    ),
+    "tputtui tune mine.yaml --load 60/s --goal ttft_p90=1s --vary max_num_queued_reqs=32..512 "
+    "--search grid": Elsewhere(
+        "tests/test_tune_command.py::test_how_much_to_shed_is_searched_as_any_limit_is"
     ),
     # CONTRIBUTING.md
     "make setup": Not("runs before every test"),

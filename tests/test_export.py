@@ -40,6 +40,9 @@ TUNED = {
     "scheduling_policy": 1,
     "scheduler_reserve_full_isl": 0,
     "num_speculative_tokens": 2,
+    "max_num_queued_reqs": 96,
+    "max_num_queued_tokens": 9000,
+    "prefill_schedule_interval": 4,
 }
 """All of them. As start-up flags:"""
 FLAGS = [
@@ -48,6 +51,8 @@ FLAGS = [
     "--watermark", "0.01875", "--no-enable-prefix-caching", "--scheduling-policy", "priority",
     "--no-scheduler-reserve-full-isl",
     "--speculative-config", '{"num_speculative_tokens_per_batch_size": [[1, 48, 2]]}',
+    "--max-num-queued-reqs", "96", "--max-num-queued-tokens", "9000",
+    "--prefill-schedule-interval", "4",
 ]  # fmt: skip
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
@@ -413,6 +418,7 @@ def test_a_profile_with_everything_exports_vllms_keys_alone() -> None:
         "watermark": 0.01875, "no-enable-prefix-caching": True, "scheduling-policy": "priority",
         "no-scheduler-reserve-full-isl": True,
         "speculative-config": {"num_speculative_tokens_per_batch_size": [[1, 48, 2]]},
+        "max-num-queued-reqs": 96, "max-num-queued-tokens": 9000, "prefill-schedule-interval": 4,
     }  # fmt: skip
 
 
@@ -491,6 +497,40 @@ def test_a_long_prefill_threshold_above_the_length_is_written_as_the_length() ->
 def test_no_more_active_sequences_are_written_than_there_are() -> None:
     document = config_of({"max_num_active_seqs": 128}, knobs={"max_num_seqs": 64})
     assert (document["max-num-seqs"], document["max-num-active-seqs"]) == (64, 64)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_tuned_sequences_can_be_active_ones_below_what_was_booted(
+    name: str, tmp_path: Path
+) -> None:
+    tuned = made({"max_num_seqs": 256}, {"max_num_seqs": 48})
+    words = words_of(export(tuned, name, active_seqs=True), name, tmp_path)
+    assert words == ["org/model", "--max-num-seqs", "256", "--max-num-active-seqs", "48"]
+
+
+def test_what_was_booted_is_known_by_the_evidence_or_left_to_vllm() -> None:
+    knobs = {"max_num_seqs": 48}
+    evidence = measured(ceilings={"max_num_seqs": 128})
+    assert start_up(made(knobs=knobs, evidence=evidence), active_seqs=True).spec.args == {
+        "max_num_seqs": 128, "max_num_active_seqs": 48,
+    }  # fmt: skip
+    unknown = start_up(made(knobs=knobs), active_seqs=True)
+    assert unknown.spec.args == {"max_num_active_seqs": 48}
+    assert any("does not say what was booted" in note for note in unknown.notes)
+    at_the_ceiling = made({"max_num_seqs": 48}, knobs)
+    assert start_up(at_the_ceiling, active_seqs=True).spec.args == {"max_num_seqs": 48}
+
+
+def test_active_sequences_are_not_written_for_a_vllm_without_them() -> None:
+    for version in ("0.19.1", "0.30.0"):
+        found = made({"max_num_seqs": 256}, {"max_num_seqs": 48}, evidence=measured(version))
+        with pytest.raises(UsageError, match=f"vLLM {version} has no --max-num-active-seqs"):
+            export(found, "vllm", active_seqs=True)
+    newer = made({"max_num_seqs": 256}, {"max_num_seqs": 48}, evidence=measured("0.31.0"))
+    assert "max-num-active-seqs: 48" in export(newer, "vllm", active_seqs=True)
+    few = made({"max_num_seqs": 256}, {"max_num_seqs": 48, "max_num_batched_tokens": 128})
+    assert "leave out --active-seqs" in start_up(few, active_seqs=True).refused
+    assert not start_up(few).refused
 
 
 # -- the shell -------------------------------------------------------------------------------------

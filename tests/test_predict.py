@@ -76,6 +76,12 @@ class TestScheduler:
             (msgspec.structs.replace(CLOSED, arrivals=Poisson(60.0)), {"max_num_seqs": 16}),
             (msgspec.structs.replace(CLOSED, arrivals=Poisson(14.0)), {}),
             (msgspec.structs.replace(CLOSED, arrivals=ClosedLoop(5)), {}),
+            (CLOSED, {"max_num_queued_reqs": 24}),
+            (CLOSED, {"max_num_seqs": 16, "max_num_queued_tokens": 600}),
+            (
+                msgspec.structs.replace(CLOSED, arrivals=Poisson(120.0)),
+                {"max_num_seqs": 16, "max_num_queued_reqs": 32},
+            ),
         ],
     )
     def test_it_serves_as_the_engine_does_from_the_steps_of_another_setting(

@@ -239,7 +239,7 @@ async def test_keys_turn_the_selected_limit_and_undo_takes_it_back() -> None:
         await pilot.press("U", "U")
         assert session.steer.limits.asked("max_num_seqs") == 33
         assert session.steer.limits.asked("max_num_batched_tokens") == 1984
-        await pilot.press("up", "up", "up", "right")
+        await pilot.press(*["up"] * 6, "right")
         assert session.steer.limits.asked("scheduler_reserve_full_isl") == 1
         await pilot.press("left")
         assert session.steer.limits.asked("scheduler_reserve_full_isl") == 0

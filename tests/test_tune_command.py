@@ -25,7 +25,8 @@ from tputtui.cli import tune as command
 from tputtui.experiments.tuner.plan import Plan
 from tputtui.goals import parse_goals
 from tputtui.headless.tuning import trial_line
-from tputtui.load.workload import ClosedLoop, Workload
+from tputtui.load.lengths import Fixed
+from tputtui.load.workload import ClosedLoop, Poisson, Workload
 from tputtui.profile import EngineSpec, Profile
 
 
@@ -136,6 +137,20 @@ def test_without_anything_better_the_start_comes_out(monkeypatch: pytest.MonkeyP
     made = profile.parse(run.out.getvalue(), "stdout")
     assert made.knobs["max_num_seqs"] == 256
     assert "Nothing tried is better than the start" in run.err.getvalue()
+
+
+def test_how_much_to_shed_is_searched_as_any_limit_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = Workload(Poisson(20.0), Fixed(400), Fixed(60), seed=5)
+    vary = "max_num_queued_reqs=16..64"
+    run = Run(monkeypatch, load=load, goals="ttft_p50=1s", vary=vary, search="grid")
+    said = run.err.getvalue()
+    assert run.code == 0, said
+    made = profile.parse(run.out.getvalue(), "stdout")
+    assert made.knobs["max_num_queued_reqs"] in (16, 32, 64)
+    rows = re.findall(r" max_num_queued_reqs (none|\d+) .*?(met|missed) ", said)
+    assert ("none", "missed") in rows
+    assert {limit for limit, _ in rows} == {"none", "16", "32", "64"}
+    assert made.evidence.tuned.figures["goodput_per_s"].value > 8
 
 
 def test_it_is_verified_and_written_with_the_comments_of_its_start(

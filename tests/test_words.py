@@ -126,7 +126,7 @@ def test_every_limit_has_a_name_that_fits_its_cell() -> None:
     frame = replace(frame, status=replace(frame.status, facts=facts))
     assert offered(ceilings) == KNOBS
     for knob in KNOBS:
-        rows = limits(frame, knob.name, 118, 7)
+        rows = limits(frame, knob.name, 118, 8)
         text = "\n".join("".join(part for part, _ in row) for row in rows)
         assert "reserve whole prompt on" in text
         assert all(each.label in text or each.name in text for each in offered(ceilings))

@@ -2,6 +2,7 @@
 
 A *ceiling* is the highest value that the booted engine can take; a *knob* is the limit in force, at
 or below its ceiling. Every value is a whole number; for a choice it is the index of the word.
+Some limits can be absent: 0 stands for that, and is spoken as "none".
 Pure data, used on every thread.
 """
 
@@ -36,7 +37,7 @@ __all__ = [
 
 
 UNTOLD = 2**62
-"""Stands for a limit that a server does not report; it is above every real value."""
+"""Stands for a limit that a server does not report, and for no ceiling; above every real value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,12 @@ class Knobs:
     """0 off, 1 on: admit a request only when its whole prompt fits the KV cache."""
     num_speculative_tokens: int = 0
     """Most draft tokens of a sequence in one step; 0 drafts none, and where nothing can draft."""
+    max_num_queued_reqs: int = 0
+    """Most requests in flight, waiting and running, of all engines; 0 for no such limit."""
+    max_num_queued_tokens: int = 0
+    """From so many prompt tokens without a first token on, arrivals are refused; 0 for never."""
+    prefill_schedule_interval: int = 1
+    """Prefill runs once in so many engine steps at most; 1 for in every step."""
 
     def get(self, name: str) -> int:
         """The value of the limit called `name`."""
@@ -108,6 +115,8 @@ class Knob:
     """One sentence on what a change of it costs and gives."""
     choices: tuple[str, ...] = ()
     """The words for the values 0, 1, …; empty for a number."""
+    absent: str = ""
+    """The word for 0, where that is no limit at all; empty where 0 is a value like others."""
     optional: bool = False
     """Whether many engines have none of it: their ceiling is 0, and no screen shows it."""
 
@@ -119,10 +128,13 @@ class Knob:
     @property
     def reach(self) -> str:
         """How it is changed, in words: live, or above its ceiling by a boot."""
+        if self.absent:
+            return f"live; {self.absent}, or 0, is no limit"
         return "live up to its ceiling, above it by a boot" if self.boots else "live"
 
 
 _SWITCH = ("off", "on")
+_NONE = "none"
 
 KNOBS: tuple[Knob, ...] = (
     Knob(
@@ -177,6 +189,23 @@ KNOBS: tuple[Knob, ...] = (
         "ones shorten TPOT, rejected ones are work for nothing. 0: none.",
         optional=True,
     ),
+    Knob(
+        "max_num_queued_reqs", "queued reqs", "reqs", 0, 1, "max_num_queued_reqs", False,
+        "With so many in flight, waiting or running, arrivals are refused (HTTP 503): whoever gets "
+        "in waits less.",
+        (), _NONE,
+    ),
+    Knob(
+        "max_num_queued_tokens", "queued tokens", "tok", 0, 64, "max_num_queued_tokens", False,
+        "Prompts of so many tokens wait for a first token: arrivals are refused. TTFT wanted × "
+        "prompt tokens/s.",
+        (), _NONE,
+    ),
+    Knob(
+        "prefill_schedule_interval", "prefill every", "steps", 1, 1, "prefill_schedule_interval",
+        False,
+        "The steps between only decode: a steadier next token (ITL), a later first one (TTFT).",
+    ),
 )  # fmt: skip
 
 _MAIN = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
@@ -205,8 +234,10 @@ def spoken(name: str, value: int) -> str:
     """A value as text, as it is shown and typed: a number, or the word of a choice."""
     if value >= UNTOLD:
         return "untold"
-    choices = _BY_NAME[name].choices
-    return choices[value] if choices else str(value)
+    limit = _BY_NAME[name]
+    if not value and limit.absent:
+        return limit.absent
+    return limit.choices[value] if limit.choices else str(value)
 
 
 def known(value: float) -> float:
@@ -265,6 +296,9 @@ def checked(name: str, value: object, ceilings: Knobs, floor: int = 0) -> int:
     ceiling = ceilings.get(name)
     least = max(limit.minimum, floor)
     bounds = f"{least} to {ceiling} {limit.unit}" if ceiling < UNTOLD else f"{least} or more"
+    if limit.absent:
+        bounds = f"{limit.absent}, or 1 or more"
+        value = 0 if value == limit.absent else value
     if limit.choices:
         bounds = " or ".join(limit.choices[: ceiling + 1])
         if isinstance(value, str) and value in limit.choices:
@@ -321,8 +355,13 @@ def whole_number(text: str) -> int | None:
 
 
 def fine_step(name: str, value: int, direction: int, ceilings: Knobs) -> int:
-    """The value one small step up (+1) or down (-1), within bounds and on the grid of the step."""
+    """The value one small step up (+1) or down (-1), within bounds and on the grid of the step.
+
+    A limit that is absent counts as higher than every value: a step down gives a large one.
+    """
     limit = _BY_NAME[name]
+    if limit.absent and not value:
+        return _LARGE * _batch(limit, ceilings) if direction < 0 else 0
     target = value + direction * limit.fine
     if direction > 0:
         target -= target % limit.fine
@@ -332,10 +371,17 @@ def fine_step(name: str, value: int, direction: int, ceilings: Knobs) -> int:
 
 
 def coarse_step(name: str, value: int, direction: int, ceilings: Knobs) -> int:
-    """`value` doubled (+1) or halved (-1), within bounds; from 0 up to a 64th of the ceiling."""
+    """`value` doubled (+1) or halved (-1), within bounds; from 0 up to a 64th of the ceiling.
+
+    A limit that can be absent: as in `fine_step`; doubled far beyond a large value it is absent.
+    """
     limit = _BY_NAME[name]
+    if limit.absent and not value:
+        return fine_step(name, value, direction, ceilings)
     if direction > 0:
         target = value * 2 or max(limit.fine, ceilings.get(name) // 64)
+        if limit.absent and target > _LARGE**2 * _batch(limit, ceilings):
+            return 0
     else:
         target = value // 2
         if limit.minimum == 0 and 0 < target < limit.fine:
@@ -343,5 +389,16 @@ def coarse_step(name: str, value: int, direction: int, ceilings: Knobs) -> int:
     return _bounded(limit, target, ceilings)
 
 
+_LARGE = 4
+"""Batches that are large for a limit of what is in flight."""
+
+
+def _batch(limit: Knob, ceilings: Knobs) -> int:
+    """A full batch in the unit of `limit`."""
+    return ceilings.max_num_seqs if limit.unit == "reqs" else ceilings.max_num_batched_tokens
+
+
 def _bounded(limit: Knob, value: int, ceilings: Knobs) -> int:
-    return max(limit.minimum, min(ceilings.get(limit.name), value))
+    # Lower than the lowest value would be no limit.
+    least = limit.fine if limit.absent else limit.minimum
+    return max(least, min(ceilings.get(limit.name), value))

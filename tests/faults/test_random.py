@@ -77,6 +77,8 @@ KNOBS = st.one_of(
     st.tuples(st.just("watermark_blocks"), st.integers(0, 300)),
     st.tuples(st.just("enable_prefix_caching"), st.integers(0, 1)),
     st.tuples(st.just("scheduling_policy"), st.integers(0, 1)),
+    st.tuples(st.just("max_num_queued_reqs"), st.integers(0, 100)),
+    st.tuples(st.just("max_num_queued_tokens"), st.integers(0, 9000)),
 )
 
 

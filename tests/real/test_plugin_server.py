@@ -30,7 +30,7 @@ from tputtui.engine.protocol import EngineFacts, State
 from tputtui.engine.served.engine import ServedEngine
 from tputtui.engine.served.live import LiveEngine
 from tputtui.engine.wire import CONTROL, LEASE, PATH
-from tputtui.errors import OthersError, UsageError
+from tputtui.errors import KnobError, OthersError, UsageError
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.samples import above
@@ -170,7 +170,10 @@ def test_every_engine_is_told_with_its_limits(server: Server) -> None:
 def test_limits_are_changed_under_load_and_nothing_is_lost(driven: Driven, server: Server) -> None:
     steer, recorder = driven.session.steer, driven.session.recorder
     count = driven.facts.engines
-    assert driven.facts.fixed.keys() == {"max_model_len", "num_speculative_tokens"}
+    # With a front of its own for each engine, nobody counts all requests.
+    fronts = {"max_num_queued_reqs", "max_num_queued_tokens"} if count > 1 else set()
+    fixed = driven.facts.fixed.keys() - {"prefill_schedule_interval", "num_speculative_tokens"}
+    assert fixed == {"max_model_len"} | fronts
     driven.host.order(RunLoad())
     driven.turn_until(lambda: recorder.accounting.finished >= 24)
     rng = random.Random(5)
@@ -195,6 +198,48 @@ def test_limits_are_changed_under_load_and_nothing_is_lost(driven: Driven, serve
     assert books.balanced
     assert books.finished == books.issued
     assert recorder.generated_tokens == 20 * books.finished
+
+
+def test_arrivals_are_refused_by_the_front_and_by_nobody_once_the_board_is_gone(
+    server: Server,
+) -> None:
+    driven = Driven(server)
+    if driven.facts.engines > 1:
+        with pytest.raises(KnobError, match="2 front processes"):
+            driven.session.steer.limits.set("max_num_queued_reqs", 4)
+        driven.close()
+        return
+    steer, recorder = driven.session.steer, driven.session.recorder
+    driven.host.order(RunLoad())
+    driven.turn_until(lambda: recorder.accounting.finished >= 12)
+    assert recorder.accounting.rejected == 0
+    steer.limits.set("max_num_queued_reqs", 4)
+    driven.turn_until(lambda: recorder.accounting.rejected >= 20)
+    running = recorder.steps.between(time.monotonic() - 0.5)[:, 2]
+    assert max(running) <= 4
+    steer.limits.set("max_num_queued_reqs", "none")
+    steer.limits.set("max_num_queued_tokens", 60)  # prompts of 40: two at most
+    rejected = recorder.accounting.rejected
+    driven.turn_until(lambda: recorder.accounting.rejected >= rejected + 10)
+    steer.limits.set("max_num_queued_tokens", "none")
+    driven.run(1.0)  # those refused before come back
+    rejected = recorder.accounting.rejected
+    driven.run(1.5)
+    assert recorder.accounting.rejected == rejected
+    steer.limits.set("max_num_queued_reqs", 1)
+    driven.run(0.1)
+    driven.drain()
+    books = recorder.accounting
+    assert books.balanced
+    assert books.issued == books.finished + books.rejected
+    driven.close()
+    assert engines(server)[0]["limits"]["max_num_queued_reqs"] == 0
+    after = Driven(server)
+    after.host.order(RunLoad())
+    after.turn_until(lambda: after.session.recorder.accounting.finished >= 24)
+    assert after.session.recorder.accounting.rejected == 0
+    after.drain()
+    after.close()
 
 
 @pytest.mark.long

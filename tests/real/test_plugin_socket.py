@@ -55,7 +55,13 @@ def test_limits_are_changed_under_load_between_two_steps(server: Server) -> None
     driven = Driven(server)
     steer, recorder = driven.session.steer, driven.session.recorder
     try:
-        assert driven.facts.fixed.keys() == {"max_model_len"}
+        fixed = driven.facts.fixed
+        assert fixed.keys() - {"prefill_schedule_interval", "num_speculative_tokens"} == {
+            "max_model_len",
+            "max_num_queued_reqs",
+            "max_num_queued_tokens",
+        }
+        assert "front end refuses requests" in fixed["max_num_queued_reqs"]
         driven.host.order(RunLoad())
         driven.turn_until(lambda: recorder.accounting.finished >= 24)
         steer.limits.set("max_num_seqs", 2)

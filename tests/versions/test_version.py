@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 import os
 import random
 import statistics
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import pytest
 from tests.engine import simulated as simulation
 from tests.engine.conftest import Served
 from tests.engine.test_contract import FIELDS, names
+from tputtui.engine import dispatch
 from tputtui.engine.orders import Boot, HoldLoad, Preempt, ResetPrefixCache, SetLimits, Start
 from tputtui.engine.protocol import EngineFacts, StepReport
 from tputtui.engine.virtual import VirtualHost
@@ -134,6 +137,13 @@ class Exact(Served):
 
 
 @pytest.fixture(autouse=True)
+def all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that is due is sent in one pass, and again what was refused: no time decides."""
+    monkeypatch.setattr(dispatch, "_SENDING_S", math.inf)
+    monkeypatch.setattr(dispatch, "_REFUSED_WAIT_S", 0.0)
+
+
+@pytest.fixture(autouse=True)
 def environment() -> Iterator[None]:
     """What vLLM and its adapter put into the environment ends with the test."""
     before = dict(os.environ)
@@ -209,7 +219,9 @@ def test_boots_as_asked(served: Exact, scheduling: str) -> None:
 
 
 def test_limits_that_this_release_has_not_are_named_and_no_others(served: Exact) -> None:
-    lacking = {"watermark_blocks"} if minor() < 24 else set()
+    since = {"watermark_blocks": 24, "max_num_queued_reqs": 29, "max_num_queued_tokens": 29,
+             "prefill_schedule_interval": 33}  # fmt: skip
+    lacking = {name for name, first in since.items() if minor() < first}
     # No speculation is configured here.
     assert set(served.facts.fixed) == lacking | {"num_speculative_tokens"}
     for name in lacking:
@@ -436,9 +448,9 @@ def test_a_storm_of_every_limit(served: Exact, seed: int) -> None:
         elif name == "reset":
             served.host.order(ResetPrefixCache())
         else:
-            value = rng.choice(
-                [booted.get(name), rng.randint(low.get(name, 0), ceilings.get(name))]
-            )
+            high = min(ceilings.get(name), 20_000 if name.endswith("tokens") else 200)
+            high = high if name.startswith("max_num_queued") else ceilings.get(name)
+            value = rng.choice([booted.get(name), rng.randint(low.get(name, 0), high)])
             served.host.order(SetLimits(served.knobs.with_value(name, value), ""))
         running = served.scheduler.get_request_counts()[0]
         before = len(served.steps)
@@ -450,7 +462,58 @@ def test_a_storm_of_every_limit(served: Exact, seed: int) -> None:
             running = step.running
     for knob in KNOBS:
         served.limit(**{knob.name: booted.get(knob.name)})
-    assert set(served.drain_and_compare()) <= {Outcome.FINISHED, Outcome.CUT}
+    ended = {Outcome.FINISHED, Outcome.CUT, Outcome.REJECTED}
+    assert set(served.drain_and_compare()) <= ended
+
+
+def test_arrivals_are_refused_where_this_release_can(served: Exact) -> None:
+    name = "max_num_queued_reqs"
+    if name in served.facts.fixed:
+        assert minor() < 29
+        assert served.facts.ceilings.get(name) == 0
+        return
+    served.load(seed=16, turns=10)
+    served.limit(max_num_queued_reqs=40)
+    served.turn_until(lambda: served.recorder.accounting.in_flight <= 40, at_most=400)
+    served.turn(20)
+    assert served.recorder.accounting.in_flight <= 40
+    assert served.recorder.accounting.rejected > 20
+    served.limit(max_num_queued_reqs=0, max_num_queued_tokens=600)
+    served.turn(40)
+    assert served.llm_engine.output_processor.get_num_queued_tokens() < 600 + 160
+    served.limit(max_num_queued_tokens=0)
+    assert set(served.drain_and_compare()) == {Outcome.FINISHED, Outcome.REJECTED}
+
+
+def test_prefill_keeps_its_cadence_where_this_release_has_one(served: Exact) -> None:
+    name = "prefill_schedule_interval"
+    if minor() < 33:
+        assert name in served.facts.fixed
+        assert served.facts.ceilings.get(name) == 1
+        return
+    assert name not in served.facts.fixed
+    # As many as there are slots, so that nobody is left waiting, and short enough to come and go.
+    served.start(40, Uniform(16, 60), Uniform(8, 40), seed=17)
+    served.turn(20)
+
+    def prefills(turns: int) -> tuple[int, int]:
+        """Steps with prefill, and how far the closest two are apart."""
+        before = len(served.steps)
+        served.turn(turns)
+        at = [i for i, step in enumerate(served.steps[before:]) if step.prefill_tokens]
+        return len(at), min((b - a for a, b in pairwise(at)), default=0)
+
+    many, closest = prefills(80)
+    assert closest == 1
+    served.limit(prefill_schedule_interval=8)
+    served.turn(20)
+    few, closest = prefills(80)
+    assert closest >= 8
+    assert few < many / 2
+    served.limit(prefill_schedule_interval=1)
+    _, closest = prefills(80)
+    assert closest == 1
+    assert set(served.drain_and_compare()) == {Outcome.FINISHED}
 
 
 # -- the end -------------------------------------------------------------------------------

@@ -64,6 +64,10 @@ def parser() -> argparse.ArgumentParser:
     out = add("export", "as production starts from it, tuned values as flags")
     out.add_argument("profile", metavar="PROFILE")
     out.add_argument("--format", choices=tuple(FORMATS), default="vllm")
+    out.add_argument("--active-seqs", action="store_true", help="the max_num_seqs tuned as "
+                     "--max-num-active-seqs (vLLM 0.31 and newer): the CUDA graphs and the KV "
+                     "cache stay those measured. Without: as --max-num-seqs, which boots smaller "
+                     "ones, as `verify` does")  # fmt: skip
     out.add_argument("-o", "--output", metavar="FILE", help="instead of stdout; an existing file "
                      "is kept")  # fmt: skip
     out.add_argument("--force", action="store_true", help="write over an existing file")
@@ -247,7 +251,7 @@ def _export(options: argparse.Namespace) -> int:
     from tputtui.export import export
     from tputtui.profile.files import write_whole
 
-    text = export(_loaded(options.profile), options.format)
+    text = export(_loaded(options.profile), options.format, active_seqs=options.active_seqs)
     if options.output is None:
         print(text, end="")
         return 0

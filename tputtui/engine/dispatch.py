@@ -1,7 +1,7 @@
 """Moves requests from the generator to the engine, and their ends into ledger and generator.
 
-It is the client as well that gives up requests, where the load has cancellations. Runs on the
-engine thread.
+It is the client as well: it gives up requests, where the load has cancellations, and waits a while
+where one is refused before it sends another in its place. Runs on the engine thread.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import heapq
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import closing
 
 from tputtui.engine.ledger import Ledger
-from tputtui.engine.protocol import Ended, Engine, EngineFacts, StepReport
+from tputtui.engine.protocol import Ended, Engine, EngineFacts, ShedError, StepReport
 from tputtui.engine.questions import Round
 from tputtui.load.generator import Generator
 from tputtui.load.request import FIRST_QUESTION, RequestSpec
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 _SENDING_S = 0.02
 _SENT_AT_ONCE = 10_000
+_REFUSED_WAIT_S = 0.5
+"""A closed loop that is refused at once must not retry at full speed; as `served.link` has it."""
 
 
 class Dispatch:
@@ -42,6 +45,8 @@ class Dispatch:
         self._clock = clock
         self._giving_up: list[tuple[float, int]] = []
         """(when, request number) of the requests to cancel, a heap."""
+        self._refused: deque[float] = deque()
+        """Until when the client of each refused request waits, ascending."""
         self._round: Round | None = None
         self.answered: Answered | None = None
 
@@ -55,19 +60,21 @@ class Dispatch:
 
     def next_s(self, generator: Generator) -> float:
         """When the next request is due or given up; infinity for neither."""
-        return min(generator.next_due_s(self._in_flight), self._next_cancel_s())
+        again_s = self._refused[0] if self._refused else math.inf
+        return min(generator.next_due_s(self._taken_places), self._next_cancel_s(), again_s)
 
-    def cancel_and_send(self, engine: Engine, generator: Generator, max_model_len: int) -> bool:
+    def cancel_and_send(self, engine: Engine, generator: Generator, max_model_len: int) -> None:
         """Abort the requests that the client has given up by now, then `send`.
 
         Not between a step and its booking: what has ended in that step has ended.
         """
         self._cancel(engine, generator)
-        return self.send(engine, generator, max_model_len)
+        self.send(engine, generator, max_model_len)
 
     def generator(self, load: Workload, facts: EngineFacts, tokenizer: str) -> Generator:
         """A generator of `load` for this engine, held at request 0."""
         self._ledger.forget_jobs(self._clock())
+        self._refused.clear()
         # Virtual time would leap over what another thread renders.
         patient = isinstance(self._clock, VirtualTime)
         return Generator(
@@ -81,9 +88,9 @@ class Dispatch:
             takes=Takes(facts.tokenizes and not facts.simulated, not facts.served),
         )
 
-    def send(self, engine: Engine, generator: Generator, max_model_len: int) -> bool:
-        """Send the requests that are due; return whether the engine refused one."""
-        refused = False
+    def send(self, engine: Engine, generator: Generator, max_model_len: int) -> None:
+        """Send the requests that are due."""
+        self._let_try_again()
         self._ledger.read = generator.counts
         if self._round is not None:
             self._round.send(engine, self._ledger, self._clock(), max_model_len)
@@ -93,17 +100,16 @@ class Dispatch:
         enough_s, left = self._clock() + _SENDING_S, _SENT_AT_ONCE
         # Twice: requests that become due during the first round must not wait for a whole step.
         for _ in range(2):
-            now_s, in_flight, sent = self._clock(), self._in_flight, False
-            with closing(generator.arriving(now_s, in_flight, max_model_len)) as arriving:
+            now_s, taken, sent = self._clock(), self._taken_places, False
+            with closing(generator.arriving(now_s, taken, max_model_len)) as arriving:
                 for request in arriving:
                     sent = True
-                    refused = not self._taken(engine, generator, request) or refused
+                    self._submit(engine, generator, request)
                     left -= 1
                     if left <= 0 or self._clock() > enough_s:
-                        return refused
-            if refused or not sent:
+                        return
+            if not sent:
                 break
-        return refused
 
     def book(self, generator: Generator, report: StepReport) -> None:
         """Book the requests that a step has brought on."""
@@ -166,18 +172,29 @@ class Dispatch:
             heapq.heappop(heap)
         return heap[0][0] if heap else math.inf
 
-    def _taken(self, engine: Engine, generator: Generator, request: RequestSpec) -> bool:
-        """Send one request; return whether the engine accepted it."""
+    @property
+    def _taken_places(self) -> int:
+        """Places of a closed loop that no new request can have."""
+        return self._in_flight + len(self._refused)
+
+    def _submit(self, engine: Engine, generator: Generator, request: RequestSpec) -> None:
+        """Send one request; one that the engine refuses is booked as rejected."""
         self._ledger.issue(request, self._clock())
         try:
             if request.output_tokens < 1:
                 raise ValueError("its prompt leaves no room for an answer")
             engine.submit(request)
         except ValueError as refusal:
-            logger.warning("request %d refused: %s", request.number, refusal)
+            if not isinstance(refusal, ShedError):  # those come by the hundred
+                logger.warning("request %d refused: %s", request.number, refusal)
             self.drop(generator, request.number, Outcome.REJECTED)
-            return False
+            self._refused.append(self._clock() + _REFUSED_WAIT_S)
+            return
         if request.carried.cancel_s < math.inf:
             when_s = request.due_s + request.carried.cancel_s
             heapq.heappush(self._giving_up, (when_s, request.number))
-        return True
+
+    def _let_try_again(self) -> None:
+        now_s = self._clock()
+        while self._refused and self._refused[0] <= now_s:
+            self._refused.popleft()

@@ -11,9 +11,17 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, StepReport
+from tputtui.engine.protocol import (
+    Counts,
+    Ended,
+    EngineFacts,
+    Report,
+    ShedError,
+    State,
+    StepReport,
+)
 from tputtui.errors import EngineError
-from tputtui.knobs import Knobs
+from tputtui.knobs import UNTOLD, Knobs, knob
 from tputtui.load.request import RequestSpec
 from tputtui.measure.samples import POSITIONS, StepSample
 from tputtui.profile import EngineSpec
@@ -70,7 +78,13 @@ class FakeEngine:
         scheduler_reserve_full_isl=1,
     )
     CEILINGS = BOOTED.overridden(
-        {"long_prefill_token_threshold": 2048, "watermark_blocks": 512, "scheduling_policy": 1}
+        {
+            "long_prefill_token_threshold": 2048,
+            "watermark_blocks": 512,
+            "scheduling_policy": 1,
+            "max_num_queued_reqs": UNTOLD,
+            "max_num_queued_tokens": UNTOLD,
+        }
     )
 
     def __init__(
@@ -97,7 +111,9 @@ class FakeEngine:
             model=spec.model,
             device="fake",
             dtype="float32",
-            ceilings=self.CEILINGS.overridden(self._booted_with(spec)),
+            ceilings=self.CEILINGS.overridden(
+                {k: v for k, v in self._booted_with(spec).items() if not knob(k).absent}
+            ),
             booted=self.BOOTED.overridden(self._booted_with(spec)),
             kv_tokens=self.KV_TOKENS,
             block_size=self.BLOCK_SIZE,
@@ -105,10 +121,15 @@ class FakeEngine:
             vocab_size=8192,
             boot_s=8.0,
             versions={"vllm": "0.32.0", "torch": "2.13.0"},
+            fixed={"prefill_schedule_interval": "this engine has no such cadence"},
         )
 
     def submit(self, request: RequestSpec) -> None:
-        """Queue one request; under the policy *priority* a given one decides its place."""
+        """Queue one request; under the policy *priority* a given one decides its place.
+
+        Raises ShedError for one that the limits of admission refuse.
+        """
+        self._check_admission(request.carried.n)
         self._waiting.append(_Request(request, self._length(request)))
         if self._knobs.scheduling_policy and request.carried.priority is not None:
             self._waiting.sort(key=lambda each: each.spec.carried.priority or 0)
@@ -144,6 +165,15 @@ class FakeEngine:
         decode = self._knobs.max_num_batched_tokens - budget - prefill - drafted
         self._clock.advance(self._cost_s(decode + drafted, prefill))
         return self._report(began_s, batch, prefill, decode, ready)
+
+    def _check_admission(self, n: int) -> None:
+        waiting, running = self._waiting, self._running
+        most, tokens = self._knobs.max_num_queued_reqs, self._knobs.max_num_queued_tokens
+        if most and len(waiting) + len(running) + n > most:
+            raise ShedError(f"max_num_queued_reqs {most} is reached")
+        prompts = (each.spec.prompt_tokens for each in (*waiting, *running) if not each.generated)
+        if tokens and sum(prompts) >= tokens:
+            raise ShedError(f"max_num_queued_tokens {tokens} is reached")
 
     def _cost_s(self, decode: int, prefill: int) -> float:
         """Seconds of a step with so many decode and prefill tokens."""

@@ -42,7 +42,6 @@ logger = logging.getLogger(__name__)
 Clock = Callable[[], float]
 
 _NOTHING_SCHEDULED_WAIT_S = 0.001
-_ALL_REFUSED_WAIT_S = 0.1
 _UP = (State.READY, State.RUNNING, State.DRAINING, State.PAUSED)
 
 
@@ -174,7 +173,7 @@ class Host(Orders):
         assert engine is not None
         assert generator is not None
         assert knobs is not None
-        refused = self._dispatch.cancel_and_send(engine, generator, knobs.max_model_len)
+        self._dispatch.cancel_and_send(engine, generator, knobs.max_model_len)
         if generator.exhausted and not generator.held:
             self._end_of_trace(generator)
         stuck = False
@@ -182,7 +181,7 @@ class Host(Orders):
             report = engine.step()
             self._unfinished = report.unfinished
             # Send what became due before booking the step: a late request distorts latencies.
-            refused = self._dispatch.send(engine, generator, knobs.max_model_len) or refused
+            self._dispatch.send(engine, generator, knobs.max_model_len)
             self._dispatch.book(generator, report)
             for step, gaps in report.steps:
                 self._recorder.add_step(step, gaps)
@@ -196,9 +195,7 @@ class Host(Orders):
         if self._at_work:
             # A step that schedules nothing returns at once; without a wait the loop would spin.
             return _NOTHING_SCHEDULED_WAIT_S if stuck else 0.0
-        wait_s = self._dispatch.next_s(generator) - self._clock()
-        # A closed loop whose requests are all refused must not retry at full speed.
-        return max(_ALL_REFUSED_WAIT_S if refused else 0.0, wait_s)
+        return max(0.0, self._dispatch.next_s(generator) - self._clock())
 
     @property
     def _at_work(self) -> bool:

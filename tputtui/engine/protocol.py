@@ -19,7 +19,12 @@ from tputtui.load.request import RequestSpec
 from tputtui.measure.samples import EngineLoad, Outcome, RequestSample, StepSample
 from tputtui.profile import EngineSpec
 
-__all__ = ["Argument", "Counts", "Ended", "Engine", "EngineFacts", "State", "StepReport"]
+__all__ = ["Argument", "Counts", "Ended", "Engine", "EngineFacts", "ShedError", "State",
+           "StepReport"]  # fmt: skip
+
+
+class ShedError(ValueError):
+    """A request is refused because there are too many: by a limit, for no fault of its own."""
 
 
 class State(StrEnum):
@@ -242,7 +247,7 @@ class Engine(Protocol):
         """Start. Raises UsageError for arguments that the engine refuses, EngineError otherwise."""
 
     def submit(self, request: RequestSpec) -> None:
-        """Queue one request. Raises ValueError if the engine refuses it."""
+        """Queue one request. Raises ValueError if the engine refuses it, ShedError by a limit."""
 
     def step(self) -> StepReport:
         """Run one step. Only called with requests in flight, or after an unfinished report."""

@@ -26,15 +26,16 @@ from tputtui.profile.spelling import canonical, flag_of
 __all__ = ["FORMATS", "export"]
 
 
-def export(profile: Profile, name: str) -> str:
+def export(profile: Profile, name: str, *, active_seqs: bool = False) -> str:
     """`profile` as text in the format `name`, with its tuned values as start-up flags.
 
+    active_seqs: as `start_up` has it.
     Raises UsageError for an unknown format, and for an argument that the format cannot hold.
     """
     if name not in FORMATS:
         hint = nearest(name, FORMATS) or f"Known: {', '.join(FORMATS)}."
         raise UsageError(f"There is no format called {name!r}.", hint)
-    start = start_up(profile)
+    start = start_up(profile, active_seqs=active_seqs)
     notes = [*_about(profile), *start.notes]
     spec = models.resolve(start.spec)
     served = {**parted(expanded(start.spec.args))[1], **profile.serve}

@@ -5,6 +5,7 @@ start_up(profile)  →  arguments, each limit as its flag
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -36,13 +37,16 @@ class StartUp(NamedTuple):
     refused: str = ""
 
 
-def start_up(profile: Profile) -> StartUp:
+def start_up(profile: Profile, *, active_seqs: bool = False) -> StartUp:
     """The engine's arguments with every limit of the profile as its own flag.
 
+    active_seqs: the sequences tuned as vLLM's `max_num_active_seqs`, beside the ceiling they were
+    tuned below, in place of a lower `max_num_seqs`: buffers, CUDA graphs and KV cache stay those
+    that were measured.
     A watermark in blocks becomes the fraction of the KV cache that the flag takes. Without the size
     of the cache (the evidence has it) the watermark is left out, with a note. An argument that vLLM
     resolved to something else than was asked for, as the evidence says, becomes what it came to.
-    Raises UsageError for a profile of a server.
+    Raises UsageError for a profile of a server, and where `active_seqs` cannot be had.
     """
     if is_server(profile.engine.model):
         raise UsageError(
@@ -51,6 +55,7 @@ def start_up(profile: Profile) -> StartUp:
         )
     args: dict[str, EngineValue] = dict(profile.engine.args)
     notes: list[str] = []
+    ceiling = _seqs_ceiling(profile) if active_seqs else None
     _put_resolved(args, profile, notes)
     for name, value in profile.knobs.items():
         limit = knob(name)
@@ -61,12 +66,16 @@ def start_up(profile: Profile) -> StartUp:
         elif limit.choices:
             word = spoken(name, value)
             args[limit.argument] = {"on": True, "off": False}.get(word, word)
+        elif limit.absent and not value:
+            args.pop(limit.argument, None)
         else:
             args[limit.argument] = value
     longest, part = args.get("max_model_len"), args.get("long_prefill_token_threshold")
     if isinstance(longest, int) and isinstance(part, int) and 0 < longest < part:
         # Every admitted request is treated the same; vLLM does not boot with a higher threshold.
         args["long_prefill_token_threshold"] = longest
+    if active_seqs:
+        _put_active(args, ceiling, notes)
     active, most = args.get("max_num_active_seqs"), args.get("max_num_seqs")
     if isinstance(active, int) and isinstance(most, int) and active > most:
         # A higher value has no effect; vLLM does not boot with it either.
@@ -75,7 +84,7 @@ def start_up(profile: Profile) -> StartUp:
     if isinstance(seqs, int) and isinstance(tokens, int) and tokens < seqs:
         refused = (
             f"vLLM does not boot with fewer batched tokens ({tokens}) than sequences ({seqs}): "
-            "lower max_num_seqs."
+            + ("leave out --active-seqs." if active_seqs else "lower max_num_seqs.")
         )
         notes.append(refused)
     if profile.knobs.get("scheduling_policy"):
@@ -134,7 +143,7 @@ def _put_watermark(
     args: dict[str, EngineValue], blocks: int, profile: Profile, notes: list[str]
 ) -> None:
     given = profile.knobs.get("num_gpu_blocks") or args.get("num_gpu_blocks_override")
-    total = given if isinstance(given, int) and given > 0 else _booted_blocks(profile)
+    total = given if isinstance(given, int) and given > 0 else _booted(profile, "num_gpu_blocks")
     if blocks == 0:
         args["watermark"] = 0.0
     elif total:
@@ -147,8 +156,40 @@ def _put_watermark(
         )
 
 
-def _booted_blocks(profile: Profile) -> int:
+def _put_active(args: dict[str, EngineValue], ceiling: int | None, notes: list[str]) -> None:
+    """Put the sequences tuned beside their ceiling; None where vLLM's default is the ceiling."""
+    tuned = args.get("max_num_seqs")
+    if not isinstance(tuned, int) or tuned == ceiling:
+        return
+    args["max_num_active_seqs"] = tuned
+    if ceiling is None:
+        del args["max_num_seqs"]
+        notes.append(
+            "--max-num-seqs is left to vLLM's default: this profile does not say what was booted."
+        )
+    else:
+        args["max_num_seqs"] = ceiling
+
+
+def _seqs_ceiling(profile: Profile) -> int | None:
+    """The sequences booted, of which fewer were tuned; None where the profile does not say.
+
+    Raises UsageError where the vLLM that was measured has no limit of active sequences.
+    """
+    measured = profile.evidence.tuned if profile.evidence else None
+    version = measured.machine.versions.get("vllm", "") if measured else ""
+    if re.match(r"0\.([0-9]|[12][0-9]|30)\.", version):
+        raise UsageError(
+            f"vLLM {version} has no --max-num-active-seqs.",
+            "0.31 and newer have it; without --active-seqs it is exported as --max-num-seqs.",
+        )
+    booted = profile.engine.args.get("max_num_seqs")
+    return booted if isinstance(booted, int) else _booted(profile, "max_num_seqs") or None
+
+
+def _booted(profile: Profile, name: str) -> int:
+    """The ceiling of a limit by the evidence; 0 where it does not say."""
     measured = profile.evidence.tuned if profile.evidence else None
     ceilings: Mapping[str, object] = measured.ceilings if measured else {}
-    blocks = ceilings.get("num_gpu_blocks")
-    return blocks if isinstance(blocks, int) else 0
+    booted = ceilings.get(name)
+    return booted if isinstance(booted, int) else 0

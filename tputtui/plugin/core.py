@@ -23,7 +23,7 @@ from tputtui.engine.vllm.scheduled import Classifier, Scheduled
 from tputtui.engine.wire import OURS, Acted, CoreFacts, Problem, Requests, StepBatch
 from tputtui.errors import TputError, UsageError
 from tputtui.knobs import differing
-from tputtui.plugin.lease import Lease, parse_bounds, within
+from tputtui.plugin.lease import Lease, cost_to_others, parse_bounds, within
 from tputtui.plugin.ring import Ring
 from tputtui.plugin.tokens import StepTokens, tokens_of
 
@@ -264,8 +264,8 @@ class Core:
         left = {name: old.get(name) for name in question.limits}
         if new == old:
             return left
-        if new.num_gpu_blocks < old.num_gpu_blocks:
-            self._spare_others(question, "some would wait for room in the KV cache")
+        if cost := cost_to_others(old, new):
+            self._spare_others(question, cost)
         if self._watch is None:
             self._watch = _Watch(self)
         limits.apply(new)

@@ -13,7 +13,7 @@ import os
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -37,6 +37,7 @@ from tputtui.engine.wire import (
 from tputtui.plugin import NAME
 from tputtui.plugin.core import Question, Reply
 from tputtui.plugin.feed import StepFeed
+from tputtui.plugin.front import NO_FRONT, Front
 from tputtui.plugin.token import ControlToken
 
 __all__ = ["Endpoint", "socket_wanted"]
@@ -75,6 +76,9 @@ class Endpoint:
         self._core: Any = None
         self._model = ""
         self._asked: dict[str, str] | None = None
+        self._front: Front | None = None
+        self._order = asyncio.Lock()
+        """Held while limits are asked for and followed: what is told last is followed last."""
         self._token = ControlToken()
         self._feed = StepFeed(self._new_steps)
         self._requests: deque[tuple[float | int | str | None, ...]] = deque(maxlen=_KEPT_REQUESTS)
@@ -109,6 +113,8 @@ class Endpoint:
         try:
             self._core = engine_client.engine_core
             self._model = str((getattr(args, "served_model_name", None) or [args.model])[0])
+            fronts = getattr(args, "api_server_count", None) or 1
+            self._front = Front(engine_client.vllm_config.scheduler_config, fronts)
             if (manager := engine_client.logger_manager) is not None:
                 manager.stat_loggers.append(self._logger())
         except Exception:
@@ -137,6 +143,7 @@ class Endpoint:
         for at, reply in enumerate(await self._ask(Question("about"))):
             if reply.engine is not None:
                 reply.engine.engine = at
+                reply.engine.fixed = {**reply.engine.fixed, **self._fixed}
                 engines.append(reply.engine)
         import vllm
 
@@ -209,12 +216,20 @@ class Endpoint:
         wanted = await _body(request, LimitChange)
         lease, idents = request.headers.get(LEASE, ""), self._idents()
         anyway = _anyway(request)
-        replies = await asyncio.gather(
-            *(
-                self._ask_one(ident, Question("change", lease, limits=limits, anyway=anyway))
-                for ident, limits in zip(idents, await self._for_each(wanted.limits), strict=True)
+        for name in wanted.limits:
+            if name in self._fixed:
+                why = f"{name} cannot be changed here: {self._fixed[name]}."
+                raise _Refused(409, Problem(why))
+        async with self._order:
+            replies = await asyncio.gather(
+                *(
+                    self._ask_one(ident, Question("change", lease, limits=limits, anyway=anyway))
+                    for ident, limits in zip(
+                        idents, await self._for_each(wanted.limits), strict=True
+                    )
+                )
             )
-        )
+            self._follow(reply.acted.limits for reply in replies if reply.acted is not None)
         refused = {at: each.problem for at, each in enumerate(replies) if each.problem is not None}
         if refused:
             # All or none; what goes back is bounded by nothing.
@@ -224,6 +239,7 @@ class Endpoint:
                 back = Question("change", lease, limits=reply.before, anyway=True, back=True)
                 if (kept := (await self._ask_one(idents[at], back)).problem) is not None:
                     log.error("tputtui: engine %d keeps its limits: %s", at, kept.message)
+            await self._look()
             at, problem = next(iter(refused.items()))
             if len(idents) > 1:
                 problem = Problem(f"Engine {at}: {problem.message}", problem.hint)
@@ -267,7 +283,9 @@ class Endpoint:
         """Ask all engines, for whom holds the lease; what came of it."""
         self._check_token(request)
         question.lease = request.headers.get(LEASE, "")
-        replies = await self._ask(question)
+        async with self._order:
+            replies = await self._ask(question)
+            self._follow(reply.acted.limits for reply in replies if reply.acted is not None)
         problem = next((each.problem for each in replies if each.problem is not None), None)
         if problem is not None:
             if question.what == "pause":
@@ -311,9 +329,26 @@ class Endpoint:
         """While somebody controls: an idle engine notices as well that a lease has run out."""
         while True:
             await asyncio.sleep(HOLD_S / 4)
-            replies = await self._ask(Question("about"))
-            if not any(reply.engine and reply.engine.holder for reply in replies):
+            if not any(reply.engine and reply.engine.holder for reply in await self._look()):
                 return
+
+    async def _look(self) -> list[Reply]:
+        """Ask what stands in the engines, and follow it."""
+        async with self._order:
+            replies = await self._ask(Question("about"))
+            self._follow(reply.engine.limits for reply in replies if reply.engine is not None)
+        return replies
+
+    @property
+    def _fixed(self) -> Mapping[str, str]:
+        """Limits that this front cannot change, and why."""
+        return NO_FRONT if self._front is None else self._front.fixed
+
+    def _follow(self, told: Iterable[Mapping[str, int]]) -> None:
+        """Refuse requests by the limits that the first engine has told."""
+        limits = next(iter(told), None)
+        if limits and self._front is not None:
+            self._front.follow(limits)
 
     def _logger(self) -> Any:
         """What vLLM's client tells of each iteration: here, of the requests that end in it."""

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 
 from tputtui.engine.wire import HOLD_S
 from tputtui.errors import KnobError, UsageError
-from tputtui.knobs import Knobs, checked, knob, spoken
+from tputtui.knobs import KNOBS, Knobs, checked, knob, spoken
 
-__all__ = ["Lease", "parse_bounds"]
+__all__ = ["Lease", "cost_to_others", "parse_bounds", "within"]
 
 
 class Lease:
@@ -80,6 +80,17 @@ def parse_bounds(text: str) -> dict[str, tuple[int, int]]:
             raise UsageError(f"TPUTTUI_BOUNDS: {name} is bounded by {least} above {greatest}.")
         bounds[knob(name).name] = (least, greatest)
     return bounds
+
+
+def cost_to_others(old: Knobs, new: Knobs) -> str:
+    """What a change would do to other people's requests, in words; empty for nothing."""
+    if new.num_gpu_blocks < old.num_gpu_blocks:
+        return "some would wait for room in the KV cache"
+    for limit in KNOBS:
+        before, then = old.get(limit.name), new.get(limit.name)
+        if limit.absent and then and (then < before or not before):
+            return "more that arrive could be refused"
+    return ""
 
 
 def within(

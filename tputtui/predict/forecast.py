@@ -135,7 +135,7 @@ def forecast(
         value=float(np.count_nonzero(kept)) / length_s if goals else tokens,
         miss=miss,
         tokens_per_s=tokens,
-        requests_per_s=len(ended) / length_s,
+        requests_per_s=float(np.count_nonzero(ended[:, ENDED["good"]])) / length_s,
         ttft_s=_seen(ended, "ttft_s"),
         tpot_s=_seen(ended, "tpot_s"),
         beyond=run.most_decodes > _BEYOND * most or run.most_decodes < fewest / _BEYOND,

@@ -2,9 +2,10 @@
 
 It batches as vLLM's scheduler does: running requests first, one token for each that decodes,
 prompts in chunks up to what the step has left; then waiting requests while there are sequences,
-tokens and KV cache for them. It leaves out priorities, blocks shared by prefixes (`hit_frac` of
-each prompt counts as computed) and structured output. `--simulate` runs vLLM's own scheduler; the
-tests hold this one to it.
+tokens and KV cache for them. What the limits of admission refuse leaves at once, and in a closed
+loop its client waits as the real one does (`engine.dispatch`). It leaves out priorities, blocks
+shared by prefixes (`hit_frac` of each prompt counts as computed) and structured output.
+`--simulate` runs vLLM's own scheduler; the tests hold this one to it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ __all__ = ["Machine", "Served", "served"]
 
 _MOST_STEPS = 8_000
 """A forecast of steps this many is long enough: what is left of chance is below a percent."""
+_REFUSED_WAIT_S = 0.5
+"""Before a client that was refused sends another request (`engine.dispatch`)."""
 _WARM_UP_S, _LATEST_S = 3.0, 30.0
 """When a leg counts as warm (`experiments.leg`)."""
 
@@ -48,7 +51,7 @@ class Served(NamedTuple):
     """What was served from an empty engine on, in seconds since then."""
 
     ended: Floats
-    """Requests that ended, with the columns that `ENDED` names."""
+    """Requests that ended or were refused, with the columns that `ENDED` names."""
     tokens: Floats
     """(time, tokens generated) of each step."""
     due_s: Floats
@@ -107,7 +110,12 @@ class _Run:
         self._running: dict[int, _Request] = {}
         self._prefilling: dict[int, _Request] = {}
         self._finishes: list[tuple[int, int]] = []
+        self._refused: deque[float] = deque()
+        """Until when the client of each refused request waits, ascending."""
         self._step = self._decodes = self._preemptions = 0
+        self._last_prefill, self._backed_up = -math.inf, False
+        self._unbegun = self._finished = 0
+        """Prompt tokens of the requests without a first token; requests with their last one."""
         self._used = 0.0
         """Tokens that the running requests hold in the KV cache."""
         self._rows: list[tuple[float, ...]] = []
@@ -130,7 +138,7 @@ class _Run:
             if closed or next_due_s <= now_s:
                 in_flight = self._arrive(now_s)
                 most_in_flight = max(most_in_flight, in_flight)
-                next_due_s, closed = generator.next_due_s(in_flight), False
+                next_due_s, closed = self._next_due_s(in_flight), False
             if not self._running and not self._waiting:
                 if next_due_s == math.inf:
                     break
@@ -159,10 +167,11 @@ class _Run:
             for _, request in came[0]:
                 if math.isnan(request.first_s):
                     request.first_s = now_s
+                    self._unbegun -= request.prompt
             for number in came[1]:
                 self._leave(number, now_s)
                 closed = True
-            ended = len(self._rows)
+            ended = self._finished
             if math.isnan(warm_s):
                 whole = ended >= max(1, most_in_flight) and now_s >= _WARM_UP_S
                 if whole or now_s >= _LATEST_S:
@@ -187,14 +196,36 @@ class _Run:
 
     def _arrive(self, now_s: float) -> int:
         """Take what is due; the requests in flight."""
-        in_flight = len(self._running) + len(self._waiting)
+        while self._refused and self._refused[0] <= now_s:
+            self._refused.popleft()
+        taken = len(self._running) + len(self._waiting) + len(self._refused)
         size = self._machine.block_size
-        for spec in self._generator.arriving(now_s, in_flight, self._knobs.max_model_len):
+        for spec in self._generator.arriving(now_s, taken, self._knobs.max_model_len):
+            if self._full():
+                self._due.append(spec.due_s)
+                job_s = self._generator.lost(spec.number, now_s)
+                self._rows.append((now_s, *[math.nan] * 6, 0.0, 0.0, spec.due_s, 0.0, 0.0, 0.0,
+                                   job_s))  # fmt: skip
+                self._refused.append(now_s + _REFUSED_WAIT_S)
+                continue
+            self._unbegun += spec.prompt_tokens
             cached = int(self._hit * spec.prompt_tokens / size) * size
             cached = min(cached, spec.prompt_tokens - 1)
             self._waiting.append((spec.number, _Request(spec, cached)))
             self._due.append(spec.due_s)
         return len(self._running) + len(self._waiting)
+
+    def _next_due_s(self, in_flight: int) -> float:
+        """When to look for arrivals again."""
+        again_s = self._refused[0] if self._refused else math.inf
+        return min(self._generator.next_due_s(in_flight + len(self._refused)), again_s)
+
+    def _full(self) -> bool:
+        """Whether an arrival is refused."""
+        most, tokens = self._knobs.max_num_queued_reqs, self._knobs.max_num_queued_tokens
+        if most and len(self._running) + len(self._waiting) >= most:
+            return True
+        return bool(tokens) and self._unbegun >= tokens
 
     def _make_room(self) -> None:
         """Preempt the newest while the decodes have no blocks."""
@@ -222,6 +253,8 @@ class _Run:
 
     def _fill(self, budget: int, now_s: float) -> tuple[int, list[tuple[int, _Request]]]:
         """Fill the step with prefill: its tokens, and the requests whose prompt it ends."""
+        if self._defers():
+            return 0, []
         had, firsts = budget, []
         most = self._knobs.long_prefill_token_threshold or budget
         running = self._running
@@ -255,7 +288,17 @@ class _Run:
             request.generated += 1
             request.finish = self._step + request.output - request.generated
             heapq.heappush(self._finishes, (request.finish, number))
+        self._backed_up = bool(self._waiting)
+        if had > budget:
+            self._last_prefill = self._step
         return had - budget, firsts
+
+    def _defers(self) -> bool:
+        """Whether this step is of decodes alone, as vLLM 0.33 has it: not while any are left over
+        from a step with prefill."""
+        every = self._knobs.prefill_schedule_interval
+        decodes_alone = every > 1 and self._decodes > 0 and not self._backed_up
+        return decodes_alone and self._step - self._last_prefill < every
 
     def _decoded(self, firsts: list[tuple[int, _Request]]) -> list[int]:
         """Count what decodes from the next step on; the requests whose last token came."""
@@ -273,6 +316,7 @@ class _Run:
 
     def _leave(self, number: int, now_s: float) -> None:
         request = self._running.pop(number)
+        self._finished += 1
         n = request.output
         self._used -= request.prompt + n - 1
         tpot_s = (now_s - request.first_s) / (n - 1) if n > 1 else math.nan

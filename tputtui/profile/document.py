@@ -41,6 +41,9 @@ class LimitValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     scheduling_policy: Literal["fcfs", "priority"] | None = None
     scheduler_reserve_full_isl: bool | None = None
     num_speculative_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    max_num_queued_reqs: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    max_num_queued_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    prefill_schedule_interval: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
     def numbers(self) -> dict[str, int]:
         """Name to value, as in `Knobs`, of the limits that are given."""

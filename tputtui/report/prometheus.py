@@ -312,12 +312,18 @@ def _limits(frame: Frame) -> Iterator[Any]:
     if status.knobs is None or status.facts is None:
         return
     knobs, ceilings = status.knobs, status.facts.ceilings
-    names = [knob.name for knob in KNOBS if knobs.get(knob.name) < UNTOLD]
+    names = [knob.name for knob in KNOBS]
     yield _labelled(
-        "tputtui_limit", "Limits in force.", "limit", [(n, knobs.get(n)) for n in names]
+        "tputtui_limit",
+        "Limits in force; 0 for max_num_queued_* without a limit.",
+        "limit",
+        [(n, knobs.get(n)) for n in names if knobs.get(n) < UNTOLD],
     )
     yield _labelled(
-        "tputtui_limit_ceiling", "What was booted.", "limit", [(n, ceilings.get(n)) for n in names]
+        "tputtui_limit_ceiling",
+        "What was booted.",
+        "limit",
+        [(n, ceilings.get(n)) for n in names if ceilings.get(n) < UNTOLD],
     )
 
 

@@ -175,6 +175,8 @@ class TputApp(TerminalApp):
                 return ""
             if direction < 0:
                 return f"{name} is at its minimum."
+            if not old and knob(name).absent:
+                return f"{name} is none already: nothing is higher."
             # At the ceiling: setting a value beyond it offers a boot, or says why it cannot be.
             beyond = step(name, old, direction, ceilings.with_value(name, 2 * old + 2))
             session.steer.limits.set(name, beyond)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tputtui.errors import TputError
-from tputtui.knobs import checked, knob, parse_value, spoken
+from tputtui.knobs import UNTOLD, checked, knob, parse_value, spoken
 from tputtui.predict.outlook import FOLLOWED
 from tputtui.session.session import Session
 from tputtui.ui.panels.outlooks import outlook_line
@@ -39,7 +39,8 @@ def limit_dialog(session: Session, name: str, use: Callable[[int | str], None]) 
     limit, ceiling = knob(name), ceilings.get(name)
     hint = f"{', '.join(limit.choices)}. {limit.trade}"
     if not limit.choices:
-        hint = f"Up to {ceiling:,}; {limit.reach}. 4k is 4,000, 4K 4,096."
+        most = f"Up to {ceiling:,}" if ceiling < UNTOLD else "1 or more"
+        hint = f"{most}; {limit.reach}. 4k is 4,000, 4K 4,096."
     return Dialog(
         name,
         [("", spoken(name, present))],

@@ -25,6 +25,8 @@ __all__ = [
     "check_arguments",
     "given",
     "import_vllm",
+    "newer_explained",
+    "numbers_of",
     "parse_arguments",
     "prepare",
     "reason_of",
@@ -35,6 +37,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 OLDEST = (0, 19, 1)
+NEWEST = (0, 33)
+"""The newest release that was tried (`make test-versions`); a newer one runs as far as it can."""
 _SHAPE_ENVIRONMENT = {"HF_HUB_OFFLINE": "1"}
 _ENVIRONMENT = {
     # The core runs in this process and on this thread; live limits need that.
@@ -81,12 +85,34 @@ def _on_cpu() -> bool:
     return False
 
 
+def numbers_of(version: str) -> tuple[int, ...]:
+    """ "0.32.1+cpu" as (0, 32, 1)."""
+    return tuple(int(part) for part in version.split("+")[0].split(".")[:3] if part.isdigit())
+
+
+@contextlib.contextmanager
+def newer_explained(version: str) -> Iterator[None]:
+    """Name what a vLLM newer than any tried lacks. Raises EngineError for it, and passes on others.
+
+    version: of the vLLM that runs.
+    """
+    try:
+        yield
+    except (AttributeError, ImportError, TypeError) as error:
+        if numbers_of(version)[:2] <= NEWEST:
+            raise
+        raise EngineError(
+            f"vLLM {version} has changed where tputtui looks: {type(error).__name__}: {error}.",
+            f"It was tried up to {'.'.join(map(str, NEWEST))}; a newer tputtui may know this one.",
+        ) from error
+
+
 def import_vllm() -> str:
     """Import vLLM and return its version. Raises EngineError if it is missing, broken or old."""
     with sentences("vLLM could not be imported", INSTALL_HINT):
         import vllm
     version = str(getattr(vllm, "__version__", "0"))
-    numbers = tuple(int(part) for part in version.split("+")[0].split(".")[:3] if part.isdigit())
+    numbers = numbers_of(version)
     # A build from source may have the version 0.0 or dev; it is not rejected.
     if (0, 2) <= numbers < OLDEST:
         oldest = ".".join(map(str, OLDEST))
@@ -94,6 +120,8 @@ def import_vllm() -> str:
             f"vLLM {version} is too old.",
             f"{oldest} or newer is needed: its scheduler re-reads its limits at each step.",
         )
+    if numbers[:2] > NEWEST:
+        logger.warning("vLLM %s is newer than any that was tried (%d.%d)", version, *NEWEST)
     return version
 
 

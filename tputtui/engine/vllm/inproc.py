@@ -16,11 +16,13 @@ from tputtui.engine.memory import uncollected
 from tputtui.engine.parallel import check_in_process
 from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, StepReport
 from tputtui.engine.resolved import resolved
+from tputtui.engine.vllm.admission import check_admission, check_admits
 from tputtui.engine.vllm.args import (
     INSTALL_HINT,
     argument_parser,
     given,
     import_vllm,
+    newer_explained,
     parse_arguments,
     prepare,
     sentences,
@@ -109,9 +111,9 @@ class VllmEngine:
             with sentences("vLLM could not be imported", INSTALL_HINT):
                 import vllm.v1.engine.llm_engine  # noqa: F401
         # Built in other frames: a traceback kept by an import keeps this frame alive.
-        with boot_log() as said:
+        with boot_log() as said, newer_explained(version):
             config = self._build(spec, full, report)
-        facts = self._facts(spec, config, version)
+            facts = self._facts(spec, config, version)
         rows = resolved(self._asked, self._got(config), said)
         return replace(facts, boot_s=time.monotonic() - began_s, resolved=rows)
 
@@ -122,8 +124,8 @@ class VllmEngine:
     def _parsed(self, spec: EngineSpec, arguments: Any) -> None:
         """Check the parsed arguments. Raises UsageError for one that cannot work here."""
         changed = given(arguments)
-        models.check_no_secret(changed)
-        check_in_process(changed)
+        for check in (models.check_no_secret, check_in_process, check_admits):
+            check(changed)
 
     def _configured(self, config: Any) -> None:
         """Hook: vLLM has made its configuration, and has built nothing yet."""
@@ -222,7 +224,8 @@ class VllmEngine:
     # -- requests --------------------------------------------------------------------------
 
     def submit(self, request: RequestSpec) -> None:
-        """Queue one request; its arrival time in vLLM is the time when it was due."""
+        """Queue one request, which arrives when it was due. Raises ShedError as a front does."""
+        check_admission(self._engine.output_processor, self._limits.knobs, request.carried.n)
         arrival_s = self._wall() - (self._clock() - request.due_s)
         external, carried = f"t{request.number}", request.carried
         adapter = self._asking.adapter(carried.label.adapter)

@@ -6,7 +6,7 @@ installed vLLM, and reports private parts that the modules of this package use w
 
 from __future__ import annotations
 
-__all__ = ["IN_MODULES", "IN_THE_ENGINE", "NOT_EVERYWHERE"]
+__all__ = ["IN_MODULES", "IN_THE_ENGINE", "LATER", "NOT_EVERYWHERE"]
 
 _CORE = "engine_core.engine_core"
 _SCHEDULER = f"{_CORE}.scheduler"
@@ -64,9 +64,20 @@ NOT_EVERYWHERE = (
     (f"{_SCHEDULER}.kv_cache_manager.watermark_blocks", "live watermark", "0.32"),
     (f"{_SCHEDULER}.scheduler_reserve_full_isl", "live admission rule", "0.32"),
     (f"{_SCHEDULER}.dynamic_sd_lookup", "live number of draft tokens", "0.32"),
+    (f"{_SCHEDULER}.scheduler_config.max_num_queued_reqs", "as booted, 0.29 and newer", "0.32"),
+    (f"{_SCHEDULER}.scheduler_config.max_num_queued_tokens", "as booted, 0.29 and newer", "0.32"),
     (f"{_SCHEDULER}.prev_step_scheduled_req_ids", "what a preempted request leaves", "0.32"),
+    # admission
+    ("output_processor.get_num_unfinished_requests", "how many are in flight", "0.32"),
+    ("output_processor.get_num_queued_tokens", "their prompts, 0.29 and newer", "0.32"),
 )
 """Paths that some supported versions lack; then the limit is fixed, or changed another way."""
+
+LATER = (
+    (f"{_SCHEDULER}.local_prefill_interval", "live cadence of prefill", "0.33"),
+    (f"{_SCHEDULER}.parallel_config.data_parallel_size", "whose cadence it is", "0.33"),
+)
+"""Paths that are not in the version the others were read in; without them a limit is fixed."""
 
 IN_MODULES = (
     # args
@@ -108,6 +119,7 @@ IN_MODULES = (
     ("vllm.v1.engine:EngineCoreRequestType", "waking an idle engine for that", "0.32"),
     ("vllm.v1.engine.core:EngineCore.pause_scheduler", "pausing a server's engine", "0.32"),
     ("vllm.v1.engine.core:EngineCore.resume_scheduler", "and letting it go on", "0.32"),
+    ("vllm.v1.engine.async_llm:AsyncLLM.check_admission", "a front's own refusals", "0.32"),
     ("vllm.v1.engine.core_client:AsyncMPClient._call_utility_async", "asking one engine", "0.32"),
     ("vllm.v1.metrics.loggers:AggregateStatLoggerBase", "requests that end, at a front", "0.32"),
     # defaults

@@ -10,11 +10,15 @@ from inspect import signature
 from typing import Any
 
 from tputtui.engine.vllm.drafting import Drafting
-from tputtui.knobs import Knobs
+from tputtui.engine.vllm.reach import CADENCE, found_at, unreachable
+from tputtui.errors import UsageError
+from tputtui.knobs import UNTOLD, Knobs
 
 __all__ = ["LiveLimits"]
 
 _QUEUES = ("waiting", "skipped_waiting", "kv_holding_waiting")
+_LONGEST_CADENCE = 64
+"""Steps without prefill; longer, and TTFT is many times that of a queue."""
 
 
 class LiveLimits:
@@ -29,53 +33,57 @@ class LiveLimits:
     ) -> None:
         self._scheduler = scheduler
         self._clock = clock
-        self._manager = scheduler.kv_cache_manager
-        self._pool = self._manager.block_pool
+        config = scheduler.scheduler_config
+
+        def found(path: str, default: Any = 0) -> int:
+            return int(found_at(scheduler, path, default) or 0)
+
+        self.fixed = unreachable(scheduler)
         self._held: list[Any] = []
         self._to_hold = 0
-        self._blocks = int(self._pool.num_gpu_blocks)
+        booted_blocks = found_at(scheduler, "cache_config.num_gpu_blocks", 1)
+        self._blocks = found("kv_cache_manager.block_pool.num_gpu_blocks", booted_blocks)
         # Before 0.31 the only limit of requests also sizes the batch, and each step asserts it.
         self._admission_only = hasattr(scheduler, "max_num_active_reqs")
-        drops = "drop_stale_output" in signature(scheduler._preempt_request).parameters
+        preempt = getattr(scheduler, "_preempt_request", None)
+        drops = preempt is not None and "drop_stale_output" in signature(preempt).parameters
         self._dropping = {"drop_stale_output": True} if drops else {}
-        self._slots = int(scheduler.max_num_running_reqs)
-        longest = int(scheduler.max_model_len)
+        self._slots = found("max_num_running_reqs", config.max_num_seqs)
+        model = "vllm_config.model_config.max_model_len"
+        longest = found("max_model_len", found_at(scheduler, model, 2))
         self._group_blocks = kv_groups / block_size
         self._drafting = Drafting(scheduler)
-        admitted = scheduler.max_num_active_reqs if self._admission_only else self._slots
+        policy = found_at(scheduler, "policy.value", config.policy)
         self.booted = self._knobs = Knobs(
-            max_num_seqs=int(admitted),
-            max_num_batched_tokens=int(scheduler.max_num_scheduled_tokens),
+            max_num_seqs=found("max_num_active_reqs", self._slots),
+            max_num_batched_tokens=found("max_num_scheduled_tokens", config.max_num_batched_tokens),
             max_model_len=longest,
-            long_prefill_token_threshold=int(
-                scheduler.scheduler_config.long_prefill_token_threshold
-            ),
+            long_prefill_token_threshold=found("scheduler_config.long_prefill_token_threshold"),
             num_gpu_blocks=self._blocks,
-            watermark_blocks=int(getattr(self._manager, "watermark_blocks", 0)),
-            enable_prefix_caching=int(self._manager.enable_caching),
-            scheduling_policy=int(scheduler.policy.value == "priority"),
-            scheduler_reserve_full_isl=int(getattr(scheduler, "scheduler_reserve_full_isl", 0)),
+            watermark_blocks=found("kv_cache_manager.watermark_blocks"),
+            enable_prefix_caching=found("kv_cache_manager.enable_caching"),
+            scheduling_policy=int(policy == "priority"),
+            scheduler_reserve_full_isl=found("scheduler_reserve_full_isl"),
             num_speculative_tokens=self._drafting.booted,
+            max_num_queued_reqs=found("scheduler_config.max_num_queued_reqs"),
+            max_num_queued_tokens=found("scheduler_config.max_num_queued_tokens"),
+            prefill_schedule_interval=found(CADENCE, 1),
         )
-        self.fixed = {
-            name: "this vLLM does not have it"
-            for name, owner, attribute in (
-                ("watermark_blocks", self._manager, "watermark_blocks"),
-                ("scheduler_reserve_full_isl", scheduler, "scheduler_reserve_full_isl"),
-            )
-            if not hasattr(owner, attribute)
+        highest = {
+            "max_num_seqs": self._slots,
+            "long_prefill_token_threshold": longest,
+            # A watermark above half of the cache would act as the limit, not as a margin.
+            "watermark_blocks": self._blocks // 2,
+            "scheduling_policy": 1,
+            "scheduler_reserve_full_isl": 1,
+            "max_num_queued_reqs": UNTOLD,
+            "max_num_queued_tokens": UNTOLD,
+            "prefill_schedule_interval": _LONGEST_CADENCE,
         }
         if self._drafting.fixed:
             self.fixed["num_speculative_tokens"] = self._drafting.fixed
         self.ceilings = self.booted.overridden(
-            {
-                "max_num_seqs": self._slots,
-                "long_prefill_token_threshold": longest,
-                # A watermark above half of the cache would act as the limit, not as a margin.
-                "watermark_blocks": 0 if "watermark_blocks" in self.fixed else self._blocks // 2,
-                "scheduling_policy": 1,
-                "scheduler_reserve_full_isl": int("scheduler_reserve_full_isl" not in self.fixed),
-            }
+            {name: value for name, value in highest.items() if name not in self.fixed}
         )
 
     # -- changing --------------------------------------------------------------------------
@@ -88,25 +96,33 @@ class LiveLimits:
     def apply(self, knobs: Knobs) -> None:
         """Put limits in force, all but the model length (see `VllmEngine.apply`).
 
+        Those of admission are kept here, for whoever hands requests over to the engine.
         A lower limit only makes batches smaller, so the buffers and CUDA graphs of the boot
         suffice; the batch drains to fewer sequences. Except for the long prefill threshold,
         `scheduler_config` keeps its values: CUDA graphs and the grammar bitmask read them.
         """
         self._knobs = knobs
-        scheduler, manager = self._scheduler, self._manager
+        scheduler = self._scheduler
         if self._admission_only:
             scheduler.max_num_active_reqs = knobs.max_num_seqs
-        scheduler.max_num_scheduled_tokens = knobs.max_num_batched_tokens
-        config = scheduler.scheduler_config
-        config.long_prefill_token_threshold = knobs.long_prefill_token_threshold
-        if "watermark_blocks" not in self.fixed:
-            manager.watermark_blocks = knobs.watermark_blocks
-        if "scheduler_reserve_full_isl" not in self.fixed:
-            scheduler.scheduler_reserve_full_isl = bool(knobs.scheduler_reserve_full_isl)
-        # This switches only look-ups. If the pool switched too, it would serve stale blocks.
-        manager.enable_caching = bool(knobs.enable_prefix_caching)
+        manager, config = scheduler.kv_cache_manager, scheduler.scheduler_config
+        reserve = bool(knobs.scheduler_reserve_full_isl)
+        for name, owner, attribute, value in (
+            ("max_num_batched_tokens", scheduler, "max_num_scheduled_tokens", None),
+            ("long_prefill_token_threshold", config, "long_prefill_token_threshold", None),
+            ("watermark_blocks", manager, "watermark_blocks", None),
+            ("scheduler_reserve_full_isl", scheduler, "scheduler_reserve_full_isl", reserve),
+            ("prefill_schedule_interval", scheduler, CADENCE, None),
+            # This switches only look-ups. If the pool switched too, it would serve stale blocks.
+            ("enable_prefix_caching", manager, "enable_caching", bool(knobs.enable_prefix_caching)),
+        ):
+            if name not in self.fixed:
+                setattr(owner, attribute, knobs.get(name) if value is None else value)
         self._drafting.apply(knobs.num_speculative_tokens)
-        self._set_policy("priority" if knobs.scheduling_policy else "fcfs")
+        if "scheduling_policy" not in self.fixed:
+            self._set_policy("priority" if knobs.scheduling_policy else "fcfs")
+        if "num_gpu_blocks" in self.fixed:
+            return
         # One request of maximal length must always fit, or it would wait forever.
         least = -(-knobs.max_model_len * self._group_blocks // 1) + 1
         self._to_hold = self._blocks - max(knobs.num_gpu_blocks, int(least))
@@ -116,17 +132,23 @@ class LiveLimits:
         """Adjust held blocks and the batch size right before each step is scheduled."""
         if len(self._held) != self._to_hold:
             self._hold()
-        if not self._admission_only:
+        if not self._admission_only and "max_num_seqs" not in self.fixed:
             scheduler = self._scheduler
             floor = max(self._knobs.max_num_seqs, len(scheduler.running), 1)
             scheduler.max_num_running_reqs = min(self._slots, floor)
 
     def give_slots_back(self) -> None:
         """Let the batch have every slot booted, where `before_schedule` is called no more."""
-        self._scheduler.max_num_running_reqs = self._slots
+        if hasattr(self._scheduler, "max_num_running_reqs"):
+            self._scheduler.max_num_running_reqs = self._slots
 
     def preempt(self) -> int:
-        """Move the newest requests above `max_num_seqs` back to the queue; return how many."""
+        """Move the newest requests above `max_num_seqs` back to the queue; return how many.
+
+        Raises UsageError where this vLLM has no way to do that.
+        """
+        if not hasattr(self._scheduler, "_preempt_request"):
+            raise UsageError("This vLLM has no way to preempt a request.", "The batch drains.")
         running = self._scheduler.running
         over = max(0, len(running) - self._knobs.max_num_seqs)
         for _ in range(over):
@@ -146,6 +168,8 @@ class LiveLimits:
 
         vLLM refuses while a request or this class holds a block.
         """
+        if not hasattr(self._scheduler, "reset_prefix_cache"):
+            return None
         running = list(self._scheduler.running)
         under_way = [getattr(request, "num_output_placeholders", 0) > 0 for request in running]
         self._give_back(len(self._held))
@@ -169,8 +193,14 @@ class LiveLimits:
         used = usage * (self._blocks - 1) - len(self._held)
         return min(1.0, max(0.0, used / self.kv_blocks)) if self.kv_blocks else 0.0
 
+    @property
+    def _pool(self) -> Any:
+        return self._scheduler.kv_cache_manager.block_pool
+
     def _hold(self) -> None:
         """Hold the wanted number of blocks, as far as blocks are free; retried at each step."""
+        if not self._to_hold and not self._held:
+            return
         missing = self._to_hold - len(self._held)
         if missing < 0:
             self._give_back(-missing)

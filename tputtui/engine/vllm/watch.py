@@ -65,7 +65,8 @@ class StepWatch:
         scheduler, client = self._scheduler, self._client
         classify = Classifier(scheduler)
         schedule, get_output = scheduler.schedule, client.get_output
-        update, grammar = scheduler.update_from_output, scheduler.get_grammar_bitmask
+        update: Any = getattr(scheduler, "update_from_output", None)
+        grammar: Any = getattr(scheduler, "get_grammar_bitmask", None)
 
         def watched_schedule(*args: Any, **kwargs: Any) -> Any:
             began_s = clock()
@@ -97,8 +98,11 @@ class StepWatch:
             return outputs
 
         scheduler.schedule = watched_schedule
-        scheduler.update_from_output = watched_update
-        scheduler.get_grammar_bitmask = watched_grammar
+        # These two are only timed: a vLLM without them is served as well.
+        if update is not None:
+            scheduler.update_from_output = watched_update
+        if grammar is not None:
+            scheduler.get_grammar_bitmask = watched_grammar
         client.get_output = watched_output
 
     def _note_first_tokens(self, outputs: Any) -> None:

@@ -177,9 +177,9 @@ def _cell(frame: Frame, knob: Knob, selected: bool) -> Row:
     look = "value" if value != booted else "text"
     if knob.choices:
         return [*row, (spoken(knob.name, value), look)]
-    row.append((f"{value:,}", look))
+    row.append((_value(knob, value), look))
     row.append((f" / {_number(facts.ceilings.get(knob.name))}" if knob.boots else "", "label"))
-    row.append((f" {knob.unit}", "muted"))
+    row.append((f" {knob.unit}" if value or not knob.absent else "", "muted"))
     sign, sign_look = _state(frame, knob, frame.status.knobs, asked)
     return row if sign == "in force" else [*row, (" …", sign_look)]
 
@@ -199,13 +199,13 @@ def _row(frame: Frame, knob: Knob, selected: bool, width: int) -> Row:
         row += [(f"{spoken(knob.name, value):>8}", "value"), (f"{words:<15}", "label")]
     else:
         row += [
-            (f"{value:>7,}", "value"),
-            (f" / {_number(ceiling):<{_ceiling_width(facts.ceilings)}}", "label"),
+            (f"{_value(knob, value):>7}", "value"),
+            (f"{_of(ceiling):<{_ceiling_width(facts.ceilings) + 3}}", "label"),
             (f"{knob.unit:<5}", "muted"),
         ]
     state = _state(frame, knob, knobs, asked)
     cells = min(24, width - width_of(row) - 28)
-    if cells >= 8 and not knob.choices:
+    if cells >= 8 and not knob.choices and ceiling < UNTOLD:
         filled, empty = bar(value / ceiling if ceiling else 0.0, cells)
         row += [(filled, "accent" if selected else "label"), (empty, "muted"), ("  ", "text")]
     return [*row, state]
@@ -215,6 +215,14 @@ def _ceiling_width(ceilings: Knobs) -> int:
     """Cells for the widest ceiling, with an empty one after it."""
     numbers = (ceilings.get(knob.name) for knob in KNOBS if not knob.choices)
     return max(7, *(len(_number(number)) + 1 for number in numbers))
+
+
+def _of(ceiling: int) -> str:
+    return f" / {ceiling:,}" if ceiling < UNTOLD else ""
+
+
+def _value(knob: Knob, value: int) -> str:
+    return f"{value:,}" if value or not knob.absent else spoken(knob.name, value)
 
 
 def _number(value: int) -> str:
