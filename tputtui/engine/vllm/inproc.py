@@ -17,6 +17,7 @@ from tputtui.engine.parallel import check_in_process
 from tputtui.engine.protocol import Counts, Ended, EngineFacts, Report, State, StepReport
 from tputtui.engine.resolved import resolved
 from tputtui.engine.vllm.admission import check_admission, check_admits
+from tputtui.engine.vllm.answered import ended_of, logprobs_of
 from tputtui.engine.vllm.args import (
     INSTALL_HINT,
     argument_parser,
@@ -387,7 +388,7 @@ class VllmEngine:
         # The output carries our id; vLLM's internal id may have a suffix.
         live, answers = self._left(int(output.request_id[1:])), output.outputs
         longest = max(len(answer.token_ids) for answer in answers)
-        ended = _ended(live.number, output.metrics, longest, output.num_cached_tokens or 0)
+        ended = ended_of(live.number, output.metrics, longest, output.num_cached_tokens or 0)
         reasons = [answer.finish_reason or "" for answer in answers]
         if len(live.names) > 1:
             # vLLM's times are those of the answer that ended last.
@@ -396,7 +397,7 @@ class VllmEngine:
             token_ids=answers[0].token_ids,
             stop="stop" if "stop" in reasons else reasons[0],
             outcome=Outcome.FAILED if "error" in reasons else None,
-            logprobs=_logprobs(answers[0]) if live.number >= FIRST_QUESTION else (),
+            logprobs=logprobs_of(answers[0]) if live.number >= FIRST_QUESTION else (),
         )
 
     def _end(self, numbers: Iterable[int]) -> list[Ended]:
@@ -408,34 +409,10 @@ class VllmEngine:
             there = [state.stats for name in live.names if (state := states.get(name)) is not None]
             tokens = max((stats.num_generation_tokens for stats in there if stats), default=0)
             stats = there[0] if there else None
-            ended.append(_ended(number, stats, tokens, 0)._replace(end_s=self._clock()))
+            ended.append(ended_of(number, stats, tokens, 0)._replace(end_s=self._clock()))
         if external:
             self._engine.abort_request(external)
         return ended
-
-
-def _ended(number: int, stats: Any, tokens: int, cached: int) -> Ended:
-    """An `Ended` from vLLM's own request times, in which 0.0 means never reached."""
-
-    def reached(name: str) -> float:
-        return getattr(stats, name, 0.0) or math.nan
-
-    return Ended(
-        number=number,
-        end_s=reached("last_token_ts"),
-        output_tokens=tokens,
-        scheduled_s=reached("scheduled_ts"),
-        first_token_s=reached("first_token_ts"),
-        cached_tokens=cached,
-        preemptions=getattr(stats, "num_preemptions", 0),
-    )
-
-
-def _logprobs(answer: Any) -> list[dict[int, float]]:
-    """The log-probabilities at each position of an answer, by token id."""
-    return [
-        {token: each.logprob for token, each in position.items()} for position in answer.logprobs
-    ]
 
 
 def _stat_logger(engine: VllmEngine) -> Any:
