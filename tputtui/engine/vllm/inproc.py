@@ -124,9 +124,8 @@ class VllmEngine:
 
     def _parsed(self, spec: EngineSpec, arguments: Any) -> None:
         """Check the parsed arguments. Raises UsageError for one that cannot work here."""
-        changed = given(arguments)
         for check in (models.check_no_secret, check_in_process, check_admits):
-            check(changed)
+            check(given(arguments))
 
     def _configured(self, config: Any) -> None:
         """Hook: vLLM has made its configuration, and has built nothing yet."""
@@ -243,13 +242,11 @@ class VllmEngine:
             )
         except self._refusal as refusal:
             raise ValueError(str(refusal)) from refusal
-        # Older versions return nothing and use the id as given.
-        name = internal or external
+        name = internal or external  # Older versions return nothing, and use the id as given.
         names = (name,) if carried.n == 1 else tuple(f"{i}_{name}" for i in range(carried.n))
         live = _Live(request.number, request.prompt_tokens, request.output_tokens, names)
         self._numbers[request.number] = live
-        for each in names:
-            self._live[each] = live
+        self._live.update(dict.fromkeys(names, live))
         self._watch.awaiting.update(names)
 
     def step(self) -> StepReport:
