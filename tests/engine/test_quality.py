@@ -32,7 +32,11 @@ LENGTH = 24
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from torch import manual_seed
+
     folder = tmp_path_factory.mktemp("model")
+    # Another model would answer otherwise, and feel the damage more or less.
+    manual_seed(0)
     write_model(folder)
     write_tokenizer(folder, TEMPLATE)
     return folder
@@ -47,7 +51,7 @@ def questions(model: Path) -> tuple[Question, ...]:
 
 
 def damaged(model: Path, folder: Path) -> Path:
-    """The same model with one layer of two off by a tenth of its weights' size."""
+    """The same model with one layer of two off by as much as its weights' size."""
     from safetensors.torch import load_file, save_file
     from torch import Generator, randn
 
@@ -55,7 +59,7 @@ def damaged(model: Path, folder: Path) -> Path:
     weights = load_file(folder / "model.safetensors")
     name = "model.layers.1.mlp.down_proj.weight"
     noise = randn(weights[name].shape, generator=Generator().manual_seed(0))
-    weights[name] += 0.1 * weights[name].std() * noise
+    weights[name] += weights[name].std() * noise
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
