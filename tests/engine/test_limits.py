@@ -323,6 +323,7 @@ from pathlib import Path
 
 from tests.engine.simulated import executor_class
 from tputtui import profile
+from tputtui.engine.orders import Boot, Start
 from tputtui.engine.vllm.inproc import VllmEngine
 from tputtui.session.session import Session
 
