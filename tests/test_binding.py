@@ -173,6 +173,28 @@ def test_length_binds_when_it_cuts_requests_short() -> None:
     assert found.advice == "raise it to 4,096"
 
 
+def test_admission_binds_where_it_refuses_a_fifth_of_the_requests() -> None:
+    found = bound(steps(), knobs=replace(KNOBS, max_num_queued_reqs=32), rejected=40)
+    assert found.bound is Bound.ADMISSION
+    assert found.evidence == "40% of requests refused"
+    assert found.advice == "raise max_num_queued_reqs, or none for no limit"
+    # Too few to matter; or refused for another reason, by an engine without such a limit.
+    few = bound(steps(), knobs=replace(KNOBS, max_num_queued_reqs=32), rejected=10)
+    assert few.bound is bound(steps(), rejected=40).bound is Bound.LOAD
+
+
+def test_the_cadence_of_prefill_binds_where_requests_wait_for_its_step() -> None:
+    knobs = replace(KNOBS, prefill_schedule_interval=4)
+    decoding, prefilling = steps(75, waiting=6), steps(25, prefill_tokens=900, waiting=0)
+    found = bound(np.concatenate([decoding, prefilling]), knobs=knobs)
+    assert found.bound is Bound.CADENCE
+    assert found.share == pytest.approx(0.75)
+    assert found.advice == "lower it to 2"
+    # A step that prefills and still leaves some waiting has no room in the KV cache.
+    short = steps(100, prefill_tokens=900, waiting=6, kv_frac=0.99)
+    assert bound(short, knobs=knobs).bound is Bound.KV
+
+
 def test_the_load_binds_when_nothing_waits_or_the_engine_is_idle() -> None:
     found = bound(steps())
     assert found.bound is Bound.LOAD

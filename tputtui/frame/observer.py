@@ -228,6 +228,7 @@ class Observer:
                 ceilings,
                 ended=len(ended),
                 cut_short=int(ended[:, ENDED["cut"]].sum()),
+                rejected=int(ended[:, ENDED["rejected"]].sum()),
                 overlapped=status.facts.overlapped,
                 throttled=[reason for gpu in gpus if gpu.visible for reason in gpu.throttle],
             )

@@ -19,6 +19,7 @@ __all__ = ["Binding", "Bound", "binding", "in_common"]
 _MATTERS = 0.2
 """A bound that holds for a smaller share of the time, or of the requests, does not bind."""
 _IDLE = 0.1
+_ADMITTING = ("max_num_queued_reqs", "max_num_queued_tokens")
 _FEWEST = 20
 _BATCH_FULL = 0.9
 _GROWS = 0.8
@@ -33,6 +34,7 @@ def binding(
     *,
     ended: int,
     cut_short: int,
+    rejected: int = 0,
     throttled: Sequence[str] = (),
     overlapped: bool = False,
 ) -> Binding | None:
@@ -40,11 +42,13 @@ def binding(
 
     steps: rows of `StepSample`, shape (n, fields), of a window `length_s` seconds long.
     ended: requests that ended in the window. cut_short: those of them that max_model_len cut.
+    rejected: those of them that were refused when they arrived.
     throttled: NVML's reasons why the clocks of any GPU are held down.
     overlapped: whether the host works while the model does (async scheduling).
 
     The first of these that holds: a limit that keeps requests from running (`limit_bound`); LENGTH,
-    where max_model_len cut a fifth of the requests; LOAD, where the engine idles, or where nothing
+    where max_model_len cut a fifth of the requests; ADMISSION, where a fifth of them was refused by
+    a limit on what is queued; LOAD, where the engine idles, or where nothing
     waits, the batch has room and more load would gain more than a quarter; otherwise what each
     step's time goes to (`step_bound`).
     """
@@ -61,6 +65,11 @@ def binding(
         part = cut_short / ended
         advice = raising("max_model_len", knobs, ceilings)
         return Binding(Bound.LENGTH, part, f"{part:.0%} of requests cut short", advice)
+    shed = next((name for name in _ADMITTING if knobs.get(name)), None)
+    if shed is not None and ended and rejected / ended >= _MATTERS:
+        part = rejected / ended
+        evidence = f"{part:.0%} of requests refused"
+        return Binding(Bound.ADMISSION, part, evidence, f"raise {shed}, or none for no limit")
     fit = step_time(steps, overlapped=overlapped)
     idle = max(0.0, 1 - busy_s / length_s)
     running = float(duration @ steps[:, STEP["running"]]) / busy_s

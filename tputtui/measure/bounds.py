@@ -17,7 +17,9 @@ class Bound(StrEnum):
     TOKENS = "tokens"
     KV = "KV cache"
     ADAPTERS = "LoRA adapters"
+    CADENCE = "prefill cadence"
     LENGTH = "model length"
+    ADMISSION = "admission"
     LOAD = "load"
     HOST = "host"
     POWER = "GPU power"
@@ -33,8 +35,8 @@ class Binding:
 
     bound: Bound
     share: float
-    """Share of the busy time in which it bound (LOAD: of the whole time; LENGTH: of the requests;
-    HOST, COMPUTE, MEMORY: its part of a step)."""
+    """Share of the busy time in which it bound (LOAD: of the whole time; LENGTH and ADMISSION:
+    of the requests; HOST, COMPUTE, MEMORY: its part of a step)."""
     evidence: str
     """What was observed, in words."""
     advice: str

@@ -38,6 +38,7 @@ def limit_bound(steps: Floats, knobs: Knobs, ceilings: Knobs) -> Binding | None:
     steps: rows of `StepSample`, shape (n, fields), with a total duration above 0.
 
     SEQUENCES: requests waited and the batch was at max_num_seqs. TOKENS: the step was full to 98 %.
+    CADENCE: requests waited for a step that prefills (prefill_schedule_interval).
     ADAPTERS: requests waited because the batch has as many LoRA adapters as it may have.
     KV: requests were preempted, or requests waited although batch and step had room.
     """
@@ -58,6 +59,9 @@ def limit_bound(steps: Floats, knobs: Knobs, ceilings: Knobs) -> Binding | None:
     # A step that schedules nothing while requests run only waits for the tokens of an earlier step.
     adapters = (column("adapter_waiting") > 0) & ~at_limit & ~full
     held_back = waiting & ~at_limit & ~full & ~adapters & ((used > 0) | (running == 0))
+    # Steps between those that prefill admit nobody, however much room there is.
+    between = (knobs.prefill_schedule_interval > 1) & (column("prefill_tokens") == 0)
+    cadence, held_back = held_back & between, held_back & ~between
     preempted = int(column("preemptions").sum())
     of_kv = share(held_back | (column("preemptions") > 0))
     shares = {
@@ -66,6 +70,7 @@ def limit_bound(steps: Floats, knobs: Knobs, ceilings: Knobs) -> Binding | None:
         # A preempted request costs far more than the step in which it is preempted.
         Bound.KV: max(of_kv, _MATTERS) if preempted > len(steps) * _OFTEN else of_kv,
         Bound.ADAPTERS: share(adapters),
+        Bound.CADENCE: share(cadence),
     }
     bound, most = max(shares.items(), key=lambda pair: pair[1])
     if shares[Bound.KV] >= _MATTERS and preempted:
@@ -83,6 +88,10 @@ def limit_bound(steps: Floats, knobs: Knobs, ceilings: Knobs) -> Binding | None:
         held = float(column("adapter_waiting")[adapters].mean())
         evidence = f"{held:.0f} wait for a place of their adapter, {most:.0%}"
         return Binding(bound, most, evidence, "boot with a higher --max-loras, or fewer adapters")
+    if bound is Bound.CADENCE:
+        fewer = max(1, knobs.prefill_schedule_interval // 2)
+        evidence = f"{waits:.0f} wait for a step that prefills, {most:.0%}"
+        return Binding(bound, most, evidence, f"lower it to {fewer}")
     thrown = f", {preempted} preempted" if preempted else ""
     kept = _kept_free(steps[held_back], knobs.watermark_blocks)
     # The KV cache's use at the steps in which it held requests back, not its mean over all steps.

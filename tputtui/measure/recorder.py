@@ -24,14 +24,15 @@ __all__ = ["ENDED", "Recorder", "Ring", "Rows", "Table", "ended_row"]
 
 
 _LATENCIES = ("ttft_s", "tpot_s", "e2e_s", "queue_s", "prefill_s", "decode_s")
-_REST = ("good", "cut", "due_s", "began", "cancelled", "label", "job_s")
+_REST = ("good", "cut", "due_s", "began", "cancelled", "label", "job_s", "rejected")
 ENDED = {name: i for i, name in enumerate(("end_s", *_LATENCIES, *_REST))}
 """Columns of a request that has left the engine. Latencies are NaN unless good is 1.0.
 
 good: 1.0 if it finished. cut: 1.0 if a lowered `max_model_len` ended it. due_s: when it should have
 been sent; NaN where that is lost. began: 1.0 if it had its first token. cancelled: 1.0 if its
 client gave it up. label: place in `Recorder.labels`. job_s: how long the job took that it ended,
-or, where it is not good, broke, from its first step due; NaN where it did neither.
+or, where it is not good, broke, from its first step due; NaN where it did neither. rejected: 1.0
+if it was refused when it arrived.
 """
 _NO_LATENCIES = (np.nan,) * len(_LATENCIES)
 
@@ -248,7 +249,8 @@ def ended_row(sample: RequestSample) -> tuple[float, ...]:
         )
     began = not math.isnan(sample.first_token_s)
     cut, cancelled = sample.outcome == "cut", sample.outcome == "cancelled"
-    rest = (good, cut, sample.due_s, began, cancelled, sample.label, sample.job_s)
+    rejected = sample.outcome == "rejected"
+    rest = (good, cut, sample.due_s, began, cancelled, sample.label, sample.job_s, rejected)
     return (sample.end_s, *latencies, *rest)
 
 
