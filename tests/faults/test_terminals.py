@@ -64,7 +64,7 @@ def test_stopped_pulled_about_and_cut_off_while_it_serves(tmp_path: Path) -> Non
         terminal.resize(20 + turn * 37 % 300, 5 + turn * 13 % 90)
         terminal.read(0.01)
     terminal.resize(20, 5)
-    terminal.until(r"tputtui …")
+    terminal.until(r"shape:de?…")
     terminal.resize(500, 150)
     terminal.until(r"\? help +q quit")
     terminal.until(r"▶ RUNNING")

@@ -57,7 +57,8 @@ def latency(
     if len(rows) + len(frame.traffic) < height:
         rows += _traffic(frame, width)
     goals = frame.goodput.each if frame.window.phase.quotable else ()
-    if height >= _COUNTED:
+    # Of an engine that failed, what became of the requests is worth more than a chart.
+    if height >= _COUNTED or frame.status.failure is not None:
         rows += _counts(frame)
     if roomy:
         rows += [
