@@ -122,6 +122,7 @@ BOOTS = 10 if "FAULT_SEQUENCES" in os.environ else 6
 MANY_BOOTS = """
 import json, sys, threading
 import psutil
+from tests import PATIENCE_S
 from tests.engine.conftest import CPU, Served
 from tputtui.engine.memory import give_back
 from tputtui.engine.protocol import State
