@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import zstandard
 
@@ -18,6 +21,7 @@ from tests.terminal import environment
 from tests.test_served import LOAD, Driven, driven, server
 from tputtui.engine.orders import StopLoad
 from tputtui.engine.protocol import State
+from tputtui.engine.served.routes import CHAT, COMPLETIONS, find_routes
 from tputtui.engine.served.words import text_of
 from tputtui.load.requests.file import RequestFile
 from tputtui.load.requests.spoken import spoken
@@ -53,6 +57,40 @@ def of(run: Driven) -> Completions:
     (each,) = run.servers.servers
     assert each.completions is not None
     return each.completions
+
+
+async def test_a_route_that_fails_and_closes_its_connection_is_no_server_that_is_gone() -> None:
+    """As vLLM's chat route without a tokenizer: 500, and whoever asks next on it is cut off."""
+    asked: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        failed = False
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            asked.append(head.split()[1].decode())
+            if failed:
+                break
+            (size,) = re.findall(rb"(?i)content-length: (\d+)", head)
+            await reader.readexactly(int(size))
+            failed = asked[-1] == CHAT
+            body = b"data: [DONE]\n\n"
+            line = b"500 Internal Server Error" if failed else b"200 OK"
+            kind = b"text/event-stream"
+            writer.write(
+                b"HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s"
+                % (line, kind, len(body), body)
+            )
+        writer.transport.abort()
+
+    async def no_tokenizer(*_: object) -> tuple[int, str]:
+        return 404, ""
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        async with aiohttp.ClientSession() as session:
+            routes = await find_routes(session, url, "one", "tiny", no_tokenizer)
+    assert (routes.ids, routes.chat) == (True, False)
+    # Asked with fields of vLLM's, and without; one of them again on a connection of its own.
+    assert asked == [COMPLETIONS, CHAT, CHAT, CHAT]
 
 
 def test_chats_go_to_the_chat_route_as_they_are(driven: Drive, tmp_path: Path) -> None:

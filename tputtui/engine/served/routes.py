@@ -27,6 +27,9 @@ _CHAT_FIELDS: dict[str, Any] = {
 }
 """Fields beyond OpenAI's API; a strict server refuses a request for them."""
 
+_ATTEMPTS = 3
+"""At a question whose connection the server has closed meanwhile."""
+
 Answer = Callable[[str, str, object], Awaitable[tuple[int, str]]]
 """Asks another route: method, route, body as JSON; status and the whole text."""
 
@@ -78,11 +81,20 @@ async def find_routes(
 
 async def _why_not(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> str:
     """Why the route does not serve `body`; empty if it does."""
-    try:
-        async for _ in stream(session, url, msgspec.json.encode(body)):
-            pass
-    except Refused as refusal:
-        return str(refusal)
-    except EngineError as error:
-        return error.message.rstrip(".")
-    return ""
+    attempts = 0
+    while True:
+        try:
+            async for _ in stream(session, url, msgspec.json.encode(body)):
+                pass
+        except Refused as refusal:
+            return str(refusal)
+        except EngineError as error:
+            return error.message.rstrip(".")
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            # A route that has raised answers 500 and closes: the connection that was to be used
+            # again is gone. A server that cannot be reached at all is another matter.
+            attempts += 1
+            if isinstance(error, aiohttp.ClientConnectorError) or attempts == _ATTEMPTS:
+                raise
+        else:
+            return ""
