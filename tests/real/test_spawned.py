@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -145,11 +146,16 @@ def test_ray_on_a_cpu_is_refused_in_a_sentence_and_nothing_of_it_stays() -> None
     assert set(os.listdir("/dev/shm")) <= shared
 
 
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder for temporary files whose name leaves room for that of vLLM's sockets."""
+    with tempfile.TemporaryDirectory(prefix="t") as name:
+        yield Path(name)
+
+
 @pytest.mark.long
-def test_it_ends_when_we_are_killed(tmp_path: Path) -> None:
+def test_it_ends_when_we_are_killed(tmp_path: Path, temporary: Path) -> None:
     words = [sys.executable, "-m", "tputtui", "bench", "--served", "--duration", "10min"]
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
     env = os.environ | {"XDG_STATE_HOME": str(tmp_path), "TMPDIR": str(temporary)}
     program = subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True)
     assert program.stderr is not None
@@ -166,9 +172,7 @@ def test_it_ends_when_we_are_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_leaving_while_it_boots_leaves_nothing_either(tmp_path: Path) -> None:
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
+def test_leaving_while_it_boots_leaves_nothing_either(tmp_path: Path, temporary: Path) -> None:
     words = [sys.executable, "-m", "tputtui", "bench", "--served", "--duration", "10min"]
     env = os.environ | {"XDG_STATE_HOME": str(tmp_path), "TMPDIR": str(temporary)}
     program = subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True)

@@ -78,6 +78,8 @@ class Headless:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._close()
+        for file in (self.out, self.err):
+            file.close()
         journal = self.session.journal
         if isinstance(error, OutputError) and journal is not None and not journal.failure:
             error.hint = f"Its figures are not lost: `tputtui report {journal.path}` has them."

@@ -34,7 +34,7 @@ class Interrupted:
     def __init__(self, err: TextIO) -> None:
         """err: the file on whose descriptor the last words are said."""
         self.asked = False
-        self._descriptor = err.fileno()
+        self._descriptor = os.dup(err.fileno())
         self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._take)
