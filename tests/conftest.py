@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -67,3 +69,17 @@ def _nothing_private(monkeypatch: pytest.MonkeyPatch) -> None:
     for owner in (sys, threading):
         monkeypatch.setattr(owner, "excepthook", owner.excepthook)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+
+
+@pytest.fixture(autouse=True)
+def _logs_where_they_went() -> Iterator[None]:
+    """What one test's run sends to its own log file is not withheld from another one."""
+    loggers = [logging.getLogger(), logging.getLogger("vllm")]
+    before = [(each.level, each.propagate, set(each.handlers)) for each in loggers]
+    yield
+    for each, (level, propagate, handlers) in zip(loggers, before, strict=True):
+        each.setLevel(level)
+        each.propagate = propagate
+        for handler in set(each.handlers) - handlers:
+            each.removeHandler(handler)
+            handler.close()
