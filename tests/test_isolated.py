@@ -42,7 +42,7 @@ from tputtui.errors import (
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.mirror import Copy, Tail
-from tputtui.measure.recorder import Recorder, Ring
+from tputtui.measure.recorder import ENDED, Recorder, Ring
 from tputtui.measure.samples import Mark, Outcome, StepSample
 from tputtui.profile import EngineSpec, EngineValue, Profile
 from tputtui.session.session import Session
@@ -295,6 +295,10 @@ def test_totals_go_on_over_several_recorders() -> None:
     assert copied.accounting.balanced
     assert copied.accounting.failed == 3 * 24
     assert copied.ended.count == copied.accounting.issued
+    # None of those that were lost counts as refused, nor as anything else that nobody knows.
+    for name in ("good", "cut", "began", "cancelled", "rejected"):
+        column = copied.ended.since(0, copied.ended.count)[:, ENDED[name]]
+        assert set(column[-24:]) == {0.0}, name
 
 
 @pytest.mark.parametrize("kind", [TputError, UsageError, ProfileError, KnobError, EngineError])

@@ -21,14 +21,14 @@ from tputtui.goals import parse_goals
 from tputtui.knobs import Knobs
 from tputtui.load.lengths import Fixed, Uniform
 from tputtui.load.workload import ClosedLoop, Poisson, Recorded, TraceFile, Workload
-from tputtui.measure.recorder import Recorder
+from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import StepSample
 from tputtui.predict.book import StepBook
 from tputtui.predict.costs import StepCosts, learnt
 from tputtui.predict.forecast import Forecast, Query, Wanted, answered, forecast
 from tputtui.predict.foresight import Foresight, Running
 from tputtui.predict.process import OtherProcess
-from tputtui.predict.scheduler import Machine
+from tputtui.predict.scheduler import Machine, served
 
 GOALS = parse_goals("ttft_p90=2s,tpot_p90=20ms")
 LENGTHS = ((60, 16, 0.4), (120, 24, 0.4), (200, 40, 0.2))
@@ -95,6 +95,16 @@ class TestScheduler:
         predicted = forecast(Wanted(knobs, load, LENGTH_S), costs, MACHINE, GOALS)
         assert predicted.value == pytest.approx(measured.value, rel=0.03, abs=0.2)
         assert predicted.miss == pytest.approx(measured.miss, abs=0.03)
+
+    def test_what_is_refused_stands_among_what_ended(self, costs: StepCosts) -> None:
+        knobs = FakeEngine.BOOTED.overridden({"max_num_queued_reqs": 16})
+        ended = served(CLOSED, knobs, costs, MACHINE, LENGTH_S).ended
+        good, rejected = (ended[:, ENDED[name]] > 0 for name in ("good", "rejected"))
+        assert good.any()
+        assert rejected.any()
+        assert (good != rejected).all()
+        assert np.isnan(ended[rejected, ENDED["ttft_s"]]).all()
+        assert np.isfinite(ended[good, ENDED["ttft_s"]]).all()
 
     def test_a_small_kv_cache_preempts_and_serves_less(self, costs: StepCosts) -> None:
         knobs = FakeEngine.BOOTED

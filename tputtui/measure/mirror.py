@@ -25,7 +25,7 @@ import numpy as np
 from tputtui.load.carrier import Label
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.timing import Wanted
-from tputtui.measure.recorder import ENDED, Recorder, Ring
+from tputtui.measure.recorder import Recorder, Ring, row_of
 from tputtui.measure.samples import Accounting, Mark, Outcome, RequestSample
 
 __all__ = ["Copy", "Delta", "Tail"]
@@ -37,9 +37,6 @@ RINGS = ("steps", "engine_steps", "gaps", "first_tokens", "issued")
 
 _BOOKS = tuple(field.name for field in fields(Accounting))
 _books = attrgetter(*_BOOKS)
-_LOST = dict.fromkeys(ENDED, np.nan) | dict.fromkeys(
-    ("good", "cut", "began", "cancelled", "label"), 0.0
-)
 
 
 class Delta(NamedTuple):
@@ -191,7 +188,7 @@ class Copy:
         """
         recorder, books = self._recorder, self._recorder.accounting
         for _ in range(books.in_flight):
-            recorder.ended.append(tuple((_LOST | {"end_s": now_s}).values()))
+            recorder.ended.append(row_of(end_s=now_s))
         ended = getattr(books, outcome.value) + books.in_flight
         recorder.oldest_due_s = recorder.oldest_in_flight_s = np.nan
         recorder.jobs_since_s = now_s

@@ -20,7 +20,7 @@ from tputtui.load.timing import Wanted
 from tputtui.measure.samples import Accounting, EngineLoad, Mark, RequestSample, StepSample
 from tputtui.measure.stats import Floats
 
-__all__ = ["ENDED", "Recorder", "Ring", "Rows", "Table", "ended_row"]
+__all__ = ["ENDED", "Recorder", "Ring", "Rows", "Table", "ended_row", "row_of"]
 
 
 _LATENCIES = ("ttft_s", "tpot_s", "e2e_s", "queue_s", "prefill_s", "decode_s")
@@ -35,6 +35,7 @@ or, where it is not good, broke, from its first step due; NaN where it did neith
 if it was refused when it arrived.
 """
 _NO_LATENCIES = (np.nan,) * len(_LATENCIES)
+_NOTHING = dict.fromkeys(ENDED, 0.0) | dict.fromkeys((*_LATENCIES, "due_s", "job_s"), np.nan)
 
 
 class Rows(ABC):
@@ -252,6 +253,14 @@ def ended_row(sample: RequestSample) -> tuple[float, ...]:
     rejected = sample.outcome == "rejected"
     rest = (good, cut, sample.due_s, began, cancelled, sample.label, sample.job_s, rejected)
     return (sample.end_s, *latencies, *rest)
+
+
+def row_of(**columns: float) -> tuple[float, ...]:
+    """A row of `Recorder.ended` by the names of its columns; what is not given is not so, or NaN.
+
+    For requests of which there is no `RequestSample`.
+    """
+    return tuple((_NOTHING | columns).values())
 
 
 def _after(rows: Floats, t_s: float) -> int:

@@ -21,7 +21,7 @@ from tputtui.knobs import Knobs
 from tputtui.load.generator import Generator
 from tputtui.load.request import RequestSpec
 from tputtui.load.workload import Workload
-from tputtui.measure.recorder import ENDED
+from tputtui.measure.recorder import ENDED, row_of
 from tputtui.measure.stats import Floats
 from tputtui.predict.costs import StepCosts
 
@@ -204,8 +204,7 @@ class _Run:
             if self._full():
                 self._due.append(spec.due_s)
                 job_s = self._generator.lost(spec.number, now_s)
-                self._rows.append((now_s, *[math.nan] * 6, 0.0, 0.0, spec.due_s, 0.0, 0.0, 0.0,
-                                   job_s))  # fmt: skip
+                self._rows.append(row_of(end_s=now_s, due_s=spec.due_s, job_s=job_s, rejected=1.0))
                 self._refused.append(now_s + _REFUSED_WAIT_S)
                 continue
             self._unbegun += spec.prompt_tokens
@@ -320,9 +319,18 @@ class _Run:
         n = request.output
         self._used -= request.prompt + n - 1
         tpot_s = (now_s - request.first_s) / (n - 1) if n > 1 else math.nan
-        ttft_s, e2e_s = request.first_s - request.due_s, now_s - request.due_s
-        queue_s = request.scheduled_s - request.due_s
-        prefill_s = request.first_s - request.scheduled_s
-        job_s = self._generator.ended(number, now_s, n, ())
-        self._rows.append((now_s, ttft_s, tpot_s, e2e_s, queue_s, prefill_s, e2e_s - ttft_s,
-                           1.0, 0.0, request.due_s, 1.0, 0.0, 0.0, job_s))  # fmt: skip
+        self._rows.append(
+            row_of(
+                end_s=now_s,
+                ttft_s=request.first_s - request.due_s,
+                tpot_s=tpot_s,
+                e2e_s=now_s - request.due_s,
+                queue_s=request.scheduled_s - request.due_s,
+                prefill_s=request.first_s - request.scheduled_s,
+                decode_s=now_s - request.first_s,
+                good=1.0,
+                due_s=request.due_s,
+                began=1.0,
+                job_s=self._generator.ended(number, now_s, n, ()),
+            )
+        )
