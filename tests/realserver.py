@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
-__all__ = ["DEAF_TEMPLATE", "TEMPLATE", "Server", "serving", "write_model", "write_tokenizer"]
+__all__ = ["DEAF_TEMPLATE", "TEMPLATE", "Server", "serving", "write_chat_model", "write_model",
+           "write_tokenizer"]  # fmt: skip
 
 _BOOT_S = 240
 _END_S = 30
@@ -147,6 +148,13 @@ def write_model(folder: Path) -> None:
     )
     Qwen3ForCausalLM(config).save_pretrained(folder)
     write_tokenizer(folder)
+
+
+def write_chat_model(folder: Path) -> str:
+    """The same with a chat template; the folder's name."""
+    write_model(folder)
+    write_tokenizer(folder, TEMPLATE)
+    return str(folder)
 
 
 TEMPLATE = (

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from tputtui.errors import CeilingError, KnobError, nearest
 
 __all__ = [
+    "ADMISSION",
     "KNOBS",
     "UNTOLD",
     "Knob",
@@ -208,6 +209,8 @@ KNOBS: tuple[Knob, ...] = (
     ),
 )  # fmt: skip
 
+ADMISSION = tuple(limit.name for limit in KNOBS if limit.absent)
+"""The limits by which requests are refused as they arrive."""
 _MAIN = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
 _BY_NAME = {knob.name: knob for knob in KNOBS}
 

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 @pytest.fixture(autouse=True)
 def refused_clients_try_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that no test waits, and each turn has refusals."""
-    monkeypatch.setattr(dispatch, "_REFUSED_WAIT_S", 0.0)
+    monkeypatch.setattr(dispatch, "REFUSED_WAIT_S", 0.0)
 
 
 def test_limits_turned_under_load_refuse_what_vllms_front_would(simulated: Served) -> None:

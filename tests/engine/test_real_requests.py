@@ -13,7 +13,7 @@ import pytest
 
 from tests import PATIENCE_S
 from tests.engine.conftest import Bench, Served
-from tests.realserver import TEMPLATE, write_model, write_tokenizer
+from tests.realserver import write_chat_model
 from tputtui.engine.orders import RunLoad
 from tputtui.engine.vllm.inproc import VllmEngine
 from tputtui.engine.vllm.sampling import sampling_of
@@ -40,10 +40,7 @@ LIMITS: dict[str, EngineValue] = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    write_model(folder)
-    write_tokenizer(folder, TEMPLATE)
-    return str(folder)
+    return write_chat_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

@@ -18,14 +18,10 @@ from tests.engine import simulated as simulation
 from tests.engine.conftest import CPU, Bench, Served, all_whole
 from tests.engine.test_plugin import Asked
 from tests.engine.test_real_requests import chat
-from tests.realserver import TEMPLATE, write_model, write_tokenizer
+from tests.realserver import write_chat_model
 from tputtui.engine.orders import HoldLoad, RunLoad
-from tputtui.engine.vllm.drafting import (
-    SCHEDULE,
-    add_schedule,
-    add_schedule_to_serve,
-    ladder,
-)
+from tputtui.engine.schedule import SCHEDULE, ladder
+from tputtui.engine.vllm.drafting import add_schedule, add_schedule_to_serve
 from tputtui.engine.vllm.inproc import VllmEngine
 from tputtui.errors import CeilingError, KnobError
 from tputtui.load.lengths import Uniform
@@ -53,10 +49,7 @@ SPEC = EngineSpec(CPU.model, {**CPU.args, "speculative_config": NGRAM})
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    write_model(folder)
-    write_tokenizer(folder, TEMPLATE)
-    return str(folder)
+    return write_chat_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

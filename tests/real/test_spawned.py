@@ -153,39 +153,39 @@ def temporary() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.long
-def test_it_ends_when_we_are_killed(tmp_path: Path, temporary: Path) -> None:
+def left_behind(
+    state: Path, temporary: Path, told: tuple[str, ...], number: signal.Signals
+) -> tuple[int, int]:
+    """Processes below a bench that says one of `told`, and those left once it has got the signal.
+
+    It has left no file in `temporary` either.
+    """
     words = [sys.executable, "-m", "tputtui", "bench", "--served", "--duration", "10min"]
-    env = os.environ | {"XDG_STATE_HOME": str(tmp_path), "TMPDIR": str(temporary)}
+    env = os.environ | {"XDG_STATE_HOME": str(state), "TMPDIR": str(temporary)}
     program = subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True)
     assert program.stderr is not None
     for line in program.stderr:
-        if "warming up" in line or "settling" in line:
+        if any(each in line for each in told):
             break
     below = psutil.Process(program.pid).children(recursive=True)
-    assert below
-    program.send_signal(signal.SIGKILL)
+    program.send_signal(number)
     program.communicate()
     _, left = psutil.wait_procs(below, timeout=PATIENCE_S)
-    assert not left
     assert not list(temporary.glob("tputtui-*"))
+    return len(below), len(left)
+
+
+@pytest.mark.long
+def test_it_ends_when_we_are_killed(tmp_path: Path, temporary: Path) -> None:
+    below, left = left_behind(tmp_path, temporary, ("warming up", "settling"), signal.SIGKILL)
+    assert below
+    assert not left
 
 
 @pytest.mark.long
 def test_leaving_while_it_boots_leaves_nothing_either(tmp_path: Path, temporary: Path) -> None:
-    words = [sys.executable, "-m", "tputtui", "bench", "--served", "--duration", "10min"]
-    env = os.environ | {"XDG_STATE_HOME": str(tmp_path), "TMPDIR": str(temporary)}
-    program = subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True)
-    assert program.stderr is not None
-    for line in program.stderr:
-        if "loads the model" in line:
-            break
-    below = psutil.Process(program.pid).children(recursive=True)
-    program.send_signal(signal.SIGTERM)
-    program.communicate()
-    _, left = psutil.wait_procs(below, timeout=PATIENCE_S)
+    _, left = left_behind(tmp_path, temporary, ("loads the model",), signal.SIGTERM)
     assert not left
-    assert not list(temporary.glob("tputtui-*"))
 
 
 @pytest.mark.long

@@ -140,7 +140,7 @@ class Exact(Served):
 def all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that is due is sent in one pass, and again what was refused: no time decides."""
     monkeypatch.setattr(dispatch, "_SENDING_S", math.inf)
-    monkeypatch.setattr(dispatch, "_REFUSED_WAIT_S", 0.0)
+    monkeypatch.setattr(dispatch, "REFUSED_WAIT_S", 0.0)
 
 
 @pytest.fixture(autouse=True)

@@ -119,10 +119,10 @@ def _profiles(prefix: str, **_: object) -> list[str]:
 
 
 def _runs(prefix: str, **_: object) -> list[str]:
-    from tputtui.process.state import state_dir
+    from tputtui.process.state import sessions_dir
     from tputtui.record.journal import SUFFIX
 
-    kept = [str(path) for path in sorted((state_dir() / "sessions").glob(f"*{SUFFIX}"))]
+    kept = [str(path) for path in sorted(sessions_dir().glob(f"*{SUFFIX}"))]
     return [word for word in ("last", *kept) if word.startswith(prefix)] + _files(prefix, (SUFFIX,))
 
 

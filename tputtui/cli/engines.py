@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from tputtui.cli.settings import Value
     from tputtui.engine.protocol import Engine
     from tputtui.hardware import HardwareSampler
+    from tputtui.predict.foresight import Foresight
     from tputtui.profile import EngineSpec, EngineValue
 
-__all__ = ["Hosting", "hosting"]
+__all__ = ["Hosting", "foresight", "hosting"]
 
 
 class Hosting(NamedTuple):
@@ -29,6 +30,18 @@ class Hosting(NamedTuple):
     make_host: Any
     clock: Callable[[], float]
     hardware: HardwareSampler | None
+
+
+def foresight(*, virtual: bool = False) -> Foresight:
+    """Predicts in a process of its own, by steps kept on disk as well; in virtual time at once."""
+    from tputtui.predict.foresight import Foresight, Inline
+    from tputtui.predict.kept_steps import StepFiles
+    from tputtui.predict.process import OtherProcess
+    from tputtui.process.state import state_dir
+
+    if virtual:
+        return Foresight(Inline)
+    return Foresight(OtherProcess, StepFiles(state_dir() / "steps"))
 
 
 def hosting(

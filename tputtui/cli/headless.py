@@ -34,12 +34,8 @@ class Headless:
         profile: Profile | None = None,
         virtual: bool = False,
     ) -> None:
-        from tputtui.cli.engines import hosting
-        from tputtui.predict.foresight import Foresight, Inline
-        from tputtui.predict.kept_steps import StepFiles
-        from tputtui.predict.process import OtherProcess
+        from tputtui.cli.engines import foresight, hosting
         from tputtui.process.redirect import Redirected
-        from tputtui.process.state import state_dir
         from tputtui.process.terminal import open_log
         from tputtui.record.journal import open_session_log
         from tputtui.session.session import Session
@@ -60,9 +56,7 @@ class Headless:
             written=asked.written,
             log_path=session_log,
             span_s=span_s,
-            foresight=Foresight(Inline)
-            if virtual
-            else Foresight(OtherProcess, StepFiles(state_dir() / "steps")),
+            foresight=foresight(virtual=virtual),
         )
         if profile.engine.args.get("trust_remote_code"):
             self.say("runs the model's own code (trust_remote_code)")

@@ -241,14 +241,14 @@ def _exit_codes() -> str:
 def _files() -> str:
     from tputtui import profile
     from tputtui.cli.user_config import config_path
-    from tputtui.process.state import state_dir
+    from tputtui.process.state import sessions_dir, state_dir
 
     return _rows(
         [
             (str(config_path()), "settings (`tputtui config init` writes one to start from)"),
             (str(profile.user_dir()), "profiles that are found by name"),
             (str(state_dir() / "logs"), "what vLLM prints, a file a run; the newest 20 are kept"),
-            (str(state_dir() / "sessions"), "recorded runs; the newest 100 are kept"),
+            (str(sessions_dir()), "recorded runs; the newest 100 are kept"),
         ],
         8,
     )

@@ -14,7 +14,7 @@ from tputtui.cli.settings import THEMES
 if TYPE_CHECKING:
     from tputtui.record.reading import Recording
 
-__all__ = ["parser", "recorded_run", "run"]
+__all__ = ["add_run", "parser", "recorded_run", "run"]
 
 
 def run(words: list[str]) -> int:
@@ -56,13 +56,7 @@ def parser() -> argparse.ArgumentParser:
         prog="tputtui replay",
         description="A recorded run on the same screen: space plays, ± speed, ← → seek, , . marks.",
     )
-    made.add_argument(
-        "file",
-        metavar="FILE",
-        nargs="?",
-        default="last",
-        help="a session log or its name; without: `last`, the newest with figures",
-    )
+    add_run(made)
     made.add_argument("--at", metavar="TIME", help="begin there: 3:12")
     made.add_argument("--speed", type=float, help="seconds of the run in one: 0.25 … 64")
     made.add_argument("--theme", default="dark", choices=THEMES, metavar="NAME",
@@ -70,12 +64,23 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that `recorded_run` takes."""
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        default="last",
+        help="a session log or its name; without: `last`, the newest with figures",
+    )
+
+
 def recorded_run(name: str) -> tuple[Recording, str]:
     """The run called `name`: a path, or a log's name as reports have it; and a note, mostly empty.
 
     "last" is the newest run that has ended or has figures. Raises UsageError without any.
     """
-    from tputtui.process.state import state_dir
+    from tputtui.process.state import sessions_dir
     from tputtui.record.journal import SUFFIX
     from tputtui.record.newest import newest_run
     from tputtui.record.reading import read_log
@@ -83,6 +88,6 @@ def recorded_run(name: str) -> tuple[Recording, str]:
     if name == "last":
         return newest_run()
     path = Path(name).expanduser()
-    kept = state_dir() / "sessions" / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
+    kept = sessions_dir() / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
     alone = path.name == name and not path.exists()
     return read_log(kept if alone and kept.is_file() else path), ""

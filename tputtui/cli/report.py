@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tputtui.cli.page import Page
-from tputtui.cli.replay import recorded_run
+from tputtui.cli.replay import add_run, recorded_run
 
 __all__ = ["parser", "run"]
 
@@ -51,13 +51,7 @@ def parser() -> argparse.ArgumentParser:
         description="A recorded run as a page for a change ticket: settings, verdicts, charts with "
         "marks, the profile at the end. It loads nothing from anywhere.",
     )
-    made.add_argument(
-        "file",
-        metavar="FILE",
-        nargs="?",
-        default="last",
-        help="a session log; without: `last`, the newest with figures",
-    )
+    add_run(made)
     made.add_argument("-o", "--output", metavar="FILE", help=".html or .md; without: a file named "
                       "as the log on a terminal, else stdout")  # fmt: skip
     made.add_argument("--format", choices=("html", "md"), help="default html, or as FILE ends")

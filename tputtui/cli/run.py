@@ -113,10 +113,7 @@ def _screen(
     from pathlib import Path
 
     with uncollected():
-        from tputtui.predict.foresight import Foresight
-        from tputtui.predict.kept_steps import StepFiles
-        from tputtui.predict.process import OtherProcess
-        from tputtui.process.state import state_dir
+        from tputtui.cli.engines import foresight
         from tputtui.process.terminal import thrifty_switching
         from tputtui.session.session import Session
         from tputtui.ui.app import TputApp
@@ -131,7 +128,7 @@ def _screen(
         guard=guard,
         written=asked.written,
         log_path=session_log,
-        foresight=Foresight(OtherProcess, StepFiles(state_dir() / "steps")),
+        foresight=foresight(),
     )
     if exporter is not None:
         session.watch(exporter.see)

@@ -17,7 +17,7 @@ from tputtui.engine.ledger import Ledger
 from tputtui.engine.protocol import Ended, Engine, EngineFacts, ShedError, StepReport
 from tputtui.engine.questions import Round
 from tputtui.load.generator import Generator
-from tputtui.load.request import FIRST_QUESTION, RequestSpec
+from tputtui.load.request import FIRST_QUESTION, REFUSED_WAIT_S, RequestSpec
 from tputtui.load.requests.ask import Takes
 from tputtui.load.workload import Workload
 from tputtui.measure.samples import Outcome
@@ -30,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 _SENDING_S = 0.02
 _SENT_AT_ONCE = 10_000
-_REFUSED_WAIT_S = 0.5
-"""A closed loop that is refused at once must not retry at full speed; as `served.link` has it."""
 
 
 class Dispatch:
@@ -142,8 +140,7 @@ class Dispatch:
 
     def drop(self, generator: Generator | None, number: int, outcome: Outcome) -> None:
         """Book a request as ended without a report from the engine."""
-        now_s = self._clock()
-        self.leave(generator, [Ended(number, now_s, 0, math.nan, math.nan, 0, 0)], outcome)
+        self.leave(generator, [Ended.unreported(number, self._clock())], outcome)
 
     def drop_all(self, generator: Generator | None, outcome: Outcome) -> None:
         """Book every request in flight as ended with `outcome`."""
@@ -188,7 +185,7 @@ class Dispatch:
             if not isinstance(refusal, ShedError):  # those come by the hundred
                 logger.warning("request %d refused: %s", request.number, refusal)
             self.drop(generator, request.number, Outcome.REJECTED)
-            self._refused.append(self._clock() + _REFUSED_WAIT_S)
+            self._refused.append(self._clock() + REFUSED_WAIT_S)
             return
         if request.carried.cancel_s < math.inf:
             when_s = request.due_s + request.carried.cancel_s

@@ -218,9 +218,9 @@ class Status:
     refused: TputError | None = None
     """Why the last boot failed, if the engine before it was booted again; else None."""
     load_failure: TputError | None = None
+    """Why the load stopped by itself (a trace's bad line); None if it has not."""
     refused_knobs: Knobs | None = None
     """The limits of the last order, if the engine refused them; `knobs` are in force then."""
-    """Why the load stopped by itself (a trace's bad line); None if it has not."""
     answered: Answered | None = None
     """The answers to the questions that were asked last, by this engine; None without any."""
     load_on: bool = False

@@ -180,6 +180,11 @@ class Ended(NamedTuple):
     logprobs: Sequence[Mapping[int, float]] = ()
     """Of a question: at each position, log-probabilities of its own and the likeliest tokens."""
 
+    @classmethod
+    def unreported(cls, number: int, end_s: float) -> Ended:
+        """The end of a request that no engine tells of: it was refused, or its engine is gone."""
+        return cls(number, end_s, 0, math.nan, math.nan, 0, 0)
+
 
 class Counts(NamedTuple):
     """Running and waiting requests by the scheduler's count; usable blocks of the KV cache."""

@@ -8,7 +8,6 @@ served in batches of other sizes each time, and what that changes of its answer 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -82,8 +81,7 @@ class Round:
                 engine.submit(request)
             except ValueError as refusal:
                 logger.warning("a question was refused: %s", refusal)
-                refused = Ended(request.number, now_s, 0, math.nan, math.nan, 0, 0)
-                ledger.leave(refused, Outcome.REJECTED)
+                ledger.leave(Ended.unreported(request.number, now_s), Outcome.REJECTED)
             else:
                 self.in_flight += 1
 

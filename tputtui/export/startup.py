@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from tputtui.engine.arguments import text_of
 from tputtui.engine.models import is_shape
 from tputtui.engine.resolved import AS_FITS
+from tputtui.engine.schedule import SCHEDULE, constant
 from tputtui.engine.target import is_server
 from tputtui.errors import UsageError
 from tputtui.knobs import knob, spoken
@@ -19,10 +20,6 @@ from tputtui.profile import EngineSpec, EngineValue, Profile
 from tputtui.profile.spelling import canonical, named
 
 __all__ = ["StartUp", "start_up"]
-
-SCHEDULE = "num_speculative_tokens_per_batch_size"
-_LARGEST_BATCH = 4096
-"""Where max_num_seqs is vLLM's to choose; vLLM cuts a schedule at the largest batch it has."""
 
 
 class StartUp(NamedTuple):
@@ -132,7 +129,8 @@ def _put_schedule(args: dict[str, EngineValue], most: int) -> None:
     given = canonical(args).get("speculative_config")
     config: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
     batch = args.get("max_num_seqs")
-    ranges = config.get(SCHEDULE) or [(1, batch or _LARGEST_BATCH, most)]
+    whole = constant(most, batch) if isinstance(batch, int) and batch else constant(most)
+    ranges = config.get(SCHEDULE) or whole
     config[SCHEDULE] = [[low, high, min(drafts, most)] for low, high, drafts in ranges]
     for name in [name for name in args if named(name.partition(".")[0]) == "speculative_config"]:
         del args[name]

@@ -9,13 +9,11 @@ from tputtui.headless.running import Interrupted, pause, until_up
 from tputtui.profile import Profile, tokenizer_of
 from tputtui.profile.answering import changes_answers, plain
 from tputtui.profile.evidence import Quality
-from tputtui.quality.compare import Comparison
+from tputtui.quality.compare import Comparison, telling
 from tputtui.quality.prompts import check_set, prompt_set
 from tputtui.session.session import Session
 
 __all__ = ["QualityGate", "differences_text"]
-
-_TOLD = 5
 
 Say = Callable[[str], None]
 """Tells a sentence to whoever waits."""
@@ -74,8 +72,4 @@ class QualityGate:
 
 def differences_text(comparisons: Sequence[Comparison]) -> str:
     """The least likely differences of each comparison, by position and likelihood; or nothing."""
-    lines = []
-    for where, comparison in zip(("alone", "under load"), comparisons, strict=False):
-        told = comparison.differences[:_TOLD]
-        lines += [f"{where:<10} {each.text}" for each in told]
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{where:<10} {each.text}\n" for where, each in telling(comparisons))

@@ -12,10 +12,12 @@ from tputtui.load.prompts import Prompt
 from tputtui.load.requests.rendered import RenderedPrompt, Serving
 from tputtui.load.requests.unrendered import UnrenderedPrompt
 
-__all__ = ["FIRST_QUESTION", "RequestSpec"]
+__all__ = ["FIRST_QUESTION", "REFUSED_WAIT_S", "RequestSpec"]
 
 FIRST_QUESTION = 1 << 40
 """Requests with this number or a higher one are asked to compare answers; they are of no load."""
+REFUSED_WAIT_S = 0.5
+"""When a client that was refused sends another request: at once, a closed loop would spin."""
 
 
 class RequestSpec(NamedTuple):

@@ -16,8 +16,8 @@ from msgspec import UNSET, UnsetType
 
 from tputtui.load.jobs import Step
 from tputtui.load.lengths import LONGEST
-from tputtui.load.trace_lines import Lines, TraceClock, TraceRecord, TraceStep
-from tputtui.load.trace_objects import objects
+from tputtui.load.trace_lines import Lines, TraceRecord, TraceStep
+from tputtui.load.trace_objects import OwnTimes, objects
 
 __all__ = ["OwnJobLine", "WekaLine", "own_jobs", "weka"]
 
@@ -139,16 +139,9 @@ def _gap_s(at_s: float, since_s: float) -> float:
 
 def own_jobs(lines: Lines) -> Iterator[TraceRecord]:
     """Jobs by the lengths of their steps, in our own form."""
-    clock = TraceClock()
-    timed: bool | None = None
+    times = OwnTimes(lines)
     for row in objects(lines, msgspec.json.Decoder(OwnJobLine)):
-        if timed is None:
-            timed = row.at_s is not UNSET
-        if timed is (row.at_s is UNSET):
-            raise lines.bad(
-                f"at_s: {'missing' if timed else 'found'}, unlike in the first record",
-                "Give at_s in every record, or in none.",
-            )
+        at_s = times.at_s(row.at_s)
         places: dict[str, int] = {}
         steps = []
         for place, step in enumerate(row.steps):
@@ -163,7 +156,7 @@ def own_jobs(lines: Lines) -> Iterator[TraceRecord]:
             places[name] = place
             record = TraceRecord(math.nan, max(1, step.prompt_tokens), max(1, step.output_tokens))
             steps.append(TraceStep(record, Step(tuple(sorted(waits)), step.wait_s), before))
-        yield _job(math.nan if row.at_s is UNSET else clock.at_s(row.at_s), steps)
+        yield _job(at_s, steps)
 
 
 def _place(lines: Lines, name: str, places: Mapping[str, int]) -> int:

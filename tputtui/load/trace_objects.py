@@ -23,7 +23,8 @@ from tputtui.load.trace_lines import (
     shown,
 )
 
-__all__ = ["BailianLine", "MooncakeLine", "OwnLine", "bailian", "mooncake", "objects", "own"]
+__all__ = ["BailianLine", "MooncakeLine", "OwnLine", "OwnTimes", "bailian", "mooncake", "objects",
+           "own"]  # fmt: skip
 
 _Tokens = Annotated[int, msgspec.Meta(ge=0, le=LONGEST)]
 _Time = Annotated[float, msgspec.Meta(ge=0)]
@@ -89,18 +90,30 @@ def _in_blocks(
         )
 
 
-def own(lines: Lines) -> Iterator[TraceRecord]:
-    clock = TraceClock()
-    timed: bool | None = None
-    for row in objects(lines, msgspec.json.Decoder(OwnLine)):
-        if timed is None:
-            timed = row.at_s is not UNSET
-        if timed is (row.at_s is UNSET):
-            raise lines.bad(
-                f"at_s: {'missing' if timed else 'found'}, unlike in the first record",
+class OwnTimes:
+    """Times of records in our own formats: every record has one, or none has."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self._clock = TraceClock()
+        self._timed: bool | None = None
+
+    def at_s(self, given: float | UnsetType) -> float:
+        """When the next record is due, in s; NaN without times. Raises UsageError."""
+        if self._timed is None:
+            self._timed = given is not UNSET
+        if self._timed is (given is UNSET):
+            raise self._lines.bad(
+                f"at_s: {'missing' if self._timed else 'found'}, unlike in the first record",
                 "Give at_s in every record, or in none.",
             )
-        at_s = math.nan if row.at_s is UNSET else clock.at_s(row.at_s)
+        return math.nan if given is UNSET else self._clock.at_s(given)
+
+
+def own(lines: Lines) -> Iterator[TraceRecord]:
+    times = OwnTimes(lines)
+    for row in objects(lines, msgspec.json.Decoder(OwnLine)):
+        at_s = times.at_s(row.at_s)
         prompt = _own_prompt(lines, row)
         prefix_tokens = 0 if row.prefix_tokens is UNSET else row.prefix_tokens
         prefix = row.prefix if row.prefix is not UNSET and prefix_tokens else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tputtui.measure.samples import POSITIONS, STEP
+from tputtui.measure.samples import CHECKED, POSITIONS, STEP
 from tputtui.measure.stats import Floats
 
 __all__ = ["NONE_CHECKED", "Acceptance", "acceptance_of"]
@@ -29,15 +29,13 @@ NONE_CHECKED = Acceptance()
 
 def acceptance_of(steps: Floats) -> Acceptance:
     """What became of the draft tokens of `steps`, rows of `StepSample`, shape (n, fields)."""
-    total = steps[:, STEP["drafts"] :].sum(axis=0) if len(steps) else None
-    if total is None or not total[0]:
+    if not steps[:, STEP["drafts"]].any():
         return NONE_CHECKED
-    drafts, drafted, accepted = (float(total[STEP[name] - STEP["drafts"]]) for name in _COUNTS)
-    at = [float(total[STEP[name] - STEP["drafts"]]) / drafts for name in POSITIONS]
+    columns = [STEP[name] for name in CHECKED]
+    total = dict(zip(CHECKED, steps[:, columns].sum(axis=0).tolist(), strict=True))
+    drafts, drafted, accepted = (total[name] for name in CHECKED if name not in POSITIONS)
+    at = [total[name] / drafts for name in POSITIONS]
     while at and not at[-1]:
         at.pop()
     frac = accepted / drafted if drafted else float("nan")
     return Acceptance(int(drafts), frac, 1 + accepted / drafts, tuple(at))
-
-
-_COUNTS = ("drafts", "checked_tokens", "accepted_tokens")

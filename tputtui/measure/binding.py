@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tputtui.knobs import Knobs
+from tputtui.knobs import ADMISSION, Knobs
 from tputtui.measure.bounds import Binding, Bound, raising
 from tputtui.measure.limitbound import limit_bound
 from tputtui.measure.samples import STEP
@@ -19,7 +19,6 @@ __all__ = ["Binding", "Bound", "binding", "in_common"]
 _MATTERS = 0.2
 """A bound that holds for a smaller share of the time, or of the requests, does not bind."""
 _IDLE = 0.1
-_ADMITTING = ("max_num_queued_reqs", "max_num_queued_tokens")
 _FEWEST = 20
 _BATCH_FULL = 0.9
 _GROWS = 0.8
@@ -65,7 +64,7 @@ def binding(
         part = cut_short / ended
         advice = raising("max_model_len", knobs, ceilings)
         return Binding(Bound.LENGTH, part, f"{part:.0%} of requests cut short", advice)
-    shed = next((name for name in _ADMITTING if knobs.get(name)), None)
+    shed = next((name for name in ADMISSION if knobs.get(name)), None)
     if shed is not None and ended and rejected / ended >= _MATTERS:
         part = rejected / ended
         evidence = f"{part:.0%} of requests refused"

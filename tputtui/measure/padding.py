@@ -60,16 +60,14 @@ def padding(steps: Floats, sizes: Sequence[int]) -> Padding | None:
         return Padding(float("nan"), beyond_frac, ())
     empty, slots = _empty(held, sizes), _slots(held, sizes)
     advised: list[int] = []
-    while (
-        single
-        and len(advised) < _MOST_ADVISED
-        and _empty(held, [*sizes, *advised]) > (_MATTERS * slots)
-    ):
-        left = _empty(held, [*sizes, *advised])
-        best = min(_candidates(held), key=lambda size: _empty(held, [*sizes, *advised, size]))
-        if left - _empty(held, [*sizes, *advised, best]) < _SAVES * empty:
+    left = empty
+    while single and len(advised) < _MOST_ADVISED and left > _MATTERS * slots:
+        candidates = {size: _empty(held, [*sizes, *advised, size]) for size in _candidates(held)}
+        best = min(candidates, key=candidates.__getitem__)
+        if left - candidates[best] < _SAVES * empty:
             break
         advised.append(best)
+        left = candidates[best]
     return Padding(empty / slots, beyond_frac, tuple(sorted(advised)))
 
 

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 __all__ = [
+    "CHECKED",
     "DRAFTED",
     "POSITIONS",
     "STEP",
@@ -85,6 +86,8 @@ STEP = {name: column for column, name in enumerate(StepSample._fields)}
 
 DRAFTED = StepSample._fields[STEP["draft_tokens"] :]
 """The fields of `StepSample` about speculation."""
+CHECKED = DRAFTED[1:]
+"""Those of them about the draft tokens that a step has checked; the last ones of all."""
 POSITIONS = tuple(name for name in DRAFTED if name.startswith("accepted_") and name[-1].isdigit())
 """Those of them about one place among the draft tokens of a sequence, the first ones only."""
 

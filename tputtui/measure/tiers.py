@@ -10,10 +10,11 @@ from collections.abc import Iterable
 
 from tputtui.text.format import percent
 
-__all__ = ["beyond_the_gpu", "tier_text"]
+__all__ = ["OWN", "UNNAMED", "beyond_the_gpu", "tier_text"]
 
-OWN = "device"
-_WORDS = {OWN: "GPU", "host": "CPU", "external_unspecified": "external"}
+OWN, UNNAMED = "device", "external_unspecified"
+"""vLLM's names of the GPU's own cache, and of a tier that its connector does not name."""
+_WORDS = {OWN: "GPU", "host": "CPU", UNNAMED: "external"}
 
 
 def beyond_the_gpu(tiers: Iterable[tuple[str, float]]) -> bool:

@@ -330,7 +330,7 @@ class Core:
                 tokens.generated, tokens.cached, tokens.looked_up, tokens.preempted,
                 limits.kv_frac(manager.usage), knobs.max_num_seqs, knobs.max_num_batched_tokens,
                 host_s, done.context, limits.kv_blocks, done.adapter_waiting, done.drafted,
-                *tokens.checked,
+                *tokens.checked.values(),
             )
         )  # fmt: skip
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tputtui.knobs import KNOBS
+from tputtui.knobs import ADMISSION
 
 __all__ = ["NO_FRONT", "Front"]
 
-_NAMES = tuple(each.name for each in KNOBS if each.absent)
 _WHY_NO_FRONT = "vLLM's front end refuses requests, and the engine's own socket does not reach it"
-NO_FRONT = dict.fromkeys(_NAMES, _WHY_NO_FRONT)
+NO_FRONT = dict.fromkeys(ADMISSION, _WHY_NO_FRONT)
 """Limits that cannot be changed where there is no front, with the reason."""
 
 
@@ -28,7 +27,7 @@ class Front:
     def __init__(self, config: Any, fronts: int) -> None:
         self._config = config
         self.fixed: dict[str, str] = {}
-        for name in _NAMES:
+        for name in ADMISSION:
             if fronts > 1:
                 why = f"the server has {fronts} front processes, and each has a limit of its own"
                 self.fixed[name] = why
@@ -37,6 +36,6 @@ class Front:
 
     def follow(self, limits: Mapping[str, int]) -> None:
         """Refuse from now on by `limits`, as an engine tells them."""
-        for name in _NAMES:
+        for name in ADMISSION:
             if name in limits and name not in self.fixed and hasattr(self._config, name):
                 setattr(self._config, name, limits[name] or None)

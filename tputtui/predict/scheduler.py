@@ -19,7 +19,7 @@ import numpy as np
 
 from tputtui.knobs import Knobs
 from tputtui.load.generator import Generator
-from tputtui.load.request import RequestSpec
+from tputtui.load.request import REFUSED_WAIT_S, RequestSpec
 from tputtui.load.workload import Workload
 from tputtui.measure.recorder import ENDED, row_of
 from tputtui.measure.stats import Floats
@@ -29,8 +29,6 @@ __all__ = ["Machine", "Served", "served"]
 
 _MOST_STEPS = 8_000
 """A forecast of steps this many is long enough: what is left of chance is below a percent."""
-_REFUSED_WAIT_S = 0.5
-"""Before a client that was refused sends another request (`engine.dispatch`)."""
 _WARM_UP_S, _LATEST_S = 3.0, 30.0
 """When a leg counts as warm (`experiments.leg`)."""
 
@@ -205,7 +203,7 @@ class _Run:
                 self._due.append(spec.due_s)
                 job_s = self._generator.lost(spec.number, now_s)
                 self._rows.append(row_of(end_s=now_s, due_s=spec.due_s, job_s=job_s, rejected=1.0))
-                self._refused.append(now_s + _REFUSED_WAIT_S)
+                self._refused.append(now_s + REFUSED_WAIT_S)
                 continue
             self._unbegun += spec.prompt_tokens
             cached = int(self._hit * spec.prompt_tokens / size) * size

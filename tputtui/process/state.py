@@ -9,13 +9,18 @@ from pathlib import Path
 
 from tputtui.errors import UsageError
 
-__all__ = ["fresh_file", "state_dir"]
+__all__ = ["fresh_file", "sessions_dir", "state_dir"]
 
 
 def state_dir() -> Path:
     """The folder of tputtui in the XDG state directory."""
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(base).expanduser() / "tputtui"
+
+
+def sessions_dir() -> Path:
+    """The folder of recorded runs."""
+    return state_dir() / "sessions"
 
 
 def fresh_file(kind: str, suffix: str, *, kept: int, kept_bytes: int = 1 << 62) -> Path:

@@ -25,13 +25,15 @@ import numpy as np
 
 from tputtui.quality.answers import Answer
 
-__all__ = ["Comparison", "FirstDifference", "Sameness", "compare", "first_difference", "worst"]
+__all__ = ["Comparison", "FirstDifference", "Sameness", "compare", "first_difference", "telling",
+           "worst"]  # fmt: skip
 
 _CHANGED_P = 0.001
 _UNCHANGED_P = 0.02
 _FEWEST = 20
 _SIGNS = 9_999
 _AT_ONCE = 999
+_TOLD = 5
 
 
 class Sameness(StrEnum):
@@ -135,6 +137,15 @@ def compare(
         sum(each is not None for each in noise),
         p,
         tuple(differences),
+    )
+
+
+def telling(comparisons: Sequence[Comparison]) -> tuple[tuple[str, FirstDifference], ...]:
+    """The least likely differences alone, and under load where that was compared: (where, it)."""
+    return tuple(
+        (where, each)
+        for where, comparison in zip(("alone", "under load"), comparisons, strict=False)
+        for each in comparison.differences[:_TOLD]
     )
 
 

@@ -7,6 +7,7 @@ change little compress best, and a reader needs nothing but JSON.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -58,9 +59,9 @@ def unpack(packed: Packed, n: int, kinds: str, origin_s: float, quantum_s: float
     """
     if not packed or len(packed) > len(kinds):
         raise ValueError(f"{len(packed)} columns, not {len(kinds)}")
-    rows = np.zeros((n, len(kinds)))
-    if kinds == TABLES["ended"]:
-        rows[:, -1] = np.nan
+    rows = np.empty((n, len(kinds)))
+    for i in range(len(packed), len(kinds)):
+        rows[:, i] = math.nan if kinds[i] == SECONDS else 0.0
     for i, (column, kind) in enumerate(zip(packed, kinds, strict=False)):
         values = np.array(column, dtype=np.float64)
         if values.ndim and len(values) != n:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tputtui.errors import UsageError
-from tputtui.process.state import state_dir
+from tputtui.process.state import sessions_dir
 from tputtui.record.journal import SUFFIX
 from tputtui.record.reading import Recording, read_log
 
@@ -18,7 +18,7 @@ def newest_run() -> tuple[Recording, str]:
     The note names newer logs that were passed over, or says that the run still goes on.
     Raises UsageError without such a run.
     """
-    folder = state_dir() / "sessions"
+    folder = sessions_dir()
     passed: list[Path] = []
     for path in sorted(folder.glob(f"*{SUFFIX}"), reverse=True):
         try:

@@ -24,7 +24,7 @@ from tputtui.measure.samples import Accounting, Mark, Outcome, RequestSample
 from tputtui.measure.stats import Floats
 from tputtui.measure.window import Window
 from tputtui.process.locks import written_now
-from tputtui.process.state import state_dir
+from tputtui.process.state import sessions_dir
 from tputtui.profile import Profile, parse
 from tputtui.record.codec import TABLES, unpack
 from tputtui.record.kept import KEPT, read_differences
@@ -103,15 +103,13 @@ def read_log(path: Path) -> Recording:
         why = getattr(error, "strerror", None) or error
         raise UsageError(
             f"{path}: {why}.",
-            f"`last` is the newest run; those before it are in {state_dir() / 'sessions'}.",
+            f"`last` is the newest run; those before it are in {sessions_dir()}.",
         ) from None
     lines = _Lines(data)
     try:
         head = msgspec.json.decode(next(iter(lines)), type=Head)
     except (StopIteration, msgspec.DecodeError, msgspec.ValidationError):
-        raise UsageError(
-            f"{path}: no session log.", f"They are in {state_dir() / 'sessions'}."
-        ) from None
+        raise UsageError(f"{path}: no session log.", f"They are in {sessions_dir()}.") from None
     if head.tputtui_session > FORMAT:
         raise UsageError(
             f"{path}: of version {head.tputtui_session}, and this reads up to {FORMAT}.",

@@ -9,7 +9,7 @@ from tputtui.errors import UsageError
 from tputtui.experiments.tuner.plan import Plan
 from tputtui.frame import TunerState
 from tputtui.load.sections import difference
-from tputtui.process.state import state_dir
+from tputtui.process.state import sessions_dir
 from tputtui.profile import Profile
 from tputtui.record.journal import SUFFIX
 from tputtui.record.reading import read_log
@@ -47,7 +47,7 @@ def resumed(plan: Plan, asked: Profile, path: str) -> Plan:
 
 def _newest(path: str) -> tuple[Path, TunerState]:
     """The log, and the last state of its tuner. Raises UsageError where there are no trials."""
-    folder = state_dir() / "sessions"
+    folder = sessions_dir()
     newest = sorted(folder.glob(f"*{SUFFIX}"), reverse=True)[:_LOOKED_AT]
     for each in [Path(path).expanduser()] if path else newest:
         try:

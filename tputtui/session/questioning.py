@@ -17,6 +17,7 @@ from tputtui.knobs import Knobs
 from tputtui.load.workload import Workload
 from tputtui.profile import EngineSpec, tokenizer_of
 from tputtui.quality.answers import Questions
+from tputtui.quality.compare import telling
 from tputtui.quality.prompts import BUILTIN, PromptSet, check_set, prompt_set
 from tputtui.session.experimenting import ExperimentSteering
 from tputtui.session.helm import Helm
@@ -25,7 +26,6 @@ from tputtui.session.others import check_sends
 __all__ = ["QuestionSteering"]
 
 _ANEW = "reference"
-_TOLD = 5
 Setting = tuple[EngineSpec, Knobs | None, Workload]
 
 
@@ -144,13 +144,8 @@ class QuestionSteering:
             self._end(f"{n:,} answers are the reference; after a change :quality compares")
             return
         quality, found = judged(prompts, (), self._reference, asking)
-        told = tuple(
-            (where, each)
-            for where, comparison in zip(("alone", "under load"), found, strict=False)
-            for each in comparison.differences[:_TOLD]
-        )
         self._end(quality.sentence)
-        self.state = QualityState(quality.sentence, True, quality.verdict, told)
+        self.state = QualityState(quality.sentence, True, quality.verdict, telling(found))
 
     def _end(self, note: str) -> None:
         """It is over: the load goes on as it was."""

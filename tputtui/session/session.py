@@ -92,6 +92,7 @@ class Session:
         self._trials = TriedSettings(max(span_s, SPAN_S))
         self._foresight = foresight or Foresight()
         self._foreseeing = Foreseeing(self._foresight)
+        self._ran: tuple[EngineFacts | None, EngineSpec | None, Running | None] = (None, None, None)
         self.steer = Steering(
             self.host,
             self.recorder,
@@ -168,7 +169,7 @@ class Session:
         now_s, status = self._clock() - self.host.lag_s, self.host.status
         self.steer.notice()
         hardware = self._hardware.latest() if self._hardware else None
-        self._foresight.follow(self.recorder, _running(status))
+        self._foresight.follow(self.recorder, self._engine_of(status))
         profile, asked = self._asked.profile, self._asked.knobs
         seen = self._observer.frame(now_s, status, profile, asked, hardware)
         # Of the setting before, where this frame is the first of another one.
@@ -188,6 +189,14 @@ class Session:
         for see in self._watchers:
             see(frame)
         return frame
+
+    def _engine_of(self, status: Status) -> Running | None:
+        """What `_running` tells; made anew for another boot only, since it is a hash of much."""
+        facts, spec, running = self._ran
+        if status.facts is not facts or status.spec is not spec:
+            running = _running(status)
+            self._ran = status.facts, status.spec, running
+        return running
 
     def consider(self, name: str, *values: int) -> None:
         """Predict what these values of a limit would do: `Frame.outlooks`, after a moment.

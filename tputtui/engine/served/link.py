@@ -28,6 +28,7 @@ from tputtui.engine.served.routes import Routes, find_routes
 from tputtui.engine.served.sse import Chunk, Refused, stream
 from tputtui.engine.wire import OURS
 from tputtui.errors import EngineError
+from tputtui.load.request import REFUSED_WAIT_S
 from tputtui.measure.samples import Outcome
 
 __all__ = ["Link", "Tick"]
@@ -36,7 +37,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _ANSWER_S = 10.0
-_REFUSED_WAIT_S = 0.5
 
 
 @dataclass(slots=True)
@@ -296,7 +296,7 @@ class Link:
                 logger.warning("request %d: %s", request.number, error)
                 outcome = Outcome.REJECTED if isinstance(error, Refused) else Outcome.FAILED
                 # A closed loop that is refused at once must not retry at full speed.
-                await asyncio.sleep(_REFUSED_WAIT_S)
+                await asyncio.sleep(REFUSED_WAIT_S)
                 break
         self._left(request, outcome)
 

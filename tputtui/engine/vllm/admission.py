@@ -13,11 +13,9 @@ from typing import Any
 
 from tputtui.engine.protocol import ShedError
 from tputtui.errors import UsageError
-from tputtui.knobs import KNOBS, Knobs, knob
+from tputtui.knobs import ADMISSION, Knobs, knob
 
 __all__ = ["check_admission", "check_admits"]
-
-_QUEUED = tuple(each.name for each in KNOBS if each.absent)
 
 
 def check_admission(processor: Any, knobs: Knobs, n: int) -> None:
@@ -35,7 +33,7 @@ def check_admission(processor: Any, knobs: Knobs, n: int) -> None:
 
 def check_admits(arguments: Mapping[str, Any]) -> None:
     """Raise UsageError for arguments with which vLLM refuses every request."""
-    for name in _QUEUED:
+    for name in ADMISSION:
         if arguments.get(knob(name).argument) == 0:
             raise UsageError(
                 f"With {knob(name).flag} 0 vLLM refuses every request.",

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["Drafting", "add_schedule", "add_schedule_to_serve", "ladder"]
+from tputtui.engine.schedule import SCHEDULE, constant, ladder
 
-_LARGEST_BATCH = 4096
-SCHEDULE = "num_speculative_tokens_per_batch_size"
+__all__ = ["Drafting", "add_schedule", "add_schedule_to_serve"]
+
 _VARYING = frozenset({"ngram", "eagle", "eagle3", "mtp", "draft_model", "dflash", "dspark"})
 """Methods whose drafting takes any number up to the configured one, in both of vLLM's model
 runners (0.32). The first runner asserts the configured number for ngram_gpu, medusa, suffix and
@@ -23,18 +23,6 @@ NOT_CONFIGURED = "the engine was booted without --speculative-config"
 _PARALLEL = "with data parallelism vLLM drafts a constant number, for its engines to keep step"
 _OLDER = "this vLLM drafts a constant number"
 _NO_SCHEDULE = f"it was started without {SCHEDULE} in --speculative-config"
-
-
-def ladder(most: int, batch: int) -> list[tuple[int, int, int]]:
-    """The schedule that has each number of draft tokens from 0 to `most`, as vLLM takes it.
-
-    batch: the most sequences of a batch. The large batches have the steps of the ladder, one each,
-    because vLLM captures graphs of a number of draft tokens up to the largest batch that has it.
-    With fewer sizes of batch than numbers the highest numbers are there.
-    """
-    first = max(1, batch - most)
-    below = [(1, first - 1, most)] if first > 1 else []
-    return [*below, *((size, size, most - batch + size) for size in range(first, batch + 1))]
 
 
 def add_schedule(arguments: Any, config: Any) -> bool:
@@ -77,7 +65,7 @@ def add_schedule_to_serve(arguments: Any) -> None:
     if (arguments.data_parallel_size or 1) > 1:
         return
     if SCHEDULE in SpeculativeConfig.__dataclass_fields__:
-        schedule = ladder(most, batch) if batch else [(1, _LARGEST_BATCH, most)]
+        schedule = ladder(most, batch) if batch else constant(most)
         arguments.speculative_config = {**given, SCHEDULE: schedule}
 
 

@@ -124,8 +124,9 @@ class VllmEngine:
 
     def _parsed(self, spec: EngineSpec, arguments: Any) -> None:
         """Check the parsed arguments. Raises UsageError for one that cannot work here."""
+        changed = given(arguments)
         for check in (models.check_no_secret, check_in_process, check_admits):
-            check(given(arguments))
+            check(changed)
 
     def _configured(self, config: Any) -> None:
         """Hook: vLLM has made its configuration, and has built nothing yet."""
@@ -300,7 +301,7 @@ class VllmEngine:
             kv_blocks=self._limits.kv_blocks,
             adapter_waiting=done.adapter_waiting,
             draft_tokens=done.drafted,
-            **checked(scheduler_stats)._asdict(),
+            **checked(scheduler_stats),
         )
         return StepReport(sample, first, gaps, ended)
 

@@ -12,7 +12,7 @@ from typing import Any
 from tputtui.engine.arguments import text_of
 from tputtui.engine.resolved import AS_FITS, CAPTURE_SIZES, GRAPH_MODE, in_runs
 
-__all__ = ["asked_of", "boot_log", "capture_sizes", "got_of", "graph_mode"]
+__all__ = ["asked_of", "boot_log", "got_of"]
 
 _KEPT_LINES = 2_000
 _TOO_MUCH = "Initializing a V1"

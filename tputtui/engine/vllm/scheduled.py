@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
-__all__ = ["Checked", "Classifier", "Composition", "Scheduled", "checked", "composition"]
+from tputtui.measure.samples import CHECKED, POSITIONS
+
+__all__ = ["NONE_CHECKED", "Classifier", "Composition", "Scheduled", "checked", "composition"]
 
 _LOOKED_AT = 256
 """So many waiting requests are looked at; a queue can hold a hundred thousand."""
@@ -104,33 +106,17 @@ class Scheduled(NamedTuple):
     drafted: int = 0
 
 
-class Checked(NamedTuple):
-    """Draft tokens that a step has checked: the last columns of `StepSample`, as vLLM counts."""
-
-    drafts: int = 0
-    checked_tokens: int = 0
-    accepted_tokens: int = 0
-    accepted_1: int = 0
-    accepted_2: int = 0
-    accepted_3: int = 0
-    accepted_4: int = 0
-    accepted_5: int = 0
-    accepted_6: int = 0
-    accepted_7: int = 0
-    accepted_8: int = 0
+NONE_CHECKED: Mapping[str, int] = dict.fromkeys(CHECKED, 0)
 
 
-_NONE_CHECKED = Checked()
-_POSITIONS = sum(name.startswith("accepted_") for name in Checked._fields) - 1
-
-
-def checked(stats: Any) -> Checked:
-    """What vLLM's `SchedulerStats` of a step (or None) say of its draft tokens."""
+def checked(stats: Any) -> Mapping[str, int]:
+    """What vLLM's `SchedulerStats` of a step (or None) say of its draft tokens, by `CHECKED`."""
     told = getattr(stats, "spec_decoding_stats", None)
     if told is None:
-        return _NONE_CHECKED
-    by_position = told.num_accepted_tokens_per_pos[:_POSITIONS]
-    return Checked(told.num_drafts, told.num_draft_tokens, told.num_accepted_tokens, *by_position)
+        return NONE_CHECKED
+    counts = (told.num_drafts, told.num_draft_tokens, told.num_accepted_tokens)
+    by_position = told.num_accepted_tokens_per_pos[: len(POSITIONS)]
+    return {**NONE_CHECKED, **dict(zip(CHECKED, (*counts, *by_position), strict=False))}
 
 
 class Classifier:

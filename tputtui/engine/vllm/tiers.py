@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-__all__ = ["Tiers"]
+from tputtui.measure.tiers import OWN, UNNAMED
 
-_OWN, _OTHER = "device", "external_unspecified"
-"""vLLM's names of the GPU's own cache, and of a tier that its connector does not name."""
+__all__ = ["Tiers"]
 
 
 class Tiers:
@@ -23,9 +22,9 @@ class Tiers:
         if beyond is None:
             return
         if stats.prefix_cache_stats is not None:
-            self._tokens[_OWN] += stats.prefix_cache_stats.hits
+            self._tokens[OWN] += stats.prefix_cache_stats.hits
         # Older versions do not tell the tiers apart.
-        named = getattr(beyond, "hits_by_source", None) or {_OTHER: beyond.hits}
+        named = getattr(beyond, "hits_by_source", None) or {UNNAMED: beyond.hits}
         for source, tokens in named.items():
             self._tokens[str(getattr(source, "value", source))] += tokens
 

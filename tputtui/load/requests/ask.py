@@ -5,6 +5,7 @@ A message with `ANSWER_OF` stands for the real answer of another turn of its job
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -149,11 +150,10 @@ def recorded_sampling(body: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[st
 
 def _bias(given: object) -> dict[int, float]:
     """Token ids, which JSON has as text, with what is added to their logits, -100 to 100."""
-    try:
-        assert isinstance(given, dict)
-        return {int(token): max(-100.0, min(100.0, float(bias))) for token, bias in given.items()}
-    except (AssertionError, TypeError, ValueError):
-        raise BadLineError("logit_bias: expected token ids, each with a number") from None
+    if isinstance(given, dict):
+        with contextlib.suppress(TypeError, ValueError):
+            return {int(token): max(-100.0, min(100.0, float(add))) for token, add in given.items()}
+    raise BadLineError("logit_bias: expected token ids, each with a number")
 
 
 def chat_asks(body: Mapping[str, Any]) -> dict[str, Any]:
