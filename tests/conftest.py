@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,11 @@ from tputtui.process import privacy
 # Servers that tests start wait as the engines of tputtui do: beside other tests.
 for _name, _value in BRIEFLY.items():
     os.environ.setdefault(_name, _value)
+
+# A shell that has started the tests in the background ignores these, and so would each program
+# that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 settled.install()
 

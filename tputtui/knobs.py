@@ -126,6 +126,12 @@ class Knob:
         """vLLM's flag."""
         return f"--{self.argument.replace('_', '-')}"
 
+    def unit_of(self, value: int) -> str:
+        """The unit as it stands behind `value`: "1 step", "4 steps"; empty behind a word."""
+        if not value and self.absent:
+            return ""
+        return self.unit.removesuffix("s") if value == 1 else self.unit
+
     @property
     def reach(self) -> str:
         """How it is changed, in words: live, or above its ceiling by a boot."""

@@ -33,6 +33,8 @@ __all__ = ["FakeEngine"]
 @dataclass(slots=True)
 class _Request:
     spec: RequestSpec
+    prompt: int
+    """Tokens of its prompt."""
     limit: int
     """Output tokens after which it ends."""
     computed: int = 0
@@ -57,7 +59,7 @@ class _Request:
 
     @property
     def tokens(self) -> int:
-        return self.spec.prompt_tokens + self.generated
+        return self.prompt + self.generated
 
 
 class FakeEngine:
@@ -130,7 +132,7 @@ class FakeEngine:
         Raises ShedError for one that the limits of admission refuse.
         """
         self._check_admission(request.carried.n)
-        self._waiting.append(_Request(request, self._length(request)))
+        self._waiting.append(_Request(request, request.prompt_tokens, self._length(request)))
         if self._knobs.scheduling_policy and request.carried.priority is not None:
             self._waiting.sort(key=lambda each: each.spec.carried.priority or 0)
 
@@ -143,13 +145,15 @@ class FakeEngine:
         began_s, budget, prefill = self._clock(), self._knobs.max_num_batched_tokens, 0
         ready: list[_Request] = []
         drafted = 0
+        drafts = self._knobs.num_speculative_tokens > 0
         for request in self._running:
             todo = max(1, request.todo)
             taken = min(todo, budget)
             budget -= taken
-            self._draft(request, budget if taken and todo == 1 and request.generated else 0)
-            budget -= request.drafted
-            drafted += request.drafted
+            if drafts:
+                self._draft(request, budget if taken and todo == 1 and request.generated else 0)
+                budget -= request.drafted
+                drafted += request.drafted
             self._schedule(request, taken + request.accepted, ready)
             prefill += taken if not request.generated else 0
         while self._admits(budget):
@@ -171,7 +175,7 @@ class FakeEngine:
         most, tokens = self._knobs.max_num_queued_reqs, self._knobs.max_num_queued_tokens
         if most and len(waiting) + len(running) + n > most:
             raise ShedError(f"max_num_queued_reqs {most} is reached")
-        prompts = (each.spec.prompt_tokens for each in (*waiting, *running) if not each.generated)
+        prompts = (each.prompt for each in (*waiting, *running) if not each.generated)
         if tokens and sum(prompts) >= tokens:
             raise ShedError(f"max_num_queued_tokens {tokens} is reached")
 
@@ -190,8 +194,8 @@ class FakeEngine:
         self._knobs = knobs
         past = []
         for request in (*self._running, *self._waiting):
-            prompt = request.spec.prompt_tokens
-            request.limit = min(self._length(request.spec), knobs.max_model_len - prompt)
+            most = knobs.max_model_len - request.prompt
+            request.limit = min(self._length(request.spec), most)
             if request.tokens >= knobs.max_model_len:
                 past.append(request)
         return [self._leave(request, self._clock()) for request in past]
@@ -238,7 +242,7 @@ class FakeEngine:
         return (self._knobs.num_gpu_blocks - 1) * self.BLOCK_SIZE
 
     def _used(self) -> int:
-        return sum(request.tokens for request in self._running)
+        return sum([each.prompt + each.generated for each in self._running])
 
     def _admits(self, budget: int) -> bool:
         if not (self._waiting and budget and len(self._running) < self._knobs.max_num_seqs):

@@ -179,7 +179,7 @@ def _cell(frame: Frame, knob: Knob, selected: bool) -> Row:
         return [*row, (spoken(knob.name, value), look)]
     row.append((_value(knob, value), look))
     row.append((f" / {_number(facts.ceilings.get(knob.name))}" if knob.boots else "", "label"))
-    row.append((f" {knob.unit}" if value or not knob.absent else "", "muted"))
+    row.append((f" {knob.unit_of(value)}", "muted"))
     sign, sign_look = _state(frame, knob, frame.status.knobs, asked)
     return row if sign == "in force" else [*row, (" …", sign_look)]
 

@@ -276,14 +276,17 @@ class LoadEditor(ModalScreen[None]):
         here = self._here()
         for field in FIELDS:
             marker = "✗" if field.name == self._bad else "▸" if field.name == here else " "
-            self._labels[field.name].update(f"{marker} {field.label}")
+            label, text = self._labels[field.name], f"{marker} {field.label}"
+            if label.content != text:
+                label.update(text, layout=False)
         if self._error is not None:
             message = f"✗ {self._error}"
         else:
             forms = next((field.forms for field in FIELDS if field.name == here), ())
             message = " · ".join(text for _, text in forms)
         self._message.set_class(self._error is not None, "-refused")
-        self._message.update(message)
+        if self._message.content != message:
+            self._message.update(message)
         # A long hint takes rows from the preview, a short one gives them back.
         self.call_after_refresh(self._paint)
 
