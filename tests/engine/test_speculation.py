@@ -17,7 +17,7 @@ from tests import PATIENCE_S
 from tests.engine import simulated as simulation
 from tests.engine.conftest import CPU, Bench, Served, all_whole
 from tests.engine.test_plugin import Asked
-from tests.engine.test_real_requests import chat
+from tests.engine.test_real_requests import LIMITS, SMALL, chat
 from tests.realserver import write_chat_model
 from tputtui.engine.orders import HoldLoad, RunLoad
 from tputtui.engine.schedule import SCHEDULE, ladder
@@ -44,6 +44,7 @@ NGRAM = {
     "prompt_lookup_max": 2,
     "prompt_lookup_min": 1,
 }
+BATCH = Path(__file__).parents[2] / "profiles" / "replay" / "requests.jsonl"
 SPEC = EngineSpec(CPU.model, {**CPU.args, "speculative_config": NGRAM})
 
 
@@ -157,6 +158,15 @@ def test_draft_tokens_are_turned_under_load_and_counted_as_vllm_counts(
     turned_under_load(ngram, Workload(ClosedLoop(12), requests=requests))
     with pytest.raises(KnobError, match="above its ceiling 3"):
         ngram.session.steer.limits.set("num_speculative_tokens", 4)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not SMALL.is_dir(), reason="`make small-model` fetches it")
+def test_the_same_on_a_real_model_with_real_prompts(bench: Bench) -> None:
+    args = {**LIMITS, "max_num_seqs": 16, "speculative_config": NGRAM}
+    served = bench.serve("small ngram", VllmEngine, EngineSpec(str(SMALL), args))
+    requests = RequestFile(str(BATCH), repeat=True, force_lengths=True)
+    turned_under_load(served, Workload(ClosedLoop(12), requests=requests))
 
 
 def test_the_same_on_the_simulated_executor(drafting: Served) -> None:
