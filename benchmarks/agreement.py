@@ -41,6 +41,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -56,6 +57,7 @@ from tputtui.engine.models import shapes
 from tputtui.engine.orders import Boot, HoldLoad, RunLoad, SetWorkload, Start
 from tputtui.engine.protocol import State
 from tputtui.engine.vllm.inproc import VllmEngine
+from tputtui.engine.vllm.sampling import sampling_of
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.recorder import Recorder
@@ -209,7 +211,8 @@ def our_leg(
         took = [max(s.e2e_s for s in samples) for samples in waves[options.warmup :]]
         figures = [float(np.mean(took)), *np.percentile(took, [50, 90, 99])]
     engine: Any = host._engine
-    return leg_of(engine._engine, engine._sampling(options.output), figures)
+    asked: Any = SimpleNamespace(serving=None, output_tokens=options.output)
+    return leg_of(engine._engine, sampling_of(engine._engine.model_config)(asked), figures)
 
 
 def legs_here(

@@ -48,8 +48,8 @@ from tputtui.experiments.compare import Comparison
 from tputtui.experiments.comparing import leg_figures
 from tputtui.goals import Goal
 from tputtui.measure.attainment import GoalVerdict, goodput, wilson
-from tputtui.measure.recorder import ENDED, Recorder, Table
-from tputtui.measure.samples import STEP
+from tputtui.measure.recorder import ENDED, Recorder, Table, row_of
+from tputtui.measure.samples import STEP, StepSample
 from tputtui.measure.series import rows, series
 from tputtui.measure.verdict import Difference, Verdict, differences
 
@@ -139,7 +139,7 @@ class Engine:
         self._ends: list[tuple[int, int, Request]] = []
         self._number = self._steps_done = 0
         self._next_due_s = now_s if self._closed else now_s + self._arrivals.expovariate(PER_S)
-        self.steps: list[tuple[float, ...]] = []
+        self.steps: list[StepSample] = []
         self.first_tokens: list[tuple[float, ...]] = []
         self.ended: list[tuple[float, ...]] = []
         self.issued: list[tuple[float, ...]] = []
@@ -232,10 +232,23 @@ class Engine:
         while ends and ends[0][0] <= step:
             self._leave(heapq.heappop(ends)[2])
             left += 1
-        self.steps.append((
-            now_s, taken_s, running, len(waiting), prefill, decodes, decodes + len(started),
-            0, 0, 0, 0.0, self.seqs, BATCHED_TOKENS, 0.0, 0, 0,
-        ))  # fmt: skip
+        self.steps.append(
+            StepSample(
+                end_s=now_s,
+                duration_s=taken_s,
+                running=running,
+                waiting=len(waiting),
+                prefill_tokens=prefill,
+                decode_tokens=decodes,
+                generated_tokens=decodes + len(started),
+                cached_tokens=0,
+                looked_up_tokens=0,
+                preemptions=0,
+                kv_frac=0.0,
+                max_num_seqs=self.seqs,
+                max_num_batched_tokens=BATCHED_TOKENS,
+            )
+        )
         if self._closed:
             for _ in range(left):
                 self._issue(now_s)
@@ -244,20 +257,14 @@ class Engine:
         due_s, _, output, number, first_s = request
         tpot_s = (self.now_s - first_s) / (output - 1) if output > 1 else math.nan
         self.ended.append(
-            (
-                self.now_s,
-                first_s - due_s,
-                tpot_s,
-                self.now_s - due_s,
-                0,
-                0,
-                0,
-                1.0,
-                0.0,
-                due_s,
-                1.0,
-                0.0,
-                0.0,
+            row_of(
+                end_s=self.now_s,
+                ttft_s=first_s - due_s,
+                tpot_s=tpot_s,
+                e2e_s=self.now_s - due_s,
+                good=1.0,
+                due_s=due_s,
+                began=1.0,
             )
         )
         self._gone.append((self.now_s, number))
