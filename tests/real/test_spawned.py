@@ -188,6 +188,40 @@ def test_leaving_while_it_boots_leaves_nothing_either(tmp_path: Path, temporary:
     assert not left
 
 
+DEAF = """
+import signal, sys, time
+from tputtui.engine.vllm import serve
+def deaf(words, file):
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    print("up", flush=True)
+    while True:
+        time.sleep(1)
+serve._LOOK_S, serve._GRACE_S, serve._serve = 0.05, 0.5, deaf
+serve.main()
+"""
+PARENT = """
+import os, subprocess, sys
+words = [sys.executable, "-c", sys.argv[1], str(os.getpid()), sys.argv[2]]
+child = subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True)
+child.stdout.readline()
+print(child.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_server_that_misses_the_one_signal_is_ended_all_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "tputtui-x"
+    folder.mkdir()
+    (folder / "control").touch()
+    words = [sys.executable, "-c", PARENT, DEAF, str(folder / "failure")]
+    told = subprocess.run(words, capture_output=True, text=True, check=False).stdout
+    end_s = time.monotonic() + PATIENCE_S
+    while psutil.pid_exists(int(told)) and time.monotonic() < end_s:
+        time.sleep(0.05)
+    assert not psutil.pid_exists(int(told))
+    assert not folder.exists()
+
+
 @pytest.mark.long
 def test_a_profile_is_measured_as_it_is_served(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -12,6 +12,8 @@ import ctypes
 import os
 import signal
 import sys
+import threading
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,26 +25,44 @@ from tputtui.engine.vllm.args import reason_of, spin_briefly
 from tputtui.engine.vllm.drafting import add_schedule_to_serve
 from tputtui.engine.wire import Problem
 from tputtui.errors import EngineError, TputError
+from tputtui.process.group import end_group
 
 __all__ = ["main"]
 
 _PR_SET_PDEATHSIG = 1
+_LOOK_S = 1.0
+_GRACE_S = 20.0
+"""How long vLLM has to end by itself."""
 
 
 def main() -> None:
     """Serve until told to end."""
-    parent, file, *words = sys.argv[1:]
+    text, file, *words = sys.argv[1:]
+    parent, folder = int(text), Path(file).parent
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     # Until vLLM has a handler of its own.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    threading.Thread(target=_watch, args=(parent, folder), daemon=True).start()
     try:
-        if os.getppid() != int(parent):
+        if os.getppid() != parent:
             raise SystemExit(1)  # It died before that.
         spin_briefly()
         _serve(words, Path(file))
     finally:
-        if os.getppid() != int(parent):
-            _tidy(Path(file).parent)
+        if os.getppid() != parent:
+            _tidy(folder)
+
+
+def _watch(parent: int, folder: Path) -> None:
+    """Once `parent` is gone, end this process and all that it has started.
+
+    The kernel tells it by one signal, and that can be lost: what our handler, or vLLM's, raises is
+    swallowed where code that is being imported catches everything.
+    """
+    while os.getppid() == parent:
+        time.sleep(_LOOK_S)
+    _tidy(folder)
+    end_group(os.getpid(), _GRACE_S)
 
 
 def _serve(words: list[str], file: Path) -> None:
