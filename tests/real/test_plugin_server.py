@@ -283,9 +283,7 @@ def test_a_second_controller_a_wrong_token_and_what_is_out_of_bounds_are_refused
             status, problem = asked(server, method, route, body, **CONTROLS, **lease)
             assert status == 409, (method, route, problem)
     with pytest.raises(Exception, match="operator allows"):
-        driven.host._engine.apply(
-            driven.session.steer.limits.ceilings.with_value("max_num_batched_tokens", 32)
-        )
+        driven.host._engine.apply(driven.facts.booted.with_value("max_num_batched_tokens", 32))
     for wrong_body in ("no", {"limits": {"a": "b"}}, {"limits": {"max_num_seqs": 8, "x": 9e99}}):
         assert asked(server, "PATCH", "/limits", wrong_body, **CONTROLS)[0] == 400
 

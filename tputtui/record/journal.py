@@ -51,6 +51,8 @@ _SYNC_EVERY = 10
 _LEVEL = 6
 _BUDGET = 900_000 / 60
 """Bytes per second of the run on average: a tenth below a megabyte a minute."""
+_PAID_BACK = 20
+"""In so many lines, what lines before them took too much."""
 _COARSEST_US = 1000
 _OUTCOMES = {outcome.value: i for i, outcome in enumerate(Outcome)}
 
@@ -177,24 +179,27 @@ class _File:
 class _Pace:
     """The precision of the log: coarser while lines are too long, finer again when they are not.
 
-    A line may take as much as its seconds of the run do: in virtual time it has many of them.
+    A line may take as much as its seconds of the run do: in virtual time it has many of them. What
+    lines took above that, later ones save.
     quantum_us, thinned: as in `Line`.
     """
 
     def __init__(self) -> None:
         self.quantum_us = self.thinned = 1
-        self._t = 0.0
+        self._t = self._owed = 0.0
 
     def spent(self, size: int, t: float) -> None:
         """A line that goes up to second `t` of the run took `size` bytes."""
         budget = _BUDGET * max(1.0, t - self._t)
         self._t = t
-        if size > budget:
+        self._owed = max(0.0, self._owed + size - budget)
+        allowed = budget - min(budget / 2, self._owed / _PAID_BACK)
+        if size > allowed:
             if self.quantum_us < _COARSEST_US:
                 self.quantum_us *= 10
             else:
-                self.thinned *= 2
-        elif size < budget / 3:
+                self.thinned <<= max(1, math.ceil(math.log2(size / allowed)))
+        elif size < allowed / 3:
             if self.thinned > 1:
                 self.thinned //= 2
             elif self.quantum_us > 1:
