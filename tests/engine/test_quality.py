@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.engine.conftest import Bench, Served
+from tests.engine.test_real_requests import SMALL
 from tests.realserver import TEMPLATE, write_model, write_tokenizer
 from tputtui.engine.orders import Ask, Boot, ResetPrefixCache, RunLoad, Start
 from tputtui.engine.vllm.inproc import VllmEngine
@@ -28,6 +29,7 @@ LIMITS: dict[str, EngineValue] = {
     "kv_cache_memory_bytes": 64 * 2**20,
 }  # fmt: skip
 LENGTH = 24
+Questioned = tuple[Question, ...]
 
 
 @pytest.fixture(scope="module")
@@ -43,28 +45,28 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def questions(model: Path) -> tuple[Question, ...]:
+def questions(model: Path) -> Questioned:
     shipped = prompt_set("builtin", str(model))
     assert len(shipped.questions) > 150
     assert not shipped.private
     return tuple(Question(each.ids, LENGTH) for each in shipped.questions[::3])
 
 
-def damaged(model: Path, folder: Path) -> Path:
-    """The same model with one layer of two off by as much as its weights' size."""
+def damaged(model: Path, folder: Path, layer: int = 1) -> Path:
+    """The same model with one layer off by as much as its weights' size."""
     from safetensors.torch import load_file, save_file
     from torch import Generator, randn
 
     shutil.copytree(model, folder)
     weights = load_file(folder / "model.safetensors")
-    name = "model.layers.1.mlp.down_proj.weight"
+    name = f"model.layers.{layer}.mlp.down_proj.weight"
     noise = randn(weights[name].shape, generator=Generator().manual_seed(0))
-    weights[name] += weights[name].std() * noise
+    weights[name] += (weights[name].std() * noise).to(weights[name].dtype)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 
-def ask(served: Served, questions: tuple[Question, ...], seed: int, *, cold: bool) -> Answers:
+def ask(served: Served, questions: Questioned, seed: int, *, cold: bool) -> Answers:
     if cold:
         served.host.order(ResetPrefixCache())
     number = served.host.order(Ask(Questions(questions, seed, private=False)))
@@ -75,7 +77,7 @@ def ask(served: Served, questions: tuple[Question, ...], seed: int, *, cold: boo
 
 
 def test_answers_are_greedy_and_have_their_probabilities(
-    bench: Bench, model: Path, questions: tuple[Question, ...]
+    bench: Bench, model: Path, questions: Questioned
 ) -> None:
     served = bench.serve("quality", VllmEngine, EngineSpec(str(model), LIMITS))
     before = served.counted_by_vllm()
@@ -95,7 +97,7 @@ def test_answers_are_greedy_and_have_their_probabilities(
 
 
 def test_a_prompt_that_does_not_fit_has_no_answer(
-    bench: Bench, model: Path, questions: tuple[Question, ...]
+    bench: Bench, model: Path, questions: Questioned
 ) -> None:
     served = bench.serve("quality", VllmEngine, EngineSpec(str(model), LIMITS))
     long, refused = Question((5,) * 600, 8), Question((10**6,), 8)
@@ -104,7 +106,7 @@ def test_a_prompt_that_does_not_fit_has_no_answer(
 
 
 def test_beside_a_load_the_load_is_none_the_wiser(
-    bench: Bench, model: Path, questions: tuple[Question, ...]
+    bench: Bench, model: Path, questions: Questioned
 ) -> None:
     served = bench.serve("quality", VllmEngine, EngineSpec(str(model), LIMITS))
     served.session.steer.load.set(Workload(ClosedLoop(5), Fixed(40), Fixed(30)))
@@ -122,16 +124,27 @@ def test_beside_a_load_the_load_is_none_the_wiser(
 
 
 def test_equal_settings_are_equal_and_one_damaged_layer_is_found_every_time(
-    bench: Bench, model: Path, questions: tuple[Question, ...], tmp_path: Path
+    bench: Bench, model: Path, questions: Questioned, tmp_path: Path
 ) -> None:
+    told_apart(bench, model, damaged(model, tmp_path / "d"), questions)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not SMALL.is_dir(), reason="`make small-model` fetches it")
+def test_the_same_on_a_real_model(bench: Bench, tmp_path: Path) -> None:
+    shipped = prompt_set("builtin", str(SMALL))
+    asked = tuple(Question(each.ids, LENGTH) for each in shipped.questions[::3])
+    told_apart(bench, SMALL, damaged(SMALL, tmp_path / "d", layer=14), asked)
+
+
+def told_apart(bench: Bench, model: Path, other_model: Path, questions: Questioned) -> None:
+    """Four passes of one model and one of another, dealt anew by prompt a hundred times."""
     served = bench.serve("quality", VllmEngine, EngineSpec(str(model), LIMITS))
     rounds = [ask(served, questions, seed, cold=True) for seed in range(3)]
     # The same setting for the answers: other limits, booted anew.
     served.host.order(Boot(Start(EngineSpec(str(model), LIMITS | {"max_num_seqs": 4}), {}), False))
     rounds.append(ask(served, questions, 3, cold=True))
-    served.host.order(
-        Boot(Start(EngineSpec(str(damaged(model, tmp_path / "d")), LIMITS), {}), False)
-    )
+    served.host.order(Boot(Start(EngineSpec(str(other_model), LIMITS), {}), False))
     other = ask(served, questions, 4, cold=True)
     bench.close()
     random = np.random.default_rng(0)
