@@ -1,14 +1,18 @@
 """vLLM's flags as a mapping and back."""
 
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tputtui.engine.flags import from_argv, known_flags, to_argv
-from tputtui.errors import UsageError
-from tputtui.profile import EngineValue
+from tputtui.cli.arguments import typed_arguments
+from tputtui.cli.user_config import read_config
+from tputtui.engine.config_file import read_config_file
+from tputtui.engine.flags import dropped_keys, from_argv, known_flags, to_argv
+from tputtui.errors import ProfileError, UsageError
+from tputtui.profile import EngineValue, parse
 
 
 @pytest.mark.parametrize(
@@ -50,6 +54,43 @@ def test_what_follows_a_dot_is_a_key_inside_an_argument() -> None:
     args = from_argv(line)
     assert args == {"compilation_config": {"pass_config": {"fuse_norm_quant": True}}}
     assert from_argv(to_argv(args)) == args
+
+
+@pytest.mark.parametrize(
+    ("line", "lost"),
+    [
+        ('--compilation-config {"mode":3} --compilation-config.cudagraph_mode NONE', ["mode"]),
+        ('-cc.mode 3 --compilation-config.cudagraph_mode NONE', ["mode"]),
+        ('-cc.mode 3 -cc.cudagraph_mode NONE', []),
+        ('--compilation-config {"mode":3} --compilation-config.mode 0', []),
+        ("-O3 --compilation-config.cudagraph_mode NONE", []),
+    ],
+)  # fmt: skip
+def test_a_key_that_vllm_leaves_out_is_named(line: str, lost: list[str]) -> None:
+    names = [f"compilation_config.{key}" for key in lost]
+    assert dropped_keys(line.split()) == names
+    told: list[str] = []
+    typed_arguments(line.split(), told.append)
+    assert [name for name in names if name in " ".join(told)] == names
+    assert bool(told) == bool(lost)
+
+
+def test_a_file_says_that_a_key_would_be_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = "compilation_config: {mode: 3}, compilation_config.cudagraph_mode: NONE"
+    with pytest.raises(ProfileError, match=r"engine.compilation_config.mode: it stands beside"):
+        parse(f"tputtui: 1\nengine: {{{both}}}", "my.yaml")
+    file = tmp_path / "config.yaml"
+    file.write_text(f"{{{both}}}")
+    told: list[str] = []
+    args = read_config_file(str(file), told.append)
+    assert args == {"compilation_config": {"cudagraph_mode": "NONE"}}
+    assert "compilation_config.mode: left out, as by vLLM" in told[0]
+    file.write_text(f"engine: {{{both}}}")
+    monkeypatch.setenv("TPUTTUI_CONFIG", str(file))
+    with pytest.raises(UsageError, match=r"compilation_config.mode: left out, as by vLLM"):
+        read_config()
 
 
 def test_the_last_of_the_same_flag_counts() -> None:

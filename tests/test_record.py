@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import random
+import sys
 import threading
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from tests import PATIENCE_S
 from tests.rig import Rig
 from tests.several import TwoEngines
 from tputtui import profile
+from tputtui.cli.replay import recorded_run
 from tputtui.engine.fake import FakeEngine
 from tputtui.engine.orders import Close
 from tputtui.engine.protocol import State
@@ -690,6 +694,61 @@ def test_the_newest_run_is_the_newest_that_has_ended_or_has_figures(
     begun.end()
     recording, note = newest_run()
     assert (recording.path, recording.growing, note) == (named(3), False, "")
+
+
+def test_each_byte_of_a_log_is_decompressed_about_once(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fed, lines = 0, 8 * len(frames_of(log.read_bytes()))
+    decompressor = zstandard.ZstdDecompressor
+
+    class Counting:
+        def __init__(self) -> None:
+            self._made = decompressor()
+
+        def decompressobj(self) -> Counting:
+            self._object = self._made.decompressobj()
+            return self
+
+        def decompress(self, data: bytes) -> bytes:
+            nonlocal fed
+            fed += len(data)
+            return self._object.decompress(data)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._object, name)
+
+    monkeypatch.setattr(zstandard, "ZstdDecompressor", Counting)
+    # What follows a line is handed over with it, so it must not be the rest of the file.
+    longer = log.with_name("longer")
+    longer.write_bytes(log.read_bytes() * 8)
+    read_log(longer)
+    assert fed < longer.stat().st_size + lines * (1 << 14)
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_sees_that_a_log_is_being_read(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen, now_s = Screen(), iter(range(10_000))
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(time, "monotonic", lambda: next(now_s))
+    recorded_run(str(log))
+    said = screen.getvalue()
+    assert "reading the run:  97%" in said
+    assert said.endswith(f"\r{' ' * 21}\r"), "the line is erased"
+    # Elsewhere nothing is said, and neither is it of a log that is read at once.
+    monkeypatch.setattr(sys, "stderr", pipe := io.StringIO())
+    recorded_run(str(log))
+    assert not pipe.getvalue()
+    monkeypatch.setattr(sys, "stderr", quick := Screen())
+    monkeypatch.setattr(time, "monotonic", lambda: 1.0)
+    recorded_run(str(log))
+    assert not quick.getvalue()
 
 
 def test_a_run_that_goes_on_is_not_called_cut_off(tmp_path: Path) -> None:

@@ -43,10 +43,13 @@ def typed_arguments(line: list[str], tell: Tell) -> Typed:
     from tputtui.engine.config_file import ARGUMENT, expanded
     from tputtui.engine.serve_flags import SECRET, parted
     from tputtui.errors import UsageError, nearest
+    from tputtui.profile.spelling import replaced
     from tputtui.redact import conceal, secrets_of
 
     model, words = flags.positional(line)
     typed = flags.from_argv(words)
+    if lost := flags.dropped_keys(words):
+        tell(replaced(lost))
     short = next((name for name in typed if name.startswith("-")), None)
     if short is not None:
         hint = nearest(f"-{short}", flags.known_flags()) or "Flags begin with two dashes."

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self, TextIO
 
 from tputtui.cli.main import BUG, INTERRUPTED, screen_failed
 from tputtui.cli.page import Page
@@ -85,9 +87,43 @@ def recorded_run(name: str) -> tuple[Recording, str]:
     from tputtui.record.newest import newest_run
     from tputtui.record.reading import read_log
 
-    if name == "last":
-        return newest_run()
-    path = Path(name).expanduser()
-    kept = sessions_dir() / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
-    alone = path.name == name and not path.exists()
-    return read_log(kept if alone and kept.is_file() else path), ""
+    with _Told(sys.stderr, time.monotonic) as progress:
+        if name == "last":
+            return newest_run(progress)
+        path = Path(name).expanduser()
+        kept = sessions_dir() / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
+        alone = path.name == name and not path.exists()
+        return read_log(kept if alone and kept.is_file() else path, progress), ""
+
+
+class _Told:
+    """Says on a terminal, `file`, how far the reading of a log is, once it takes a while.
+
+    The line is erased at the end.
+    """
+
+    AFTER_S = 0.3
+
+    def __init__(self, file: TextIO, clock: Callable[[], float]) -> None:
+        self._file = file if file.isatty() else None
+        self._clock = clock
+        self._begin_s = clock()
+        self._line = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None and self._line:
+            self._file.write(f"\r{' ' * len(self._line)}\r")
+            self._file.flush()
+
+    def __call__(self, share: float) -> None:
+        """Show how far it is."""
+        line = f"reading the run: {share:4.0%}"
+        if self._file is None or line == self._line:
+            return
+        if self._clock() >= self._begin_s + self.AFTER_S:
+            self._line = line
+            self._file.write(f"\r{line}")
+            self._file.flush()

@@ -69,7 +69,7 @@ def read_config() -> Config:
 
 
 def _checked(path: Path, raw: Mapping[Any, Any], hint: str) -> Config:
-    from tputtui.profile.spelling import canonical, repeated
+    from tputtui.profile.spelling import canonical, dropped, repeated, replaced
 
     known = {setting.name: setting for setting in OPTIONS}
     former = {setting.former: setting.name for setting in OPTIONS if setting.former}
@@ -98,6 +98,8 @@ def _checked(path: Path, raw: Mapping[Any, Any], hint: str) -> Config:
     if twice := repeated(engine):
         message = f"{path}: engine.{twice[0]} stands twice, as {twice[1]} as well."
         raise UsageError(message, "Keep one of them.")
+    if lost := dropped(engine):
+        raise UsageError(f"{path}: engine: {replaced(lost)}.")
     engine = canonical(engine)
     keys = {key: str(value) for key, value in (raw.get("keys") or {}).items()}
     return Config(path, values, engine, keys)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 
 from tputtui.errors import UsageError
 from tputtui.profile import EngineValue
-from tputtui.profile.spelling import canonical, repeated
+from tputtui.profile.spelling import canonical, dropped, repeated, replaced
 
 __all__ = ["ARGUMENT", "expanded", "read_config_file"]
 
@@ -77,6 +77,8 @@ def read_config_file(
     # vLLM ignores an empty list, too.
     given = {key: value for key, value in raw.items() if value is not False and value != []}
     args = canonical(given)
+    if tell is not None and (lost := dropped(given)):
+        tell(f"--config {path}: {replaced(lost)}")
     if ARGUMENT in args:
         raise UsageError(f"--config {path}: a config file cannot name another one.")
     return args

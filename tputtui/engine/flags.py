@@ -26,9 +26,10 @@ from tputtui.profile.flag_kinds import (
     SWITCHES,
     WHOLE,
 )
-from tputtui.profile.spelling import OTHER_NAMES, canonical, flag_of, from_json, named
+from tputtui.profile.spelling import OTHER_NAMES, canonical, dropped, flag_of, from_json, named
 
 __all__ = [
+    "dropped_keys",
     "from_argv",
     "grouped",
     "known_flags",
@@ -50,6 +51,17 @@ def from_argv(argv: Iterable[str]) -> dict[str, EngineValue]:
     flag, in whatever spelling, the last counts; the values of flags in APPENDED add up. Raises
     UsageError for a word that belongs to no flag, and for a flag that lacks its value.
     """
+    return canonical(_as_written(argv))
+
+
+def dropped_keys(argv: Iterable[str]) -> list[str]:
+    """The keys inside arguments that are in `argv`, and that `from_argv` leaves out as vLLM does:
+    `["compilation_config.mode"]`. Raises UsageError as `from_argv`."""
+    return dropped(_as_written(argv))
+
+
+def _as_written(argv: Iterable[str]) -> dict[str, object]:
+    """The values of flags in `argv`, by flag as it is spelt."""
     values: dict[str, list[Scalar | dict[str, object]]] = {}
     for flag, words in grouped(argv):
         head, dot, _ = flag.partition(".")
@@ -62,7 +74,7 @@ def from_argv(argv: Iterable[str]) -> dict[str, EngineValue]:
         before = values.pop(flag, [])
         kept = before if named(flag) in APPENDED else []
         values[flag] = kept + [_value(word) for word in words]
-    return canonical({flag: _single_or_list(given) for flag, given in values.items()})
+    return {flag: _single_or_list(given) for flag, given in values.items()}
 
 
 def without(argv: Iterable[str], names: Collection[str]) -> list[str]:

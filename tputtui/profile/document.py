@@ -20,7 +20,7 @@ from tputtui.profile.evidence import Evidence
 from tputtui.profile.explain import explain, keys_of, where
 from tputtui.profile.migrate import VERSION, migrated, version_of
 from tputtui.profile.spec import DEFAULT_WORKLOAD, EngineSpec, EngineValue, Profile, class_goals
-from tputtui.profile.spelling import canonical, ceiling_of, repeated
+from tputtui.profile.spelling import canonical, ceiling_of, dropped, repeated
 from tputtui.profile.yamltext import Inline, read_yaml, write_yaml
 
 __all__ = ["Document", "document_of", "dump", "parse"]
@@ -147,6 +147,11 @@ def _arguments(section: str, written: Mapping[str, EngineValue]) -> dict[str, En
         key, other = twice
         raise msgspec.ValidationError(
             f"It stands twice, as {other} as well - at `$.{section}.{key}`"
+        )
+    if lost := dropped(written):
+        raise msgspec.ValidationError(
+            f"It stands beside keys of the same argument in another spelling, which vLLM takes in "
+            f"its place - at `$.{section}.{lost[0]}`"
         )
     return canonical(written)
 

@@ -19,7 +19,17 @@ from typing import Any, cast
 from tputtui.knobs import whole_number
 from tputtui.profile.flag_kinds import APPENDED, FRACTIONS, JSON_LISTS, SEVERAL, WHOLE
 
-__all__ = ["OTHER_NAMES", "canonical", "ceiling_of", "flag_of", "from_json", "named", "repeated"]
+__all__ = [
+    "OTHER_NAMES",
+    "canonical",
+    "ceiling_of",
+    "dropped",
+    "flag_of",
+    "from_json",
+    "named",
+    "repeated",
+    "replaced",
+]
 
 OTHER_NAMES: Mapping[str, str] = {
     "-O": "optimization_level",
@@ -82,6 +92,29 @@ def repeated(args: Mapping[str, Any]) -> tuple[str, str] | None:
             return key, whole
         seen[name] = key
     return None
+
+
+def dropped(args: Mapping[str, Any]) -> list[str]:
+    """The keys inside an argument, as `x.key`, that `canonical` does not keep, as vLLM does not:
+    keys of one spelling of the argument (`x.key`) replace those of `x` and of another spelling."""
+    kept = canonical(args)
+    return [
+        f"{name}.{key}"
+        for written, value in args.items()
+        for name, inside in canonical({written: value}).items()
+        if isinstance(inside, dict)
+        for key in inside
+        if not isinstance(now := kept.get(name), dict) or key not in now
+    ]
+
+
+def replaced(lost: list[str]) -> str:
+    """A sentence on what `dropped` names."""
+    name = lost[0].partition(".")[0]
+    return (
+        f"{', '.join(lost)}: left out, as by vLLM, where another spelling of {name} gives keys of "
+        "its own; give them all in one spelling"
+    )
 
 
 def named(written: str) -> str:

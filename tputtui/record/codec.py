@@ -63,6 +63,9 @@ def unpack(packed: Packed, n: int, kinds: str, origin_s: float, quantum_s: float
     for i in range(len(packed), len(kinds)):
         rows[:, i] = math.nan if kinds[i] == SECONDS else 0.0
     for i, (column, kind) in enumerate(zip(packed, kinds, strict=False)):
+        if isinstance(column, int) and kind != TIME:
+            rows[:, i] = column * _unit(kind, quantum_s)
+            continue
         values = np.array(column, dtype=np.float64)
         if values.ndim and len(values) != n:
             raise ValueError(f"{len(values)} rows, not {n}")

@@ -7,14 +7,15 @@ from pathlib import Path
 from tputtui.errors import UsageError
 from tputtui.process.state import sessions_dir
 from tputtui.record.journal import SUFFIX
-from tputtui.record.reading import Recording, read_log
+from tputtui.record.reading import Progress, Recording, read_log
 
 __all__ = ["newest_run"]
 
 
-def newest_run() -> tuple[Recording, str]:
+def newest_run(progress: Progress = lambda share: None) -> tuple[Recording, str]:
     """The newest run that has ended or has figures, and a note for the person; mostly empty.
 
+    progress: called with the share of a log that has been read, 0 … 1.
     The note names newer logs that were passed over, or says that the run still goes on.
     Raises UsageError without such a run.
     """
@@ -22,7 +23,7 @@ def newest_run() -> tuple[Recording, str]:
     passed: list[Path] = []
     for path in sorted(folder.glob(f"*{SUFFIX}"), reverse=True):
         try:
-            recording = read_log(path)
+            recording = read_log(path, progress)
         except UsageError:
             passed.append(path)
             continue

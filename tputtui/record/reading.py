@@ -5,7 +5,7 @@ The whole run is kept in memory, about a megabyte for a minute of a fast engine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,10 +30,15 @@ from tputtui.record.codec import TABLES, unpack
 from tputtui.record.kept import KEPT, read_differences
 from tputtui.record.line import FORMAT, Head, Line, TrialLine, restored
 
-__all__ = ["Moment", "Recording", "read_log"]
+__all__ = ["Moment", "Progress", "Recording", "read_log"]
+
+Progress = Callable[[float], None]
+"""Called with the share of a log that has been read, 0 … 1."""
 
 _MAGIC = b"\x28\xb5\x2f\xfd"
 """The first bytes of each Zstandard frame."""
+_PIECE = 1 << 14
+"""Bytes that are handed to the decompressor at once; most lines are shorter."""
 _OUTCOMES = tuple(Outcome)
 _SPOILT = (msgspec.DecodeError, msgspec.ValidationError, ValueError, TypeError, LookupError)
 """Errors that reading a damaged line can raise."""
@@ -94,7 +99,7 @@ class Recording:
         return self.moments[-1].t_s - self.origin_s
 
 
-def read_log(path: Path) -> Recording:
+def read_log(path: Path, progress: Progress = lambda share: None) -> Recording:
     """The run in the log `path`. Raises UsageError when the file contains none."""
     try:
         growing = written_now(path)
@@ -105,7 +110,7 @@ def read_log(path: Path) -> Recording:
             f"{path}: {why}.",
             f"`last` is the newest run; those before it are in {sessions_dir()}.",
         ) from None
-    lines = _Lines(data)
+    lines = _Lines(data, progress)
     try:
         head = msgspec.json.decode(next(iter(lines)), type=Head)
     except (StopIteration, msgspec.DecodeError, msgspec.ValidationError):
@@ -123,9 +128,10 @@ def read_log(path: Path) -> Recording:
 class _Lines:
     """The complete lines of a log. damaged: number of places that could not be read."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, progress: Progress) -> None:
         self._data = data
         self._at = 0
+        self._progress = progress
         self.damaged = 0
 
     def __iter__(self) -> Iterator[bytes]:
@@ -135,12 +141,19 @@ class _Lines:
         whole = zstandard.ZstdDecompressor()
         while self._at < len(data):
             reader = whole.decompressobj()
+            line, end = b"", self._at
+            self._progress(end / len(data))
             try:
-                line = reader.decompress(data[self._at :])
-                if not reader.eof:
-                    # The file ends within this frame; or its length is damaged, and others follow.
-                    raise zstandard.ZstdError("cut")
-                self._at = len(data) - len(reader.unused_data)
+                # In pieces: the decompressor copies all that follows the frame.
+                while not reader.eof:
+                    piece = data[end : end + _PIECE]
+                    if not piece:
+                        # The file ends within this frame; or its length is damaged, and others
+                        # follow.
+                        raise zstandard.ZstdError("cut")
+                    line += reader.decompress(piece)
+                    end += len(piece)
+                self._at = end - len(reader.unused_data)
             except zstandard.ZstdError:
                 after = self._data.find(_MAGIC, self._at + 1)
                 self.damaged += 1
