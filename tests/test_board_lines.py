@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
 
 from tests.made import MARKS, frame_of, six_trials
+from tests.screens import on_screen
 from tests.test_screen import app_after, board_of, paint
 from tputtui.errors import TputError
 from tputtui.frame import CompareState, Frame, SweepState, TunerState
 from tputtui.goals import parse_goals
 from tputtui.measure.histogram import Histogram, histograms
 from tputtui.ui.key_line import Key, chosen_keys
+from tputtui.ui.keys import bound
 from tputtui.ui.panels.severity import preempted_look, queue_look, share_look
 from tputtui.ui.panels.spread import histogram_rows
 from tputtui.ui.panels.standing import noteworthy, standing
+from tputtui.ui.screens.help import HelpScreen
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +136,46 @@ async def test_the_keys_shown_are_those_that_hold(size: tuple[int, int]) -> None
         await pilot.press("escape")
         await paint(pilot)
         assert text().startswith("↑↓ pick")
+
+
+@pytest.mark.parametrize(
+    ("kind", "gone"),
+    [
+        ({}, ()),
+        ({"simulated": "SIMULATED, datasheet roofline"}, ("verify", "as served")),
+        ({"served": True, "pausable": False}, ("as served", "pause")),
+        ({"live": True}, ("verify", "as served", "hold", "A/B", "tune")),
+    ],
+)  # fmt: skip
+async def test_what_this_engine_refuses_is_offered_nowhere(
+    kind: dict[str, Any], gone: tuple[str, ...]
+) -> None:
+    app = app_after(20)
+    host = app.session.host
+    assert host.status.facts is not None
+    host.status = replace(host.status, facts=replace(host.status.facts, **kind))
+    app.session.advance()
+    tooltips = {each.description: each.tooltip for each in bound().values()}
+    titles = {"verify": "Verify boot", "as served": "As served", "hold": "Hold or run the load",
+              "A/B": "A/B", "tune": "Tuner", "pause": "Pause the engine"}  # fmt: skip
+    async with app.run_test(size=(200, 50)) as pilot:
+        await paint(pilot)
+        words = board_of(pilot)._keys.render_line(0).text
+        in_palette = [each.title for each in app.get_system_commands(app.screen)]
+        await pilot.press("question_mark")
+        await pilot.pause()
+        in_help = [does for _, does in on_screen(app, HelpScreen)._keys]
+        for word, title in titles.items():
+            held = word not in gone
+            if word in ("verify", "hold", "A/B", "tune"):
+                assert (f" {word} " in words) is held, word
+            assert (title in in_palette) is held, word
+            assert (tooltips[word] in in_help) is held, word
+        if gone == ("verify", "as served"):
+            # Who presses it all the same is told why.
+            await pilot.press("escape", "v")
+            await pilot.pause()
+            assert "A simulation verifies nothing." in [n.title for n in app._notifications]
 
 
 async def test_before_the_engine_is_up_only_what_helps_then_is_offered() -> None:

@@ -96,6 +96,31 @@ def test_the_tuner(
     assert snap_compare(app, terminal_size=size, run_before=shown)
 
 
+@pytest.mark.parametrize(("simulated", "ended"), [("", False), ("SIMULATED", False), ("", True)])
+async def test_what_was_found_is_taken_by_the_keys_that_hold(simulated: str, ended: bool) -> None:
+    session = session_of(over)
+    frame, host = session.latest, session.host
+    assert frame.status.facts is not None
+    assert frame.tuner is not None
+    assert frame.tuner.offered
+    facts = replace(frame.status.facts, simulated=simulated)
+    shown = replace(frame, status=replace(frame.status, facts=facts))
+    rows = tuner_rows(shown, 120, 38, over=ended)
+    text = "".join(text for row in rows for text, _ in row)
+    assert ("Enter takes it" in text) is not ended
+    assert ("v takes and verifies it" in text) is not (ended or bool(simulated))
+    before = host.status
+    host.status = replace(before, facts=facts)
+    try:
+        session.advance()
+        screen = TunerScreen(session, None if ended else PLAN)
+        screen._state = frame.tuner
+        assert screen.check_action("verify", ()) is not (ended or bool(simulated))
+    finally:
+        host.status = before
+        session.advance()
+
+
 @pytest.mark.parametrize("best", [1, 2])
 def test_no_other_point_hides_the_best(best: int) -> None:
     frame = session_of(over).latest

@@ -27,6 +27,7 @@ from tputtui.ui.commands import commands
 from tputtui.ui.keys import listed_of
 from tputtui.ui.limit_dialog import limit_dialog
 from tputtui.ui.log_tail import LogTail
+from tputtui.ui.offered import refused_here
 from tputtui.ui.panels.limits import next_values
 from tputtui.ui.saving import save_dialog
 from tputtui.ui.screens.choose import Choice, Choose
@@ -76,6 +77,10 @@ class TputApp(TerminalApp):
         self._plan = Plan()
         self._keys = dict(keys or {})
         self.set_keymap(self._keys)
+
+    @property
+    def _refused(self) -> frozenset[str]:
+        return refused_here(self.session.latest)
 
     def get_default_screen(self) -> Screen[None]:
         """The board."""
@@ -318,12 +323,9 @@ class TputApp(TerminalApp):
 
     def action_compare(self) -> None:
         """Run an A/B of the present limits, or stop it."""
-        session = self.session
-        compare = session.latest.compare
-        if compare is not None and not compare.done:
-            self._try(session.steer.experiments.stop)
-        else:
-            self._try(session.steer.experiments.compare)
+        experiments, compare = self.session.steer.experiments, self.session.latest.compare
+        under_way = compare is not None and not compare.done
+        self._try(experiments.stop if under_way else experiments.compare)
 
     def action_verify(self) -> None:
         """Ask, then boot with exactly the present values and measure them again."""
@@ -432,7 +434,7 @@ class TputApp(TerminalApp):
 
     def action_show_help(self) -> None:
         """Show keys and meanings."""
-        self.push_screen(HelpScreen(listed_of(Board.BINDINGS, self._keys)))
+        self.push_screen(HelpScreen(listed_of(Board.BINDINGS, self._keys, self._refused)))
 
     def woken(self) -> None:
         """Begin a new window after the process was stopped, so that none spans the gap."""
@@ -445,4 +447,4 @@ class TputApp(TerminalApp):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Everything that has a key, and the themes."""
-        return commands(self, self._board.action_zoom, self._keys)
+        return commands(self, self._board.action_zoom, self._keys, self._refused)

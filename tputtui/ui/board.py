@@ -27,6 +27,7 @@ from tputtui.ui.cursor import Trail
 from tputtui.ui.key_line import Key, KeyLine
 from tputtui.ui.lean import LeanCompositor
 from tputtui.ui.log_tail import LogTail
+from tputtui.ui.offered import refused_here
 from tputtui.ui.panel import Panel
 from tputtui.ui.panels.batch import batch
 from tputtui.ui.panels.boot import boot, trouble
@@ -318,27 +319,25 @@ class Board(Screen[None]):
         compare = frame.compare
         comparing = compare is not None and not compare.done
         state = (frame.serving, frame.status.failure, self._grid.display)
-        facts = (self._keys.size, zoomed, comparing, *state)
+        refused = refused_here(frame)
+        facts = (self._keys.size, zoomed, comparing, refused, *state)
         if facts == self._keyed:
             return
         self._keyed = facts
         known = {
             active.binding.id: active.binding
             for active in self.active_bindings.values()
-            if active.binding.id
+            if active.binding.id and active.binding.id not in refused
         }
         words = {"escape": "board", "compare": "stop A/B" if comparing else "A/B"}
 
         def keys(*names: str) -> list[Key]:
+            held = [known[name] for name in names if name in known]
             return [
-                Key(
-                    self.app.get_key_display(known[name]),
-                    words.get(name) or known[name].description,
-                    known[name].action,
-                )
-                for name in names
-                if name in known
-            ]
+                Key(self.app.get_key_display(each), words.get(each.id or "") or each.description,
+                    each.action)
+                for each in held
+            ]  # fmt: skip
 
         first = keys(*self.KEYS, *self.MORE_KEYS)
         if not frame.serving and not self.over:

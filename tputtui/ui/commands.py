@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 
 from textual.app import SystemCommand
@@ -43,14 +43,20 @@ _COMMANDS = (
 
 
 def commands(
-    app: TerminalApp, zoom: Callable[[int], None], keys: Mapping[str, str]
+    app: TerminalApp,
+    zoom: Callable[[int], None],
+    keys: Mapping[str, str],
+    refused: Collection[str] = (),
 ) -> Iterator[SystemCommand]:
     """What the palette offers of the actions of `app`.
 
     zoom: shows the panel of that number alone. keys: key by binding name, where it is another one.
+    refused: names of bindings to leave out.
     """
     known = {each.id: each for each in Board.BINDINGS if isinstance(each, Binding) and each.id}
     for name, title, does in _COMMANDS:
+        if name in refused:
+            continue
         action = known[name].action.removeprefix("app.")
         key = _shown(known[name], keys.get(name, ""))
         yield SystemCommand(title, f"{key} · {does}", getattr(app, f"action_{action}"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from textual.binding import Binding, BindingType
 from textual.keys import format_key
@@ -19,12 +19,17 @@ def bound() -> dict[str, Binding]:
 
 
 def listed_of(
-    bindings: Iterable[BindingType], keys: Mapping[str, str] | None = None
+    bindings: Iterable[BindingType],
+    keys: Mapping[str, str] | None = None,
+    refused: Collection[str] = (),
 ) -> list[tuple[str, str]]:
-    """(key as shown, what it does) of the bindings with a tooltip, remapped by `keys`."""
+    """(key as shown, what it does) of the bindings with a tooltip, remapped by `keys`.
+
+    refused: names of bindings to leave out.
+    """
     listed = []
     for binding in bindings:
-        if isinstance(binding, Binding) and binding.tooltip:
+        if isinstance(binding, Binding) and binding.tooltip and binding.id not in refused:
             remapped = (keys or {}).get(binding.id or "")
             shown = _shown(remapped) if remapped else binding.key_display or binding.key
             listed.append((shown, binding.tooltip))

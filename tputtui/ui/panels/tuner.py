@@ -20,6 +20,7 @@ from tputtui.load.notation import describe_arrivals
 from tputtui.measure.frontier import AXES_X, AXES_Y, Axis, Point, pareto
 from tputtui.measure.verdict import Difference
 from tputtui.text.format import clock, counted, rate
+from tputtui.ui.offered import refused_here
 from tputtui.ui.panels.plot import plot
 from tputtui.ui.panels.verdicts import OVER, difference_row
 from tputtui.ui.rows import Row, fitted, shortened, spread, width_of
@@ -100,13 +101,13 @@ def plan_rows(frame: Frame, plan: Plan, width: int, picked: str = "") -> list[Ro
     return rows + [[(f" {line}", style)] for line in wrap(refusal or intro, max(20, width - 2))]
 
 
-def tuner_rows(frame: Frame, width: int, height: int) -> list[Row]:
-    """The plot of the trials, the trials, and the outcome."""
+def tuner_rows(frame: Frame, width: int, height: int, *, over: bool = False) -> list[Row]:
+    """The plot of the trials, the trials, and the outcome; over: of a run that is over."""
     state = frame.tuner
     assert state is not None
     # The goals that it began with: the profile's may have changed since.
     goals = state.of.judged if state.of else ()
-    below = _verdict(state, width)
+    below = _verdict(state, width, "" if over else _taking(frame))
     room = height - len(below)
     rows: list[Row] = []
     lines = len(state.trials) + 1
@@ -311,13 +312,18 @@ def _foretold(state: TunerState) -> bool:
 # -- the outcome ---------------------------------------------------------------------------------
 
 
-def _verdict(state: TunerState, width: int) -> list[Row]:
+def _taking(frame: Frame) -> str:
+    """The keys that what was found is taken or left with."""
+    boots = "" if "verify" in refused_here(frame) else " v takes and verifies it,"
+    return f" Enter takes it (u undoes that),{boots} r leaves it."
+
+
+def _verdict(state: TunerState, width: int, keys: str) -> list[Row]:
     if not state.over:
         return []
     look = "good" if state.offered else "text"
     rows: list[Row] = [[], *([(f" {line}", look)] for line in wrap(state.verdict, width - 2))]
-    if state.offered:
-        keys = " Enter takes it (u undoes that), v takes and verifies it, r leaves it."
+    if state.offered and keys:
         rows.append([(shortened(keys, width), "muted")])
     shown = state.differences[:6] if any(map(_known, state.differences)) else ()
     return rows + [

@@ -17,6 +17,7 @@ from tputtui.experiments.tuner.proposers import SEARCHES
 from tputtui.frame import Frame
 from tputtui.text.format import counted
 from tputtui.ui.canvas import Canvas
+from tputtui.ui.offered import refused_here
 from tputtui.ui.panels.tuner import plan_rows, status_row, tuner_rows
 from tputtui.ui.screens.confirm import Confirm
 from tputtui.ui.screens.dialog import Dialog
@@ -108,7 +109,7 @@ class TunerScreen(WatchingScreen):
         elif frame.tuner is None:
             rows = [[(" The tuner has not been used in this run so far.", "muted")]]
         else:
-            rows = tuner_rows(frame, width, height)
+            rows = tuner_rows(frame, width, height, over=self._plan is None)
         self._canvas.paint(rows)
         phase = f"{self._planning} {frame.tuner and (frame.tuner.phase, frame.tuner.offered)}"
         if phase != self._phase:
@@ -124,6 +125,8 @@ class TunerScreen(WatchingScreen):
         match action:
             case "finish":
                 return state is not None and not state.over and self._plan is not None
+            case "verify" if "verify" in refused_here(self._session.latest):
+                return False
             case "take" | "verify" | "reject":
                 return over and bool(state and state.offered) and self._plan is not None
             case "anew":
