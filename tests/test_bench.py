@@ -21,7 +21,9 @@ from tests import PATIENCE_S
 from tests.faults import PACED
 from tests.rig import Rig
 from tputtui import cli, profile
-from tputtui.cli.bench import duration_of
+from tputtui.cli import bench as bench_command
+from tputtui.cli.bench import _nothing_served, duration_of
+from tputtui.cli.headless import check_load
 from tputtui.engine.fake import FakeEngine
 from tputtui.engine.virtual import VirtualHost
 from tputtui.errors import EngineError, UsageError
@@ -38,7 +40,11 @@ from tputtui.headless.results import (
     verified_text,
 )
 from tputtui.headless.running import Interrupted, measure
+from tputtui.load.lengths import Fixed
+from tputtui.load.notation import parse_arrivals
 from tputtui.load.sections import from_texts
+from tputtui.load.workload import Workload
+from tputtui.measure.samples import Accounting
 from tputtui.measure.window import figures, latencies
 from tputtui.profile.evidence import TUNED
 from tputtui.record.reading import read_log
@@ -316,6 +322,28 @@ def test_durations(text: str, seconds: int) -> None:
 def test_what_is_no_duration_is_a_sentence(text: str) -> None:
     with pytest.raises(UsageError, match="--duration"):
         duration_of(text)
+
+
+@pytest.mark.parametrize("load", ["0", "0/s", "0..0/s over 60s", "0,0 each 5s"])
+def test_a_load_that_sends_nothing_is_refused_before_the_boot(
+    load: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def hosted(*_: object, **__: object) -> None:
+        raise AssertionError("an engine is made")
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr("tputtui.cli.engines.hosting", hosted)
+    with pytest.raises(UsageError, match="sends nothing"):
+        bench_command.run(["--simulate", "h100", "--load", load])
+    check_load(Workload(parse_arrivals("0..5/s over 60s"), Fixed(9), Fixed(9)))
+
+
+def test_nothing_that_was_due_is_nothing_served(rig: Rig) -> None:
+    rig.run(5.0)
+    last = rig.session.advance()
+    assert not _nothing_served(last)
+    none = replace(last, accounting=Accounting())
+    assert "no request was due" in _nothing_served(none)
 
 
 def test_a_run_without_a_screen_imports_no_textual() -> None:

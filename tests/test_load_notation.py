@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.test_levels import levels
 from tputtui.errors import UsageError
 from tputtui.load.lengths import Fixed, Histogram, Lengths, LogNormal, Normal, Uniform, Zipf
+from tputtui.load.levels import Steps
 from tputtui.load.notation import (
     describe_arrivals,
     describe_lengths,
@@ -117,11 +118,39 @@ def test_a_trace_takes_the_place_of_lengths_and_lengths_of_a_trace() -> None:
         ({"trace": "a.csv", "prefix": "share=1 tokens=9"}, "a trace brings its own prompts"),
         ({"trace": "a.csv", "prompt": "9"}, "a trace brings its own lengths"),
         ({"pairs": "1/2", "prompt": "9"}, "drawn together"),
+        ({"arrivals": "8/s/s"}, "is not a load"),
+        ({"arrivals": "8/s 9"}, "is not a load"),
+        ({"arrivals": "96 8"}, "is not a load"),
+        ({"arrivals": "96 in flight 8"}, "is not a load"),
+        ({"arrivals": "5/s,6/s/s each 3s"}, "is not a load"),
+        ({"prefix": "share=many tokens=4"}, "share: 'many' is no number."),
+        ({"prefix": "share=0.5 tokens=1.5"}, "tokens: '1.5' is no whole number."),
+        ({"prefix": "share=0.5"}, "tokens is missing"),
+        ({"prompt": "9" * 5000}, "more digits than any length"),
+        ({"prompt": "1-" + "9" * 5000}, "more digits than any length"),
+        ({"pairs": "9" * 5000 + "/3=1"}, "not a pair"),
+        ({"classes": "a share=1 prompt=4 output=4 priority=high"}, "it must be a whole number"),
+        ({"classes": "a/b share=1 prompt=4 output=4"}, "has a character that cannot stand there"),
+        ({"requests": "f bad=1.5"}, "bad: it must be at most 1."),
+        ({"requests": "f temperature=nan"}, "temperature: it must be at least 0."),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(texts: dict[str, str], says: str) -> None:
-    with pytest.raises(UsageError, match=says.replace("(", r"\(")):
+    with pytest.raises(UsageError, match=says.replace("(", r"\(")) as refusal:
         from_texts(BASE, texts)
+    said = str(refusal.value)
+    assert len(said) < 700
+    assert not any(raw in said for raw in ("Expected", "float", "int()", "`int", "object"))
+
+
+def test_units_stand_behind_a_number_or_at_the_end_and_digits_may_be_grouped() -> None:
+    ramp = from_texts(BASE, {"arrivals": "1..64 in flight over 60s"}).arrivals
+    assert ramp == parse_arrivals("1..64 over 60s")
+    load = from_texts(BASE, {"arrivals": "1 200 in flight"})
+    assert load.arrivals == ClosedLoop(1200)
+    assert from_texts(BASE, {"arrivals": "5 /s,6/s each 3s"}).arrivals == Poisson(
+        Steps((5.0, 6.0), 3.0)
+    )
 
 
 def test_a_mark_says_what_changed_and_nothing_else() -> None:

@@ -15,6 +15,7 @@ TputError
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from tputtui.redact import redacted
@@ -22,6 +23,13 @@ from tputtui.redact import redacted
 __all__ = ["BootNeeded", "CeilingError", "EngineError", "KnobError", "OthersError",
            "OutputError", "ProfileError", "ProfileExists", "TputError", "UsageError", "closest",
            "nearest"]  # fmt: skip
+
+
+_LONG = re.compile(r"\S{400,}")
+
+
+def _shortened(word: re.Match[str]) -> str:
+    return f"{word[0][:80]}…{word[0][-20:]}"
 
 
 class TputError(Exception):
@@ -43,9 +51,15 @@ class TputError(Exception):
 
 
 class UsageError(TputError):
-    """The person's input cannot be used; nothing has been changed."""
+    """The person's input cannot be used; nothing has been changed.
+
+    A very long word that was pasted in stands in the message with its beginning and its end.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(_LONG.sub(_shortened, message), _LONG.sub(_shortened, hint))
 
 
 class ProfileError(UsageError):

@@ -173,14 +173,17 @@ def _code(result: Result, last: Frame, headless: Headless) -> int:
         headless.say(f"goals not met: {', '.join(missed) or 'no requests'}.")
         return 1
     if nothing := _nothing_served(last):
-        headless.say(nothing, "A request has to fit max_model_len; the log has vLLM's words.")
+        fits = "A request has to fit max_model_len; the log has vLLM's words."
+        headless.say(nothing, fits if last.accounting.issued else "Measure longer: --duration.")
         return 1
     return 0
 
 
 def _nothing_served(last: Frame) -> str:
-    """A sentence where every request was rejected or failed; empty where one was served."""
+    """A sentence where no request came, or every one was rejected or failed; else empty."""
     account = last.accounting
+    if not account.issued:
+        return "nothing was served: no request was due in this time."
     turned_away = account.rejected + account.failed
     if not turned_away or account.finished or account.cut or account.running:
         return ""

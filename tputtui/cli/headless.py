@@ -6,15 +6,31 @@ import os
 from typing import TYPE_CHECKING
 
 from tputtui.cli.asked import CommandLine, exporter_of
-from tputtui.errors import OutputError
+from tputtui.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
+    from tputtui.load.workload import Workload
     from tputtui.profile import Profile
 
-__all__ = ["Headless"]
+__all__ = ["Headless", "check_load"]
 
 _CLOSE_TIMEOUT_S = 20.0
 _BOOTING_TIMEOUT_S = 0.2
+_DAY_S = 86_400.0
+
+
+def check_load(load: Workload) -> None:
+    """Raise UsageError for a load that never sends a request: nothing can be measured under it."""
+    from tputtui.load.levels import Curve
+    from tputtui.load.notation import describe_arrivals
+    from tputtui.load.workload import level_of
+
+    if Curve(level_of(load.arrivals)).area(_DAY_S) == 0:
+        raise UsageError(
+            f"The load, {describe_arrivals(load.arrivals)}, sends nothing: there is nothing to "
+            "measure.",
+            "--load 8/s, or 96 for so many in flight.",
+        )
 
 
 class Headless:
@@ -41,6 +57,7 @@ class Headless:
         from tputtui.session.session import Session
 
         profile = profile or asked.profile
+        check_load(profile.load)
         hosted = hosting(profile.engine, asked.settings, profile.serve, virtual=virtual)
         self.log_path = open_log()
         self._exporter = exporter_of(asked)

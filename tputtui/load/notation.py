@@ -43,6 +43,8 @@ _STEPS = re.compile(rf"([-\d.,e]+) ?each ?{_SECONDS}")
 _BURSTS = re.compile(rf"{NUMBER} ?for ?{_SECONDS}, ?{NUMBER} ?for ?{_SECONDS}")
 _DIURNAL = re.compile(rf"(.+?) ?every ?{_SECONDS}")
 _POINT = re.compile(rf"{_SECONDS}={NUMBER}")
+_MISPLACED = re.compile(r"/s(?! ?(?:$|,|\.\.|(?:over|each|for|every)\b))")
+"""A rate's unit with something behind it that does not belong there."""
 _UNIT_S = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 LENGTHS_HINT = (
@@ -60,6 +62,9 @@ def parse_lengths(text: str) -> Lengths:
     plain = text.strip().replace(" ", "").lower()
     lengths: Lengths | None = None
     try:
+        if re.search(r"\d{400}", plain):
+            # Python converts no number of some thousand digits, and says so in words of its own.
+            raise ValueError("a number has more digits than any length")
         if plain.isascii() and plain.isdigit():
             lengths = Fixed(int(plain))
         elif match := re.fullmatch(r"(\d+)-(\d+)", plain):
@@ -105,7 +110,8 @@ def describe_lengths(lengths: Lengths) -> str:
 def parse_arrivals(text: str) -> Arrivals:
     """Parse arrivals; the module's docstring lists the forms. Raises UsageError with a hint."""
     plain = re.sub(r"\s+", " ", text.strip().lower())
-    plain = plain.replace("in flight", "").replace("req/s", "/s").strip()
+    plain = re.sub(r" ?in flight(?= ?(?:$|over|each|for|every))", "", plain)
+    plain = plain.replace("req/s", "/s").strip()
     process, shape, level_text = "", None, plain
     if match := _PROCESS.fullmatch(plain):
         process, shape, level_text = match[1].partition("(")[0], match[2], match[3].strip()
@@ -120,6 +126,8 @@ def parse_arrivals(text: str) -> Arrivals:
         else:
             # A person may write "/s" after a number or at the end.
             open_loop = "/s" in level_text
+            if _MISPLACED.search(level_text):
+                raise ValueError(level_text)
             level = _level(re.sub(r" ?/s\b", "", level_text).strip())
             kind = process or ("poisson" if open_loop else "closed")
             if open_loop == (kind == "closed"):
@@ -187,7 +195,7 @@ def _level(text: str) -> Any:
                 raise ValueError(part)
             points.append((at(point, 1), float(point[3])))
         return {"kind": "diurnal", "points": points, "period_s": at(match, 2)}
-    plain = text.replace(" ", "")
+    plain = re.sub(r"(?<=\d) (?=\d{3}\b)", "", text)
     if re.fullmatch(NUMBER, plain, re.ASCII) is None:
         raise ValueError(plain)
     value = float(plain)
@@ -234,7 +242,11 @@ def reason(error: Exception) -> str:
     if bound := re.fullmatch(r"Expected `(?:int|float)` (>=|<=|>|<) ([-\d.e+]+)", what):
         words = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
         return f"it must be {words[bound[1]]} {float(bound[2]):,.15g}"
-    if wrong := re.fullmatch(r"Expected `(int|float)( \| object)?`, got `\w+`", what):
+    if wrong := re.fullmatch(r"Expected `(int|float)( \| object)?(?: \| null)?`, got `\w+`", what):
         kind = "a whole number" if wrong[1] == "int" else "a number"
         return f"it must be {kind}{' or a curve' if wrong[2] else ''}"
+    if missing := re.fullmatch(r"Object missing required field `(.*)`", what):
+        return f"{missing[1]} is missing"
+    if what.startswith("Expected `str` matching regex"):
+        return "it is too long, or has a character that cannot stand there"
     return what[:1].lower() + what[1:]

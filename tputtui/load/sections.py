@@ -227,7 +227,7 @@ def _pairs(text: str) -> Pairs | None:
     pairs = []
     for part in plain.split(","):
         match = _PAIR.fullmatch(part)
-        if match is None:
+        if match is None or len(part) > 400:
             raise UsageError(f"{part!r} is not a pair of lengths.", hint)
         pairs.append((int(match[1]), int(match[2]), float(match[3] or 1)))
     return cast(Pairs, _checked(tuple(pairs), cast(Any, Pairs), "Pairs", text, hint))
@@ -242,13 +242,14 @@ def _prefix(text: str) -> Prefix | None:
     raw = _settings(text, ("share", "tokens", "groups", "zipf"), "prefix", hint)
     if raw is None:
         return None
-    try:
-        values = {
-            name: float(value) if name in ("share", "zipf") else int(value)
-            for name, value in raw.items()
-        }
-    except ValueError as error:
-        raise UsageError(f"Prefix {text!r}: {error}.", hint) from None
+    values: dict[str, float] = {}
+    for name, value in raw.items():
+        whole = name not in ("share", "zipf")
+        try:
+            values[name] = int(value) if whole else float(value)
+        except ValueError:
+            kind = "whole number" if whole else "number"
+            raise UsageError(f"Prefix {text!r}: {name}: {value!r} is no {kind}.", hint) from None
     return _checked(values, Prefix, "Prefix", text, hint)
 
 

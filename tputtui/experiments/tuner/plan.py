@@ -129,6 +129,6 @@ def parse_engines(text: str) -> tuple[Mapping[str, EngineValue], ...]:
 def _value(name: str, text: str) -> EngineValue:
     try:
         value: EngineValue = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise UsageError(f"{name}: {text!r} is no value.") from None
     return value

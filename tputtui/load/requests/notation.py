@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from tputtui.errors import UsageError, nearest
+from tputtui.load.notation import reason
 from tputtui.load.requests.file import RequestFile, Sampling
 
 __all__ = ["describe_requests", "describe_sampling", "parse_requests", "parse_sampling"]
@@ -109,7 +110,5 @@ def describe_requests(file: RequestFile | None) -> str:
 
 
 def _reason(error: msgspec.ValidationError) -> str:
-    text = str(error)
-    name = text.partition(" - at `$.")[2].rstrip("`")
-    what = text.partition(" - at ")[0]
-    return f"{name}: {what[:1].lower()}{what[1:]}" if name else what
+    name = str(error).partition(" - at `$.")[2].rstrip("`")
+    return f"{name}: {reason(error)}" if name else reason(error)
