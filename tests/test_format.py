@@ -1,6 +1,8 @@
 """Numbers keep their width, charts their shape."""
 
 import math
+import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,8 +10,10 @@ from hypothesis import strategies as st
 
 from tests.rig import Rig
 from tests.several import TwoEngines, TwoSizes
+from tests.test_screen import app_after
+from tputtui.errors import KnobError
 from tputtui.frame import Frame
-from tputtui.knobs import knob
+from tputtui.knobs import Knobs, checked, knob
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.measure.bounds import Bound
@@ -237,3 +241,21 @@ def test_engines_with_caches_of_different_sizes_add_up_by_their_blocks(
     assert frame.binding is not None
     assert (frame.binding.bound, frame.binding.engines) == (Bound.KV, "1 of 2 engines")
     assert frame.binding.evidence.startswith("95% used")
+
+
+@pytest.mark.parametrize("width", [46, 119])
+@pytest.mark.parametrize(("value", "unit"), [(1, "step"), (2, "steps")])
+def test_one_of_a_unit_is_not_called_several(width: int, value: int, unit: str) -> None:
+    frame = app_after(20).session.latest
+    assert frame.asked is not None
+    shown = replace(frame, asked=frame.asked.with_value("prefill_schedule_interval", value))
+    rows = limits(shown, "prefill_schedule_interval", width, 30)
+    text = "\n".join("".join(text for text, _ in row) for row in rows)
+    assert re.search(rf"prefill every +{value} +{unit}\b|schedule_interval.* {unit}\b", text)
+
+
+def test_bounds_that_allow_one_value_say_so() -> None:
+    ceilings = Knobs(*[1] * len(Knobs(1, 1, 1).as_dict()))
+    with pytest.raises(KnobError, match="1 seq, and nothing else") as refusal:
+        checked("max_num_seqs", 2, ceilings)
+    assert "1 to 1" not in str(refusal.value)

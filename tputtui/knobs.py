@@ -305,6 +305,8 @@ def checked(name: str, value: object, ceilings: Knobs, floor: int = 0) -> int:
     ceiling = ceilings.get(name)
     least = max(limit.minimum, floor)
     bounds = f"{least} to {ceiling} {limit.unit}" if ceiling < UNTOLD else f"{least} or more"
+    if least == ceiling:
+        bounds = f"{least} {limit.unit_of(least)}, and nothing else"
     if limit.absent:
         bounds = f"{limit.absent}, or 1 or more"
         value = 0 if value == limit.absent else value

@@ -179,7 +179,9 @@ def _cell(frame: Frame, knob: Knob, selected: bool) -> Row:
         return [*row, (spoken(knob.name, value), look)]
     row.append((_value(knob, value), look))
     row.append((f" / {_number(facts.ceilings.get(knob.name))}" if knob.boots else "", "label"))
-    row.append((f" {knob.unit_of(value)}", "muted"))
+    # Behind a ceiling, the unit is the ceiling's.
+    last = facts.ceilings.get(knob.name) if knob.boots and value else value
+    row.append((f" {knob.unit_of(last)}", "muted"))
     sign, sign_look = _state(frame, knob, frame.status.knobs, asked)
     return row if sign == "in force" else [*row, (" …", sign_look)]
 
@@ -201,7 +203,7 @@ def _row(frame: Frame, knob: Knob, selected: bool, width: int) -> Row:
         row += [
             (f"{_value(knob, value):>7}", "value"),
             (f"{_of(ceiling):<{_ceiling_width(facts.ceilings) + 3}}", "label"),
-            (f"{knob.unit:<5}", "muted"),
+            (f"{knob.unit_of(ceiling if ceiling < UNTOLD else value):<5}", "muted"),
         ]
     state = _state(frame, knob, knobs, asked)
     cells = min(24, width - width_of(row) - 28)
