@@ -199,6 +199,22 @@ def test_settings_of_one_run_by_their_numbers(logs: dict[str, Path]) -> None:
     assert refusal.value.hint == "Measured: 1, 2."
 
 
+def test_the_last_setting_measured_is_the_one_that_was_put_on_last(logs: dict[str, Path]) -> None:
+    run, plain = read_log(logs["turned"]), read_log(logs["plain"])
+    assert compared_runs(plain, run).b.trial.number == 2
+    # As where the first setting was gone back to: it keeps its row, which then stands last.
+    for i, moment in enumerate(run.moments):
+        run.moments[i] = moment._replace(trials=moment.trials[::-1])
+    assert compared_runs(plain, run).b.trial.number == 1
+
+
+def test_a_setting_is_not_compared_with_itself(logs: dict[str, Path]) -> None:
+    run = read_log(logs["turned"])
+    for numbers in ((None, None), (2, 2), (None, 2)):
+        with pytest.raises(UsageError, match="setting 2: there is nothing to compare"):
+            compared_runs(run, read_log(logs["turned"]), *numbers)
+
+
 def test_the_commands_write_and_print(
     logs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -244,7 +260,7 @@ def test_the_last_run_is_found_by_that_word(
     assert cli.main(["report", "last", "--format", "md"]) == 0
     assert "2 settings tried" in capsys.readouterr().out
     (folder / "20260103-000000-1.jsonl.zst").touch()
-    for words in (["report", "--format", "md"], ["compare", "last", "last"]):
+    for words in (["report", "--format", "md"], ["compare", "last", "last", "--setting-a", "1"]):
         assert cli.main(words) == 0
         said = capsys.readouterr().err
         assert said.count("20260103-000000-1.jsonl.zst has no figures: this is 20260102-") == 1

@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("a", metavar="A", help="a session log, or `last`")
     made.add_argument("b", metavar="B", help="likewise; may be the same, with another setting")
-    made.add_argument("--setting-a", type=int, metavar="N", help="its row in the table (t)")
+    made.add_argument("--setting-a", type=int, metavar="N", help="its row in the table (h)")
     made.add_argument("--setting-b", type=int, metavar="N")
     made.add_argument("--format", choices=("table", "json", "md"), default="table")
     return made

@@ -44,9 +44,14 @@ def compared_runs(
 ) -> Sides:
     """Setting `setting_a` of run `a` against `setting_b` of `b`; None takes the last measured one.
 
-    Raises UsageError where there is no such setting, or nothing was measured of it.
+    Raises UsageError where there is no such setting, nothing was measured of it, or both are one.
     """
     left, right = _side(a, setting_a), _side(b, setting_b)
+    if a.path == b.path and left.trial.number == right.trial.number:
+        raise UsageError(
+            f"Both sides are {left.name}: there is nothing to compare.",
+            "--setting-a N or --setting-b N names another one, by its row in the table (h).",
+        )
     old, new = left.trial, right.trial
     assert old.series is not None
     assert new.series is not None
@@ -61,7 +66,8 @@ def _side(run: Recording, number: int | None) -> RunSide:
     measured = {t.number: t for t in frame.trials if t.series is not None and t.series.n}
     if not measured:
         raise UsageError(f"{run.path}: nothing was measured in this run.")
-    chosen = max(measured) if number is None else number
+    # The rows stand in the order in which they were last put on.
+    chosen = next(reversed(measured)) if number is None else number
     if chosen not in measured:
         known = ", ".join(map(str, measured))
         raise UsageError(f"{run.path}: setting {chosen} was not measured.", f"Measured: {known}.")
