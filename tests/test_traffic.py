@@ -181,14 +181,16 @@ def test_a_session_log_has_them_again(tmp_path: Path) -> None:
     facts = dict(gather(read_log(path)).facts)
     for name in ("chat", "batch"):
         (row,) = (each for each in frame.traffic if each.name == name)
-        assert facts[name].startswith(f"{row.n:,} requests, TTFT p50 ")
+        assert facts[name].startswith(f"{row.n:,} requests, ")
+        assert " /s served, TTFT p50 " in facts[name]
         assert facts[name].endswith(" kept its goals")
 
 
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("chat prompt=9 output=9", "share is missing"),
+        ("chat prompt=9 output=9", "give a share, or arrivals of its own, one of the two"),
+        ("chat share=1 at=8/s", "give a share, or arrivals of its own, one of the two"),
         ("chat share=0.5 prompt=9", "give prompt and output, or neither"),
         ("chat share=0.5; chat share=0.5", "two classes have one name"),
         ("chat share=0", "no class has a share"),

@@ -70,13 +70,13 @@ def _unmeasured(row: Difference) -> bool:
 
 def _about(side: RunSide) -> str:
     from tputtui.knobs import kept_limits, shorthand
-    from tputtui.load.notation import describe_arrivals
+    from tputtui.load.notation import describe_all_arrivals
 
     trial = side.trial
     assert trial.series is not None
     setting = shorthand(kept_limits(trial.knobs, trial.booted))
     return (
-        f"{side.name}: {setting}, {describe_arrivals(trial.load.arrivals)}, "
+        f"{side.name}: {setting}, {describe_all_arrivals(trial.load)}, "
         f"{trial.series.length_s:.0f} s, {trial.series.n:,} requests, {trial.phase.value}"
     )
 

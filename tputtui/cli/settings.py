@@ -92,7 +92,8 @@ OPTIONS = (
     Option("answers", "ANSWERS", "'n=2 logprobs=5': several answers, log-probabilities", "load",
             in_profile=True),
     Option("classes", "CLASSES", "'chat share=0.7 prompt=256 output=64 goal=ttft_p99=500ms; "
-            "batch share=0.3 priority=9': classes of traffic", "load", in_profile=True),
+            "batch at=16 priority=9': classes of traffic, by share or arrivals of their own",
+            "load", in_profile=True),
     Option("load_seed", "SEED", "same seed, same requests", "load", "0", in_profile=True),
     Option("goal", "GOALS", "ttft_p99=500ms,tpot_p99=50ms,e2e_p95=10s: what requests should be "
             "served within", in_profile=True),

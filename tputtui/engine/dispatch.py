@@ -12,11 +12,13 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from functools import partial
 
 from tputtui.engine.ledger import Ledger
 from tputtui.engine.protocol import Ended, Engine, EngineFacts, ShedError, StepReport
 from tputtui.engine.questions import Round
 from tputtui.load.generator import Generator
+from tputtui.load.merged import LoadGenerator, MakeGenerator, changed, generator_of
 from tputtui.load.request import FIRST_QUESTION, REFUSED_WAIT_S, RequestSpec
 from tputtui.load.requests.ask import Takes
 from tputtui.load.workload import Workload
@@ -45,6 +47,7 @@ class Dispatch:
         """(when, request number) of the requests to cancel, a heap."""
         self._refused: deque[float] = deque()
         """Until when the client of each refused request waits, ascending."""
+        self._make: MakeGenerator | None = None
         self._round: Round | None = None
         self.answered: Answered | None = None
 
@@ -56,12 +59,12 @@ class Dispatch:
         """Drop questions and answers: the engine is gone."""
         self._round = self.answered = None
 
-    def next_s(self, generator: Generator) -> float:
+    def next_s(self, generator: LoadGenerator) -> float:
         """When the next request is due or given up; infinity for neither."""
         again_s = self._refused[0] if self._refused else math.inf
         return min(generator.next_due_s(self._taken_places), self._next_cancel_s(), again_s)
 
-    def cancel_and_send(self, engine: Engine, generator: Generator, max_model_len: int) -> None:
+    def cancel_and_send(self, engine: Engine, generator: LoadGenerator, max_model_len: int) -> None:
         """Abort the requests that the client has given up by now, then `send`.
 
         Not between a step and its booking: what has ended in that step has ended.
@@ -69,24 +72,35 @@ class Dispatch:
         self._cancel(engine, generator)
         self.send(engine, generator, max_model_len)
 
-    def generator(self, load: Workload, facts: EngineFacts, tokenizer: str) -> Generator:
+    def generator(self, load: Workload, facts: EngineFacts, tokenizer: str) -> LoadGenerator:
         """A generator of `load` for this engine, held at request 0."""
         self._ledger.forget_jobs(self._clock())
         self._refused.clear()
         # Virtual time would leap over what another thread renders.
         patient = isinstance(self._clock, VirtualTime)
-        return Generator(
-            load,
-            facts.vocab_size,
-            tokenizer,
+        self._make = partial(
+            Generator,
+            vocab_size=facts.vocab_size,
+            tokenizer=tokenizer,
             patient=patient,
             vocab_exact=facts.vocab_exact,
             takes_ids=facts.takes_ids,
             renders=facts.renders,
             takes=Takes(facts.tokenizes and not facts.simulated, not facts.served),
         )
+        return generator_of(load, self._make)
 
-    def send(self, engine: Engine, generator: Generator, max_model_len: int) -> None:
+    def change(self, generator: LoadGenerator, load: Workload) -> LoadGenerator:
+        """The generator that goes on with `load`. Raises UsageError, as `merged.changed` does."""
+        assert self._make is not None
+        before, now_s = generator.workload, self._clock()
+        generator = changed(generator, load, self._make, now_s)
+        left = {each.name for each in before.apart} - {each.name for each in load.apart}
+        if load.requests != before.requests or left:
+            self._ledger.forget_jobs(now_s)
+        return generator
+
+    def send(self, engine: Engine, generator: LoadGenerator, max_model_len: int) -> None:
         """Send the requests that are due."""
         self._let_try_again()
         self._ledger.read = generator.counts
@@ -109,7 +123,7 @@ class Dispatch:
             if not sent:
                 break
 
-    def book(self, generator: Generator, report: StepReport) -> None:
+    def book(self, generator: LoadGenerator, report: StepReport) -> None:
         """Book the requests that a step has brought on."""
         self._ledger.first_tokens(report.first_tokens)
         self.leave(generator, report.ended)
@@ -117,7 +131,7 @@ class Dispatch:
 
     def leave(
         self,
-        generator: Generator | None,
+        generator: LoadGenerator | None,
         ended: Iterable[Ended],
         outcome: Outcome | None = None,
     ) -> None:
@@ -138,11 +152,11 @@ class Dispatch:
                 job_s = generator.lost(request.number, request.end_s)
             self._ledger.leave(request, how, job_s)
 
-    def drop(self, generator: Generator | None, number: int, outcome: Outcome) -> None:
+    def drop(self, generator: LoadGenerator | None, number: int, outcome: Outcome) -> None:
         """Book a request as ended without a report from the engine."""
         self.leave(generator, [Ended.unreported(number, self._clock())], outcome)
 
-    def drop_all(self, generator: Generator | None, outcome: Outcome) -> None:
+    def drop_all(self, generator: LoadGenerator | None, outcome: Outcome) -> None:
         """Book every request in flight as ended with `outcome`."""
         for number in self._ledger.numbers():
             self.drop(generator, number, outcome)
@@ -156,7 +170,7 @@ class Dispatch:
         if self._round is not None and (answered := self._round.answered) is not None:
             self._round, self.answered = None, answered
 
-    def _cancel(self, engine: Engine, generator: Generator) -> None:
+    def _cancel(self, engine: Engine, generator: LoadGenerator) -> None:
         now_s, gone = self._clock(), []
         while self._next_cancel_s() <= now_s:
             gone.append(heapq.heappop(self._giving_up)[1])
@@ -174,7 +188,7 @@ class Dispatch:
         """Places of a closed loop that no new request can have."""
         return self._in_flight + len(self._refused)
 
-    def _submit(self, engine: Engine, generator: Generator, request: RequestSpec) -> None:
+    def _submit(self, engine: Engine, generator: LoadGenerator, request: RequestSpec) -> None:
         """Send one request; one that the engine refuses is booked as rejected."""
         self._ledger.issue(request, self._clock())
         try:

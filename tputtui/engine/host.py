@@ -29,7 +29,7 @@ from tputtui.engine.orders import LoadRun, Order, Orders, Start, Status
 from tputtui.engine.protocol import Engine, State
 from tputtui.errors import KnobError, TputError, UsageError
 from tputtui.knobs import Knobs
-from tputtui.load.generator import Generator
+from tputtui.load.merged import LoadGenerator
 from tputtui.load.workload import Workload
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Outcome
@@ -66,7 +66,7 @@ class Host(Orders):
         self._clock = clock
         self._mailbox = Mailbox()
         self._engine: Engine | None = None
-        self._generator: Generator | None = None
+        self._generator: LoadGenerator | None = None
         self._workload = workload
         self._tokenizer, self._number = "", 0
         self._paused = self._unfinished = False
@@ -201,7 +201,7 @@ class Host(Orders):
     def _at_work(self) -> bool:
         return (self._ledger.in_flight > 0 or self._unfinished) and not self._paused
 
-    def _follow_load(self, generator: Generator) -> None:
+    def _follow_load(self, generator: LoadGenerator) -> None:
         facts = self.status.facts
         if self._paused:
             state = State.PAUSED
@@ -248,7 +248,7 @@ class Host(Orders):
                 return
         self._put_under_load(held, load)
 
-    def _withhold(self) -> tuple[Generator, int, str] | None:
+    def _withhold(self) -> tuple[LoadGenerator, int, str] | None:
         """End the requests in flight; return the generator, its vocabulary size and tokenizer."""
         generator, facts = self._generator, self.status.facts
         if generator is not None:
@@ -278,7 +278,7 @@ class Host(Orders):
         self.status = replace(self.status, spec=spec, served=served, facts=facts, knobs=in_force)
         self._marks.add("engine", f"booted {facts.model} in {facts.boot_s:.1f} s")
 
-    def _put_under_load(self, held: tuple[Generator, int, str] | None, load: bool) -> None:
+    def _put_under_load(self, held: tuple[LoadGenerator, int, str] | None, load: bool) -> None:
         """Give the booted engine its load: `held`, if vocabulary and tokenizer are the same."""
         facts, spec = self.status.facts, self.status.spec
         assert facts is not None
@@ -330,15 +330,12 @@ class Host(Orders):
         self._workload = workload
         if self._generator is None:
             return
-        file, now_s = self._generator.workload.requests, self._clock()
         try:
-            self._generator.change(workload, now_s)
+            self._generator = self._dispatch.change(self._generator, workload)
         except UsageError as error:
             # The workload was checked before the order, so its file has disappeared since.
             self._load_failed(error)
             return
-        if workload.requests != file:
-            self._ledger.forget_jobs(now_s)
         self.status = replace(self.status, load_failure=None)
         self._marks.add("load", text)
 
@@ -350,7 +347,7 @@ class Host(Orders):
         self._marks.add("load", "load on")
         self._let_arrive(self._generator)
 
-    def _let_arrive(self, generator: Generator) -> None:
+    def _let_arrive(self, generator: LoadGenerator) -> None:
         """Let requests arrive. The load takes the number of the order that is being carried out."""
         self.status = replace(self.status, load_failure=None)
         began_s = self._clock()
@@ -378,7 +375,7 @@ class Host(Orders):
         self._marks.add("leg", text)
         self._let_arrive(generator)
 
-    def _abort_load(self) -> Generator | None:
+    def _abort_load(self) -> LoadGenerator | None:
         """Abort the requests in flight; return a new generator, held at request 0."""
         if self._generator is None or self._engine is None or self.status.facts is None:
             return None
@@ -392,7 +389,7 @@ class Host(Orders):
         self._follow_load(self._generator)
         return self._generator
 
-    def _end_of_trace(self, generator: Generator) -> None:
+    def _end_of_trace(self, generator: LoadGenerator) -> None:
         ended_s = self._clock()
         generator.hold(ended_s)
         run = self.status.load_run._replace(ended_s=ended_s)

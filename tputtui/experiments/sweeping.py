@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import math
 
-import msgspec
-
 from tputtui.errors import UsageError
 from tputtui.experiments.leg import LegWatch
 from tputtui.experiments.sweep import Sweep
 from tputtui.frame import Frame, SweepState
 from tputtui.frame.points import MIN_REQUESTS, MIN_WINDOW_S, ended
-from tputtui.load.notation import describe_arrivals
-from tputtui.load.workload import ClosedLoop, Recorded, Workload, level_of, with_level
+from tputtui.load.notation import describe_all_arrivals
+from tputtui.load.workload import ClosedLoop, Workload, at_level, constant, lead, level_of
 from tputtui.measure.frontier import Point
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.window import Phase
@@ -30,12 +28,14 @@ _LONGEST_S = 90.0
 class Sweeping:
     """Sweeps `workload` up from an eighth of its load until saturation.
 
+    All arrivals are swept together, those of classes in the same proportion.
+
     Raises UsageError for a load that has no level to sweep.
     """
 
     def __init__(self, workload: Workload, now_s: float) -> None:
-        arrivals, level = workload.arrivals, level_of(workload.arrivals)
-        if isinstance(arrivals, Recorded) or not isinstance(level, int | float):
+        arrivals, level = lead(workload), level_of(lead(workload))
+        if not constant(workload) or not isinstance(level, int | float):
             raise UsageError(
                 "A sweep needs a constant load to start from.",
                 "Give a number in flight or a rate (l edits the load).",
@@ -70,14 +70,13 @@ class Sweeping:
         level = self._level()
         if level is None:
             return None
-        arrivals = with_level(self.before.arrivals, level)
-        return msgspec.structs.replace(self.before, arrivals=arrivals)
+        return at_level(self.before, level)
 
     @property
     def state(self) -> SweepState:
         """How far the sweep is."""
         level, load = self._level(), self.load
-        named = describe_arrivals(load.arrivals) if load is not None else ""
+        named = describe_all_arrivals(load) if load is not None else ""
         return SweepState(level, len(self._sweep.levels), self._note, named, self._left_s)
 
     def stop(self, note: str) -> SweepState:

@@ -19,7 +19,7 @@ from tputtui.experiments.tuner.tuning import Tuning
 from tputtui.frame import CompareState, Frame, SweepState, TunerState
 from tputtui.goals import Goal
 from tputtui.knobs import Knobs
-from tputtui.load.notation import describe_arrivals
+from tputtui.load.notation import describe_all_arrivals
 from tputtui.load.workload import Workload
 from tputtui.measure.recorder import Recorder
 from tputtui.predict.foresight import Foresight
@@ -239,11 +239,11 @@ class Experiments:
         if before is None:
             return None
         if load is not None:
-            return Wish(f"{why}: back to {describe_arrivals(load.arrivals)}", load, fresh=True)
+            return Wish(f"{why}: back to {describe_all_arrivals(load)}", load, fresh=True)
         return Wish(why, before.load, before.knobs, fresh, engine=engine, booted=self._booted)
 
 
 def _level(load: Workload) -> Wish:
     """The wish for a level of a sweep: the present limits, from an empty engine."""
-    text = f"sweep: {describe_arrivals(load.arrivals)}"
+    text = f"sweep: {describe_all_arrivals(load)}"
     return Wish(text, load, fresh=True, warming=True)

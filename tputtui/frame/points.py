@@ -13,7 +13,7 @@ from dataclasses import replace
 from tputtui.frame import Frame, Tried
 from tputtui.goals import Goal
 from tputtui.knobs import kept_limits
-from tputtui.load.notation import describe_arrivals
+from tputtui.load.notation import describe_all_arrivals
 from tputtui.measure.frontier import Point, letter
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.splice import Spans, goodput_of, holds, length_of, view
@@ -118,7 +118,7 @@ def _point(
     return Point(
         label=label,
         knobs=kept_limits(row.knobs, row.booted),
-        load=describe_arrivals(row.load.arrivals),
+        load=describe_all_arrivals(row.load),
         level=frame.wanted.level,
         tokens_per_s=pooled.generated_per_s,
         requests_per_s=pooled.achieved_per_s,

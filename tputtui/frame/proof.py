@@ -15,7 +15,7 @@ from tputtui import __version__
 from tputtui.engine.protocol import EngineFacts
 from tputtui.frame import Frame
 from tputtui.knobs import KNOBS, UNTOLD, Knobs
-from tputtui.load.notation import describe_arrivals
+from tputtui.load.notation import describe_all_arrivals
 from tputtui.load.sections import describe
 from tputtui.measure.attainment import Attainment
 from tputtui.measure.energy import cost_per_mtok
@@ -84,7 +84,7 @@ def measured(frame: Frame, recorder: Recorder) -> Measured | None:
         figures=_figures(series) | _shares(frame),
         knobs=_limits(knobs),
         ceilings={k: v for k, v in _limits(facts.ceilings).items() if _BOOTS[k]},
-        load=f"{describe_arrivals(load.arrivals)} · {describe(load)}",
+        load=f"{describe_all_arrivals(load)} · {describe(load)}",
         seed=load.seed,
         model=Model(frame.profile.engine.model, facts.revision, facts.config_sha256),
         machine=_machine(frame, facts),
@@ -169,6 +169,7 @@ def _of_traffic(each: Traffic) -> dict[str, Figure]:
         "ttft_p50_s": each.ttft.p50, "ttft_p90_s": each.ttft.p90, "ttft_p99_s": each.ttft.p99,
         "tpot_p50_s": each.tpot.p50, "tpot_p99_s": each.tpot.p99,
         "e2e_p50_s": each.e2e.p50, "e2e_p99_s": each.e2e.p99,
+        "offered_per_s": each.offered_per_s, "served_per_s": each.served_per_s,
         "goodput_per_s": each.goodput_per_s, "kept_frac": each.kept_frac,
     }  # fmt: skip
     return {

@@ -252,8 +252,8 @@ def _table(result: Result) -> str:
             for name, each in measured.goals.items()
         ]
     if measured.traffic:
-        lines += ["", f"{'':<14}{'TTFT p50':>10}{'p99':>10}{'TPOT p50':>10}{'E2E p50':>10}"
-                  f"{'goodput/s':>11}{'kept':>8}{'n':>9}"]  # fmt: skip
+        heads = "".join(f"{head:>{width}}" for head, width in _OF_TRAFFIC.values())
+        lines += ["", f"{'':<14}{heads}{'n':>9}"]
         lines += [_traffic(name, figures) for name, figures in measured.traffic.items()]
     real: list[str] = []
     if (counts := result.requests) is not None:
@@ -266,12 +266,25 @@ def _table(result: Result) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
+_OF_TRAFFIC = {
+    "offered_per_s": ("offered/s", 10),
+    "served_per_s": ("served/s", 10),
+    "ttft_p50_s": ("TTFT p50", 10),
+    "ttft_p99_s": ("p99", 10),
+    "tpot_p50_s": ("TPOT p50", 10),
+    "e2e_p50_s": ("E2E p50", 10),
+    "goodput_per_s": ("goodput/s", 11),
+    "kept_frac": ("kept", 8),
+}
+"""Columns of a class of traffic: the figure, its head, its width."""
+
+
 def _traffic(name: str, figures: Mapping[str, Figure]) -> str:
     """The row of one class of traffic, or of one adapter."""
-    keys = ("ttft_p50_s", "ttft_p99_s", "tpot_p50_s", "e2e_p50_s", "goodput_per_s", "kept_frac")
-    cells = [_number(key, figures[key].value) if key in figures else MISSING for key in keys]
-    widths = (10, 10, 10, 10, 11, 8)
-    row = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+    row = "".join(
+        f"{_number(key, figures[key].value) if key in figures else MISSING:>{width}}"
+        for key, (_, width) in _OF_TRAFFIC.items()
+    )
     n = max((figure.n or 0 for figure in figures.values()), default=0)
     return f"{name:<14}{row}{n:>9,}"
 

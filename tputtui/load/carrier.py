@@ -10,9 +10,9 @@ from statistics import NormalDist
 from typing import NamedTuple, TypeVar
 
 from tputtui.errors import UsageError
-from tputtui.load.extras import Structured, TrafficClass
+from tputtui.load.extras import Structured
 from tputtui.load.prompts import Stream, Uniforms
-from tputtui.load.workload import Workload
+from tputtui.load.workload import TrafficClass, Workload
 
 __all__ = ["PLAIN", "Carried", "Carrier", "Form", "Label", "check_schema"]
 
@@ -102,12 +102,12 @@ class Carrier:
         """The class of request `index`, or of conversation `index`; None without classes."""
         if not load.classes:
             return None
-        left = self._uniforms.row(index)[5] * math.fsum(each.share for each in load.classes)
+        left = self._uniforms.row(index)[5] * math.fsum(each.share or 0 for each in load.classes)
         for each in load.classes:
-            left -= each.share
+            left -= each.share or 0
             if left < 0:
                 return each
-        return max(load.classes, key=lambda each: each.share)
+        return max(load.classes, key=lambda each: each.share or 0)
 
 
 def form_of(structured: Structured) -> Form:

@@ -11,9 +11,7 @@ from typing import Annotated
 
 import msgspec
 
-from tputtui.load.lengths import Lengths
-
-__all__ = ["Adapters", "Answers", "Cancel", "Priorities", "Structured", "TrafficClass"]
+__all__ = ["Adapters", "Answers", "Cancel", "Priorities", "Structured"]
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Priorities = Annotated[
@@ -68,23 +66,3 @@ class Answers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     n: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
-
-
-class TrafficClass(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One class of traffic: a `share` of the requests, relative to the other classes.
-
-    prompt, output: its own lengths, both or neither. priority, adapter: of all its requests.
-    goal: what they should be served within, beside the goals of all requests.
-    """
-
-    name: Annotated[str, msgspec.Meta(pattern=r"^[\w.-]{1,20}$")]
-    share: Annotated[float, msgspec.Meta(ge=0, le=1e6)]
-    prompt: Lengths | None = None
-    output: Lengths | None = None
-    priority: Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)] | None = None
-    adapter: str = ""
-    goal: dict[str, str | float] = {}
-
-    def __post_init__(self) -> None:
-        if (self.prompt is None) is not (self.output is None):
-            raise ValueError(f"class {self.name}: give prompt and output, or neither")

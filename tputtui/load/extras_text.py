@@ -6,6 +6,7 @@ lora        a=0.7 b=0.2
 structured  share=0.3 schema=FILE       or regex=…, last, with anything in it
 answers     n=2 logprobs=5
 classes     chat share=0.7 prompt=256 output=64 goal=ttft_p99=500ms; batch share=0.3 priority=9
+            chat at=8/s; batch at=16 in flight      (arrivals of their own instead of a share)
 """
 
 from __future__ import annotations
@@ -25,17 +26,19 @@ from tputtui.load.extras import (
     Cancel,
     Priorities,
     Structured,
-    TrafficClass,
 )
 from tputtui.load.fields import NOTHING, Field, checked, settings
 from tputtui.load.notation import (
     NUMBER,
+    describe_arrivals,
     describe_lengths,
     number,
+    parse_arrivals,
     parse_lengths,
     reason,
     seconds_of,
 )
+from tputtui.load.workload import TrafficClass
 
 __all__ = ["EXTRA_FIELDS", "EXTRA_PARSERS", "extra_form", "extra_texts"]
 
@@ -69,6 +72,7 @@ EXTRA_FIELDS = (
         ("one kind", "none"),
         ("classes", "chat share=0.7 prompt=256 output=64 goal=ttft_p99=500ms; "
                     "batch share=0.3 prompt=1024 output=256 priority=9"),
+        ("one beside", "batch at=16 prompt=1024 output=256 priority=9; chat share=1"),
     )),
 )  # fmt: skip
 
@@ -98,7 +102,7 @@ def extra_form(name: str, value: Any) -> str:
         case Answers(n=n):
             return "several" if n > 1 else "logprobs"
     if name == "classes":
-        return "classes"
+        return "one beside" if any(each.arrivals is not None for each in value) else "classes"
     return "a mix"
 
 
@@ -231,14 +235,12 @@ def _describe_answers(answers: Answers | None) -> str:
 def _classes(text: str) -> tuple[TrafficClass, ...] | None:
     if text.strip().lower() in NOTHING:
         return None
-    hint = "Write chat share=0.7 prompt=256 output=64 goal=ttft_p99=500ms; batch share=0.3 …"
-    known = ("share", "prompt", "output", "priority", "adapter", "goal")
     classes = []
     for part in filter(None, (each.strip() for each in text.split(";"))):
         name, _, rest = part.partition(" ")
-        raw: dict[str, Any] = dict(settings(rest, known, f"class {name}", hint) or {})
-        if "share" not in raw:
-            raise UsageError(f"Class {name}: share is missing.", hint)
+        raw = _settings_of_class(name, rest)
+        if "at" in raw:
+            raw["arrivals"] = msgspec.to_builtins(parse_arrivals(raw.pop("at")))
         for length in raw.keys() & {"prompt", "output"}:
             raw[length] = msgspec.to_builtins(parse_lengths(raw[length]))
         goals = [goal.partition("=") for goal in raw.pop("goal", "").split(",") if goal]
@@ -246,12 +248,38 @@ def _classes(text: str) -> tuple[TrafficClass, ...] | None:
         try:
             classes.append(msgspec.convert(values, TrafficClass, strict=False))
         except msgspec.ValidationError as error:
-            raise UsageError(f"Class {name}: {reason(error)}.", hint) from None
+            why = reason(error).removeprefix(f"class {name}: ")
+            raise UsageError(f"Class {name}: {why}.", _CLASS_HINT) from None
     return tuple(classes) or None
 
 
+_CLASS_HINT = (
+    "Write chat share=0.7 prompt=256 output=64 goal=ttft_p99=500ms; batch share=0.3 …, "
+    "or at=8/s for arrivals of its own in place of a share."
+)
+_CLASS_KEYS = ("share", "at", "prompt", "output", "priority", "adapter", "goal")
+_SPACED_KEYS = ("at",)
+"""Keys of a class whose value may have several words: it goes on until the next key."""
+
+
+def _settings_of_class(name: str, text: str) -> dict[str, Any]:
+    """The settings in the text of one class, by key. Raises UsageError."""
+    found: dict[str, Any] = {}
+    for word in re.split(rf"[\s,]+(?=(?:{'|'.join(_CLASS_KEYS)})=)", text.strip(" ,")):
+        key, _, value = word.partition("=")
+        if key in _SPACED_KEYS and value:
+            found[key] = value.strip(" ,")
+        else:
+            found |= settings(word, _CLASS_KEYS, f"class {name}", _CLASS_HINT) or {}
+    return found
+
+
 def _describe_class(each: TrafficClass) -> str:
-    words = [each.name, f"share={number(each.share)}"]
+    words = [each.name]
+    if each.share is not None:
+        words.append(f"share={number(each.share)}")
+    if each.arrivals is not None:
+        words.append(f"at={describe_arrivals(each.arrivals)}")
     if each.prompt is not None and each.output is not None:
         words += [f"prompt={describe_lengths(each.prompt)}"]
         words += [f"output={describe_lengths(each.output)}"]

@@ -40,7 +40,7 @@ class Generator:
     vocab_exact: whether `vocab_size` covers all ids of the model.
     takes_ids, renders: whether the engine takes prompts of token ids, and whether it makes prompts
     of messages itself. It does that where no tokenizer is named to make them here.
-    takes: what else the engine can be asked for.
+    takes: what else the engine can be asked for. number: of the next request.
     A file that cannot be opened or read ends the load: `exhausted`, with a `failure`.
     """
 
@@ -69,7 +69,7 @@ class Generator:
         """Go back to request 0, held."""
         self._open = False
         self._held_s = -math.inf
-        self._number = self._index = 0
+        self.number = self._index = 0
         self._seed = self.workload.seed
         self._tokens = TokenSource(self._seed, self._vocab_size)
         self._carrier = Carrier(self._seed)
@@ -354,7 +354,7 @@ class Generator:
     def _real_spec(
         self, real: RealRequests, due_s: float, draft: Rendered, max_model_len: int
     ) -> RequestSpec:
-        number, self._number = self._number, self._number + 1
+        number, self.number = self.number, self.number + 1
         carry = partial(self._carrier.carried, self.workload)
         return real.request(number, due_s, draft, max_model_len, carry)
 
@@ -390,9 +390,9 @@ class Generator:
         if self._replayed is not None:
             draft = self._replayed.take()
             if draft.steps:
-                return self._begin(due_s, Run.of(self._number, draft.steps), max_model_len)
+                return self._begin(due_s, Run.of(self.number, draft.steps), max_model_len)
             # The records of a trace are numbered as they are sent.
-            return self._spec(due_s, draft, max_model_len, self._number)
+            return self._spec(due_s, draft, max_model_len, self.number)
         index, self._index = self._index, self._index + 1
         draft = self._drawn.draft(index)
         spec = self._spec(due_s, draft, max_model_len, index)
@@ -435,7 +435,7 @@ class Generator:
     def _spec(
         self, due_s: float, draft: RequestDraft, max_model_len: int, index: int, turn: int = 0
     ) -> RequestSpec:
-        number, self._number = self._number, self._number + 1
+        number, self.number = self.number, self.number + 1
         pieces = draft.pieces
         wanted = pieces[0].tokens if len(pieces) == 1 else _total(pieces)
         prompt = min(wanted, max_model_len - 1)

@@ -26,9 +26,18 @@ from tputtui.load.lengths import (
     Zipf,
 )
 from tputtui.load.levels import Bursts, Diurnal, Level, Ramp, Steps
-from tputtui.load.workload import Arrivals, ClosedLoop, Constant, Gamma, Recorded, level_of
+from tputtui.load.workload import (
+    Arrivals,
+    ClosedLoop,
+    Constant,
+    Gamma,
+    Recorded,
+    Workload,
+    level_of,
+)
 
-__all__ = ["describe_arrivals", "describe_lengths", "parse_arrivals", "parse_lengths", "reason"]
+__all__ = ["describe_all_arrivals", "describe_arrivals", "describe_lengths", "parse_arrivals",
+           "parse_lengths", "reason"]  # fmt: skip
 
 NUMBER = r"(\d+(?:\.\d+)?(?:e-?\d+)?|\.\d+)"
 _BOUNDS = r"(?:\[(\d+)-(\d+)\])?"
@@ -158,6 +167,14 @@ def describe_arrivals(arrivals: Arrivals) -> str:
         case _:
             process = ""
     return process + _describe(level_of(arrivals), "/s")
+
+
+def describe_all_arrivals(load: Workload) -> str:
+    """All arrivals of a load for a person: 8/s + batch 16 in flight."""
+    own = [] if load.only_apart else [describe_arrivals(load.arrivals)]
+    apart = [f"{each.name} {describe_arrivals(each.arrivals)}"
+             for each in load.apart if each.arrivals is not None]  # fmt: skip
+    return " + ".join((*own, *apart))
 
 
 def number(value: float) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import fmean
 
 from tputtui.load.hits import beginning, hit_frac, opened, replay, walk
 from tputtui.load.levels import Curve, Ramp, Steps
+from tputtui.load.members import OWN, members_of
 from tputtui.load.requests.file import RequestFile
 from tputtui.load.requests.glance import glance
 from tputtui.load.requests.reading import untimed_requests
@@ -82,7 +83,7 @@ class TraceFacts:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The figures of a load."""
+    """The figures of a load; where classes have arrivals of their own, of one part of it."""
 
     workload: Workload
     horizon_s: float
@@ -101,6 +102,10 @@ class Preview:
     """None without a trace."""
     times_s: tuple[float, ...] = ()
     """When recorded requests are due, ascending, in s; empty for other arrivals."""
+    part: str = ""
+    """Which part of the load it is of, in words; empty for all of it."""
+    whole: Workload | None = None
+    """The load that it is a part of; None where it is all of it."""
 
     @property
     def prompt_tokens_per_s(self) -> float:
@@ -141,6 +146,14 @@ def preview(
     max_model_len: the limit in force; None without an engine. block_size: of its KV cache, tokens.
     horizon_s: part of the arrivals to show; by default two periods, 1.25 ramps or a minute.
     """
+    if workload.apart:
+        # How much of each part there is, is known only once it is served.
+        name, member = _first(workload)
+        seen = preview(
+            member, max_model_len=max_model_len, block_size=block_size, horizon_s=horizon_s
+        )
+        part = f"class {name} alone" if name else "the load's own arrivals alone"
+        return replace(seen, part=part, whole=workload)
     arrivals = workload.arrivals
     if workload.requests is not None:
         return _of_requests(workload, workload.requests, horizon_s)
@@ -169,6 +182,13 @@ def preview(
         trace=facts,
         times_s=times_s,
     )
+
+
+def _first(workload: Workload) -> tuple[str, Workload]:
+    """The name and the load of the first part that sends anything."""
+    members = members_of(workload)
+    name = workload.apart[0].name if workload.only_apart else OWN
+    return name, members[name]
 
 
 def _of_requests(workload: Workload, file: RequestFile, horizon_s: float | None) -> Preview:

@@ -116,6 +116,10 @@ class Prompt:
             left -= piece.tokens
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def cut(self, length: int) -> Prompt:
+        """Its first `length` tokens."""
+        return Prompt(self._source, self.pieces, length)
+
     def ids(self) -> list[int]:
         """The same token ids as a list."""
         ids: list[int] = self.token_ids().tolist()

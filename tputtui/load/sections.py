@@ -117,7 +117,8 @@ FIELDS = (
 def from_texts(base: Workload, texts: Mapping[str, str]) -> Workload:
     """`base` with the fields in `texts` (name → text) replaced. Raises UsageError.
 
-    A field that excludes others removes them: a trace removes the lengths of `base`.
+    A field that excludes others removes them: a trace removes the lengths of `base`, and classes
+    that all have arrivals of their own remove those of `base`.
     """
     changes: dict[str, Any] = {name: _PARSERS[name](text) for name, text in texts.items()}
     given = {name for name, value in changes.items() if value is not None}
@@ -134,6 +135,8 @@ def from_texts(base: Workload, texts: Mapping[str, str]) -> Workload:
         changes.setdefault("requests", None)
     elif given & {"prompt", "output"}:
         changes |= {n: None for n in ("pairs", "trace", "requests") if n not in given}
+    if (classes := changes.get("classes")) and all(each.arrivals for each in classes):
+        changes.setdefault("arrivals", ClosedLoop(0))
     fields = {name: getattr(base, name) for name in Workload.__struct_fields__} | changes
     try:
         return Workload(**fields)

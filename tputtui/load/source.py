@@ -15,6 +15,7 @@ from tputtui.errors import UsageError
 from tputtui.load.carrier import Carrier
 from tputtui.load.jobs import Step
 from tputtui.load.lengths import drawn, drawn_pair
+from tputtui.load.members import members_of
 from tputtui.load.prompts import Piece, Stream, Uniforms
 from tputtui.load.requests.reading import check_requests
 from tputtui.load.traces import Trace, TraceRecord
@@ -169,14 +170,15 @@ def check_trace(workload: Workload, tokenizer: str) -> None:
 
 
 def check_files(workload: Workload, tokenizer: str, *, by_server: bool = False) -> None:
-    """Check the beginning of the workload's trace or file of requests. Raises UsageError.
+    """Check the beginning of the workload's traces and files of requests. Raises UsageError.
 
     by_server: whether it may be a server that makes the prompts.
     """
-    check_trace(workload, tokenizer)
-    if workload.requests is not None:
-        recorded = isinstance(workload.arrivals, Recorded)
-        check_requests(workload.requests, tokenizer, recorded, by_server=by_server)
+    for load in members_of(workload).values():
+        check_trace(load, tokenizer)
+        if load.requests is not None:
+            recorded = isinstance(load.arrivals, Recorded)
+            check_requests(load.requests, tokenizer, recorded, by_server=by_server)
 
 
 def untimed(file: TraceFile) -> UsageError:

@@ -5,25 +5,20 @@ Frozen `msgspec.Struct`s instead of dataclasses: the same types validate profile
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
 
-from tputtui.load.extras import (
-    Adapters,
-    Answers,
-    Cancel,
-    Priorities,
-    Structured,
-    TrafficClass,
-)
+from tputtui.load.extras import Adapters, Answers, Cancel, Priorities, Structured
 from tputtui.load.lengths import Lengths, Pairs
 from tputtui.load.levels import Bursts, Diurnal, Level, Ramp, Steps
 from tputtui.load.requests.file import RequestFile
 
 __all__ = [
     "Arrivals", "ClosedLoop", "Constant", "Gamma", "Poisson", "Prefix", "Recorded",
-    "Sessions", "TraceFile", "Workload", "level_of", "scaled", "with_level",
+    "Sessions", "TraceFile", "TrafficClass", "Workload", "at_level", "constant", "lead", "level_of",
+    "scaled", "with_level",
 ]  # fmt: skip
 
 
@@ -109,6 +104,32 @@ class TraceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repeat: bool = False
 
 
+class TrafficClass(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One class of traffic: a `share` of the load's arrivals, or `arrivals` of its own.
+
+    share: relative to the other classes that have one. prompt, output: its own lengths, both or
+    neither. priority, adapter: of all its requests. goal: what they should be served within, beside
+    the goals of all requests.
+    """
+
+    name: Annotated[str, msgspec.Meta(pattern=r"^[\w.-]{1,20}$")]
+    share: Annotated[float, msgspec.Meta(ge=0, le=1e6)] | None = None
+    arrivals: Arrivals | None = None
+    """When its requests are due, beside those of the load; None with a share."""
+    prompt: Lengths | None = None
+    output: Lengths | None = None
+    priority: Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)] | None = None
+    adapter: str = ""
+    goal: dict[str, str | float] = {}
+
+    def __post_init__(self) -> None:
+        if (self.prompt is None) is not (self.output is None):
+            raise ValueError(f"class {self.name}: give prompt and output, or neither")
+        if (self.share is None) is (self.arrivals is None):
+            raise ValueError(f"class {self.name}: give a share, or arrivals of its own, "
+                             "one of the two")  # fmt: skip
+
+
 class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Arrivals, the requests, and the seed that makes them repeatable.
 
@@ -143,13 +164,34 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     answers: Answers | None = None
     """Several answers, log-probabilities; None for one plain answer."""
     classes: Annotated[tuple[TrafficClass, ...], msgspec.Meta(max_length=32)] | None = None
-    """Classes of traffic, which share the arrivals; None for one kind of requests."""
+    """Classes of traffic, which share the arrivals or have their own; None for one kind."""
 
     @property
     def carries(self) -> bool:
         """Whether requests carry anything beside prompt and length."""
         extras = (self.cancel, self.priority, self.lora, self.structured, self.answers)
         return bool(self.classes) or any(each is not None for each in extras)
+
+    @property
+    def apart(self) -> tuple[TrafficClass, ...]:
+        """The classes with arrivals of their own."""
+        return tuple(each for each in self.classes or () if each.arrivals is not None)
+
+    @property
+    def all_arrivals(self) -> tuple[Arrivals, ...]:
+        """The load's own arrivals, unless no class is left for them, then those of classes."""
+        apart = [each.arrivals for each in self.apart if each.arrivals is not None]
+        return (*(() if self.only_apart else (self.arrivals,)), *apart)
+
+    @property
+    def only_apart(self) -> bool:
+        """Whether every class has arrivals of its own, so that the load's own are nobody's."""
+        return bool(self.classes) and all(each.share is None for each in self.classes or ())
+
+    @property
+    def closed(self) -> bool:
+        """Whether each new request waits for an earlier one to end: all arrivals do."""
+        return all(isinstance(each, ClosedLoop) for each in self.all_arrivals)
 
     def __post_init__(self) -> None:
         apart = self.prompt is not None or self.output is not None
@@ -172,13 +214,22 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         names = [each.name for each in self.classes or ()]
         if len(set(names)) < len(names):
             raise ValueError("two classes have one name")
-        if names and not any(each.share for each in self.classes or ()):
+        shared = [each for each in self.classes or () if each.share is not None]
+        if self.only_apart:
+            if level_of(self.arrivals) != 0:
+                raise ValueError("every class has arrivals of its own, so nobody takes the load's: "
+                                 "set those to 0, or give a class a share")  # fmt: skip
+        elif names and not any(each.share for each in shared):
             raise ValueError("no class has a share")
         brings = self.trace is not None or self.requests is not None
-        if brings and any(each.prompt for each in self.classes or ()):
+        if brings and any(each.prompt for each in shared):
             raise ValueError("a file brings its own lengths: leave them out of the classes")
         if isinstance(self.arrivals, Recorded) and not brings:
             raise ValueError("recorded arrivals need a trace, or a file of requests")
+        for each in self.apart:
+            if isinstance(each.arrivals, Recorded) and (not brings or each.prompt is not None):
+                raise ValueError(f"class {each.name}: recorded arrivals need a trace, or a file of "
+                                 "requests")  # fmt: skip
 
 
 def level_of(arrivals: Arrivals) -> Level:
@@ -201,18 +252,63 @@ def with_level(arrivals: Arrivals, level: Level) -> Arrivals:
             return msgspec.structs.replace(arrivals, rate=level)
 
 
+def lead(workload: Workload) -> Arrivals:
+    """The arrivals whose level stands for that of the whole load: its own, else a class's."""
+    return workload.all_arrivals[0]
+
+
+def constant(workload: Workload) -> bool:
+    """Whether every level stands still, so that the load as a whole can be set to another one."""
+    return all(
+        isinstance(level_of(each), int | float) and not isinstance(each, Recorded)
+        for each in workload.all_arrivals
+    )
+
+
+def at_level(workload: Workload, level: float) -> Workload:
+    """The load with its leading arrivals at `level`, and all others in the same proportion.
+
+    All levels must be constant, and the leading one more than 0. A number in flight is rounded.
+    """
+    before = level_of(lead(workload))
+    assert isinstance(before, int | float)
+
+    def put(arrivals: Arrivals) -> Arrivals:
+        own = level_of(arrivals)
+        assert isinstance(own, int | float)
+        if not own:
+            return arrivals
+        return with_level(arrivals, level if own == before else own * level / before)
+
+    return _each(workload, put)
+
+
 def scaled(workload: Workload, direction: int) -> Workload:
     """The same workload with a quarter more (+1) or a fifth less (-1) load, rounded.
 
-    A curve is scaled as a whole.
+    All arrivals are scaled, those of classes too. A curve is scaled as a whole.
     """
-    factor = 1.25 if direction > 0 else 0.8
-    arrivals, whole = workload.arrivals, isinstance(workload.arrivals, ClosedLoop)
+    return _each(workload, lambda arrivals: _scaled(arrivals, 1.25 if direction > 0 else 0.8))
+
+
+def _each(workload: Workload, change: Callable[[Arrivals], Arrivals]) -> Workload:
+    """The workload with all arrivals changed that somebody takes."""
+    classes = tuple(
+        each if each.arrivals is None
+        else msgspec.structs.replace(each, arrivals=change(each.arrivals))
+        for each in workload.classes or ()
+    )  # fmt: skip
+    arrivals = workload.arrivals if workload.only_apart else change(workload.arrivals)
+    return msgspec.structs.replace(workload, arrivals=arrivals, classes=classes or None)
+
+
+def _scaled(arrivals: Arrivals, factor: float) -> Arrivals:
+    whole, more = isinstance(arrivals, ClosedLoop), factor > 1
 
     def times(value: float) -> float:
         if whole:
             target = round(value * factor)
-            return min(1_000_000, max(1, target, value + 1 if direction > 0 else 0))
+            return min(1_000_000, max(1, target, value + 1 if more else 0))
         return min(1e6, max(0.01, float(f"{value * factor:.3g}"))) if value else 0.0
 
     level = level_of(arrivals)
@@ -228,5 +324,5 @@ def scaled(workload: Workload, direction: int) -> Workload:
             new = Diurnal(tuple((at, times(value)) for at, value in points), period_s)
         case _:
             # An increase from 0 starts at 1.
-            new = times(level or (1 if direction > 0 else 0))
-    return msgspec.structs.replace(workload, arrivals=with_level(arrivals, new))
+            new = times(level or (1 if more else 0))
+    return with_level(arrivals, new)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tputtui.goals import Goal
 from tputtui.measure.attainment import counted, keeping
@@ -35,6 +36,10 @@ class Traffic:
     """Requests that met every goal which is for them, per second; NaN for no window."""
     kept_frac: float
     """Share of the requests that did; NaN without requests."""
+    offered_per_s: float = math.nan
+    """Requests that became due, per second; NaN for no window."""
+    served_per_s: float = math.nan
+    """Requests that finished, per second; NaN for no window."""
 
 
 def traffic(
@@ -53,6 +58,7 @@ def traffic(
     names = [label.traffic or "no class" if by_class else _adapter(label.adapter)
              for label in recorder.labels]  # fmt: skip
     length_s, made = end_s - start_s, []
+    issued = recorder.issued.between(start_s, end_s)[:, 1]
     for name in dict.fromkeys(names):
         labels = [number for number, each in enumerate(names) if each == name]
         mine = ended[np.isin(numbers, labels)]
@@ -70,11 +76,17 @@ def traffic(
                 ttft=quantiles(mine[:, ENDED["ttft_s"]]),
                 tpot=quantiles(mine[:, ENDED["tpot_s"]]),
                 e2e=quantiles(mine[:, ENDED["e2e_s"]]),
-                goodput_per_s=met / length_s if length_s > 0 else math.nan,
+                goodput_per_s=_rate(kept, length_s),
                 kept_frac=met / len(mine),
+                offered_per_s=_rate(np.isin(issued, labels), length_s),
+                served_per_s=_rate(mine[:, ENDED["good"]] > 0, length_s),
             )
         )
     return tuple(made)
+
+
+def _rate(which: NDArray[np.bool_], length_s: float) -> float:
+    return int(np.count_nonzero(which)) / length_s if length_s > 0 else math.nan
 
 
 def _adapter(name: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from tputtui.errors import TputError
 from tputtui.goals import Goal
 from tputtui.knobs import Knobs
-from tputtui.load.workload import ClosedLoop, Workload
+from tputtui.load.workload import Workload
 from tputtui.measure.attainment import FARTHEST, keeping, worst_miss
 from tputtui.measure.recorder import ENDED
 from tputtui.measure.stats import Floats
@@ -126,7 +126,7 @@ def forecast(
     miss = -FARTHEST
     if goals:
         miss = worst_miss(ended, goals)[0] if len(ended) else FARTHEST
-        if must_keep_up and not isinstance(wanted.load.arrivals, ClosedLoop):
+        if must_keep_up and not wanted.load.closed:
             miss = max(miss, _behind(run, start_s, len(ended)))
     fewest, most = costs.decodes
     batches = run.tokens[(run.tokens[:, 0] > start_s) & (run.tokens[:, 1] > 0), 1]

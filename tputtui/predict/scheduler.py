@@ -13,12 +13,14 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from tputtui.knobs import Knobs
 from tputtui.load.generator import Generator
+from tputtui.load.merged import generator_of
 from tputtui.load.request import REFUSED_WAIT_S, RequestSpec
 from tputtui.load.workload import Workload
 from tputtui.measure.recorder import ENDED, row_of
@@ -98,7 +100,8 @@ class _Run:
     def __init__(
         self, workload: Workload, knobs: Knobs, costs: StepCosts, machine: Machine
     ) -> None:
-        self._generator = Generator(workload, machine.vocab_size, machine.tokenizer)
+        make = partial(Generator, vocab_size=machine.vocab_size, tokenizer=machine.tokenizer)
+        self._generator = generator_of(workload, make)
         self._knobs, self._costs, self._machine = knobs, costs, machine
         self._hit = machine.hit_frac if knobs.enable_prefix_caching else 0.0
         usable = max(1, knobs.num_gpu_blocks - 1) * machine.block_size

@@ -29,8 +29,8 @@ def explain(
     hint = ""
     if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL):
         place, parent = f"{place}.{unknown[1]}".lstrip("."), place
-        kind = _value(raw, f"{parent}.kind")
-        valid = sections.get(parent) or _KINDS.get(parent, {}).get(str(kind), ())
+        kind, section = _value(raw, f"{parent}.kind"), _unnumbered(parent)
+        valid = sections.get(section) or _KINDS.get(section, {}).get(str(kind), ())
         what = "there is no such key"
         hint = nearest(unknown[1], valid) or (f"Valid here: {', '.join(valid)}." if valid else "")
     elif missing := re.fullmatch(r"Object missing required field `(.*)`", what):
@@ -40,7 +40,7 @@ def explain(
         place = f"{place}.{missing[1]}".lstrip(".")
         what = f"the key is required, {missing[2]}"
     elif invalid := re.fullmatch(r"Invalid value '?(.*?)'?", what, re.DOTALL):
-        kinds = tuple(_KINDS.get(place.removesuffix(".kind"), ()))
+        kinds = tuple(_KINDS.get(_unnumbered(place.removesuffix(".kind")), ()))
         what = f"{invalid[1]!r} is not one of {', '.join(kinds)}" if kinds else what.lower()
         hint = nearest(invalid[1], kinds)
     else:
@@ -54,6 +54,11 @@ def where(error: Exception) -> str:
     problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
     place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
     return _plain(f"{place}{problem}".rstrip("."))
+
+
+def _unnumbered(place: str) -> str:
+    """A place in any element of a list: `load.classes.arrivals`."""
+    return re.sub(r"\[\d+\]", "", place)
 
 
 def _plain(text: str) -> str:
@@ -75,6 +80,11 @@ _KINDS = {
     "load.arrivals": _kinds(workload.Arrivals),
     "load.arrivals.rate": _LEVELS,
     "load.arrivals.in_flight": _LEVELS,
+    "load.classes.prompt": _LENGTHS,
+    "load.classes.output": _LENGTHS,
+    "load.classes.arrivals": _kinds(workload.Arrivals),
+    "load.classes.arrivals.rate": _LEVELS,
+    "load.classes.arrivals.in_flight": _LEVELS,
 }
 
 
@@ -91,9 +101,12 @@ def keys_of(kind: type[msgspec.Struct], path: str = "") -> dict[str, tuple[str, 
 
 def _value(raw: Any, place: str) -> Any:
     for key in place.split("."):
+        key, _, number = key.partition("[")
         if not isinstance(raw, Mapping) or key not in raw:
             return None
         raw = raw[key]
+        if number and isinstance(raw, list):
+            raw = raw[int(number.rstrip("]"))]
     return raw
 
 

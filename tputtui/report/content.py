@@ -14,7 +14,7 @@ from tputtui.frame import CompareState, Frame, Tried
 from tputtui.frame.proof import measured
 from tputtui.goals import Goal
 from tputtui.knobs import kept_limits, shorthand
-from tputtui.load.notation import describe_arrivals
+from tputtui.load.notation import describe_all_arrivals
 from tputtui.load.requests.spoken import spoken
 from tputtui.load.sections import describe
 from tputtui.measure.samples import STEP, Mark
@@ -196,7 +196,7 @@ def _facts(recording: Recording, frame: Frame) -> tuple[tuple[str, str], ...]:
         *([("lengths", facts.notice)] if facts and facts.notice else []),
         ("device", f"{gpus or (facts.device if facts else '?')}"
          + (f", driver {hardware.driver}" if hardware and hardware.driver else "")),
-        ("load", f"{describe_arrivals(load.arrivals)} · {describe(load)} (seed {load.seed})"),
+        ("load", f"{describe_all_arrivals(load)} · {describe(load)} (seed {load.seed})"),
         *_resolved(frame),
         *_graphs(frame),
         *([("hits by tier", tier_text(frame.tiers))] if beyond_the_gpu(frame.tiers) else []),
@@ -255,7 +255,8 @@ def _traffic(frame: Frame) -> Iterator[tuple[str, str]]:
     for each in frame.traffic:
         yield (
             each.name,
-            f"{each.n:,} requests, TTFT p50 {seconds(each.ttft.p50, 0)}, "
+            f"{each.n:,} requests, {rate(each.served_per_s, 0)} of "
+            f"{rate(each.offered_per_s, 0)} /s served, TTFT p50 {seconds(each.ttft.p50, 0)}, "
             f"TPOT p50 {seconds(each.tpot.p50, 0)}, E2E p50 {seconds(each.e2e.p50, 0)}, "
             f"goodput {rate(each.goodput_per_s, 0)}/s, {percent(each.kept_frac, 0)} kept its goals",
         )
@@ -297,7 +298,7 @@ def _row(trial: Tried, origin_s: float, engine: int, columns: tuple[tuple[str, s
         at=clock(trial.t_s - origin_s),
         change=trial.changed,
         setting=shorthand(kept_limits(trial.knobs, trial.booted)),
-        load=describe_arrivals(trial.load.arrivals),
+        load=describe_all_arrivals(trial.load),
         engine=engine,
         window=f"{trial.series.length_s:.0f} s, {trial.phase.value}"
         if trial.series

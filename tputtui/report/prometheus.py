@@ -331,6 +331,10 @@ def _traffic(frame: Frame) -> Iterator[Any]:
     for name, description, values in (
         ("ttft_p50_seconds", "Time to first token", [t.ttft.p50 for t in frame.traffic]),
         ("e2e_p50_seconds", "From due to the last token", [t.e2e.p50 for t in frame.traffic]),
+        ("offered_per_second", "Requests that became due", [
+            t.offered_per_s for t in frame.traffic
+        ]),
+        ("served_per_second", "Requests that finished", [t.served_per_s for t in frame.traffic]),
         ("goodput_per_second", "Requests that met their goals", [
             t.goodput_per_s for t in frame.traffic
         ]),

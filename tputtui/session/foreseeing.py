@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from tputtui.engine.protocol import State
 from tputtui.frame import Frame
-from tputtui.load.workload import ClosedLoop
 from tputtui.measure.series import Series
 from tputtui.predict.forecast import Wanted, can_forecast
 from tputtui.predict.foresight import Foresight
@@ -129,7 +128,7 @@ class Foreseeing:
             # What it says of this setting is wrong; so it would be of another one.
             return
         self._again_s = -math.inf
-        closed = isinstance(frame.profile.load.arrivals, ClosedLoop)
+        closed = frame.profile.load.closed
         for each, forecast in by_name.items():
             assert isinstance(each, _Value)
             self._outlooks[each] = outlook(

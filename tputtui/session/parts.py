@@ -84,7 +84,7 @@ class LoadSteering:
         if workload == old:
             return False
         new_file = (workload.trace, workload.requests) != (old.trace, old.requests)
-        if new_file or workload.arrivals != old.arrivals:
+        if new_file or workload.all_arrivals != old.all_arrivals:
             engine = self._helm.engine
             check_files(workload, tokenizer_of(engine), by_server=may_render(engine))
         check_schema(workload)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import msgspec
-
 from tputtui.errors import UsageError, nearest
 from tputtui.goals import parse_goals
 from tputtui.knobs import KNOBS, parse_value
-from tputtui.load.notation import parse_arrivals
+from tputtui.load.sections import from_texts
 from tputtui.session.guard import parse_guard
 from tputtui.session.session import Session
 
@@ -46,8 +44,7 @@ def carry_out(session: Session, line: str) -> str:
 
 
 def _load(session: Session, rest: str) -> str:
-    arrivals = parse_arrivals(rest)
-    session.steer.load.set(msgspec.structs.replace(session.workload, arrivals=arrivals))
+    session.steer.load.set(from_texts(session.workload, {"arrivals": rest}))
     return ""
 
 

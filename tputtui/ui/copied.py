@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from tputtui.frame import Frame, Tried
 from tputtui.knobs import spoken
-from tputtui.load.notation import describe_arrivals
+from tputtui.load.notation import describe_all_arrivals
 from tputtui.measure.verdict import Difference
 from tputtui.session.session import Session
 from tputtui.ui.panels.verdicts import figure, verdict_words
@@ -52,7 +52,7 @@ def row_text(trial: Tried) -> str:
         "max_num_seqs": f"{knobs.max_num_seqs:,}",
         "max_num_batched_tokens": f"{knobs.max_num_batched_tokens:,}",
         "max_model_len": f"{knobs.max_model_len:,}",
-        "load": describe_arrivals(trial.load.arrivals),
+        "load": describe_all_arrivals(trial.load),
     }
     values = trial.series.values if trial.series else {}
     metrics = {row.metric.key: row.metric for row in trial.differences}

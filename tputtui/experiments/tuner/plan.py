@@ -17,7 +17,7 @@ from tputtui.experiments.tuner.space import Space, levels_around, parse_axes, us
 from tputtui.frame import TunerTrial
 from tputtui.goals import Goal
 from tputtui.knobs import Knobs
-from tputtui.load.workload import ClosedLoop, Recorded, Workload, level_of
+from tputtui.load.workload import ClosedLoop, Workload, constant, lead, level_of
 from tputtui.profile import EngineSpec, EngineValue
 
 __all__ = ["Plan", "engines_of", "parse_engines", "space_of"]
@@ -58,9 +58,7 @@ class Plan:
                 f"{_LEAST_LEGS * LEG_S:.0f} s at least. Give it 5 to 30 minutes.",
             )
         parse_engines(self.engines)
-        level = level_of(workload.arrivals)
-        constant = isinstance(level, int | float) and not isinstance(workload.arrivals, Recorded)
-        if self.load and not (constant and level):
+        if self.load and not (constant(workload) and level_of(lead(workload))):
             raise UsageError(
                 "Searching the load needs a constant one to start from.",
                 "Give a number in flight or a rate (--load 16, --load 8/s).",
@@ -77,14 +75,15 @@ def space_of(plan: Plan, limits: Knobs, facts: EngineFacts, workload: Workload) 
 
     Raises UsageError or KnobError for values that the engine cannot take.
     """
-    closed = isinstance(workload.arrivals, ClosedLoop)
-    level = level_of(workload.arrivals)
+    closed = isinstance(lead(workload), ClosedLoop)
+    level = level_of(lead(workload))
     if plan.vary.strip():
         floor = partial(facts.floor, knobs=limits)
         axes = parse_axes(plan.vary, limits, facts.ceilings, floor)
     else:
-        fixed = closed and not plan.load and isinstance(level, int) and not workload.sessions
-        axes = usual_axes(limits, facts.ceilings, level if fixed else None)  # type: ignore[arg-type]
+        alone = closed and not plan.load and not workload.apart and not workload.sessions
+        most = level if alone and isinstance(level, int) else None
+        axes = usual_axes(limits, facts.ceilings, most)
     for axis in axes:
         if axis.name in facts.fixed:
             raise UsageError(f"{axis.name} cannot be changed here: {facts.fixed[axis.name]}.")
@@ -92,7 +91,8 @@ def space_of(plan: Plan, limits: Knobs, facts: EngineFacts, workload: Workload) 
     if not plan.load or not isinstance(level, int | float):
         return Space(axes, start)
     levels, at = levels_around(float(level), whole=closed)
-    return Space(axes, start, levels, at, capped=not closed)
+    capped = not any(isinstance(each, ClosedLoop) for each in workload.all_arrivals)
+    return Space(axes, start, levels, at, capped=capped)
 
 
 def engines_of(plan: Plan, engine: EngineSpec) -> tuple[EngineSpec, ...]:

@@ -16,7 +16,7 @@ from tputtui.experiments.tuner.search import Search, Seen
 from tputtui.experiments.tuner.space import Point, Space
 from tputtui.frame import TunerTrial
 from tputtui.knobs import Knobs
-from tputtui.load.workload import Workload, with_level
+from tputtui.load.workload import Workload, at_level
 
 __all__ = ["Found", "Round", "best_of"]
 
@@ -72,10 +72,10 @@ class Round:
 
     def load(self, level: int, seed: int) -> Workload:
         """The load at a level, with that seed."""
-        arrivals = self._workload.arrivals
+        load = self._workload
         if self._searched:
-            arrivals = with_level(arrivals, self.space.levels[level])
-        return msgspec.structs.replace(self._workload, arrivals=arrivals, seed=seed % 2**63)
+            load = at_level(load, self.space.levels[level])
+        return msgspec.structs.replace(load, seed=seed % 2**63)
 
 
 class Found(NamedTuple):

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from tputtui.experiments.tuner.search import Seen
 from tputtui.frame import TunerTrial
 from tputtui.goals import Goal
-from tputtui.load.notation import describe_arrivals
-from tputtui.load.workload import Workload, level_of
+from tputtui.load.notation import describe_all_arrivals
+from tputtui.load.workload import Workload, lead, level_of
 from tputtui.measure.attainment import FARTHEST, concerned, counted, keeping, wilson, worst_miss
 from tputtui.measure.bounds import Binding
 from tputtui.measure.frontier import Point, letter
@@ -101,13 +101,13 @@ def trial_of(
     """
     start_s, end_s = span_s
     rates, waits = figures(recorder, start_s, end_s), latencies(recorder, start_s, end_s)
-    seen, level = scored.seen, level_of(load.arrivals)
+    seen, level = scored.seen, level_of(lead(load))
     before = [trial for trial in known if (trial.engine, trial.knobs) == (engine, knobs)]
     settings = {trial.point.label for trial in known}
     point = Point(
         label=before[0].point.label if before else letter(len(settings)),
         knobs=knobs,
-        load=describe_arrivals(load.arrivals),
+        load=describe_all_arrivals(load),
         level=float(level) if isinstance(level, int | float) else math.nan,
         tokens_per_s=rates.generated_per_s,
         requests_per_s=rates.achieved_per_s,

@@ -27,7 +27,6 @@ from tputtui.experiments.tuner.search import Ask
 from tputtui.experiments.tuner.space import describe_axes
 from tputtui.frame import Frame, TunerState
 from tputtui.goals import Goal
-from tputtui.load.workload import ClosedLoop
 from tputtui.measure.recorder import Recorder
 from tputtui.predict.forecast import Wanted
 from tputtui.predict.foresight import Foresight
@@ -354,7 +353,7 @@ class Tuning:
     @property
     def _must_keep_up(self) -> bool:
         """Whether a load that arrives faster than it is served counts as missing its goals."""
-        arrives = not isinstance(self._present.load.arrivals, ClosedLoop)
+        arrives = not self._present.load.closed
         waits = any(goal.metric != "tpot" for goal in self._goals)
         return arrives and (self._plan.load or waits)
 

@@ -5,10 +5,13 @@ These numbers, and nothing of a prompt or an answer, are what screens, logs and 
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["RequestCounts"]
+__all__ = ["RequestCounts", "together"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class RequestCounts:
     undone: tuple[tuple[str, int], ...] = ()
     """What requests asked for and were served without."""
     sha256: str = ""
-    """Hash of the whole file; empty until it is known."""
+    """Hash of the whole file; of several, of their hashes. Empty until it is known."""
 
     @property
     def render_mean_s(self) -> float:
@@ -77,3 +80,32 @@ class RequestCounts:
         if self.told:
             return self.told_tokens / self.told
         return self.prompt_tokens / self.rendered if self.rendered else math.nan
+
+
+_SUMMED = ("lines", "skipped", "too_long", "shortened", "rendered", "render_s", "prompt_tokens",
+           "late", "with_tools")  # fmt: skip
+
+
+def together(each: Iterable[RequestCounts]) -> RequestCounts | None:
+    """What became of the lines of several files; None for no file.
+
+    What servers tell is not in it: that is counted by request, whichever file it is from.
+    """
+    every = tuple(each)
+    if len(every) < 2:
+        return every[0] if every else None
+    formats, undone = Counter[str](), Counter[str]()
+    for one in every:
+        formats.update(dict(one.formats))
+        undone.update(dict(one.undone))
+    hashes = [one.sha256 for one in every]
+    return RequestCounts(
+        **{name: sum(getattr(one, name) for one in every) for name in _SUMMED},
+        first_bad=next((one.first_bad for one in every if one.first_bad), ""),
+        longest=max(one.longest for one in every),
+        ignores_tools=any(one.ignores_tools for one in every),
+        by_server=any(one.by_server for one in every),
+        formats=tuple(formats.items()),
+        undone=tuple(undone.items()),
+        sha256=hashlib.sha256("".join(hashes).encode()).hexdigest() if all(hashes) else "",
+    )

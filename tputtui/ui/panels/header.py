@@ -6,7 +6,7 @@ import math
 
 from tputtui.engine.protocol import State
 from tputtui.frame import Frame
-from tputtui.load.notation import describe_arrivals
+from tputtui.load.notation import describe_all_arrivals
 from tputtui.load.sections import describe
 from tputtui.text.format import clock
 from tputtui.ui.rows import Row, spread, width_of
@@ -53,7 +53,7 @@ def header(frame: Frame, width: int) -> Row:
         middle: Row = [("  live traffic", "text")]
         more: Row = [(" · nothing is sent, a change is judged before/after", "muted")]
     else:
-        middle = [(f"  {describe_arrivals(load.arrivals)}", "text")]
+        middle = [(f"  {describe_all_arrivals(load)}", "text")]
         more = [(f" · {describe(load)}", "muted")]
     about: Row = []
     if facts is not None:

@@ -10,7 +10,7 @@ from tputtui.measure.attainment import Attainment, GoalVerdict
 from tputtui.measure.history import Bucket, History
 from tputtui.measure.stats import Quantiles
 from tputtui.measure.window import Phase
-from tputtui.text.format import clock, compact, percent, seconds
+from tputtui.text.format import clock, compact, percent, rate, seconds
 from tputtui.ui.chart import chart
 from tputtui.ui.panels.real import real_rows
 from tputtui.ui.panels.spread import histogram_rows
@@ -30,6 +30,8 @@ _COUNTED = 13
 _CAPTION_S = 5
 _ROOMY = 30
 _STACKED = 9
+_WITH_RATES = 79
+"""So many columns also show how much of each class is offered and served."""
 _WIDE_GOAL = 84
 _WHOLE = 70
 """Cells from which on there is room for histograms: the panel has the whole screen."""
@@ -189,8 +191,11 @@ def _traffic(frame: Frame, width: int) -> list[Row]:
     if not frame.traffic:
         return []
     wide, room = width >= 57, 11 if width >= 46 else 9
+    rates = width >= _WITH_RATES
     head = f"{'':<{room}}TTFT p50     p90  TPOT p50" + ("   E2E p50" if wide else "")
-    rows: list[Row] = [spread([(head, "label")], [("kept", "label")], min(width, 57))]
+    head += "  served /s of offered" if rates else ""
+    across = min(width, _WITH_RATES if rates else 57)
+    rows: list[Row] = [spread([(head, "label")], [("kept", "label")], across)]
     sure = "text" if frame.window.phase.quotable else "muted"
     for each in frame.traffic:
         cells = (
@@ -198,12 +203,14 @@ def _traffic(frame: Frame, width: int) -> list[Row]:
         )
         if wide:
             cells += seconds(each.e2e.p50, 10)
+        if rates:
+            cells += f"{rate(each.served_per_s, 11)} of {rate(each.offered_per_s, 7)}"
         name = f"{each.name[: room - 2]:<{room - 1}}"
         verdict = _verdict(frame, traffic=each.name)
         sign = _SIGNS[verdict] if verdict else (" ", "label")
         kept = percent(each.kept_frac)
         row: Row = [(name, "label"), sign, (cells, sure)]
-        rows.append(spread(row, [(kept, sure)], min(width, 57)))
+        rows.append(spread(row, [(kept, sure)], across))
     return rows
 
 

@@ -53,6 +53,8 @@ def preview_title(preview: Preview, *, stale: bool = False) -> str:
         kind = trace.format if trace.real else f"{trace.format} trace"
         bad = f", {counted(trace.skipped, 'line')} not usable" if trace.skipped else ""
         title += f" · {kind}: {read}{timed} times{bad}"
+    if preview.part:
+        title += f" · {preview.part}"
     return f" {title} "
 
 

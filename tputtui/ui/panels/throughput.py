@@ -6,7 +6,7 @@ import math
 from operator import attrgetter
 
 from tputtui.frame import Frame
-from tputtui.load.workload import ClosedLoop, level_of
+from tputtui.load.workload import level_of
 from tputtui.measure.history import History
 from tputtui.text.format import compact, percent, rate
 from tputtui.ui.chart import chart
@@ -78,7 +78,7 @@ def _requests(frame: Frame, sure: str) -> Row:
     now, window, facts = frame.now, frame.figures, frame.status.facts
     row: Row = [("requests  ", "label")]
     live = facts is not None and facts.live
-    if live or isinstance(frame.profile.load.arrivals, ClosedLoop):
+    if live or frame.profile.load.closed:
         return [
             *row,
             (rate(now.achieved_per_s), "value"),
@@ -98,7 +98,9 @@ def _requests(frame: Frame, sure: str) -> Row:
 
 def _wanted(frame: Frame, unit: str) -> Row:
     """The present level of a load that changes over time; empty for a constant load."""
-    if isinstance(level_of(frame.profile.load.arrivals), int | float):
+    load = frame.profile.load
+    # Levels of several arrivals have no unit in common.
+    if load.apart or isinstance(level_of(load.arrivals), int | float):
         return []
     return [(f"  now {rate(frame.wanted.level, 0)}{unit} wanted", "muted")]
 

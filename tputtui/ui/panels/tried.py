@@ -12,8 +12,8 @@ from textwrap import shorten
 
 from tputtui.frame import Frame, Tried
 from tputtui.knobs import kept_limits, shorthand
-from tputtui.load.notation import describe_arrivals
-from tputtui.load.workload import level_of
+from tputtui.load.notation import describe_all_arrivals
+from tputtui.load.workload import lead, level_of
 from tputtui.measure.series import METRICS
 from tputtui.measure.window import Phase
 from tputtui.text.format import MISSING, clock, compact
@@ -176,9 +176,9 @@ def _entry(
             main = (knobs.max_num_seqs, knobs.max_num_batched_tokens, knobs.max_model_len)
             return text, "text", (engine, *main)
         case "load":
-            level = level_of(trial.load.arrivals)
+            level = level_of(lead(trial.load))
             rank = (float(level),) if isinstance(level, int | float) else None
-            text = describe_arrivals(trial.load.arrivals)
+            text = describe_all_arrivals(trial.load)
             if len(text) > column.width - column.gap:
                 text = text.replace(" in flight", " in fl.")
             return text, "text", rank

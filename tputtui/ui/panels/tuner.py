@@ -16,7 +16,7 @@ from tputtui.experiments.tuner.space import Space, describe_axes
 from tputtui.frame import Frame, TunerState, TunerTrial
 from tputtui.goals import Goal, describe_goals
 from tputtui.knobs import shorthand
-from tputtui.load.notation import describe_arrivals
+from tputtui.load.notation import describe_all_arrivals
 from tputtui.measure.frontier import AXES_X, AXES_Y, Axis, Point, pareto
 from tputtui.measure.verdict import Difference
 from tputtui.text.format import clock, counted, rate
@@ -71,7 +71,7 @@ def plan_rows(frame: Frame, plan: Plan, width: int, picked: str = "") -> list[Ro
     parts = [
         ("o", "goals", describe_goals(goals).replace(",", ", ") or "none: most tokens/s"),
         ("f", "find", find),
-        ("", "load", describe_arrivals(load.arrivals)),
+        ("", "load", describe_all_arrivals(load)),
         ("y", "vary", _varied(plan, space)),
         ("e", "boots", _engines(frame, plan)),
         ("m", "search", f"{plan.search}: {SEARCHES[plan.search]}"),

@@ -13,7 +13,7 @@ from tputtui.errors import BootNeeded, TputError
 from tputtui.frame import Frame, Tried
 from tputtui.frame.tried import between
 from tputtui.knobs import kept_limits, shorthand
-from tputtui.load.notation import describe_arrivals
+from tputtui.load.notation import describe_all_arrivals
 from tputtui.measure.verdict import Difference
 from tputtui.profile import EngineSpec
 from tputtui.ui.canvas import Canvas
@@ -203,7 +203,7 @@ class HistoryScreen(WatchingScreen):
         """Whether every word of the filter stands in what the row is about."""
         words = self._filter.value.lower().split()
         told = (trial.changed, trial.note, shorthand(kept_limits(trial.knobs, trial.booted)),
-                describe_arrivals(trial.load.arrivals), trial.phase.value)  # fmt: skip
+                describe_all_arrivals(trial.load), trial.phase.value)  # fmt: skip
         return all(word in " ".join(told).lower() for word in words)
 
     def action_leave(self) -> None:

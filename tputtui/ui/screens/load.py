@@ -243,7 +243,8 @@ class LoadEditor(ModalScreen[None]):
             self._timer.stop()
             self._timer = None
         if self._workload is None or (
-            self._preview is not None and self._preview.workload == self._workload
+            self._preview is not None
+            and (self._preview.whole or self._preview.workload) == self._workload
         ):
             self._paint()
         else:
