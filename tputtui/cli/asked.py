@@ -230,7 +230,7 @@ def _load(
             raise UsageError(f"--load-seed {seed!r} is not a whole number from 0 to 2⁶³ - 1.")
         load = msgspec.structs.replace(load, seed=int(seed))
     load = _served_as_asked(above, load, settings)
-    if load.trace is not None or load.requests is not None:
+    if load.traces or load.request_files:
         # This imports numpy, for which the first frame must not wait.
         from tputtui.load.source import check_files
 
@@ -248,11 +248,18 @@ def _templated(load: Workload, serve: Mapping[str, EngineValue]) -> Workload:
     """The load with the chat template that the server's flags name, where it names none itself."""
     import msgspec
 
+    from tputtui.load.requests.file import RequestFile
+    from tputtui.load.workload import with_files
+
     template = serve.get("chat_template")
-    if load.requests is None or load.requests.chat_template or not isinstance(template, str):
+    if not load.request_files or not isinstance(template, str):
         return load
-    requests = msgspec.structs.replace(load.requests, chat_template=template)
-    return msgspec.structs.replace(load, requests=requests)
+
+    def templated(file: RequestFile) -> RequestFile:
+        named = file.chat_template or template
+        return msgspec.structs.replace(file, chat_template=named)
+
+    return with_files(load, requests=templated)
 
 
 def _served_as_asked(
@@ -263,6 +270,7 @@ def _served_as_asked(
 
     from tputtui.errors import UsageError
     from tputtui.load.requests.notation import parse_sampling
+    from tputtui.load.workload import with_files
 
     changes: dict[str, object] = {}
     if "force_lengths" in above:
@@ -273,13 +281,12 @@ def _served_as_asked(
         changes["sampling"] = parse_sampling(above["sampling"])
     if not changes:
         return load
-    if load.requests is None:
+    if not load.request_files:
         if not any(settings[name].source == "flag" for name in changes):
             return load
         flag = next(iter(changes)).replace("_", "-")
         raise UsageError(f"--{flag} is for real prompts.", "Add --requests FILE.")
-    requests = msgspec.structs.replace(load.requests, **changes)
-    return msgspec.structs.replace(load, requests=requests)
+    return with_files(load, requests=lambda file: msgspec.structs.replace(file, **changes))
 
 
 def _price(text: str) -> float:

@@ -96,7 +96,7 @@ class Dispatch:
         before, now_s = generator.workload, self._clock()
         generator = changed(generator, load, self._make, now_s)
         left = {each.name for each in before.apart} - {each.name for each in load.apart}
-        if load.requests != before.requests or left:
+        if load.request_files != before.request_files or left:
             self._ledger.forget_jobs(now_s)
         return generator
 

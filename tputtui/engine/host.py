@@ -29,7 +29,7 @@ from tputtui.engine.orders import LoadRun, Order, Orders, Start, Status
 from tputtui.engine.protocol import Engine, State
 from tputtui.errors import KnobError, TputError, UsageError
 from tputtui.knobs import Knobs
-from tputtui.load.merged import LoadGenerator
+from tputtui.load.merged import LoadGenerator, MergedGenerator
 from tputtui.load.workload import Workload
 from tputtui.measure.recorder import Recorder
 from tputtui.measure.samples import Outcome
@@ -176,6 +176,9 @@ class Host(Orders):
         self._dispatch.cancel_and_send(engine, generator, knobs.max_model_len)
         if generator.exhausted and not generator.held:
             self._end_of_trace(generator)
+        if isinstance(generator, MergedGenerator):
+            for part in generator.newly_over():
+                self._marks.add("load", f"the file of {part} has ended; the rest goes on")
         stuck = False
         if self._at_work:
             report = engine.step()

@@ -7,6 +7,7 @@ structured  share=0.3 schema=FILE       or regex=…, last, with anything in it
 answers     n=2 logprobs=5
 classes     chat share=0.7 prompt=256 output=64 goal=ttft_p99=500ms; batch share=0.3 priority=9
             chat at=8/s; batch at=16 in flight      (arrivals of their own instead of a share)
+            batch at=16 requests=FILE [repeat] …    or trace=FILE …, quoted where it has spaces
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ from tputtui.load.notation import (
     reason,
     seconds_of,
 )
+from tputtui.load.requests.notation import describe_requests, parse_requests
+from tputtui.load.trace_text import describe_trace, parse_trace
 from tputtui.load.workload import TrafficClass
 
 __all__ = ["EXTRA_FIELDS", "EXTRA_PARSERS", "extra_form", "extra_texts"]
@@ -73,6 +76,8 @@ EXTRA_FIELDS = (
         ("classes", "chat share=0.7 prompt=256 output=64 goal=ttft_p99=500ms; "
                     "batch share=0.3 prompt=1024 output=256 priority=9"),
         ("one beside", "batch at=16 prompt=1024 output=256 priority=9; chat share=1"),
+        ("from files", "chat at=8/s requests=batch.jsonl repeat; "
+                       "batch at=recorded trace=trace.csv"),
     )),
 )  # fmt: skip
 
@@ -102,6 +107,8 @@ def extra_form(name: str, value: Any) -> str:
         case Answers(n=n):
             return "several" if n > 1 else "logprobs"
     if name == "classes":
+        if any(each.brings for each in value):
+            return "from files"
         return "one beside" if any(each.arrivals is not None for each in value) else "classes"
     return "a mix"
 
@@ -236,13 +243,16 @@ def _classes(text: str) -> tuple[TrafficClass, ...] | None:
     if text.strip().lower() in NOTHING:
         return None
     classes = []
-    for part in filter(None, (each.strip() for each in text.split(";"))):
+    for part in filter(None, (each.strip() for each in _split(text, ";"))):
         name, _, rest = part.partition(" ")
         raw = _settings_of_class(name, rest)
         if "at" in raw:
             raw["arrivals"] = msgspec.to_builtins(parse_arrivals(raw.pop("at")))
         for length in raw.keys() & {"prompt", "output"}:
             raw[length] = msgspec.to_builtins(parse_lengths(raw[length]))
+        for key, parsed in (("trace", parse_trace), ("requests", parse_requests)):
+            if key in raw:
+                raw[key] = msgspec.to_builtins(parsed(raw[key]))
         goals = [goal.partition("=") for goal in raw.pop("goal", "").split(",") if goal]
         values = raw | {"name": name, "goal": {goal: limit for goal, _, limit in goals}}
         try:
@@ -257,21 +267,33 @@ _CLASS_HINT = (
     "Write chat share=0.7 prompt=256 output=64 goal=ttft_p99=500ms; batch share=0.3 …, "
     "or at=8/s for arrivals of its own in place of a share."
 )
-_CLASS_KEYS = ("share", "at", "prompt", "output", "priority", "adapter", "goal")
-_SPACED_KEYS = ("at",)
+_CLASS_KEYS = (
+    "share", "at", "prompt", "output", "trace", "requests", "priority", "adapter", "goal",
+)  # fmt: skip
+_SPACED_KEYS = ("at", "trace", "requests")
 """Keys of a class whose value may have several words: it goes on until the next key."""
 
 
 def _settings_of_class(name: str, text: str) -> dict[str, Any]:
     """The settings in the text of one class, by key. Raises UsageError."""
     found: dict[str, Any] = {}
-    for word in re.split(rf"[\s,]+(?=(?:{'|'.join(_CLASS_KEYS)})=)", text.strip(" ,")):
+    for word in _split(text.strip(" ,"), rf"[\s,]+(?=(?:{'|'.join(_CLASS_KEYS)})=)"):
         key, _, value = word.partition("=")
         if key in _SPACED_KEYS and value:
             found[key] = value.strip(" ,")
         else:
             found |= settings(word, _CLASS_KEYS, f"class {name}", _CLASS_HINT) or {}
     return found
+
+
+def _split(text: str, at: str) -> list[str]:
+    """`text` split at a pattern, but not inside quotes."""
+    masked = re.sub(r"'[^']*'|\"[^\"]*\"", lambda quoted: "_" * len(quoted[0]), text)
+    parts, start = [], 0
+    for found in re.finditer(at, masked):
+        parts.append(text[start : found.start()])
+        start = found.end()
+    return [*parts, text[start:]]
 
 
 def _describe_class(each: TrafficClass) -> str:
@@ -283,6 +305,10 @@ def _describe_class(each: TrafficClass) -> str:
     if each.prompt is not None and each.output is not None:
         words += [f"prompt={describe_lengths(each.prompt)}"]
         words += [f"output={describe_lengths(each.output)}"]
+    if each.trace is not None:
+        words.append(f"trace={describe_trace(each.trace)}")
+    if each.requests is not None:
+        words.append(f"requests={describe_requests(each.requests)}")
     if each.priority is not None:
         words.append(f"priority={each.priority}")
     if each.adapter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from zlib import crc32
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, TrafficClass, Workload
 
-__all__ = ["OWN", "members_of"]
+__all__ = ["OWN", "members_of", "sending"]
 
 OWN = ""
 """The name of the part that has the load's own arrivals."""
@@ -32,18 +33,28 @@ def members_of(load: Workload) -> dict[str, Workload]:
     return {OWN: own, **{each.name: _alone(load, each) for each in load.apart}}
 
 
+def sending(load: Workload) -> dict[str, Workload]:
+    """The load of each part that sends anything, as `members_of` has them."""
+    loads = members_of(load)
+    if load.only_apart:
+        del loads[OWN]
+    return loads
+
+
 def _alone(load: Workload, kind: TrafficClass) -> Workload:
     """The load of one class with arrivals of its own."""
     assert kind.arrivals is not None
+    own: dict[str, Any] = {}
+    if kind.brings or kind.prompt is not None:
+        own = {"prompt": kind.prompt, "output": kind.output, "pairs": None,
+               "trace": kind.trace, "requests": kind.requests}  # fmt: skip
+    if kind.brings:
+        own |= {"prefix": None, "sessions": None}
     label = TrafficClass(kind.name, 1.0, priority=kind.priority, adapter=kind.adapter)
-    alone = msgspec.structs.replace(
+    return msgspec.structs.replace(
         load,
         arrivals=kind.arrivals,
         classes=(label,),
         seed=(load.seed + (crc32(kind.name.encode()) + 1 << 24)) & _LARGEST_SEED,
-    )
-    if kind.prompt is None:
-        return alone
-    return msgspec.structs.replace(
-        alone, prompt=kind.prompt, output=kind.output, pairs=None, trace=None, requests=None
+        **own,
     )

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from tputtui.errors import UsageError
 from tputtui.load.carrier import check_schema
 from tputtui.load.generator import Generator
-from tputtui.load.members import OWN, members_of
+from tputtui.load.members import OWN, members_of, sending
 from tputtui.load.prompts import Prompt
 from tputtui.load.request import REFUSED_WAIT_S, RequestSpec
 from tputtui.load.requests.counts import RequestCounts, together
@@ -55,6 +55,8 @@ class _Member:
         """The request that is made and not sent yet."""
         self.refused: deque[float] = deque()
         """Until when the client of each refused request waits, ascending."""
+        self.over = False
+        """Whether its file was seen to have ended."""
 
     @property
     def taken(self) -> int:
@@ -111,6 +113,13 @@ class MergedGenerator:
         mine = self._serving()
         broken = any(each.exhausted and each.failure is not None for each in mine)
         return broken or all(each.exhausted for each in mine)
+
+    def newly_over(self) -> list[str]:
+        """The parts whose file has ended since the last call, in words, while others go on."""
+        if self.held or self.exhausted:
+            return []
+        over = [name for name in sending(self.workload) if self._ends(name)]
+        return [f"class {name}" if name else "the load" for name in over]
 
     @property
     def failure(self) -> UsageError | None:
@@ -235,10 +244,15 @@ class MergedGenerator:
 
     # -- inside ----------------------------------------------------------------------------
 
+    def _ends(self, name: str) -> bool:
+        """Whether the file of a part has ended, told once."""
+        member = self._members[name]
+        told, member.over = member.over, member.generator.exhausted
+        return member.over and not told
+
     def _serving(self) -> list[Generator]:
         """The generators of the present load whose arrivals somebody takes."""
-        idle = (OWN,) if self.workload.only_apart else ()
-        return [self._members[name].generator for name in self._active if name not in idle]
+        return [self._members[name].generator for name in sending(self.workload)]
 
     def _taken(self, in_flight: int) -> list[tuple[_Member, int]]:
         """Each member, and the places of it that are taken, of `in_flight` in all."""

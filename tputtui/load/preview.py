@@ -14,7 +14,7 @@ from statistics import fmean
 
 from tputtui.load.hits import beginning, hit_frac, opened, replay, walk
 from tputtui.load.levels import Curve, Ramp, Steps
-from tputtui.load.members import OWN, members_of
+from tputtui.load.members import sending
 from tputtui.load.requests.file import RequestFile
 from tputtui.load.requests.glance import glance
 from tputtui.load.requests.reading import untimed_requests
@@ -186,9 +186,7 @@ def preview(
 
 def _first(workload: Workload) -> tuple[str, Workload]:
     """The name and the load of the first part that sends anything."""
-    members = members_of(workload)
-    name = workload.apart[0].name if workload.only_apart else OWN
-    return name, members[name]
+    return next(iter(sending(workload).items()))
 
 
 def _of_requests(workload: Workload, file: RequestFile, horizon_s: float | None) -> Preview:

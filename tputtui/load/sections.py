@@ -12,13 +12,12 @@ requests   FILE [repeat] [force-lengths] [temperature=0.7] …
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import msgspec
 
-from tputtui.errors import UsageError, nearest
+from tputtui.errors import UsageError
 from tputtui.load.extras_text import EXTRA_FIELDS, EXTRA_PARSERS, extra_form, extra_texts
 from tputtui.load.fields import NOTHING as _NOTHING
 from tputtui.load.fields import Field
@@ -37,6 +36,7 @@ from tputtui.load.notation import (
 )
 from tputtui.load.requests.file import RequestFile
 from tputtui.load.requests.notation import describe_requests, parse_requests
+from tputtui.load.trace_text import describe_trace, parse_trace
 from tputtui.load.workload import (
     ClosedLoop,
     Constant,
@@ -183,7 +183,7 @@ def to_texts(workload: Workload) -> dict[str, str]:
         "pairs": _describe_pairs(workload.pairs),
         "prefix": _describe_prefix(workload.prefix),
         "sessions": _describe_sessions(workload.sessions),
-        "trace": _describe_trace(workload.trace),
+        "trace": describe_trace(workload.trace),
         "requests": describe_requests(workload.requests),
         **extra_texts(workload),
     }
@@ -285,49 +285,12 @@ def _describe_sessions(sessions: Sessions | None) -> str:
     return f"turns={describe_lengths(sessions.turns)} think={number(sessions.think_s)}s"
 
 
-def _trace(text: str) -> TraceFile | None:
-    if text.strip().lower() in _NOTHING:
-        return None
-    try:
-        path, *rest = shlex.split(text)
-    except ValueError as error:
-        raise UsageError(f"Trace {text!r}: {error}.", "Quote a path that has spaces.") from None
-    repeat, tokenizer = False, ""
-    for index, word in enumerate(rest):
-        if word == "repeat":
-            repeat = True
-        elif word.startswith("tokenizer="):
-            tokenizer = word.removeprefix("tokenizer=")
-        else:
-            hint = "Write FILE [repeat] [tokenizer=PATH]."
-            if index == 0:
-                # The text before the first known word may be one path with spaces.
-                known = re.split(r"\s+(?=repeat\b|tokenizer=)", text.strip())[0]
-                hint = f"""A path with spaces takes quotes of its own: --trace "'{known}'"."""
-            raise UsageError(
-                f"Trace {text!r}: {word!r} means nothing here.",
-                nearest(word, ("repeat", "tokenizer=")) or hint,
-            )
-    return TraceFile(path, tokenizer, repeat)
-
-
 def _form_of_requests(file: RequestFile) -> str:
     if file.force_lengths:
         return "forced lengths"
     if file.sampling is not None:
         return "own sampling"
     return "over and over" if file.repeat else "a file"
-
-
-def _describe_trace(trace: TraceFile | None) -> str:
-    if trace is None:
-        return ""
-    words = [shlex.quote(trace.path)]
-    if trace.repeat:
-        words.append("repeat")
-    if trace.tokenizer:
-        words.append(shlex.quote(f"tokenizer={trace.tokenizer}"))
-    return " ".join(words)
 
 
 _PARSERS: Mapping[str, Callable[[str], Any]] = {
@@ -337,7 +300,7 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "pairs": _pairs,
     "prefix": _prefix,
     "sessions": _sessions,
-    "trace": _trace,
+    "trace": parse_trace,
     "requests": parse_requests,
     **EXTRA_PARSERS,
 }

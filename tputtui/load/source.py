@@ -15,7 +15,7 @@ from tputtui.errors import UsageError
 from tputtui.load.carrier import Carrier
 from tputtui.load.jobs import Step
 from tputtui.load.lengths import drawn, drawn_pair
-from tputtui.load.members import members_of
+from tputtui.load.members import sending
 from tputtui.load.prompts import Piece, Stream, Uniforms
 from tputtui.load.requests.reading import check_requests
 from tputtui.load.traces import Trace, TraceRecord
@@ -174,7 +174,7 @@ def check_files(workload: Workload, tokenizer: str, *, by_server: bool = False) 
 
     by_server: whether it may be a server that makes the prompts.
     """
-    for load in members_of(workload).values():
+    for load in sending(workload).values():
         check_trace(load, tokenizer)
         if load.requests is not None:
             recorded = isinstance(load.arrivals, Recorded)

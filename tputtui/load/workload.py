@@ -18,7 +18,7 @@ from tputtui.load.requests.file import RequestFile
 __all__ = [
     "Arrivals", "ClosedLoop", "Constant", "Gamma", "Poisson", "Prefix", "Recorded",
     "Sessions", "TraceFile", "TrafficClass", "Workload", "at_level", "constant", "lead", "level_of",
-    "scaled", "with_level",
+    "scaled", "with_files", "with_level",
 ]  # fmt: skip
 
 
@@ -108,8 +108,8 @@ class TrafficClass(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     """One class of traffic: a `share` of the load's arrivals, or `arrivals` of its own.
 
     share: relative to the other classes that have one. prompt, output: its own lengths, both or
-    neither. priority, adapter: of all its requests. goal: what they should be served within, beside
-    the goals of all requests.
+    neither. trace, requests: a file of its own, which needs arrivals of its own. priority, adapter:
+    of all its requests. goal: what they should be served within, beside the goals of all requests.
     """
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[\w.-]{1,20}$")]
@@ -118,6 +118,8 @@ class TrafficClass(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     """When its requests are due, beside those of the load; None with a share."""
     prompt: Lengths | None = None
     output: Lengths | None = None
+    trace: TraceFile | None = None
+    requests: RequestFile | None = None
     priority: Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)] | None = None
     adapter: str = ""
     goal: dict[str, str | float] = {}
@@ -125,9 +127,22 @@ class TrafficClass(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     def __post_init__(self) -> None:
         if (self.prompt is None) is not (self.output is None):
             raise ValueError(f"class {self.name}: give prompt and output, or neither")
+        if self.trace is not None and self.requests is not None:
+            raise ValueError(f"class {self.name}: give a trace, or a file of requests, not both")
+        if self.brings and self.prompt is not None:
+            raise ValueError(f"class {self.name}: a file brings its own lengths: leave prompt and "
+                             "output out")  # fmt: skip
+        if self.brings and (self.share is not None or self.arrivals is None):
+            raise ValueError(f"class {self.name}: a file of its own needs arrivals of its own, "
+                             "in place of a share")  # fmt: skip
         if (self.share is None) is (self.arrivals is None):
             raise ValueError(f"class {self.name}: give a share, or arrivals of its own, "
                              "one of the two")  # fmt: skip
+
+    @property
+    def brings(self) -> bool:
+        """Whether it has a file of its own."""
+        return self.trace is not None or self.requests is not None
 
 
 class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -189,6 +204,18 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         return bool(self.classes) and all(each.share is None for each in self.classes or ())
 
     @property
+    def traces(self) -> tuple[TraceFile, ...]:
+        """All traces, those of classes too."""
+        every = (self.trace, *(each.trace for each in self.apart))
+        return tuple(each for each in every if each is not None)
+
+    @property
+    def request_files(self) -> tuple[RequestFile, ...]:
+        """All files of real requests, those of classes too."""
+        every = (self.requests, *(each.requests for each in self.apart))
+        return tuple(each for each in every if each is not None)
+
+    @property
     def closed(self) -> bool:
         """Whether each new request waits for an earlier one to end: all arrivals do."""
         return all(isinstance(each, ClosedLoop) for each in self.all_arrivals)
@@ -227,7 +254,8 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         if isinstance(self.arrivals, Recorded) and not brings:
             raise ValueError("recorded arrivals need a trace, or a file of requests")
         for each in self.apart:
-            if isinstance(each.arrivals, Recorded) and (not brings or each.prompt is not None):
+            has_file = each.brings or (brings and each.prompt is None)
+            if isinstance(each.arrivals, Recorded) and not has_file:
                 raise ValueError(f"class {each.name}: recorded arrivals need a trace, or a file of "
                                  "requests")  # fmt: skip
 
@@ -250,6 +278,28 @@ def with_level(arrivals: Arrivals, level: Level) -> Arrivals:
             return msgspec.structs.replace(arrivals, speed=level)
         case _:
             return msgspec.structs.replace(arrivals, rate=level)
+
+
+def with_files(
+    workload: Workload,
+    trace: Callable[[TraceFile], TraceFile] = lambda file: file,
+    requests: Callable[[RequestFile], RequestFile] = lambda file: file,
+) -> Workload:
+    """The workload with each of its files changed, those of classes too."""
+
+    def changed(of: TrafficClass | Workload) -> dict[str, TraceFile | RequestFile]:
+        files: dict[str, TraceFile | RequestFile] = {}
+        if of.trace is not None:
+            files["trace"] = trace(of.trace)
+        if of.requests is not None:
+            files["requests"] = requests(of.requests)
+        return files
+
+    classes = tuple(
+        msgspec.structs.replace(each, **changed(each)) if each.brings else each
+        for each in workload.classes or ()
+    )
+    return msgspec.structs.replace(workload, classes=classes or None, **changed(workload))
 
 
 def lead(workload: Workload) -> Arrivals:

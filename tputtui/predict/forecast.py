@@ -101,7 +101,7 @@ def can_forecast(load: Workload) -> bool:
     Not real ones, whose answers end where they end, and those that carry something or belong to
     classes.
     """
-    return load.requests is None and not load.carries
+    return not load.request_files and not load.carries
 
 
 def forecast(

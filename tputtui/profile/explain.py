@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 import msgspec
@@ -92,11 +92,18 @@ def keys_of(kind: type[msgspec.Struct], path: str = "") -> dict[str, tuple[str, 
     """The valid keys of a section and of the sections in it, by path."""
     keys = {path: kind.__struct_encode_fields__}
     for field in msgspec.structs.fields(kind):
-        for part in (field.type, *get_args(field.type)):
-            plain = isinstance(part, type) and issubclass(part, msgspec.Struct)
-            if plain and part.__struct_config__.tag is None:
+        for part in _structs(field.type):
+            if part.__struct_config__.tag is None:
                 keys |= keys_of(part, f"{path}.{field.encode_name}".lstrip("."))
     return keys
+
+
+def _structs(annotation: Any) -> Iterator[type[msgspec.Struct]]:
+    """The structs that a type is made of, those of lists too."""
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _structs(part)
 
 
 def _value(raw: Any, place: str) -> Any:

@@ -12,6 +12,8 @@ from pathlib import Path
 import msgspec
 
 from tputtui.errors import ProfileError, ProfileExists, UsageError, nearest
+from tputtui.load.requests.file import RequestFile
+from tputtui.load.workload import TraceFile, with_files
 from tputtui.profile.document import SHAPE_HINT, dump, parse
 from tputtui.profile.resave import resaved
 from tputtui.profile.spec import Profile
@@ -89,18 +91,20 @@ def beside(profile: Profile, path: Path) -> Profile:
         elsewhere = not name or Path(name).expanduser().exists() or not there.exists()
         return name if elsewhere else str(there)
 
-    if load.trace is not None:
-        trace = msgspec.structs.replace(load.trace, path=found(load.trace.path))
-        load = msgspec.structs.replace(load, trace=trace)
-    if (file := load.requests) is not None:
-        file = msgspec.structs.replace(
+    def trace(file: TraceFile) -> TraceFile:
+        return msgspec.structs.replace(file, path=found(file.path))
+
+    def requests(file: RequestFile) -> RequestFile:
+        return msgspec.structs.replace(
             file,
             path=found(file.path),
             tokenizer=found(file.tokenizer),
             chat_template=found(file.chat_template),
         )
-        load = msgspec.structs.replace(load, requests=file)
-    return profile if load is profile.load else msgspec.structs.replace(profile, load=load)
+
+    if not load.traces and not load.request_files:
+        return profile
+    return msgspec.structs.replace(profile, load=with_files(load, trace, requests))
 
 
 def save(profile: Profile, path: Path, *, overwrite: bool = False, like: str | None = None) -> Path:

@@ -83,7 +83,7 @@ class LoadSteering:
         old = before.load if before else self._helm.load
         if workload == old:
             return False
-        new_file = (workload.trace, workload.requests) != (old.trace, old.requests)
+        new_file = (workload.traces, workload.request_files) != (old.traces, old.request_files)
         if new_file or workload.all_arrivals != old.all_arrivals:
             engine = self._helm.engine
             check_files(workload, tokenizer_of(engine), by_server=may_render(engine))

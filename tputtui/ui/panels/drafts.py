@@ -6,6 +6,7 @@ import math
 
 from tputtui.frame import Frame
 from tputtui.knobs import UNTOLD
+from tputtui.load.members import sending
 from tputtui.load.workload import Workload
 from tputtui.profile.spelling import canonical
 from tputtui.text.format import percent
@@ -22,7 +23,7 @@ def drafts_are_of_chance(frame: Frame) -> bool:
     Not for real prompts, other people's traffic, or an acceptance that vLLM makes up as asked.
     """
     facts, spec = frame.status.facts, frame.status.spec
-    if facts is None or facts.live or _real(frame.profile.load):
+    if facts is None or facts.live or all(map(_real, sending(frame.profile.load).values())):
         return False
     config = canonical(spec.args).get("speculative_config") if spec is not None else None
     synthetic = isinstance(config, dict) and config.get("rejection_sample_method") == "synthetic"

@@ -6,6 +6,7 @@ import math
 
 from tputtui.engine.protocol import State
 from tputtui.frame import Frame
+from tputtui.load.members import sending
 from tputtui.load.notation import describe_all_arrivals
 from tputtui.load.sections import describe
 from tputtui.text.format import clock
@@ -27,6 +28,7 @@ def header(frame: Frame, width: int) -> Row:
     facts, state = frame.status.facts, frame.status.state
     sign, look = _LOOK.get(state, ("…", "accent"))
     load = frame.profile.load
+    synthetic = any(part.requests is None for part in sending(load).values())
     left: Row = [("tputtui ", "accent"), (frame.profile.engine.model, "value")]
     if frame.profile.engine.args.get("trust_remote_code"):
         left.append((" runs the model's own code", "warn"))
@@ -39,7 +41,7 @@ def header(frame: Frame, width: int) -> Row:
         # Always shown, in full where that leaves room for the model.
         spare = width - width_of(left) - width_of(right) - 3
         left.append((f"  {simulated if len(simulated) <= spare else _brief(simulated)}", "warn"))
-    if facts is not None and facts.notice and load.requests is None:
+    if facts is not None and facts.notice and synthetic:
         spare = width - width_of(left) - width_of(right) - 3
         left.append(
             (f"  {facts.notice if len(facts.notice) <= spare else 'lengths approximate'}", "warn")

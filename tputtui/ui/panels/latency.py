@@ -30,7 +30,7 @@ _COUNTED = 13
 _CAPTION_S = 5
 _ROOMY = 30
 _STACKED = 9
-_WITH_RATES = 79
+_WITH_RATES = 76
 """So many columns also show how much of each class is offered and served."""
 _WIDE_GOAL = 84
 _WHOLE = 70

@@ -258,8 +258,7 @@ class LoadEditor(ModalScreen[None]):
                     self._workload, max_model_len=self._max_model_len, block_size=self._block_size
                 )
             except UsageError as error:
-                real = self._workload.requests is not None
-                self._error, self._bad = error, "requests" if real else "trace"
+                self._error, self._bad = error, _file_field(self._workload)
             self._say()
         self._paint()
 
@@ -325,3 +324,10 @@ class LoadEditor(ModalScreen[None]):
     def action_leave(self) -> None:
         """Leave everything as it is."""
         self.dismiss()
+
+
+def _file_field(load: Workload) -> str:
+    """The field that names the file of the load; of several, the first that the preview reads."""
+    if load.only_apart and load.apart[0].brings:
+        return "classes"
+    return "requests" if load.requests is not None else "trace"
