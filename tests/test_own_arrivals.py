@@ -19,6 +19,7 @@ from tputtui.cli.options import parsed
 from tputtui.errors import ProfileError, UsageError
 from tputtui.experiments.sweeping import Sweeping
 from tputtui.experiments.tuner.plan import Plan
+from tputtui.frame.proof import measured
 from tputtui.goals import Goal
 from tputtui.load.generator import Generator
 from tputtui.load.lengths import Fixed
@@ -475,3 +476,21 @@ def test_the_preview_says_what_it_is_of() -> None:
                    block_size=16)  # fmt: skip
     assert (seen.part, seen.prompt.mean) == ("the load's own arrivals alone", 100)
     assert preview(BASE, max_model_len=None, block_size=16).part == ""
+
+
+def test_a_class_of_which_nothing_is_served_is_shown_too() -> None:
+    rig = Rig(load_of("chat at=60 prompt=64 output=200 priority=0; batch at=2/s priority=9"),
+              {"max_num_seqs": 4})  # fmt: skip
+    rig.boot()
+    rig.session.steer.limits.set("scheduling_policy", "priority")
+    rig.run(40)
+    by_name = {each.name: each for each in rig.session.advance().traffic}
+    starved = by_name["batch"]
+    assert (starved.n, starved.served_per_s) == (0, 0.0)
+    assert starved.offered_per_s == pytest.approx(2, rel=0.4)
+    assert math.isnan(starved.kept_frac)
+    rows = ["".join(part for part, _ in row) for row in latency(rig.session.latest, 100, 24)]
+    assert any(row.startswith("batch") and "0.00 of" in row for row in rows)
+    found = measured(rig.session.latest, rig.session.recorder)
+    assert found is not None
+    assert found.traffic["batch"].keys() == {"offered_per_s", "served_per_s", "goodput_per_s"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -350,3 +351,32 @@ async def test_the_editor_takes_them_and_says_what_cannot_be_meant(trace: Path) 
         assert describe_all_arrivals(app.session.workload) == "old recorded x1.25 + new 5 in flight"
         await pilot.press("u")
         assert app.session.workload == before
+
+
+def test_a_job_of_an_agent_in_a_class_takes_one_place_until_it_is_over(tmp_path: Path) -> None:
+    steps = [
+        {"id": "a", "prompt_tokens": 30, "output_tokens": 5},
+        {"after": ["a"], "wait_s": 1.0, "continues": "a", "prompt_tokens": 9, "output_tokens": 5},
+    ]
+    path = tmp_path / "jobs.jsonl"
+    path.write_text((json.dumps({"steps": steps}) + "\n") * 6)
+    generator = started(load_of(f"agent at=2 trace={path}; chat at=9/s", arrivals="0"))
+    client = Client(generator, takes_s=0.5)
+    ends: list[float] = []
+    over = generator.ended
+
+    def ended(number: int, end_s: float, output_tokens: int, ids: Sequence[int]) -> float:
+        job_s = over(number, end_s, output_tokens, ids)
+        ends.extend([job_s] if job_s == job_s else [])
+        return job_s
+
+    generator.ended = ended  # type: ignore[method-assign]
+    client.run(1.2)
+    # Both jobs wait for their tools, and nothing takes their places.
+    assert kinds(client.sent)["agent"] == 2
+    assert client.under_way()["agent"] == 0
+    client.run(30)
+    agent = [r for r in client.sent if r.carried.label.traffic == "agent"]
+    assert [r.opens_job for r in agent].count(True) == 6
+    assert sorted(r.prompt_tokens for r in agent) == [30] * 6 + [44] * 6
+    assert ends == pytest.approx([2.0] * 6, abs=0.3)

@@ -20,6 +20,7 @@ from tputtui.experiments.tuner.scoring import score
 from tputtui.goals import parse_goals
 from tputtui.knobs import Knobs
 from tputtui.load.lengths import Fixed, Uniform
+from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop, Poisson, Recorded, TraceFile, Workload
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import StepSample
@@ -33,6 +34,7 @@ from tputtui.predict.scheduler import Machine, served
 GOALS = parse_goals("ttft_p90=2s,tpot_p90=20ms")
 LENGTHS = ((60, 16, 0.4), (120, 24, 0.4), (200, 40, 0.2))
 CLOSED = Workload(ClosedLoop(48), pairs=LENGTHS, seed=7)
+OWN_ARRIVALS = "chat at=20/s; batch at=12 prompt=200 output=40; rest share=1"
 MACHINE = Machine(FakeEngine.BLOCK_SIZE)
 WARM_S, LENGTH_S = 3.0, 12.0
 
@@ -82,6 +84,8 @@ class TestScheduler:
                 msgspec.structs.replace(CLOSED, arrivals=Poisson(120.0)),
                 {"max_num_seqs": 16, "max_num_queued_reqs": 32},
             ),
+            (from_texts(CLOSED, {"classes": OWN_ARRIVALS}), {"max_num_seqs": 24}),
+            (from_texts(CLOSED, {"classes": OWN_ARRIVALS}), {"max_num_queued_reqs": 24}),
         ],
     )
     def test_it_serves_as_the_engine_does_from_the_steps_of_another_setting(

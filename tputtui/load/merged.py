@@ -23,13 +23,7 @@ from tputtui.load.requests.counts import RequestCounts, together
 from tputtui.load.timing import Wanted
 from tputtui.load.workload import Workload
 
-__all__ = [
-    "LoadGenerator",
-    "MakeGenerator",
-    "MergedGenerator",
-    "changed",
-    "generator_of",
-]  # fmt: skip
+__all__ = ["LoadGenerator", "MakeGenerator", "MergedGenerator", "changed", "generator_of"]
 
 MakeGenerator = Callable[[Workload], Generator]
 
@@ -59,6 +53,11 @@ class _Member:
         """Whether its file was seen to have ended."""
 
     @property
+    def exhausted(self) -> bool:
+        """Whether its file has ended, and its last request is sent."""
+        return self.generator.exhausted and self.ahead is None
+
+    @property
     def taken(self) -> int:
         """Places of a closed loop that no new request can have."""
         return self.made + len(self.refused)
@@ -79,23 +78,31 @@ class MergedGenerator:
         self.workload = workload
         self._make = make
         self._members: dict[str, _Member] = {}
-        self._begin(members_of(workload), own)
+        self._begin(own)
         self._number = own.number if own is not None else 0
 
-    def _begin(self, loads: dict[str, Workload], own: Generator | None = None) -> None:
+    def _begin(self, own: Generator | None = None) -> None:
+        loads = members_of(self.workload)
         self._number = 0
         self._sent: dict[int, tuple[_Member, int]] = {}
         """The generator and its own number of each request under way."""
         for place, (name, load) in enumerate(loads.items()):
             made = own if name == OWN and own is not None else self._make(load)
             self._members[name] = _Member(made, place)
+        self._take(self.workload, loads)
+
+    def _take(self, workload: Workload, loads: dict[str, Workload]) -> None:
+        self.workload = workload
         self._active = tuple(loads)
+        """The parts of the present load."""
+        self._serving = {name: self._members[name] for name in sending(workload)}
+        """Those of them whose arrivals somebody takes."""
 
     def restart(self) -> None:
         """Go back to request 0, held."""
         self.close()
         self._members.clear()
-        self._begin(members_of(self.workload))
+        self._begin()
 
     def close(self) -> None:
         """End what reads real requests ahead."""
@@ -110,21 +117,24 @@ class MergedGenerator:
     @property
     def exhausted(self) -> bool:
         """Whether all files have ended, where every part has one, or one cannot be read."""
-        mine = self._serving()
-        broken = any(each.exhausted and each.failure is not None for each in mine)
+        mine = self._serving.values()
+        broken = any(each.exhausted and each.generator.failure is not None for each in mine)
         return broken or all(each.exhausted for each in mine)
 
     def newly_over(self) -> list[str]:
         """The parts whose file has ended since the last call, in words, while others go on."""
         if self.held or self.exhausted:
             return []
-        over = [name for name in sending(self.workload) if self._ends(name)]
+        over = [name for name, each in self._serving.items() if each.exhausted and not each.over]
+        for name in over:
+            self._members[name].over = True
         return [f"class {name}" if name else "the load" for name in over]
 
     @property
     def failure(self) -> UsageError | None:
         """Why one of the files cannot be read any further; None if all can."""
-        return next((each.failure for each in self._serving() if each.failure is not None), None)
+        every = (each.generator.failure for each in self._serving.values())
+        return next((failure for failure in every if failure is not None), None)
 
     @property
     def counts(self) -> RequestCounts | None:
@@ -173,11 +183,12 @@ class MergedGenerator:
         for name, generator in new.items():
             self._members[name] = _Member(generator, len(self._members))
         for name, member in self._members.items():
+            member.over = member.over and member.exhausted
             if name not in loads:
                 member.generator.hold(now_s)
             elif not held and member.generator.held:
                 member.generator.resume(now_s)
-        self.workload, self._active = workload, tuple(loads)
+        self._take(workload, loads)
 
     def ended(self, number: int, end_s: float, output_tokens: int, ids: Sequence[int]) -> float:
         """Note that a request has its whole answer, as `Generator.ended` does."""
@@ -191,7 +202,7 @@ class MergedGenerator:
 
     def wanted(self, now_s: float) -> Wanted:
         """The load wanted at `now_s`: the sum of all levels, constant since all of them are."""
-        every = [each.wanted(now_s) for each in self._serving()]
+        every = [each.generator.wanted(now_s) for each in self._serving.values()]
         return Wanted(
             sum(each.level for each in every),
             max(each.since_s for each in every),
@@ -243,16 +254,6 @@ class MergedGenerator:
                 each.close()
 
     # -- inside ----------------------------------------------------------------------------
-
-    def _ends(self, name: str) -> bool:
-        """Whether the file of a part has ended, told once."""
-        member = self._members[name]
-        told, member.over = member.over, member.generator.exhausted
-        return member.over and not told
-
-    def _serving(self) -> list[Generator]:
-        """The generators of the present load whose arrivals somebody takes."""
-        return [self._members[name].generator for name in sending(self.workload)]
 
     def _taken(self, in_flight: int) -> list[tuple[_Member, int]]:
         """Each member, and the places of it that are taken, of `in_flight` in all."""

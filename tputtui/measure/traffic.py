@@ -45,24 +45,25 @@ class Traffic:
 def traffic(
     recorder: Recorder, goals: Sequence[Goal], start_s: float, end_s: float
 ) -> tuple[Traffic, ...]:
-    """Each class with requests that ended in start_s < time ≤ end_s, in the order of its first one.
+    """Each class with requests that were due, or ended, in start_s < time ≤ end_s.
 
-    Without classes each adapter; empty where requests are of one kind.
+    In the order of their first requests; without classes each adapter. Empty where requests are of
+    one kind.
     """
     ended = counted(recorder.ended.between(start_s, end_s))
     numbers = ended[:, ENDED["label"]]
-    there = [recorder.labels[int(number)] for number in np.unique(numbers)]
+    issued = recorder.issued.between(start_s, end_s)[:, 1]
+    there = [recorder.labels[int(number)] for number in np.union1d(numbers, issued)]
     by_class = any(label.traffic for label in there)
     if not by_class and not any(label.adapter for label in there):
         return ()
     names = [label.traffic or "no class" if by_class else _adapter(label.adapter)
              for label in recorder.labels]  # fmt: skip
     length_s, made = end_s - start_s, []
-    issued = recorder.issued.between(start_s, end_s)[:, 1]
     for name in dict.fromkeys(names):
         labels = [number for number, each in enumerate(names) if each == name]
-        mine = ended[np.isin(numbers, labels)]
-        if not len(mine):
+        mine, due = ended[np.isin(numbers, labels)], np.isin(issued, labels)
+        if not len(mine) and not due.any():
             continue
         kept = mine[:, ENDED["good"]] > 0
         for goal in goals:
@@ -77,8 +78,8 @@ def traffic(
                 tpot=quantiles(mine[:, ENDED["tpot_s"]]),
                 e2e=quantiles(mine[:, ENDED["e2e_s"]]),
                 goodput_per_s=_rate(kept, length_s),
-                kept_frac=met / len(mine),
-                offered_per_s=_rate(np.isin(issued, labels), length_s),
+                kept_frac=met / len(mine) if len(mine) else math.nan,
+                offered_per_s=_rate(due, length_s),
                 served_per_s=_rate(mine[:, ENDED["good"]] > 0, length_s),
             )
         )
