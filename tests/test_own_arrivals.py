@@ -345,6 +345,10 @@ def test_all_arrivals_are_scaled_together() -> None:
     more = scaled(load_of("a at=8/s; c at=4/s each 5s; b share=1", arrivals="16"), 1)
     assert describe_all_arrivals(more) == "20 in flight + a 10/s + c 5/s each 5s"
     assert describe_all_arrivals(scaled(load_of(TEXT), -1)) == "chat 6.4/s + batch 13 in flight"
+    said = difference(load_of(TEXT), scaled(load_of(TEXT), 1))
+    assert said == "load chat 8/s + batch 16 in flight → chat 10/s + batch 20 in flight"
+    said = difference(load_of("a at=8/s; b share=1"), load_of("a at=8/s; b share=1; c share=2"))
+    assert said.startswith("classes a at=8/s; b share=1 → ")
     half = at_level(load_of(TEXT), 4.0)
     assert describe_all_arrivals(half) == "chat 4/s + batch 8 in flight"
     assert at_level(BASE, 4.0) == from_texts(BASE, {"arrivals": "4/s"})

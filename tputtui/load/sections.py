@@ -27,6 +27,7 @@ from tputtui.load.lengths import Fixed, Histogram, LogNormal, Normal, Pairs, Uni
 from tputtui.load.levels import Bursts, Diurnal, Ramp, Steps
 from tputtui.load.notation import (
     NUMBER,
+    describe_all_arrivals,
     describe_arrivals,
     describe_lengths,
     number,
@@ -46,6 +47,7 @@ from tputtui.load.workload import (
     Recorded,
     Sessions,
     TraceFile,
+    TrafficClass,
     Workload,
     level_of,
 )
@@ -208,15 +210,28 @@ def describe(workload: Workload) -> str:
 
 def difference(old: Workload, new: Workload) -> str:
     """The changes from one load to another, as the text of a mark."""
-    before, after = to_texts(old), to_texts(new)
+    before, after = (
+        {**to_texts(load), "arrivals": describe_all_arrivals(load)} for load in (old, new)
+    )
     changes = []
     for name in before:
+        if name == "classes" and _stilled(old) == _stilled(new):
+            # Only when they arrive has changed, which is said of the load.
+            continue
         if before[name] != after[name]:
             label = "load" if name == "arrivals" else name
             changes.append(f"{label} {before[name] or 'none'} → {after[name] or 'none'}")
     if old.seed != new.seed:
         changes.append(f"seed {old.seed} → {new.seed} at the next start")
     return ", ".join(changes)
+
+
+def _stilled(load: Workload) -> tuple[TrafficClass, ...]:
+    """The classes of a load, those with arrivals of their own at zero."""
+    return tuple(
+        each if each.arrivals is None else msgspec.structs.replace(each, arrivals=Poisson(0))
+        for each in load.classes or ()
+    )
 
 
 # -- each section --------------------------------------------------------------------------------

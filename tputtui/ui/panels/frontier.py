@@ -98,7 +98,7 @@ def _table(
                 (f"{marks[point.label][0]} ", marks[point.label][1]),
                 (f"{point.label:>2} ", look_of(point, best)),
                 (f"{knobs:<20.19}", "text"),
-                (f"{point.load:<16.15}", "text"),
+                (f"{shortened(point.load, 15):<16}", "text"),
                 *((f"{value_text(axis, axis.value(point)):>11}", "value") for axis in axes),
                 (compact(point.n, 8), "muted"),
                 *_notes(point, best, at_knee),

@@ -34,6 +34,7 @@ _PLOT_FROM = 20
 _SETTING, _PREDICTED, _GOAL = "seqs/tokens", "predicted", "nearest goal"
 _PER_S = "req/s"
 """The end of a unit, where there is no room for all of it."""
+_CUT_LOAD = 18
 _NUMBER, _MET = 8, 7
 """Cells of a trial's number and letter, and of whether it met the goals."""
 
@@ -227,7 +228,8 @@ def _columns(state: TunerState, goals: Sequence[Goal], width: int) -> _Columns:
     for columns in (whole, no_load, brief, short, bare):
         if columns.width <= width:
             return columns
-    columns = bare._replace(predicted=0)
+    # The name of a load with several arrivals is cut before a setting is.
+    columns = bare._replace(predicted=0, load=min(bare.load, _CUT_LOAD))
     return columns._replace(setting=max(10, columns.setting - max(0, columns.width - width)))
 
 
@@ -258,12 +260,13 @@ def _trial(
     here = trial.number == state.best
     look = "accent" if here else "text"
     setting = shortened(_setting(trial, state), columns.setting - 2)
+    load = shortened(trial.point.load, columns.load - 2) if columns.load else ""
     value = gave_text(trial, interval=columns.interval)
     met = ("✓ met  ", "good") if trial.holds else ("✗ miss ", "warn")
     row: Row = [
         (f"{'►' if here else ' '}{trial.number:>3} {trial.point.label:<2} ", look),
         (f"{setting:<{columns.setting}.{columns.setting}}", look),
-        (f"{trial.point.load if columns.load else '':<{columns.load}}", "text"),
+        (f"{load:<{columns.load}}", "text"),
         (f"{value:>{columns.value - 2}}  ", "value" if trial.holds else "muted"),
     ]
     if columns.predicted:
