@@ -351,6 +351,8 @@ def test_all_arrivals_are_scaled_together() -> None:
     assert said.startswith("classes a at=8/s; b share=1 → ")
     half = at_level(load_of(TEXT), 4.0)
     assert describe_all_arrivals(half) == "chat 4/s + batch 8 in flight"
+    odd = at_level(load_of("a at=6/s; b share=1", arrivals="2/s"), 2.43)
+    assert describe_all_arrivals(odd) == "2.43/s + a 7.29/s"
     assert at_level(BASE, 4.0) == from_texts(BASE, {"arrivals": "4/s"})
 
 

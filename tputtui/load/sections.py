@@ -210,9 +210,8 @@ def describe(workload: Workload) -> str:
 
 def difference(old: Workload, new: Workload) -> str:
     """The changes from one load to another, as the text of a mark."""
-    before, after = (
-        {**to_texts(load), "arrivals": describe_all_arrivals(load)} for load in (old, new)
-    )
+    before, after = to_texts(old), to_texts(new)
+    before["arrivals"], after["arrivals"] = describe_all_arrivals(old), describe_all_arrivals(new)
     changes = []
     for name in before:
         if name == "classes" and _stilled(old) == _stilled(new):

@@ -328,7 +328,8 @@ def at_level(workload: Workload, level: float) -> Workload:
         assert isinstance(own, int | float)
         if not own:
             return arrivals
-        return with_level(arrivals, level if own == before else own * level / before)
+        same = own == before
+        return with_level(arrivals, level if same else float(f"{own * level / before:.4g}"))
 
     return _each(workload, put)
 

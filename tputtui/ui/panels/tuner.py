@@ -34,7 +34,8 @@ _PLOT_FROM = 20
 _SETTING, _PREDICTED, _GOAL = "seqs/tokens", "predicted", "nearest goal"
 _PER_S = "req/s"
 """The end of a unit, where there is no room for all of it."""
-_CUT_LOAD = 18
+_CUT_LOAD = 16
+"""Cells of the load's name where there is no room for all of it."""
 _NUMBER, _MET = 8, 7
 """Cells of a trial's number and letter, and of whether it met the goals."""
 
