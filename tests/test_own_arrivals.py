@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.rig import Rig
+from tests.test_sweeping import swept_to_its_end
 from tputtui import cli
 from tputtui.cli.asked import asked_of
 from tputtui.cli.bench import parser
@@ -500,3 +501,15 @@ def test_a_class_of_which_nothing_is_served_is_shown_too() -> None:
     found = measured(rig.session.latest, rig.session.recorder)
     assert found is not None
     assert found.traffic["batch"].keys() == {"offered_per_s", "served_per_s", "goodput_per_s"}
+
+
+def test_a_closed_loop_beside_an_open_one_is_swept_until_that_saturates() -> None:
+    rig = Rig.booted(load_of("chat at=8/s prompt=64 output=20; rest share=1", arrivals="4"),
+                     max_num_seqs=8)  # fmt: skip
+    frame = swept_to_its_end(rig)
+    assert frame.sweep is not None
+    assert frame.sweep.note.startswith("Saturated at ")
+    assert " in flight + chat " in frame.sweep.note
+    assert all(" in flight + chat " in point.load for point in frame.points if point.swept)
+    rig.turn()
+    assert rig.session.advance().marks[-1].text == "sweep done: back to 4 in flight + chat 8/s"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 __all__ = ["Sweep"]
@@ -32,6 +33,7 @@ class Sweep:
     refine: how many levels between others are measured at the end, at geometric means. If a level
     saturated: by bisection between the highest level that did not and the lowest that did.
     Otherwise: beside the level of greatest power, throughput ÷ latency (Kleinrock, ICC 1979).
+    name: what a level is called; by default a number with its unit.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Sweep:
         gain: float = 0.05,
         refine: int = 2,
         ceiling: float = math.inf,
+        name: Callable[[float], str] | None = None,
     ) -> None:
         lowest = 1.0 if whole else 1e-6
         if not (0 < start < math.inf and ceiling >= lowest and 1.1 <= growth <= 100):
@@ -50,6 +53,7 @@ class Sweep:
         self._whole, self._growth, self._gain = whole, growth, gain
         self._ceiling = float(math.floor(ceiling)) if whole and ceiling < math.inf else ceiling
         self._refine = refine
+        self._name = name
         self._measured: list[_Told] = []
         self._best = 0.0
         self._flat = 0
@@ -177,4 +181,6 @@ class Sweep:
         return float(round(level)) if self._whole else float(f"{level:.3g}")
 
     def _named(self, level: float) -> str:
+        if self._name is not None:
+            return self._name(level)
         return f"{level:.0f} in flight" if self._whole else f"{level:g} requests/s"

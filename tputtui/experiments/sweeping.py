@@ -41,8 +41,9 @@ class Sweeping:
                 "Give a number in flight or a rate (l edits the load).",
             )
         self.before = workload
-        self._whole = isinstance(arrivals, ClosedLoop)
-        self._sweep = Sweep(max(level / 8, 1.0 if self._whole else 0.1), whole=self._whole)
+        whole = isinstance(arrivals, ClosedLoop)
+        name = self._named if workload.apart else None
+        self._sweep = Sweep(max(level / 8, 1.0 if whole else 0.1), whole=whole, name=name)
         self._asked_s = now_s
         self._note = "starting"
         self._ended = False
@@ -110,12 +111,15 @@ class Sweeping:
             seen = frame.figures
             figures = seen.generated_per_s, frame.latencies.e2e.p50, seen.saturated
         tokens_per_s, e2e_s, saturated = figures
-        self._sweep.tell(level, tokens_per_s, e2e_s, saturated and not self._whole)
+        self._sweep.tell(level, tokens_per_s, e2e_s, saturated and not self.before.closed)
         self._asked_s = frame.t_s
         self._watch = LegWatch(frame.t_s)
         self._left_s = _LONGEST_S
         self._note = self._sweep.reason if self._sweep.done else "starting"
         return True
+
+    def _named(self, level: float) -> str:
+        return describe_all_arrivals(at_level(self.before, level))
 
     def _measured(self, frame: Frame) -> Point | None:
         """The point of the level, once enough of this leg is in it."""
