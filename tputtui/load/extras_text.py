@@ -76,8 +76,7 @@ EXTRA_FIELDS = (
         ("classes", "chat share=0.7 prompt=256 output=64 goal=ttft_p99=500ms; "
                     "batch share=0.3 prompt=1024 output=256 priority=9"),
         ("one beside", "batch at=16 prompt=1024 output=256 priority=9; chat share=1"),
-        ("from files", "chat at=8/s requests=batch.jsonl repeat; "
-                       "batch at=recorded trace=trace.csv"),
+        ("from files", "chat share=1; real at=8/s requests=batch.jsonl repeat"),
     )),
 )  # fmt: skip
 
