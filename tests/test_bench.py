@@ -43,7 +43,7 @@ from tputtui.headless.running import Interrupted, measure
 from tputtui.load.lengths import Fixed
 from tputtui.load.notation import parse_arrivals
 from tputtui.load.sections import from_texts
-from tputtui.load.workload import Workload
+from tputtui.load.workload import TrafficClass, Workload
 from tputtui.measure.samples import Accounting
 from tputtui.measure.window import figures, latencies
 from tputtui.profile.evidence import TUNED
@@ -336,6 +336,8 @@ def test_a_load_that_sends_nothing_is_refused_before_the_boot(
     with pytest.raises(UsageError, match="sends nothing"):
         bench_command.run(["--simulate", "h100", "--load", load])
     check_load(Workload(parse_arrivals("0..5/s over 60s"), Fixed(9), Fixed(9)))
+    own = (TrafficClass("a", arrivals=parse_arrivals("2")),)
+    check_load(Workload(parse_arrivals("0"), Fixed(9), Fixed(9), classes=own))
 
 
 def test_nothing_that_was_due_is_nothing_served(rig: Rig) -> None:

@@ -22,13 +22,12 @@ _DAY_S = 86_400.0
 def check_load(load: Workload) -> None:
     """Raise UsageError for a load that never sends a request: nothing can be measured under it."""
     from tputtui.load.levels import Curve
-    from tputtui.load.notation import describe_arrivals
+    from tputtui.load.notation import describe_all_arrivals
     from tputtui.load.workload import level_of
 
-    if Curve(level_of(load.arrivals)).area(_DAY_S) == 0:
+    if not any(Curve(level_of(each)).area(_DAY_S) for each in load.all_arrivals):
         raise UsageError(
-            f"The load, {describe_arrivals(load.arrivals)}, sends nothing: there is nothing to "
-            "measure.",
+            f"The load, {describe_all_arrivals(load)}, sends nothing: there is nothing to measure.",
             "--load 8/s, or 96 for so many in flight.",
         )
 
