@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from tputtui.cli.main import BUG, INTERRUPTED, screen_failed
 from tputtui.cli.page import Page
 from tputtui.cli.settings import THEMES
 
 if TYPE_CHECKING:
-    from tputtui.record.reading import Recording
+    from tputtui.record.reading import Progress, Recording
 
 __all__ = ["add_run", "parser", "recorded_run", "run"]
 
@@ -87,43 +88,48 @@ def recorded_run(name: str) -> tuple[Recording, str]:
     from tputtui.record.newest import newest_run
     from tputtui.record.reading import read_log
 
-    with _Told(sys.stderr, time.monotonic) as progress:
+    with _told(sys.stderr, time.monotonic) as more:
         if name == "last":
-            return newest_run(progress)
+            return newest_run(**more)
         path = Path(name).expanduser()
         kept = sessions_dir() / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
         alone = path.name == name and not path.exists()
-        return read_log(kept if alone and kept.is_file() else path, progress), ""
+        return read_log(kept if alone and kept.is_file() else path, **more), ""
+
+
+@contextmanager
+def _told(file: TextIO | None, clock: Callable[[], float]) -> Iterator[dict[str, Progress]]:
+    """What a reader is given besides to say on `file` how far it is, where that is a terminal."""
+    if file is None or not file.isatty():
+        yield {}
+        return
+    told = _Told(file, clock)
+    try:
+        yield {"progress": told}
+    finally:
+        told.erase()
 
 
 class _Told:
-    """Says on a terminal, `file`, how far the reading of a log is, once it takes a while.
-
-    The line is erased at the end.
-    """
+    """Says on a terminal, `file`, how far the reading of a log is, once it takes a while."""
 
     AFTER_S = 0.3
 
     def __init__(self, file: TextIO, clock: Callable[[], float]) -> None:
-        self._file = file if file.isatty() else None
-        self._clock = clock
+        self._file, self._clock = file, clock
         self._begin_s = clock()
         self._line = ""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None and self._line:
+    def erase(self) -> None:
+        """Take the line away again."""
+        if self._line:
             self._file.write(f"\r{' ' * len(self._line)}\r")
             self._file.flush()
 
     def __call__(self, share: float) -> None:
         """Show how far it is."""
         line = f"reading the run: {share:4.0%}"
-        if self._file is None or line == self._line:
-            return
-        if self._clock() >= self._begin_s + self.AFTER_S:
+        if line != self._line and self._clock() >= self._begin_s + self.AFTER_S:
             self._line = line
             self._file.write(f"\r{line}")
             self._file.flush()

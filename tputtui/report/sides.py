@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from tputtui.errors import UsageError
 from tputtui.frame import Frame, Tried
 from tputtui.knobs import differing
 from tputtui.load.sections import difference
-from tputtui.measure.verdict import Difference, once
+from tputtui.measure.verdict import Difference, Verdict, once
 from tputtui.record.reading import Recording
 from tputtui.report.content import last_frame
 
@@ -44,21 +45,23 @@ def compared_runs(
 ) -> Sides:
     """Setting `setting_a` of run `a` against `setting_b` of `b`; None takes the last measured one.
 
-    Raises UsageError where there is no such setting, nothing was measured of it, or both are one.
+    One measurement is the same as itself, without an interval around it. Raises UsageError where
+    there is no such setting, or nothing was measured of it.
     """
     left, right = _side(a, setting_a), _side(b, setting_b)
-    if a.path == b.path and left.trial.number == right.trial.number:
-        raise UsageError(
-            f"Both sides are {left.name}: there is nothing to compare.",
-            "--setting-a N or --setting-b N names another one, by its row in the table (h).",
-        )
     old, new = left.trial, right.trial
     assert old.series is not None
     assert new.series is not None
-    return Sides(
-        left, right, once(old.series, new.series, every=True), differing(old.knobs, new.knobs),
-        tuple(_apart(left, right)),
-    )  # fmt: skip
+    rows = once(old.series, new.series, every=True)
+    if a.path == b.path and old.number == new.number:
+        rows = tuple(_itself(row) for row in rows)
+    return Sides(left, right, rows, differing(old.knobs, new.knobs), tuple(_apart(left, right)))
+
+
+def _itself(row: Difference) -> Difference:
+    if math.isnan(row.change):
+        return row
+    return replace(row, low=0.0, high=0.0, judgement=Verdict.SAME, needs_s=math.nan)
 
 
 def _side(run: Recording, number: int | None) -> RunSide:
