@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import settled
+from tests.realserver import TEMPLATE, write_tokenizer
 from tputtui import redact
 from tputtui.engine.vllm.args import BRIEFLY
 from tputtui.process import privacy
@@ -89,3 +90,11 @@ def _logs_where_they_went() -> Iterator[None]:
         for handler in set(each.handlers) - handlers:
             each.removeHandler(handler)
             handler.close()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a tokenizer of bytes and a chat template."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder, TEMPLATE)
+    return str(folder)

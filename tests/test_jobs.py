@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.realserver import TEMPLATE, write_tokenizer
 from tests.rig import Rig
 from tputtui.errors import UsageError
 from tputtui.goals import parse_goals
@@ -52,13 +51,6 @@ FAN = {
 """Fan-out over two tools, one of which goes on from the plan, and a join of their answers."""
 
 Write = Callable[..., RequestFile]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(folder, TEMPLATE)
-    return str(folder)
 
 
 @pytest.fixture

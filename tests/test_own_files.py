@@ -12,7 +12,6 @@ import msgspec
 import pytest
 from textual.widgets import Label
 
-from tests.realserver import TEMPLATE, write_tokenizer
 from tests.rig import Rig
 from tests.screens import on_screen
 from tests.test_load_editor import opened
@@ -38,13 +37,6 @@ from tputtui.ui.panels.drafts import _real
 from tputtui.ui.screens.load import LoadEditor
 
 CHAT = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 7}
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(folder, TEMPLATE)
-    return str(folder)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests import PATIENCE_S
-from tests.realserver import DEAF_TEMPLATE, TEMPLATE, write_tokenizer
+from tests.realserver import DEAF_TEMPLATE, write_tokenizer
 from tests.rig import Rig
 from tputtui.errors import UsageError
 from tputtui.load.carrier import Form
@@ -31,13 +31,6 @@ VOCABULARY = 258
 LONG = 4096
 
 Write = Callable[..., RequestFile]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(folder, TEMPLATE)
-    return str(folder)
 
 
 @pytest.fixture
