@@ -395,10 +395,8 @@ def _levels(goal: Goal, values_s: Floats, batches: int) -> _Levels | None:
     # High percentiles vary by chance; medians vary where requests are of two kinds.
     levels = min(np.log(at), np.log(middle), key=np.std)
     observed, deviation = spread(levels), float(levels.std(ddof=1))
-    # Levels that are all equal have no variance, so the inflation follows from the freedom.
-    inflation = parts / (observed.freedom + 1)
     apart = math.log(goal.limit_s) - float(np.log(at).mean())
-    return _Levels(parts, apart, deviation, inflation, observed.freedom)
+    return _Levels(parts, apart, deviation, observed.inflation, observed.freedom)
 
 
 def _known_since(rows: Rows, seen: Floats) -> float:

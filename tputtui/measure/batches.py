@@ -8,6 +8,11 @@ with their neighbours. The remaining correlation of neighbours, φ, inflates the
 adjusted batch-means procedure for simulation analysis", IIE Transactions 43, 2011, 110-128).
 
 Few batches say little about φ. So φ is shrunk towards 0.3 with the weight of eight batches.
+
+φ of neighbours says too little about what is slower than they are: a machine that drifts over many
+batches while each one has noise of its own. So the same is asked of two and of three neighbours
+taken together as well, while ten such remain, and the largest answer counts; as the variance-ratio
+test does (Lo & MacKinlay, Review of Financial Studies 1, 1988, 41-66).
 """
 
 from __future__ import annotations
@@ -33,6 +38,10 @@ _ROUNDING = 1e-12
 """Batches are logarithms, relative deviations or shares: smaller differences are rounding."""
 _TELLING = 5
 """Fewest batches from which φ is estimated."""
+_TOGETHER = (2, 3)
+"""So many neighbours are taken for one batch as well."""
+_FEWEST_TOGETHER = 10
+"""Fewer of these say less about slow variation than chance does."""
 
 
 class Spread(NamedTuple):
@@ -42,6 +51,8 @@ class Spread(NamedTuple):
     """Variance of one batch, in its unit squared, inflated by the correlation of neighbours."""
     freedom: float
     """Degrees of freedom of that variance."""
+    inflation: float
+    """That variance ÷ the one that batches would have if they were independent."""
 
 
 def turnover_batches(recorder: Recorder, start_s: float, end_s: float) -> int:
@@ -66,9 +77,32 @@ def turnover_batches(recorder: Recorder, start_s: float, end_s: float) -> int:
 
 
 def spread(batches: Floats) -> Spread:
-    """Variance of a batch, and its degrees of freedom.
+    """Variance of a batch, and its degrees of freedom: the largest of the scales of time.
 
-    batches: in order of time, shape (m,), m ≥ 2.
+    batches: in order of time, shape (m,), m ≥ 2. From 20 on neighbours are also taken together (the
+    oldest are left out where they do not divide evenly); k of them have the variance of one ÷ k
+    where batches are independent.
+    """
+    widest = _spread(batches)
+    for k in _TOGETHER:
+        together = len(batches) // k
+        if together >= _FEWEST_TOGETHER:
+            recent = batches[len(batches) - together * k :]
+            slower = _spread(recent.reshape(together, k).mean(axis=1))
+            if (variance := k * slower.variance) > widest.variance > 0:
+                widest = Spread(
+                    variance,
+                    min(widest.freedom, slower.freedom),
+                    widest.inflation * variance / widest.variance,
+                )
+    return widest
+
+
+# -- inside ----------------------------------------------------------------------------------------
+
+
+def _spread(batches: Floats) -> Spread:
+    """Variance of a batch and its degrees of freedom, by the correlation of neighbours.
 
     φ is corrected for its bias, -(1 + 3φ)/m (Kendall, Biometrika 41, 1954, 403-404), and kept
     within 0 … 0.8. m batches are worth m (1 - φ) / (1 + φ) independent ones; the degrees of freedom
@@ -85,4 +119,4 @@ def spread(batches: Floats) -> Spread:
         phi = min(max(phi, 0.0), _LARGEST_PHI)
     phi = (m * phi + _PRIOR_BATCHES * _PRIOR_PHI) / (m + _PRIOR_BATCHES)
     inflation = (1 + phi) / (1 - phi)
-    return Spread(squares / (m - 1) * inflation, max(1.0, m / inflation - 1))
+    return Spread(squares / (m - 1) * inflation, max(1.0, m / inflation - 1), inflation)
