@@ -1,21 +1,27 @@
-"""LoRA adapters for a built-in shape, and a tiny model with a tokenizer: made by the tests."""
+"""A tiny model with a tokenizer, and LoRA adapters for it: made by the tests."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tputtui.engine.models import shapes
 
 __all__ = ["make_adapter", "make_model"]
 
+_TINY = {
+    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "vocab_size": 512,
+}  # fmt: skip
 
-def make_adapter(folder: Path, seed: int, rank: int = 8, shape: str = "demo") -> Path:
-    """Write a LoRA adapter with random weights for the queries and values of a shape."""
+
+def make_adapter(folder: Path, seed: int, rank: int = 8) -> Path:
+    """Write a LoRA adapter with random weights for the queries and values of the model."""
     import torch
     from safetensors.torch import save_file
 
-    config = json.loads((shapes()[shape] / "config.json").read_text())
+    config = _config()
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     size = config.get("head_dim", hidden // heads)
     outputs = {"q_proj": heads * size, "v_proj": config["num_key_value_heads"] * size}
@@ -39,8 +45,8 @@ def make_adapter(folder: Path, seed: int, rank: int = 8, shape: str = "demo") ->
     return folder
 
 
-def make_model(folder: Path, shape: str = "demo") -> Path:
-    """Write a shape's configuration with a tokenizer of single bytes beside it; no weights."""
+def make_model(folder: Path) -> Path:
+    """Write the model's configuration with a tokenizer of single bytes beside it; no weights."""
     from tokenizers import Tokenizer, decoders, pre_tokenizers
     from tokenizers.models import BPE
 
@@ -61,6 +67,11 @@ def make_model(folder: Path, shape: str = "demo") -> Path:
             }
         )
     )  # fmt: skip
-    config = (shapes()[shape] / "config.json").read_text()
-    (folder / "config.json").write_text(config)
+    (folder / "config.json").write_text(json.dumps(_config()))
     return folder
+
+
+def _config() -> dict[str, Any]:
+    """The built-in demo with one narrow layer."""
+    config: dict[str, Any] = json.loads((shapes()["demo"] / "config.json").read_text())
+    return config | _TINY

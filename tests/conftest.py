@@ -22,6 +22,10 @@ from tputtui.process import privacy
 for _name, _value in BRIEFLY.items():
     os.environ.setdefault(_name, _value)
 
+# numpy's threads spin while they wait for each other: beside other tests that takes most of what a
+# regression takes. Read when numpy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # A shell that has started the tests in the background ignores these, and so would each program
 # that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

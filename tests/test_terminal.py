@@ -120,6 +120,7 @@ def test_an_engine_that_cannot_boot_says_why_on_a_screen_that_stays(tmp_path: Pa
     assert "could not load shape:demo" in left
 
 
+@pytest.mark.long
 def test_a_flag_value_that_vllm_refuses_leaves_with_code_2(tmp_path: Path) -> None:
     terminal = Terminal("shape:demo --max-num-seqs lots", tmp_path)
     left = terminal.ended()

@@ -389,6 +389,7 @@ class TestEngines:
         assert state.offered
         assert state.found == {"max_num_seqs": 24}
 
+    @pytest.mark.long
     def test_a_better_engine_is_confirmed_by_boots_and_taken_by_one(self) -> None:
         rig = Rig(CLOSED)
 

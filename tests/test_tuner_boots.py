@@ -168,6 +168,7 @@ def tuned(engines: str, budget_s: float) -> tuple[TunerState, list[EngineValue]]
     return state, booted
 
 
+@pytest.mark.long
 def test_the_engine_predicted_best_is_booted_first() -> None:
     state, booted = tuned("num_gpu_blocks_override=66,120,500", 900.0)
     assert booted[:4] == [90, 500, 120, 66]

@@ -11,7 +11,9 @@ import pytest
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
-@pytest.mark.parametrize(("seed", "kind"), [(8, "linear"), (8, "padded")])
+@pytest.mark.parametrize(
+    ("seed", "kind"), [(8, "linear"), pytest.param(8, "padded", marks=pytest.mark.long)]
+)
 def test_a_few_trials_find_what_is_truly_best(
     seed: int, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,7 @@ def test_beside_a_load_the_load_is_none_the_wiser(
     assert served.recorder.accounting.in_flight == 5
 
 
+@pytest.mark.long
 def test_equal_settings_are_equal_and_one_damaged_layer_is_found_every_time(
     bench: Bench, model: Path, questions: Questioned, tmp_path: Path
 ) -> None:

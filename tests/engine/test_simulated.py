@@ -182,6 +182,7 @@ def test_a_shared_prefix_is_found_in_the_cache() -> None:
         assert run.run(5.0).figures.cached_frac > 0.8
 
 
+@pytest.mark.long
 def test_two_ranks_read_half_each_and_hold_more() -> None:
     with Simulated() as one:
         alone = one.facts.kv_tokens, one.run(6.0).latencies.tpot.p50
@@ -224,6 +225,7 @@ def test_experts_are_counted_as_what_they_are(tmp_path: Path) -> None:
         assert run.ended()
 
 
+@pytest.mark.long
 def test_layers_that_see_a_window_hold_less(tmp_path: Path) -> None:
     spec = folder_of(GEMMA, tmp_path)
     load = Workload(ClosedLoop(4), Fixed(1500), Fixed(40))

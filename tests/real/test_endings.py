@@ -11,7 +11,7 @@ import pytest
 from tests import PATIENCE_S
 from tests.rig import Rig
 from tests.terminal import PROGRAM, environment
-from tputtui.engine.dispatch import _SENT_AT_ONCE
+from tputtui.engine import dispatch
 from tputtui.engine.orders import BeginLeg, Boot, Start
 from tputtui.errors import UsageError
 from tputtui.experiments.leg import LegWatch
@@ -52,13 +52,15 @@ def test_a_trace_that_moves_late_is_repeated(trace: Callable[..., TraceFile]) ->
 
 
 def test_a_turn_of_the_loop_ends_whatever_is_due_while_the_clock_stands_still(
-    trace: Callable[..., TraceFile],
+    trace: Callable[..., TraceFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    at_once = 100
+    monkeypatch.setattr(dispatch, "_SENT_AT_ONCE", at_once)
     rig = Rig(Workload(Recorded(), trace=trace(0, repeat=True)))
     rig.boot()
     issued = rig.session.recorder.accounting.issued
     # Before the step, and after it.
-    assert 0 < issued <= 2 * _SENT_AT_ONCE
+    assert 0 < issued <= 2 * at_once
     # What was not sent stays due.
     rig.turn()
     assert rig.session.recorder.accounting.issued > issued
