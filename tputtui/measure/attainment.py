@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tputtui.goals import Goal
-from tputtui.measure.batches import FEWEST, spread, turnover_batches
+from tputtui.measure.batches import FEWEST, spread_of_neighbours, turnover_batches
 from tputtui.measure.normal import Z95
 from tputtui.measure.recorder import ENDED, Recorder, Rows
 from tputtui.measure.stats import Floats, anytime_bound, t_quantile
@@ -214,7 +214,7 @@ def share_interval(kept: Flags, batches: int, length_s: float) -> tuple[float, f
         return 0.0, 1.0
     size = n // parts
     shares = kept[n - parts * size :].reshape(parts, size).mean(axis=1)
-    observed = spread(shares)
+    observed = spread_of_neighbours(shares)
     frac = float(kept.mean())
     centre = (frac * n + Z95**2 / 2) / (n + Z95**2)
     seen = observed.variance * size / (centre * (1 - centre))
@@ -394,9 +394,11 @@ def _levels(goal: Goal, values_s: Floats, batches: int) -> _Levels | None:
         return None
     # High percentiles vary by chance; medians vary where requests are of two kinds.
     levels = min(np.log(at), np.log(middle), key=np.std)
-    observed, deviation = spread(levels), float(levels.std(ddof=1))
+    observed, deviation = spread_of_neighbours(levels), float(levels.std(ddof=1))
+    # Levels that are all equal have no variance, so the inflation follows from the freedom.
+    inflation = parts / (observed.freedom + 1)
     apart = math.log(goal.limit_s) - float(np.log(at).mean())
-    return _Levels(parts, apart, deviation, observed.inflation, observed.freedom)
+    return _Levels(parts, apart, deviation, inflation, observed.freedom)
 
 
 def _known_since(rows: Rows, seen: Floats) -> float:

@@ -11,8 +11,9 @@ Few batches say little about φ. So φ is shrunk towards 0.3 with the weight of 
 
 φ of neighbours says too little about what is slower than they are: a machine that drifts over many
 batches while each one has noise of its own. So the same is asked of two and of three neighbours
-taken together as well, while ten such remain, and the largest answer counts; as the variance-ratio
-test does (Lo & MacKinlay, Review of Financial Studies 1, 1988, 41-66).
+taken together as well, while ten such remain, and the largest answer counts. (Variances at several
+scales: Lo & MacKinlay, "Stock market prices do not follow random walks: evidence from a simple
+specification test", Review of Financial Studies 1, 1988, 41-66.)
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import STEP
 from tputtui.measure.stats import Floats
 
-__all__ = ["FEWEST", "MOST", "Spread", "spread", "turnover_batches"]
+__all__ = ["FEWEST", "MOST", "Spread", "spread", "spread_of_neighbours", "turnover_batches"]
 
 MOST = 30
 """Most batches of a window."""
@@ -51,8 +52,6 @@ class Spread(NamedTuple):
     """Variance of one batch, in its unit squared, inflated by the correlation of neighbours."""
     freedom: float
     """Degrees of freedom of that variance."""
-    inflation: float
-    """That variance ÷ the one that batches would have if they were independent."""
 
 
 def turnover_batches(recorder: Recorder, start_s: float, end_s: float) -> int:
@@ -76,32 +75,7 @@ def turnover_batches(recorder: Recorder, start_s: float, end_s: float) -> int:
     return max(1, min(MOST, int(length_s / max(turnover_s, _SHORTEST_S))))
 
 
-def spread(batches: Floats) -> Spread:
-    """Variance of a batch, and its degrees of freedom: the largest of the scales of time.
-
-    batches: in order of time, shape (m,), m ≥ 2. From 20 on neighbours are also taken together (the
-    oldest are left out where they do not divide evenly); k of them have the variance of one ÷ k
-    where batches are independent.
-    """
-    widest = _spread(batches)
-    for k in _TOGETHER:
-        together = len(batches) // k
-        if together >= _FEWEST_TOGETHER:
-            recent = batches[len(batches) - together * k :]
-            slower = _spread(recent.reshape(together, k).mean(axis=1))
-            if (variance := k * slower.variance) > widest.variance > 0:
-                widest = Spread(
-                    variance,
-                    min(widest.freedom, slower.freedom),
-                    widest.inflation * variance / widest.variance,
-                )
-    return widest
-
-
-# -- inside ----------------------------------------------------------------------------------------
-
-
-def _spread(batches: Floats) -> Spread:
+def spread_of_neighbours(batches: Floats) -> Spread:
     """Variance of a batch and its degrees of freedom, by the correlation of neighbours.
 
     φ is corrected for its bias, -(1 + 3φ)/m (Kendall, Biometrika 41, 1954, 403-404), and kept
@@ -119,4 +93,23 @@ def _spread(batches: Floats) -> Spread:
         phi = min(max(phi, 0.0), _LARGEST_PHI)
     phi = (m * phi + _PRIOR_BATCHES * _PRIOR_PHI) / (m + _PRIOR_BATCHES)
     inflation = (1 + phi) / (1 - phi)
-    return Spread(squares / (m - 1) * inflation, max(1.0, m / inflation - 1), inflation)
+    return Spread(squares / (m - 1) * inflation, max(1.0, m / inflation - 1))
+
+
+def spread(batches: Floats) -> Spread:
+    """Variance of a batch, and its degrees of freedom: the largest of the scales of time.
+
+    batches: in order of time, shape (m,), m ≥ 2. From 20 on neighbours are also taken together (the
+    oldest are left out where they do not divide evenly); k of them have the variance of one ÷ k
+    where batches are independent. For effects: goals ask in their own way how far an engine wanders
+    (`attainment`), and would be found met later.
+    """
+    widest = spread_of_neighbours(batches)
+    for k in _TOGETHER:
+        together = len(batches) // k
+        if together >= _FEWEST_TOGETHER:
+            recent = batches[len(batches) - together * k :]
+            slower = spread_of_neighbours(recent.reshape(together, k).mean(axis=1))
+            if k * slower.variance > widest.variance:
+                widest = Spread(k * slower.variance, min(widest.freedom, slower.freedom))
+    return widest

@@ -244,7 +244,7 @@ class _Widths(NamedTuple):
         give a poor estimate of their own. A window keeps its own variance where that is larger.
         """
         m_old, m_new = len(self.before.batches), len(self.after.batches)
-        (v_old, f_old, _), (v_new, f_new, _) = self.spread_old, self.spread_new
+        (v_old, f_old), (v_new, f_new) = self.spread_old, self.spread_new
         pooled = (f_old * v_old + f_new * v_new) / (f_old + f_new)
         v_old, v_new = (
             max(pooled, (f * v + _POOLED_FREEDOM * pooled) / (f + _POOLED_FREEDOM))
