@@ -167,6 +167,7 @@ class TestFinding:
         assert narrow.worst == "saturated"
         assert not narrow.holds
 
+    @pytest.mark.long
     def test_the_most_load_is_found_with_its_limits_and_taken_with_them(self) -> None:
         goals = "ttft_p90=1200ms,tpot_p90=44ms"
         rig = tuned_rig(ARRIVING, goals, load=True, budget_s=1200, vary="max_num_seqs=24,256")

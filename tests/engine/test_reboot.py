@@ -220,6 +220,7 @@ def test_each_boot_tells_what_it_was_asked_for_and_what_came_of_it(
         assert rows["block_size"].asked == rows["block_size"].got == "32"
 
 
+@pytest.mark.long
 def test_hits_beyond_the_first_cache_are_told_by_tier(own: Served, tmp_path: Path) -> None:
     connector = {
         "kv_connector": "ExampleConnector",

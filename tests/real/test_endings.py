@@ -148,10 +148,13 @@ def test_a_boot_keeps_what_is_known_of_the_load_before(trace: Callable[..., Trac
 @pytest.mark.parametrize(
     ("words", "code", "out", "err"),
     [
-        ("trace.jsonl", 0, "no figures: the load ended\nrequests  1 issued, 1 finished\n", ""),
+        pytest.param(
+            "trace.jsonl", 0, "no figures: the load ended\nrequests  1 issued, 1 finished\n", "",
+            marks=pytest.mark.long,
+        ),
         ("trace.jsonl repeat", 2, "", "trace.jsonl: all its records have one time"),
     ],
-)
+)  # fmt: skip
 def test_a_bench_of_one_record_ends(
     trace: Callable[..., TraceFile], tmp_path: Path, words: str, code: int, out: str, err: str
 ) -> None:

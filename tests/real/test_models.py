@@ -104,6 +104,7 @@ def test_each_layer_has_its_own_head_size(tmp_path: Path) -> None:
         assert run.ended()
 
 
+@pytest.mark.long
 def test_layers_that_share_a_cache_keep_none(tmp_path: Path) -> None:
     kinds = 2 * ["sliding_attention", "sliding_attention", "full_attention"]
     tokens = {}
