@@ -119,6 +119,10 @@ def test_a_name_finds_the_users_own_profile_before_the_shipped_one(
     assert profile.find("demo") == profile.shipped()["demo"]
     mine = profile.save(Profile(EngineSpec("m")), profile.user_dir() / "demo.yaml")
     assert profile.find("demo") == mine
+    (tmp_path / "profiles").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ProfileError, match=r"^profiles is a folder\."):
+        profile.find("profiles")
     with pytest.raises(ProfileError, match="no profile called 'dmeo'") as refusal:
         profile.find("dmeo")
     assert "demo" in refusal.value.hint

@@ -204,6 +204,14 @@ def test_the_spread_of_what_is_slower_than_batches_by_hand() -> None:
     assert spread((level + np.tile([1.0, -1.0], 10))[1:-1]).variance < expected / 2
 
 
+def test_an_interval_from_a_tenth_to_ten_times_the_value_is_none() -> None:
+    # Three batches: t of one degree of freedom is 12.7, ln(1.5) · √(13 / 7 / 3) · 12.7 = 4.05.
+    three = Batched(0.1, np.log([0.1 / 1.5, 0.1, 0.15]), n=30)
+    assert all(math.isnan(end) for end in three.interval())
+    low, high = Batched(0.1, np.log([0.1 / 1.2, 0.1, 0.12]), n=30).interval()
+    assert (low, high) == pytest.approx((0.1 / 6.2, 0.1 * 6.2), rel=0.01)
+
+
 def coverage(
     phi: float, sizes: int, corrected: bool = True, runs: int = 400, noise: float = 0.0
 ) -> float:

@@ -37,8 +37,8 @@ __all__ = ["METRICS", "MORE", "Batched", "Metric", "Series", "rows", "series"]
 _LEAST_S = 1e-3
 _REQUESTS = 10
 """Fewest samples in a batch of a latency; for p99 so many that one of them lies above it."""
-_LARGEST = 700.0
-"""Largest logarithm whose exponential is a float."""
+_WIDEST = math.log(10)
+"""Half the width of the widest interval that says anything, of a logarithm."""
 _LEAST_LATENCY_S = 1e-9
 """Replaces a latency of 0 where a logarithm is needed."""
 
@@ -148,12 +148,14 @@ class Batched:
         """Interval of `value` that fails with probability `level`; NaN where it is not known.
 
         Student's t with the degrees of freedom of `error`. Valid for one look planned beforehand.
+        Of a window so short that the interval would reach from a tenth to ten times the value,
+        nothing is known.
         """
         error, freedom = self.error()
-        if math.isnan(error):
+        half = t_quantile(level, freedom) * error if error >= 0 else math.nan
+        if not half <= _WIDEST:
             return math.nan, math.nan
-        factor = t_quantile(level, freedom) * error
-        return self.value * math.exp(-factor), self.value * math.exp(min(factor, _LARGEST))
+        return self.value * math.exp(-half), self.value * math.exp(half)
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,6 +189,8 @@ def find(name: str) -> Path:
         return known[name]
     if Path(name).is_file():
         return Path(name)
+    if Path(name).is_dir():
+        raise ProfileError(f"{name} is a folder.", "Give the file of a profile in it, or a name.")
     raise ProfileError(
         f"There is no profile called {name!r}.",
         nearest(name, known) or f"Known: {', '.join(sorted(known))}. Or give a file's path.",
