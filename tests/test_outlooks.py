@@ -173,6 +173,29 @@ def test_predictions_that_are_wrong_of_the_present_setting_are_not_shown() -> No
     assert rig.session.latest.outlooks == ()
 
 
+def test_a_prediction_goes_when_the_engine_has_become_slower_and_comes_back_with_it() -> None:
+    class Shared(FakeEngine):
+        slower = 1.0
+
+        def _cost_s(self, decode: int, prefill: int) -> float:
+            return self.slower * super()._cost_s(decode, prefill)
+
+    rig = Rig(LOAD, {"max_num_seqs": 32}, kind=Shared)
+    rig.boot()
+    rig.session._foresight._make = Counted
+    rig.session.consider("max_num_seqs", 16)
+    rig.run(70.0)
+    assert rig.session.latest.outlooks
+    Shared.slower = 3.0
+    rig.run(40.0)
+    # The row still has the first minute, which the forecast agrees with.
+    assert rig.session.latest.trials[-1].series is not None
+    assert rig.session.latest.outlooks == ()
+    Shared.slower = 1.0
+    rig.run(120.0)
+    assert rig.session.latest.outlooks
+
+
 # -- what it says --------------------------------------------------------------------------------
 
 
@@ -265,6 +288,12 @@ def test_the_line_is_as_long_as_there_is_room() -> None:
     )
     assert outlook_line(both, 76) == (
         "[ 16: −20 % tok/s, TPOT 12 ms · ] 64: +36 % tok/s, TPOT 12 ms, predicted"
+    )
+    # It belongs to figures, not to a value that has none.
+    off = Outlook("max_num_seqs", 64, KNOBS, {}, beyond=True)
+    assert outlook_line([("[", shown(16)), ("]", off)], 110) == (
+        "[ 16: about −20 % tok/s, TPOT 12 ms ±2, TTFT 2.1 s ±0.3, predicted · "
+        "] 64: off the range measured so far"
     )
     for width in range(200):
         line = outlook_line(both, width)

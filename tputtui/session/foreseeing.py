@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tputtui.engine.protocol import State
 from tputtui.frame import Frame
 from tputtui.measure.series import Series
-from tputtui.predict.forecast import Wanted, can_forecast
+from tputtui.predict.forecast import Forecast, Wanted, can_forecast
 from tputtui.predict.foresight import Foresight
 from tputtui.predict.outlook import FOLLOWED, Outlook, fits, outlook
 
@@ -50,6 +50,8 @@ class Foreseeing:
         """The setting that the question under way is about; None without one."""
         self._again_s = -math.inf
         self._outlooks: dict[_Value, Outlook] = {}
+        self._present: Forecast | None = None
+        """The forecast of the setting in force that goes with the outlooks; None without any."""
 
     def consider(self, name: str, *values: int) -> None:
         """Predict what these values of a limit would do, once they have stood still.
@@ -70,8 +72,11 @@ class Foreseeing:
         of = frame.asked, frame.profile.load, frame.profile.judged, frame.status.spec
         if of != self._of:
             self._of = of
-            self._outlooks = {}
+            self._outlooks, self._present = {}, None
             self._since_s, self._again_s = math.nan, -math.inf
+        if self._present is not None and not _still_fits(self._present, frame):
+            self._outlooks, self._present = {}, None
+            self._again_s = frame.t_s + _AGAIN_S
         if under_way:
             self._asked = None
             return
@@ -124,10 +129,10 @@ class Foreseeing:
         if present is None or measured is None or asked is None:
             return
         tokens = measured.values.get("tokens_per_s")
-        if tokens is None or not fits(present, tokens.value):
+        if tokens is None or not fits(present, tokens.value) or not _still_fits(present, frame):
             # What it says of this setting is wrong; so it would be of another one.
             return
-        self._again_s = -math.inf
+        self._again_s, self._present = -math.inf, present
         closed = frame.profile.load.closed
         for each, forecast in by_name.items():
             assert isinstance(each, _Value)
@@ -141,6 +146,15 @@ class Foreseeing:
                 math.inf if closed else frame.figures.offered_per_s,
                 goals=bool(frame.profile.judged),
             )
+
+
+def _still_fits(present: Forecast, frame: Frame) -> bool:
+    """Whether a forecast of the setting in force agrees with what it gives by now.
+
+    What was measured of a setting is its first minute; other programs may have come since. Where
+    nothing is measured just now, nothing disagrees.
+    """
+    return _measured(frame) is None or fits(present, frame.figures.generated_per_s)
 
 
 def _measured(frame: Frame) -> Series | None:

@@ -28,8 +28,10 @@ def outlook_line(outlooks: Sequence[tuple[str, Outlook]], width: int) -> str:
     while told:
         for detail in (3, 2, 1, 0):
             parts = [f"{key} {_text(each, detail)}".strip() for key, each in told]
-            said = f", {_PREDICTED}" if any(each.figures for _, each in told) else ""
-            if len(line := " · ".join(parts) + said) <= width:
+            predicted = [i for i, (_, each) in enumerate(told) if each.figures]
+            if predicted:
+                parts[predicted[-1]] += f", {_PREDICTED}"
+            if len(line := " · ".join(parts)) <= width:
                 return line
         told.pop()
     return ""
