@@ -18,10 +18,12 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
+from tests import PATIENCE_S
+
 __all__ = ["DEAF_TEMPLATE", "TEMPLATE", "Server", "serving", "write_chat_model", "write_model",
            "write_tokenizer"]  # fmt: skip
 
-_BOOT_S = 240
+_BOOT_S = PATIENCE_S
 _END_S = 30
 _THEIRS = {
     "HF_HUB_OFFLINE": "1",
@@ -50,7 +52,7 @@ class Server(NamedTuple):
         )
         # No proxy: it is on this machine.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(asked, timeout=60) as answer:
+        with opener.open(asked, timeout=PATIENCE_S) as answer:
             assert answer.status == 200
             text: str = answer.read().decode()
             return text

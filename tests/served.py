@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from tests import PATIENCE_S
 from tputtui.attach.address import Address
 from tputtui.attach.reading import Reading, read_metrics
 
@@ -270,7 +271,7 @@ class Servers:
     def __exit__(self, *_: object) -> None:
         self._do(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join(PATIENCE_S)
         self._loop.close()
 
     @property
@@ -285,7 +286,7 @@ class Servers:
         self._do(self._runners[place].cleanup())
 
     def _do(self, what: object) -> None:
-        asyncio.run_coroutine_threadsafe(what, self._loop).result(10)  # type: ignore[arg-type]
+        asyncio.run_coroutine_threadsafe(what, self._loop).result(PATIENCE_S)  # type: ignore[arg-type]
 
     async def _start(self) -> None:
         for server in self.servers:
@@ -310,3 +311,7 @@ class Servers:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        # A connection that came meanwhile; each closes its socket in a later turn of the loop.
+        for transport in list(self._loop._transports.values()):  # type: ignore[attr-defined]
+            transport.abort()
+        await asyncio.sleep(0)

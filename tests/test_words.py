@@ -85,7 +85,10 @@ def test_settling_says_what_is_waited_for() -> None:
     assert window_caption(ramping, 60) == "ramping"
 
 
-@pytest.mark.parametrize(("length_s", "words"), [(4.9, "< 5 s"), (5.0, "5 s"), (9.9, "9 s"), (29.9, "29 s"), (59.9, "55 s")])
+@pytest.mark.parametrize(
+    ("length_s", "words"),
+    [(4.9, "< 5 s"), (5.0, "5 s"), (9.9, "9 s"), (29.9, "29 s"), (59.9, "55 s")],
+)
 def test_a_window_with_figures_is_never_said_to_be_of_no_time(length_s: float, words: str) -> None:
     frame = frame_of(six_trials(), marks=MARKS)
     start_s = frame.window.end_s - length_s
