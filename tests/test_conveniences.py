@@ -76,6 +76,33 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(line: str, said: str) -
     assert before == (session.steer.limits.asked("max_num_seqs"), session.workload, session.goals)
 
 
+@pytest.mark.parametrize("line", ["load 12", "load 8/s"])
+def test_a_load_typed_during_an_ab_keeps_the_persons_seed(line: str) -> None:
+    session, seed = (rig := app_after(20).rig).session, 0
+    session.steer.limits.set("max_num_seqs", 32)
+    rig.run(5.0)
+    session.steer.experiments.compare()
+    rig.run(5.0)
+    assert session.workload.seed != seed
+    carry_out(session, line)
+    assert session.steer.experiments.under_way == ""
+    assert session.workload.seed == seed
+
+
+async def test_what_is_typed_after_enter_is_not_part_of_the_line() -> None:
+    used: list[list[str]] = []
+    app = app_after(10)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await app.push_screen(Dialog("command", [("", "")], "", used.append))
+        field = app.screen.query_one(Input)
+        field.value = "load 96"
+        field.post_message(Input.Submitted(field, field.value))
+        # On a busy machine the next key is there before the line is looked at.
+        field.value = "load 96y"
+        await pilot.pause()
+        assert used == [["load 96"]]
+
+
 async def test_the_line_is_asked_for_by_a_colon_and_stays_until_it_is_valid() -> None:
     app = app_after(10)
     async with app.run_test(size=(80, 24)) as pilot:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 
 import pytest
+from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 from textual.theme import Theme
+from textual.widget import Widget
 
 from tests.made import MARKS, frame_of, six_trials
 from tests.screens import on_screen
@@ -18,6 +21,7 @@ from tputtui.ui.board import Board
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.theme import GROUNDS, INKS, OWN, THEMES
 
+WORDS = re.compile(r"\w")
 LEAST = 4.5
 """Contrast that text needs (WCAG 2.1, 1.4.3)."""
 
@@ -44,6 +48,37 @@ def test_every_text_can_be_read_on_every_ground(theme: Theme) -> None:
     for ink, ground in product(INKS, GROUNDS):
         reached = contrast(color_of(theme, ink), color_of(theme, ground))
         assert reached >= LEAST, f"{ink} on {ground}: {reached:.2f}"
+
+
+@pytest.mark.parametrize("key", ["e", "l", "ctrl+p"])
+async def test_what_textuals_widgets_paint_can_be_read_too(key: str) -> None:
+    # Hints in empty fields, selected text, the command that is chosen.
+    app = app_after(30)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await paint(pilot)
+        await pilot.press(key)
+        for theme in OWN:
+            app.theme = theme.name
+            await pilot.pause()
+            faint = [
+                f"{segment.text!r} in {theme.name}: {reached:.2f}"
+                for widget in app.screen.walk_children(Widget)
+                if not widget.children and widget.size
+                for strip in widget.render_lines(widget.size.region)
+                for segment in strip
+                if WORDS.search(segment.text) and (reached := painted(segment)) < LEAST
+            ]
+            assert faint == []
+
+
+def painted(segment: Segment) -> float:
+    """The contrast of a text with its ground."""
+    style = segment.style
+    assert style is not None
+    assert style.color is not None
+    assert style.bgcolor is not None
+    assert not style.dim, segment.text
+    return contrast(Color.from_rich_color(style.color), Color.from_rich_color(style.bgcolor))
 
 
 def test_contrast_is_measured_as_the_standard_does() -> None:

@@ -73,14 +73,19 @@ class LoadSteering:
         self._changing = changing
         self._experiments = experiments
 
+    @property
+    def asked(self) -> Workload:
+        """The person's load, in force now or again after the experiment under way."""
+        before = self._experiments.before
+        return before.load if before else self._helm.load
+
     def set(self, workload: Workload) -> bool:
         """Ask for another load; whether it differs from the one before.
 
         Raises UsageError when its file or its schema cannot be opened.
         """
         check_sends(self._helm.status)
-        before = self._experiments.before
-        old = before.load if before else self._helm.load
+        old = self.asked
         if workload == old:
             return False
         new_file = (workload.traces, workload.request_files) != (old.traces, old.request_files)

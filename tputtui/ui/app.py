@@ -277,7 +277,7 @@ class TputApp(TerminalApp):
     def action_scale_load(self, direction: int) -> None:
         """Raise the load by a quarter, or lower it by a fifth."""
         session = self.session
-        self._try(lambda: session.steer.load.set(scaled(session.workload, direction)))
+        self._try(lambda: session.steer.load.set(scaled(session.steer.load.asked, direction)))
 
     def action_edit_load(self) -> None:
         """Edit every part of the load."""
@@ -291,7 +291,7 @@ class TputApp(TerminalApp):
 
         status = session.host.status
         editor = LoadEditor(
-            session.workload,
+            session.steer.load.asked,
             use,
             max_model_len=status.knobs.max_model_len if status.knobs else None,
             # Before an engine is up, vLLM's default on most machines.

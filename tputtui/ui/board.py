@@ -329,7 +329,8 @@ class Board(Screen[None]):
             for active in self.active_bindings.values()
             if active.binding.id and active.binding.id not in refused
         }
-        words = {"escape": "board", "compare": "stop A/B" if comparing else "A/B"}
+        stop = "stop A/B" if compare is None or compare.title == "A/B" else "stop"
+        words = {"escape": "board", "compare": stop if comparing else "A/B"}
 
         def keys(*names: str) -> list[Key]:
             held = [known[name] for name in names if name in known]

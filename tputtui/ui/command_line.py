@@ -44,7 +44,7 @@ def carry_out(session: Session, line: str) -> str:
 
 
 def _load(session: Session, rest: str) -> str:
-    session.steer.load.set(from_texts(session.workload, {"arrivals": rest}))
+    session.steer.load.set(from_texts(session.steer.load.asked, {"arrivals": rest}))
     return ""
 
 

@@ -104,7 +104,16 @@ SAFE = Theme(
         "calm": "#22b08a", "muted": "#9299a5", "label": "#aab1bd",
     },
 )  # fmt: skip
-OWN = (DARK, LIGHT, NORD, GRUVBOX, SAFE)
+
+
+def _legible(theme: Theme) -> Theme:
+    """The theme with what Textual's own widgets derive from it too faint: hints, selected text."""
+    selected = f"{theme.primary} 25%"
+    derived = {"text-disabled": theme.variables["muted"], "input-selection-background": selected}
+    return replace(theme, variables={**theme.variables, **derived})
+
+
+OWN = tuple(map(_legible, (DARK, LIGHT, NORD, GRUVBOX, SAFE)))
 THEMES = (
     *OWN,
     replace(BUILTIN_THEMES["ansi-dark"], name="terminal"),

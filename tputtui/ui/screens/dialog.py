@@ -81,10 +81,11 @@ class Dialog(ModalScreen[None]):
                 self._said = said
                 self.query_one("#ahead", Label).update(said)
 
-    def on_input_submitted(self) -> None:
-        """Pass what was typed to `use`."""
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Pass what stood there at Enter to `use`: more may have been typed by now."""
+        fields = self.query(Input)
         try:
-            self._use([field.value for field in self.query(Input)])
+            self._use([event.value if field is event.input else field.value for field in fields])
         except UsageError as refusal:
             self.query_one(".error", Label).update(str(refusal))
             return
