@@ -178,6 +178,25 @@ async def test_what_this_engine_refuses_is_offered_nowhere(
             assert "A simulation verifies nothing." in [n.title for n in app._notifications]
 
 
+async def test_the_key_that_ends_a_comparison_names_the_one_under_way() -> None:
+    app = app_after(20)
+    async with app.run_test(size=(200, 50)) as pilot:
+        await paint(pilot)
+        board, frame = board_of(pilot), app.session.latest
+
+        def shown(compare: CompareState | None) -> str:
+            board._show_keys(replace(frame, compare=compare))
+            return board._keys.render_line(0).text
+
+        under_way = CompareState("A", 0, "booting", False, (), title="verify")
+        assert "c A/B" in shown(None)
+        assert "c stop " in (verifying := shown(under_way))
+        assert "stop A/B" not in verifying
+        # One follows the other without a moment between them.
+        assert "c stop A/B" in shown(replace(under_way, title="A/B"))
+        assert "c A/B" in shown(replace(under_way, done=True))
+
+
 async def test_before_the_engine_is_up_only_what_helps_then_is_offered() -> None:
     app = app_after(0)
     async with app.run_test(size=(120, 40)) as pilot:

@@ -317,10 +317,11 @@ class Board(Screen[None]):
         """Paint the last line, if other keys hold than those shown."""
         zoomed = self.maximized is not None
         compare = frame.compare
-        comparing = compare is not None and not compare.done
+        ends = "stop A/B" if compare is not None and compare.title == "A/B" else "stop"
+        compares = "A/B" if compare is None or compare.done else ends
         state = (frame.serving, frame.status.failure, self._grid.display)
         refused = refused_here(frame)
-        facts = (self._keys.size, zoomed, comparing, refused, *state)
+        facts = (self._keys.size, zoomed, compares, refused, *state)
         if facts == self._keyed:
             return
         self._keyed = facts
@@ -329,8 +330,7 @@ class Board(Screen[None]):
             for active in self.active_bindings.values()
             if active.binding.id and active.binding.id not in refused
         }
-        stop = "stop A/B" if compare is None or compare.title == "A/B" else "stop"
-        words = {"escape": "board", "compare": stop if comparing else "A/B"}
+        words = {"escape": "board", "compare": compares}
 
         def keys(*names: str) -> list[Key]:
             held = [known[name] for name in names if name in known]
