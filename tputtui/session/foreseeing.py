@@ -74,7 +74,8 @@ class Foreseeing:
             self._of = of
             self._outlooks, self._present = {}, None
             self._since_s, self._again_s = math.nan, -math.inf
-        if self._present is not None and not _still_fits(self._present, frame):
+        measured = _measured(frame) is not None
+        if self._present is not None and measured and not _fits_now(self._present, frame):
             self._outlooks, self._present = {}, None
             self._again_s = frame.t_s + _AGAIN_S
         if under_way:
@@ -91,7 +92,7 @@ class Foreseeing:
             if _Value(self._name, value) not in self._outlooks and self._differs(frame, value)
         ]
         still = frame.t_s - self._since_s >= _STILL_S and frame.t_s >= self._again_s
-        if left and still and _measured(frame) is not None:
+        if left and still and measured:
             self._ask(frame, left)
 
     # -- inside ----------------------------------------------------------------------------
@@ -129,7 +130,7 @@ class Foreseeing:
         if present is None or measured is None or asked is None:
             return
         tokens = measured.values.get("tokens_per_s")
-        if tokens is None or not fits(present, tokens.value) or not _still_fits(present, frame):
+        if tokens is None or not fits(present, tokens.value) or not _fits_now(present, frame):
             # What it says of this setting is wrong; so it would be of another one.
             return
         self._again_s, self._present = -math.inf, present
@@ -148,13 +149,12 @@ class Foreseeing:
             )
 
 
-def _still_fits(present: Forecast, frame: Frame) -> bool:
+def _fits_now(present: Forecast, frame: Frame) -> bool:
     """Whether a forecast of the setting in force agrees with what it gives by now.
 
-    What was measured of a setting is its first minute; other programs may have come since. Where
-    nothing is measured just now, nothing disagrees.
+    What was measured of a setting is its first minute; other programs may have come since.
     """
-    return _measured(frame) is None or fits(present, frame.figures.generated_per_s)
+    return fits(present, frame.figures.generated_per_s)
 
 
 def _measured(frame: Frame) -> Series | None:
