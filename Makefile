@@ -6,7 +6,7 @@ ARGS ?=
 STATUS_FILE ?=
 BIN := .venv/bin
 # Files side by side (tests/conftest.py), one more than there are processors: some wait.
-PYTEST := $(BIN)/pytest --numprocesses $(shell echo $$(($(shell nproc) + 1))) --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/pytest --numprocesses $$(($$(nproc) + 1)) --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-h100 setup small-model test test-long test-gpu test-versions quick check format screenshots overhead loadgen agreement verdicts tuner simulation audit loop served watchers neighbours faults soak wheel test-wheel clean distclean

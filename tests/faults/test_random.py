@@ -268,7 +268,7 @@ def garbage_is_collected_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 TestAnythingGoes = AnythingGoes.TestCase
 TestAnythingGoes.settings = settings(
-    max_examples=int(os.environ.get("FAULT_SEQUENCES", "80")), stateful_step_count=12,
+    max_examples=int(os.environ.get("FAULT_SEQUENCES", "150")), stateful_step_count=12,
     deadline=None,
 )  # fmt: skip
 TestOnVllm = pytest.mark.engine(OnVllm.TestCase)
