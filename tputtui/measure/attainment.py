@@ -348,7 +348,7 @@ class _Levels(NamedTuple):
     deviation: float
     """Standard deviation of those percentiles or of the turnovers' medians, the smaller one."""
     inflation: float
-    """Factor by which the correlation of neighbours inflates the variance (`batches.spread`)."""
+    """Factor by which the correlation of neighbours inflates the variance (`batches`)."""
     freedom: float
     """Degrees of freedom of that variance."""
 

@@ -27,7 +27,9 @@ _NAMES = (("TTFT", "ttft"), ("TPOT", "tpot"), ("ITL", "itl"), ("E2E", "e2e"))
 _PARTS = (("late", "lag"), ("wait", "queue"), ("fill", "prefill"), ("gen.", "decode"))
 """What a request's time is made of; shown where the panel is tall."""
 _COUNTED = 13
-_CAPTION_S, _COUNTED_S = 5, 30
+_CAPTION_S = 5
+_EACH_SECOND_S = 30
+"""The caption of a shorter window counts each second."""
 _ROOMY = 30
 _STACKED = 9
 _WITH_RATES = 76
@@ -291,7 +293,7 @@ def window_caption(frame: Frame, width: int) -> str:
         return "until the engine failed"
     if window.phase.quotable:
         # In steps later on: a title that counts repaints the whole border.
-        step_s = 1 if window.length_s < _COUNTED_S else _CAPTION_S
+        step_s = 1 if window.length_s < _EACH_SECOND_S else _CAPTION_S
         whole_s = window.length_s - window.length_s % step_s
         length = f"{whole_s:.0f} s" if whole_s >= _CAPTION_S else f"< {_CAPTION_S} s"
         return f"window {length} · {window.phase.value}"
