@@ -85,6 +85,16 @@ def test_help_imports_nothing_that_takes_long() -> None:
         (["./no-such-model"], "no folder ./no-such-model", 2),
         (["shape:demo", "--max-num-seq", "3"], "`--max-num-seqs`", 2),
         ([], "needs a terminal", 2),
+        (["verify", "chat", "--simulate"], "It is one of `tputtui bench`", 2),
+        (["verify"], "`tputtui verify` needs PROFILE.", 2),
+        (["report", "--formt", "md"], "Did you mean `--format`?", 2),
+        (["report", "last", "x"], "`tputtui report` has no use for 'x'.", 2),
+        (["profiles", "lst"], "Did you mean `list`?", 2),
+        (["profiles"], "For example: tputtui profiles show chat", 2),
+        (["bench", "--format", "xml"], "'xml' is none of table, json, jsonl, csv", 2),
+        (["bench", "--format"], "It takes table or json or jsonl or csv.", 2),
+        (["tune", "--seed", "1.5"], "'1.5' is not a whole number", 2),
+        (["verify", "x", "--quality", "y", "--no-quality"], "exclude each other", 2),
     ],
 )
 def test_bad_input_is_a_sentence_and_code_2(

@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from tputtui.cli.misused import commands_with, flags_of
 from tputtui.cli.pasted import pasted
 from tputtui.cli.settings import OPTIONS
 
@@ -58,7 +59,7 @@ def parsed(
     from tputtui.errors import UsageError, closest
 
     theirs = {*flags.known_flags(), *FLAGS}
-    own = _flags_of(parser)
+    own = flags_of(parser)
     for flag in given:
         name = flag.partition(".")[0].replace("_", "-")
         if name in theirs or f"--{name[5:]}" in theirs:
@@ -68,30 +69,9 @@ def parsed(
         meant = plain.get(closest(name.lstrip("-"), plain), "")
         if meant in own:
             raise UsageError(f"There is no flag {flag}.", f"Did you mean `{meant}`?")
-        if others := _commands_with(name):
+        if others := commands_with(name):
             raise UsageError(f"There is no flag {flag} here.", f"It is one of {others}.")
     return options, rest
-
-
-def _flags_of(parser: argparse.ArgumentParser) -> set[str]:
-    flags: set[str] = set()
-    for action in parser._actions:
-        flags.update(option for option in action.option_strings if option.startswith("--"))
-        if isinstance(action, argparse._SubParsersAction):
-            for each in action.choices.values():
-                flags |= _flags_of(each)
-    return flags
-
-
-def _commands_with(flag: str) -> str:
-    """The commands that have a flag of that name, as a sentence names them."""
-    import importlib
-
-    from tputtui.cli.words import COMMANDS
-
-    modules = {word: importlib.import_module(f"tputtui.cli.{word}") for word in COMMANDS}
-    having = [word for word, module in modules.items() if flag in _flags_of(module.parser())]
-    return ", ".join(f"`tputtui {word}`" for word in having)
 
 
 def new_file(text: str | None) -> Path | None:

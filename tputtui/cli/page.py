@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import textwrap
-from typing import Any
+from typing import Any, NoReturn
 
 __all__ = ["WIDTH", "Page", "fitted_page"]
 
@@ -26,6 +26,12 @@ class Page(argparse.ArgumentParser):
         options.setdefault("allow_abbrev", False)
         super().__init__(**options)
         self.example = example
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError for a line that argparse does not take, told by `message`."""
+        from tputtui.cli.misused import misused
+
+        raise misused(self, message, self.example)
 
     def format_help(self) -> str:
         """The page as text."""
