@@ -30,6 +30,9 @@ from tputtui.simulate.clock import VirtualTime
 __all__ = ["FakeEngine"]
 
 
+_NONE_ACCEPTED = dict.fromkeys(POSITIONS, 0)
+
+
 @dataclass(slots=True)
 class _Request:
     spec: RequestSpec
@@ -147,15 +150,20 @@ class FakeEngine:
         drafted = 0
         drafts = self._knobs.num_speculative_tokens > 0
         for request in self._running:
-            todo = max(1, request.todo)
-            taken = min(todo, budget)
+            todo = request.prompt + request.generated - request.computed
+            if todo < 1:
+                todo = 1
+            taken = todo if todo < budget else budget
             budget -= taken
             if drafts:
                 self._draft(request, budget if taken and todo == 1 and request.generated else 0)
                 budget -= request.drafted
                 drafted += request.drafted
-            self._schedule(request, taken + request.accepted, ready)
-            prefill += taken if not request.generated else 0
+            request.computed += taken + request.accepted
+            if taken and todo <= taken + request.accepted:
+                ready.append(request)
+            if not request.generated:
+                prefill += taken
         while self._admits(budget):
             request = self._waiting.pop(0)
             if math.isnan(request.scheduled_s):
@@ -164,7 +172,9 @@ class FakeEngine:
             budget -= taken
             prefill += taken
             self._running.append(request)
-            self._schedule(request, taken, ready)
+            request.computed += taken
+            if request.todo <= 0:
+                ready.append(request)
         batch = len(self._running)
         decode = self._knobs.max_num_batched_tokens - budget - prefill - drafted
         self._clock.advance(self._cost_s(decode + drafted, prefill))
@@ -266,11 +276,6 @@ class FakeEngine:
         turn = request.spec.number + self._steps
         request.accepted = turn % (request.drafted + 1)
 
-    def _schedule(self, request: _Request, taken: int, ready: list[_Request]) -> None:
-        request.computed += taken
-        if taken and request.todo <= 0:
-            ready.append(request)
-
     def _report(
         self, began_s: float, batch: int, prefill: int, decode: int, ready: list[_Request]
     ) -> StepReport:
@@ -315,9 +320,7 @@ class FakeEngine:
             drafts=len(accepted),
             checked_tokens=drafted,
             accepted_tokens=sum(accepted),
-            **{
-                name: sum(each > place for each in accepted) for place, name in enumerate(POSITIONS)
-            },
+            **_by_position(accepted),
         )
         return StepReport(sample, first, list(gaps.items()), ended)
 
@@ -333,3 +336,10 @@ class FakeEngine:
             0,
             0,
         )
+
+
+def _by_position(accepted: list[int]) -> dict[str, int]:
+    """How many requests had the draft token at each position accepted."""
+    if not accepted:
+        return _NONE_ACCEPTED
+    return {name: sum(each > place for each in accepted) for place, name in enumerate(POSITIONS)}
