@@ -5,6 +5,8 @@ EXTRA ?=
 ARGS ?=
 STATUS_FILE ?=
 BIN := .venv/bin
+# Where it is set (images of containers do), each process would compile all tests anew: 12 s.
+unexport PYTHONDONTWRITEBYTECODE
 # Files side by side (tests/conftest.py), one more than there are processors: some wait.
 PYTEST := $(BIN)/pytest --numprocesses $$(($$(nproc) + 1)) --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 

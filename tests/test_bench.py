@@ -118,7 +118,7 @@ class TestMeasuring:
         kept = rig.session.snapshot().evidence.tuned.figures
         assert kept["tokens_per_s"] == found["tokens_per_s"]
 
-    @pytest.mark.parametrize("duration_s", [21.3, 75.0])
+    @pytest.mark.parametrize("duration_s", [21.3, pytest.param(75.0, marks=pytest.mark.long)])
     def test_bench_saved_profile_report_and_replay_have_one_figure_of_one_run(
         self, duration_s: float, tmp_path: Path
     ) -> None:

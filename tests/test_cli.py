@@ -83,7 +83,10 @@ def test_help_imports_nothing_that_takes_long() -> None:
         (["--profile", "/no/such.yaml"], "No such file", 2),
         (["shape:demo2"], "`demo`", 2),
         (["./no-such-model"], "no folder ./no-such-model", 2),
-        (["shape:demo", "--max-num-seq", "3"], "`--max-num-seqs`", 2),
+        # In a process of its own: tests/engine/test_arguments.py has many that vLLM is asked about.
+        pytest.param(
+            ["shape:demo", "--max-num-seq", "3"], "`--max-num-seqs`", 2, marks=pytest.mark.long
+        ),
         ([], "needs a terminal", 2),
         (["verify", "chat", "--simulate"], "It is one of `tputtui bench`", 2),
         (["verify"], "`tputtui verify` needs PROFILE.", 2),

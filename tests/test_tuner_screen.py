@@ -205,7 +205,9 @@ async def test_a_plan_is_changed_refused_and_started() -> None:
         assert app._plan.budget_s == 300
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "size", [SIZES[0], *(pytest.param(each, marks=pytest.mark.long) for each in SIZES[1:])]
+)
 async def test_without_goals_it_plots_tokens(size: tuple[int, int]) -> None:
     app = planned()
     app.session.set_goals(())

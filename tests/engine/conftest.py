@@ -223,6 +223,16 @@ def cpu(bench: Bench) -> Served:
     return bench.serve("cpu", VllmEngine, CPU)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is costly and not marked for it runs the usual way only, but for `make test-long`."""
+    for item in items:
+        if item.get_closest_marker("costly"):
+            assert isinstance(item, pytest.Function)
+            if item.callspec.params["scheduling"] == "sync":
+                item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture(scope="package", params=["sync", "async"])
 def scheduling(request: pytest.FixtureRequest) -> str:
     """How vLLM schedules; of the package, so that tests are grouped by it and boots are few."""

@@ -30,6 +30,7 @@ def refused_clients_try_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "REFUSED_WAIT_S", 0.0)
 
 
+@pytest.mark.costly
 def test_limits_turned_under_load_refuse_what_vllms_front_would(simulated: Served) -> None:
     """At every turn with every limit: by vLLM's own method on the same counts."""
     from vllm.v1.engine.async_llm import AsyncLLM, MaxQueuedTokensError, QueueOverflowError

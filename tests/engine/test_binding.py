@@ -42,6 +42,7 @@ def bound(served: Served, last: int = 60, overlapped: bool = False) -> Binding |
     )
 
 
+@pytest.mark.costly
 def test_sequences(simulated: Served) -> None:
     simulated.session.steer.limits.set("max_num_seqs", 16)
     simulated.start(64, Uniform(16, 32), Uniform(20, 40), seed=41)

@@ -31,6 +31,7 @@ def test_scheduling_is_the_kind_that_was_asked_for(simulated: Served, scheduling
     assert CEILINGS.items() <= simulated.session.steer.limits.ceilings.as_dict().items()
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("turns", [300, pytest.param(1000, marks=pytest.mark.long)])
 def test_turns_of_the_limits_lose_no_request_and_no_token(simulated: Served, turns: int) -> None:
     rng = random.Random(20)
@@ -157,6 +158,7 @@ def test_a_token_limit_below_the_running_batch_starves_some_and_loses_none(
     assert {sample.outcome for sample in simulated.ended} == {Outcome.FINISHED}
 
 
+@pytest.mark.costly
 def test_a_full_cache_preempts_and_what_is_computed_again_is_prefill(simulated: Served) -> None:
     simulated.session.steer.limits.set("max_num_batched_tokens", 300)
     simulated.start(300, Uniform(100, 200), Uniform(100, 200), seed=30)

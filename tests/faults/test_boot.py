@@ -99,7 +99,7 @@ def test_memory_that_runs_out_while_loading_is_told_and_given_back(tmp_path: Pat
     "stage",
     [
         pytest.param("importing torch", marks=pytest.mark.long),
-        "importing vLLM",
+        pytest.param("importing vLLM", marks=pytest.mark.long),
         pytest.param("checking engine", marks=pytest.mark.long),
         "loading the model",
     ],

@@ -112,10 +112,10 @@ def test_with_its_shell_killed_in_a_boot_it_leaves_as_well(tmp_path: Path) -> No
     terminal.nothing_left()
 
 
-# -- every way out, with nothing left of either core -------------------------------------------
+# -- every way out -------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def busy() -> Iterator[None]:
     """As many processes that compute as there are cores, and one more."""
     words = [sys.executable, "-c", "while True: pass"]
@@ -126,58 +126,77 @@ def busy() -> Iterator[None]:
         process.wait()
 
 
-@pytest.mark.parametrize(
-    ("way", "codes"),
-    [
-        ("q", [0]),
-        pytest.param("\x03", [0], marks=pytest.mark.long),
-        # Twice: which of them is seen before it has left anyhow is a matter of luck.
-        ("\x03\x03", [0, 130]),
-        (signal.SIGTERM, [0]),
-        pytest.param(signal.SIGHUP, [0], marks=pytest.mark.long),
-        pytest.param(signal.SIGINT, [0], marks=pytest.mark.long),
-        pytest.param(signal.SIGQUIT, [131], marks=pytest.mark.long),
-        pytest.param(signal.SIGABRT, [134], marks=pytest.mark.long),
-        pytest.param(signal.SIGSEGV, [139], marks=pytest.mark.long),
-        (signal.SIGKILL, [137]),
-    ],
-)
-def test_every_way_out_gives_the_terminal_back(
-    tmp_path: Path, log: Path, busy: None, way: str | signal.Signals, codes: list[int]
-) -> None:
-    terminal = Terminal(f"replay {log}", tmp_path, before="ulimit -c 0")
-    terminal.until(r"REPLAY")
-    if isinstance(way, str):
-        terminal.press(way)
-    else:
-        os.kill(terminal.pid, way)
-    left = terminal.ended()
-    terminal.restored()
-    assert int(re.search(r"exit=(\d+)", left)[1]) in codes
-    assert ("it was killed, or it crashed" in left) is (codes[0] > 130)
+@pytest.mark.usefixtures("busy")
+class TestWithNothingLeftOfEitherCore:
+    @pytest.mark.parametrize(
+        ("way", "codes"),
+        [
+            ("q", [0]),
+            pytest.param("\x03", [0], marks=pytest.mark.long),
+            # Twice: which of them is seen before it has left anyhow is a matter of luck.
+            ("\x03\x03", [0, 130]),
+            (signal.SIGTERM, [0]),
+            pytest.param(signal.SIGHUP, [0], marks=pytest.mark.long),
+            pytest.param(signal.SIGINT, [0], marks=pytest.mark.long),
+            pytest.param(signal.SIGQUIT, [131], marks=pytest.mark.long),
+            pytest.param(signal.SIGABRT, [134], marks=pytest.mark.long),
+            pytest.param(signal.SIGSEGV, [139], marks=pytest.mark.long),
+            (signal.SIGKILL, [137]),
+        ],
+    )
+    def test_every_way_out_gives_the_terminal_back(
+        self, tmp_path: Path, log: Path, way: str | signal.Signals, codes: list[int]
+    ) -> None:
+        terminal = Terminal(f"replay {log}", tmp_path, before="ulimit -c 0")
+        terminal.until(r"REPLAY")
+        if isinstance(way, str):
+            terminal.press(way)
+        else:
+            os.kill(terminal.pid, way)
+        left = terminal.ended()
+        terminal.restored()
+        assert int(re.search(r"exit=(\d+)", left)[1]) in codes
+        assert ("it was killed, or it crashed" in left) is (codes[0] > 130)
 
+    @pytest.mark.parametrize(
+        ("command", "number"),
+        [
+            ("run", signal.SIGINT),
+            ("replay", signal.SIGTERM),
+            pytest.param("run", signal.SIGTERM, marks=pytest.mark.long),
+            pytest.param("run", signal.SIGHUP, marks=pytest.mark.long),
+            pytest.param("replay", signal.SIGINT, marks=pytest.mark.long),
+            pytest.param("replay", signal.SIGHUP, marks=pytest.mark.long),
+        ],
+    )
+    def test_a_signal_before_the_first_frame_leaves_the_terminal_as_it_was(
+        self, tmp_path: Path, log: Path, command: str, number: signal.Signals
+    ) -> None:
+        terminal = Terminal(f"replay {log}" if command == "replay" else "", tmp_path, env=PACED)
+        # The screen has been entered, and Textual's loop may not have the signals yet.
+        while b"\x1b[?1049h" not in terminal.raw:
+            terminal.read(0.001)
+        os.kill(terminal.pid, number)
+        terminal.ended()
+        terminal.restored()
 
-@pytest.mark.parametrize(
-    ("command", "number"),
-    [
-        ("run", signal.SIGINT),
-        ("replay", signal.SIGTERM),
-        pytest.param("run", signal.SIGTERM, marks=pytest.mark.long),
-        pytest.param("run", signal.SIGHUP, marks=pytest.mark.long),
-        pytest.param("replay", signal.SIGINT, marks=pytest.mark.long),
-        pytest.param("replay", signal.SIGHUP, marks=pytest.mark.long),
-    ],
-)
-def test_a_signal_before_the_first_frame_leaves_the_terminal_as_it_was(
-    tmp_path: Path, log: Path, busy: None, command: str, number: signal.Signals
-) -> None:
-    terminal = Terminal(f"replay {log}" if command == "replay" else "", tmp_path, env=PACED)
-    # The screen has been entered, and Textual's loop may not have the signals yet.
-    while b"\x1b[?1049h" not in terminal.raw:
-        terminal.read(0.001)
-    os.kill(terminal.pid, number)
-    terminal.ended()
-    terminal.restored()
+    def test_a_terminal_that_stopped_reading_is_left_by_ctrl_c_twice(
+        self, tmp_path: Path, log: Path
+    ) -> None:
+        """Its buffer is full of frames; once it reads again, the last one is a way out."""
+        terminal = Terminal(f"replay {log} --speed 64", tmp_path, columns=200, rows=50)
+        terminal.until(r"REPLAY")
+        terminal.press(" ")
+        for turn in range(40):
+            terminal.resize(199 + turn % 2, 50)
+            time.sleep(0.05)
+        pid = terminal.pid
+        terminal.press("\x03\x03")
+        end_s = time.monotonic() + PATIENCE_S
+        while state_of(pid) not in "ZX" and time.monotonic() < end_s:
+            time.sleep(0.05)
+        terminal.ended()
+        terminal.restored()
 
 
 def test_an_argument_found_wrong_after_the_first_paint_is_a_sentence_on_the_terminal(
@@ -198,25 +217,6 @@ def test_what_is_painted_first_and_the_board_are_one_screen(tmp_path: Path) -> N
     terminal.ended()
     terminal.restored()
     assert terminal.raw.count(b"\x1b[?1049h") == terminal.raw.count(b"\x1b[?1049l") == 1
-
-
-def test_a_terminal_that_stopped_reading_is_left_by_ctrl_c_twice(
-    tmp_path: Path, log: Path, busy: None
-) -> None:
-    """Its buffer is full of frames; once it reads again, the last that it reads is a way out."""
-    terminal = Terminal(f"replay {log} --speed 64", tmp_path, columns=200, rows=50)
-    terminal.until(r"REPLAY")
-    terminal.press(" ")
-    for turn in range(40):
-        terminal.resize(199 + turn % 2, 50)
-        time.sleep(0.05)
-    pid = terminal.pid
-    terminal.press("\x03\x03")
-    end_s = time.monotonic() + PATIENCE_S
-    while state_of(pid) not in "ZX" and time.monotonic() < end_s:
-        time.sleep(0.05)
-    terminal.ended()
-    terminal.restored()
 
 
 @pytest.mark.parametrize("command", ["replay", pytest.param("attach", marks=pytest.mark.long)])
