@@ -89,6 +89,8 @@ def test_help_imports_nothing_that_takes_long() -> None:
         ),
         ([], "needs a terminal", 2),
         (["verify", "chat", "--simulate"], "It is one of `tputtui bench`", 2),
+        (["tune", "--max-num-seqs", "64", "chta"], "no profile called 'chta'", 2),
+        (["tune"], "`tputtui tune` needs PROFILE.", 2),
         (["verify"], "`tputtui verify` needs PROFILE.", 2),
         (["report", "--formt", "md"], "Did you mean `--format`?", 2),
         (["report", "last", "x"], "`tputtui report` has no use for 'x'.", 2),

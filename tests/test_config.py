@@ -286,6 +286,7 @@ def completed(line: str, home: Path) -> list[str]:
         ("tputtui profiles show r", {"rag"}),
         ("tputtui profiles export chat --format ", {"vllm", "command", "env", "compose", "k8s"}),
         ("tputtui verify ba", {"batch"}),
+        ("tputtui tune --max-num-seqs 64 ch", {"chat"}),
         ("tputtui replay la", {"last"}),
         ("tputtui config sh", {"show"}),
         ("tputtui completion z", {"zsh"}),

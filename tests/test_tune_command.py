@@ -65,7 +65,8 @@ class Run:
             say=lambda text, hint="": self.err.write(f"tputtui: {text}\n"),
         )
         monkeypatch.setattr("tputtui.headless.running.Interrupted", lambda err: Hand(self.rig))
-        options = command.parser().parse_args([start, *words])
+        options = command.parser().parse_args(words)
+        options.profile = start
         self.rig.boot()
         plan = Plan(**{"vary": SMALL, **fields})
         self.code = command._tune(headless, plan, options, 20.0)

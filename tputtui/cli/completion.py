@@ -60,6 +60,8 @@ def complete() -> None:
         os.environ["_ARGCOMPLETE"] = "2"
     else:
         _add_model(made, COMMANDS)
+    if command == "tune":
+        made.add_argument("profile")  # found among vLLM's flags there
     if command in ("", "bench", "tune"):
         _add_vllm_flags(made)
     _attach(made)

@@ -40,10 +40,16 @@ examples:
 
 def run(words: list[str]) -> int:
     """Tune; returns the exit code."""
-    options, rest = parsed(parser(), words)
+    made = parser()
+    options, rest = parsed(made, words)
     from tputtui import profile
+    from tputtui.engine import flags
 
-    options.profile = str(profile.find(options.profile))
+    # argparse would take the value of vLLM's flag for it, in `tune --max-num-seqs 64 chat`.
+    name, rest = flags.positional(rest)
+    if name is None:
+        made.error("the following arguments are required: PROFILE")
+    options.profile = str(profile.find(name))
     asked = asked_of(options, rest)
     plan = _plan(options, asked)
     plan.check(asked.profile.load, asked.profile.judged)
@@ -63,11 +69,11 @@ def parser() -> argparse.ArgumentParser:
         example="tputtui tune chat --goal ttft_p99=500ms,tpot_p99=50ms > tuned.yaml",
         prog="tputtui tune",
         usage="tputtui tune PROFILE [options] [any vLLM engine flag]",
-        description="Search for the best setting under a profile's load, on one warm engine.",
+        description="Search for the best setting under a profile's load, on one warm engine.\n"
+        "PROFILE is a name or a file: engine, load, goals, start setting.",
         epilog=_EPILOG,
     )
     add = made.add_argument
-    add("profile", metavar="PROFILE", help="a name or a file: engine, load, goals, start setting")
     add("--find", choices=("limits", "load"), default=None, help="the best limits for the load as "
         "given (default), or the most load that meets the goals, at the best limits")  # fmt: skip
     add("--vary", metavar="LIMITS", help="what to change, and through which values (default "
