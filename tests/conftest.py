@@ -39,7 +39,7 @@ settled.install()
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
-_COLLECTED_EVERY_S = 8.0
+_COLLECTED_EVERY_S = 20.0
 """Seconds of processor time: what tests leave in that time is some hundred megabytes at most."""
 _COLLECT_AT_S = pytest.StashKey[float]()
 

@@ -78,7 +78,10 @@ def nothing_printed_reached(terminal: Terminal, tmp_path: Path) -> None:
     assert "WARNING" not in seen.partition("\x1b[?1049h")[0]
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+@pytest.mark.parametrize(
+    "name",
+    ["SIGTERM", *(pytest.param(each, marks=pytest.mark.long) for each in ("SIGHUP", "SIGINT"))],
+)
 def test_signals_leave_as_q_does_even_while_importing(tmp_path: Path, name: str) -> None:
     terminal = Terminal("", tmp_path)
     terminal.until(r"importing")

@@ -18,6 +18,7 @@ from tputtui.measure.samples import Outcome
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 
+@pytest.mark.costly
 def test_a_long_prompt_takes_no_more_of_a_step_than_the_threshold(simulated: Served) -> None:
     served = simulated
     served.session.steer.limits.set("long_prefill_token_threshold", 64)

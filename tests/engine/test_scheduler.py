@@ -176,6 +176,7 @@ def test_a_full_cache_preempts_and_what_is_computed_again_is_prefill(simulated: 
     assert wanted - preemptions <= decoded <= wanted
 
 
+@pytest.mark.costly
 def test_a_boot_that_vllm_refuses_names_the_argument_and_the_next_boot_works(
     simulated: Served,
 ) -> None:
@@ -191,6 +192,7 @@ def test_a_boot_that_vllm_refuses_names_the_argument_and_the_next_boot_works(
     assert {sample.outcome for sample in simulated.ended} == {Outcome.FINISHED}
 
 
+@pytest.mark.costly
 def test_an_engine_that_dies_under_load_fails_its_requests_and_boots_again(
     simulated: Served,
 ) -> None:

@@ -7,6 +7,7 @@ afterwards, and readers avoid the rows that are overwritten next. So a reader ne
 from __future__ import annotations
 
 import math
+import mmap
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -61,14 +62,17 @@ class Ring(Rows):
     """A table that keeps only its newest rows.
 
     Every row is written twice, `capacity` apart, so that the newest rows are always one
-    contiguous view and reading them copies nothing.
+    contiguous view and reading them copies nothing. A page of memory is taken when a row is first
+    written to it: `np.zeros` asks for huge pages, and clears what malloc has at hand.
     """
 
     _MARGIN = 1024
 
     def __init__(self, columns: int, capacity: int) -> None:
         self._capacity = capacity
-        self._rows = np.zeros((2 * capacity, columns))
+        rows = 2 * capacity
+        pages = mmap.mmap(-1, rows * columns * 8, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._rows = np.frombuffer(pages, float).reshape(rows, columns)
 
     def append(self, row: Sequence[float]) -> None:
         """Add one row."""
