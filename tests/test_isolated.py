@@ -451,7 +451,10 @@ def test_where_the_new_engine_kills_its_process_the_one_before_comes_back(
     assert any("Back to what ran before" in mark.text for mark in frame.marks)
 
 
-@pytest.mark.parametrize("load", [True, False], ids=["under load", "load held"])
+@pytest.mark.parametrize(
+    "load",
+    [pytest.param(True, id="under load"), pytest.param(False, id="held", marks=pytest.mark.long)],
+)
 def test_a_boot_that_dies_before_it_tells_anything_goes_back_as_well(
     start: Callable[..., Session], load: bool
 ) -> None:

@@ -518,7 +518,7 @@ def test_the_editor(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     assert snap_compare(app_after(30), terminal_size=size, run_before=edit)
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("theme", ["dark", pytest.param("light", marks=pytest.mark.long)])
 def test_the_editor_with_what_was_refused(snap_compare: SnapCompare, theme: str) -> None:
     async def edit(pilot: Pilot[Any]) -> None:
         editing = await opened(pilot)

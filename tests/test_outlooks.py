@@ -331,7 +331,11 @@ async def looked(app: RigApp, pilot: Any, seconds: float = 2.0) -> str:
     return "\n".join("".join(text for text, _ in row) for row in rows)
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 50)], ids=str)
+@pytest.mark.parametrize(
+    "size",
+    [(80, 24), *(pytest.param(each, marks=pytest.mark.long) for each in ((120, 40), (200, 50)))],
+    ids=str,
+)
 async def test_beside_the_limit_that_is_picked_stands_what_the_keys_would_do(
     size: tuple[int, int],
 ) -> None:

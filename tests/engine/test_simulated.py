@@ -214,6 +214,7 @@ def folder_of(config: Mapping[str, object], folder: Path) -> EngineSpec:
     return EngineSpec(str(folder), {"max_model_len": 2048})
 
 
+@pytest.mark.long
 def test_experts_are_counted_as_what_they_are(tmp_path: Path) -> None:
     with Simulated(folder_of(QWEN_MOE, tmp_path), simulation=simulation_of("l4")) as run:
         sizes = sizes_of(run)
@@ -240,6 +241,7 @@ def test_layers_that_see_a_window_hold_less(tmp_path: Path) -> None:
         assert run.ended()
 
 
+@pytest.mark.long
 def test_a_quantization_makes_the_weights_lighter_and_the_cache_larger() -> None:
     def of(**args: str) -> tuple[Any, int]:
         with Simulated(LLAMA, LOAD, None, **args) as run:
