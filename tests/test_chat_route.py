@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import subprocess
@@ -62,8 +63,15 @@ def of(run: Driven) -> Completions:
 async def test_a_route_that_fails_and_closes_its_connection_is_no_server_that_is_gone() -> None:
     """As vLLM's chat route without a tokenizer: 500, and whoever asks next on it is cut off."""
     asked: list[str] = []
+    serving: list[asyncio.Task[Any] | None] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
+        with contextlib.suppress(asyncio.IncompleteReadError):  # the client has closed it
+            await answer(reader, writer)
+        writer.transport.abort()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         failed = False
         while head := await reader.readuntil(b"\r\n\r\n"):
             asked.append(head.split()[1].decode())
@@ -79,7 +87,6 @@ async def test_a_route_that_fails_and_closes_its_connection_is_no_server_that_is
                 b"HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s"
                 % (line, kind, len(body), body)
             )
-        writer.transport.abort()
 
     async def no_tokenizer(*_: object) -> tuple[int, str]:
         return 404, ""
@@ -88,6 +95,9 @@ async def test_a_route_that_fails_and_closes_its_connection_is_no_server_that_is
         url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
         async with aiohttp.ClientSession() as session:
             routes = await find_routes(session, url, "one", "tiny", no_tokenizer)
+        # Else its socket is closed by whoever collects garbage next.
+        await asyncio.gather(*filter(None, serving))
+        await asyncio.sleep(0)
     assert (routes.ids, routes.chat) == (True, False)
     # Asked with fields of vLLM's, and without; one of them again on a connection of its own.
     assert asked == [COMPLETIONS, CHAT, CHAT, CHAT]
