@@ -45,7 +45,7 @@ def test_goals_and_guard_in_force_are_named(frame: Frame) -> None:
     assert not noteworthy(frame, "")
     guarded = replace(with_goals(frame), guard="ttft_p99=2s,kv=0.97")
     assert said(guarded) == (
-        "goals TTFT p99 ≤ 2.00 s · TPOT p99 ≤ 50.0 ms ·  guard ttft_p99=2s,kv=0.97"
+        "goals TTFT p99 ≤ 2.00 s … TPOT p99 ≤ 50.0 ms …  guard ttft_p99=2s,kv=0.97"
     )
     assert noteworthy(guarded, "")
 
@@ -70,8 +70,8 @@ def test_a_setting_that_the_tuner_found_waits_for_its_answer(frame: Frame) -> No
     # What was set stays: nothing is under way.
     held = with_goals(found)
     assert said(held, 119).endswith("▸ the tuner has found a better setting: t")
-    assert said(held, 79) == "goals TTFT p99 ≤ 2.00 s · TPOT p99 ≤ 50.0 ms ·  ▸ better setting: t"
-    assert said(held, 60).startswith("goals TTFT p99 ≤ 2.00 s · TPOT p99 ≤ 50.0 ms")
+    assert said(held, 79) == "goals TTFT p99 ≤ 2.00 s … TPOT p99 ≤ 50.0 ms …  ▸ better setting: t"
+    assert said(held, 60).startswith("goals TTFT p99 ≤ 2.00 s … TPOT p99 ≤ 50.0 ms")
 
 
 @pytest.mark.parametrize("width", [79, 119, 199])

@@ -73,7 +73,7 @@ def _goals(frame: Frame) -> Row:
         verdicts = {each.goal: each.verdict for each in frame.goodput.each}
     row: Row = [(" goals", "label")]
     for goal in frame.profile.goals:
-        sign, look = _SIGNS[verdicts[goal]] if goal in verdicts else ("·", "muted")
+        sign, look = _SIGNS[verdicts[goal]] if goal in verdicts else ("…", "muted")
         row += [(f" {_named(goal)} ", "text"), (sign, look)]
     return row
 
