@@ -18,6 +18,7 @@ from tests.test_screen import RigApp, board_of, paint, with_rig
 from tputtui.engine.fake import FakeEngine
 from tputtui.goals import parse_goals
 from tputtui.load.extras import Cancel
+from tputtui.load.sections import from_texts
 from tputtui.load.workload import ClosedLoop, Poisson, Workload
 from tputtui.measure.series import Batched
 from tputtui.predict.forecast import Forecast, Query, Seen
@@ -115,10 +116,27 @@ def carried() -> Workload:
     return msgspec.structs.replace(LOAD, cancel=Cancel(0.1, 5.0))
 
 
+def classed(text: str) -> Workload:
+    return from_texts(LOAD, {"classes": text})
+
+
+def test_a_load_of_classes_is_predicted_with_the_goals_of_each() -> None:
+    text = "chat share=2 prompt=40 output=12 goal=tpot_p90=9s; batch share=1 goal=e2e_p50=1ms"
+    rig, counted = serving(classed(text))
+    rig.session.consider("max_num_seqs", 8)
+    rig.run(20.0)
+    (asked,) = counted.asked
+    assert {goal.traffic for goal in asked.goals} == {"chat", "batch"}
+    (outlook,) = rig.session.latest.outlooks
+    assert outlook.value == 8
+
+
 @pytest.mark.parametrize(
     ("load", "name", "values"),
     [
         (carried(), "max_num_seqs", (16,)),
+        (classed("a share=1 priority=3"), "max_num_seqs", (16,)),
+        (classed("a share=1 adapter=x; b share=1"), "max_num_seqs", (16,)),
         (LOAD, "scheduling_policy", (1,)),
         (LOAD, "scheduler_reserve_full_isl", (0,)),
         (LOAD, "max_num_seqs", (32,)),

@@ -30,6 +30,7 @@ from tputtui.predict.forecast import Forecast, Query, Wanted, answered, forecast
 from tputtui.predict.foresight import Foresight, Running
 from tputtui.predict.process import OtherProcess
 from tputtui.predict.scheduler import Machine, served
+from tputtui.profile import EngineSpec, Profile
 
 GOALS = parse_goals("ttft_p90=2s,tpot_p90=20ms")
 LENGTHS = ((60, 16, 0.4), (120, 24, 0.4), (200, 40, 0.2))
@@ -99,6 +100,22 @@ class TestScheduler:
         predicted = forecast(Wanted(knobs, load, LENGTH_S), costs, MACHINE, GOALS)
         assert predicted.value == pytest.approx(measured.value, rel=0.03, abs=0.2)
         assert predicted.miss == pytest.approx(measured.miss, abs=0.03)
+
+    @pytest.mark.parametrize("goal", ["ttft_p90=3s", "tpot_p50=9ms"])
+    def test_a_goal_of_a_class_is_for_its_requests(self, book: StepBook, goal: str) -> None:
+        load = from_texts(
+            CLOSED, {"classes": f"{OWN_ARRIVALS}; more share=2 prompt=90 output=9 goal={goal}"}
+        )
+        goals = Profile(EngineSpec("shape:demo"), load).judged
+        assert [each.traffic for each in goals] == ["more"]
+        rig = Rig.booted(load)
+        knobs = leg(rig, load, max_num_seqs=24)
+        recorder, end_s = rig.session.recorder, rig.clock()
+        measured = score(recorder, end_s - LENGTH_S, end_s, goals, must_keep_up=False).seen
+        wanted = (Wanted(knobs, load, LENGTH_S),)
+        (predicted,) = answered(Query(book.kept, book.newest, MACHINE, goals, wanted))
+        assert predicted.value == pytest.approx(measured.value, rel=0.05)
+        assert predicted.miss == pytest.approx(measured.miss, abs=0.05)
 
     def test_what_is_refused_stands_among_what_ended(self, costs: StepCosts) -> None:
         knobs = FakeEngine.BOOTED.overridden({"max_num_queued_reqs": 16})

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tputtui.errors import TputError
 from tputtui.goals import Goal
@@ -19,6 +20,8 @@ from tputtui.predict.costs import StepCosts, learnt
 from tputtui.predict.scheduler import Machine, Served, served
 
 __all__ = ["Forecast", "Query", "Seen", "Wanted", "answered", "can_forecast", "forecast"]
+
+Flags = NDArray[np.bool_]
 
 WINDOW_S = 60.0
 """Seconds that a forecast is about, once the load is warm. Requests that began together end
@@ -98,10 +101,12 @@ def answered(query: Query) -> tuple[Forecast, ...] | None:
 def can_forecast(load: Workload) -> bool:
     """Whether requests are of a kind that is forecast.
 
-    Not real ones, whose answers end where they end, and those that carry something or belong to
-    classes.
+    Not real ones, whose answers end where they end, and those that carry something, or whose class
+    does. Classes of other lengths, arrivals and goals are.
     """
-    return not load.request_files and not load.carries
+    carried = (load.cancel, load.priority, load.lora, load.structured, load.answers)
+    plain = all(not each.adapter and each.priority is None for each in load.classes or ())
+    return plain and not load.request_files and all(each is None for each in carried)
 
 
 def forecast(
@@ -121,13 +126,14 @@ def forecast(
     ended = run.ended[run.ended[:, 0] > start_s]
     tokens = float(run.tokens[run.tokens[:, 0] > start_s, 1].sum()) / length_s
     kept = np.ones(len(ended), dtype=bool)
+    misses = [-FARTHEST]
     for goal in goals:
-        kept &= keeping(ended, goal)
-    miss = -FARTHEST
-    if goals:
-        miss = worst_miss(ended, goals)[0] if len(ended) else FARTHEST
-        if must_keep_up and not wanted.load.closed:
-            miss = max(miss, _behind(run, start_s, len(ended)))
+        mine = _concerned(run, ended, goal)
+        kept &= keeping(ended, goal) | ~mine
+        misses.append(worst_miss(ended[mine], [goal])[0] if mine.any() else FARTHEST)
+    miss = max(misses)
+    if goals and must_keep_up and not wanted.load.closed:
+        miss = max(miss, _behind(run, start_s, len(ended)))
     fewest, most = costs.decodes
     batches = run.tokens[(run.tokens[:, 0] > start_s) & (run.tokens[:, 1] > 0), 1]
     far = costs.octaves_off(float(np.median(batches))) if len(batches) else 0.0
@@ -142,6 +148,14 @@ def forecast(
         error=costs.error(length_s),
         far=far,
     )
+
+
+def _concerned(run: Served, ended: Floats, goal: Goal) -> Flags:
+    """Which of the requests that have left a goal is for, shape (k,)."""
+    if not goal.traffic:
+        return np.ones(len(ended), dtype=np.bool_)
+    mine: Flags = ended[:, ENDED["label"]] == run.traffic.get(goal.traffic, -1)
+    return mine
 
 
 def _behind(run: Served, start_s: float, ended: int) -> float:

@@ -62,6 +62,8 @@ class Served(NamedTuple):
     most_decodes: int
     """Of any step from then on."""
     preemptions: int
+    traffic: dict[str, int]
+    """What the label of a request means: the class of traffic, and its number."""
 
 
 class _Request:
@@ -70,14 +72,16 @@ class _Request:
         "finish",
         "first_s",
         "generated",
+        "label",
         "output",
         "prompt",
         "scheduled_s",
         "todo",
     )
 
-    def __init__(self, spec: RequestSpec, cached: int) -> None:
+    def __init__(self, spec: RequestSpec, cached: int, label: int) -> None:
         self.due_s, self.prompt, self.output = spec.due_s, spec.prompt_tokens, spec.output_tokens
+        self.label = label
         self.todo = spec.prompt_tokens - cached
         self.generated = 0
         self.finish = -1
@@ -121,6 +125,7 @@ class _Run:
         """Tokens that the running requests hold in the KV cache."""
         self._rows: list[tuple[float, ...]] = []
         self._due: list[float] = []
+        self._traffic: dict[str, int] = {}
 
     def until(self, length_s: float) -> Served:
         """Run."""
@@ -191,6 +196,7 @@ class _Run:
             end_s=now_s,
             most_decodes=most_decodes,
             preemptions=self._preemptions,
+            traffic=self._traffic,
         )
 
     # -- inside ----------------------------------------------------------------------------
@@ -202,16 +208,19 @@ class _Run:
         taken = len(self._running) + len(self._waiting) + len(self._refused)
         size = self._machine.block_size
         for spec in self._generator.arriving(now_s, taken, self._knobs.max_model_len):
+            label = self._traffic.setdefault(spec.carried.label.traffic, len(self._traffic))
             if self._full():
                 self._due.append(spec.due_s)
                 job_s = self._generator.lost(spec.number, now_s)
-                self._rows.append(row_of(end_s=now_s, due_s=spec.due_s, job_s=job_s, rejected=1.0))
+                self._rows.append(
+                    row_of(end_s=now_s, due_s=spec.due_s, job_s=job_s, rejected=1.0, label=label)
+                )
                 self._refused.append(now_s + REFUSED_WAIT_S)
                 continue
             self._unbegun += spec.prompt_tokens
             cached = int(self._hit * spec.prompt_tokens / size) * size
             cached = min(cached, spec.prompt_tokens - 1)
-            self._waiting.append((spec.number, _Request(spec, cached)))
+            self._waiting.append((spec.number, _Request(spec, cached, label)))
             self._due.append(spec.due_s)
         return len(self._running) + len(self._waiting)
 
@@ -332,6 +341,7 @@ class _Run:
                 good=1.0,
                 due_s=request.due_s,
                 began=1.0,
+                label=request.label,
                 job_s=self._generator.ended(number, now_s, n, ()),
             )
         )
