@@ -40,8 +40,8 @@ test check: export COMPILE_TESTS := yes
 test: setup ## run the tests
 	@$(PYTEST) $(ARGS)
 
-test-long: setup ## what boots servers, many engines or the slow ones anew: before an issue is closed (25 min)
-	@$(BIN)/pytest -m long $(ARGS)
+test-long: setup ## what boots servers, many engines or the slow ones anew: before an issue is closed (20 min)
+	@$(PYTEST) -m long $(ARGS)
 
 # What a change breaks most often: rules, figures, orders and what is printed. No engine, no screen.
 QUICK := tests/test_arguments.py tests/test_binding.py tests/test_flags.py tests/test_format.py \

@@ -45,9 +45,13 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+# vLLM's benchmark divides by the time of its progress bar, which has none where it is off: ours
+# switches it off later, and tqdm reads that when it is imported.
+os.environ.pop("TQDM_DISABLE", None)
+
 import msgspec
 import numpy as np
-import tqdm  # noqa: F401  before ours sets TQDM_DISABLE: vLLM's benchmark divides by its time
+import tqdm  # noqa: F401
 from overhead import interval, machine
 
 from tputtui.engine import dispatch

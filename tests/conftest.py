@@ -70,7 +70,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Let tests collect no old garbage: a quarter of all processor time went into that.
+    """Let tests collect no old garbage: a fifth of the processor time went into that.
 
     What is loaded by now stays. `pytest_runtest_teardown` collects now and then instead.
     """

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from tputtui import cli, profile
 from tputtui.engine.host import Host
 from tputtui.engine.orders import Boot, HoldLoad, RunLoad, Start
 from tputtui.engine.protocol import EngineFacts, State
-from tputtui.engine.served.spawned import SpawnedEngine
+from tputtui.engine.served.spawned import SpawnedEngine, sockets_below
 from tputtui.load.lengths import Fixed
 from tputtui.load.workload import ClosedLoop, Workload
 from tputtui.profile import EngineSpec, EngineValue, Profile
@@ -245,6 +246,18 @@ def test_a_profile_is_measured_as_it_is_served(
     # Nothing to stand beside.
     profile.save(msgspec.structs.replace(base, evidence=None), tmp_path / "bare.yaml")
     assert cli.main(["verify", "--served", str(tmp_path / "bare.yaml")]) == 2
+
+
+def test_below_a_long_tmpdir_the_servers_processes_meet_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = f"/{uuid.uuid4()}"
+    fits = "/x" + "y" * (107 - len(name) - 2)
+    assert sockets_below(fits) == {}
+    found = sockets_below(f"{fits}z")
+    assert found == {"VLLM_RPC_BASE_PATH": "/tmp"}
+    monkeypatch.setenv("VLLM_RPC_BASE_PATH", "/mine")
+    assert sockets_below(f"{fits}z") == {}
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from tputtui.process.group import end_group
 from tputtui.profile import EngineSpec, EngineValue
 from tputtui.redact import conceal
 
-__all__ = ["SpawnedEngine"]
+__all__ = ["SpawnedEngine", "sockets_below"]
 
 _LOOK_S = 0.1
 _HEALTH_S = 2.0
@@ -131,6 +131,7 @@ class SpawnedEngine(ServedEngine):
             "TPUTTUI_CONTROL_TOKEN_FILE": str(file),
             "VLLM_API_KEY": self._key,
             "VLLM_NO_USAGE_STATS": "1",
+            **sockets_below(tempfile.gettempdir()),
         }
         words = ["--model", spec.model, *flags.to_argv(spec.args), *flags.to_argv(self._serve)]
         words += ["--host", "127.0.0.1", "--port", str(self._port)]
@@ -181,6 +182,9 @@ class SpawnedEngine(ServedEngine):
 
 
 _FAILURE = "failure"
+_BASE, _SHORT = "VLLM_RPC_BASE_PATH", "/tmp"
+_LONGEST, _NAME = 107, 37
+"""Bytes of a socket's path, and of what vLLM adds to the folder."""
 _SEVERAL_FRONTS = ("api_server_count", "data_parallel_size")
 """With either, other API servers may come up after the first, and read the token then."""
 _KEPT = ("api_server_count", "chat_template", "tool_call_parser", "enable_auto_tool_choice")
@@ -189,6 +193,18 @@ _NOT_THEIRS = (
     # What our adapter sets for an engine in this process.
     "VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_CONFIGURE_LOGGING", "TQDM_DISABLE", "TPUTTUI_BOUNDS",
 )  # fmt: skip
+
+
+def sockets_below(folder: str) -> dict[str, str]:
+    """Where the processes of vLLM's server meet, as a variable for them; empty where that stays.
+
+    They meet in `folder` unless its name is too long for the path of a socket, as below the TMPDIR
+    of a batch system.
+    """
+    fits = len(os.fsencode(folder)) <= _LONGEST - _NAME
+    if fits or _BASE in os.environ or not os.access(_SHORT, os.W_OK):
+        return {}
+    return {_BASE: _SHORT}
 
 
 def _free_port() -> int:
