@@ -115,7 +115,7 @@ async def test_goals_are_typed_judged_and_refused_in_a_sentence() -> None:
         on_screen(app, Dialog)
         app.screen.query_one(Input).value = "ttft=5"
         await pilot.press("enter")
-        error = str(app.screen.query_one(".error", Label).content)
+        error = str(app.screen.query_one(".refused", Label).content)
         assert "names no percentile" in error
         app.screen.query_one(Input).value = "ttft_p50 ≤ 5s"
         await pilot.press("enter")

@@ -279,7 +279,7 @@ async def test_an_exact_value_is_typed_and_refused_in_the_dialog_when_out_of_ran
             app.screen.query_one(Input).value = text
             await pilot.press("enter")
             on_screen(app, Dialog)
-            assert says in str(app.screen.query_one(".error", Label).render())
+            assert says in str(app.screen.query_one(".refused", Label).render())
         app.screen.query_one(Input).value = "48"
         await pilot.press("enter")
         assert on_screen(app, Board) is app._board
@@ -327,7 +327,7 @@ async def test_saving_keeps_an_existing_file(tmp_path: Path) -> None:
         await pilot.press("s")
         app.screen.query_one(Input).value = str(tmp_path / "a.yaml")
         await pilot.press("enter")
-        assert "exists already" in str(app.screen.query_one(".error", Label).render())
+        assert "exists already" in str(app.screen.query_one(".refused", Label).render())
         app.screen.query_one(Input).value = str(tmp_path / "b.yaml")
         await pilot.press("enter")
         assert app.saved == [tmp_path / "b.yaml"]
@@ -346,7 +346,7 @@ async def test_saving_over_a_profile_takes_a_second_enter_and_keeps_its_comments
         await pilot.press("s")
         app.screen.query_one(Input).value = str(mine)
         await pilot.press("enter")
-        told = str(app.screen.query_one(".error", Label).render())
+        told = str(app.screen.query_one(".refused", Label).render())
         assert "exists already" in told
         assert "Enter again" in told
         assert profile.load(mine).knobs["max_num_seqs"] == 64

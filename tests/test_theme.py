@@ -11,6 +11,7 @@ from rich.style import Style
 from textual.color import Color
 from textual.theme import Theme
 from textual.widget import Widget
+from textual.widgets import Label
 
 from tests.made import MARKS, frame_of, six_trials
 from tests.screens import on_screen
@@ -69,6 +70,28 @@ async def test_what_textuals_widgets_paint_can_be_read_too(key: str) -> None:
                 if WORDS.search(segment.text) and (reached := painted(segment)) < LEAST
             ]
             assert faint == []
+
+
+async def test_a_dialog_is_of_one_ground_before_and_after_a_refusal() -> None:
+    # Textual's labels have looks of their own for some classes: "error" paints a red bar.
+    app = app_after(30)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await paint(pilot)
+        await pilot.press("o")
+        for keys in ((), ("x", "enter")):
+            await pilot.press(*keys)
+            for theme in OWN:
+                app.theme = theme.name
+                await pilot.pause()
+                segments = [
+                    segment
+                    for label in app.screen.query(Label)
+                    for strip in label.render_lines(label.size.region)
+                    for segment in strip
+                ]
+                assert len({each.style.bgcolor for each in segments}) == 1, theme.name
+                assert all(painted(each) >= LEAST for each in segments if each.text.strip())
+        assert "'x'" in str(app.screen.query_one(".refused", Label).content)
 
 
 def painted(segment: Segment) -> float:

@@ -61,7 +61,7 @@ class Dialog(ModalScreen[None]):
                 yield Input(text, select_on_focus=True, compact=True)
             if self._ahead is not None:
                 yield Label("", classes="hint", id="ahead", markup=False)
-            yield Label("", classes="error", markup=False)
+            yield Label("", classes="refused", markup=False)
             yield Label(self._hint, classes="hint", markup=False)
             yield Label("Enter applies, Esc leaves everything as it is.", classes="hint")
 
@@ -87,7 +87,7 @@ class Dialog(ModalScreen[None]):
         try:
             self._use([event.value if field is event.input else field.value for field in fields])
         except UsageError as refusal:
-            self.query_one(".error", Label).update(str(refusal))
+            self.query_one(".refused", Label).update(str(refusal))
             return
         self.dismiss()
 
