@@ -15,6 +15,7 @@ from tests.test_screen import app_after, board_of, paint
 from tputtui.errors import TputError
 from tputtui.frame import CompareState, Frame, SweepState, TunerState
 from tputtui.goals import parse_goals
+from tputtui.load.sections import from_texts
 from tputtui.measure.histogram import Histogram, histograms
 from tputtui.ui.key_line import Key, chosen_keys
 from tputtui.ui.keys import bound
@@ -48,6 +49,10 @@ def test_goals_and_guard_in_force_are_named(frame: Frame) -> None:
         "goals TTFT p99 ≤ 2.00 s … TPOT p99 ≤ 50.0 ms …  guard ttft_p99=2s,kv=0.97"
     )
     assert noteworthy(guarded, "")
+    classes = from_texts(frame.profile.load, {"classes": "chat share=1 goal=ttft_p99=500ms"})
+    judged = replace(frame, profile=msgspec.structs.replace(frame.profile, load=classes))
+    assert said(judged) == "goals chat TTFT p99 ≤ 500 ms …"
+    assert noteworthy(judged, "")
 
 
 def test_how_far_an_experiment_is_and_what_is_left_of_it(frame: Frame) -> None:

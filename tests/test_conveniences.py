@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
 from textual.widgets import Input, Label, RichLog, Static
 
@@ -14,6 +15,7 @@ from tests.screens import on_screen
 from tests.test_history_screen import opened, order, shown_by
 from tests.test_screen import RigApp, app_after, paint
 from tputtui.errors import UsageError
+from tputtui.goals import parse_goals
 from tputtui.load.workload import ClosedLoop, Poisson
 from tputtui.ui.app import TputApp
 from tputtui.ui.command_line import carry_out
@@ -345,3 +347,20 @@ def test_the_palette_names_every_key_also_a_remapped_one() -> None:
     assert told["Panel: latency"].startswith("3 · ")
     assert told["Hold or run the load"].startswith("␣ · ")
     assert all(" · " in text for title, text in told.items() if title != "Theme")
+
+
+async def test_keys_typed_in_a_burst_take_effect_in_their_order() -> None:
+    # Bound ones among them, which Textual carries out once they have come up to the app.
+    app = app_after(5)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await paint(pilot)
+        await pilot.press("o")
+        names = {"_": "underscore", "=": "equals_sign"}
+        typed = [(names.get(char, char), char) for char in "ttft_p90=1ss"]
+        for key, char in [
+            ("x", "x"), ("ctrl+a", None), ("ctrl+k", None), *typed, ("backspace", None),
+            ("enter", None),
+        ]:  # fmt: skip
+            app.post_message(Key(key, char))
+        await pilot.pause()
+        assert app.session.advance().profile.goals == parse_goals("ttft_p90=1s")

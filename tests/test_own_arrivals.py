@@ -350,6 +350,11 @@ def test_all_arrivals_are_scaled_together() -> None:
     assert said == "load chat 8/s + batch 16 in flight → chat 10/s + batch 20 in flight"
     said = difference(load_of("a at=8/s; b share=1"), load_of("a at=8/s; b share=1; c share=2"))
     assert said.startswith("classes a at=8/s; b share=1 → ")
+    many = "; ".join(f"c{n} share=1 prompt=9 output=9" for n in range(9))
+    assert difference(BASE, load_of(many)) == "classes none → c0, c1, c2, 6 more"
+    other = many.replace("c3 share=1", "c3 share=2").replace("c8 share=1 p", "c8 share=3 p")
+    said = difference(load_of(many), load_of(other))
+    assert said == "classes c3 share=1 → share=2, c8 share=1 → share=3"
     half = at_level(load_of(TEXT), 4.0)
     assert describe_all_arrivals(half) == "chat 4/s + batch 8 in flight"
     odd = at_level(load_of("a at=6/s; b share=1", arrivals="2/s"), 2.43)
@@ -381,7 +386,7 @@ def test_a_sweep_and_the_tuner_take_all_arrivals_to_a_level() -> None:
         ("a at=8/s size=3", "8/s", "is not a load"),
         ("a at=8/s prompt=3 size=3 output=3", "8/s", "'size=3' is not known here"),
         ("a at=inf/s", "8/s", "has no end"),
-        ("a at=8/s; a at=9/s", "0", "two classes have one name"),
+        ("a at=8/s; a at=9/s", "0", "two classes are called a"),
         ("a at=8/s; b share=0", "8/s", "no class has a share"),
     ],
 )

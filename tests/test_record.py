@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import os
 import random
@@ -75,6 +76,22 @@ class Recorded:
         self.journal.write_new("left")
         assert not self.journal.failure
         return self
+
+
+def test_what_stands_before_the_first_frame_is_no_damage_and_not_lost(
+    run: Recorded, tmp_path: Path
+) -> None:
+    head, first, *rest = plain_of(run.journal.path.read_bytes()).decode().splitlines()
+    whole = json.loads(first)
+    early = {"t": 0.0, **{name: whole[name] for name in ("books", "totals", "wanted")}}
+    marked = {**early, "marks": whole.pop("marks")}
+    lines = [head, *map(json.dumps, (early, marked, whole)), *rest]
+    path = tmp_path / "run.jsonl.zst"
+    path.write_bytes(b"".join(zstandard.compress(f"{line}\n".encode()) for line in lines))
+    found, plain = read_log(path), read_log(run.journal.path)
+    assert found.damaged == 0
+    assert found.moments[-1].marks == plain.moments[-1].marks
+    assert len(found.moments) == len(plain.moments)
 
 
 @pytest.fixture(scope="module")

@@ -54,6 +54,8 @@ from tputtui.load.workload import (
 
 __all__ = ["FIELDS", "Field", "describe", "difference", "form_of", "from_texts", "to_texts"]
 
+_LONG = 80
+"""Characters of a change of classes that are told in full."""
 _PAIR = re.compile(rf"(\d+)/(\d+)(?:={NUMBER})?")
 
 
@@ -219,10 +221,37 @@ def difference(old: Workload, new: Workload) -> str:
             continue
         if before[name] != after[name]:
             label = "load" if name == "arrivals" else name
-            changes.append(f"{label} {before[name] or 'none'} → {after[name] or 'none'}")
+            text = f"{label} {before[name] or 'none'} → {after[name] or 'none'}"
+            if name == "classes" and len(text) > _LONG:
+                text = _classes_changed(before[name], after[name])
+            changes.append(text)
     if old.seed != new.seed:
         changes.append(f"seed {old.seed} → {new.seed} at the next start")
     return ", ".join(changes)
+
+
+def _classes_changed(before: str, after: str) -> str:
+    """What differs between two lists of classes, in the words of their notation, and no more."""
+    old, new = _words_of(before), _words_of(after)
+    if old.keys() != new.keys():
+        return f"classes {_some(list(old))} → {_some(list(new))}"
+    changed = [
+        f"{name} {' '.join(w for w in old[name] if w not in new[name]) or 'none'} → "
+        f"{' '.join(w for w in new[name] if w not in old[name]) or 'none'}"
+        for name in new
+        if old[name] != new[name]
+    ]
+    return f"classes {_some(changed)}"
+
+
+def _words_of(classes: str) -> dict[str, list[str]]:
+    parts = (each.split() for each in classes.split(";") if each.strip())
+    return {name: words for name, *words in parts}
+
+
+def _some(names: list[str]) -> str:
+    more = f", {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}" if names else "none"
 
 
 def _stilled(load: Workload) -> tuple[TrafficClass, ...]:

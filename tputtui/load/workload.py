@@ -5,6 +5,7 @@ Frozen `msgspec.Struct`s instead of dataclasses: the same types validate profile
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Annotated
 
@@ -20,6 +21,8 @@ __all__ = [
     "Sessions", "TraceFile", "TrafficClass", "Workload", "at_level", "constant", "lead", "level_of",
     "scaled", "with_files", "with_level",
 ]  # fmt: skip
+
+MOST_CLASSES = 32
 
 
 class _Arrivals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -178,7 +181,9 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """Requests whose answer must have a form; None for none."""
     answers: Answers | None = None
     """Several answers, log-probabilities; None for one plain answer."""
-    classes: Annotated[tuple[TrafficClass, ...], msgspec.Meta(max_length=32)] | None = None
+    classes: Annotated[tuple[TrafficClass, ...], msgspec.Meta(max_length=MOST_CLASSES)] | None = (
+        None
+    )
     """Classes of traffic, which share the arrivals or have their own; None for one kind."""
 
     @property
@@ -239,8 +244,10 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
             missing = "prompt" if self.prompt is None else "output"
             raise ValueError(f"{missing} is required, unless pairs or a trace gives the lengths")
         names = [each.name for each in self.classes or ()]
-        if len(set(names)) < len(names):
-            raise ValueError("two classes have one name")
+        if len(names) > MOST_CLASSES:
+            raise ValueError(f"{len(names)} classes are too many: {MOST_CLASSES} at most")
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"two classes are called {twice[0]}")
         shared = [each for each in self.classes or () if each.share is not None]
         if self.only_apart:
             if level_of(self.arrivals) != 0:

@@ -170,6 +170,8 @@ class _Reader:
         self._origin_s = head.origin_s
         self._rows: dict[str, list[Floats]] = {name: [] for name in TABLES}
         self._trials: dict[int, TrialLine] = {}
+        self._early: dict[str, Any] = {}
+        """What was written before the first frame."""
         self._recording = Recording(path, head.tputtui, head.began, head.origin_s, [], Recorder())
         self._decoder = msgspec.json.Decoder(Line)
 
@@ -213,8 +215,10 @@ class _Reader:
             self._recording.profiles[int(number)] = parse(text, "session log")
         changes = self._changes(line, before)
         if before is None:
-            if changes.keys() < {"window", "status", "profile"}:
+            changes = self._early | changes
+            if not changes.keys() >= {"window", "status", "profile"}:
                 # No frame has been written yet.
+                self._early = changes
                 return None
             before = Moment(
                 t_s=self._origin_s, window=changes["window"], status=changes["status"],
@@ -243,7 +247,7 @@ class _Reader:
             names = ("kv_blocks", "oldest_due_s", "generated_tokens", "preemptions")
             changes |= zip(names, totals, strict=True)
         if line.marks or line.marks_gone:
-            marks = before.marks if before else ()
+            marks = before.marks if before else self._early.get("marks", ())
             # Version 0.1 called the marks of legs "trial".
             new = restored(line.marks or [], tuple[Mark, ...])
             new = tuple(replace(m, kind="leg") if m.kind == "trial" else m for m in new)

@@ -9,11 +9,12 @@ from textual.suggester import SuggestFromList
 from textual.widgets import Input
 
 from tputtui.engine.protocol import Argument
+from tputtui.ui.line import Line
 
 __all__ = ["Editor", "Filter"]
 
 
-class Filter(Input):
+class Filter(Line):
     """Words to search for; the arrow keys move in the list."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -31,7 +32,7 @@ class Filter(Input):
         self.cursor_blink = False
 
 
-class Editor(Input):
+class Editor(Line):
     """The value of `argument`, over its place in the list; None while the editor is closed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

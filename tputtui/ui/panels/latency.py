@@ -58,8 +58,7 @@ def latency(
     names = _names(frame, height)
     for label, name in (*names, *_PARTS) if roomy else names:
         rows.append(_row(frame, label, name, width))
-    if len(rows) + len(frame.traffic) < height:
-        rows += _traffic(frame, width)
+    rows += _within(_traffic(frame, width), height - len(rows))
     goals = frame.goodput.each if frame.window.phase.quotable else ()
     # Of an engine that failed, what became of the requests is worth more than a chart.
     if height >= _COUNTED or frame.status.failure is not None:
@@ -214,6 +213,16 @@ def _traffic(frame: Frame, width: int) -> list[Row]:
         row: Row = [(name, "label"), sign, (cells, sure)]
         rows.append(spread(row, [(kept, sure)], across))
     return rows
+
+
+def _within(classes: list[Row], height: int) -> list[Row]:
+    """As many rows of classes as there is room for, and how many more there are."""
+    if len(classes) <= height:
+        return classes
+    shown = height - 1
+    if shown < 2:
+        return []
+    return [*classes[:shown], [(f"… {len(classes) - shown} more", "muted")]]
 
 
 def _goal(each: Attainment, width: int) -> Row:

@@ -22,7 +22,7 @@ _SIGNS = {
 
 def noteworthy(frame: Frame, failed: str) -> bool:
     """Whether the line has more to say than that nothing is set."""
-    goals, offered = frame.profile.goals, frame.tuner is not None and frame.tuner.offered
+    goals, offered = frame.profile.judged, frame.tuner is not None and frame.tuner.offered
     return bool(failed or goals or frame.guard or offered or _warning(frame) or _doing(frame)[0])
 
 
@@ -66,20 +66,21 @@ def _warned(row: Row, warning: str, width: int) -> Row:
 
 
 def _goals(frame: Frame) -> Row:
-    if not frame.profile.goals:
+    if not frame.profile.judged:
         return [(" no goals (o sets them)", "muted")]
     verdicts = {}
     if frame.window.phase.quotable:
         verdicts = {each.goal: each.verdict for each in frame.goodput.each}
     row: Row = [(" goals", "label")]
-    for goal in frame.profile.goals:
+    for goal in frame.profile.judged:
         sign, look = _SIGNS[verdicts[goal]] if goal in verdicts else ("…", "muted")
         row += [(f" {_named(goal)} ", "text"), (sign, look)]
     return row
 
 
 def _named(goal: Goal) -> str:
-    return f"{goal.metric.upper()} p{goal.percentile:g} ≤ {seconds(goal.limit_s, 0)}"
+    of = f"{goal.traffic} " if goal.traffic else ""
+    return f"{of}{goal.metric.upper()} p{goal.percentile:g} ≤ {seconds(goal.limit_s, 0)}"
 
 
 def _doing(frame: Frame) -> tuple[str, float]:

@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
 from tputtui.errors import UsageError
+from tputtui.ui.line import Line
 
 __all__ = ["Dialog", "Field"]
 
@@ -58,7 +59,7 @@ class Dialog(ModalScreen[None]):
             for label, text in self._fields:
                 if label:
                     yield Label(label, markup=False)
-                yield Input(text, select_on_focus=True, compact=True)
+                yield Line(text, select_on_focus=True, compact=True)
             if self._ahead is not None:
                 yield Label("", classes="hint", id="ahead", markup=False)
             yield Label("", classes="refused", markup=False)

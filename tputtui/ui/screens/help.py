@@ -14,6 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Static
 
 from tputtui.knobs import KNOBS
+from tputtui.ui.line import Line
 
 __all__ = ["HelpScreen"]
 
@@ -88,7 +89,7 @@ class HelpScreen(ModalScreen[None]):
         self._keys = list(keys)
         self._meanings = list(meanings)
         self._page = Static("", markup=False)
-        self._filter = Input(id="filter", placeholder="words to filter by", compact=True)
+        self._filter = Line(id="filter", placeholder="words to filter by", compact=True)
 
     def compose(self) -> ComposeResult:
         """The page."""

@@ -23,6 +23,7 @@ from tputtui.load.preview import Preview, preview
 from tputtui.load.sections import FIELDS, Field, form_of, from_texts, to_texts
 from tputtui.load.workload import Workload
 from tputtui.ui.canvas import Canvas
+from tputtui.ui.line import Line
 from tputtui.ui.panels.preview import preview_rows, preview_title
 
 __all__ = ["LoadEditor"]
@@ -84,7 +85,7 @@ class Kind(Select[str], inherit_bindings=False):
         self.value = self._names[place % len(self._names)]
 
 
-class Text(Input):
+class Text(Line):
     """The text of one field."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
