@@ -367,6 +367,13 @@ async def test_what_cannot_be_read_is_said_and_not_applied() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         editing = await opened(pilot)
         assert "gamma(0.5):8/s" in editing.says
+        await editing.write(classes="chat share=1 goal=banana=3s")
+        assert editing.says.startswith("✗ ")
+        assert "banana" in editing.says
+        await editing.write(classes="chat share=1 goal=ttft_p99=-5ms")
+        assert editing.says.startswith("✗ ")
+        await editing.write(classes="none")
+        assert not editing.says.startswith("✗ ")
         await editing.write(output="many")
         assert editing.says.startswith("✗ 'many' is not a length in tokens. Write 256 (fixed)")
         assert "valid last" in editing.title

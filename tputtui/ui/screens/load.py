@@ -22,6 +22,7 @@ from tputtui.errors import UsageError
 from tputtui.load.preview import Preview, preview
 from tputtui.load.sections import FIELDS, Field, form_of, from_texts, to_texts
 from tputtui.load.workload import Workload
+from tputtui.profile.spec import class_goals
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.line import Line
 from tputtui.ui.panels.preview import preview_rows, preview_title
@@ -210,7 +211,9 @@ class LoadEditor(ModalScreen[None]):
         if self._error is None:
             texts = {name: text.value for name, text in self._inputs.items()}
             try:
-                self._workload = from_texts(self._base, texts)
+                workload = from_texts(self._base, texts)
+                class_goals(workload)
+                self._workload = workload
             except UsageError as error:
                 self._error = error
         self._say()
