@@ -227,6 +227,14 @@ def test_goals_of_all_requests_concern_every_class() -> None:
     assert math.isclose(sum(each.goodput_per_s for each in frame.traffic), 0.0)
 
 
+def test_classes_stand_in_the_order_in_which_they_were_given() -> None:
+    text = "rare share=0.05 prompt=60 output=9; often share=1 prompt=60 output=9"
+    rig = Rig.booted(from_texts(BASE, {"classes": text, "arrivals": "8"}))
+    rig.run(20.0)
+    assert rig.session.recorder.labels[1].traffic == "often"
+    assert [each.name for each in rig.session.latest.traffic] == ["rare", "often"]
+
+
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer steps to compute for each virtual second."""

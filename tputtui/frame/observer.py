@@ -193,7 +193,9 @@ class Observer:
         self._latencies = latencies(recorder, window.start_s, window.end_s)
         self._spread = histograms(recorder, window.start_s, window.end_s)
         self._goodput = goodput(recorder, profile.judged, window.start_s, window.end_s)
-        self._traffic = traffic(recorder, profile.judged, window.start_s, window.end_s)
+        self._traffic = traffic(
+            recorder, profile.judged, window.start_s, window.end_s, profile.load.class_names
+        )
 
     def _phased(self, window: Window, status: Status, moving: bool) -> Phase:
         return phase_of(

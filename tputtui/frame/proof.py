@@ -158,7 +158,7 @@ def _of(frame: Frame, recorder: Recorder, spans: Spans) -> Frame:
         frame,
         figures=pooled,
         goodput=goodput_of(recorder, spans, frame.profile.judged),
-        traffic=traffic(run, frame.profile.judged, start_s, end_s),
+        traffic=traffic(run, frame.profile.judged, start_s, end_s, frame.profile.load.class_names),
         cost_per_mtok=cost_per_mtok(frame.profile.price_per_hour, pooled.generated_per_s),
     )
 

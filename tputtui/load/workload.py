@@ -193,6 +193,11 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         return bool(self.classes) or any(each is not None for each in extras)
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, as they were given; empty without classes."""
+        return tuple(each.name for each in self.classes or ())
+
+    @property
     def apart(self) -> tuple[TrafficClass, ...]:
         """The classes with arrivals of their own."""
         return tuple(each for each in self.classes or () if each.arrivals is not None)
@@ -243,7 +248,7 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         elif self.prompt is None or self.output is None:
             missing = "prompt" if self.prompt is None else "output"
             raise ValueError(f"{missing} is required, unless pairs or a trace gives the lengths")
-        names = [each.name for each in self.classes or ()]
+        names = self.class_names
         if len(names) > MOST_CLASSES:
             raise ValueError(f"{len(names)} classes are too many: {MOST_CLASSES} at most")
         if twice := [name for name, count in Counter(names).items() if count > 1]:

@@ -43,12 +43,16 @@ class Traffic:
 
 
 def traffic(
-    recorder: Recorder, goals: Sequence[Goal], start_s: float, end_s: float
+    recorder: Recorder,
+    goals: Sequence[Goal],
+    start_s: float,
+    end_s: float,
+    order: Sequence[str] = (),
 ) -> tuple[Traffic, ...]:
     """Each class with requests that were due, or ended, in start_s < time ≤ end_s.
 
-    In the order of their first requests; without classes each adapter. Empty where requests are of
-    one kind.
+    order: names that come first, in their order; the others in that of their first requests.
+    Without classes each adapter. Empty where requests are of one kind.
     """
     ended = counted(recorder.ended.between(start_s, end_s))
     numbers = ended[:, ENDED["label"]]
@@ -60,7 +64,7 @@ def traffic(
     names = [label.traffic or "no class" if by_class else _adapter(label.adapter)
              for label in recorder.labels]  # fmt: skip
     length_s, made = end_s - start_s, []
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys([*order, *names]):
         labels = [number for number, each in enumerate(names) if each == name]
         mine, due = ended[np.isin(numbers, labels)], np.isin(issued, labels)
         if not len(mine) and not due.any():

@@ -29,7 +29,7 @@ def save_dialog(session: Session, folder: Path, saved: Callable[[Path], None]) -
     def use(texts: list[str]) -> None:
         name = texts[0].strip()
         if not name:
-            raise UsageError("A file needs a name.", "End it in .yaml.")
+            raise UsageError("A file needs a name.", "Type one, such as tuned.yaml.")
         try:
             path = session.save(Path(name), overwrite=name in there)
         except ProfileExists as refusal:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from operator import attrgetter
 
 from tputtui.frame import Frame
+from tputtui.goals import Goal
 from tputtui.measure.attainment import Attainment, GoalVerdict
 from tputtui.measure.history import Bucket, History
 from tputtui.measure.stats import Quantiles
@@ -69,7 +70,8 @@ def latency(
             [("late: sent · wait: scheduled · fill: 1st token · gen.: end", "muted")],
         ]
     if goals and height >= _COUNTED + len(goals) and width >= 76:
-        rows += [[], *(_goal(each, width) for each in goals)]
+        longest = max(len(_name_of(each.goal)) for each in goals)
+        rows += [[], *(_goal(each, width, longest + 1) for each in goals)]
     left = height - len(rows)
     spread_rows = left // 2 if width >= _WHOLE and left >= 8 and frame.spread else 0
     if history is not None and left >= 3:
@@ -225,17 +227,23 @@ def _within(classes: list[Row], height: int) -> list[Row]:
     return [*classes[:shown], [(f"… {len(classes) - shown} more", "muted")]]
 
 
-def _goal(each: Attainment, width: int) -> Row:
-    """One goal, how many requests kept within it, and the verdict with its reason."""
+def _name_of(goal: Goal) -> str:
+    of = f"{goal.traffic} " if goal.traffic else ""
+    return f"{of}{goal.metric.upper()} p{goal.percentile:g} ≤ {seconds(goal.limit_s, 0)}"
+
+
+def _goal(each: Attainment, width: int, longest: int) -> Row:
+    """One goal, how many requests kept within it, and the verdict with its reason.
+
+    longest: cells that the longest name of a goal takes.
+    """
     named, shared, bounded = (22, 26, 24) if width >= _WIDE_GOAL else (20, 24, 21)
     sign, look = _SIGNS[each.verdict]
-    goal = each.goal
-    of = f"{goal.traffic} " if goal.traffic else ""
-    name = f"{of}{goal.metric.upper()} p{goal.percentile:g} ≤ {seconds(goal.limit_s, 0)}"
+    named = max(named, longest)
     share = f"{each.frac * 100:.1f} % of {each.n:,} within" if each.n else "nothing has ended"
     return [
         (f"{sign} ", look),
-        (f"{name:<{named}} " if of else f"{name:<{named}}", "label"),
+        (f"{_name_of(each.goal):<{named}}", "label"),
         (f"{share:<{shared}}", "text"),
         (f"{f'{each.low * 100:.1f}–{each.high * 100:.1f} % at 95 %':<{bounded}}", "muted"),
         (each.verdict.value, look),
