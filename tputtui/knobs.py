@@ -28,6 +28,7 @@ __all__ = [
     "kept_limits",
     "knob",
     "known",
+    "names_differing",
     "offered",
     "parse_value",
     "shorthand",
@@ -254,19 +255,22 @@ def known(value: float) -> float:
     return value if value < UNTOLD else math.nan
 
 
+def names_differing(old: Knobs, new: Knobs) -> list[str]:
+    """The names of the limits that differ, in the order of `KNOBS`."""
+    return [knob.name for knob in KNOBS if old.get(knob.name) != new.get(knob.name)]
+
+
 def differing(old: Knobs, new: Knobs) -> str:
     """The differences in words: "max_num_seqs 64 → 32, …"; empty when nothing differs."""
     return ", ".join(
-        f"{knob.name} {spoken(knob.name, old.get(knob.name))} → "
-        f"{spoken(knob.name, new.get(knob.name))}"
-        for knob in KNOBS
-        if old.get(knob.name) != new.get(knob.name)
+        f"{name} {spoken(name, old.get(name))} → {spoken(name, new.get(name))}"
+        for name in names_differing(old, new)
     )
 
 
 def apart(a: Knobs, b: Knobs) -> tuple[str, str]:
     """Each side by the limits that differ: ("max_num_seqs 64", "max_num_seqs 32")."""
-    names = [knob.name for knob in KNOBS if a.get(knob.name) != b.get(knob.name)]
+    names = names_differing(a, b)
     of_a, of_b = (
         ", ".join(f"{name} {spoken(name, side.get(name))}" for name in names) for side in (a, b)
     )

@@ -10,7 +10,7 @@ from tputtui.engine.orders import Status
 from tputtui.engine.protocol import State
 from tputtui.engine.resolved import same_engine, unlike
 from tputtui.hardware import HardwareSample
-from tputtui.knobs import Knobs, differing
+from tputtui.knobs import Knobs, differing, names_differing
 from tputtui.load.carrier import Label
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.sections import difference
@@ -207,15 +207,14 @@ class Tried:
 
     def differs(self, other: Tried) -> str:
         """How this setting differs from another one, in words; empty where it does not."""
-        limits = differing(other.knobs, self.knobs)
         engine = "" if self.same_engine(other) else "another engine"
         # What a limit is now tells more than what it was booted with.
-        told = {part.partition(" ")[0] for part in limits.split(", ")}
+        told = names_differing(other.knobs, self.knobs)
         got = {name: n for name, n in self.got.items() if name.rpartition(".")[2] not in told}
         if engine and (resolved := unlike(other.got, got)):
             engine = f"{engine}: {resolved}"
         load = difference(other.load, self.load) if other.load != self.load else ""
-        return ", ".join(filter(None, (engine, limits, load)))
+        return ", ".join(filter(None, (engine, differing(other.knobs, self.knobs), load)))
 
     def course(self, started_s: float) -> str:
         """When its verdict was decided and withdrawn, why it has none, and when it was measured.

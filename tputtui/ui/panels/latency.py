@@ -6,7 +6,6 @@ from collections.abc import Callable
 from operator import attrgetter
 
 from tputtui.frame import Frame
-from tputtui.goals import Goal
 from tputtui.measure.attainment import Attainment, GoalVerdict
 from tputtui.measure.history import Bucket, History
 from tputtui.measure.stats import Quantiles
@@ -15,6 +14,7 @@ from tputtui.text.format import clock, compact, percent, rate, seconds
 from tputtui.ui.chart import chart
 from tputtui.ui.panels.real import real_rows
 from tputtui.ui.panels.spread import histogram_rows
+from tputtui.ui.panels.standing import goal_named
 from tputtui.ui.rows import Row, fitted, spread
 
 __all__ = ["latency", "window_caption"]
@@ -70,7 +70,7 @@ def latency(
             [("late: sent · wait: scheduled · fill: 1st token · gen.: end", "muted")],
         ]
     if goals and height >= _COUNTED + len(goals) and width >= 76:
-        longest = max(len(_name_of(each.goal)) for each in goals)
+        longest = max(len(goal_named(each.goal)) for each in goals)
         rows += [[], *(_goal(each, width, longest + 1) for each in goals)]
     left = height - len(rows)
     spread_rows = left // 2 if width >= _WHOLE and left >= 8 and frame.spread else 0
@@ -227,11 +227,6 @@ def _within(classes: list[Row], height: int) -> list[Row]:
     return [*classes[:shown], [(f"… {len(classes) - shown} more", "muted")]]
 
 
-def _name_of(goal: Goal) -> str:
-    of = f"{goal.traffic} " if goal.traffic else ""
-    return f"{of}{goal.metric.upper()} p{goal.percentile:g} ≤ {seconds(goal.limit_s, 0)}"
-
-
 def _goal(each: Attainment, width: int, longest: int) -> Row:
     """One goal, how many requests kept within it, and the verdict with its reason.
 
@@ -243,7 +238,7 @@ def _goal(each: Attainment, width: int, longest: int) -> Row:
     share = f"{each.frac * 100:.1f} % of {each.n:,} within" if each.n else "nothing has ended"
     return [
         (f"{sign} ", look),
-        (f"{_name_of(each.goal):<{named}}", "label"),
+        (f"{goal_named(each.goal):<{named}}", "label"),
         (f"{share:<{shared}}", "text"),
         (f"{f'{each.low * 100:.1f}–{each.high * 100:.1f} % at 95 %':<{bounded}}", "muted"),
         (each.verdict.value, look),

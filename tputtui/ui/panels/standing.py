@@ -11,7 +11,7 @@ from tputtui.measure.attainment import GoalVerdict
 from tputtui.text.format import clock, counted, seconds
 from tputtui.ui.rows import Row, fitted, shortened, width_of
 
-__all__ = ["noteworthy", "standing"]
+__all__ = ["goal_named", "noteworthy", "standing"]
 
 _SIGNS = {
     GoalVerdict.MET: ("✓", "good"),
@@ -74,11 +74,12 @@ def _goals(frame: Frame) -> Row:
     row: Row = [(" goals", "label")]
     for goal in frame.profile.judged:
         sign, look = _SIGNS[verdicts[goal]] if goal in verdicts else ("…", "muted")
-        row += [(f" {_named(goal)} ", "text"), (sign, look)]
+        row += [(f" {goal_named(goal)} ", "text"), (sign, look)]
     return row
 
 
-def _named(goal: Goal) -> str:
+def goal_named(goal: Goal) -> str:
+    """A goal in words: "chat TTFT p99 ≤ 500 ms"."""
     of = f"{goal.traffic} " if goal.traffic else ""
     return f"{of}{goal.metric.upper()} p{goal.percentile:g} ≤ {seconds(goal.limit_s, 0)}"
 
