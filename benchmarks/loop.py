@@ -30,6 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 AIMS_US = {64: 100.0, 1024: 300.0}
 PLUGIN_AIMS_US = {32: 3.0, 256: 6.0}
 WARM_UP = 60
+STEPS_AT_ONCE = 5
+"""Of 10 ms each: the plugin's thread looks twenty times a second."""
 
 
 class Inside:
@@ -87,50 +89,98 @@ def booted(running: int, queued: int) -> tuple[Any, Any]:
     return session, host
 
 
-def plugin_cost(running: int, steps: int) -> float:
-    """µs that the plugin's hooks take of a step, median, without what they call."""
+class Hooks:
+    """Times the hooks on `scheduler` without what they call, in every other pass.
+
+    In the passes between, what stands below the hooks is called directly: then the same difference
+    is what the timing itself costs.
+    """
+
+    NAMES = ("schedule", "update_from_output")
+
+    def __init__(self, scheduler: Any) -> None:
+        self.on = True
+        self._inner_ns = self._outer_ns = 0
+        self._scheduler = scheduler
+        self._below = {name: self._timed_below(getattr(scheduler, name)) for name in self.NAMES}
+        for name, call in self._below.items():
+            setattr(scheduler, name, call)
+
+    def watch(self) -> None:
+        """Time what was put on the scheduler since."""
+        for name in self.NAMES:
+            above = self._timed_above(getattr(self._scheduler, name), self._below[name])
+            setattr(self._scheduler, name, above)
+
+    def take_us(self) -> float:
+        """Since the last time."""
+        took, self._inner_ns, self._outer_ns = self._outer_ns - self._inner_ns, 0, 0
+        return took / 1000
+
+    def _timed_below(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*words: Any, **options: Any) -> Any:
+            began = time.perf_counter_ns()
+            try:
+                return call(*words, **options)
+            finally:
+                self._inner_ns += time.perf_counter_ns() - began
+
+        return run
+
+    def _timed_above(
+        self, hook: Callable[..., Any], below: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        def run(*words: Any, **options: Any) -> Any:
+            call = hook if self.on else below
+            began = time.perf_counter_ns()
+            try:
+                return call(*words, **options)
+            finally:
+                self._outer_ns += time.perf_counter_ns() - began
+
+        return run
+
+
+def plugin_cost(running: int, steps: int) -> tuple[float, float]:
+    """µs of a step: what the plugin's hooks add to it, the difference of two medians; and what its
+    thread takes to sum it up, mean, which an engine that waits for its model does not feel."""
     from tputtui.plugin.core import Core
 
     session, host = booted(running, 0)
     engine = host._engine
     engine._watch.remove()  # those of an engine in process
     engine._watch.remove = lambda: None
-    scheduler = engine._scheduler
-    took = {"inner": 0, "outer": 0}
-
-    def timed(call: Callable[..., Any], where: str) -> Callable[..., Any]:
-        def run(*words: Any, **options: Any) -> Any:
-            began = time.perf_counter_ns()
-            try:
-                return call(*words, **options)
-            finally:
-                took[where] += time.perf_counter_ns() - began
-
-        return run
-
-    names = ("schedule", "update_from_output")
-    for name in names:
-        setattr(scheduler, name, timed(getattr(scheduler, name), "inner"))
+    hooks = Hooks(engine._scheduler)
     core = Core(engine._engine.engine_core.engine_core)
     core._steps(-1)
-    for name in names:
-        setattr(scheduler, name, timed(getattr(scheduler, name), "outer"))
+    watch = core._watch
+    assert watch is not None
+    watch._sum.stop()  # summed up below, where it can be timed
+    hooks.watch()
     while session.recorder.accounting.in_flight < running:
         host.run_pass()
-    costs = []
-    for step in range(WARM_UP + steps):
-        took.update(inner=0, outer=0)
+    with_hooks: list[float] = []
+    without: list[float] = []
+    beside_s = 0.0
+    for step in range(WARM_UP + 2 * steps):
+        hooks.on = step % 2 == 0
+        hooks.take_us()
         core._asked_s = core._clock()
         host.run_pass()
         if step >= WARM_UP:
-            costs.append((took["outer"] - took["inner"]) / 1000)
+            (with_hooks if hooks.on else without).append(hooks.take_us())
+        if step % (2 * STEPS_AT_ONCE) == 0:
+            began_s = time.perf_counter()
+            watch.sum_up()
+            beside_s += (time.perf_counter() - began_s) * (step >= WARM_UP)
     if core._rows.count < steps:
         raise SystemExit("the hooks were taken off")
     session.steer.load.stop()
     host.run_pass()
     host.close(0)
     host.run_pass()
-    return statistics.median(costs)
+    us = statistics.median(with_hooks) - statistics.median(without)
+    return us, beside_s / steps * 1e6
 
 
 def measured(running: int, queued: int, steps: int) -> tuple[float, float, float, int]:
@@ -186,9 +236,10 @@ def main() -> None:
     parser.add_argument("--plugin", action="store_true", help="only the hooks of the plugin")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
-    print(" running   plugin µs a step")
+    print(" running   plugin µs a step   summed up beside it")
     for running, aim_us in PLUGIN_AIMS_US.items():
-        print(f"{running:>8,} {plugin_cost(running, options.steps):>10.1f}   (aim {aim_us:.0f})")
+        hooks_us, beside_us = plugin_cost(running, options.steps)
+        print(f"{running:>8,} {hooks_us:>9.1f} (aim {aim_us:.0f}) {beside_us:>20.1f}")
     if options.plugin:
         return
     print(" running    queued   ours µs      p99    vLLM µs   fill it, s   stop it, s")

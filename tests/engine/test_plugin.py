@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -123,6 +125,19 @@ def test_the_steps_hold_every_token_and_are_told_once(asked: Asked) -> None:
     assert max(row.running for row in rows) == max(row.running for row in served.steps)
     assert all(a.end_s < b.end_s for a, b in pairwise(rows))
     assert all(row.duration_s > 0 and 0 <= row.kv_frac <= 1 for row in rows)
+
+
+def test_steps_are_summed_up_beside_the_engine(asked: Asked) -> None:
+    asked.steps()
+    core: Core = asked.core._tputtui
+    asked.served.start(8, Uniform(16, 300), Uniform(2, 9), seed=4)
+    asked.served.turn(5)
+    for _ in range(6000):
+        if core._rows.count >= 4:  # of an asynchronous engine one is still under way
+            break
+        time.sleep(0.01)
+    assert core._rows.count >= 4
+    asked.serve()
 
 
 def test_only_who_holds_the_lease_changes_limits(asked: Asked) -> None:
@@ -243,7 +258,7 @@ def test_running_sequences_are_preempted_and_the_prefix_cache_emptied(asked: Ask
     all_whole(served)
 
 
-@pytest.mark.parametrize("hook", ["before_schedule", "note_step", "_classify"])
+@pytest.mark.parametrize("hook", ["_before", "_counts", "_after", "_sum._row"])
 def test_a_fault_of_ours_is_logged_once_and_reaches_no_request(
     asked: Asked, hook: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -253,11 +268,12 @@ def test_a_fault_of_ours_is_logged_once_and_reaches_no_request(
     def broken(*_: object) -> None:
         raise RuntimeError("ours")
 
-    target = core._watch if hook == "_classify" else core
-    setattr(target, hook, broken)
+    owner, _, name = hook.rpartition(".")
+    setattr(attrgetter(owner)(core._watch) if owner else core._watch, name, broken)
     with caplog.at_level(logging.ERROR, "vllm.tputtui"):
         asked.served.start(20, Uniform(16, 16), Uniform(4, 20), 5)
         asked.serve()
+        assert "off" in asked.refused("steps")
     all_whole(asked.served)
     assert len([r for r in caplog.records if r.name == "vllm.tputtui"]) == 1
     assert not asked.hooked()

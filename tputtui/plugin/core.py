@@ -1,14 +1,13 @@
 """The engine process's part: limits, steps and the lease of one engine core. Engine thread only.
 
 vLLM calls `answer` between two steps, with a question from a front process. Hooks are put on the
-scheduler when the first board watches, and taken off again once none has asked for a while: an
-engine that nobody looks at runs vLLM's own code alone. Whatever goes wrong here is logged once,
-switches this part off, and reaches no request.
+scheduler when the first board watches (`watch`), and taken off again once none has asked for a
+while: an engine that nobody looks at runs vLLM's own code alone. Whatever goes wrong here is logged
+once, switches this part off, and reaches no request.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time
@@ -19,13 +18,12 @@ import msgspec
 
 from tputtui.engine.vllm.limits import LiveLimits
 from tputtui.engine.vllm.resolving import got_of
-from tputtui.engine.vllm.scheduled import Classifier, Scheduled
 from tputtui.engine.wire import OURS, Acted, CoreFacts, Problem, Requests, StepBatch
 from tputtui.errors import TputError, UsageError
 from tputtui.knobs import differing
 from tputtui.plugin.lease import Lease, cost_to_others, parse_bounds, within
 from tputtui.plugin.ring import Ring
-from tputtui.plugin.tokens import StepTokens, tokens_of
+from tputtui.plugin.watch import Row, Watch
 
 __all__ = ["Core", "Question", "Reply", "answer"]
 
@@ -110,11 +108,11 @@ class Core:
             self._bounds, self._why_not = {}, error.message
             log.warning("tputtui: %s Nothing can be changed here.", error.message)
         self._paused, self.failed = False, ""
-        self._rows: Ring[tuple[float, ...]] = Ring(_KEPT_STEPS)
+        self._rows: Ring[Row] = Ring(_KEPT_STEPS)
         self._ended: Ring[list[float | int | str | None]] = Ring(_KEPT_REQUESTS)
         self._read_s = -_UNWATCHED_S
         self._asked_s = clock()
-        self._watch: _Watch | None = None
+        self._watch: Watch | None = None
 
     # -- what is asked -----------------------------------------------------------------------
 
@@ -194,8 +192,8 @@ class Core:
 
     def _steps(self, since: int) -> StepBatch:
         self._check_works()
-        if self._watch is None:
-            self._watch = _Watch(self)
+        self._watched().sum_up()
+        self._check_works()
         rows, lost = self._rows.since(since)
         running, waiting = self._scheduler.get_request_counts()
         now_s = self._clock()
@@ -235,6 +233,8 @@ class Core:
             raise UsageError(self._why_not, "The server's operator sets it.")
         limits = self._limits.knobs
         self._lease.take(question.lease, question.holder, limits, keep=question.keep)
+        if self._watch is not None:
+            self._watch.limits_changed()
         self._note("took control")
 
     def _others(self) -> int:
@@ -266,9 +266,9 @@ class Core:
             return left
         if cost := cost_to_others(old, new):
             self._spare_others(question, cost)
-        if self._watch is None:
-            self._watch = _Watch(self)
+        watch = self._watched()
         limits.apply(new)
+        watch.limits_changed()
         self._note(differing(old, new))
         return left
 
@@ -294,6 +294,8 @@ class Core:
         done = "limits stay as they are"
         if not keep and before is not None and before != now:
             self._limits.apply(before)
+            if self._watch is not None:
+                self._watch.limits_changed()
             done = f"back: {differing(now, before)}"
         self._note(f"{why}; {done}")
         self._lease.end()
@@ -311,120 +313,40 @@ class Core:
 
     # -- told by the hooks -------------------------------------------------------------------
 
-    def before_schedule(self) -> None:
-        """A step is about to be scheduled."""
-        if self._lease.holder:
-            self.look_at_lease()
-        self._limits.before_schedule()
-
-    def note_step(
-        self, began_s: float, end_s: float, host_s: float, done: Scheduled, tokens: StepTokens
-    ) -> None:
-        """A step is over: a row of it, in `StepSample`'s order."""
-        limits = self._limits
-        knobs = limits.knobs
-        manager = self._scheduler.kv_cache_manager
-        self._rows.append(
-            (
-                end_s, end_s - began_s, done.running, done.waiting, done.prefill, done.decode,
-                tokens.generated, tokens.cached, tokens.looked_up, tokens.preempted,
-                limits.kv_frac(manager.usage), knobs.max_num_seqs, knobs.max_num_batched_tokens,
-                host_s, done.context, limits.kv_blocks, done.adapter_waiting, done.drafted,
-                *tokens.checked.values(),
+    def _watched(self) -> Watch:
+        if self._watch is None:
+            self._watch = Watch(
+                self._scheduler,
+                self._limits,
+                self._rows,
+                self._clock,
+                before=self._before_step,
+                after=self._after_step,
+                failed=self._watch_failed,
             )
-        )  # fmt: skip
+        return self._watch
 
-    def unwatched(self, now_s: float) -> bool:
-        """Whether nobody has asked for a while, and nothing is changed: the hooks can go."""
+    def _before_step(self) -> bool:
+        """Whether the next step has to be told of as well."""
+        self.look_at_lease()
+        self._limits.before_schedule()
+        return bool(self._lease.holder) or self._limits.knobs != self._limits.booted
+
+    def _after_step(self, now_s: float) -> None:
+        """Take the hooks off where nobody has asked for a while, and nothing is changed."""
         if now_s - self._asked_s < _UNWATCHED_S or self._lease.holder:
-            return False
-        return self._limits.knobs == self._limits.booted
+            return
+        if self._limits.knobs == self._limits.booted:
+            self.unwatch()
+
+    def _watch_failed(self) -> None:
+        self.failed = "Watching this engine failed, and is off."
+        # Before 0.31 only our hook gives the batch its slots back.
+        self._limits.apply(self._limits.booted)
+        self._limits.give_slots_back()
 
     def unwatch(self) -> None:
         """Run vLLM's own code alone from here on."""
         if self._watch is not None:
             self._watch.remove()
             self._watch = None
-
-
-class _Watch:
-    """Hooks on one scheduler: before and after it schedules, and when a step's tokens are in."""
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._clock = core._clock
-        self._scheduler = core._scheduler
-        self._classify = Classifier(self._scheduler)
-        self._under_way: dict[int, tuple[float, float, Scheduled]] = {}
-        self._end_s = 0.0
-        own = self._scheduler.__dict__
-        self._before = {name: own.get(name) for name in ("schedule", "update_from_output")}
-        self._schedule = self._scheduler.schedule
-        self._update = self._scheduler.update_from_output
-        self._off = False
-        self._scheduler.schedule = self._watched_schedule
-        self._scheduler.update_from_output = self._watched_update
-
-    def remove(self) -> None:
-        """Take the hooks off; what another plugin put there before comes back."""
-        self._off = True
-        own = self._scheduler.__dict__
-        ours = {"schedule": self._watched_schedule, "update_from_output": self._watched_update}
-        for name, hook in ours.items():
-            if own.get(name) != hook:
-                continue  # Somebody hooked on top of us: we only pass on from here.
-            if self._before[name] is None:
-                del own[name]
-            else:
-                own[name] = self._before[name]
-
-    def _watched_schedule(self, *args: Any, **kwargs: Any) -> Any:
-        if self._off:
-            return self._schedule(*args, **kwargs)
-        began_s = self._clock()
-        try:
-            self._core.before_schedule()
-        except Exception:
-            self._fail()
-        output = self._schedule(*args, **kwargs)
-        try:
-            if len(self._under_way) > 64:
-                self._under_way.clear()  # Steps that were scheduled and never run.
-            done = self._classify(output)
-            self._under_way[id(output)] = (began_s, self._clock() - began_s, done)
-        except Exception:
-            self._fail()
-        return output
-
-    def _watched_update(self, *args: Any, **kwargs: Any) -> Any:
-        if self._off:
-            return self._update(*args, **kwargs)
-        came_s = self._clock()
-        outputs = self._update(*args, **kwargs)
-        try:
-            self._note(args[0] if args else kwargs["scheduler_output"], outputs, came_s)
-        except Exception:
-            self._fail()
-        return outputs
-
-    def _note(self, scheduled: Any, outputs: Any, came_s: float) -> None:
-        under_way = self._under_way.pop(id(scheduled), None)
-        end_s = self._clock()
-        if under_way is None:
-            return
-        began_s, schedule_s, done = under_way
-        # Scheduled while the one before was computed: it began where that one ended.
-        began_s, self._end_s = max(began_s, self._end_s), end_s
-        tokens = tokens_of(scheduled, outputs)
-        self._core.note_step(began_s, end_s, schedule_s + end_s - came_s, done, tokens)
-        if self._core.unwatched(end_s):
-            self._core.unwatch()
-
-    def _fail(self) -> None:
-        log.exception("tputtui: watching failed and is off; the engine goes on without it")
-        self._core.failed = "Watching this engine failed, and is off."
-        self.remove()
-        with contextlib.suppress(Exception):
-            # Before 0.31 only our hook gives the batch its slots back.
-            self._core._limits.apply(self._core._limits.booted)
-            self._core._limits.give_slots_back()

@@ -171,7 +171,6 @@ class PacedFinder:
     def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
         if name != "tputtui.engine.vllm.inproc":
             return None
-        sys.meta_path.remove(PacedFinder)
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         run = spec.loader.exec_module
 

@@ -188,6 +188,15 @@ class LiveLimits:
         """Usable blocks: all except vLLM's placeholder and the held ones."""
         return self._blocks - 1 - len(self._held)
 
+    @property
+    def free_blocks(self) -> Callable[[], int]:
+        """Counts the blocks that nothing holds, quickly."""
+        found: Callable[[], int] | None = found_at(
+            self._scheduler, "kv_cache_manager.block_pool.get_num_free_blocks", None
+        )
+        manager = self._scheduler.kv_cache_manager
+        return found or (lambda: round((1 - manager.usage) * (self._blocks - 1)))
+
     def kv_frac(self, usage: float) -> float:
         """Convert vLLM's usage of the whole cache into a share of the usable blocks."""
         used = usage * (self._blocks - 1) - len(self._held)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
 from tputtui.measure.samples import CHECKED, POSITIONS
 
-__all__ = ["NONE_CHECKED", "Classifier", "Composition", "Scheduled", "checked", "composition"]
+__all__ = [
+    "NONE_CHECKED",
+    "Classifier",
+    "Composition",
+    "Scheduled",
+    "checked",
+    "composition",
+    "prompts_of",
+    "waiting_for_an_adapter",
+]
 
 _LOOKED_AT = 256
 """So many waiting requests are looked at; a queue can hold a hundred thousand."""
@@ -34,11 +43,11 @@ class Composition(NamedTuple):
     drafted: int = 0
 
 
-def composition(output: Any, requests: Mapping[str, Any] | None = None) -> Composition:
+def composition(output: Any, prompt_of: Callable[[str], int] | None = None) -> Composition:
     """What a step of `output` consists of.
 
-    requests: the scheduler's, by id. Without them a request of which one token is scheduled counts
-    as a decode, be it the last of its prompt.
+    prompt_of: how many tokens the prompt of a request has, by its id. Without it a request of which
+    one token is scheduled counts as a decode, be it the last of its prompt.
     """
     tokens, cached = output.num_scheduled_tokens, output.scheduled_cached_reqs
     drafts = getattr(output, "scheduled_spec_decode_tokens", None) or {}
@@ -56,14 +65,14 @@ def composition(output: Any, requests: Mapping[str, Any] | None = None) -> Compo
     total, decodes = output.total_num_scheduled_tokens - drafted, len(cached.req_ids)
     decode_context = sum(cached.num_computed_tokens)
     # Nearly always the others decode one token each, and there is nothing to look into.
-    unlike = requests is not None and 0 in cached.num_output_tokens
+    unlike = prompt_of is not None and 0 in cached.num_output_tokens
     if unlike or total - prefill > decodes:
         for name, had, computed in zip(
             cached.req_ids, cached.num_output_tokens, cached.num_computed_tokens, strict=True
         ):
             count = tokens[name] - len(drafts.get(name, ()))
-            if requests is not None:
-                count = _of_prompt(requests[name], count, had, computed)
+            if prompt_of is not None:
+                count = _of_prompt(prompt_of(name), count, had, computed)
             elif count == 1:
                 continue
             if count:
@@ -79,14 +88,21 @@ def composition(output: Any, requests: Mapping[str, Any] | None = None) -> Compo
     )  # fmt: skip
 
 
-def _of_prompt(request: Any, count: int, had: int, computed: int) -> int:
+def prompts_of(requests: Mapping[str, Any]) -> Callable[[str], int]:
+    """How long the prompts of a scheduler's `requests` are, as `composition` asks for it."""
+    return lambda name: int(requests[name].num_prompt_tokens)
+
+
+def _of_prompt(prompt: int, count: int, had: int, computed: int) -> int:
     """How many of the `count` tokens scheduled are prefill.
 
+    prompt: the length of the request's prompt. had: its tokens of output, one that is still to come
+    among them. computed: its tokens computed before.
     A preempted request computes all it has again, in chunks. With async scheduling the first decode
     can be scheduled before the first token is known: then only what is left of the prompt is
     prefill.
     """
-    left = (request.num_tokens if had else request.num_prompt_tokens) - computed
+    left = prompt + had - computed
     return max(0, min(count, left)) if not had or left > 1 else 0
 
 
@@ -124,11 +140,11 @@ class Classifier:
 
     def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler
-        self._requests = scheduler.requests
+        self._prompt_of = prompts_of(scheduler.requests)
         self._counts = scheduler.get_request_counts
 
     def __call__(self, output: Any) -> Scheduled:
-        step = composition(output, self._requests)
+        step = composition(output, self._prompt_of)
         running, waiting = self._counts()
         context = step.prefill_context + step.decode_context
         return Scheduled(
@@ -137,12 +153,12 @@ class Classifier:
             step.prefill_tokens,
             step.decode_tokens,
             context,
-            _waiting_for_an_adapter(self._scheduler),
+            waiting_for_an_adapter(self._scheduler),
             step.drafted,
         )
 
 
-def _waiting_for_an_adapter(scheduler: Any) -> int:
+def waiting_for_an_adapter(scheduler: Any) -> int:
     """How many waiting requests the limit `max_loras` holds back, just after a step is scheduled.
 
     Those whose adapter is not in the batch, while that has as many adapters as it may have.
