@@ -278,6 +278,16 @@ def test_a_window_that_has_only_begun_is_not_quoted_when_one_leaves(rig: Rig) ->
     assert told == ["  figures   none of now: the window had only begun"]
 
 
+def test_the_books_that_remain_on_the_terminal_are_the_boards_own(rig: Rig) -> None:
+    rig.run(10)
+    frame = rig.session.advance()
+    books = replace(frame.accounting, running=3, waiting=2, aborted=718, finished=1200, issued=1923)
+    assert books.balanced
+    told = summary(replace(frame, accounting=books), [], Path("log"))
+    wanted = "  requests  1,923 issued, 1,200 finished, 5 in flight at the end, 718 aborted"
+    assert wanted in told
+
+
 def test_what_was_changed_on_live_traffic_is_told_as_the_servers_own_flags() -> None:
     rig = Rig.booted(Workload(ClosedLoop(8), Fixed(40), Fixed(20)))
     status = rig.host.status

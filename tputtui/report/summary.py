@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tputtui.frame import Frame
 from tputtui.knobs import kept_limits, shorthand, spoken
+from tputtui.measure.samples import Accounting
 from tputtui.text.format import clock, compact, rate, seconds
 
 __all__ = ["summary"]
@@ -18,16 +19,12 @@ def summary(
     """Lines with model, figures and limits, then the paths of profile, session log and log."""
     facts, account = frame.status.facts, frame.accounting
     vllm = f" · vLLM {facts.versions.get('vllm', '?')} on {facts.device}" if facts else ""
-    bad = account.cut + account.rejected + account.failed
-    unfinished = account.in_flight + account.aborted
     took = clock(frame.elapsed_s)
     lines = [
         f"tputtui ran {frame.profile.engine.model}{vllm} for {took}",
         *([f"  {facts.simulated}"] if facts and facts.simulated else []),
         *([f"  {facts.notice}"] if facts and facts.notice else []),
-        f"  requests  {account.issued:,} issued, {account.finished:,} finished, "
-        f"{unfinished:,} left unfinished, {bad:,} cut or failed"
-        + (f", {account.cancelled:,} cancelled" if account.cancelled else ""),
+        f"  requests  {_books(account)}",
     ]
     if facts is None or frame.asked is None:
         lines.append("  figures   none: no engine was up")
@@ -40,6 +37,20 @@ def summary(
     if recorded is not None:
         lines.append(f"  session   {recorded} (tputtui replay, report)")
     return [*lines, f"  log       {log_path}"]
+
+
+def _books(account: Accounting) -> str:
+    """What became of the requests, by the board's words; what there was none of is left out."""
+    lost = {
+        "in flight at the end": account.in_flight,
+        "cut": account.cut,
+        "aborted": account.aborted,
+        "rejected": account.rejected,
+        "failed": account.failed,
+        "cancelled": account.cancelled,
+    }
+    told = [f"{n:,} {what}" for what, n in lost.items() if n]
+    return ", ".join([f"{account.issued:,} issued", f"{account.finished:,} finished", *told])
 
 
 def _figures(frame: Frame) -> list[str]:
