@@ -8,13 +8,15 @@ import pytest
 
 from tests.rig import Rig
 from tputtui import profile
+from tputtui.engine.fake import FakeEngine
 from tputtui.engine.orders import SetLimits
-from tputtui.engine.protocol import State
+from tputtui.engine.protocol import EngineFacts, Report, State
 from tputtui.errors import EngineError, KnobError, UsageError
 from tputtui.load.lengths import Fixed
 from tputtui.load.sections import from_texts
 from tputtui.load.workload import Arrivals, ClosedLoop, Poisson, Workload
 from tputtui.measure.samples import Outcome
+from tputtui.profile import EngineSpec
 from tputtui.report.summary import summary
 
 
@@ -276,6 +278,20 @@ def test_a_window_that_has_only_begun_is_not_quoted_when_one_leaves(rig: Rig) ->
     begun = replace(frame, figures=replace(frame.figures, generated_per_s=math.nan))
     told = [line for line in summary(begun, [], Path("log")) if "figures" in line]
     assert told == ["  figures   none of now: the window had only begun"]
+
+
+class Importing(FakeEngine):
+    """Its first boot takes 14 s, of which 6 are imports."""
+
+    def boot(self, spec: EngineSpec, report: Report) -> EngineFacts:
+        return replace(super().boot(spec, report), boot_s=14.0, once_s=6.0)
+
+
+def test_another_boot_is_as_long_as_the_last_without_what_a_process_does_once() -> None:
+    rig = Rig(load(ClosedLoop(8)), kind=Importing)
+    rig.boot()
+    told = rig.session.steer.engine.boot_cost
+    assert told.startswith("The load pauses for about 8 s, as long as the last boot took but for")
 
 
 def test_the_books_that_remain_on_the_terminal_are_the_boards_own(rig: Rig) -> None:

@@ -76,6 +76,8 @@ class EngineFacts:
     """Whether single steps are observed. Those of a server are not; its samples are of ticks."""
     kind: str = "vLLM"
     """The software that serves."""
+    once_s: float = 0.0
+    """Seconds of `boot_s` that another boot in this process does not take again: imports."""
     simulated: str = ""
     """A notice to show where the model is only simulated; empty for a real one."""
     pausable: bool = True
@@ -102,6 +104,11 @@ class EngineFacts:
     """Hash of the model's configuration; empty if not known."""
     resolved: tuple[Resolved, ...] = ()
     """What the boot was asked for and what came of it; empty if not known."""
+
+    @property
+    def again_s(self) -> float:
+        """How long another boot of this engine takes, in s, as far as the last one tells."""
+        return self.boot_s - self.once_s
 
     @property
     def got(self) -> dict[str, str]:

@@ -293,5 +293,9 @@ class Helm:
     def boot_cost(self, in_flight: int) -> str:
         """What another boot costs with `in_flight` requests in the engine, in a sentence."""
         also = f"; the {in_flight:,} requests in flight are aborted" if in_flight else ""
-        took_s = self.facts.boot_s
-        return f"The load pauses for about {took_s:.0f} s, as long as the last boot took{also}."
+        facts = self.facts
+        but = " but for its imports" if facts.once_s >= 1 else ""
+        return (
+            f"The load pauses for about {facts.again_s:.0f} s, as long as the last boot took{but}"
+            f"{also}."
+        )

@@ -111,12 +111,14 @@ class VllmEngine:
             version = import_vllm()
             with sentences("vLLM could not be imported", INSTALL_HINT):
                 import vllm.v1.engine.llm_engine  # noqa: F401
+        once_s = time.monotonic() - began_s
         # Built in other frames: a traceback kept by an import keeps this frame alive.
         with boot_log() as said, newer_explained(version):
             config = self._build(spec, full, report)
             facts = self._facts(spec, config, version)
         rows = resolved(self._asked, self._got(config), said)
-        return replace(facts, boot_s=time.monotonic() - began_s, resolved=rows)
+        took_s = time.monotonic() - began_s
+        return replace(facts, boot_s=took_s, once_s=once_s, resolved=rows)
 
     def _resolved(self, spec: EngineSpec) -> EngineSpec:
         """The spec that vLLM receives. Raises UsageError."""

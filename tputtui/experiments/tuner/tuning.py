@@ -74,7 +74,7 @@ class Tuning:
         self._engines = engines_of(plan, engine)
         self._booted = facts.booted
         self._boots = Boots(plan, self._engines, present, facts)
-        self._boot_s = facts.boot_s
+        self._boot_s = facts.again_s
         self._booting: int | None = None
         self._began_s = self._now_s = now_s
         self._trials = list(plan.earlier_trials)
@@ -181,7 +181,7 @@ class Tuning:
             self._confirming.put_on(now_s)
         elif self._booting is not None:
             number, self._booting = self._booting, None
-            self._boot_s = facts.boot_s
+            self._boot_s = facts.again_s
             try:
                 self._round = self._enter(number, facts)
             except TputError as error:
