@@ -589,8 +589,12 @@ def test_routes_have_a_place_from_0_26_on_and_the_engine_a_queue_to_ask_through(
     assert "input_queue" in inspect.getsource(EngineCoreProc)
 
 
-def test_the_plugin_changes_limits_between_two_steps_and_tells_of_these(served: Exact) -> None:
+def test_the_plugin_changes_limits_between_two_steps_and_tells_of_these(
+    served: Exact, monkeypatch: pytest.MonkeyPatch
+) -> None:
     core = served.llm_engine.engine_core.engine_core
+    # Before 0.31 each step is told its limit of sequences: in a server by the plugin alone.
+    monkeypatch.setattr(served.vllm._limits, "before_schedule", lambda: None)
 
     def ask(what: str, **more: Any) -> Reply:
         question = msgspec.json.encode(Question(what, "mine", **more)).decode()
