@@ -90,53 +90,47 @@ def booted(running: int, queued: int) -> tuple[Any, Any]:
 
 
 class Hooks:
-    """Times the hooks on `scheduler` without what they call, in every other pass.
+    """Times the hooks on `scheduler` without what they call.
 
-    In the passes between, what stands below the hooks is called directly: then the same difference
-    is what the timing itself costs.
+    Without the hooks what stands below them is timed in their place: then the same difference is
+    what the timing itself costs.
     """
 
     NAMES = ("schedule", "update_from_output")
 
     def __init__(self, scheduler: Any) -> None:
-        self.on = True
-        self._inner_ns = self._outer_ns = 0
+        self._took_ns = {"inner": 0, "outer": 0}
         self._scheduler = scheduler
-        self._below = {name: self._timed_below(getattr(scheduler, name)) for name in self.NAMES}
-        for name, call in self._below.items():
-            setattr(scheduler, name, call)
+        for name in self.NAMES:
+            setattr(scheduler, name, self._timed(getattr(scheduler, name), "inner"))
+        self._without = self._timed_as_they_are()
+        self._with = self._without
 
     def watch(self) -> None:
         """Time what was put on the scheduler since."""
-        for name in self.NAMES:
-            above = self._timed_above(getattr(self._scheduler, name), self._below[name])
-            setattr(self._scheduler, name, above)
+        self._with = self._timed_as_they_are()
+
+    def switch(self, *, on: bool) -> None:
+        """With the hooks, or without."""
+        for name, call in (self._with if on else self._without).items():
+            setattr(self._scheduler, name, call)
 
     def take_us(self) -> float:
         """Since the last time."""
-        took, self._inner_ns, self._outer_ns = self._outer_ns - self._inner_ns, 0, 0
+        took = self._took_ns["outer"] - self._took_ns["inner"]
+        self._took_ns.update(inner=0, outer=0)
         return took / 1000
 
-    def _timed_below(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    def _timed_as_they_are(self) -> dict[str, Callable[..., Any]]:
+        return {name: self._timed(getattr(self._scheduler, name), "outer") for name in self.NAMES}
+
+    def _timed(self, call: Callable[..., Any], where: str) -> Callable[..., Any]:
         def run(*words: Any, **options: Any) -> Any:
             began = time.perf_counter_ns()
             try:
                 return call(*words, **options)
             finally:
-                self._inner_ns += time.perf_counter_ns() - began
-
-        return run
-
-    def _timed_above(
-        self, hook: Callable[..., Any], below: Callable[..., Any]
-    ) -> Callable[..., Any]:
-        def run(*words: Any, **options: Any) -> Any:
-            call = hook if self.on else below
-            began = time.perf_counter_ns()
-            try:
-                return call(*words, **options)
-            finally:
-                self._outer_ns += time.perf_counter_ns() - began
+                self._took_ns[where] += time.perf_counter_ns() - began
 
         return run
 
@@ -157,18 +151,20 @@ def plugin_cost(running: int, steps: int) -> tuple[float, float]:
     assert watch is not None
     watch._sum.stop()  # summed up below, where it can be timed
     hooks.watch()
+    hooks.switch(on=True)
     while session.recorder.accounting.in_flight < running:
         host.run_pass()
     with_hooks: list[float] = []
     without: list[float] = []
     beside_s = 0.0
     for step in range(WARM_UP + 2 * steps):
-        hooks.on = step % 2 == 0
+        hooked = step % 2 == 0
+        hooks.switch(on=hooked)
         hooks.take_us()
         core._asked_s = core._clock()
         host.run_pass()
         if step >= WARM_UP:
-            (with_hooks if hooks.on else without).append(hooks.take_us())
+            (with_hooks if hooked else without).append(hooks.take_us())
         if step % (2 * STEPS_AT_ONCE) == 0:
             began_s = time.perf_counter()
             watch.sum_up()

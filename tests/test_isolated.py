@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests import PATIENCE_S
+from tests import PATIENCE_S, until
 from tests.rig import Rig
 from tests.terminal import left_since, shared_memory
 from tputtui.engine.fake import FakeEngine
@@ -150,14 +150,6 @@ def pid_of(session: Session) -> int:
     host = session.host
     assert isinstance(host, IsolatedHost)
     return host.pid
-
-
-def until(reached: Callable[[], object], seconds: float = PATIENCE_S) -> None:
-    """Wait for it, within bounds."""
-    end_s = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end_s, "not reached in time"
-        time.sleep(0.005)
 
 
 @pytest.fixture

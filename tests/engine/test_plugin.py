@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Iterator
 from itertools import pairwise
 from operator import attrgetter
@@ -13,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests import until
 from tests.engine.conftest import Served, all_whole
 from tputtui import plugin
 from tputtui.engine.wire import HOLD_S, StepBatch
@@ -132,11 +132,7 @@ def test_steps_are_summed_up_beside_the_engine(asked: Asked) -> None:
     core: Core = asked.core._tputtui
     asked.served.start(8, Uniform(16, 300), Uniform(2, 9), seed=4)
     asked.served.turn(5)
-    for _ in range(6000):
-        if core._rows.count >= 4:  # of an asynchronous engine one is still under way
-            break
-        time.sleep(0.01)
-    assert core._rows.count >= 4
+    until(lambda: core._rows.count >= 4)  # of an asynchronous engine one is still under way
     asked.serve()
 
 

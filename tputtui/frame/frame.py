@@ -208,11 +208,12 @@ class Tried:
     def differs(self, other: Tried) -> str:
         """How this setting differs from another one, in words; empty where it does not."""
         engine = "" if self.same_engine(other) else "another engine"
-        # What a limit is now tells more than what it was booted with.
-        told = names_differing(other.knobs, self.knobs)
-        got = {name: n for name, n in self.got.items() if name.rpartition(".")[2] not in told}
-        if engine and (resolved := unlike(other.got, got)):
-            engine = f"{engine}: {resolved}"
+        if engine:
+            # What a limit is now tells more than what it was booted with.
+            told = names_differing(other.knobs, self.knobs)
+            got = {name: n for name, n in self.got.items() if name.rpartition(".")[2] not in told}
+            if resolved := unlike(other.got, got):
+                engine = f"{engine}: {resolved}"
         load = difference(other.load, self.load) if other.load != self.load else ""
         return ", ".join(filter(None, (engine, differing(other.knobs, self.knobs), load)))
 

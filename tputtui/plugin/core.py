@@ -233,8 +233,7 @@ class Core:
             raise UsageError(self._why_not, "The server's operator sets it.")
         limits = self._limits.knobs
         self._lease.take(question.lease, question.holder, limits, keep=question.keep)
-        if self._watch is not None:
-            self._watch.limits_changed()
+        self._limits_changed()
         self._note("took control")
 
     def _others(self) -> int:
@@ -266,9 +265,9 @@ class Core:
             return left
         if cost := cost_to_others(old, new):
             self._spare_others(question, cost)
-        watch = self._watched()
+        self._watched()
         limits.apply(new)
-        watch.limits_changed()
+        self._limits_changed()
         self._note(differing(old, new))
         return left
 
@@ -294,8 +293,7 @@ class Core:
         done = "limits stay as they are"
         if not keep and before is not None and before != now:
             self._limits.apply(before)
-            if self._watch is not None:
-                self._watch.limits_changed()
+            self._limits_changed()
             done = f"back: {differing(now, before)}"
         self._note(f"{why}; {done}")
         self._lease.end()
@@ -325,6 +323,10 @@ class Core:
                 failed=self._watch_failed,
             )
         return self._watch
+
+    def _limits_changed(self) -> None:
+        if self._watch is not None:
+            self._watch.limits_changed()
 
     def _before_step(self) -> bool:
         """Whether the next step has to be told of as well."""

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from tputtui.engine.vllm.limits import LiveLimits
+from tputtui.engine.vllm.limits import LiveLimits, kv_frac
 from tputtui.engine.vllm.scheduled import (
     Composition,
     composition,
@@ -252,11 +252,10 @@ class _Sum:
         if step is None:
             step = composition(output, self._prompt_of)
         tokens = tokens_of(output, outputs)
-        kv_frac = min(1.0, max(0.0, 1 - free / kv_blocks)) if kv_blocks else 0.0
         return (
             end_s, step_s, running, waiting, step.prefill_tokens, step.decode_tokens,
             tokens.generated, tokens.cached, tokens.looked_up, tokens.preempted,
-            kv_frac, knobs.max_num_seqs, knobs.max_num_batched_tokens,
+            kv_frac(free, kv_blocks), knobs.max_num_seqs, knobs.max_num_batched_tokens,
             host_s, step.prefill_context + step.decode_context, kv_blocks, held_back, step.drafted,
             *tokens.checked.values(),
         )  # fmt: skip

@@ -6,7 +6,7 @@ from textual.app import App
 from textual.events import Key
 from textual.widgets import Input
 
-__all__ = ["Line"]
+__all__ = ["Line", "filter_line"]
 
 
 class Line(Input):
@@ -27,3 +27,8 @@ class Line(Input):
                     event.stop()
                     event.prevent_default()
                     return
+
+
+def filter_line() -> Line:
+    """The line that `/` opens: words that what is listed has to have."""
+    return Line(id="filter", placeholder="words to filter by", compact=True)

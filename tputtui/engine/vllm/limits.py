@@ -14,7 +14,7 @@ from tputtui.engine.vllm.reach import CADENCE, found_at, unreachable
 from tputtui.errors import UsageError
 from tputtui.knobs import UNTOLD, Knobs
 
-__all__ = ["LiveLimits"]
+__all__ = ["LiveLimits", "kv_frac"]
 
 _QUEUES = ("waiting", "skipped_waiting", "kv_holding_waiting")
 _LONGEST_CADENCE = 64
@@ -199,8 +199,7 @@ class LiveLimits:
 
     def kv_frac(self, usage: float) -> float:
         """Convert vLLM's usage of the whole cache into a share of the usable blocks."""
-        used = usage * (self._blocks - 1) - len(self._held)
-        return min(1.0, max(0.0, used / self.kv_blocks)) if self.kv_blocks else 0.0
+        return kv_frac((1 - usage) * (self._blocks - 1), self.kv_blocks)
 
     @property
     def _pool(self) -> Any:
@@ -240,6 +239,11 @@ class LiveLimits:
             for request in sorted(queue, key=lambda request: request.arrival_time):
                 ordered.add_request(request)
             setattr(scheduler, queue_name, ordered)
+
+
+def kv_frac(free: float, usable: int) -> float:
+    """The share of `usable` blocks in use, where `free` ones are held by nothing."""
+    return min(1.0, max(0.0, 1 - free / usable)) if usable else 0.0
 
 
 def _drop_token_under_way(request: Any, under_way: int) -> None:

@@ -14,7 +14,7 @@ from textual.widgets import DataTable, Footer, Input
 from tputtui.attach.fleet import Looked
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.entry_table import EntryTable
-from tputtui.ui.line import Line
+from tputtui.ui.line import filter_line
 from tputtui.ui.panels.fleet import about, columns, entries, matches, title
 from tputtui.ui.screens.server import ALWAYS
 
@@ -59,7 +59,7 @@ class FleetScreen(Screen[None]):
         self._title = Canvas(id="servers-title")
         self._table = ServerTable("servers", descending=False, rising=("ttft", "tpot"))
         self._about = Canvas(id="server-about")
-        self._filter = Line(id="filter", placeholder="words to filter by", compact=True)
+        self._filter = filter_line()
         self._looked: Looked | None = None
 
     def compose(self) -> ComposeResult:

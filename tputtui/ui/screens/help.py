@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Static
 
 from tputtui.knobs import KNOBS
-from tputtui.ui.line import Line
+from tputtui.ui.line import filter_line
 
 __all__ = ["HelpScreen"]
 
@@ -89,7 +89,7 @@ class HelpScreen(ModalScreen[None]):
         self._keys = list(keys)
         self._meanings = list(meanings)
         self._page = Static("", markup=False)
-        self._filter = Line(id="filter", placeholder="words to filter by", compact=True)
+        self._filter = filter_line()
 
     def compose(self) -> ComposeResult:
         """The page."""

@@ -19,7 +19,7 @@ from tputtui.profile import EngineSpec
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.copied import changes_text, row_text
 from tputtui.ui.entry_table import EntryTable
-from tputtui.ui.line import Line
+from tputtui.ui.line import filter_line
 from tputtui.ui.panels.pair import about, pair
 from tputtui.ui.panels.tried import Column, Entry, columns, entries, signs, title
 from tputtui.ui.screens.confirm import Confirm
@@ -63,7 +63,7 @@ class HistoryScreen(WatchingScreen):
         self._table = TrialTable("trials", rising=("ttft", "tpot"))
         self._about = Canvas(id="trial")
         self._pane = Canvas(id="pair")
-        self._filter = Line(id="filter", placeholder="words to filter by", compact=True)
+        self._filter = filter_line()
         self._marked: int | None = None
         self._pair: tuple[int, int] | None = None
         self._made: dict[int, tuple[object, dict[str, Entry]]] = {}

@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Label, RichLog
 
-from tputtui.ui.line import Line
+from tputtui.ui.line import filter_line
 from tputtui.ui.log_tail import LogTail
 
 __all__ = ["LogScreen"]
@@ -43,7 +43,7 @@ class LogScreen(ModalScreen[None]):
         self._title = Label(_TITLE + where, id="log-title", markup=False)
         self._wrapped, self._averages = True, False
         self._log = RichLog(max_lines=_KEPT, wrap=True, min_width=1, auto_scroll=True)
-        self._filter = Line(id="filter", placeholder="words to filter by", compact=True)
+        self._filter = filter_line()
 
     def compose(self) -> ComposeResult:
         """A title, the lines and the filter."""
