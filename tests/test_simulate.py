@@ -1,5 +1,6 @@
 """What a step costs on a device that is not here, from its datasheet and from a calibration."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,12 @@ from tputtui.knobs import Knobs
 from tputtui.profile import parse
 from tputtui.simulate.calibration import calibration_at, calibration_text, save_calibration
 from tputtui.simulate.clock import VirtualTime
-from tputtui.simulate.cost import BANDWIDTH_REACHED, COMPUTE_REACHED, Roofline
+from tputtui.simulate.cost import (
+    ATTENTION_REACHED,
+    BANDWIDTH_REACHED,
+    COMPUTE_REACHED,
+    Roofline,
+)
 from tputtui.simulate.design import designed
 from tputtui.simulate.devices import DEVICES, device_named
 from tputtui.simulate.fitted import Fitted, Measurement, fitted
@@ -92,6 +98,24 @@ def test_context_is_read_and_counts_in_a_decode() -> None:
     assert windowed.device_s(Work(64, 64 * 4100)) == pytest.approx(
         windowed.device_s(Work(64, 64 * 9000))
     )
+
+
+def test_a_compressed_cache_is_read_by_every_rank_and_multiplied_by_every_head() -> None:
+    # DeepSeek-V3: 61 layers, 128 heads, 512 + 64 values cached, keys of 192, values of 128.
+    sizes = replaced(
+        layers=61, kv_bytes=61 * 576 * 2.0, attention_width=61 * 128 * 160.0,
+        compressed_width=61 * 128 * (576 + 512) / 2, ranks=8,
+    )  # fmt: skip
+    cost = Roofline(H100, sizes)
+    extra = cost.device_s(Work(64, 64 * 4100)) - cost.device_s(Work(64, 64 * 100))
+    read = 64 * 4000 * 61 * 1152 / (3.35e12 * BANDWIDTH_REACHED)
+    multiplied = 2 * 64 * 4000 * 61 * 128 * (576 + 512) / (989.4e12 * ATTENTION_REACHED) / 8
+    assert extra == pytest.approx(read)
+    assert multiplied < read < 8 * multiplied
+    # On one device the heads' arithmetic takes longer than reading what they share.
+    alone = Roofline(H100, dataclasses.replace(sizes, ranks=1))
+    extra = alone.device_s(Work(64, 64 * 4100)) - alone.device_s(Work(64, 64 * 100))
+    assert extra == pytest.approx(8 * multiplied)
 
 
 def test_ranks_share_the_work_and_talk_for_it() -> None:

@@ -1,4 +1,4 @@
-"""The limits of admission on vLLM's own books, refused as vLLM's own front end would."""
+"""The limits of admission on vLLM's own books, refused as vLLM's own API server would."""
 
 from __future__ import annotations
 

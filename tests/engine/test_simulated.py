@@ -327,6 +327,26 @@ def test_a_mixture_of_experts_of_2026_boots_on_a_device_of_2026() -> None:
     engine.shutdown()
 
 
+def test_a_compressed_kv_cache_is_simulated_as_devices_have_it() -> None:
+    spec = EngineSpec("shape:glm-4.7-flash", {"tensor_parallel_size": 2, "block_size": 64})
+    load = Workload(ClosedLoop(8), Fixed(300), Fixed(5))
+    with Simulated(spec, load, simulation_of("h100")) as run:
+        sizes, facts = sizes_of(run), run.facts
+        # Its card: 30 × 10⁹ parameters, of which a token passes through 3.
+        assert sizes.parameters == pytest.approx(30e9, rel=0.01)
+        assert 3e9 < sizes.active_parameters + sizes.head_parameters < 4e9
+        # 512 + 64 values a token and layer, which each rank has whole.
+        assert (sizes.kv_bytes, sizes.kv_ranks) == (47 * 576 * 2, 1)
+        assert facts.kv_block_bytes == 2 * 64 * 47 * 576 * 2
+        # vLLM's platform for CPUs would switch both off, take all of the length into one step, and
+        # have blocks of 16 tokens.
+        assert facts.got["enable_chunked_prefill"] == facts.got["enable_prefix_caching"] == "on"
+        assert facts.ceilings.max_num_batched_tokens == 8192
+        assert facts.block_size == 64
+        run.host.run_for(0.1)
+        assert run.ended()
+
+
 @pytest.mark.parametrize(
     ("model", "args", "said"),
     [
@@ -338,7 +358,6 @@ def test_a_mixture_of_experts_of_2026_boots_on_a_device_of_2026() -> None:
             {"quantization": "experts_int8"},
             "experts_int8 cannot be simulated",
         ),
-        ("shape:glm-4.7-flash", {}, "compresses its KV cache"),
         ("shape:qwen3-coder-next", {}, "has layers that are not attention"),
         ("shape:qwen3-8b", {}, "is of shape:demo, not of shape:qwen3-8b"),
     ],

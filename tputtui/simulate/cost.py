@@ -101,12 +101,16 @@ class Roofline:
         seen = work.decode_context
         windowed = min(seen, work.decodes * sizes.window)
         read = sizes.kv_bytes * (seen * (1 - sizes.windowed) + windowed * sizes.windowed)
-        decode_s = read / self._bytes_per_s / sizes.kv_ranks
+        rate = self.device.bf16_tflops * 1e12 * ATTENTION_REACHED
+        # Without a compressed cache, reading it takes longer than its arithmetic on every device.
+        decode_s = max(
+            read / self._bytes_per_s / sizes.kv_ranks,
+            4 * sizes.compressed_width * seen / rate / sizes.ranks,
+        )
         # Two products: the scores, and the weighted sum of values.
         near = min(work.prefill_pairs, float(work.prefill_tokens) * sizes.window)
         full_width = sizes.attention_width - sizes.windowed_width
         products = full_width * work.prefill_pairs + sizes.windowed_width * near
-        rate = self.device.bf16_tflops * 1e12 * ATTENTION_REACHED
         return decode_s + 4 * products / rate / sizes.ranks
 
     def _communication_s(self, work: Work) -> float:

@@ -36,7 +36,7 @@ class Sizes:
     window: int
     """Tokens in the sliding window; 0 without one."""
     attention_width: float
-    """Query heads × head size, summed over all layers."""
+    """Query heads × head size, summed over all layers; the mean of keys' and values' sizes."""
     layers: int
     hidden: int
     intermediate: int
@@ -52,6 +52,9 @@ class Sizes:
     """Pipeline-parallel size."""
     windowed_width: float = 0.0
     """`attention_width` of the layers with a window."""
+    compressed_width: float = 0.0
+    """The same as `attention_width` for a decode on a compressed KV cache (MLA), where every head
+    multiplies with the whole of what is cached; 0 without one."""
 
     @property
     def read_bytes(self) -> float:

@@ -1,8 +1,8 @@
-"""Refuses requests as vLLM's front end does, which an engine in process has not.
+"""Refuses requests as vLLM's API server does, which an engine in process has not.
 
 vLLM (`AsyncLLM.check_admission`, 0.29 and newer) answers HTTP 503 to a request that would be one
 too many in flight, and to any while the prompts without a first token have so many tokens. Both
-counts are of the front end: requests that wait and that run, whole prompts however much of them is
+counts are of the API server: requests that wait and that run, whole prompts however much of them is
 computed. Engine thread.
 """
 
@@ -19,7 +19,7 @@ __all__ = ["check_admission", "check_admits"]
 
 
 def check_admission(processor: Any, knobs: Knobs, n: int) -> None:
-    """Raise ShedError for a request that vLLM's front end would refuse now.
+    """Raise ShedError for a request that vLLM's API server would refuse now.
 
     processor: vLLM's OutputProcessor, which counts. n: sequences the request takes, one each.
     """

@@ -10,7 +10,7 @@ from typing import Any
 
 from tputtui.simulate.devices import Device
 
-__all__ = ["derive_as_on"]
+__all__ = ["derive_as_on", "restore"]
 
 
 def derive_as_on(device: Device, arguments: Any) -> None:
@@ -33,6 +33,21 @@ def derive_as_on(device: Device, arguments: Any) -> None:
 
     # Set on the instance, so other engines' arguments stay untouched.
     arguments.get_batch_defaults = as_there
+
+
+def restore(config: Any, arguments: Any) -> None:
+    """Give a model with a compressed KV cache (MLA) back what these EngineArgs derived for it.
+
+    Read in vLLM 0.32: its platform for CPUs chunks and shares none of its prompts, and has blocks
+    of 16 tokens for it, whatever was asked for. None of its devices does.
+    """
+    if not config.model_config.use_mla:
+        return
+    scheduler, cache = config.scheduler_config, config.cache_config
+    scheduler.enable_chunked_prefill = bool(arguments.enable_chunked_prefill)
+    scheduler.max_num_batched_tokens = int(arguments.max_num_batched_tokens)
+    cache.enable_prefix_caching = bool(arguments.enable_prefix_caching)
+    cache.block_size = int(arguments.block_size or cache.block_size)
 
 
 class _Platform:

@@ -130,8 +130,8 @@ class VllmEngine:
         for check in (models.check_no_secret, check_in_process, check_admits):
             check(changed)
 
-    def _configured(self, config: Any) -> None:
-        """Hook: vLLM has made its configuration, and has built nothing yet."""
+    def _configured(self, config: Any, arguments: Any) -> None:
+        """Hook: vLLM has made its configuration of the EngineArgs, and has built nothing yet."""
 
     def _got(self, config: Any) -> dict[str, str]:
         """What vLLM resolved the arguments to, by name."""
@@ -162,7 +162,7 @@ class VllmEngine:
             config = arguments.create_engine_config(context)
             if add_schedule(arguments, config):
                 config = arguments.create_engine_config(context)
-        self._configured(config)
+        self._configured(config, arguments)
         self._asking = Asking(adapters_of(spec.args), sampling_of(config.model_config))
         if config.parallel_config.world_size > 1:
             start_tracker()

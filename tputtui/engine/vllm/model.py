@@ -57,6 +57,7 @@ def sizes_of(config: Any) -> Sizes:
         window=model.get_sliding_window() or 0,
         attention_width=float(sum(layer.width for layer in layers)),
         windowed_width=float(sum(layer.width for layer in windowed)),
+        compressed_width=float(sum(layer.compressed_width for layer in layers)),
         layers=len(layers),
         hidden=int(text.hidden_size),
         intermediate=_widest(text),
@@ -86,7 +87,7 @@ def check_text_only(model: str) -> None:
 
 def kv_cache_specs(config: Any) -> dict[str, Any]:
     """vLLM's `KVCacheSpec` of each layer on one device that has a KV cache of its own."""
-    from vllm.v1.kv_cache_interface import FullAttentionSpec, SlidingWindowSpec
+    from vllm.v1.kv_cache_interface import FullAttentionSpec, MLAAttentionSpec, SlidingWindowSpec
 
     model, parallel = config.model_config, config.parallel_config
     specs: dict[str, Any] = {}
@@ -99,11 +100,13 @@ def kv_cache_specs(config: Any) -> dict[str, Any]:
             "head_size": layer.head_size,
             "dtype": _kv_dtype(config),
         }
-        specs[f"layer.{i}"] = (
-            SlidingWindowSpec(**common, sliding_window=model.get_sliding_window())
-            if layer.windowed
-            else FullAttentionSpec(**common)
-        )
+        if layer.compressed_width:
+            spec: Any = MLAAttentionSpec(**common)
+        elif layer.windowed:
+            spec = SlidingWindowSpec(**common, sliding_window=model.get_sliding_window())
+        else:
+            spec = FullAttentionSpec(**common)
+        specs[f"layer.{i}"] = spec
     return specs
 
 
@@ -117,8 +120,8 @@ def _check(model: Any) -> None:
         why = "takes more than text"
     elif model.runner_type != "generate":
         why = "generates no text"
-    elif model.use_mla:
-        why = "compresses its KV cache (MLA)"
+    elif hasattr(model.hf_text_config, "index_topk"):
+        why = "attends to a part of its KV cache only (sparse attention)"
     elif getattr(model, "is_hybrid", False) or getattr(model, "is_attention_free", False):
         why = "has layers that are not attention"
     elif model.is_encoder_decoder:
@@ -138,29 +141,25 @@ class _Layer(NamedTuple):
     """The attention of one layer.
 
     cached: whether it has a KV cache of its own; if not, it reads that of an earlier layer.
+    head_size: of the keys in the cache. kv_values: what the cache has of a token.
+    width, compressed_width: as in `Sizes`, of this layer.
     """
 
     windowed: bool
     cached: bool
-    heads: int
     kv_heads: int
     head_size: int
-
-    @property
-    def width(self) -> int:
-        """Values in the queries of a token."""
-        return self.heads * self.head_size
-
-    @property
-    def kv_values(self) -> int:
-        """Values in the keys and values of a token."""
-        return 2 * self.kv_heads * self.head_size
+    kv_values: int
+    width: float
+    compressed_width: float = 0.0
 
 
 def _layers(model: Any) -> list[_Layer]:
     """The attention of each layer. Raises UsageError for one that is neither full nor windowed."""
     text, window = model.hf_text_config, model.get_sliding_window()
     count = int(text.num_hidden_layers)
+    if model.use_mla:
+        return [_compressed(text)] * count
     kinds = list(getattr(text, "layer_types", None) or [_WINDOWED] * count)
     if strange := sorted(set(kinds) - {_FULL, _WINDOWED}):
         raise UsageError(f"{model.model} has layers of {strange[0]}, which no cost is known of.")
@@ -171,9 +170,24 @@ def _layers(model: Any) -> list[_Layer]:
         kv_heads, head_size = _heads_of_layer(model, i, full=kind == _FULL)
         # Without a window (--disable-sliding-window) such a layer has full attention.
         windowed = kind == _WINDOWED and bool(window)
-        heads = int(text.num_attention_heads)
-        layers.append(_Layer(windowed, i < own_caches, heads, kv_heads, head_size))
+        width = int(text.num_attention_heads) * head_size
+        kv_values = 2 * kv_heads * head_size
+        layers.append(_Layer(windowed, i < own_caches, kv_heads, head_size, kv_values, width))
     return layers
+
+
+def _compressed(text: Any) -> _Layer:
+    """A layer of multi-head latent attention, as vLLM computes it: prompts with keys and values of
+    each head, decodes on the latent vectors that the cache has, which all heads share.
+
+    DeepSeek-AI, "DeepSeek-V2", arXiv:2405.04434, section 2.1.
+    """
+    latent, rotated = int(text.kv_lora_rank), int(text.qk_rope_head_dim)
+    keys, values = int(text.qk_nope_head_dim) + rotated, int(text.v_head_dim)
+    heads, cached = int(text.num_attention_heads), latent + rotated
+    # Half of the two products: scores over keys, and a weighted sum of values.
+    width, compressed_width = heads * (keys + values) / 2, heads * (cached + latent) / 2
+    return _Layer(False, True, 1, cached, cached, width, compressed_width)
 
 
 def _heads_of_layer(model: Any, index: int, *, full: bool) -> tuple[int, int]:

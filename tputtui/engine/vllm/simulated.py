@@ -16,7 +16,7 @@ from tputtui.engine.protocol import EngineFacts, Report
 from tputtui.engine.resolved import CAPTURE_SIZES, GRAPH_MODE
 from tputtui.engine.vllm.args import given
 from tputtui.engine.vllm.clock import OtherClock
-from tputtui.engine.vllm.defaults import derive_as_on
+from tputtui.engine.vllm.defaults import derive_as_on, restore
 from tputtui.engine.vllm.executor import executor_class
 from tputtui.engine.vllm.inproc import VllmEngine
 from tputtui.engine.vllm.model import check_text_only, kv_cache_specs, sizes_of
@@ -117,7 +117,8 @@ class SimulatedEngine(VllmEngine):
             self._other_clock.put_on()
         return config
 
-    def _configured(self, config: Any) -> None:
+    def _configured(self, config: Any, arguments: Any) -> None:
+        restore(config, arguments)
         stages = config.parallel_config.pipeline_parallel_size
         # vLLM's platform for CPUs has switched this off.
         config.scheduler_config.async_scheduling = self._overlapped and stages == 1
