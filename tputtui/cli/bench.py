@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     add("--save", metavar="FILE", help="save a profile with the figures as its evidence")
     add("--quiet", action="store_true", help="no progress on stderr")
     add_virtual(made)
-    add_settings(made)
+    add_settings(made, screen=False)
     return made
 
 

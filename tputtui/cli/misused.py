@@ -61,12 +61,15 @@ def flags_of(parser: argparse.ArgumentParser) -> set[str]:
 
 
 def commands_with(flag: str) -> str:
-    """The commands that have a flag of that name, as a sentence names them; empty for none."""
+    """The commands that have a flag of that name, as a sentence names them; empty for none.
+
+    The screen is first, which is no word.
+    """
     from tputtui.cli.words import COMMANDS
 
-    modules = {word: importlib.import_module(f"tputtui.cli.{word}") for word in COMMANDS}
-    having = [word for word, module in modules.items() if flag in flags_of(module.parser())]
-    return ", ".join(f"`tputtui {word}`" for word in having)
+    modules = {word: importlib.import_module(f"tputtui.cli.{word}") for word in ("run", *COMMANDS)}
+    having = [module.parser() for module in modules.values() if flag in flags_of(module.parser())]
+    return ", ".join(f"`{parser.prog}`" for parser in having)
 
 
 def _left_over(parser: argparse.ArgumentParser, word: str, page: str) -> UsageError:

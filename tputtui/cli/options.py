@@ -13,11 +13,16 @@ from tputtui.cli.settings import OPTIONS
 __all__ = ["add_settings", "new_file", "parsed"]
 
 
-def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Add the flags of the named settings; without names, of all settings."""
+def add_settings(parser: argparse.ArgumentParser, *names: str, screen: bool = True) -> None:
+    """Add the flags of the named settings; without names, of all settings.
+
+    screen: whether those of the screen are among all.
+    """
     groups: dict[str, argparse._ArgumentGroup] = {}
     for setting in OPTIONS:
         if names and setting.name not in names:
+            continue
+        if setting.of_screen and not screen:
             continue
         if setting.group == "run":
             add = parser.add_argument

@@ -34,6 +34,8 @@ class Option(NamedTuple):
     """Whether a profile can hold it."""
     former: str = ""
     """A name that it had once, and is still read by."""
+    of_screen: bool = False
+    """Whether it means something on the screen only."""
 
     @property
     def flag(self) -> str:
@@ -102,18 +104,19 @@ OPTIONS = (
     Option("limit", "LIMIT=VALUE", "start a live limit below its ceiling, e.g. max_num_seqs=64 "
             "(4k is 4,000, 4K is 4,096, as in vLLM's flags)",
             in_profile=True, former="knob"),
-    Option("guard", "LIMITS", "ttft_p99=2s,kv=0.97: a change that breaks it is undone by itself"),
+    Option("guard", "BOUNDS", "ttft_p99=2s,kv=0.97: a change that breaks it is undone by itself",
+            of_screen=True),
     Option("simulate", "DEVICE|FILE", "vLLM itself on a GPU that is not here: h100, l4, …, or a "
             "calibration's file"),
-    Option("hold", "", "boot with the load held"),
+    Option("hold", "", "boot with the load held", of_screen=True),
     Option("isolate", "", "the engine in a process of its own: the screen outlives it"),
     Option("served", "", "boot vLLM's own server, and tune what it serves: HTTP in the path, data "
            "parallelism"),
     Option("metrics_port", "PORT", "serve the figures to Prometheus on this port"),
     Option("metrics_host", "ADDRESS", "where to listen for Prometheus", default="127.0.0.1"),
     Option("record", "", "write a session log, to replay and to report from", default="on"),
-    Option("theme", "NAME", ", ".join(THEMES), default="dark"),
-    Option("save_dir", "FOLDER", "where `s` saves profiles", default="."),
+    Option("theme", "NAME", ", ".join(THEMES), default="dark", of_screen=True),
+    Option("save_dir", "FOLDER", "where `s` saves profiles", default=".", of_screen=True),
 )  # fmt: skip
 """Every setting, in the order that --help shows them."""
 
