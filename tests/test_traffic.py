@@ -195,7 +195,7 @@ def test_a_session_log_has_them_again(tmp_path: Path) -> None:
         ("chat share=0.5; chat share=0.5", "two classes are called chat"),
         ("; ".join(f"c{n} share=1" for n in range(33)), "33 classes are too many: 32 at most"),
         ("chat share=0", "no class has a share"),
-        ("chat share=-1", "at least 0"),
+        ("chat share=-1", "Class chat: share: it must be at least 0"),
         ("chat share=1 prompt=many output=9", "'many' is not a length"),
         ("chat share=1 size=9", "'size=9' is not known here"),
     ],

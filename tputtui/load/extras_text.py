@@ -33,10 +33,10 @@ from tputtui.load.notation import (
     NUMBER,
     describe_arrivals,
     describe_lengths,
+    named_reason,
     number,
     parse_arrivals,
     parse_lengths,
-    reason,
     seconds_of,
 )
 from tputtui.load.requests.notation import describe_requests, parse_requests
@@ -257,7 +257,7 @@ def _classes(text: str) -> tuple[TrafficClass, ...] | None:
         try:
             classes.append(msgspec.convert(values, TrafficClass, strict=False))
         except msgspec.ValidationError as error:
-            why = reason(error).removeprefix(f"class {name}: ")
+            why = named_reason(error).removeprefix(f"class {name}: ")
             raise UsageError(f"Class {name}: {why}.", _CLASS_HINT) from None
     return tuple(classes) or None
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tputtui.errors import UsageError, nearest
-from tputtui.load.notation import reason
+from tputtui.load.notation import named_reason
 
 __all__ = ["NOTHING", "Field", "checked", "settings"]
 
@@ -54,6 +54,4 @@ def checked(raw: Any, kind: type[T], what: str, text: str, hint: str) -> T:
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
-        name = str(error).partition(" - at `$.")[2].rstrip("`")
-        problem = f"{name}: {reason(error)}" if name else reason(error)
-        raise UsageError(f"{what} {text.strip()!r}: {problem}.", hint) from None
+        raise UsageError(f"{what} {text.strip()!r}: {named_reason(error)}.", hint) from None

@@ -36,8 +36,8 @@ from tputtui.load.workload import (
     level_of,
 )
 
-__all__ = ["describe_all_arrivals", "describe_arrivals", "describe_lengths", "parse_arrivals",
-           "parse_lengths", "reason"]  # fmt: skip
+__all__ = ["describe_all_arrivals", "describe_arrivals", "describe_lengths", "named_reason",
+           "parse_arrivals", "parse_lengths", "reason"]  # fmt: skip
 
 NUMBER = r"(\d+(?:\.\d+)?(?:e-?\d+)?|\.\d+)"
 _BOUNDS = r"(?:\[(\d+)-(\d+)\])?"
@@ -251,6 +251,12 @@ def _bin(text: str) -> tuple[int, int, float]:
     if match is None:
         raise ValueError(f"{text!r} is no bin: write 1-100=3 (from-to=weight)")
     return int(match[1]), int(match[2] or match[1]), float(match[3])
+
+
+def named_reason(error: msgspec.ValidationError) -> str:
+    """`reason`, after the name of the setting that it is about where msgspec tells it."""
+    name = str(error).partition(" - at `$.")[2].rstrip("`")
+    return f"{name}: {reason(error)}" if name else reason(error)
 
 
 def reason(error: Exception) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from tputtui.errors import UsageError, nearest
-from tputtui.load.notation import reason
+from tputtui.load.notation import named_reason
 from tputtui.load.requests.file import RequestFile, Sampling
 
 __all__ = ["describe_requests", "describe_sampling", "parse_requests", "parse_sampling"]
@@ -61,7 +61,7 @@ def parse_requests(text: str) -> RequestFile | None:
     try:
         return msgspec.convert(fields, RequestFile)
     except msgspec.ValidationError as error:
-        raise UsageError(f"Requests {text!r}: {_reason(error)}.", _HINT) from None
+        raise UsageError(f"Requests {text!r}: {named_reason(error)}.", _HINT) from None
 
 
 def parse_sampling(text: str) -> Sampling | None:
@@ -83,7 +83,7 @@ def parse_sampling(text: str) -> Sampling | None:
     try:
         return msgspec.convert(fields, Sampling)
     except msgspec.ValidationError as error:
-        raise UsageError(f"Sampling {text!r}: {_reason(error)}.", hint) from None
+        raise UsageError(f"Sampling {text!r}: {named_reason(error)}.", hint) from None
 
 
 def describe_sampling(sampling: Sampling | None) -> str:
@@ -107,8 +107,3 @@ def describe_requests(file: RequestFile | None) -> str:
     if file.bad != 0.05:
         words.append(f"bad={file.bad:g}")
     return " ".join(filter(None, words))
-
-
-def _reason(error: msgspec.ValidationError) -> str:
-    name = str(error).partition(" - at `$.")[2].rstrip("`")
-    return f"{name}: {reason(error)}" if name else reason(error)
