@@ -61,7 +61,8 @@ def test_how_far_an_experiment_is_and_what_is_left_of_it(frame: Frame) -> None:
     assert said(replace(frame, compare=compare)).endswith(f"▸ A/B: {note}  4:10 left at most")
     sweep = SweepState(34.0, 6, "measuring, 6 of 10 s", "34 in flight", 72.0)
     assert said(replace(frame, sweep=sweep)).endswith(
-        "▸ sweep: now 34 in flight, 6 levels done · measuring, 6 of 10 s  1:12 left at most"
+        "▸ sweep: now 34 in flight, 6 levels done · measuring, 6 of 10 s"
+        "  1:12 at most for this level"
     )
     assert "▸" not in said(replace(frame, compare=replace(compare, done=True)))
 

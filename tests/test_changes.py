@@ -21,7 +21,7 @@ from tputtui.frame import CompareState, Frame
 from tputtui.measure.window import Phase
 from tputtui.ui.large import large
 from tputtui.ui.panels.changes import changes, changes_caption
-from tputtui.ui.panels.intervals import interval_axis, interval_bar
+from tputtui.ui.panels.intervals import interval_axis, interval_bar, interval_scale
 from tputtui.ui.panels.verdicts import Bars, difference_row
 
 SIZES = [(78, 3), (118, 6), (58, 6), (78, 22), (198, 48), (40, 4)]
@@ -122,6 +122,17 @@ def test_a_bar_without_an_interval_and_one_beyond_its_axis() -> None:
     assert drawn(0.1, math.nan, math.nan) == "          │ ●        "
     assert drawn(0.1, -0.9, math.inf) == "◂─────────┼─●───────▸"
     assert drawn(2.0, 0.2, math.inf) == "          │   ├─────▸"
+
+
+def test_one_row_of_many_times_as_much_does_not_shrink_the_others_to_a_dot() -> None:
+    small, huge = (
+        difference_of("ttft_p50", 1.0, 1.0 + change, change - 0.1, change + 0.1, "worse")
+        for change in (0.4, 32.0)
+    )
+    assert interval_scale([small, huge]) == 0.5
+    assert "".join(text for text, _ in interval_bar(huge, 0.5, 21, "bad")).endswith("▸")
+    # The first is the headline: it is never off its own axis.
+    assert interval_scale([huge, small]) == 5.0
 
 
 @pytest.mark.parametrize("text", ["+9.7 %", "-41.0 %", "×12", "+240 %", "1234567890"])

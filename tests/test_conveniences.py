@@ -63,10 +63,11 @@ def test_a_line_sets_a_limit_the_load_goals_and_the_guard() -> None:
         ("", "The line is empty."),
         ("max 3", "'max' is no limit"),
         ("max_num_seq", "max_num_seqs needs a value."),
+        ("scheduling_policy", "Write: scheduling_policy fcfs."),
         ("max_num_seqs many", "many"),
         ("load nonsense", "nonsense"),
         ("goals ttft=5", "names no percentile"),
-        ("frobnicate 3", "'frobnicate' is no limit"),
+        ("frobnicate 3", "begins with a limit's name, or with load, goal"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_changes_nothing(line: str, said: str) -> None:
@@ -122,6 +123,24 @@ async def test_the_line_is_asked_for_by_a_colon_and_stays_until_it_is_valid() ->
         await pilot.pause()
         # Above the ceiling a boot is offered, as everywhere.
         on_screen(app, Confirm)
+
+
+@pytest.mark.parametrize("key", ["colon", "o", "l", "ctrl+p", "y"])
+async def test_behind_a_dialog_the_board_goes_on(key: str) -> None:
+    app = app_after(10)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await paint(pilot)
+        await pilot.press(key)
+        await pilot.pause()
+        assert app.screen.is_modal
+        for seconds in (5, 5):
+            app.rig.run(seconds)
+            app._tick()
+            await pilot.pause()
+            clock = str(app._board.query_one("#clock").render_line(0).text).strip()
+            # What the terminal shows, the dialog in front.
+            assert clock.split()[0] in app.export_screenshot().replace("&#160;", " ")
+        assert app.screen.is_modal
 
 
 # -- copying -----------------------------------------------------------------------------------

@@ -162,6 +162,7 @@ def test_times_as_they_are_written() -> None:
     assert seconds_of("3:12") == 192
     assert seconds_of("1:02:03") == 3723
     assert seconds_of("90s") == seconds_of(" 90 ") == 90
-    for text in ("", "x", "1:2:3:4", "-3"):
+    assert seconds_of("75:10") == 4510
+    for text in ("", "x", "1:2:3:4", "-3", "99:99:99", "1:60:00", "1:60"):
         with pytest.raises(UsageError):
             seconds_of(text)

@@ -97,14 +97,13 @@ class TputApp(TerminalApp):
             # Textual removes the screens while its timers still run.
             return
         self._consider(self.session.advance())
+        screen = self.looked_at
         if self.behind:
             pass
-        elif self.screen is self._board:
-            self._board.tick()
-        elif isinstance(self.screen, LogScreen):
-            self.screen.add(self._tail.read())
-        elif isinstance(self.screen, WatchingScreen):
-            self.screen.tick()
+        elif isinstance(screen, LogScreen):
+            screen.add(self._tail.read())
+        elif isinstance(screen, Board | WatchingScreen):
+            screen.tick()
         for news in self.session.news():
             self.notify(news, severity="warning", timeout=12)
         status = self.session.host.status

@@ -88,5 +88,6 @@ class AttachApp(TerminalApp):
         if not self.is_running:
             return
         looked = self._fleet.look()
-        if not self.behind and isinstance(self.screen, FleetScreen | ServerScreen):
-            self.screen.show(looked)
+        screen = self.looked_at
+        if not self.behind and isinstance(screen, FleetScreen | ServerScreen):
+            screen.show(looked)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from tputtui.errors import UsageError, nearest
 from tputtui.goals import parse_goals
-from tputtui.knobs import KNOBS, parse_value
+from tputtui.knobs import KNOBS, knob, parse_value
 from tputtui.load.sections import from_texts
 from tputtui.session.guard import parse_guard
 from tputtui.session.session import Session
@@ -24,21 +24,23 @@ def carry_out(session: Session, line: str) -> str:
     word, _, rest = line.strip().partition(" ")
     rest = rest.strip()
     if not word:
-        raise UsageError("The line is empty.", f"Such as: {EXAMPLES}.")
+        raise UsageError("The line is empty.", "Write a limit and its value: max_num_seqs 48.")
     name = word.lstrip("-").replace("-", "_").lower()
     if name in _DOES:
         return _DOES[name](session, rest)
-    limits = [knob.name for knob in KNOBS]
+    limits = [each.name for each in KNOBS]
     # A beginning is enough where it can be one limit only.
     begun = [limit for limit in limits if limit.startswith(name)]
     if name in limits:
         begun = [name]
     if len(begun) != 1:
         among = f"{', '.join(begun)}: which?" if begun else ""
-        hint = among or nearest(name, [*limits, *_DOES]) or f"Such as: {EXAMPLES}."
+        takes = f"A line begins with a limit's name, or with {', '.join(_DOES)}."
+        hint = among or nearest(name, [*limits, *_DOES]) or takes
         raise UsageError(f"{word!r} is no limit, and nothing else that : takes.", hint)
     if not rest:
-        raise UsageError(f"{begun[0]} needs a value.", f"Write: {begun[0]} 48.")
+        such = next(iter(knob(begun[0]).choices), 48)
+        raise UsageError(f"{begun[0]} needs a value.", f"Write: {begun[0]} {such}.")
     session.steer.limits.set(begun[0], parse_value(begun[0], rest))
     return ""
 

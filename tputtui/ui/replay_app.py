@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 
@@ -62,16 +63,18 @@ class ReplayApp(TerminalApp):
         self.replay.advance()
         if self.behind:
             return
-        if self.screen is self._board:
-            self._board.tick()
-        elif isinstance(self.screen, WatchingScreen):
-            self.screen.tick()
+        screen = self.looked_at
+        if isinstance(screen, ReplayBoard | WatchingScreen):
+            screen.tick()
 
     def action_seek(self) -> None:
         """Ask for a time to go to."""
 
         def use(texts: list[str]) -> None:
-            self.replay.seek(seconds_of(texts[0]))
+            at_s = seconds_of(texts[0])
+            if at_s > math.ceil(self.replay.length_s):
+                raise UsageError(f"The run ends at {clock(self.replay.length_s)}.")
+            self.replay.seek(at_s)
             self._board.redraw()
 
         hint = f"Up to {clock(self.replay.length_s)}; 3:12, 1:02:03 or 90s."
@@ -110,4 +113,6 @@ def seconds_of(text: str) -> float:
     if match is None:
         raise UsageError(f"{text.strip()!r} is not a time.", "Write 3:12, 1:02:03 or 90s.")
     hours, minutes, seconds = match.groups()
+    if (hours and int(minutes) > 59) or (minutes and float(seconds) >= 60):
+        raise UsageError(f"{text.strip()!r} is not a time: minutes and seconds go up to 59.")
     return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)

@@ -12,13 +12,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, TextIO
+from typing import Any, ClassVar, TextIO
 
 from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
+from textual.screen import Screen
 from textual.theme import Theme
 
 from tputtui.ui.theme import THEMES, VARIABLES
@@ -107,6 +108,11 @@ class TerminalApp(App[None]):
         """Whether the terminal has not read the last paints yet: more would not show."""
         driver = self._driver
         return isinstance(driver, _Driver) and driver.backlog > _BACKLOG
+
+    @property
+    def looked_at(self) -> Screen[Any]:
+        """The screen that shows: the topmost, below dialogs, which let it shine through."""
+        return next(each for each in reversed(self.screen_stack) if not each.is_modal)
 
     @property
     def gone(self) -> bool:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from tputtui.frame import Frame
 from tputtui.knobs import shorthand
 from tputtui.measure.frontier import AXES_X, AXES_Y, Axis, Point, knee, pareto
-from tputtui.text.format import clock, compact, counted
+from tputtui.text.format import compact, counted
 from tputtui.ui.panels.plot import look_of, marks_of, plot, value_text
+from tputtui.ui.panels.standing import level_left
 from tputtui.ui.rows import Row, shortened
 
 __all__ = ["frontier", "goal_on"]
@@ -63,7 +64,7 @@ def _status(frame: Frame, width: int) -> Row:
         note = shortened(f"{told} · {sweep.note}", width - len(head))
         return [(head, "label"), (note, "text")]
     now = sweep.named or f"{sweep.level:g}"
-    left = f" · {clock(sweep.left_s)} left at most" if math.isfinite(sweep.left_s) else ""
+    left = level_left(sweep)
     done = counted(sweep.told, "level")
     head = "sweep: "
     note = shortened(f"now {now}, {done} done · {sweep.note}", width - len(head) - len(left))

@@ -16,10 +16,14 @@ _ZERO = "│"
 
 
 def interval_scale(differences: Iterable[Difference]) -> float:
-    """The end of an axis that holds every change, and the interval of the first of them."""
+    """The end of an axis that holds the first change with its interval, and every other up to
+    ±100 %: one row of ten times as much must not shrink all others to a dot."""
     ends: list[float] = []
     for place, row in enumerate(differences):
-        ends += [row.change] if place else [row.change, row.low, row.high]
+        if not place:
+            ends += [row.change, row.low, row.high]
+        elif abs(row.change) <= 1.0:
+            ends.append(row.change)
     most = max((abs(end) for end in ends if math.isfinite(end)), default=0.0)
     return next((scale for scale in _SCALES if most <= scale), _SCALES[-1])
 

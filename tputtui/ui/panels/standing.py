@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 
 from tputtui.engine.resolved import silently
-from tputtui.frame import Frame
+from tputtui.frame import Frame, SweepState
 from tputtui.goals import Goal
 from tputtui.measure.attainment import GoalVerdict
 from tputtui.text.format import clock, counted, seconds
 from tputtui.ui.rows import Row, fitted, shortened, width_of
 
-__all__ = ["goal_named", "noteworthy", "standing"]
+__all__ = ["goal_named", "level_left", "noteworthy", "standing"]
 
 _SIGNS = {
     GoalVerdict.MET: ("✓", "good"),
@@ -34,14 +34,13 @@ def standing(frame: Frame, width: int, failed: str = "") -> Row:
     if failed:
         keys = "  Esc: seen, g: log"
         return [("✖ ", "bad"), (shortened(failed, width - len(keys) - 2), "bad"), (keys, "label")]
-    doing, left_s = _doing(frame)
+    doing, left = _doing(frame)
     row = _goals(frame)
     if frame.guard:
         row += [("  guard ", "label"), (frame.guard, "text")]
     if not doing:
         row += _offer(frame, width - width_of(row))
         return _warned(row, _warning(frame), width)
-    left = f"  {clock(left_s)} left at most" if math.isfinite(left_s) else ""
     progress: Row = [("  ▸ ", "accent"), (doing, "text"), (left, "label")]
     room = width - width_of(row)
     if width_of(progress) <= room:
@@ -84,21 +83,30 @@ def goal_named(goal: Goal) -> str:
     return f"{of}{goal.metric.upper()} p{goal.percentile:g} ≤ {seconds(goal.limit_s, 0)}"
 
 
-def _doing(frame: Frame) -> tuple[str, float]:
-    """The experiment under way and how far it is, in words, and seconds left at most.
+def _doing(frame: Frame) -> tuple[str, str]:
+    """The experiment under way and how far it is, and the time that it has left, if that is known.
 
-    An empty text without one; NaN where the time is not known. Of a sweep: of its present level.
+    Both empty without one. How many levels a sweep will take is not known: its present one is told.
     """
     compare, tuner, sweep = frame.compare, frame.tuner, frame.sweep
     if compare is not None and not compare.done:
-        return f"{compare.title}: {compare.note}", compare.left_s
+        return f"{compare.title}: {compare.note}", _left(compare.left_s)
     if tuner is not None and not tuner.over:
         tried = f"{tuner.tried} of {tuner.settings} settings" if tuner.settings else tuner.note
-        return f"tuner: {tuner.phase}, {tried}", tuner.left_s
+        return f"tuner: {tuner.phase}, {tried}", _left(tuner.left_s)
     if sweep is not None and sweep.level is not None:
         text = f"sweep: now {sweep.named}, {counted(sweep.told, 'level')} done · {sweep.note}"
-        return text, sweep.left_s
-    return "", math.nan
+        return text, level_left(sweep)
+    return "", ""
+
+
+def _left(left_s: float) -> str:
+    return f"  {clock(left_s)} left at most" if math.isfinite(left_s) else ""
+
+
+def level_left(sweep: SweepState) -> str:
+    """How long a sweep's present level may still take; empty where that is not known."""
+    return f"  {clock(sweep.left_s)} at most for this level" if math.isfinite(sweep.left_s) else ""
 
 
 def _offer(frame: Frame, room: int) -> Row:
