@@ -61,7 +61,7 @@ def test_limits_are_changed_under_load_between_two_steps(server: Server) -> None
             "max_num_queued_reqs",
             "max_num_queued_tokens",
         }
-        assert "front end refuses requests" in fixed["max_num_queued_reqs"]
+        assert "API server refuses requests" in fixed["max_num_queued_reqs"]
         driven.host.order(RunLoad())
         driven.turn_until(lambda: recorder.accounting.finished >= 24)
         steer.limits.set("max_num_seqs", 2)

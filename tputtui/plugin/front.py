@@ -13,7 +13,7 @@ from tputtui.knobs import ADMISSION
 
 __all__ = ["NO_FRONT", "Front"]
 
-_WHY_NO_FRONT = "vLLM's front end refuses requests, and the engine's own socket does not reach it"
+_WHY_NO_FRONT = "vLLM's API server refuses requests, and the engine's own socket does not reach it"
 NO_FRONT = dict.fromkeys(ADMISSION, _WHY_NO_FRONT)
 """Limits that cannot be changed where there is no front, with the reason."""
 
