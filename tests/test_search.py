@@ -15,6 +15,7 @@ from tputtui.experiments.tuner.proposers import SEARCHES, search_of
 from tputtui.experiments.tuner.search import Ask, Search, Seen
 from tputtui.experiments.tuner.space import (
     Dimension,
+    Point,
     Space,
     describe_axes,
     levels_around,
@@ -233,6 +234,36 @@ class TestRacing:
         final = [ask for ask, _, _ in trials[-2:]]
         assert all(ask.again for ask in final)
         assert search.pooled(*search.best).length_s >= 30
+
+    def test_a_rival_by_prediction_is_measured_again_though_it_was_stopped(self) -> None:
+        unlucky = (4, 4)
+
+        class Foreseen:
+            settled = ""
+
+            def told(self, point: Point, level: int, seen: Seen) -> None:
+                pass
+
+            def believed(self, point: Point, level: int, pooled: Seen) -> Seen:
+                return pooled
+
+            def rivals(self, point: Point, best: Point) -> bool:
+                return point == unlucky
+
+        class Once:
+            def propose(self, best: Point) -> Point | None:
+                return None if (unlucky, 0) in search._trials else unlucky
+
+            def learn(self, point: Point, value: float, miss: float) -> None:
+                pass
+
+        search = Search(GRID, Once(), racing=True, judge=Foreseen())
+        search.tell(GRID.start, 0, Seen(30.0, 0.02, -0.3, False, 20.0, 600))
+        # A stall at its beginning, and it was over.
+        search.tell(unlucky, 0, Seen(22.0, 0.1, 0.2, True, 5.2, 110))
+        assert search.ask() == Ask(unlucky, 0, again=True)
+        search.tell(unlucky, 0, Seen(36.0, 0.02, -0.1, False, 20.0, 720))
+        assert search.best == (unlucky, 0)
 
     def test_goals_that_cannot_be_met_end_it_too_with_the_closest_miss(self) -> None:
         search, n = search_of("model", GRID, 0), 0

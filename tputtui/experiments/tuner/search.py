@@ -252,9 +252,13 @@ class Search:
             return None
         near.sort(key=self._promise, reverse=True)
         finalists = [best, *(trial for trial in near if trial != best)][:_FINALISTS]
-        short = min(finalists, key=lambda trial: self.pooled(*trial).length_s)
-        seen = self.pooled(*short)
-        return Ask(*short, again=True) if seen.may_hold and seen.length_s < _FINAL_S else None
+        pooled = {trial: self.pooled(*trial) for trial in finalists}
+        # One that predictions make a finalist may have been stopped by chance, as surely too slow.
+        short = [trial for trial, seen in pooled.items()
+                 if seen.length_s < _FINAL_S and (seen.may_hold or trial != best)]  # fmt: skip
+        if not short:
+            return None
+        return Ask(*min(short, key=lambda trial: pooled[trial].length_s), again=True)
 
     def _can_beat(self, seen: Seen, rival: Seen) -> bool:
         """Whether a trial under way may still turn out better."""
