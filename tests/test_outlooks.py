@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -404,7 +405,8 @@ async def test_a_value_is_predicted_while_it_is_typed() -> None:
             dialog.look_ahead()
             return str(dialog.query_one("#ahead", Label).content)
 
-        assert said("20").startswith("20: about −")
+        # Steps of 20 were not seen yet: its interval stands there.
+        assert re.match(r"20: −\d+ ±\d+ % tok/s, TPOT ", said("20"))
         assert said("20").endswith(", predicted")
         assert said("32") == said("x") == said("100k") == ""
         await pilot.pause()

@@ -235,6 +235,16 @@ class TestCosts:
         assert base[48] == pytest.approx(0.020, rel=0.05)
         assert base[16] == pytest.approx(0.010, rel=0.05)
 
+    def test_a_size_passed_through_while_the_engine_fills_up_was_not_seen_often(self) -> None:
+        filling = [(0.050, n, 400, 0.0) for n in range(1, 33) for _ in range(3)]
+        steps = filling + [(0.020, 32, 0, 0.0)] * 300
+        found = learnt_of(steps)
+        assert found.often.tolist() == [32.0]
+        assert found.octaves_off(8) > 1.5
+        # Where nearly every step has prefill, there are no others to go by.
+        mixed = learnt_of([(0.050, n, 400, 0.0) for n in (8, 32) for _ in range(200)])
+        assert mixed.octaves_off(8) == 0.0
+
     def test_few_steps_tell_nothing(self) -> None:
         book = StepBook()
         book.follow(recorded([(0.01, 4, 0, 0.0)] * 20))

@@ -32,6 +32,8 @@ _PRIOR_STEPS = 2.0
 """So many steps without any deviation are added to each size."""
 _OFTEN = 8
 """A size of which so many steps are kept was seen often."""
+_MIXED = 0.9
+"""Where more of the steps have prefill, their sizes are those that count."""
 _ROUNDS = 3
 _BIN_S, _BLOCK, _LEVELS = 0.5, 8, 512
 """Drift is followed in bins of time, and resampled in blocks of so many bins."""
@@ -58,7 +60,8 @@ class StepCosts:
     decodes: tuple[float, float]
     """Fewest and most decodes of a step that was seen."""
     often: Floats
-    """Decodes of the sizes of batch that were seen often, ascending, shape (n,)."""
+    """Decodes of the sizes of batch that were seen often, ascending, shape (n,): in steps without
+    prefill, unless nearly all have some."""
     scatter: float
     """Usual relative deviation of a single step."""
     steps: int
@@ -127,7 +130,9 @@ def learnt(kept: Floats, newest: Floats, seed: int = 0) -> StepCosts | None:
         stall_s=0.0,
         stalls_per_s=0.0,
         decodes=(float(decodes.min()), float(decodes.max())),
-        often=_often(decodes),
+        # A step with prefill says little of what its decodes cost: while an engine fills up, every
+        # size has some.
+        often=_often(decodes if (newest[:, 3] > 0).mean() > _MIXED else decodes[~has_prefill]),
         scatter=float(1.4826 * np.median(np.abs(logs[sound] - np.median(logs[sound])))),
         steps=len(kept),
     )
