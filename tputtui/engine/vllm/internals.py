@@ -108,6 +108,7 @@ IN_MODULES = (
     ("vllm.v1.outputs:ModelRunnerOutput", "what a step gives", "0.32"),
     ("vllm.v1.kv_cache_interface:FullAttentionSpec", "the KV cache of a layer", "0.32"),
     ("vllm.v1.kv_cache_interface:SlidingWindowSpec", "that of a windowed one", "0.32"),
+    ("vllm.v1.kv_cache_interface:MLAAttentionSpec", "that of a compressed one", "0.32"),
     ("transformers:PretrainedConfig", "a model's configuration", "5.19"),
     ("transformers:AutoModelForCausalLM", "a model's sizes, built without weights", "5.19"),
     # serve, and the plugin inside it
