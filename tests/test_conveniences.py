@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from textual.events import Key
 from textual.pilot import Pilot
+from textual.screen import Screen
 from textual.widgets import Input, Label, RichLog, Static
 
 from tests.made import MARKS, frame_of, six_trials
 from tests.screens import on_screen
 from tests.test_history_screen import opened, order, shown_by
 from tests.test_screen import RigApp, app_after, paint
+from tputtui.cli.settings import THEMES
 from tputtui.errors import UsageError
 from tputtui.goals import parse_goals
 from tputtui.load.workload import ClosedLoop, Poisson
@@ -141,6 +143,36 @@ async def test_behind_a_dialog_the_board_goes_on(key: str) -> None:
             # What the terminal shows, the dialog in front.
             assert clock.split()[0] in app.export_screenshot().replace("&#160;", " ")
         assert app.screen.is_modal
+
+
+@pytest.mark.parametrize("theme", THEMES)
+async def test_the_log_goes_on_and_hides_the_board(tmp_path: Path, theme: str) -> None:
+    path = tmp_path / "engine.log"
+    path.write_text("the first line\n")
+    app = app_after(10)
+    app._tail = app._board.tail = LogTail(path)
+    app.theme = theme
+    async with app.run_test(size=(80, 24)) as pilot:
+        await paint(pilot)
+        await pilot.press("g")
+        await pilot.pause()
+        shown: list[Screen[Any]] = [on_screen(app, LogScreen), app.looked_at]
+        assert shown[0] is shown[1]
+        with path.open("a") as file:
+            file.write("the second line\n")
+        app._tick()
+        await pilot.pause()
+        assert "second" in app.export_screenshot()
+        await pilot.press("escape", "question_mark")
+        await pilot.pause()
+        shown = [on_screen(app, HelpScreen), app.looked_at]
+        assert shown[0] is shown[1]
+        await pilot.press("escape", "o")
+        await pilot.pause()
+        # In the terminal's own colours nothing shines through.
+        dialog = on_screen(app, Dialog)
+        shown = [dialog if theme.startswith("terminal") else app._board, app.looked_at]
+        assert shown[0] is shown[1]
 
 
 # -- copying -----------------------------------------------------------------------------------

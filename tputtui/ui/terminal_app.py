@@ -111,8 +111,9 @@ class TerminalApp(App[None]):
 
     @property
     def looked_at(self) -> Screen[Any]:
-        """The screen that shows: the topmost, below dialogs, which let it shine through."""
-        return next(each for each in reversed(self.screen_stack) if not each.is_modal)
+        """The topmost screen that hides those below: what shows, with the dialogs over it."""
+        stack = self.screen_stack
+        return next((each for each in reversed(stack) if each.styles.background.a == 1), stack[0])
 
     @property
     def gone(self) -> bool:
