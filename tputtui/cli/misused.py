@@ -67,9 +67,9 @@ def commands_with(flag: str) -> str:
     """
     from tputtui.cli.words import COMMANDS
 
-    modules = {word: importlib.import_module(f"tputtui.cli.{word}") for word in ("run", *COMMANDS)}
-    having = [module.parser() for module in modules.values() if flag in flags_of(module.parser())]
-    return ", ".join(f"`{parser.prog}`" for parser in having)
+    modules = [importlib.import_module(f"tputtui.cli.{word}") for word in ("run", *COMMANDS)]
+    parsers = [module.parser() for module in modules]
+    return ", ".join(f"`{parser.prog}`" for parser in parsers if flag in flags_of(parser))
 
 
 def _left_over(parser: argparse.ArgumentParser, word: str, page: str) -> UsageError:

@@ -100,13 +100,13 @@ def _doing(frame: Frame) -> tuple[str, str]:
     return "", ""
 
 
-def _left(left_s: float) -> str:
-    return f"  {clock(left_s)} left at most" if math.isfinite(left_s) else ""
+def _left(left_s: float, how: str = "left at most") -> str:
+    return f"  {clock(left_s)} {how}" if math.isfinite(left_s) else ""
 
 
 def level_left(sweep: SweepState) -> str:
     """How long a sweep's present level may still take; empty where that is not known."""
-    return f"  {clock(sweep.left_s)} at most for this level" if math.isfinite(sweep.left_s) else ""
+    return _left(sweep.left_s, "at most for this level")
 
 
 def _offer(frame: Frame, room: int) -> Row:
