@@ -66,6 +66,20 @@ def test_a_person_boots_turns_a_limit_saves_leaves_and_starts_from_what_was_save
     again.restored()
 
 
+def test_keys_that_come_all_at_once_wait_for_what_they_open(tmp_path: Path) -> None:
+    terminal = Terminal("--load 48", tmp_path)
+    terminal.until(r"▶ RUNNING")
+    terminal.press(":max_num_seqs 16\rl20/s\rstuned.yaml\rf")
+    terminal.until(r"w sweep")
+    terminal.press("\x1b")
+    terminal.until(r"▸ max_num_seqs +16 / 256")
+    terminal.until(r"shape:demo +20/s")
+    terminal.press("q")
+    assert "exit=0" in terminal.ended()
+    terminal.restored()
+    assert profile.load(tmp_path / "tuned.yaml").knobs["max_num_seqs"] == 16
+
+
 def nothing_printed_reached(terminal: Terminal, tmp_path: Path) -> None:
     """What the engine prints is in the log, and nothing of it on the screen."""
     seen = terminal.raw.decode(errors="replace")

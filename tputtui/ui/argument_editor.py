@@ -9,12 +9,11 @@ from textual.suggester import SuggestFromList
 from textual.widgets import Input
 
 from tputtui.engine.protocol import Argument
-from tputtui.ui.line import Line
 
 __all__ = ["Editor", "Filter"]
 
 
-class Filter(Line):
+class Filter(Input):
     """Words to search for; the arrow keys move in the list."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -32,7 +31,7 @@ class Filter(Line):
         self.cursor_blink = False
 
 
-class Editor(Line):
+class Editor(Input):
     """The value of `argument`, over its place in the list; None while the editor is closed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

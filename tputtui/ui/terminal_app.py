@@ -23,11 +23,13 @@ from textual.screen import Screen
 from textual.theme import Theme
 
 from tputtui.ui.theme import THEMES, VARIABLES
+from tputtui.ui.typed_ahead import Followed, TypedAhead
 
 __all__ = ["TerminalApp"]
 
 logger = logging.getLogger(__name__)
 
+_AT_ONCE = ("ctrl+c", "ctrl+q")
 _BACKLOG = 4
 _LAST_WRITE_S = 2.0
 _LOOK_S = 1.0
@@ -55,6 +57,7 @@ class TerminalApp(App[None]):
         super().__init__(driver_class=_Driver)
         self.leave_now = leave_now
         self._leaving = False
+        self._typed_ahead = TypedAhead(self, super().on_event)
         # While a screen is up, both are the log. Textual's own replacements have no descriptor,
         # and without one no process can be spawned: tensor parallel would not boot.
         self._capture_stdout, self._capture_stderr = sys.stdout, sys.stderr  # type: ignore[assignment]
@@ -81,6 +84,18 @@ class TerminalApp(App[None]):
             loop.add_signal_handler(name, self.action_interrupt)
         # Under `nohup` no signal tells that the terminal is gone, and its input never waits again.
         self.set_interval(_LOOK_S, self._look_for_terminal)
+
+    async def on_event(self, event: events.Event) -> None:
+        """Let keys and what is pasted wait for what the ones before open; Ctrl+C waits not."""
+        at_once = event.is_forwarded or (isinstance(event, events.Key) and event.key in _AT_ONCE)
+        if isinstance(event, events.Key | events.Paste) and not at_once:
+            await self._typed_ahead.typed(event)
+        else:
+            await super().on_event(event)
+
+    async def on_typed_ahead_followed(self, follower: Followed) -> None:
+        """Go on with the next key."""
+        await self._typed_ahead.followed(follower)
 
     def _look_for_terminal(self) -> None:
         driver = self._driver

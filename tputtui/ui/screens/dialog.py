@@ -12,7 +12,6 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
 from tputtui.errors import UsageError
-from tputtui.ui.line import Line
 
 __all__ = ["Dialog", "Field"]
 
@@ -59,7 +58,7 @@ class Dialog(ModalScreen[None]):
             for label, text in self._fields:
                 if label:
                     yield Label(label, markup=False)
-                yield Line(text, select_on_focus=True, compact=True)
+                yield Input(text, select_on_focus=True, compact=True)
             if self._ahead is not None:
                 yield Label("", classes="hint", id="ahead", markup=False)
             yield Label("", classes="refused", markup=False)

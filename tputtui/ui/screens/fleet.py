@@ -14,7 +14,7 @@ from textual.widgets import DataTable, Footer, Input
 from tputtui.attach.fleet import Looked
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.entry_table import EntryTable
-from tputtui.ui.line import filter_line
+from tputtui.ui.filter_line import filter_line
 from tputtui.ui.panels.fleet import about, columns, entries, matches, title
 from tputtui.ui.screens.server import ALWAYS
 

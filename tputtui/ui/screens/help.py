@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Static
 
 from tputtui.knobs import KNOBS
-from tputtui.ui.line import filter_line
+from tputtui.ui.filter_line import filter_line
 
 __all__ = ["HelpScreen"]
 

@@ -19,7 +19,7 @@ from tputtui.profile import EngineSpec
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.copied import changes_text, row_text
 from tputtui.ui.entry_table import EntryTable
-from tputtui.ui.line import filter_line
+from tputtui.ui.filter_line import filter_line
 from tputtui.ui.panels.pair import about, pair
 from tputtui.ui.panels.tried import Column, Entry, columns, entries, signs, title
 from tputtui.ui.screens.confirm import Confirm

@@ -24,7 +24,6 @@ from tputtui.load.sections import FIELDS, Field, form_of, from_texts, to_texts
 from tputtui.load.workload import Workload
 from tputtui.profile.spec import class_goals
 from tputtui.ui.canvas import Canvas
-from tputtui.ui.line import Line
 from tputtui.ui.panels.preview import preview_rows, preview_title
 
 __all__ = ["LoadEditor"]
@@ -86,7 +85,7 @@ class Kind(Select[str], inherit_bindings=False):
         self.value = self._names[place % len(self._names)]
 
 
-class Text(Line):
+class Text(Input):
     """The text of one field."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Label, RichLog
 
-from tputtui.ui.line import filter_line
+from tputtui.ui.filter_line import filter_line
 from tputtui.ui.log_tail import LogTail
 
 __all__ = ["LogScreen"]
