@@ -100,6 +100,26 @@ def test_context_is_read_and_counts_in_a_decode() -> None:
     )
 
 
+def test_a_state_is_read_and_written_once_a_step_however_long_its_sequence_is() -> None:
+    # Qwen3-Next: 36 layers of 32 heads with 128 × 128 values, and inputs of a convolution.
+    values, held = 36 * 32 * 128 * 128, 36 * 2 * (32 * 128 * 128 + 3 * 8192)
+    sizes = replaced(state_bytes=float(held), state_values=float(values))
+
+    def extra(work: Work, ranks: int = 1) -> float:
+        with_states = dataclasses.replace(sizes, ranks=ranks)
+        without = dataclasses.replace(with_states, state_bytes=0.0, state_values=0.0)
+        return Roofline(H100, with_states).device_s(work) - Roofline(H100, without).device_s(work)
+
+    moved = 64 * 2 * held / (3.35e12 * BANDWIDTH_REACHED)
+    assert extra(Work(64, 64 * 100)) == pytest.approx(moved)
+    assert extra(Work(64, 64 * 4100)) == pytest.approx(moved)
+    assert extra(Work(64, 64 * 100), ranks=4) == pytest.approx(moved / 4)
+    # A long prompt is read into one state: its arithmetic takes longer.
+    products = 8192 * 3 * values
+    multiplied = 2 * products / (989.4e12 * ATTENTION_REACHED)
+    assert extra(Work(0, 0, 1, 8192, 8192 * 4096)) == pytest.approx(multiplied)
+
+
 def test_a_compressed_cache_is_read_by_every_rank_and_multiplied_by_every_head() -> None:
     # DeepSeek-V3: 61 layers, 128 heads, 512 + 64 values cached, keys of 192, values of 128.
     sizes = replaced(

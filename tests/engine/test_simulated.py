@@ -347,6 +347,33 @@ def test_a_compressed_kv_cache_is_simulated_as_devices_have_it() -> None:
         assert run.ended()
 
 
+def test_layers_with_a_state_instead_of_a_cache_are_simulated_as_devices_have_them() -> None:
+    spec = EngineSpec("shape:qwen3-coder-next", {"tensor_parallel_size": 4})
+    load = Workload(ClosedLoop(8), Fixed(300), Fixed(5))
+    with Simulated(spec, load, simulation_of("h100")) as run:
+        sizes, facts = sizes_of(run), run.facts
+        # Its card: 80 × 10⁹ parameters, of which a token passes through 3.
+        assert sizes.parameters == pytest.approx(80e9, rel=0.01)
+        assert 3e9 < sizes.active_parameters + sizes.head_parameters < 4e9
+        # One layer of four has a KV cache; the others 32 heads of 128 × 128 values, and the last
+        # three inputs of a convolution over keys, queries and values. In bfloat16: vLLM's platform
+        # for CPUs would take float32.
+        state, inputs = 32 * 128 * 128, 3 * (2 * 16 * 128 + 32 * 128)
+        assert sizes.kv_bytes == 12 * 2 * 2 * 256 * 2
+        assert (sizes.state_values, sizes.state_bytes) == (36 * state, 36 * (state + inputs) * 2)
+        # A block is as large as a state on one of four devices, in steps of 16 tokens of one head.
+        of_token = 2 * 256 * 2
+        assert facts.block_size == -(-(state + inputs) * 2 // 4 // (16 * of_token)) * 16 == 272
+        assert facts.kv_groups == 4
+        assert facts.kv_block_bytes == 4 * 12 * 272 * of_token
+        # As vLLM counts: requests of 262,144 tokens take 964 blocks, and two for each state.
+        longest, each = facts.booted.max_model_len, -(-262_144 // 272) + 3 * 2
+        fit = facts.booted.num_gpu_blocks / each
+        assert facts.kv_tokens == pytest.approx(fit * longest, rel=1e-3)
+        run.host.run_for(0.1)
+        assert run.ended()
+
+
 @pytest.mark.parametrize(
     ("model", "args", "said"),
     [
@@ -358,7 +385,6 @@ def test_a_compressed_kv_cache_is_simulated_as_devices_have_it() -> None:
             {"quantization": "experts_int8"},
             "experts_int8 cannot be simulated",
         ),
-        ("shape:qwen3-coder-next", {}, "has layers that are not attention"),
         ("shape:qwen3-8b", {}, "is of shape:demo, not of shape:qwen3-8b"),
     ],
 )

@@ -68,6 +68,8 @@ class EngineFacts:
     """Limits that cannot be changed on this engine, with the reason."""
     kv_block_bytes: int = 0
     """Bytes of one block of the KV cache, on all devices; 0 if not known."""
+    kv_block_tokens: float = 0.0
+    """Tokens that a block stands for; 0: `block_size` of them, over all `kv_groups`."""
     kv_groups: int = 1
     """How many kinds of layers have blocks of their own."""
     overlapped: bool = False
@@ -132,7 +134,7 @@ class EngineFacts:
 
     def kv_tokens_in(self, blocks: int) -> int:
         """How many tokens `blocks` blocks hold."""
-        return blocks * self.block_size // self.kv_groups
+        return int(blocks * (self.kv_block_tokens or self.block_size / self.kv_groups))
 
     def floor(self, name: str, knobs: Knobs) -> int:
         """The lowest possible value of the limit `name` beside the other `knobs`.

@@ -39,7 +39,8 @@ class CoreFacts(msgspec.Struct, omit_defaults=True):
     ceilings, booted, limits: by the limits' names; the last is in force. fixed: limits that cannot
     be changed here, and why. bounds: the operator's own, (least, greatest), by name.
     got: what the engine's arguments were resolved to, by name.
-    kv_groups: kinds of layers that take blocks of their own. overlapped: asynchronous scheduling.
+    kv_groups: kinds of layers that take blocks of their own. kv_block_tokens: tokens that a block
+    stands for; 0: `block_size` of them, over all groups. overlapped: asynchronous scheduling.
     holder: who controls it, in words; empty for nobody. paused: whether it runs no steps.
     """
 
@@ -50,6 +51,7 @@ class CoreFacts(msgspec.Struct, omit_defaults=True):
     bounds: dict[str, tuple[int, int]] = {}
     block_size: int = 1
     kv_groups: int = 1
+    kv_block_tokens: float = 0.0
     overlapped: bool = False
     dtype: str = ""
     vocab_size: int = 0

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from tputtui.engine.vllm.facts import block_tokens
 from tputtui.engine.vllm.limits import LiveLimits
 from tputtui.engine.vllm.resolving import got_of
 from tputtui.engine.wire import OURS, Acted, CoreFacts, Problem, Requests, StepBatch
@@ -182,6 +183,7 @@ class Core:
             bounds=self._bounds,
             block_size=config.cache_config.block_size,
             kv_groups=self._groups,
+            kv_block_tokens=block_tokens(config, self._scheduler),
             overlapped=bool(config.scheduler_config.async_scheduling),
             dtype=str(config.model_config.dtype).removeprefix("torch."),
             vocab_size=config.model_config.get_vocab_size(),

@@ -21,6 +21,9 @@ COMPUTE_REACHED, BANDWIDTH_REACHED = 0.7, 0.8
 """Shares of the datasheet's peaks that large matrix products and reads reach: assumptions."""
 ATTENTION_REACHED = 0.5
 """Share of the peak rate that the attention of a prefill reaches: an assumption."""
+STATE_PRODUCTS = 3
+"""Products for each value of a state and token: with the key, the update, with the query (Yang,
+Kautz, Hatamizadeh, "Gated delta networks", arXiv:2412.06464, equation 10)."""
 LINK_REACHED = 0.7
 LAYER_S = 12e-6
 """Time to start and end a layer's kernels in a CUDA graph: an assumption."""
@@ -65,6 +68,7 @@ class Roofline:
             + self.sizes.layers * LAYER_S
             + self._matrices_s(work)
             + self._attention_s(work)
+            + self._states_s(work)
             + self._communication_s(work)
         )
 
@@ -112,6 +116,14 @@ class Roofline:
         full_width = sizes.attention_width - sizes.windowed_width
         products = full_width * work.prefill_pairs + sizes.windowed_width * near
         return decode_s + 4 * products / rate / sizes.ranks
+
+    def _states_s(self, work: Work) -> float:
+        """Layers without attention: each sequence's state is read and written once in a step."""
+        sizes = self.sizes
+        moved_s = 2 * sizes.state_bytes * work.sequences / self._bytes_per_s
+        rate = self.device.bf16_tflops * 1e12 * ATTENTION_REACHED
+        products_s = 2 * STATE_PRODUCTS * sizes.state_values * work.tokens / rate
+        return max(moved_s, products_s) / sizes.ranks
 
     def _communication_s(self, work: Work) -> float:
         sizes, ranks = self.sizes, self.sizes.ranks

@@ -55,6 +55,11 @@ class Sizes:
     compressed_width: float = 0.0
     """The same as `attention_width` for a decode on a compressed KV cache (MLA), where every head
     multiplies with the whole of what is cached; 0 without one."""
+    state_bytes: float = 0.0
+    """Bytes that layers without attention (Mamba, gated delta nets) keep of one sequence, on all
+    ranks, whatever its length; 0 without such layers."""
+    state_values: float = 0.0
+    """Values in these states, without the inputs of convolutions."""
 
     @property
     def read_bytes(self) -> float:

@@ -324,12 +324,14 @@ class ServedEngine:
         self._inside.wait_for_news(len(engines))
         self._kv_blocks = sum(each.limits["num_gpu_blocks"] - 1 for each in engines)
         whole = sum(each.ceilings["num_gpu_blocks"] - 1 for each in engines)
+        kv_block_tokens = first.kv_block_tokens or first.block_size / first.kv_groups
         return replace(
             facts,
             dtype=first.dtype,
             ceilings=ceilings,
             booted=self._knobs,
-            kv_tokens=whole * first.block_size // first.kv_groups,
+            kv_tokens=int(whole * kv_block_tokens),
+            kv_block_tokens=kv_block_tokens,
             block_size=first.block_size,
             kv_groups=first.kv_groups,
             overlapped=first.overlapped,

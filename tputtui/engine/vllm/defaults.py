@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tputtui.engine.vllm.states import lay_out
 from tputtui.simulate.devices import Device
 
 __all__ = ["derive_as_on", "restore"]
@@ -36,18 +37,26 @@ def derive_as_on(device: Device, arguments: Any) -> None:
 
 
 def restore(config: Any, arguments: Any) -> None:
-    """Give a model with a compressed KV cache (MLA) back what these EngineArgs derived for it.
+    """Give a model back what these EngineArgs derived for it.
 
-    Read in vLLM 0.32: its platform for CPUs chunks and shares none of its prompts, and has blocks
-    of 16 tokens for it, whatever was asked for. None of its devices does.
+    Read in vLLM 0.32: its platform for CPUs chunks and shares none of the prompts of a model with a
+    compressed KV cache (MLA), has blocks of 16 tokens for it, whatever was asked for, and keeps
+    states (Mamba, gated delta nets) in float32. None of its devices does.
     """
-    if not config.model_config.use_mla:
-        return
-    scheduler, cache = config.scheduler_config, config.cache_config
-    scheduler.enable_chunked_prefill = bool(arguments.enable_chunked_prefill)
-    scheduler.max_num_batched_tokens = int(arguments.max_num_batched_tokens)
-    cache.enable_prefix_caching = bool(arguments.enable_prefix_caching)
-    cache.block_size = int(arguments.block_size or cache.block_size)
+    model, cache = config.model_config, config.cache_config
+    if model.use_mla:
+        scheduler = config.scheduler_config
+        scheduler.enable_chunked_prefill = bool(arguments.enable_chunked_prefill)
+        scheduler.max_num_batched_tokens = int(arguments.max_num_batched_tokens)
+        cache.enable_prefix_caching = bool(arguments.enable_prefix_caching)
+        cache.block_size = int(arguments.block_size or cache.block_size)
+    if model.is_hybrid:
+        from vllm.model_executor.models.config import MODELS_CONFIG_MAP
+
+        cache.mamba_ssm_cache_dtype = arguments.mamba_ssm_cache_dtype
+        if (own := MODELS_CONFIG_MAP.get(model.architecture)) is not None:
+            own.verify_and_update_config(config)
+        lay_out(config)
 
 
 class _Platform:

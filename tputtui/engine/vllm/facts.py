@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-__all__ = ["block_bytes", "config_sha256", "device", "revision"]
+__all__ = ["block_bytes", "block_tokens", "config_sha256", "device", "revision"]
 
 
 def block_bytes(groups: Any) -> int:
@@ -19,6 +19,19 @@ def block_bytes(groups: Any) -> int:
         return int(spec.page_size_bytes) * layers
 
     return max(map(of, groups), default=0)
+
+
+def block_tokens(config: Any, scheduler: Any) -> float:
+    """Tokens that a block of the KV cache stands for.
+
+    Where layers of several kinds have blocks of their own (windows, states), that depends on how
+    long requests are: then as vLLM counts its cache, with all of the greatest length.
+    """
+    cache, groups = config.cache_config, len(scheduler.kv_cache_config.kv_cache_groups)
+    counted = getattr(cache, "kv_cache_size_tokens", None)
+    if groups > 1 and counted and cache.num_gpu_blocks > 1:
+        return float(counted / (cache.num_gpu_blocks - 1))
+    return float(cache.block_size / groups)
 
 
 def revision(model_config: Any) -> str:

@@ -31,7 +31,7 @@ from tputtui.engine.vllm.args import (
 from tputtui.engine.vllm.asking import Asking
 from tputtui.engine.vllm.compiled import forget_compiled
 from tputtui.engine.vllm.drafting import add_schedule
-from tputtui.engine.vllm.facts import block_bytes, config_sha256, device, revision
+from tputtui.engine.vllm.facts import block_bytes, block_tokens, config_sha256, device, revision
 from tputtui.engine.vllm.kernels import keep_kernels
 from tputtui.engine.vllm.limits import LiveLimits
 from tputtui.engine.vllm.resolving import asked_of, boot_log, got_of
@@ -185,6 +185,7 @@ class VllmEngine:
 
         limits, block_size = self._limits, config.cache_config.block_size
         groups = self._scheduler.kv_cache_config.kv_cache_groups
+        kv_block_tokens = block_tokens(config, self._scheduler)
         # Arguments that a shape sets are shown as its defaults.
         brought = models.resolve(EngineSpec(spec.model)).args
         return EngineFacts(
@@ -195,7 +196,8 @@ class VllmEngine:
             booted=limits.booted,
             fixed=limits.fixed,
             # One block is vLLM's placeholder, which never holds tokens.
-            kv_tokens=(limits.booted.num_gpu_blocks - 1) * block_size // len(groups),
+            kv_tokens=int((limits.booted.num_gpu_blocks - 1) * kv_block_tokens),
+            kv_block_tokens=kv_block_tokens,
             block_size=block_size,
             kv_block_bytes=block_bytes(groups) * config.parallel_config.world_size,
             kv_groups=len(groups),

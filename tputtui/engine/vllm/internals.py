@@ -109,6 +109,12 @@ IN_MODULES = (
     ("vllm.v1.kv_cache_interface:FullAttentionSpec", "the KV cache of a layer", "0.32"),
     ("vllm.v1.kv_cache_interface:SlidingWindowSpec", "that of a windowed one", "0.32"),
     ("vllm.v1.kv_cache_interface:MLAAttentionSpec", "that of a compressed one", "0.32"),
+    # states: simulated hybrids
+    ("vllm.v1.kv_cache_interface:MambaSpec", "what a layer keeps instead", "0.32"),
+    ("vllm.v1.attention.backend:MultipleOf", "in which steps blocks grow", "0.32"),
+    ("vllm.model_executor.models:ModelRegistry", "the class that knows its states", "0.32"),
+    ("vllm.platforms.interface:Platform._align_hybrid_block_size", "blocks as states", "0.32"),
+    ("vllm.model_executor.models.config:MODELS_CONFIG_MAP", "a model's own defaults", "0.32"),
     ("transformers:PretrainedConfig", "a model's configuration", "5.19"),
     ("transformers:AutoModelForCausalLM", "a model's sizes, built without weights", "5.19"),
     # serve, and the plugin inside it

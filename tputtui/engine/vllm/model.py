@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from tputtui.engine.vllm.states import state_of, state_spec
 from tputtui.errors import UsageError
 from tputtui.simulate.sizes import Sizes
 
-__all__ = ["check_text_only", "kv_cache_specs", "sizes_of"]
+__all__ = ["check_supported", "check_text_only", "kv_cache_specs", "sizes_of"]
 
 _FP8_BITS: dict[str, float] = {
     "fp8": 8, "fp8_per_tensor": 8, "fp8_per_block": 8, "fp8_per_channel": 8, "fbgemm_fp8": 8,
@@ -28,12 +29,16 @@ _WEIGHT_ONLY_BITS: dict[str, float] = {
 _USED = re.compile(r"expert.*(per_tok|top_?k)|(top_?k|selected|active).*expert")
 _MORE_THAN_TEXT = ("vision", "audio", "image", "video", "speech")
 _FULL, _WINDOWED = "full_attention", "sliding_attention"
+_STATES = ("linear_attention", "conv")
+"""Kinds of layers with a state instead of a KV cache."""
 
 
 def sizes_of(config: Any) -> Sizes:
-    """The sizes of the model of a `VllmConfig`. Raises UsageError for an unsupported model."""
+    """The sizes of the model of a `VllmConfig`, which is supported.
+
+    Raises UsageError for layers or matrices that are not.
+    """
     model, parallel = config.model_config, config.parallel_config
-    _check(model)
     text = model.hf_text_config
     dtype_bytes = model.dtype.itemsize
     counted = _Counted(model.hf_config)
@@ -42,6 +47,8 @@ def sizes_of(config: Any) -> Sizes:
     layers, ranks = _layers(model), int(parallel.tensor_parallel_size)
     windowed = [layer for layer in layers if layer.windowed]
     kv_values = sum(layer.kv_values for layer in layers)
+    states = sum(layer.state for layer in layers)
+    state = state_of(config) if states else None
     return Sizes(
         parameters=counted.parameters,
         embedding=counted.embedding,
@@ -64,9 +71,28 @@ def sizes_of(config: Any) -> Sizes:
         vocabulary=model.get_vocab_size(),
         dtype_bytes=dtype_bytes,
         ranks=ranks,
-        kv_ranks=min(ranks, *(layer.kv_heads for layer in layers)),
+        kv_ranks=min(ranks, *(layer.kv_heads for layer in layers if not layer.state)),
         stages=int(parallel.pipeline_parallel_size),
+        state_bytes=float(states * ranks * state.bytes) if state else 0.0,
+        state_values=float(states * ranks * state.values) if state else 0.0,
     )
+
+
+def check_supported(model: Any) -> None:
+    """Raise UsageError for a `ModelConfig` that the simulation would get wrong."""
+    why = ""
+    if model.is_multimodal_model:
+        why = "takes more than text"
+    elif model.runner_type != "generate":
+        why = "generates no text"
+    elif hasattr(model.hf_text_config, "index_topk"):
+        why = "attends to a part of its KV cache only (sparse attention)"
+    elif getattr(model, "is_attention_free", False):
+        why = "has no attention"
+    elif model.is_encoder_decoder:
+        why = "has an encoder"
+    if why:
+        raise _unsuitable(model.model, why)
 
 
 def check_text_only(model: str) -> None:
@@ -92,6 +118,8 @@ def kv_cache_specs(config: Any) -> dict[str, Any]:
     model, parallel = config.model_config, config.parallel_config
     specs: dict[str, Any] = {}
     for i, layer in enumerate(_layers(model)[: model.get_num_layers(parallel)]):
+        if layer.state:
+            specs[f"layer.{i}"] = state_spec(config)
         if not layer.cached:
             continue
         common = {
@@ -113,27 +141,10 @@ def kv_cache_specs(config: Any) -> dict[str, Any]:
 # -- inside ------------------------------------------------------------------------------------
 
 
-def _check(model: Any) -> None:
-    """Raise UsageError for a model that the simulation would get wrong."""
-    why = ""
-    if model.is_multimodal_model:
-        why = "takes more than text"
-    elif model.runner_type != "generate":
-        why = "generates no text"
-    elif hasattr(model.hf_text_config, "index_topk"):
-        why = "attends to a part of its KV cache only (sparse attention)"
-    elif getattr(model, "is_hybrid", False) or getattr(model, "is_attention_free", False):
-        why = "has layers that are not attention"
-    elif model.is_encoder_decoder:
-        why = "has an encoder"
-    if why:
-        raise _unsuitable(model.model, why)
-
-
 def _unsuitable(model: str, why: str) -> UsageError:
     return UsageError(
         f"{model} {why}, which no cost is known of.",
-        "Plain decoders can be: Llama, Qwen, Mistral, Gemma, mixtures of experts.",
+        "Decoders of text can be: Llama, Qwen, Mistral, Gemma, mixtures of experts, hybrids.",
     )
 
 
@@ -142,7 +153,7 @@ class _Layer(NamedTuple):
 
     cached: whether it has a KV cache of its own; if not, it reads that of an earlier layer.
     head_size: of the keys in the cache. kv_values: what the cache has of a token.
-    width, compressed_width: as in `Sizes`, of this layer.
+    width, compressed_width: as in `Sizes`, of this layer. state: whether it has a state instead.
     """
 
     windowed: bool
@@ -152,21 +163,30 @@ class _Layer(NamedTuple):
     kv_values: int
     width: float
     compressed_width: float = 0.0
+    state: bool = False
+
+
+_STATE = _Layer(False, False, 0, 0, 0, 0.0, state=True)
 
 
 def _layers(model: Any) -> list[_Layer]:
-    """The attention of each layer. Raises UsageError for one that is neither full nor windowed."""
+    """The attention of each layer. Raises UsageError for a kind that no cost is known of."""
     text, window = model.hf_text_config, model.get_sliding_window()
     count = int(text.num_hidden_layers)
-    if model.use_mla:
-        return [_compressed(text)] * count
     kinds = list(getattr(text, "layer_types", None) or [_WINDOWED] * count)
-    if strange := sorted(set(kinds) - {_FULL, _WINDOWED}):
+    if model.use_mla:
+        return [_STATE if kind in _STATES else _compressed(text) for kind in kinds[:count]]
+    if strange := sorted(set(kinds) - {_FULL, _WINDOWED, *_STATES}):
         raise UsageError(f"{model.model} has layers of {strange[0]}, which no cost is known of.")
+    if model.is_hybrid and not set(kinds) & set(_STATES):
+        raise _unsuitable(model.model, "has layers that are not attention")
     # The last layers of Gemma 3n and 4 read the KV cache of an earlier layer of their kind.
     own_caches = count - int(getattr(text, "num_kv_shared_layers", 0) or 0)
     layers = []
     for i, kind in enumerate(kinds[:count]):
+        if kind in _STATES:
+            layers.append(_STATE)
+            continue
         kv_heads, head_size = _heads_of_layer(model, i, full=kind == _FULL)
         # Without a window (--disable-sliding-window) such a layer has full attention.
         windowed = kind == _WINDOWED and bool(window)

@@ -19,7 +19,7 @@ from tputtui.engine.vllm.clock import OtherClock
 from tputtui.engine.vllm.defaults import derive_as_on, restore
 from tputtui.engine.vllm.executor import executor_class
 from tputtui.engine.vllm.inproc import VllmEngine
-from tputtui.engine.vllm.model import check_text_only, kv_cache_specs, sizes_of
+from tputtui.engine.vllm.model import check_supported, check_text_only, kv_cache_specs, sizes_of
 from tputtui.engine.vllm.work import work_of
 from tputtui.errors import EngineError, UsageError
 from tputtui.load.request import RequestSpec
@@ -118,6 +118,7 @@ class SimulatedEngine(VllmEngine):
         return config
 
     def _configured(self, config: Any, arguments: Any) -> None:
+        check_supported(config.model_config)
         restore(config, arguments)
         stages = config.parallel_config.pipeline_parallel_size
         # vLLM's platform for CPUs has switched this off.
