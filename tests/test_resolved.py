@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import pickle
 from dataclasses import replace
@@ -26,6 +27,7 @@ from tputtui.engine.resolved import (
     silently,
     unlike,
 )
+from tputtui.engine.vllm import resolving
 from tputtui.export.startup import start_up
 from tputtui.frame import Frame
 from tputtui.load.workload import ClosedLoop, Workload
@@ -49,6 +51,29 @@ ROWS = resolved(
 def row_of(name: str, asked: dict[str, str] | None, got: str, *said: str) -> Resolved:
     (row,) = resolved(asked, {name: got}, said)
     return row
+
+
+def test_a_servers_reasons_are_kept_through_its_new_loggers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = logging.Logger("vllm.config")
+    before = logging.getLogRecordFactory()
+    monkeypatch.setattr(resolving, "_server_lines", None)
+    try:
+        resolving.keep_boot_log()
+        resolving.keep_boot_log()
+        made = logging.getLogRecordFactory()
+        assert made is not before
+        log.warning("Async scheduling not %s and will be disabled.", "supported")
+        log.info("Initializing a V1 LLM engine with config: block_size=16")
+        log.info("Route: /v1/models, Methods: GET")
+        logging.Logger("other").warning("Async scheduling is off.")
+        assert resolving.said_at_boot() == ["Async scheduling not supported and will be disabled."]
+        # What is logged while it serves is none of a boot's.
+        log.info("Engine 000: Prefix cache hit rate: 0.0%")
+        assert len(resolving.said_at_boot()) == 1
+    finally:
+        logging.setLogRecordFactory(before)
 
 
 # -- one boot ------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -115,6 +116,30 @@ def test_it_is_tuned_live_and_booted_anew(run: Run) -> None:
     assert books.accounting.balanced
     # Tokens whose step the old server had not told of when it ended are in no step.
     assert books.generated_tokens > 20 * books.accounting.finished - 48
+
+
+NGRAM: EngineValue = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("run", [{"speculative_config": NGRAM}], indirect=True)
+def test_drafts_are_turned_and_what_they_switch_off_is_told(run: Run) -> None:
+    facts, books = run.facts, run.session.recorder
+    rows = {row.name: row for row in facts.resolved}
+    assert rows["async_scheduling"].warns
+    assert rows["async_scheduling"].why.startswith("Async scheduling not supported with ngram")
+    helps = {each.name: each.help for each in facts.arguments}
+    assert helps["block_size"].startswith("Size of a contiguous cache block")
+    assert facts.ceilings.num_speculative_tokens == 3
+    run.host.order(RunLoad())
+    for turn, number in enumerate((3, 0, 2), 1):
+        run.session.steer.limits.set("num_speculative_tokens", number)
+        run.until(partial(lambda least: books.accounting.finished >= least, 24 * turn))
+        knobs = run.host.status.knobs
+        assert knobs is not None
+        assert knobs.num_speculative_tokens == number
+    run.drain()
+    assert books.accounting.balanced
 
 
 @pytest.mark.long

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from tputtui.profile import EngineSpec
 
-__all__ = ["AS_FITS", "CAPTURE_SIZES", "GRAPH_MODE", "LEFT", "Resolved", "from_runs", "in_runs",
-           "resolved", "same_engine", "silently", "unlike"]  # fmt: skip
+__all__ = ["AS_FITS", "CAPTURE_SIZES", "GRAPH_MODE", "LEFT", "Resolved", "from_runs",
+           "gives_a_reason", "in_runs", "resolved", "same_engine", "silently",
+           "unlike"]  # fmt: skip
 
 AS_FITS = "as fits"
 """`max_model_len -1`: as long as the KV cache holds."""
@@ -76,6 +77,11 @@ def resolved(
     """
     lines = list(said)
     return tuple(_row(name, asked, value, lines) for name, value in got.items())
+
+
+def gives_a_reason(line: str) -> bool:
+    """Whether a line of vLLM's log is about an argument that a boot resolves."""
+    return any(re.search(subject, line, re.IGNORECASE) for subject in _SUBJECTS.values())
 
 
 def silently(rows: Sequence[Resolved]) -> str:

@@ -38,7 +38,8 @@ class CoreFacts(msgspec.Struct, omit_defaults=True):
 
     ceilings, booted, limits: by the limits' names; the last is in force. fixed: limits that cannot
     be changed here, and why. bounds: the operator's own, (least, greatest), by name.
-    got: what the engine's arguments were resolved to, by name.
+    got: what the engine's arguments were resolved to, by name. said: lines of its process's log
+    that give reasons for some.
     kv_groups: kinds of layers that take blocks of their own. kv_block_tokens: tokens that a block
     stands for; 0: `block_size` of them, over all groups. overlapped: asynchronous scheduling.
     holder: who controls it, in words; empty for nobody. paused: whether it runs no steps.
@@ -58,6 +59,7 @@ class CoreFacts(msgspec.Struct, omit_defaults=True):
     holder: str = ""
     paused: bool = False
     got: dict[str, str] = {}
+    said: list[str] = []
     engine: int = 0
     """Its place among the server's engines."""
 
@@ -73,6 +75,7 @@ class Offer(msgspec.Struct):
     """What the server is. vllm: its version. tputtui: the plugin's.
 
     asked: which of the arguments in `CoreFacts.got` were given, by name; None where not known.
+    said: lines of the front's log that give reasons for what came of them.
     """
 
     version: int
@@ -82,6 +85,7 @@ class Offer(msgspec.Struct):
     engines: list[CoreFacts]
     control: Control
     asked: dict[str, str] | None = None
+    said: list[str] = []
 
 
 class StepBatch(msgspec.Struct, omit_defaults=True):

@@ -25,9 +25,11 @@ def install() -> None:
         return
     from vllm.v1.engine.core import EngineCore
 
+    from tputtui.engine.vllm.resolving import keep_boot_log
     from tputtui.plugin.core import answer
 
     EngineCore.tputtui = answer
+    keep_boot_log()
     _tell_ray()
     from tputtui.plugin.local import install_socket, socket_needed
 

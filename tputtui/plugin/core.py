@@ -18,7 +18,7 @@ import msgspec
 
 from tputtui.engine.vllm.facts import block_tokens
 from tputtui.engine.vllm.limits import LiveLimits
-from tputtui.engine.vllm.resolving import got_of
+from tputtui.engine.vllm.resolving import got_of, said_at_boot
 from tputtui.engine.wire import OURS, Acted, CoreFacts, Problem, Requests, StepBatch
 from tputtui.errors import TputError, UsageError
 from tputtui.knobs import differing
@@ -101,6 +101,7 @@ class Core:
         self._limits = LiveLimits(scheduler, config.cache_config.block_size, groups, clock)
         self._groups = groups
         self._fixed = {**self._limits.fixed, "max_model_len": _WHY_NO_LENGTH}
+        self._said = said_at_boot()
         self._lease = Lease(clock)
         self._why_not = ""
         try:
@@ -190,6 +191,7 @@ class Core:
             holder=self._lease.holder,
             paused=self._paused,
             got=got_of(config),
+            said=self._said,
         )
 
     def _steps(self, since: int) -> StepBatch:

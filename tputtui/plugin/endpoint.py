@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from tputtui import __version__
-from tputtui.engine.vllm.resolving import asked_of
+from tputtui.engine.vllm.resolving import asked_of, said_at_boot
 from tputtui.engine.wire import (
     CONTROL,
     HOLD_S,
@@ -76,6 +76,7 @@ class Endpoint:
         self._core: Any = None
         self._model = ""
         self._asked: dict[str, str] | None = None
+        self._said: list[str] = []
         self._front: Front | None = None
         self._order = asyncio.Lock()
         """Held while limits are asked for and followed: what is told last is followed last."""
@@ -125,6 +126,7 @@ class Endpoint:
             from vllm.engine.arg_utils import EngineArgs
 
             self._asked = asked_of(EngineArgs.from_cli_args(args))
+            self._said = said_at_boot()
         log.info("tputtui: watching at %s; %s", PATH, self.told)
 
     @property
@@ -148,8 +150,16 @@ class Endpoint:
         import vllm
 
         why = self._token.why_not
-        control, asked = Control(not why, why), self._asked
-        return Offer(VERSION, __version__, vllm.__version__, self._model, engines, control, asked)
+        return Offer(
+            VERSION,
+            __version__,
+            vllm.__version__,
+            self._model,
+            engines,
+            Control(not why, why),
+            self._asked,
+            self._said,
+        )
 
     async def _steps(self, request: Any) -> Any:
         """New steps of every engine, a JSON document a line, until the client hangs up."""

@@ -337,7 +337,7 @@ class ServedEngine:
             overlapped=first.overlapped,
             versions={"vllm": about.vllm, **facts.versions},
             fixed=fixed,
-            resolved=resolved(about.asked, first.got),
+            resolved=resolved(about.asked, first.got, [*about.said, *first.said]),
             pausable=not why,
             stepped=len(engines) == 1,
             engines=len(engines),

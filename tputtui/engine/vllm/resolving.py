@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tputtui.engine.arguments import text_of
-from tputtui.engine.resolved import AS_FITS, CAPTURE_SIZES, GRAPH_MODE, in_runs
+from tputtui.engine.resolved import AS_FITS, CAPTURE_SIZES, GRAPH_MODE, gives_a_reason, in_runs
+from tputtui.redact import redacted
 
-__all__ = ["asked_of", "boot_log", "got_of"]
+__all__ = ["asked_of", "boot_log", "got_of", "keep_boot_log", "said_at_boot"]
 
-_KEPT_LINES = 2_000
+_KEPT_LINES = 500
 _TOO_MUCH = "Initializing a V1"
 """Begins the line that names the whole configuration: it gives no reason for any of it."""
 
@@ -90,7 +91,8 @@ def got_of(config: Any) -> dict[str, str]:
 
 @contextlib.contextmanager
 def boot_log() -> Iterator[list[str]]:
-    """The lines that vLLM logs in this process while a boot lasts, oldest first.
+    """The lines that give a reason for an argument, of those that vLLM logs in this process while a
+    boot lasts, oldest first.
 
     vLLM says some of them once in a process; they are said anew at each boot.
     """
@@ -105,16 +107,52 @@ def boot_log() -> Iterator[list[str]]:
         log.removeHandler(handler)
 
 
+def keep_boot_log() -> None:
+    """Keep such lines of this process until `said_at_boot`; once in a process.
+
+    A server of vLLM sets its loggers up anew while it boots, without any handler but its own.
+    """
+    global _server_lines
+    if _server_lines is None:
+        kept, made = _Lines([]), logging.getLogRecordFactory()
+        _server_lines = kept
+
+        def keeping(*args: Any, **named: Any) -> logging.LogRecord:
+            record = made(*args, **named)
+            if record.name.startswith("vllm."):
+                kept.emit(record)
+            return record
+
+        logging.setLogRecordFactory(keeping)
+
+
+def said_at_boot() -> list[str]:
+    """The lines that `keep_boot_log` kept, oldest first, without secrets; it keeps no more."""
+    if _server_lines is None:
+        return []
+    _server_lines.over = True
+    return [redacted(line) for line in _server_lines.lines]
+
+
 class _Lines(logging.Handler):
+    """over: whether no more lines are to be kept."""
+
     def __init__(self, lines: list[str]) -> None:
         super().__init__(logging.INFO)
-        self._lines = lines
+        self.lines = lines
+        self.over = False
 
     def emit(self, record: logging.LogRecord) -> None:
+        if self.over:
+            return
         with contextlib.suppress(Exception):
             message = record.getMessage()
-            if len(self._lines) < _KEPT_LINES and not message.startswith(_TOO_MUCH):
-                self._lines.append(message)
+            if gives_a_reason(message) and not message.startswith(_TOO_MUCH):
+                self.lines.append(message)
+                self.over = len(self.lines) >= _KEPT_LINES
+
+
+_server_lines: _Lines | None = None
 
 
 def _say_anew() -> None:

@@ -66,9 +66,12 @@ def _watch(parent: int, folder: Path) -> None:
 
 
 def _serve(words: list[str], file: Path) -> None:
+    from vllm.engine import arg_utils
     from vllm.entrypoints.cli.serve import ServeSubcommand
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+    # For the form of arguments: vLLM keeps what it read of its source, with help or without.
+    arg_utils.NEEDS_HELP = True
     parser = FlexibleArgumentParser()
     command = ServeSubcommand()
     command.subparser_init(parser.add_subparsers(required=True, dest="subparser"))

@@ -121,7 +121,7 @@ def about_rows(
         rows.append([])
     choices = _choices(argument, given if typed is None else typed, width)
     room = height - len(rows) - min(len(choices), max(1, height // 3))
-    help = textwrap.wrap(argument.help, width) or ["vLLM says nothing about it."]
+    help = textwrap.wrap(argument.help, width) or ["vLLM's help says nothing about it."]
     if len(help) > room:
         help = [*help[: max(0, room - 1)], _cut(help[max(0, room - 1)], width)]
     rows += [[(line, "text")] for line in help]
