@@ -58,8 +58,9 @@ def test_what_a_vllm_lacks_is_fixed_and_the_rest_is_turned_under_load(
     cpu: Served, limit: str, paths: tuple[str, ...]
 ) -> None:
     served = cpu
-    whole = LiveLimits(served.scheduler, 16, 1, time.monotonic)
-    limits = LiveLimits(Without(served.scheduler, paths), 16, 1, time.monotonic)
+    config = served.scheduler.vllm_config
+    whole = LiveLimits(served.scheduler, config, time.monotonic)
+    limits = LiveLimits(Without(served.scheduler, paths), config, time.monotonic)
     assert limits.fixed.keys() - whole.fixed.keys() == {limit}
     reason = limits.fixed[limit]
     assert reason.startswith("this vLLM ")
@@ -94,7 +95,7 @@ def test_every_limit_is_looked_for_on_this_vllm_and_found(cpu: Served) -> None:
 
 def test_without_a_way_to_preempt_or_to_empty_the_cache_that_is_said(cpu: Served) -> None:
     parts = ("_preempt_request", "reset_prefix_cache")
-    limits = LiveLimits(Without(cpu.scheduler, parts), 16, 1, time.monotonic)
+    limits = LiveLimits(Without(cpu.scheduler, parts), cpu.scheduler.vllm_config, time.monotonic)
     with pytest.raises(UsageError, match="no way to preempt"):
         limits.preempt()
     assert limits.reset_prefix_cache() is None

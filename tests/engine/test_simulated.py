@@ -229,6 +229,7 @@ def test_experts_are_counted_as_what_they_are(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_layers_that_see_a_window_hold_less(tmp_path: Path) -> None:
     spec = folder_of(GEMMA, tmp_path)
+    spec = EngineSpec(spec.model, {**spec.args, "max_num_batched_tokens": 256})
     load = Workload(ClosedLoop(4), Fixed(1500), Fixed(40))
     with Simulated(spec, load, simulation_of("l4")) as run:
         sizes = sizes_of(run)
@@ -237,8 +238,30 @@ def test_layers_that_see_a_window_hold_less(tmp_path: Path) -> None:
         # One table for both ends.
         assert sizes.embedding == 0
         assert sizes.head_parameters == 4096 * 256
+        # A window of 128 tokens, and two steps of 256 under way: 40 blocks and a begun one.
+        blocks = run.facts.kv_request_blocks
+        assert sorted(blocks) == [*(5 * [-(-(127 + 2 * 256) // 16) + 1]), 2048 // 16]
+        assert run.facts.floor("num_gpu_blocks", run.facts.booted) == sum(blocks) + 1
         run.host.run_for(0.1)
         assert run.ended()
+
+
+def test_the_smallest_cache_of_layers_of_several_kinds_still_serves_the_longest_request(
+    tmp_path: Path,
+) -> None:
+    args = {"max_model_len": 4096, "max_num_batched_tokens": 256}
+    for spec, ranks in ((folder_of(GEMMA, tmp_path), 1), (EngineSpec("shape:qwen3-coder-next"), 4)):
+        spec = EngineSpec(spec.model, {**args, "tensor_parallel_size": ranks})
+        load = Workload(ClosedLoop(4), Fixed(4000), Fixed(90))
+        with Simulated(spec, load, simulation_of("h100")) as run:
+            least = run.facts.floor("num_gpu_blocks", run.facts.booted)
+            assert least < run.facts.kv_groups * 4096 / run.facts.block_size
+            run.session.steer.limits.set("num_gpu_blocks", least)
+            for _ in range(400):
+                if (frame := run.run(0.25)).accounting.finished > 4:
+                    break
+            assert frame.accounting.finished > 4
+            assert frame.status.knobs.num_gpu_blocks == least
 
 
 @pytest.mark.long
@@ -369,6 +392,9 @@ def test_layers_with_a_state_instead_of_a_cache_are_simulated_as_devices_have_th
         # As vLLM counts: requests of 262,144 tokens take 964 blocks, and two for each state.
         longest, each = facts.booted.max_model_len, -(-262_144 // 272) + 3 * 2
         fit = facts.booted.num_gpu_blocks / each
+        assert facts.kv_request_blocks == (2, 2, 2, 964)
+        assert facts.floor("num_gpu_blocks", facts.booted) == each + 1
+        assert facts.floor("num_gpu_blocks", facts.booted.with_value("max_model_len", 100)) == 5
         assert facts.kv_tokens == pytest.approx(fit * longest, rel=1e-3)
         run.host.run_for(0.1)
         assert run.ended()

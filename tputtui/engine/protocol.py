@@ -20,7 +20,7 @@ from tputtui.measure.samples import EngineLoad, Outcome, RequestSample, StepSamp
 from tputtui.profile import EngineSpec
 
 __all__ = ["Argument", "Counts", "Ended", "Engine", "EngineFacts", "ShedError", "State",
-           "StepReport"]  # fmt: skip
+           "StepReport", "blocks_for"]  # fmt: skip
 
 
 class ShedError(ValueError):
@@ -70,6 +70,8 @@ class EngineFacts:
     """Bytes of one block of the KV cache, on all devices; 0 if not known."""
     kv_block_tokens: float = 0.0
     """Tokens that a block stands for; 0: `block_size` of them, over all `kv_groups`."""
+    kv_request_blocks: tuple[int, ...] = ()
+    """Blocks that a request of the greatest length takes, by kind of layers; empty if not known."""
     kv_groups: int = 1
     """How many kinds of layers have blocks of their own."""
     overlapped: bool = False
@@ -143,8 +145,14 @@ class EngineFacts:
         """
         if name != "num_gpu_blocks":
             return 0
-        needed = self.kv_groups * math.ceil(knobs.max_model_len / self.block_size)
+        most = self.kv_request_blocks or (self.ceilings.num_gpu_blocks,) * self.kv_groups
+        needed = blocks_for(knobs.max_model_len, self.block_size, most)
         return min(needed + 1, self.ceilings.num_gpu_blocks)
+
+
+def blocks_for(tokens: int, block_size: int, most: Iterable[int]) -> int:
+    """How many blocks a request of `tokens` tokens takes. most: of each kind of layers."""
+    return sum(min(math.ceil(tokens / block_size), each) for each in most)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,8 @@ class CoreFacts(msgspec.Struct, omit_defaults=True):
     got: what the engine's arguments were resolved to, by name. said: lines of its process's log
     that give reasons for some.
     kv_groups: kinds of layers that take blocks of their own. kv_block_tokens: tokens that a block
-    stands for; 0: `block_size` of them, over all groups. overlapped: asynchronous scheduling.
+    stands for; 0: `block_size` of them, over all groups. kv_request_blocks: blocks that a request
+    of the greatest length takes, by group. overlapped: asynchronous scheduling.
     holder: who controls it, in words; empty for nobody. paused: whether it runs no steps.
     """
 
@@ -53,6 +54,7 @@ class CoreFacts(msgspec.Struct, omit_defaults=True):
     block_size: int = 1
     kv_groups: int = 1
     kv_block_tokens: float = 0.0
+    kv_request_blocks: tuple[int, ...] = ()
     overlapped: bool = False
     dtype: str = ""
     vocab_size: int = 0

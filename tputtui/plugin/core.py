@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from tputtui.engine.vllm.facts import block_tokens
+from tputtui.engine.vllm.facts import block_tokens, request_blocks
 from tputtui.engine.vllm.limits import LiveLimits
 from tputtui.engine.vllm.resolving import got_of, said_at_boot
 from tputtui.engine.wire import OURS, Acted, CoreFacts, Problem, Requests, StepBatch
@@ -97,9 +97,7 @@ class Core:
         self._scheduler = scheduler = engine_core.scheduler
         config = engine_core.vllm_config
         self._config = config
-        groups = len(scheduler.kv_cache_config.kv_cache_groups)
-        self._limits = LiveLimits(scheduler, config.cache_config.block_size, groups, clock)
-        self._groups = groups
+        self._limits = LiveLimits(scheduler, config, clock)
         self._fixed = {**self._limits.fixed, "max_model_len": _WHY_NO_LENGTH}
         self._said = said_at_boot()
         self._lease = Lease(clock)
@@ -183,8 +181,9 @@ class Core:
             fixed=self._fixed,
             bounds=self._bounds,
             block_size=config.cache_config.block_size,
-            kv_groups=self._groups,
+            kv_groups=len(self._scheduler.kv_cache_config.kv_cache_groups),
             kv_block_tokens=block_tokens(config, self._scheduler),
+            kv_request_blocks=request_blocks(config, self._scheduler),
             overlapped=bool(config.scheduler_config.async_scheduling),
             dtype=str(config.model_config.dtype).removeprefix("torch."),
             vocab_size=config.model_config.get_vocab_size(),

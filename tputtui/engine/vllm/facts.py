@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Any
 
-__all__ = ["block_bytes", "block_tokens", "config_sha256", "device", "revision"]
+__all__ = ["block_bytes", "block_tokens", "config_sha256", "device", "request_blocks", "revision"]
 
 
 def block_bytes(groups: Any) -> int:
@@ -32,6 +33,23 @@ def block_tokens(config: Any, scheduler: Any) -> float:
     if groups > 1 and counted and cache.num_gpu_blocks > 1:
         return float(counted / (cache.num_gpu_blocks - 1))
     return float(cache.block_size / groups)
+
+
+def request_blocks(config: Any, scheduler: Any) -> tuple[int, ...]:
+    """Blocks that a request of the greatest length takes, by kind of layers, as vLLM counts them.
+
+    A window or a state takes no more of them for a longer one.
+    """
+    longest, block_size = int(config.model_config.max_model_len), config.cache_config.block_size
+
+    def of(spec: Any) -> int:
+        try:
+            return -(-int(spec.max_memory_usage_bytes(config)) // int(spec.page_size_bytes))
+        except (AttributeError, TypeError):
+            # A vLLM that counts otherwise: no less than this is safe.
+            return math.ceil(longest / int(block_size))
+
+    return tuple(of(group.kv_cache_spec) for group in scheduler.kv_cache_config.kv_cache_groups)
 
 
 def revision(model_config: Any) -> str:

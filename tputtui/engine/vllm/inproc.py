@@ -31,7 +31,14 @@ from tputtui.engine.vllm.args import (
 from tputtui.engine.vllm.asking import Asking
 from tputtui.engine.vllm.compiled import forget_compiled
 from tputtui.engine.vllm.drafting import add_schedule
-from tputtui.engine.vllm.facts import block_bytes, block_tokens, config_sha256, device, revision
+from tputtui.engine.vllm.facts import (
+    block_bytes,
+    block_tokens,
+    config_sha256,
+    device,
+    request_blocks,
+    revision,
+)
 from tputtui.engine.vllm.kernels import keep_kernels
 from tputtui.engine.vllm.limits import LiveLimits
 from tputtui.engine.vllm.resolving import asked_of, boot_log, got_of
@@ -174,8 +181,7 @@ class VllmEngine:
                 usage_context=context,
                 stat_loggers=[lambda *_, **__: _stat_logger(self)],
             )
-        cache, groups = config.cache_config, self._scheduler.kv_cache_config.kv_cache_groups
-        self._limits = LiveLimits(self._scheduler, cache.block_size, len(groups), self._clock)
+        self._limits = LiveLimits(self._scheduler, config, self._clock)
         self._watch = StepWatch(self._engine, self._limits, self._clock, self._scheduled)
         self._workers = Workers(self._engine)
         return config
@@ -198,6 +204,7 @@ class VllmEngine:
             # One block is vLLM's placeholder, which never holds tokens.
             kv_tokens=int((limits.booted.num_gpu_blocks - 1) * kv_block_tokens),
             kv_block_tokens=kv_block_tokens,
+            kv_request_blocks=request_blocks(config, self._scheduler),
             block_size=block_size,
             kv_block_bytes=block_bytes(groups) * config.parallel_config.world_size,
             kv_groups=len(groups),

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
+from tputtui.engine.protocol import blocks_for
 from tputtui.engine.vllm.drafting import Drafting
+from tputtui.engine.vllm.facts import request_blocks
 from tputtui.engine.vllm.reach import CADENCE, found_at, unreachable
 from tputtui.errors import UsageError
 from tputtui.knobs import UNTOLD, Knobs
@@ -28,11 +30,11 @@ class LiveLimits:
     fixed: limits that this vLLM cannot change while it runs, with the reason.
     """
 
-    def __init__(
-        self, scheduler: Any, block_size: int, kv_groups: int, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, scheduler: Any, config: Any, clock: Callable[[], float]) -> None:
         self._scheduler = scheduler
         self._clock = clock
+        self._block_size = config.cache_config.block_size
+        self._request_blocks = request_blocks(config, scheduler)
         config = scheduler.scheduler_config
 
         def found(path: str, default: Any = 0) -> int:
@@ -51,7 +53,6 @@ class LiveLimits:
         self._slots = found("max_num_running_reqs", config.max_num_seqs)
         model = "vllm_config.model_config.max_model_len"
         longest = found("max_model_len", found_at(scheduler, model, 2))
-        self._group_blocks = kv_groups / block_size
         self._drafting = Drafting(scheduler)
         policy = found_at(scheduler, "policy.value", config.policy)
         self.booted = self._knobs = Knobs(
@@ -124,8 +125,8 @@ class LiveLimits:
         if "num_gpu_blocks" in self.fixed:
             return
         # One request of maximal length must always fit, or it would wait forever.
-        least = -(-knobs.max_model_len * self._group_blocks // 1) + 1
-        self._to_hold = self._blocks - max(knobs.num_gpu_blocks, int(least))
+        least = blocks_for(knobs.max_model_len, self._block_size, self._request_blocks) + 1
+        self._to_hold = max(0, self._blocks - max(knobs.num_gpu_blocks, least))
         self._hold()
 
     def before_schedule(self) -> None:
