@@ -246,22 +246,25 @@ def test_layers_that_see_a_window_hold_less(tmp_path: Path) -> None:
         assert run.ended()
 
 
+@pytest.mark.parametrize(
+    ("model", "ranks"), [("", 1), pytest.param("shape:qwen3-coder-next", 4, marks=pytest.mark.long)]
+)
 def test_the_smallest_cache_of_layers_of_several_kinds_still_serves_the_longest_request(
-    tmp_path: Path,
+    model: str, ranks: int, tmp_path: Path
 ) -> None:
-    args = {"max_model_len": 4096, "max_num_batched_tokens": 256}
-    for spec, ranks in ((folder_of(GEMMA, tmp_path), 1), (EngineSpec("shape:qwen3-coder-next"), 4)):
-        spec = EngineSpec(spec.model, {**args, "tensor_parallel_size": ranks})
-        load = Workload(ClosedLoop(4), Fixed(4000), Fixed(90))
-        with Simulated(spec, load, simulation_of("h100")) as run:
-            least = run.facts.floor("num_gpu_blocks", run.facts.booted)
-            assert least < run.facts.kv_groups * 4096 / run.facts.block_size
-            run.session.steer.limits.set("num_gpu_blocks", least)
-            for _ in range(400):
-                if (frame := run.run(0.25)).accounting.finished > 4:
-                    break
-            assert frame.accounting.finished > 4
-            assert frame.status.knobs.num_gpu_blocks == least
+    args = {"max_model_len": 4096, "max_num_batched_tokens": 256, "tensor_parallel_size": ranks}
+    spec = EngineSpec(model or folder_of(GEMMA, tmp_path).model, args)
+    with Simulated(
+        spec, Workload(ClosedLoop(4), Fixed(4000), Fixed(90)), simulation_of("h100")
+    ) as run:
+        least = run.facts.floor("num_gpu_blocks", run.facts.booted)
+        assert least < run.facts.kv_groups * 4096 / run.facts.block_size
+        run.session.steer.limits.set("num_gpu_blocks", least)
+        for _ in range(400):
+            if (frame := run.run(0.25)).accounting.finished > 4:
+                break
+        assert frame.accounting.finished > 4
+        assert frame.status.knobs.num_gpu_blocks == least
 
 
 @pytest.mark.long
