@@ -252,10 +252,14 @@ def test_layers_that_see_a_window_hold_less(tmp_path: Path) -> None:
 def test_the_smallest_cache_of_layers_of_several_kinds_still_serves_the_longest_request(
     model: str, ranks: int, tmp_path: Path
 ) -> None:
-    args = {"max_model_len": 4096, "max_num_batched_tokens": 256, "tensor_parallel_size": ranks}
+    args: dict[str, EngineValue] = {
+        "max_model_len": 4096,
+        "max_num_batched_tokens": 256,
+        "tensor_parallel_size": ranks,
+    }
     spec = EngineSpec(model or folder_of(GEMMA, tmp_path).model, args)
     with Simulated(
-        spec, Workload(ClosedLoop(4), Fixed(4000), Fixed(90)), simulation_of("h100")
+        spec, Workload(ClosedLoop(2), Fixed(4000), Fixed(90)), simulation_of("h100")
     ) as run:
         least = run.facts.floor("num_gpu_blocks", run.facts.booted)
         assert least < run.facts.kv_groups * 4096 / run.facts.block_size
