@@ -209,6 +209,19 @@ GEMMA = {
 }  # fmt: skip
 
 
+NEMOTRON = {
+    "architectures": ["NemotronHForCausalLM"], "model_type": "nemotron_h", "hidden_size": 2688,
+    "hybrid_override_pattern": "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME",
+    "num_hidden_layers": 52, "n_routed_experts": 128, "num_experts_per_tok": 6,
+    "moe_intermediate_size": 1856, "moe_shared_expert_intermediate_size": 3712,
+    "intermediate_size": 1856, "num_attention_heads": 32, "num_key_value_heads": 2,
+    "head_dim": 128, "mamba_num_heads": 64, "mamba_head_dim": 64, "ssm_state_size": 128,
+    "n_groups": 8, "conv_kernel": 4, "vocab_size": 131072, "max_position_embeddings": 262144,
+    "torch_dtype": "bfloat16", "tie_word_embeddings": False,
+}  # fmt: skip
+"""Dimensions of Nemotron 3 Nano."""
+
+
 def folder_of(config: Mapping[str, object], folder: Path) -> EngineSpec:
     (folder / "config.json").write_text(json.dumps(config))
     return EngineSpec(str(folder), {"max_model_len": 2048})
@@ -403,6 +416,27 @@ def test_layers_with_a_state_instead_of_a_cache_are_simulated_as_devices_have_th
         assert facts.floor("num_gpu_blocks", facts.booted) == each + 1
         assert facts.floor("num_gpu_blocks", facts.booted.with_value("max_model_len", 100)) == 5
         assert facts.kv_tokens == pytest.approx(fit * longest, rel=1e-3)
+        run.host.run_for(0.1)
+        assert run.ended()
+
+
+@pytest.mark.long
+def test_layers_that_are_one_half_each_are_counted_as_what_they_are(tmp_path: Path) -> None:
+    spec = folder_of(NEMOTRON, tmp_path)
+    load = Workload(ClosedLoop(8), Fixed(300), Fixed(5))
+    with Simulated(spec, load, simulation_of("h100")) as run:
+        sizes = sizes_of(run)
+        # Its card: 31.6 × 10⁹ parameters, of which a token passes through 3.2, and 3.6 with tables.
+        assert sizes.parameters == pytest.approx(31.6e9, rel=0.002)
+        active = sizes.active_parameters + sizes.head_parameters
+        assert active == pytest.approx(3.2e9, rel=0.01)
+        assert active + sizes.embedding == pytest.approx(3.6e9, rel=0.01)
+        assert sizes.embedding == sizes.head_parameters == 131_072 * 2688
+        assert sizes.layers == 23 + 6
+        assert sizes.kv_bytes == 6 * 2 * 2 * 128 * 2
+        # Its states are kept in float32, the inputs of convolutions in bfloat16.
+        state, inputs = 64 * 64 * 128, 3 * (64 * 64 + 2 * 8 * 128)
+        assert sizes.state_bytes == 23 * (4 * state + 2 * inputs)
         run.host.run_for(0.1)
         assert run.ended()
 

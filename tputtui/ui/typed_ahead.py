@@ -85,6 +85,8 @@ class TypedAhead:
             self._lost.cancel()
         self._followed = self._focused()
         if self._followed is None:
+            # No screen is left, or none is there yet.
+            self._busy = False
             return
         self._followed.post_message(Followed(self._nth))
         # A widget that goes takes its messages with it.

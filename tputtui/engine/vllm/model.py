@@ -31,6 +31,8 @@ _MORE_THAN_TEXT = ("vision", "audio", "image", "video", "speech")
 _FULL, _WINDOWED = "full_attention", "sliding_attention"
 _STATES = ("linear_attention", "conv")
 """Kinds of layers with a state instead of a KV cache."""
+_NEITHER = ("mlp", "moe")
+"""Kinds with neither, where a layer is one half of what it is elsewhere (Nemotron-H)."""
 
 
 def sizes_of(config: Any) -> Sizes:
@@ -65,13 +67,13 @@ def sizes_of(config: Any) -> Sizes:
         attention_width=float(sum(layer.width for layer in layers)),
         windowed_width=float(sum(layer.width for layer in windowed)),
         compressed_width=float(sum(layer.compressed_width for layer in layers)),
-        layers=len(layers),
+        layers=sum(bool(layer.kv_heads or layer.state) for layer in layers),
         hidden=int(text.hidden_size),
         intermediate=_widest(text),
         vocabulary=model.get_vocab_size(),
         dtype_bytes=dtype_bytes,
         ranks=ranks,
-        kv_ranks=min(ranks, *(layer.kv_heads for layer in layers if not layer.state)),
+        kv_ranks=min(ranks, *(layer.kv_heads for layer in layers if layer.kv_heads)),
         stages=int(parallel.pipeline_parallel_size),
         state_bytes=float(states * ranks * state.bytes) if state else 0.0,
         state_values=float(states * ranks * state.values) if state else 0.0,
@@ -166,7 +168,8 @@ class _Layer(NamedTuple):
     state: bool = False
 
 
-_STATE = _Layer(False, False, 0, 0, 0, 0.0, state=True)
+_BARE = _Layer(False, False, 0, 0, 0, 0.0)
+_STATE = _BARE._replace(state=True)
 
 
 def _layers(model: Any) -> list[_Layer]:
@@ -176,7 +179,7 @@ def _layers(model: Any) -> list[_Layer]:
     kinds = list(getattr(text, "layer_types", None) or [_WINDOWED] * count)
     if model.use_mla:
         return [_STATE if kind in _STATES else _compressed(text) for kind in kinds[:count]]
-    if strange := sorted(set(kinds) - {_FULL, _WINDOWED, *_STATES}):
+    if strange := sorted(set(kinds) - {_FULL, _WINDOWED, *_STATES, *_NEITHER}):
         raise UsageError(f"{model.model} has layers of {strange[0]}, which no cost is known of.")
     if model.is_hybrid and not set(kinds) & set(_STATES):
         raise _unsuitable(model.model, "has layers that are not attention")
@@ -184,8 +187,8 @@ def _layers(model: Any) -> list[_Layer]:
     own_caches = count - int(getattr(text, "num_kv_shared_layers", 0) or 0)
     layers = []
     for i, kind in enumerate(kinds[:count]):
-        if kind in _STATES:
-            layers.append(_STATE)
+        if kind in (*_STATES, *_NEITHER):
+            layers.append(_STATE if kind in _STATES else _BARE)
             continue
         kv_heads, head_size = _heads_of_layer(model, i, full=kind == _FULL)
         # Without a window (--disable-sliding-window) such a layer has full attention.
@@ -335,7 +338,7 @@ class _Counted:
             self.parameters += count
             if "embed_tokens_per_layer" in name:
                 looked_up += count
-            elif "embed_tokens" in name or "wte" in name:
+            elif "embed_tokens" in name or "wte" in name or name.endswith("embeddings.weight"):
                 self.embedding += count
             elif "lm_head" in name or "embed_out" in name:
                 self.head += count
