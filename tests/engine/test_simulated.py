@@ -260,20 +260,27 @@ def test_layers_that_see_a_window_hold_less(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "ranks"), [("", 1), pytest.param("shape:qwen3-coder-next", 4, marks=pytest.mark.long)]
+    ("model", "ranks", "more"),
+    [
+        ("", 1, {}),
+        pytest.param("shape:qwen3-coder-next", 4, {}, marks=pytest.mark.long),
+        # A hit within a block copies the state that it goes on from.
+        pytest.param(
+            "shape:qwen3-coder-next", 4, {"prefix_match_unit": 16}, marks=pytest.mark.long
+        ),
+    ],
 )
 def test_the_smallest_cache_of_layers_of_several_kinds_still_serves_the_longest_request(
-    model: str, ranks: int, tmp_path: Path
+    model: str, ranks: int, more: dict[str, EngineValue], tmp_path: Path
 ) -> None:
     args: dict[str, EngineValue] = {
         "max_model_len": 4096,
         "max_num_batched_tokens": 256,
         "tensor_parallel_size": ranks,
     }
-    spec = EngineSpec(model or folder_of(GEMMA, tmp_path).model, args)
-    with Simulated(
-        spec, Workload(ClosedLoop(2), Fixed(4000), Fixed(90)), simulation_of("h100")
-    ) as run:
+    spec = EngineSpec(model or folder_of(GEMMA, tmp_path).model, args | more)
+    load = Workload(ClosedLoop(2), Fixed(3000), Fixed(90), prefix=Prefix(1.0, 1000, 1))
+    with Simulated(spec, load, simulation_of("h100")) as run:
         least = run.facts.floor("num_gpu_blocks", run.facts.booted)
         assert least < run.facts.kv_groups * 4096 / run.facts.block_size
         run.session.steer.limits.set("num_gpu_blocks", least)
@@ -412,9 +419,11 @@ def test_layers_with_a_state_instead_of_a_cache_are_simulated_as_devices_have_th
         # As vLLM counts: requests of 262,144 tokens take 964 blocks, and two for each state.
         longest, each = facts.booted.max_model_len, -(-262_144 // 272) + 3 * 2
         fit = facts.booted.num_gpu_blocks / each
-        assert facts.kv_request_blocks == (2, 2, 2, 964)
-        assert facts.floor("num_gpu_blocks", facts.booted) == each + 1
-        assert facts.floor("num_gpu_blocks", facts.booted.with_value("max_model_len", 100)) == 5
+        # One more for each kind of state: vLLM copies one that is hit within a block.
+        assert (facts.kv_request_blocks, facts.kv_state_blocks) == ((964,), 3 * 3)
+        assert facts.floor("num_gpu_blocks", facts.booted) == 964 + 9 + 1
+        assert facts.floor("num_gpu_blocks", facts.booted.with_value("max_model_len", 100)) == 11
+        assert not any(row.warns for row in facts.resolved)
         assert facts.kv_tokens == pytest.approx(fit * longest, rel=1e-3)
         run.host.run_for(0.1)
         assert run.ended()

@@ -71,7 +71,10 @@ class EngineFacts:
     kv_block_tokens: float = 0.0
     """Tokens that a block stands for; 0: `block_size` of them, over all `kv_groups`."""
     kv_request_blocks: tuple[int, ...] = ()
-    """Blocks that a request of the greatest length takes, by kind of layers; empty if not known."""
+    """Blocks that a request of the greatest length takes, by kind of attention; empty if not
+    known."""
+    kv_state_blocks: int = 0
+    """Blocks that any request takes for the states of layers without attention."""
     kv_groups: int = 1
     """How many kinds of layers have blocks of their own."""
     overlapped: bool = False
@@ -146,12 +149,12 @@ class EngineFacts:
         if name != "num_gpu_blocks":
             return 0
         most = self.kv_request_blocks or (self.ceilings.num_gpu_blocks,) * self.kv_groups
-        needed = blocks_for(knobs.max_model_len, self.block_size, most)
+        needed = blocks_for(knobs.max_model_len, self.block_size, most) + self.kv_state_blocks
         return min(needed + 1, self.ceilings.num_gpu_blocks)
 
 
 def blocks_for(tokens: int, block_size: int, most: Iterable[int]) -> int:
-    """How many blocks a request of `tokens` tokens takes. most: of each kind of layers."""
+    """How many blocks a request of `tokens` tokens takes. most: of each kind of attention."""
     return sum(min(math.ceil(tokens / block_size), each) for each in most)
 
 

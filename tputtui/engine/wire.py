@@ -42,7 +42,8 @@ class CoreFacts(msgspec.Struct, omit_defaults=True):
     that give reasons for some.
     kv_groups: kinds of layers that take blocks of their own. kv_block_tokens: tokens that a block
     stands for; 0: `block_size` of them, over all groups. kv_request_blocks: blocks that a request
-    of the greatest length takes, by group. overlapped: asynchronous scheduling.
+    of the greatest length takes, by kind of attention. kv_state_blocks: those for states besides,
+    of any length. overlapped: asynchronous scheduling.
     holder: who controls it, in words; empty for nobody. paused: whether it runs no steps.
     """
 
@@ -55,6 +56,7 @@ class CoreFacts(msgspec.Struct, omit_defaults=True):
     kv_groups: int = 1
     kv_block_tokens: float = 0.0
     kv_request_blocks: tuple[int, ...] = ()
+    kv_state_blocks: int = 0
     overlapped: bool = False
     dtype: str = ""
     vocab_size: int = 0

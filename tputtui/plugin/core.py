@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from tputtui.engine.vllm.facts import block_tokens, request_blocks
+from tputtui.engine.vllm.facts import block_tokens, request_blocks, state_blocks
 from tputtui.engine.vllm.limits import LiveLimits
 from tputtui.engine.vllm.resolving import got_of, said_at_boot
 from tputtui.engine.wire import OURS, Acted, CoreFacts, Problem, Requests, StepBatch
@@ -184,6 +184,7 @@ class Core:
             kv_groups=len(self._scheduler.kv_cache_config.kv_cache_groups),
             kv_block_tokens=block_tokens(config, self._scheduler),
             kv_request_blocks=request_blocks(config, self._scheduler),
+            kv_state_blocks=state_blocks(config, self._scheduler),
             overlapped=bool(config.scheduler_config.async_scheduling),
             dtype=str(config.model_config.dtype).removeprefix("torch."),
             vocab_size=config.model_config.get_vocab_size(),

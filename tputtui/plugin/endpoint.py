@@ -122,11 +122,11 @@ class Endpoint:
             log.exception("tputtui: the plugin found no way to the engine, and is off")
             self._core = None
             return
+        self._said = said_at_boot()
         with contextlib.suppress(Exception):
             from vllm.engine.arg_utils import EngineArgs
 
             self._asked = asked_of(EngineArgs.from_cli_args(args))
-            self._said = said_at_boot()
         log.info("tputtui: watching at %s; %s", PATH, self.told)
 
     @property

@@ -334,6 +334,7 @@ class ServedEngine:
             kv_block_tokens=kv_block_tokens,
             block_size=first.block_size,
             kv_request_blocks=first.kv_request_blocks,
+            kv_state_blocks=first.kv_state_blocks,
             kv_groups=first.kv_groups,
             overlapped=first.overlapped,
             versions={"vllm": about.vllm, **facts.versions},

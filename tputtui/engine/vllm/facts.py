@@ -7,7 +7,15 @@ import json
 import math
 from typing import Any
 
-__all__ = ["block_bytes", "block_tokens", "config_sha256", "device", "request_blocks", "revision"]
+__all__ = [
+    "block_bytes",
+    "block_tokens",
+    "config_sha256",
+    "device",
+    "request_blocks",
+    "revision",
+    "state_blocks",
+]
 
 
 def block_bytes(groups: Any) -> int:
@@ -28,28 +36,46 @@ def block_tokens(config: Any, scheduler: Any) -> float:
     Where layers of several kinds have blocks of their own (windows, states), that depends on how
     long requests are: then as vLLM counts its cache, with all of the greatest length.
     """
-    cache, groups = config.cache_config, len(scheduler.kv_cache_config.kv_cache_groups)
+    cache, specs = config.cache_config, _specs(scheduler)
     counted = getattr(cache, "kv_cache_size_tokens", None)
-    if groups > 1 and counted and cache.num_gpu_blocks > 1:
+    bounded = any(_is_state(spec) or getattr(spec, "sliding_window", None) for spec in specs)
+    if (len(specs) > 1 or bounded) and counted and cache.num_gpu_blocks > 1:
         return float(counted / (cache.num_gpu_blocks - 1))
-    return float(cache.block_size / groups)
+    return float(cache.block_size / len(specs))
 
 
 def request_blocks(config: Any, scheduler: Any) -> tuple[int, ...]:
-    """Blocks that a request of the greatest length takes, by kind of layers, as vLLM counts them.
+    """Blocks that a request of the greatest length takes of each kind of attention, as vLLM counts.
 
-    A window or a state takes no more of them for a longer one.
+    A window takes no more of them for a longer one.
     """
+    return tuple(_most(spec, config) for spec in _specs(scheduler) if not _is_state(spec))
+
+
+def state_blocks(config: Any, scheduler: Any) -> int:
+    """Blocks that any request takes for the states of layers without attention.
+
+    One more than vLLM counts for each kind: a hit within a block is copied (read in 0.32,
+    `MambaManager.get_num_blocks_to_allocate`).
+    """
+    return sum(_most(spec, config) + 1 for spec in _specs(scheduler) if _is_state(spec))
+
+
+def _specs(scheduler: Any) -> list[Any]:
+    return [group.kv_cache_spec for group in scheduler.kv_cache_config.kv_cache_groups]
+
+
+def _is_state(spec: Any) -> bool:
+    return hasattr(spec, "mamba_cache_mode")
+
+
+def _most(spec: Any, config: Any) -> int:
     longest, block_size = int(config.model_config.max_model_len), config.cache_config.block_size
-
-    def of(spec: Any) -> int:
-        try:
-            return -(-int(spec.max_memory_usage_bytes(config)) // int(spec.page_size_bytes))
-        except (AttributeError, TypeError):
-            # A vLLM that counts otherwise: no less than this is safe.
-            return math.ceil(longest / int(block_size))
-
-    return tuple(of(group.kv_cache_spec) for group in scheduler.kv_cache_config.kv_cache_groups)
+    try:
+        return -(-int(spec.max_memory_usage_bytes(config)) // int(spec.page_size_bytes))
+    except (AttributeError, TypeError):
+        # A vLLM that counts otherwise: no less than this is safe.
+        return math.ceil(longest / int(block_size))
 
 
 def revision(model_config: Any) -> str:

@@ -38,6 +38,7 @@ from tputtui.engine.vllm.facts import (
     device,
     request_blocks,
     revision,
+    state_blocks,
 )
 from tputtui.engine.vllm.kernels import keep_kernels
 from tputtui.engine.vllm.limits import LiveLimits
@@ -205,6 +206,7 @@ class VllmEngine:
             kv_tokens=int((limits.booted.num_gpu_blocks - 1) * kv_block_tokens),
             kv_block_tokens=kv_block_tokens,
             kv_request_blocks=request_blocks(config, self._scheduler),
+            kv_state_blocks=state_blocks(config, self._scheduler),
             block_size=block_size,
             kv_block_bytes=block_bytes(groups) * config.parallel_config.world_size,
             kv_groups=len(groups),

@@ -11,7 +11,7 @@ from typing import Any
 
 from tputtui.engine.protocol import blocks_for
 from tputtui.engine.vllm.drafting import Drafting
-from tputtui.engine.vllm.facts import request_blocks
+from tputtui.engine.vllm.facts import request_blocks, state_blocks
 from tputtui.engine.vllm.reach import CADENCE, found_at, unreachable
 from tputtui.errors import UsageError
 from tputtui.knobs import UNTOLD, Knobs
@@ -35,6 +35,7 @@ class LiveLimits:
         self._clock = clock
         self._block_size = config.cache_config.block_size
         self._request_blocks = request_blocks(config, scheduler)
+        self._state_blocks = state_blocks(config, scheduler)
         config = scheduler.scheduler_config
 
         def found(path: str, default: Any = 0) -> int:
@@ -125,7 +126,8 @@ class LiveLimits:
         if "num_gpu_blocks" in self.fixed:
             return
         # One request of maximal length must always fit, or it would wait forever.
-        least = blocks_for(knobs.max_model_len, self._block_size, self._request_blocks) + 1
+        least = blocks_for(knobs.max_model_len, self._block_size, self._request_blocks)
+        least += self._state_blocks + 1
         self._to_hold = max(0, self._blocks - max(knobs.num_gpu_blocks, least))
         self._hold()
 

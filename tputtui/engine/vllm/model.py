@@ -50,6 +50,10 @@ def sizes_of(config: Any) -> Sizes:
     windowed = [layer for layer in layers if layer.windowed]
     kv_values = sum(layer.kv_values for layer in layers)
     states = sum(layer.state for layer in layers)
+    if states and parallel.pipeline_parallel_size > 1:
+        raise _unsuitable(model.model, "has stages of a pipeline that differ in their layers")
+    if not kv_values:
+        raise _unsuitable(model.model, "has no attention")
     state = state_of(config) if states else None
     return Sizes(
         parameters=counted.parameters,
@@ -180,7 +184,7 @@ def _layers(model: Any) -> list[_Layer]:
     if model.use_mla:
         return [_STATE if kind in _STATES else _compressed(text) for kind in kinds[:count]]
     if strange := sorted(set(kinds) - {_FULL, _WINDOWED, *_STATES, *_NEITHER}):
-        raise UsageError(f"{model.model} has layers of {strange[0]}, which no cost is known of.")
+        raise _unsuitable(model.model, f"has layers of {strange[0]}")
     if model.is_hybrid and not set(kinds) & set(_STATES):
         raise _unsuitable(model.model, "has layers that are not attention")
     # The last layers of Gemma 3n and 4 read the KV cache of an earlier layer of their kind.

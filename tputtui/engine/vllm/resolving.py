@@ -15,9 +15,11 @@ from tputtui.redact import redacted
 
 __all__ = ["asked_of", "boot_log", "got_of", "keep_boot_log", "said_at_boot"]
 
-_KEPT_LINES = 500
+_NO_REASONS = ("vllm.entrypoints", "vllm.renderers", "vllm.v1.metrics")
+"""Loggers of those who name whole configurations, or serve: none gives a reason for an argument."""
 _TOO_MUCH = "Initializing a V1"
-"""Begins the line that names the whole configuration: it gives no reason for any of it."""
+"""Begins the engine's line that names its whole configuration."""
+_KEPT_LINES, _LINE_CHARS = 50, 500
 
 
 def graph_mode(config: Any) -> str:
@@ -143,13 +145,14 @@ class _Lines(logging.Handler):
         self.over = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.over:
+        if self.over or record.levelno < logging.INFO or record.name.startswith(_NO_REASONS):
             return
         with contextlib.suppress(Exception):
-            message = record.getMessage()
+            message = record.getMessage()[:_LINE_CHARS]
             if gives_a_reason(message) and not message.startswith(_TOO_MUCH):
                 self.lines.append(message)
-                self.over = len(self.lines) >= _KEPT_LINES
+                # The newest reasons are those that count.
+                del self.lines[:-_KEPT_LINES]
 
 
 _server_lines: _Lines | None = None

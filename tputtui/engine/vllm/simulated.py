@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from tputtui.engine import models
 from tputtui.engine.config_file import expanded
 from tputtui.engine.protocol import EngineFacts, Report
 from tputtui.engine.resolved import CAPTURE_SIZES, GRAPH_MODE
@@ -96,6 +97,11 @@ class SimulatedEngine(VllmEngine):
 
     def _parsed(self, spec: EngineSpec, arguments: Any) -> None:
         super()._parsed(spec, arguments)
+        asked = models.resolve(spec).args
+        for name in self._simulation.defaults:
+            if name not in asked:
+                # What the device's vLLM would take: nobody asked for it.
+                self._asked.pop(name, None)
         args = given(arguments)
         check_possible(args)
         # Only arguments of a person are checked: a shape has arguments of its own.

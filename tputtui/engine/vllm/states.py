@@ -6,12 +6,21 @@ Engine thread; importing this module does not import vLLM.
 
 from __future__ import annotations
 
+import dataclasses
 from math import prod
 from typing import Any, NamedTuple
 
 from tputtui.errors import UsageError
 
 __all__ = ["State", "lay_out", "state_of", "state_spec"]
+
+
+_MAMBA_2 = ("mamba_n_heads", "mamba_num_heads")
+"""Names of what only configurations of models with Mamba 2 have."""
+_CHECKPOINT: dict[str, Any] = {
+    "num_prefill_checkpoint_blocks": 1,
+    "prefill_checkpoint_alignment": 1,
+}
 
 
 class State(NamedTuple):
@@ -42,12 +51,19 @@ def state_of(config: Any) -> State:
     model = config.model_config
     known, _ = ModelRegistry.resolve_model_cls(model.architecture, model_config=model)
     if not hasattr(known, "get_mamba_state_shape_from_config"):
-        raise UsageError(f"How large the states of {model.model} are is not in this vLLM.")
-    shapes = known.get_mamba_state_shape_from_config(config)
-    return State(
-        tuple(tuple(int(size) for size in shape) for shape in shapes),
-        tuple(known.get_mamba_state_dtype_from_config(config)),
-    )
+        raise UsageError(
+            f"How large the states of {model.model} are is not in this vLLM.",
+            "Qwen3-Next, Granite 4 and Nemotron 3 can be simulated.",
+        )
+    try:
+        shapes = known.get_mamba_state_shape_from_config(config)
+        dtypes = tuple(known.get_mamba_state_dtype_from_config(config))
+    except (AttributeError, TypeError) as error:
+        raise UsageError(
+            f"The configuration of {model.model} does not tell how large its states are.",
+            str(error),
+        ) from error
+    return State(tuple(tuple(int(size) for size in shape) for shape in shapes), dtypes)
 
 
 def state_spec(config: Any) -> Any:
@@ -55,12 +71,17 @@ def state_spec(config: Any) -> Any:
     from vllm.v1.kv_cache_interface import MambaSpec
 
     cache, state = config.cache_config, state_of(config)
+    text = config.model_config.hf_text_config
+    # Read in 0.32: Mamba 2 keeps one state more of a prompt, at any token (`MambaMixer2`).
+    known = {each.name for each in dataclasses.fields(MambaSpec)}
+    mamba_2 = known & _CHECKPOINT.keys() and any(hasattr(text, name) for name in _MAMBA_2)
     return MambaSpec(
         shapes=state.shapes,
         dtypes=state.dtypes,
         block_size=cache.mamba_block_size,
         page_size_padded=cache.mamba_page_size_padded,
         mamba_cache_mode=cache.mamba_cache_mode,
+        **(_CHECKPOINT if mamba_2 else {}),
     )
 
 
