@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.events import Key
+from textual.events import Key, MouseDown, MouseUp
 from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import Input, Label, RichLog, Static
@@ -398,6 +398,69 @@ def test_the_palette_names_every_key_also_a_remapped_one() -> None:
     assert told["Panel: latency"].startswith("3 · ")
     assert told["Hold or run the load"].startswith("␣ · ")
     assert all(" · " in text for title, text in told.items() if title != "Theme")
+
+
+def at_once(app: RigApp, text: str) -> None:
+    """Type all of a text at once; a line break is Enter."""
+    names = {"_": "underscore", "\n": "enter", ":": "colon", " ": "space"}
+    for char in text:
+        app.post_message(Key(names.get(char, char), None if char == "\n" else char))
+
+
+async def test_no_question_is_answered_by_what_was_typed_before_it() -> None:
+    app = app_after(5)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await paint(pilot)
+        at_once(app, ":max_num_seqs 9999\n:max_num_seqs 24\n")
+        await pilot.pause()
+        await pilot.pause()
+        assert isinstance(app.screen, Confirm)
+        (note,) = [each.message for each in app._notifications]
+        assert note == "Typed before that, and left out: :max_num_seqs 24⏎"
+        await pilot.press("escape")
+        assert app.session.advance().asked.max_num_seqs == 64
+
+
+async def test_what_was_typed_behind_a_line_that_is_refused_is_left_out() -> None:
+    app = app_after(5)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await paint(pilot)
+        at_once(app, ":max_num_seqs 0\n:undo\ns")
+        await pilot.pause()
+        await pilot.pause()
+        assert app.screen.query_one(Input).value == "max_num_seqs 0"
+        assert "left out: :undo⏎s" in next(each.message for each in app._notifications)
+        await pilot.press("backspace", "4", "8", "enter")
+        assert app.session.advance().asked.max_num_seqs == 48
+
+
+async def test_a_click_waits_for_the_letters_before_it() -> None:
+    app = app_after(5)
+    async with app.run_test(size=(100, 40)) as pilot:
+        await paint(pilot)
+        await pilot.press("l")
+        first, second = list(app.screen.query(Input))[:2]
+        before, at = second.value, second.region.offset
+        at_once(app, "500")
+        for kind in (MouseDown, MouseUp):
+            app.post_message(kind(None, at.x, at.y, 0, 0, 1, False, False, False, at.x, at.y))
+        at_once(app, "7")
+        await pilot.pause()
+        await pilot.pause()
+        assert first.value == "500"
+        assert second.value != before
+        assert "7" in second.value
+
+
+async def test_a_message_that_stands_there_is_not_shown_again() -> None:
+    app = app_after(1)
+    async with app.run_test(size=(100, 30)) as pilot:
+        for _ in range(5):
+            app.notify("max_num_seqs is at its minimum.")
+        app.notify("another")
+        await pilot.pause()
+        said = [each.message for each in app._notifications]
+        assert said == ["max_num_seqs is at its minimum.", "another"]
 
 
 async def test_keys_typed_in_a_burst_take_effect_in_their_order() -> None:

@@ -139,6 +139,23 @@ def test_offered_against_achieved_says_saturated_beyond_chance_only() -> None:
     assert (found.offered_per_s, found.achieved_per_s) == (100 / 11, 70 / 11)
 
 
+def test_a_burst_that_is_being_served_is_no_queue() -> None:
+    # Half of 5 s × 20/s come in the last second, and each takes one.
+    def of(waiting: int, took_s: float) -> bool:
+        recorder = Recorder()
+        for i in range(100):
+            recorder.add_issued(i / 12.5 if i < 50 else 4.0 + (i - 50) / 50)
+            recorder.add_step(step(end_s=(i + 1) / 20, waiting=waiting), [])
+        for i in range(60):
+            recorder.add_ended(request(end_s=i / 12, due_s=i / 12 - took_s))
+        return figures(recorder, -0.1, 5.0).saturated
+
+    assert not of(0, 1.2)
+    assert of(3, 1.2)
+    # Each takes a tenth of a second: forty under way are too many.
+    assert of(0, 0.1)
+
+
 def test_latencies_by_hand_and_only_good_requests_count() -> None:
     recorder = Recorder()
     recorder.add_first_token(0.5, due_s=0.0, submitted_s=0.2)

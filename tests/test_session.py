@@ -162,6 +162,20 @@ def test_open_loop_beyond_capacity_says_saturated_and_latency_counts_from_due() 
     assert frame.latencies.ttft.p50 > 1.0
 
 
+def test_a_cache_kept_too_small_for_the_engine_that_is_booted_is_raised_and_that_is_said() -> None:
+    rig = Rig(load(ClosedLoop(4)), {"num_gpu_blocks": 3})
+    rig.boot()
+    status = rig.session.advance().status
+    facts, knobs = status.facts, status.knobs
+    assert facts is not None
+    assert knobs is not None
+    least = facts.floor("num_gpu_blocks", knobs)
+    assert 3 < least == knobs.num_gpu_blocks == rig.session.advance().asked.num_gpu_blocks
+    said = [mark.text for mark in rig.session.advance().marks]
+    assert f"the longest request needs that: num_gpu_blocks 3 → {least}" in said
+    rig.session.steer.limits.set("max_num_seqs", 8)
+
+
 def test_an_engine_that_dies_leaves_a_reason_and_can_boot_again() -> None:
     rig = Rig(load(ClosedLoop(16)), fail_at_step=50)
     rig.boot()

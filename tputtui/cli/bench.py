@@ -137,11 +137,15 @@ def _result(
     measuring: Measuring, session: Session, last: Frame, outcome: str, files: dict[str, str]
 ) -> Result:
     from tputtui.frame.proof import measured
-    from tputtui.headless.results import Result, goals_met
+    from tputtui.headless.results import MAIN, Result, goals_met
+    from tputtui.knobs import kept_limits
 
-    frame = measuring.result
+    frame, status = measuring.result, last.status
     measurement = measured(frame, session.recorder) if frame is not None else None
-    failure = last.status.failure
+    failure, turned = last.status.failure, dict[str, int]()
+    if status.knobs is not None and status.facts is not None:
+        kept = kept_limits(status.knobs, status.facts.booted)
+        turned = {name: value for name, value in kept.items() if name not in MAIN}
     return Result(
         outcome=outcome,
         measured=measurement,
@@ -151,7 +155,8 @@ def _result(
         files=files,
         stops=dict(last.stops),
         requests=last.requests,
-        tokenizes=last.status.facts is None or last.status.facts.tokenizes,
+        tokenizes=status.facts is None or status.facts.tokenizes,
+        turned=turned,
     )
 
 

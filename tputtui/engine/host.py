@@ -276,10 +276,14 @@ class Host(Orders):
         self._recorder.note_engines(facts.engines, self._clock())
         # A limit that this engine cannot change keeps its value from the boot, despite a profile.
         changeable = {name: value for name, value in knobs.items() if name not in facts.fixed}
-        in_force = facts.booted.overridden(changeable).clamped(facts.ceilings)
+        asked = facts.booted.overridden(changeable).clamped(facts.ceilings)
+        # A cache too small for a request of this engine's length would hold it up for ever.
+        blocks = max(asked.num_gpu_blocks, facts.floor("num_gpu_blocks", asked))
+        in_force = asked.with_value("num_gpu_blocks", blocks)
         self._engine.apply(in_force)
         self.status = replace(self.status, spec=spec, served=served, facts=facts, knobs=in_force)
         self._marks.add("engine", f"booted {facts.model} in {facts.boot_s:.1f} s")
+        self._marks.change(asked, in_force, "the longest request needs that")
 
     def _put_under_load(self, held: tuple[LoadGenerator, int, str] | None, load: bool) -> None:
         """Give the booted engine its load: `held`, if vocabulary and tokenizer are the same."""

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tputtui.frame import Frame
+from tputtui.knobs import spoken as spoken_limit
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.requests.spoken import spoken
 from tputtui.measure.series import METRICS, MORE
@@ -24,7 +25,7 @@ from tputtui.measure.verdict import Verdict
 from tputtui.profile.evidence import Change, Evidence, Figure, Measured
 from tputtui.text.format import MISSING, compact, rate, seconds
 
-__all__ = ["FORMATS", "Result", "goals_met", "result_text", "sample_line", "verified_text"]
+__all__ = ["FORMATS", "MAIN", "Result", "goals_met", "result_text", "sample_line", "verified_text"]
 
 FORMATS = ("table", "json", "jsonl", "csv")
 VERSION = 1
@@ -64,6 +65,8 @@ class Result(NamedTuple):
     """What became of the lines of a file of real requests; None without one."""
     tokenizes: bool = True
     """Whether the engine has a tokenizer."""
+    turned: Mapping[str, int] = {}
+    """The limits beside the main three that are not as booted, by name."""
 
 
 def goals_met(measured: Measured | None, goals: int) -> bool | None:
@@ -227,7 +230,9 @@ def _table(result: Result) -> str:
         served = f"requests  {account}\n" if account else ""
         return f"no figures: {result.note or result.outcome}\n{served}"
     window = measured.window
-    limits = "  ".join(f"{name} {measured.knobs.get(name, MISSING)}" for name in _MAIN)
+    each = [f"{name} {measured.knobs.get(name, MISSING)}" for name in MAIN]
+    each += [f"{name} {spoken_limit(name, value)}" for name, value in result.turned.items()]
+    limits = "\n          ".join("  ".join(each[at : at + 3]) for at in range(0, len(each), 3))
     saturated = ", saturated" if window.saturated else ""
     lines = [
         f"{measured.model.name}   {_where(measured)}",
@@ -289,7 +294,7 @@ def _traffic(name: str, figures: Mapping[str, Figure]) -> str:
     return f"{name:<14}{row}{n:>9,}"
 
 
-_MAIN = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
+MAIN = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
 
 
 def _row(label: str, name: str, figure: Figure) -> str:

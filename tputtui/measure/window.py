@@ -187,7 +187,7 @@ class Figures:
     achieved_per_s: float
     """Requests finished per second."""
     saturated: bool
-    """Whether more requests were due than ended, by more than chance (2 √due) explains."""
+    """Whether more requests were due than ended, by more than chance explains (`_behind`)."""
     sequences_frac: float
     """Running sequences ÷ max_num_seqs in force."""
     tokens_frac: float
@@ -253,7 +253,7 @@ def figures(recorder: Recorder, start_s: float, end_s: float) -> Figures:
         prompt_cached_per_s=rate(cached),
         offered_per_s=rate(issued),
         achieved_per_s=rate(finished),
-        saturated=issued - len(ended) > 2 * math.sqrt(max(issued, 1)),
+        saturated=_behind(issued, ended, steps, length_s),
         sequences_frac=share(of_single("running"), "max_num_seqs"),
         tokens_frac=prefill + decode + draft,
         prefill_frac=prefill,
@@ -274,6 +274,25 @@ def _mean_kv(steps: Floats) -> float:
     duration = steps[:, STEP["duration_s"]]
     busy_s = float(duration.sum())
     return float(duration @ steps[:, STEP["kv_frac"]]) / busy_s if busy_s > 0 else math.nan
+
+
+def _behind(issued: int, ended: Floats, steps: Floats, length_s: float) -> bool:
+    """Whether the engine falls behind: more were due than ended by over twice the standard
+    deviation of a Poisson count, 2 √due.
+
+    Where nothing waits, all that is due is being served: a burst at the end, of as many as come in
+    the time of one request, is then no sign of it either.
+    """
+    behind, chance = issued - len(ended), 2 * math.sqrt(max(issued, 1))
+    if behind <= chance or not length_s > 0:
+        return behind > chance
+    late = steps[len(steps) // 2 :, STEP["waiting"]]
+    if not len(late) or np.isnan(late).any() or np.mean(late > 0) >= 0.5:
+        return True
+    took_s = ended[:, ENDED["e2e_s"]]
+    took_s = took_s[~np.isnan(took_s)]
+    under_way = issued / length_s * float(took_s.mean()) if len(took_s) else 0.0
+    return behind > chance + under_way
 
 
 def _reported(limits: Floats) -> Floats:

@@ -21,7 +21,8 @@ def carry_out(session: Session, line: str) -> str:
 
     Raises UsageError for a line that says nothing, and what the session raises.
     """
-    word, _, rest = line.strip().partition(" ")
+    # As it is pasted from elsewhere, with the key that opens the line.
+    word, _, rest = line.strip().lstrip(":").strip().partition(" ")
     rest = rest.strip()
     if not word:
         raise UsageError("The line is empty.", "Write a limit and its value: max_num_seqs 48.")
@@ -39,7 +40,9 @@ def carry_out(session: Session, line: str) -> str:
         hint = among or nearest(name, [*limits, *_DOES]) or takes
         raise UsageError(f"{word!r} is no limit, and nothing else that : takes.", hint)
     if not rest:
-        such = next(iter(knob(begun[0]).choices), 48)
+        facts = session.latest.status.facts
+        most = facts.ceilings.get(begun[0]) if facts else 48
+        such = next(iter(knob(begun[0]).choices), min(48, most))
         raise UsageError(f"{begun[0]} needs a value.", f"Write: {begun[0]} {such}.")
     session.steer.limits.set(begun[0], parse_value(begun[0], rest))
     return ""

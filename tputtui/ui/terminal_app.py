@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import queue
 import select
 import signal
@@ -25,11 +26,13 @@ from textual.theme import Theme
 from tputtui.ui.theme import THEMES, VARIABLES
 from tputtui.ui.typed_ahead import Followed, TypedAhead
 
-__all__ = ["TerminalApp"]
+__all__ = ["TerminalApp", "leave_out_typed"]
 
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = ("ctrl+c", "ctrl+q")
+_CLICKS = (events.MouseDown, events.MouseUp, events.MouseScrollDown, events.MouseScrollUp)
+_LEFT_OUT_CHARS = 200
 _BACKLOG = 4
 _LAST_WRITE_S = 2.0
 _LOOK_S = 1.0
@@ -57,6 +60,7 @@ class TerminalApp(App[None]):
         super().__init__(driver_class=_Driver)
         self.leave_now = leave_now
         self._leaving = False
+        self._told_until_s: dict[tuple[str, str], float] = {}
         self._typed_ahead = TypedAhead(self, super().on_event)
         # While a screen is up, both are the log. Textual's own replacements have no descriptor,
         # and without one no process can be spawned: tensor parallel would not boot.
@@ -86,12 +90,30 @@ class TerminalApp(App[None]):
         self.set_interval(_LOOK_S, self._look_for_terminal)
 
     async def on_event(self, event: events.Event) -> None:
-        """Let keys and what is pasted wait for what the ones before open; Ctrl+C waits not."""
-        at_once = event.is_forwarded or (isinstance(event, events.Key) and event.key in _AT_ONCE)
-        if isinstance(event, events.Key | events.Paste) and not at_once:
-            await self._typed_ahead.typed(event)
+        """Let keys, what is pasted and clicks wait for what the ones before open; not Ctrl+C."""
+        ahead = self._typed_ahead
+        if event.is_forwarded or (isinstance(event, events.Key) and event.key in _AT_ONCE):
+            await super().on_event(event)
+        elif isinstance(event, events.Key | events.Paste) or (
+            isinstance(event, _CLICKS) and ahead.waiting
+        ):
+            await ahead.typed(event)
         else:
             await super().on_event(event)
+
+    def notify(self, message: str, *, timeout: float | None = None, **how: Any) -> None:
+        """Show a message; one that still stands there is not shown again, as of a held key."""
+        now_s, stands_s = time.monotonic(), timeout or self.NOTIFICATION_TIMEOUT
+        told = (how.get("title", ""), message)
+        if now_s >= self._told_until_s.get(told, -math.inf):
+            self._told_until_s = {told: now_s + stands_s}
+            super().notify(message, timeout=timeout, **how)
+
+    def forget_typed(self) -> None:
+        """See `leave_out_typed`."""
+        if left_out := self._typed_ahead.forget():
+            self.notify(f"Typed before that, and left out: {left_out[:_LEFT_OUT_CHARS]}",
+                        severity="warning", markup=False)  # fmt: skip
 
     async def on_typed_ahead_followed(self, follower: Followed) -> None:
         """Go on with the next key."""
@@ -140,6 +162,15 @@ class TerminalApp(App[None]):
         # Textual would print the locals of every stack frame, secrets included.
         logger.exception("the screen failed")
         self._close_messages_no_wait()
+
+
+def leave_out_typed(app: App[Any]) -> None:
+    """Drop what was typed before something was asked or refused, and say so.
+
+    It was typed for what would have been there otherwise: an Enter would answer the question.
+    """
+    if isinstance(app, TerminalApp):
+        app.forget_typed()
 
 
 def _hung_up(descriptor: int) -> bool:

@@ -198,7 +198,7 @@ def _row(frame: Frame, knob: Knob, selected: bool, width: int) -> Row:
         return [*row, (f"{'–':>7} / {'–':<7}{knob.unit:<5}", "muted"), _UNTOLD]
     if knob.choices:
         words = f" / {', '.join(knob.choices[: ceiling + 1])}"
-        row += [(f"{spoken(knob.name, value):>8}", "value"), (f"{words:<15}", "label")]
+        row += [(f"{spoken(knob.name, value):>8}", "value"), (f"{words:<15}  ", "label")]
     else:
         row += [
             (f"{_value(knob, value):>7}", "value"),

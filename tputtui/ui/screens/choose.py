@@ -12,6 +12,8 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Label
 
+from tputtui.ui.terminal_app import leave_out_typed
+
 __all__ = ["Choice", "Choose"]
 
 
@@ -32,6 +34,10 @@ class Choose(ModalScreen[None]):
         super().__init__()
         self._question = question
         self._choices = choices
+
+    def on_mount(self) -> None:
+        """No key answers that was typed before."""
+        leave_out_typed(self.app)
 
     def compose(self) -> ComposeResult:
         """A box of text."""

@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Label
 
 from tputtui.errors import OthersError
+from tputtui.ui.terminal_app import leave_out_typed
 
 __all__ = ["Confirm"]
 
@@ -40,6 +41,10 @@ class Confirm(ModalScreen[None]):
     def anyway(cls, refusal: OthersError, act: Callable[[], object]) -> Self:
         """Whether to do what `refusal` is about although it costs other people something."""
         return cls("other people's requests", [refusal.message], "does it anyway", act)
+
+    def on_mount(self) -> None:
+        """No key answers that was typed before."""
+        leave_out_typed(self.app)
 
     def compose(self) -> ComposeResult:
         """A box of text."""

@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
 from tputtui.errors import UsageError
+from tputtui.ui.terminal_app import leave_out_typed
 
 __all__ = ["Dialog", "Field"]
 
@@ -88,6 +89,7 @@ class Dialog(ModalScreen[None]):
             self._use([event.value if field is event.input else field.value for field in fields])
         except UsageError as refusal:
             self.query_one(".refused", Label).update(str(refusal))
+            leave_out_typed(self.app)
             return
         self.dismiss()
 

@@ -25,6 +25,7 @@ from tputtui.load.workload import Workload
 from tputtui.profile.spec import class_goals
 from tputtui.ui.canvas import Canvas
 from tputtui.ui.panels.preview import preview_rows, preview_title
+from tputtui.ui.terminal_app import leave_out_typed
 
 __all__ = ["LoadEditor"]
 
@@ -321,6 +322,7 @@ class LoadEditor(ModalScreen[None]):
             self._error, self._bad = refusal, ""
             self._say()
             self._paint()
+            leave_out_typed(self.app)
             return
         self.dismiss()
 
