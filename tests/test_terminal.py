@@ -71,6 +71,9 @@ def test_keys_that_come_all_at_once_wait_for_what_they_open(tmp_path: Path) -> N
     terminal.until(r"▶ RUNNING")
     terminal.press(":max_num_seqs 16\rl20/s\rstuned.yaml\rf")
     terminal.until(r"w sweep")
+    # Esc and a key in one read are two keys.
+    terminal.press("\x1b:max\x1bh")
+    terminal.until(r"settings tried")
     terminal.press("\x1b")
     terminal.until(r"▸ max_num_seqs +16 / 256")
     terminal.until(r"shape:demo +20/s")

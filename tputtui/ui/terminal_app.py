@@ -11,13 +11,15 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
 from textual import events
+from textual._xterm_parser import XTermParser
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.drivers import linux_driver
 from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
 from textual.screen import Screen
@@ -190,13 +192,26 @@ def _writable(file: TextIO | None) -> bool:
         return False
 
 
+class _Parser(XTermParser):
+    """Textual's parser, for which Esc and a key in one read are that key with Alt.
+
+    Nothing here is bound to Alt; and before all but letters and digits it drops the Esc.
+    """
+
+    def _sequence_to_key_events(self, sequence: str, alt: bool = False) -> Iterable[events.Key]:
+        if alt:
+            yield events.Key("escape", "\x1b")
+        yield from super()._sequence_to_key_events(sequence)
+
+
 class _Driver(LinuxDriver):
-    """Textual's driver, with three differences.
+    """Textual's driver, with four differences.
 
     Textual takes every SIGCONT for the end of a Ctrl+Z: after a plain SIGSTOP a second thread would
     read the keys, and outlive the screen. And it waits for ever for a terminal that reads no more.
 
-    A second Ctrl+C leaves from the thread that reads the keys, since the screen may hang.
+    A second Ctrl+C leaves from the thread that reads the keys, since the screen may hang; and Esc
+    is a key of its own.
     """
 
     gone = False
@@ -222,6 +237,11 @@ class _Driver(LinuxDriver):
         while thread.is_alive() and time.monotonic() < end_s and _writable(self._file):
             thread.join(_LAST_WRITE_S / 10)
         self.gone = thread.is_alive()
+
+    def run_input_thread(self) -> None:
+        """Read the terminal with our parser; input thread."""
+        linux_driver.XTermParser = _Parser  # type: ignore[attr-defined]
+        super().run_input_thread()
 
     def process_message(self, message: Message) -> None:
         """Pass a key on; input thread."""
