@@ -16,6 +16,7 @@ from tputtui.load.lengths import Fixed
 from tputtui.load.sections import from_texts
 from tputtui.load.workload import Arrivals, ClosedLoop, Poisson, Workload
 from tputtui.measure.samples import Outcome
+from tputtui.measure.window import finished_per_s
 from tputtui.profile import EngineSpec
 from tputtui.report.summary import summary
 
@@ -316,6 +317,19 @@ def test_the_books_that_remain_on_the_terminal_are_the_boards_own(rig: Rig) -> N
     told = summary(replace(frame, accounting=books), [], Path("log"))
     wanted = "  requests  1,923 issued, 1,200 finished, 5 in flight at the end, 718 aborted"
     assert wanted in told
+
+
+def test_a_servers_requests_are_counted_up_to_when_it_has_told_of_them() -> None:
+    rig = Rig.booted(Workload(ClosedLoop(8), Fixed(40), Fixed(20)))
+    rig.run(12.0)
+    recorder, status = rig.session.recorder, rig.host.status
+    assert status.facts is not None
+    rig.host.status = replace(status, facts=replace(status.facts, live=True))
+    live = rig.session.advance()
+    told_s = live.t_s - 1.5
+    assert live.now.achieved_per_s == finished_per_s(recorder, told_s - 1.0, told_s) > 0
+    since_s = min(live.window.start_s, told_s - 1.0)
+    assert live.figures.achieved_per_s == finished_per_s(recorder, since_s, told_s) > 0
 
 
 def test_what_was_changed_on_live_traffic_is_told_as_the_servers_own_flags() -> None:

@@ -25,12 +25,22 @@ from tputtui.measure.phase import phase_of
 from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import STEP, Accounting, above, kv_frac_of
 from tputtui.measure.traffic import Traffic, traffic
-from tputtui.measure.window import SPAN_S, Phase, Settling, Window, figures, latencies
+from tputtui.measure.window import (
+    SPAN_S,
+    Phase,
+    Settling,
+    Window,
+    figures,
+    finished_per_s,
+    latencies,
+)
 from tputtui.profile import Profile
 
 __all__ = ["Observer", "busy_shares"]
 
 _NOW_S = 1.0
+_TOLD_LATE_S = 1.5
+"""A server tells of its requests that have ended so much later, at most."""
 _BINDING_S = 10.0
 """What binds is computed from the last seconds only, so that a change shows soon."""
 _REST_S = 0.5
@@ -119,6 +129,13 @@ class Observer:
             self._binding = self._bound(window, status, hardware)
             self._padding = self._padded(window, status)
         over_window = figures(recorder, window.start_s, until_s)
+        now = figures(recorder, until_s - _NOW_S, until_s)
+        if status.facts is not None and status.facts.live:
+            told_s = until_s - _TOLD_LATE_S
+            least_s = told_s - _NOW_S
+            now = replace(now, achieved_per_s=finished_per_s(recorder, least_s, told_s))
+            whole = finished_per_s(recorder, min(window.start_s, least_s), told_s)
+            over_window = replace(over_window, achieved_per_s=whole)
         return Frame(
             t_s=now_s,
             elapsed_s=now_s - self._started_s,
@@ -127,7 +144,7 @@ class Observer:
             asked=asked,
             accounting=accounting,
             generated_tokens=recorder.generated_tokens,
-            now=figures(recorder, until_s - _NOW_S, until_s),
+            now=now,
             window=window,
             figures=over_window,
             latencies=self._latencies,

@@ -17,7 +17,8 @@ from tputtui.measure.recorder import ENDED, Recorder
 from tputtui.measure.samples import STEP, Accounting
 from tputtui.measure.stats import Floats, Quantiles, quantiles
 
-__all__ = ["Figures", "Latencies", "Phase", "Settling", "Window", "figures", "latencies"]
+__all__ = ["Figures", "Latencies", "Phase", "Settling", "Window", "figures", "finished_per_s",
+           "latencies"]  # fmt: skip
 
 SPAN_S = 60.0
 _MIN_SETTLE_S = 2.0
@@ -274,6 +275,12 @@ def _mean_kv(steps: Floats) -> float:
     duration = steps[:, STEP["duration_s"]]
     busy_s = float(duration.sum())
     return float(duration @ steps[:, STEP["kv_frac"]]) / busy_s if busy_s > 0 else math.nan
+
+
+def finished_per_s(recorder: Recorder, start_s: float, end_s: float) -> float:
+    """Requests finished per second of start_s < time ≤ end_s."""
+    ended = recorder.ended.between(start_s, end_s)
+    return float(np.count_nonzero(ended[:, ENDED["good"]])) / (end_s - start_s)
 
 
 def _behind(issued: int, ended: Floats, steps: Floats, length_s: float) -> bool:
