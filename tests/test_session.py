@@ -307,6 +307,8 @@ def test_another_boot_is_as_long_as_the_last_without_what_a_process_does_once() 
     rig.boot()
     told = rig.session.steer.engine.boot_cost
     assert told.startswith("The load pauses for about 8 s, as long as the last boot took but for")
+    # Another process imports all of it again.
+    assert "imports everything anew (tens of s" in rig.session.steer.engine.server_cost
 
 
 def test_the_books_that_remain_on_the_terminal_are_the_boards_own(rig: Rig) -> None:

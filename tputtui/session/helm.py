@@ -292,10 +292,20 @@ class Helm:
 
     def boot_cost(self, in_flight: int) -> str:
         """What another boot costs with `in_flight` requests in the engine, in a sentence."""
-        also = f"; the {in_flight:,} requests in flight are aborted" if in_flight else ""
         facts = self.facts
         but = " but for its imports" if facts.once_s >= 1 else ""
         return (
             f"The load pauses for about {facts.again_s:.0f} s, as long as the last boot took{but}"
-            f"{also}."
+            f"{_aborted(in_flight)}."
         )
+
+    def server_cost(self, in_flight: int) -> str:
+        """The same where vLLM's own server is booted in place of this engine, and then that."""
+        return (
+            "The load pauses until vLLM's server is up, a process that imports everything anew "
+            f"(tens of seconds){_aborted(in_flight)}."
+        )
+
+
+def _aborted(in_flight: int) -> str:
+    return f"; the {in_flight:,} requests in flight are aborted" if in_flight else ""

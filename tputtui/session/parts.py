@@ -186,3 +186,8 @@ class EngineSteering:
     def boot_cost(self) -> str:
         """What another boot costs, in a sentence. Raises KnobError while no engine is up."""
         return self._helm.boot_cost(self._recorder.accounting.in_flight)
+
+    @property
+    def server_cost(self) -> str:
+        """The same where vLLM's own server is booted in its place."""
+        return self._helm.server_cost(self._recorder.accounting.in_flight)

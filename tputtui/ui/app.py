@@ -351,7 +351,8 @@ class TputApp(TerminalApp):
         def ask() -> None:
             session.advance()  # the check is about the present state
             session.steer.experiments.check_verify(served=served)
-            sentences = [question, session.steer.engine.boot_cost, saved]
+            engine = session.steer.engine
+            sentences = [question, engine.server_cost if served else engine.boot_cost, saved]
             act = partial(self._try, partial(session.steer.experiments.verify, served=served))
             self.push_screen(Confirm(title, sentences, "boots", act))
 
