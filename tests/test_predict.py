@@ -134,6 +134,17 @@ class TestScheduler:
         little = forecast(Wanted(scarce, CLOSED, 10.0), costs, MACHINE, ())
         assert 0.2 * plenty.value < little.value < 0.9 * plenty.value
 
+    def test_states_take_their_part_of_the_kv_cache(self, costs: StepCosts) -> None:
+        # Room for eight sequences of four blocks each and five besides.
+        load = Workload(ClosedLoop(16), Fixed(100), Fixed(20))
+        knobs = FakeEngine.BOOTED.with_value("num_gpu_blocks", 1 + 8 * 9)
+        plain = served(load, knobs, costs, MACHINE, 6.0)
+        held = served(
+            load, knobs, costs, MACHINE._replace(state_tokens=5 * MACHINE.block_size), 6.0
+        )
+        assert plain.most_decodes > held.most_decodes
+        assert 7 <= held.most_decodes <= 9
+
     def test_what_the_prefix_cache_has_need_not_be_computed(self, costs: StepCosts) -> None:
         long = Workload(ClosedLoop(16), Fixed(800), Fixed(8), seed=3)
         cached = MACHINE._replace(hit_frac=0.9)

@@ -137,6 +137,17 @@ class EngineFacts:
         """What stands beside the lengths of synthetic requests; empty where they are exact."""
         return "" if self.takes_ids else "prompts are text: lengths are approximate"
 
+    @property
+    def slot_tokens(self) -> int:
+        """Tokens of a request that a block holds, of those that grow with it."""
+        return max(1, self.block_size // (len(self.kv_request_blocks) or self.kv_groups))
+
+    @property
+    def state_tokens(self) -> int:
+        """How many such tokens the blocks for the states of a request would hold."""
+        states = self.kv_groups - len(self.kv_request_blocks)
+        return max(0, self.kv_state_blocks - states) * self.slot_tokens
+
     def kv_tokens_in(self, blocks: int) -> int:
         """How many tokens `blocks` blocks hold."""
         return int(blocks * (self.kv_block_tokens or self.block_size / self.kv_groups))

@@ -18,7 +18,7 @@ __all__ = ["Answer", "Computer", "Foresight", "Inline", "Running"]
 class Running(NamedTuple):
     """The engine that runs. spec: its way of running, for which its step costs hold.
 
-    name: of its file of steps; empty: its steps are not kept on disk.
+    name: of its file of steps; empty: its steps are not kept on disk. state_tokens: see `Machine`.
     """
 
     spec: Hashable
@@ -27,6 +27,7 @@ class Running(NamedTuple):
     vocab_size: int
     tokenizer: str = ""
     name: str = ""
+    state_tokens: int = 0
 
 
 class Answer(NamedTuple):
@@ -123,6 +124,7 @@ class Foresight:
             book.hit_frac,
             running.vocab_size,
             running.tokenizer,
+            running.state_tokens,
         )
         if self._computer is None:
             self._computer = self._make()

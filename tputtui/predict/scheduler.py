@@ -45,6 +45,9 @@ class Machine(NamedTuple):
     vocab_size: int = 1000
     tokenizer: str = ""
     """Of the model, for traces of text; a path or hub id."""
+    state_tokens: int = 0
+    """What each sequence takes of the KV cache besides, in tokens: states of layers without
+    attention."""
 
 
 class Served(NamedTuple):
@@ -239,9 +242,9 @@ class _Run:
     def _make_room(self) -> None:
         """Preempt the newest while the decodes have no blocks."""
         running = self._running
-        half = self._machine.block_size / 2
+        besides = self._machine.state_tokens + self._machine.block_size / 2
         while len(running) > 1 and (
-            self._used + self._decodes + half * len(running) > self._capacity
+            self._used + self._decodes + besides * len(running) > self._capacity
         ):
             number = next(reversed(running))
             request = running[number]
@@ -274,11 +277,11 @@ class _Run:
             if not request.todo:
                 del self._prefilling[number]
                 firsts.append((number, request))
-        half = self._machine.block_size / 2
+        besides = self._machine.state_tokens + self._machine.block_size / 2
         while self._waiting and budget > 0 and len(running) < self._knobs.max_num_seqs:
             number, request = self._waiting[0]
             tokens = request.prompt + request.generated
-            if running and self._used + tokens + half * (len(running) + 1) > self._room:
+            if running and self._used + tokens + besides * (len(running) + 1) > self._room:
                 break
             self._waiting.popleft()
             if math.isnan(request.scheduled_s):

@@ -294,11 +294,12 @@ def _running(status: Status) -> Running | None:
         return None
     return Running(
         (spec.model, tuple(sorted((name, repr(value)) for name, value in spec.args.items()))),
-        max(1, facts.block_size // facts.kv_groups),
+        facts.slot_tokens,
         facts.overlapped,
         facts.vocab_size,
         tokenizer_of(spec),
         _lasting(spec, facts),
+        facts.state_tokens,
     )
 
 

@@ -78,7 +78,7 @@ class Boots:
             except TputError:
                 continue
             self._rounds[number] = made
-            self._block_sizes[number] = max(1, told.block_size // told.kv_groups)
+            self._block_sizes[number] = told.slot_tokens
 
     def wanted(self, level: int, seed: int) -> list[tuple[BootQuestion, Wanted]]:
         """What to forecast to know what is left: every setting of each, at a level of the load."""
