@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -235,6 +236,13 @@ def test_every_format_holds_the_same_figures(result: Result) -> None:
     assert "TTFT p90" in table
     assert "missed" in table
     assert max(map(len, table.splitlines())) <= 100
+
+
+def test_every_limit_that_is_turned_is_named(result: Result) -> None:
+    turned = {"num_gpu_blocks": 200, "enable_prefix_caching": 0}
+    table = result_text(result._replace(turned=turned), "table")
+    assert re.search(r"max_model_len \d+\n +num_gpu_blocks 200  enable_prefix_caching off\n", table)
+    assert "num_gpu_blocks" not in result_text(result, "table")
 
 
 def test_a_csv_row_has_its_columns_whether_or_not_a_figure_is_there(result: Result) -> None:

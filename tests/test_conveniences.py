@@ -39,6 +39,9 @@ def test_a_line_sets_a_limit_the_load_goals_and_the_guard() -> None:
     carry_out(session, "max_num_seqs 48")
     assert session.steer.limits.asked("max_num_seqs") == 48
     # A beginning that can be one limit only, and the spelling of the flag.
+    # As it is pasted from elsewhere, with the key that opens the line.
+    carry_out(session, "::max_num_seqs 44")
+    assert session.advance().asked.max_num_seqs == 44
     carry_out(session, "max_num_s 40")
     carry_out(session, "--max-num-batched-tokens 1k")
     assert session.steer.limits.asked("max_num_seqs") == 40

@@ -68,6 +68,10 @@ def test_a_servers_reasons_are_kept_through_its_new_loggers(
         log.info("Initializing a V1 LLM engine with config: block_size=16")
         log.info("Route: /v1/models, Methods: GET")
         logging.Logger("other").warning("Async scheduling is off.")
+        # The front names its whole command line, with secrets that nobody masks.
+        front = logging.Logger("vllm.entrypoints.utils")
+        front.info("non-default args: {'block_size': 16, 'additional_config': {'secret': 'x'}}")
+        log.debug("Using block_size 16.")
         assert resolving.said_at_boot() == ["Async scheduling not supported and will be disabled."]
         # What is logged while it serves is none of a boot's.
         log.info("Engine 000: Prefix cache hit rate: 0.0%")
