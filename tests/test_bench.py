@@ -239,8 +239,9 @@ def test_every_format_holds_the_same_figures(result: Result) -> None:
 
 
 def test_every_limit_that_is_turned_is_named(result: Result) -> None:
-    turned = {"num_gpu_blocks": 200, "enable_prefix_caching": 0}
-    table = result_text(result._replace(turned=turned), "table")
+    kept = {"max_num_seqs": 64, "num_gpu_blocks": 200, "enable_prefix_caching": 0}
+    table = result_text(result._replace(kept=kept), "table")
+    assert table.count("max_num_seqs") == 1
     assert re.search(r"max_model_len \d+\n +num_gpu_blocks 200  enable_prefix_caching off\n", table)
     assert "num_gpu_blocks" not in result_text(result, "table")
 

@@ -404,10 +404,11 @@ def test_the_palette_names_every_key_also_a_remapped_one() -> None:
 
 
 def at_once(app: RigApp, text: str) -> None:
-    """Type all of a text at once; a line break is Enter."""
-    names = {"_": "underscore", "\n": "enter", ":": "colon", " ": "space"}
+    """Type all of a text at once, as a terminal sends it; a line break is Enter."""
+    bound = {"\n": "enter", "\x7f": "backspace", "\x01": "ctrl+a", "\x0b": "ctrl+k"}
+    names = bound | {"_": "underscore", "=": "equals_sign", ":": "colon", " ": "space"}
     for char in text:
-        app.post_message(Key(names.get(char, char), None if char == "\n" else char))
+        app.post_message(Key(names.get(char, char), None if char in bound else char))
 
 
 async def test_no_question_is_answered_by_what_was_typed_before_it() -> None:
@@ -472,12 +473,6 @@ async def test_keys_typed_in_a_burst_take_effect_in_their_order() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await paint(pilot)
         await pilot.press("o")
-        names = {"_": "underscore", "=": "equals_sign"}
-        typed = [(names.get(char, char), char) for char in "ttft_p90=1ss"]
-        for key, char in [
-            ("x", "x"), ("ctrl+a", None), ("ctrl+k", None), *typed, ("backspace", None),
-            ("enter", None),
-        ]:  # fmt: skip
-            app.post_message(Key(key, char))
+        at_once(app, "x\x01\x0bttft_p90=1ss\x7f\n")
         await pilot.pause()
         assert app.session.advance().profile.goals == parse_goals("ttft_p90=1s")

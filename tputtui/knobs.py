@@ -18,6 +18,7 @@ from tputtui.errors import CeilingError, KnobError, nearest
 __all__ = [
     "ADMISSION",
     "KNOBS",
+    "MAIN",
     "UNTOLD",
     "Knob",
     "Knobs",
@@ -218,7 +219,7 @@ KNOBS: tuple[Knob, ...] = (
 
 ADMISSION = tuple(limit.name for limit in KNOBS if limit.absent)
 """The limits by which requests are refused as they arrive."""
-_MAIN = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
+MAIN = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
 _BY_NAME = {knob.name: knob for knob in KNOBS}
 
 
@@ -280,9 +281,9 @@ def apart(a: Knobs, b: Knobs) -> tuple[str, str]:
 def shorthand(values: Mapping[str, int]) -> str:
     """Limits in few words: the main three as 64/2048/2048, then the others by name."""
     main = "/".join(
-        str(values[name]) if values[name] < UNTOLD else "–" for name in _MAIN if name in values
+        str(values[name]) if values[name] < UNTOLD else "–" for name in MAIN if name in values
     )
-    rest = [f"{k} {spoken(k, v)}" for k, v in values.items() if k not in _MAIN]
+    rest = [f"{k} {spoken(k, v)}" for k, v in values.items() if k not in MAIN]
     return ", ".join([main, *rest]) if main else ", ".join(rest)
 
 
@@ -294,7 +295,7 @@ def kept_limits(knobs: Knobs, booted: Knobs) -> dict[str, int]:
     return {
         name: value
         for name, value in knobs.as_dict().items()
-        if value < UNTOLD and (name in _MAIN or value != booted.get(name))
+        if value < UNTOLD and (name in MAIN or value != booted.get(name))
     }
 
 

@@ -137,15 +137,12 @@ def _result(
     measuring: Measuring, session: Session, last: Frame, outcome: str, files: dict[str, str]
 ) -> Result:
     from tputtui.frame.proof import measured
-    from tputtui.headless.results import MAIN, Result, goals_met
+    from tputtui.headless.results import Result, goals_met
     from tputtui.knobs import kept_limits
 
     frame, status = measuring.result, last.status
     measurement = measured(frame, session.recorder) if frame is not None else None
-    failure, turned = last.status.failure, dict[str, int]()
-    if status.knobs is not None and status.facts is not None:
-        kept = kept_limits(status.knobs, status.facts.booted)
-        turned = {name: value for name, value in kept.items() if name not in MAIN}
+    failure, knobs, facts = status.failure, status.knobs, status.facts
     return Result(
         outcome=outcome,
         measured=measurement,
@@ -155,8 +152,8 @@ def _result(
         files=files,
         stops=dict(last.stops),
         requests=last.requests,
-        tokenizes=status.facts is None or status.facts.tokenizes,
-        turned=turned,
+        tokenizes=facts is None or facts.tokenizes,
+        kept=kept_limits(knobs, facts.booted) if knobs and facts else {},
     )
 
 

@@ -20,7 +20,7 @@ from tputtui.measure.samples import EngineLoad, Outcome, RequestSample, StepSamp
 from tputtui.profile import EngineSpec
 
 __all__ = ["Argument", "Counts", "Ended", "Engine", "EngineFacts", "ShedError", "State",
-           "StepReport", "blocks_for"]  # fmt: skip
+           "StepReport", "least_blocks"]  # fmt: skip
 
 
 class ShedError(ValueError):
@@ -160,13 +160,16 @@ class EngineFacts:
         if name != "num_gpu_blocks":
             return 0
         most = self.kv_request_blocks or (self.ceilings.num_gpu_blocks,) * self.kv_groups
-        needed = blocks_for(knobs.max_model_len, self.block_size, most) + self.kv_state_blocks
-        return min(needed + 1, self.ceilings.num_gpu_blocks)
+        needed = least_blocks(knobs.max_model_len, self.block_size, most, self.kv_state_blocks)
+        return min(needed, self.ceilings.num_gpu_blocks)
 
 
-def blocks_for(tokens: int, block_size: int, most: Iterable[int]) -> int:
-    """How many blocks a request of `tokens` tokens takes. most: of each kind of attention."""
-    return sum(min(math.ceil(tokens / block_size), each) for each in most)
+def least_blocks(tokens: int, block_size: int, most: Iterable[int], states: int) -> int:
+    """The smallest KV cache for a request of `tokens` tokens, with vLLM's placeholder, in blocks.
+
+    most: blocks that it takes at most, by kind of attention. states: blocks for its states.
+    """
+    return sum(min(math.ceil(tokens / block_size), each) for each in most) + states + 1
 
 
 @dataclass(frozen=True, slots=True)

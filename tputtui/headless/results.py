@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tputtui.frame import Frame
+from tputtui.knobs import MAIN
 from tputtui.knobs import spoken as spoken_limit
 from tputtui.load.requests.counts import RequestCounts
 from tputtui.load.requests.spoken import spoken
@@ -25,7 +26,7 @@ from tputtui.measure.verdict import Verdict
 from tputtui.profile.evidence import Change, Evidence, Figure, Measured
 from tputtui.text.format import MISSING, compact, rate, seconds
 
-__all__ = ["FORMATS", "MAIN", "Result", "goals_met", "result_text", "sample_line", "verified_text"]
+__all__ = ["FORMATS", "Result", "goals_met", "result_text", "sample_line", "verified_text"]
 
 FORMATS = ("table", "json", "jsonl", "csv")
 VERSION = 1
@@ -65,8 +66,8 @@ class Result(NamedTuple):
     """What became of the lines of a file of real requests; None without one."""
     tokenizes: bool = True
     """Whether the engine has a tokenizer."""
-    turned: Mapping[str, int] = {}
-    """The limits beside the main three that are not as booted, by name."""
+    kept: Mapping[str, int] = {}
+    """The limits worth keeping (`kept_limits`), by name."""
 
 
 def goals_met(measured: Measured | None, goals: int) -> bool | None:
@@ -231,7 +232,7 @@ def _table(result: Result) -> str:
         return f"no figures: {result.note or result.outcome}\n{served}"
     window = measured.window
     each = [f"{name} {measured.knobs.get(name, MISSING)}" for name in MAIN]
-    each += [f"{name} {spoken_limit(name, value)}" for name, value in result.turned.items()]
+    each += [f"{k} {spoken_limit(k, v)}" for k, v in result.kept.items() if k not in MAIN]
     limits = "\n          ".join("  ".join(each[at : at + 3]) for at in range(0, len(each), 3))
     saturated = ", saturated" if window.saturated else ""
     lines = [
@@ -292,9 +293,6 @@ def _traffic(name: str, figures: Mapping[str, Figure]) -> str:
     )
     n = max((figure.n or 0 for figure in figures.values()), default=0)
     return f"{name:<14}{row}{n:>9,}"
-
-
-MAIN = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
 
 
 def _row(label: str, name: str, figure: Figure) -> str:

@@ -111,6 +111,8 @@ class _Run:
         self._generator = generator_of(workload, make)
         self._knobs, self._costs, self._machine = knobs, costs, machine
         self._hit = machine.hit_frac if knobs.enable_prefix_caching else 0.0
+        # Of each sequence, on average half a block is empty.
+        self._besides = machine.state_tokens + machine.block_size / 2
         usable = max(1, knobs.num_gpu_blocks - 1) * machine.block_size
         self._capacity = float(usable) if knobs.num_gpu_blocks else math.inf
         self._room = self._capacity - knobs.watermark_blocks * machine.block_size
@@ -242,9 +244,8 @@ class _Run:
     def _make_room(self) -> None:
         """Preempt the newest while the decodes have no blocks."""
         running = self._running
-        besides = self._machine.state_tokens + self._machine.block_size / 2
         while len(running) > 1 and (
-            self._used + self._decodes + besides * len(running) > self._capacity
+            self._used + self._decodes + self._besides * len(running) > self._capacity
         ):
             number = next(reversed(running))
             request = running[number]
@@ -277,11 +278,10 @@ class _Run:
             if not request.todo:
                 del self._prefilling[number]
                 firsts.append((number, request))
-        besides = self._machine.state_tokens + self._machine.block_size / 2
         while self._waiting and budget > 0 and len(running) < self._knobs.max_num_seqs:
             number, request = self._waiting[0]
             tokens = request.prompt + request.generated
-            if running and self._used + tokens + besides * (len(running) + 1) > self._room:
+            if running and self._used + tokens + self._besides * (len(running) + 1) > self._room:
                 break
             self._waiting.popleft()
             if math.isnan(request.scheduled_s):

@@ -26,14 +26,20 @@ from textual.screen import Screen
 from textual.theme import Theme
 
 from tputtui.ui.theme import THEMES, VARIABLES
-from tputtui.ui.typed_ahead import Followed, TypedAhead
+from tputtui.ui.typed_ahead import Followed, Typed, TypedAhead
 
 __all__ = ["TerminalApp", "leave_out_typed"]
 
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = ("ctrl+c", "ctrl+q")
-_CLICKS = (events.MouseDown, events.MouseUp, events.MouseScrollDown, events.MouseScrollUp)
+_TYPED: tuple[type[Typed], ...] = (events.Key, events.Paste)
+_CLICKS: tuple[type[Typed], ...] = (
+    events.MouseDown,
+    events.MouseUp,
+    events.MouseScrollDown,
+    events.MouseScrollUp,
+)
 _LEFT_OUT_CHARS = 200
 _BACKLOG = 4
 _LAST_WRITE_S = 2.0
@@ -94,11 +100,9 @@ class TerminalApp(App[None]):
     async def on_event(self, event: events.Event) -> None:
         """Let keys, what is pasted and clicks wait for what the ones before open; not Ctrl+C."""
         ahead = self._typed_ahead
-        if event.is_forwarded or (isinstance(event, events.Key) and event.key in _AT_ONCE):
-            await super().on_event(event)
-        elif isinstance(event, events.Key | events.Paste) or (
-            isinstance(event, _CLICKS) and ahead.waiting
-        ):
+        at_once = event.is_forwarded or (isinstance(event, events.Key) and event.key in _AT_ONCE)
+        queued = _TYPED + _CLICKS if ahead.waiting else _TYPED
+        if isinstance(event, queued) and not at_once:
             await ahead.typed(event)
         else:
             await super().on_event(event)

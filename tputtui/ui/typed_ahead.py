@@ -1,7 +1,7 @@
-"""Keys and pasted text that come faster than screens open, as over a slow line. Main thread.
+"""Keys, pasted text and clicks that come faster than screens open, as over a slow line.
 
-Textual hands a key to whatever has the focus when it is read. Of `:load 8` that came at once the
-line that `:` opens would get nothing, since it is not there yet.
+Main thread. Textual hands a key to whatever has the focus when it is read. Of `:load 8` that came
+at once the line that `:` opens would get nothing, since it is not there yet.
 """
 
 from __future__ import annotations

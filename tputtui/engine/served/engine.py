@@ -324,14 +324,12 @@ class ServedEngine:
         self._inside.wait_for_news(len(engines))
         self._kv_blocks = sum(each.limits["num_gpu_blocks"] - 1 for each in engines)
         whole = sum(each.ceilings["num_gpu_blocks"] - 1 for each in engines)
-        kv_block_tokens = first.kv_block_tokens or first.block_size / first.kv_groups
-        return replace(
+        told = replace(
             facts,
             dtype=first.dtype,
             ceilings=ceilings,
             booted=self._knobs,
-            kv_tokens=int(whole * kv_block_tokens),
-            kv_block_tokens=kv_block_tokens,
+            kv_block_tokens=first.kv_block_tokens,
             block_size=first.block_size,
             kv_request_blocks=first.kv_request_blocks,
             kv_state_blocks=first.kv_state_blocks,
@@ -344,6 +342,7 @@ class ServedEngine:
             stepped=len(engines) == 1,
             engines=len(engines),
         )
+        return replace(told, kv_tokens=told.kv_tokens_in(whole))
 
     def _scraped(self) -> tuple[int, int, int]:
         """Cached tokens, looked-up tokens and preemptions in the scrapes since the last tick."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
-from tputtui.engine.protocol import blocks_for
+from tputtui.engine.protocol import least_blocks
 from tputtui.engine.vllm.drafting import Drafting
 from tputtui.engine.vllm.facts import request_blocks, state_blocks
 from tputtui.engine.vllm.reach import CADENCE, found_at, unreachable
@@ -126,8 +126,9 @@ class LiveLimits:
         if "num_gpu_blocks" in self.fixed:
             return
         # One request of maximal length must always fit, or it would wait forever.
-        least = blocks_for(knobs.max_model_len, self._block_size, self._request_blocks)
-        least += self._state_blocks + 1
+        least = least_blocks(
+            knobs.max_model_len, self._block_size, self._request_blocks, self._state_blocks
+        )
         self._to_hold = max(0, self._blocks - max(knobs.num_gpu_blocks, least))
         self._hold()
 

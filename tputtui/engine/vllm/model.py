@@ -29,10 +29,6 @@ _WEIGHT_ONLY_BITS: dict[str, float] = {
 _USED = re.compile(r"expert.*(per_tok|top_?k)|(top_?k|selected|active).*expert")
 _MORE_THAN_TEXT = ("vision", "audio", "image", "video", "speech")
 _FULL, _WINDOWED = "full_attention", "sliding_attention"
-_STATES = ("linear_attention", "conv")
-"""Kinds of layers with a state instead of a KV cache."""
-_NEITHER = ("mlp", "moe")
-"""Kinds with neither, where a layer is one half of what it is elsewhere (Nemotron-H)."""
 
 
 def sizes_of(config: Any) -> Sizes:
@@ -122,10 +118,12 @@ def kv_cache_specs(config: Any) -> dict[str, Any]:
     from vllm.v1.kv_cache_interface import FullAttentionSpec, MLAAttentionSpec, SlidingWindowSpec
 
     model, parallel = config.model_config, config.parallel_config
+    layers = _layers(model)[: model.get_num_layers(parallel)]
     specs: dict[str, Any] = {}
-    for i, layer in enumerate(_layers(model)[: model.get_num_layers(parallel)]):
-        if layer.state:
-            specs[f"layer.{i}"] = state_spec(config)
+    if any(layer.state for layer in layers):
+        state = state_spec(config)
+        specs = {f"layer.{i}": state for i, layer in enumerate(layers) if layer.state}
+    for i, layer in enumerate(layers):
         if not layer.cached:
             continue
         common = {
@@ -173,7 +171,10 @@ class _Layer(NamedTuple):
 
 
 _BARE = _Layer(False, False, 0, 0, 0, 0.0)
+"""Where a layer is one half of what it is elsewhere (Nemotron-H)."""
 _STATE = _BARE._replace(state=True)
+_NO_ATTENTION = {"linear_attention": _STATE, "conv": _STATE, "mlp": _BARE, "moe": _BARE}
+"""Layers by their kind."""
 
 
 def _layers(model: Any) -> list[_Layer]:
@@ -182,17 +183,18 @@ def _layers(model: Any) -> list[_Layer]:
     count = int(text.num_hidden_layers)
     kinds = list(getattr(text, "layer_types", None) or [_WINDOWED] * count)
     if model.use_mla:
-        return [_STATE if kind in _STATES else _compressed(text) for kind in kinds[:count]]
-    if strange := sorted(set(kinds) - {_FULL, _WINDOWED, *_STATES, *_NEITHER}):
+        compressed = _compressed(text)
+        return [_NO_ATTENTION.get(kind, compressed) for kind in kinds[:count]]
+    if strange := sorted(set(kinds) - {_FULL, _WINDOWED, *_NO_ATTENTION}):
         raise _unsuitable(model.model, f"has layers of {strange[0]}")
-    if model.is_hybrid and not set(kinds) & set(_STATES):
+    if model.is_hybrid and not any(_NO_ATTENTION.get(kind, _BARE).state for kind in kinds):
         raise _unsuitable(model.model, "has layers that are not attention")
     # The last layers of Gemma 3n and 4 read the KV cache of an earlier layer of their kind.
     own_caches = count - int(getattr(text, "num_kv_shared_layers", 0) or 0)
     layers = []
     for i, kind in enumerate(kinds[:count]):
-        if kind in (*_STATES, *_NEITHER):
-            layers.append(_STATE if kind in _STATES else _BARE)
+        if kind in _NO_ATTENTION:
+            layers.append(_NO_ATTENTION[kind])
             continue
         kv_heads, head_size = _heads_of_layer(model, i, full=kind == _FULL)
         # Without a window (--disable-sliding-window) such a layer has full attention.
